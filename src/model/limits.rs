@@ -1,0 +1,26 @@
+//! Every bound on what is read from outside, with its reason.
+//!
+//! Each is generous against what real tools write and small against what an attacker would send.
+
+/// Largest manifest or index, bytes. distribution-spec asks registries to take 4 MiB; some indexes are larger.
+pub const DOCUMENT_BYTES: u64 = 8 * 1024 * 1024;
+/// Largest image configuration, bytes. Histories of generated images reach a few MiB.
+pub const CONFIG_BYTES: u64 = 16 * 1024 * 1024;
+/// Largest JSON side document of a tar (`index.json`, docker's and imgpkg's `manifest.json`), bytes.
+///
+/// imgpkg's holds every manifest and configuration of up to thousands of images.
+pub const TABLE_OF_CONTENTS_BYTES: u64 = 256 * 1024 * 1024;
+/// Largest YAML lock file, bytes.
+pub const LOCK_BYTES: u64 = 16 * 1024 * 1024;
+/// Deepest nesting of indexes and bundles; real ones have at most 3 levels.
+pub const NESTING: usize = 16;
+/// Most documents (manifests and indexes) followed from one root.
+pub const DOCUMENTS: usize = 100_000;
+/// Most entries of a tar that is read as a layout or archive.
+pub const ARCHIVE_ENTRIES: usize = 1_000_000;
+/// Longest path of a tar entry, bytes (Linux `PATH_MAX`).
+pub const PATH_BYTES: usize = 4096;
+/// Largest extended (PAX) header or GNU long name, bytes; GNU tar writes a few hundred.
+pub const TAR_EXTENSION_BYTES: u64 = 1024 * 1024;
+/// Largest zstd window that is decoded, as a power of two: 128 MiB, what `zstd --long=27` writes.
+pub const ZSTD_WINDOW_LOG: u32 = 27;

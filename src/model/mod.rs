@@ -1,0 +1,33 @@
+//! Pure values of the image world: digests, references, descriptors, manifests, limits.
+//!
+//! Floor 0. No I/O, clock, environment or threads; everything here is parsed once and then trusted.
+
+mod config;
+mod descriptor;
+mod digest;
+mod document;
+pub mod limits;
+pub mod media_type;
+mod platform;
+mod reference;
+
+pub use config::{Config, ConfigDetails, History, Rootfs};
+pub use descriptor::{Annotations, Descriptor};
+pub use digest::{Algorithm, Digest, DigestError, Hasher};
+pub use document::{Document, DocumentError, ImageIndex, ImageManifest, RawDocument};
+pub use platform::{Platform, PlatformError};
+pub use reference::{Reference, ReferenceError, Registry, Repository, Tag, Target};
+
+/// Annotation keys and labels that imgrelay reads or writes.
+pub mod keys {
+    /// Tag, or full reference, of an entry in `index.json` (image-spec annotations.md).
+    pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+    /// Full reference of an entry in `index.json`, as containerd, docker and podman read it.
+    pub const CONTAINERD_NAME: &str = "io.containerd.image.name";
+    /// Label whose presence makes an image a Carvel bundle.
+    pub const BUNDLE_LABEL: &str = "dev.carvel.imgpkg.bundle";
+    /// Where an image of an inflated tar came from: the reference in the bundle's lock file.
+    pub const ORIGIN: &str = "dev.imgrelay.origin";
+    /// Marks the bundle (or image) an inflated tar is about; the value is `true`.
+    pub const ROOT: &str = "dev.imgrelay.root";
+}

@@ -1,0 +1,119 @@
+//! Platforms: `os/architecture[/variant]`, and how one is chosen from an index.
+//!
+//! Source: image-spec image-index.md, `platform`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::digest::excerpt;
+
+/// The platform an image is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Platform {
+    /// CPU architecture in Go's names (`amd64`, `arm64`).
+    #[serde(default)]
+    pub architecture: String,
+    /// Operating system in Go's names (`linux`).
+    #[serde(default)]
+    pub os: String,
+    /// Version of the operating system; Windows only.
+    #[serde(rename = "os.version", default, skip_serializing_if = "Option::is_none")]
+    pub os_version: Option<String>,
+    /// Features of the operating system; Windows only.
+    #[serde(rename = "os.features", default, skip_serializing_if = "Vec::is_empty")]
+    pub os_features: Vec<String>,
+    /// Variant of the CPU (`v7`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+}
+
+/// Why a text is not a platform.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("platform `{found}` is not of the form `os/architecture` or `os/architecture/variant`")]
+pub struct PlatformError {
+    found: String,
+}
+
+impl Platform {
+    /// Returns `linux/amd64`, what an image gets when nothing else was asked for.
+    ///
+    /// Never the host's platform: the same input has to give the same bytes on every machine.
+    #[must_use]
+    pub fn linux_amd64() -> Self {
+        Self {
+            architecture: "amd64".into(),
+            os: "linux".into(),
+            os_version: None,
+            os_features: Vec::new(),
+            variant: None,
+        }
+    }
+
+    /// Tells whether an image for `self` serves a request for `wanted`; a variant counts only when asked for.
+    #[must_use]
+    pub fn serves(&self, wanted: &Self) -> bool {
+        self.os == wanted.os
+            && self.architecture == wanted.architecture
+            && (wanted.variant.is_none() || self.variant == wanted.variant)
+    }
+}
+
+impl FromStr for Platform {
+    type Err = PlatformError;
+
+    fn from_str(text: &str) -> Result<Self, PlatformError> {
+        let parts: Vec<&str> = text.split('/').collect();
+        let sane = |part: &&str| {
+            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        };
+        let (os, architecture, variant) = match parts.as_slice() {
+            [os, architecture] => (os, architecture, None),
+            [os, architecture, variant] => (os, architecture, Some((*variant).to_owned())),
+            _ => return Err(PlatformError { found: excerpt(text) }),
+        };
+        if !parts.iter().all(sane) {
+            return Err(PlatformError { found: excerpt(text) });
+        }
+        Ok(Self {
+            architecture: (*architecture).to_owned(),
+            os: (*os).to_owned(),
+            variant,
+            ..Self::linux_amd64()
+        })
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        if let Some(variant) = &self.variant {
+            write!(f, "/{variant}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn platform_texts_are_accepted_or_refused() {
+        for text in ["linux/amd64", "linux/arm/v7", "windows/amd64"] {
+            assert_eq!(text.parse::<Platform>().map(|p| p.to_string()).as_deref(), Ok(text));
+        }
+        for text in ["", "linux", "linux/", "/amd64", "linux/arm/v7/x", "linux/a b"] {
+            assert!(text.parse::<Platform>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_variant_counts_only_when_asked_for() {
+        let v7: Platform = "linux/arm/v7".parse().unwrap();
+        assert!(v7.serves(&"linux/arm".parse().unwrap()));
+        assert!(!v7.serves(&"linux/arm/v6".parse().unwrap()));
+        assert!(!v7.serves(&"linux/arm64".parse().unwrap()));
+    }
+}

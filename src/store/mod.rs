@@ -1,0 +1,163 @@
+//! Places on disk where images rest: OCI layouts (tar or folder) and docker-save archives.
+//!
+//! Floor 2. One small capability, [`ImageStore`], is all that the floors above see of any of them; which kind
+//! of file it is was found by content in [`open`]. Does not know registries.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use crate::model::{Annotations, Descriptor, Digest, DocumentError, RawDocument, Reference, Tag, limits};
+use crate::stream::{FileError, Mismatch, TooLarge, VerifyingReader, read_bounded};
+
+/// Names under which one top-level image of a store is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RootName {
+    /// The tag, if the store records one.
+    pub tag: Option<Tag>,
+    /// The full reference, if the store records one.
+    pub reference: Option<Reference>,
+}
+
+/// One top-level image of a store. Several entries of `index.json` on one digest are one root with many names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Root {
+    /// What it points at, with the annotations of its first entry.
+    pub descriptor: Descriptor,
+    /// Its names, in the order of the entries; empty when it has none.
+    pub names: Vec<RootName>,
+}
+
+impl Root {
+    /// Returns the annotations of the first entry.
+    #[must_use]
+    pub fn annotations(&self) -> &Annotations {
+        &self.descriptor.annotations
+    }
+}
+
+/// Somewhere images can be read from, one blob at a time, in any order, from several threads.
+pub trait ImageStore: Send + Sync + std::fmt::Debug {
+    /// Returns what the store is, for messages: `` OCI layout tar `app.tar` ``.
+    fn describe(&self) -> String;
+
+    /// Returns the file or folder it is in.
+    fn path(&self) -> &std::path::Path;
+
+    /// Returns which of the known kinds it is.
+    fn kind(&self) -> StoreKind;
+
+    /// Returns the top-level images in file order; never empty.
+    fn roots(&self) -> &[Root];
+
+    /// Returns the size in bytes of a stored blob, or `None` when the store does not hold it.
+    fn blob_size(&self, digest: &Digest) -> Option<u64>;
+
+    /// Opens the bytes stored for a digest, **unverified**; use [`open_verified`] unless the caller hashes.
+    ///
+    /// Errors: [`StoreError::Missing`] when the store does not hold it.
+    fn open_blob(&self, digest: &Digest) -> Result<Box<dyn Read + Send + '_>, StoreError>;
+}
+
+/// The kinds of file or folder that are recognised by content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    /// An OCI image layout as a tar.
+    OciLayoutTar,
+    /// An OCI image layout as a folder.
+    OciLayoutDirectory,
+    /// What `docker save` wrote before version 25 (`manifest.json` only).
+    DockerArchive,
+    /// What `imgpkg copy --to-tar` writes.
+    ImgpkgTar,
+}
+
+/// Why a store could not be opened or read.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The operating system refused.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The content is none of the known kinds.
+    #[error("`{}` is not an image archive: {found}", path.display())]
+    UnknownKind {
+        /// The file or folder.
+        path: PathBuf,
+        /// What it looks like instead, with what was expected.
+        found: String,
+    },
+    /// The archive breaks its own format.
+    #[error("`{}` is damaged: {problem}", path.display())]
+    Damaged {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong, with the entry's name and offset where there is one.
+        problem: String,
+    },
+    /// A blob that something points at is not there.
+    #[error("`{}` does not hold blob `{digest}`", path.display())]
+    Missing {
+        /// The file or folder.
+        path: PathBuf,
+        /// Digest of the blob.
+        digest: Digest,
+    },
+    /// A stored blob is not what its name promises.
+    #[error("`{}` is damaged: {mismatch}", path.display())]
+    Mismatch {
+        /// The file or folder.
+        path: PathBuf,
+        /// Expected and found.
+        mismatch: Mismatch,
+    },
+    /// A manifest or index in the store is not valid.
+    #[error("`{}` is damaged: {source}", path.display())]
+    Document {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: DocumentError,
+    },
+    /// Something is larger than allowed.
+    #[error("{what} in `{}` has more than {limit} bytes, which is not accepted", path.display())]
+    TooLarge {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was being read.
+        what: String,
+        /// Most bytes allowed.
+        limit: u64,
+    },
+}
+
+/// Opens a stored blob so that reading it to the end proves size and digest.
+pub fn open_verified<'a>(
+    store: &'a dyn ImageStore,
+    descriptor: &Descriptor,
+) -> Result<VerifyingReader<Box<dyn Read + Send + 'a>>, StoreError> {
+    let reader = store.open_blob(&descriptor.digest)?;
+    Ok(VerifyingReader::new(reader, descriptor.digest.clone(), descriptor.size))
+}
+
+/// Reads a stored blob into memory, verified, at most `limit` bytes.
+pub fn read_blob(store: &dyn ImageStore, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, StoreError> {
+    let path = || store.path().to_owned();
+    if descriptor.size > limit {
+        return Err(StoreError::TooLarge { path: path(), what: format!("blob `{}`", descriptor.digest), limit });
+    }
+    read_bounded(open_verified(store, descriptor)?, limit).map_err(|error| match error {
+        TooLarge::Limit { limit } => {
+            StoreError::TooLarge { path: path(), what: format!("blob `{}`", descriptor.digest), limit }
+        }
+        TooLarge::Io(error) => match Mismatch::in_error(&error) {
+            Some(mismatch) => StoreError::Mismatch { path: path(), mismatch: mismatch.clone() },
+            None => StoreError::File(FileError::io("read", store.path(), error)),
+        },
+    })
+}
+
+/// Reads a stored manifest or index, verified.
+pub fn read_document(store: &dyn ImageStore, descriptor: &Descriptor) -> Result<RawDocument, StoreError> {
+    let bytes = read_blob(store, descriptor, limits::DOCUMENT_BYTES)?;
+    RawDocument::parse(bytes, Some(&descriptor.media_type))
+        .map_err(|source| StoreError::Document { path: store.path().to_owned(), source })
+}

@@ -1,0 +1,240 @@
+//! Files that appear whole or not at all: written beside the target without a name, synced, then renamed.
+//!
+//! On Linux file systems with `O_TMPFILE` nothing is left behind even by `kill -9` or a power cut; elsewhere a
+//! hidden temporary file is used and removed on every path that unwinds.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self as rfs, AtFlags, CWD, Mode, OFlags};
+
+/// Why a file could not be created, written or put in place.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The target exists and is something else than a regular file.
+    #[error("cannot write `{}`: it is {found}, expected a regular file or nothing", path.display())]
+    NotAFile {
+        /// The target.
+        path: PathBuf,
+        /// What is there.
+        found: &'static str,
+    },
+    /// The operating system refused.
+    #[error("cannot {action} `{}`: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The file it was tried on.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl FileError {
+    /// Makes the error for an operation on a path.
+    #[must_use]
+    pub fn io(action: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
+        Self::Io { action, path: path.to_owned(), source: source.into() }
+    }
+
+    /// Returns the operating system's error, if it was one.
+    #[must_use]
+    pub fn io_error(&self) -> Option<&io::Error> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            Self::NotAFile { .. } => None,
+        }
+    }
+}
+
+/// A file being written that is not visible under its name until [`AtomicFile::commit`].
+///
+/// Dropping it without `commit` leaves the old file, or nothing, in place.
+#[derive(Debug)]
+pub struct AtomicFile {
+    file: File,
+    directory: OwnedFd,
+    target: PathBuf,
+    name: OsString,
+    /// Name of the temporary file in `directory`; none while the file has no name at all.
+    temporary: Option<OsString>,
+}
+
+impl AtomicFile {
+    /// Opens a new nameless file in the folder of `target`; `mode` is reduced by the umask.
+    ///
+    /// Errors: [`FileError::NotAFile`] for folders, devices and pipes, so that `/dev/null` is never replaced.
+    pub fn create(target: &Path, mode: u32) -> Result<Self, FileError> {
+        let target = resolve(target)?;
+        let name = target
+            .file_name()
+            .ok_or_else(|| FileError::NotAFile { path: target.clone(), found: "a directory" })?
+            .to_owned();
+        let parent = match target.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
+        let directory = rfs::open(parent, flags, Mode::empty())
+            .map_err(|error| FileError::io("open directory", parent, error))?;
+        let mode = Mode::from_raw_mode(mode);
+        let nameless = rfs::openat(
+            &directory,
+            ".",
+            OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC,
+            mode,
+        );
+        // Publishing a nameless file needs /proc; without it a named temporary file is the only way.
+        if let Ok(file) = nameless
+            && Path::new("/proc/self/fd").exists()
+        {
+            return Ok(Self { file: File::from(file), directory, target, name, temporary: None });
+        }
+        let temporary = temporary_name(&name);
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = rfs::openat(&directory, &temporary, flags, mode)
+            .map_err(|error| FileError::io("create", &target, error))?;
+        Ok(Self { file: File::from(file), directory, target, name, temporary: Some(temporary) })
+    }
+
+    /// Returns the open file, for positioned reads and writes.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Returns the path the file will have.
+    #[must_use]
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Writes the data to disk and gives the file its name, replacing an older file of that name.
+    ///
+    /// Atomicity: readers see the old file or the whole new one, also across a crash.
+    pub fn commit(mut self) -> Result<(), FileError> {
+        let failed = |target: &Path| {
+            let target = target.to_owned();
+            move |error: rustix::io::Errno| FileError::io("write", &target, error)
+        };
+        self.file.sync_all().map_err(|error| FileError::io("write", &self.target, error))?;
+        let temporary = match self.temporary.clone() {
+            Some(temporary) => temporary,
+            None => {
+                let temporary = temporary_name(&self.name);
+                let link = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+                rfs::linkat(CWD, link, &self.directory, &temporary, AtFlags::SYMLINK_FOLLOW)
+                    .map_err(failed(&self.target))?;
+                self.temporary = Some(temporary.clone());
+                temporary
+            }
+        };
+        rfs::renameat(&self.directory, &temporary, &self.directory, &self.name)
+            .map_err(failed(&self.target))?;
+        self.temporary = None;
+        // Some file systems cannot sync a directory; the rename itself has happened.
+        let _ = rfs::fsync(&self.directory);
+        Ok(())
+    }
+
+    /// Writes a small file in one step.
+    pub fn write_whole(target: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+        let file = Self::create(target, mode)?;
+        file.file().write_all(bytes).map_err(|error| FileError::io("write", target, error))?;
+        file.commit()
+    }
+}
+
+impl Drop for AtomicFile {
+    fn drop(&mut self) {
+        if let Some(temporary) = self.temporary.take() {
+            let _ = rfs::unlinkat(&self.directory, &temporary, AtFlags::empty());
+        }
+    }
+}
+
+/// Follows a symbolic link at the target, so that the file it names is replaced and not the link.
+fn resolve(target: &Path) -> Result<PathBuf, FileError> {
+    let Ok(metadata) = std::fs::symlink_metadata(target) else { return Ok(target.to_owned()) };
+    let (path, kind) = if metadata.file_type().is_symlink() {
+        match std::fs::canonicalize(target) {
+            Ok(path) => {
+                let kind = std::fs::symlink_metadata(&path)
+                    .map_err(|error| FileError::io("look at", &path, error))?
+                    .file_type();
+                (path, kind)
+            }
+            Err(error) => return Err(FileError::io("follow", target, error)),
+        }
+    } else {
+        (target.to_owned(), metadata.file_type())
+    };
+    if kind.is_file() {
+        return Ok(path);
+    }
+    let found = if kind.is_dir() { "a directory" } else { "a device, pipe or socket" };
+    Err(FileError::NotAFile { path: target.to_owned(), found })
+}
+
+/// Returns a hidden name that no other process uses: `.<name>.imgrelay-<16 hex>`.
+pub(crate) fn temporary_name(name: &std::ffi::OsStr) -> OsString {
+    let mut bytes = [0_u8; 8];
+    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    // Early boot is the only time this can fail; the process id still keeps two processes apart.
+    if filled.is_err() {
+        bytes = u64::from(std::process::id()).to_le_bytes();
+    }
+    let mut temporary = OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!(".imgrelay-{:016x}", u64::from_le_bytes(bytes)));
+    temporary
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("imgrelay-atomic-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    fn names(folder: &Path) -> Vec<OsString> {
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    }
+
+    #[test]
+    fn nothing_is_visible_before_commit_and_the_old_file_survives_a_drop() {
+        let folder = folder("drop");
+        let target = folder.join("out");
+        std::fs::write(&target, "old").unwrap();
+        let file = AtomicFile::create(&target, 0o644).unwrap();
+        file.file().write_all(b"new").unwrap();
+        drop(file);
+        assert_eq!(std::fs::read(&target).unwrap(), b"old");
+        AtomicFile::write_whole(&target, b"newer", 0o600).unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), b"newer");
+        assert_eq!(names(&folder), ["out"]);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_link_is_followed_and_a_device_is_refused() {
+        let folder = folder("link");
+        std::fs::write(folder.join("real"), "old").unwrap();
+        std::os::unix::fs::symlink("real", folder.join("link")).unwrap();
+        AtomicFile::write_whole(&folder.join("link"), b"new", 0o644).unwrap();
+        assert_eq!(std::fs::read(folder.join("real")).unwrap(), b"new");
+        assert!(folder.join("link").is_symlink());
+        let error = AtomicFile::create(Path::new("/dev/null"), 0o644).unwrap_err().to_string();
+        assert!(error.contains("a device, pipe or socket"), "{error}");
+        assert!(AtomicFile::create(&folder, 0o644).unwrap_err().to_string().contains("a directory"));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

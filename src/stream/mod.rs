@@ -1,0 +1,14 @@
+//! Bytes in motion: hashing, verifying, bounding, compressing, and files that appear whole or not at all.
+//!
+//! Floor 1. Knows digests, but no file format above gzip and zstd.
+
+mod atomic;
+mod bounded;
+pub mod cancel;
+mod decompress;
+mod verifying;
+
+pub use atomic::{AtomicFile, FileError};
+pub use bounded::{TooLarge, read_bounded};
+pub use decompress::{Compression, Decoder};
+pub use verifying::{HashingWriter, Mismatch, VerifyingReader};

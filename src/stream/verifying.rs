@@ -1,0 +1,169 @@
+//! Hashing what flows past, and refusing what is not what a descriptor promised.
+
+use std::io::{self, Read, Write};
+
+use crate::model::{Algorithm, Digest, Hasher};
+
+use super::cancel;
+
+/// A writer that counts and hashes what goes through it.
+#[derive(Debug)]
+pub struct HashingWriter<W> {
+    inner: W,
+    hasher: Hasher,
+    written: u64,
+}
+
+impl<W: Write> HashingWriter<W> {
+    /// Wraps a writer; the digest is SHA-256.
+    pub fn new(inner: W) -> Self {
+        Self { inner, hasher: Algorithm::Sha256.hasher(), written: 0 }
+    }
+
+    /// Ends the stream and returns the inner writer, the digest and the number of bytes.
+    #[must_use]
+    pub fn finish(self) -> (W, Digest, u64) {
+        (self.inner, self.hasher.finish(), self.written)
+    }
+}
+
+impl<W: Write> Write for HashingWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.inner.write(bytes)?;
+        self.hasher.update(bytes.get(..n).unwrap_or(bytes));
+        self.written += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// What was read is not what the descriptor promised.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Mismatch {
+    /// The stream ended early.
+    #[error("blob `{expected}` ends after {found_size} bytes, expected {expected_size}")]
+    Short {
+        /// Digest promised.
+        expected: Digest,
+        /// Bytes promised.
+        expected_size: u64,
+        /// Bytes read.
+        found_size: u64,
+    },
+    /// The stream has more bytes than promised.
+    #[error("blob `{expected}` has more than the expected {expected_size} bytes")]
+    Long {
+        /// Digest promised.
+        expected: Digest,
+        /// Bytes promised.
+        expected_size: u64,
+    },
+    /// Right size, wrong bytes.
+    #[error("blob `{expected}` does not match: its {size} bytes have digest `{found}`")]
+    Content {
+        /// Digest promised.
+        expected: Digest,
+        /// Digest of what was read.
+        found: Digest,
+        /// Bytes read.
+        size: u64,
+    },
+}
+
+impl Mismatch {
+    /// Finds the mismatch inside an I/O error that a [`VerifyingReader`] returned.
+    #[must_use]
+    pub fn in_error(error: &io::Error) -> Option<&Self> {
+        error.get_ref().and_then(|inner| inner.downcast_ref())
+    }
+}
+
+/// A reader that passes bytes through and fails at the end when size or digest is not as promised.
+///
+/// Errors: an [`io::Error`] of kind `InvalidData` that carries a [`Mismatch`]; the last byte of a wrong stream
+/// may have been handed out before, so the consumer must not publish anything before it saw the end (`Ok(0)`).
+pub struct VerifyingReader<R> {
+    inner: R,
+    hasher: Option<Hasher>,
+    expected: Digest,
+    expected_size: u64,
+    read: u64,
+}
+
+impl<R> std::fmt::Debug for VerifyingReader<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("VerifyingReader").field("expected", &self.expected).field("read", &self.read).finish()
+    }
+}
+
+impl<R: Read> VerifyingReader<R> {
+    /// Wraps a reader that is to give exactly `size` bytes with `digest`.
+    pub fn new(inner: R, digest: Digest, size: u64) -> Self {
+        let hasher = Some(digest.algorithm().hasher());
+        Self { inner, hasher, expected: digest, expected_size: size, read: 0 }
+    }
+
+    fn fail(&mut self, mismatch: Mismatch) -> io::Error {
+        self.hasher = None;
+        io::Error::new(io::ErrorKind::InvalidData, mismatch)
+    }
+}
+
+impl<R: Read> Read for VerifyingReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        cancel::check()?;
+        let Some(hasher) = &mut self.hasher else { return Ok(0) };
+        let n = self.inner.read(buffer)?;
+        hasher.update(buffer.get(..n).unwrap_or(buffer));
+        self.read += n as u64;
+        if self.read > self.expected_size {
+            let (expected, expected_size) = (self.expected.clone(), self.expected_size);
+            return Err(self.fail(Mismatch::Long { expected, expected_size }));
+        }
+        if n > 0 {
+            return Ok(n);
+        }
+        if self.read < self.expected_size {
+            let (expected, expected_size) = (self.expected.clone(), self.expected_size);
+            let found_size = self.read;
+            return Err(self.fail(Mismatch::Short { expected, expected_size, found_size }));
+        }
+        let found = self.hasher.take().map(Hasher::finish);
+        match found {
+            Some(found) if found != self.expected => {
+                let (expected, size) = (self.expected.clone(), self.read);
+                Err(self.fail(Mismatch::Content { expected, found, size }))
+            }
+            _ => Ok(0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(bytes: &[u8], promised: &[u8]) -> Result<Vec<u8>, Mismatch> {
+        let mut reader = VerifyingReader::new(bytes, Digest::sha256_of(promised), promised.len() as u64);
+        let mut out = Vec::new();
+        match reader.read_to_end(&mut out) {
+            Ok(_) => Ok(out),
+            Err(error) => Err(Mismatch::in_error(&error).cloned().expect("only mismatches here")),
+        }
+    }
+
+    #[test]
+    fn only_the_promised_bytes_pass() {
+        assert_eq!(read(b"hello", b"hello").as_deref(), Ok(&b"hello"[..]));
+        assert_eq!(read(b"", b"").as_deref(), Ok(&b""[..]));
+        assert!(matches!(read(b"hell", b"hello"), Err(Mismatch::Short { found_size: 4, expected_size: 5, .. })));
+        assert!(matches!(read(b"hello!", b"hello"), Err(Mismatch::Long { expected_size: 5, .. })));
+        assert!(matches!(read(b"jello", b"hello"), Err(Mismatch::Content { size: 5, .. })));
+    }
+}

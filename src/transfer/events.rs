@@ -1,0 +1,129 @@
+//! What happened, as values: the front turns them into bars, lines or JSON; nothing here is text for a user.
+
+use crate::model::{Descriptor, Digest, Repository, Tag};
+
+/// Takes events while work goes on, from several threads.
+pub trait Observer: Send + Sync {
+    /// Takes one event; must be quick.
+    fn event(&self, event: Event<'_>);
+}
+
+/// An observer that ignores everything.
+#[derive(Clone, Copy, Debug)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn event(&self, _: Event<'_>) {}
+}
+
+/// What became of one blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BlobOutcome {
+    /// Its bytes were sent or written.
+    Transferred,
+    /// The registry took it over from another of its repositories.
+    Mounted,
+    /// It was there already.
+    Present,
+    /// It is left out on purpose (non-distributable layer).
+    Skipped,
+}
+
+/// One step of the work.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// Files are being packed; more bytes of content were read.
+    Packed {
+        /// Bytes since the last event of this kind.
+        bytes: u64,
+    },
+    /// Files and folders were packed to the end.
+    PackFinished {
+        /// Entries in the layer, folders included.
+        entries: u64,
+        /// Bytes of the uncompressed layer.
+        uncompressed: u64,
+        /// Bytes of the layer as stored.
+        compressed: u64,
+    },
+    /// So much is to be moved in all, as far as known; may come again when more becomes known.
+    Planned {
+        /// Blobs.
+        blobs: u64,
+        /// Bytes.
+        bytes: u64,
+    },
+    /// A blob's bytes begin to flow.
+    BlobStarted {
+        /// Which.
+        descriptor: &'a Descriptor,
+    },
+    /// More bytes of a blob flowed.
+    BlobProgress {
+        /// Which.
+        digest: &'a Digest,
+        /// Bytes since the last event for this blob.
+        bytes: u64,
+    },
+    /// A blob has to begin again from its first byte.
+    BlobRestarted {
+        /// Which.
+        digest: &'a Digest,
+    },
+    /// A blob is done.
+    BlobFinished {
+        /// Which.
+        descriptor: &'a Descriptor,
+        /// How.
+        outcome: BlobOutcome,
+    },
+    /// A manifest or index was written by digest.
+    ManifestFinished {
+        /// Which.
+        descriptor: &'a Descriptor,
+        /// It was there already.
+        present: bool,
+    },
+    /// A tag now points at a digest.
+    TagWritten {
+        /// Where.
+        repository: &'a Repository,
+        /// The tag.
+        tag: &'a Tag,
+        /// What it points at.
+        digest: &'a Digest,
+    },
+    /// A file or folder was extracted; more bytes were written.
+    Extracted {
+        /// Bytes since the last event of this kind.
+        bytes: u64,
+    },
+    /// Bytes of an archive were checked.
+    Verified {
+        /// Bytes since the last event of this kind.
+        bytes: u64,
+    },
+    /// Something a user should know that does not stop the work.
+    Warning(&'a Warning),
+}
+
+/// Things a user should know that do not stop the work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// Layers that may not be distributed were left out.
+    NonDistributableSkipped {
+        /// The image they belong to.
+        image: String,
+        /// The layers.
+        layers: Vec<Digest>,
+    },
+    /// The registry sent a `Warning` header.
+    Registry {
+        /// Host.
+        host: String,
+        /// Its text.
+        text: String,
+    },
+}

@@ -1,0 +1,3 @@
+//! One test binary: the house rules, then every behaviour of the real executable.
+
+mod house;
