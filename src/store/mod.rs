@@ -3,6 +3,8 @@
 //! Floor 2. One small capability, [`ImageStore`], is all that the floors above see of any of them; which kind
 //! of file it is was found by content in [`open`]. Does not know registries.
 
+pub mod layout;
+
 use std::io::Read;
 use std::path::PathBuf;
 

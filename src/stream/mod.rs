@@ -10,7 +10,7 @@ mod compress;
 mod decompress;
 mod verifying;
 
-pub use atomic::{AtomicFile, FileError};
+pub use atomic::{AtomicFile, FileError, spool_file};
 pub use bounded::{TooLarge, read_bounded};
 pub use codec::{CompressionLevel, CompressionLevelError};
 pub use compress::{BLOCK_BYTES, BlockWriter, Compressed, compress};
