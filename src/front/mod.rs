@@ -7,6 +7,7 @@ pub mod env;
 pub mod exit;
 pub mod failure;
 pub mod outputs;
+pub mod reporter;
 pub mod secret;
 pub mod signals;
 pub mod text;

@@ -21,6 +21,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use super::env::Env;
 use super::failure::Failure;
 use super::outputs::Outcome;
+use super::signals;
 use super::ui::{Settings, Ui};
 use args::SWITCH;
 
@@ -124,7 +125,8 @@ pub fn run(words: Vec<OsString>, env: &Env) -> Result<(), Failure> {
     };
     let ui = Ui::new(&settings, env);
     let context = Context { env, ui: &ui };
-    let result = dispatch(&context, cli.command).and_then(|outcome| ui.outcome(&outcome));
+    let result =
+        dispatch(&context, cli.command).and_then(|outcome| ui.outcome(&outcome)).map_err(signals::explain);
     if let Err(failure) = &result {
         ui.failure(failure);
     }
