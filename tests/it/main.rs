@@ -1,4 +1,6 @@
 //! One test binary: the house rules, then every behaviour of the real executable.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test fails by panicking")]
+
 mod cli_basics;
 mod house;
