@@ -3,13 +3,12 @@
 //! Everything below the front fails with typed errors; they become a [`Failure`] here, and one function turns it
 //! into text. Advice lives in hints only, so that messages stay true whatever the caller wants to do next.
 
+mod lower;
+
 use std::error::Error;
 use std::fmt::Write as _;
-use std::io;
 
 use super::text;
-use crate::model::{DigestError, DocumentError, PlatformError, ReferenceError};
-use crate::stream::{FileError, cancel};
 
 /// Causes that are printed; a longer chain is a loop or of no use.
 const CAUSE_LIMIT: usize = 8;
@@ -138,56 +137,11 @@ impl Failure {
     }
 }
 
-impl From<FileError> for Failure {
-    fn from(error: FileError) -> Self {
-        let failure = Self::of(Kind::Refused, &error);
-        match error.io_error() {
-            Some(error) => failure.with_io_hint(error),
-            None => failure,
-        }
-    }
-}
-
-impl Failure {
-    /// Adds what usually helps against an error of the operating system.
-    pub fn with_io_hint(self, error: &io::Error) -> Self {
-        if cancel::is_cancelled() {
-            return self;
-        }
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                self.hint("free some space, or choose a path on another file system")
-            }
-            io::ErrorKind::ReadOnlyFilesystem => self.hint("choose a path on a writable file system"),
-            io::ErrorKind::PermissionDenied => {
-                self.hint("check the owner and mode of the file and of the folders above it")
-            }
-            _ => self,
-        }
-    }
-}
-
-/// Errors that are always about something the user typed or configured.
-macro_rules! misuse_from {
-    ($($error:ty),+) => {
-        $(impl From<$error> for Failure {
-            fn from(error: $error) -> Self {
-                Self::of(Kind::Misuse, &error)
-            }
-        })+
-    };
-}
-misuse_from!(ReferenceError, DigestError, PlatformError);
-
-impl From<DocumentError> for Failure {
-    fn from(error: DocumentError) -> Self {
-        Self::of(Kind::Refused, &error)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stream::FileError;
+    use std::io;
     use std::path::Path;
 
     #[derive(Debug, thiserror::Error)]

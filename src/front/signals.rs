@@ -13,7 +13,7 @@ use signal_hook::iterator::Signals;
 
 use super::exit;
 use super::failure::{Failure, Kind};
-use crate::stream::cancel;
+use crate::stream::{cancel, temporary};
 
 /// How long work may take to unwind: a blocked read of a socket does not see that it should.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -54,10 +54,16 @@ fn stopped() -> Option<Failure> {
 }
 
 /// Ends the process at once.
-#[expect(clippy::exit, reason = "other threads are blocked and cannot be asked to return")]
 fn leave() -> ! {
     let failure = stopped().unwrap_or_else(|| Failure::new(Kind::Terminated, "stopped"));
+    end(&failure);
+}
+
+/// Prints, removes temporary files and exits, whatever other threads do.
+#[expect(clippy::exit, reason = "other threads may be blocked and cannot be asked to return")]
+fn end(failure: &Failure) -> ! {
     let _ = std::io::stderr().write_all(failure.render(false).as_bytes());
+    temporary::remove_all();
     std::process::exit(i32::from(exit::code(failure.kind)));
 }
 
@@ -66,14 +72,11 @@ pub fn report_panics() {
     std::panic::set_hook(Box::new(on_panic));
 }
 
-#[expect(clippy::exit, reason = "a panic on any thread ends the process, and not with the code of an abort")]
 fn on_panic(info: &PanicHookInfo<'_>) {
     let payload = info.payload();
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    let failure = bug(text.unwrap_or("unknown"), info.location().map(ToString::to_string));
-    let _ = std::io::stderr().write_all(failure.render(false).as_bytes());
-    std::process::exit(i32::from(exit::code(failure.kind)));
+    end(&bug(text.unwrap_or("unknown"), info.location().map(ToString::to_string)));
 }
 
 fn bug(what: &str, place: Option<String>) -> Failure {

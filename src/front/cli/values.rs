@@ -1,4 +1,4 @@
-//! Parsers of flag values: switches, choices, Go durations, compression, `key=value`.
+//! Parsers of flag values: switches, choices, Go durations, `key=value`.
 //!
 //! Errors are plain sentences without the flag's name; the caller knows which flag it was.
 
@@ -98,46 +98,6 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     if text.is_empty() { Err(wrong()) } else { Ok(total) }
 }
 
-/// How new layers are compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression {
-    /// gzip, level 1 to 12 or the default.
-    Gzip(Option<u8>),
-    /// Zstandard, level 1 to 19 or the default.
-    Zstd(Option<u8>),
-    /// Not at all.
-    None,
-}
-
-impl std::str::FromStr for Compression {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (name, level) = match text.split_once(':') {
-            Some((name, level)) => (name, Some(level)),
-            None => (text, None),
-        };
-        let level_up_to = |most: u8| match level {
-            None => Ok(None),
-            Some(level) => match level.parse::<u8>() {
-                Ok(number) if (1..=most).contains(&number) && !level.starts_with(['+', '0']) => {
-                    Ok(Some(number))
-                }
-                _ => Err(format!("level `{level}` of {name} is not a number from 1 to {most}")),
-            },
-        };
-        match name {
-            "gzip" => Ok(Self::Gzip(level_up_to(12)?)),
-            "zstd" => Ok(Self::Zstd(level_up_to(19)?)),
-            "none" if level.is_none() => Ok(Self::None),
-            "none" => Err("`none` takes no level".into()),
-            _ => Err(format!(
-                "`{text}` is not one of `gzip`, `gzip:1` to `gzip:12`, `zstd`, `zstd:1` to `zstd:19`, `none`"
-            )),
-        }
-    }
-}
-
 /// Splits `key=value`; the key must not be empty.
 pub fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
@@ -173,31 +133,6 @@ mod tests {
         }
         for text in ["", "30", "s", "-1s", "1 s", "1d", "1.2.3s", "99999999999999999999h"] {
             assert!(duration(text).unwrap_err().contains("is not a duration"), "{text}");
-        }
-    }
-
-    #[test]
-    fn compression_has_its_levels_and_nothing_else() {
-        for (text, expected) in [
-            ("gzip", Compression::Gzip(None)),
-            ("gzip:1", Compression::Gzip(Some(1))),
-            ("gzip:12", Compression::Gzip(Some(12))),
-            ("zstd:19", Compression::Zstd(Some(19))),
-            ("none", Compression::None),
-        ] {
-            assert_eq!(text.parse(), Ok(expected), "{text}");
-        }
-        for (text, part) in [
-            ("gzip:0", "level `0` of gzip is not a number from 1 to 12"),
-            ("gzip:13", "from 1 to 12"),
-            ("gzip:", "level `` of gzip"),
-            ("gzip:+1", "level `+1`"),
-            ("zstd:20", "from 1 to 19"),
-            ("none:1", "takes no level"),
-            ("bzip2", "is not one of"),
-            ("", "is not one of"),
-        ] {
-            assert!(text.parse::<Compression>().unwrap_err().contains(part), "{text}");
         }
     }
 

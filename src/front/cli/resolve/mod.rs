@@ -11,7 +11,7 @@ mod registry;
 use std::path::{Path, PathBuf};
 
 pub use copy::{CopyOptions, Sink, copy};
-pub use push::{Contents, Destination, MediaTypes, PushKind, PushOptions, Symlinks, push};
+pub use push::{Contents, Destination, MediaTypes, PushKind, PushOptions, push};
 pub use read::{
     DescribeForm, DescribeOptions, PullOptions, TagListOptions, VerifyOptions, describe, pull, tag_list,
     tag_resolve, verify,

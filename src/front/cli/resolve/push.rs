@@ -8,11 +8,13 @@ use super::{
     registry, results, tags, target_reference,
 };
 use crate::front::cli::args::PushArgs;
-use crate::front::cli::values::{Compression, key_value};
+use crate::front::cli::values::key_value;
 use crate::front::env::Env;
 use crate::front::failure::Failure;
 use crate::front::outputs::ResultFile;
 use crate::model::{Annotations, Digest, Platform, Reference, Tag, keys};
+use crate::stream::CompressionLevel;
+use crate::tree::SymlinkPolicy;
 
 /// What is left out when nothing else was asked for, as in imgpkg.
 const EXCLUSION_DEFAULT: &str = ".git";
@@ -57,7 +59,7 @@ pub struct Contents {
     /// Exact paths below a root that are left out.
     pub exclusions: Vec<String>,
     /// What becomes of symbolic links.
-    pub symlinks: Symlinks,
+    pub symlinks: SymlinkPolicy,
     /// Whether each entry keeps its own permissions.
     pub preserve_permissions: bool,
     /// Labels of the configuration.
@@ -69,18 +71,7 @@ pub struct Contents {
     /// Which media types are written.
     pub media_types: MediaTypes,
     /// How the layer is compressed.
-    pub compression: Compression,
-}
-
-/// What becomes of symbolic links.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Symlinks {
-    /// Kept when relative and inside the root, refused otherwise.
-    Keep,
-    /// Replaced by what they point at.
-    Copy,
-    /// Refused.
-    Refuse,
+    pub compression: CompressionLevel,
 }
 
 /// Which media types are written.
@@ -186,14 +177,14 @@ fn contents(args: &PushArgs) -> Result<Contents, Failure> {
     }
     let annotations: Annotations =
         parsed_list("--annotation", &args.annotation, key_value)?.into_iter().collect();
-    let compression = parsed("--compression", args.compression.as_deref(), str::parse::<Compression>)?;
+    let compression = parsed("--compression", args.compression.as_deref(), str::parse::<CompressionLevel>)?;
     Ok(Contents {
         roots,
         exclusions,
         symlinks: match given(args.symlinks.as_deref()) {
-            Some("copy") => Symlinks::Copy,
-            Some("refuse") => Symlinks::Refuse,
-            _ => Symlinks::Keep,
+            Some("copy") => SymlinkPolicy::Copy,
+            Some("refuse") => SymlinkPolicy::Refuse,
+            _ => SymlinkPolicy::Keep,
         },
         preserve_permissions: is_on(args.preserve_permissions, false),
         labels,
@@ -203,7 +194,7 @@ fn contents(args: &PushArgs) -> Result<Contents, Failure> {
             Some("docker") => MediaTypes::Docker,
             _ => MediaTypes::Oci,
         },
-        compression: compression.unwrap_or(Compression::Gzip(None)),
+        compression: compression.unwrap_or_default(),
     })
 }
 
@@ -224,13 +215,13 @@ mod tests {
         let contents = Contents {
             roots: vec!["a".into(), "b".into(), "c".into()],
             exclusions: vec![".git".into()],
-            symlinks: Symlinks::Keep,
+            symlinks: SymlinkPolicy::Keep,
             preserve_permissions: false,
             labels: BTreeMap::new(),
             annotations: Annotations::new(),
             platform: None,
             media_types: MediaTypes::Oci,
-            compression: Compression::Gzip(None),
+            compression: CompressionLevel::DEFAULT,
         };
         assert_eq!(options.contents, contents);
     }
@@ -298,7 +289,10 @@ mod tests {
                 "label `dev.carvel.imgpkg.bundle` is reserved",
             ),
             (&["-i", "r.io/a", "-f", "d", "--annotation", "=x"], "`--annotation`: `=x` has no key"),
-            (&["-i", "r.io/a", "-f", "d", "--compression", "gzip:13"], "`--compression`: level `13` of gzip"),
+            (
+                &["-i", "r.io/a", "-f", "d", "--compression", "gzip:13"],
+                "`--compression`: compression `gzip:13` is not known",
+            ),
             (
                 &["-i", "r.io/a", "-f", "d", "--platform", "linux"],
                 "`--platform`: platform `linux` is not of the form",
@@ -338,8 +332,8 @@ mod tests {
         assert_eq!(options.contents.annotations["k"], "v,w");
         assert_eq!(options.contents.labels.len(), 2);
         assert_eq!(options.contents.media_types, MediaTypes::Docker);
-        assert_eq!(options.contents.compression, Compression::Zstd(Some(3)));
-        assert_eq!(options.contents.symlinks, Symlinks::Refuse);
+        assert_eq!(options.contents.compression, CompressionLevel::Zstd(3));
+        assert_eq!(options.contents.symlinks, SymlinkPolicy::Refuse);
         assert!(options.contents.preserve_permissions);
         assert_eq!(options.results.len(), 2);
     }
