@@ -8,6 +8,7 @@ pub mod cancel;
 mod codec;
 mod compress;
 mod decompress;
+pub mod temporary;
 mod verifying;
 
 pub use atomic::{AtomicFile, FileError, spool_file};
