@@ -1,1 +1,13 @@
-//! placeholder
+//! Tar archives: a strict reader, an index of files that can be seeked, and confined extraction.
+//!
+//! Floor 1. Knows bytes and names, nothing of images; names stay bytes from end to end.
+
+mod error;
+mod header_read;
+mod index;
+mod pax;
+mod read;
+
+pub use error::{TarError, display_name};
+pub use index::{EndMark, index, is_tar_start};
+pub use read::{Entry, EntryKind, Reader};
