@@ -6,9 +6,11 @@ mod atomic;
 mod bounded;
 pub mod cancel;
 mod decompress;
+mod nameless;
 mod verifying;
 
 pub use atomic::{AtomicFile, FileError};
 pub use bounded::{TooLarge, read_bounded};
 pub use decompress::{Compression, Decoder};
+pub use nameless::nameless_file;
 pub use verifying::{HashingWriter, Mismatch, VerifyingReader};

@@ -1,0 +1,7 @@
+//! OCI image layouts, as a tar or as a folder.
+//!
+//! Source: image-spec image-layout.md.
+
+mod read;
+
+pub(super) use read::{Directory, open_directory, open_tar};
