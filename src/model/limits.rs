@@ -32,3 +32,7 @@ pub const LINKS: usize = 40;
 pub const SPOOL_BYTES: u64 = 256 * 1024 * 1024 * 1024;
 /// Most files of a folder that are looked at to find the one archive in it.
 pub const CANDIDATES: usize = 10_000;
+/// Deepest folder that is extracted; each level is a file handle while its content is written.
+pub const FOLDER_DEPTH: usize = 512;
+/// Most entries of one layer; the largest real images have about a million.
+pub const LAYER_ENTRIES: u64 = 10_000_000;

@@ -157,7 +157,7 @@ fn broken_layouts_are_refused_with_the_reason() {
     };
     let twice = tar_of(&[files.clone(), vec![(format!("./{blob}"), b"other".to_vec())]].concat());
     let index = layout.index();
-    let mut other_size = layout.clone();
+    let mut other_size = Layout::simple();
     other_size.entries.push(other_size.entries[0].clone());
     other_size.entries[1]["size"] = 1.into();
     let mut foreign = Layout::simple();
