@@ -1,13 +1,15 @@
-//! Tar archives: a strict reader, an index of files that can be seeked, and confined extraction.
+//! Tar: deterministic writing, strict reading, an index of files that can be seeked, confined extraction.
 //!
-//! Floor 1. Knows bytes and names, nothing of images; names stay bytes from end to end.
+//! Floor 1. Knows bytes, entries and handles, nothing of images; names stay bytes from end to end.
 
 mod error;
 mod extract;
+pub mod header;
 mod header_read;
 mod index;
 mod pax;
 mod read;
+pub mod write;
 
 pub use error::{TarError, display_name};
 pub use extract::{ExtractError, Extractor, Ownership, Policy, StrayLinks, Summary, Treatment};

@@ -1,9 +1,6 @@
 //! One test binary: the house rules, then every behaviour of the real executable.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a helper of a test fails by panicking, as the test does"
-)]
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test fails by panicking")]
 
 mod extraction;
 mod house;
