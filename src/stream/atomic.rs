@@ -159,22 +159,6 @@ impl Drop for AtomicFile {
     }
 }
 
-/// Opens a file without a name in `folder`; it is gone when it is closed, also after `kill -9`.
-///
-/// Errors: the folder is missing or not writable.
-pub fn spool_file(folder: &Path) -> Result<File, FileError> {
-    let failed = |error: rustix::io::Errno| FileError::io("create a temporary file in", folder, error);
-    let mode = Mode::RUSR | Mode::WUSR;
-    if let Ok(file) = rfs::open(folder, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode) {
-        return Ok(File::from(file));
-    }
-    let path = folder.join(temporary_name(std::ffi::OsStr::new("spool")));
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = rfs::open(&path, flags, mode).map_err(failed)?;
-    rfs::unlink(&path).map_err(failed)?;
-    Ok(File::from(file))
-}
-
 /// Follows a symbolic link at the target, so that the file it names is replaced and not the link.
 fn resolve(target: &Path) -> Result<PathBuf, FileError> {
     let Ok(metadata) = std::fs::symlink_metadata(target) else { return Ok(target.to_owned()) };

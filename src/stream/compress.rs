@@ -296,7 +296,8 @@ mod tests {
     #[test]
     fn text_is_compressed_in_large_and_small_blocks() {
         for len in [BLOCK_BYTES / 64, 2 * BLOCK_BYTES + 1] {
-            let input: Vec<u8> = b"some text that repeats itself. ".iter().copied().cycle().take(len).collect();
+            let input: Vec<u8> =
+                b"some text that repeats itself. ".iter().copied().cycle().take(len).collect();
             let (out, _) = run(&input, "gzip:6", 2);
             assert!(out.len() * 10 < len, "{} bytes from {len}", out.len());
         }

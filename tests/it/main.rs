@@ -3,4 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test fails by panicking")]
 
 mod cli_basics;
+mod extraction;
 mod house;
+mod layouts;
+mod store_reading;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::model::{Descriptor, Digest, ImageIndex, RawDocument, media_type};
-use crate::stream::{AtomicFile, FileError, spool_file};
+use crate::stream::{AtomicFile, FileError, nameless_file};
 use crate::tar::header::{self, BLOCK, END_OF_ARCHIVE, EntryType, Header};
 
 /// Permission bits of every entry; owner is 0:0 and the time 1970, so that nothing but content shows.
@@ -155,7 +155,7 @@ impl LayoutTarWriter {
     pub fn create(target: &LayoutTarget) -> Result<Self, FileError> {
         let output = match target {
             LayoutTarget::File(path) => Output::File(AtomicFile::create(path, 0o666)?),
-            LayoutTarget::Spool(folder) => Output::Spool(spool_file(folder)?, folder.clone()),
+            LayoutTarget::Spool(folder) => Output::Spool(nameless_file(folder)?, folder.clone()),
         };
         let mut writer = Self { output, end: 0, blobs: BTreeMap::new() };
         writer.entry("oci-layout", OCI_LAYOUT)?;
