@@ -11,7 +11,9 @@
 pub mod certificates;
 pub mod digest;
 pub mod http;
+pub mod lab;
 pub mod random;
 pub mod registry;
 pub mod scratch;
 pub mod tools;
+pub mod tree;
