@@ -12,6 +12,8 @@ pub mod certificates;
 pub mod digest;
 pub mod http;
 pub mod lab;
+pub mod leash;
+pub mod nginx;
 pub mod oracle;
 pub mod random;
 pub mod readers;

@@ -31,7 +31,7 @@ impl Rules {
             }
             match (section.as_str(), key.as_str(), quoted.as_slice()) {
                 ("licenses", "allow", names) => {
-                    rules.licenses.extend(names.iter().map(|name| (*name).to_owned()))
+                    rules.licenses.extend(names.iter().map(|name| (*name).to_owned()));
                 }
                 ("sources", "allow-registry", urls) => {
                     rules.registries.extend(urls.iter().map(|url| (*url).to_owned()));

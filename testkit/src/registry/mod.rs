@@ -11,11 +11,11 @@ pub use token::{TokenField, TokenOptions, TokenRequest, TokenServer};
 
 use crate::certificates::{Identity, certificates};
 use crate::http::{Answer, Transport, ask};
+use crate::leash::Leashed;
 use crate::scratch::Scratch;
 use crate::tools::{run, tool};
 use base64::Engine as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -130,23 +130,7 @@ pub struct Registry {
     scratch: Scratch,
     tokens: Option<TokenServer>,
     host: String,
-    process: Option<Process>,
-}
-
-/// The child and the pipe that keeps it alive.
-#[derive(Debug)]
-struct Process {
-    child: Child,
-    /// Never written to: when this end closes, even by our own sudden death, the watcher stops the registry.
-    leash: Option<ChildStdin>,
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        drop(self.leash.take());
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    process: Option<Leashed>,
 }
 
 impl Registry {
@@ -277,18 +261,10 @@ impl Registry {
     pub fn start_again(&mut self) {
         self.stop();
         self.scratch.write("config.yml", self.config());
-        let open = |name: &str| {
-            let file = std::fs::OpenOptions::new().create(true).append(true).open(self.scratch.join(name));
-            file.unwrap_or_else(|e| panic!("cannot open the registry's {name}: {e}"))
-        };
         let already = self.log().len();
-        let mut command = tool("sh");
-        command.arg("-c").arg(LEASHED).arg("sh").arg(tool("docker-registry").get_program()).arg("serve");
-        command.arg(self.scratch.join("config.yml")).env_clear().env("OTEL_TRACES_EXPORTER", "none");
-        command.stdin(Stdio::piped()).stdout(open("access.log")).stderr(open("server.log"));
-        let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot start docker-registry: {e}"));
-        let leash = child.stdin.take();
-        self.process = Some(Process { child, leash });
+        let config = self.scratch.join("config.yml");
+        let logs = [self.scratch.join("access.log"), self.scratch.join("server.log")];
+        self.process = Some(Leashed::start(tool("docker-registry").arg("serve").arg(config), &logs));
         self.host = self.wait_until_listening(already);
     }
 
@@ -315,7 +291,7 @@ impl Registry {
                 return host[..end].to_owned();
             }
             let process = self.process.as_mut().expect("the registry was just started");
-            let ended = process.child.try_wait().ok().flatten();
+            let ended = process.ended();
             assert!(
                 ended.is_none() && Instant::now() < deadline,
                 "docker-registry did not start ({ended:?}):\n{fresh}\n{}",
@@ -438,10 +414,6 @@ impl Registry {
         }
     }
 }
-
-/// Runs a program that dies with the pipe on standard input: `$$` is the shell, which becomes the program.
-const LEASHED: &str =
-    r#"exec 3<&0; (read -r _ <&3; kill -9 $$) 2>/dev/null >/dev/null & exec "$@" 3<&- </dev/null"#;
 
 /// Reads one line in the combined log format.
 fn parse(line: &str) -> Option<Request> {
