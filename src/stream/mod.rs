@@ -5,10 +5,14 @@
 mod atomic;
 mod bounded;
 pub mod cancel;
+mod codec;
+mod compress;
 mod decompress;
 mod verifying;
 
 pub use atomic::{AtomicFile, FileError};
 pub use bounded::{TooLarge, read_bounded};
+pub use codec::{CompressionLevel, CompressionLevelError};
+pub use compress::{BLOCK_BYTES, BlockWriter, Compressed, compress};
 pub use decompress::{Compression, Decoder};
 pub use verifying::{HashingWriter, Mismatch, VerifyingReader};
