@@ -1,5 +1,4 @@
 //! One test binary: the house rules, then every behaviour of the real executable.
-
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test fails by panicking")]
 
 mod cli_basics;
@@ -7,3 +6,7 @@ mod extraction;
 mod house;
 mod layouts;
 mod store_reading;
+mod deny;
+mod docs_blocks;
+mod house;
+mod lab;
