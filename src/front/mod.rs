@@ -1,3 +1,5 @@
 //! placeholder
 /// x
-pub fn run(_: std::env::ArgsOs) -> std::process::ExitCode { std::process::ExitCode::SUCCESS }
+pub fn run(_: std::env::ArgsOs) -> std::process::ExitCode {
+    std::process::ExitCode::SUCCESS
+}

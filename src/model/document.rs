@@ -125,7 +125,9 @@ pub enum DocumentError {
         digest: Digest,
     },
     /// Both a list of manifests and layers or a configuration (CVE-2021-41190).
-    #[error("document `{digest}` is a manifest and an index at the same time, which readers understand differently")]
+    #[error(
+        "document `{digest}` is a manifest and an index at the same time, which readers understand differently"
+    )]
     Ambiguous {
         /// Digest of the bytes.
         digest: Digest,
@@ -336,8 +338,16 @@ mod tests {
             ),
             (r#"{"schemaVersion":2,"mediaType":"text/plain"}"#.into(), None, "has type `text/plain`"),
             (format!(r#"{{"schemaVersion":1,"config":{CONFIG}}}"#), None, "schemaVersion 1"),
-            (format!(r#"{{"schemaVersion":2,"schemaVersion":2,"config":{CONFIG}}}"#), None, "duplicate field"),
-            (r#"{"schemaVersion":2,"config":{"mediaType":"a","digest":"sha256:../x","size":1}}"#.into(), None, "has 4 hex"),
+            (
+                format!(r#"{{"schemaVersion":2,"schemaVersion":2,"config":{CONFIG}}}"#),
+                None,
+                "duplicate field",
+            ),
+            (
+                r#"{"schemaVersion":2,"config":{"mediaType":"a","digest":"sha256:../x","size":1}}"#.into(),
+                None,
+                "has 4 hex",
+            ),
             (
                 format!(r#"{{"schemaVersion":2,"config":{}}}"#, CONFIG.replace("\"size\":0", "\"size\":-1")),
                 None,

@@ -71,7 +71,8 @@ mod tests {
 
     #[test]
     fn kinds_do_not_overlap() {
-        for media_type in [OCI_INDEX, DOCKER_INDEX, OCI_MANIFEST, DOCKER_MANIFEST, OCI_CONFIG, OCI_LAYER_ZSTD] {
+        for media_type in [OCI_INDEX, DOCKER_INDEX, OCI_MANIFEST, DOCKER_MANIFEST, OCI_CONFIG, OCI_LAYER_ZSTD]
+        {
             let kinds = [
                 is_index(media_type),
                 is_manifest(media_type),

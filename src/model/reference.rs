@@ -78,7 +78,9 @@ pub enum ReferenceError {
         found: String,
     },
     /// Host and repository together are too long.
-    #[error("repository `{found}` is {len} characters long with its registry, at most {NAME_LIMIT} are allowed")]
+    #[error(
+        "repository `{found}` is {len} characters long with its registry, at most {NAME_LIMIT} are allowed"
+    )]
     TooLong {
         /// The repository, cut.
         found: String,

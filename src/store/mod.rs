@@ -142,7 +142,11 @@ pub fn open_verified<'a>(
 pub fn read_blob(store: &dyn ImageStore, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, StoreError> {
     let path = || store.path().to_owned();
     if descriptor.size > limit {
-        return Err(StoreError::TooLarge { path: path(), what: format!("blob `{}`", descriptor.digest), limit });
+        return Err(StoreError::TooLarge {
+            path: path(),
+            what: format!("blob `{}`", descriptor.digest),
+            limit,
+        });
     }
     read_bounded(open_verified(store, descriptor)?, limit).map_err(|error| match error {
         TooLarge::Limit { limit } => {

@@ -82,12 +82,7 @@ impl AtomicFile {
         let directory = rfs::open(parent, flags, Mode::empty())
             .map_err(|error| FileError::io("open directory", parent, error))?;
         let mode = Mode::from_raw_mode(mode);
-        let nameless = rfs::openat(
-            &directory,
-            ".",
-            OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC,
-            mode,
-        );
+        let nameless = rfs::openat(&directory, ".", OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode);
         // Publishing a nameless file needs /proc; without it a named temporary file is the only way.
         if let Ok(file) = nameless
             && Path::new("/proc/self/fd").exists()

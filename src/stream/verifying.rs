@@ -162,7 +162,10 @@ mod tests {
     fn only_the_promised_bytes_pass() {
         assert_eq!(read(b"hello", b"hello").as_deref(), Ok(&b"hello"[..]));
         assert_eq!(read(b"", b"").as_deref(), Ok(&b""[..]));
-        assert!(matches!(read(b"hell", b"hello"), Err(Mismatch::Short { found_size: 4, expected_size: 5, .. })));
+        assert!(matches!(
+            read(b"hell", b"hello"),
+            Err(Mismatch::Short { found_size: 4, expected_size: 5, .. })
+        ));
         assert!(matches!(read(b"hello!", b"hello"), Err(Mismatch::Long { expected_size: 5, .. })));
         assert!(matches!(read(b"jello", b"hello"), Err(Mismatch::Content { size: 5, .. })));
     }
