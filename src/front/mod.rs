@@ -34,3 +34,9 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn exit_code(failure: &Failure) -> u8 {
     exit::code(failure.kind)
 }
+//! placeholder
+/// x
+pub fn run(_: std::env::ArgsOs) -> std::process::ExitCode {
+    std::process::ExitCode::SUCCESS
+}
+pub mod credentials;
