@@ -1,7 +1,6 @@
 //! Test helpers: throw-away registries, folders from short descriptions, independent oracles.
 //!
 //! Nothing here may depend on `imgrelay`: an oracle that shares code with what it judges proves nothing.
-pub mod tarball;
 //! Helpers panic with a full account when the world is not as a test needs it; a tool that is not installed
 //! is such a case, never a reason to skip.
 #![allow(
@@ -20,5 +19,6 @@ pub mod random;
 pub mod readers;
 pub mod registry;
 pub mod scratch;
+pub mod tarball;
 pub mod tools;
 pub mod tree;

@@ -2,11 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test fails by panicking")]
 
 mod cli_basics;
-mod extraction;
-mod house;
-mod layouts;
-mod store_reading;
 mod deny;
 mod docs_blocks;
+mod extraction;
 mod house;
 mod lab;
+mod layouts;
+mod store_reading;
