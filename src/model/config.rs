@@ -34,6 +34,27 @@ pub struct Config {
     pub config: ConfigDetails,
 }
 
+/// Why bytes are not an image configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Not JSON, or a member has the wrong form.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// The top is not a JSON object.
+    #[error("not a JSON object")]
+    NotAnObject,
+}
+
+impl Config {
+    /// Parses a configuration.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
+        if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+            return Err(ConfigError::NotAnObject);
+        }
+        Ok(serde_json::from_slice(bytes)?)
+    }
+}
+
 /// One step of an image's history.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {

@@ -12,7 +12,7 @@ pub mod media_type;
 mod platform;
 mod reference;
 
-pub use config::{Config, ConfigDetails, History, Rootfs};
+pub use config::{Config, ConfigDetails, ConfigError, History, Rootfs};
 pub use descriptor::{Annotations, Descriptor};
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub(crate) use document::to_json;

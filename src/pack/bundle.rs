@@ -27,6 +27,12 @@ pub enum BundleError {
         /// The roots.
         roots: Vec<PathBuf>,
     },
+    /// A valid bundle was to be packed as a plain image.
+    #[error("`{}` makes this a bundle, which cannot be packed as a plain image", folder.display())]
+    IsBundle {
+        /// The `.imgpkg` folder.
+        folder: PathBuf,
+    },
     /// The folder is there, the file is not.
     #[error("`{}` does not exist, but every bundle needs it", path.display())]
     NoLockFile {

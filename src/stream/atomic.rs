@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{self as rfs, AtFlags, CWD, Mode, OFlags};
 
-use super::temporary::Temporary;
+use super::temporary::{Temporary, temporary_name};
 
 /// Why a file could not be created, written or put in place.
 #[derive(Debug, thiserror::Error)]
@@ -180,20 +180,6 @@ fn resolve(target: &Path) -> Result<PathBuf, FileError> {
     }
     let found = if kind.is_dir() { "a directory" } else { "a device, pipe or socket" };
     Err(FileError::NotAFile { path: target.to_owned(), found })
-}
-
-/// Returns a hidden name that no other process uses: `.<name>.imgrelay-<16 hex>`.
-pub(crate) fn temporary_name(name: &std::ffi::OsStr) -> OsString {
-    let mut bytes = [0_u8; 8];
-    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    // Early boot is the only time this can fail; the process id still keeps two processes apart.
-    if filled.is_err() {
-        bytes = u64::from(std::process::id()).to_le_bytes();
-    }
-    let mut temporary = OsString::from(".");
-    temporary.push(name);
-    temporary.push(format!(".imgrelay-{:016x}", u64::from_le_bytes(bytes)));
-    temporary
 }
 
 #[cfg(test)]

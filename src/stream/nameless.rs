@@ -5,7 +5,8 @@ use std::path::Path;
 
 use rustix::fs::{self as rfs, AtFlags, Mode, OFlags};
 
-use super::atomic::{FileError, temporary_name};
+use super::atomic::FileError;
+use super::temporary::temporary_name;
 
 /// Opens a new file for reading and writing in a folder, without a name there and readable by nobody else.
 pub fn nameless_file(folder: &Path) -> Result<File, FileError> {

@@ -3,6 +3,7 @@
 //! A blocked thread cannot clean up when a signal ends the process; whoever ends it calls [`remove_all`]. Files
 //! without a name (see [`super::AtomicFile`]) need none of this.
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -54,6 +55,20 @@ fn remove(path: &Path) -> bool {
         Ok(_) => std::fs::remove_file(path).is_ok(),
         Err(_) => true,
     }
+}
+
+/// Returns a hidden name that no other process uses: `.<name>.imgrelay-<16 hex>`.
+pub(crate) fn temporary_name(name: &OsStr) -> OsString {
+    let mut bytes = [0_u8; 8];
+    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    // Early boot is the only time this can fail; the process id still keeps two processes apart.
+    if filled.is_err() {
+        bytes = u64::from(std::process::id()).to_le_bytes();
+    }
+    let mut temporary = OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!(".imgrelay-{:016x}", u64::from_le_bytes(bytes)));
+    temporary
 }
 
 #[cfg(test)]

@@ -43,6 +43,14 @@ impl TarError {
         }
     }
 
+    /// Takes out the source's own error, if that is what happened.
+    pub fn into_io(self) -> Result<io::Error, Self> {
+        match self {
+            Self::Io { source, .. } => Ok(source),
+            other => Err(other),
+        }
+    }
+
     /// Finds the tar error inside an I/O error that reading entry data returned.
     #[must_use]
     pub fn in_error(error: &io::Error) -> Option<&Self> {

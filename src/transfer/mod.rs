@@ -1,5 +1,26 @@
 //! Moving images from any source to any sink: what must move, in which order, and what happened.
 //!
-//! Floor 4. The only place where stores and registries meet.
+//! Floor 4. The only place where stores and registries meet. A sink is a function that takes a source and the
+//! [`Graph`] of what hangs below a root; nothing of it is re-serialised on the way.
 
+mod contents;
+mod describe;
+mod error;
 pub mod events;
+mod graph;
+mod names;
+mod produce;
+mod source;
+mod to_layout;
+mod to_registry;
+mod workers;
+
+pub use contents::{PullOptions, PullReport, pull_contents};
+pub use describe::{Description, LayerDescription, NodeKind, describe};
+pub use error::TransferError;
+pub use graph::Graph;
+pub use names::{Named, named_roots};
+pub use produce::{PackRequest, PackedImage, PackedSource, pack_to_layout, pack_to_spool};
+pub use source::{ImageSource, RegistrySource, StoreSource};
+pub use to_layout::{LayoutReport, LayoutRequest, copy_to_layout};
+pub use to_registry::{PushReport, PushRequest, push_to_registry};

@@ -112,6 +112,7 @@ impl Output {
 #[derive(Debug)]
 pub struct BlobSlot {
     file: File,
+    path: PathBuf,
     offset: u64,
     size: u64,
 }
@@ -121,6 +122,12 @@ impl BlobSlot {
     #[must_use]
     pub fn writer(&self) -> SlotWriter<'_> {
         SlotWriter { slot: self, written: 0 }
+    }
+
+    /// Makes the error for a write that failed, with the path of the tar.
+    #[must_use]
+    pub fn failed(&self, error: io::Error) -> FileError {
+        FileError::io("write", &self.path, error)
     }
 }
 
@@ -197,7 +204,7 @@ impl LayoutTarWriter {
         self.blobs.insert(digest.clone(), size);
         let file = self.output.file().try_clone();
         let file = file.map_err(|error| FileError::io("write", self.output.path(), error))?;
-        Ok(Some(BlobSlot { file, offset, size }))
+        Ok(Some(BlobSlot { file, path: self.output.path().to_owned(), offset, size }))
     }
 
     /// Adds a blob whose size and digest turn out while `produce` writes it.

@@ -134,6 +134,12 @@ impl ExtractError {
         Self::Io { action, entry: display_name(entry), source: source.into() }
     }
 
+    /// Makes the error for a layer whose stream could not even be begun.
+    #[must_use]
+    pub fn of_stream(source: io::Error) -> Self {
+        Self::Tar(TarError::Io { offset: 0, source })
+    }
+
     /// Returns the operating system's, or the source's, own error, if that is what happened.
     #[must_use]
     pub fn io_error(&self) -> Option<&io::Error> {

@@ -1,0 +1,287 @@
+//! The contents of an image in a folder: layers verified, laid over one another, and put in place as a whole.
+
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self as rfs, CWD, Mode, OFlags, RenameFlags};
+
+use crate::model::{
+    Algorithm, Descriptor, Digest, Document, Hasher, ImageManifest, Platform, RawDocument, media_type,
+};
+use crate::stream::temporary::{Temporary, temporary_name};
+use crate::stream::{Decoder, FileError, Mismatch};
+use crate::tar::{ExtractError, Extractor, Policy, Summary};
+
+use super::events::{Event, Observer};
+use super::{ImageSource, TransferError};
+
+/// How contents are pulled.
+#[derive(Clone, Debug)]
+pub struct PullOptions {
+    /// The folder that is to hold them.
+    pub target: PathBuf,
+    /// Replace a folder that is not empty.
+    pub replace: bool,
+    /// Which image of an index; `linux/amd64`, or the only one there is, when not given.
+    pub platform: Option<Platform>,
+    /// The umask, as a value.
+    pub umask: u32,
+    /// Only these paths and what is below them; everything when empty.
+    pub include: Vec<Vec<u8>>,
+}
+
+/// What was pulled.
+#[derive(Clone, Debug)]
+pub struct PullReport {
+    /// The manifest whose layers were extracted.
+    pub manifest: RawDocument,
+    /// What was written.
+    pub summary: Summary,
+}
+
+/// Finds the manifest that a root stands for: itself, or the image of an index that serves the platform.
+pub(super) fn resolve_manifest(
+    source: &dyn ImageSource,
+    root: &Descriptor,
+    platform: Option<&Platform>,
+) -> Result<RawDocument, TransferError> {
+    let mut document = source.read_document(root)?;
+    for _ in 0..crate::model::limits::NESTING {
+        let Document::Index(index) = document.document() else { return Ok(document) };
+        let wanted = platform.cloned().unwrap_or_else(Platform::linux_amd64);
+        // Attestations sit in an index under the platform `unknown/unknown`.
+        let is_image =
+            |child: &&Descriptor| child.platform.as_ref().is_none_or(|platform| platform.os != "unknown");
+        let images: Vec<&Descriptor> = index.manifests.iter().filter(is_image).collect();
+        let serves = |child: &Descriptor| child.platform.as_ref().is_some_and(|has| has.serves(&wanted));
+        let chosen = match (images.iter().find(|child| serves(child)), images.as_slice()) {
+            (Some(chosen), _) => (*chosen).clone(),
+            (None, [only]) if platform.is_none() || only.platform.is_none() => (*only).clone(),
+            (None, _) => {
+                let has = images.iter().map(|child| match &child.platform {
+                    Some(platform) => platform.to_string(),
+                    None => child.digest.short(),
+                });
+                return Err(TransferError::NoPlatform { place: source.place(), wanted, has: has.collect() });
+            }
+        };
+        document = source.read_document(&chosen)?;
+    }
+    let limit = crate::model::limits::NESTING;
+    Err(TransferError::TooMany { place: source.place(), what: "levels of nested indexes", limit })
+}
+
+/// Extracts an image into a folder.
+///
+/// Every layer's digest and size and its `diff_id` are verified before the folder appears under its name.
+/// Errors: [`TransferError::NotEmpty`]; after any error the target is as it was and nothing else is left.
+pub fn pull_contents(
+    source: &dyn ImageSource,
+    root: &Descriptor,
+    options: &PullOptions,
+    observer: &dyn Observer,
+) -> Result<PullReport, TransferError> {
+    let manifest = resolve_manifest(source, root, options.platform.as_ref())?;
+    let document = manifest.manifest().cloned().ok_or(TransferError::Stopped)?;
+    let staging = Staging::create(&options.target, options.replace, options.umask)?;
+    let summary = match extract(source, &document, &staging, options, observer) {
+        // A wrong transfer may be an accident of the network; the second one decides.
+        Err(error) if error.is_mismatch() && source.repository().is_some() => {
+            drop(staging);
+            let staging = Staging::create(&options.target, options.replace, options.umask)?;
+            let summary = extract(source, &document, &staging, options, observer)?;
+            staging.publish()?;
+            return Ok(PullReport { manifest, summary });
+        }
+        result => result?,
+    };
+    staging.publish()?;
+    Ok(PullReport { manifest, summary })
+}
+
+fn extract(
+    source: &dyn ImageSource,
+    manifest: &ImageManifest,
+    staging: &Staging,
+    options: &PullOptions,
+    observer: &dyn Observer,
+) -> Result<Summary, TransferError> {
+    let config = source.read_config(manifest)?;
+    let diff_ids = config.map(|config| config.rootfs.diff_ids).unwrap_or_default();
+    if !diff_ids.is_empty() && diff_ids.len() != manifest.layers.len() {
+        let (layers, diff_ids) = (manifest.layers.len(), diff_ids.len());
+        return Err(TransferError::LayerCount { place: source.place(), layers, diff_ids });
+    }
+    if let Some(other) = manifest.layers.iter().find(|layer| !media_type::is_layer(&layer.media_type)) {
+        let found = format!("its content has type `{}`", other.media_type);
+        return Err(TransferError::NotAnImage { place: source.place(), found });
+    }
+    let policy = Policy { include: options.include.clone(), ..Policy::contents(options.umask) };
+    let mut extractor = Extractor::new(staging.open()?, policy);
+    observer.event(Event::Planned {
+        blobs: manifest.layers.len() as u64,
+        bytes: manifest.layers.iter().map(|layer| layer.size).sum(),
+    });
+    for (number, layer) in manifest.layers.iter().enumerate() {
+        extract_layer(source, layer, diff_ids.get(number), &mut extractor, observer)?;
+    }
+    let last = manifest.layers.last().unwrap_or(&manifest.config);
+    extractor.finish().map_err(|source| TransferError::Extract { layer: last.digest.clone(), source })
+}
+
+fn extract_layer(
+    source: &dyn ImageSource,
+    layer: &Descriptor,
+    diff_id: Option<&Digest>,
+    extractor: &mut Extractor,
+    observer: &dyn Observer,
+) -> Result<(), TransferError> {
+    let what = format!("layer `{}`", layer.digest);
+    let broken = |error| TransferError::from_read(&source.place(), &what, error);
+    observer.event(Event::BlobStarted { descriptor: layer });
+    let mut stored = Counted { inner: source.open_blob(layer)?, digest: &layer.digest, observer };
+    let algorithm = diff_id.map_or(Algorithm::Sha256, Digest::algorithm);
+    let extracted =
+        Decoder::new(Box::new(&mut stored)).map_err(ExtractError::of_stream).and_then(|decoder| {
+            let mut unpacked = Hashed { inner: decoder, hasher: algorithm.hasher() };
+            extractor.layer(&mut unpacked, &mut |bytes| observer.event(Event::Extracted { bytes }))?;
+            Ok(unpacked.hasher.finish())
+        });
+    // Whatever follows the compressed stream has to be part of the promised bytes too; and where they are not the
+    // promised ones, that is why they could not be unpacked.
+    let rest = io::copy(&mut stored, &mut io::sink());
+    let found = match (extracted, rest) {
+        (Ok(found), Ok(_)) => found,
+        (Ok(_), Err(error)) => return Err(broken(error)),
+        (Err(_), Err(error)) if Mismatch::in_error(&error).is_some() => return Err(broken(error)),
+        (Err(error), _) => return Err(extraction_failed(error, layer, broken)),
+    };
+    if let Some(expected) = diff_id
+        && *expected != found
+    {
+        let (layer, expected) = (layer.digest.clone(), expected.clone());
+        return Err(TransferError::DiffId { place: source.place(), layer, expected, found });
+    }
+    observer
+        .event(Event::BlobFinished { descriptor: layer, outcome: super::events::BlobOutcome::Transferred });
+    Ok(())
+}
+
+/// Tells a broken stream from a folder that cannot be written.
+fn extraction_failed(
+    error: ExtractError,
+    layer: &Descriptor,
+    broken: impl Fn(io::Error) -> TransferError,
+) -> TransferError {
+    let failed = |source| TransferError::Extract { layer: layer.digest.clone(), source };
+    match error {
+        ExtractError::Tar(error) => error.into_io().map_or_else(|error| failed(error.into()), broken),
+        other => failed(other),
+    }
+}
+
+/// Reports what flows past.
+struct Counted<'a, R> {
+    inner: R,
+    digest: &'a Digest,
+    observer: &'a dyn Observer,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.observer.event(Event::BlobProgress { digest: self.digest, bytes: n as u64 });
+        Ok(n)
+    }
+}
+
+/// Hashes what flows past.
+struct Hashed<R> {
+    inner: R,
+    hasher: Hasher,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.hasher.update(buffer.get(..n).unwrap_or(buffer));
+        Ok(n)
+    }
+}
+
+/// A folder being filled under a name nobody looks for; removed unless it is published.
+#[derive(Debug)]
+struct Staging {
+    path: PathBuf,
+    target: PathBuf,
+    /// The target existed when we began.
+    replaces: bool,
+    umask: u32,
+    published: bool,
+    _remembered: Temporary,
+}
+
+impl Staging {
+    fn create(target: &Path, replace: bool, umask: u32) -> Result<Self, TransferError> {
+        let replaces = match std::fs::read_dir(target) {
+            Ok(mut entries) => {
+                if entries.next().is_some() && !replace {
+                    return Err(TransferError::NotEmpty { path: target.to_owned() });
+                }
+                true
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(FileError::io("write to", target, error).into()),
+        };
+        // Resolved, so that a link is followed and `.` and `x/` have a name and a parent.
+        let target = if replaces {
+            target.canonicalize().map_err(|error| FileError::io("follow", target, error))?
+        } else {
+            std::path::absolute(target).map_err(|error| FileError::io("find", target, error))?
+        };
+        let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
+            return Err(TransferError::NotEmpty { path: target });
+        };
+        let path = parent.join(temporary_name(name));
+        let remembered = Temporary::remember(path.clone());
+        rfs::mkdir(&path, Mode::RWXU).map_err(|error| FileError::io("create a folder in", parent, error))?;
+        Ok(Self { path, target, replaces, umask, published: false, _remembered: remembered })
+    }
+
+    fn open(&self) -> Result<OwnedFd, TransferError> {
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(rfs::open(&self.path, flags, Mode::empty())
+            .map_err(|error| FileError::io("open", &self.path, error))?)
+    }
+
+    /// Gives the folder its name; an older one is exchanged in one step and removed afterwards.
+    fn publish(mut self) -> Result<(), TransferError> {
+        let failed = |error: rustix::io::Errno| FileError::io("write to", &self.target, error);
+        let mode = match std::fs::metadata(&self.target) {
+            Ok(metadata) if self.replaces => metadata.permissions().mode() & 0o7777,
+            _ => 0o777 & !self.umask,
+        };
+        let permissions = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(&self.path, permissions)
+            .map_err(|error| FileError::io("set the mode of", &self.path, error))?;
+        if self.replaces {
+            rfs::renameat_with(CWD, &self.path, CWD, &self.target, RenameFlags::EXCHANGE).map_err(failed)?;
+            // What is now under the temporary name is the old folder.
+            let _ = std::fs::remove_dir_all(&self.path);
+        } else {
+            rfs::renameat_with(CWD, &self.path, CWD, &self.target, RenameFlags::NOREPLACE).map_err(failed)?;
+        }
+        self.published = true;
+        Ok(())
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if !self.published {
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! What is inside: a root and everything below it, as values in a stable order.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::lock::{BUNDLE_FOLDER, IMAGES_LOCK_FILE, ImagesLock};
+use crate::model::{
+    Annotations, Descriptor, Digest, Document, ImageManifest, Platform, RawDocument, keys, limits, media_type,
+};
+use crate::stream::{Decoder, read_bounded};
+use crate::tar::Reader;
+
+use super::{ImageSource, TransferError};
+
+/// What a document is to its users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeKind {
+    /// A Carvel bundle.
+    Bundle,
+    /// An image with file system layers.
+    Image,
+    /// A list of images.
+    Index,
+    /// Anything else: signature, attestation, chart.
+    Artifact,
+}
+
+/// One layer or other blob of a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LayerDescription {
+    /// Digest as stored.
+    pub digest: Digest,
+    /// Digest before compression, if the configuration names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub diff_id: Option<Digest>,
+    /// Media type.
+    pub media_type: String,
+    /// Bytes as stored.
+    pub size: u64,
+}
+
+/// An image that a bundle's lock file names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LockedDescription {
+    /// The reference in the lock file.
+    pub image: String,
+    /// Its annotations.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// A document and what hangs below it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Description {
+    /// Digest of the document.
+    pub digest: Digest,
+    /// What it is.
+    pub kind: NodeKind,
+    /// Media type of the document.
+    pub media_type: String,
+    /// Bytes of the document and all it points at.
+    pub size: u64,
+    /// Names it is known under here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
+    /// Platform, from the index or the configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
+    /// Type of an artifact.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+    /// Annotations of the document.
+    #[serde(skip_serializing_if = "Annotations::is_empty")]
+    pub annotations: Annotations,
+    /// Labels of the configuration.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Digest of the configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config: Option<Digest>,
+    /// Layers, lowest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<LayerDescription>,
+    /// Images that the bundle's lock file names, in file order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<LockedDescription>,
+    /// Members of an index, in document order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub manifests: Vec<Description>,
+}
+
+/// Describes a root.
+///
+/// Errors: what is not there or not valid; nothing is left out silently.
+/// Cost: reads manifests and configurations; for a bundle also its layer.
+pub fn describe(
+    source: &dyn ImageSource,
+    root: &Descriptor,
+    names: Vec<String>,
+) -> Result<Description, TransferError> {
+    let mut description = node(source, root, 0)?;
+    description.names = names;
+    Ok(description)
+}
+
+fn node(
+    source: &dyn ImageSource,
+    descriptor: &Descriptor,
+    depth: usize,
+) -> Result<Description, TransferError> {
+    if depth > limits::NESTING {
+        let limit = limits::NESTING;
+        return Err(TransferError::TooMany {
+            place: source.place(),
+            what: "levels of nested indexes",
+            limit,
+        });
+    }
+    if !descriptor.is_index() && !descriptor.is_manifest() {
+        return Ok(foreign(descriptor));
+    }
+    let document = source.read_document(descriptor)?;
+    let mut description = Description {
+        size: document.bytes().len() as u64,
+        annotations: document.document().annotations().clone(),
+        media_type: document.media_type().to_owned(),
+        ..foreign(descriptor)
+    };
+    match document.document() {
+        Document::Index(index) => {
+            description.kind = NodeKind::Index;
+            for child in &index.manifests {
+                let child = node(source, child, depth + 1)?;
+                description.size += child.size;
+                description.manifests.push(child);
+            }
+        }
+        Document::Manifest(manifest) => image(source, &document, manifest, &mut description)?,
+    }
+    Ok(description)
+}
+
+/// Describes what is pointed at without reading it.
+fn foreign(descriptor: &Descriptor) -> Description {
+    Description {
+        digest: descriptor.digest.clone(),
+        kind: NodeKind::Artifact,
+        media_type: descriptor.media_type.clone(),
+        size: descriptor.size,
+        names: Vec::new(),
+        platform: descriptor.platform.as_ref().map(Platform::to_string),
+        artifact_type: descriptor.artifact_type.clone(),
+        annotations: Annotations::new(),
+        labels: BTreeMap::new(),
+        config: None,
+        layers: Vec::new(),
+        images: Vec::new(),
+        manifests: Vec::new(),
+    }
+}
+
+fn image(
+    source: &dyn ImageSource,
+    document: &RawDocument,
+    manifest: &ImageManifest,
+    description: &mut Description,
+) -> Result<(), TransferError> {
+    let config = source.read_config(manifest)?;
+    let diff_ids = config.as_ref().map(|config| config.rootfs.diff_ids.clone()).unwrap_or_default();
+    let layers = manifest.layers.iter().enumerate().map(|(number, layer)| LayerDescription {
+        digest: layer.digest.clone(),
+        diff_id: diff_ids.get(number).cloned(),
+        media_type: layer.media_type.clone(),
+        size: layer.size,
+    });
+    description.layers = layers.collect();
+    description.size = document.bytes().len() as u64
+        + manifest.config.size
+        + manifest.layers.iter().map(|layer| layer.size).sum::<u64>();
+    description.config = Some(manifest.config.digest.clone());
+    description.artifact_type = manifest.artifact_type.clone();
+    if let Some(config) = config {
+        let has_layers = manifest.layers.iter().all(|layer| media_type::is_layer(&layer.media_type));
+        description.kind = if has_layers { NodeKind::Image } else { NodeKind::Artifact };
+        if description.platform.is_none() && !config.os.is_empty() {
+            let variant = config.variant.map(|variant| format!("/{variant}")).unwrap_or_default();
+            description.platform = Some(format!("{}/{}{variant}", config.os, config.architecture));
+        }
+        if config.config.labels.contains_key(keys::BUNDLE_LABEL) {
+            description.kind = NodeKind::Bundle;
+            let lock = read_images_lock(source, manifest)?.unwrap_or_default();
+            description.images = lock
+                .images
+                .into_iter()
+                .map(|item| LockedDescription {
+                    image: item.image.to_string(),
+                    annotations: item.annotations,
+                })
+                .collect();
+        }
+        description.labels = config.config.labels;
+    } else if description.artifact_type.is_none() {
+        description.artifact_type = Some(manifest.config.media_type.clone());
+    }
+    Ok(())
+}
+
+/// Reads the lock file inside a bundle: the uppermost layer that has one decides.
+///
+/// The whole layer is read, because only then its digest is proven.
+pub(super) fn read_images_lock(
+    source: &dyn ImageSource,
+    manifest: &ImageManifest,
+) -> Result<Option<ImagesLock>, TransferError> {
+    for layer in manifest.layers.iter().rev() {
+        if let Some(text) = read_lock_text(source, layer)? {
+            let lock = ImagesLock::parse(&text);
+            return lock
+                .map(Some)
+                .map_err(|error| TransferError::Lock { place: source.place(), source: error });
+        }
+    }
+    Ok(None)
+}
+
+fn read_lock_text(source: &dyn ImageSource, layer: &Descriptor) -> Result<Option<String>, TransferError> {
+    let what = format!("layer `{}`", layer.digest);
+    let broken = |error| TransferError::from_read(&source.place(), &what, error);
+    let wanted = format!("{BUNDLE_FOLDER}/{IMAGES_LOCK_FILE}");
+    let mut stored = source.open_blob(layer)?;
+    let mut found = None;
+    {
+        let mut reader = Reader::new(Decoder::new(Box::new(&mut stored)).map_err(broken)?);
+        let tar = |error: crate::tar::TarError| match error.into_io() {
+            Ok(error) => broken(error),
+            Err(source) => TransferError::Tar { layer: layer.digest.clone(), source },
+        };
+        while let Some(entry) = reader.next_entry().map_err(tar)? {
+            let path = entry.path.strip_prefix(b"./").unwrap_or(&entry.path);
+            if path == wanted.as_bytes() && found.is_none() {
+                let bytes = read_bounded(&mut reader, limits::LOCK_BYTES).map_err(|error| match error {
+                    crate::stream::TooLarge::Io(error) => broken(error),
+                    crate::stream::TooLarge::Limit { limit } => TransferError::TooMany {
+                        place: source.place(),
+                        what: "bytes of `.imgpkg/images.yml`",
+                        limit: usize::try_from(limit).unwrap_or(usize::MAX),
+                    },
+                })?;
+                found = Some(String::from_utf8_lossy(&bytes).into_owned());
+            }
+        }
+    }
+    std::io::copy(&mut stored, &mut std::io::sink()).map_err(broken)?;
+    Ok(found)
+}

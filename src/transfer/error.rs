@@ -1,0 +1,199 @@
+//! What can go wrong while images move.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::lock::LockError;
+use crate::model::{ConfigError, Digest, DocumentError, Platform};
+use crate::pack::{BundleError, PackError};
+use crate::registry::RegistryError;
+use crate::store::StoreError;
+use crate::stream::{FileError, Mismatch};
+use crate::tar::{ExtractError, TarError};
+
+/// Why images could not be moved.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransferError {
+    /// A tar or folder could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A registry refused or failed.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Folders could not be packed.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    /// Folders are not a bundle.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// A manifest or index is not valid.
+    #[error("{place}: {source}")]
+    Document {
+        /// Where it was read from.
+        place: String,
+        /// Why.
+        source: DocumentError,
+    },
+    /// A configuration is not valid.
+    #[error("{place}: configuration `{digest}` is not valid: {source}")]
+    Config {
+        /// Where it was read from.
+        place: String,
+        /// Digest of the configuration.
+        digest: Digest,
+        /// Why.
+        source: ConfigError,
+    },
+    /// Something that was read is not what points at it promised.
+    #[error("{place}: {mismatch}")]
+    Mismatch {
+        /// Where it was read from.
+        place: String,
+        /// Expected and found.
+        mismatch: Mismatch,
+    },
+    /// A layer's uncompressed bytes are not what the configuration promises.
+    #[error("{place}: layer `{layer}` unpacks to `{found}`, but the configuration says `{expected}`")]
+    DiffId {
+        /// Where it was read from.
+        place: String,
+        /// Digest of the layer as stored.
+        layer: Digest,
+        /// `diff_id` of the configuration.
+        expected: Digest,
+        /// Digest of the uncompressed bytes.
+        found: Digest,
+    },
+    /// The configuration names another number of layers than the manifest.
+    #[error("{place}: the manifest has {layers} layers, but the configuration has {diff_ids} `diff_ids`")]
+    LayerCount {
+        /// Where it was read from.
+        place: String,
+        /// Layers of the manifest.
+        layers: usize,
+        /// `diff_ids` of the configuration.
+        diff_ids: usize,
+    },
+    /// A stream broke.
+    #[error("cannot read {what}: {source}")]
+    Read {
+        /// What was being read, with its place.
+        what: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A layer could not be extracted.
+    #[error("layer `{layer}`: {source}")]
+    Extract {
+        /// Digest of the layer.
+        layer: Digest,
+        /// Entry and reason.
+        source: ExtractError,
+    },
+    /// A layer is not a tar.
+    #[error("layer `{layer}`: {source}")]
+    Tar {
+        /// Digest of the layer.
+        layer: Digest,
+        /// Entry and reason.
+        source: TarError,
+    },
+    /// A folder to write to has something in it.
+    #[error("`{}` is not empty", path.display())]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// No image of an index serves the platform.
+    #[error("no image for `{wanted}` in {place}; it has {}", list(has))]
+    NoPlatform {
+        /// Where it was looked for.
+        place: String,
+        /// The platform asked for.
+        wanted: Platform,
+        /// The platforms there are.
+        has: Vec<String>,
+    },
+    /// The manifest is an artifact without file system layers.
+    #[error("{place} is not an image with files: {found}")]
+    NotAnImage {
+        /// Where it was read from.
+        place: String,
+        /// What it is instead.
+        found: String,
+    },
+    /// More documents or deeper nesting than any real image has.
+    #[error("{place} has more than {limit} {what}, which is not accepted")]
+    TooMany {
+        /// Where it was read from.
+        place: String,
+        /// What there is too much of.
+        what: &'static str,
+        /// Most allowed.
+        limit: usize,
+    },
+    /// The image has another digest than the caller demanded.
+    #[error("the image has digest `{found}`, expected `{expected}`")]
+    UnexpectedDigest {
+        /// What was demanded.
+        expected: Digest,
+        /// What it is.
+        found: Digest,
+    },
+    /// After the push a tag points at something else.
+    #[error(
+        "tag `{tag}` points at {found} after the push, expected `{expected}`; someone else pushed it meanwhile, or the registry changed it"
+    )]
+    TagMoved {
+        /// The tag.
+        tag: String,
+        /// What was pushed.
+        expected: Digest,
+        /// What it points at.
+        found: String,
+    },
+    /// The lock file inside a bundle is not valid.
+    #[error("{place}: `.imgpkg/images.yml`: {source}")]
+    Lock {
+        /// The bundle.
+        place: String,
+        /// Line, field and reason.
+        source: LockError,
+    },
+    /// Work was stopped because another part of it failed or a signal came.
+    #[error("stopped")]
+    Stopped,
+}
+
+impl TransferError {
+    /// Makes the error for a stream that broke, finding out what it carries.
+    #[must_use]
+    pub fn from_read(place: &str, what: &str, error: io::Error) -> Self {
+        if let Some(mismatch) = Mismatch::in_error(&error) {
+            return Self::Mismatch { place: place.to_owned(), mismatch: mismatch.clone() };
+        }
+        match error.downcast::<RegistryError>() {
+            Ok(error) => Self::Registry(error),
+            Err(source) => Self::Read { what: format!("{what} from {place}"), source },
+        }
+    }
+
+    /// Tells whether what was received was wrong, which another transfer may mend.
+    #[must_use]
+    pub fn is_mismatch(&self) -> bool {
+        matches!(self, Self::Mismatch { .. } | Self::Registry(RegistryError::Mismatch { .. }))
+    }
+}
+
+fn list(items: &[String]) -> String {
+    if items.is_empty() {
+        return "none".to_owned();
+    }
+    let shown: Vec<String> = items.iter().take(10).map(|item| format!("`{item}`")).collect();
+    let more = items.len().saturating_sub(10);
+    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
+}

@@ -1,0 +1,86 @@
+//! What hangs below a root: every document and every blob once, children before parents.
+
+use std::collections::HashSet;
+
+use crate::model::{Descriptor, Digest, Document, RawDocument, limits};
+
+use super::{ImageSource, TransferError};
+
+/// Everything that has to move with a root.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    /// Manifests and indexes, children before parents, each once; the roots among them.
+    pub documents: Vec<RawDocument>,
+    /// Configurations, layers and foreign children, in order of first mention, each once.
+    pub blobs: Vec<Descriptor>,
+    seen: HashSet<Digest>,
+}
+
+impl Graph {
+    /// Reads everything below the root.
+    ///
+    /// Errors: [`TransferError::TooMany`] beyond [`limits::NESTING`] and [`limits::DOCUMENTS`].
+    pub fn of(source: &dyn ImageSource, root: &Descriptor) -> Result<Self, TransferError> {
+        let mut graph = Self::default();
+        graph.add(source, root)?;
+        Ok(graph)
+    }
+
+    /// Adds another root and what hangs below it, without what is there already.
+    pub fn add(&mut self, source: &dyn ImageSource, root: &Descriptor) -> Result<(), TransferError> {
+        self.visit(source, root, 0)
+    }
+
+    /// Returns the document with this digest.
+    #[must_use]
+    pub fn document(&self, digest: &Digest) -> Option<&RawDocument> {
+        self.documents.iter().find(|document| document.digest() == digest)
+    }
+
+    /// Returns the bytes of everything together.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        let documents: u64 = self.documents.iter().map(|document| document.bytes().len() as u64).sum();
+        documents + self.blobs.iter().map(|blob| blob.size).sum::<u64>()
+    }
+
+    fn visit(
+        &mut self,
+        source: &dyn ImageSource,
+        descriptor: &Descriptor,
+        depth: usize,
+    ) -> Result<(), TransferError> {
+        if !self.seen.insert(descriptor.digest.clone()) {
+            return Ok(());
+        }
+        if !descriptor.is_index() && !descriptor.is_manifest() {
+            self.blobs.push(descriptor.clone());
+            return Ok(());
+        }
+        let too_many = |what, limit| TransferError::TooMany { place: source.place(), what, limit };
+        if depth > limits::NESTING {
+            return Err(too_many("levels of nested indexes", limits::NESTING));
+        }
+        if self.seen.len() > limits::DOCUMENTS {
+            return Err(too_many("manifests and blobs below one root", limits::DOCUMENTS));
+        }
+        let document = source.read_document(descriptor)?;
+        match document.document() {
+            Document::Index(index) => {
+                for child in &index.manifests {
+                    self.visit(source, child, depth + 1)?;
+                }
+            }
+            Document::Manifest(manifest) => {
+                for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
+                    // What a manifest points at is a blob whatever its type says.
+                    if self.seen.insert(blob.digest.clone()) {
+                        self.blobs.push(blob.clone());
+                    }
+                }
+            }
+        }
+        self.documents.push(document);
+        Ok(())
+    }
+}

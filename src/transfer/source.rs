@@ -1,0 +1,112 @@
+//! Where images come from, seen the same way: documents, small blobs, streams, all verified.
+
+use std::io::Read;
+
+use crate::model::{
+    Config, Descriptor, Digest, ImageManifest, RawDocument, Repository, Target, limits, media_type,
+};
+use crate::registry::Client;
+use crate::store::{self, ImageStore};
+use crate::stream::{TooLarge, read_bounded};
+
+use super::TransferError;
+
+/// Somewhere images are read from, from several threads.
+pub trait ImageSource: Sync {
+    /// Returns the place for messages: `` `app.tar` ``, `` `reg.example/team/app` ``.
+    fn place(&self) -> String;
+
+    /// Reads a manifest or index, verified.
+    fn read_document(&self, descriptor: &Descriptor) -> Result<RawDocument, TransferError>;
+
+    /// Opens a blob; reading it to the end proves size and digest, a wrong one ends in an error.
+    fn open_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError>;
+
+    /// Tells whether the blob is certainly not there; a registry is not asked.
+    fn lacks(&self, _digest: &Digest) -> bool {
+        false
+    }
+
+    /// Returns the repository, if it is one, to mount blobs from.
+    fn repository(&self) -> Option<&Repository> {
+        None
+    }
+
+    /// Reads a blob into memory, verified, at most `limit` bytes.
+    fn read_blob(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, TransferError> {
+        let what = format!("blob `{}`", descriptor.digest);
+        read_bounded(self.open_blob(descriptor)?, limit.min(descriptor.size.saturating_add(1))).map_err(
+            |error| match error {
+                TooLarge::Limit { .. } => TransferError::TooMany {
+                    place: format!("{what} in {}", self.place()),
+                    what: "bytes",
+                    limit: usize::try_from(limit).unwrap_or(usize::MAX),
+                },
+                TooLarge::Io(error) => TransferError::from_read(&self.place(), &what, error),
+            },
+        )
+    }
+
+    /// Reads an image's configuration; `None` for an artifact whose configuration is something else.
+    fn read_config(&self, manifest: &ImageManifest) -> Result<Option<Config>, TransferError> {
+        if !media_type::is_image_config(&manifest.config.media_type) {
+            return Ok(None);
+        }
+        let bytes = self.read_blob(&manifest.config, limits::CONFIG_BYTES)?;
+        Config::parse(&bytes).map(Some).map_err(|source| TransferError::Config {
+            place: self.place(),
+            digest: manifest.config.digest.clone(),
+            source,
+        })
+    }
+}
+
+/// A tar or folder.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreSource<'a>(pub &'a dyn ImageStore);
+
+impl ImageSource for StoreSource<'_> {
+    fn place(&self) -> String {
+        format!("`{}`", self.0.path().display())
+    }
+
+    fn read_document(&self, descriptor: &Descriptor) -> Result<RawDocument, TransferError> {
+        Ok(store::read_document(self.0, descriptor)?)
+    }
+
+    fn open_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {
+        Ok(Box::new(store::open_verified(self.0, descriptor)?))
+    }
+
+    fn lacks(&self, digest: &Digest) -> bool {
+        self.0.blob_size(digest).is_none()
+    }
+}
+
+/// A repository in a registry.
+#[derive(Clone, Debug)]
+pub struct RegistrySource<'a> {
+    /// The client.
+    pub client: &'a Client,
+    /// The repository.
+    pub repository: Repository,
+}
+
+impl ImageSource for RegistrySource<'_> {
+    fn place(&self) -> String {
+        format!("`{}`", self.repository)
+    }
+
+    fn read_document(&self, descriptor: &Descriptor) -> Result<RawDocument, TransferError> {
+        let target = Target::Digest(descriptor.digest.clone());
+        Ok(self.client.fetch_manifest(&self.repository, &target)?)
+    }
+
+    fn open_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {
+        Ok(Box::new(self.client.open_blob(&self.repository, descriptor)?))
+    }
+
+    fn repository(&self) -> Option<&Repository> {
+        Some(&self.repository)
+    }
+}

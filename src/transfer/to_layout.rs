@@ -1,0 +1,121 @@
+//! Into an OCI layout tar: places reserved in a fixed order, filled by several threads, verified on the way.
+
+use std::fs::File;
+use std::io;
+
+use crate::model::{Descriptor, Digest};
+use crate::store::layout::{BlobSlot, LayoutTarWriter, LayoutTarget};
+
+use super::events::{BlobOutcome, Event, Observer, Warning};
+use super::names::layout_index;
+use super::{Graph, ImageSource, Named, TransferError, workers};
+
+/// What is to be written.
+#[derive(Clone, Debug)]
+pub struct LayoutRequest {
+    /// Where to.
+    pub target: LayoutTarget,
+    /// The roots, first one first, with their names.
+    pub roots: Vec<Named>,
+    /// Blobs moved at the same time.
+    pub concurrency: usize,
+    /// Also fetch layers that may not be distributed.
+    pub include_non_distributable: bool,
+}
+
+/// What was written.
+#[derive(Debug)]
+pub struct LayoutReport {
+    /// Bytes of the tar.
+    pub size: u64,
+    /// The nameless file, for [`LayoutTarget::Spool`].
+    pub spool: Option<File>,
+    /// Everything that is in it.
+    pub graph: Graph,
+}
+
+/// Copies roots and all that hangs below them from a source into an OCI layout tar.
+///
+/// Shape: configurations and layers in order of mention, then documents, children first: the same input gives the
+/// same bytes whatever the timing.
+/// Errors: nothing is visible at the target after one.
+pub fn copy_to_layout(
+    source: &dyn ImageSource,
+    request: &LayoutRequest,
+    observer: &dyn Observer,
+) -> Result<LayoutReport, TransferError> {
+    let mut graph = Graph::default();
+    for root in &request.roots {
+        graph.add(source, &root.descriptor)?;
+    }
+    let skip = |blob: &&Descriptor| blob.is_non_distributable() && !request.include_non_distributable;
+    let skipped: Vec<Digest> = graph.blobs.iter().filter(skip).map(|blob| blob.digest.clone()).collect();
+    if !skipped.is_empty() {
+        let warning = Warning::NonDistributableSkipped { image: source.place(), layers: skipped };
+        observer.event(Event::Warning(&warning));
+    }
+    let mut writer = LayoutTarWriter::create(&request.target)?;
+    let mut slots = Vec::new();
+    for blob in graph.blobs.iter().filter(|blob| !skip(blob)) {
+        if let Some(slot) = writer.reserve(&blob.digest, blob.size)? {
+            slots.push((blob, slot));
+        }
+    }
+    let bytes = slots.iter().map(|(blob, _)| blob.size).sum();
+    observer.event(Event::Planned { blobs: slots.len() as u64, bytes });
+    workers::for_each(&slots, request.concurrency, |(blob, slot)| fill(source, blob, slot, observer))?;
+    for document in &graph.documents {
+        writer.add_document(document)?;
+        observer.event(Event::ManifestFinished { descriptor: &document.descriptor(), present: false });
+    }
+    let index = layout_index(&request.roots, &graph.documents);
+    let written = writer.finish(&index)?;
+    Ok(LayoutReport { size: written.size, spool: written.spool, graph })
+}
+
+/// Fills one place; a transfer that turned out wrong is done once more from its start.
+fn fill(
+    source: &dyn ImageSource,
+    blob: &Descriptor,
+    slot: &BlobSlot,
+    observer: &dyn Observer,
+) -> Result<(), TransferError> {
+    observer.event(Event::BlobStarted { descriptor: blob });
+    if let Err(error) = fill_once(source, blob, slot, observer) {
+        if !error.is_mismatch() || source.repository().is_none() {
+            return Err(error);
+        }
+        observer.event(Event::BlobRestarted { digest: &blob.digest });
+        fill_once(source, blob, slot, observer)?;
+    }
+    observer.event(Event::BlobFinished { descriptor: blob, outcome: BlobOutcome::Transferred });
+    Ok(())
+}
+
+fn fill_once(
+    source: &dyn ImageSource,
+    blob: &Descriptor,
+    slot: &BlobSlot,
+    observer: &dyn Observer,
+) -> Result<(), TransferError> {
+    let mut from = source.open_blob(blob)?;
+    let mut to = slot.writer();
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let n = match io::Read::read(&mut from, &mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(n) => n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => {
+                return Err(TransferError::from_read(
+                    &source.place(),
+                    &format!("blob `{}`", blob.digest),
+                    error,
+                ));
+            }
+        };
+        let piece = buffer.get(..n).unwrap_or(&buffer);
+        io::Write::write_all(&mut to, piece).map_err(|error| slot.failed(error))?;
+        observer.event(Event::BlobProgress { digest: &blob.digest, bytes: n as u64 });
+    }
+}

@@ -1,0 +1,221 @@
+//! Into a registry: what is missing, blobs first, then documents, tags last of all.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+
+use crate::model::{Descriptor, Digest, RawDocument, Repository, Tag, Target};
+use crate::registry::{BlobBody, Client, PushOutcome};
+
+use super::events::{BlobOutcome, Event, Observer, Warning};
+use super::{Graph, ImageSource, TransferError, workers};
+
+/// What is to be pushed, and where.
+#[derive(Clone, Debug)]
+pub struct PushRequest {
+    /// Repository at the registry.
+    pub repository: Repository,
+    /// Roots with the tags each is to have there; without a tag it is pushed by digest.
+    pub roots: Vec<(Descriptor, Vec<Tag>)>,
+    /// Further repositories of the same registry that may hold blobs to mount.
+    pub mount_from: Vec<Repository>,
+    /// Blobs moved at the same time.
+    pub concurrency: usize,
+    /// Also push layers that may not be distributed.
+    pub include_non_distributable: bool,
+}
+
+/// What a push did.
+#[derive(Clone, Debug, Default)]
+pub struct PushReport {
+    /// How many blobs went which way.
+    pub blobs: BTreeMap<BlobOutcome, u64>,
+    /// Bytes of blobs sent.
+    pub bytes_sent: u64,
+    /// Manifests and indexes written.
+    pub documents_written: u64,
+    /// Everything that is in the registry now; empty for roots that were there already.
+    pub graph: Graph,
+}
+
+/// Pushes roots and all that hangs below them.
+///
+/// Order: everything local is looked at first; then blobs, then documents, children first; a root's tags last.
+/// Where a root is there already only its tags are written, and those only where they differ.
+/// Errors: after one no tag has been written that did not have all its content.
+pub fn push_to_registry(
+    source: &dyn ImageSource,
+    client: &Client,
+    request: &PushRequest,
+    observer: &dyn Observer,
+) -> Result<PushReport, TransferError> {
+    let mut report = PushReport::default();
+    for (root, tags) in &request.roots {
+        push_root(source, client, request, (root, tags), observer, &mut report)?;
+    }
+    Ok(report)
+}
+
+fn push_root(
+    source: &dyn ImageSource,
+    client: &Client,
+    request: &PushRequest,
+    (root, tags): (&Descriptor, &[Tag]),
+    observer: &dyn Observer,
+    report: &mut PushReport,
+) -> Result<(), TransferError> {
+    let repository = &request.repository;
+    // Where every tag is right already, one HEAD for each is all there is to do.
+    let mut wanting = Vec::new();
+    for tag in tags {
+        let there = client.head_manifest(repository, &Target::Tag(tag.clone()))?;
+        if there.is_none_or(|there| there.digest != root.digest) {
+            wanting.push(tag);
+        }
+    }
+    let by_digest = Target::Digest(root.digest.clone());
+    let present = wanting.len() < tags.len() || client.head_manifest(repository, &by_digest)?.is_some();
+    let document = source.read_document(root)?;
+    if present {
+        observer.event(Event::ManifestFinished { descriptor: root, present: true });
+    } else {
+        push_content(source, client, request, root, observer, report)?;
+        if wanting.is_empty() {
+            client.push_manifest(repository, &by_digest, &document)?;
+            report.documents_written += 1;
+        }
+        observer.event(Event::ManifestFinished { descriptor: root, present: false });
+    }
+    for tag in tags {
+        if wanting.contains(&tag) {
+            client.push_manifest(repository, &Target::Tag(tag.clone()), &document)?;
+            report.documents_written += 1;
+        }
+        observer.event(Event::TagWritten { repository, tag, digest: &root.digest });
+    }
+    if let Some(tag) = wanting.last() {
+        confirm(client, repository, tag, &root.digest)?;
+    }
+    Ok(())
+}
+
+/// Asks once more what the tag points at, so that nothing is reported that is not so.
+fn confirm(
+    client: &Client,
+    repository: &Repository,
+    tag: &Tag,
+    expected: &Digest,
+) -> Result<(), TransferError> {
+    let found = client.head_manifest(repository, &Target::Tag(tag.clone()))?;
+    match found {
+        Some(found) if found.digest == *expected => Ok(()),
+        found => Err(TransferError::TagMoved {
+            tag: tag.to_string(),
+            expected: expected.clone(),
+            found: found.map_or("nothing".to_owned(), |found| format!("`{}`", found.digest)),
+        }),
+    }
+}
+
+/// Pushes everything below a root, but not the root's own document.
+fn push_content(
+    source: &dyn ImageSource,
+    client: &Client,
+    request: &PushRequest,
+    root: &Descriptor,
+    observer: &dyn Observer,
+    report: &mut PushReport,
+) -> Result<(), TransferError> {
+    let graph = Graph::of(source, root)?;
+    let mut wanted = Vec::new();
+    let mut skipped = Vec::new();
+    for blob in &graph.blobs {
+        if blob.is_non_distributable() && (!request.include_non_distributable || source.lacks(&blob.digest)) {
+            skipped.push(blob.digest.clone());
+            observer.event(Event::BlobFinished { descriptor: blob, outcome: BlobOutcome::Skipped });
+        } else if source.lacks(&blob.digest) {
+            // Opening it gives the source's own words for what is missing, before anything is sent.
+            source.open_blob(blob)?;
+        } else {
+            wanted.push(blob);
+        }
+    }
+    if !skipped.is_empty() {
+        *report.blobs.entry(BlobOutcome::Skipped).or_default() += skipped.len() as u64;
+        let warning = Warning::NonDistributableSkipped { image: source.place(), layers: skipped };
+        observer.event(Event::Warning(&warning));
+    }
+    let bytes = wanted.iter().map(|blob| blob.size).sum();
+    observer.event(Event::Planned { blobs: wanted.len() as u64, bytes });
+    let mount_from: Vec<Repository> = source
+        .repository()
+        .into_iter()
+        .chain(&request.mount_from)
+        .filter(|from| **from != request.repository && from.registry() == request.repository.registry())
+        .cloned()
+        .collect();
+    let done = std::sync::Mutex::new(report);
+    workers::for_each(&wanted, request.concurrency, |blob| {
+        let outcome = push_blob(source, client, request, blob, &mount_from, observer)?;
+        if let Ok(mut report) = done.lock() {
+            *report.blobs.entry(outcome).or_default() += 1;
+            report.bytes_sent += if outcome == BlobOutcome::Transferred { blob.size } else { 0 };
+        }
+        Ok(())
+    })?;
+    let report = done.into_inner().map_err(|_| TransferError::Stopped)?;
+    for document in graph.documents.iter().filter(|document| *document.digest() != root.digest) {
+        let present = push_child(client, request, document)?;
+        report.documents_written += u64::from(!present);
+        observer.event(Event::ManifestFinished { descriptor: &document.descriptor(), present });
+    }
+    report.graph = graph;
+    Ok(())
+}
+
+fn push_blob(
+    source: &dyn ImageSource,
+    client: &Client,
+    request: &PushRequest,
+    blob: &Descriptor,
+    mount_from: &[Repository],
+    observer: &dyn Observer,
+) -> Result<BlobOutcome, TransferError> {
+    observer.event(Event::BlobStarted { descriptor: blob });
+    let body = Body { source, blob, observer, opened: std::sync::atomic::AtomicBool::new(false) };
+    let progress = |bytes| observer.event(Event::BlobProgress { digest: &blob.digest, bytes });
+    let outcome = client.push_blob(&request.repository, blob, &body, mount_from, &progress)?;
+    let outcome = match outcome {
+        PushOutcome::Uploaded => BlobOutcome::Transferred,
+        PushOutcome::Mounted => BlobOutcome::Mounted,
+        PushOutcome::Present => BlobOutcome::Present,
+    };
+    observer.event(Event::BlobFinished { descriptor: blob, outcome });
+    Ok(outcome)
+}
+
+/// Pushes a document below the root by digest; tells whether it was there.
+fn push_child(client: &Client, request: &PushRequest, document: &RawDocument) -> Result<bool, TransferError> {
+    let target = Target::Digest(document.digest().clone());
+    if client.head_manifest(&request.repository, &target)?.is_some() {
+        return Ok(true);
+    }
+    client.push_manifest(&request.repository, &target, document)?;
+    Ok(false)
+}
+
+/// A blob that can be opened for each attempt; every opening after the first is a new beginning.
+struct Body<'a> {
+    source: &'a dyn ImageSource,
+    blob: &'a Descriptor,
+    observer: &'a dyn Observer,
+    opened: std::sync::atomic::AtomicBool,
+}
+
+impl BlobBody for Body<'_> {
+    fn open(&self) -> io::Result<Box<dyn Read + Send + '_>> {
+        if self.opened.swap(true, std::sync::atomic::Ordering::Relaxed) {
+            self.observer.event(Event::BlobRestarted { digest: &self.blob.digest });
+        }
+        self.source.open_blob(self.blob).map_err(io::Error::other)
+    }
+}

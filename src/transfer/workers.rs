@@ -1,0 +1,71 @@
+//! A bounded number of threads over a list; the first error stops the rest.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::stream::cancel;
+
+use super::TransferError;
+
+/// Runs `work` on every item, at most `concurrency` at a time, in list order of starting.
+///
+/// Errors: the first one that happened; items not yet begun are then left alone.
+pub(super) fn for_each<T: Sync>(
+    items: &[T],
+    concurrency: usize,
+    work: impl Fn(&T) -> Result<(), TransferError> + Sync,
+) -> Result<(), TransferError> {
+    let next = AtomicUsize::new(0);
+    let failed = AtomicBool::new(false);
+    let first: Mutex<Option<TransferError>> = Mutex::new(None);
+    let run = || {
+        while !failed.load(Ordering::Relaxed) && !cancel::is_cancelled() {
+            let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
+            if let Err(error) = work(item) {
+                failed.store(true, Ordering::Relaxed);
+                if let Ok(mut first) = first.lock() {
+                    first.get_or_insert(error);
+                }
+            }
+        }
+    };
+    let threads = concurrency.clamp(1, items.len().max(1));
+    std::thread::scope(|scope| {
+        // The calling thread is one of the workers.
+        for _ in 1..threads {
+            scope.spawn(run);
+        }
+        run();
+    });
+    match first.into_inner() {
+        Ok(Some(error)) => Err(error),
+        _ if cancel::is_cancelled() => Err(TransferError::Stopped),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_item_is_worked_on_once_and_the_first_error_comes_back() {
+        let done = Mutex::new(Vec::new());
+        let items: Vec<u32> = (0..100).collect();
+        for_each(&items, 4, |item| {
+            done.lock().unwrap().push(*item);
+            Ok(())
+        })
+        .unwrap();
+        let mut done = done.into_inner().unwrap();
+        done.sort_unstable();
+        assert_eq!(done, items);
+        let count = AtomicUsize::new(0);
+        let error = for_each(&items, 1, |item| {
+            count.fetch_add(1, Ordering::Relaxed);
+            if *item == 3 { Err(TransferError::Stopped) } else { Ok(()) }
+        });
+        assert!(matches!(error, Err(TransferError::Stopped)));
+        assert_eq!(count.into_inner(), 4, "nothing after the failed one was begun");
+    }
+}
