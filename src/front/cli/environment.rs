@@ -321,7 +321,11 @@ mod tests {
 
     #[test]
     fn written_dotenv_keys_are_no_flags_variables() {
-        let known = known(&cli::command());
+        let push = args::PushArgs::augment_args(Command::new("push"));
+        let copy = args::CopyArgs::augment_args(Command::new("copy"));
+        let pull = args::PullArgs::augment_args(Command::new("pull"));
+        let known = known(&cli::command().subcommands([push, copy, pull]));
+        assert!(known.contains_key("IMGRELAY_TO_REPO"));
         for key in outputs::DOTENV_KEYS {
             assert!(!known.contains_key(*key), "a later job would read `{key}` as a flag");
         }

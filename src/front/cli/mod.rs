@@ -44,10 +44,9 @@ struct Cli {
     command: Verb,
 }
 
-/// The commands.
+/// The commands; those with flags are described beside their flags.
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Print a completion script for a shell
     #[command(after_help = completion::EXAMPLES)]
     Completion(args::CompletionArgs),
     /// Print the version
