@@ -3,6 +3,7 @@
 //! Floor 5. One executable; its name or first argument chooses the door. Nothing below here talks to a user.
 
 pub mod cli;
+pub mod credentials;
 pub mod env;
 pub mod exit;
 pub mod failure;
