@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::values::{Choice, Switch};
-use crate::front::secret::Secret;
+use crate::registry::Secret;
 
 /// Value name that marks a flag which is on or off, see [`super::parse`].
 pub(super) const SWITCH: &str = "BOOL";

@@ -31,14 +31,6 @@ const ALTERNATIVES: [&[&str]; 8] = [
     &["registry-token", "registry-anon"],
 ];
 
-/// Variables of imgpkg that stand in for ours.
-const FALLBACKS: [(&str, &str); 4] = [
-    ("registry-username", env::IMGPKG_USERNAME),
-    ("registry-password", env::IMGPKG_PASSWORD),
-    ("registry-token", env::IMGPKG_TOKEN),
-    ("registry-anon", env::IMGPKG_ANON),
-];
-
 /// Variables that begin like ours, are not read, and are no mistake either.
 const IGNORED: [&str; 1] = ["IMGRELAY_VERSION"];
 
@@ -93,9 +85,7 @@ fn apply_level(mut command: Command, typed: &ArgMatches, env: &Env, used: &mut V
 
 /// Finds the variable of a flag that is set, and its value.
 fn lookup(arg: &Arg, env: &Env) -> Option<(String, OsString)> {
-    let fallback =
-        FALLBACKS.iter().find(|(flag, _)| Some(*flag) == arg.get_long()).map(|(_, name)| (*name).to_owned());
-    let mut names = variables(arg).into_iter().chain(fallback);
+    let mut names = variables(arg).into_iter();
     names.find_map(|name| env.os(&name).map(|value| (name.clone(), value.to_owned())))
 }
 
@@ -289,15 +279,6 @@ mod tests {
         let env = [("IMGRELAY_REGISTRY_PASSWORD", "p")];
         let (args, _) = push(&["--registry-username", "u"], &env);
         assert_eq!(args.registry.registry_password.map(|p| p.expose().to_owned()).as_deref(), Some("p"));
-    }
-
-    #[test]
-    fn imgpkg_variables_fill_in_after_ours() {
-        let (args, _) = push(&[], &[("IMGPKG_USERNAME", "a"), ("IMGPKG_ANON", "true")]);
-        assert_eq!(args.registry.registry_username.as_deref(), Some("a"));
-        assert!(args.registry.registry_anon.unwrap_or_default().or(false));
-        let (args, _) = push(&[], &[("IMGPKG_USERNAME", "a"), ("IMGRELAY_REGISTRY_USERNAME", "b")]);
-        assert_eq!(args.registry.registry_username.as_deref(), Some("b"));
     }
 
     #[test]

@@ -12,12 +12,12 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 pub use copy::{CopyOptions, Sink, copy};
-pub use push::{Contents, Destination, MediaTypes, PushKind, PushOptions, push};
+pub use push::{Contents, Destination, PushKind, PushOptions, push};
 pub use read::{
     DescribeForm, DescribeOptions, PullOptions, TagListOptions, VerifyOptions, describe, pull, tag_list,
     tag_resolve, verify,
 };
-pub use registry::{RegistryLogin, RegistryOptions, registry};
+pub use registry::{RegistryOptions, registry};
 
 use super::args::Globals;
 use super::values::Switch;
@@ -268,13 +268,13 @@ fn source(flags: &SourceFlags<'_>, allowed: &[&str]) -> Result<Source, Failure> 
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::front::cli::args as typed;
     use clap::{Args as _, FromArgMatches};
 
     /// Parses words as a command does, without environment.
-    pub(super) fn args<T: clap::Args + FromArgMatches>(words: &[&str]) -> T {
+    pub(crate) fn args<T: clap::Args + FromArgMatches>(words: &[&str]) -> T {
         let command =
             super::super::prepare(T::augment_args(clap::Command::new("x").args_override_self(true)));
         let words = std::iter::once("x").chain(words.iter().copied());
