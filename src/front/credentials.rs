@@ -23,7 +23,7 @@ const PER_HOST_FIELDS: [&str; 5] = ["HOSTNAME", "USERNAME", "PASSWORD", "IDENTIT
 const PER_HOST_IGNORED: &str = "IMGPKG_REGISTRY_AZURE_CR_CONFIG";
 
 /// What was given on the command line (or in a `source`).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CredentialFlags {
     /// `--registry-username`.
     pub username: Option<String>,

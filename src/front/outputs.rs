@@ -237,7 +237,7 @@ impl ResultFile {
     }
 
     /// Refuses a path that cannot be written, before any work is done.
-    pub fn check(&self) -> Result<(), Failure> {
+    fn check(&self) -> Result<(), Failure> {
         let folder = match self.format {
             Format::Tekton => self.path.as_path(),
             _ => self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")),
@@ -270,10 +270,23 @@ impl ResultFile {
     }
 }
 
+/// Runs work that produces an image, and writes the result files when it is done.
+///
+/// Errors: files that cannot be written are refused before the work begins, as far as that can be known.
+pub fn produce(
+    files: &[ResultFile],
+    work: impl FnOnce() -> Result<ImageOutcome, Failure>,
+) -> Result<Outcome, Failure> {
+    files.iter().try_for_each(ResultFile::check)?;
+    let outcome = work()?;
+    write(files, &outcome)?;
+    Ok(Outcome::Image(Box::new(outcome)))
+}
+
 /// Writes all result files.
 ///
 /// Errors: says that the image itself is done, because it is.
-pub fn write(files: &[ResultFile], outcome: &ImageOutcome) -> Result<(), Failure> {
+fn write(files: &[ResultFile], outcome: &ImageOutcome) -> Result<(), Failure> {
     files
         .iter()
         .try_for_each(|file| file.write(outcome))
@@ -501,7 +514,9 @@ mod tests {
         assert!(read("json").ends_with("}\n"));
         assert_eq!(read("IMAGE_URL"), "reg.example/team/app:v1");
         let missing = file(Format::Json, "no/such/json");
-        assert!(missing.check().unwrap_err().message.contains("is not a folder"));
+        let failure =
+            produce(std::slice::from_ref(&missing), || panic!("the work is not begun")).unwrap_err();
+        assert!(failure.message.ends_with("no/such` is not a folder"), "{}", failure.message);
         let failure = write(&[missing], &pushed()).unwrap_err();
         assert!(failure.hints.iter().any(|hint| hint.starts_with("the image itself is done: reg.example/")));
         std::fs::remove_dir_all(folder).unwrap();

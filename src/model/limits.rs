@@ -38,3 +38,5 @@ pub const CANDIDATES: usize = 10_000;
 pub const FOLDER_DEPTH: usize = 512;
 /// Most entries of one layer; the largest real images have about a million.
 pub const LAYER_ENTRIES: u64 = 10_000_000;
+/// Largest file of certificates, bytes; the whole set of a system's authorities has a quarter of a MiB.
+pub const CERTIFICATES_BYTES: u64 = 4 * 1024 * 1024;

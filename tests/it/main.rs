@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test fails by panicking")]
 
 mod cli_basics;
+mod cli_signals;
 mod deny;
 mod docs_blocks;
 mod extraction;

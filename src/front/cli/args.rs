@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::values::{Choice, Switch};
-use crate::front::secret::Secret;
+use crate::registry::Secret;
 
 /// Value name that marks a flag which is on or off, see [`super::parse`].
 pub(super) const SWITCH: &str = "BOOL";
@@ -17,7 +17,34 @@ const OUTPUT: &str = "Output";
 const REGISTRY: &str = "Registry";
 const CONTENT: &str = "Content";
 
-/// Flags of every command.
+const PUSH_EXAMPLES: &str = "\
+Examples:
+  Build a bundle without a registry; the name is recorded in the tar:
+    imgrelay push -b registry.example/team/app:v1 -f config --to-oci-tar app.tar
+  Push a folder as a plain image:
+    imgrelay push -i registry.example/team/app:v1 -f dist";
+const COPY_EXAMPLES: &str = "\
+Examples:
+  Push a tar; the tag recorded in it is kept:
+    imgrelay copy --tar app.tar --to-repo registry.example/team/app
+  Take an image out of a registry:
+    imgrelay copy -i registry.example/team/app:v1 --to-oci-tar app.tar";
+const PULL_EXAMPLES: &str = "\
+Examples:
+  imgrelay pull --tar app.tar -o out
+  imgrelay pull -b registry.example/team/app:v1 -o out";
+const DESCRIBE_EXAMPLES: &str = "\
+Examples:
+  imgrelay describe --tar app.tar
+  imgrelay describe -b registry.example/team/app:v1 -o yaml";
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  imgrelay verify --tar app.tar
+  imgrelay verify --tar app.tar --expected-digest \"$DIGEST\"
+
+Exit code 3 when something is wrong.";
+
+/// Flags that every command has.
 #[derive(Clone, Debug, Default, Args)]
 #[group(skip)]
 #[command(next_help_heading = OUTPUT)]
@@ -95,9 +122,10 @@ pub struct ResultArgs {
     pub result: Vec<String>,
 }
 
-/// `push`: packs folders and files, and pushes the image or writes it as an OCI layout tar.
+/// Pack folders and files, then push the image or write it as an OCI layout tar
 #[derive(Clone, Debug, Default, Args)]
 #[group(skip)]
+#[command(after_help = PUSH_EXAMPLES)]
 pub struct PushArgs {
     /// Make a bundle and name it; the name is optional with --to-oci-tar
     #[arg(short = 'b', long, value_name = "REFERENCE", num_args = 0..=1, default_missing_value = "")]
@@ -154,9 +182,10 @@ pub struct PushArgs {
     pub registry: RegistryArgs,
 }
 
-/// `copy`: copies an image or bundle from any source to any sink, digest unchanged.
+/// Copy an image or bundle from any source to any sink, digest unchanged
 #[derive(Clone, Debug, Default, Args)]
 #[group(skip)]
+#[command(after_help = COPY_EXAMPLES)]
 pub struct CopyArgs {
     /// Copy this bundle and the images it names
     #[arg(short = 'b', long, value_name = "REFERENCE")]
@@ -199,9 +228,10 @@ pub struct CopyArgs {
     pub registry: RegistryArgs,
 }
 
-/// `pull`: extracts the contents of an image or bundle into a folder.
+/// Extract the contents of an image or bundle into a folder
 #[derive(Clone, Debug, Default, Args)]
 #[group(skip)]
+#[command(after_help = PULL_EXAMPLES)]
 pub struct PullArgs {
     /// Pull this bundle
     #[arg(short = 'b', long, value_name = "REFERENCE")]
@@ -244,9 +274,10 @@ pub struct PullArgs {
     pub registry: RegistryArgs,
 }
 
-/// `describe`: shows what is inside an image, bundle or tar.
+/// Show what is inside an image, bundle or tar
 #[derive(Clone, Debug, Default, Args)]
 #[group(skip)]
+#[command(after_help = DESCRIBE_EXAMPLES)]
 pub struct DescribeArgs {
     /// Describe this bundle
     #[arg(short = 'b', long, value_name = "REFERENCE")]
@@ -268,9 +299,10 @@ pub struct DescribeArgs {
     pub registry: RegistryArgs,
 }
 
-/// `verify`: recomputes every digest, size and diff_id of a tar.
+/// Recompute every digest, size and diff_id of a tar, and report all that is wrong
 #[derive(Clone, Debug, Default, Args)]
 #[group(skip)]
+#[command(after_help = VERIFY_EXAMPLES)]
 pub struct VerifyArgs {
     /// Tar or folder: OCI layout or docker save, also compressed
     #[arg(long, value_name = "PATH")]
@@ -283,7 +315,7 @@ pub struct VerifyArgs {
     pub expected_digest: Option<String>,
 }
 
-/// `tag list`: lists a repository's tags.
+/// List a repository's tags
 #[derive(Clone, Debug, Default, Args)]
 #[group(skip)]
 pub struct TagListArgs {
@@ -301,7 +333,7 @@ pub struct TagListArgs {
     pub registry: RegistryArgs,
 }
 
-/// `tag resolve`: prints the digest a tag points at.
+/// Print the digest that a tag points at
 #[derive(Clone, Debug, Default, Args)]
 #[group(skip)]
 pub struct TagResolveArgs {
@@ -313,7 +345,7 @@ pub struct TagResolveArgs {
     pub registry: RegistryArgs,
 }
 
-/// `completion`: prints a completion script.
+/// Print a completion script for a shell
 #[derive(Clone, Debug, Args)]
 #[group(skip)]
 pub struct CompletionArgs {

@@ -31,14 +31,6 @@ const ALTERNATIVES: [&[&str]; 8] = [
     &["registry-token", "registry-anon"],
 ];
 
-/// Variables of imgpkg that stand in for ours.
-const FALLBACKS: [(&str, &str); 4] = [
-    ("registry-username", env::IMGPKG_USERNAME),
-    ("registry-password", env::IMGPKG_PASSWORD),
-    ("registry-token", env::IMGPKG_TOKEN),
-    ("registry-anon", env::IMGPKG_ANON),
-];
-
 /// Variables that begin like ours, are not read, and are no mistake either.
 const IGNORED: [&str; 1] = ["IMGRELAY_VERSION"];
 
@@ -93,9 +85,7 @@ fn apply_level(mut command: Command, typed: &ArgMatches, env: &Env, used: &mut V
 
 /// Finds the variable of a flag that is set, and its value.
 fn lookup(arg: &Arg, env: &Env) -> Option<(String, OsString)> {
-    let fallback =
-        FALLBACKS.iter().find(|(flag, _)| Some(*flag) == arg.get_long()).map(|(_, name)| (*name).to_owned());
-    let mut names = variables(arg).into_iter().chain(fallback);
+    let mut names = variables(arg).into_iter();
     names.find_map(|name| env.os(&name).map(|value| (name.clone(), value.to_owned())))
 }
 
@@ -292,15 +282,6 @@ mod tests {
     }
 
     #[test]
-    fn imgpkg_variables_fill_in_after_ours() {
-        let (args, _) = push(&[], &[("IMGPKG_USERNAME", "a"), ("IMGPKG_ANON", "true")]);
-        assert_eq!(args.registry.registry_username.as_deref(), Some("a"));
-        assert!(args.registry.registry_anon.unwrap_or_default().or(false));
-        let (args, _) = push(&[], &[("IMGPKG_USERNAME", "a"), ("IMGRELAY_REGISTRY_USERNAME", "b")]);
-        assert_eq!(args.registry.registry_username.as_deref(), Some("b"));
-    }
-
-    #[test]
     fn an_unknown_variable_is_refused_with_the_nearest_name() {
         let command = cli::prepare(args::PushArgs::augment_args(Command::new("push")));
         let refused = |name: &str| refuse_unknown(&command, &Env::from_pairs([(name, "x")]));
@@ -321,7 +302,11 @@ mod tests {
 
     #[test]
     fn written_dotenv_keys_are_no_flags_variables() {
-        let known = known(&cli::command());
+        let push = args::PushArgs::augment_args(Command::new("push"));
+        let copy = args::CopyArgs::augment_args(Command::new("copy"));
+        let pull = args::PullArgs::augment_args(Command::new("pull"));
+        let known = known(&cli::command().subcommands([push, copy, pull]));
+        assert!(known.contains_key("IMGRELAY_TO_REPO"));
         for key in outputs::DOTENV_KEYS {
             assert!(!known.contains_key(*key), "a later job would read `{key}` as a flag");
         }

@@ -13,6 +13,7 @@ mod version;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
@@ -44,10 +45,9 @@ struct Cli {
     command: Verb,
 }
 
-/// The commands.
+/// The commands; those with flags are described beside their flags.
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Print a completion script for a shell
     #[command(after_help = completion::EXAMPLES)]
     Completion(args::CompletionArgs),
     /// Print the version
@@ -59,8 +59,8 @@ enum Verb {
 pub struct Context<'a> {
     /// The environment.
     pub env: &'a Env,
-    /// Where text goes.
-    pub ui: &'a Ui,
+    /// Where text goes; shared with what the registry client tells from its threads.
+    pub ui: Arc<Ui>,
 }
 
 /// Returns the whole command line, for help, completion and the list of variables.
@@ -123,8 +123,8 @@ pub fn run(words: Vec<OsString>, env: &Env) -> Result<(), Failure> {
             return Err(failure);
         }
     };
-    let ui = Ui::new(&settings, env);
-    let context = Context { env, ui: &ui };
+    let ui = Arc::new(Ui::new(&settings, env));
+    let context = Context { env, ui: Arc::clone(&ui) };
     let result =
         dispatch(&context, cli.command).and_then(|outcome| ui.outcome(&outcome)).map_err(signals::explain);
     if let Err(failure) = &result {

@@ -3,8 +3,13 @@
 use std::io;
 
 use super::{Failure, Kind};
+use crate::front::credentials::CredentialsError;
 use crate::model::{DigestError, DocumentError, PlatformError, ReferenceError};
+use crate::pack::{BundleError, PackError};
+use crate::registry::{Credentials, RegistryError, Task, TrustProblem, Verb};
+use crate::store::StoreError;
 use crate::stream::{CompressionLevelError, FileError, cancel};
+use crate::tar::{ExtractError, TarError};
 use crate::tree::TreeError;
 
 impl From<FileError> for Failure {
@@ -65,5 +70,195 @@ impl From<TreeError> for Failure {
                 "change the link, or choose with `--symlinks copy` to pack what links inside the folder point at",
             ),
         }
+    }
+}
+
+impl From<PackError> for Failure {
+    fn from(error: PackError) -> Self {
+        match error {
+            PackError::Tree(error) => error.into(),
+            PackError::File(error) => error.into(),
+            PackError::Sink(ref source) => Self::of(Kind::Refused, &error).with_io_hint(source),
+            PackError::Duplicate { .. } => Self::of(Kind::Refused, &error)
+                .hint("folders that share paths cannot become one image; rename one, or leave it out"),
+            PackError::SecondBundle { .. } => Self::of(Kind::Refused, &error)
+                .hint("a bundle refers to another bundle by naming it in `.imgpkg/images.yml`"),
+        }
+    }
+}
+
+impl From<BundleError> for Failure {
+    fn from(error: BundleError) -> Self {
+        let failure = Self::of(Kind::Refused, &error);
+        match error {
+            BundleError::File(error) => error.into(),
+            BundleError::Missing { .. } => failure.hint("use `-i` to make a plain image"),
+            BundleError::NoLockFile { .. } => failure
+                .hint("list in it the images that the bundle needs; the list may be empty: `images: []`"),
+            BundleError::NotAChild { .. } => failure.hint("name the folder that holds `.imgpkg`"),
+            BundleError::Several { .. } => failure.hint("make one bundle of each"),
+            BundleError::Lock { .. }
+            | BundleError::TooLarge { .. }
+            | BundleError::NotAFile { .. }
+            | BundleError::NotText { .. } => failure,
+        }
+    }
+}
+
+impl From<ExtractError> for Failure {
+    fn from(error: ExtractError) -> Self {
+        let failure = Self::of(Kind::Refused, &error);
+        match error.io_error() {
+            Some(error) => failure.with_io_hint(error),
+            None => failure,
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        const AGAIN: &str = "make or fetch the file again";
+        match error {
+            StoreError::File(error) => error.into(),
+            StoreError::Mismatch { .. } => Self::of(Kind::Difference, &error).hint(AGAIN),
+            StoreError::Tar { source: TarError::Truncated { .. }, .. } => {
+                Self::of(Kind::Refused, &error).hint(format!("the file is not complete; {AGAIN}"))
+            }
+            StoreError::Tar { .. } | StoreError::Damaged { .. } | StoreError::Missing { .. } => {
+                Self::of(Kind::Refused, &error).hint(AGAIN)
+            }
+            StoreError::UnknownKind { .. } | StoreError::Document { .. } | StoreError::TooLarge { .. } => {
+                Self::of(Kind::Refused, &error)
+            }
+        }
+    }
+}
+
+impl From<CredentialsError> for Failure {
+    fn from(error: CredentialsError) -> Self {
+        let failure = Self::of(Kind::Misuse, &error);
+        match &error {
+            CredentialsError::File(file) => match file.io_error() {
+                Some(error) => failure.with_io_hint(error),
+                None => failure,
+            },
+            _ => failure,
+        }
+    }
+}
+
+impl From<RegistryError> for Failure {
+    fn from(error: RegistryError) -> Self {
+        let of = |kind| Self::of(kind, &error);
+        match &error {
+            RegistryError::Refused { task, status, credentials, .. } => {
+                of(Kind::Refused).hint(credentials_hint(task, *status, *credentials))
+            }
+            RegistryError::Unreachable { .. } => {
+                of(Kind::Remote).hint("check that the registry can be reached from here, or try again later")
+            }
+            RegistryError::Trust { problem, .. } => match trust_hint(problem) {
+                Some(hint) => of(Kind::Refused).hint(hint),
+                None => of(Kind::Refused),
+            },
+            RegistryError::Configuration { .. } => of(Kind::Misuse),
+            RegistryError::Mismatch { .. } => of(Kind::Difference),
+            RegistryError::Source { error, .. } => of(Kind::Refused).with_io_hint(error),
+            RegistryError::NotFound { .. }
+            | RegistryError::Rejected { .. }
+            | RegistryError::Document { .. }
+            | RegistryError::TooLarge { .. }
+            | RegistryError::Protocol { .. }
+            | RegistryError::Cancelled => of(Kind::Refused),
+        }
+    }
+}
+
+fn credentials_hint(task: &Task, status: u16, credentials: Credentials) -> String {
+    let host = &task.host;
+    match (credentials, status) {
+        (Credentials::None, _) => format!(
+            "no credentials for `{host}` were found: use `docker login {host}`, `--authfile`, or \
+             `--registry-username` with the variable `IMGRELAY_REGISTRY_PASSWORD`"
+        ),
+        (Credentials::Given, 401) => format!("check the user name and password or token for `{host}`"),
+        (Credentials::Given, _) => {
+            let what = if task.verb == Verb::Upload { "push to" } else { "pull from" };
+            let repository = &task.repository;
+            format!("the account may not {what} `{repository}`, or the repository has to be created first")
+        }
+    }
+}
+
+fn trust_hint(problem: &TrustProblem) -> Option<&'static str> {
+    match problem {
+        TrustProblem::UnknownAuthority => {
+            Some("name the authority's certificate with `--registry-ca-cert-path FILE`")
+        }
+        TrustProblem::NotYetValid => Some("check the clock of this machine"),
+        TrustProblem::WrongName { .. } => Some("use one of the names that the certificate is for"),
+        TrustProblem::ClientCertificate => {
+            Some("put `client.cert` and `client.key` into `/etc/containers/certs.d/<registry>/`")
+        }
+        TrustProblem::Expired | TrustProblem::Other(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::ServerMessage;
+
+    fn task(verb: Verb) -> Box<Task> {
+        let (host, repository) = ("reg.example".into(), "team/app".into());
+        Box::new(Task { host, repository, verb, object: "manifest `v1`".into() })
+    }
+
+    #[test]
+    fn a_refusal_by_the_registry_says_what_the_user_can_do() {
+        let refused = |status, credentials| {
+            let (task, message) = (task(Verb::Upload), ServerMessage::default());
+            Failure::from(RegistryError::Refused { task, status, credentials, message })
+        };
+        for (status, credentials, expected) in [
+            (401, Credentials::None, "no credentials for `reg.example` were found"),
+            (401, Credentials::Given, "check the user name and password"),
+            (403, Credentials::Given, "the account may not push to `team/app`"),
+        ] {
+            let failure = refused(status, credentials);
+            assert_eq!(failure.kind, Kind::Refused);
+            assert!(failure.hints[0].starts_with(expected), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn kinds_tell_a_dead_registry_from_a_wrong_setting_and_a_wrong_byte() {
+        let unreachable = RegistryError::Unreachable {
+            task: task(Verb::Read),
+            attempts: 4,
+            elapsed: std::time::Duration::from_secs(31),
+            cause: "connection refused".into(),
+        };
+        assert_eq!(Failure::from(unreachable).kind, Kind::Remote);
+        let setting = RegistryError::Configuration { problem: "x".into() };
+        assert_eq!(Failure::from(setting).kind, Kind::Misuse);
+        let expected = crate::model::Digest::sha256_of(b"a");
+        let mismatch = crate::stream::Mismatch::Long { expected, expected_size: 1 };
+        let store = StoreError::Mismatch { path: "a.tar".into(), mismatch };
+        assert_eq!(Failure::from(store).kind, Kind::Difference);
+        let problem = TrustProblem::UnknownAuthority;
+        let failure = Failure::from(RegistryError::Trust { host: "h".into(), problem });
+        assert_eq!(failure.hints, ["name the authority's certificate with `--registry-ca-cert-path FILE`"]);
+    }
+
+    #[test]
+    fn a_cut_tar_is_said_to_be_incomplete() {
+        let source = TarError::Truncated { offset: 512, inside: "`index.json`".into() };
+        let failure = Failure::from(StoreError::Tar { path: "a.tar".into(), source });
+        assert_eq!(
+            failure.render(false),
+            "imgrelay: error: `a.tar` is damaged: the tar ends at byte 512, inside `index.json`\n  \
+             hint: the file is not complete; make or fetch the file again\n"
+        );
     }
 }

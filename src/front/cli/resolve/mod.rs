@@ -8,15 +8,16 @@ mod push;
 mod read;
 mod registry;
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 pub use copy::{CopyOptions, Sink, copy};
-pub use push::{Contents, Destination, MediaTypes, PushKind, PushOptions, push};
+pub use push::{Contents, Destination, PushKind, PushOptions, push};
 pub use read::{
     DescribeForm, DescribeOptions, PullOptions, TagListOptions, VerifyOptions, describe, pull, tag_list,
     tag_resolve, verify,
 };
-pub use registry::{RegistryLogin, RegistryOptions, registry};
+pub use registry::{RegistryOptions, registry};
 
 use super::args::Globals;
 use super::values::Switch;
@@ -54,6 +55,19 @@ pub enum TarTarget {
 impl TarTarget {
     fn of(path: &Path) -> Self {
         if path == Path::new("-") { Self::Stdout } else { Self::File(path.to_owned()) }
+    }
+
+    /// Refuses to write a tar to a terminal.
+    pub fn check(&self) -> Result<(), Failure> {
+        self.check_against(std::io::stdout().is_terminal())
+    }
+
+    fn check_against(&self, terminal: bool) -> Result<(), Failure> {
+        if *self == Self::Stdout && terminal {
+            return Err(Failure::misuse("a tar cannot be written to a terminal")
+                .hint("redirect standard output, or name a file: `--to-oci-tar FILE`"));
+        }
+        Ok(())
     }
 
     /// Returns the path as it was typed, `-` for standard output.
@@ -254,13 +268,13 @@ fn source(flags: &SourceFlags<'_>, allowed: &[&str]) -> Result<Source, Failure> 
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::front::cli::args as typed;
     use clap::{Args as _, FromArgMatches};
 
     /// Parses words as a command does, without environment.
-    pub(super) fn args<T: clap::Args + FromArgMatches>(words: &[&str]) -> T {
+    pub(crate) fn args<T: clap::Args + FromArgMatches>(words: &[&str]) -> T {
         let command =
             super::super::prepare(T::augment_args(clap::Command::new("x").args_override_self(true)));
         let words = std::iter::once("x").chain(words.iter().copied());
@@ -268,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn every_commands_flags_are_consistent() {
+    fn every_commands_flags_are_consistent_and_their_help_fits_eighty_columns() {
         for command in [
             typed::PushArgs::augment_args(clap::Command::new("push")),
             typed::CopyArgs::augment_args(clap::Command::new("copy")),
@@ -278,8 +292,20 @@ mod tests {
             typed::TagListArgs::augment_args(clap::Command::new("list")),
             typed::TagResolveArgs::augment_args(clap::Command::new("resolve")),
         ] {
-            super::super::prepare(Globals::augment_args(command)).debug_assert();
+            let command = Globals::augment_args(command).max_term_width(80);
+            super::super::prepare(command.clone()).debug_assert();
+            let help = super::super::plain_switches(command).render_help().to_string();
+            for line in help.lines() {
+                assert!(line.chars().count() <= 80, "{line}");
+            }
         }
+    }
+
+    #[test]
+    fn a_tar_is_not_written_to_a_terminal() {
+        assert!(TarTarget::Stdout.check_against(true).is_err());
+        assert_eq!(TarTarget::Stdout.check_against(false), Ok(()));
+        assert_eq!(TarTarget::of(Path::new("x")).check_against(true), Ok(()));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::front::env::Env;
 use crate::front::failure::Failure;
 use crate::front::outputs::ResultFile;
 use crate::model::{Annotations, Digest, Platform, Reference, Tag, keys};
+use crate::pack::MediaTypes;
 use crate::stream::CompressionLevel;
 use crate::tree::SymlinkPolicy;
 
@@ -72,15 +73,6 @@ pub struct Contents {
     pub media_types: MediaTypes,
     /// How the layer is compressed.
     pub compression: CompressionLevel,
-}
-
-/// Which media types are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MediaTypes {
-    /// OCI.
-    Oci,
-    /// Docker, schema 2.
-    Docker,
 }
 
 /// Where the image goes.

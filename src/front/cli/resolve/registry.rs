@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::{given, given_path, is_on, parsed};
 use crate::front::cli::args::RegistryArgs;
 use crate::front::cli::values;
+use crate::front::credentials::CredentialFlags;
 use crate::front::failure::Failure;
-use crate::front::secret::Secret;
 use crate::model::limits;
+use crate::registry::Secret;
 
 const ATTEMPTS_DEFAULT: u32 = 5;
 const CONCURRENCY_DEFAULT: usize = 5;
@@ -23,34 +24,14 @@ pub struct RegistryOptions {
     pub verify_certificates: bool,
     /// Whether plain http is allowed beyond this machine.
     pub allow_http: bool,
-    /// Credentials given by flags, for every registry.
-    pub login: RegistryLogin,
-    /// A credentials file that comes before the usual ones.
-    pub auth_file: Option<PathBuf>,
+    /// Credentials given by flags, and the file that comes before the usual ones.
+    pub credentials: CredentialFlags,
     /// Attempts per request, at least one.
     pub attempts: u32,
     /// Longest wait for the headers of an answer.
     pub response_header_timeout: Duration,
     /// Blobs moved at the same time, at least one.
     pub concurrency: usize,
-}
-
-/// Credentials given by flags.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RegistryLogin {
-    /// None: look at the environment and the usual files.
-    Lookup,
-    /// Name and password.
-    Basic {
-        /// The name.
-        username: String,
-        /// The password.
-        password: Secret,
-    },
-    /// A bearer token.
-    Token(Secret),
-    /// None, and do not look for any.
-    Anonymous,
 }
 
 /// Resolves the registry flags.
@@ -80,32 +61,33 @@ pub fn registry(args: &RegistryArgs) -> Result<RegistryOptions, Failure> {
         ca_files,
         verify_certificates: is_on(args.registry_verify_certs, true),
         allow_http: is_on(args.registry_insecure, false),
-        login: login(args)?,
-        auth_file: given_path(args.authfile.as_ref()).map(Into::into),
+        credentials: credentials(args)?,
         attempts: attempts.unwrap_or(ATTEMPTS_DEFAULT),
         response_header_timeout: timeout.unwrap_or(RESPONSE_HEADER_TIMEOUT_DEFAULT),
         concurrency: concurrency.unwrap_or(CONCURRENCY_DEFAULT),
     })
 }
 
-/// Finds the credentials; when several are given imgpkg's order decides: name, token, anonymous.
-fn login(args: &RegistryArgs) -> Result<RegistryLogin, Failure> {
+/// Takes the credentials over, if they are whole.
+fn credentials(args: &RegistryArgs) -> Result<CredentialFlags, Failure> {
     let secret = |secret: &Option<Secret>| secret.clone().filter(|secret| !secret.is_empty());
-    let username = given(args.registry_username.as_deref());
-    match (username, secret(&args.registry_password), secret(&args.registry_token)) {
-        (Some(username), Some(password), _) => {
-            Ok(RegistryLogin::Basic { username: username.to_owned(), password })
-        }
-        (Some(_), None, _) => {
+    let username = given(args.registry_username.as_deref()).map(str::to_owned);
+    let password = secret(&args.registry_password);
+    match (&username, &password) {
+        (Some(_), None) => {
             Err(Failure::misuse("`--registry-username` is given without `--registry-password`")
                 .hint("set the environment variable `IMGRELAY_REGISTRY_PASSWORD`"))
         }
-        (None, Some(_), _) => {
+        (None, Some(_)) => {
             Err(Failure::misuse("`--registry-password` is given without `--registry-username`"))
         }
-        (None, None, Some(token)) => Ok(RegistryLogin::Token(token)),
-        (None, None, None) if is_on(args.registry_anon, false) => Ok(RegistryLogin::Anonymous),
-        (None, None, None) => Ok(RegistryLogin::Lookup),
+        _ => Ok(CredentialFlags {
+            username,
+            password,
+            token: secret(&args.registry_token),
+            anonymous: is_on(args.registry_anon, false),
+            authfile: given_path(args.authfile.as_ref()).map(Into::into),
+        }),
     }
 }
 
@@ -124,8 +106,7 @@ mod tests {
             ca_files: Vec::new(),
             verify_certificates: true,
             allow_http: false,
-            login: RegistryLogin::Lookup,
-            auth_file: None,
+            credentials: CredentialFlags::default(),
             attempts: 5,
             response_header_timeout: Duration::from_secs(30),
             concurrency: 5,
@@ -168,16 +149,17 @@ mod tests {
 
     #[test]
     fn credentials_are_whole_and_never_shown() {
-        let login = |words: &[&str]| resolve(words).map(|options| options.login);
-        let user = ["--registry-username=u", "--registry-password=hunter2", "--registry-token=t"];
-        let basic = login(&user).unwrap();
-        assert!(matches!(&basic, RegistryLogin::Basic { password, .. } if password.expose() == "hunter2"));
-        assert!(!format!("{basic:?}").contains("hunter2"));
-        assert!(matches!(login(&["--registry-token=t"]), Ok(RegistryLogin::Token(_))));
-        assert_eq!(login(&["--registry-anon"]), Ok(RegistryLogin::Anonymous));
-        assert_eq!(login(&["--registry-anon=false"]), Ok(RegistryLogin::Lookup));
+        let credentials = |words: &[&str]| resolve(words).map(|options| options.credentials);
+        let found = credentials(&["--registry-username=u", "--registry-password=hunter2"]).unwrap();
+        assert_eq!(found.password.as_ref().map(Secret::expose), Some("hunter2"));
+        assert!(!format!("{found:?}").contains("hunter2"));
+        let token = credentials(&["--registry-token=t", "--authfile=a.json"]).unwrap();
+        assert_eq!(token.token.as_ref().map(Secret::expose), Some("t"));
+        assert_eq!(token.authfile, Some("a.json".into()));
+        assert!(credentials(&["--registry-anon"]).unwrap().anonymous);
+        assert_eq!(credentials(&["--registry-anon=false"]), Ok(CredentialFlags::default()));
         for half in ["--registry-username=u", "--registry-password=hunter2"] {
-            let failure = login(&[half]).unwrap_err();
+            let failure = credentials(&[half]).unwrap_err();
             assert!(failure.message.contains("is given without"), "{failure:?}");
             assert!(!format!("{failure:?}").contains("hunter2"));
         }

@@ -1,0 +1,206 @@
+//! The registry client as flags and environment want it, and what it does on the wire as lines.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::cli::resolve::RegistryOptions;
+use super::credentials;
+use super::env::{self, Env};
+use super::failure::Failure;
+use super::text;
+use super::ui::Ui;
+use crate::model::limits;
+use crate::registry::{
+    Client, ClientEvents, ClientOptions, PlainHttp, Proxies, RequestRecord, RetryRecord, Secret, SystemTrust,
+    Timeouts, TlsOptions,
+};
+use crate::stream::{FileError, TooLarge, read_bounded};
+
+/// Folders with certificates per registry, as containers-certs.d(5) and docker have them.
+const CERTS_DIRECTORIES: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
+
+/// Prepares a client; contacts nobody.
+///
+/// Errors: certificates and credential files that cannot be read or are not valid.
+pub fn client(options: &RegistryOptions, env: &Env, ui: &Arc<Ui>) -> Result<Client, Failure> {
+    Ok(Client::new(client_options(options, env, ui)?)?)
+}
+
+fn client_options(options: &RegistryOptions, env: &Env, ui: &Arc<Ui>) -> Result<ClientOptions, Failure> {
+    let variables =
+        env.iter().filter_map(|(name, value)| Some((name.to_owned(), value.to_str()?.to_owned())));
+    let keychain = credentials::keychain(&variables.collect(), &options.credentials)?;
+    let defaults = Timeouts::default();
+    let timeouts = Timeouts {
+        response: options.response_header_timeout,
+        // Registries hash and move the whole blob before they answer the last request of an upload.
+        closing_response: defaults.closing_response.max(options.response_header_timeout),
+        ..defaults
+    };
+    Ok(ClientOptions {
+        tls: TlsOptions {
+            ca_certificates: options.ca_files.iter().map(|path| read_pem(path)).collect::<Result<_, _>>()?,
+            client_identity: None,
+            verify: options.verify_certificates,
+            system_trust: system_trust(env),
+            certs_directories: certs_directories(env),
+        },
+        plain_http: if options.allow_http { PlainHttp::Anywhere } else { PlainHttp::LoopbackOnly },
+        credentials: Arc::new(keychain),
+        proxies: proxies(env),
+        retries: options.attempts.saturating_sub(1),
+        timeouts,
+        concurrency: options.concurrency,
+        events: Arc::new(Wire { ui: Arc::clone(ui) }),
+        ..ClientOptions::default()
+    })
+}
+
+fn read_pem(path: &Path) -> Result<Vec<u8>, Failure> {
+    let failed = |error| Failure::from(FileError::io("read certificates", path, error));
+    let file = File::open(path).map_err(failed)?;
+    read_bounded(file, limits::CERTIFICATES_BYTES).map_err(|error| match error {
+        TooLarge::Io(error) => failed(error),
+        TooLarge::Limit { limit } => Failure::misuse(format!(
+            "`{}` has more than {limit} bytes, which no file of certificates needs",
+            path.display()
+        )),
+    })
+}
+
+fn system_trust(env: &Env) -> SystemTrust {
+    let directories = env.os(env::SSL_CERT_DIR).map(std::env::split_paths).into_iter().flatten();
+    let directories = directories.filter(|path| !path.as_os_str().is_empty()).collect();
+    SystemTrust { file: env.path(env::SSL_CERT_FILE), directories }
+}
+
+fn certs_directories(env: &Env) -> Vec<PathBuf> {
+    let home = env.path(env::HOME).map(|home| home.join(".config/containers/certs.d"));
+    home.into_iter().chain(CERTS_DIRECTORIES.map(PathBuf::from)).collect()
+}
+
+fn proxies(env: &Env) -> Proxies {
+    // curl's order: the lower-case form is the older one and wins.
+    let either = |name: &str| env.text(&name.to_ascii_lowercase()).or_else(|| env.text(name));
+    Proxies {
+        http: either(env::HTTP_PROXY).map(Secret::new),
+        https: either(env::HTTPS_PROXY).map(Secret::new),
+        no_proxy: either(env::NO_PROXY).unwrap_or_default().to_owned(),
+    }
+}
+
+/// Says what happens on the wire.
+struct Wire {
+    ui: Arc<Ui>,
+}
+
+impl ClientEvents for Wire {
+    fn request(&self, record: &RequestRecord<'_>) {
+        self.ui.debug(&request_line(record));
+    }
+
+    fn retry(&self, record: &RetryRecord<'_>) {
+        let RetryRecord { task, cause, delay, attempt, .. } = record;
+        let delay = text::duration(*delay);
+        self.ui.note(&format!("cannot {task}: {cause}; trying again in {delay} (attempt {})", attempt + 1));
+    }
+
+    fn warning(&self, host: &str, text: &str) {
+        self.ui.warning(&format!("registry `{host}` says: {text}"));
+    }
+}
+
+fn request_line(record: &RequestRecord<'_>) -> String {
+    let result = match (record.status, record.problem) {
+        (Some(status), _) => status.to_string(),
+        (None, Some(problem)) => format!("failed: {problem}"),
+        (None, None) => "no answer".to_owned(),
+    };
+    let mut line = format!("{} {} -> {result}", record.method, record.url);
+    let mut add = |part: String| write!(line, ", {part}").expect("writing to a String cannot fail");
+    if record.sent > 0 {
+        add(format!("sent {}", text::bytes(record.sent)));
+    }
+    if let Some(announced) = record.announced {
+        add(format!("receiving {}", text::bytes(announced)));
+    }
+    add(format!("{} ms", record.elapsed.as_millis()));
+    if record.attempt > 1 {
+        add(format!("attempt {}", record.attempt));
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::front::cli::resolve;
+    use crate::front::ui::Settings;
+    use crate::front::ui::tests::captured;
+
+    fn options(words: &[&str], pairs: &[(&str, &str)]) -> Result<ClientOptions, Failure> {
+        let options = resolve::registry(&resolve::tests::args(words)).unwrap();
+        let (ui, _, _) = captured(&Settings::default());
+        client_options(&options, &Env::from_pairs(pairs.iter().copied()), &Arc::new(ui))
+    }
+
+    #[test]
+    fn flags_reach_the_client() {
+        let words = [
+            "--registry-retry-count=3",
+            "--registry-insecure",
+            "--tls-verify=false",
+            "--registry-response-header-timeout=400s",
+            "--concurrency=9",
+        ];
+        let found = options(&words, &[]).unwrap();
+        assert_eq!((found.retries, found.concurrency, found.tls.verify), (2, 9, false));
+        assert_eq!(found.plain_http, PlainHttp::Anywhere);
+        assert_eq!(found.timeouts.response, Duration::from_secs(400));
+        assert_eq!(found.timeouts.closing_response, Duration::from_secs(400));
+        let found = options(&[], &[]).unwrap();
+        assert_eq!((found.retries, found.concurrency, found.tls.verify), (4, 5, true));
+        assert_eq!(found.timeouts.closing_response, Duration::from_secs(300));
+    }
+
+    #[test]
+    fn the_environment_gives_proxies_and_trust() {
+        let env = [
+            ("HTTPS_PROXY", "http://upper:1"),
+            ("https_proxy", "http://lower:1"),
+            ("HTTP_PROXY", "http://plain:1"),
+            ("NO_PROXY", "a,b"),
+            ("SSL_CERT_FILE", "/x/ca.pem"),
+            ("SSL_CERT_DIR", "/x:/y:"),
+            ("HOME", "/no/home"),
+        ];
+        let found = options(&[], &env).unwrap();
+        assert_eq!(found.proxies.https.as_ref().map(Secret::expose), Some("http://lower:1"));
+        assert_eq!(found.proxies.http.as_ref().map(Secret::expose), Some("http://plain:1"));
+        assert_eq!(found.proxies.no_proxy, "a,b");
+        assert_eq!(found.tls.system_trust.file, Some("/x/ca.pem".into()));
+        assert_eq!(found.tls.system_trust.directories, [PathBuf::from("/x"), PathBuf::from("/y")]);
+        let first = found.tls.certs_directories.first().cloned();
+        assert_eq!(first, Some("/no/home/.config/containers/certs.d".into()));
+    }
+
+    #[test]
+    fn missing_files_are_named() {
+        let failure = options(&["--registry-ca-cert-path=/no/ca.pem"], &[]).unwrap_err();
+        assert!(failure.message.starts_with("cannot read certificates `/no/ca.pem`"), "{failure:?}");
+        let failure = options(&["--authfile=/no/auth.json"], &[]).unwrap_err();
+        assert!(failure.message.contains("`/no/auth.json`"), "{failure:?}");
+    }
+
+    #[test]
+    fn warnings_of_a_registry_cannot_forge_a_line() {
+        let (ui, _, stderr) = captured(&Settings::default());
+        let wire = Wire { ui: Arc::new(ui) };
+        wire.warning("reg.example", "old\nclient");
+        assert_eq!(stderr.text(), "imgrelay: warning: registry `reg.example` says: old\\nclient\n");
+    }
+}
