@@ -3,3 +3,4 @@
 //! Floor 4. The only place where stores and registries meet.
 
 pub mod events;
+pub mod verify;

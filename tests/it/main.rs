@@ -6,3 +6,4 @@ mod extraction;
 mod house;
 mod layouts;
 mod store_reading;
+mod verifying;
