@@ -24,6 +24,8 @@ pub const PATH_BYTES: usize = 4096;
 pub const TAR_EXTENSION_BYTES: u64 = 1024 * 1024;
 /// Largest zstd window that is decoded, as a power of two: 128 MiB, what `zstd --long=27` writes.
 pub const ZSTD_WINDOW_LOG: u32 = 27;
+/// Most blobs moved at the same time; each holds a connection and a few buffers.
+pub const CONCURRENCY: usize = 64;
 /// Largest `oci-layout` file, bytes; it holds one version number.
 pub const OCI_LAYOUT_BYTES: u64 = 64 * 1024;
 /// Most links followed from one name inside an archive or while a path is resolved (Linux follows 40).

@@ -15,6 +15,7 @@ mod reference;
 pub use config::{Config, ConfigDetails, History, Rootfs};
 pub use descriptor::{Annotations, Descriptor};
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
+pub(crate) use document::to_json;
 pub use document::{Document, DocumentError, ImageIndex, ImageManifest, RawDocument};
 pub use json::find_repeated_member;
 pub use platform::{Platform, PlatformError};

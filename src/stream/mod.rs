@@ -9,6 +9,7 @@ mod codec;
 mod compress;
 mod decompress;
 mod nameless;
+pub mod temporary;
 mod verifying;
 
 pub use atomic::{AtomicFile, FileError};
