@@ -8,5 +8,6 @@ mod extraction;
 mod house;
 mod lab;
 mod layouts;
+mod store_interop;
 mod store_reading;
 mod verifying;

@@ -6,18 +6,21 @@ use imgrelay::store::{self, ImageStore};
 use imgrelay::transfer::events::{Event, Observer, Silent};
 use imgrelay::transfer::verify::{Fault, VerifyReport, verify};
 use serde_json::json;
+use testkit::scratch::Scratch;
 use testkit::tarball::Tarball;
 
 use crate::layouts::{
-    CONFIG, CONTAINERD_NAME, Folder, INDEX, LAYER_GZIP, Layout, MANIFEST, REF_NAME, descriptor, gzip, hex,
-    named, tar_of,
+    CONFIG, CONTAINERD_NAME, INDEX, LAYER_GZIP, Layout, MANIFEST, REF_NAME, descriptor, gzip, hex, named,
+    tar_of,
 };
 
-fn open(folder: &Folder, bytes: impl AsRef<[u8]>) -> Box<dyn ImageStore> {
+fn open(folder: &Scratch, bytes: impl AsRef<[u8]>) -> Box<dyn ImageStore> {
+    // A file that is truncated and written again is synced by ext4, which takes its time.
+    let _ = std::fs::remove_file(folder.join("image.tar"));
     store::open(&folder.write("image.tar", bytes), &std::env::temp_dir()).unwrap()
 }
 
-fn check(folder: &Folder, bytes: impl AsRef<[u8]>) -> VerifyReport {
+fn check(folder: &Scratch, bytes: impl AsRef<[u8]>) -> VerifyReport {
     verify(open(folder, bytes).as_ref(), 2, &Silent)
 }
 
@@ -50,7 +53,7 @@ fn a_sound_archive_has_no_problems_and_every_byte_is_counted_once() {
             }
         }
     }
-    let folder = Folder::new("sound");
+    let folder = Scratch::new("sound");
     let layout = large();
     let mut files = layout.files();
     files.push(("manifest.json".into(), b"[]".to_vec()));
@@ -69,7 +72,7 @@ fn a_sound_archive_has_no_problems_and_every_byte_is_counted_once() {
 
 #[test]
 fn a_flipped_byte_in_any_blob_is_found_wherever_it_is() {
-    let folder = Folder::new("flipped");
+    let folder = Scratch::new("flipped");
     let layout = large();
     for (at, blob) in layout.blobs.iter().enumerate() {
         let step = (blob.len() / 40).max(1);
@@ -89,7 +92,7 @@ fn a_flipped_byte_in_any_blob_is_found_wherever_it_is() {
 
 #[test]
 fn all_problems_are_found_in_one_run_whatever_the_number_of_threads() {
-    let folder = Folder::new("all");
+    let folder = Scratch::new("all");
     let mut layout = Layout::default();
     let tar = Tarball::new().file("f", "x").finish();
     let other = Tarball::new().file("f", "y").finish();
@@ -167,7 +170,7 @@ fn all_problems_are_found_in_one_run_whatever_the_number_of_threads() {
 
 #[test]
 fn forms_that_some_reader_refuses_are_warned_about_by_name() {
-    let folder = Folder::new("warned");
+    let folder = Scratch::new("warned");
     let warnings = |bytes: Vec<u8>| -> Vec<String> {
         let report = check(&folder, bytes);
         assert!(report.is_sound(), "{:?}", problems(&report));

@@ -1,6 +1,6 @@
 //! What is not wrong with a store, but makes some reader refuse it or some person wonder.
 //!
-//! The readers and their versions are those of `docs/formats`; each was seen to do what is said here (2026-11).
+//! Each reader was seen to do what is said here (docker 20.10 to 28.5, podman 4.3 to 5.8, containerd 1.6 to 2.1; 2026-11).
 
 use std::collections::BTreeSet;
 use std::fmt;
