@@ -129,7 +129,8 @@ fn add(nodes: &mut BTreeMap<Vec<u8>, Node>, entry: &Entry) -> Result<(), IndexEr
 
 /// Returns a relative name without `.`, empty components and slash at the end; `None` if it leads elsewhere.
 pub(super) fn clean(name: &[u8]) -> Option<Vec<u8>> {
-    if name.starts_with(b"/") {
+    // Python's tarfile calls the root `/` when it is added under an empty name.
+    if name.starts_with(b"/") && name != b"/" {
         return None;
     }
     let mut parts = Vec::new();
@@ -179,6 +180,7 @@ mod tests {
             ("./blobs//sha256/./a/", Some("blobs/sha256/a")),
             (".", Some("")),
             ("./", Some("")),
+            ("/", Some("")),
             ("/index.json", None),
             ("../index.json", None),
             ("a/../index.json", None),

@@ -109,6 +109,19 @@ pub enum StoreKind {
     ImgpkgTar,
 }
 
+impl StoreKind {
+    /// Returns the name used in machine-readable output.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OciLayoutTar => "oci-layout-tar",
+            Self::OciLayoutDirectory => "oci-layout-directory",
+            Self::DockerArchive => "docker-archive",
+            Self::ImgpkgTar => "imgpkg-tar",
+        }
+    }
+}
+
 /// Why a store could not be opened or read.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

@@ -157,4 +157,53 @@ mod tests {
             assert_eq!(is_tar_start(bytes), expected);
         }
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { cases: 400, ..Default::default() })]
+
+        /// Whatever bytes a tar has, both readers see the same entries and the same kind of end.
+        #[test]
+        fn the_index_and_the_streaming_reader_agree_on_damaged_tars(
+            changes in proptest::collection::vec((0_usize..6656, proptest::num::u8::ANY), 0..4),
+            length in 0_usize..6657,
+            sealed in proptest::bool::ANY,
+        ) {
+            let mut tar = Tarball::new()
+                .file("a", [b'a'; 600])
+                .pax(&[("path", b"long"), ("size", b"5")])
+                .entry(&Header::new("b", b'0', 0), b"bbbbb")
+                .gnu_long(b'K', "target")
+                .symlink("l", "t")
+                .file("c", "")
+                .finish();
+            for (at, value) in changes {
+                if let Some(byte) = tar.get_mut(at) {
+                    *byte = value;
+                }
+                let start = at / 512 * 512;
+                if sealed && let Some(block) = tar.get_mut(start..start + 512) {
+                    let mut whole: [u8; 512] = block.try_into().unwrap();
+                    testkit::tarball::seal(&mut whole);
+                    block.copy_from_slice(&whole);
+                }
+            }
+            tar.truncate(length);
+            let mut streamed = Vec::new();
+            let mut reader = Reader::new(&tar[..]);
+            let error = loop {
+                match reader.next_entry() {
+                    Ok(Some(entry)) => streamed.push(entry),
+                    Ok(None) => break None,
+                    Err(error) => break Some(error.to_string()),
+                }
+            };
+            let mut indexed = Vec::new();
+            let result = index(&file_of("agree-damaged", &tar), |entry| {
+                indexed.push(entry);
+                Ok::<_, TarError>(())
+            });
+            proptest::prop_assert_eq!(indexed, streamed);
+            proptest::prop_assert_eq!(result.err().map(|error| error.to_string()), error);
+        }
+    }
 }

@@ -9,9 +9,8 @@ use std::path::Path;
 use std::process::Command;
 
 use imgrelay::tar::{ExtractError, Extractor, Ownership, Policy, StrayLinks, Summary};
+use testkit::scratch::Scratch;
 use testkit::tarball::{Header, Tarball};
-
-use crate::layouts::Folder;
 
 /// Extracts layers, lowest first.
 fn extract(root: &Path, policy: Policy, layers: &[Vec<u8>]) -> Result<Summary, ExtractError> {
@@ -57,7 +56,7 @@ fn file(name: &str, mode: u32, text: &str) -> (Header, Vec<u8>) {
 
 #[test]
 fn contents_keep_empty_folders_links_and_get_imgpkgs_modes() {
-    let folder = Folder::new("contents");
+    let folder = Scratch::new("contents");
     let (secret, text) = file("dir/tool", 0o700, "run");
     let (shared, other) = file("dir/shared", 0o4640, "x");
     let tar = Tarball::new()
@@ -108,7 +107,7 @@ fn upper_layers_win_and_whiteouts_hide_what_is_below() {
         .file("swap-to-dir/x", "")
         .finish();
     let error = {
-        let folder = Folder::new("layers-error");
+        let folder = Scratch::new("layers-error");
         extract(folder.path(), Policy::contents(0o022), &[lower.clone(), upper]).unwrap_err().to_string()
     };
     assert!(error.contains("`swap-to-dir` is not a directory"), "{error}");
@@ -129,7 +128,7 @@ fn upper_layers_win_and_whiteouts_hide_what_is_below() {
         .file(".wh.twice", "")
         .file("lib/two", "2")
         .finish();
-    let folder = Folder::new("layers");
+    let folder = Scratch::new("layers");
     extract(folder.path(), Policy::contents(0o022), &[lower, upper]).unwrap();
     let expected = "f a 644 new\nl lib -> usr/lib\nd opaque 755\nd opaque/both 755\nf opaque/both/new 644 new\n\
                     f opaque/new 644 new\nd swap-to-dir 755\nf swap-to-dir/x 644 new\nf swap-to-file 644 new\n\
@@ -139,7 +138,7 @@ fn upper_layers_win_and_whiteouts_hide_what_is_below() {
 
 #[test]
 fn only_included_paths_are_extracted() {
-    let folder = Folder::new("include");
+    let folder = Scratch::new("include");
     let lower =
         Tarball::new().file("a/b/c", "1").file("a/bc", "2").file("d/e", "3").file("top", "4").finish();
     let upper = Tarball::new().file("a/.wh.b", "").file("d/f", "5").finish();
@@ -148,14 +147,14 @@ fn only_included_paths_are_extracted() {
     let summary = extract(folder.path(), policy.clone(), std::slice::from_ref(&lower)).unwrap();
     assert_eq!(listing(folder.path()), "d a 755\nd a/b 755\nf a/b/c 644 1\nd d 755\nf d/e 644 3\n");
     assert_eq!(summary.unmatched, ["absent"]);
-    let folder = Folder::new("include-layers");
+    let folder = Scratch::new("include-layers");
     extract(folder.path(), policy, &[lower, upper]).unwrap();
     assert_eq!(listing(folder.path()), "d a 755\nd d 755\nf d/e 644 3\nf d/f 644 5\n");
 }
 
 #[test]
 fn a_root_file_system_keeps_modes_links_and_owners() {
-    let folder = Folder::new("rootfs");
+    let folder = Scratch::new("rootfs");
     let (mut setuid, text) = file("bin/su", 0o4755, "su");
     setuid.uid = 1234;
     setuid.gid = 4321;
@@ -225,7 +224,7 @@ fn what_contents_do_not_have_is_refused_by_name() {
         ),
     ];
     for (tar, expected) in cases {
-        let folder = Folder::new("refused");
+        let folder = Scratch::new("refused");
         let error = extract(folder.path(), Policy::contents(0o022), &[tar]).expect_err(expected).to_string();
         assert!(error.contains(expected), "wanted: {expected}\n  gave: {error}");
     }
@@ -335,10 +334,10 @@ fn attack_everything() {
         ),
     ];
     for (kind, policy) in policies {
-        let base = Folder::new("attack");
+        let base = Scratch::new("attack");
         let count = attacks(&base.join("outside")).len();
         for at in 0..count {
-            let base = Folder::new("attack");
+            let base = Scratch::new("attack");
             base.write("outside/victim", "safe");
             base.write("outside/dir/inner", "safe");
             std::fs::create_dir(base.join("root")).unwrap();
@@ -396,7 +395,7 @@ fn nothing_outside_the_root_is_touched_whatever_the_archive_says() {
 /// An oracle that cannot object proves nothing: the same archives do harm where nobody looks.
 #[test]
 fn the_attacks_hurt_an_extractor_that_trusts_names() {
-    let base = Folder::new("naive");
+    let base = Scratch::new("naive");
     let mut hurt = Vec::new();
     for at in 0..attacks(&base.join("outside")).len() {
         base.write("outside/victim", "safe");
@@ -441,7 +440,7 @@ fn nothing_outside_is_touched_as_an_ordinary_user_either() {
         // Then the test above has done it.
         return;
     }
-    let folder = Folder::new("unprivileged");
+    let folder = Scratch::new("unprivileged");
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     // The build folder may not be readable for others.
     let program = folder.join("it");

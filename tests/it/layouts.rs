@@ -1,11 +1,11 @@
 //! Small image layouts put together by hand, with digests computed here and not by the code under test.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use testkit::scratch::Scratch;
 use testkit::tarball::Tarball;
 
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -14,41 +14,6 @@ pub(crate) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub(crate) const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 pub(crate) const CONTAINERD_NAME: &str = "io.containerd.image.name";
-
-/// A folder that is removed at the end of the test.
-pub(crate) struct Folder(PathBuf);
-
-impl Folder {
-    pub(crate) fn new(name: &str) -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("imgrelay-it-{}-{number}-{name}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-
-    pub(crate) fn join(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    pub(crate) fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
-        let path = self.0.join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, bytes).unwrap();
-        path
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 /// Hexadecimal SHA-256.
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -126,9 +91,9 @@ impl Layout {
         tar_of(&self.files())
     }
 
-    pub(crate) fn write_folder(&self, folder: &Folder, name: &str) -> PathBuf {
+    pub(crate) fn write_folder(&self, folder: &Scratch, name: &str) -> PathBuf {
         for (file, bytes) in self.files() {
-            folder.write(&format!("{name}/{file}"), bytes);
+            folder.write(format!("{name}/{file}"), bytes);
         }
         folder.join(name)
     }

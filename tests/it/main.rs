@@ -9,4 +9,6 @@ mod extraction;
 mod house;
 mod lab;
 mod layouts;
+mod store_interop;
 mod store_reading;
+mod verifying;

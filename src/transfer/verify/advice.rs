@@ -1,0 +1,184 @@
+//! What is not wrong with a store, but makes some reader refuse it or some person wonder.
+//!
+//! Each reader was seen to do what is said here (docker 20.10 to 28.5, podman 4.3 to 5.8, containerd 1.6 to 2.1; 2026-11).
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::model::Digest;
+use crate::store::{ImageStore, Remark, StoreKind};
+use crate::stream::Compression;
+
+/// Something a user should know about a store that is no damage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "warning", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Advice {
+    /// An entry has a tag but no full reference.
+    BareTag {
+        /// The tag.
+        tag: String,
+    },
+    /// An image has no name.
+    NoName {
+        /// The image.
+        image: Digest,
+    },
+    /// The tar is compressed as a whole.
+    Wrapped {
+        /// How.
+        compression: &'static str,
+    },
+    /// `index.json` lists several images side by side.
+    SeveralImages {
+        /// How many.
+        count: usize,
+    },
+    /// There is no `manifest.json` for old readers.
+    NoDockerManifest,
+    /// The tar has no end mark.
+    NoEndMark,
+    /// `index.json` lists something that is no image.
+    ForeignRoot {
+        /// What.
+        digest: Digest,
+        /// Its type.
+        media_type: String,
+    },
+    /// A name is neither a tag nor a reference.
+    InvalidName {
+        /// The name.
+        name: String,
+    },
+    /// Files below `blobs/` are not named by a digest.
+    StrayBlobs {
+        /// How many.
+        count: usize,
+        /// The first ten.
+        names: Vec<String>,
+    },
+    /// Blobs that nothing refers to; they were not checked.
+    Unreferenced {
+        /// How many.
+        count: usize,
+        /// Their bytes together.
+        bytes: u64,
+        /// The first ten.
+        blobs: Vec<Digest>,
+    },
+    /// Layers that may not be distributed are left out.
+    NonDistributableAbsent {
+        /// How many.
+        count: usize,
+        /// The first ten.
+        blobs: Vec<Digest>,
+    },
+}
+
+/// Longest list in a warning.
+const NAMED: usize = 10;
+
+pub(super) fn about(
+    store: &dyn ImageStore,
+    unreferenced: &BTreeSet<Digest>,
+    absent: &[Digest],
+) -> Vec<Advice> {
+    let mut advice = Vec::new();
+    let is_layout = matches!(store.kind(), StoreKind::OciLayoutTar | StoreKind::OciLayoutDirectory);
+    if is_layout {
+        for root in store.roots() {
+            if root.names.is_empty() {
+                advice.push(Advice::NoName { image: root.descriptor.digest.clone() });
+            }
+            for name in root.names.iter().filter(|name| name.reference.is_none()) {
+                let tag = name.tag.as_ref().map(ToString::to_string).unwrap_or_default();
+                advice.push(Advice::BareTag { tag });
+            }
+        }
+        if store.roots().len() > 1 {
+            advice.push(Advice::SeveralImages { count: store.roots().len() });
+        }
+    }
+    let mut stray = Vec::new();
+    for remark in store.remarks() {
+        match remark {
+            Remark::Wrapped(Compression::Zstd) => advice.push(Advice::Wrapped { compression: "zstd" }),
+            Remark::Wrapped(_) => advice.push(Advice::Wrapped { compression: "gzip" }),
+            Remark::NoEndMark => advice.push(Advice::NoEndMark),
+            Remark::NoDockerManifest => advice.push(Advice::NoDockerManifest),
+            Remark::ForeignRoot(descriptor) => advice.push(Advice::ForeignRoot {
+                digest: descriptor.digest.clone(),
+                media_type: descriptor.media_type.clone(),
+            }),
+            Remark::InvalidName(name) => advice.push(Advice::InvalidName { name: name.clone() }),
+            Remark::StrayBlob(name) => stray.push(name.clone()),
+        }
+    }
+    if !stray.is_empty() {
+        let count = stray.len();
+        stray.truncate(NAMED);
+        advice.push(Advice::StrayBlobs { count, names: stray });
+    }
+    if !unreferenced.is_empty() {
+        advice.push(Advice::Unreferenced {
+            count: unreferenced.len(),
+            bytes: unreferenced.iter().filter_map(|digest| store.blob_size(digest)).sum(),
+            blobs: unreferenced.iter().take(NAMED).cloned().collect(),
+        });
+    }
+    if !absent.is_empty() {
+        let blobs = absent.iter().take(NAMED).cloned().collect();
+        advice.push(Advice::NonDistributableAbsent { count: absent.len(), blobs });
+    }
+    advice
+}
+
+impl fmt::Display for Advice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BareTag { tag } => write!(
+                f,
+                "the only name of an image is the tag `{tag}`: docker with the containerd store loads it under a \
+                 name it cannot use, podman calls it `localhost/{tag}`"
+            ),
+            Self::NoName { image } => {
+                write!(f, "image `{image}` has no name: `ctr images import` (containerd) imports nothing")
+            }
+            Self::Wrapped { compression } => write!(
+                f,
+                "the tar is {compression}-compressed as a whole: containerd 1.6 and 1.7 refuse it, \
+                 and its layers are compressed already"
+            ),
+            Self::SeveralImages { count } => write!(
+                f,
+                "`index.json` lists {count} images side by side: podman and skopeo refuse `oci-archive:` with more \
+                 than one image, docker names only the first"
+            ),
+            Self::NoDockerManifest => write!(
+                f,
+                "there is no `manifest.json`: `docker load` before version 25, and later without the containerd \
+                 store, refuses the tar"
+            ),
+            Self::NoEndMark => write!(f, "the tar has no end mark; it may have been cut between two entries"),
+            Self::ForeignRoot { digest, media_type } => {
+                write!(
+                    f,
+                    "`index.json` lists `{digest}` of type `{}`, which is no image",
+                    media_type.escape_debug()
+                )
+            }
+            Self::InvalidName { name } => write!(f, "the name `{name}` is neither a tag nor a reference"),
+            Self::StrayBlobs { count, names } => {
+                write!(f, "{count} files below `blobs/` are not named by a digest: {}", names.join(", "))
+            }
+            Self::Unreferenced { count, bytes, .. } => {
+                write!(f, "nothing refers to {count} of the blobs ({bytes} bytes); they were not checked")
+            }
+            Self::NonDistributableAbsent { count, .. } => {
+                write!(f, "{count} layers that may not be distributed are not in the archive")
+            }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Checking a whole store: every digest, size and `diff_id` of everything reachable, all problems in one run.
+//!
+//! First the documents are walked (small, one thread, in order), then all other blobs are read in parallel, each
+//! byte once: hashed as stored, and for layers unpacked and hashed again. What is wrong because of another
+//! problem is not reported a second time: bytes that do not match are not unpacked.
+
+mod advice;
+mod blobs;
+mod documents;
+mod report;
+
+use std::collections::BTreeSet;
+
+use crate::model::Digest;
+use crate::store::ImageStore;
+
+use super::events::Observer;
+
+pub use advice::Advice;
+pub use report::{Fault, Problem, RootReport, VerifyReport};
+
+/// Checks everything reachable from the roots of a store, with at most `threads` threads.
+///
+/// Shape: problems in the order of the documents, then by digest; the same for every number of threads.
+/// Cost: reads each blob once; memory does not grow with the blobs. Stops early when the process is cancelled,
+/// which the caller can ask [`crate::stream::cancel::is_cancelled`]; the report then says nothing about the rest.
+pub fn verify(store: &dyn ImageStore, threads: usize, observer: &dyn Observer) -> VerifyReport {
+    let mut walk = documents::Walk::new(store, observer);
+    walk.run();
+    let documents::Walk { mut problems, tasks, seen, absent, documents, mut bytes, .. } = walk;
+    let (found, read) = blobs::check(store, &tasks, threads, observer);
+    problems.extend(found);
+    bytes += read;
+    let unreferenced: BTreeSet<Digest> =
+        store.blobs().into_iter().filter(|digest| !seen.contains_key(digest)).collect();
+    let warnings = advice::about(store, &unreferenced, &absent);
+    VerifyReport {
+        path: store.path().display().to_string(),
+        kind: store.kind().name(),
+        roots: store.roots().iter().map(RootReport::of).collect(),
+        documents,
+        blobs: tasks.len() as u64,
+        bytes,
+        problems,
+        warnings,
+    }
+}

@@ -1,0 +1,218 @@
+//! `verify` finds everything that is wrong with an archive in one run, and nothing in a sound one.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use imgrelay::store::{self, ImageStore};
+use imgrelay::transfer::events::{Event, Observer, Silent};
+use imgrelay::transfer::verify::{Fault, VerifyReport, verify};
+use serde_json::json;
+use testkit::scratch::Scratch;
+use testkit::tarball::Tarball;
+
+use crate::layouts::{
+    CONFIG, CONTAINERD_NAME, INDEX, LAYER_GZIP, Layout, MANIFEST, REF_NAME, descriptor, gzip, hex, named,
+    tar_of,
+};
+
+fn open(folder: &Scratch, bytes: impl AsRef<[u8]>) -> Box<dyn ImageStore> {
+    // A file that is truncated and written again is synced by ext4, which takes its time.
+    let _ = std::fs::remove_file(folder.join("image.tar"));
+    store::open(&folder.write("image.tar", bytes), &std::env::temp_dir()).unwrap()
+}
+
+fn check(folder: &Scratch, bytes: impl AsRef<[u8]>) -> VerifyReport {
+    verify(open(folder, bytes).as_ref(), 2, &Silent)
+}
+
+fn problems(report: &VerifyReport) -> Vec<String> {
+    report.problems.iter().map(ToString::to_string).collect()
+}
+
+/// An index of two images that share a layer, with everything a good archive has.
+fn large() -> Layout {
+    let mut layout = Layout::default();
+    let base = Tarball::new().file("base", vec![b'b'; 50_000]).finish();
+    let one = layout.image(&[base.clone(), Tarball::new().file("one", "1").finish()]);
+    let two = layout.image(&[base, Tarball::new().file("two", "2").finish()]);
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [one, two]});
+    let index = layout.blob(INDEX, index.to_string());
+    layout.blobs.dedup();
+    layout.entries.push(named(index, &[(REF_NAME, "v1"), (CONTAINERD_NAME, "reg.example/team/app:v1")]));
+    let mut seen = std::collections::BTreeSet::new();
+    layout.blobs.retain(|blob| seen.insert(hex(blob)));
+    layout
+}
+
+#[test]
+fn a_sound_archive_has_no_problems_and_every_byte_is_counted_once() {
+    struct Count(AtomicU64);
+    impl Observer for Count {
+        fn event(&self, event: Event<'_>) {
+            if let Event::Verified { bytes } = event {
+                self.0.fetch_add(bytes, Ordering::Relaxed);
+            }
+        }
+    }
+    let folder = Scratch::new("sound");
+    let layout = large();
+    let mut files = layout.files();
+    files.push(("manifest.json".into(), b"[]".to_vec()));
+    let store = open(&folder, tar_of(&files));
+    let count = Count(AtomicU64::new(0));
+    let report = verify(store.as_ref(), 4, &count);
+    assert!(report.is_sound(), "{:?}", problems(&report));
+    assert_eq!(report.warnings, []);
+    assert_eq!((report.documents, report.blobs), (5, 3));
+    let bytes: usize = layout.blobs.iter().map(Vec::len).sum();
+    assert_eq!((report.bytes, count.0.into_inner()), (bytes as u64, bytes as u64));
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["kind"], "oci-layout-tar");
+    assert_eq!(json["roots"][0]["names"], json!(["reg.example/team/app:v1"]));
+}
+
+#[test]
+fn a_flipped_byte_in_any_blob_is_found_wherever_it_is() {
+    let folder = Scratch::new("flipped");
+    let layout = large();
+    for (at, blob) in layout.blobs.iter().enumerate() {
+        let step = (blob.len() / 40).max(1);
+        for position in (0..blob.len()).step_by(step).chain([blob.len() - 1]) {
+            let mut files = layout.files();
+            files[at + 2].1[position] ^= 0x20;
+            let report = check(&folder, tar_of(&files));
+            let name = format!("sha256:{}", hex(blob));
+            let found = report.problems.iter().any(|problem| {
+                problem.blob.to_string() == name && matches!(problem.fault, Fault::Digest { .. })
+            });
+            assert!(found, "blob {at} byte {position}: {:?}", problems(&report));
+            assert_eq!(report.problems.len(), 1, "{:?}", problems(&report));
+        }
+    }
+}
+
+#[test]
+fn all_problems_are_found_in_one_run_whatever_the_number_of_threads() {
+    let folder = Scratch::new("all");
+    let mut layout = Layout::default();
+    let tar = Tarball::new().file("f", "x").finish();
+    let other = Tarball::new().file("f", "y").finish();
+    let diff_id = |bytes: &[u8]| format!("sha256:{}", hex(bytes));
+    let absent = descriptor(LAYER_GZIP, b"never written");
+    let foreign = descriptor("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", b"windows");
+    let good = layout.blob(LAYER_GZIP, gzip(&tar));
+    let plain = layout.blob(LAYER_GZIP, tar.clone());
+    let broken = layout.blob(LAYER_GZIP, gzip(&other)[..30].to_vec());
+    let mut wrong_size = layout.blob(LAYER_GZIP, gzip(&Tarball::new().file("s", "s").finish()));
+    wrong_size["size"] = 1.into();
+    let flipped = descriptor(LAYER_GZIP, b"promised");
+    let ids: Vec<String> = [&tar, &tar, &other, &tar, &tar]
+        .map(|bytes| diff_id(bytes))
+        .into_iter()
+        .chain([diff_id(b"-"), diff_id(b"-")])
+        .collect();
+    let config = json!({"rootfs": {"type": "layers", "diff_ids": ids}}).to_string();
+    let config = layout.blob(CONFIG, config);
+    let layers = [&good, &plain, &broken, &wrong_size, &flipped, &absent, &foreign];
+    let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
+    let manifest = layout.blob(MANIFEST, manifest.to_string());
+    let short = layout.blob(CONFIG, r#"{"rootfs":{"type":"layers","diff_ids":[]}}"#);
+    let counted = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": short, "layers": [good]});
+    let counted = layout.blob(MANIFEST, counted.to_string());
+    let ambiguous = layout.blob(MANIFEST, r#"{"schemaVersion":2,"manifests":[],"layers":[]}"#);
+    let repeated = format!(r#"{{"schemaVersion":2,"config":{short},"layers":[],"x":{{"a":1,"a":2}}}}"#);
+    let repeated = layout.blob(MANIFEST, repeated);
+    let artifact = layout.blob("application/x-helm", "chart");
+    let missing_manifest = descriptor(MANIFEST, b"absent manifest");
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX,
+        "manifests": [manifest, counted, ambiguous, repeated, missing_manifest, artifact]});
+    let index = layout.blob(INDEX, index.to_string());
+    layout.entries = vec![index];
+    let mut files = layout.files();
+    files.push((format!("blobs/sha256/{}", hex(b"promised")), b"pr0mised".to_vec()));
+    files.push((format!("blobs/sha256/{}", hex(b"orphan")), b"orphan".to_vec()));
+
+    let store = open(&folder, tar_of(&files));
+    let report = verify(store.as_ref(), 1, &Silent);
+    let found = problems(&report);
+    let digest = |value: &serde_json::Value| value["digest"].as_str().unwrap().to_owned();
+    let expected = [
+        (digest(&wrong_size), "bytes, expected 1 (in `"),
+        (digest(&wrong_size), "unpacks to"),
+        (digest(&plain), "but its bytes are not compressed"),
+        (digest(&broken), "cannot be unpacked"),
+        (digest(&flipped), "does not match: its 8 bytes have digest `"),
+        (digest(&absent), "is missing (in `"),
+        (digest(&short), "has 0 diff_ids for 1 layers"),
+        (digest(&ambiguous), "a manifest and an index at the same time"),
+        (digest(&repeated), "has member `a` twice"),
+        (digest(&missing_manifest), "is missing"),
+    ];
+    for (blob, text) in &expected {
+        assert!(
+            found.iter().any(|line| line.contains(blob) && line.contains(text)),
+            "{blob} {text}\n{found:#?}"
+        );
+    }
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    let warnings: Vec<String> = report.warnings.iter().map(ToString::to_string).collect();
+    let count = |text: &str| warnings.iter().filter(|line| line.contains(text)).count();
+    assert_eq!(count("nothing refers to 1 of the blobs (6 bytes)"), 1, "{warnings:#?}");
+    assert_eq!(count("1 layers that may not be distributed"), 1, "{warnings:#?}");
+    for threads in [0, 2, 9, 1000] {
+        assert_eq!(verify(store.as_ref(), threads, &Silent), report, "{threads} threads");
+    }
+    let json = serde_json::to_value(&report.problems[0]).unwrap();
+    assert!(
+        json["problem"].is_string() && json["blob"].is_string() && json["referred_by"].is_array(),
+        "{json}"
+    );
+}
+
+#[test]
+fn forms_that_some_reader_refuses_are_warned_about_by_name() {
+    let folder = Scratch::new("warned");
+    let warnings = |bytes: Vec<u8>| -> Vec<String> {
+        let report = check(&folder, bytes);
+        assert!(report.is_sound(), "{:?}", problems(&report));
+        report.warnings.iter().map(ToString::to_string).collect()
+    };
+    let mut layout = Layout::simple();
+    let image = layout.image(&[]);
+    let with = |entry: serde_json::Value| {
+        let mut layout = layout.clone();
+        layout.entries[0] = entry;
+        layout.blobs.drain(..3);
+        layout
+    };
+    let full = [(CONTAINERD_NAME, "reg.example/a:1")];
+    let several = layout.entries.iter().cloned().chain([named(image.clone(), &full)]).collect();
+    let several = Layout { entries: several, ..layout.clone() };
+    let cases = [
+        (
+            with(named(image.clone(), &[(REF_NAME, "v1")])).tar(),
+            "the tag `v1`: docker with the containerd store",
+        ),
+        (with(image.clone()).tar(), "has no name: `ctr images import`"),
+        (
+            gzip(&with(named(image.clone(), &full)).tar()),
+            "gzip-compressed as a whole: containerd 1.6 and 1.7",
+        ),
+        (several.tar(), "lists 2 images side by side: podman"),
+        (with(named(image.clone(), &full)).tar(), "no `manifest.json`: `docker load`"),
+        (with(named(image, &full)).tar()[..tar_len(&layout)].to_vec(), "no end mark"),
+    ];
+    for (bytes, expected) in cases {
+        let found = warnings(bytes);
+        assert!(found.iter().any(|line| line.contains(expected)), "wanted: {expected}\n  gave: {found:#?}");
+    }
+}
+
+/// Length of the one-image layout's tar in the test above without its end mark.
+fn tar_len(layout: &Layout) -> usize {
+    let mut layout = layout.clone();
+    let image = layout.image(&[]);
+    layout.blobs.truncate(5);
+    layout.entries = vec![named(image, &[(CONTAINERD_NAME, "reg.example/a:1")])];
+    layout.blobs.drain(..3);
+    layout.tar().len() - 1024
+}
