@@ -348,8 +348,9 @@ impl Running<'_> {
     /// Sends a signal by name: `INT`, `TERM`, `STOP`.
     #[track_caller]
     pub fn signal(&self, name: &str) {
-        let _ = crate::tools::run(tool("kill").arg(format!("-{name}")).arg(self.child.id().to_string()))
-            .success();
+        // The shell has it built in; the program of that name is not on every system.
+        let script = format!("kill -{name} {}", self.child.id());
+        let _ = crate::tools::run(tool("sh").arg("-c").arg(script)).success();
     }
 
     /// Waits until standard error holds a text.
