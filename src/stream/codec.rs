@@ -81,7 +81,8 @@ impl Codec {
                 let level = CompressionLvl::new(i32::from(level)).unwrap_or_default();
                 Self::Gzip {
                     compressor: Compressor::new(level),
-                    probe: Compressor::new(CompressionLvl::fastest()),
+                    // `fastest()` would be level 0, which stores.
+                    probe: Compressor::new(CompressionLvl::new(1).unwrap_or_default()),
                     sample: Vec::new(),
                 }
             }

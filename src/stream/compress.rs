@@ -294,6 +294,16 @@ mod tests {
     }
 
     #[test]
+    fn text_is_compressed_in_large_and_small_blocks() {
+        for len in [BLOCK_BYTES / 64, 2 * BLOCK_BYTES + 1] {
+            let input: Vec<u8> =
+                b"some text that repeats itself. ".iter().copied().cycle().take(len).collect();
+            let (out, _) = run(&input, "gzip:6", 2);
+            assert!(out.len() * 10 < len, "{} bytes from {len}", out.len());
+        }
+    }
+
+    #[test]
     fn a_failing_sink_and_a_failing_producer_end_the_stream() {
         struct Full;
         impl Write for Full {

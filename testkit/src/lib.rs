@@ -19,5 +19,6 @@ pub mod random;
 pub mod readers;
 pub mod registry;
 pub mod scratch;
+pub mod tarball;
 pub mod tools;
 pub mod tree;

@@ -1,0 +1,358 @@
+//! Where credentials come from: flags, `IMGPKG_*` variables, docker's and podman's files, in the documented order.
+//!
+//! Only finds and reads; what a file means and which entry fits is the keychain's work. Variables come in as a
+//! map, so that tests need no environment. An empty variable is an unset one.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use crate::registry::{
+    Credential, CredentialSource, DockerConfig, DockerConfigError, HostCredential, Keychain, Secret,
+};
+use crate::stream::{FileError, TooLarge, read_bounded};
+
+/// Largest configuration file; real ones have a few hundred entries.
+const FILE_BYTES: u64 = 4 * 1024 * 1024;
+/// Prefix of imgpkg's variables for single registries.
+const PER_HOST: &str = "IMGPKG_REGISTRY_";
+/// What may follow it, before an optional `_` and suffix.
+const PER_HOST_FIELDS: [&str; 5] = ["HOSTNAME", "USERNAME", "PASSWORD", "IDENTITY_TOKEN", "REGISTRY_TOKEN"];
+/// imgpkg's own exception.
+const PER_HOST_IGNORED: &str = "IMGPKG_REGISTRY_AZURE_CR_CONFIG";
+
+/// What was given on the command line (or in a `source`).
+#[derive(Clone, Debug, Default)]
+pub struct CredentialFlags {
+    /// `--registry-username`.
+    pub username: Option<String>,
+    /// `--registry-password`.
+    pub password: Option<Secret>,
+    /// `--registry-token`: a bearer token.
+    pub token: Option<Secret>,
+    /// `--registry-anon`: send nothing, whatever else is configured.
+    pub anonymous: bool,
+    /// `--authfile`.
+    pub authfile: Option<PathBuf>,
+}
+
+/// Why the credentials that are configured cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CredentialsError {
+    /// A file could not be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A file is larger than allowed.
+    #[error("`{}` has more than {limit} bytes, which is not accepted", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Most bytes allowed.
+        limit: u64,
+    },
+    /// A file or variable is not a valid configuration.
+    #[error(transparent)]
+    Config(#[from] DockerConfigError),
+    /// A variable begins like imgpkg's, but is none of them.
+    #[error("unknown variable `{name}`: after `{PER_HOST}` comes one of {}, then `_` and any suffix", PER_HOST_FIELDS.map(|field| format!("`{field}`")).join(", "))]
+    UnknownVariable {
+        /// Its name.
+        name: String,
+    },
+    /// Half of a pair is missing.
+    #[error("`{given}` is set, but `{missing}` is not")]
+    Incomplete {
+        /// What is there.
+        given: String,
+        /// What belongs to it.
+        missing: String,
+    },
+}
+
+/// Collects all credentials, the first source being asked first.
+///
+/// Order: flags, `IMGPKG_REGISTRY_*`, `IMGPKG_USERNAME` and its kin, the authfile, `DOCKER_AUTH_CONFIG`,
+/// `DOCKER_CONFIG`, the home folder, podman's runtime folder, Tekton's folder.
+/// Errors: files that are there but unreadable or invalid; a flag's file that is not there.
+pub fn keychain(
+    variables: &BTreeMap<String, String>,
+    flags: &CredentialFlags,
+) -> Result<Keychain, CredentialsError> {
+    let get = |name: &str| variables.get(name).map(String::as_str).filter(|value| !value.is_empty());
+    let mut sources = Vec::new();
+    let flag_names = ["--registry-username", "--registry-password"];
+    let password = flags.password.as_ref().map(Secret::expose);
+    let token = flags.token.as_ref().map(Secret::expose);
+    sources.extend(everywhere(flags.username.as_deref(), password, token, flags.anonymous, flag_names)?);
+    let hosts = per_host(variables)?;
+    if !hosts.is_empty() {
+        sources.push(CredentialSource::Hosts(hosts));
+    }
+    let anonymous =
+        get("IMGPKG_ANON").is_some_and(|value| matches!(value, "true" | "1" | "t" | "TRUE" | "True"));
+    let names = ["IMGPKG_USERNAME", "IMGPKG_PASSWORD"];
+    let token = get("IMGPKG_TOKEN");
+    sources.extend(everywhere(get(names[0]), get(names[1]), token, anonymous, names)?);
+    match (&flags.authfile, get("REGISTRY_AUTH_FILE")) {
+        (Some(path), _) => {
+            let missing = || FileError::io("read", path, io::Error::from(ErrorKind::NotFound));
+            sources.push(CredentialSource::File(read_config(path)?.ok_or_else(missing)?));
+        }
+        // `podman login` has not been run yet when it is not there.
+        (None, Some(path)) => sources.extend(read_config(Path::new(path))?.map(CredentialSource::File)),
+        (None, None) => {}
+    }
+    if let Some(text) = get("DOCKER_AUTH_CONFIG") {
+        let config = DockerConfig::parse(text.as_bytes(), "DOCKER_AUTH_CONFIG")?;
+        sources.push(CredentialSource::File(config));
+    }
+    for path in files(&get) {
+        sources.extend(read_config(&path)?.map(CredentialSource::File));
+    }
+    Ok(Keychain::new(sources))
+}
+
+/// Lists the files that may be there, in order.
+fn files<'a>(get: &dyn Fn(&str) -> Option<&'a str>) -> Vec<PathBuf> {
+    let names = ["config.json", ".dockerconfigjson", ".dockercfg"];
+    let in_folder = |folder: PathBuf| names.into_iter().map(move |name| folder.join(name));
+    let mut paths = Vec::new();
+    paths.extend(get("DOCKER_CONFIG").map(PathBuf::from).into_iter().flat_map(in_folder));
+    if let Some(home) = get("HOME") {
+        paths.extend(in_folder(Path::new(home).join(".docker")));
+        paths.push(Path::new(home).join(".dockercfg"));
+    }
+    paths.extend(get("XDG_RUNTIME_DIR").map(|folder| Path::new(folder).join("containers/auth.json")));
+    paths.extend(get("HOME").map(|home| Path::new(home).join(".config/containers/auth.json")));
+    paths.extend(in_folder(PathBuf::from("/tekton/creds/.docker")));
+    paths
+}
+
+/// Reads one file; `None` when it is not there or empty.
+fn read_config(path: &Path) -> Result<Option<DockerConfig>, CredentialsError> {
+    let failed = |error| CredentialsError::File(FileError::io("read", path, error));
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    let text = read_bounded(file, FILE_BYTES).map_err(|error| match error {
+        TooLarge::Limit { limit } => CredentialsError::TooLarge { path: path.to_owned(), limit },
+        TooLarge::Io(error) => failed(error),
+    })?;
+    if text.iter().all(u8::is_ascii_whitespace) {
+        return Ok(None);
+    }
+    Ok(Some(DockerConfig::parse(&text, &path.display().to_string())?))
+}
+
+/// Makes the source of credentials that hold for every registry.
+fn everywhere(
+    username: Option<&str>,
+    password: Option<&str>,
+    token: Option<&str>,
+    anonymous: bool,
+    names: [&str; 2],
+) -> Result<Option<CredentialSource>, CredentialsError> {
+    let incomplete = |given: &str, missing: &str| CredentialsError::Incomplete {
+        given: given.to_owned(),
+        missing: missing.to_owned(),
+    };
+    let credential = match (username, password, token) {
+        (Some(username), Some(password), _) => basic(username, password),
+        (Some(_), None, _) => return Err(incomplete(names[0], names[1])),
+        (None, Some(_), _) => return Err(incomplete(names[1], names[0])),
+        (None, None, Some(token)) => Credential::RegistryToken(Secret::new(token)),
+        (None, None, None) if anonymous => Credential::Anonymous,
+        (None, None, None) => return Ok(None),
+    };
+    Ok(Some(CredentialSource::Everywhere(credential)))
+}
+
+fn basic(username: &str, password: &str) -> Credential {
+    Credential::Basic { username: username.to_owned(), password: Secret::new(password) }
+}
+
+/// Reads `IMGPKG_REGISTRY_HOSTNAME`, `…_0`, `…_FOO` and what belongs to them.
+fn per_host(variables: &BTreeMap<String, String>) -> Result<Vec<HostCredential>, CredentialsError> {
+    let mut groups: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
+    for (name, value) in variables {
+        let Some(rest) = name.strip_prefix(PER_HOST) else { continue };
+        if name == PER_HOST_IGNORED || value.is_empty() {
+            continue;
+        }
+        let fits = |field: &str| {
+            rest.strip_prefix(field).is_some_and(|suffix| suffix.is_empty() || suffix.starts_with('_'))
+        };
+        let field = PER_HOST_FIELDS.into_iter().find(|field| fits(field));
+        let field = field.ok_or_else(|| CredentialsError::UnknownVariable { name: name.clone() })?;
+        let suffix = rest.strip_prefix(field).unwrap_or("");
+        groups.entry(suffix).or_default().insert(field, value);
+    }
+    let mut found = Vec::new();
+    for (suffix, fields) in groups {
+        let get = |field: &str| fields.get(field).copied();
+        let variable = |field: &str| format!("{PER_HOST}{field}{suffix}");
+        let incomplete = |given: &str, missing: &str| CredentialsError::Incomplete {
+            given: variable(given),
+            missing: variable(missing),
+        };
+        let credential =
+            match (get("USERNAME"), get("PASSWORD"), get("IDENTITY_TOKEN"), get("REGISTRY_TOKEN")) {
+                (_, _, _, Some(token)) => Credential::RegistryToken(Secret::new(token)),
+                (_, _, Some(token), None) => Credential::IdentityToken(Secret::new(token)),
+                (Some(username), Some(password), ..) => basic(username, password),
+                (Some(_), None, ..) => return Err(incomplete("USERNAME", "PASSWORD")),
+                (None, Some(_), ..) => return Err(incomplete("PASSWORD", "USERNAME")),
+                // A host name alone says nothing, as with imgpkg.
+                (None, None, None, None) => continue,
+            };
+        let Some(pattern) = get("HOSTNAME") else {
+            let given = fields.keys().next().copied().unwrap_or("USERNAME");
+            return Err(incomplete(given, "HOSTNAME"));
+        };
+        found.push(HostCredential { pattern: pattern.to_owned(), credential });
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Folder(PathBuf);
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path =
+                std::env::temp_dir().join(format!("imgrelay-credentials-{}-{name}", std::process::id()));
+            let _ = std::fs::remove_dir_all(&path);
+            std::fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+
+        fn file(&self, name: &str, user: &str, hosts: &[&str]) -> String {
+            let path = self.0.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let entry = |host: &&str| format!(r#""{host}": {{"username": "{user}", "password": "p"}}"#);
+            let entries: Vec<String> = hosts.iter().map(entry).collect();
+            std::fs::write(&path, format!(r#"{{"auths": {{{}}}}}"#, entries.join(","))).unwrap();
+            path.display().to_string()
+        }
+
+        fn path(&self, name: &str) -> String {
+            self.0.join(name).display().to_string()
+        }
+    }
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn variables(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn user(keychain: &Keychain, repository: &str) -> Option<String> {
+        keychain.lookup(&repository.parse().unwrap()).unwrap().map(|credential| match credential {
+            Credential::Basic { username, .. } => username,
+            Credential::IdentityToken(_) => "identity".into(),
+            Credential::RegistryToken(_) => "token".into(),
+            Credential::Anonymous => "nobody".into(),
+        })
+    }
+
+    #[test]
+    fn each_place_is_asked_before_the_next() {
+        let folder = Folder::new("order");
+        let all = ["a.test", "b.test", "c.test", "d.test", "e.test", "f.test", "g.test"];
+        let authfile = folder.file("auth.json", "authfile", &all[2..]);
+        folder.file("docker/config.json", "docker", &all[4..]);
+        folder.file("home/.docker/config.json", "home", &all[5..]);
+        folder.file("run/containers/auth.json", "podman", &all[6..]);
+        let inline = r#"{"auths": {"d.test": {"username": "inline", "password": "p"}}}"#;
+        let mut given = variables(&[
+            ("IMGPKG_REGISTRY_HOSTNAME_0", "b.test"),
+            ("IMGPKG_REGISTRY_USERNAME_0", "host"),
+            ("IMGPKG_REGISTRY_PASSWORD_0", "p"),
+            ("IMGPKG_REGISTRY_AZURE_CR_CONFIG", "ignored"),
+            ("IMGPKG_REGISTRY_FOO", ""),
+            ("IMGPKG_USERNAME", ""),
+            ("DOCKER_AUTH_CONFIG", inline),
+            ("DOCKER_CONFIG", &folder.path("docker")),
+            ("HOME", &folder.path("home")),
+            ("XDG_RUNTIME_DIR", &folder.path("run")),
+        ]);
+        let flags = CredentialFlags::default();
+        let users = |given: &BTreeMap<String, String>, flags: &CredentialFlags| {
+            let keychain = keychain(given, flags).unwrap();
+            let users = all.map(|host| user(&keychain, &format!("{host}/x")).unwrap_or("-".into()));
+            users.join(" ")
+        };
+        assert_eq!(users(&given, &flags), "- host - inline docker docker docker");
+        given.remove("DOCKER_CONFIG");
+        assert_eq!(users(&given, &flags), "- host - inline - home home");
+        given.remove("HOME");
+        assert_eq!(users(&given, &flags), "- host - inline - - podman");
+        given.insert("REGISTRY_AUTH_FILE".into(), authfile.clone());
+        assert_eq!(users(&given, &flags), "- host authfile authfile authfile authfile authfile");
+        given.insert("REGISTRY_AUTH_FILE".into(), folder.path("absent"));
+        assert_eq!(users(&given, &flags), "- host - inline - - podman");
+        let with_file = CredentialFlags { authfile: Some(authfile.into()), ..flags.clone() };
+        assert_eq!(users(&given, &with_file), "- host authfile authfile authfile authfile authfile");
+        given.insert("IMGPKG_TOKEN".into(), "t".into());
+        assert_eq!(users(&given, &flags), "token host token token token token token");
+        let named = CredentialFlags {
+            username: Some("flag".into()),
+            password: Some(Secret::new("p")),
+            ..flags.clone()
+        };
+        assert_eq!(users(&given, &named), "flag flag flag flag flag flag flag");
+        let anonymous = CredentialFlags { anonymous: true, ..flags };
+        assert_eq!(users(&given, &anonymous), "- - - - - - -");
+    }
+
+    #[test]
+    fn every_file_form_of_a_folder_counts() {
+        for name in ["config.json", ".dockerconfigjson", ".dockercfg"] {
+            let folder = Folder::new(&format!("form{name}"));
+            folder.file(name, "found", &["a.test"]);
+            let keychain =
+                keychain(&variables(&[("DOCKER_CONFIG", &folder.path(""))]), &CredentialFlags::default());
+            assert_eq!(user(&keychain.unwrap(), "a.test/x").as_deref(), Some("found"), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_by_name_and_without_values() {
+        let folder = Folder::new("bad");
+        std::fs::write(folder.0.join("config.json"), "{\"auths\": hunter2").unwrap();
+        let docker = folder.path("");
+        let cases = [
+            (vec![("IMGPKG_REGISTRY_FOO", "x")], "unknown variable `IMGPKG_REGISTRY_FOO`"),
+            (vec![("IMGPKG_REGISTRY_USERNAMEX", "x")], "unknown variable"),
+            (
+                vec![("IMGPKG_REGISTRY_USERNAME_0", "x"), ("IMGPKG_REGISTRY_PASSWORD_0", "hunter2")],
+                "`IMGPKG_REGISTRY_HOSTNAME_0` is not",
+            ),
+            (
+                vec![("IMGPKG_REGISTRY_HOSTNAME", "h"), ("IMGPKG_REGISTRY_PASSWORD", "hunter2")],
+                "`IMGPKG_REGISTRY_PASSWORD` is set, but `IMGPKG_REGISTRY_USERNAME` is not",
+            ),
+            (vec![("IMGPKG_USERNAME", "x")], "`IMGPKG_USERNAME` is set, but `IMGPKG_PASSWORD` is not"),
+            (vec![("DOCKER_CONFIG", docker.as_str())], "config.json` is not a valid registry configuration"),
+            (vec![("DOCKER_AUTH_CONFIG", "hunter2")], "`DOCKER_AUTH_CONFIG` is not a valid"),
+        ];
+        for (pairs, expected) in cases {
+            let error = keychain(&variables(&pairs), &CredentialFlags::default()).unwrap_err().to_string();
+            assert!(error.contains(expected) && !error.contains("hunter2"), "{pairs:?}: {error}");
+        }
+        let flags = CredentialFlags { authfile: Some(folder.0.join("absent")), ..CredentialFlags::default() };
+        let error = keychain(&BTreeMap::new(), &flags).unwrap_err().to_string();
+        assert!(error.contains("cannot read `") && error.contains("absent"), "{error}");
+    }
+}

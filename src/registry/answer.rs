@@ -1,0 +1,134 @@
+//! Reading what a registry says about an error, without trusting a byte of it.
+
+use std::io::Read as _;
+
+use serde::Deserialize;
+
+use super::error::ServerMessage;
+use super::http::Response;
+
+/// Most bytes read of an error's body.
+const ERROR_BYTES: u64 = 64 * 1024;
+/// Longest message that is shown, characters.
+const SHOWN: usize = 400;
+
+#[derive(Deserialize)]
+struct Body {
+    #[serde(default)]
+    errors: Option<Vec<Entry>>,
+    /// Token servers and proxies answer in other forms.
+    #[serde(default)]
+    details: Option<serde_json::Value>,
+    #[serde(default)]
+    message: Option<String>,
+    #[serde(default)]
+    error: Option<serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    #[serde(default)]
+    code: Option<serde_json::Value>,
+    #[serde(default)]
+    message: Option<String>,
+    #[serde(default)]
+    detail: Option<serde_json::Value>,
+}
+
+/// Reads the error in the body of an answer.
+///
+/// Source: distribution-spec, "Error Codes".
+pub(super) fn message(response: Response) -> ServerMessage {
+    let is_html = response.header("content-type").is_some_and(|kind| kind.contains("html"));
+    let mut bytes = Vec::new();
+    let _ = response.into_reader().take(ERROR_BYTES).read_to_end(&mut bytes);
+    if is_html { ServerMessage::default() } else { parse(&bytes) }
+}
+
+fn parse(bytes: &[u8]) -> ServerMessage {
+    let Ok(body) = serde_json::from_slice::<Body>(bytes) else {
+        // A short text is shown as it is; anything else is a page or a blob.
+        let text = std::str::from_utf8(bytes).unwrap_or("").trim();
+        let short = text.len() <= SHOWN && !text.starts_with(['<', '{', '[']);
+        return ServerMessage {
+            code: String::new(),
+            text: if short { printable(text) } else { String::new() },
+        };
+    };
+    let word = |value: Option<serde_json::Value>| match value {
+        Some(serde_json::Value::String(text)) => text,
+        _ => String::new(),
+    };
+    match body.errors.and_then(|errors| errors.into_iter().next()) {
+        Some(entry) => {
+            let detail = word(entry.detail);
+            let mut text = entry.message.unwrap_or_default();
+            if !detail.is_empty() && !text.contains(&detail) {
+                text = if text.is_empty() { detail } else { format!("{text}: {detail}") };
+            }
+            ServerMessage { code: printable(&word(entry.code)), text: printable(&text) }
+        }
+        None => {
+            let text = [word(body.details), body.message.unwrap_or_default(), word(body.error)];
+            let text = text.into_iter().find(|text| !text.is_empty()).unwrap_or_default();
+            ServerMessage { code: String::new(), text: printable(&text) }
+        }
+    }
+}
+
+/// Makes a text from outside safe for a terminal and a log, and short.
+pub(super) fn printable(text: &str) -> String {
+    let mut out: String = text
+        .chars()
+        .take(SHOWN)
+        .flat_map(|character| {
+            let plain = !character.is_control() && !('\u{202a}'..='\u{202e}').contains(&character);
+            // Only what could act on a terminal is escaped; quotes and accents stay readable.
+            if plain { vec![character] } else { character.escape_default().collect() }
+        })
+        .collect();
+    if text.chars().nth(SHOWN).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_read_in_every_form_and_made_printable() {
+        let long = format!("\"{}\"", "x".repeat(1000));
+        let cases: Vec<(String, &str, String)> = vec![
+            (r#"{"errors":[{"code":"DENIED","message":"no"}]}"#.into(), "DENIED", "no".into()),
+            (
+                r#"{"errors":[{"code":"DENIED","message":"no","detail":"why"}]}"#.into(),
+                "DENIED",
+                "no: why".into(),
+            ),
+            (r#"{"errors":[{"code":17,"message":null,"detail":{"a":1}}]}"#.into(), "", String::new()),
+            (r#"{"errors":[]}"#.into(), "", String::new()),
+            (
+                r#"{"details":"incorrect username or password"}"#.into(),
+                "",
+                "incorrect username or password".into(),
+            ),
+            (r#"{"error":"invalid_grant"}"#.into(), "", "invalid_grant".into()),
+            ("Too many requests\n".into(), "", "Too many requests".into()),
+            ("<html><body>502</body></html>".into(), "", String::new()),
+            (String::new(), "", String::new()),
+            (
+                "{\"errors\":[{\"code\":\"X\",\"message\":\"a\\u001b[31mb\"}]}".into(),
+                "X",
+                "a\\u{1b}[31mb".into(),
+            ),
+            (format!(r#"{{"message":{long}}}"#), "", format!("{}…", "x".repeat(400))),
+        ];
+        for (body, code, text) in cases {
+            let found = parse(body.as_bytes());
+            assert_eq!((found.code.as_str(), &found.text), (code, &text), "{body}");
+        }
+        assert_eq!(parse(&[0xff; 100]), ServerMessage::default());
+    }
+}

@@ -1,0 +1,332 @@
+//! The verbs, in domain words.
+
+use crate::model::{Descriptor, Digest, RawDocument, Repository, Target, limits, media_type};
+use crate::stream::{Mismatch, TooLarge, read_bounded};
+
+use super::answer;
+use super::auth::Scopes;
+use super::download::BlobReader;
+use super::error::{RegistryError, Task, Verb};
+use super::exchange::{Call, Core, Follow, Later, Tries};
+use super::http::{Failure, Method, Response};
+use super::options::ClientOptions;
+use super::upload::{self, BlobBody};
+
+/// What became of a blob that was to be pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushOutcome {
+    /// Its bytes were sent.
+    Uploaded,
+    /// The registry took it over from another of its repositories.
+    Mounted,
+    /// It was there already.
+    Present,
+}
+
+/// A client for any number of registries.
+pub struct Client {
+    pub(super) core: Core,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("options", &self.core.options).finish_non_exhaustive()
+    }
+}
+
+impl Task {
+    pub(super) fn new(repository: &Repository, verb: Verb, object: String) -> Self {
+        Self {
+            host: repository.registry().to_string(),
+            repository: repository.name().to_owned(),
+            verb,
+            object,
+        }
+    }
+}
+
+/// The types of documents we understand, in one header; without it some registries convert.
+fn accept() -> String {
+    let types = [
+        media_type::OCI_INDEX,
+        media_type::OCI_MANIFEST,
+        media_type::DOCKER_INDEX,
+        media_type::DOCKER_MANIFEST,
+    ];
+    types.join(", ")
+}
+
+/// Returns what a document was announced as, unless the announcement says nothing.
+fn announced(response: &Response) -> Option<String> {
+    let kind = response.header("content-type")?.split(';').next()?.trim().to_ascii_lowercase();
+    let known =
+        media_type::is_index(&kind) || media_type::is_manifest(&kind) || kind.starts_with("application/vnd.");
+    known.then_some(kind)
+}
+
+/// Returns the digest a registry says a document has.
+fn content_digest(response: &Response) -> Option<Digest> {
+    response.header("docker-content-digest").and_then(|text| text.trim().parse().ok())
+}
+
+impl Client {
+    /// Prepares a client; opens no file and no connection.
+    ///
+    /// Errors: [`RegistryError::Configuration`] for certificates and proxies that cannot work.
+    pub fn new(options: ClientOptions) -> Result<Self, RegistryError> {
+        Ok(Self { core: Core::new(options)? })
+    }
+
+    fn manifest_call<'a>(
+        &self,
+        repository: &'a Repository,
+        target: &Target,
+        method: Method,
+        task: &'a Task,
+    ) -> Result<Call<'a>, RegistryError> {
+        let reading = matches!(method, Method::Get | Method::Head);
+        let actions = match method {
+            Method::Get | Method::Head => "pull",
+            Method::Delete => "delete",
+            _ => "pull,push",
+        };
+        Ok(Call {
+            repository,
+            method,
+            url: self.core.url(repository, &format!("manifests/{target}"), task)?,
+            headers: if reading { vec![("accept", accept())] } else { Vec::new() },
+            scopes: Scopes::new(repository, actions),
+            task,
+            follow: if reading { Follow::Yes } else { Follow::No },
+            closing: false,
+        })
+    }
+
+    /// Asks what a tag or digest points at; `None` when it is not there.
+    ///
+    /// Cost: one HEAD; a GET as well where HEAD is refused or says too little (some registries do not send the
+    /// digest).
+    pub fn head_manifest(
+        &self,
+        repository: &Repository,
+        target: &Target,
+    ) -> Result<Option<Descriptor>, RegistryError> {
+        let task = Task::new(repository, Verb::Find, format!("manifest `{target}`"));
+        let call = self.manifest_call(repository, target, Method::Head, &task)?;
+        match self.core.run(&call, None) {
+            Ok(response) => {
+                let (status, size) = (response.status, response.content_length());
+                let (kind, digest) = (announced(&response), content_digest(&response));
+                response.drain();
+                match (status, kind, digest, size) {
+                    (404, ..) => return Ok(None),
+                    (200, Some(kind), Some(digest), Some(size)) => {
+                        let fits = !matches!(target, Target::Digest(wanted) if *wanted != digest);
+                        if fits {
+                            return Ok(Some(Descriptor::new(&kind, digest, size)));
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            // Some registries let nobody HEAD.
+            Err(RegistryError::Refused { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        match self.fetch_manifest(repository, target) {
+            Ok(document) => Ok(Some(document.descriptor())),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads a manifest or index and checks it.
+    ///
+    /// Errors: [`RegistryError::NotFound`]; [`RegistryError::Mismatch`] when the bytes do not have the digest that
+    /// was asked for or announced, also the second time; [`RegistryError::Document`];
+    /// [`RegistryError::TooLarge`] above [`limits::DOCUMENT_BYTES`].
+    pub fn fetch_manifest(
+        &self,
+        repository: &Repository,
+        target: &Target,
+    ) -> Result<RawDocument, RegistryError> {
+        let task = Task::new(repository, Verb::Read, format!("manifest `{target}`"));
+        let call = self.manifest_call(repository, target, Method::Get, &task)?;
+        let mut tries = Tries::new();
+        let mut refetched = false;
+        loop {
+            let response = self.core.run(&call, None)?;
+            if response.status != 200 {
+                return Err(self.unexpected(repository, &task, response));
+            }
+            let kind = announced(&response);
+            let expected = match target {
+                Target::Digest(digest) => Some(digest.clone()),
+                Target::Tag(_) => content_digest(&response),
+            };
+            let bytes = match read_bounded(response.into_reader(), limits::DOCUMENT_BYTES) {
+                Ok(bytes) => bytes,
+                Err(TooLarge::Limit { limit }) => {
+                    return Err(RegistryError::TooLarge { task: Box::new(task), limit });
+                }
+                Err(TooLarge::Io(error)) => {
+                    let failure = Failure::of_read(error, self.core.http.idle());
+                    let later = self.core.failure(failure, &task.host)?;
+                    tries.failed(&self.core, None, &task, later)?;
+                    continue;
+                }
+            };
+            if let Some(expected) = expected.filter(|expected| !expected.matches(&bytes)) {
+                let found = digest_like(&expected, &bytes);
+                if refetched {
+                    let mismatch = Mismatch::Content { expected, found, size: bytes.len() as u64 };
+                    return Err(RegistryError::Mismatch { task: Box::new(task), mismatch });
+                }
+                refetched = true;
+                continue;
+            }
+            return RawDocument::parse(bytes, kind.as_deref())
+                .map_err(|source| RegistryError::Document { task: Box::new(task), source });
+        }
+    }
+
+    /// Writes a manifest or index as it is.
+    ///
+    /// A registry whose tags are immutable refuses to write what is there already; that counts as written.
+    pub fn push_manifest(
+        &self,
+        repository: &Repository,
+        target: &Target,
+        document: &RawDocument,
+    ) -> Result<(), RegistryError> {
+        let task = Task::new(repository, Verb::Upload, format!("manifest `{target}`"));
+        let mut call = self.manifest_call(repository, target, Method::Put, &task)?;
+        call.headers.push(("content-type", document.media_type().to_owned()));
+        let response = self.core.run(&call, Some(document.bytes()))?;
+        match response.status {
+            200..=299 => {
+                let stored = content_digest(&response);
+                response.drain();
+                match stored.filter(|stored| !stored.matches(document.bytes())) {
+                    Some(found) => Err(RegistryError::Mismatch {
+                        task: Box::new(task),
+                        mismatch: Mismatch::Content {
+                            expected: document.digest().clone(),
+                            found,
+                            size: document.bytes().len() as u64,
+                        },
+                    }),
+                    None => Ok(()),
+                }
+            }
+            400 | 403 | 409 | 412 if matches!(target, Target::Tag(_)) => {
+                let refusal = self.unexpected(repository, &task, response);
+                let there = self.head_manifest(repository, target);
+                match there {
+                    Ok(Some(there)) if there.digest.matches(document.bytes()) => Ok(()),
+                    _ => Err(refusal),
+                }
+            }
+            _ => Err(self.unexpected(repository, &task, response)),
+        }
+    }
+
+    /// Asks whether a blob is there; where the registry will not say, it counts as absent.
+    pub fn has_blob(&self, repository: &Repository, digest: &Digest) -> Result<bool, RegistryError> {
+        let task = Task::new(repository, Verb::Find, format!("blob `{digest}`"));
+        upload::has_blob(&self.core, repository, digest, &task, "pull")
+    }
+
+    /// Opens a blob for reading.
+    ///
+    /// Errors while reading: see [`BlobReader`].
+    pub fn open_blob(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+    ) -> Result<BlobReader<'_>, RegistryError> {
+        BlobReader::open(&self.core, repository, descriptor)
+    }
+
+    /// Makes sure that a repository has a blob: it is there already, or mounted, or uploaded.
+    ///
+    /// `mount_from`: repositories of the same registry that may have it. `progress` is told the bytes sent since
+    /// it was last called; each new call of [`BlobBody::open`] means that sending begins anew.
+    /// Errors: [`RegistryError::Source`] when `body` cannot be read.
+    pub fn push_blob(
+        &self,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        body: &dyn BlobBody,
+        mount_from: &[Repository],
+        progress: &dyn Fn(u64),
+    ) -> Result<PushOutcome, RegistryError> {
+        upload::push_blob(&self.core, repository, descriptor, body, mount_from, progress)
+    }
+
+    /// Deletes a manifest or index by digest, and with it all tags on it.
+    pub fn delete_manifest(&self, repository: &Repository, digest: &Digest) -> Result<(), RegistryError> {
+        self.delete(repository, &Target::Digest(digest.clone()))
+    }
+
+    /// Deletes a tag and leaves what it points at; not every registry can.
+    pub fn delete_tag(&self, repository: &Repository, tag: &crate::model::Tag) -> Result<(), RegistryError> {
+        self.delete(repository, &Target::Tag(tag.clone()))
+    }
+
+    fn delete(&self, repository: &Repository, target: &Target) -> Result<(), RegistryError> {
+        let task = Task::new(repository, Verb::Delete, format!("manifest `{target}`"));
+        let call = self.manifest_call(repository, target, Method::Delete, &task)?;
+        let response = self.core.run(&call, None)?;
+        match response.status {
+            200..=299 => {
+                response.drain();
+                Ok(())
+            }
+            _ => Err(self.unexpected(repository, &task, response)),
+        }
+    }
+
+    /// Makes the error for an answer with a status that ends the matter.
+    pub(super) fn unexpected(
+        &self,
+        repository: &Repository,
+        task: &Task,
+        response: Response,
+    ) -> RegistryError {
+        unexpected(&self.core, repository, task, response)
+    }
+}
+
+/// Computes the digest of bytes with the algorithm of another digest.
+fn digest_like(other: &Digest, bytes: &[u8]) -> Digest {
+    let mut hasher = other.algorithm().hasher();
+    hasher.update(bytes);
+    hasher.finish()
+}
+
+/// Makes the error for an answer with a status that ends the matter.
+pub(super) fn unexpected(
+    core: &Core,
+    repository: &Repository,
+    task: &Task,
+    response: Response,
+) -> RegistryError {
+    let status = response.status;
+    let message = answer::message(response);
+    let task = task.clone();
+    match status {
+        401 | 403 => core.refusal(repository, &task, status, message),
+        404 => RegistryError::NotFound { task: Box::new(task), message },
+        400..=499 | 501 | 505..=599 => RegistryError::Rejected { task: Box::new(task), status, message },
+        _ => RegistryError::Protocol {
+            task: Box::new(task),
+            problem: format!("the answer was {status}{message}, which means nothing here"),
+        },
+    }
+}
+
+/// Makes a failure that may go away of a broken body.
+pub(super) fn broken_body(core: &Core, error: std::io::Error, host: &str) -> Result<Later, RegistryError> {
+    core.failure(Failure::of_read(error, core.http.idle()), host)
+}

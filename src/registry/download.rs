@@ -1,0 +1,186 @@
+//! Reading a blob: verified as it flows, taken up again where the connection broke.
+
+use std::io::{self, Read};
+
+use crate::model::{Descriptor, Repository};
+use crate::stream::VerifyingReader;
+
+use super::auth::Scopes;
+use super::client::{broken_body, unexpected};
+use super::error::{RegistryError, Task, Verb};
+use super::exchange::{Call, Core, Follow, Later, Tries};
+use super::http::Method;
+
+/// Progress after which a broken connection counts as the first one again, bytes.
+const PROGRESS: u64 = 1024 * 1024;
+/// Most connections used for one blob; stops a peer that gives a little each time.
+const CONNECTIONS: u32 = 1000;
+
+/// A blob being read.
+///
+/// Errors: an [`io::Error`] that carries a [`RegistryError`] ([`RegistryError::in_error`]) when the registry kept
+/// failing, or a [`Mismatch`](crate::stream::Mismatch) when size or digest are wrong at the end. A mismatch may be
+/// an accident of the transfer: the caller opens the blob once more before giving up.
+#[derive(Debug)]
+pub struct BlobReader<'a> {
+    inner: VerifyingReader<Resuming<'a>>,
+}
+
+impl<'a> BlobReader<'a> {
+    pub(super) fn open(
+        core: &'a Core,
+        repository: &Repository,
+        descriptor: &Descriptor,
+    ) -> Result<Self, RegistryError> {
+        let task = Task::new(repository, Verb::Read, format!("blob `{}`", descriptor.digest));
+        let mut body = Resuming {
+            core,
+            repository: repository.clone(),
+            descriptor: descriptor.clone(),
+            task,
+            reader: None,
+            received: 0,
+            mark: 0,
+            connections: 0,
+            tries: Tries::new(),
+        };
+        body.connect()?;
+        let inner = VerifyingReader::new(body, descriptor.digest.clone(), descriptor.size);
+        Ok(Self { inner })
+    }
+}
+
+impl Read for BlobReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer)
+    }
+}
+
+/// The bytes of a blob over as many connections as it takes.
+struct Resuming<'a> {
+    core: &'a Core,
+    repository: Repository,
+    descriptor: Descriptor,
+    task: Task,
+    /// None when the registry has no more.
+    reader: Option<Box<dyn Read + Send>>,
+    received: u64,
+    /// `received` at the last break that counted.
+    mark: u64,
+    connections: u32,
+    tries: Tries,
+}
+
+impl std::fmt::Debug for Resuming<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Resuming").field("task", &self.task).field("received", &self.received).finish()
+    }
+}
+
+impl Resuming<'_> {
+    /// Asks for the rest, always at the registry: the storage's signed URL may have expired.
+    fn connect(&mut self) -> Result<(), RegistryError> {
+        self.connections += 1;
+        let (repository, digest) = (self.repository.clone(), &self.descriptor.digest);
+        let mut headers = Vec::new();
+        if self.received > 0 {
+            headers.push(("range", format!("bytes={}-", self.received)));
+        }
+        let call = Call {
+            repository: &repository,
+            method: Method::Get,
+            url: self.core.url(&repository, &format!("blobs/{digest}"), &self.task)?,
+            headers,
+            scopes: Scopes::new(&repository, "pull"),
+            task: &self.task,
+            follow: Follow::Yes,
+            closing: false,
+        };
+        let response = self.core.run(&call, None)?;
+        match response.status {
+            200 => {
+                let skip = self.received;
+                let mut reader = response.into_reader();
+                // The registry does not know ranges and starts over.
+                let skipped = io::copy(&mut reader.by_ref().take(skip), &mut io::sink());
+                match skipped {
+                    Ok(n) if n == skip => self.reader = Some(Box::new(reader)),
+                    _ => self.reader = Some(Box::new(io::empty())),
+                }
+            }
+            206 if self.received > 0 => {
+                let start = response.header("content-range").and_then(range_start);
+                if start != Some(self.received) {
+                    let found = response.header("content-range").unwrap_or("none");
+                    let found = super::answer::printable(found);
+                    let problem =
+                        format!("asked for bytes from {}, the answer's range is `{found}`", self.received);
+                    return Err(RegistryError::Protocol { task: Box::new(self.task.clone()), problem });
+                }
+                self.reader = Some(Box::new(response.into_reader()));
+            }
+            // What we have is all there is; whether that is enough is checked above us.
+            416 if self.received > 0 => {
+                response.drain();
+                self.reader = None;
+            }
+            _ => return Err(unexpected(self.core, &repository, &self.task, response)),
+        }
+        Ok(())
+    }
+
+    fn resume(&mut self, later: Later) -> Result<(), RegistryError> {
+        if self.received - self.mark >= PROGRESS && self.connections < CONNECTIONS {
+            self.tries.progressed();
+            self.mark = self.received;
+        }
+        let host = self.core.host(self.repository.registry());
+        self.tries.failed(self.core, Some(&host), &self.task, later)?;
+        self.connect()
+    }
+}
+
+/// Reads the first position of `bytes 5-9/10`.
+fn range_start(value: &str) -> Option<u64> {
+    value.trim().strip_prefix("bytes")?.trim_start().split('-').next()?.parse().ok()
+}
+
+impl Read for Resuming<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let Some(reader) = &mut self.reader else { return Ok(0) };
+            let later = match reader.read(buffer) {
+                Ok(0) if self.received >= self.descriptor.size => return Ok(0),
+                Ok(0) => Later::new(format!(
+                    "the body ended after {} of {} bytes",
+                    self.received, self.descriptor.size
+                )),
+                Ok(n) => {
+                    self.received += n as u64;
+                    return Ok(n);
+                }
+                Err(_) if self.received == self.descriptor.size => return Ok(0),
+                Err(error) => broken_body(self.core, error, &self.task.host).map_err(io::Error::other)?,
+            };
+            self.resume(later).map_err(io::Error::other)?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_of_a_range_is_read() {
+        for (text, expected) in [
+            ("bytes 5-9/10", Some(5)),
+            ("bytes 0-0/*", Some(0)),
+            ("bytes */10", None),
+            ("5-9/10", None),
+            ("bytes -9/10", None),
+        ] {
+            assert_eq!(range_start(text), expected, "{text}");
+        }
+    }
+}

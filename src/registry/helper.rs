@@ -1,0 +1,130 @@
+//! Credential helper programs: `docker-credential-<name> get`.
+//!
+//! Source: docker-credential-helpers, "Development".
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use crate::stream::{cancel, read_bounded};
+
+use super::keychain::{Credential, basic};
+
+/// Longest time a helper may take; some open a browser or ask a daemon, none of that works in a pipeline.
+const TIME_LIMIT: Duration = Duration::from_secs(60);
+/// Most bytes read of a helper's answer.
+const ANSWER_BYTES: u64 = 1024 * 1024;
+
+/// Gives credentials by running, or pretending to run, helper programs.
+pub trait CredentialHelpers: Send + Sync {
+    /// Asks `docker-credential-<helper>` for a server; `None` when it knows none.
+    fn get(&self, helper: &str, server: &str) -> Result<Option<Credential>, HelperError>;
+}
+
+/// Why a helper gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HelperError {
+    /// The program is not installed.
+    #[error(
+        "`{origin}` names the credential helper `{helper}`, but the program `docker-credential-{helper}` is not in the search path"
+    )]
+    Missing {
+        /// Its name without the prefix.
+        helper: String,
+        /// The configuration that names it.
+        origin: String,
+    },
+    /// The program ran and failed.
+    #[error("credential helper `docker-credential-{helper}` failed for `{server}`: {problem}")]
+    Failed {
+        /// Its name without the prefix.
+        helper: String,
+        /// What it was asked for.
+        server: String,
+        /// Exit status and its words, without secrets.
+        problem: String,
+    },
+}
+
+impl HelperError {
+    pub(super) fn configured_in(self, file: &str) -> Self {
+        match self {
+            Self::Missing { helper, .. } => Self::Missing { helper, origin: file.to_owned() },
+            other => other,
+        }
+    }
+}
+
+/// Runs the real programs.
+#[derive(Clone, Copy, Debug)]
+pub struct ProcessHelpers;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    secret: String,
+}
+
+impl CredentialHelpers for ProcessHelpers {
+    fn get(&self, helper: &str, server: &str) -> Result<Option<Credential>, HelperError> {
+        let failed = |problem: String| HelperError::Failed {
+            helper: helper.to_owned(),
+            server: server.to_owned(),
+            problem,
+        };
+        // The name becomes part of a program name; it must not become a path.
+        if helper.is_empty() || helper.contains(['/', '\\', '\0']) {
+            return Err(failed("its name is not a plain word".into()));
+        }
+        let mut child = Command::new(format!("docker-credential-{helper}"))
+            .arg("get")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => {
+                    HelperError::Missing { helper: helper.to_owned(), origin: String::new() }
+                }
+                _ => failed(error.to_string()),
+            })?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // A helper that does not read its input may still answer.
+            let _ = stdin.write_all(server.as_bytes());
+        }
+        let stdout = child.stdout.take();
+        let reader = std::thread::spawn(move || stdout.map(|stdout| read_bounded(stdout, ANSWER_BYTES)));
+        let started = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().map_err(|error| failed(error.to_string()))? {
+                break status;
+            }
+            if started.elapsed() > TIME_LIMIT || cancel::is_cancelled() {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(failed(format!("no answer within {} s", TIME_LIMIT.as_secs())));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let Ok(Some(Ok(output))) = reader.join() else {
+            return Err(failed("its answer could not be read".into()));
+        };
+        if status.success() {
+            let answer: Answer = serde_json::from_slice(&output)
+                .map_err(|_| failed("its answer is not the expected JSON object".into()))?;
+            return Ok((!answer.secret.is_empty()).then(|| basic(answer.username, answer.secret)));
+        }
+        let said = String::from_utf8_lossy(&output);
+        let said = said.trim();
+        if said.contains("credentials not found") || said.contains("no credentials") {
+            return Ok(None);
+        }
+        Err(failed(format!("{status}: {}", super::answer::printable(said))))
+    }
+}

@@ -1,0 +1,373 @@
+//! One request on the wire: headers, body, time-outs, the log. Never retries, redirects or authenticates.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ureq::http::{HeaderMap, Request as HttpRequest};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector};
+use ureq::{Agent, Error, SendBody, Timeout};
+
+use crate::stream::cancel;
+
+use super::error::TrustProblem;
+use super::options::{ClientOptions, RequestRecord};
+use super::proxy::ProxyRules;
+use super::secret::Secret;
+use super::tls::{BadConfiguration, TlsConnector, Trust, trust_problem};
+use super::transport::{self, TcpConnector};
+use super::url::Url;
+
+/// Bodies of at least this size ask for permission first, so that a refusal costs nothing.
+const EXPECT_CONTINUE_FROM: u64 = 1024 * 1024;
+
+/// Methods of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    Get,
+    Head,
+    Post,
+    Put,
+    Patch,
+    Delete,
+}
+
+impl Method {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
+/// What is sent after the headers.
+pub(super) enum Payload<'a> {
+    /// Nothing.
+    None,
+    /// Bytes in memory.
+    Bytes(&'a [u8]),
+    /// So many bytes from a reader; `progress` is told after each block.
+    Stream { reader: Box<dyn Read + 'a>, length: u64, progress: &'a dyn Fn(u64) },
+}
+
+/// One request.
+pub(super) struct Request<'a> {
+    pub(super) method: Method,
+    pub(super) url: &'a Url,
+    pub(super) headers: Vec<(&'static str, String)>,
+    pub(super) authorization: Option<Secret>,
+    pub(super) payload: Payload<'a>,
+    /// The request that ends an upload may take long to answer.
+    pub(super) closing: bool,
+    pub(super) attempt: u32,
+}
+
+/// One answer; its body is still to be read.
+pub(super) struct Response {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) url: Url,
+    body: ureq::Body,
+}
+
+impl Response {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    pub(super) fn content_length(&self) -> Option<u64> {
+        self.header("content-length").and_then(|text| text.trim().parse().ok())
+    }
+
+    /// Returns the body's reader; errors of the wire are found in it with [`Failure::of_read`].
+    pub(super) fn into_reader(self) -> impl Read + Send {
+        self.body.into_with_config().limit(u64::MAX).reader()
+    }
+
+    /// Reads a short body to its end so that the connection can be used again; a longer one is cut off.
+    pub(super) fn drain(self) {
+        let _ = io::copy(&mut self.into_reader().take(64 * 1024), &mut io::sink());
+    }
+}
+
+/// Why no answer came.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) kind: FailureKind,
+    /// In words, with phase and time.
+    pub(super) text: String,
+}
+
+/// What a caller does differently.
+#[derive(Debug)]
+pub(super) enum FailureKind {
+    /// No connection could be made.
+    Connect,
+    /// The connection broke, or went silent.
+    Broken,
+    /// Our side or theirs is not trusted.
+    Trust(TrustProblem),
+    /// The peer does not speak TLS.
+    NotTls,
+    /// Our configuration is wrong.
+    Configuration,
+    /// Not HTTP, or against its rules.
+    Protocol,
+    /// The stop signal came.
+    Cancelled,
+}
+
+impl Failure {
+    /// Reads the failure out of an error that reading a body gave.
+    pub(super) fn of_read(error: io::Error, idle: Duration) -> Self {
+        Self::new(Error::from(error), "receiving the body", Phases { idle, ..Phases::default() })
+    }
+
+    fn new(error: Error, doing: &str, phases: Phases) -> Self {
+        if cancel::is_cancelled() {
+            return Self { kind: FailureKind::Cancelled, text: "stopped by a signal".into() };
+        }
+        let seconds = |duration: Duration| {
+            if duration.as_secs() > 0 {
+                format!("{} s", duration.as_secs())
+            } else {
+                format!("{} ms", duration.as_millis())
+            }
+        };
+        let (kind, text) = match error {
+            Error::Timeout(Timeout::Resolve | Timeout::Connect) => (
+                FailureKind::Connect,
+                format!("timed out after {} while connecting", seconds(phases.connect)),
+            ),
+            Error::Timeout(Timeout::RecvResponse) => (
+                FailureKind::Broken,
+                format!("timed out after {} waiting for response headers", seconds(phases.response)),
+            ),
+            Error::Timeout(_) => {
+                (FailureKind::Broken, format!("nothing moved for {} while {doing}", seconds(phases.idle)))
+            }
+            Error::HostNotFound => (FailureKind::Connect, "the host name is not known".into()),
+            Error::ConnectionFailed => (FailureKind::Connect, "connection failed".into()),
+            Error::ConnectProxyFailed(text) => (FailureKind::Connect, format!("the proxy refused: {text}")),
+            Error::Rustls(error) => match (trust_problem(&error), error) {
+                (Some(problem), _) => (FailureKind::Trust(problem.clone()), problem.to_string()),
+                (None, rustls::Error::InvalidMessage(_)) => {
+                    (FailureKind::NotTls, "the host answered in plain text where TLS was expected".into())
+                }
+                (None, error) => (FailureKind::Broken, format!("TLS failed: {error}")),
+            },
+            Error::Io(error) => io_failure(&error, doing),
+            Error::Other(other) if other.is::<BadConfiguration>() => {
+                (FailureKind::Configuration, other.to_string())
+            }
+            Error::BodyStalled => (FailureKind::Broken, format!("connection closed while {doing}")),
+            other => (FailureKind::Protocol, format!("the answer is not valid HTTP: {other}")),
+        };
+        Self { kind, text }
+    }
+}
+
+fn io_failure(error: &io::Error, doing: &str) -> (FailureKind, String) {
+    use io::ErrorKind as K;
+    if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        if let Some(problem) = trust_problem(error) {
+            return (FailureKind::Trust(problem.clone()), problem.to_string());
+        }
+        return (FailureKind::Broken, format!("TLS failed: {error}"));
+    }
+    match error.kind() {
+        K::ConnectionRefused => (FailureKind::Connect, "connection refused".into()),
+        K::HostUnreachable | K::NetworkUnreachable | K::AddrNotAvailable => {
+            (FailureKind::Connect, "the host cannot be reached".into())
+        }
+        K::ConnectionReset | K::BrokenPipe | K::UnexpectedEof | K::ConnectionAborted | K::NotConnected => {
+            (FailureKind::Broken, format!("connection closed while {doing}"))
+        }
+        _ if error.to_string().contains("lookup address") => {
+            (FailureKind::Connect, "the host name is not known".into())
+        }
+        _ => (FailureKind::Broken, format!("{error} while {doing}")),
+    }
+}
+
+/// The limits that applied to a request, for messages.
+#[derive(Clone, Copy, Default)]
+struct Phases {
+    connect: Duration,
+    idle: Duration,
+    response: Duration,
+}
+
+/// The wire: connections kept for reuse, trust, proxies, time-outs.
+pub(super) struct Http {
+    agent: Agent,
+    options: Arc<ClientOptions>,
+    proxies: ProxyRules,
+}
+
+impl Http {
+    /// Prepares; opens no file and no connection.
+    pub(super) fn new(options: Arc<ClientOptions>) -> Result<Self, String> {
+        let trust = Arc::new(Trust::new(options.tls.clone())?);
+        let timeouts = options.timeouts;
+        let idle_connections = options.concurrency.max(1) + 2;
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(None)
+            .user_agent(options.user_agent.as_str())
+            .accept_encoding("identity")
+            .max_idle_connections(idle_connections * 4)
+            .max_idle_connections_per_host(idle_connections)
+            .max_idle_age(Duration::from_secs(60))
+            .timeout_resolve(Some(timeouts.connect))
+            .timeout_connect(Some(timeouts.connect))
+            .timeout_per_read(Some(timeouts.idle))
+            .timeout_per_write(Some(timeouts.idle))
+            .timeout_recv_response(Some(timeouts.response))
+            .timeout_await_100(Some(Duration::from_secs(1)))
+            .build();
+        let connector =
+            ().chain(ConnectProxyConnector::default()).chain(TcpConnector).chain(TlsConnector { trust });
+        let agent = Agent::with_parts(config, connector, DefaultResolver::default());
+        let proxies = ProxyRules::new(&options.proxies)?;
+        Ok(Self { agent, options, proxies })
+    }
+
+    /// Sends one request and waits for the head of its answer.
+    pub(super) fn send(&self, request: Request<'_>) -> Result<Response, Failure> {
+        let started = Instant::now();
+        let (method, url, attempt) = (request.method, request.url.clone(), request.attempt);
+        let (result, sent) = self.exchange(request);
+        let printed = url.to_string();
+        let (status, problem, announced) = match &result {
+            Ok(response) => (Some(response.status), None, response.content_length()),
+            Err(failure) => (None, Some(failure.text.as_str()), None),
+        };
+        self.options.events.request(&RequestRecord {
+            method: method.as_str(),
+            url: &printed,
+            status,
+            problem,
+            sent,
+            announced,
+            elapsed: started.elapsed(),
+            attempt,
+        });
+        result
+    }
+
+    fn exchange(&self, request: Request<'_>) -> (Result<Response, Failure>, u64) {
+        let url = request.url.clone();
+        let mut builder = HttpRequest::builder().method(request.method.as_str()).uri(url.expose());
+        for (name, value) in &request.headers {
+            builder = builder.header(*name, value);
+        }
+        if let Some(authorization) = &request.authorization {
+            builder = builder.header("authorization", authorization.expose());
+        }
+        let (reader, length, progress): (Box<dyn Read + '_>, u64, &dyn Fn(u64)) = match request.payload {
+            Payload::None => (Box::new(io::empty()), 0, &|_| {}),
+            Payload::Bytes(content) => (Box::new(content), content.len() as u64, &|_| {}),
+            Payload::Stream { reader, length, progress } => (reader, length, progress),
+        };
+        if length >= EXPECT_CONTINUE_FROM {
+            builder = builder.header("expect", "100-continue");
+        }
+        let failed = |error| {
+            let text = format!("the request cannot be written: {error}");
+            Failure { kind: FailureKind::Protocol, text }
+        };
+        if !matches!(request.method, Method::Post | Method::Put | Method::Patch) {
+            let message = builder.body(SendBody::none()).map_err(failed);
+            return (message.and_then(|message| self.run(message, url, request.closing, false)), 0);
+        }
+        // Some front ends answer 411 to an upload request without a length, even an empty one.
+        builder = builder.header("content-length", length);
+        let mut body = Sending { reader, left: length, sent: 0, progress };
+        let message = builder.body(SendBody::from_reader(&mut body)).map_err(failed);
+        let result = message.and_then(|message| self.run(message, url, request.closing, length > 0));
+        (result, body.sent)
+    }
+
+    fn run(
+        &self,
+        message: HttpRequest<SendBody<'_>>,
+        url: Url,
+        closing: bool,
+        has_content: bool,
+    ) -> Result<Response, Failure> {
+        let timeouts = self.options.timeouts;
+        let response = if closing { timeouts.closing_response } else { timeouts.response };
+        let mut setup = self.agent.configure_request(message).proxy(self.proxies.for_url(&url));
+        if closing {
+            setup = setup
+                .timeout_recv_response(Some(response))
+                .timeout_per_read(Some(response.max(timeouts.idle)));
+        }
+        transport::expect_body_wanted();
+        match self.agent.run(setup.build()) {
+            Ok(answer) => {
+                let (parts, body) = answer.into_parts();
+                Ok(Response { status: parts.status.as_u16(), headers: parts.headers, url, body })
+            }
+            Err(error) => {
+                let doing = if has_content { "sending the body" } else { "waiting for an answer" };
+                let phases = Phases { connect: timeouts.connect, idle: timeouts.idle, response };
+                Err(Failure::new(error, doing, phases))
+            }
+        }
+    }
+
+    /// Returns the longest silence that is waited for.
+    pub(super) fn idle(&self) -> Duration {
+        self.options.timeouts.idle
+    }
+}
+
+/// The body of a request: exactly the announced bytes, counted.
+struct Sending<'a> {
+    reader: Box<dyn Read + 'a>,
+    left: u64,
+    sent: u64,
+    progress: &'a dyn Fn(u64),
+}
+
+impl Read for Sending<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.left == 0 {
+            return Ok(0);
+        }
+        let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        if transport::body_unwanted() {
+            // The peer has answered already. ureq wants the announced number of bytes before it looks; they
+            // are thrown away by the transport, so any will do.
+            self.left -= wanted as u64;
+            return Ok(wanted);
+        }
+        cancel::check()?;
+        let n = self.reader.read(buffer.get_mut(..wanted).unwrap_or_default())?;
+        if n == 0 {
+            // ureq would ask for ever.
+            return Err(io::Error::other(ShortSource { left: self.left }));
+        }
+        self.left -= n as u64;
+        self.sent += n as u64;
+        (self.progress)(n as u64);
+        Ok(n)
+    }
+}
+
+/// What was to be sent ended before its announced size.
+#[derive(Debug, thiserror::Error)]
+#[error("it ended {left} bytes before its announced size")]
+struct ShortSource {
+    left: u64,
+}

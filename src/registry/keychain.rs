@@ -1,0 +1,495 @@
+//! Who we are, per registry: explicit credentials, docker and podman configuration, helper programs.
+//!
+//! Everything arrives here as values; reading the environment and files is the front's work.
+//! Source: docker "config.json"; containers-auth.json(5); imgpkg's `IMGPKG_REGISTRY_*`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use serde::Deserialize;
+
+use crate::model::{Registry, Repository};
+
+use super::helper::{CredentialHelpers, HelperError, ProcessHelpers};
+use super::secret::Secret;
+
+/// The key under which docker keeps Docker Hub's credentials.
+const HUB_KEY: &str = "https://index.docker.io/v1/";
+
+/// How we show who we are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Credential {
+    /// User name and password.
+    Basic {
+        /// User name.
+        username: String,
+        /// Password, or a token in its place.
+        password: Secret,
+    },
+    /// A refresh token that token servers exchange (OAuth2).
+    IdentityToken(Secret),
+    /// A finished bearer token.
+    RegistryToken(Secret),
+    /// Explicitly nobody; later sources are not asked.
+    Anonymous,
+}
+
+/// Credentials for one host, or a part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostCredential {
+    /// `host[:port][/path]`; each label of the host may be a glob (`*.example.com`), as imgpkg allows.
+    pub pattern: String,
+    /// The credentials.
+    pub credential: Credential,
+}
+
+/// One place to look, in order.
+#[derive(Clone, Debug)]
+pub enum CredentialSource {
+    /// For every registry: flags, `source`.
+    Everywhere(Credential),
+    /// For named hosts.
+    Hosts(Vec<HostCredential>),
+    /// A docker or podman configuration file.
+    File(DockerConfig),
+}
+
+/// All credentials, asked per repository; the first source that has something wins.
+pub struct Keychain {
+    sources: Vec<CredentialSource>,
+    helpers: Arc<dyn CredentialHelpers>,
+    asked: Mutex<HashMap<(String, String), Option<Credential>>>,
+}
+
+impl Default for Keychain {
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
+}
+
+impl fmt::Debug for Keychain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keychain").field("sources", &self.sources).finish_non_exhaustive()
+    }
+}
+
+impl Keychain {
+    /// Makes a keychain that runs helper programs.
+    #[must_use]
+    pub fn new(sources: Vec<CredentialSource>) -> Self {
+        Self::with_helpers(sources, Arc::new(ProcessHelpers))
+    }
+
+    /// Makes a keychain that asks helpers in another way.
+    #[must_use]
+    pub fn with_helpers(sources: Vec<CredentialSource>, helpers: Arc<dyn CredentialHelpers>) -> Self {
+        Self { sources, helpers, asked: Mutex::new(HashMap::new()) }
+    }
+
+    /// Returns the credentials for a repository.
+    ///
+    /// Errors: a helper that is configured but cannot be run, or fails other than by knowing nothing.
+    pub fn lookup(&self, repository: &Repository) -> Result<Option<Credential>, HelperError> {
+        for source in &self.sources {
+            let found = match source {
+                CredentialSource::Everywhere(credential) => Some(credential.clone()),
+                CredentialSource::Hosts(hosts) => longest_host_match(hosts, repository),
+                CredentialSource::File(config) => self.lookup_in_file(config, repository)?,
+            };
+            match found {
+                Some(Credential::Anonymous) => return Ok(None),
+                Some(credential) => return Ok(Some(credential)),
+                None => {}
+            }
+        }
+        Ok(None)
+    }
+
+    fn lookup_in_file(
+        &self,
+        config: &DockerConfig,
+        repository: &Repository,
+    ) -> Result<Option<Credential>, HelperError> {
+        let helper =
+            longest_match(config.helpers.iter().map(|(key, helper)| (key.as_str(), helper)), repository);
+        if let Some(helper) = helper
+            && let Some(found) = self.ask(helper, repository.registry(), &config.origin)?
+        {
+            return Ok(Some(found));
+        }
+        let entry = longest_match(config.auths.iter().map(|(key, entry)| (key.as_str(), entry)), repository);
+        if let Some(credential) = entry {
+            return Ok(Some(credential.clone()));
+        }
+        match &config.store {
+            Some(store) => self.ask(store, repository.registry(), &config.origin),
+            None => Ok(None),
+        }
+    }
+
+    /// Asks a helper once per registry.
+    fn ask(
+        &self,
+        helper: &str,
+        registry: &Registry,
+        origin: &str,
+    ) -> Result<Option<Credential>, HelperError> {
+        let server = if registry.is_docker_hub() { HUB_KEY } else { registry.as_str() };
+        let key = (helper.to_owned(), server.to_owned());
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(answer) = asked.get(&key) {
+            return Ok(answer.clone());
+        }
+        let answer = self.helpers.get(helper, server).map_err(|error| error.configured_in(origin))?;
+        asked.insert(key, answer.clone());
+        Ok(answer)
+    }
+}
+
+/// A docker or podman configuration, as far as credentials are concerned.
+#[derive(Clone, Debug, Default)]
+pub struct DockerConfig {
+    /// Where it came from, for messages.
+    pub origin: String,
+    auths: BTreeMap<String, Credential>,
+    helpers: BTreeMap<String, String>,
+    store: Option<String>,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{origin}` is not a valid registry configuration: {problem}")]
+pub struct DockerConfigError {
+    /// The file or variable.
+    pub origin: String,
+    /// What is wrong; never shows values.
+    pub problem: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawConfig {
+    #[serde(default)]
+    auths: Option<BTreeMap<String, RawAuth>>,
+    #[serde(default)]
+    creds_store: Option<String>,
+    #[serde(default)]
+    cred_helpers: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Default, Deserialize)]
+struct RawAuth {
+    #[serde(default)]
+    auth: Option<String>,
+    #[serde(default)]
+    username: Option<String>,
+    #[serde(default)]
+    password: Option<String>,
+    #[serde(default)]
+    identitytoken: Option<String>,
+    #[serde(default)]
+    registrytoken: Option<String>,
+}
+
+impl DockerConfig {
+    /// Parses `config.json`, `.dockerconfigjson` or `auth.json`; or `.dockercfg`, which is only its `auths`.
+    pub fn parse(text: &[u8], origin: &str) -> Result<Self, DockerConfigError> {
+        let failed = |problem: String| DockerConfigError { origin: origin.to_owned(), problem };
+        // serde_json's own messages may quote values; position and kind are enough.
+        let json = |error: serde_json::Error| {
+            failed(format!("{:?} error at line {} column {}", error.classify(), error.line(), error.column()))
+        };
+        let value: BTreeMap<String, serde_json::Value> = serde_json::from_slice(text).map_err(json)?;
+        let known = ["auths", "credsStore", "credHelpers"].iter().any(|key| value.contains_key(*key));
+        let looks_old = !known && value.values().any(|entry| entry.get("auth").is_some());
+        let raw = if looks_old {
+            let auths = serde_json::from_slice(text).map_err(json)?;
+            RawConfig { auths: Some(auths), creds_store: None, cred_helpers: None }
+        } else {
+            serde_json::from_slice(text).map_err(json)?
+        };
+        let mut auths = BTreeMap::new();
+        for (key, entry) in raw.auths.unwrap_or_default() {
+            let credential =
+                entry.credential().map_err(|problem| failed(format!("`auths` entry `{key}`: {problem}")))?;
+            if let Some(credential) = credential {
+                auths.insert(normalise(&key), credential);
+            }
+        }
+        let helpers = raw.cred_helpers.unwrap_or_default();
+        let helpers = helpers.into_iter().map(|(key, helper)| (normalise(&key), helper)).collect();
+        let store = raw.creds_store.filter(|store| !store.is_empty());
+        Ok(Self { origin: origin.to_owned(), auths, helpers, store })
+    }
+}
+
+impl RawAuth {
+    fn credential(self) -> Result<Option<Credential>, &'static str> {
+        let given = |value: Option<String>| value.filter(|text| !text.is_empty());
+        if let Some(token) = given(self.registrytoken) {
+            return Ok(Some(Credential::RegistryToken(token.into())));
+        }
+        if let Some(token) = given(self.identitytoken) {
+            return Ok(Some(Credential::IdentityToken(token.into())));
+        }
+        if let Some(auth) = given(self.auth) {
+            return decode_auth(&auth).map(Some);
+        }
+        match (given(self.username), given(self.password)) {
+            (Some(username), Some(password)) => Ok(Some(basic(username, password))),
+            // `docker login` with a store leaves an empty entry behind.
+            (None, None) => Ok(None),
+            _ => Err("only one of `username` and `password` is given"),
+        }
+    }
+}
+
+/// Makes credentials of what a helper or file gives; the user `<token>` marks an identity token.
+pub(super) fn basic(username: String, password: String) -> Credential {
+    if username == "<token>" {
+        Credential::IdentityToken(password.into())
+    } else {
+        Credential::Basic { username, password: password.into() }
+    }
+}
+
+/// Decodes base64 of `user:password`; the password may hold further colons.
+fn decode_auth(auth: &str) -> Result<Credential, &'static str> {
+    let trimmed = auth.trim();
+    let bytes = STANDARD
+        .decode(trimmed)
+        .or_else(|_| STANDARD_NO_PAD.decode(trimmed))
+        .map_err(|_| "`auth` is not base64")?;
+    let text = String::from_utf8(bytes).map_err(|_| "`auth` is not text")?;
+    let (username, password) = text.split_once(':').ok_or("`auth` has no `:` between user and password")?;
+    // Old docker padded with NULs.
+    Ok(basic(username.to_owned(), password.trim_end_matches('\0').to_owned()))
+}
+
+/// Brings a key of `auths` into the form `host[:port][/path]`, with one name for Docker Hub.
+fn normalise(key: &str) -> String {
+    let key = key.trim().trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
+    let key = key.strip_suffix("/v1").or_else(|| key.strip_suffix("/v2")).unwrap_or(key);
+    let (host, path) = match key.split_once('/') {
+        Some((host, path)) => (host, Some(path)),
+        None => (key, None),
+    };
+    let host = match host.to_ascii_lowercase().as_str() {
+        "index.docker.io" | "registry-1.docker.io" | "docker.io" => "docker.io".to_owned(),
+        host => host.to_owned(),
+    };
+    path.map_or(host.clone(), |path| format!("{host}/{path}"))
+}
+
+/// Returns the entry whose key is the longest path prefix of the repository, component by component.
+fn longest_match<'a, T>(
+    entries: impl Iterator<Item = (&'a str, &'a T)>,
+    repository: &Repository,
+) -> Option<&'a T> {
+    let full = repository.to_string();
+    let fits =
+        |key: &str| full.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    entries
+        .filter(|(key, _)| !key.is_empty() && fits(key))
+        .max_by_key(|(key, _)| key.len())
+        .map(|(_, value)| value)
+}
+
+/// Returns the credentials whose pattern fits, the longest path first.
+fn longest_host_match(hosts: &[HostCredential], repository: &Repository) -> Option<Credential> {
+    let fits = |host: &&HostCredential| {
+        let pattern = normalise(&host.pattern);
+        let (pattern_host, path) = pattern.split_once('/').unwrap_or((&pattern, ""));
+        let name = repository.name();
+        let path_fits = path.is_empty()
+            || name.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        path_fits && glob_host(pattern_host, repository.registry())
+    };
+    let found = hosts.iter().filter(fits).max_by_key(|host| host.pattern.len());
+    found.map(|host| host.credential.clone())
+}
+
+/// Compares label by label; the port must be the same.
+fn glob_host(pattern: &str, registry: &Registry) -> bool {
+    let (pattern_host, pattern_port) = match pattern.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => {
+            (host, Some(port))
+        }
+        _ => (pattern, None),
+    };
+    let host = registry.as_str();
+    let bare = match registry.port() {
+        Some(port) => host.strip_suffix(&format!(":{port}")).unwrap_or(host),
+        None => host,
+    };
+    if pattern_port.map(str::to_owned) != registry.port().map(|port| port.to_string()) {
+        return false;
+    }
+    let (wanted, labels): (Vec<&str>, Vec<&str>) =
+        (pattern_host.split('.').collect(), bare.split('.').collect());
+    wanted.len() == labels.len()
+        && wanted.iter().zip(labels).all(|(pattern, label)| glob_label(pattern, label))
+}
+
+fn glob_label(pattern: &str, label: &str) -> bool {
+    let mut pieces = pattern.split('*');
+    let Some(mut rest) = label.strip_prefix(pieces.next().unwrap_or("")) else { return false };
+    let Some(last) = pattern.rsplit_once('*').map(|(_, last)| last) else { return rest.is_empty() };
+    let middle: Vec<&str> = pieces.collect();
+    for piece in middle.iter().take(middle.len().saturating_sub(1)) {
+        let Some(at) = rest.find(piece) else { return false };
+        rest = rest.get(at + piece.len()..).unwrap_or("");
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn repository(text: &str) -> Repository {
+        text.parse().unwrap()
+    }
+
+    fn password(keychain: &Keychain, of: &str) -> Option<String> {
+        keychain.lookup(&repository(of)).unwrap().map(|credential| match credential {
+            Credential::Basic { username, password } => format!("{username}:{}", password.expose()),
+            Credential::IdentityToken(token) => format!("identity {}", token.expose()),
+            Credential::RegistryToken(token) => format!("registry {}", token.expose()),
+            Credential::Anonymous => "anonymous".into(),
+        })
+    }
+
+    /// A helper that knows one server.
+    struct Fake;
+    impl CredentialHelpers for Fake {
+        fn get(&self, helper: &str, server: &str) -> Result<Option<Credential>, HelperError> {
+            match (helper, server) {
+                ("known", "reg.example") => Ok(Some(basic("helper".into(), "h".into()))),
+                ("known", HUB_KEY) => Ok(Some(basic("<token>".into(), "hub-token".into()))),
+                ("known", _) => Ok(None),
+                _ => Err(HelperError::Missing { helper: helper.to_owned(), origin: String::new() }),
+            }
+        }
+    }
+
+    #[test]
+    fn every_key_form_of_a_configuration_is_found() {
+        let text = r#"{"auths": {
+            "https://index.docker.io/v1/": {"auth": "aHViOmh1Yg=="},
+            "reg.example": {"username": "host", "password": "a:b:c"},
+            "reg.example/team": {"auth": "dGVhbTp4"},
+            "reg.example/team/app": {"identitytoken": "id"},
+            "https://port.example:5000/v2/": {"registrytoken": "reg"},
+            "empty.example": {},
+            "null.example": {"auth": ""},
+            "nopad.example": {"auth": "dTpwdw"}
+        }}"#;
+        let config = DockerConfig::parse(text.as_bytes(), "config.json").unwrap();
+        let keychain = Keychain::new(vec![CredentialSource::File(config)]);
+        for (name, expected) in [
+            ("busybox", Some("hub:hub")),
+            ("docker.io/team/app", Some("hub:hub")),
+            ("registry-1.docker.io/x/y", Some("hub:hub")),
+            ("reg.example/other", Some("host:a:b:c")),
+            ("reg.example/teammate/app", Some("host:a:b:c")),
+            ("reg.example/team/other", Some("team:x")),
+            ("reg.example/team/app", Some("identity id")),
+            ("reg.example/team/app/sub", Some("identity id")),
+            ("port.example:5000/x", Some("registry reg")),
+            ("port.example/x", None),
+            ("empty.example/x", None),
+            ("null.example/x", None),
+            ("nopad.example/x", Some("u:pw")),
+            ("xreg.example/x", None),
+        ] {
+            assert_eq!(password(&keychain, name).as_deref(), expected, "{name}");
+        }
+        let old = DockerConfig::parse(
+            br#"{"https://reg.example/v1/": {"auth": "dTpwdw==", "email": "x"}}"#,
+            ".dockercfg",
+        );
+        let keychain = Keychain::new(vec![CredentialSource::File(old.unwrap())]);
+        assert_eq!(password(&keychain, "reg.example/x").as_deref(), Some("u:pw"));
+    }
+
+    #[test]
+    fn bad_configurations_are_refused_without_showing_values() {
+        for (text, expected) in [
+            ("", "Eof error at line 1"),
+            ("[]", "Data error at line 1"),
+            (r#"{"auths": {"reg.example": {"auth": "***hunter2"}}}"#, "`auth` is not base64"),
+            (r#"{"auths": {"reg.example": {"auth": "aHVudGVyMg=="}}}"#, "`auth` has no `:`"),
+            (r#"{"auths": {"reg.example": {"username": "hunter2"}}}"#, "only one of"),
+            (r#"{"auths": {"reg.example": "hunter2"}}"#, "Data error"),
+        ] {
+            let error = DockerConfig::parse(text.as_bytes(), "x/config.json").unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains("`x/config.json`"), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn helpers_are_asked_for_their_hosts_and_a_missing_one_is_an_error() {
+        let chain = |text: &str| {
+            let config = DockerConfig::parse(text.as_bytes(), "config.json").unwrap();
+            Keychain::with_helpers(vec![CredentialSource::File(config)], Arc::new(Fake))
+        };
+        let keychain = chain(r#"{"credHelpers": {"reg.example": "known", "bad.example": "absent"}}"#);
+        assert_eq!(password(&keychain, "reg.example/x").as_deref(), Some("helper:h"));
+        assert_eq!(password(&keychain, "other.example/x"), None);
+        let error = keychain.lookup(&repository("bad.example/x")).unwrap_err().to_string();
+        assert!(error.contains("docker-credential-absent") && error.contains("config.json"), "{error}");
+        let keychain = chain(r#"{"credsStore": "known", "auths": {"file.example": {"auth": "dTpwdw=="}}}"#);
+        assert_eq!(password(&keychain, "busybox").as_deref(), Some("identity hub-token"));
+        assert_eq!(password(&keychain, "file.example/x").as_deref(), Some("u:pw"));
+        assert_eq!(password(&keychain, "other.example/x"), None);
+    }
+
+    #[test]
+    fn host_patterns_are_globs_per_label_with_the_same_port() {
+        let entry = |pattern: &str, name: &str| HostCredential {
+            pattern: pattern.into(),
+            credential: basic(name.into(), "p".into()),
+        };
+        let keychain = Keychain::new(vec![CredentialSource::Hosts(vec![
+            entry("*.example.com", "wild"),
+            entry("*.0.0.1:15043", "port"),
+            entry("reg.example.com/team", "team"),
+            entry("https://index.docker.io/v1/", "hub"),
+            entry("a*b*c.test", "many"),
+        ])]);
+        for (name, expected) in [
+            ("x.example.com/a", Some("wild:p")),
+            ("x.y.example.com/a", None),
+            ("127.0.0.1:15043/a", Some("port:p")),
+            ("127.0.0.1:15044/a", None),
+            ("reg.example.com/team/app", Some("team:p")),
+            ("reg.example.com/teamx/app", Some("wild:p")),
+            ("x.example.com:443/a", None),
+            ("busybox", Some("hub:p")),
+            ("axxbyyc.test/a", Some("many:p")),
+            ("axxc.test/a", None),
+        ] {
+            assert_eq!(password(&keychain, name).as_deref(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_first_source_that_knows_something_wins() {
+        let file = DockerConfig::parse(br#"{"auths": {"reg.example": {"auth": "dTpwdw=="}}}"#, "f").unwrap();
+        let hosts = CredentialSource::Hosts(vec![HostCredential {
+            pattern: "other.example".into(),
+            credential: Credential::Anonymous,
+        }]);
+        let everywhere = CredentialSource::Everywhere(basic("all".into(), "p".into()));
+        let keychain = Keychain::new(vec![hosts, CredentialSource::File(file), everywhere]);
+        assert_eq!(password(&keychain, "reg.example/x").as_deref(), Some("u:pw"));
+        assert_eq!(password(&keychain, "third.example/x").as_deref(), Some("all:p"));
+        assert_eq!(password(&keychain, "other.example/x"), None, "explicitly nobody");
+        assert!(!format!("{keychain:?}").contains("pw"), "secrets are not printed");
+    }
+}

@@ -1,0 +1,311 @@
+//! Sending a blob's bytes into an open upload session, in one of three forms.
+
+use std::cell::RefCell;
+use std::io::{self, Read};
+
+use crate::model::Digest;
+
+use super::auth::{AuthTries, may_aim_at};
+use super::client::unexpected;
+use super::error::RegistryError;
+use super::exchange::{Attempt, Call, Tries};
+use super::http::{Method, Payload, Response};
+use super::upload::{Upload, UploadForm};
+use super::url::Url;
+
+/// An open session.
+pub(super) struct Session {
+    pub(super) location: Url,
+    /// Smallest chunk the registry takes, if it said so.
+    pub(super) least: u64,
+}
+
+/// What a step of an upload came to.
+pub(super) enum Step {
+    Done,
+    /// The registry wants another form.
+    Refused {
+        response: Response,
+        too_large: bool,
+    },
+    /// The session is gone, or was never whole.
+    Lost(&'static str),
+}
+
+impl Upload<'_> {
+    /// Reads where an upload goes on.
+    pub(super) fn location(&self, response: &Response) -> Result<Option<Url>, RegistryError> {
+        let Some(text) = response.header("location") else { return Ok(None) };
+        let from = &response.url;
+        let problem = match from.join(text) {
+            Err(problem) => format!("upload location that {problem}"),
+            Ok(to) if from.is_https() && !to.is_https() => {
+                // A proxy in front ended TLS and the registry does not know; it means itself.
+                if to.origin().host == from.origin().host {
+                    return Ok(Some(to.upgraded(from.origin().port)));
+                }
+                format!("upload location without TLS, `{to}`")
+            }
+            Ok(to) if !may_aim_at(from.origin(), to.origin()) => {
+                format!("upload location on this machine or link, `{to}`")
+            }
+            Ok(to) => return Ok(Some(to)),
+        };
+        let problem = format!("the registry gave an {problem}, which is not followed");
+        Err(RegistryError::Protocol { task: Box::new(self.task.clone()), problem })
+    }
+
+    pub(super) fn send(
+        &self,
+        form: UploadForm,
+        session: &mut Session,
+        auth: &mut AuthTries,
+        attempt: u32,
+    ) -> Result<Step, Attempt> {
+        let size = self.descriptor.size;
+        match form {
+            UploadForm::Patch => {
+                let call = self.content_call(Method::Patch, session.location.clone());
+                let response = self.stream(&call, 0, size, auth, attempt)?;
+                match self.judge(response, &mut session.location)? {
+                    Step::Done => self.close(session, auth, attempt),
+                    other => Ok(other),
+                }
+            }
+            UploadForm::Monolithic => {
+                let url = session.location.with_query("digest", &self.descriptor.digest.to_string());
+                let mut call = self.content_call(Method::Put, url);
+                call.closing = true;
+                let response = self.stream(&call, 0, size, auth, attempt)?;
+                self.closed(response)
+            }
+            UploadForm::Chunked(chunk) => self.send_chunks(chunk.max(session.least), session, auth, attempt),
+        }
+    }
+
+    fn content_call(&self, method: Method, url: Url) -> Call<'_> {
+        let mut call = self.call(method, url);
+        call.headers.push(("content-type", "application/octet-stream".to_owned()));
+        call
+    }
+
+    /// Sends a part of the body with one request.
+    fn stream(
+        &self,
+        call: &Call<'_>,
+        offset: u64,
+        length: u64,
+        auth: &mut AuthTries,
+        attempt: u32,
+    ) -> Result<Response, Attempt> {
+        let failed =
+            |error| Attempt::Fatal(RegistryError::Source { task: Box::new(self.task.clone()), error });
+        let reader = if offset == 0 { self.body.open() } else { self.body.open_at(offset) };
+        let source = RefCell::new(None);
+        let reader = Guarded { inner: reader.map_err(failed)?, error: &source, left: length };
+        let payload = Payload::Stream { reader: Box::new(reader), length, progress: self.progress };
+        let result = self.core.attempt(self.host, call, payload, auth, attempt);
+        match source.take() {
+            // The wire's error is only a consequence.
+            Some(error) if result.is_err() && !crate::stream::cancel::is_cancelled() => Err(failed(error)),
+            _ => result,
+        }
+    }
+
+    /// Sorts the answer to a PATCH, and takes over the new location.
+    fn judge(&self, response: Response, location: &mut Url) -> Result<Step, Attempt> {
+        match response.status {
+            // 202 by the specification; 201 and 204 by ECR and others.
+            200..=299 => {
+                if let Some(next) = self.location(&response)? {
+                    *location = next;
+                }
+                response.drain();
+                Ok(Step::Done)
+            }
+            404 => {
+                response.drain();
+                Ok(Step::Lost("the registry lost the upload session"))
+            }
+            413 => Ok(Step::Refused { response, too_large: true }),
+            400 | 405 | 411 | 415 | 416 | 501 => {
+                let too_large = response.status == 416;
+                Ok(Step::Refused { response, too_large })
+            }
+            _ => Err(Attempt::Fatal(unexpected(self.core, self.repository, &self.task, response))),
+        }
+    }
+
+    /// Ends the session with an empty PUT.
+    fn close(&self, session: &Session, auth: &mut AuthTries, attempt: u32) -> Result<Step, Attempt> {
+        let url = session.location.with_query("digest", &self.descriptor.digest.to_string());
+        let mut call = self.content_call(Method::Put, url);
+        call.closing = true;
+        loop {
+            match self.core.attempt(self.host, &call, Payload::None, auth, attempt) {
+                // The token expired while the body was sent; the session is still good.
+                Err(Attempt::Again) => {}
+                Err(other) => return Err(other),
+                Ok(response) => return self.closed(response),
+            }
+        }
+    }
+
+    /// Sorts the answer to the closing PUT.
+    fn closed(&self, response: Response) -> Result<Step, Attempt> {
+        match response.status {
+            200..=299 => {
+                let stored = response.header("docker-content-digest").map(str::to_owned);
+                response.drain();
+                let expected = &self.descriptor.digest;
+                let other = stored.and_then(|text| text.trim().parse::<Digest>().ok()).filter(|stored| {
+                    // A registry may name the same bytes by another algorithm.
+                    stored.algorithm() == expected.algorithm() && stored != expected
+                });
+                match other {
+                    Some(other) => Err(Attempt::Fatal(RegistryError::Protocol {
+                        task: Box::new(self.task.clone()),
+                        problem: format!("the registry stored it as `{other}`"),
+                    })),
+                    None => Ok(Step::Done),
+                }
+            }
+            404 => {
+                response.drain();
+                Ok(Step::Lost("the registry lost the upload session"))
+            }
+            413 => Ok(Step::Refused { response, too_large: true }),
+            400 | 405 | 411 | 415 | 416 | 501 => Ok(Step::Refused { response, too_large: false }),
+            _ => Err(Attempt::Fatal(unexpected(self.core, self.repository, &self.task, response))),
+        }
+    }
+
+    /// Sends the blob in ranges, going on after a break where the registry says it is.
+    fn send_chunks(
+        &self,
+        chunk: u64,
+        session: &mut Session,
+        auth: &mut AuthTries,
+        attempt: u32,
+    ) -> Result<Step, Attempt> {
+        let size = self.descriptor.size;
+        let mut offset = 0;
+        let mut tries = Tries::new();
+        while offset < size {
+            let length = chunk.min(size - offset);
+            let mut call = self.content_call(Method::Patch, session.location.clone());
+            call.headers.push(("content-range", format!("{offset}-{}", offset + length - 1)));
+            let answered = self.stream(&call, offset, length, auth, attempt);
+            let later = match answered {
+                Ok(response) => match self.judge(response, &mut session.location)? {
+                    Step::Done => {
+                        // The reported range is not looked at: ECR's stays at the first chunk.
+                        offset += length;
+                        tries.progressed();
+                        continue;
+                    }
+                    Step::Refused { response, too_large: true } if response.status == 416 => {
+                        match self.position(session, auth)? {
+                            // It has what we sent, or part of it: the answer to an earlier chunk was lost.
+                            Some(position) if position > offset && position <= size => {
+                                offset = position;
+                                response.drain();
+                                continue;
+                            }
+                            _ => return Ok(Step::Refused { response, too_large: true }),
+                        }
+                    }
+                    other => return Ok(other),
+                },
+                Err(Attempt::Again) => continue,
+                Err(Attempt::Later(later)) => later,
+                Err(fatal) => return Err(fatal),
+            };
+            tries.failed(self.core, Some(self.host), &self.task, later)?;
+            match self.position(session, auth)? {
+                Some(position) if position >= offset && position <= offset + length => offset = position,
+                _ => return Ok(Step::Lost("the registry lost the upload session")),
+            }
+        }
+        self.close(session, auth, attempt)
+    }
+
+    /// Asks how many bytes of a session the registry has.
+    fn position(&self, session: &mut Session, auth: &mut AuthTries) -> Result<Option<u64>, Attempt> {
+        let call = self.call(Method::Get, session.location.clone());
+        let response = match self.core.attempt(self.host, &call, Payload::None, auth, 1) {
+            Ok(response) => response,
+            Err(Attempt::Fatal(error)) => return Err(Attempt::Fatal(error)),
+            Err(_) => return Ok(None),
+        };
+        if !matches!(response.status, 200..=299) {
+            response.drain();
+            return Ok(None);
+        }
+        let end = response.header("range").and_then(range_end);
+        if let Some(next) = self.location(&response)? {
+            session.location = next;
+        }
+        response.drain();
+        // `0-0` is one byte or none; none costs only a byte sent twice, which the registry would refuse.
+        Ok(end.map(|end| if end == 0 { 0 } else { end + 1 }))
+    }
+
+    /// Tells the registry that a session is not going to be ended; it need not listen.
+    pub(super) fn abandon(&self, session: &Session) {
+        let call = self.call(Method::Delete, session.location.clone());
+        let mut auth = AuthTries::default();
+        if let Ok(response) = self.core.attempt(self.host, &call, Payload::None, &mut auth, 1) {
+            response.drain();
+        }
+    }
+}
+
+/// Reads the last position of `0-99` or `bytes=0-99`.
+fn range_end(value: &str) -> Option<u64> {
+    value.trim().trim_start_matches("bytes=").split_once('-')?.1.parse().ok()
+}
+
+/// A source whose error is kept apart from the wire's.
+struct Guarded<'a> {
+    inner: Box<dyn Read + Send + 'a>,
+    error: &'a RefCell<Option<io::Error>>,
+    left: u64,
+}
+
+impl Read for Guarded<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.inner.read(buffer) {
+            Ok(0) if self.left > 0 && !buffer.is_empty() => {
+                let problem = format!("it ended {} bytes before its announced size", self.left);
+                *self.error.borrow_mut() = Some(io::Error::new(io::ErrorKind::UnexpectedEof, problem));
+                Err(io::ErrorKind::UnexpectedEof.into())
+            }
+            Ok(n) => {
+                self.left = self.left.saturating_sub(n as u64);
+                Ok(n)
+            }
+            Err(error) => {
+                let kind = error.kind();
+                if kind != io::ErrorKind::Interrupted {
+                    *self.error.borrow_mut() = Some(error);
+                }
+                Err(kind.into())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_range_is_read() {
+        for (text, expected) in
+            [("0-99", Some(99)), ("bytes=0-99", Some(99)), ("0-", None), ("x", None), ("", None)]
+        {
+            assert_eq!(range_end(text), expected, "{text}");
+        }
+    }
+}

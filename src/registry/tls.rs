@@ -1,0 +1,419 @@
+//! TLS under ureq: which authorities are trusted, per host, read when the first TLS connection is made.
+//!
+//! ureq's own connector panics on a client certificate that does not fit its key and cannot trust a server's
+//! own certificate, so this one is used instead; everything else is rustls's default behaviour with ring.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme, StreamOwned,
+};
+use ureq::Error;
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport, TransportAdapter,
+};
+
+use super::error::TrustProblem;
+use super::options::{ClientIdentity, SystemTrust, TlsOptions};
+use super::secret::Secret;
+
+/// Where systems keep their authorities in one file; the first that exists is read.
+const BUNDLES: [&str; 6] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cacert.pem",
+    "/etc/ssl/cert.pem",
+];
+/// Where systems keep them one by one; read as well, for certificates that were only dropped there.
+const FOLDERS: [&str; 2] = ["/etc/ssl/certs", "/etc/pki/tls/certs"];
+
+/// The trust of one client: options, and what was made of them so far.
+pub(super) struct Trust {
+    options: TlsOptions,
+    system: OnceLock<Vec<CertificateDer<'static>>>,
+    by_host: Mutex<HashMap<String, Result<Arc<ClientConfig>, String>>>,
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trust").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl Trust {
+    /// Takes the options and checks those that can be checked without reading files.
+    pub(super) fn new(options: TlsOptions) -> Result<Self, String> {
+        for pem in &options.ca_certificates {
+            parse_certificates(pem, "the CA certificate file")?;
+        }
+        if let Some(identity) = &options.client_identity {
+            parse_identity(identity, "the client certificate")?;
+        }
+        Ok(Self { options, system: OnceLock::new(), by_host: Mutex::new(HashMap::new()) })
+    }
+
+    /// Returns the configuration for a host, made at its first connection.
+    fn config(&self, host: &str) -> Result<Arc<ClientConfig>, String> {
+        let mut by_host = self.by_host.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(config) = by_host.get(host) {
+            return config.clone();
+        }
+        let config = self.make_config(host).map(Arc::new);
+        by_host.insert(host.to_owned(), config.clone());
+        config
+    }
+
+    fn make_config(&self, host: &str) -> Result<ClientConfig, String> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?;
+        let (host_certificates, host_identity) = certs_directory(&self.options.certs_directories, host)?;
+        let builder = if self.options.verify {
+            let mut own = host_certificates;
+            for pem in &self.options.ca_certificates {
+                own.extend(parse_certificates(pem, "the CA certificate file")?);
+            }
+            let verifier = Verifier::new(self.system(), own, &provider)?;
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        } else {
+            let verifier = Unverified(provider.signature_verification_algorithms);
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        };
+        match host_identity.as_ref().or(self.options.client_identity.as_ref()) {
+            None => Ok(builder.with_no_client_auth()),
+            Some(identity) => {
+                let (chain, key) = parse_identity(identity, "the client certificate")?;
+                builder
+                    .with_client_auth_cert(chain, key)
+                    .map_err(|error| format!("the client certificate and its key cannot be used: {error}"))
+            }
+        }
+    }
+
+    /// Returns the system's authorities, read once.
+    fn system(&self) -> &[CertificateDer<'static>] {
+        self.system.get_or_init(|| system_certificates(&self.options.system_trust))
+    }
+}
+
+fn system_certificates(trust: &SystemTrust) -> Vec<CertificateDer<'static>> {
+    let mut found = Vec::new();
+    let mut read_file = |path: &Path| {
+        let before = found.len();
+        if let Ok(pem) = std::fs::read(path) {
+            found.extend(CertificateDer::pem_slice_iter(&pem).flatten());
+        }
+        found.len() > before
+    };
+    match &trust.file {
+        Some(file) => drop(read_file(file)),
+        None => drop(BUNDLES.iter().find(|path| read_file(Path::new(path)))),
+    }
+    let folders: Vec<PathBuf> = if trust.directories.is_empty() {
+        FOLDERS.iter().map(PathBuf::from).collect()
+    } else {
+        trust.directories.clone()
+    };
+    for folder in folders {
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            // The bundle is in the same folder on some systems and has been read.
+            if name != "ca-certificates.crt" && name != "ca-bundle.crt" {
+                read_file(&entry.path());
+            }
+        }
+    }
+    found.sort_by(|a, b| a.as_ref().cmp(b.as_ref()));
+    found.dedup();
+    found
+}
+
+fn parse_certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) => Err(format!("{what} holds no PEM certificate")),
+        Err(error) => Err(format!("{what} is not valid PEM: {error}")),
+    }
+}
+
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn parse_identity(identity: &ClientIdentity, what: &str) -> Result<Identity, String> {
+    let chain = parse_certificates(&identity.certificates, what)?;
+    let key = PrivateKeyDer::from_pem_slice(identity.key.expose().as_bytes())
+        .map_err(|_| format!("the key of {what} is not an unencrypted PEM private key"))?;
+    Ok((chain, key))
+}
+
+/// Reads what `certs.d` folders hold for a host.
+fn certs_directory(
+    folders: &[PathBuf],
+    host: &str,
+) -> Result<(Vec<CertificateDer<'static>>, Option<ClientIdentity>), String> {
+    let mut certificates = Vec::new();
+    let mut identity = None;
+    for folder in folders {
+        let Ok(entries) = std::fs::read_dir(folder.join(host)) else { continue };
+        let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        paths.sort();
+        let read = |path: &Path| {
+            std::fs::read(path).map_err(|error| format!("cannot read `{}`: {error}", path.display()))
+        };
+        for path in paths {
+            let what = format!("`{}`", path.display());
+            match path.extension().and_then(|extension| extension.to_str()) {
+                Some("crt") => certificates.extend(parse_certificates(&read(&path)?, &what)?),
+                Some("cert") if identity.is_none() => {
+                    let key = String::from_utf8_lossy(&read(&path.with_extension("key"))?).into_owned();
+                    let found = ClientIdentity { certificates: read(&path)?, key: Secret::new(key) };
+                    parse_identity(&found, &what)?;
+                    identity = Some(found);
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok((certificates, identity))
+}
+
+/// rustls's verifier, which also accepts a certificate that was itself handed in as trusted.
+///
+/// Registries with a self-signed certificate are common, and `openssl req -x509` marks it as an authority, which
+/// webpki does not accept for a server; docker, curl and skopeo do when it is trusted explicitly.
+#[derive(Debug)]
+struct Verifier {
+    inner: Arc<WebPkiServerVerifier>,
+    own: Vec<CertificateDer<'static>>,
+}
+
+impl Verifier {
+    fn new(
+        system: &[CertificateDer<'static>],
+        own: Vec<CertificateDer<'static>>,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Self, String> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(system.iter().cloned());
+        roots.add_parsable_certificates(own.iter().cloned());
+        if system.is_empty() {
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
+        let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+            .build()
+            .map_err(|error| format!("the trusted certificates cannot be used: {error}"))?;
+        Ok(Self { inner, own })
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified =
+            self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        if verified.is_err() && self.own.iter().any(|own| own == end_entity) {
+            let parsed = ParsedCertificate::try_from(end_entity)?;
+            rustls::client::verify_server_name(&parsed, server_name)?;
+            return Ok(ServerCertVerified::assertion());
+        }
+        verified
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+/// Accepts every certificate, because the user asked for it; the handshake itself is still checked.
+#[derive(Debug)]
+struct Unverified(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}
+
+/// Wraps a connection in TLS where the URL says https.
+#[derive(Debug)]
+pub(super) struct TlsConnector {
+    pub(super) trust: Arc<Trust>,
+}
+
+impl<In: Transport> Connector<In> for TlsConnector {
+    type Out = Box<dyn Transport>;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails<'_>,
+        chained: Option<In>,
+    ) -> Result<Option<Self::Out>, Error> {
+        let Some(transport) = chained else { return Ok(None) };
+        if !details.needs_tls() || transport.is_tls() {
+            return Ok(Some(Box::new(transport)));
+        }
+        let host = details.uri.authority().map_or("", |authority| authority.as_str());
+        let config =
+            self.trust.config(host).map_err(|problem| Error::Other(BadConfiguration(problem).into()))?;
+        let bare = details.uri.host().unwrap_or("").trim_start_matches('[').trim_end_matches(']');
+        let name =
+            ServerName::try_from(bare.to_owned()).map_err(|_| Error::Tls("the host has no valid name"))?;
+        let mut connection = ClientConnection::new(config, name)?;
+        let boxed: Box<dyn Transport> = Box::new(transport);
+        let mut adapter = TransportAdapter::new(boxed, Arc::clone(&details.current_time));
+        adapter.set_timeout(details.timeout);
+        if let Err(error) = connection.complete_io(&mut adapter) {
+            return Err(match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+                Some(problem) => Error::Rustls(problem.clone()),
+                None => error.into(),
+            });
+        }
+        let buffers =
+            LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
+        Ok(Some(Box::new(Tls { buffers, stream: StreamOwned::new(connection, adapter) })))
+    }
+}
+
+/// A problem of our own configuration that shows only when a connection is made.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct BadConfiguration(pub(super) String);
+
+/// One TLS connection.
+struct Tls {
+    buffers: LazyBuffers,
+    stream: StreamOwned<ClientConnection, TransportAdapter>,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").finish_non_exhaustive()
+    }
+}
+
+impl Transport for Tls {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        self.stream.get_mut().set_timeout(timeout);
+        let output = self.buffers.output().get(..amount).unwrap_or_default();
+        self.stream.write_all(output)?;
+        Ok(())
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        self.stream.get_mut().set_timeout(timeout);
+        let input = self.buffers.input_append_buf();
+        let amount = self.stream.read(input)?;
+        self.buffers.input_appended(amount);
+        Ok(amount > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.stream.get_mut().get_mut().is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        true
+    }
+}
+
+/// Tells what is wrong with a certificate, or `None` when the failure is not about trust.
+pub(super) fn trust_problem(error: &rustls::Error) -> Option<TrustProblem> {
+    use rustls::{AlertDescription as Alert, CertificateError as Bad, Error as E};
+    Some(match error {
+        E::InvalidCertificate(Bad::UnknownIssuer) => TrustProblem::UnknownAuthority,
+        E::InvalidCertificate(Bad::NotValidForName) => TrustProblem::WrongName { names: Vec::new() },
+        E::InvalidCertificate(Bad::NotValidForNameContext { presented, .. }) => {
+            TrustProblem::WrongName { names: presented.iter().map(|name| plain_name(name)).collect() }
+        }
+        E::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => TrustProblem::Expired,
+        E::InvalidCertificate(Bad::NotValidYet | Bad::NotValidYetContext { .. }) => TrustProblem::NotYetValid,
+        E::InvalidCertificate(other) => TrustProblem::Other(format!("its certificate is not valid: {other}")),
+        E::AlertReceived(
+            Alert::CertificateRequired
+            | Alert::BadCertificate
+            | Alert::UnknownCA
+            | Alert::CertificateUnknown
+            | Alert::CertificateExpired
+            | Alert::AccessDenied
+            | Alert::UnsupportedCertificate,
+        ) => TrustProblem::ClientCertificate,
+        _ => return None,
+    })
+}
+
+/// `DnsName("a.example")`, as rustls presents it, without its wrapping.
+fn plain_name(presented: &str) -> String {
+    let inner = presented.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(presented);
+    inner.trim_matches('"').to_owned()
+}

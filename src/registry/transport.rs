@@ -1,0 +1,222 @@
+//! TCP under ureq: every wait can be cancelled, and an answer that comes before the body is sent is not lost.
+//!
+//! ureq reports a failed write as the request's failure. But a registry that refuses a body (401, 413) answers
+//! first and closes then, so a failed write is followed by a look at what was received.
+
+use std::cell::Cell;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
+};
+use ureq::{Error, Timeout};
+
+use crate::stream::cancel;
+
+/// How long a wait may last before the stop signal is looked at.
+const SLICE: Duration = Duration::from_millis(100);
+
+thread_local! {
+    /// Set when the peer no longer takes the body of the request that this thread is sending.
+    static BODY_UNWANTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Tells whether the peer stopped taking the body that this thread is sending.
+pub(super) fn body_unwanted() -> bool {
+    BODY_UNWANTED.get()
+}
+
+/// To be called before a request is sent on this thread.
+pub(super) fn expect_body_wanted() {
+    BODY_UNWANTED.set(false);
+}
+
+/// Opens TCP connections.
+#[derive(Debug)]
+pub(super) struct TcpConnector;
+
+impl<In: Transport> Connector<In> for TcpConnector {
+    type Out = Box<dyn Transport>;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails<'_>,
+        chained: Option<In>,
+    ) -> Result<Option<Self::Out>, Error> {
+        // A tunnel through a proxy is open already.
+        if let Some(transport) = chained {
+            return Ok(Some(Box::new(transport)));
+        }
+        let stream = connect_any(&details.addrs, details.timeout)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(SLICE))?;
+        stream.set_write_timeout(Some(SLICE))?;
+        let buffers =
+            LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
+        Ok(Some(Box::new(Tcp { stream, buffers, plain: !details.needs_tls(), output_closed: false })))
+    }
+}
+
+/// Tries the addresses one after the other, each for its share of the time left.
+fn connect_any(addresses: &[SocketAddr], timeout: NextTimeout) -> Result<TcpStream, Error> {
+    let deadline = Deadline::new(timeout);
+    let mut last = Error::Io(ErrorKind::ConnectionRefused.into());
+    for (index, address) in addresses.iter().enumerate() {
+        let left = deadline.left().ok_or(Error::Timeout(Timeout::Connect))?;
+        let addresses_left = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
+        let share = (left / addresses_left).max(Duration::from_millis(500)).min(left);
+        match connect_one(*address, share) {
+            Ok(stream) => return Ok(stream),
+            Err(error) if cancel::is_cancelled() => return Err(Error::Io(error)),
+            Err(error) if error.kind() == ErrorKind::TimedOut => last = Error::Timeout(Timeout::Connect),
+            Err(error) => last = Error::Io(error),
+        }
+    }
+    Err(last)
+}
+
+/// Connects in a thread of its own, because a blocking connect cannot be interrupted.
+fn connect_one(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    std::thread::Builder::new().name("connect".into()).spawn(move || {
+        let _ = sender.send(TcpStream::connect_timeout(&address, timeout));
+    })?;
+    loop {
+        cancel::check()?;
+        match receiver.recv_timeout(SLICE) {
+            Ok(result) => return result,
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Err(ErrorKind::ConnectionAborted.into()),
+        }
+    }
+}
+
+/// A point in time, or never.
+struct Deadline(Option<Instant>);
+
+impl Deadline {
+    fn new(timeout: NextTimeout) -> Self {
+        Self(if timeout.after.is_not_happening() { None } else { Instant::now().checked_add(*timeout.after) })
+    }
+
+    /// Returns the time left, or `None` when there is none.
+    fn left(&self) -> Option<Duration> {
+        match self.0 {
+            None => Some(Duration::from_secs(3600)),
+            Some(at) => at.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()),
+        }
+    }
+}
+
+/// One TCP connection.
+struct Tcp {
+    stream: TcpStream,
+    buffers: LazyBuffers,
+    plain: bool,
+    output_closed: bool,
+}
+
+impl std::fmt::Debug for Tcp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tcp").field("peer", &self.stream.peer_addr().ok()).finish()
+    }
+}
+
+fn would_block(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
+}
+
+impl Tcp {
+    /// Gives up sending; what is still to be sent is thrown away and the answer is awaited.
+    fn close_output(&mut self) {
+        self.output_closed = true;
+        BODY_UNWANTED.set(true);
+    }
+
+    /// Tells whether bytes wait to be read; only without TLS does that mean an answer.
+    fn has_answer(&self) -> bool {
+        if !self.plain || self.stream.set_nonblocking(true).is_err() {
+            return false;
+        }
+        let found = matches!(self.stream.peek(&mut [0]), Ok(n) if n > 0);
+        self.stream.set_nonblocking(false).is_ok() && found
+    }
+}
+
+impl Transport for Tcp {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        if self.output_closed {
+            BODY_UNWANTED.set(true);
+            return Ok(());
+        }
+        let timeout = timeout.for_write();
+        let mut deadline = Deadline::new(timeout);
+        let mut sent = 0;
+        while sent < amount {
+            cancel::check()?;
+            let output = self.buffers.output();
+            let rest = output.get(sent..amount).unwrap_or_default();
+            match (&self.stream).write(rest) {
+                Ok(0) => self.close_output(),
+                Ok(n) => {
+                    sent += n;
+                    // The limit is on silence, not on slowness.
+                    deadline = Deadline::new(timeout);
+                }
+                Err(error) if would_block(&error) => {
+                    if self.has_answer() {
+                        self.close_output();
+                    } else if deadline.left().is_none() {
+                        return Err(Error::Timeout(timeout.reason));
+                    }
+                }
+                Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
+                    self.close_output();
+                }
+                Err(error) => return Err(error.into()),
+            }
+            if self.output_closed {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        let timeout = timeout.for_read();
+        let deadline = Deadline::new(timeout);
+        loop {
+            cancel::check()?;
+            let input = self.buffers.input_append_buf();
+            match (&self.stream).read(input) {
+                Ok(n) => {
+                    self.buffers.input_appended(n);
+                    return Ok(n > 0);
+                }
+                Err(error) if would_block(&error) => {
+                    if deadline.left().is_none() {
+                        return Err(Error::Timeout(timeout.reason));
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn is_open(&mut self) -> bool {
+        if self.output_closed || self.stream.set_nonblocking(true).is_err() {
+            return false;
+        }
+        // Bytes nobody asked for mean that the last exchange went wrong.
+        let quiet =
+            matches!((&self.stream).read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
+        self.stream.set_nonblocking(false).is_ok() && quiet
+    }
+}

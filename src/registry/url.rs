@@ -1,0 +1,305 @@
+//! URLs as the protocol needs them: query kept byte for byte, origins comparable, secrets never printed.
+//!
+//! Parsing and printing again would reorder or re-encode query parameters, and signatures in upload locations
+//! and storage redirects would no longer match. So path and query stay one text that is only ever appended to.
+
+use std::fmt;
+use std::net::IpAddr;
+
+/// `http` or `https`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
+/// What credentials are bound to: scheme, host and port, default ports filled in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Origin {
+    pub(super) scheme: Scheme,
+    pub(super) host: Box<str>,
+    pub(super) port: u16,
+}
+
+impl fmt::Display for Origin {
+    /// Prints `host` or `host:port`, as a user would write the registry.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.host)?;
+        if self.port != self.scheme.default_port() { write!(f, ":{}", self.port) } else { Ok(()) }
+    }
+}
+
+/// An absolute `http` or `https` URL. `Display` hides the values of query parameters that may be secret.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Url {
+    origin: Origin,
+    /// Begins with `/`; query included, fragment not.
+    path: Box<str>,
+}
+
+/// Why a text is not a URL that may be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UrlError {
+    Characters,
+    Scheme,
+    UserInfo,
+    Host,
+}
+
+impl fmt::Display for UrlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Characters => "has characters that a URL cannot have",
+            Self::Scheme => "does not begin with `http://` or `https://`",
+            Self::UserInfo => "has a user name in it",
+            Self::Host => "has no valid host",
+        })
+    }
+}
+
+/// Query parameters whose values say nothing secret and help to understand a log.
+const PRINTABLE: [&str; 9] =
+    ["digest", "mount", "from", "n", "last", "scope", "service", "artifactType", "client_id"];
+
+impl Url {
+    /// Makes the URL of a path on an origin; `path` begins with `/`.
+    pub(super) fn new(origin: Origin, path: &str) -> Self {
+        Self { origin, path: path.into() }
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self, UrlError> {
+        if !text.bytes().all(|byte| (0x21..=0x7e).contains(&byte)) {
+            return Err(UrlError::Characters);
+        }
+        let (scheme, rest) = match text.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (Scheme::Https, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Scheme::Http, rest),
+            _ => return Err(UrlError::Scheme),
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        if authority.contains('@') {
+            return Err(UrlError::UserInfo);
+        }
+        let origin = origin(scheme, authority).ok_or(UrlError::Host)?;
+        let path = path.split('#').next().unwrap_or("");
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        Ok(Self { origin, path: path.into() })
+    }
+
+    /// Resolves a `Location`, `Link` or `realm` against the URL whose answer carried it.
+    ///
+    /// Source: RFC 3986 5.2, with the query kept as it came.
+    pub(super) fn join(&self, reference: &str) -> Result<Self, UrlError> {
+        let reference = reference.trim();
+        let before_path = reference.split(['/', '?', '#']).next().unwrap_or("");
+        if before_path.contains(':') {
+            return Self::parse(reference);
+        }
+        if let Some(rest) = reference.strip_prefix("//") {
+            return Self::parse(&format!("{}://{rest}", self.origin.scheme.as_str()));
+        }
+        if !reference.bytes().all(|byte| (0x21..=0x7e).contains(&byte)) {
+            return Err(UrlError::Characters);
+        }
+        let reference = reference.split('#').next().unwrap_or("");
+        let base = self.path.split('?').next().unwrap_or("/");
+        let path = if reference.starts_with('/') {
+            reference.to_owned()
+        } else if reference.is_empty() || reference.starts_with('?') {
+            format!("{base}{reference}")
+        } else {
+            let folder = base.rsplit_once('/').map_or("", |(folder, _)| folder);
+            let (path, query) = match reference.split_once('?') {
+                Some((path, query)) => (path, Some(query)),
+                None => (reference, None),
+            };
+            let mut parts: Vec<&str> = folder.split('/').skip(1).collect();
+            for part in path.split('/') {
+                match part {
+                    "." => {}
+                    ".." => drop(parts.pop()),
+                    part => parts.push(part),
+                }
+            }
+            let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+            format!("/{}{query}", parts.join("/"))
+        };
+        Ok(Self { origin: self.origin.clone(), path: path.into() })
+    }
+
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    pub(super) fn is_https(&self) -> bool {
+        self.origin.scheme == Scheme::Https
+    }
+
+    /// Returns the same URL over https; for locations that a proxy in front of the registry got wrong.
+    pub(super) fn upgraded(&self, port: u16) -> Self {
+        let origin = Origin { scheme: Scheme::Https, host: self.origin.host.clone(), port };
+        Self { origin, path: self.path.clone() }
+    }
+
+    /// Appends a query parameter and leaves everything before it as it is.
+    pub(super) fn with_query(&self, key: &str, value: &str) -> Self {
+        let separator = if self.path.contains('?') { '&' } else { '?' };
+        let path = format!("{}{separator}{key}={}", self.path, encode(value));
+        Self { origin: self.origin.clone(), path: path.into() }
+    }
+
+    /// Returns the whole URL, secrets included, for the request itself.
+    pub(super) fn expose(&self) -> String {
+        format!("{}://{}{}", self.origin.scheme.as_str(), self.origin, self.path)
+    }
+}
+
+impl Origin {
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        self.host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+    }
+
+    /// Tells whether the host is this machine by name or address.
+    pub(super) fn is_loopback(&self) -> bool {
+        &*self.host == "localhost"
+            || self.host.ends_with(".localhost")
+            || self.address().is_some_and(|address| address.is_loopback())
+    }
+}
+
+/// Parses `host[:port]`.
+pub(super) fn origin(scheme: Scheme, authority: &str) -> Option<Origin> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (address, after) = rest.split_once(']')?;
+            address.parse::<std::net::Ipv6Addr>().ok()?;
+            (format!("[{address}]"), after.strip_prefix(':').or(after.is_empty().then_some("")))
+        }
+        None => match authority.split_once(':') {
+            Some((host, port)) => (host.to_ascii_lowercase(), Some(port)),
+            None => (authority.to_ascii_lowercase(), Some("")),
+        },
+    };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte);
+    if host.is_empty() || !host.bytes().all(plain) {
+        return None;
+    }
+    let port = match port? {
+        "" => scheme.default_port(),
+        port => port.parse().ok().filter(|port| *port > 0)?,
+    };
+    Some(Origin { scheme, host: host.into(), port })
+}
+
+/// Percent-encodes a query value; `:`, `/` and `,` stay, as every registry takes them and logs read better.
+pub(super) fn encode(value: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~:/,".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.origin.scheme.as_str(), self.origin)?;
+        let Some((path, query)) = self.path.split_once('?') else { return f.write_str(&self.path) };
+        f.write_str(path)?;
+        for (index, parameter) in query.split('&').enumerate() {
+            let separator = if index == 0 { '?' } else { '&' };
+            match parameter.split_once('=') {
+                Some((key, value)) if PRINTABLE.contains(&key) => write!(f, "{separator}{key}={value}")?,
+                Some((key, _)) => write!(f, "{separator}{key}=***")?,
+                None => write!(f, "{separator}***")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locations_are_resolved_and_their_query_is_kept() {
+        let base = Url::parse("https://reg.example/v2/a/blobs/uploads/?mount=x").unwrap();
+        let cases = [
+            (
+                "/v2/a/blobs/uploads/1?_state=a%2Bb==&x",
+                "https://reg.example/v2/a/blobs/uploads/1?_state=a%2Bb==&x",
+            ),
+            ("https://reg.example:443/up?b=2&a=1", "https://reg.example/up?b=2&a=1"),
+            ("http://other.example:8080/up", "http://other.example:8080/up"),
+            ("//cdn.example/x?y#z", "https://cdn.example/x?y"),
+            ("uuid-1?_state=q", "https://reg.example/v2/a/blobs/uploads/uuid-1?_state=q"),
+            ("../other", "https://reg.example/v2/a/blobs/other"),
+            ("?only=query", "https://reg.example/v2/a/blobs/uploads/?only=query"),
+            ("HTTPS://REG.example/Up", "https://reg.example/Up"),
+            ("https://[::1]:5000/x", "https://[::1]:5000/x"),
+            ("https://reg.example?x=1", "https://reg.example/?x=1"),
+        ];
+        for (reference, expected) in cases {
+            assert_eq!(base.join(reference).map(|url| url.expose()).as_deref(), Ok(expected), "{reference}");
+        }
+        let bad = [
+            ("ftp://reg.example/", UrlError::Scheme),
+            ("file:///etc/passwd", UrlError::Scheme),
+            ("https://user:pw@reg.example/", UrlError::UserInfo),
+            ("https:///path", UrlError::Host),
+            ("https://reg.example:0/", UrlError::Host),
+            ("https://reg.example:99999/", UrlError::Host),
+            ("https://reg example/", UrlError::Characters),
+            ("/path with space", UrlError::Characters),
+            ("/path\r\nX: y", UrlError::Characters),
+        ];
+        for (reference, expected) in bad {
+            assert_eq!(base.join(reference), Err(expected), "{reference}");
+        }
+    }
+
+    #[test]
+    fn default_ports_are_the_same_origin_and_others_are_not() {
+        let origin = |text: &str| Url::parse(text).unwrap().origin().clone();
+        assert_eq!(origin("https://reg.example/"), origin("https://REG.example:443/x"));
+        assert_ne!(origin("https://reg.example/"), origin("http://reg.example/"));
+        assert_ne!(origin("https://reg.example/"), origin("https://reg.example:444/"));
+    }
+
+    #[test]
+    fn printing_hides_what_may_be_secret() {
+        let url =
+            Url::parse("https://s3.example/b?X-Amz-Signature=abc&digest=sha256:1&token&from=a/b").unwrap();
+        assert_eq!(url.to_string(), "https://s3.example/b?X-Amz-Signature=***&digest=sha256:1&***&from=a/b");
+        assert!(!format!("{url:?}").contains("abc"));
+        let url = url.with_query("digest", "sha256:ab+c");
+        assert!(url.expose().ends_with("&from=a/b&digest=sha256:ab%2Bc"));
+    }
+}
