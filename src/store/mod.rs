@@ -1,7 +1,7 @@
 //! Places on disk where images rest: OCI layouts (tar or folder) and docker-save archives.
 //!
 //! Floor 2. One small capability, [`ImageStore`], is all that the floors above see of any of them; which kind
-//! of file it is was found by content in [`open`]. Does not know registries.
+//! of file it is was found by content in [`open()`]. Does not know registries.
 
 use std::io::Read;
 use std::path::PathBuf;

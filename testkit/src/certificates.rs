@@ -45,18 +45,39 @@ fn make() -> Certificates {
     let names = "subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:registry.test";
     Certificates {
         other_ca: maker.authority("other", "another test authority").certificate,
-        server: maker.signed("server", &[names, "extendedKeyUsage=serverAuth"], "30"),
+        server: maker.signed("server", &[names, "extendedKeyUsage=serverAuth"], Dates::NextMonth),
         wrong_name: maker.signed(
             "wrong",
             &["subjectAltName=DNS:other.test", "extendedKeyUsage=serverAuth"],
-            "30",
+            Dates::NextMonth,
         ),
-        expired: maker.signed("expired", &[names, "extendedKeyUsage=serverAuth"], "-1"),
-        client: maker.signed("client", &["extendedKeyUsage=clientAuth"], "30"),
+        expired: maker.signed("expired", &[names, "extendedKeyUsage=serverAuth"], Dates::LongAgo),
+        client: maker.signed("client", &["extendedKeyUsage=clientAuth"], Dates::NextMonth),
         token: maker.authority("token", "token signer"),
         ca: ca.certificate,
     }
 }
+
+/// When a certificate is good.
+#[derive(Debug, Clone, Copy)]
+enum Dates {
+    NextMonth,
+    LongAgo,
+}
+
+/// What `openssl ca` wants to know.
+const AUTHORITY: &str = "[ca]
+default_ca = here
+[here]
+database = index.txt
+new_certs_dir = .
+rand_serial = yes
+certificate = ca.pem
+private_key = ca.key
+policy = any
+[any]
+commonName = supplied
+";
 
 struct Maker<'a> {
     scratch: &'a Scratch,
@@ -96,16 +117,29 @@ impl Maker<'_> {
         self.read(name)
     }
 
-    fn signed(&self, name: &str, extensions: &[&str], days: &str) -> Identity {
+    fn signed(&self, name: &str, extensions: &[&str], dates: Dates) -> Identity {
         self.key(name);
-        let (key, certificate, request, file) =
-            (format!("{name}.key"), format!("{name}.pem"), format!("{name}.csr"), format!("{name}.ext"));
+        let [key, certificate, request, file] =
+            ["key", "pem", "csr", "ext"].map(|end| format!("{name}.{end}"));
         self.scratch.write(&file, format!("basicConstraints=CA:FALSE\n{}\n", extensions.join("\n")));
         let subject = format!("/CN={name}");
         self.openssl(&["req", "-new", "-key", &key, "-out", &request, "-subj", &subject]);
-        let mut arguments = vec!["x509", "-req", "-in", &request, "-CA", "ca.pem", "-CAkey", "ca.key"];
-        arguments.extend(["-CAcreateserial", "-days", days, "-extfile", &file, "-out", &certificate]);
-        self.openssl(&arguments);
+        let files = ["-in", request.as_str(), "-extfile", &file, "-out", &certificate];
+        match dates {
+            Dates::NextMonth => {
+                let signer =
+                    ["x509", "-req", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30"];
+                self.openssl(&[signer.as_slice(), &files].concat());
+            }
+            // Only `openssl ca` takes dates in the past, in every version that is about.
+            Dates::LongAgo => {
+                self.scratch.write("ca.conf", AUTHORITY);
+                self.scratch.write("index.txt", "");
+                let signer = ["ca", "-config", "ca.conf", "-batch", "-notext", "-md", "sha256", "-startdate"];
+                let dates = ["20200101000000Z", "-enddate", "20200201000000Z"];
+                self.openssl(&[signer.as_slice(), &dates, &files].concat());
+            }
+        }
         self.read(name)
     }
 }

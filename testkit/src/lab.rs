@@ -111,6 +111,7 @@ impl Lab {
             ordinary: false,
             disk: None,
             trace: None,
+            measured: false,
             patience: PATIENCE,
         }
     }
@@ -178,6 +179,7 @@ pub struct Run<'lab> {
     ordinary: bool,
     disk: Option<(PathBuf, String)>,
     trace: Option<String>,
+    measured: bool,
     patience: Duration,
 }
 
@@ -244,6 +246,13 @@ impl<'lab> Run<'lab> {
         self
     }
 
+    /// Measures the memory the executable takes ([`Output::peak_kib`]), with GNU time: it is small itself, and what
+    /// a process has before it becomes another program counts.
+    pub fn measured(mut self) -> Self {
+        self.measured = true;
+        self
+    }
+
     /// Sets how long the run may take.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
@@ -307,6 +316,11 @@ impl<'lab> Run<'lab> {
             let script = format!("umask {umask}; exec \"$@\"");
             before.extend(["sh".into(), "-c".into(), script.into(), "sh".into()]);
         }
+        if self.measured {
+            let peak = self.lab.scratch.join("peak");
+            before.extend([tool("time").get_program().to_owned(), "-q".into(), "-f".into(), "%M".into()]);
+            before.extend(["-o".into(), peak.into()]);
+        }
         before.extend(words);
         let mut command = Command::new(&before[0]);
         command.args(&before[1..]).env_clear().current_dir(&self.folder);
@@ -348,8 +362,9 @@ impl Running<'_> {
     /// Sends a signal by name: `INT`, `TERM`, `STOP`.
     #[track_caller]
     pub fn signal(&self, name: &str) {
-        let _ = crate::tools::run(tool("kill").arg(format!("-{name}")).arg(self.child.id().to_string()))
-            .success();
+        // The shell has it built in; the program of that name is not on every system.
+        let script = format!("kill -{name} {}", self.child.id());
+        let _ = crate::tools::run(tool("sh").arg("-c").arg(script)).success();
     }
 
     /// Waits until standard error holds a text.
@@ -407,6 +422,7 @@ impl Running<'_> {
             stdout_bytes: stdout,
             stderr: String::from_utf8_lossy(&stderr).into_owned(),
             trace: take("trace"),
+            peak_kib: take("peak").trim().parse().ok(),
             on_disk: take("on-disk").lines().map(str::to_owned).collect(),
         };
         let leftovers = self.lab.leftovers();
@@ -472,6 +488,8 @@ pub struct Output {
     pub stderr: String,
     /// The system calls of a [`Run::traced`] run.
     pub trace: String,
+    /// The most memory a [`Run::measured`] run took, in KiB (peak resident set).
+    pub peak_kib: Option<u64>,
     /// The names on the disk of a [`Run::small_disk`] run.
     pub on_disk: Vec<String>,
 }
@@ -636,6 +654,17 @@ mod tests {
         let output = lab.command(&["-c", script]).small_disk(lab.path("disk"), "64k").run().ends_with(5);
         assert_eq!(output.on_disk, ["big"], "{output}");
         assert!(!lab.path("disk/big").exists());
+    }
+
+    #[test]
+    fn memory_can_be_measured() {
+        let (lab, script) = shell("x=$(head -c 30000000 /dev/zero | tr '\\0' x); exit 3");
+        let peak = |script: &str| {
+            lab.command(&["-c", script]).measured().run().ends_with(3).peak_kib.expect("a number")
+        };
+        assert!((200..20_000).contains(&peak("exit 3")), "{}", peak("exit 3"));
+        assert!((29_000..200_000).contains(&peak(&script)), "{}", peak(&script));
+        assert_eq!(lab.run(&["-c", "exit 3"]).ends_with(3).peak_kib, None);
     }
 
     #[test]
