@@ -59,7 +59,9 @@ fn check(path: &str, text: &str) -> Vec<Finding> {
             for used in code.split("crate::").skip(1) {
                 let braces = used.strip_prefix('{').map(|list| list.split('}').next().unwrap_or(list));
                 let names: Vec<&str> = match braces {
-                    Some(list) => list.split(',').map(|item| item.trim().split("::").next().unwrap_or("")).collect(),
+                    Some(list) => {
+                        list.split(',').map(|item| item.trim().split("::").next().unwrap_or("")).collect()
+                    }
                     None => vec![used.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("")],
                 };
                 for name in names.into_iter().filter(|name| !name.is_empty()) {
