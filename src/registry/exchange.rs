@@ -373,7 +373,9 @@ impl Core {
             let Some(text) = value.to_str().ok().and_then(|value| value.trim().strip_prefix("299 - ")) else {
                 continue;
             };
-            let text = printable(&text.trim().trim_matches('"').replace("\\\"", "\""));
+            let text = text.trim();
+            let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+            let text = printable(&text.replace("\\\"", "\""));
             let mut warned = host.warned.lock().unwrap_or_else(PoisonError::into_inner);
             if warned.len() < 100 && warned.insert(text.clone()) {
                 self.options.events.warning(&call.task.host, &text);

@@ -22,3 +22,5 @@ pub mod scratch;
 pub mod tarball;
 pub mod tools;
 pub mod tree;
+
+pub mod fault;

@@ -12,3 +12,4 @@ mod layouts;
 mod store_interop;
 mod store_reading;
 mod verifying;
+mod registry_faults;

@@ -1,0 +1,866 @@
+//! The registry client against a registry that misbehaves: each way of failing, once and for ever.
+//!
+//! Every push that succeeds is judged from the registry's side by code that is not ours.
+
+#![expect(clippy::unwrap_used, reason = "the helpers below are as much tests as the tests")]
+
+use std::io::Read;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use imgrelay::model::{Descriptor, ImageManifest, RawDocument, Repository, Tag, Target, media_type};
+use imgrelay::registry::{
+    Client, ClientEvents, ClientOptions, Credential, CredentialSource, Credentials, Keychain, PushOutcome,
+    RegistryError, RequestRecord, RetryRecord, Secret, Timeouts,
+};
+use imgrelay::stream::Mismatch;
+use testkit::fault::{Access, Fault, FaultRegistry, Rule, Thing, digest_of, on};
+
+const MIB: usize = 1024 * 1024;
+const BEARER: Access =
+    Access::Bearer { user: "ci", password: "s3cret", expires_in: Some(300), challenges: Vec::new() };
+
+/// What the client told about its work.
+#[derive(Default)]
+struct Record {
+    requests: Mutex<Vec<String>>,
+    retries: Mutex<Vec<String>>,
+    warnings: Mutex<Vec<String>>,
+}
+
+impl ClientEvents for Record {
+    fn request(&self, record: &RequestRecord<'_>) {
+        self.requests.lock().unwrap().push(format!("{} {} {:?}", record.method, record.url, record.status));
+    }
+    fn retry(&self, record: &RetryRecord<'_>) {
+        self.retries.lock().unwrap().push(format!("{} {}", record.task, record.cause));
+    }
+    fn warning(&self, host: &str, text: &str) {
+        self.warnings.lock().unwrap().push(format!("{host} {text}"));
+    }
+}
+
+fn options() -> ClientOptions {
+    let credential = Credential::Basic { username: "ci".into(), password: Secret::new("s3cret") };
+    ClientOptions {
+        credentials: Arc::new(Keychain::new(vec![CredentialSource::Everywhere(credential)])),
+        retries: 3,
+        retry_delay: Duration::from_millis(10),
+        timeouts: Timeouts {
+            connect: Duration::from_secs(5),
+            idle: Duration::from_millis(400),
+            response: Duration::from_millis(400),
+            closing_response: Duration::from_millis(600),
+        },
+        ..ClientOptions::default()
+    }
+}
+
+fn client() -> Client {
+    Client::new(options()).unwrap()
+}
+
+fn repository(registry: &FaultRegistry) -> Repository {
+    format!("{}/team/app", registry.host()).parse().unwrap()
+}
+
+fn tag(name: &str) -> Target {
+    Target::Tag(name.parse::<Tag>().unwrap())
+}
+
+/// Bytes that do not repeat, so that a piece in the wrong place is noticed.
+fn bytes(seed: u32, len: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(2_654_435_761) | 1;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        (state >> 8).to_le_bytes()[0]
+    };
+    std::iter::repeat_with(next).take(len).collect()
+}
+
+/// An image of two layers, 3 MB and 300 kB.
+struct Image {
+    blobs: Vec<(Descriptor, Vec<u8>)>,
+    manifest: RawDocument,
+}
+
+impl Image {
+    fn new() -> Self {
+        Self::with_layers(&[bytes(1, 3_000_000), bytes(2, 300_000)])
+    }
+
+    fn with_layers(layers: &[Vec<u8>]) -> Self {
+        let mut blobs: Vec<(Descriptor, Vec<u8>)> = layers
+            .iter()
+            .map(|layer| (Descriptor::of_bytes(media_type::OCI_LAYER, layer), layer.clone()))
+            .collect();
+        let config = Descriptor::of_bytes(media_type::OCI_CONFIG, b"{}");
+        let manifest = RawDocument::of_manifest(ImageManifest {
+            schema_version: 2,
+            media_type: Some(media_type::OCI_MANIFEST.into()),
+            artifact_type: None,
+            config: config.clone(),
+            layers: blobs.iter().map(|(descriptor, _)| descriptor.clone()).collect(),
+            subject: None,
+            annotations: std::collections::BTreeMap::new(),
+        });
+        blobs.push((config, b"{}".to_vec()));
+        Self { blobs, manifest }
+    }
+
+    fn push(&self, client: &Client, repository: &Repository) -> Result<(), RegistryError> {
+        for (descriptor, bytes) in &self.blobs {
+            client.push_blob(repository, descriptor, bytes, &[], &|_| {})?;
+        }
+        client.push_manifest(repository, &tag("v1"), &self.manifest)
+    }
+
+    /// Puts it into the registry without the client.
+    fn seed(&self, registry: &FaultRegistry) {
+        for (descriptor, bytes) in &self.blobs {
+            registry.put_blob("team/app", &descriptor.digest.to_string(), bytes);
+        }
+        let digest = self.manifest.digest().to_string();
+        registry.put_manifest("team/app", "v1", &digest, self.manifest.media_type(), self.manifest.bytes());
+    }
+
+    /// Reads it all, each blob once more when it came wrong, as callers do.
+    fn pull(&self, client: &Client, repository: &Repository) -> Result<(), String> {
+        let text = |error: RegistryError| error.to_string();
+        let head = client.head_manifest(repository, &tag("v1")).map_err(text)?.ok_or("no tag")?;
+        assert_eq!(&head.digest, self.manifest.digest());
+        let document = client.fetch_manifest(repository, &tag("v1")).map_err(text)?;
+        assert_eq!(document.bytes(), self.manifest.bytes());
+        for (descriptor, expected) in &self.blobs {
+            let read = || {
+                let mut found = Vec::new();
+                let mut reader = client.open_blob(repository, descriptor).map_err(std::io::Error::other)?;
+                reader.read_to_end(&mut found).map(|_| found)
+            };
+            let found = match read() {
+                Err(error) if Mismatch::in_error(&error).is_some() => read(),
+                other => other,
+            };
+            assert!(
+                found.map_err(|error| error.to_string())? == *expected,
+                "{} came wrong",
+                descriptor.digest
+            );
+        }
+        Ok(())
+    }
+}
+
+fn answer(status: u16) -> Fault {
+    Fault::Answer(status, Vec::new(), String::new())
+}
+
+fn limited(status: u16) -> Fault {
+    Fault::Answer(
+        status,
+        vec![("retry-after", "0".into())],
+        r#"{"errors":[{"code":"TOOMANYREQUESTS"}]}"#.into(),
+    )
+}
+
+fn header(name: &'static str, value: &str) -> Fault {
+    Fault::Header(name, Some(value.to_owned()))
+}
+
+#[test]
+fn pushes_survive_what_can_be_survived() {
+    let html =
+        Fault::Answer(502, vec![("content-type", "text/html".into())], "<html>bad gateway</html>".into());
+    let date = Fault::Answer(
+        429,
+        vec![
+            ("date", "Sun, 06 Nov 1994 08:49:37 GMT".into()),
+            ("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT".into()),
+        ],
+        String::new(),
+    );
+    let invalid = || Fault::Answer(400, Vec::new(), r#"{"errors":[{"code":"BLOB_UPLOAD_INVALID"}]}"#.into());
+    let cases: Vec<(&str, Access, Vec<Rule>)> = vec![
+        ("nothing", Access::Open, vec![]),
+        ("nothing, with basic auth", Access::Basic("ci", "s3cret"), vec![]),
+        ("nothing, with bearer auth", BEARER, vec![]),
+        (
+            "tokens of one second",
+            Access::Bearer { user: "ci", password: "s3cret", expires_in: Some(1), challenges: vec![] },
+            vec![],
+        ),
+        ("401 on the first body", BEARER, vec![on("PATCH", Thing::Session, Fault::RevokeTokens)]),
+        ("401 on the second body", BEARER, vec![on("PATCH", Thing::Session, Fault::RevokeTokens).nth(2)]),
+        ("401 on the closing PUT", BEARER, vec![on("PUT", Thing::Session, Fault::RevokeTokens)]),
+        ("401 on POST", BEARER, vec![on("POST", Thing::Uploads, Fault::RevokeTokens).nth(2)]),
+        ("401 on the manifest", BEARER, vec![on("PUT", Thing::Manifest, Fault::RevokeTokens)]),
+        ("503 from the token server", BEARER, vec![on("GET", Thing::Token, answer(503)).times(2)]),
+        ("no answer from the token server", BEARER, vec![on("GET", Thing::Token, Fault::LoseAnswer)]),
+        ("503 on a body", Access::Open, vec![on("PATCH", Thing::Session, answer(503))]),
+        (
+            "early 503 on a body",
+            Access::Open,
+            vec![on("PATCH", Thing::Session, Fault::EarlyAnswer(503, "UNAVAILABLE"))],
+        ),
+        ("500 on POST", Access::Open, vec![on("POST", Thing::Uploads, answer(500))]),
+        ("429 on POST twice", Access::Open, vec![on("POST", Thing::Uploads, limited(429)).times(2)]),
+        ("429 with a date", Access::Open, vec![on("POST", Thing::Uploads, date)]),
+        ("429 on the manifest twice", Access::Open, vec![on("PUT", Thing::Manifest, limited(429)).times(2)]),
+        ("429 without Retry-After", Access::Open, vec![on("PATCH", Thing::Session, answer(429)).times(2)]),
+        ("502 with HTML on the manifest", Access::Open, vec![on("PUT", Thing::Manifest, html)]),
+        ("500 twice on the manifest", Access::Open, vec![on("PUT", Thing::Manifest, answer(500)).times(2)]),
+        (
+            "reset after 1 MB of a body",
+            Access::Open,
+            vec![on("PATCH", Thing::Session, Fault::CutRequest(MIB))],
+        ),
+        (
+            "reset in two bodies",
+            Access::Open,
+            vec![on("PATCH", Thing::Session, Fault::CutRequest(MIB)).times(2)],
+        ),
+        ("no answer to HEAD", Access::Open, vec![on("HEAD", Thing::Blob, Fault::LoseAnswer)]),
+        ("no answer to POST", Access::Open, vec![on("POST", Thing::Uploads, Fault::LoseAnswer)]),
+        ("no answer to PATCH", Access::Open, vec![on("PATCH", Thing::Session, Fault::LoseAnswer)]),
+        ("no answer to the closing PUT", Access::Open, vec![on("PUT", Thing::Session, Fault::LoseAnswer)]),
+        ("no answer to the manifest", Access::Open, vec![on("PUT", Thing::Manifest, Fault::LoseAnswer)]),
+        ("HEAD always 403", Access::Open, vec![on("HEAD", Thing::Blob, answer(403)).always()]),
+        ("HEAD always 405", Access::Open, vec![on("HEAD", Thing::Blob, answer(405)).always()]),
+        ("HEAD always 401", BEARER, vec![on("HEAD", Thing::Blob, answer(401)).always()]),
+        ("PATCH answers 201", Access::Open, vec![on("PATCH", Thing::Session, Fault::Status(201)).always()]),
+        ("PATCH answers 204", Access::Open, vec![on("PATCH", Thing::Session, Fault::Status(204)).always()]),
+        ("PUT answers 204", Access::Open, vec![on("PUT", Thing::Session, Fault::Status(204)).always()]),
+        ("manifest answers 200", Access::Open, vec![on("PUT", Thing::Manifest, Fault::Status(200)).always()]),
+        ("the session is lost", Access::Open, vec![on("PATCH", Thing::Session, Fault::ForgetSession)]),
+        (
+            "the session is lost at the end",
+            Access::Open,
+            vec![on("PUT", Thing::Session, Fault::ForgetSession)],
+        ),
+        ("PATCH is not known", Access::Open, vec![on("PATCH", Thing::Session, answer(405)).always()]),
+        ("PATCH makes uploads invalid", Access::Open, vec![on("PATCH", Thing::Session, invalid()).always()]),
+        (
+            "PUT after PATCH is always 404",
+            Access::Open,
+            vec![on("PUT", Thing::Session, answer(404)).times(2)],
+        ),
+        ("silence after a body", Access::Open, vec![on("PATCH", Thing::Session, Fault::Silence)]),
+        ("silence after POST", Access::Open, vec![on("POST", Thing::Uploads, Fault::Silence)]),
+        (
+            "no digest in answers",
+            Access::Open,
+            vec![on("PUT", Thing::Manifest, Fault::Header("docker-content-digest", None))],
+        ),
+        (
+            "no location after PATCH",
+            Access::Open,
+            vec![on("PATCH", Thing::Session, Fault::Header("location", None))],
+        ),
+    ];
+    let image = Image::new();
+    for (name, access, rules) in cases {
+        println!("push: {name}");
+        let registry = FaultRegistry::start(access, rules);
+        let result = image.push(&client(), &repository(&registry));
+        assert!(result.is_ok(), "{name}: {}", result.unwrap_err());
+        assert_eq!(registry.judge("team/app", "v1"), Ok(()), "{name}");
+    }
+}
+
+#[test]
+fn challenges_in_any_form_are_answered() {
+    for challenges in [
+        vec!["Negotiate", "{}"],
+        vec!["Basic realm=\"x\", {}"],
+        vec!["{}, Basic realm=\"x\""],
+        vec!["Basic realm=\"x\"", "{}"],
+        vec!["Digest realm=\"x\", nonce=\"a,b\", {}"],
+    ] {
+        let access = Access::Bearer {
+            user: "ci",
+            password: "s3cret",
+            expires_in: None,
+            challenges: challenges.clone(),
+        };
+        let registry = FaultRegistry::start(access, vec![]);
+        let result = Image::new().push(&client(), &repository(&registry));
+        assert!(result.is_ok(), "{challenges:?}: {result:?}");
+        assert_eq!(registry.judge("team/app", "v1"), Ok(()));
+    }
+}
+
+#[test]
+fn identity_tokens_are_exchanged() {
+    let identity = |token: &str| {
+        let source = CredentialSource::Everywhere(Credential::IdentityToken(Secret::new(token)));
+        let credentials = Arc::new(Keychain::new(vec![source]));
+        Client::new(ClientOptions { credentials, ..options() }).unwrap()
+    };
+    let registry = FaultRegistry::start(BEARER, vec![]);
+    Image::new().push(&identity("s3cret"), &repository(&registry)).unwrap();
+    assert_eq!(registry.count("POST", Thing::Token), 1, "one token for the whole push");
+    let error = Image::new().push(&identity("wrong"), &repository(&registry)).unwrap_err();
+    assert!(matches!(error, RegistryError::Refused { credentials: Credentials::Given, .. }), "{error}");
+    // Servers without OAuth2 take the token as a password.
+    let old = Access::Bearer { user: "<token>", password: "s3cret", expires_in: None, challenges: vec![] };
+    let registry = FaultRegistry::start(old, vec![on("POST", Thing::Token, answer(404)).always()]);
+    Image::new().push(&identity("s3cret"), &repository(&registry)).unwrap();
+}
+
+#[test]
+fn credentials_do_not_leave_the_registry() {
+    let image = Image::new();
+    let registry = FaultRegistry::start(BEARER, vec![]);
+    let same_host = registry.foreign().replace("localhost", "127.0.0.1");
+    for origin in [registry.foreign(), same_host] {
+        let registry = FaultRegistry::start(BEARER, vec![]);
+        let origin = origin.rsplit_once(':').map(|(host, _)| host.to_owned()).unwrap();
+        let port = registry.foreign().rsplit_once(':').map(|(_, port)| port.to_owned()).unwrap();
+        let foreign = format!("{origin}:{port}");
+        registry.rule(on("POST", Thing::Uploads, Fault::LocationAt(foreign.clone())).always());
+        image.push(&client(), &repository(&registry)).unwrap();
+        assert_eq!(registry.judge("team/app", "v1"), Ok(()));
+        let storage = format!("{foreign}/storage/{{}}?X-Amz-Signature=secret");
+        registry.rule(on("GET", Thing::Blob, Fault::Redirect(307, storage)).always());
+        image.pull(&client(), &repository(&registry)).unwrap();
+        assert_eq!(registry.leaks(), Vec::<String>::new());
+        assert!(registry.log().iter().any(|entry| entry.foreign && entry.method == "PATCH"));
+        assert!(registry.log().iter().any(|entry| entry.foreign && entry.thing == Thing::Storage));
+    }
+}
+
+#[test]
+fn body_limits_lead_to_chunks_and_are_remembered() {
+    let image = Image::with_layers(&[bytes(3, 9 * MIB + 5), bytes(4, 6 * MIB)]);
+    for rules in [
+        vec![],
+        // ECR: the reported range stays at the first chunk.
+        vec![on("PATCH", Thing::Session, header("range", "0-0")).always()],
+        // The answer to a chunk is lost, or the chunk itself.
+        vec![on("PATCH", Thing::Session, Fault::LoseAnswer).nth(4)],
+        vec![on("PATCH", Thing::Session, Fault::CutRequest(MIB)).nth(4)],
+        vec![on("PATCH", Thing::Session, answer(503)).nth(4)],
+    ] {
+        let registry = FaultRegistry::start(Access::Open, rules).with_body_limit(4 * MIB);
+        image.push(&client(), &repository(&registry)).unwrap();
+        assert_eq!(registry.judge("team/app", "v1"), Ok(()));
+        let size = (6 * MIB).to_string();
+        let whole =
+            registry.log().into_iter().filter(|entry| entry.headers.get("content-length") == Some(&size));
+        assert_eq!(whole.count(), 0, "the second layer is not tried whole again");
+    }
+    let registry = FaultRegistry::start(Access::Open, vec![]).with_body_limit(100);
+    let error = image.push(&client(), &repository(&registry)).unwrap_err();
+    assert!(matches!(error, RegistryError::Rejected { status: 413, .. }), "{error}");
+}
+
+#[test]
+fn a_limited_rate_is_kept_by_all_workers_together() {
+    let layers: Vec<Vec<u8>> = (0..24).map(|seed| bytes(seed, 1000)).collect();
+    let image = Image::with_layers(&layers);
+    let registry = FaultRegistry::start(Access::Open, vec![]).with_rate_limit(30);
+    let (client, repository) = (client(), repository(&registry));
+    std::thread::scope(|scope| {
+        for part in image.blobs.chunks(6) {
+            let (client, repository) = (&client, &repository);
+            scope.spawn(move || {
+                for (descriptor, bytes) in part {
+                    client.push_blob(repository, descriptor, bytes, &[], &|_| {}).unwrap();
+                }
+            });
+        }
+    });
+    client.push_manifest(&repository, &tag("v1"), &image.manifest).unwrap();
+    assert_eq!(registry.judge("team/app", "v1"), Ok(()));
+}
+
+#[test]
+fn mounts_are_tried_and_never_needed() {
+    let layer = bytes(7, 1000);
+    let descriptor = Descriptor::of_bytes(media_type::OCI_LAYER, &layer);
+    let digest = descriptor.digest.to_string();
+    let other =
+        |registry: &FaultRegistry| format!("{}/other", registry.host()).parse::<Repository>().unwrap();
+    let push = |registry: &FaultRegistry| {
+        client().push_blob(&repository(registry), &descriptor, &layer, &[other(registry)], &|_| {}).unwrap()
+    };
+    let registry = FaultRegistry::start(BEARER, vec![]);
+    registry.put_blob("other", &digest, &layer);
+    assert_eq!(push(&registry), PushOutcome::Mounted);
+    assert_eq!(push(&registry), PushOutcome::Present);
+    let registry = FaultRegistry::start(BEARER, vec![]).without_mounts();
+    assert_eq!(push(&registry), PushOutcome::Uploaded);
+    let opened = registry
+        .log()
+        .iter()
+        .filter(|e| e.thing == Thing::Uploads && e.headers.contains_key("authorization"))
+        .count();
+    assert_eq!(opened, 1, "the session of an unfulfilled mount is used");
+    for status in [400, 401, 403, 404, 405] {
+        let registry = FaultRegistry::start(BEARER, vec![on("POST", Thing::Uploads, answer(status))]);
+        assert_eq!(push(&registry), PushOutcome::Uploaded, "{status}");
+        assert_eq!(registry.blob("team/app", &digest).as_ref(), Some(&layer));
+    }
+}
+
+#[test]
+fn an_immutable_tag_that_is_there_already_counts_as_written() {
+    for status in [400, 403, 409, 412] {
+        let registry = FaultRegistry::start(Access::Open, vec![on("PUT", Thing::Manifest, answer(status))]);
+        let image = Image::new();
+        image.seed(&registry);
+        client().push_manifest(&repository(&registry), &tag("v1"), &image.manifest).unwrap();
+        let other = Image::with_layers(&[bytes(1, 10)]);
+        registry.rule(on("PUT", Thing::Manifest, answer(status)));
+        let error = client().push_manifest(&repository(&registry), &tag("v1"), &other.manifest).unwrap_err();
+        assert!(matches!(error, RegistryError::Rejected { .. } | RegistryError::Refused { .. }), "{error}");
+    }
+}
+
+#[test]
+fn empty_blobs_and_repeated_ones_are_pushed_once() {
+    let image = Image::with_layers(&[Vec::new(), bytes(5, 10), bytes(5, 10), b"{}".to_vec()]);
+    let registry = FaultRegistry::start(Access::Open, vec![]);
+    image.push(&client(), &repository(&registry)).unwrap();
+    assert_eq!(registry.judge("team/app", "v1"), Ok(()));
+    assert_eq!(registry.count("PATCH", Thing::Session), 3);
+    image.pull(&client(), &repository(&registry)).unwrap();
+}
+
+/// What kind of error is expected.
+type Kind = fn(&RegistryError) -> bool;
+
+#[test]
+fn hopeless_pushes_end_soon_with_the_reason() {
+    let unreachable: Kind = |e| matches!(e, RegistryError::Unreachable { attempts: 4, .. });
+    let protocol: Kind = |e| matches!(e, RegistryError::Protocol { .. });
+    let denied =
+        || Fault::Answer(403, Vec::new(), r#"{"errors":[{"code":"DENIED","message":"read only"}]}"#.into());
+    let cases: Vec<(&str, Access, Rule, Kind, &str)> = vec![
+        (
+            "503 for ever",
+            Access::Open,
+            on("PUT", Thing::Manifest, answer(503)).always(),
+            unreachable,
+            "after 4 attempts in ",
+        ),
+        (
+            "silence for ever",
+            Access::Open,
+            on("POST", Thing::Uploads, Fault::Silence).always(),
+            unreachable,
+            "waiting for response headers",
+        ),
+        (
+            "body cut for ever",
+            Access::Open,
+            on("PATCH", Thing::Session, Fault::CutRequest(MIB)).always(),
+            unreachable,
+            "connection closed",
+        ),
+        (
+            "denied",
+            Access::Open,
+            on("POST", Thing::Uploads, denied()).always(),
+            |e| matches!(e, RegistryError::Refused { status: 403, .. }),
+            "refused the push to `team/app` (403 DENIED): read only",
+        ),
+        (
+            "no such repository",
+            Access::Open,
+            on("POST", Thing::Uploads, answer(404)),
+            RegistryError::is_not_found,
+            "has no blob",
+        ),
+        (
+            "wrong password",
+            Access::Basic("ci", "other"),
+            on("HEAD", Thing::Blob, Fault::Status(401)),
+            |e| matches!(e, RegistryError::Refused { credentials: Credentials::Given, .. }),
+            "(401 UNAUTHORIZED)",
+        ),
+        (
+            "another digest",
+            Access::Open,
+            on("PUT", Thing::Session, header("docker-content-digest", &digest_of(b"x"))),
+            protocol,
+            "stored it as `sha256:",
+        ),
+        (
+            "no location",
+            Access::Open,
+            on("POST", Thing::Uploads, Fault::Header("location", None)),
+            protocol,
+            "without saying where",
+        ),
+        (
+            "location at metadata",
+            Access::Open,
+            on("POST", Thing::Uploads, header("location", "http://169.254.169.254/x")),
+            protocol,
+            "this machine or link",
+        ),
+        (
+            "location of another scheme",
+            Access::Open,
+            on("POST", Thing::Uploads, header("location", "file:///etc/passwd")),
+            protocol,
+            "does not begin with",
+        ),
+        (
+            "location with a user",
+            Access::Open,
+            on("POST", Thing::Uploads, header("location", "http://a:hunter2@127.0.0.1/")),
+            protocol,
+            "has a user name in it",
+        ),
+        (
+            "manifest too large",
+            Access::Open,
+            on("PUT", Thing::Manifest, answer(413)),
+            |e| matches!(e, RegistryError::Rejected { status: 413, .. }),
+            "(413)",
+        ),
+        (
+            "token server elsewhere",
+            BEARER,
+            on(
+                "HEAD",
+                Thing::Blob,
+                Fault::Answer(
+                    401,
+                    vec![("www-authenticate", "Bearer realm=\"http://169.254.169.254/t\"".into())],
+                    String::new(),
+                ),
+            ),
+            protocol,
+            "names a token server on this machine or link",
+        ),
+        (
+            "token server redirects",
+            BEARER,
+            on("GET", Thing::Token, Fault::Redirect(302, "http://localhost:1/".into())),
+            protocol,
+            "redirects elsewhere",
+        ),
+        (
+            "token without token",
+            BEARER,
+            on("GET", Thing::Token, Fault::Body(b"{}".to_vec())),
+            protocol,
+            "sent no token",
+        ),
+        (
+            "endless token",
+            BEARER,
+            on("GET", Thing::Token, Fault::Body(vec![b' '; 2 * MIB])),
+            protocol,
+            "could not be read",
+        ),
+    ];
+    let image = Image::new();
+    for (name, access, rule, kind, text) in cases {
+        println!("hopeless push: {name}");
+        let registry = FaultRegistry::start(access, vec![rule]);
+        let started = Instant::now();
+        let error = image.push(&client(), &repository(&registry)).expect_err(name);
+        let shown = error.to_string();
+        assert!(kind(&error) && shown.contains(text), "{name}: {shown}");
+        assert!(shown.contains(&registry.host()), "{name} names the host: {shown}");
+        assert!(!shown.contains("hunter2") && !shown.contains("secret"), "{name}: {shown}");
+        assert!(started.elapsed() < Duration::from_secs(10), "{name} took {:?}", started.elapsed());
+        assert!(registry.tag("team/app", "v1").is_none(), "{name}: nothing is tagged");
+    }
+}
+
+#[test]
+fn pulls_survive_what_can_be_survived() {
+    let storage = |registry: &FaultRegistry| {
+        let url = format!("{}/storage/{{}}?sig=secret", registry.foreign());
+        on("GET", Thing::Blob, Fault::Redirect(302, url)).always()
+    };
+    let cases: Vec<(&str, Access, Vec<Rule>)> = vec![
+        ("nothing", Access::Open, vec![]),
+        ("nothing, with bearer auth", BEARER, vec![]),
+        ("manifest 503", Access::Open, vec![on("GET", Thing::Manifest, answer(503))]),
+        ("manifest cut", Access::Open, vec![on("GET", Thing::Manifest, Fault::CutAnswer(20))]),
+        ("manifest with a flipped bit", Access::Open, vec![on("GET", Thing::Manifest, Fault::FlipBit)]),
+        ("blob 429 twice", Access::Open, vec![on("GET", Thing::Blob, limited(429)).times(2)]),
+        ("blob cut after 2 MB", Access::Open, vec![on("GET", Thing::Blob, Fault::CutAnswer(2_000_000))]),
+        ("blob cut after 1 kB", Access::Open, vec![on("GET", Thing::Blob, Fault::CutAnswer(1000))]),
+        (
+            "blob cut three times",
+            Access::Open,
+            vec![on("GET", Thing::Blob, Fault::CutAnswer(500_000)).times(3)],
+        ),
+        (
+            "blob cut, ranges not known",
+            Access::Open,
+            vec![
+                on("GET", Thing::Blob, Fault::CutAnswer(1_000_000)),
+                on("GET", Thing::Blob, Fault::IgnoreRange).nth(2),
+            ],
+        ),
+        ("blob stalls", Access::Open, vec![on("GET", Thing::Blob, Fault::StallAnswer(1_000_000))]),
+        ("no answer to a blob", Access::Open, vec![on("GET", Thing::Blob, Fault::LoseAnswer)]),
+        ("a flipped bit", Access::Open, vec![on("GET", Thing::Blob, Fault::FlipBit)]),
+        ("401 at the second blob", BEARER, vec![on("GET", Thing::Blob, Fault::RevokeTokens).nth(2)]),
+        ("HEAD 405", Access::Open, vec![on("HEAD", Thing::Manifest, answer(405)).always()]),
+        ("HEAD 401", BEARER, vec![on("HEAD", Thing::Manifest, answer(401)).always()]),
+        ("HEAD 403", Access::Open, vec![on("HEAD", Thing::Manifest, answer(403)).always()]),
+        (
+            "no digest header",
+            Access::Open,
+            vec![
+                on("HEAD", Thing::Manifest, Fault::Header("docker-content-digest", None)).always(),
+                on("GET", Thing::Manifest, Fault::Header("docker-content-digest", None)).always(),
+            ],
+        ),
+        (
+            "content type with parameters",
+            Access::Open,
+            vec![on(
+                "GET",
+                Thing::Manifest,
+                header("content-type", "application/vnd.oci.image.manifest.v1+json; charset=utf-8"),
+            )],
+        ),
+        (
+            "content type says nothing",
+            Access::Open,
+            vec![on("GET", Thing::Manifest, header("content-type", "application/json")).always()],
+        ),
+        (
+            "content encoding on a blob",
+            Access::Open,
+            vec![on("GET", Thing::Blob, header("content-encoding", "gzip")).always()],
+        ),
+    ];
+    let image = Image::new();
+    for (name, access, rules) in cases {
+        println!("pull: {name}");
+        let registry = FaultRegistry::start(access, rules);
+        image.seed(&registry);
+        let result = image.pull(&client(), &repository(&registry));
+        assert_eq!(result, Ok(()), "{name}");
+    }
+    for fault in [answer(403), Fault::CutAnswer(1_000_000), answer(500)] {
+        let registry = FaultRegistry::start(BEARER, vec![on("GET", Thing::Storage, fault)]);
+        registry.rule(storage(&registry));
+        image.seed(&registry);
+        assert_eq!(image.pull(&client(), &repository(&registry)), Ok(()));
+        assert_eq!(registry.count("GET", Thing::Blob), 4, "the storage's location is asked for again");
+        assert_eq!(registry.leaks(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn hopeless_pulls_end_soon_with_the_reason() {
+    let long = || {
+        let mut layer = bytes(1, 3_000_000);
+        layer.extend_from_slice(b"more");
+        Fault::Body(layer)
+    };
+    let cases: Vec<(&str, Rule, &str)> = vec![
+        (
+            "flipped bits for ever",
+            on("GET", Thing::Blob, Fault::FlipBit).always(),
+            "does not match: its 3000000 bytes have digest",
+        ),
+        ("longer blob", on("GET", Thing::Blob, long()).always(), "has more than the expected 3000000 bytes"),
+        (
+            "body always ends early",
+            on("GET", Thing::Blob, Fault::Body(bytes(1, 1000))).always(),
+            "after 4000 of 3000000 bytes",
+        ),
+        (
+            "stalls for ever",
+            on("GET", Thing::Blob, Fault::StallAnswer(100)).always(),
+            "nothing moved for 400 ms while receiving the body",
+        ),
+        (
+            "redirect loop",
+            on("GET", Thing::Blob, Fault::Redirect(307, "/v2/team/app/blobs/{}".into())).always(),
+            "more than 10 redirects",
+        ),
+        (
+            "redirect to metadata",
+            on("GET", Thing::Blob, Fault::Redirect(307, "http://169.254.169.254/{}".into())),
+            "which is not followed",
+        ),
+        (
+            "redirect to nowhere",
+            on("GET", Thing::Blob, Fault::Redirect(307, "http://0.0.0.0:1/{}".into())),
+            "which is not followed",
+        ),
+        ("blob gone", on("GET", Thing::Blob, answer(404)), "has no blob `sha256:"),
+        ("blob forbidden", on("GET", Thing::Blob, answer(403)), "refused the pull from `team/app` (403)"),
+        ("another manifest", on("GET", Thing::Manifest, Fault::FlipBit).always(), "does not match"),
+        ("no manifest", on("GET", Thing::Manifest, answer(404)), "has no manifest `v1`"),
+        (
+            "endless manifest",
+            on("GET", Thing::Manifest, Fault::Body(vec![b' '; 9 * MIB])),
+            "has more than 8388608 bytes",
+        ),
+        (
+            "wrong range",
+            on("GET", Thing::Blob, Fault::CutAnswer(1000)),
+            "the answer's range is `bytes 5-9/10`",
+        ),
+    ];
+    let image = Image::new();
+    for (name, rule, text) in cases {
+        println!("hopeless pull: {name}");
+        let mut rules = vec![rule];
+        if name == "wrong range" {
+            rules.push(on("GET", Thing::Blob, header("content-range", "bytes 5-9/10")).nth(2));
+        }
+        let registry = FaultRegistry::start(Access::Open, rules);
+        image.seed(&registry);
+        let started = Instant::now();
+        let shown = image.pull(&client(), &repository(&registry)).expect_err(name);
+        assert!(shown.contains(text), "{name}: {shown}");
+        assert!(started.elapsed() < Duration::from_secs(10), "{name} took {:?}", started.elapsed());
+    }
+}
+
+#[test]
+fn a_stored_blob_that_is_too_short_is_a_mismatch() {
+    let registry = FaultRegistry::start(Access::Open, vec![]);
+    let image = Image::new();
+    image.seed(&registry);
+    let (descriptor, content) = &image.blobs[0];
+    registry.put_blob("team/app", &descriptor.digest.to_string(), &content[..1000]);
+    let client = client();
+    let mut reader = client.open_blob(&repository(&registry), descriptor).unwrap();
+    let error = reader.read_to_end(&mut Vec::new()).unwrap_err();
+    assert!(matches!(Mismatch::in_error(&error), Some(Mismatch::Short { found_size: 1000, .. })), "{error}");
+}
+
+#[test]
+fn documents_that_readers_understand_differently_are_refused() {
+    let manifest = media_type::OCI_MANIFEST;
+    let descriptor =
+        |digest: &str, size: &str| format!(r#"{{"mediaType":"a/b","digest":"{digest}","size":{size}}}"#);
+    let good = digest_of(b"x");
+    let with_layer = |layer: String| {
+        let config = descriptor(&digest_of(b"{}"), "2");
+        format!(r#"{{"schemaVersion":2,"mediaType":"{manifest}","config":{config},"layers":[{layer}]}}"#)
+    };
+    let cases = [
+        (media_type::OCI_INDEX, with_layer(String::new()), "says its type is"),
+        (manifest, r#"{"schemaVersion":2,"manifests":[],"layers":[]}"#.to_owned(), "at the same time"),
+        (manifest, with_layer(descriptor("sha256:../../etc/passwd", "1")), "not a valid image manifest"),
+        (manifest, with_layer(descriptor("md5:d41d8cd98f00b204e9800998ecf8427e", "1")), "cannot be verified"),
+        (manifest, with_layer(descriptor(&good, "-1")), "not a valid image manifest"),
+        (
+            "application/vnd.docker.distribution.manifest.v1+prettyjws",
+            r#"{"schemaVersion":1}"#.to_owned(),
+            "expected an image manifest or index",
+        ),
+    ];
+    for (kind, text, expected) in cases {
+        let registry = FaultRegistry::start(Access::Open, vec![]);
+        registry.put_manifest("team/app", "v1", &digest_of(text.as_bytes()), kind, text.as_bytes());
+        let error = client().fetch_manifest(&repository(&registry), &tag("v1")).unwrap_err();
+        assert!(matches!(error, RegistryError::Document { .. }), "{error:?}");
+        assert!(error.to_string().contains(expected), "{expected}: {error}");
+    }
+    // A digest that was asked for binds, whatever the registry says about itself.
+    let registry = FaultRegistry::start(Access::Open, vec![]);
+    let asked = digest_of(b"asked for");
+    registry.put_manifest("team/app", "v1", &asked, manifest, with_layer(String::new()).as_bytes());
+    let target = Target::Digest(asked.parse().unwrap());
+    let error = client().fetch_manifest(&repository(&registry), &target).unwrap_err();
+    assert!(matches!(error, RegistryError::Mismatch { .. }), "{error:?}");
+}
+
+#[test]
+fn sha512_blobs_are_verified() {
+    let digest = "sha512:9b71d224bd62f3785d96d46ad3ea3d73319bfbc2890caadae2dff72519673ca72323c3d99ba5c11d7c7acc6e14b8c5da0c4663475c2e5c3adef46f73bcdec043";
+    let descriptor = Descriptor::new(media_type::OCI_LAYER, digest.parse().unwrap(), 5);
+    let registry = FaultRegistry::start(Access::Open, vec![]);
+    let repository = repository(&registry);
+    client().push_blob(&repository, &descriptor, &b"hello".to_vec(), &[], &|_| {}).unwrap();
+    let mut text = String::new();
+    client().open_blob(&repository, &descriptor).unwrap().read_to_string(&mut text).unwrap();
+    assert_eq!(text, "hello");
+    registry.put_blob("team/app", digest, b"jello");
+    let error = client().open_blob(&repository, &descriptor).unwrap().read_to_string(&mut text).unwrap_err();
+    assert!(matches!(Mismatch::in_error(&error), Some(Mismatch::Content { .. })), "{error}");
+}
+
+#[test]
+fn a_source_that_fails_is_not_taken_for_the_registry() {
+    struct Broken;
+    impl imgrelay::registry::BlobBody for Broken {
+        fn open(&self) -> std::io::Result<Box<dyn Read + Send + '_>> {
+            Ok(Box::new((&b"too short"[..]).chain(std::io::empty())))
+        }
+    }
+    let registry = FaultRegistry::start(Access::Open, vec![]);
+    let descriptor = Descriptor::of_bytes(media_type::OCI_LAYER, b"something longer");
+    let error = client().push_blob(&repository(&registry), &descriptor, &Broken, &[], &|_| {}).unwrap_err();
+    assert!(matches!(error, RegistryError::Source { .. }), "{error:?}");
+    assert!(error.to_string().contains("ended 7 bytes before its announced size"), "{error}");
+    assert_eq!(registry.count("PATCH", Thing::Session), 1, "not tried again");
+}
+
+#[test]
+fn tokens_are_fetched_once_however_many_workers_there_are() {
+    let registry = FaultRegistry::start(BEARER, vec![]);
+    let (client, repository) = (client(), repository(&registry));
+    let sent = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for seed in 0..8 {
+            let (client, repository, sent) = (&client, &repository, &sent);
+            scope.spawn(move || {
+                let layer = bytes(seed, 10_000);
+                let descriptor = Descriptor::of_bytes(media_type::OCI_LAYER, &layer);
+                let progress = |bytes| {
+                    sent.fetch_add(bytes, Ordering::SeqCst);
+                };
+                client.push_blob(repository, &descriptor, &layer, &[], &progress).unwrap();
+            });
+        }
+    });
+    assert_eq!(registry.count("GET", Thing::Token), 1);
+    assert_eq!(sent.into_inner(), 80_000, "progress tells the bytes sent");
+}
+
+#[test]
+fn the_record_of_requests_holds_no_secrets_and_warnings_come_once() {
+    let warning = Fault::Header("warning", Some("299 - \"quota \\\"low\\\"\"".into()));
+    let registry = FaultRegistry::start(BEARER, vec![on("POST", Thing::Uploads, warning).nth(2).always()]);
+    let record = Arc::new(Record::default());
+    let client = Client::new(ClientOptions { events: record.clone(), ..options() }).unwrap();
+    Image::new().push(&client, &repository(&registry)).unwrap();
+    let requests = record.requests.lock().unwrap().join("\n");
+    assert!(
+        !requests.contains("s3cret") && !requests.contains("secret") && !requests.contains("token-"),
+        "{requests}"
+    );
+    assert!(
+        requests.contains("_state=***") && requests.contains("scope=repository:team/app:pull,push"),
+        "{requests}"
+    );
+    assert_eq!(*record.warnings.lock().unwrap(), [format!("{} quota \"low\"", registry.host())]);
+    assert!(record.retries.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_registry_that_is_down_is_reported_with_attempts() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let repository: Repository = format!("{host}/team/app").parse().unwrap();
+    let error = client().fetch_manifest(&repository, &tag("v1")).unwrap_err();
+    let expected = format!("cannot read manifest `v1` from `{host}/team/app` after 4 attempts in ");
+    assert!(
+        error.to_string().starts_with(&expected) && error.to_string().ends_with("connection refused"),
+        "{error}"
+    );
+}
