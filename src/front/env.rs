@@ -32,6 +32,7 @@ variables! {
     NO_COLOR = "NO_COLOR": "any text: no colours unless `--color` asks for them (no-color.org)";
     TERM = "TERM": "`dumb`: no colours and no bars";
     GITHUB_OUTPUT = "GITHUB_OUTPUT": "file that `--result github` without a path appends to";
+    TMPDIR = "TMPDIR": "folder for temporary files without a name (default `/tmp`)";
     HOME = "HOME": "home folder; `$HOME/.docker/config.json` holds credentials";
     DOCKER_CONFIG = "DOCKER_CONFIG": "folder with `config.json`, `.dockerconfigjson` or `.dockercfg`";
     REGISTRY_AUTH_FILE = "REGISTRY_AUTH_FILE": "credentials file, as podman's; `--authfile` beats it";

@@ -11,6 +11,7 @@ pub mod outputs;
 pub mod registries;
 pub mod reporter;
 pub mod signals;
+pub mod system;
 pub mod text;
 pub mod ui;
 

@@ -13,6 +13,7 @@ mod produce;
 mod source;
 mod to_layout;
 mod to_registry;
+pub mod verify;
 mod workers;
 
 pub use contents::{PullOptions, PullReport, pull_contents};
@@ -24,4 +25,4 @@ pub use produce::{PackRequest, PackedImage, PackedSource, pack_to_layout, pack_t
 pub use source::{ImageSource, RegistrySource, StoreSource};
 pub use to_layout::{LayoutReport, LayoutRequest, copy_to_layout};
 pub use to_registry::{PushReport, PushRequest, push_to_registry};
-pub mod verify;
+pub use workers::for_each;

@@ -1,6 +1,8 @@
 //! Where images come from, seen the same way: documents, small blobs, streams, all verified.
 
+use std::collections::BTreeMap;
 use std::io::Read;
+use std::sync::Mutex;
 
 use crate::model::{
     Config, Descriptor, Digest, ImageManifest, RawDocument, Repository, Target, limits, media_type,
@@ -83,13 +85,34 @@ impl ImageSource for StoreSource<'_> {
     }
 }
 
-/// A repository in a registry.
-#[derive(Clone, Debug)]
+/// A repository in a registry; documents that were read are kept, so that nobody asks for them twice.
+#[derive(Debug)]
 pub struct RegistrySource<'a> {
-    /// The client.
-    pub client: &'a Client,
-    /// The repository.
-    pub repository: Repository,
+    client: &'a Client,
+    repository: Repository,
+    documents: Mutex<BTreeMap<Digest, RawDocument>>,
+}
+
+impl<'a> RegistrySource<'a> {
+    /// Makes a repository a source.
+    #[must_use]
+    pub fn new(client: &'a Client, repository: Repository) -> Self {
+        Self { client, repository, documents: Mutex::default() }
+    }
+
+    /// Reads what a tag or digest points at and returns its descriptor.
+    pub fn resolve(&self, target: &Target) -> Result<Descriptor, TransferError> {
+        let document = self.client.fetch_manifest(&self.repository, target)?;
+        let descriptor = document.descriptor();
+        self.keep(document);
+        Ok(descriptor)
+    }
+
+    fn keep(&self, document: RawDocument) {
+        if let Ok(mut documents) = self.documents.lock() {
+            documents.insert(document.digest().clone(), document);
+        }
+    }
 }
 
 impl ImageSource for RegistrySource<'_> {
@@ -98,8 +121,15 @@ impl ImageSource for RegistrySource<'_> {
     }
 
     fn read_document(&self, descriptor: &Descriptor) -> Result<RawDocument, TransferError> {
-        let target = Target::Digest(descriptor.digest.clone());
-        Ok(self.client.fetch_manifest(&self.repository, &target)?)
+        let kept =
+            self.documents.lock().ok().and_then(|documents| documents.get(&descriptor.digest).cloned());
+        if let Some(document) = kept {
+            return Ok(document);
+        }
+        let document =
+            self.client.fetch_manifest(&self.repository, &Target::Digest(descriptor.digest.clone()))?;
+        self.keep(document.clone());
+        Ok(document)
     }
 
     fn open_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {

@@ -10,7 +10,7 @@ use super::TransferError;
 /// Runs `work` on every item, at most `concurrency` at a time, in list order of starting.
 ///
 /// Errors: the first one that happened; items not yet begun are then left alone.
-pub(super) fn for_each<T: Sync>(
+pub fn for_each<T: Sync>(
     items: &[T],
     concurrency: usize,
     work: impl Fn(&T) -> Result<(), TransferError> + Sync,

@@ -9,7 +9,7 @@ mod extraction;
 mod house;
 mod lab;
 mod layouts;
+mod registry_faults;
 mod store_interop;
 mod store_reading;
 mod verifying;
-mod registry_faults;

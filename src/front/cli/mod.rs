@@ -5,10 +5,17 @@
 
 pub mod args;
 mod completion;
+mod copy;
+mod describe;
 pub mod environment;
 mod misuse;
+mod pull;
+mod push;
 pub mod resolve;
+mod sources;
+mod tag;
 pub mod values;
+mod verify;
 mod version;
 
 use std::ffi::OsString;
@@ -48,10 +55,26 @@ struct Cli {
 /// The commands; those with flags are described beside their flags.
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Push(Box<args::PushArgs>),
+    Copy(Box<args::CopyArgs>),
+    Pull(Box<args::PullArgs>),
+    Describe(Box<args::DescribeArgs>),
+    Verify(args::VerifyArgs),
+    /// Look at the tags of a repository
+    #[command(subcommand)]
+    Tag(TagVerb),
     #[command(after_help = completion::EXAMPLES)]
     Completion(args::CompletionArgs),
     /// Print the version
     Version,
+}
+
+/// The commands of `tag`.
+#[derive(Debug, Subcommand)]
+enum TagVerb {
+    #[command(visible_alias = "ls")]
+    List(Box<args::TagListArgs>),
+    Resolve(Box<args::TagResolveArgs>),
 }
 
 /// What a command runs with.
@@ -125,16 +148,24 @@ pub fn run(words: Vec<OsString>, env: &Env) -> Result<(), Failure> {
     };
     let ui = Arc::new(Ui::new(&settings, env));
     let context = Context { env, ui: Arc::clone(&ui) };
-    let result =
-        dispatch(&context, cli.command).and_then(|outcome| ui.outcome(&outcome)).map_err(signals::explain);
+    let result = dispatch(&context, cli.command, settings.json)
+        .and_then(|outcome| ui.outcome(&outcome))
+        .map_err(signals::explain);
     if let Err(failure) = &result {
         ui.failure(failure);
     }
     result
 }
 
-fn dispatch(_context: &Context<'_>, verb: Verb) -> Result<Outcome, Failure> {
+fn dispatch(context: &Context<'_>, verb: Verb, json: bool) -> Result<Outcome, Failure> {
     match verb {
+        Verb::Push(args) => push::run(context, &args),
+        Verb::Copy(args) => copy::run(context, &args),
+        Verb::Pull(args) => pull::run(context, &args),
+        Verb::Describe(args) => describe::run(context, &args, json),
+        Verb::Verify(args) => verify::run(context, &args),
+        Verb::Tag(TagVerb::List(args)) => tag::list(context, &args),
+        Verb::Tag(TagVerb::Resolve(args)) => tag::resolve(context, &args),
         Verb::Completion(args) => Ok(completion::run(&args)),
         Verb::Version => Ok(version::run()),
     }

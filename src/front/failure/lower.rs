@@ -10,6 +10,7 @@ use crate::registry::{Credentials, RegistryError, Task, TrustProblem, Verb};
 use crate::store::StoreError;
 use crate::stream::{CompressionLevelError, FileError, cancel};
 use crate::tar::{ExtractError, TarError};
+use crate::transfer::TransferError;
 use crate::tree::TreeError;
 
 impl From<FileError> for Failure {
@@ -93,6 +94,7 @@ impl From<BundleError> for Failure {
         match error {
             BundleError::File(error) => error.into(),
             BundleError::Missing { .. } => failure.hint("use `-i` to make a plain image"),
+            BundleError::IsBundle { .. } => failure.hint("use `-b` to push a bundle"),
             BundleError::NoLockFile { .. } => failure
                 .hint("list in it the images that the bundle needs; the list may be empty: `images: []`"),
             BundleError::NotAChild { .. } => failure.hint("name the folder that holds `.imgpkg`"),
@@ -170,6 +172,31 @@ impl From<RegistryError> for Failure {
             | RegistryError::TooLarge { .. }
             | RegistryError::Protocol { .. }
             | RegistryError::Cancelled => of(Kind::Refused),
+        }
+    }
+}
+
+impl From<TransferError> for Failure {
+    fn from(error: TransferError) -> Self {
+        let of = |kind| Self::of(kind, &error);
+        match error {
+            TransferError::Store(error) => error.into(),
+            TransferError::Registry(error) => error.into(),
+            TransferError::File(error) => error.into(),
+            TransferError::Pack(error) => error.into(),
+            TransferError::Bundle(error) => error.into(),
+            TransferError::Mismatch { .. } | TransferError::DiffId { .. } => of(Kind::Difference)
+                .hint("what was read is damaged; make or fetch it again (`imgrelay verify` lists all damage of a tar)"),
+            TransferError::UnexpectedDigest { .. } => of(Kind::Difference),
+            TransferError::Extract { source: ref extract, .. } => match extract.io_error() {
+                Some(source) => of(Kind::Refused).with_io_hint(source),
+                None => of(Kind::Refused),
+            },
+            TransferError::NotEmpty { .. } => {
+                of(Kind::Refused).hint("choose a new folder, or replace this one with `--force`")
+            }
+            TransferError::NoPlatform { .. } => of(Kind::Refused).hint("choose one with `--platform`"),
+            _ => of(Kind::Refused),
         }
     }
 }

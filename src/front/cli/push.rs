@@ -1,0 +1,160 @@
+//! `push`: folders and files into an image, in a registry or in a tar.
+
+use std::fs::File;
+use std::io::{self, Seek as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use super::Context;
+use super::args::PushArgs;
+use super::resolve::{self, Contents, Destination, PushKind, PushOptions, TarTarget};
+use crate::front::failure::Failure;
+use crate::front::outputs::{self, ImageKind, ImageOutcome, Outcome};
+use crate::front::reporter::{self, Wording};
+use crate::front::{registries, system};
+use crate::lock::BundleLock;
+use crate::model::{Reference, Tag};
+use crate::pack::{ImageOptions, LayerOptions, Profile};
+use crate::store::layout::LayoutTarget;
+use crate::stream::{AtomicFile, FileError};
+use crate::transfer::{self, PackRequest, PackedImage, PushRequest};
+use crate::tree::Filter;
+
+/// Permissions of lock files, as imgpkg's.
+const LOCK_MODE: u32 = 0o600;
+
+pub(super) fn run(context: &Context<'_>, args: &PushArgs) -> Result<Outcome, Failure> {
+    let options = resolve::push(args, context.env)?;
+    outputs::produce(&options.results, || match &options.destination {
+        Destination::Registry(name) => to_registry(context, &options, name),
+        Destination::OciTar { target, name } => to_tar(context, &options, target, name.as_ref()),
+    })
+}
+
+fn to_tar(
+    context: &Context<'_>,
+    options: &PushOptions,
+    target: &TarTarget,
+    name: Option<&Reference>,
+) -> Result<ImageOutcome, Failure> {
+    target.check()?;
+    let layout = layout_target(context, target);
+    let request = request(options, Some(&layout));
+    let names: Vec<Reference> = name.map(|name| references(name, &options.tags)).unwrap_or_default();
+    let mut packed = reporter::watch(&context.ui, Wording::Written, |observer| {
+        transfer::pack_to_layout(&request, &layout, &names, observer)
+    })?;
+    if let Some(spool) = packed.spool.take() {
+        send_to_stdout(spool)?;
+    }
+    let tags = names.iter().filter_map(|name| name.tag.clone()).collect();
+    Ok(outcome(&packed, tags, None, Some(target.path())))
+}
+
+fn to_registry(
+    context: &Context<'_>,
+    options: &PushOptions,
+    name: &Reference,
+) -> Result<ImageOutcome, Failure> {
+    let client = registries::client(&options.registry, context.env, &context.ui)?;
+    let folder = system::temporary_folder(context.env);
+    let tags: Vec<Tag> = references(name, &options.tags).into_iter().filter_map(|name| name.tag).collect();
+    let packed = reporter::watch(&context.ui, Wording::Uploaded, |observer| {
+        let (packed, source) = transfer::pack_to_spool(&request(options, None), &folder, observer)?;
+        let push = PushRequest {
+            repository: name.repository.clone(),
+            roots: vec![(packed.manifest.descriptor(), tags.clone())],
+            mount_from: Vec::new(),
+            concurrency: options.registry.concurrency,
+            include_non_distributable: true,
+        };
+        transfer::push_to_registry(&source, &client, &push, observer)?;
+        Ok::<PackedImage, Failure>(packed)
+    })?;
+    if let Some(path) = &options.lock_output {
+        let image = name.repository.with_digest(packed.manifest.digest().clone());
+        let lock = BundleLock { image, tag: tags.first().cloned() };
+        AtomicFile::write_whole(path, lock.to_yaml().as_bytes(), LOCK_MODE)?;
+    }
+    Ok(outcome(&packed, tags, Some(name), None))
+}
+
+/// Returns a reference for each tag: the name's own (`latest` if it has none), then the further ones.
+fn references(name: &Reference, further: &[Tag]) -> Vec<Reference> {
+    let first = name.tag.clone().unwrap_or_else(Tag::latest);
+    let further = further.iter().filter(|tag| **tag != first);
+    std::iter::once(&first).chain(further).map(|tag| name.repository.with_tag(tag.clone())).collect()
+}
+
+/// Returns where a tar is written: its file, or a spool in the temporary folder for standard output.
+pub(super) fn layout_target(context: &Context<'_>, target: &TarTarget) -> LayoutTarget {
+    match target {
+        TarTarget::File(path) => LayoutTarget::File(path.clone()),
+        TarTarget::Stdout => LayoutTarget::Spool(system::temporary_folder(context.env)),
+    }
+}
+
+/// Copies a finished tar to standard output.
+///
+/// Errors: also when the reader has gone away, because then it does not have the tar.
+pub(super) fn send_to_stdout(mut spool: File) -> Result<(), Failure> {
+    let failed = |error| FileError::io("write the tar to", Path::new("standard output"), error);
+    spool.rewind().map_err(failed)?;
+    let mut out = io::stdout().lock();
+    io::copy(&mut spool, &mut out).map_err(failed)?;
+    Ok(io::Write::flush(&mut out).map_err(failed)?)
+}
+
+fn request(options: &PushOptions, target: Option<&LayoutTarget>) -> PackRequest {
+    let Contents { roots, exclusions, .. } = &options.contents;
+    let contents = &options.contents;
+    let profile = match options.kind {
+        PushKind::Bundle => Some(Profile::BUNDLE),
+        PushKind::Image => Some(Profile::IMAGE),
+        PushKind::Detect => None,
+    };
+    // An older archive that lies inside the folder must not go into the new one.
+    let skip = match target {
+        Some(LayoutTarget::File(path)) => std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino())),
+        _ => None,
+    };
+    PackRequest {
+        roots: roots.clone(),
+        profile,
+        layer: LayerOptions {
+            filter: Filter::exact(exclusions.iter().map(String::as_bytes)),
+            symlinks: contents.symlinks,
+            preserve_permissions: contents.preserve_permissions,
+            compression: contents.compression,
+            media_types: contents.media_types,
+            threads: system::threads(),
+            skip,
+            only_bundle_folder: None,
+        },
+        image: ImageOptions {
+            media_types: contents.media_types,
+            platform: contents.platform.clone(),
+            labels: contents.labels.clone(),
+            annotations: contents.annotations.clone(),
+        },
+        expected_digest: options.expected_digest.clone(),
+    }
+}
+
+fn outcome(
+    packed: &PackedImage,
+    tags: Vec<Tag>,
+    name: Option<&Reference>,
+    path: Option<&Path>,
+) -> ImageOutcome {
+    ImageOutcome {
+        kind: if packed.profile.is_bundle { ImageKind::Bundle } else { ImageKind::Image },
+        digest: packed.manifest.digest().clone(),
+        media_type: packed.manifest.media_type().to_owned(),
+        size: packed.size,
+        layers: Some(1),
+        repository: name.map(|name| name.repository.clone()),
+        tags,
+        path: path.map(Path::to_owned),
+    }
+}

@@ -1,0 +1,74 @@
+//! `tag list` and `tag resolve`: what a repository's tags are, and what one points at.
+
+use std::fmt::Write as _;
+use std::sync::Mutex;
+
+use super::Context;
+use super::args::{TagListArgs, TagResolveArgs};
+use super::resolve;
+use crate::front::failure::Failure;
+use crate::front::outputs::{Document, Outcome};
+use crate::front::{registries, text};
+use crate::model::{Digest, Tag, Target};
+
+/// End of the tags that imgpkg keeps for itself.
+const INTERNAL: &str = ".imgpkg";
+
+pub(super) fn list(context: &Context<'_>, args: &TagListArgs) -> Result<Outcome, Failure> {
+    let options = resolve::tag_list(args)?;
+    let client = registries::client(&options.registry, context.env, &context.ui)?;
+    let mut tags = client.list_tags(&options.repository)?;
+    tags.retain(|tag| options.internal || !tag.ends_with(INTERNAL));
+    tags.sort_unstable();
+    let digests = Mutex::new(vec![None::<Digest>; tags.len()]);
+    if options.digests {
+        let numbered: Vec<(usize, &String)> = tags.iter().enumerate().collect();
+        crate::transfer::for_each(&numbered, options.registry.concurrency, |(number, tag)| {
+            let Ok(tag) = tag.parse::<Tag>() else { return Ok(()) };
+            let found = client.head_manifest(&options.repository, &Target::Tag(tag))?;
+            if let (Ok(mut digests), Some(found)) = (digests.lock(), found)
+                && let Some(slot) = digests.get_mut(*number)
+            {
+                *slot = Some(found.digest);
+            }
+            Ok(())
+        })?;
+    }
+    let digests = digests.into_inner().unwrap_or_default();
+    let mut lines = String::new();
+    let mut json = Vec::new();
+    for (tag, digest) in tags.iter().zip(digests) {
+        let tag = text::escaped(tag);
+        match digest {
+            Some(digest) => {
+                writeln!(lines, "{tag}  {digest}").expect("writing to a String cannot fail");
+                json.push(serde_json::json!({ "tag": tag, "digest": digest }));
+            }
+            None => {
+                writeln!(lines, "{tag}").expect("writing to a String cannot fail");
+                json.push(serde_json::json!({ "tag": tag }));
+            }
+        }
+    }
+    let repository = options.repository.to_string();
+    let json = serde_json::json!({ "repository": repository, "tags": json });
+    Ok(Outcome::Document(Document { text: lines, json, failure: None }))
+}
+
+pub(super) fn resolve(context: &Context<'_>, args: &TagResolveArgs) -> Result<Outcome, Failure> {
+    let (reference, registry) = resolve::tag_resolve(args)?;
+    let client = registries::client(&registry, context.env, &context.ui)?;
+    let target = reference.target();
+    let Some(found) = client.head_manifest(&reference.repository, &target)? else {
+        return Err(Failure::refused(format!("`{}` has no manifest `{target}`", reference.repository))
+            .hint(format!("`imgrelay tag list -i {}` shows its tags", reference.repository)));
+    };
+    let line = format!("{}@{}", reference.repository, found.digest);
+    let json = serde_json::json!({
+        "image": line,
+        "repository": reference.repository.to_string(),
+        "digest": found.digest,
+        "mediaType": found.media_type,
+    });
+    Ok(Outcome::Document(Document { text: format!("{line}\n"), json, failure: None }))
+}

@@ -1,0 +1,69 @@
+//! `verify`: every digest, size and `diff_id` of a tar or folder, and all that is wrong in one run.
+
+use std::fmt::Write as _;
+
+use super::Context;
+use super::args::VerifyArgs;
+use super::resolve::{self, Source};
+use super::sources::{check_expected, only_root, open_oci, open_store};
+use crate::front::failure::Failure;
+use crate::front::outputs::{Document, Outcome};
+use crate::front::reporter::{self, Wording};
+use crate::front::{system, text};
+use crate::transfer::verify::{VerifyReport, verify};
+
+/// Problems named in the failure's text; all of them are in the JSON.
+const SHOWN: usize = 100;
+
+pub(super) fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<Outcome, Failure> {
+    let options = resolve::verify(args)?;
+    let store = match &options.source {
+        Source::OciTar(path) => open_oci(context, path)?,
+        Source::Tar(path) | Source::Lock(path) => open_store(context, path)?,
+        Source::Bundle(_) | Source::Image(_) => {
+            return Err(Failure::misuse("only a tar or folder can be verified"));
+        }
+    };
+    let report = reporter::watch(&context.ui, Wording::Fetched, |observer| {
+        Ok::<_, Failure>(verify(store.as_ref(), system::threads(), observer))
+    })?;
+    for warning in &report.warnings {
+        context.ui.warning(&warning.to_string());
+    }
+    let mut failure = None;
+    if options.expected_digest.is_some() {
+        let root = only_root(&format!("`{}`", report.path), store.roots())?;
+        failure = check_expected(options.expected_digest.as_ref(), &root.descriptor.digest).err();
+    }
+    if !report.is_sound() {
+        let found = report.problems.len();
+        let problems = if found == 1 { "1 problem".to_owned() } else { format!("{found} problems") };
+        failure = Some(
+            Failure::difference(format!("`{}` is damaged: {problems} found", report.path))
+                .hint("make or fetch the file again"),
+        );
+    }
+    let json = serde_json::to_value(&report)
+        .map_err(|error| Failure::refused(format!("cannot write the report as JSON: {error}")))?;
+    Ok(Outcome::Document(Document { text: summary(&report), json, failure }))
+}
+
+fn summary(report: &VerifyReport) -> String {
+    let mut out = String::new();
+    let mut line = |text: String| {
+        writeln!(out, "{}", text::escaped(&text)).expect("writing to a String cannot fail");
+    };
+    for problem in report.problems.iter().take(SHOWN) {
+        line(problem.to_string());
+    }
+    if report.problems.len() > SHOWN {
+        line(format!("… and {} more; `--json` has all of them", report.problems.len() - SHOWN));
+    }
+    for root in &report.roots {
+        let names =
+            if root.names.is_empty() { String::new() } else { format!(" ({})", root.names.join(", ")) };
+        let state = if report.is_sound() { "verified" } else { "damaged" };
+        line(format!("{}@{}{names}: {state}", report.path, root.digest));
+    }
+    out
+}

@@ -1,0 +1,33 @@
+//! What a command takes from the machine as values: temporary folder, umask, number of processors.
+
+use std::path::PathBuf;
+
+use rustix::fs::Mode;
+
+use super::env::{self, Env};
+
+/// Returns the folder for temporary files.
+#[must_use]
+pub fn temporary_folder(env: &Env) -> PathBuf {
+    env.path(env::TMPDIR).unwrap_or_else(|| PathBuf::from("/tmp"))
+}
+
+/// Returns the umask of the process.
+#[must_use]
+pub fn umask() -> u32 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let shown = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    if let Some(umask) = shown.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()) {
+        return umask;
+    }
+    // The only other way to ask is to change it for a moment.
+    let old = rustix::process::umask(Mode::from_raw_mode(0o022));
+    rustix::process::umask(old);
+    old.bits()
+}
+
+/// Returns how many threads compute at the same time.
+#[must_use]
+pub fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
