@@ -1,6 +1,37 @@
-//! placeholder
-/// x
-pub fn run(_: std::env::ArgsOs) -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
-}
+//! The only floor with text, environment and exit codes: the doors through which people and CI systems come in.
+//!
+//! Floor 5. One executable; its name or first argument chooses the door. Nothing below here talks to a user.
+
+pub mod cli;
 pub mod credentials;
+pub mod env;
+pub mod exit;
+pub mod failure;
+pub mod outputs;
+pub mod reporter;
+pub mod secret;
+pub mod signals;
+pub mod text;
+pub mod ui;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use env::Env;
+use failure::Failure;
+
+/// Runs the program with these words, its own name first, and returns what the process exits with.
+pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    signals::report_panics();
+    signals::listen();
+    let env = Env::of_process();
+    let result = cli::run(words.into_iter().collect(), &env);
+    ExitCode::from(match result {
+        Ok(()) => exit::DONE,
+        Err(failure) => exit_code(&failure),
+    })
+}
+
+fn exit_code(failure: &Failure) -> u8 {
+    exit::code(failure.kind)
+}

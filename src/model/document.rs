@@ -60,6 +60,10 @@ pub struct ImageIndex {
 
 /// A parsed manifest or index.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one lives per document; a box would only get in the way of matching"
+)]
 pub enum Document {
     /// One image (or artifact).
     Manifest(ImageManifest),

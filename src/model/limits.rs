@@ -24,3 +24,17 @@ pub const PATH_BYTES: usize = 4096;
 pub const TAR_EXTENSION_BYTES: u64 = 1024 * 1024;
 /// Largest zstd window that is decoded, as a power of two: 128 MiB, what `zstd --long=27` writes.
 pub const ZSTD_WINDOW_LOG: u32 = 27;
+/// Most blobs moved at the same time; each holds a connection and a few buffers.
+pub const CONCURRENCY: usize = 64;
+/// Largest `oci-layout` file, bytes; it holds one version number.
+pub const OCI_LAYOUT_BYTES: u64 = 64 * 1024;
+/// Most links followed from one name inside an archive or while a path is resolved (Linux follows 40).
+pub const LINKS: usize = 40;
+/// Most bytes a compressed archive may unpack to in the temporary folder; larger ones can be unpacked by hand.
+pub const SPOOL_BYTES: u64 = 256 * 1024 * 1024 * 1024;
+/// Most files of a folder that are looked at to find the one archive in it.
+pub const CANDIDATES: usize = 10_000;
+/// Deepest folder that is extracted; each level is a file handle while its content is written.
+pub const FOLDER_DEPTH: usize = 512;
+/// Most entries of one layer; the largest real images have about a million.
+pub const LAYER_ENTRIES: u64 = 10_000_000;

@@ -6,6 +6,7 @@ mod config;
 mod descriptor;
 mod digest;
 mod document;
+mod json;
 pub mod limits;
 pub mod media_type;
 mod platform;
@@ -14,7 +15,9 @@ mod reference;
 pub use config::{Config, ConfigDetails, History, Rootfs};
 pub use descriptor::{Annotations, Descriptor};
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
+pub(crate) use document::to_json;
 pub use document::{Document, DocumentError, ImageIndex, ImageManifest, RawDocument};
+pub use json::find_repeated_member;
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError, Registry, Repository, Tag, Target};
 

@@ -1,1 +1,14 @@
-//! placeholder
+//! From folders to an image: one layer in one pass, its configuration and manifest.
+//!
+//! Floor 3. What is packed is a value, a [`Profile`]: another packaging format is another value, not another path
+//! through the code. Knows no registry.
+
+mod bundle;
+mod image;
+mod layer;
+mod profile;
+
+pub use bundle::{BundleError, BundleLayout, find_bundle};
+pub use image::{ComposedImage, ImageOptions, compose};
+pub use layer::{LayerOptions, PackError, PackedLayer, pack_layer};
+pub use profile::{MediaTypes, Profile};

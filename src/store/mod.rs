@@ -7,7 +7,18 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use crate::model::{Annotations, Descriptor, Digest, DocumentError, RawDocument, Reference, Tag, limits};
-use crate::stream::{FileError, Mismatch, TooLarge, VerifyingReader, read_bounded};
+use crate::stream::{Compression, FileError, Mismatch, TooLarge, VerifyingReader, read_bounded};
+use crate::tar::TarError;
+
+mod archive;
+mod docker_archive;
+mod imgpkg_tar;
+pub mod layout;
+mod open;
+mod opened;
+mod spool;
+
+pub use open::open;
 
 /// Names under which one top-level image of a store is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +36,10 @@ pub struct Root {
     pub descriptor: Descriptor,
     /// Its names, in the order of the entries; empty when it has none.
     pub names: Vec<RootName>,
+    /// Where the image came from: the reference in the bundle that names it, or where it was read.
+    pub origin: Option<Reference>,
+    /// The store is about this image; the others are there because it refers to them.
+    pub is_root_bundle: bool,
 }
 
 impl Root {
@@ -56,6 +71,29 @@ pub trait ImageStore: Send + Sync + std::fmt::Debug {
     ///
     /// Errors: [`StoreError::Missing`] when the store does not hold it.
     fn open_blob(&self, digest: &Digest) -> Result<Box<dyn Read + Send + '_>, StoreError>;
+
+    /// Returns the digests of everything stored, referenced or not, in order of digest.
+    fn blobs(&self) -> Vec<Digest>;
+
+    /// Returns what was noticed while opening that is not damage.
+    fn remarks(&self) -> &[Remark];
+}
+
+/// Something about the form of a store that is no damage, but that some readers refuse or a user should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remark {
+    /// The tar as a whole is compressed.
+    Wrapped(Compression),
+    /// The tar has no end-of-archive mark; it may have been cut.
+    NoEndMark,
+    /// An OCI layout tar without docker's `manifest.json`.
+    NoDockerManifest,
+    /// An entry of `index.json` that is neither a manifest nor an index was passed over.
+    ForeignRoot(Box<Descriptor>),
+    /// A name in `index.json` that is neither a tag nor a reference was passed over.
+    InvalidName(String),
+    /// A file below `blobs/` whose name is not a digest was passed over.
+    StrayBlob(String),
 }
 
 /// The kinds of file or folder that are recognised by content.
@@ -84,6 +122,14 @@ pub enum StoreError {
         path: PathBuf,
         /// What it looks like instead, with what was expected.
         found: String,
+    },
+    /// The tar itself is broken.
+    #[error("`{}` is damaged: {source}", path.display())]
+    Tar {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: TarError,
     },
     /// The archive breaks its own format.
     #[error("`{}` is damaged: {problem}", path.display())]
@@ -127,6 +173,25 @@ pub enum StoreError {
         /// Most bytes allowed.
         limit: u64,
     },
+}
+
+impl StoreError {
+    /// Makes the error for a tar; a failing disk is not a damaged archive.
+    #[must_use]
+    pub fn tar(path: &std::path::Path, error: TarError) -> Self {
+        match error {
+            TarError::Io { source, .. } => Self::File(FileError::io("read", path, source)),
+            source => Self::Tar { path: path.to_owned(), source },
+        }
+    }
+
+    fn damaged(path: &std::path::Path, problem: impl Into<String>) -> Self {
+        Self::Damaged { path: path.to_owned(), problem: problem.into() }
+    }
+
+    fn unknown(path: &std::path::Path, found: impl Into<String>) -> Self {
+        Self::UnknownKind { path: path.to_owned(), found: found.into() }
+    }
 }
 
 /// Opens a stored blob so that reading it to the end proves size and digest.

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{self as rfs, AtFlags, CWD, Mode, OFlags};
 
+use super::temporary::Temporary;
+
 /// Why a file could not be created, written or put in place.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
@@ -62,6 +64,8 @@ pub struct AtomicFile {
     name: OsString,
     /// Name of the temporary file in `directory`; none while the file has no name at all.
     temporary: Option<OsString>,
+    /// Keeps the temporary file's path known to whoever has to end the process.
+    _remembered: Option<Temporary>,
 }
 
 impl AtomicFile {
@@ -87,13 +91,16 @@ impl AtomicFile {
         if let Ok(file) = nameless
             && Path::new("/proc/self/fd").exists()
         {
-            return Ok(Self { file: File::from(file), directory, target, name, temporary: None });
+            let file = File::from(file);
+            return Ok(Self { file, directory, target, name, temporary: None, _remembered: None });
         }
         let temporary = temporary_name(&name);
+        let remembered = Some(Temporary::remember(parent.join(&temporary)));
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = rfs::openat(&directory, &temporary, flags, mode)
             .map_err(|error| FileError::io("create", &target, error))?;
-        Ok(Self { file: File::from(file), directory, target, name, temporary: Some(temporary) })
+        let file = File::from(file);
+        Ok(Self { file, directory, target, name, temporary: Some(temporary), _remembered: remembered })
     }
 
     /// Returns the open file, for positioned reads and writes.

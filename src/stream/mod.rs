@@ -5,10 +5,17 @@
 mod atomic;
 mod bounded;
 pub mod cancel;
+mod codec;
+mod compress;
 mod decompress;
+mod nameless;
+pub mod temporary;
 mod verifying;
 
 pub use atomic::{AtomicFile, FileError};
 pub use bounded::{TooLarge, read_bounded};
+pub use codec::{CompressionLevel, CompressionLevelError};
+pub use compress::{BLOCK_BYTES, BlockWriter, Compressed, compress};
 pub use decompress::{Compression, Decoder};
+pub use nameless::nameless_file;
 pub use verifying::{HashingWriter, Mismatch, VerifyingReader};

@@ -1,1 +1,17 @@
-//! placeholder
+//! Tar: deterministic writing, strict reading, an index of files that can be seeked, confined extraction.
+//!
+//! Floor 1. Knows bytes, entries and handles, nothing of images; names stay bytes from end to end.
+
+mod error;
+mod extract;
+pub mod header;
+mod header_read;
+mod index;
+mod pax;
+mod read;
+pub mod write;
+
+pub use error::{TarError, display_name};
+pub use extract::{ExtractError, Extractor, Ownership, Policy, StrayLinks, Summary, Treatment};
+pub use index::{EndMark, index, is_tar_start};
+pub use read::{Entry, EntryKind, Reader};

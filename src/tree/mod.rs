@@ -1,1 +1,11 @@
-//! placeholder
+//! A folder as an ordered stream of entries, with every change under our feet noticed.
+//!
+//! Floor 1. Reads the file system, writes nothing, knows no archive format.
+
+mod filter;
+mod links;
+mod walk;
+
+pub use filter::Filter;
+pub use links::SymlinkPolicy;
+pub use walk::{Content, Entry, EntryKind, FileReader, TreeError, Visitor, walk};

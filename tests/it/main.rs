@@ -1,4 +1,12 @@
 //! One test binary: the house rules, then every behaviour of the real executable.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test fails by panicking")]
 
+mod cli_basics;
+mod deny;
+mod docs_blocks;
+mod extraction;
 mod house;
+mod lab;
+mod layouts;
 mod registry_faults;
+mod store_reading;

@@ -2,8 +2,6 @@
 //!
 //! Every push that succeeds is judged from the registry's side by code that is not ours.
 
-#![expect(clippy::unwrap_used, reason = "the helpers below are as much tests as the tests")]
-
 use std::io::Read;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

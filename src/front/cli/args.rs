@@ -1,0 +1,323 @@
+//! What was typed: every command's flags, as text, with its help.
+//!
+//! Nothing is interpreted here except switches; [`super::resolve`] says what it means. The doc comments of the
+//! fields are the help texts: one line, with unit and default.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::values::{Choice, Switch};
+use crate::front::secret::Secret;
+
+/// Value name that marks a flag which is on or off, see [`super::parse`].
+pub(super) const SWITCH: &str = "BOOL";
+
+const OUTPUT: &str = "Output";
+const REGISTRY: &str = "Registry";
+const CONTENT: &str = "Content";
+
+/// Flags of every command.
+#[derive(Clone, Debug, Default, Args)]
+#[group(skip)]
+#[command(next_help_heading = OUTPUT)]
+pub struct Globals {
+    /// Print the result as one JSON document
+    #[arg(long, global = true, value_name = SWITCH)]
+    pub json: Option<Switch>,
+    /// Print errors, warnings and the result only
+    #[arg(long, short = 'q', global = true, value_name = SWITCH)]
+    pub quiet: Option<Switch>,
+    /// Print each request to a registry, without secrets
+    #[arg(long, global = true, value_name = SWITCH)]
+    pub debug: Option<Switch>,
+    /// How progress is shown: bars on a terminal, else lines (default auto)
+    #[arg(long, global = true, value_name = "HOW", value_parser = Choice(&["auto", "plain", "bar", "none"]), hide_possible_values = true)]
+    pub progress: Option<String>,
+    /// Colours: auto, always or never (default auto)
+    #[arg(long, global = true, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "always", value_parser = Choice(&["auto", "always", "never", "true", "false"]), hide_possible_values = true)]
+    pub color: Option<String>,
+    /// Accepted for imgpkg's scripts; results are always printed
+    #[arg(long, global = true, hide = true, value_name = SWITCH)]
+    pub tty: Option<Switch>,
+    /// Accepted for imgpkg's scripts; nothing is ever asked
+    #[arg(long, short = 'y', global = true, hide = true, value_name = SWITCH)]
+    pub yes: Option<Switch>,
+}
+
+/// How registries are reached.
+#[derive(Clone, Debug, Default, Args)]
+#[group(skip)]
+#[command(next_help_heading = REGISTRY)]
+pub struct RegistryArgs {
+    /// Trust these CA certificates too (PEM file; repeatable)
+    #[arg(long, value_name = "FILE", value_delimiter = ',')]
+    pub registry_ca_cert_path: Vec<PathBuf>,
+    /// Check the server's certificate (default true)
+    #[arg(long, visible_alias = "tls-verify", value_name = SWITCH)]
+    pub registry_verify_certs: Option<Switch>,
+    /// Allow plain http; always allowed for this machine
+    #[arg(long, value_name = SWITCH)]
+    pub registry_insecure: Option<Switch>,
+    /// User name for all registries
+    #[arg(long, value_name = "NAME")]
+    pub registry_username: Option<String>,
+    /// Password; better in IMGRELAY_REGISTRY_PASSWORD
+    #[arg(long, value_name = "PASSWORD")]
+    pub registry_password: Option<Secret>,
+    /// Bearer token; better in IMGRELAY_REGISTRY_TOKEN
+    #[arg(long, value_name = "TOKEN")]
+    pub registry_token: Option<Secret>,
+    /// Use no credentials at all
+    #[arg(long, value_name = SWITCH)]
+    pub registry_anon: Option<Switch>,
+    /// Read credentials from this docker or podman file
+    #[arg(long, value_name = "FILE")]
+    pub authfile: Option<PathBuf>,
+    /// Attempts per request, 1 to 100 (default 5)
+    #[arg(long, value_name = "N")]
+    pub registry_retry_count: Option<String>,
+    /// Longest wait for an answer, as 30s or 1m30s (default 30s)
+    #[arg(long, value_name = "TIME")]
+    pub registry_response_header_timeout: Option<String>,
+    /// Blobs moved at the same time, 1 to 64 (default 5)
+    #[arg(long, value_name = "N")]
+    pub concurrency: Option<String>,
+}
+
+/// Where results go besides standard output.
+#[derive(Clone, Debug, Default, Args)]
+#[group(skip)]
+#[command(next_help_heading = OUTPUT)]
+pub struct ResultArgs {
+    /// Also write the result as json, dotenv, digest, github or tekton to PATH (repeatable)
+    #[arg(long, visible_alias = "output", value_name = "FORMAT:PATH")]
+    pub result: Vec<String>,
+}
+
+/// `push`: packs folders and files, and pushes the image or writes it as an OCI layout tar.
+#[derive(Clone, Debug, Default, Args)]
+#[group(skip)]
+pub struct PushArgs {
+    /// Make a bundle and name it; the name is optional with --to-oci-tar
+    #[arg(short = 'b', long, value_name = "REFERENCE", num_args = 0..=1, default_missing_value = "")]
+    pub bundle: Option<String>,
+    /// Make a plain image and name it; the name is optional with --to-oci-tar
+    #[arg(short = 'i', long, value_name = "REFERENCE", num_args = 0..=1, default_missing_value = "")]
+    pub image: Option<String>,
+    /// Folder or file to pack (repeatable, or separated by commas)
+    #[arg(short = 'f', long, value_name = "PATH", value_delimiter = ',')]
+    pub file: Vec<PathBuf>,
+    /// Write an OCI layout tar (- is standard output); contacts no registry
+    #[arg(long, value_name = "FILE")]
+    pub to_oci_tar: Option<PathBuf>,
+    /// A further tag for the same image (repeatable)
+    #[arg(long, value_name = "TAG", value_delimiter = ',')]
+    pub tag: Vec<String>,
+
+    /// Leave out this exact path below a root, instead of .git (repeatable)
+    #[arg(long, alias = "file-exclude-defaults", value_name = "PATH", value_delimiter = ',', help_heading = CONTENT)]
+    pub file_exclusion: Vec<String>,
+    /// Symbolic links: keep those inside the root, copy what they point at, or refuse (default keep)
+    #[arg(long, value_name = "HOW", value_parser = Choice(&["keep", "copy", "refuse"]), hide_possible_values = true, help_heading = CONTENT)]
+    pub symlinks: Option<String>,
+    /// Keep each entry's own permissions
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub preserve_permissions: Option<Switch>,
+    /// Labels of the image, as key=value,key2=value2 (repeatable)
+    #[arg(short = 'l', long, value_name = "KEY=VALUE", value_delimiter = ',', help_heading = CONTENT)]
+    pub labels: Vec<String>,
+    /// Annotation of the manifest (repeatable)
+    #[arg(long, value_name = "KEY=VALUE", help_heading = CONTENT)]
+    pub annotation: Vec<String>,
+    /// Platform in the image's configuration (default linux/amd64)
+    #[arg(long, value_name = "OS/ARCH", help_heading = CONTENT)]
+    pub platform: Option<String>,
+    /// Media types: oci or docker (default oci)
+    #[arg(long, value_name = "KIND", value_parser = Choice(&["oci", "docker"]), hide_possible_values = true, help_heading = CONTENT)]
+    pub media_types: Option<String>,
+    /// Compression: gzip[:1-12], zstd[:1-19] or none (default gzip)
+    #[arg(long, value_name = "KIND[:LEVEL]", help_heading = CONTENT)]
+    pub compression: Option<String>,
+    /// Fail unless the image has this digest
+    #[arg(long, value_name = "DIGEST", help_heading = CONTENT)]
+    pub expected_digest: Option<String>,
+
+    /// Write a BundleLock for the pushed bundle
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
+    pub lock_output: Option<PathBuf>,
+    /// Results
+    #[command(flatten)]
+    pub results: ResultArgs,
+    /// Registry
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+/// `copy`: copies an image or bundle from any source to any sink, digest unchanged.
+#[derive(Clone, Debug, Default, Args)]
+#[group(skip)]
+pub struct CopyArgs {
+    /// Copy this bundle and the images it names
+    #[arg(short = 'b', long, value_name = "REFERENCE")]
+    pub bundle: Option<String>,
+    /// Copy this image, all its platforms
+    #[arg(short = 'i', long, value_name = "REFERENCE")]
+    pub image: Option<String>,
+    /// Copy what this BundleLock or ImagesLock names
+    #[arg(long, value_name = "FILE")]
+    pub lock: Option<PathBuf>,
+    /// Copy from a tar or folder: OCI layout or docker save, also compressed
+    #[arg(long, value_name = "PATH")]
+    pub tar: Option<PathBuf>,
+    /// Like --tar, but accepts nothing but an OCI layout
+    #[arg(long, value_name = "PATH")]
+    pub oci_tar: Option<PathBuf>,
+    /// Push to this repository; with :TAG to this tag, else recorded tags are kept
+    #[arg(long, value_name = "REPOSITORY")]
+    pub to_repo: Option<String>,
+    /// Write an OCI layout tar (- is standard output)
+    #[arg(long, value_name = "FILE")]
+    pub to_oci_tar: Option<PathBuf>,
+    /// A further tag for the same image (repeatable)
+    #[arg(long, value_name = "TAG", value_delimiter = ',')]
+    pub tag: Vec<String>,
+    /// Copy layers too that are marked as not to be distributed
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub include_non_distributable_layers: Option<Switch>,
+    /// Fail unless the image has this digest
+    #[arg(long, value_name = "DIGEST", help_heading = CONTENT)]
+    pub expected_digest: Option<String>,
+    /// Write a BundleLock or ImagesLock with the new places
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
+    pub lock_output: Option<PathBuf>,
+    /// Results
+    #[command(flatten)]
+    pub results: ResultArgs,
+    /// Registry
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+/// `pull`: extracts the contents of an image or bundle into a folder.
+#[derive(Clone, Debug, Default, Args)]
+#[group(skip)]
+pub struct PullArgs {
+    /// Pull this bundle
+    #[arg(short = 'b', long, value_name = "REFERENCE")]
+    pub bundle: Option<String>,
+    /// Pull this image
+    #[arg(short = 'i', long, value_name = "REFERENCE")]
+    pub image: Option<String>,
+    /// Pull the bundle this BundleLock names
+    #[arg(long, value_name = "FILE")]
+    pub lock: Option<PathBuf>,
+    /// Pull from a tar or folder: OCI layout or docker save, also compressed
+    #[arg(long, value_name = "PATH")]
+    pub tar: Option<PathBuf>,
+    /// Like --tar, but accepts nothing but an OCI layout
+    #[arg(long, value_name = "PATH")]
+    pub oci_tar: Option<PathBuf>,
+    /// Folder to extract into; must be empty or not exist
+    #[arg(short = 'o', long, value_name = "FOLDER")]
+    pub output: Option<PathBuf>,
+    /// Replace a folder that is not empty
+    #[arg(long, value_name = SWITCH)]
+    pub force: Option<Switch>,
+    /// Pull nested bundles too
+    #[arg(short = 'r', long, value_name = SWITCH, help_heading = CONTENT)]
+    pub recursive: Option<Switch>,
+    /// With -i: refuse bundles (default true)
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub image_is_bundle_check: Option<Switch>,
+    /// Platform to choose from a multi-platform image (default linux/amd64)
+    #[arg(long, value_name = "OS/ARCH", help_heading = CONTENT)]
+    pub platform: Option<String>,
+    /// Fail unless the image has this digest
+    #[arg(long, value_name = "DIGEST", help_heading = CONTENT)]
+    pub expected_digest: Option<String>,
+    /// Also write the result as json, dotenv, digest, github or tekton to PATH (repeatable)
+    #[arg(long, value_name = "FORMAT:PATH", help_heading = OUTPUT)]
+    pub result: Vec<String>,
+    /// Registry
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+/// `describe`: shows what is inside an image, bundle or tar.
+#[derive(Clone, Debug, Default, Args)]
+#[group(skip)]
+pub struct DescribeArgs {
+    /// Describe this bundle
+    #[arg(short = 'b', long, value_name = "REFERENCE")]
+    pub bundle: Option<String>,
+    /// Describe this image
+    #[arg(short = 'i', long, value_name = "REFERENCE")]
+    pub image: Option<String>,
+    /// Describe a tar or folder: OCI layout or docker save, also compressed
+    #[arg(long, value_name = "PATH")]
+    pub tar: Option<PathBuf>,
+    /// Like --tar, but accepts nothing but an OCI layout
+    #[arg(long, value_name = "PATH")]
+    pub oci_tar: Option<PathBuf>,
+    /// Form: text, yaml or json (default text)
+    #[arg(short = 'o', long, alias = "output", value_name = "FORM", value_parser = Choice(&["text", "yaml", "json"]), hide_possible_values = true)]
+    pub output_type: Option<String>,
+    /// Registry
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+/// `verify`: recomputes every digest, size and diff_id of a tar.
+#[derive(Clone, Debug, Default, Args)]
+#[group(skip)]
+pub struct VerifyArgs {
+    /// Tar or folder: OCI layout or docker save, also compressed
+    #[arg(long, value_name = "PATH")]
+    pub tar: Option<PathBuf>,
+    /// Like --tar, but accepts nothing but an OCI layout
+    #[arg(long, value_name = "PATH")]
+    pub oci_tar: Option<PathBuf>,
+    /// Fail unless the image has this digest
+    #[arg(long, value_name = "DIGEST")]
+    pub expected_digest: Option<String>,
+}
+
+/// `tag list`: lists a repository's tags.
+#[derive(Clone, Debug, Default, Args)]
+#[group(skip)]
+pub struct TagListArgs {
+    /// Repository
+    #[arg(short = 'i', long, value_name = "REPOSITORY")]
+    pub image: Option<String>,
+    /// Show each tag's digest too
+    #[arg(long, value_name = SWITCH)]
+    pub digests: Option<Switch>,
+    /// Show the tags too that imgpkg and imgrelay keep for themselves
+    #[arg(long, value_name = SWITCH)]
+    pub imgpkg_internal_tags: Option<Switch>,
+    /// Registry
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+/// `tag resolve`: prints the digest a tag points at.
+#[derive(Clone, Debug, Default, Args)]
+#[group(skip)]
+pub struct TagResolveArgs {
+    /// Reference
+    #[arg(short = 'i', long, value_name = "REFERENCE")]
+    pub image: Option<String>,
+    /// Registry
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+/// `completion`: prints a completion script.
+#[derive(Clone, Debug, Args)]
+#[group(skip)]
+pub struct CompletionArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}

@@ -1,0 +1,343 @@
+//! Every flag as an environment variable: `IMGRELAY_<FLAG>`, made from the flags themselves.
+//!
+//! A variable is given to the parser as the flag's default value, so that it goes through the same checks as a
+//! flag and loses against one. A list is split at line breaks or, if there are none, at commas.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+
+use clap::builder::OsStr as ClapStr;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use super::args::SWITCH;
+use crate::front::env::{self, Env};
+use crate::front::failure::Failure;
+use crate::front::outputs;
+use crate::front::text;
+
+/// Flags that take each other's place: when one is typed, variables of the others in its row are not looked at.
+///
+/// Without this a variable could spoil a command line that is right by itself.
+const ALTERNATIVES: [&[&str]; 8] = [
+    &["bundle", "image", "source", "lock", "tar", "oci-tar"],
+    &["to-repo", "to-oci-tar", "to-tar", "to-docker-tar"],
+    &["quiet", "debug"],
+    &["registry-username", "registry-token"],
+    &["registry-password", "registry-token"],
+    &["registry-username", "registry-anon"],
+    &["registry-password", "registry-anon"],
+    &["registry-token", "registry-anon"],
+];
+
+/// Variables of imgpkg that stand in for ours.
+const FALLBACKS: [(&str, &str); 4] = [
+    ("registry-username", env::IMGPKG_USERNAME),
+    ("registry-password", env::IMGPKG_PASSWORD),
+    ("registry-token", env::IMGPKG_TOKEN),
+    ("registry-anon", env::IMGPKG_ANON),
+];
+
+/// Variables that begin like ours, are not read, and are no mistake either.
+const IGNORED: [&str; 1] = ["IMGRELAY_VERSION"];
+
+/// A flag that got its value from a variable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FromEnv {
+    /// The flag's name without dashes.
+    pub flag: String,
+    /// The variable.
+    pub variable: String,
+}
+
+/// Gives every flag of the chosen command that was not typed its variable's value as default.
+///
+/// `typed` is the result of parsing the command line with the same command.
+pub fn apply(command: Command, typed: &ArgMatches, env: &Env) -> (Command, Vec<FromEnv>) {
+    let mut used = Vec::new();
+    let command = apply_level(command, typed, env, &mut used);
+    (command, used)
+}
+
+fn apply_level(mut command: Command, typed: &ArgMatches, env: &Env, used: &mut Vec<FromEnv>) -> Command {
+    let is_typed =
+        |arg: &Arg| matches!(typed.value_source(arg.get_id().as_str()), Some(ValueSource::CommandLine));
+    let typed_flags: Vec<String> = command
+        .get_arguments()
+        .filter(|arg| is_typed(arg))
+        .filter_map(|arg| arg.get_long().map(Into::into))
+        .collect();
+    let yields = |flag: &str| {
+        let shadows = |row: &&[&str]| {
+            row.contains(&flag) && row.iter().any(|other| typed_flags.iter().any(|typed| typed == other))
+        };
+        ALTERNATIVES.iter().any(shadows)
+    };
+    let mut values: BTreeMap<String, (String, OsString)> = BTreeMap::new();
+    for arg in command.get_arguments().filter(|arg| !is_typed(arg)) {
+        let Some(flag) = arg.get_long().filter(|flag| !yields(flag)) else { continue };
+        if let Some((variable, value)) = lookup(arg, env) {
+            used.push(FromEnv { flag: flag.to_owned(), variable });
+            values.insert(arg.get_id().to_string(), (flag.to_owned(), value));
+        }
+    }
+    for (id, (_, value)) in values {
+        command = command.mut_arg(id, |arg| with_default(arg, &value));
+    }
+    match typed.subcommand() {
+        Some((name, typed)) => command.mut_subcommand(name, |command| apply_level(command, typed, env, used)),
+        None => command,
+    }
+}
+
+/// Finds the variable of a flag that is set, and its value.
+fn lookup(arg: &Arg, env: &Env) -> Option<(String, OsString)> {
+    let fallback =
+        FALLBACKS.iter().find(|(flag, _)| Some(*flag) == arg.get_long()).map(|(_, name)| (*name).to_owned());
+    let mut names = variables(arg).into_iter().chain(fallback);
+    names.find_map(|name| env.os(&name).map(|value| (name.clone(), value.to_owned())))
+}
+
+fn with_default(arg: Arg, value: &OsStr) -> Arg {
+    if matches!(arg.get_action(), ArgAction::Append) {
+        let items: Vec<ClapStr> = split_list(value).into_iter().map(ClapStr::from).collect();
+        // Split already: a comma inside a line belongs to the item.
+        arg.value_delimiter(None).default_values(items)
+    } else {
+        arg.default_value(ClapStr::from(value.to_owned()))
+    }
+}
+
+/// Splits a list at line breaks or, if there are none, at commas; items are trimmed, empty ones dropped.
+fn split_list(value: &OsStr) -> Vec<OsString> {
+    use std::os::unix::ffi::OsStrExt;
+    let bytes = value.as_bytes();
+    let separator = if bytes.contains(&b'\n') { b'\n' } else { b',' };
+    let items = bytes.split(|byte| *byte == separator).map(<[u8]>::trim_ascii);
+    items.filter(|item| !item.is_empty()).map(|item| OsStr::from_bytes(item).to_owned()).collect()
+}
+
+/// Returns the variables of a flag, the first one first; flags without a long name have none.
+fn variables(arg: &Arg) -> Vec<String> {
+    let visible = arg.get_visible_aliases().unwrap_or_default();
+    let names = arg.get_long().into_iter().chain(visible);
+    // `--help` and `--version` stop the command; a variable for them would only break every run.
+    let names = names.filter(|name| !matches!(*name, "help" | "version"));
+    names.map(variable).collect()
+}
+
+/// Returns the name of a flag's variable: `to-oci-tar` gives `IMGRELAY_TO_OCI_TAR`.
+fn variable(flag: &str) -> String {
+    format!("{}{}", env::PREFIX, flag.replace('-', "_").to_ascii_uppercase())
+}
+
+/// Refuses variables that begin like ours and belong to no flag: a misspelt one would be ignored silently.
+///
+/// Errors: misuse that names the variable, with the nearest known one as hint.
+pub fn refuse_unknown(command: &Command, env: &Env) -> Result<(), Failure> {
+    let known = known(command);
+    for (name, _) in env.iter().filter(|(name, _)| name.starts_with(env::PREFIX)) {
+        let ours =
+            known.contains_key(name) || outputs::DOTENV_KEYS.contains(&name) || IGNORED.contains(&name);
+        if ours {
+            continue;
+        }
+        let failure = Failure::misuse(format!("environment variable `{name}` belongs to no flag"));
+        return Err(match text::nearest(name, known.keys().map(String::as_str)) {
+            Some(near) => failure.hint(format!("did you mean `{near}`?")),
+            None => failure.hint("unset it; `docs/environment.md` lists all variables"),
+        });
+    }
+    Ok(())
+}
+
+/// What a variable stands for.
+#[derive(Debug, Default)]
+struct Known {
+    flags: Vec<String>,
+    commands: Vec<String>,
+    meaning: String,
+    form: &'static str,
+}
+
+/// Collects the variables of all flags of all commands.
+fn known(command: &Command) -> BTreeMap<String, Known> {
+    let mut known = BTreeMap::new();
+    collect(command, "", &mut known);
+    known
+}
+
+fn collect(command: &Command, path: &str, known: &mut BTreeMap<String, Known>) {
+    for arg in command.get_arguments().filter(|arg| !arg.is_global_set() || path.is_empty()) {
+        for (index, variable) in variables(arg).into_iter().enumerate() {
+            let entry: &mut Known = known.entry(variable).or_default();
+            let visible = arg.get_visible_aliases().unwrap_or_default();
+            let flag = arg.get_long().into_iter().chain(visible).nth(index).unwrap_or_default();
+            let flag = format!("`--{flag}`");
+            if !entry.flags.contains(&flag) {
+                entry.flags.push(flag);
+            }
+            entry.commands.push(if arg.is_global_set() { "all".to_owned() } else { path.to_owned() });
+            entry.form = form(arg);
+            if entry.meaning.is_empty() {
+                entry.meaning = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            }
+        }
+    }
+    for subcommand in command.get_subcommands() {
+        let name = subcommand.get_name();
+        let path = if path.is_empty() { name.to_owned() } else { format!("{path} {name}") };
+        collect(subcommand, &path, known);
+    }
+}
+
+fn form(arg: &Arg) -> &'static str {
+    let switch = arg.get_value_names().is_some_and(|names| names.iter().any(|name| name.as_str() == SWITCH));
+    match arg.get_action() {
+        ArgAction::Append => "list",
+        _ if switch => "`true` or `false`",
+        _ => "text",
+    }
+}
+
+/// Writes `docs/environment.md`.
+#[must_use]
+pub fn page(command: &Command) -> String {
+    let mut page = String::from(
+        "# Environment variables\n\n\
+         Every flag can be given as `IMGRELAY_<FLAG>`; a flag on the command line beats its variable. An empty \
+         variable is the\nsame as none. When one of several flags that exclude each other is typed, variables of the \
+         others are not looked at.\nA variable that begins with `IMGRELAY_` and is not listed here is an error \
+         (exit code 2).\n\n\
+         A list is split at line breaks or, if it has none, at commas; so a single item with a comma in it needs a \
+         line break\nat its end.\n\n\
+         This page is written by `UPDATE_DOCS=1 cargo test environment`, and a test fails when it is not current.\n\n\
+         ## Flags\n\n| variable | form | commands | meaning |\n|---|---|---|---|\n",
+    );
+    for (name, known) in known(command) {
+        let (form, commands, meaning) = (known.form, known.commands.join(", "), known.meaning);
+        let flags = known.flags.join(", ");
+        let meaning = meaning.replace('|', "\\|");
+        writeln!(page, "| `{name}` | {form} | {commands} | {flags}: {meaning} |")
+            .expect("writing to a String");
+    }
+    page.push_str("\n## Others\n\n| variable | meaning |\n|---|---|\n");
+    for variable in env::VARIABLES {
+        writeln!(page, "| `{}` | {} |", variable.name, variable.meaning).expect("writing to a String");
+    }
+    page.push_str(
+        "\n## Not read\n\nThese begin with `IMGRELAY_` and are no mistake: what `--result dotenv` writes reaches later jobs as \
+         variables, and\npipelines may choose a version to install.\n\n",
+    );
+    for name in outputs::DOTENV_KEYS.iter().chain(&IGNORED) {
+        writeln!(page, "- `{name}`").expect("writing to a String");
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::front::cli::{self, args};
+    use clap::{Args as _, FromArgMatches};
+
+    fn push(typed: &[&str], pairs: &[(&str, &str)]) -> (args::PushArgs, Vec<FromEnv>) {
+        let command = || cli::prepare(args::PushArgs::augment_args(Command::new("push")));
+        let words: Vec<&str> = std::iter::once("push").chain(typed.iter().copied()).collect();
+        let matches = command().try_get_matches_from(&words).unwrap();
+        let (command, used) = apply(command(), &matches, &Env::from_pairs(pairs.iter().copied()));
+        let matches = command.try_get_matches_from(&words).unwrap();
+        (args::PushArgs::from_arg_matches(&matches).unwrap(), used)
+    }
+
+    #[test]
+    fn a_flag_beats_its_variable_and_an_empty_variable_is_none() {
+        let env = [("IMGRELAY_COMPRESSION", "zstd"), ("IMGRELAY_PLATFORM", "")];
+        let (args, used) = push(&[], &env);
+        assert_eq!((args.compression.as_deref(), args.platform), (Some("zstd"), None));
+        let variable = "IMGRELAY_COMPRESSION".to_owned();
+        assert_eq!(used, [FromEnv { flag: "compression".into(), variable }]);
+        let (args, used) = push(&["--compression", "none"], &env);
+        assert_eq!(args.compression.as_deref(), Some("none"));
+        assert_eq!(used, []);
+    }
+
+    #[test]
+    fn lists_are_split_and_replaced_by_flags_as_a_whole() {
+        let files = |args: &args::PushArgs| -> Vec<String> {
+            args.file.iter().map(|path| path.display().to_string()).collect()
+        };
+        let (args, _) = push(&[], &[("IMGRELAY_FILE", "a, b")]);
+        assert_eq!(files(&args), ["a", "b"]);
+        let (args, _) = push(&[], &[("IMGRELAY_FILE", "a,b\n\n c \n")]);
+        assert_eq!(files(&args), ["a,b", "c"]);
+        let (args, _) = push(&["-f", "x,y", "-f", "z"], &[("IMGRELAY_FILE", "a,b")]);
+        assert_eq!(files(&args), ["x", "y", "z"]);
+        let (args, _) = push(&[], &[("IMGRELAY_ANNOTATION", "a=1,b=2")]);
+        assert_eq!(args.annotation, ["a=1", "b=2"]);
+    }
+
+    #[test]
+    fn a_typed_flag_silences_the_variables_of_its_alternatives() {
+        let env = [("IMGRELAY_BUNDLE", "reg.example/a"), ("IMGRELAY_REGISTRY_TOKEN", "t")];
+        let (args, _) = push(&["-i", "reg.example/b"], &env);
+        assert_eq!((args.bundle, args.image.as_deref()), (None, Some("reg.example/b")));
+        assert!(args.registry.registry_token.is_some());
+        let (args, _) = push(&["--registry-username", "u"], &env);
+        assert!(args.registry.registry_token.is_none());
+        let env = [("IMGRELAY_REGISTRY_PASSWORD", "p")];
+        let (args, _) = push(&["--registry-username", "u"], &env);
+        assert_eq!(args.registry.registry_password.map(|p| p.expose().to_owned()).as_deref(), Some("p"));
+    }
+
+    #[test]
+    fn imgpkg_variables_fill_in_after_ours() {
+        let (args, _) = push(&[], &[("IMGPKG_USERNAME", "a"), ("IMGPKG_ANON", "true")]);
+        assert_eq!(args.registry.registry_username.as_deref(), Some("a"));
+        assert!(args.registry.registry_anon.unwrap_or_default().or(false));
+        let (args, _) = push(&[], &[("IMGPKG_USERNAME", "a"), ("IMGRELAY_REGISTRY_USERNAME", "b")]);
+        assert_eq!(args.registry.registry_username.as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn an_unknown_variable_is_refused_with_the_nearest_name() {
+        let command = cli::prepare(args::PushArgs::augment_args(Command::new("push")));
+        let refused = |name: &str| refuse_unknown(&command, &Env::from_pairs([(name, "x")]));
+        assert_eq!(refused("IMGRELAY_COMPRESSION"), Ok(()));
+        assert_eq!(refused("IMGRELAY_DIGEST"), Ok(()), "written by --result dotenv");
+        assert_eq!(refused("IMGRELAY_VERSION"), Ok(()));
+        assert_eq!(refused("IMGRELAYX"), Ok(()));
+        let failure = refused("IMGRELAY_COMPRESION").unwrap_err();
+        assert_eq!(
+            failure.render(false),
+            "imgrelay: error: environment variable `IMGRELAY_COMPRESION` belongs to no flag\n  \
+             hint: did you mean `IMGRELAY_COMPRESSION`?\n"
+        );
+        let failure = refused("IMGRELAY_SOMETHING_ELSE").unwrap_err();
+        assert!(failure.hints[0].contains("docs/environment.md"));
+        assert_eq!(refuse_unknown(&command, &Env::from_pairs([("IMGRELAY_NONE", "")])), Ok(()));
+    }
+
+    #[test]
+    fn written_dotenv_keys_are_no_flags_variables() {
+        let known = known(&cli::command());
+        for key in outputs::DOTENV_KEYS {
+            assert!(!known.contains_key(*key), "a later job would read `{key}` as a flag");
+        }
+    }
+
+    #[test]
+    fn the_environment_page_is_current() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/environment.md");
+        let page = page(&cli::command());
+        if Env::of_process().text("UPDATE_DOCS").is_some() {
+            std::fs::write(path, &page).unwrap();
+        }
+        let found = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            found == page,
+            "docs/environment.md is not current; write it with UPDATE_DOCS=1 cargo test environment"
+        );
+    }
+}

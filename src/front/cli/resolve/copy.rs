@@ -1,0 +1,141 @@
+//! What `copy` was asked to do.
+
+use std::path::PathBuf;
+
+use super::{
+    RegistryOptions, Source, SourceFlags, TarTarget, exactly_one, expected_digest, given, given_path, is_on,
+    registry, results, source, tags, target_reference,
+};
+use crate::front::cli::args::CopyArgs;
+use crate::front::env::Env;
+use crate::front::failure::Failure;
+use crate::front::outputs::ResultFile;
+use crate::model::{Digest, Repository, Tag};
+
+/// Everything `copy` needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyOptions {
+    /// Where from.
+    pub source: Source,
+    /// Where to.
+    pub sink: Sink,
+    /// Tags to give at the sink besides its own or the recorded ones.
+    pub tags: Vec<Tag>,
+    /// Whether layers are copied that are marked as not to be distributed.
+    pub include_non_distributable: bool,
+    /// The digest the image has to have.
+    pub expected_digest: Option<Digest>,
+    /// Where a lock with the new places is written.
+    pub lock_output: Option<PathBuf>,
+    /// Result files.
+    pub results: Vec<ResultFile>,
+    /// How registries are reached.
+    pub registry: RegistryOptions,
+}
+
+/// Where an image is copied to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sink {
+    /// A repository; without a tag recorded tags are kept.
+    Registry {
+        /// The repository.
+        repository: Repository,
+        /// The tag, if one was written.
+        tag: Option<Tag>,
+    },
+    /// An OCI layout tar.
+    OciTar(TarTarget),
+}
+
+/// Resolves `copy`.
+pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
+    let flags = SourceFlags {
+        bundle: args.bundle.as_deref(),
+        image: args.image.as_deref(),
+        lock: given_path(args.lock.as_ref()),
+        tar: given_path(args.tar.as_ref()),
+        oci_tar: given_path(args.oci_tar.as_ref()),
+    };
+    let source = source(&flags, &["--bundle", "--image", "--lock", "--tar", "--oci-tar"])?;
+    let to_repo =
+        given(args.to_repo.as_deref()).map(|text| target_reference("--to-repo", text)).transpose()?;
+    let to_repo = to_repo.map(|name| Sink::Registry { repository: name.repository, tag: name.tag });
+    let to_oci_tar = given_path(args.to_oci_tar.as_ref()).map(|path| Sink::OciTar(TarTarget::of(path)));
+    let sink = exactly_one("destination", vec![("--to-repo", to_repo), ("--to-oci-tar", to_oci_tar)])?;
+    let lock_output = given_path(args.lock_output.as_ref()).map(PathBuf::from);
+    if lock_output.is_some() && matches!(sink, Sink::OciTar(_)) {
+        return Err(Failure::misuse("`--lock-output` cannot be used with `--to-oci-tar`")
+            .hint("a lock names images in a registry; write it when the tar is copied with `--to-repo`"));
+    }
+    Ok(CopyOptions {
+        source,
+        sink,
+        tags: tags(&args.tag)?,
+        include_non_distributable: is_on(args.include_non_distributable_layers, false),
+        expected_digest: expected_digest(args.expected_digest.as_deref())?,
+        lock_output,
+        results: results(&args.results.result, env)?,
+        registry: registry(&args.registry)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::args;
+    use super::*;
+
+    fn resolve(words: &[&str]) -> Result<CopyOptions, Failure> {
+        copy(&args(words), &Env::default())
+    }
+
+    #[test]
+    fn a_tar_goes_to_a_repository_with_or_without_a_tag() {
+        let sink = |to: &str| resolve(&["--tar", "app.tar", "--to-repo", to]).unwrap().sink;
+        let repository: Repository = "127.0.0.1:5000/team/app".parse().unwrap();
+        let plain = Sink::Registry { repository: repository.clone(), tag: None };
+        assert_eq!(sink("127.0.0.1:5000/team/app"), plain);
+        let tagged = Sink::Registry { repository, tag: Some("v2".parse().unwrap()) };
+        assert_eq!(sink("127.0.0.1:5000/team/app:v2"), tagged);
+    }
+
+    #[test]
+    fn every_source_and_sink_is_understood() {
+        let source = |words: &[&str]| resolve(&[words, &["--to-oci-tar", "o"]].concat()).unwrap().source;
+        assert_eq!(source(&["-b", "r.io/a:1"]), Source::Bundle("r.io/a:1".parse().unwrap()));
+        assert_eq!(source(&["-i", "r.io/a"]), Source::Image("r.io/a".parse().unwrap()));
+        assert_eq!(source(&["--lock", "l.yml"]), Source::Lock("l.yml".into()));
+        assert_eq!(source(&["--oci-tar", "t"]), Source::OciTar("t".into()));
+        assert_eq!(source(&["-i", "", "--tar", "t"]), Source::Tar("t".into()));
+        let options = resolve(&["--tar", "t", "--to-oci-tar", "-"]).unwrap();
+        assert_eq!(options.sink, Sink::OciTar(TarTarget::Stdout));
+    }
+
+    #[test]
+    fn exactly_one_source_and_one_sink() {
+        let cases: &[(&[&str], &str)] = &[
+            (
+                &["--to-repo", "r.io/a"],
+                "no source was given, expected one of `--bundle`, `--image`, `--lock`, `--tar`, `--oci-tar`",
+            ),
+            (&["--tar", "t"], "no destination was given, expected one of `--to-repo`, `--to-oci-tar`"),
+            (
+                &["--tar", "t", "-i", "r.io/a", "--to-repo", "r.io/b"],
+                "`--image`, `--tar` exclude each other, expected one source",
+            ),
+            (
+                &["--tar", "t", "--to-repo", "r.io/b", "--to-oci-tar", "o"],
+                "exclude each other, expected one destination",
+            ),
+            (&["--tar", "-", "--to-repo", "r.io/b"], "cannot be read from standard input"),
+            (
+                &["--tar", "t", "--to-oci-tar", "o", "--lock-output", "l"],
+                "cannot be used with `--to-oci-tar`",
+            ),
+            (&["--tar", "t", "--to-repo", "r.io/B"], "`--to-repo`: repository `r.io/B` is not valid"),
+        ];
+        for (words, expected) in cases {
+            let failure = resolve(words).unwrap_err();
+            assert!(failure.message.contains(expected), "{words:?}: {}", failure.message);
+        }
+    }
+}

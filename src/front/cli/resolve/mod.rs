@@ -1,0 +1,313 @@
+//! What it means: typed flags become checked values, before any work is begun.
+//!
+//! Errors are misuse and name the flag. An empty value means that the flag was not given: templates of CI systems
+//! pass an empty text for whatever was left out.
+
+mod copy;
+mod push;
+mod read;
+mod registry;
+
+use std::path::{Path, PathBuf};
+
+pub use copy::{CopyOptions, Sink, copy};
+pub use push::{Contents, Destination, MediaTypes, PushKind, PushOptions, push};
+pub use read::{
+    DescribeForm, DescribeOptions, PullOptions, TagListOptions, VerifyOptions, describe, pull, tag_list,
+    tag_resolve, verify,
+};
+pub use registry::{RegistryLogin, RegistryOptions, registry};
+
+use super::args::Globals;
+use super::values::Switch;
+use crate::front::env::Env;
+use crate::front::failure::Failure;
+use crate::front::outputs::ResultFile;
+use crate::front::text;
+use crate::front::ui::{Progress, Settings, Verbosity, When};
+use crate::model::{Digest, Platform, Reference, Repository, Tag};
+
+/// Where an image comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A bundle in a registry.
+    Bundle(Reference),
+    /// An image in a registry.
+    Image(Reference),
+    /// What a lock file names.
+    Lock(PathBuf),
+    /// A tar or folder of any known kind.
+    Tar(PathBuf),
+    /// A tar or folder that has to be an OCI layout.
+    OciTar(PathBuf),
+}
+
+/// Where an OCI layout tar is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TarTarget {
+    /// A file, replaced as a whole.
+    File(PathBuf),
+    /// Standard output.
+    Stdout,
+}
+
+impl TarTarget {
+    fn of(path: &Path) -> Self {
+        if path == Path::new("-") { Self::Stdout } else { Self::File(path.to_owned()) }
+    }
+
+    /// Returns the path as it was typed, `-` for standard output.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::File(path) => path,
+            Self::Stdout => Path::new("-"),
+        }
+    }
+}
+
+/// Resolves the flags of every command.
+pub fn settings(args: &Globals) -> Result<Settings, Failure> {
+    let (quiet, debug) = (is_on(args.quiet, false), is_on(args.debug, false));
+    let verbosity = match (quiet, debug) {
+        (true, true) => return Err(Failure::misuse("`--quiet` and `--debug` exclude each other")),
+        (true, false) => Verbosity::Quiet,
+        (false, true) => Verbosity::Debug,
+        (false, false) => Verbosity::Normal,
+    };
+    let progress = match given(args.progress.as_deref()) {
+        Some("plain") => Progress::Plain,
+        Some("bar") => Progress::Bar,
+        Some("none") => Progress::None,
+        _ => Progress::Auto,
+    };
+    let color = match given(args.color.as_deref()) {
+        Some("always" | "true") => When::Always,
+        Some("never" | "false") => When::Never,
+        _ => When::Auto,
+    };
+    Ok(Settings { json: is_on(args.json, false), verbosity, progress, color })
+}
+
+/// Returns a switch's value.
+fn is_on(switch: Option<Switch>, default: bool) -> bool {
+    switch.unwrap_or_default().or(default)
+}
+
+/// Returns a value that was given and is not empty.
+fn given(value: Option<&str>) -> Option<&str> {
+    value.filter(|text| !text.is_empty())
+}
+
+/// Returns a path that was given and is not empty.
+fn given_path(path: Option<&PathBuf>) -> Option<&Path> {
+    path.map(PathBuf::as_path).filter(|path| !path.as_os_str().is_empty())
+}
+
+/// Parses a flag's value, if one was given, and names the flag when it is wrong.
+fn parsed<T, E: std::fmt::Display>(
+    flag: &str,
+    value: Option<&str>,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<Option<T>, Failure> {
+    given(value).map(|text| parse(text).map_err(|error| wrong(flag, &error))).transpose()
+}
+
+/// Parses every value of a flag that may be repeated; empty ones are left out.
+fn parsed_list<T, E: std::fmt::Display>(
+    flag: &str,
+    values: &[String],
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<Vec<T>, Failure> {
+    values
+        .iter()
+        .filter(|text| !text.is_empty())
+        .map(|text| parse(text).map_err(|error| wrong(flag, &error)))
+        .collect()
+}
+
+fn wrong(flag: &str, error: &dyn std::fmt::Display) -> Failure {
+    Failure::misuse(format!("`{flag}`: {error}"))
+}
+
+/// Parses a reference; says so when only capital letters are wrong.
+fn reference(flag: &str, text: &str) -> Result<Reference, Failure> {
+    text.parse().map_err(|error| {
+        let failure = wrong(flag, &error);
+        let lower = lower_case_name(text);
+        if lower != text && lower.parse::<Reference>().is_ok() {
+            return failure.hint(format!("names are lower case: `{lower}`"));
+        }
+        for scheme in ["docker://", "https://", "http://", "oci://"] {
+            if let Some(rest) = text.strip_prefix(scheme)
+                && rest.parse::<Reference>().is_ok()
+            {
+                return failure.hint(format!("write it without `{scheme}`: `{rest}`"));
+            }
+        }
+        failure
+    })
+}
+
+/// Writes all but the tag of a reference in lower case.
+fn lower_case_name(text: &str) -> String {
+    match text.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => format!("{}:{tag}", name.to_ascii_lowercase()),
+        _ => text.to_ascii_lowercase(),
+    }
+}
+
+/// Parses a reference that is written to, which cannot have a digest.
+fn target_reference(flag: &str, text: &str) -> Result<Reference, Failure> {
+    let reference = reference(flag, text)?;
+    if reference.digest.is_some() {
+        let failure =
+            Failure::misuse(format!("`{flag}`: `{text}` has a digest, expected `registry/repository:tag`"));
+        return Err(failure.hint("the digest follows from the content; use `--expected-digest` to check it"));
+    }
+    Ok(reference)
+}
+
+/// Parses a repository; a tag or digest behind it is refused.
+fn repository(flag: &str, text: &str) -> Result<Repository, Failure> {
+    let reference = reference(flag, text)?;
+    if reference.tag.is_some() || reference.digest.is_some() {
+        return Err(Failure::misuse(format!(
+            "`{flag}`: `{text}` has a tag or digest, expected a repository"
+        )));
+    }
+    Ok(reference.repository)
+}
+
+fn tags(values: &[String]) -> Result<Vec<Tag>, Failure> {
+    let mut tags: Vec<Tag> = Vec::new();
+    for tag in parsed_list("--tag", values, str::parse::<Tag>)? {
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    Ok(tags)
+}
+
+fn expected_digest(value: Option<&str>) -> Result<Option<Digest>, Failure> {
+    parsed("--expected-digest", value, str::parse::<Digest>)
+}
+
+fn platform(value: Option<&str>) -> Result<Option<Platform>, Failure> {
+    parsed("--platform", value, str::parse::<Platform>)
+}
+
+fn results(values: &[String], env: &Env) -> Result<Vec<ResultFile>, Failure> {
+    values.iter().filter(|text| !text.is_empty()).map(|text| ResultFile::parse(text, env)).collect()
+}
+
+/// Takes the one value out of several flags of which exactly one has to be given.
+fn exactly_one<T>(what: &str, candidates: Vec<(&'static str, Option<T>)>) -> Result<T, Failure> {
+    let flags: Vec<&str> = candidates.iter().map(|(flag, _)| *flag).collect();
+    let mut found: Vec<(&str, T)> =
+        candidates.into_iter().filter_map(|(flag, value)| Some((flag, value?))).collect();
+    if found.len() > 1 {
+        let found = text::quoted_list(found.iter().map(|(flag, _)| flag));
+        return Err(Failure::misuse(format!("{found} exclude each other, expected one {what}")));
+    }
+    let Some((_, value)) = found.pop() else {
+        let flags = text::quoted_list(flags);
+        return Err(Failure::misuse(format!("no {what} was given, expected one of {flags}")));
+    };
+    Ok(value)
+}
+
+/// The flags that name a source.
+#[derive(Default)]
+struct SourceFlags<'a> {
+    bundle: Option<&'a str>,
+    image: Option<&'a str>,
+    lock: Option<&'a Path>,
+    tar: Option<&'a Path>,
+    oci_tar: Option<&'a Path>,
+}
+
+/// Resolves the one source; `allowed` are the flags the command has.
+fn source(flags: &SourceFlags<'_>, allowed: &[&str]) -> Result<Source, Failure> {
+    let by_name = |flag, text: Option<&str>, make: fn(Reference) -> Source| {
+        given(text).map(|text| reference(flag, text).map(make)).transpose()
+    };
+    let by_path = |path: Option<&Path>, make: fn(PathBuf) -> Source| path.map(|path| make(path.to_owned()));
+    let candidates = vec![
+        ("--bundle", by_name("--bundle", flags.bundle, Source::Bundle)?),
+        ("--image", by_name("--image", flags.image, Source::Image)?),
+        ("--lock", by_path(flags.lock, Source::Lock)),
+        ("--tar", by_path(flags.tar, Source::Tar)),
+        ("--oci-tar", by_path(flags.oci_tar, Source::OciTar)),
+    ];
+    let candidates = candidates.into_iter().filter(|(flag, _)| allowed.contains(flag)).collect();
+    let source = exactly_one("source", candidates)?;
+    if let Source::Tar(path) | Source::OciTar(path) | Source::Lock(path) = &source
+        && path == Path::new("-")
+    {
+        return Err(Failure::misuse(
+            "a source cannot be read from standard input: it is read more than once",
+        )
+        .hint("write it to a file first"));
+    }
+    Ok(source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::front::cli::args as typed;
+    use clap::{Args as _, FromArgMatches};
+
+    /// Parses words as a command does, without environment.
+    pub(super) fn args<T: clap::Args + FromArgMatches>(words: &[&str]) -> T {
+        let command =
+            super::super::prepare(T::augment_args(clap::Command::new("x").args_override_self(true)));
+        let words = std::iter::once("x").chain(words.iter().copied());
+        T::from_arg_matches(&command.try_get_matches_from(words).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn every_commands_flags_are_consistent() {
+        for command in [
+            typed::PushArgs::augment_args(clap::Command::new("push")),
+            typed::CopyArgs::augment_args(clap::Command::new("copy")),
+            typed::PullArgs::augment_args(clap::Command::new("pull")),
+            typed::DescribeArgs::augment_args(clap::Command::new("describe")),
+            typed::VerifyArgs::augment_args(clap::Command::new("verify")),
+            typed::TagListArgs::augment_args(clap::Command::new("list")),
+            typed::TagResolveArgs::augment_args(clap::Command::new("resolve")),
+        ] {
+            super::super::prepare(Globals::augment_args(command)).debug_assert();
+        }
+    }
+
+    #[test]
+    fn settings_follow_the_flags() {
+        let globals = |words: &[&str]| settings(&args::<Globals>(words));
+        assert_eq!(globals(&[]), Ok(Settings::default()));
+        let settings = globals(&["--json", "--quiet=true", "--progress", "none", "--color=false"]).unwrap();
+        let expected = Settings {
+            json: true,
+            verbosity: Verbosity::Quiet,
+            progress: Progress::None,
+            color: When::Never,
+        };
+        assert_eq!(settings, expected);
+        assert_eq!(globals(&["--color"]).unwrap().color, When::Always);
+        assert_eq!(globals(&["--progress", ""]), Ok(Settings::default()));
+        assert_eq!(globals(&["--tty", "-y"]), Ok(Settings::default()));
+        assert!(globals(&["-q", "--debug"]).unwrap_err().message.contains("exclude each other"));
+    }
+
+    #[test]
+    fn wrong_references_come_with_the_right_spelling() {
+        let failure = reference("--bundle", "reg.example/Team/App:V1").unwrap_err();
+        assert!(failure.message.starts_with("`--bundle`: repository `reg.example/Team/App` is not valid"));
+        assert_eq!(failure.hints, ["names are lower case: `reg.example/team/app:V1`"]);
+        let failure = reference("--image", "docker://reg.example/app").unwrap_err();
+        assert_eq!(failure.hints, ["write it without `docker://`: `reg.example/app`"]);
+        let failure = reference("--image", "reg.example/app:-").unwrap_err();
+        assert_eq!(failure.hints, Vec::<String>::new());
+    }
+}

@@ -1,0 +1,222 @@
+//! What the commands were asked to do that change no registry: `pull`, `describe`, `verify`, `tag`.
+
+use std::path::PathBuf;
+
+use super::{
+    RegistryOptions, Source, SourceFlags, expected_digest, given, given_path, is_on, platform, reference,
+    registry, repository, results, source,
+};
+use crate::front::cli::args::{DescribeArgs, PullArgs, TagListArgs, TagResolveArgs, VerifyArgs};
+use crate::front::env::Env;
+use crate::front::failure::Failure;
+use crate::front::outputs::ResultFile;
+use crate::model::{Digest, Platform, Reference, Repository};
+
+/// Everything `pull` needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PullOptions {
+    /// Where from.
+    pub source: Source,
+    /// The folder to extract into.
+    pub output: PathBuf,
+    /// Whether a folder that is not empty may be replaced.
+    pub force: bool,
+    /// Whether nested bundles are pulled too.
+    pub recursive: bool,
+    /// Whether a bundle is refused where an image was asked for.
+    pub refuse_bundle_as_image: bool,
+    /// Which platform is chosen from an index; none is `linux/amd64`.
+    pub platform: Option<Platform>,
+    /// The digest the image has to have.
+    pub expected_digest: Option<Digest>,
+    /// Result files.
+    pub results: Vec<ResultFile>,
+    /// How the registry is reached.
+    pub registry: RegistryOptions,
+}
+
+/// Resolves `pull`.
+pub fn pull(args: &PullArgs, env: &Env) -> Result<PullOptions, Failure> {
+    let flags = SourceFlags {
+        bundle: args.bundle.as_deref(),
+        image: args.image.as_deref(),
+        lock: given_path(args.lock.as_ref()),
+        tar: given_path(args.tar.as_ref()),
+        oci_tar: given_path(args.oci_tar.as_ref()),
+    };
+    let source = source(&flags, &["--bundle", "--image", "--lock", "--tar", "--oci-tar"])?;
+    let Some(output) = given_path(args.output.as_ref()) else {
+        return Err(Failure::misuse("no folder to extract into was given").hint("name one with `-o FOLDER`"));
+    };
+    // Elsewhere `--output` names a result file; a folder called `json:x` is never what is meant.
+    if let Some(text) = output.to_str().filter(|text| text.contains(':'))
+        && ResultFile::parse(text, env).is_ok()
+    {
+        return Err(Failure::misuse(format!("`--output`: `{text}` is a result file, expected a folder"))
+            .hint(format!("use `--result {text}`")));
+    }
+    let check = args.image_is_bundle_check.unwrap_or_default().given();
+    if check.is_some() && matches!(source, Source::Bundle(_)) {
+        return Err(Failure::misuse("`--image-is-bundle-check` cannot be used with `--bundle`"));
+    }
+    let recursive = is_on(args.recursive, false);
+    if recursive && matches!(source, Source::Image(_)) {
+        return Err(Failure::misuse("`--recursive` works with bundles only, but `--image` was given"));
+    }
+    Ok(PullOptions {
+        source,
+        output: output.to_owned(),
+        force: is_on(args.force, false),
+        recursive,
+        refuse_bundle_as_image: check.unwrap_or(true),
+        platform: platform(args.platform.as_deref())?,
+        expected_digest: expected_digest(args.expected_digest.as_deref())?,
+        results: results(&args.result, env)?,
+        registry: registry(&args.registry)?,
+    })
+}
+
+/// Everything `describe` needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribeOptions {
+    /// What is described.
+    pub source: Source,
+    /// In which form.
+    pub form: DescribeForm,
+    /// How the registry is reached.
+    pub registry: RegistryOptions,
+}
+
+/// The form of a description.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DescribeForm {
+    /// For people.
+    Text,
+    /// YAML.
+    Yaml,
+    /// JSON.
+    Json,
+}
+
+/// Resolves `describe`; `json` tells whether `--json` was given, which chooses the form too.
+pub fn describe(args: &DescribeArgs, json: bool) -> Result<DescribeOptions, Failure> {
+    let flags = SourceFlags {
+        bundle: args.bundle.as_deref(),
+        image: args.image.as_deref(),
+        tar: given_path(args.tar.as_ref()),
+        oci_tar: given_path(args.oci_tar.as_ref()),
+        lock: None,
+    };
+    let form = match given(args.output_type.as_deref()) {
+        Some("yaml") if json => {
+            return Err(Failure::misuse("`--json` and `--output-type yaml` exclude each other"));
+        }
+        Some("yaml") => DescribeForm::Yaml,
+        Some("json") => DescribeForm::Json,
+        _ if json => DescribeForm::Json,
+        _ => DescribeForm::Text,
+    };
+    let source = source(&flags, &["--bundle", "--image", "--tar", "--oci-tar"])?;
+    Ok(DescribeOptions { source, form, registry: registry(&args.registry)? })
+}
+
+/// Everything `verify` needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifyOptions {
+    /// What is verified; a tar or folder.
+    pub source: Source,
+    /// The digest the image has to have.
+    pub expected_digest: Option<Digest>,
+}
+
+/// Resolves `verify`.
+pub fn verify(args: &VerifyArgs) -> Result<VerifyOptions, Failure> {
+    let (tar, oci_tar) = (given_path(args.tar.as_ref()), given_path(args.oci_tar.as_ref()));
+    let flags = SourceFlags { tar, oci_tar, ..SourceFlags::default() };
+    let source = source(&flags, &["--tar", "--oci-tar"])?;
+    Ok(VerifyOptions { source, expected_digest: expected_digest(args.expected_digest.as_deref())? })
+}
+
+/// Everything `tag list` needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagListOptions {
+    /// The repository.
+    pub repository: Repository,
+    /// Whether digests are shown.
+    pub digests: bool,
+    /// Whether tags are shown that tools keep for themselves.
+    pub internal: bool,
+    /// How the registry is reached.
+    pub registry: RegistryOptions,
+}
+
+/// Resolves `tag list`.
+pub fn tag_list(args: &TagListArgs) -> Result<TagListOptions, Failure> {
+    let Some(text) = given(args.image.as_deref()) else {
+        return Err(Failure::misuse("no repository was given").hint("name one with `-i REPOSITORY`"));
+    };
+    Ok(TagListOptions {
+        repository: repository("--image", text)?,
+        digests: is_on(args.digests, false),
+        internal: is_on(args.imgpkg_internal_tags, false),
+        registry: registry(&args.registry)?,
+    })
+}
+
+/// Resolves `tag resolve`.
+pub fn tag_resolve(args: &TagResolveArgs) -> Result<(Reference, RegistryOptions), Failure> {
+    let Some(text) = given(args.image.as_deref()) else {
+        return Err(Failure::misuse("no reference was given").hint("name one with `-i REFERENCE`"));
+    };
+    Ok((reference("--image", text)?, registry(&args.registry)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::args;
+    use super::*;
+
+    #[test]
+    fn pull_needs_a_source_and_a_folder() {
+        let resolve = |words: &[&str]| pull(&args(words), &Env::default());
+        let options = resolve(&["-b", "r.io/a", "-o", "out", "-r"]).unwrap();
+        assert_eq!(options.output, PathBuf::from("out"));
+        assert!(options.recursive && options.refuse_bundle_as_image && !options.force);
+        assert!(
+            !resolve(&["-i", "r.io/a", "-o", "out", "--image-is-bundle-check=false"])
+                .unwrap()
+                .refuse_bundle_as_image
+        );
+        assert_eq!(resolve(&["--tar", "t", "-o", "a:b"]).unwrap().output, PathBuf::from("a:b"));
+        let cases: &[(&[&str], &str)] = &[
+            (&["-o", "out"], "no source was given"),
+            (&["--tar", "t"], "no folder to extract into was given"),
+            (&["--tar", "t", "-o", "json:x"], "`--output`: `json:x` is a result file, expected a folder"),
+            (&["-b", "r.io/a", "-o", "o", "--image-is-bundle-check"], "cannot be used with `--bundle`"),
+            (&["-i", "r.io/a", "-o", "o", "-r"], "`--recursive` works with bundles only"),
+        ];
+        for (words, expected) in cases {
+            let failure = resolve(words).unwrap_err();
+            assert!(failure.message.contains(expected), "{words:?}: {}", failure.message);
+        }
+    }
+
+    #[test]
+    fn describe_has_one_form() {
+        let form = |words: &[&str], json| describe(&args(words), json).map(|options| options.form);
+        assert_eq!(form(&["--tar", "t"], false), Ok(DescribeForm::Text));
+        assert_eq!(form(&["--tar", "t"], true), Ok(DescribeForm::Json));
+        assert_eq!(form(&["--tar", "t", "-o", "yaml"], false), Ok(DescribeForm::Yaml));
+        assert_eq!(form(&["--tar", "t", "--output", "json"], false), Ok(DescribeForm::Json));
+        assert!(form(&["--tar", "t", "-o", "yaml"], true).is_err());
+    }
+
+    #[test]
+    fn verify_reads_a_tar_and_tags_need_a_name() {
+        assert_eq!(verify(&args(&["--tar", "t"])).unwrap().source, Source::Tar("t".into()));
+        assert!(verify(&args(&[])).unwrap_err().message.contains("expected one of `--tar`, `--oci-tar`"));
+        assert!(tag_list(&args(&["-i", "r.io/a:v1"])).unwrap_err().message.contains("expected a repository"));
+        assert!(tag_list(&args(&[])).unwrap_err().message.contains("no repository was given"));
+        assert_eq!(tag_resolve(&args(&["-i", "r.io/a:v1"])).unwrap().0.to_string(), "r.io/a:v1");
+    }
+}

@@ -1,0 +1,185 @@
+//! What the `--registry-*` flags mean.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{given, given_path, is_on, parsed};
+use crate::front::cli::args::RegistryArgs;
+use crate::front::cli::values;
+use crate::front::failure::Failure;
+use crate::front::secret::Secret;
+use crate::model::limits;
+
+const ATTEMPTS_DEFAULT: u32 = 5;
+const CONCURRENCY_DEFAULT: usize = 5;
+const RESPONSE_HEADER_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+
+/// How registries are reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegistryOptions {
+    /// CA certificates to trust besides the system's, PEM.
+    pub ca_files: Vec<PathBuf>,
+    /// Whether the server's certificate is checked.
+    pub verify_certificates: bool,
+    /// Whether plain http is allowed beyond this machine.
+    pub allow_http: bool,
+    /// Credentials given by flags, for every registry.
+    pub login: RegistryLogin,
+    /// A credentials file that comes before the usual ones.
+    pub auth_file: Option<PathBuf>,
+    /// Attempts per request, at least one.
+    pub attempts: u32,
+    /// Longest wait for the headers of an answer.
+    pub response_header_timeout: Duration,
+    /// Blobs moved at the same time, at least one.
+    pub concurrency: usize,
+}
+
+/// Credentials given by flags.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegistryLogin {
+    /// None: look at the environment and the usual files.
+    Lookup,
+    /// Name and password.
+    Basic {
+        /// The name.
+        username: String,
+        /// The password.
+        password: Secret,
+    },
+    /// A bearer token.
+    Token(Secret),
+    /// None, and do not look for any.
+    Anonymous,
+}
+
+/// Resolves the registry flags.
+pub fn registry(args: &RegistryArgs) -> Result<RegistryOptions, Failure> {
+    let attempts = parsed("--registry-retry-count", args.registry_retry_count.as_deref(), |text| match text
+        .parse::<u32>()
+    {
+        // 0 is one attempt, as in imgpkg.
+        Ok(number @ 0..=100) => Ok(number.max(1)),
+        _ => Err(format!("`{text}` is not a number from 1 to 100")),
+    })?;
+    let concurrency =
+        parsed("--concurrency", args.concurrency.as_deref(), |text| match text.parse::<usize>() {
+            Ok(number) if (1..=limits::CONCURRENCY).contains(&number) => Ok(number),
+            _ => Err(format!("`{text}` is not a number from 1 to {}", limits::CONCURRENCY)),
+        })?;
+    let timeout = args.registry_response_header_timeout.as_deref();
+    let timeout =
+        parsed("--registry-response-header-timeout", timeout, |text| match values::duration(text)? {
+            // Go's meaning of 0 is "no limit"; a wait without end is what the flag is there to prevent.
+            Duration::ZERO => Err("expected more than 0".to_owned()),
+            duration => Ok(duration),
+        })?;
+    let ca_files =
+        args.registry_ca_cert_path.iter().filter(|path| !path.as_os_str().is_empty()).cloned().collect();
+    Ok(RegistryOptions {
+        ca_files,
+        verify_certificates: is_on(args.registry_verify_certs, true),
+        allow_http: is_on(args.registry_insecure, false),
+        login: login(args)?,
+        auth_file: given_path(args.authfile.as_ref()).map(Into::into),
+        attempts: attempts.unwrap_or(ATTEMPTS_DEFAULT),
+        response_header_timeout: timeout.unwrap_or(RESPONSE_HEADER_TIMEOUT_DEFAULT),
+        concurrency: concurrency.unwrap_or(CONCURRENCY_DEFAULT),
+    })
+}
+
+/// Finds the credentials; when several are given imgpkg's order decides: name, token, anonymous.
+fn login(args: &RegistryArgs) -> Result<RegistryLogin, Failure> {
+    let secret = |secret: &Option<Secret>| secret.clone().filter(|secret| !secret.is_empty());
+    let username = given(args.registry_username.as_deref());
+    match (username, secret(&args.registry_password), secret(&args.registry_token)) {
+        (Some(username), Some(password), _) => {
+            Ok(RegistryLogin::Basic { username: username.to_owned(), password })
+        }
+        (Some(_), None, _) => {
+            Err(Failure::misuse("`--registry-username` is given without `--registry-password`")
+                .hint("set the environment variable `IMGRELAY_REGISTRY_PASSWORD`"))
+        }
+        (None, Some(_), _) => {
+            Err(Failure::misuse("`--registry-password` is given without `--registry-username`"))
+        }
+        (None, None, Some(token)) => Ok(RegistryLogin::Token(token)),
+        (None, None, None) if is_on(args.registry_anon, false) => Ok(RegistryLogin::Anonymous),
+        (None, None, None) => Ok(RegistryLogin::Lookup),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::args;
+    use super::*;
+
+    fn resolve(words: &[&str]) -> Result<RegistryOptions, Failure> {
+        registry(&args(words))
+    }
+
+    #[test]
+    fn defaults_are_imgpkgs() {
+        let expected = RegistryOptions {
+            ca_files: Vec::new(),
+            verify_certificates: true,
+            allow_http: false,
+            login: RegistryLogin::Lookup,
+            auth_file: None,
+            attempts: 5,
+            response_header_timeout: Duration::from_secs(30),
+            concurrency: 5,
+        };
+        assert_eq!(resolve(&[]), Ok(expected.clone()));
+        // What templates pass for everything that was left out.
+        let empty = [
+            "--registry-ca-cert-path=",
+            "--tls-verify=",
+            "--registry-insecure=",
+            "--registry-username=",
+            "--registry-password=",
+            "--registry-token=",
+            "--registry-anon=",
+            "--authfile=",
+            "--registry-retry-count=",
+            "--registry-response-header-timeout=",
+            "--concurrency=",
+        ];
+        assert_eq!(resolve(&empty), Ok(expected));
+    }
+
+    #[test]
+    fn numbers_and_times_have_bounds() {
+        for (flag, good, bad) in [
+            ("--concurrency", ["1", "64"], ["0", "65"]),
+            ("--registry-retry-count", ["0", "100"], ["101", "-1"]),
+            ("--registry-response-header-timeout", ["1ms", "1m30s"], ["0s", "30"]),
+        ] {
+            for value in good {
+                assert!(resolve(&[&format!("{flag}={value}")]).is_ok(), "{flag} {value}");
+            }
+            for value in bad {
+                let failure = resolve(&[&format!("{flag}={value}")]).unwrap_err();
+                assert!(failure.message.starts_with(&format!("`{flag}`: ")), "{}", failure.message);
+            }
+        }
+        assert_eq!(resolve(&["--registry-retry-count=0"]).unwrap().attempts, 1);
+    }
+
+    #[test]
+    fn credentials_are_whole_and_never_shown() {
+        let login = |words: &[&str]| resolve(words).map(|options| options.login);
+        let user = ["--registry-username=u", "--registry-password=hunter2", "--registry-token=t"];
+        let basic = login(&user).unwrap();
+        assert!(matches!(&basic, RegistryLogin::Basic { password, .. } if password.expose() == "hunter2"));
+        assert!(!format!("{basic:?}").contains("hunter2"));
+        assert!(matches!(login(&["--registry-token=t"]), Ok(RegistryLogin::Token(_))));
+        assert_eq!(login(&["--registry-anon"]), Ok(RegistryLogin::Anonymous));
+        assert_eq!(login(&["--registry-anon=false"]), Ok(RegistryLogin::Lookup));
+        for half in ["--registry-username=u", "--registry-password=hunter2"] {
+            let failure = login(&[half]).unwrap_err();
+            assert!(failure.message.contains("is given without"), "{failure:?}");
+            assert!(!format!("{failure:?}").contains("hunter2"));
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! `imgrelay version`: which program this is.
+
+use serde_json::json;
+
+use crate::front::outputs::{Document, Outcome};
+
+/// Returns the line that `version` and `--version` print.
+pub(super) fn line() -> String {
+    format!("imgrelay version {}\n", env!("CARGO_PKG_VERSION"))
+}
+
+pub(super) fn run() -> Outcome {
+    let json = json!({"name": "imgrelay", "version": env!("CARGO_PKG_VERSION")});
+    Outcome::Document(Document { text: line(), json, failure: None })
+}

@@ -1,0 +1,111 @@
+//! The process environment: read once, here, and carried as a value.
+//!
+//! An empty variable means the same as none, everywhere: CI systems pass an empty text for whatever was not given.
+//! Variables of flags (`IMGRELAY_<FLAG>`) are made from the flags themselves, see [`super::cli`]; the others are
+//! constants below. `docs/environment.md` lists both and is checked by a test.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+/// Start of every variable that stands for a flag.
+pub const PREFIX: &str = "IMGRELAY_";
+
+/// A variable that is read although it is no flag.
+#[derive(Clone, Copy, Debug)]
+pub struct Variable {
+    /// Its name; `*` at the end stands for any rest.
+    pub name: &'static str,
+    /// What it changes, in one line.
+    pub meaning: &'static str,
+}
+
+macro_rules! variables {
+    ($($(#[$doc:meta])* $ident:ident = $name:literal: $meaning:literal;)+) => {
+        $(#[doc = $meaning] pub const $ident: &str = $name;)+
+        /// Every variable that is read although it is no flag.
+        pub const VARIABLES: &[Variable] = &[$(Variable { name: $name, meaning: $meaning }),+];
+    };
+}
+
+variables! {
+    NO_COLOR = "NO_COLOR": "any text: no colours unless `--color` asks for them (no-color.org)";
+    TERM = "TERM": "`dumb`: no colours and no bars";
+    GITHUB_OUTPUT = "GITHUB_OUTPUT": "file that `--result github` without a path appends to";
+    HOME = "HOME": "home folder; `$HOME/.docker/config.json` holds credentials";
+    DOCKER_CONFIG = "DOCKER_CONFIG": "folder with `config.json`, `.dockerconfigjson` or `.dockercfg`";
+    DOCKER_AUTH_CONFIG = "DOCKER_AUTH_CONFIG": "the text of a `config.json`, as GitLab passes it";
+    REGISTRY_AUTH_FILE = "REGISTRY_AUTH_FILE": "credentials file, as podman's; `--authfile` beats it";
+    XDG_RUNTIME_DIR = "XDG_RUNTIME_DIR": "`containers/auth.json` below it holds podman's credentials";
+    PATH = "PATH": "where credential helpers (`docker-credential-*`) are looked for";
+    SSL_CERT_FILE = "SSL_CERT_FILE": "file with trusted certificates, instead of the system's";
+    SSL_CERT_DIR = "SSL_CERT_DIR": "folder with trusted certificates, instead of the system's";
+    IMGPKG_USERNAME = "IMGPKG_USERNAME": "user name, when `--registry-username` is not given, as imgpkg";
+    IMGPKG_PASSWORD = "IMGPKG_PASSWORD": "password, when `--registry-password` is not given, as imgpkg";
+    IMGPKG_TOKEN = "IMGPKG_TOKEN": "token, when `--registry-token` is not given, as imgpkg";
+    IMGPKG_ANON = "IMGPKG_ANON": "no credentials, when `--registry-anon` is not given, as imgpkg";
+    IMGPKG_REGISTRY = "IMGPKG_REGISTRY_*": "credentials per registry, as imgpkg: `…_HOSTNAME`, `…_USERNAME`, `…_PASSWORD`, `…_IDENTITY_TOKEN`, `…_REGISTRY_TOKEN`, each with any suffix such as `_0`";
+}
+
+/// The environment of this run; empty variables are not in it.
+#[derive(Clone, Default)]
+pub struct Env(BTreeMap<OsString, OsString>);
+
+impl Env {
+    /// Reads the environment of the process.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+    pub fn of_process() -> Self {
+        Self::from_pairs(std::env::vars_os())
+    }
+
+    /// Makes an environment from names and values.
+    pub fn from_pairs<K: Into<OsString>, V: Into<OsString>>(pairs: impl IntoIterator<Item = (K, V)>) -> Self {
+        let pairs = pairs.into_iter().map(|(name, value)| (name.into(), value.into()));
+        Self(pairs.filter(|(_, value)| !value.is_empty()).collect())
+    }
+
+    /// Returns a variable's value.
+    #[must_use]
+    pub fn os(&self, name: &str) -> Option<&OsStr> {
+        self.0.get(OsStr::new(name)).map(OsString::as_os_str)
+    }
+
+    /// Returns a variable's value if it is UTF-8.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.os(name).and_then(OsStr::to_str)
+    }
+
+    /// Returns a variable's value as a path.
+    #[must_use]
+    pub fn path(&self, name: &str) -> Option<PathBuf> {
+        self.os(name).map(PathBuf::from)
+    }
+
+    /// Returns names and values, in the byte order of names; names that are not UTF-8 are left out.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &OsStr)> {
+        self.0.iter().filter_map(|(name, value)| Some((name.to_str()?, value.as_os_str())))
+    }
+}
+
+impl std::fmt::Debug for Env {
+    /// Shows names only: values may be secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_is_unset_and_values_are_not_shown() {
+        let env = Env::from_pairs([("A", "hunter2"), ("B", "")]);
+        assert_eq!(env.text("A"), Some("hunter2"));
+        assert_eq!(env.os("B"), None);
+        assert_eq!(format!("{env:?}"), "{\"A\"}");
+        assert_eq!(env.iter().count(), 1);
+    }
+}

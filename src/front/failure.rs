@@ -1,0 +1,193 @@
+//! What a user is told when something did not work: kind, message, causes, hints.
+//!
+//! Everything below the front fails with typed errors; they become a [`Failure`] here, and one function turns it
+//! into text. Advice lives in hints only, so that messages stay true whatever the caller wants to do next.
+
+mod lower;
+
+use std::error::Error;
+use std::fmt::Write as _;
+
+use super::text;
+
+/// Causes that are printed; a longer chain is a loop or of no use.
+const CAUSE_LIMIT: usize = 8;
+
+/// What sort of failure it is; decides the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The operation was refused or failed.
+    Refused,
+    /// Wrong arguments, environment, source or configuration; nothing was begun.
+    Misuse,
+    /// A verification found a difference.
+    Difference,
+    /// The other side could not be reached or kept failing; trying later is sensible.
+    Remote,
+    /// Our own mistake.
+    Bug,
+    /// Stopped by SIGINT.
+    Interrupted,
+    /// Stopped by SIGTERM.
+    Terminated,
+}
+
+impl Kind {
+    /// Every kind, for tables.
+    pub const ALL: [Self; 7] = [
+        Self::Refused,
+        Self::Misuse,
+        Self::Difference,
+        Self::Remote,
+        Self::Bug,
+        Self::Interrupted,
+        Self::Terminated,
+    ];
+}
+
+/// Why a command did not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Failure {
+    /// Decides the exit code.
+    pub kind: Kind,
+    /// What failed, on which object, found against expected; lower case, no full stop.
+    pub message: String,
+    /// What lies behind it, nearest first.
+    pub causes: Vec<String>,
+    /// What the user may do about it.
+    pub hints: Vec<String>,
+}
+
+impl Failure {
+    /// Makes a failure of any kind.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), causes: Vec::new(), hints: Vec::new() }
+    }
+
+    /// Makes a failure of an operation.
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self::new(Kind::Refused, message)
+    }
+
+    /// Makes a failure of what was typed or configured.
+    pub fn misuse(message: impl Into<String>) -> Self {
+        Self::new(Kind::Misuse, message)
+    }
+
+    /// Makes the failure of a verification.
+    pub fn difference(message: impl Into<String>) -> Self {
+        Self::new(Kind::Difference, message)
+    }
+
+    /// Makes a failure of the other side.
+    pub fn remote(message: impl Into<String>) -> Self {
+        Self::new(Kind::Remote, message)
+    }
+
+    /// Makes a failure from a typed error; the errors it names as sources become the causes.
+    ///
+    /// A message that already ends with its source's text (`…: {source}`) is not followed by that text again.
+    pub fn of(kind: Kind, error: &dyn Error) -> Self {
+        let mut failure = Self::new(kind, error.to_string());
+        let mut last = failure.message.clone();
+        let mut source = error.source();
+        for _ in 0..CAUSE_LIMIT {
+            let Some(cause) = source else { break };
+            let text = cause.to_string();
+            if !last.ends_with(&text) {
+                failure.causes.push(text.clone());
+            }
+            last = text;
+            source = cause.source();
+        }
+        failure
+    }
+
+    /// Adds advice.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Adds what lies behind the failure.
+    pub fn caused_by(mut self, cause: impl Into<String>) -> Self {
+        self.causes.push(cause.into());
+        self
+    }
+
+    /// Returns the text for a terminal or a log: lines, each ended.
+    #[must_use]
+    pub fn render(&self, color: bool) -> String {
+        let mut out = String::new();
+        let paint = |style: &str, word: &str| {
+            if color { format!("\x1b[{style}m{word}\x1b[0m") } else { word.to_owned() }
+        };
+        let mut line = |start: &str, text: &str| {
+            writeln!(out, "{start} {}", text::escaped(text)).expect("writing to a String cannot fail");
+        };
+        line(&format!("imgrelay: {}", paint("1;31", "error:")), &self.message);
+        for cause in &self.causes {
+            line("  caused by:", cause);
+        }
+        for hint in &self.hints {
+            line(&format!("  {}", paint("36", "hint:")), hint);
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::FileError;
+    use std::io;
+    use std::path::Path;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot push `{name}`")]
+    struct Outer {
+        name: &'static str,
+        source: Middle,
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("registry `reg.example` closed the connection: {source}")]
+    struct Middle {
+        source: io::Error,
+    }
+
+    #[test]
+    fn causes_follow_the_message_and_are_not_said_twice() {
+        let error = Outer { name: "a", source: Middle { source: io::Error::other("broken pipe") } };
+        let failure = Failure::of(Kind::Remote, &error).hint("try again later");
+        assert_eq!(
+            failure.render(false),
+            "imgrelay: error: cannot push `a`\n  \
+             caused by: registry `reg.example` closed the connection: broken pipe\n  \
+             hint: try again later\n"
+        );
+    }
+
+    #[test]
+    fn colours_mark_the_words_and_never_the_text_from_outside() {
+        let failure = Failure::misuse("tag `\x1b[2J` is not valid").hint("x");
+        assert_eq!(
+            failure.render(true),
+            "imgrelay: \x1b[1;31merror:\x1b[0m tag `\\u{1b}[2J` is not valid\n  \x1b[36mhint:\x1b[0m x\n"
+        );
+    }
+
+    #[test]
+    fn file_errors_name_the_path_once_and_say_what_helps() {
+        let error =
+            FileError::io("create", Path::new("/x/a.tar"), io::Error::from(io::ErrorKind::StorageFull));
+        let failure = Failure::from(error);
+        assert_eq!(failure.kind, Kind::Refused);
+        assert_eq!(
+            failure.render(false),
+            "imgrelay: error: cannot create `/x/a.tar`: no storage space\n  \
+             hint: free some space, or choose a path on another file system\n"
+        );
+    }
+}

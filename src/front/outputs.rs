@@ -1,0 +1,509 @@
+//! What a command produced, and the files that tell other programs about it.
+//!
+//! Standard output gets the result once (see [`super::ui`]); `--result FORMAT:PATH` writes it again in the form
+//! a CI system reads. Files are written after the work is confirmed, never before.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::env::{self, Env};
+use super::failure::Failure;
+use super::text;
+use crate::model::{Digest, Repository, Tag};
+use crate::stream::{AtomicFile, FileError};
+
+/// The variables that `--result dotenv` may write; none of them may be a flag's variable.
+pub const DOTENV_KEYS: &[&str] = &[
+    "IMGRELAY_DIGEST",
+    "IMGRELAY_KIND",
+    "IMGRELAY_MEDIA_TYPE",
+    "IMGRELAY_PATH",
+    "IMGRELAY_REF",
+    "IMGRELAY_REFS",
+    "IMGRELAY_REPOSITORY",
+    "IMGRELAY_SIZE",
+    "IMGRELAY_TAGS",
+];
+/// Permissions of result files, before the umask: other users of a CI system's volume read them.
+const MODE: u32 = 0o644;
+
+/// What a command ended with.
+#[derive(Debug)]
+pub enum Outcome {
+    /// An image is now somewhere.
+    Image(Box<ImageOutcome>),
+    /// There is something to read.
+    Document(Document),
+}
+
+/// Something to read: a description, a report, a list.
+#[derive(Debug)]
+pub struct Document {
+    /// For people; lines, each ended.
+    pub text: String,
+    /// The same for programs.
+    pub json: serde_json::Value,
+    /// What the document means for the exit code, if it is not good news.
+    pub failure: Option<Failure>,
+}
+
+/// What sort of image it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageKind {
+    /// A Carvel bundle.
+    Bundle,
+    /// A plain image.
+    Image,
+    /// A Cloud Foundry source image.
+    Source,
+    /// Several images under one digest.
+    Index,
+}
+
+impl ImageKind {
+    /// Returns the word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bundle => "bundle",
+            Self::Image => "image",
+            Self::Source => "source",
+            Self::Index => "index",
+        }
+    }
+}
+
+/// An image that is now in a registry, a tar or a folder.
+#[derive(Clone, Debug)]
+pub struct ImageOutcome {
+    /// What sort it is.
+    pub kind: ImageKind,
+    /// Digest of its manifest or index.
+    pub digest: Digest,
+    /// Media type of its manifest or index.
+    pub media_type: String,
+    /// Bytes of all it consists of, as stored: manifests, configurations, layers.
+    pub size: u64,
+    /// Its layers; none for an index.
+    pub layers: Option<usize>,
+    /// Where it is, in a registry.
+    pub repository: Option<Repository>,
+    /// The tags that point at it now, in a registry or as recorded in the tar.
+    pub tags: Vec<Tag>,
+    /// Where it is, as a tar or folder; `-` is standard output.
+    pub path: Option<PathBuf>,
+}
+
+/// The result as JSON; names are those of the outputs of the GitHub action.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Json<'a> {
+    kind: ImageKind,
+    digest: String,
+    media_type: &'a str,
+    size: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layers: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<String>,
+    #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+    reference: Option<String>,
+    tags: Vec<&'a str>,
+    refs: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+}
+
+impl ImageOutcome {
+    /// Returns the line for standard output: `<where>@<digest>`.
+    #[must_use]
+    pub fn line(&self) -> String {
+        match (&self.repository, &self.path) {
+            (Some(repository), _) => format!("{repository}@{}", self.digest),
+            (None, Some(path)) => format!("{}@{}", text::escaped(&path.to_string_lossy()), self.digest),
+            (None, None) => self.digest.to_string(),
+        }
+    }
+
+    /// Returns the JSON document, on one line and without a line break at its end.
+    #[must_use]
+    pub fn json(&self) -> String {
+        let json = Json {
+            kind: self.kind,
+            digest: self.digest.to_string(),
+            media_type: &self.media_type,
+            size: self.size,
+            layers: self.layers,
+            image: self.repository.as_ref().map(ToString::to_string),
+            reference: self.reference(),
+            tags: self.tags.iter().map(Tag::as_str).collect(),
+            refs: self.refs(),
+            path: self.path_text(),
+        };
+        serde_json::to_string(&json).expect("strings and numbers are always JSON")
+    }
+
+    /// Tells whether standard output carried the tar itself, so that no result can be printed there.
+    #[must_use]
+    pub fn is_on_stdout(&self) -> bool {
+        self.path.as_deref() == Some(Path::new("-"))
+    }
+
+    fn reference(&self) -> Option<String> {
+        self.repository.as_ref().map(|repository| format!("{repository}@{}", self.digest))
+    }
+
+    fn refs(&self) -> Vec<String> {
+        let Some(repository) = &self.repository else { return Vec::new() };
+        self.tags.iter().map(|tag| format!("{repository}:{tag}")).collect()
+    }
+
+    fn path_text(&self) -> Option<String> {
+        self.path.as_ref().map(|path| path.to_string_lossy().into_owned())
+    }
+
+    fn tags_joined(&self, separator: &str) -> Option<String> {
+        let tags: Vec<&str> = self.tags.iter().map(Tag::as_str).collect();
+        (!tags.is_empty()).then(|| tags.join(separator))
+    }
+}
+
+/// The form of a result file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON document and a line break.
+    Json,
+    /// `KEY=value` lines as GitLab's dotenv reports.
+    Dotenv,
+    /// The digest alone, without a line break.
+    Digest,
+    /// Step outputs appended to GitHub's output file.
+    Github,
+    /// A folder with one file per result, as Tekton reads it.
+    Tekton,
+}
+
+impl Format {
+    const ALL: [(&'static str, Self); 5] = [
+        ("json", Self::Json),
+        ("dotenv", Self::Dotenv),
+        ("digest", Self::Digest),
+        ("github", Self::Github),
+        ("tekton", Self::Tekton),
+    ];
+}
+
+/// A result file that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResultFile {
+    /// Its form.
+    pub format: Format,
+    /// Where it is written; a folder for [`Format::Tekton`].
+    pub path: PathBuf,
+}
+
+impl ResultFile {
+    /// Parses `FORMAT:PATH`; `github` alone takes the path from `GITHUB_OUTPUT`.
+    ///
+    /// Errors: misuse with the forms there are.
+    pub fn parse(text: &str, env: &Env) -> Result<Self, Failure> {
+        let (name, path) = match text.split_once(':') {
+            Some((name, path)) => (name, Some(path).filter(|path| !path.is_empty())),
+            None => (text, None),
+        };
+        let Some((_, format)) = Format::ALL.into_iter().find(|(known, _)| *known == name) else {
+            let known = text::quoted_list(Format::ALL.map(|(known, _)| known));
+            let failure =
+                Failure::misuse(format!("result format `{name}` is unknown, expected one of {known}"));
+            return Err(match text::nearest(name, Format::ALL.map(|(known, _)| known)) {
+                Some(near) => failure.hint(format!("did you mean `{near}`?")),
+                None => failure.hint("a result is written as `FORMAT:PATH`, such as `json:result.json`"),
+            });
+        };
+        if let Some(path) = path {
+            return Ok(Self { format, path: path.into() });
+        }
+        match (format, env.path(env::GITHUB_OUTPUT)) {
+            (Format::Github, Some(path)) => Ok(Self { format, path }),
+            (Format::Github, None) => {
+                Err(Failure::misuse("result `github` has no path, and `GITHUB_OUTPUT` is not set"))
+            }
+            _ => Err(Failure::misuse(format!("result `{name}` has no path, expected `{name}:PATH`"))),
+        }
+    }
+
+    /// Refuses a path that cannot be written, before any work is done.
+    pub fn check(&self) -> Result<(), Failure> {
+        let folder = match self.format {
+            Format::Tekton => self.path.as_path(),
+            _ => self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")),
+        };
+        if folder.is_dir() {
+            return Ok(());
+        }
+        let shown = self.path.display();
+        Err(Failure::refused(format!(
+            "cannot write result `{shown}`: `{}` is not a folder",
+            folder.display()
+        ))
+        .hint("create the folder first"))
+    }
+
+    fn write(&self, outcome: &ImageOutcome) -> Result<(), Failure> {
+        match self.format {
+            Format::Json => self.replace(&self.path, &format!("{}\n", outcome.json())),
+            Format::Digest => self.replace(&self.path, &outcome.digest.to_string()),
+            Format::Dotenv => self.replace(&self.path, &dotenv(outcome)?),
+            Format::Github => append(&self.path, &github(outcome, &delimiter())?),
+            Format::Tekton => tekton(outcome)
+                .iter()
+                .try_for_each(|(name, value)| self.replace(&self.path.join(name), value)),
+        }
+    }
+
+    fn replace(&self, path: &Path, content: &str) -> Result<(), Failure> {
+        Ok(AtomicFile::write_whole(path, content.as_bytes(), MODE)?)
+    }
+}
+
+/// Writes all result files.
+///
+/// Errors: says that the image itself is done, because it is.
+pub fn write(files: &[ResultFile], outcome: &ImageOutcome) -> Result<(), Failure> {
+    files
+        .iter()
+        .try_for_each(|file| file.write(outcome))
+        .map_err(|failure| failure.hint(format!("the image itself is done: {}", outcome.line())))
+}
+
+/// Returns `KEY=value` lines; values are taken literally by GitLab, so there are no quotes.
+///
+/// Source: GitLab, "artifacts:reports:dotenv": no quotes, no line breaks, no blank lines, no comments.
+fn dotenv(outcome: &ImageOutcome) -> Result<String, Failure> {
+    let refs = outcome.refs().join(",");
+    let values = [
+        ("IMGRELAY_DIGEST", Some(outcome.digest.to_string())),
+        ("IMGRELAY_KIND", Some(outcome.kind.name().to_owned())),
+        ("IMGRELAY_MEDIA_TYPE", Some(outcome.media_type.clone())),
+        ("IMGRELAY_PATH", outcome.path_text()),
+        ("IMGRELAY_REF", outcome.reference()),
+        ("IMGRELAY_REFS", Some(refs).filter(|refs| !refs.is_empty())),
+        ("IMGRELAY_REPOSITORY", outcome.repository.as_ref().map(ToString::to_string)),
+        ("IMGRELAY_SIZE", Some(outcome.size.to_string())),
+        ("IMGRELAY_TAGS", outcome.tags_joined(",")),
+    ];
+    let mut lines = String::new();
+    for (key, value) in values.into_iter().filter_map(|(key, value)| Some((key, value?))) {
+        if value.contains(char::is_control) {
+            return Err(Failure::refused(format!(
+                "`{key}` cannot be written as dotenv: `{value}` has a control character"
+            )));
+        }
+        writeln!(lines, "{key}={value}").expect("writing to a String cannot fail");
+    }
+    Ok(lines)
+}
+
+/// Returns step outputs, each between two lines of a delimiter that no value can contain.
+///
+/// Source: GitHub's runner, FileCommandManager; `name=value` would let a line break in a value make a new output.
+fn github(outcome: &ImageOutcome, delimiter: &str) -> Result<String, Failure> {
+    let refs = serde_json::to_string(&outcome.refs()).expect("strings are always JSON");
+    let values = [
+        ("digest", Some(outcome.digest.to_string())),
+        ("image", outcome.repository.as_ref().map(ToString::to_string)),
+        ("ref", outcome.reference()),
+        ("tags", outcome.tags_joined("\n")),
+        ("refs", Some(refs)),
+        ("path", outcome.path_text()),
+        ("size", Some(outcome.size.to_string())),
+    ];
+    let mut text = String::new();
+    for (name, value) in values.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+        if value.contains(delimiter) {
+            return Err(Failure::refused(format!("output `{name}` contains the delimiter `{delimiter}`")));
+        }
+        write!(text, "{name}<<{delimiter}\n{value}\n{delimiter}\n").expect("writing to a String cannot fail");
+    }
+    Ok(text)
+}
+
+fn delimiter() -> String {
+    let mut bytes = [0_u8; 16];
+    // On failure the delimiter is not random; `github` still refuses a value that contains it.
+    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    format!("imgrelay_{:032x}", u128::from_le_bytes(bytes))
+}
+
+/// Returns result files by name, without line breaks: Tekton hands them on verbatim.
+///
+/// A tar gets other names than an image in a registry: Tekton Chains signs whatever `IMAGE_URL` and
+/// `IMAGE_DIGEST` name, and drops a URL that holds a digest.
+fn tekton(outcome: &ImageOutcome) -> Vec<(&'static str, String)> {
+    let digest = outcome.digest.to_string();
+    match (&outcome.repository, outcome.reference(), outcome.path_text()) {
+        (Some(repository), Some(reference), _) => {
+            let url = outcome.refs().into_iter().next().unwrap_or_else(|| repository.to_string());
+            vec![("IMAGE_URL", url), ("IMAGE_DIGEST", digest), ("IMAGE_REF", reference)]
+        }
+        (_, _, Some(path)) => vec![("LAYOUT_PATH", path), ("LAYOUT_DIGEST", digest)],
+        _ => vec![("LAYOUT_DIGEST", digest)],
+    }
+}
+
+/// Appends in one write, so that records of parallel steps do not mix.
+fn append(path: &Path, text: &str) -> Result<(), Failure> {
+    let failed = |action| move |error| Failure::from(FileError::io(action, path, error));
+    let mut file =
+        std::fs::OpenOptions::new().append(true).create(true).open(path).map_err(failed("open"))?;
+    file.write_all(text.as_bytes()).map_err(failed("write"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn pushed() -> ImageOutcome {
+        ImageOutcome {
+            kind: ImageKind::Bundle,
+            digest: format!("sha256:{HEX}").parse().unwrap(),
+            media_type: "application/vnd.oci.image.manifest.v1+json".into(),
+            size: 1234,
+            layers: Some(1),
+            repository: Some("reg.example/team/app".parse().unwrap()),
+            tags: vec!["v1".parse().unwrap(), "latest".parse().unwrap()],
+            path: None,
+        }
+    }
+
+    fn packed(path: &str) -> ImageOutcome {
+        ImageOutcome { repository: None, tags: Vec::new(), path: Some(path.into()), ..pushed() }
+    }
+
+    #[test]
+    fn the_line_is_the_place_and_the_digest() {
+        assert_eq!(pushed().line(), format!("reg.example/team/app@sha256:{HEX}"));
+        assert_eq!(packed("out/app.tar").line(), format!("out/app.tar@sha256:{HEX}"));
+        assert_eq!(packed("a\nb").line(), format!("a\\nb@sha256:{HEX}"));
+        assert!(packed("-").is_on_stdout());
+    }
+
+    #[test]
+    fn json_has_the_names_of_the_github_outputs() {
+        assert_eq!(
+            pushed().json(),
+            format!(
+                "{{\"kind\":\"bundle\",\"digest\":\"sha256:{HEX}\",\
+                 \"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"size\":1234,\"layers\":1,\
+                 \"image\":\"reg.example/team/app\",\"ref\":\"reg.example/team/app@sha256:{HEX}\",\
+                 \"tags\":[\"v1\",\"latest\"],\
+                 \"refs\":[\"reg.example/team/app:v1\",\"reg.example/team/app:latest\"]}}"
+            )
+        );
+        assert!(packed("app.tar").json().ends_with("\"tags\":[],\"refs\":[],\"path\":\"app.tar\"}"));
+    }
+
+    #[test]
+    fn dotenv_lines_are_literal_and_refuse_what_would_make_a_new_line() {
+        assert_eq!(
+            dotenv(&pushed()).unwrap(),
+            format!(
+                "IMGRELAY_DIGEST=sha256:{HEX}\nIMGRELAY_KIND=bundle\n\
+                 IMGRELAY_MEDIA_TYPE=application/vnd.oci.image.manifest.v1+json\n\
+                 IMGRELAY_REF=reg.example/team/app@sha256:{HEX}\n\
+                 IMGRELAY_REFS=reg.example/team/app:v1,reg.example/team/app:latest\n\
+                 IMGRELAY_REPOSITORY=reg.example/team/app\nIMGRELAY_SIZE=1234\nIMGRELAY_TAGS=v1,latest\n"
+            )
+        );
+        let lines = dotenv(&packed("my app.tar")).unwrap();
+        assert!(lines.contains("\nIMGRELAY_PATH=my app.tar\n"), "{lines}");
+        assert!(dotenv(&packed("a\nLD_PRELOAD=x")).unwrap_err().message.contains("has a control character"));
+        for line in lines.lines() {
+            let key = line.split('=').next().unwrap();
+            assert!(DOTENV_KEYS.contains(&key), "{key}");
+        }
+    }
+
+    #[test]
+    fn github_outputs_cannot_be_forged_by_a_value() {
+        let text = github(&packed("a\nb<<EOF"), "DELIM").unwrap();
+        assert_eq!(
+            text,
+            format!(
+                "digest<<DELIM\nsha256:{HEX}\nDELIM\nrefs<<DELIM\n[]\nDELIM\n\
+                 path<<DELIM\na\nb<<EOF\nDELIM\nsize<<DELIM\n1234\nDELIM\n"
+            )
+        );
+        assert!(github(&pushed(), "D").unwrap().contains("tags<<D\nv1\nlatest\nD\n"));
+        assert!(github(&packed("x\nDELIM\ny=z"), "DELIM").is_err());
+        assert_ne!(delimiter(), delimiter());
+    }
+
+    #[test]
+    fn tekton_results_name_an_image_only_when_it_is_in_a_registry() {
+        assert_eq!(
+            tekton(&pushed()),
+            [
+                ("IMAGE_URL", "reg.example/team/app:v1".to_owned()),
+                ("IMAGE_DIGEST", format!("sha256:{HEX}")),
+                ("IMAGE_REF", format!("reg.example/team/app@sha256:{HEX}")),
+            ]
+        );
+        assert_eq!(
+            tekton(&packed("app.tar")),
+            [("LAYOUT_PATH", "app.tar".to_owned()), ("LAYOUT_DIGEST", format!("sha256:{HEX}"))]
+        );
+    }
+
+    #[test]
+    fn result_flags_are_read_or_refused() {
+        let none = Env::default();
+        let parse = |text: &str| ResultFile::parse(text, &none);
+        assert_eq!(parse("json:a:b").unwrap(), ResultFile { format: Format::Json, path: "a:b".into() });
+        for (text, expected) in [
+            ("jsn:a", "result format `jsn` is unknown"),
+            ("out/", "result format `out/` is unknown"),
+            ("json", "result `json` has no path, expected `json:PATH`"),
+            ("digest:", "result `digest` has no path"),
+            ("github", "`GITHUB_OUTPUT` is not set"),
+        ] {
+            assert!(parse(text).unwrap_err().message.contains(expected), "{text}");
+        }
+        let env = Env::from_pairs([("GITHUB_OUTPUT", "/gh/out")]);
+        assert_eq!(ResultFile::parse("github", &env).unwrap().path, Path::new("/gh/out"));
+    }
+
+    #[test]
+    fn files_are_replaced_except_githubs_which_is_appended_to() {
+        let folder = std::env::temp_dir().join(format!("imgrelay-outputs-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("digest"), "old and longer than the new one".repeat(10)).unwrap();
+        std::fs::write(folder.join("github"), "a=b\n").unwrap();
+        let file = |format, name: &str| ResultFile { format, path: folder.join(name) };
+        let files = [
+            file(Format::Digest, "digest"),
+            file(Format::Github, "github"),
+            file(Format::Json, "json"),
+            file(Format::Tekton, ""),
+        ];
+        files.iter().for_each(|file| file.check().unwrap());
+        write(&files, &pushed()).unwrap();
+        let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+        assert_eq!(read("digest"), format!("sha256:{HEX}"));
+        assert!(read("github").starts_with("a=b\ndigest<<imgrelay_"), "{}", read("github"));
+        assert!(read("json").ends_with("}\n"));
+        assert_eq!(read("IMAGE_URL"), "reg.example/team/app:v1");
+        let missing = file(Format::Json, "no/such/json");
+        assert!(missing.check().unwrap_err().message.contains("is not a folder"));
+        let failure = write(&[missing], &pushed()).unwrap_err();
+        assert!(failure.hints.iter().any(|hint| hint.starts_with("the image itself is done: reg.example/")));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

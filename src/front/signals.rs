@@ -1,0 +1,111 @@
+//! Being stopped: SIGINT and SIGTERM, and our own bugs.
+//!
+//! The first signal asks all work to unwind, which removes temporary files; the second, or a second of patience,
+//! ends the process. A closed pipe is not a signal here: Rust ignores SIGPIPE, and writers see the error.
+
+use std::io::Write as _;
+use std::panic::PanicHookInfo;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::exit;
+use super::failure::{Failure, Kind};
+use crate::stream::{cancel, temporary};
+
+/// How long work may take to unwind: a blocked read of a socket does not see that it should.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The first signal that came, or zero.
+static RECEIVED: AtomicI32 = AtomicI32::new(0);
+
+/// Begins to listen, on a thread of its own.
+pub fn listen() {
+    // Without handlers the signals do what they do by default: end the process.
+    let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) else { return };
+    let listening = move || {
+        for signal in signals.forever() {
+            if RECEIVED.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+                leave();
+            }
+            cancel::cancel();
+            let _ = std::thread::Builder::new().name("patience".into()).spawn(|| {
+                std::thread::sleep(PATIENCE);
+                leave();
+            });
+        }
+    };
+    let _ = std::thread::Builder::new().name("signals".into()).spawn(listening);
+}
+
+/// Says that a signal stopped the work, if one did; what failed because of it is of no interest.
+pub fn explain(failure: Failure) -> Failure {
+    stopped().unwrap_or(failure)
+}
+
+fn stopped() -> Option<Failure> {
+    match RECEIVED.load(Ordering::SeqCst) {
+        0 => None,
+        SIGINT => Some(Failure::new(Kind::Interrupted, "stopped by SIGINT")),
+        _ => Some(Failure::new(Kind::Terminated, "stopped by SIGTERM")),
+    }
+}
+
+/// Ends the process at once.
+fn leave() -> ! {
+    let failure = stopped().unwrap_or_else(|| Failure::new(Kind::Terminated, "stopped"));
+    end(&failure);
+}
+
+/// Prints, removes temporary files and exits, whatever other threads do.
+#[expect(clippy::exit, reason = "other threads may be blocked and cannot be asked to return")]
+fn end(failure: &Failure) -> ! {
+    let _ = std::io::stderr().write_all(failure.render(false).as_bytes());
+    temporary::remove_all();
+    std::process::exit(i32::from(exit::code(failure.kind)));
+}
+
+/// Turns a panic, which is always our own mistake, into a message and an exit code of its own.
+pub fn report_panics() {
+    std::panic::set_hook(Box::new(on_panic));
+}
+
+fn on_panic(info: &PanicHookInfo<'_>) {
+    let payload = info.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    end(&bug(text.unwrap_or("unknown"), info.location().map(ToString::to_string)));
+}
+
+fn bug(what: &str, place: Option<String>) -> Failure {
+    let place = place.map(|place| format!(" at {place}")).unwrap_or_default();
+    Failure::new(Kind::Bug, format!("internal error{place}: {what}")).hint(format!(
+        "this is a bug; please report it with the command line at {}/issues (imgrelay {})",
+        env!("CARGO_PKG_REPOSITORY"),
+        env!("CARGO_PKG_VERSION")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bug_says_where_and_asks_for_a_report() {
+        let text = bug("index out of bounds", Some("src/pack/layer.rs:1:2".into())).render(false);
+        assert!(
+            text.starts_with(
+                "imgrelay: error: internal error at src/pack/layer.rs:1:2: index out of bounds\n"
+            ),
+            "{text}"
+        );
+        assert!(text.contains("hint: this is a bug; please report it"), "{text}");
+    }
+
+    #[test]
+    fn without_a_signal_a_failure_stays_what_it_is() {
+        assert_eq!(explain(Failure::refused("no")), Failure::refused("no"));
+    }
+}

@@ -1,0 +1,208 @@
+//! Small pieces of text for people: escaped outside text, sizes, durations, lists cut short.
+//!
+//! Pure functions; what they return goes to a terminal or a build log.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// Items of a list that are shown before it is cut.
+const LIST_LIMIT: usize = 10;
+
+/// Escapes what could move a cursor, hide text or begin a new line in a terminal or a build log.
+///
+/// File names, labels and replies of registries come from outside; a line break in one could forge a log line or
+/// a workflow command, a direction override could show another digest than the real one.
+#[must_use]
+pub fn escaped(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_unsafe) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        if is_unsafe(character) {
+            out.extend(character.escape_default());
+        } else {
+            out.push(character);
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Tells whether a character changes how the text around it is shown.
+fn is_unsafe(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            // Line and paragraph separators, direction marks, embeddings, overrides and isolates.
+            '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+            | '\u{061c}' | '\u{feff}')
+}
+
+/// Prints a number of bytes in binary units, one decimal: `512 B`, `1.5 MiB`.
+#[must_use]
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if count < 1024 {
+        return format!("{count} B");
+    }
+    // Tenths of a unit in integers: rounding is the same everywhere.
+    let mut unit = 0;
+    let mut scale: u128 = 1024;
+    while unit + 1 < UNITS.len() && u128::from(count) * 10 + scale / 2 >= 10 * 1024 * scale {
+        scale *= 1024;
+        unit += 1;
+    }
+    let tenths = (u128::from(count) * 10 + scale / 2) / scale;
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS.get(unit).unwrap_or(&"EiB"))
+}
+
+/// Prints a duration as a person would say it: `0.4 s`, `12.3 s`, `4 min 05 s`, `1 h 02 min`.
+#[must_use]
+pub fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..60 => format!("{}.{} s", seconds, duration.subsec_millis() / 100),
+        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {:02} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+/// Prints bytes per second, or nothing when the time is too short to tell.
+#[must_use]
+pub fn rate(count: u64, time: Duration) -> Option<String> {
+    let milliseconds = time.as_millis();
+    if milliseconds < 100 {
+        return None;
+    }
+    let per_second = u128::from(count) * 1000 / milliseconds;
+    Some(format!("{}/s", bytes(u64::try_from(per_second).unwrap_or(u64::MAX))))
+}
+
+/// Prints a count with its noun, in the plural unless it is one: `1 blob`, `2 blobs`.
+#[must_use]
+pub fn counted(count: u64, noun: &str) -> String {
+    let (y, rest) = match noun.strip_suffix('y') {
+        Some(stem) => ("ies", stem),
+        None => ("s", noun),
+    };
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {rest}{y}") }
+}
+
+/// Lists items in back-quotes, the first ten of them, and says how many are not shown.
+#[must_use]
+pub fn quoted_list<I: IntoIterator<Item: AsRef<str>>>(items: I) -> String {
+    let mut out = String::new();
+    let mut hidden = 0_usize;
+    for (index, item) in items.into_iter().enumerate() {
+        if index >= LIST_LIMIT {
+            hidden += 1;
+            continue;
+        }
+        let separator = if index == 0 { "" } else { ", " };
+        write!(out, "{separator}`{}`", escaped(item.as_ref())).expect("writing to a String cannot fail");
+    }
+    if hidden > 0 {
+        write!(out, " and {hidden} more").expect("writing to a String cannot fail");
+    }
+    out
+}
+
+/// Returns the candidate that `word` is most likely a misspelling of, if one is near enough.
+#[must_use]
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // One wrong character in three, at least one: enough for typos, too few to turn one word into another.
+    let most = (word.chars().count() / 3).max(1);
+    let distances = candidates.into_iter().map(|candidate| (edit_distance(word, candidate), candidate));
+    distances.filter(|(distance, _)| *distance <= most).min().map(|(_, candidate)| candidate)
+}
+
+/// Counts the insertions, deletions and replacements of characters that turn one word into another.
+fn edit_distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (line, a) in from.chars().enumerate() {
+        let mut diagonal = line;
+        let mut left = line + 1;
+        if let Some(first) = row.first_mut() {
+            *first = left;
+        }
+        for (b, above) in to.iter().zip(row.iter_mut().skip(1)) {
+            let replaced = diagonal + usize::from(a != *b);
+            diagonal = *above;
+            left = replaced.min(*above + 1).min(left + 1);
+            *above = left;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outside_text_cannot_steer_a_terminal_or_forge_a_line() {
+        for (text, expected) in [
+            ("plain – ünïcode 漢字", "plain – ünïcode 漢字"),
+            ("a\x1b[31mred", "a\\u{1b}[31mred"),
+            ("a\n::error::x", "a\\n::error::x"),
+            ("a\r\tb\x7f", "a\\r\\tb\\u{7f}"),
+            ("\u{9b}2J", "\\u{9b}2J"),
+            ("a\u{202e}b\u{2028}", "a\\u{202e}b\\u{2028}"),
+        ] {
+            assert_eq!(escaped(text), expected);
+        }
+    }
+
+    #[test]
+    fn sizes_are_rounded_to_one_decimal_and_carried() {
+        for (count, expected) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            (1024 * 1024 - 1, "1.0 MiB"),
+            (62_597_653, "59.7 MiB"),
+            (4 << 30, "4.0 GiB"),
+            (u64::MAX, "16.0 EiB"),
+        ] {
+            assert_eq!(bytes(count), expected, "{count}");
+        }
+    }
+
+    #[test]
+    fn durations_and_rates_read_naturally() {
+        for (milliseconds, expected) in [
+            (0, "0.0 s"),
+            (440, "0.4 s"),
+            (59_999, "59.9 s"),
+            (60_000, "1 min 00 s"),
+            (3_725_000, "1 h 02 min"),
+        ] {
+            assert_eq!(duration(Duration::from_millis(milliseconds)), expected);
+        }
+        assert_eq!(rate(1 << 20, Duration::from_millis(500)).as_deref(), Some("2.0 MiB/s"));
+        assert_eq!(rate(1 << 20, Duration::from_millis(99)), None);
+    }
+
+    #[test]
+    fn counts_and_lists_are_english_and_bounded() {
+        assert_eq!(counted(1, "blob"), "1 blob");
+        assert_eq!(counted(0, "blob"), "0 blobs");
+        assert_eq!(counted(2, "entry"), "2 entries");
+        assert_eq!(quoted_list(["a", "b\n"]), "`a`, `b\\n`");
+        let many: Vec<String> = (0..12).map(|n| n.to_string()).collect();
+        assert!(quoted_list(&many).ends_with("`9` and 2 more"));
+    }
+
+    #[test]
+    fn misspellings_find_their_word_and_others_find_none() {
+        let words = ["bundle", "image", "tag", "tar"];
+        assert_eq!(nearest("bundel", words), Some("bundle"));
+        assert_eq!(nearest("imag", words), Some("image"));
+        assert_eq!(nearest("ta", words), Some("tag"));
+        assert_eq!(nearest("layout", words), None);
+        assert_eq!(edit_distance("kitten", "sitting"), 3);
+        assert_eq!(edit_distance("", "abc"), 3);
+    }
+}

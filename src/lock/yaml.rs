@@ -1,0 +1,198 @@
+//! What the documents share: reading with line numbers, and quoting the way Go's YAML writer does.
+
+use serde::de::DeserializeOwned;
+
+use crate::model::{Reference, ReferenceError};
+
+use super::API_VERSION;
+
+/// Why a text is not the document it should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LockError {
+    /// Not YAML, or a field is unknown, missing, doubled or of the wrong type.
+    #[error("line {line}: {problem}")]
+    Yaml {
+        /// Line, from 1.
+        line: u64,
+        /// What is wrong, with the field.
+        problem: String,
+    },
+    /// Another version or kind of document.
+    #[error("`{field}` is `{found}`, expected `{expected}`")]
+    Header {
+        /// `apiVersion` or `kind`.
+        field: &'static str,
+        /// What is there.
+        found: String,
+        /// What should be.
+        expected: &'static str,
+    },
+    /// An image is not given by digest.
+    #[error("line {line}: `image` must be a digest reference (`repository@sha256:…`), found `{found}`")]
+    NotADigest {
+        /// Line, from 1.
+        line: u64,
+        /// The text.
+        found: String,
+    },
+    /// An image is no reference at all.
+    #[error("line {line}: `image`: {source}")]
+    Reference {
+        /// Line, from 1.
+        line: u64,
+        /// The rule it breaks.
+        source: ReferenceError,
+    },
+}
+
+/// Reads a YAML document into a struct that knows its fields.
+pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, LockError> {
+    serde_saphyr::from_str(text).map_err(|error| {
+        let line = error.location().map_or(0, |location| location.line());
+        // The library ends its message with the place, which we put in front.
+        let message = error.without_snippet().to_string();
+        let problem = match message.find(" at line ") {
+            Some(at) => message.get(..at).unwrap_or(&message).to_owned(),
+            None => message,
+        };
+        LockError::Yaml { line, problem }
+    })
+}
+
+/// Checks `apiVersion` and `kind`.
+pub(super) fn check_header(api_version: &str, kind: &str, expected: &'static str) -> Result<(), LockError> {
+    for (field, found, expected) in [("apiVersion", api_version, API_VERSION), ("kind", kind, expected)] {
+        if found != expected {
+            return Err(LockError::Header { field, found: found.to_owned(), expected });
+        }
+    }
+    Ok(())
+}
+
+/// Parses a reference that has to have a digest; a tag beside it is dropped, as imgpkg does.
+pub(super) fn digest_reference(text: &str, line: u64) -> Result<Reference, LockError> {
+    let reference: Reference = text.parse().map_err(|source| LockError::Reference { line, source })?;
+    if reference.digest.is_none() {
+        return Err(LockError::NotADigest { line, found: text.chars().take(200).collect() });
+    }
+    Ok(Reference { tag: None, ..reference })
+}
+
+/// Writes a string as a YAML scalar: plain where it cannot be misread, else quoted.
+///
+/// Shape: plain; single-quoted when it would begin a construct; double-quoted when it would read as another type,
+/// or, with JSON escapes, when it has control characters or line breaks.
+pub(super) fn scalar(text: &str) -> String {
+    if text
+        .chars()
+        .any(|character| character.is_control() || matches!(character, '\u{2028}' | '\u{2029}' | '\u{feff}'))
+    {
+        return serde_json::to_string(text).expect("a string is always JSON");
+    }
+    let looks_typed = matches!(
+        text.to_ascii_lowercase().as_str(),
+        "" | "~"
+            | "null"
+            | "true"
+            | "false"
+            | "yes"
+            | "no"
+            | "on"
+            | "off"
+            | "y"
+            | "n"
+            | ".nan"
+            | ".inf"
+            | "-.inf"
+            | "<<"
+            | "="
+    ) || text.parse::<f64>().is_ok()
+        || looks_numeric(text);
+    let first = text.chars().next().unwrap_or(' ');
+    let unsafe_start = "-?:,[]{}#&*!|>'\"%@`".contains(first)
+        && !(text.len() > 1 && "-?:".contains(first) && !text[1..].starts_with(' '));
+    let unsafe_inside = text.contains(": ")
+        || text.contains(" #")
+        || text.ends_with(':')
+        || text.starts_with(' ')
+        || text.ends_with(' ');
+    if looks_typed {
+        // Go's writer puts what would read as another type in double quotes, everything else in single ones.
+        return format!("\"{text}\"");
+    }
+    if unsafe_start || unsafe_inside || text.starts_with("---") {
+        return format!("'{}'", text.replace('\'', "''"));
+    }
+    text.to_owned()
+}
+
+/// Numbers and dates that YAML 1.1 readers know beyond what Rust parses: `0x1f`, `0o7`, `1_000`, `12:30`, dates.
+fn looks_numeric(text: &str) -> bool {
+    let body = text.strip_prefix(['-', '+']).unwrap_or(text);
+    body.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+        && body.chars().all(|c| c.is_ascii_hexdigit() || "xob_.:+-TtZz eE".contains(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scalars_read_back_as_the_same_string() {
+        for text in [
+            "plain",
+            "a b",
+            "registry.example.com/team/app@sha256:12",
+            "true",
+            "no",
+            "null",
+            "",
+            "1",
+            "1.5",
+            "0x1f",
+            "1_000",
+            "2024-01-01",
+            "12:30:45",
+            "- x",
+            "-x",
+            "a: b",
+            "a #b",
+            "#c",
+            "it's",
+            "'q'",
+            "\"q\"",
+            "[x]",
+            "{x}",
+            "*a",
+            "&a",
+            "!t",
+            "%d",
+            "@v",
+            "`c`",
+            "a:",
+            " lead",
+            "trail ",
+            "two\nlines",
+            "tab\there",
+            "---",
+            "~",
+            "ü",
+            "?",
+            "-",
+            ":",
+            "|",
+            ">",
+            "=",
+            "<<",
+            "\u{85}",
+            "1e3",
+            "0b11",
+            ".5",
+        ] {
+            let document = format!("key: {}\n", scalar(text));
+            let map: std::collections::BTreeMap<String, String> =
+                read(&document).unwrap_or_else(|e| panic!("{document}: {e}"));
+            assert_eq!(map["key"], text, "{document}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! A bundle's own rules: where `.imgpkg` may be, and that its lock file is valid before anything is packed.
+//!
+//! imgpkg accepts an invalid `images.yml` and fails when the bundle is pulled; we refuse it here.
+
+use std::path::{Path, PathBuf};
+
+use crate::lock::{BUNDLE_FOLDER, IMAGES_LOCK_FILE, ImagesLock, LockError};
+use crate::model::limits;
+use crate::stream::{FileError, TooLarge, read_bounded};
+use crate::tree::Filter;
+
+/// A bundle definition that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BundleLayout {
+    /// The `.imgpkg` folder.
+    pub folder: PathBuf,
+    /// The lock file's content.
+    pub images: ImagesLock,
+}
+
+/// Why folders are not a bundle.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// No root has a `.imgpkg` folder.
+    #[error("none of the given paths has a `{BUNDLE_FOLDER}/{IMAGES_LOCK_FILE}`: {}", list(roots))]
+    Missing {
+        /// The roots.
+        roots: Vec<PathBuf>,
+    },
+    /// The folder is there, the file is not.
+    #[error("`{}` does not exist, but every bundle needs it", path.display())]
+    NoLockFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// More than one root has a `.imgpkg` folder.
+    #[error("more than one bundle definition: {}", list(folders))]
+    Several {
+        /// The folders.
+        folders: Vec<PathBuf>,
+    },
+    /// The `.imgpkg` folder itself, or something in it, was given as a path.
+    #[error("`{}` is inside a `{BUNDLE_FOLDER}` folder, expected its parent", path.display())]
+    NotAChild {
+        /// The path given.
+        path: PathBuf,
+    },
+    /// The lock file is not valid.
+    #[error("`{}` is not a valid ImagesLock: {source}", path.display())]
+    Lock {
+        /// The file.
+        path: PathBuf,
+        /// Line, field and reason.
+        source: LockError,
+    },
+    /// The lock file is too large.
+    #[error("`{}` has more than {limit} bytes, which no lock file needs", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Most bytes allowed.
+        limit: u64,
+    },
+    /// The lock file is a folder, pipe or device.
+    #[error("`{}` is not a regular file", path.display())]
+    NotAFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The lock file is not UTF-8.
+    #[error("`{}` is not UTF-8 text", path.display())]
+    NotText {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The operating system refused.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    let shown: Vec<String> = paths.iter().take(10).map(|path| format!("`{}`", path.display())).collect();
+    let more = paths.len().saturating_sub(10);
+    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
+}
+
+/// Finds the `.imgpkg` folder that is a direct child of exactly one root, and reads its lock file.
+///
+/// Returns `None` when no root has one. Excluded folders do not count. Folders further down are the packing
+/// walk's to find, which meets every entry anyway.
+/// Errors: [`BundleError`], all before anything is written.
+pub fn find_bundle(roots: &[PathBuf], filter: &Filter) -> Result<Option<BundleLayout>, BundleError> {
+    let mut folders = Vec::new();
+    for root in roots {
+        let absolute = std::path::absolute(root).unwrap_or_else(|_| root.clone());
+        if absolute.components().any(|part| part.as_os_str() == BUNDLE_FOLDER) {
+            return Err(BundleError::NotAChild { path: root.clone() });
+        }
+        let folder = root.join(BUNDLE_FOLDER);
+        if folder.is_dir() && !filter.excludes(BUNDLE_FOLDER.as_bytes(), true) {
+            folders.push(folder);
+        }
+    }
+    match folders.as_slice() {
+        [] => Ok(None),
+        [folder] => Ok(Some(BundleLayout {
+            folder: folder.clone(),
+            images: read_lock(&folder.join(IMAGES_LOCK_FILE))?,
+        })),
+        _ => Err(BundleError::Several { folders }),
+    }
+}
+
+fn read_lock(path: &Path) -> Result<ImagesLock, BundleError> {
+    // Looked at first, because opening a pipe would wait for ever.
+    if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(BundleError::NotAFile { path: path.to_owned() });
+    }
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(BundleError::NoLockFile { path: path.to_owned() });
+        }
+        Err(error) => return Err(FileError::io("read", path, error).into()),
+    };
+    let bytes = read_bounded(file, limits::LOCK_BYTES).map_err(|error| match error {
+        TooLarge::Limit { limit } => BundleError::TooLarge { path: path.to_owned(), limit },
+        TooLarge::Io(error) => FileError::io("read", path, error).into(),
+    })?;
+    let text = String::from_utf8(bytes).map_err(|_| BundleError::NotText { path: path.to_owned() })?;
+    ImagesLock::parse(&text).map_err(|source| BundleError::Lock { path: path.to_owned(), source })
+}

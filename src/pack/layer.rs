@@ -1,0 +1,210 @@
+//! One layer from any number of folders and files: each file read once, hashed, compressed and written on the way.
+//!
+//! The tar is imgpkg's, byte for byte: see `docs/formats/layer.md`. Source: image-spec layer.md; imgpkg's recipe.
+
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+
+use crate::lock::BUNDLE_FOLDER;
+use crate::model::{Descriptor, Digest};
+use crate::stream::{BlockWriter, CompressionLevel, FileError, compress};
+use crate::tar::header::{EntryType, Header};
+use crate::tar::write::Writer;
+use crate::tree::{Content, Entry, EntryKind, Filter, SymlinkPolicy, TreeError, Visitor, walk};
+
+use super::MediaTypes;
+
+/// How a layer is made.
+#[derive(Clone, Debug, Default)]
+pub struct LayerOptions {
+    /// What is left out.
+    pub filter: Filter,
+    /// What becomes of symbolic links.
+    pub symlinks: SymlinkPolicy,
+    /// Keep all permission bits instead of the owner's only.
+    pub preserve_permissions: bool,
+    /// How it is compressed.
+    pub compression: CompressionLevel,
+    /// Which media type it gets.
+    pub media_types: MediaTypes,
+    /// Compressing threads; does not change the result.
+    pub threads: usize,
+    /// Device and inode of a file to leave out: the archive that is being replaced.
+    pub skip: Option<(u64, u64)>,
+    /// The one `.imgpkg` folder that may be there, as found by [`super::find_bundle`]; any other is an error.
+    /// `None` allows any number (plain images).
+    pub only_bundle_folder: Option<PathBuf>,
+}
+
+/// A finished layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PackedLayer {
+    /// Type, digest and size of the layer as stored.
+    pub descriptor: Descriptor,
+    /// Digest of the tar before compression.
+    pub diff_id: Digest,
+    /// Bytes of the tar before compression.
+    pub uncompressed_size: u64,
+    /// Entries, folders included.
+    pub entries: u64,
+}
+
+/// Why a layer could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// Reading the folder failed.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// The output could not be written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The same path comes from two roots.
+    #[error("`{}` is in more than one of the given paths, first in `{}`, then in `{}`", path.display(), first.display(), second.display())]
+    Duplicate {
+        /// Path inside the image.
+        path: PathBuf,
+        /// The root that had it first.
+        first: PathBuf,
+        /// The root that has it too.
+        second: PathBuf,
+    },
+    /// A second `.imgpkg` folder.
+    #[error("`{}` is a second bundle definition, expected only `{}`", found.display(), expected.display())]
+    SecondBundle {
+        /// The one that is too many.
+        found: PathBuf,
+        /// The one that counts.
+        expected: PathBuf,
+    },
+    /// The output could not be written; which file is known above.
+    #[error("cannot write the layer: {0}")]
+    Sink(#[from] io::Error),
+}
+
+/// Packs roots, in the order given, into one layer that is written to `sink`.
+///
+/// Shape: each folder contributes its contents, each file itself under its own name.
+/// Errors: [`PackError`]; on error `sink` holds a useless part.
+/// Cost: reads each file once; memory is a fixed set of blocks plus the names of the largest folder (and all
+/// paths, when there is more than one root).
+pub fn pack_layer(
+    roots: &[PathBuf],
+    options: &LayerOptions,
+    sink: &mut (dyn Write + Send),
+    progress: &dyn Fn(u64),
+) -> Result<PackedLayer, PackError> {
+    let (entries, compressed) = compress(options.compression, options.threads, sink, |stream| {
+        let mut packer = Packer {
+            tar: Writer::new(stream),
+            options,
+            seen: HashSet::new(),
+            remember: roots.len() > 1,
+            roots,
+            root: Cell::new(0),
+            progress,
+        };
+        for (number, root) in roots.iter().enumerate() {
+            packer.root.set(number);
+            walk(root, &options.filter, options.symlinks, options.skip, &mut packer)?;
+        }
+        let entries = packer.tar.entries();
+        packer.tar.finish()?;
+        Ok::<u64, PackError>(entries)
+    })?;
+    let media_type = options.media_types.layer(options.compression);
+    Ok(PackedLayer {
+        descriptor: Descriptor::new(media_type, compressed.blob_digest, compressed.size),
+        diff_id: compressed.diff_id,
+        uncompressed_size: compressed.uncompressed_size,
+        entries,
+    })
+}
+
+struct Packer<'a> {
+    tar: Writer<&'a mut BlockWriter>,
+    options: &'a LayerOptions,
+    /// Paths of files so far, with the number of their root; only kept for several roots.
+    seen: HashSet<Vec<u8>>,
+    remember: bool,
+    roots: &'a [PathBuf],
+    root: Cell<usize>,
+    progress: &'a dyn Fn(u64),
+}
+
+impl Packer<'_> {
+    fn path_in_root(&self, path: &[u8]) -> PathBuf {
+        let root = self.roots.get(self.root.get()).cloned().unwrap_or_default();
+        if path == b"." { root } else { root.join(OsStr::from_bytes(path)) }
+    }
+
+    fn check_duplicate(&mut self, entry: &Entry) -> Result<(), PackError> {
+        // Folders may come from several roots: that is how trees are merged.
+        if !self.remember || entry.kind == EntryKind::Directory || self.seen.insert(entry.path.clone()) {
+            return Ok(());
+        }
+        let relative = PathBuf::from(OsStr::from_bytes(&entry.path));
+        let now = self.root.get();
+        let has = |root: &&PathBuf| {
+            root.join(&relative).symlink_metadata().is_ok() || root.file_name() == relative.file_name()
+        };
+        let first = self.roots.iter().take(now).find(has).or(self.roots.first()).cloned();
+        let second = self.roots.get(now).cloned().unwrap_or_default();
+        Err(PackError::Duplicate { path: relative, first: first.unwrap_or_default(), second })
+    }
+
+    fn check_bundle_folder(&self, entry: &Entry) -> Result<(), PackError> {
+        let Some(expected) = &self.options.only_bundle_folder else { return Ok(()) };
+        if entry.kind != EntryKind::Directory || entry.name() != BUNDLE_FOLDER.as_bytes() {
+            return Ok(());
+        }
+        let found = self.path_in_root(&entry.path);
+        if found == *expected {
+            return Ok(());
+        }
+        Err(PackError::SecondBundle { found, expected: expected.clone() })
+    }
+
+    fn mode(&self, entry: &Entry) -> u32 {
+        match (&entry.kind, self.options.preserve_permissions) {
+            (EntryKind::Symlink { .. }, _) => 0o777,
+            (_, true) => entry.mode,
+            // Only the owner's bits say something about the content; the rest is the umask of who checked it out.
+            (EntryKind::Directory, false) => 0o700,
+            (EntryKind::File { .. }, false) => entry.mode & 0o700,
+        }
+    }
+}
+
+impl Visitor for Packer<'_> {
+    type Error = PackError;
+
+    fn entry(&mut self, entry: &Entry, content: Content<'_>) -> Result<(), PackError> {
+        self.check_duplicate(entry)?;
+        self.check_bundle_folder(entry)?;
+        let (kind, size, link) = match &entry.kind {
+            EntryKind::Directory => (EntryType::Directory, 0, &b""[..]),
+            EntryKind::File { size } => (EntryType::File, *size, &b""[..]),
+            EntryKind::Symlink { target } => (EntryType::Symlink, 0, target.as_slice()),
+        };
+        let mode = self.mode(entry);
+        self.tar.header(&Header { path: &entry.path, kind, mode, size, link, mtime: 0 })?;
+        if let Content::File(mut file) = content {
+            loop {
+                let stream = self.tar.data();
+                let n = file.read(stream.space()?)?;
+                if n == 0 {
+                    break;
+                }
+                stream.advance(n);
+                (self.progress)(n as u64);
+            }
+            file.finish()?;
+            self.tar.pad(size)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,191 @@
+//! A tar in a file, opened once and read at any place from any thread: names to byte ranges.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::model::limits;
+use crate::stream::{TooLarge, read_bounded};
+use crate::tar::{EndMark, Entry, EntryKind, TarError, display_name, index};
+
+use super::StoreError;
+
+/// What stands under a name in an archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Node {
+    File(Span),
+    Symlink(Vec<u8>),
+    HardLink(Vec<u8>),
+    Directory,
+    Other,
+}
+
+/// Bytes of a file inside an archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) offset: u64,
+    pub(super) size: u64,
+}
+
+/// An indexed tar.
+#[derive(Debug)]
+pub(super) struct Archive {
+    file: File,
+    path: PathBuf,
+    nodes: BTreeMap<Vec<u8>, Node>,
+    pub(super) end_mark: EndMark,
+}
+
+impl Archive {
+    /// Reads the table of contents of a tar.
+    ///
+    /// Names are compared without `./` in front, doubled slashes and a slash at the end.
+    /// Errors: a name that leaves the archive, or that comes twice (directories may).
+    pub(super) fn open(file: File, path: &Path) -> Result<Self, StoreError> {
+        let mut nodes = BTreeMap::new();
+        let end_mark = index(&file, |entry| add(&mut nodes, &entry)).map_err(|error| match error {
+            IndexError::Tar(error) => StoreError::tar(path, error),
+            IndexError::Problem(problem) => StoreError::damaged(path, problem),
+        })?;
+        Ok(Self { file, path: path.to_owned(), nodes, end_mark })
+    }
+
+    /// Returns all names in byte order.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = (&[u8], &Node)> {
+        self.nodes.iter().map(|(name, node)| (name.as_slice(), node))
+    }
+
+    pub(super) fn node(&self, name: &[u8]) -> Option<&Node> {
+        self.nodes.get(name)
+    }
+
+    /// Reads a small file of the archive; `None` when there is nothing of that name.
+    pub(super) fn read_small(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.nodes.get(name.as_bytes()) {
+            None => Ok(None),
+            Some(Node::File(span)) => {
+                let read = read_bounded(self.reader(*span), limit);
+                read.map(Some).map_err(|error| self.too_large(name, error))
+            }
+            Some(_) => Err(StoreError::damaged(&self.path, format!("`{name}` in it is not a regular file"))),
+        }
+    }
+
+    pub(super) fn too_large(&self, name: &str, error: TooLarge) -> StoreError {
+        let path = self.path.clone();
+        match error {
+            TooLarge::Limit { limit } => StoreError::TooLarge { path, what: format!("`{name}`"), limit },
+            TooLarge::Io(error) => StoreError::File(crate::stream::FileError::io("read", &self.path, error)),
+        }
+    }
+
+    pub(super) fn reader(&self, span: Span) -> SpanReader<'_> {
+        SpanReader { file: &self.file, position: span.offset, end: span.offset + span.size }
+    }
+}
+
+enum IndexError {
+    Tar(TarError),
+    Problem(String),
+}
+
+impl From<TarError> for IndexError {
+    fn from(error: TarError) -> Self {
+        Self::Tar(error)
+    }
+}
+
+fn add(nodes: &mut BTreeMap<Vec<u8>, Node>, entry: &Entry) -> Result<(), IndexError> {
+    let at = || format!("`{}` at byte {}", display_name(&entry.path), entry.offset);
+    let problem = |text: String| Err(IndexError::Problem(text));
+    let Some(name) = clean(&entry.path) else {
+        return problem(format!("the name of entry {} leads out of the archive", at()));
+    };
+    let node = match entry.kind {
+        EntryKind::File => Node::File(Span { offset: entry.offset_of_data, size: entry.size }),
+        EntryKind::Symlink => Node::Symlink(entry.link.clone()),
+        EntryKind::HardLink => Node::HardLink(entry.link.clone()),
+        EntryKind::Directory => Node::Directory,
+        EntryKind::CharacterDevice | EntryKind::BlockDevice | EntryKind::Fifo => Node::Other,
+    };
+    if name.is_empty() {
+        // The root itself, as `tar -C folder .` writes it.
+        return if node == Node::Directory { Ok(()) } else { problem(format!("entry {} has no name", at())) };
+    }
+    match nodes.get(&name) {
+        Some(Node::Directory) if node == Node::Directory => return Ok(()),
+        // Readers take the first or the last of them; whoever checks one must not use the other.
+        Some(_) => return problem(format!("entry {} is there twice", at())),
+        None => {}
+    }
+    if nodes.len() >= limits::ARCHIVE_ENTRIES {
+        return problem(format!("it has more than {} entries", limits::ARCHIVE_ENTRIES));
+    }
+    nodes.insert(name, node);
+    Ok(())
+}
+
+/// Returns a relative name without `.`, empty components and slash at the end; `None` if it leads elsewhere.
+pub(super) fn clean(name: &[u8]) -> Option<Vec<u8>> {
+    if name.starts_with(b"/") {
+        return None;
+    }
+    let mut parts = Vec::new();
+    for part in name.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => return None,
+            part => parts.push(part),
+        }
+    }
+    Some(parts.join(&b'/'))
+}
+
+/// Reads a byte range with positioned reads, so that threads do not disturb each other.
+#[derive(Debug)]
+pub(super) struct SpanReader<'a> {
+    file: &'a File,
+    position: u64,
+    end: u64,
+}
+
+impl Read for SpanReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.end - self.position).unwrap_or(usize::MAX);
+        let most = left.min(buffer.len());
+        if most == 0 {
+            return Ok(0);
+        }
+        let count = self.file.read_at(&mut buffer[..most], self.position)?;
+        if count == 0 {
+            let text = format!("the file was cut at byte {} while it was read", self.position);
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+        }
+        self.position += count as u64;
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_cleaned_or_refused() {
+        for (name, expected) in [
+            ("blobs/sha256/a", Some("blobs/sha256/a")),
+            ("./blobs//sha256/./a/", Some("blobs/sha256/a")),
+            (".", Some("")),
+            ("./", Some("")),
+            ("/index.json", None),
+            ("../index.json", None),
+            ("a/../index.json", None),
+            ("a/..", None),
+            ("..a/b..", Some("..a/b..")),
+        ] {
+            assert_eq!(clean(name.as_bytes()), expected.map(|text| text.as_bytes().to_vec()), "{name}");
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! What `docker save` and `skopeo copy docker-archive:` write: `manifest.json` beside configurations and layers.
+//!
+//! The format has no image manifests, so one is made for each image, in Docker's media types; the digest is thus
+//! ours and not that of any registry. The layers are hashed once when the archive is opened.
+//! Source: moby image/spec v1.2; layers may be links to each other (`../<id>/layer.tar`).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde::Deserialize;
+
+use crate::model::{
+    Annotations, Config, Descriptor, Digest, ImageManifest, RawDocument, Reference, limits, media_type,
+};
+use crate::stream::{Compression, FileError, HashingWriter, cancel};
+use crate::tar::{EndMark, display_name};
+
+use super::archive::{Archive, Node, Span, clean};
+use super::opened::{Held, OpenedStore, Place};
+use super::{Remark, Root, RootName, StoreError, StoreKind};
+
+/// Name of the table of contents.
+pub(super) const TABLE: &str = "manifest.json";
+
+/// One image of `manifest.json`; members we do not need are passed over.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Image {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    layers: Option<Vec<String>>,
+}
+
+/// Opens an indexed docker-save tar whose `manifest.json` was read.
+pub(super) fn open(archive: Archive, table: &[u8], path: &Path) -> Result<OpenedStore, StoreError> {
+    let damaged = |problem: String| StoreError::damaged(path, problem);
+    let images: Vec<Image> = serde_json::from_slice(table)
+        .map_err(|error| damaged(format!("`{TABLE}` is not what docker writes: {error}")))?;
+    if images.is_empty() {
+        return Err(damaged(format!("`{TABLE}` lists no image")));
+    }
+    let mut spans: Vec<Span> = Vec::new();
+    for name in images.iter().flat_map(|image| image.layers.iter().flatten()) {
+        let span = locate(&archive, name).map_err(damaged)?;
+        if !spans.contains(&span) {
+            spans.push(span);
+        }
+    }
+    let layers = describe_layers(&archive, &spans, path)?;
+    let mut held: BTreeMap<Digest, Held> = BTreeMap::new();
+    for (span, layer) in &layers {
+        held.insert(layer.digest.clone(), Held::Archive(Span { offset: *span, size: layer.size }));
+    }
+    let mut remarks = Vec::new();
+    let mut roots: Vec<Root> = Vec::new();
+    for image in &images {
+        let config = locate(&archive, &image.config).map_err(damaged)?;
+        let (manifest, bytes) =
+            manifest_of(&archive, image, config, &layers).map_err(|error| match error {
+                Problem::Store(error) => error,
+                Problem::Text(text) => damaged(text),
+            })?;
+        held.insert(Digest::sha256_of(&bytes), Held::Archive(config));
+        held.insert(manifest.digest().clone(), Held::Memory(Arc::from(manifest.bytes())));
+        add_root(&mut roots, &manifest, image, &mut remarks);
+    }
+    if archive.end_mark == EndMark::Missing {
+        remarks.push(Remark::NoEndMark);
+    }
+    let (path, kind) = (path.to_owned(), StoreKind::DockerArchive);
+    Ok(OpenedStore { path, kind, roots, held, place: Place::Archive(archive), remarks })
+}
+
+fn add_root(roots: &mut Vec<Root>, manifest: &RawDocument, image: &Image, remarks: &mut Vec<Remark>) {
+    let descriptor = manifest.descriptor();
+    let at = roots.iter().position(|root| root.descriptor.digest == descriptor.digest).unwrap_or_else(|| {
+        roots.push(Root { descriptor, names: Vec::new(), origin: None, is_root_bundle: false });
+        roots.len() - 1
+    });
+    for text in image.repo_tags.iter().flatten() {
+        let Ok(reference) = text.parse::<Reference>() else {
+            remarks.push(Remark::InvalidName(display_name(text.as_bytes())));
+            continue;
+        };
+        let name = RootName { tag: reference.tag.clone(), reference: Some(reference) };
+        if !roots[at].names.contains(&name) {
+            roots[at].names.push(name);
+        }
+    }
+}
+
+enum Problem {
+    Store(StoreError),
+    Text(String),
+}
+
+/// Makes the manifest of one image and returns it with the bytes of the configuration.
+fn manifest_of(
+    archive: &Archive,
+    image: &Image,
+    config: Span,
+    layers: &BTreeMap<u64, Descriptor>,
+) -> Result<(RawDocument, Vec<u8>), Problem> {
+    let name = display_name(image.config.as_bytes());
+    let bytes = crate::stream::read_bounded(archive.reader(config), limits::CONFIG_BYTES)
+        .map_err(|error| Problem::Store(archive.too_large(&name, error)))?;
+    let parsed: Config = serde_json::from_slice(&bytes)
+        .map_err(|error| Problem::Text(format!("`{name}` is no image configuration: {error}")))?;
+    let names = image.layers.as_deref().unwrap_or_default();
+    if parsed.rootfs.diff_ids.len() != names.len() {
+        let (found, expected) = (names.len(), parsed.rootfs.diff_ids.len());
+        return Err(Problem::Text(format!(
+            "`{TABLE}` lists {found} layers for an image whose configuration `{name}` has {expected}"
+        )));
+    }
+    let find = |name: &String| {
+        let span = locate(archive, name).map_err(Problem::Text)?;
+        let layer = layers.get(&span.offset).cloned();
+        layer.ok_or_else(|| Problem::Text(format!("`{}` was not read", display_name(name.as_bytes()))))
+    };
+    let layers = names.iter().map(find).collect::<Result<Vec<_>, Problem>>()?;
+    let manifest = RawDocument::of_manifest(ImageManifest {
+        schema_version: 2,
+        media_type: Some(media_type::DOCKER_MANIFEST.to_owned()),
+        artifact_type: None,
+        config: Descriptor::of_bytes(media_type::DOCKER_CONFIG, &bytes),
+        layers,
+        subject: None,
+        annotations: Annotations::new(),
+    });
+    Ok((manifest, bytes))
+}
+
+/// Finds a file of the archive, through links inside it.
+fn locate(archive: &Archive, name: &str) -> Result<Span, String> {
+    let shown = display_name(name.as_bytes());
+    let outside =
+        |target: &[u8]| format!("`{shown}` links to `{}`, outside the archive", display_name(target));
+    let mut current =
+        clean(name.as_bytes()).ok_or_else(|| format!("`{TABLE}` names `{shown}`, outside the archive"))?;
+    for _ in 0..limits::LINKS {
+        current = match archive.node(&current) {
+            Some(Node::File(span)) => return Ok(*span),
+            Some(Node::Symlink(target)) => beside(&current, target).ok_or_else(|| outside(target))?,
+            Some(Node::HardLink(target)) => clean(target).ok_or_else(|| outside(target))?,
+            Some(Node::Directory | Node::Other) => return Err(format!("`{shown}` is not a regular file")),
+            None => return Err(format!("`{TABLE}` names `{shown}`, which is not in the archive")),
+        };
+    }
+    Err(format!("`{shown}` is a link through more than {} links", limits::LINKS))
+}
+
+/// Resolves a symbolic link's target against the folder the link is in; `None` when it leaves the archive.
+fn beside(link: &[u8], target: &[u8]) -> Option<Vec<u8>> {
+    if target.starts_with(b"/") {
+        return None;
+    }
+    let mut parts: Vec<&[u8]> = link.split(|byte| *byte == b'/').collect();
+    parts.pop();
+    for part in target.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                parts.pop()?;
+            }
+            part => parts.push(part),
+        }
+    }
+    Some(parts.join(&b'/'))
+}
+
+/// Hashes the layers, several at a time, and recognises their compression; the key is the offset.
+fn describe_layers(
+    archive: &Archive,
+    spans: &[Span],
+    path: &Path,
+) -> Result<BTreeMap<u64, Descriptor>, StoreError> {
+    let next = AtomicUsize::new(0);
+    let done: Mutex<BTreeMap<u64, Descriptor>> = Mutex::default();
+    let work = || -> Result<(), StoreError> {
+        while let Some(span) = spans.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let layer = describe_layer(archive, *span).map_err(|error| FileError::io("read", path, error))?;
+            done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(span.offset, layer);
+        }
+        Ok(())
+    };
+    let threads =
+        std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8).min(spans.len().max(1));
+    std::thread::scope(|scope| -> Result<(), StoreError> {
+        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        handles
+            .into_iter()
+            .try_for_each(|handle| handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })?;
+    Ok(done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
+}
+
+fn describe_layer(archive: &Archive, span: Span) -> std::io::Result<Descriptor> {
+    let mut start = Vec::new();
+    std::io::Read::read_to_end(&mut archive.reader(Span { size: span.size.min(4), ..span }), &mut start)?;
+    let media_type = match Compression::of_magic(&start) {
+        Compression::Gzip => media_type::DOCKER_LAYER_GZIP,
+        Compression::Zstd => media_type::DOCKER_LAYER_ZSTD,
+        Compression::None => media_type::DOCKER_LAYER,
+    };
+    let mut reader = archive.reader(span);
+    let mut writer = HashingWriter::new(std::io::sink());
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        cancel::check()?;
+        match std::io::Read::read(&mut reader, &mut buffer)? {
+            0 => break,
+            count => std::io::Write::write_all(&mut writer, &buffer[..count])?,
+        }
+    }
+    let (_, digest, size) = writer.finish();
+    Ok(Descriptor::new(media_type, digest, size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_resolved_inside_the_archive_only() {
+        for (link, target, expected) in [
+            ("a/layer.tar", "../b/layer.tar", Some("b/layer.tar")),
+            ("a/b/c", "./../x//y", Some("a/x/y")),
+            ("a", "b", Some("b")),
+            ("a/layer.tar", "../../b", None),
+            ("a", "../a", None),
+            ("a", "/etc/passwd", None),
+        ] {
+            let found = beside(link.as_bytes(), target.as_bytes());
+            assert_eq!(found, expected.map(|text| text.as_bytes().to_vec()), "{link} -> {target}");
+        }
+    }
+}

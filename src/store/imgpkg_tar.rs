@@ -1,0 +1,220 @@
+//! What `imgpkg copy --to-tar` writes: manifests and configurations as strings in `manifest.json`, layers as files.
+//!
+//! Nothing in the file protects those strings; they are kept under the digest they claim, so that every verified
+//! read proves them. Layers that may not be distributed are left out by imgpkg and simply are not there.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slot;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use crate::model::{Descriptor, Digest, Reference, Tag, limits};
+use crate::tar::{EndMark, display_name};
+
+use super::archive::{Archive, Node};
+use super::docker_archive::TABLE;
+use super::opened::{Held, OpenedStore, Place};
+use super::{Remark, Root, RootName, StoreError, StoreKind};
+
+/// Label that imgpkg puts on the bundle a tar was made for; only its presence counts.
+const ROOT_LABEL: &str = "dev.carvel.imgpkg.copy.root-bundle";
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Item {
+    #[serde(default)]
+    image_index: Option<Index>,
+    #[serde(default)]
+    image: Option<Image>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Index {
+    media_type: String,
+    digest: Digest,
+    raw: String,
+    #[serde(default)]
+    images: Option<Vec<Image>>,
+    #[serde(default)]
+    indexes: Option<Vec<Index>>,
+    #[serde(flatten)]
+    about: About,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Image {
+    config: Document,
+    manifest: Document,
+    #[serde(flatten)]
+    about: About,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Document {
+    #[serde(default)]
+    media_type: String,
+    digest: Digest,
+    raw: String,
+}
+
+/// Where an image came from and what it is called.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct About {
+    #[serde(default)]
+    refs: Option<Vec<String>>,
+    #[serde(default)]
+    tag: String,
+    #[serde(default)]
+    orig_ref: String,
+    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
+}
+
+/// Tells whether a `manifest.json` is imgpkg's and not docker's.
+pub(super) fn is_imgpkg_table(table: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Shape {
+        #[serde(default)]
+        image_index: Option<serde::de::IgnoredAny>,
+        #[serde(default)]
+        image: Option<serde::de::IgnoredAny>,
+    }
+    // An ImagesLock without images gives `null` in imgpkg.
+    serde_json::from_slice::<Option<Vec<Shape>>>(table).is_ok_and(|items| {
+        items.is_none_or(|items| items.iter().any(|item| item.image.is_some() || item.image_index.is_some()))
+    })
+}
+
+/// Opens an indexed imgpkg tar whose `manifest.json` was read.
+pub(super) fn open(archive: Archive, table: &[u8], path: &Path) -> Result<OpenedStore, StoreError> {
+    let damaged = |problem: String| StoreError::damaged(path, problem);
+    let items: Option<Vec<Item>> = serde_json::from_slice(table)
+        .map_err(|error| damaged(format!("`{TABLE}` is not what imgpkg writes: {error}")))?;
+    let mut found = Found::default();
+    for item in items.unwrap_or_default() {
+        match (item.image_index, item.image) {
+            (Some(index), None) => found.root_index(index).map_err(damaged)?,
+            (None, Some(image)) => found.root_image(image).map_err(damaged)?,
+            _ => return Err(damaged(format!("an item of `{TABLE}` is not exactly one image or index"))),
+        }
+    }
+    if found.roots.is_empty() {
+        return Err(damaged(format!("`{TABLE}` lists no image")));
+    }
+    let Found { roots, mut held, mut remarks } = found;
+    for (name, node) in archive.nodes() {
+        match (layer_digest(name), node) {
+            (Some(digest), Node::File(span)) => {
+                held.entry(digest).or_insert(Held::Archive(*span));
+            }
+            (Some(_), _) => {
+                return Err(damaged(format!("`{}` is not a regular file", display_name(name))));
+            }
+            (None, _) => {}
+        }
+    }
+    if archive.end_mark == EndMark::Missing {
+        remarks.push(Remark::NoEndMark);
+    }
+    let (path, kind) = (path.to_owned(), StoreKind::ImgpkgTar);
+    Ok(OpenedStore { path, kind, roots, held, place: Place::Archive(archive), remarks })
+}
+
+/// Reads `sha256-<hex>.tar.gz`; imgpkg uses that ending for every compression.
+fn layer_digest(name: &[u8]) -> Option<Digest> {
+    let name = std::str::from_utf8(name).ok()?.strip_suffix(".tar.gz")?;
+    let (algorithm, hex) = name.split_once('-')?;
+    format!("{algorithm}:{hex}").parse().ok()
+}
+
+#[derive(Default)]
+struct Found {
+    roots: Vec<Root>,
+    held: BTreeMap<Digest, Held>,
+    remarks: Vec<Remark>,
+}
+
+impl Found {
+    fn root_index(&mut self, index: Index) -> Result<(), String> {
+        let descriptor = Descriptor::new(&index.media_type, index.digest.clone(), index.raw.len() as u64);
+        self.root(descriptor, &index.about);
+        self.keep_index(index, 1)
+    }
+
+    fn root_image(&mut self, image: Image) -> Result<(), String> {
+        let manifest = &image.manifest;
+        let descriptor =
+            Descriptor::new(&manifest.media_type, manifest.digest.clone(), manifest.raw.len() as u64);
+        self.root(descriptor, &image.about);
+        self.keep_image(image)
+    }
+
+    fn keep_index(&mut self, index: Index, depth: usize) -> Result<(), String> {
+        if depth > limits::NESTING {
+            return Err(format!("`{TABLE}` nests indexes more than {} levels deep", limits::NESTING));
+        }
+        self.keep(index.digest, index.raw)?;
+        for image in index.images.into_iter().flatten() {
+            self.keep_image(image)?;
+        }
+        for index in index.indexes.into_iter().flatten() {
+            self.keep_index(index, depth + 1)?;
+        }
+        Ok(())
+    }
+
+    fn keep_image(&mut self, image: Image) -> Result<(), String> {
+        self.keep(image.manifest.digest, image.manifest.raw)?;
+        self.keep(image.config.digest, image.config.raw)
+    }
+
+    fn keep(&mut self, digest: Digest, raw: String) -> Result<(), String> {
+        match self.held.entry(digest) {
+            Slot::Vacant(slot) => {
+                slot.insert(Held::Memory(Arc::from(raw.into_bytes())));
+                Ok(())
+            }
+            Slot::Occupied(slot) => match slot.get() {
+                Held::Memory(known) if **known == *raw.as_bytes() => Ok(()),
+                _ => Err(format!("`{TABLE}` has two different contents for `{}`", slot.key())),
+            },
+        }
+    }
+
+    /// Adds a top-level image; one that is listed twice keeps both names.
+    fn root(&mut self, descriptor: Descriptor, about: &About) {
+        let origin = std::iter::once(&about.orig_ref)
+            .chain(about.refs.iter().flatten())
+            .find_map(|text| text.parse::<Reference>().ok());
+        let is_root_bundle = about.labels.as_ref().is_some_and(|labels| labels.contains_key(ROOT_LABEL));
+        let at = self
+            .roots
+            .iter()
+            .position(|root| root.descriptor.digest == descriptor.digest)
+            .unwrap_or_else(|| {
+                self.roots.push(Root { descriptor, names: Vec::new(), origin: None, is_root_bundle: false });
+                self.roots.len() - 1
+            });
+        let root = &mut self.roots[at];
+        if !about.tag.is_empty() {
+            match about.tag.parse::<Tag>() {
+                Ok(tag) => {
+                    let name = RootName { tag: Some(tag), reference: None };
+                    if !root.names.contains(&name) {
+                        root.names.push(name);
+                    }
+                }
+                Err(_) => self.remarks.push(Remark::InvalidName(display_name(about.tag.as_bytes()))),
+            }
+        }
+        root.origin = root.origin.take().or(origin);
+        root.is_root_bundle |= is_root_bundle;
+    }
+}

@@ -1,0 +1,298 @@
+//! Reading OCI image layouts: version file, `index.json`, and where each blob is.
+
+use std::collections::BTreeMap;
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self as rfs, AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use serde::Deserialize;
+
+use crate::model::{
+    Algorithm, Descriptor, Digest, DocumentError, RawDocument, Reference, Tag, find_repeated_member, keys,
+    limits, media_type,
+};
+use crate::stream::{FileError, TooLarge, read_bounded};
+use crate::tar::{EndMark, display_name};
+
+use super::super::archive::{Archive, Node};
+use super::super::opened::{Held, OpenedStore, Place};
+use super::super::{Remark, Root, RootName, StoreError, StoreKind};
+
+const VERSION_FILE: &str = "oci-layout";
+const INDEX_FILE: &str = "index.json";
+const VERSION: &str = "1.0.0";
+const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
+
+/// Opens an indexed tar that has `oci-layout` or `index.json`.
+pub(in crate::store) fn open_tar(archive: Archive, path: &Path) -> Result<OpenedStore, StoreError> {
+    let version = archive.read_small(VERSION_FILE, limits::OCI_LAYOUT_BYTES)?;
+    let index = archive.read_small(INDEX_FILE, limits::TABLE_OF_CONTENTS_BYTES)?;
+    let mut remarks = Vec::new();
+    let roots = read_roots(path, version, index, &mut remarks)?;
+    let mut held = BTreeMap::new();
+    for (name, node) in archive.nodes() {
+        let Some(below) = name.strip_prefix(b"blobs/") else { continue };
+        let problem = |text: &str| StoreError::damaged(path, format!("`{}` {text}", display_name(name)));
+        match (blob_digest(below), node) {
+            (_, Node::Directory) => {}
+            (Some(digest), Node::File(span)) => {
+                held.insert(digest, Held::Archive(*span));
+            }
+            // A link could make one blob's name stand for another's bytes in readers that unpack.
+            (Some(_), Node::Symlink(_) | Node::HardLink(_)) => {
+                return Err(problem("is a link, but blobs of an OCI layout are regular files"));
+            }
+            (Some(_), Node::Other) => return Err(problem("is a device or pipe, expected a regular file")),
+            (None, _) => remarks.push(Remark::StrayBlob(display_name(name))),
+        }
+    }
+    if archive.end_mark == EndMark::Missing {
+        remarks.push(Remark::NoEndMark);
+    }
+    if archive.node(b"manifest.json").is_none() {
+        remarks.push(Remark::NoDockerManifest);
+    }
+    let (path, kind) = (path.to_owned(), StoreKind::OciLayoutTar);
+    Ok(OpenedStore { path, kind, roots, held, place: Place::Archive(archive), remarks })
+}
+
+/// Opens a folder that has `oci-layout` or `index.json`.
+pub(in crate::store) fn open_directory(root: OwnedFd, path: &Path) -> Result<OpenedStore, StoreError> {
+    let directory = Directory::open(root, path)?;
+    let version = directory.read_small(VERSION_FILE, limits::OCI_LAYOUT_BYTES)?;
+    let index = directory.read_small(INDEX_FILE, limits::TABLE_OF_CONTENTS_BYTES)?;
+    let mut remarks = Vec::new();
+    let roots = read_roots(path, version, index, &mut remarks)?;
+    let held = directory.list(&mut remarks)?;
+    let (path, kind) = (path.to_owned(), StoreKind::OciLayoutDirectory);
+    Ok(OpenedStore { path, kind, roots, held, place: Place::Directory(directory), remarks })
+}
+
+/// Reads `<algorithm>/<hex>`.
+fn blob_digest(name: &[u8]) -> Option<Digest> {
+    let name = std::str::from_utf8(name).ok()?;
+    let (algorithm, hex) = name.split_once('/')?;
+    format!("{algorithm}:{hex}").parse().ok()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Version {
+    image_layout_version: String,
+}
+
+fn read_roots(
+    path: &Path,
+    version: Option<Vec<u8>>,
+    index: Option<Vec<u8>>,
+    remarks: &mut Vec<Remark>,
+) -> Result<Vec<Root>, StoreError> {
+    let damaged = |problem: String| StoreError::damaged(path, problem);
+    let version = version.ok_or_else(|| {
+        damaged(format!("it has `{INDEX_FILE}` but no `{VERSION_FILE}`, so it is no whole OCI layout"))
+    })?;
+    let version: Version = serde_json::from_slice(&version)
+        .map_err(|error| damaged(format!("`{VERSION_FILE}` is not valid: {error}")))?;
+    if version.image_layout_version != VERSION {
+        let found = display_name(version.image_layout_version.as_bytes());
+        return Err(damaged(format!("`{VERSION_FILE}` has version `{found}`, expected `{VERSION}`")));
+    }
+    let bytes = index.ok_or_else(|| {
+        damaged(format!("it has `{VERSION_FILE}` but no `{INDEX_FILE}`, so it is no whole OCI layout"))
+    })?;
+    roots_of_index(&bytes, remarks)
+        .map_err(|problem| damaged(format!("`{INDEX_FILE}` is not valid: {problem}")))
+}
+
+/// Reads the entries of `index.json`; those on one digest become one root with several names.
+fn roots_of_index(bytes: &[u8], remarks: &mut Vec<Remark>) -> Result<Vec<Root>, String> {
+    let raw = RawDocument::parse(bytes, Some(media_type::OCI_INDEX)).map_err(|error| match error {
+        DocumentError::TypeMismatch { found, expected, .. } => {
+            format!("its type is `{}`, expected `{expected}`", display_name(found.as_bytes()))
+        }
+        DocumentError::Json { source, .. } => source.to_string(),
+        DocumentError::NotAnObject { .. } => "it is not a JSON object".to_owned(),
+        other => other.to_string(),
+    })?;
+    if let Ok(Some(member)) = find_repeated_member(bytes) {
+        return Err(format!("member `{member}` is there twice"));
+    }
+    let entries = raw.index().map(|index| index.manifests.as_slice()).unwrap_or_default();
+    let mut roots: Vec<Root> = Vec::new();
+    let mut known: BTreeMap<Digest, usize> = BTreeMap::new();
+    for entry in entries {
+        if !entry.is_index() && !entry.is_manifest() {
+            // image-index.md: types an implementation does not know MUST be ignored.
+            remarks.push(Remark::ForeignRoot(Box::new(entry.clone())));
+            continue;
+        }
+        let at = *known.entry(entry.digest.clone()).or_insert_with(|| {
+            roots.push(new_root(entry));
+            roots.len() - 1
+        });
+        let root = &mut roots[at];
+        if (&root.descriptor.media_type, root.descriptor.size) != (&entry.media_type, entry.size) {
+            return Err(format!("two entries for `{}` differ in size or type", entry.digest));
+        }
+        root.origin = root.origin.take().or_else(|| origin(entry));
+        root.is_root_bundle |= is_marked(entry);
+        if let Some(name) = name(entry, remarks)
+            && !root.names.contains(&name)
+        {
+            root.names.push(name);
+        }
+    }
+    match (roots.is_empty(), entries.first()) {
+        (false, _) => Ok(roots),
+        (true, None) => Err("it lists no image".to_owned()),
+        (true, Some(entry)) => {
+            let found = display_name(entry.media_type.as_bytes());
+            Err(format!("it lists no image, only content of type `{found}`"))
+        }
+    }
+}
+
+fn new_root(entry: &Descriptor) -> Root {
+    Root { descriptor: entry.clone(), names: Vec::new(), origin: None, is_root_bundle: false }
+}
+
+fn origin(entry: &Descriptor) -> Option<Reference> {
+    entry.annotations.get(keys::ORIGIN)?.parse().ok()
+}
+
+fn is_marked(entry: &Descriptor) -> bool {
+    entry.annotations.get(keys::ROOT).is_some_and(|value| value == "true")
+}
+
+/// Reads the name of an entry: `ref.name` may be a tag or a full reference, containerd's is a full reference.
+///
+/// Text that is neither is no reason to refuse an image: tools put file names and titles there.
+fn name(entry: &Descriptor, remarks: &mut Vec<Remark>) -> Option<RootName> {
+    let mut name = RootName::default();
+    let mut invalid = |text: &str| remarks.push(Remark::InvalidName(display_name(text.as_bytes())));
+    if let Some(text) = entry.annotations.get(keys::REF_NAME) {
+        match (text.parse::<Tag>(), text.parse::<Reference>()) {
+            (Ok(tag), _) => name.tag = Some(tag),
+            (Err(_), Ok(reference)) => name.reference = Some(reference),
+            (Err(_), Err(_)) => invalid(text),
+        }
+    }
+    if let Some(text) = entry.annotations.get(keys::CONTAINERD_NAME) {
+        match text.parse::<Reference>() {
+            Ok(reference) => name.reference = Some(reference),
+            Err(_) => invalid(text),
+        }
+    }
+    if name.tag.is_none() {
+        name.tag = name.reference.as_ref().and_then(|reference| reference.tag.clone());
+    }
+    (name != RootName::default()).then_some(name)
+}
+
+/// A layout folder, held open so that it cannot be exchanged while it is read.
+#[derive(Debug)]
+pub(in crate::store) struct Directory {
+    path: PathBuf,
+    root: OwnedFd,
+    /// The folders `blobs/<algorithm>` that are there.
+    algorithms: Vec<(Algorithm, OwnedFd)>,
+}
+
+const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// `NONBLOCK` so that a pipe in place of a blob does not hang the open; regular files ignore it.
+const BLOB: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+
+impl Directory {
+    fn open(root: OwnedFd, path: &Path) -> Result<Self, StoreError> {
+        let mut algorithms = Vec::new();
+        if let Some(blobs) = open_folder(&root, "blobs", &path.join("blobs"))? {
+            for algorithm in ALGORITHMS {
+                let path = path.join("blobs").join(algorithm.name());
+                if let Some(folder) = open_folder(&blobs, algorithm.name(), &path)? {
+                    algorithms.push((algorithm, folder));
+                }
+            }
+        }
+        Ok(Self { path: path.to_owned(), root, algorithms })
+    }
+
+    fn read_small(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.path.join(name);
+        let Some(file) = open_file(&self.root, name, &path)? else { return Ok(None) };
+        read_bounded(file, limit).map(Some).map_err(|error| match error {
+            TooLarge::Limit { limit } => {
+                StoreError::TooLarge { path: self.path.clone(), what: format!("`{name}`"), limit }
+            }
+            TooLarge::Io(error) => FileError::io("read", &path, error).into(),
+        })
+    }
+
+    /// Lists the blobs with their sizes.
+    fn list(&self, remarks: &mut Vec<Remark>) -> Result<BTreeMap<Digest, Held>, StoreError> {
+        let mut held = BTreeMap::new();
+        for (algorithm, folder) in &self.algorithms {
+            let path = self.path.join("blobs").join(algorithm.name());
+            let failed = |error: Errno| StoreError::File(FileError::io("list", &path, error));
+            for entry in rfs::Dir::read_from(folder).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                let name: &CStr = entry.file_name();
+                if matches!(name.to_bytes(), b"." | b"..") {
+                    continue;
+                }
+                let shown = format!("blobs/{}/{}", algorithm.name(), display_name(name.to_bytes()));
+                let digest =
+                    name.to_str().ok().and_then(|hex| format!("{}:{hex}", algorithm.name()).parse().ok());
+                let Some(digest) = digest else {
+                    remarks.push(Remark::StrayBlob(shown));
+                    continue;
+                };
+                let stat = rfs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+                if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+                    let problem = format!("`{shown}` is not a regular file, but blobs of an OCI layout are");
+                    return Err(StoreError::damaged(&self.path, problem));
+                }
+                held.insert(digest, Held::Directory(u64::try_from(stat.st_size).unwrap_or(0)));
+            }
+        }
+        Ok(held)
+    }
+
+    pub(in crate::store) fn open_blob(&self, digest: &Digest) -> Result<Box<dyn Read + Send>, StoreError> {
+        let folder = self.algorithms.iter().find(|(algorithm, _)| *algorithm == digest.algorithm());
+        let path = self.path.join("blobs").join(digest.algorithm().name()).join(digest.hex());
+        match folder {
+            Some((_, folder)) => match open_file(folder, digest.hex(), &path)? {
+                Some(file) => Ok(Box::new(file)),
+                None => Err(StoreError::Missing { path: self.path.clone(), digest: digest.clone() }),
+            },
+            None => Err(StoreError::Missing { path: self.path.clone(), digest: digest.clone() }),
+        }
+    }
+}
+
+fn open_folder(parent: &OwnedFd, name: &str, path: &Path) -> Result<Option<OwnedFd>, StoreError> {
+    match rfs::openat(parent, name, FOLDER, Mode::empty()) {
+        Ok(folder) => Ok(Some(folder)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(FileError::io("open directory", path, error).into()),
+    }
+}
+
+/// Opens a regular file below a folder without following a link; `None` when there is nothing.
+fn open_file(parent: &OwnedFd, name: &str, path: &Path) -> Result<Option<File>, StoreError> {
+    let file = match rfs::openat(parent, name, BLOB, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(FileError::io("open", path, error).into()),
+    };
+    let metadata = file.metadata().map_err(|error| FileError::io("look at", path, error))?;
+    if metadata.is_file() {
+        Ok(Some(file))
+    } else {
+        Err(StoreError::damaged(path, "it is not a regular file"))
+    }
+}

@@ -1,0 +1,206 @@
+//! Finding out by content which kind of image archive a file or folder is.
+//!
+//! Names and endings of files do not count; what is not recognised is described, so that the user sees at once
+//! that it was the wrong file.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::model::limits;
+use crate::stream::{Compression, FileError};
+use crate::tar::{display_name, is_tar_start};
+
+use super::archive::Archive;
+use super::opened::OpenedStore;
+use super::spool::spool;
+use super::{ImageStore, Remark, StoreError, docker_archive, imgpkg_tar, layout};
+
+/// Opens an OCI layout (tar or folder), docker-save tar or imgpkg tar, or the one of these in a folder.
+///
+/// A tar may be gzip- or zstd-compressed as a whole, or come through a pipe; it is then unpacked into a file
+/// without a name in `temporary`, at most [`limits::SPOOL_BYTES`].
+/// Errors: [`StoreError::UnknownKind`] says what the content looks like instead.
+/// Cost: reads the headers of the tar, not its blobs; docker-save tars are hashed once, because nothing in them
+/// says what their layers' digests are.
+pub fn open(path: &Path, temporary: &Path) -> Result<Box<dyn ImageStore>, StoreError> {
+    let file = File::open(path).map_err(|error| FileError::io("open", path, error))?;
+    let metadata = file.metadata().map_err(|error| FileError::io("look at", path, error))?;
+    let store = if metadata.is_dir() {
+        open_folder(file, path, temporary)?
+    } else if metadata.is_file() {
+        open_file(file, path, temporary)?
+    } else {
+        unpack(file, path, temporary)?
+    };
+    Ok(Box::new(store))
+}
+
+fn open_file(file: File, path: &Path, temporary: &Path) -> Result<OpenedStore, StoreError> {
+    let start = start_of(&file, path)?;
+    match Compression::of_magic(&start) {
+        Compression::None if is_tar_start(&start) => recognise(Archive::open(file, path)?, path),
+        Compression::None => Err(not_an_archive(path, looks_like(&start))),
+        Compression::Gzip | Compression::Zstd => unpack(file, path, temporary),
+    }
+}
+
+fn unpack(file: File, path: &Path, temporary: &Path) -> Result<OpenedStore, StoreError> {
+    let (file, compression) = spool(Box::new(file), path, temporary)?;
+    let archive = Archive::open(file, path)?;
+    let mut store = recognise(archive, path).map_err(|error| match error {
+        StoreError::UnknownKind { path, found } if compression != Compression::None => {
+            let name = compression_name(compression);
+            StoreError::UnknownKind {
+                path,
+                found: format!("{found} (it is {name}-compressed; a layer, perhaps)"),
+            }
+        }
+        other => other,
+    })?;
+    if compression != Compression::None {
+        store.remarks.push(Remark::Wrapped(compression));
+    }
+    Ok(store)
+}
+
+fn compression_name(compression: Compression) -> &'static str {
+    match compression {
+        Compression::Gzip => "gzip",
+        Compression::Zstd => "zstd",
+        Compression::None => "not",
+    }
+}
+
+/// Decides by the names in a tar what it is.
+fn recognise(archive: Archive, path: &Path) -> Result<OpenedStore, StoreError> {
+    let has = |name: &str| archive.node(name.as_bytes()).is_some();
+    if has("oci-layout") || (has("index.json") && !has("manifest.json")) {
+        // BuildKit and docker 25 add docker's manifest.json for old readers; the layout is the whole truth.
+        return layout::open_tar(archive, path);
+    }
+    if let Some(table) = archive.read_small(docker_archive::TABLE, limits::TABLE_OF_CONTENTS_BYTES)? {
+        return match imgpkg_tar::is_imgpkg_table(&table) {
+            true => imgpkg_tar::open(archive, &table, path),
+            false => docker_archive::open(archive, &table, path),
+        };
+    }
+    let found = match archive.nodes().next() {
+        None => "an empty tar".to_owned(),
+        Some((first, _)) => {
+            let first = display_name(first);
+            format!("a tar without `index.json` or `manifest.json`; it has `{first}`")
+        }
+    };
+    Err(not_an_archive(path, &found))
+}
+
+fn open_folder(folder: File, path: &Path, temporary: &Path) -> Result<OpenedStore, StoreError> {
+    if path.join("oci-layout").exists() || path.join("index.json").exists() {
+        return layout::open_directory(OwnedFd::from(folder), path);
+    }
+    let mut found = Vec::new();
+    for candidate in candidates(path)? {
+        let metadata =
+            std::fs::metadata(&candidate).map_err(|error| FileError::io("look at", &candidate, error))?;
+        let file = File::open(&candidate).map_err(|error| FileError::io("open", &candidate, error))?;
+        let opened = if metadata.is_dir() {
+            layout::open_directory(OwnedFd::from(file), &candidate)
+        } else {
+            open_file(file, &candidate, temporary)
+        };
+        match opened {
+            Ok(store) => found.push(store),
+            Err(StoreError::UnknownKind { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    match found.len() {
+        0 => Err(not_an_archive(
+            path,
+            "a folder that is no OCI layout and has no image archive directly in it",
+        )),
+        1 => found.pop().ok_or_else(|| not_an_archive(path, "a folder")),
+        count => {
+            let name = |store: &OpenedStore| {
+                let name = store.path.file_name().unwrap_or_default();
+                format!("`{}`", display_name(name.as_encoded_bytes()))
+            };
+            let mut names: Vec<String> = found.iter().take(10).map(name).collect();
+            if count > names.len() {
+                names.push("…".to_owned());
+            }
+            let text = format!("a folder with {count} image archives, expected one: {}", names.join(", "));
+            Err(StoreError::unknown(path, text))
+        }
+    }
+}
+
+/// Returns the files and folders directly in a folder that may be archives, in order of name.
+fn candidates(path: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let failed = |error| FileError::io("list", path, error);
+    let mut candidates = Vec::new();
+    for (seen, entry) in std::fs::read_dir(path).map_err(failed)?.enumerate() {
+        if seen >= limits::CANDIDATES {
+            let text = format!("a folder with more than {} files", limits::CANDIDATES);
+            return Err(not_an_archive(path, &text));
+        }
+        let candidate = entry.map_err(failed)?.path();
+        // Links are followed as for a path the user gives; what cannot be looked at is no candidate.
+        let Ok(metadata) = std::fs::metadata(&candidate) else { continue };
+        let may_be = if metadata.is_dir() {
+            candidate.join("oci-layout").exists()
+        } else {
+            metadata.is_file() && File::open(&candidate).is_ok_and(|file| may_be_archive(&file))
+        };
+        if may_be {
+            candidates.push(candidate);
+        }
+    }
+    candidates.sort();
+    Ok(candidates)
+}
+
+fn may_be_archive(file: &File) -> bool {
+    start_of(file, Path::new(""))
+        .is_ok_and(|start| Compression::of_magic(&start) != Compression::None || is_tar_start(&start))
+}
+
+fn start_of(file: &File, path: &Path) -> Result<Vec<u8>, StoreError> {
+    let mut start = vec![0; 512];
+    let mut filled = 0;
+    while filled < start.len() {
+        match file.read_at(&mut start[filled..], filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(FileError::io("read", path, error).into()),
+        }
+    }
+    start.truncate(filled);
+    Ok(start)
+}
+
+/// Makes the error for content that is none of the known kinds.
+pub(super) fn not_an_archive(path: &Path, found: &str) -> StoreError {
+    let expected = "expected an OCI layout (tar or folder), a docker-save tar or an imgpkg tar";
+    StoreError::unknown(path, format!("it is {found}, {expected}"))
+}
+
+/// Names well-known content by its first bytes.
+pub(super) fn looks_like(start: &[u8]) -> &'static str {
+    match start {
+        [] => "an empty file",
+        [b'P', b'K', 3 | 5, 4 | 6, ..] => "a zip archive",
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => "an xz-compressed file",
+        [b'B', b'Z', b'h', b'1'..=b'9', ..] => "a bzip2-compressed file",
+        [b'7', b'z', 0xbc, 0xaf, ..] => "a 7z archive",
+        [0x7f, b'E', b'L', b'F', ..] => "a program",
+        [b'{' | b'[', ..] => "a JSON document",
+        [b'-', b'-', b'-', b'\n', ..] => "a YAML document",
+        _ if start.iter().all(|byte| !byte.is_ascii_control() || byte.is_ascii_whitespace()) => "a text file",
+        _ if start.len() < 512 => "too short for a tar",
+        _ => "neither a tar nor compressed",
+    }
+}

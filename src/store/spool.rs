@@ -1,0 +1,64 @@
+//! Unpacking a compressed archive, or a pipe, into a nameless temporary file, because blobs are read in any order.
+
+use std::fs::File;
+use std::io::{self, Read, Write as _};
+use std::path::Path;
+
+use crate::model::limits;
+use crate::stream::{Compression, Decoder, FileError, cancel, nameless_file};
+use crate::tar::is_tar_start;
+
+use super::StoreError;
+use super::open::{looks_like, not_an_archive};
+
+/// Unpacks `source` into a nameless file in `temporary` and tells what it was compressed with.
+///
+/// Errors: what is not a tar inside is refused after its first block; more than [`limits::SPOOL_BYTES`] too.
+pub(super) fn spool(
+    source: Box<dyn Read + Send>,
+    path: &Path,
+    temporary: &Path,
+) -> Result<(File, Compression), StoreError> {
+    let undecodable =
+        |error: io::Error| StoreError::damaged(path, format!("it cannot be decompressed: {error}"));
+    let mut decoder = Decoder::new(source).map_err(|error| FileError::io("read", path, error))?;
+    let compression = decoder.compression();
+    let failed = |error: io::Error| match compression {
+        Compression::None => FileError::io("read", path, error).into(),
+        _ if cancel::is_cancelled() => FileError::io("read", path, error).into(),
+        _ => undecodable(error),
+    };
+    let mut start = Vec::with_capacity(512);
+    decoder.by_ref().take(512).read_to_end(&mut start).map_err(failed)?;
+    if !is_tar_start(&start) {
+        let inner = looks_like(&start);
+        return Err(not_an_archive(
+            path,
+            &match compression {
+                Compression::None => inner.to_owned(),
+                Compression::Gzip => format!("gzip-compressed, and inside is {inner}"),
+                Compression::Zstd => format!("zstd-compressed, and inside is {inner}"),
+            },
+        ));
+    }
+    let mut file = nameless_file(temporary)?;
+    let unwritable = |error| FileError::io("unpack the archive into a temporary file in", temporary, error);
+    file.write_all(&start).map_err(unwritable)?;
+    let mut written = start.len() as u64;
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        cancel::check().map_err(failed)?;
+        let count = match decoder.read(&mut buffer) {
+            Ok(0) => return Ok((file, compression)),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(failed(error)),
+        };
+        written += count as u64;
+        if written > limits::SPOOL_BYTES {
+            let (path, what) = (path.to_owned(), "the unpacked archive".to_owned());
+            return Err(StoreError::TooLarge { path, what, limit: limits::SPOOL_BYTES });
+        }
+        file.write_all(&buffer[..count]).map_err(unwritable)?;
+    }
+}

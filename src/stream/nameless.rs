@@ -1,0 +1,48 @@
+//! Temporary files without a name: gone when they are closed, also after `kill -9`.
+
+use std::fs::File;
+use std::path::Path;
+
+use rustix::fs::{self as rfs, AtFlags, Mode, OFlags};
+
+use super::atomic::{FileError, temporary_name};
+
+/// Opens a new file for reading and writing in a folder, without a name there and readable by nobody else.
+pub fn nameless_file(folder: &Path) -> Result<File, FileError> {
+    let failed = |error| FileError::io("create a temporary file in", folder, error);
+    let mode = Mode::RUSR | Mode::WUSR;
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    if let Ok(file) = rfs::open(folder, flags, mode) {
+        return Ok(File::from(file));
+    }
+    // No O_TMPFILE on this file system: create with a name and take the name away at once.
+    let directory = rfs::open(folder, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
+    let name = temporary_name("spool".as_ref());
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = rfs::openat(&directory, &name, flags, mode).map_err(failed)?;
+    rfs::unlinkat(&directory, &name, AtFlags::empty()).map_err(failed)?;
+    Ok(File::from(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Seek as _, Write as _};
+
+    use super::*;
+
+    #[test]
+    fn a_nameless_file_holds_data_and_leaves_nothing() {
+        let folder = std::env::temp_dir().join(format!("imgrelay-nameless-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut file = nameless_file(&folder).unwrap();
+        file.write_all(b"data").unwrap();
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+        file.rewind().unwrap();
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "data");
+        std::fs::remove_dir(&folder).unwrap();
+        let error = nameless_file(&folder).unwrap_err().to_string();
+        assert!(error.starts_with("cannot create a temporary file in `"), "{error}");
+    }
+}

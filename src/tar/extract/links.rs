@@ -1,0 +1,174 @@
+//! Symbolic and hard links: where they may lead, and making them.
+
+use rustix::fs::{self as rfs, AtFlags, FileType};
+use rustix::io::Errno;
+
+use super::super::error::display_name;
+use super::super::read::Entry;
+use super::confined::{Confined, Missing, WalkError};
+use super::policy::{ExtractError, Ownership, StrayLinks, Treatment};
+use super::{Extractor, components, owner, walk};
+
+impl Extractor {
+    /// Makes a symbolic link in the current folder.
+    pub(super) fn symlink(&mut self, entry: &Entry, name: &[u8], target: &[u8]) -> Result<(), ExtractError> {
+        if matches!(self.policy.treatment, Treatment::Contents { .. }) {
+            match way_of(target, self.root.depth()) {
+                Way::Inside => {}
+                Way::Winding => self.winding.push(self.root.real_path(name)),
+                Way::Outside if self.policy.stray_links == StrayLinks::Skip => {
+                    self.skip(&entry.path);
+                    return Ok(());
+                }
+                Way::Outside => return Err(leads_out(&entry.path, target)),
+            }
+        }
+        self.replace(entry, name, "create the link", |root| rfs::symlinkat(target, root.here(), name))?;
+        if self.policy.treatment == (Treatment::Rootfs { ownership: Ownership::Apply }) {
+            let (uid, gid) = owner(entry)?;
+            rfs::chownat(self.root.here(), name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|error| ExtractError::io("set the owner", &entry.path, error))?;
+        }
+        self.summary.links += 1;
+        Ok(())
+    }
+
+    pub(super) fn hard_link(
+        &mut self,
+        entry: &Entry,
+        folder: &[&[u8]],
+        name: &[u8],
+    ) -> Result<(), ExtractError> {
+        let refused = |problem: String| ExtractError::refused(&entry.path, problem);
+        let target = display_name(&entry.link);
+        let parts = components(&entry.link)
+            .map_err(|problem| refused(format!("it is a hard link to `{target}`: {problem}")))?;
+        let absent =
+            || refused(format!("it is a hard link to `{target}`, which was not extracted before it"));
+        let (target_name, target_folder) = parts.split_last().ok_or_else(absent)?;
+        if !self.root.enter(target_folder, Missing::Report).map_err(|error| walk(&entry.path, error))? {
+            return Err(absent());
+        }
+        let failed = |error: Errno| ExtractError::io("create the hard link", &entry.path, error);
+        let look = |root: &Confined, name: &[u8]| {
+            root.look(name).map_err(|error| ExtractError::io("look at it", &entry.path, error))
+        };
+        let (kind, device, inode) = look(&self.root, target_name)?.ok_or_else(absent)?;
+        match kind {
+            FileType::RegularFile => {
+                let from = rustix::io::fcntl_dupfd_cloexec(self.root.here(), 0).map_err(failed)?;
+                self.open_folder(entry, folder)?;
+                if look(&self.root, name)?.is_some_and(|(_, d, i)| (d, i) == (device, inode)) {
+                    // The same file already: removing it first could remove the only name it has.
+                    self.note(name);
+                    return Ok(());
+                }
+                self.replace(entry, name, "create the hard link", |root| {
+                    rfs::linkat(&from, *target_name, root.here(), name, AtFlags::empty())
+                })?;
+                self.summary.links += 1;
+                Ok(())
+            }
+            // In another folder its target means something else, so it is judged like a new one.
+            FileType::Symlink => {
+                let link = rfs::readlinkat(self.root.here(), *target_name, Vec::new()).map_err(failed)?;
+                self.open_folder(entry, folder)?;
+                if look(&self.root, name)?.is_some_and(|(_, d, i)| (d, i) == (device, inode)) {
+                    return Ok(());
+                }
+                self.symlink(entry, name, link.as_bytes())
+            }
+            FileType::Directory => Err(refused(format!("it is a hard link to the directory `{target}`"))),
+            _ => Err(refused(format!("it is a hard link to `{target}`, which is not a file"))),
+        }
+    }
+
+    /// Follows a link to its end inside the finished tree; if it leaves the root on the way, it is refused.
+    pub(super) fn check_winding(&mut self, path: &[u8]) -> Result<(), ExtractError> {
+        let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
+        let Some((name, folder)) = parts.split_last() else { return Ok(()) };
+        let entered = self.root.enter(folder, Missing::Report).map_err(|error| walk(path, error))?;
+        // An upper layer may have replaced the link or the folder it was in.
+        if !entered || self.root.real_path(name) != path {
+            return Ok(());
+        }
+        let Ok(target) = rfs::readlinkat(self.root.here(), *name, Vec::new()) else { return Ok(()) };
+        let target = target.as_bytes();
+        let way: Vec<&[u8]> = folder.iter().copied().chain(target.split(|byte| *byte == b'/')).collect();
+        match self.root.enter(&way, Missing::Report) {
+            Err(WalkError::Outside(_)) if self.policy.stray_links == StrayLinks::Skip => {
+                self.skip(path);
+                self.root.enter(folder, Missing::Report).map_err(|error| walk(path, error))?;
+                self.root.remove(name).map_err(|error| ExtractError::io("remove the link", path, error))
+            }
+            Err(WalkError::Outside(_)) => Err(leads_out(path, target)),
+            // It ends nowhere, or at a file: nothing is reached outside.
+            Ok(_) | Err(WalkError::NotAFolder(_) | WalkError::TooDeep) => Ok(()),
+            Err(error) => Err(walk(path, error)),
+        }
+    }
+}
+
+/// Where the target of a symbolic link leads, judged by its text.
+#[derive(Debug, PartialEq, Eq)]
+enum Way {
+    /// Up first and not above the root, then only down: stays inside whatever the folders are.
+    Inside,
+    /// Down and up again: depends on whether the folders are links.
+    Winding,
+    /// Absolute, or above the root.
+    Outside,
+}
+
+fn way_of(target: &[u8], depth: usize) -> Way {
+    if target.starts_with(b"/") {
+        return Way::Outside;
+    }
+    let (mut level, mut went_down, mut way) = (depth, false, Way::Inside);
+    for part in target.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                let Some(above) = level.checked_sub(1) else { return Way::Outside };
+                level = above;
+                if went_down {
+                    way = Way::Winding;
+                }
+            }
+            _ => {
+                level += 1;
+                went_down = true;
+            }
+        }
+    }
+    way
+}
+
+fn leads_out(path: &[u8], target: &[u8]) -> ExtractError {
+    let target = display_name(target);
+    ExtractError::refused(path, format!("it is a symbolic link to `{target}`, outside the extracted tree"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_of_a_target_is_judged_from_where_the_link_is() {
+        for (depth, target, expected) in [
+            (0, "a", Way::Inside),
+            (0, "./a//b", Way::Inside),
+            (0, "..", Way::Outside),
+            (1, "..", Way::Inside),
+            (1, "../..", Way::Outside),
+            (2, "../../a/b", Way::Inside),
+            (2, "../../../a", Way::Outside),
+            (0, "a/..", Way::Winding),
+            (0, "a/../..", Way::Outside),
+            (1, "a/../b", Way::Winding),
+            (5, "/a", Way::Outside),
+        ] {
+            assert_eq!(way_of(target.as_bytes(), depth), expected, "{target} at {depth}");
+        }
+    }
+}

@@ -1,0 +1,554 @@
+//! Walking a folder depth first, names in byte order, through directory handles.
+//!
+//! Within a folder names are sorted as bytes and each is descended into before the next (so `b`, `b/c`, `b.txt`):
+//! imgpkg's order, on which `diff_id`s depend. Files are opened relative to the handle of their folder, so a folder
+//! renamed meanwhile cannot make us read something else.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self as rfs, AtFlags, CWD, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::links::{LinkProblem, stays_inside};
+use super::{Filter, SymlinkPolicy};
+
+/// What an entry is, with what only that kind has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// Folder.
+    Directory,
+    /// Regular file of so many bytes.
+    File {
+        /// Size in bytes.
+        size: u64,
+    },
+    /// Symbolic link.
+    Symlink {
+        /// Target as stored.
+        target: Vec<u8>,
+    },
+}
+
+/// One entry of the tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Path relative to the root, `/`-separated bytes; `.` for a root that is a folder.
+    pub path: Vec<u8>,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Unix permission bits, `0o7777` at most.
+    pub mode: u32,
+}
+
+impl Entry {
+    /// Returns the last component of the path.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        self.path.rsplit(|byte| *byte == b'/').next().unwrap_or(&self.path)
+    }
+}
+
+/// Why a folder could not be read to the end.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeError {
+    /// The operating system refused.
+    #[error("cannot {action} `{}`: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file is not what it was a moment ago.
+    #[error("`{}` changed while it was read: {how}", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// What changed, with both numbers.
+        how: String,
+    },
+    /// Not a file, folder or link.
+    #[error("`{}` is {found}, expected a regular file, directory or symbolic link", path.display())]
+    Kind {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+    },
+    /// A symbolic link that cannot be packed.
+    #[error("symbolic link `{}` -> `{}` cannot be packed: {problem}", path.display(), target.display())]
+    Link {
+        /// The link.
+        path: PathBuf,
+        /// Its target as stored.
+        target: PathBuf,
+        /// Why not.
+        problem: &'static str,
+    },
+}
+
+impl TreeError {
+    fn io(action: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
+        Self::Io { action, path: path.to_owned(), source: source.into() }
+    }
+
+    /// For a file that was listed a moment ago: not being there any more is a change, not a typing mistake.
+    fn listed(action: &'static str, path: &Path, error: Errno) -> Self {
+        match error {
+            Errno::NOENT => Self::Changed { path: path.to_owned(), how: "it vanished".into() },
+            // O_NOFOLLOW met a link, O_DIRECTORY met something else.
+            Errno::LOOP | Errno::NOTDIR => {
+                Self::Changed { path: path.to_owned(), how: "it became another kind of file".into() }
+            }
+            error => Self::io(action, path, error),
+        }
+    }
+}
+
+/// The bytes that come with an entry.
+#[derive(Debug)]
+pub enum Content<'a> {
+    /// A folder or link.
+    None,
+    /// A regular file, to be read to the end.
+    File(FileReader<'a>),
+}
+
+/// Takes the entries of a walk.
+pub trait Visitor {
+    /// What stops the walk.
+    type Error: From<TreeError>;
+
+    /// Takes one entry; a file's content has to be read to the end and [`FileReader::finish`]ed.
+    fn entry(&mut self, entry: &Entry, content: Content<'_>) -> Result<(), Self::Error>;
+}
+
+/// Reads a regular file and notices when it is not the size it was, or was written to meanwhile.
+#[derive(Debug)]
+pub struct FileReader<'a> {
+    file: File,
+    path: &'a Path,
+    before: Stat,
+    size: u64,
+    read: u64,
+    at_end: bool,
+}
+
+impl FileReader<'_> {
+    /// Reads into `buffer`, any number of bytes; `Ok(0)` at the end.
+    ///
+    /// A buffer larger than the file saves a system call: the end is seen in the same read.
+    /// Errors: [`TreeError::Changed`] when the file has more or fewer bytes than when it was opened.
+    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, TreeError> {
+        if self.at_end {
+            return Ok(0);
+        }
+        let offered = buffer.len();
+        let n = loop {
+            match rustix::io::read(&self.file, &mut *buffer) {
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(TreeError::io("read", self.path, error)),
+                Ok(n) => break n,
+            }
+        };
+        self.read += n as u64;
+        if self.read > self.size {
+            return Err(self.changed(format!("it grew beyond the {} bytes it had", self.size)));
+        }
+        // A regular file gives less than was asked for only at its end.
+        if n < offered {
+            self.at_end = true;
+            if self.read < self.size {
+                return Err(self.changed(format!("it shrank from {} to {} bytes", self.size, self.read)));
+            }
+        }
+        Ok(n)
+    }
+
+    /// Checks that the file is still as it was when it was opened.
+    pub fn finish(mut self) -> Result<(), TreeError> {
+        let mut probe = [0_u8; 1];
+        while !self.at_end {
+            self.read(&mut probe)?;
+        }
+        let after = rfs::fstat(&self.file).map_err(|error| TreeError::io("look at", self.path, error))?;
+        let times = |stat: &Stat| (stat.st_mtime, stat.st_mtime_nsec, stat.st_ctime, stat.st_ctime_nsec);
+        if times(&after) != times(&self.before) || after.st_size != self.before.st_size {
+            return Err(self.changed("it was written to".into()));
+        }
+        Ok(())
+    }
+
+    fn changed(&self, how: String) -> TreeError {
+        TreeError::Changed { path: self.path.to_owned(), how }
+    }
+}
+
+/// Walks one root and hands every entry to the visitor.
+///
+/// Shape: a folder gives `.` first, then everything below it; a file gives one entry with its own name. The root
+/// itself may be a symbolic link, which is followed. Hard links are independent files.
+/// Errors: [`TreeError`] or the visitor's own; special files, unreadable files and changes are errors.
+/// Cost: each folder and each file is opened once; five system calls for a small file; memory grows with the
+/// largest folder's number of names.
+/// `skip` is the device and inode of a file that is left out silently: the archive being replaced.
+pub fn walk<V: Visitor>(
+    root: &Path,
+    filter: &Filter,
+    symlinks: SymlinkPolicy,
+    skip: Option<(u64, u64)>,
+    visitor: &mut V,
+) -> Result<(), V::Error> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let handle = rfs::open(root, flags, Mode::empty()).map_err(|error| TreeError::io("open", root, error))?;
+    let stat = rfs::fstat(&handle).map_err(|error| TreeError::io("look at", root, error))?;
+    // Copied links are judged where they really are, so the root has to be a real path as well.
+    let real_root = match symlinks {
+        SymlinkPolicy::Copy => root.canonicalize().map_err(|error| TreeError::io("follow", root, error))?,
+        SymlinkPolicy::Keep | SymlinkPolicy::Refuse => root.to_owned(),
+    };
+    let mut walk = Walk { root: &real_root, filter, symlinks, skip, visitor, ancestors: Vec::new() };
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => walk.directory(&handle, &stat, &real_root, b"."),
+        FileType::RegularFile => {
+            let name = root.file_name().unwrap_or(root.as_os_str()).as_bytes().to_vec();
+            if filter.excludes(&name, false) {
+                return Ok(());
+            }
+            walk.file(handle, stat, root, name)
+        }
+        other => Err(TreeError::Kind { path: root.to_owned(), found: kind_name(other) }.into()),
+    }
+}
+
+struct Walk<'a, V> {
+    root: &'a Path,
+    filter: &'a Filter,
+    symlinks: SymlinkPolicy,
+    skip: Option<(u64, u64)>,
+    visitor: &'a mut V,
+    /// Device and inode of the folders we are in; a copied link back to one of them never ends.
+    ancestors: Vec<(u64, u64)>,
+}
+
+impl<V: Visitor> Walk<'_, V> {
+    fn directory(
+        &mut self,
+        handle: &OwnedFd,
+        stat: &Stat,
+        path: &Path,
+        relative: &[u8],
+    ) -> Result<(), V::Error> {
+        if self.filter.excludes(relative, true) {
+            return Ok(());
+        }
+        let entry =
+            Entry { path: relative.to_vec(), kind: EntryKind::Directory, mode: stat.st_mode & 0o7777 };
+        self.visitor.entry(&entry, Content::None)?;
+        let mut names = Vec::new();
+        let listing = rfs::Dir::read_from(handle).map_err(|error| TreeError::io("list", path, error))?;
+        for item in listing {
+            let item = item.map_err(|error| TreeError::io("list", path, error))?;
+            let name = item.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                names.push((name.to_vec(), item.file_type()));
+            }
+        }
+        names.sort_unstable_by(|a: &(Vec<u8>, FileType), b| a.0.cmp(&b.0));
+        self.ancestors.push((stat.st_dev, stat.st_ino));
+        for (name, kind) in names {
+            let relative = if relative == b"." { name.clone() } else { [relative, &name].join(&b'/') };
+            let path = path.join(OsStr::from_bytes(&name));
+            self.child(handle, &name, kind, &path, relative)?;
+        }
+        self.ancestors.pop();
+        Ok(())
+    }
+
+    fn child(
+        &mut self,
+        parent: &OwnedFd,
+        name: &[u8],
+        listed: FileType,
+        path: &Path,
+        relative: Vec<u8>,
+    ) -> Result<(), V::Error> {
+        let kind = match listed {
+            FileType::Unknown => {
+                let stat = rfs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
+                    .map_err(|error| TreeError::listed("look at", path, error))?;
+                FileType::from_raw_mode(stat.st_mode)
+            }
+            known => known,
+        };
+        if self.filter.excludes(&relative, kind == FileType::Directory) {
+            return Ok(());
+        }
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        match kind {
+            FileType::Directory => {
+                let handle = rfs::openat(parent, name, flags | OFlags::DIRECTORY, Mode::empty())
+                    .map_err(|error| TreeError::listed("open directory", path, error))?;
+                let stat = rfs::fstat(&handle).map_err(|error| TreeError::io("look at", path, error))?;
+                self.directory(&handle, &stat, path, &relative)
+            }
+            FileType::RegularFile => {
+                let handle = rfs::openat(parent, name, flags, Mode::empty())
+                    .map_err(|error| TreeError::listed("open", path, error))?;
+                let stat = rfs::fstat(&handle).map_err(|error| TreeError::io("look at", path, error))?;
+                if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+                    let how = "it became another kind of file".into();
+                    return Err(TreeError::Changed { path: path.to_owned(), how }.into());
+                }
+                self.file(handle, stat, path, relative)
+            }
+            FileType::Symlink => self.symlink(parent, name, path, relative),
+            other => Err(TreeError::Kind { path: path.to_owned(), found: kind_name(other) }.into()),
+        }
+    }
+
+    fn file(&mut self, handle: OwnedFd, stat: Stat, path: &Path, relative: Vec<u8>) -> Result<(), V::Error> {
+        if self.skip == Some((stat.st_dev, stat.st_ino)) {
+            return Ok(());
+        }
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let entry = Entry { path: relative, kind: EntryKind::File { size }, mode: stat.st_mode & 0o7777 };
+        let reader =
+            FileReader { file: File::from(handle), path, before: stat, size, read: 0, at_end: false };
+        self.visitor.entry(&entry, Content::File(reader))
+    }
+
+    fn symlink(
+        &mut self,
+        parent: &OwnedFd,
+        name: &[u8],
+        path: &Path,
+        relative: Vec<u8>,
+    ) -> Result<(), V::Error> {
+        let target = rfs::readlinkat(parent, name, Vec::new())
+            .map_err(|error| TreeError::listed("read link", path, error))?
+            .into_bytes();
+        let as_path = PathBuf::from(OsString::from_vec(target.clone()));
+        let refuse = |problem: LinkProblem| TreeError::Link {
+            path: path.to_owned(),
+            target: as_path.clone(),
+            problem: problem.text(),
+        };
+        if self.symlinks == SymlinkPolicy::Refuse {
+            return Err(refuse(LinkProblem::Refused).into());
+        }
+        // A link reached through a copied folder is judged where it really is.
+        let place = match self.symlinks {
+            SymlinkPolicy::Copy => path.strip_prefix(self.root).unwrap_or(path).to_owned(),
+            _ => PathBuf::from(OsStr::from_bytes(&relative)),
+        };
+        stays_inside(self.root, &place, &as_path).map_err(refuse)?;
+        if self.symlinks == SymlinkPolicy::Keep {
+            let entry = Entry { path: relative, kind: EntryKind::Symlink { target }, mode: 0o777 };
+            return self.visitor.entry(&entry, Content::None);
+        }
+        let real = path.canonicalize().map_err(|error| {
+            match error.raw_os_error().map(Errno::from_raw_os_error) {
+                Some(Errno::NOENT) => refuse(LinkProblem::Dangling),
+                Some(Errno::LOOP) => refuse(LinkProblem::Cycle),
+                _ => TreeError::io("follow", path, error),
+            }
+        })?;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let handle = rfs::openat(CWD.as_fd(), &real, flags, Mode::empty())
+            .map_err(|error| TreeError::listed("open", &real, error))?;
+        let stat = rfs::fstat(&handle).map_err(|error| TreeError::io("look at", &real, error))?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory if self.ancestors.contains(&(stat.st_dev, stat.st_ino)) => {
+                Err(refuse(LinkProblem::Cycle).into())
+            }
+            FileType::Directory => self.directory(&handle, &stat, &real, &relative),
+            FileType::RegularFile => self.file(handle, stat, &real, relative),
+            other => Err(TreeError::Kind { path: real, found: kind_name(other) }.into()),
+        }
+    }
+}
+
+fn kind_name(kind: FileType) -> &'static str {
+    match kind {
+        FileType::Fifo => "a named pipe (FIFO)",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice => "a character device",
+        FileType::BlockDevice => "a block device",
+        FileType::Directory => "a directory",
+        FileType::Symlink => "a symbolic link",
+        FileType::RegularFile => "a regular file",
+        FileType::Unknown => "of an unknown kind",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    struct Collect(Vec<String>);
+
+    impl Visitor for Collect {
+        type Error = TreeError;
+
+        fn entry(&mut self, entry: &Entry, content: Content<'_>) -> Result<(), TreeError> {
+            let mut line = String::from_utf8_lossy(&entry.path).into_owned();
+            if let Content::File(mut reader) = content {
+                let mut data = Vec::new();
+                let mut buffer = [0; 3];
+                loop {
+                    let n = reader.read(&mut buffer)?;
+                    if n == 0 {
+                        break;
+                    }
+                    data.extend_from_slice(&buffer[..n]);
+                }
+                reader.finish()?;
+                line += &format!(" = {}", String::from_utf8_lossy(&data));
+            }
+            if let EntryKind::Symlink { target } = &entry.kind {
+                line += &format!(" -> {}", String::from_utf8_lossy(target));
+            }
+            self.0.push(line);
+            Ok(())
+        }
+    }
+
+    fn folder(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("imgrelay-walk-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    fn listing(root: &Path, symlinks: SymlinkPolicy) -> Result<Vec<String>, TreeError> {
+        let mut visitor = Collect(Vec::new());
+        walk(root, &Filter::exact([".git"]), symlinks, None, &mut visitor)?;
+        Ok(visitor.0)
+    }
+
+    #[test]
+    fn children_come_before_the_next_sibling_and_names_sort_as_bytes() {
+        let root = folder("order");
+        for path in ["b/c", "b.txt", "a", "nested/.git/x", ".git/config", "ü", "B"] {
+            let path = root.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "12345").unwrap();
+        }
+        std::fs::create_dir(root.join("empty")).unwrap();
+        let found = listing(&root, SymlinkPolicy::Keep).unwrap();
+        let expected = [
+            ".",
+            "B = 12345",
+            "a = 12345",
+            "b",
+            "b/c = 12345",
+            "b.txt = 12345",
+            "empty",
+            "nested",
+            "nested/.git",
+            "nested/.git/x = 12345",
+            "ü = 12345",
+        ];
+        assert_eq!(found, expected);
+        assert_eq!(listing(&root.join("b.txt"), SymlinkPolicy::Keep).unwrap(), ["b.txt = 12345"]);
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn links_are_kept_copied_or_refused() {
+        let root = folder("links");
+        std::fs::create_dir(root.join("d")).unwrap();
+        std::fs::write(root.join("d/f"), "x").unwrap();
+        symlink("d", root.join("to-d")).unwrap();
+        symlink("../d/f", root.join("d/up")).unwrap();
+        let kept = listing(&root, SymlinkPolicy::Keep).unwrap();
+        assert_eq!(kept, [".", "d", "d/f = x", "d/up -> ../d/f", "to-d -> d"]);
+        let copied = listing(&root, SymlinkPolicy::Copy).unwrap();
+        assert_eq!(copied, [".", "d", "d/f = x", "d/up = x", "to-d", "to-d/f = x", "to-d/up = x"]);
+        let refused = listing(&root, SymlinkPolicy::Refuse).unwrap_err().to_string();
+        assert!(
+            refused.contains("d/up` -> `../d/f` cannot be packed: symbolic links are refused"),
+            "{refused}"
+        );
+        symlink(".", root.join("d/loop")).unwrap();
+        let cycle = listing(&root, SymlinkPolicy::Copy).unwrap_err().to_string();
+        assert!(cycle.contains("following it never ends"), "{cycle}");
+        symlink("/etc/passwd", root.join("abs")).unwrap();
+        let absolute = listing(&root, SymlinkPolicy::Keep).unwrap_err().to_string();
+        assert!(
+            absolute.contains("abs` -> `/etc/passwd` cannot be packed: its target is an absolute"),
+            "{absolute}"
+        );
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_link_that_escapes_through_another_link_is_refused() {
+        let root = folder("escape");
+        std::fs::create_dir_all(root.join("root/deep/x")).unwrap();
+        std::fs::create_dir(root.join("root/top")).unwrap();
+        symlink("../../top", root.join("root/deep/x/e")).unwrap();
+        symlink("e/../..", root.join("root/deep/x/l")).unwrap();
+        let error = listing(&root.join("root"), SymlinkPolicy::Keep).unwrap_err().to_string();
+        assert!(error.contains("x/l` -> `e/../..` cannot be packed: its target is outside"), "{error}");
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn changes_under_our_feet_are_errors() {
+        let root = folder("changes");
+        let path = root.join("f");
+        type Change = fn(&Path);
+        let cases: [(Change, &str); 3] = [
+            (|path| std::fs::write(path, "123456789").unwrap(), "it grew beyond the 5 bytes"),
+            (|path| std::fs::write(path, "1").unwrap(), "it shrank from 5 to 1 bytes"),
+            (|path| std::fs::write(path, "54321").unwrap(), "it was written to"),
+        ];
+        for (change, expected) in cases {
+            struct Change1<'a>(&'a dyn Fn(), Vec<u8>);
+            impl Visitor for Change1<'_> {
+                type Error = TreeError;
+                fn entry(&mut self, _: &Entry, content: Content<'_>) -> Result<(), TreeError> {
+                    if let Content::File(mut reader) = content {
+                        (self.0)();
+                        while reader.read(&mut self.1)? > 0 {}
+                        reader.finish()?;
+                    }
+                    Ok(())
+                }
+            }
+            std::fs::write(&path, "12345").unwrap();
+            // File times have the resolution of the kernel's tick.
+            let old = File::options().write(true).open(&path).unwrap();
+            old.set_modified(std::time::UNIX_EPOCH).unwrap();
+            drop(old);
+            let act = || change(&path);
+            let mut visitor = Change1(&act, vec![0; 64]);
+            let error = walk(&root, &Filter::default(), SymlinkPolicy::Keep, None, &mut visitor).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+            assert!(error.to_string().contains("/f` changed while it was read"), "{error}");
+        }
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn special_files_are_named_and_never_waited_for() {
+        let root = folder("special");
+        rfs::mknodat(CWD, root.join("pipe"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        for start in [root.clone(), root.join("pipe")] {
+            let error = listing(&start, SymlinkPolicy::Keep).unwrap_err().to_string();
+            assert!(error.contains("pipe` is a named pipe (FIFO), expected a regular file"), "{error}");
+        }
+        std::fs::remove_dir_all(root).unwrap();
+    }
+}

@@ -1,0 +1,97 @@
+//! Other people's programs, run to the end with everything they said.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+/// What a program that has ended left behind.
+#[derive(Debug)]
+#[must_use = "look at the exit status, or call `success`"]
+pub struct Ran {
+    /// The command line, for messages.
+    pub line: String,
+    /// The exit status; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output, invalid UTF-8 replaced.
+    pub stdout: String,
+    /// Standard error, invalid UTF-8 replaced.
+    pub stderr: String,
+}
+
+impl Ran {
+    /// Panics with everything the program said unless it ended with 0; returns itself for more questions.
+    #[track_caller]
+    pub fn success(self) -> Self {
+        assert!(
+            self.code == Some(0),
+            "`{}` ended with {:?}\n--- stdout\n{}\n--- stderr\n{}",
+            self.line,
+            self.code,
+            self.stdout,
+            self.stderr
+        );
+        self
+    }
+}
+
+/// Returns a command for a program from `PATH` or root's folders.
+///
+/// Panics if it is not installed: a test that silently does nothing would look like a test that passed.
+pub fn tool(name: &str) -> Command {
+    Command::new(find(name).unwrap_or_else(|| panic!("`{name}` is not installed: run ci/setup")))
+}
+
+/// Returns where a program is, looking also into the folders only root has in its `PATH`.
+pub fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from))
+        .map(|folder| folder.join(name))
+        .find(|candidate| candidate.is_file())
+}
+
+/// Runs a command to its end.
+pub fn run(command: &mut Command) -> Ran {
+    let line = line(command);
+    let output = command.output().unwrap_or_else(|e| panic!("cannot start `{line}`: {e}"));
+    Ran {
+        line,
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Returns a command's words as one line.
+pub fn line(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
+}
+
+/// Returns a command for one of the scripts in `tests/tools`, with an interpreter that has what they need.
+pub fn script(name: &str) -> Command {
+    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
+    let python = PYTHON.get_or_init(|| {
+        // A private interpreter may come before the system's in PATH without having the module.
+        let candidates = [find("python3"), Some(PathBuf::from("/usr/bin/python3"))];
+        candidates
+            .into_iter()
+            .flatten()
+            .find(|python| {
+                let mut command = Command::new(python);
+                command.args(["-c", "import jsonschema"]).stderr(Stdio::null());
+                command.status().is_ok_and(|status| status.success())
+            })
+            .unwrap_or_else(|| panic!("no python3 with the module `jsonschema`: run ci/setup"))
+    });
+    let mut command = Command::new(python);
+    command.arg("-B").arg(scripts().join(name));
+    command
+}
+
+/// Returns the folder `tests/tools`.
+fn scripts() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().expect("testkit lies in the workspace").join("tests/tools")
+}

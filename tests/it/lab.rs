@@ -1,0 +1,14 @@
+//! The room in which the real executable is tried; see `testkit::lab` for what a room offers.
+
+pub(crate) use testkit::lab::Lab;
+
+/// Returns a fresh room for the executable under test.
+pub(crate) fn lab() -> Lab {
+    Lab::new(env!("CARGO_BIN_EXE_imgrelay"))
+}
+
+#[test]
+fn the_room_holds_the_executable_of_this_build() {
+    let output = lab().run::<&str>(&[]);
+    assert!(output.code.is_some() && output.line.ends_with("imgrelay"), "{output}");
+}
