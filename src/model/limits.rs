@@ -38,3 +38,7 @@ pub const CANDIDATES: usize = 10_000;
 pub const FOLDER_DEPTH: usize = 512;
 /// Most entries of one layer; the largest real images have about a million.
 pub const LAYER_ENTRIES: u64 = 10_000_000;
+/// Largest page of a registry's list (tags, referrers), bytes; a thousand long tags are 130 KiB.
+pub const PAGE_BYTES: u64 = 8 * 1024 * 1024;
+/// Most pages of one list; at 50 tags a page, what some registries send, half a million tags.
+pub const PAGES: usize = 10_000;
