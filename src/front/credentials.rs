@@ -1,7 +1,6 @@
 //! Where credentials come from: flags, `IMGPKG_*` variables, docker's and podman's files, in the documented order.
 //!
-//! Only finds and reads; what a file means and which entry fits is the keychain's work. Variables come in as a
-//! map, so that tests need no environment. An empty variable is an unset one.
+//! Only finds and reads; what a file means and which entry fits is the keychain's work.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,6 +11,8 @@ use crate::registry::{
     Credential, CredentialSource, DockerConfig, DockerConfigError, HostCredential, Keychain, Secret,
 };
 use crate::stream::{FileError, TooLarge, read_bounded};
+
+use super::env::{self, Env};
 
 /// Largest configuration file; real ones have a few hundred entries.
 const FILE_BYTES: u64 = 4 * 1024 * 1024;
@@ -76,11 +77,8 @@ pub enum CredentialsError {
 /// Order: flags, `IMGPKG_REGISTRY_*`, `IMGPKG_USERNAME` and its kin, the authfile, `DOCKER_AUTH_CONFIG`,
 /// `DOCKER_CONFIG`, the home folder, podman's runtime folder, Tekton's folder.
 /// Errors: files that are there but unreadable or invalid; a flag's file that is not there.
-pub fn keychain(
-    variables: &BTreeMap<String, String>,
-    flags: &CredentialFlags,
-) -> Result<Keychain, CredentialsError> {
-    let get = |name: &str| variables.get(name).map(String::as_str).filter(|value| !value.is_empty());
+pub fn keychain(variables: &Env, flags: &CredentialFlags) -> Result<Keychain, CredentialsError> {
+    let get = |name: &str| variables.text(name);
     let mut sources = Vec::new();
     let flag_names = ["--registry-username", "--registry-password"];
     let password = flags.password.as_ref().map(Secret::expose);
@@ -91,11 +89,11 @@ pub fn keychain(
         sources.push(CredentialSource::Hosts(hosts));
     }
     let anonymous =
-        get("IMGPKG_ANON").is_some_and(|value| matches!(value, "true" | "1" | "t" | "TRUE" | "True"));
-    let names = ["IMGPKG_USERNAME", "IMGPKG_PASSWORD"];
-    let token = get("IMGPKG_TOKEN");
+        get(env::IMGPKG_ANON).is_some_and(|value| matches!(value, "true" | "1" | "t" | "TRUE" | "True"));
+    let names = [env::IMGPKG_USERNAME, env::IMGPKG_PASSWORD];
+    let token = get(env::IMGPKG_TOKEN);
     sources.extend(everywhere(get(names[0]), get(names[1]), token, anonymous, names)?);
-    match (&flags.authfile, get("REGISTRY_AUTH_FILE")) {
+    match (&flags.authfile, get(env::REGISTRY_AUTH_FILE)) {
         (Some(path), _) => {
             let missing = || FileError::io("read", path, io::Error::from(ErrorKind::NotFound));
             sources.push(CredentialSource::File(read_config(path)?.ok_or_else(missing)?));
@@ -104,8 +102,8 @@ pub fn keychain(
         (None, Some(path)) => sources.extend(read_config(Path::new(path))?.map(CredentialSource::File)),
         (None, None) => {}
     }
-    if let Some(text) = get("DOCKER_AUTH_CONFIG") {
-        let config = DockerConfig::parse(text.as_bytes(), "DOCKER_AUTH_CONFIG")?;
+    if let Some(text) = get(env::DOCKER_AUTH_CONFIG) {
+        let config = DockerConfig::parse(text.as_bytes(), env::DOCKER_AUTH_CONFIG)?;
         sources.push(CredentialSource::File(config));
     }
     for path in files(&get) {
@@ -119,13 +117,13 @@ fn files<'a>(get: &dyn Fn(&str) -> Option<&'a str>) -> Vec<PathBuf> {
     let names = ["config.json", ".dockerconfigjson", ".dockercfg"];
     let in_folder = |folder: PathBuf| names.into_iter().map(move |name| folder.join(name));
     let mut paths = Vec::new();
-    paths.extend(get("DOCKER_CONFIG").map(PathBuf::from).into_iter().flat_map(in_folder));
-    if let Some(home) = get("HOME") {
+    paths.extend(get(env::DOCKER_CONFIG).map(PathBuf::from).into_iter().flat_map(in_folder));
+    if let Some(home) = get(env::HOME) {
         paths.extend(in_folder(Path::new(home).join(".docker")));
         paths.push(Path::new(home).join(".dockercfg"));
     }
-    paths.extend(get("XDG_RUNTIME_DIR").map(|folder| Path::new(folder).join("containers/auth.json")));
-    paths.extend(get("HOME").map(|home| Path::new(home).join(".config/containers/auth.json")));
+    paths.extend(get(env::XDG_RUNTIME_DIR).map(|folder| Path::new(folder).join("containers/auth.json")));
+    paths.extend(get(env::HOME).map(|home| Path::new(home).join(".config/containers/auth.json")));
     paths.extend(in_folder(PathBuf::from("/tekton/creds/.docker")));
     paths
 }
@@ -178,18 +176,18 @@ fn basic(username: &str, password: &str) -> Credential {
 }
 
 /// Reads `IMGPKG_REGISTRY_HOSTNAME`, `…_0`, `…_FOO` and what belongs to them.
-fn per_host(variables: &BTreeMap<String, String>) -> Result<Vec<HostCredential>, CredentialsError> {
+fn per_host(variables: &Env) -> Result<Vec<HostCredential>, CredentialsError> {
     let mut groups: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
-    for (name, value) in variables {
-        let Some(rest) = name.strip_prefix(PER_HOST) else { continue };
-        if name == PER_HOST_IGNORED || value.is_empty() {
+    for (name, value) in variables.iter() {
+        let (Some(rest), Some(value)) = (name.strip_prefix(PER_HOST), value.to_str()) else { continue };
+        if name == PER_HOST_IGNORED {
             continue;
         }
         let fits = |field: &str| {
             rest.strip_prefix(field).is_some_and(|suffix| suffix.is_empty() || suffix.starts_with('_'))
         };
         let field = PER_HOST_FIELDS.into_iter().find(|field| fits(field));
-        let field = field.ok_or_else(|| CredentialsError::UnknownVariable { name: name.clone() })?;
+        let field = field.ok_or_else(|| CredentialsError::UnknownVariable { name: name.to_owned() })?;
         let suffix = rest.strip_prefix(field).unwrap_or("");
         groups.entry(suffix).or_default().insert(field, value);
     }
@@ -253,10 +251,6 @@ mod tests {
         }
     }
 
-    fn variables(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
-    }
-
     fn user(keychain: &Keychain, repository: &str) -> Option<String> {
         keychain.lookup(&repository.parse().unwrap()).unwrap().map(|credential| match credential {
             Credential::Basic { username, .. } => username,
@@ -274,8 +268,10 @@ mod tests {
         folder.file("docker/config.json", "docker", &all[4..]);
         folder.file("home/.docker/config.json", "home", &all[5..]);
         folder.file("run/containers/auth.json", "podman", &all[6..]);
+        let [docker, home, run] = ["docker", "home", "run"].map(|name| folder.path(name));
+        let absent = folder.path("absent");
         let inline = r#"{"auths": {"d.test": {"username": "inline", "password": "p"}}}"#;
-        let mut given = variables(&[
+        let mut given = BTreeMap::from([
             ("IMGPKG_REGISTRY_HOSTNAME_0", "b.test"),
             ("IMGPKG_REGISTRY_USERNAME_0", "host"),
             ("IMGPKG_REGISTRY_PASSWORD_0", "p"),
@@ -283,13 +279,13 @@ mod tests {
             ("IMGPKG_REGISTRY_FOO", ""),
             ("IMGPKG_USERNAME", ""),
             ("DOCKER_AUTH_CONFIG", inline),
-            ("DOCKER_CONFIG", &folder.path("docker")),
-            ("HOME", &folder.path("home")),
-            ("XDG_RUNTIME_DIR", &folder.path("run")),
+            ("DOCKER_CONFIG", &docker),
+            ("HOME", &home),
+            ("XDG_RUNTIME_DIR", &run),
         ]);
         let flags = CredentialFlags::default();
-        let users = |given: &BTreeMap<String, String>, flags: &CredentialFlags| {
-            let keychain = keychain(given, flags).unwrap();
+        let users = |given: &BTreeMap<&str, &str>, flags: &CredentialFlags| {
+            let keychain = keychain(&Env::from_pairs(given.clone()), flags).unwrap();
             let users = all.map(|host| user(&keychain, &format!("{host}/x")).unwrap_or("-".into()));
             users.join(" ")
         };
@@ -298,13 +294,13 @@ mod tests {
         assert_eq!(users(&given, &flags), "- host - inline - home home");
         given.remove("HOME");
         assert_eq!(users(&given, &flags), "- host - inline - - podman");
-        given.insert("REGISTRY_AUTH_FILE".into(), authfile.clone());
+        given.insert("REGISTRY_AUTH_FILE", &authfile);
         assert_eq!(users(&given, &flags), "- host authfile authfile authfile authfile authfile");
-        given.insert("REGISTRY_AUTH_FILE".into(), folder.path("absent"));
+        given.insert("REGISTRY_AUTH_FILE", &absent);
         assert_eq!(users(&given, &flags), "- host - inline - - podman");
-        let with_file = CredentialFlags { authfile: Some(authfile.into()), ..flags.clone() };
+        let with_file = CredentialFlags { authfile: Some(PathBuf::from(&authfile)), ..flags.clone() };
         assert_eq!(users(&given, &with_file), "- host authfile authfile authfile authfile authfile");
-        given.insert("IMGPKG_TOKEN".into(), "t".into());
+        given.insert("IMGPKG_TOKEN", "t");
         assert_eq!(users(&given, &flags), "token host token token token token token");
         let named = CredentialFlags {
             username: Some("flag".into()),
@@ -322,7 +318,7 @@ mod tests {
             let folder = Folder::new(&format!("form{name}"));
             folder.file(name, "found", &["a.test"]);
             let keychain =
-                keychain(&variables(&[("DOCKER_CONFIG", &folder.path(""))]), &CredentialFlags::default());
+                keychain(&Env::from_pairs([("DOCKER_CONFIG", folder.path(""))]), &CredentialFlags::default());
             assert_eq!(user(&keychain.unwrap(), "a.test/x").as_deref(), Some("found"), "{name}");
         }
     }
@@ -348,11 +344,13 @@ mod tests {
             (vec![("DOCKER_AUTH_CONFIG", "hunter2")], "`DOCKER_AUTH_CONFIG` is not a valid"),
         ];
         for (pairs, expected) in cases {
-            let error = keychain(&variables(&pairs), &CredentialFlags::default()).unwrap_err().to_string();
+            let error = keychain(&Env::from_pairs(pairs.clone()), &CredentialFlags::default())
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(expected) && !error.contains("hunter2"), "{pairs:?}: {error}");
         }
         let flags = CredentialFlags { authfile: Some(folder.0.join("absent")), ..CredentialFlags::default() };
-        let error = keychain(&BTreeMap::new(), &flags).unwrap_err().to_string();
+        let error = keychain(&Env::default(), &flags).unwrap_err().to_string();
         assert!(error.contains("cannot read `") && error.contains("absent"), "{error}");
     }
 }

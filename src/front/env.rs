@@ -35,6 +35,7 @@ variables! {
     TMPDIR = "TMPDIR": "folder for temporary files without a name (default `/tmp`)";
     HOME = "HOME": "home folder; `$HOME/.docker/config.json` holds credentials";
     DOCKER_CONFIG = "DOCKER_CONFIG": "folder with `config.json`, `.dockerconfigjson` or `.dockercfg`";
+    DOCKER_AUTH_CONFIG = "DOCKER_AUTH_CONFIG": "the text of a `config.json`, as GitLab passes it";
     REGISTRY_AUTH_FILE = "REGISTRY_AUTH_FILE": "credentials file, as podman's; `--authfile` beats it";
     XDG_RUNTIME_DIR = "XDG_RUNTIME_DIR": "`containers/auth.json` below it holds podman's credentials";
     PATH = "PATH": "where credential helpers (`docker-credential-*`) are looked for";

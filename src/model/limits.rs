@@ -40,3 +40,7 @@ pub const FOLDER_DEPTH: usize = 512;
 pub const LAYER_ENTRIES: u64 = 10_000_000;
 /// Largest file of certificates, bytes; the whole set of a system's authorities has a quarter of a MiB.
 pub const CERTIFICATES_BYTES: u64 = 4 * 1024 * 1024;
+/// Largest page of a registry's list (tags, referrers), bytes; a thousand long tags are 130 KiB.
+pub const PAGE_BYTES: u64 = 8 * 1024 * 1024;
+/// Most pages of one list; at 50 tags a page, what some registries send, half a million tags.
+pub const PAGES: usize = 10_000;

@@ -6,10 +6,11 @@ use crate::stream::{Mismatch, TooLarge, read_bounded};
 use super::answer;
 use super::auth::Scopes;
 use super::download::BlobReader;
-use super::error::{RegistryError, Task, Verb};
+use super::error::{RegistryError, ServerMessage, Task, Verb};
 use super::exchange::{Call, Core, Follow, Later, Tries};
 use super::http::{Failure, Method, Response};
 use super::options::ClientOptions;
+use super::paging::each_page;
 use super::upload::{self, BlobBody};
 
 /// What became of a blob that was to be pushed.
@@ -192,13 +193,28 @@ impl Client {
 
     /// Writes a manifest or index as it is.
     ///
-    /// A registry whose tags are immutable refuses to write what is there already; that counts as written.
+    /// A registry whose tags are immutable refuses to write what is there already; that counts as written. When
+    /// the document has a `subject` and the registry does not keep lists of referrers, the list is kept for it.
     pub fn push_manifest(
         &self,
         repository: &Repository,
         target: &Target,
         document: &RawDocument,
     ) -> Result<(), RegistryError> {
+        let listed = self.write_manifest(repository, target, document)?;
+        match document.document().subject() {
+            Some(subject) if !listed => self.add_to_fallback(repository, &subject.digest, document),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes a document; true when the registry says that it took note of the `subject`.
+    pub(super) fn write_manifest(
+        &self,
+        repository: &Repository,
+        target: &Target,
+        document: &RawDocument,
+    ) -> Result<bool, RegistryError> {
         let task = Task::new(repository, Verb::Upload, format!("manifest `{target}`"));
         let mut call = self.manifest_call(repository, target, Method::Put, &task)?;
         call.headers.push(("content-type", document.media_type().to_owned()));
@@ -206,6 +222,7 @@ impl Client {
         match response.status {
             200..=299 => {
                 let stored = content_digest(&response);
+                let listed = response.header("oci-subject").is_some();
                 response.drain();
                 match stored.filter(|stored| !stored.matches(document.bytes())) {
                     Some(found) => Err(RegistryError::Mismatch {
@@ -216,14 +233,15 @@ impl Client {
                             size: document.bytes().len() as u64,
                         },
                     }),
-                    None => Ok(()),
+                    None => Ok(listed),
                 }
             }
             400 | 403 | 409 | 412 if matches!(target, Target::Tag(_)) => {
                 let refusal = self.unexpected(repository, &task, response);
                 let there = self.head_manifest(repository, target);
                 match there {
-                    Ok(Some(there)) if there.digest.matches(document.bytes()) => Ok(()),
+                    // It was listed when it was written first.
+                    Ok(Some(there)) if there.digest.matches(document.bytes()) => Ok(true),
                     _ => Err(refusal),
                 }
             }
@@ -262,6 +280,35 @@ impl Client {
         progress: &dyn Fn(u64),
     ) -> Result<PushOutcome, RegistryError> {
         upload::push_blob(&self.core, repository, descriptor, body, mount_from, progress)
+    }
+
+    /// Lists all tags, in the registry's order, each once.
+    ///
+    /// Errors: [`RegistryError::NotFound`] for a repository that is not there.
+    pub fn list_tags(&self, repository: &Repository) -> Result<Vec<String>, RegistryError> {
+        #[derive(serde::Deserialize)]
+        struct Page {
+            // Go registries write `null` for none.
+            tags: Option<Vec<String>>,
+        }
+        let task = Task::new(repository, Verb::List, "tags".to_owned());
+        // ECR refuses more than 1000 at once.
+        let url = self.core.url(repository, "tags/list?n=1000", &task)?;
+        let mut tags: Vec<String> = Vec::new();
+        let mut seen = std::collections::HashSet::new();
+        let mut take = |page: &[u8]| {
+            let page: Page = serde_json::from_slice(page).map_err(|error| RegistryError::Protocol {
+                task: Box::new(task.clone()),
+                problem: format!("the list is not valid: {error}"),
+            })?;
+            let new = page.tags.unwrap_or_default().into_iter().filter(|tag| seen.insert(tag.clone()));
+            tags.extend(new);
+            Ok(())
+        };
+        match each_page(&self.core, repository, url, "application/json", &task, &mut take)? {
+            Some(()) => Ok(tags),
+            None => Err(RegistryError::NotFound { task: Box::new(task), message: ServerMessage::default() }),
+        }
     }
 
     /// Deletes a manifest or index by digest, and with it all tags on it.

@@ -126,8 +126,11 @@ pub enum Access {
     Basic(&'static str, &'static str),
     /// Tokens from `/token`, which asks for the same user and password; with their life in seconds.
     Bearer {
+        /// The user.
         user: &'static str,
+        /// The password; also the only refresh token.
         password: &'static str,
+        /// Life of a token in seconds, if it is told.
         expires_in: Option<u64>,
         /// `WWW-Authenticate` headers; `{}` is the proper Bearer challenge.
         challenges: Vec<&'static str>,

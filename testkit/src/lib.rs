@@ -10,6 +10,7 @@
 
 pub mod certificates;
 pub mod digest;
+pub mod fault;
 pub mod http;
 pub mod lab;
 pub mod leash;

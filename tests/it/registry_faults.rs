@@ -2,8 +2,6 @@
 //!
 //! Every push that succeeds is judged from the registry's side by code that is not ours.
 
-#![expect(clippy::unwrap_used, reason = "the helpers below are as much tests as the tests")]
-
 use std::io::Read;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -863,4 +861,104 @@ fn a_registry_that_is_down_is_reported_with_attempts() {
         error.to_string().starts_with(&expected) && error.to_string().ends_with("connection refused"),
         "{error}"
     );
+}
+
+#[test]
+fn tags_are_listed_over_all_pages_and_loops_are_noticed() {
+    let image = Image::with_layers(&[]);
+    let names = ["a", "b", "c", "d", "v1"];
+    let seeded = |rules: Vec<Rule>| {
+        let registry = FaultRegistry::start(Access::Open, rules).with_page(2);
+        image.seed(&registry);
+        for name in names {
+            let digest = image.manifest.digest().to_string();
+            registry.put_manifest(
+                "team/app",
+                name,
+                &digest,
+                image.manifest.media_type(),
+                image.manifest.bytes(),
+            );
+        }
+        registry
+    };
+    let registry = seeded(vec![
+        on("GET", Thing::Tags, answer(503)).nth(2),
+        on("GET", Thing::Tags, Fault::CutAnswer(5)).nth(4),
+    ]);
+    assert_eq!(client().list_tags(&repository(&registry)).unwrap(), names);
+    let link = |target: &str| header("link", &format!("<{target}>; rel=\"next\""));
+    for (fault, text) in [
+        (link("/v2/team/app/tags/list?last=b"), "the pages do not end"),
+        (link("http://localhost:1/v2/team/app/tags/list"), "a next page elsewhere"),
+        (Fault::Body(b"[]".to_vec()), "the list is not valid"),
+        (answer(404), "has no tags"),
+        (answer(403), "refused the pull"),
+    ] {
+        let registry = seeded(vec![on("GET", Thing::Tags, fault).always()]);
+        let error = client().list_tags(&repository(&registry)).unwrap_err().to_string();
+        assert!(error.contains(text), "{text}: {error}");
+    }
+    let registry = FaultRegistry::start(Access::Open, vec![]);
+    assert_eq!(client().list_tags(&repository(&registry)).unwrap(), Vec::<String>::new(), "`null` is none");
+}
+
+#[test]
+fn referrers_are_found_with_and_without_the_api() {
+    let image = Image::new();
+    let attached = |kind: &str| {
+        RawDocument::of_manifest(ImageManifest {
+            artifact_type: Some(kind.into()),
+            subject: Some(image.manifest.descriptor()),
+            annotations: [("by".to_owned(), kind.to_owned())].into(),
+            layers: Vec::new(),
+            ..image.manifest.manifest().unwrap().clone()
+        })
+    };
+    let without_api: [Vec<Rule>; 3] = [
+        vec![],
+        vec![
+            on("GET", Thing::Referrers, Fault::Answer(200, Vec::new(), "<html>welcome</html>".into()))
+                .always(),
+        ],
+        vec![on("GET", Thing::Referrers, answer(405)).always()],
+    ];
+    let with_api = FaultRegistry::start(Access::Open, vec![]).with_referrers();
+    let registries = without_api.map(|rules| FaultRegistry::start(Access::Open, rules));
+    for (index, registry) in registries.iter().chain([&with_api]).enumerate() {
+        let (client, repository) = (client(), repository(registry));
+        image.push(&client, &repository).unwrap();
+        assert_eq!(client.referrers(&repository, image.manifest.digest()).unwrap(), []);
+        for kind in ["test/sbom", "test/signature", "test/sbom"] {
+            let document = attached(kind);
+            let target = Target::Digest(document.digest().clone());
+            client.push_manifest(&repository, &target, &document).unwrap();
+        }
+        let mut found = client.referrers(&repository, image.manifest.digest()).unwrap();
+        found.sort_by(|a, b| a.artifact_type.cmp(&b.artifact_type));
+        let kinds: Vec<_> = found.iter().map(|entry| entry.artifact_type.clone().unwrap()).collect();
+        assert_eq!(kinds, ["test/sbom", "test/signature"], "registry {index}");
+        assert_eq!(found[0].digest, *attached("test/sbom").digest());
+        let tag = format!("sha256-{}", image.manifest.digest().hex());
+        assert_eq!(registry.tag("team/app", &tag).is_some(), index < 3, "fallback tag at registry {index}");
+    }
+}
+
+#[test]
+fn manifests_and_tags_are_deleted() {
+    let image = Image::new();
+    let registry = FaultRegistry::start(BEARER, vec![]);
+    let (client, repository) = (client(), repository(&registry));
+    image.seed(&registry);
+    client.delete_tag(&repository, &"v1".parse().unwrap()).unwrap();
+    assert_eq!(registry.tag("team/app", "v1"), None);
+    assert!(
+        client
+            .head_manifest(&repository, &Target::Digest(image.manifest.digest().clone()))
+            .unwrap()
+            .is_some()
+    );
+    client.delete_manifest(&repository, image.manifest.digest()).unwrap();
+    let error = client.delete_manifest(&repository, image.manifest.digest()).unwrap_err();
+    assert!(error.is_not_found(), "{error}");
 }

@@ -1,0 +1,129 @@
+//! What says something about a manifest: signatures, attestations, SBOMs, found by their `subject`.
+//!
+//! A registry with the referrers API keeps the list itself; for the others the client keeps an index under the
+//! tag `<algorithm>-<hex>`. Source: distribution-spec, "Listing Referrers", "Referrers Tag Schema".
+
+use crate::model::{
+    Annotations, Descriptor, Digest, ImageIndex, RawDocument, Repository, Tag, Target, media_type,
+};
+
+use super::client::Client;
+use super::error::{RegistryError, Task, Verb};
+use super::paging::each_page;
+
+impl Client {
+    /// Lists what says something about a manifest, with its artifact type and annotations.
+    ///
+    /// Cost: the API's pages; where there is no API, the index under the fallback tag.
+    pub fn referrers(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+    ) -> Result<Vec<Descriptor>, RegistryError> {
+        let task = Task::new(repository, Verb::List, format!("referrers of `{subject}`"));
+        let url = self.core.url(repository, &format!("referrers/{subject}"), &task)?;
+        let mut found = Vec::new();
+        let mut is_index = true;
+        let mut take = |page: &[u8]| {
+            // Some registries answer unknown paths with a page of their own and 200.
+            match RawDocument::parse(page, Some(media_type::OCI_INDEX)) {
+                Ok(document) => {
+                    found.extend(document.index().map(|index| index.manifests.clone()).unwrap_or_default());
+                }
+                Err(_) => is_index = false,
+            }
+            Ok(())
+        };
+        match each_page(&self.core, repository, url, media_type::OCI_INDEX, &task, &mut take) {
+            Ok(Some(())) if is_index => return Ok(found),
+            Ok(_) | Err(RegistryError::Rejected { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(self.fallback_index(repository, subject)?.map(|index| index.manifests).unwrap_or_default())
+    }
+
+    /// Makes sure that a manifest with a `subject`, which was just pushed, is found by [`Client::referrers`].
+    ///
+    /// A registry that answered the push with `OCI-Subject` has done so itself; see
+    /// [`Client::push_manifest`]. The index is read, changed and written, and read again to see whether somebody
+    /// else wrote at the same time.
+    pub(super) fn add_to_fallback(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+        document: &RawDocument,
+    ) -> Result<(), RegistryError> {
+        const ROUNDS: usize = 3;
+        let entry = referrer(document);
+        let target = Target::Tag(fallback_tag(subject));
+        let holds = |index: &ImageIndex| index.manifests.iter().any(|own| own.digest == entry.digest);
+        for _ in 0..ROUNDS {
+            let mut index = self.fallback_index(repository, subject)?.unwrap_or_else(empty_index);
+            if holds(&index) {
+                return Ok(());
+            }
+            index.manifests.push(entry.clone());
+            self.write_manifest(repository, &target, &RawDocument::of_index(index))?;
+        }
+        match self.fallback_index(repository, subject)?.filter(holds) {
+            Some(_) => Ok(()),
+            None => Err(RegistryError::Protocol {
+                task: Box::new(Task::new(repository, Verb::Upload, format!("referrers of `{subject}`"))),
+                problem: format!("others kept overwriting `{target}`"),
+            }),
+        }
+    }
+
+    fn fallback_index(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+    ) -> Result<Option<ImageIndex>, RegistryError> {
+        match self.fetch_manifest(repository, &Target::Tag(fallback_tag(subject))) {
+            // Another kind of document under that tag is not ours to change.
+            Ok(document) => match document.index() {
+                Some(index) => Ok(Some(index.clone())),
+                None => Err(RegistryError::Protocol {
+                    task: Box::new(Task::new(repository, Verb::Read, format!("referrers of `{subject}`"))),
+                    problem: format!("tag `{}` holds an image, expected an index", fallback_tag(subject)),
+                }),
+            },
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Returns the tag under which referrers are kept: algorithm and hex, cut to the length of a tag.
+fn fallback_tag(subject: &Digest) -> Tag {
+    let name = subject.algorithm().name();
+    let hex: String = subject.hex().chars().take(64).collect();
+    format!("{name}-{hex}").parse().expect("letters, a dash and hex are a tag")
+}
+
+fn empty_index() -> ImageIndex {
+    ImageIndex {
+        schema_version: 2,
+        media_type: Some(media_type::OCI_INDEX.to_owned()),
+        artifact_type: None,
+        manifests: Vec::new(),
+        subject: None,
+        annotations: Annotations::new(),
+    }
+}
+
+/// Describes a manifest as an entry of a list of referrers.
+///
+/// The artifact type is the manifest's own, else the type of its configuration.
+fn referrer(document: &RawDocument) -> Descriptor {
+    let mut entry = document.descriptor();
+    entry.artifact_type = match (document.manifest(), document.index()) {
+        (Some(manifest), _) => {
+            manifest.artifact_type.clone().or_else(|| Some(manifest.config.media_type.clone()))
+        }
+        (None, Some(index)) => index.artifact_type.clone(),
+        (None, None) => None,
+    };
+    entry.annotations = document.document().annotations().clone();
+    entry
+}
