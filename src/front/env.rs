@@ -41,7 +41,6 @@ variables! {
     PATH = "PATH": "where credential helpers (`docker-credential-*`) are looked for";
     SSL_CERT_FILE = "SSL_CERT_FILE": "file with trusted certificates, instead of the system's";
     SSL_CERT_DIR = "SSL_CERT_DIR": "folder with trusted certificates, instead of the system's";
-    DOCKER_AUTH_CONFIG = "DOCKER_AUTH_CONFIG": "content of a docker configuration with credentials, as in GitLab";
     HTTPS_PROXY = "HTTPS_PROXY": "proxy for https, also in lower case, which comes first";
     HTTP_PROXY = "HTTP_PROXY": "proxy for plain http, also in lower case, which comes first";
     NO_PROXY = "NO_PROXY": "hosts that are reached without a proxy, also in lower case, which comes first";

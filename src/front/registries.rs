@@ -29,9 +29,7 @@ pub fn client(options: &RegistryOptions, env: &Env, ui: &Arc<Ui>) -> Result<Clie
 }
 
 fn client_options(options: &RegistryOptions, env: &Env, ui: &Arc<Ui>) -> Result<ClientOptions, Failure> {
-    let variables =
-        env.iter().filter_map(|(name, value)| Some((name.to_owned(), value.to_str()?.to_owned())));
-    let keychain = credentials::keychain(&variables.collect(), &options.credentials)?;
+    let keychain = credentials::keychain(env, &options.credentials)?;
     let defaults = Timeouts::default();
     let timeouts = Timeouts {
         response: options.response_header_timeout,

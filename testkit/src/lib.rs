@@ -23,5 +23,3 @@ pub mod scratch;
 pub mod tarball;
 pub mod tools;
 pub mod tree;
-
-pub mod fault;

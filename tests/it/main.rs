@@ -13,4 +13,3 @@ mod registry_faults;
 mod store_interop;
 mod store_reading;
 mod verifying;
-mod store_reading;
