@@ -216,3 +216,49 @@ fn tar_len(layout: &Layout) -> usize {
     layout.blobs.drain(..3);
     layout.tar().len() - 1024
 }
+
+#[test]
+fn limits_on_depth_and_size_are_problems_and_not_crashes() {
+    let folder = Scratch::new("limits");
+    let nested = |levels: usize| {
+        let mut layout = Layout::default();
+        let mut top = layout.image(&[]);
+        for _ in 1..levels {
+            let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [top]});
+            top = layout.blob(INDEX, index.to_string());
+        }
+        layout.entries.push(top);
+        problems(&check(&folder, layout.tar()))
+    };
+    assert!(nested(16).is_empty());
+    let found = nested(17);
+    assert!(matches!(found.as_slice(), [one] if one.contains("17 levels deep, at most 16")), "{found:?}");
+
+    let sized = |size: usize| {
+        let mut layout = Layout::default();
+        let start = format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[]"#);
+        let index = layout.blob(INDEX, format!("{start}{}}}", " ".repeat(size - start.len() - 1)));
+        layout.entries.push(index);
+        problems(&check(&folder, layout.tar()))
+    };
+    assert!(sized(8 * 1024 * 1024).is_empty());
+    let found = sized(8 * 1024 * 1024 + 1);
+    assert!(matches!(found.as_slice(), [one] if one.contains("more than 8388608 bytes")), "{found:?}");
+}
+
+#[test]
+fn references_that_contradict_each_other_are_problems() {
+    let folder = Scratch::new("contradiction");
+    let mut layout = Layout::default();
+    let image = layout.image(&[]);
+    let mut other = image.clone();
+    other["mediaType"] = json!("application/vnd.docker.distribution.manifest.v2+json");
+    other["size"] = json!(7);
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [image, other]});
+    let index = layout.blob(INDEX, index.to_string());
+    layout.entries.push(index);
+    let found = problems(&check(&folder, layout.tar()));
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].contains("bytes, expected 7"), "{found:?}");
+    assert!(found[1].contains("is referred to as") && found[1].contains("and as"), "{found:?}");
+}

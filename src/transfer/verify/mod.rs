@@ -21,7 +21,8 @@ pub use report::{Fault, Problem, RootReport, VerifyReport};
 
 /// Checks everything reachable from the roots of a store, with at most `threads` threads.
 ///
-/// Shape: problems in the order of the documents, then by digest; the same for every number of threads.
+/// Shape: problems of documents first, then of other blobs, each in the order they are referred to; the same for
+/// every number of threads.
 /// Cost: reads each blob once; memory does not grow with the blobs. Stops early when the process is cancelled,
 /// which the caller can ask [`crate::stream::cancel::is_cancelled`]; the report then says nothing about the rest.
 pub fn verify(store: &dyn ImageStore, threads: usize, observer: &dyn Observer) -> VerifyReport {
