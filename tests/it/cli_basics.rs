@@ -43,6 +43,8 @@ fn help_goes_to_standard_output_and_fits_eighty_columns() {
     let top = imgrelay(&["--help"], &[]);
     for line in text(&top.stdout).lines().skip_while(|line| *line != "Commands:").skip(1) {
         match line.split_whitespace().next() {
+            // A line that is indented further goes on with the description above it.
+            Some(_) if line.starts_with("   ") => {}
             Some(name) if line.starts_with("  ") => pages.push(vec![name, "--help"]),
             _ => break,
         }

@@ -230,7 +230,7 @@ fn limits_on_depth_and_size_are_problems_and_not_crashes() {
         layout.entries.push(top);
         problems(&check(&folder, layout.tar()))
     };
-    assert_eq!(nested(16), [String::new(); 0]);
+    assert!(nested(16).is_empty());
     let found = nested(17);
     assert!(matches!(found.as_slice(), [one] if one.contains("17 levels deep, at most 16")), "{found:?}");
 
@@ -241,7 +241,7 @@ fn limits_on_depth_and_size_are_problems_and_not_crashes() {
         layout.entries.push(index);
         problems(&check(&folder, layout.tar()))
     };
-    assert_eq!(sized(8 * 1024 * 1024), [String::new(); 0]);
+    assert!(sized(8 * 1024 * 1024).is_empty());
     let found = sized(8 * 1024 * 1024 + 1);
     assert!(matches!(found.as_slice(), [one] if one.contains("more than 8388608 bytes")), "{found:?}");
 }

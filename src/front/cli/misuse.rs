@@ -23,7 +23,8 @@ pub(super) fn from_clap(error: &clap::Error, words: &[OsString], from_env: &[Fro
     let mut failure = Failure::misuse(message(error, &subject, flag.as_deref()));
     let suggestions =
         [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue];
-    if let Some(near) = suggestions.into_iter().find_map(|kind| one(error, kind)) {
+    // clap puts the likeliest last.
+    if let Some(near) = suggestions.into_iter().find_map(|kind| many(error, kind).pop()) {
         failure = failure.hint(format!("did you mean `{}`?", bare(&near)));
     }
     failure.hint(format!("see `{} --help`", command_path(words)))
