@@ -18,7 +18,7 @@ impl From<FileError> for Failure {
         let failure = Self::of(Kind::Refused, &error);
         match error.io_error() {
             Some(error) => failure.with_io_hint(error),
-            None => failure,
+            None => failure.hint("name a regular file, which is replaced, or a path where nothing is yet"),
         }
     }
 }
@@ -37,6 +37,8 @@ impl Failure {
             io::ErrorKind::PermissionDenied => {
                 self.hint("check the owner and mode of the file and of the folders above it")
             }
+            io::ErrorKind::NotFound => self.hint("check the path; folders above an output have to exist"),
+            io::ErrorKind::NotADirectory => self.hint("check the path; a file is not a folder"),
             _ => self,
         }
     }
@@ -67,8 +69,9 @@ impl From<TreeError> for Failure {
             TreeError::Io { source, .. } => failure.with_io_hint(source),
             TreeError::Changed { .. } => failure.hint("let whatever writes there finish, then try again"),
             TreeError::Kind { .. } => failure.hint("remove it; it cannot be part of an image"),
+            TreeError::TooDeep { .. } => failure.hint("pack an archive of it instead, or leave it out"),
             TreeError::Link { .. } => failure.hint(
-                "change the link, or choose with `--symlinks copy` to pack what links inside the folder point at",
+                "change the link, or leave it out with `--file-exclusion`; `--symlinks` says what becomes of links",
             ),
         }
     }
@@ -82,6 +85,8 @@ impl From<PackError> for Failure {
             PackError::Sink(ref source) => Self::of(Kind::Refused, &error).with_io_hint(source),
             PackError::Duplicate { .. } => Self::of(Kind::Refused, &error)
                 .hint("folders that share paths cannot become one image; rename one, or leave it out"),
+            PackError::Whiteout { .. } => Self::of(Kind::Refused, &error)
+                .hint("rename the file, or leave it out with `--file-exclusion`"),
             PackError::SecondBundle { .. } => Self::of(Kind::Refused, &error)
                 .hint("a bundle refers to another bundle by naming it in `.imgpkg/images.yml`"),
         }
@@ -99,10 +104,12 @@ impl From<BundleError> for Failure {
                 .hint("list in it the images that the bundle needs; the list may be empty: `images: []`"),
             BundleError::NotAChild { .. } => failure.hint("name the folder that holds `.imgpkg`"),
             BundleError::Several { .. } => failure.hint("make one bundle of each"),
-            BundleError::Lock { .. }
-            | BundleError::TooLarge { .. }
-            | BundleError::NotAFile { .. }
-            | BundleError::NotText { .. } => failure,
+            BundleError::Lock { .. } => failure.hint(
+                "an ImagesLock lists images by digest: `images: [{image: registry/repository@sha256:…}]`",
+            ),
+            BundleError::TooLarge { .. } | BundleError::NotAFile { .. } | BundleError::NotText { .. } => {
+                failure
+            }
         }
     }
 }
@@ -129,9 +136,10 @@ impl From<StoreError> for Failure {
             StoreError::Tar { .. } | StoreError::Damaged { .. } | StoreError::Missing { .. } => {
                 Self::of(Kind::Refused, &error).hint(AGAIN)
             }
-            StoreError::UnknownKind { .. } | StoreError::Document { .. } | StoreError::TooLarge { .. } => {
-                Self::of(Kind::Refused, &error)
+            StoreError::UnknownKind { .. } => {
+                Self::of(Kind::Refused, &error).hint("make one with `imgrelay push --to-oci-tar FILE`")
             }
+            StoreError::Document { .. } | StoreError::TooLarge { .. } => Self::of(Kind::Refused, &error),
         }
     }
 }
