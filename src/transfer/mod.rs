@@ -11,6 +11,7 @@ mod graph;
 mod names;
 mod produce;
 mod source;
+mod staging;
 mod to_layout;
 mod to_registry;
 pub mod verify;
