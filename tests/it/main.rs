@@ -9,4 +9,5 @@ mod house;
 mod lab;
 mod layouts;
 mod registry_faults;
+mod registry_real;
 mod store_reading;

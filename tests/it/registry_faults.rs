@@ -39,7 +39,7 @@ impl ClientEvents for Record {
     }
 }
 
-fn options() -> ClientOptions {
+pub(crate) fn options() -> ClientOptions {
     let credential = Credential::Basic { username: "ci".into(), password: Secret::new("s3cret") };
     ClientOptions {
         credentials: Arc::new(Keychain::new(vec![CredentialSource::Everywhere(credential)])),
@@ -68,7 +68,7 @@ fn tag(name: &str) -> Target {
 }
 
 /// Bytes that do not repeat, so that a piece in the wrong place is noticed.
-fn bytes(seed: u32, len: usize) -> Vec<u8> {
+pub(crate) fn bytes(seed: u32, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(2_654_435_761) | 1;
     let next = || {
         state ^= state << 13;
@@ -80,17 +80,17 @@ fn bytes(seed: u32, len: usize) -> Vec<u8> {
 }
 
 /// An image of two layers, 3 MB and 300 kB.
-struct Image {
-    blobs: Vec<(Descriptor, Vec<u8>)>,
-    manifest: RawDocument,
+pub(crate) struct Image {
+    pub(crate) blobs: Vec<(Descriptor, Vec<u8>)>,
+    pub(crate) manifest: RawDocument,
 }
 
 impl Image {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with_layers(&[bytes(1, 3_000_000), bytes(2, 300_000)])
     }
 
-    fn with_layers(layers: &[Vec<u8>]) -> Self {
+    pub(crate) fn with_layers(layers: &[Vec<u8>]) -> Self {
         let mut blobs: Vec<(Descriptor, Vec<u8>)> = layers
             .iter()
             .map(|layer| (Descriptor::of_bytes(media_type::OCI_LAYER, layer), layer.clone()))
@@ -109,7 +109,7 @@ impl Image {
         Self { blobs, manifest }
     }
 
-    fn push(&self, client: &Client, repository: &Repository) -> Result<(), RegistryError> {
+    pub(crate) fn push(&self, client: &Client, repository: &Repository) -> Result<(), RegistryError> {
         for (descriptor, bytes) in &self.blobs {
             client.push_blob(repository, descriptor, bytes, &[], &|_| {})?;
         }
@@ -126,7 +126,7 @@ impl Image {
     }
 
     /// Reads it all, each blob once more when it came wrong, as callers do.
-    fn pull(&self, client: &Client, repository: &Repository) -> Result<(), String> {
+    pub(crate) fn pull(&self, client: &Client, repository: &Repository) -> Result<(), String> {
         let text = |error: RegistryError| error.to_string();
         let head = client.head_manifest(repository, &tag("v1")).map_err(text)?.ok_or("no tag")?;
         assert_eq!(&head.digest, self.manifest.digest());
