@@ -23,6 +23,8 @@ pub(super) struct Core {
     pub(super) options: Arc<ClientOptions>,
     pub(super) http: Http,
     hosts: Mutex<HashMap<Registry, Arc<Host>>>,
+    /// Mirrors that could not be used; they are not asked again.
+    useless_mirrors: Mutex<HashSet<Registry>>,
 }
 
 /// What is known about one registry.
@@ -170,7 +172,37 @@ impl Core {
         let options = Arc::new(options);
         let http =
             Http::new(Arc::clone(&options)).map_err(|problem| RegistryError::Configuration { problem })?;
-        Ok(Self { options, http, hosts: Mutex::new(HashMap::new()) })
+        let (hosts, useless_mirrors) = (Mutex::default(), Mutex::default());
+        Ok(Self { options, http, hosts, useless_mirrors })
+    }
+
+    /// Reads from the first mirror that can, else from the registry itself.
+    ///
+    /// A mirror that does not have something, or fails, is no error; one that fails is left alone from then on.
+    pub(super) fn read_from<T>(
+        &self,
+        repository: &Repository,
+        read: impl Fn(&Repository) -> Result<T, RegistryError>,
+    ) -> Result<T, RegistryError> {
+        for mirror in self.options.mirrors.iter().filter(|mirror| mirror.of == *repository.registry()) {
+            let useless = || self.useless_mirrors.lock().unwrap_or_else(PoisonError::into_inner);
+            let Ok(mirrored) = format!("{}/{}", mirror.at, repository.name()).parse() else { continue };
+            if useless().contains(&mirror.at) {
+                continue;
+            }
+            match read(&mirrored) {
+                Ok(found) => return Ok(found),
+                Err(RegistryError::Cancelled) => return Err(RegistryError::Cancelled),
+                Err(RegistryError::NotFound { .. }) => {}
+                Err(error) => {
+                    self.options
+                        .events
+                        .warning(mirror.at.as_str(), &format!("the mirror is left out: {error}"));
+                    useless().insert(mirror.at.clone());
+                }
+            }
+        }
+        read(repository)
     }
 
     pub(super) fn host(&self, registry: &Registry) -> Arc<Host> {
@@ -212,6 +244,9 @@ impl Core {
 
     /// Greets in TLS; only a host that may be talked to in plain http is asked this way.
     fn speaks_tls(&self, tls: &Origin, registry: &Registry, task: &Task) -> Result<bool, RegistryError> {
+        if tls.is_loopback() {
+            return Ok(super::tls::greets_in_tls(tls, self.options.timeouts.connect));
+        }
         let url = Url::new(tls.clone(), "/v2/");
         let result = self.http.send(Request {
             method: Method::Get,

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use imgrelay::model::{Descriptor, ImageManifest, RawDocument, Repository, Tag, Target, media_type};
 use imgrelay::registry::{
-    Client, ClientEvents, ClientOptions, Credential, CredentialSource, Credentials, Keychain, PushOutcome,
-    RegistryError, RequestRecord, RetryRecord, Secret, Timeouts,
+    Client, ClientEvents, ClientOptions, Credential, CredentialSource, Credentials, Keychain, Mirror,
+    PushOutcome, RegistryError, RequestRecord, RetryRecord, Secret, Timeouts,
 };
 use imgrelay::stream::Mismatch;
 use testkit::fault::{Access, Fault, FaultRegistry, Rule, Thing, digest_of, on};
@@ -961,4 +961,34 @@ fn manifests_and_tags_are_deleted() {
     client.delete_manifest(&repository, image.manifest.digest()).unwrap();
     let error = client.delete_manifest(&repository, image.manifest.digest()).unwrap_err();
     assert!(error.is_not_found(), "{error}");
+}
+
+#[test]
+fn mirrors_are_read_first_and_left_out_when_they_fail() {
+    let image = Image::new();
+    let registry = FaultRegistry::start(BEARER, vec![]);
+    image.seed(&registry);
+    let repository = repository(&registry);
+    let mirrored = |mirror: &FaultRegistry| {
+        let record = Arc::new(Record::default());
+        let of = repository.registry().clone();
+        let mirrors = vec![Mirror { of, at: mirror.host().parse().unwrap() }];
+        (Client::new(ClientOptions { mirrors, events: record.clone(), ..options() }).unwrap(), record)
+    };
+    let mirror = FaultRegistry::start(Access::Open, vec![]);
+    image.seed(&mirror);
+    let (client, _) = mirrored(&mirror);
+    image.pull(&client, &repository).unwrap();
+    assert_eq!((registry.count("GET", Thing::Manifest), registry.count("GET", Thing::Blob)), (0, 0));
+    assert_eq!(registry.count("HEAD", Thing::Manifest), 2, "what a tag means is for the registry to say");
+    let empty = FaultRegistry::start(Access::Open, vec![]);
+    let (client, record) = mirrored(&empty);
+    image.pull(&client, &repository).unwrap();
+    assert!(record.warnings.lock().unwrap().is_empty(), "not to have something is no failure");
+    let broken = FaultRegistry::start(Access::Open, vec![on("GET", Thing::Manifest, answer(500)).always()]);
+    let (client, record) = mirrored(&broken);
+    image.pull(&client, &repository).unwrap();
+    assert_eq!(broken.count("GET", Thing::Blob), 0, "left out after it failed");
+    let warnings = record.warnings.lock().unwrap();
+    assert!(matches!(warnings.as_slice(), [text] if text.contains("the mirror is left out")), "{warnings:?}");
 }

@@ -1,12 +1,14 @@
 //! The registry client against Debian's `docker-registry`, in every mode it has and behind nginx.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use imgrelay::model::Repository;
 use imgrelay::registry::{
-    Client, ClientIdentity, ClientOptions, Credential, CredentialSource, Credentials, Keychain,
+    Client, ClientIdentity, ClientOptions, Credential, CredentialSource, Credentials, Keychain, Proxies,
     RegistryError, Secret, Timeouts, TlsOptions, TrustProblem,
 };
 use testkit::certificates::certificates;
@@ -250,4 +252,63 @@ fn a_new_blob_costs_four_requests_and_a_known_one_costs_one() {
     let other: Repository = format!("{}/team/other", registry.host()).parse().unwrap();
     client.push_blob(&other, descriptor, content, &[repository], &|_| {}).unwrap();
     assert_eq!(methods(), "HEAD POST", "mounted");
+}
+
+/// A proxy that knows one host, and asks for a password.
+fn start_proxy(target: String) -> (String, Arc<std::sync::Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let log = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = Arc::clone(&log);
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let (target, seen) = (target.clone(), Arc::clone(&seen));
+            std::thread::spawn(move || {
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while !head.ends_with(b"\r\n\r\n") && matches!((&client).read(&mut byte), Ok(1)) {
+                    head.push(byte[0]);
+                }
+                let head = String::from_utf8_lossy(&head).into_owned();
+                seen.lock().unwrap().push(head.lines().next().unwrap_or("").to_owned());
+                if !head.contains("Proxy-Authorization: Basic dXNlcjpodW50ZXIy") {
+                    let _ = (&client).write_all(b"HTTP/1.1 407 Authenticate\r\ncontent-length: 0\r\n\r\n");
+                    return;
+                }
+                let server = TcpStream::connect(&target).unwrap();
+                (&client).write_all(b"HTTP/1.1 200 Connected\r\n\r\n").unwrap();
+                std::thread::scope(|scope| {
+                    scope.spawn(|| {
+                        let _ = std::io::copy(&mut &client, &mut &server);
+                        let _ = server.shutdown(std::net::Shutdown::Write);
+                    });
+                    let _ = std::io::copy(&mut &server, &mut &client);
+                    let _ = client.shutdown(std::net::Shutdown::Write);
+                });
+            });
+        }
+    });
+    (host, log)
+}
+
+#[test]
+fn proxies_are_gone_through_unless_a_host_is_exempt() {
+    let registry = Registry::with().tls().htpasswd().start();
+    let (proxy, log) = start_proxy(registry.host().to_owned());
+    let through = |proxies: Proxies| ClientOptions { proxies, retries: 0, ..with_password(USER, PASSWORD) };
+    let with = |user: &str| Proxies {
+        https: Some(Secret::new(format!("http://{user}@{proxy}"))),
+        ..Proxies::default()
+    };
+    passes(&registry, "registry.test", through(with("user:hunter2")));
+    assert!(log.lock().unwrap().iter().all(|line| line == "CONNECT registry.test:443 HTTP/1.1"), "{log:?}");
+    let error = try_push("registry.test", through(with("user:wrong"))).unwrap_err();
+    assert!(error.to_string().contains("the proxy refused") && error.to_string().contains("407"), "{error}");
+    assert!(!error.to_string().contains("wrong"), "{error}");
+    let before = log.lock().unwrap().len();
+    let exempt = Proxies { no_proxy: "other.test,registry.test".into(), ..with("user:hunter2") };
+    let error = try_push("registry.test", through(exempt)).unwrap_err();
+    assert!(matches!(error, RegistryError::Unreachable { .. }), "{error:?}");
+    passes(&registry, registry.host(), through(with("user:hunter2")));
+    assert_eq!(log.lock().unwrap().len(), before, "this machine needs no proxy");
 }
