@@ -338,6 +338,9 @@ impl Core {
                 self.challenged(host, response, call.repository, &call.scopes, call.task, auth)?;
                 return Err(Attempt::Again);
             }
+            if at_home {
+                auth.accepted();
+            }
             let response = self.later(response).map_err(Attempt::Later)?;
             if !at_home && response.status >= 400 && call.follow == Follow::Yes {
                 // Signed URLs expire; the registry gives out new ones.
@@ -373,7 +376,9 @@ impl Core {
 
     /// Passes an answer on, unless its status means that it may be another one later.
     pub(super) fn later(&self, response: Response) -> Result<Response, Later> {
-        if !retry::is_retryable(response.status) {
+        if response.status == 417 {
+            self.http.stop_expecting();
+        } else if !retry::is_retryable(response.status) {
             return Ok(response);
         }
         let after = retry::retry_after(response.header("retry-after"), response.header("date"));

@@ -248,6 +248,11 @@ fn pushes_survive_what_can_be_survived() {
         ("silence after a body", Access::Open, vec![on("PATCH", Thing::Session, Fault::Silence)]),
         ("silence after POST", Access::Open, vec![on("POST", Thing::Uploads, Fault::Silence)]),
         (
+            "Expect is not known",
+            Access::Open,
+            vec![on("PATCH", Thing::Session, Fault::EarlyAnswer(417, "EXPECTATION_FAILED"))],
+        ),
+        (
             "no digest in answers",
             Access::Open,
             vec![on("PUT", Thing::Manifest, Fault::Header("docker-content-digest", None))],
@@ -353,6 +358,18 @@ fn body_limits_lead_to_chunks_and_are_remembered() {
     let registry = FaultRegistry::start(Access::Open, vec![]).with_body_limit(100);
     let error = image.push(&client(), &repository(&registry)).unwrap_err();
     assert!(matches!(error, RegistryError::Rejected { status: 413, .. }), "{error}");
+}
+
+#[test]
+fn large_bodies_that_keep_breaking_are_sent_in_chunks_where_those_are_taken() {
+    let image = Image::with_layers(&[bytes(9, 17 * MIB)]);
+    let cut = || on("PATCH", Thing::Session, Fault::CutRequest(8 * MIB)).times(2);
+    for rules in [vec![cut()], vec![cut(), on("PATCH", Thing::Session, answer(405)).nth(3)]] {
+        let registry = FaultRegistry::start(Access::Open, rules);
+        image.push(&client(), &repository(&registry)).unwrap();
+        assert_eq!(registry.judge("team/app", "v1"), Ok(()));
+        assert!(registry.log().iter().any(|entry| entry.headers.contains_key("content-range")));
+    }
 }
 
 #[test]
