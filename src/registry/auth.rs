@@ -100,6 +100,13 @@ pub(super) struct AuthTries {
     wider: Vec<String>,
 }
 
+impl AuthTries {
+    /// A request was accepted; what comes later is challenged anew.
+    pub(super) fn accepted(&mut self) {
+        self.rounds = 0;
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
