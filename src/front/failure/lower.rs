@@ -16,9 +16,12 @@ use crate::tree::TreeError;
 impl From<FileError> for Failure {
     fn from(error: FileError) -> Self {
         let failure = Self::of(Kind::Refused, &error);
-        match error.io_error() {
-            Some(error) => failure.with_io_hint(error),
-            None => failure,
+        match &error {
+            FileError::Io { source, .. } => failure.with_io_hint(source),
+            FileError::NotEmpty { .. } => {
+                failure.hint("choose a new folder, or replace this one with `--force`")
+            }
+            FileError::NotAFile { .. } => failure,
         }
     }
 }
@@ -68,7 +71,7 @@ impl From<TreeError> for Failure {
             TreeError::Changed { .. } => failure.hint("let whatever writes there finish, then try again"),
             TreeError::Kind { .. } => failure.hint("remove it; it cannot be part of an image"),
             TreeError::Link { .. } => failure.hint(
-                "change the link, or choose with `--symlinks copy` to pack what links inside the folder point at",
+                "change the link, leave it out with `--file-exclusion`, or pack what links inside the folder point at with `--symlinks copy`",
             ),
         }
     }
@@ -192,9 +195,6 @@ impl From<TransferError> for Failure {
                 Some(source) => of(Kind::Refused).with_io_hint(source),
                 None => of(Kind::Refused),
             },
-            TransferError::NotEmpty { .. } => {
-                of(Kind::Refused).hint("choose a new folder, or replace this one with `--force`")
-            }
             TransferError::NoPlatform { .. } => of(Kind::Refused).hint("choose one with `--platform`"),
             _ => of(Kind::Refused),
         }
