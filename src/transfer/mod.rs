@@ -11,7 +11,6 @@ mod graph;
 mod names;
 mod produce;
 mod source;
-mod staging;
 mod to_layout;
 mod to_registry;
 pub mod verify;

@@ -11,6 +11,7 @@ mod house;
 mod lab;
 mod layouts;
 mod registry_faults;
+mod registry_real;
 mod samples;
 mod store_interop;
 mod store_reading;

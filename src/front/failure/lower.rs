@@ -16,9 +16,14 @@ use crate::tree::TreeError;
 impl From<FileError> for Failure {
     fn from(error: FileError) -> Self {
         let failure = Self::of(Kind::Refused, &error);
-        match error.io_error() {
-            Some(error) => failure.with_io_hint(error),
-            None => failure.hint("name a regular file, which is replaced, or a path where nothing is yet"),
+        match &error {
+            FileError::Io { source, .. } => failure.with_io_hint(source),
+            FileError::NotEmpty { .. } => {
+                failure.hint("choose a new folder, or replace this one with `--force`")
+            }
+            FileError::NotAFile { .. } => {
+                failure.hint("name a regular file, which is replaced, or a path where nothing is yet")
+            }
         }
     }
 }
@@ -71,7 +76,7 @@ impl From<TreeError> for Failure {
             TreeError::Kind { .. } => failure.hint("remove it; it cannot be part of an image"),
             TreeError::TooDeep { .. } => failure.hint("pack an archive of it instead, or leave it out"),
             TreeError::Link { .. } => failure.hint(
-                "change the link, or leave it out with `--file-exclusion`; `--symlinks` says what becomes of links",
+                "change the link, leave it out with `--file-exclusion`, or pack what links inside the folder point at with `--symlinks copy`",
             ),
         }
     }
@@ -200,9 +205,6 @@ impl From<TransferError> for Failure {
                 Some(source) => of(Kind::Refused).with_io_hint(source),
                 None => of(Kind::Refused),
             },
-            TransferError::NotEmpty { .. } => {
-                of(Kind::Refused).hint("choose a new folder, or replace this one with `--force`")
-            }
             TransferError::NoPlatform { .. } => of(Kind::Refused).hint("choose one with `--platform`"),
             _ => of(Kind::Refused),
         }
