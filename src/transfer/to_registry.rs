@@ -183,7 +183,9 @@ fn push_blob(
     observer.event(Event::BlobStarted { descriptor: blob });
     let body = Body { source, blob, observer, opened: std::sync::atomic::AtomicBool::new(false) };
     let progress = |bytes| observer.event(Event::BlobProgress { digest: &blob.digest, bytes });
-    let outcome = client.push_blob(&request.repository, blob, &body, mount_from, &progress)?;
+    let outcome = client
+        .push_blob(&request.repository, blob, &body, mount_from, &progress)
+        .map_err(|error| TransferError::from_push(&source.place(), error))?;
     let outcome = match outcome {
         PushOutcome::Uploaded => BlobOutcome::Transferred,
         PushOutcome::Mounted => BlobOutcome::Mounted,
