@@ -218,7 +218,11 @@ fn credentials_hint(task: &Task, status: u16, credentials: Credentials) -> Strin
             "no credentials for `{host}` were found: use `docker login {host}`, `--authfile`, or \
              `--registry-username` with the variable `IMGRELAY_REGISTRY_PASSWORD`"
         ),
-        (Credentials::Given, 401) => format!("check the user name and password or token for `{host}`"),
+        // Token servers hand out tokens without the rights asked for, so this may be a missing right as well.
+        (Credentials::Given, 401) => format!(
+            "check the user name and password or token for `{host}`, and that the account may use `{}`",
+            task.repository
+        ),
         (Credentials::Given, _) => {
             let what = if task.verb == Verb::Upload { "push to" } else { "pull from" };
             let repository = &task.repository;
