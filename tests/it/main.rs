@@ -7,6 +7,7 @@ mod deny;
 mod docs_blocks;
 mod extraction;
 mod failures_packing;
+mod failures_reading;
 mod house;
 mod lab;
 mod layouts;
