@@ -4,12 +4,14 @@
 mod cli_basics;
 mod cli_signals;
 mod deny;
+mod determinism;
 mod docs_blocks;
 mod extraction;
 mod failures_packing;
 mod failures_reading;
 mod house;
 mod lab;
+mod layer_vectors;
 mod layouts;
 mod registry_faults;
 mod registry_real;
