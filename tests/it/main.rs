@@ -13,6 +13,7 @@ mod house;
 mod lab;
 mod layer_vectors;
 mod layouts;
+mod push_registries;
 mod registry_faults;
 mod registry_real;
 mod samples;
