@@ -8,7 +8,7 @@ use testkit::tools::{run, tool};
 use testkit::tree;
 
 use crate::lab::lab;
-use crate::layouts::{CONTAINERD_NAME, INDEX, Layout, REF_NAME, descriptor, hex, named};
+use crate::layouts::{CONFIG, CONTAINERD_NAME, INDEX, Layout, REF_NAME, descriptor, hex, named};
 use crate::samples::{self, NAME, blob, digest_in, packed};
 
 /// How a registry is and how a user reaches it: name, registry, words, environment.
@@ -252,13 +252,12 @@ fn multi_platform() -> Layout {
     let mut layout = Layout::default();
     let shared = Tarball::new().file("shared", vec![b's'; 30_000]).finish();
     let amd = layout.image(&[shared.clone(), Tarball::new().file("arch", "amd64").finish()]);
-    let arm = layout.image(&[shared, Tarball::new().file("arch", "arm64").finish()]);
-    let predicate =
-        layout.blob("application/vnd.in-toto+json", r#"{"_type":"https://in-toto.io/Statement/v0.1"}"#);
-    let config = layout.blob(
-        "application/vnd.oci.image.config.v1+json",
-        r#"{"architecture":"unknown","os":"unknown","config":{},"rootfs":{"type":"layers","diff_ids":[]}}"#,
-    );
+    let arm = layout.image_for("arm64", &[shared, Tarball::new().file("arch", "arm64").finish()]);
+    let statement = r#"{"_type":"https://in-toto.io/Statement/v0.1"}"#;
+    let predicate = layout.blob("application/vnd.in-toto+json", statement);
+    let rootfs = json!({"type": "layers", "diff_ids": [format!("sha256:{}", hex(statement.as_bytes()))]});
+    let config = json!({"architecture": "unknown", "os": "unknown", "config": {}, "rootfs": rootfs});
+    let config = layout.blob(CONFIG, config.to_string());
     // Members and blanks nobody would write, to be kept as they are.
     let attestation = format!(
         "{{ \"schemaVersion\": 2,\n\t\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\", \"x-unknown\": [1.0, null],\n \"config\": {config}, \"layers\": [{predicate}] }}\n"
