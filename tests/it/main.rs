@@ -10,6 +10,7 @@ mod extraction;
 mod failures_packing;
 mod failures_reading;
 mod house;
+mod interop_readers;
 mod lab;
 mod layer_vectors;
 mod layouts;
