@@ -1,7 +1,6 @@
 //! What can go wrong while images move.
 
 use std::io;
-use std::path::PathBuf;
 
 use crate::lock::LockError;
 use crate::model::{ConfigError, Digest, DocumentError, Platform};
@@ -101,12 +100,6 @@ pub enum TransferError {
         layer: Digest,
         /// Entry and reason.
         source: TarError,
-    },
-    /// A folder to write to has something in it.
-    #[error("`{}` is not empty", path.display())]
-    NotEmpty {
-        /// The folder.
-        path: PathBuf,
     },
     /// No image of an index serves the platform.
     #[error("no image for `{wanted}` in {place}; it has {}", list(has))]

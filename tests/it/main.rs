@@ -12,6 +12,7 @@ mod house;
 mod lab;
 mod layouts;
 mod registry_faults;
+mod registry_real;
 mod store_interop;
 mod store_reading;
 mod verifying;

@@ -16,9 +16,12 @@ use crate::tree::TreeError;
 impl From<FileError> for Failure {
     fn from(error: FileError) -> Self {
         let failure = Self::of(Kind::Refused, &error);
-        match error.io_error() {
-            Some(error) => failure.with_io_hint(error),
-            None => failure,
+        match &error {
+            FileError::Io { source, .. } => failure.with_io_hint(source),
+            FileError::NotEmpty { .. } => {
+                failure.hint("choose a new folder, or replace this one with `--force`")
+            }
+            FileError::NotAFile { .. } => failure,
         }
     }
 }
@@ -68,7 +71,7 @@ impl From<TreeError> for Failure {
             TreeError::Changed { .. } => failure.hint("let whatever writes there finish, then try again"),
             TreeError::Kind { .. } => failure.hint("remove it; it cannot be part of an image"),
             TreeError::Link { .. } => failure.hint(
-                "change the link, or choose with `--symlinks copy` to pack what links inside the folder point at",
+                "change the link, leave it out with `--file-exclusion`, or pack what links inside the folder point at with `--symlinks copy`",
             ),
         }
     }
@@ -194,9 +197,6 @@ impl From<TransferError> for Failure {
                 Some(source) => of(Kind::Refused).with_io_hint(source),
                 None => of(Kind::Refused),
             },
-            TransferError::NotEmpty { .. } => {
-                of(Kind::Refused).hint("choose a new folder, or replace this one with `--force`")
-            }
             TransferError::NotFound { source, .. } => {
                 // What the last place said decides whether trying later is sensible.
                 let Self { kind, hints, .. } = Self::from(*source);
