@@ -59,7 +59,8 @@ pub(super) fn resolve_manifest(
                     Some(platform) => platform.to_string(),
                     None => child.digest.short(),
                 });
-                return Err(TransferError::NoPlatform { place: source.place(), wanted, has: has.collect() });
+                let (place, wanted) = (source.place(), Box::new(wanted));
+                return Err(TransferError::NoPlatform { place, wanted, has: has.collect() });
             }
         };
         document = source.read_document(&chosen)?;
@@ -83,7 +84,7 @@ pub fn pull_contents(
     let staging = StagedFolder::create(&options.target, options.overwrite, options.umask)?;
     let summary = match extract(source, &document, &staging, options, observer) {
         // A wrong transfer may be an accident of the network; the second one decides.
-        Err(error) if error.is_mismatch() && source.repository().is_some() => {
+        Err(error) if error.is_mismatch() && source.repository_of(manifest.digest()).is_some() => {
             drop(staging);
             let staging = StagedFolder::create(&options.target, options.overwrite, options.umask)?;
             let summary = extract(source, &document, &staging, options, observer)?;

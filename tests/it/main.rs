@@ -1,6 +1,8 @@
 //! One test binary: the house rules, then every behaviour of the real executable.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test fails by panicking")]
 
+mod carvel;
+mod carvel_copy;
 mod cli_basics;
 mod cli_signals;
 mod deny;

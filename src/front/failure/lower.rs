@@ -191,6 +191,8 @@ impl From<RegistryError> for Failure {
 
 impl From<TransferError> for Failure {
     fn from(error: TransferError) -> Self {
+        let message = error.to_string();
+        let of_kind = |kind, message: &str| Self::new(kind, message);
         let of = |kind| Self::of(kind, &error);
         match error {
             TransferError::Store(error) => error.into(),
@@ -205,6 +207,14 @@ impl From<TransferError> for Failure {
                 Some(source) => of(Kind::Refused).with_io_hint(source),
                 None => of(Kind::Refused),
             },
+            TransferError::NotFound { source, .. } => {
+                // What the last place said decides whether trying later is sensible.
+                let Self { kind, hints, .. } = Self::from(*source);
+                Self { hints, ..of_kind(kind, &message) }
+            }
+            TransferError::BundleInLock { .. } => {
+                of(Kind::Refused).hint("make a bundle that names these images, and copy it with `-b`")
+            }
             TransferError::NoPlatform { .. } => of(Kind::Refused).hint("choose one with `--platform`"),
             _ => of(Kind::Refused),
         }
