@@ -305,15 +305,18 @@ fn a_signal_while_reading_a_pipe_leaves_the_older_output() {
 fn a_signal_while_a_registry_is_silent_leaves_nothing() {
     let (lab, _) = damaged();
     let before = lab.list();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let place = format!("{}/team/app:v1", listener.local_addr().unwrap());
     for words in [
-        ["push", "-b", &place, "-f", "app"].as_slice(),
-        &["copy", "--tar", "app.tar", "--to-repo", &place],
-        &["copy", "-i", &place, "--to-oci-tar", "old.tar"],
-        &["pull", "-b", &place, "-o", "out"],
+        ["push", "-b", "PLACE", "-f", "app"].as_slice(),
+        &["copy", "--tar", "app.tar", "--to-repo", "PLACE"],
+        &["copy", "-i", "PLACE", "--to-oci-tar", "old.tar"],
+        &["pull", "-b", "PLACE", "-o", "out"],
     ] {
-        let running = lab.command(words).spawn();
+        // One for each command: connections that the last one left waiting say nothing about the next.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let place = format!("{}/team/app:v1", listener.local_addr().unwrap());
+        let words: Vec<&str> =
+            words.iter().map(|word| if *word == "PLACE" { &place } else { *word }).collect();
+        let running = lab.command(&words).spawn();
         let (_silent, _) = listener.accept().unwrap();
         running.signal("INT");
         let _ = running.wait().fails(130, &["stopped by SIGINT"]);
