@@ -306,16 +306,14 @@ fn a_signal_while_a_registry_is_silent_leaves_nothing() {
     let (lab, _) = damaged();
     let before = lab.list();
     for words in [
-        ["push", "-b", "PLACE", "-f", "app"].as_slice(),
-        &["copy", "--tar", "app.tar", "--to-repo", "PLACE"],
-        &["copy", "-i", "PLACE", "--to-oci-tar", "old.tar"],
-        &["pull", "-b", "PLACE", "-o", "out"],
+        ["push", "-b", "HOST/team/app:v1", "-f", "app"].as_slice(),
+        &["copy", "--tar", "app.tar", "--to-repo", "HOST/team/app:v1"],
+        &["copy", "-i", "HOST/team/app:v1", "--to-oci-tar", "old.tar"],
+        &["pull", "-b", "HOST/team/app:v1", "-o", "out"],
     ] {
-        // One for each command: connections that the last one left waiting say nothing about the next.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let place = format!("{}/team/app:v1", listener.local_addr().unwrap());
-        let words: Vec<&str> =
-            words.iter().map(|word| if *word == "PLACE" { &place } else { *word }).collect();
+        let host = listener.local_addr().unwrap().to_string();
+        let words: Vec<String> = words.iter().map(|word| word.replace("HOST", &host)).collect();
         let running = lab.command(&words).spawn();
         let (_silent, _) = listener.accept().unwrap();
         running.signal("INT");
