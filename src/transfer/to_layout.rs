@@ -79,7 +79,7 @@ pub fn copy_to_layout(
 }
 
 /// Fills one place; a transfer that turned out wrong is done once more from its start.
-fn fill(
+pub(super) fn fill(
     source: &dyn ImageSource,
     blob: &Descriptor,
     slot: &BlobSlot,

@@ -129,13 +129,11 @@ fn push_content(
     let mut wanted = Vec::new();
     let mut skipped = Vec::new();
     for blob in &graph.blobs {
-        if blob.is_non_distributable() && (!request.include_non_distributable || source.lacks(&blob.digest)) {
+        if blob.is_non_distributable() && !request.include_non_distributable {
             skipped.push(blob.digest.clone());
             observer.event(Event::BlobFinished { descriptor: blob, outcome: BlobOutcome::Skipped });
-        } else if source.lacks(&blob.digest) {
-            // Opening it gives the source's own words for what is missing, before anything is sent.
-            source.open_blob(blob)?;
         } else {
+            check_held(source, blob, || root.digest.to_string())?;
             wanted.push(blob);
         }
     }
@@ -163,6 +161,23 @@ fn push_content(
     }
     report.graph = graph;
     Ok(())
+}
+
+/// Makes sure, before anything is sent, that the source does not lack a blob.
+pub(super) fn check_held(
+    source: &dyn ImageSource,
+    blob: &Descriptor,
+    image: impl Fn() -> String,
+) -> Result<(), TransferError> {
+    if !source.lacks(&blob.digest) {
+        return Ok(());
+    }
+    if blob.is_non_distributable() {
+        let (layer, image, place) = (blob.digest.clone(), image(), source.place());
+        return Err(TransferError::NonDistributableMissing { layer, image, place });
+    }
+    // Opening it gives the source's own words for what is missing.
+    source.open_blob(blob).map(|_| ())
 }
 
 pub(super) fn push_blob(

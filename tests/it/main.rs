@@ -3,6 +3,7 @@
 
 mod carvel;
 mod carvel_copy;
+mod carvel_tars;
 mod cli_basics;
 mod cli_signals;
 mod deny;

@@ -205,7 +205,7 @@ pub struct CopyArgs {
     /// Copy what this BundleLock or ImagesLock names
     #[arg(long, value_name = "FILE")]
     pub lock: Option<PathBuf>,
-    /// Copy from a tar or folder: OCI layout or docker save, also compressed
+    /// Copy from a tar or folder: OCI layout, docker save or imgpkg, also compressed
     #[arg(long, value_name = "PATH")]
     pub tar: Option<PathBuf>,
     /// Like --tar, but accepts nothing but an OCI layout
@@ -217,6 +217,12 @@ pub struct CopyArgs {
     /// Write an OCI layout tar (- is standard output)
     #[arg(long, value_name = "FILE")]
     pub to_oci_tar: Option<PathBuf>,
+    /// Write a tar as imgpkg does, which only imgpkg and imgrelay read
+    #[arg(long, value_name = "FILE")]
+    pub to_tar: Option<PathBuf>,
+    /// Write one image as docker save does
+    #[arg(long, value_name = "FILE")]
+    pub to_docker_tar: Option<PathBuf>,
     /// A further tag for the same image (repeatable)
     #[arg(long, value_name = "TAG", value_delimiter = ',')]
     pub tag: Vec<String>,
