@@ -6,6 +6,7 @@ mod cli_signals;
 mod deny;
 mod docs_blocks;
 mod extraction;
+mod fuzzing;
 mod house;
 mod lab;
 mod layouts;
@@ -13,4 +14,6 @@ mod registry_faults;
 mod registry_real;
 mod store_interop;
 mod store_reading;
+#[path = "../../fuzz/src/lib.rs"]
+mod targets;
 mod verifying;
