@@ -1,6 +1,8 @@
 //! One test binary: the house rules, then every behaviour of the real executable.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test fails by panicking")]
 
+#[path = "../../fuzz/src/lib.rs"]
+
 mod carvel;
 mod carvel_copy;
 mod carvel_tars;
@@ -12,6 +14,7 @@ mod docs_blocks;
 mod extraction;
 mod failures_packing;
 mod failures_reading;
+mod fuzzing;
 mod house;
 mod interop_readers;
 mod lab;
@@ -23,4 +26,5 @@ mod registry_real;
 mod samples;
 mod store_interop;
 mod store_reading;
+mod targets;
 mod verifying;
