@@ -107,7 +107,7 @@ pub enum TransferError {
         /// Where it was looked for.
         place: String,
         /// The platform asked for.
-        wanted: Platform,
+        wanted: Box<Platform>,
         /// The platforms there are.
         has: Vec<String>,
     },
@@ -156,6 +156,46 @@ pub enum TransferError {
         place: String,
         /// Line, field and reason.
         source: LockError,
+    },
+    /// An image was in none of the places where it could be.
+    #[error("cannot find `{image}`: {source}")]
+    NotFound {
+        /// The image, as the bundle or lock file names it.
+        image: String,
+        /// What the last place said.
+        source: Box<TransferError>,
+    },
+    /// Something belongs to an image, but it is not known where it is.
+    #[error("{place} does not hold `{digest}`, and nothing says where else it is")]
+    Nowhere {
+        /// What is missing.
+        digest: Digest,
+        /// Where it was looked for.
+        place: String,
+    },
+    /// imgpkg's tar cannot hold everything.
+    #[error("`{digest}` cannot be written into imgpkg's tar: {problem}")]
+    NotForImgpkg {
+        /// What cannot be written.
+        digest: Digest,
+        /// Why.
+        problem: String,
+    },
+    /// A layer that may not be distributed was asked for, but the source was made without it.
+    #[error("{place} does not hold layer `{layer}` of `{image}`, which may not be distributed")]
+    NonDistributableMissing {
+        /// The layer.
+        layer: Digest,
+        /// The image it belongs to.
+        image: String,
+        /// Where it was looked for.
+        place: String,
+    },
+    /// A bundle in a lock file that lists plain images.
+    #[error("`{image}` is a bundle, but the ImagesLock may name plain images only")]
+    BundleInLock {
+        /// The bundle.
+        image: String,
     },
     /// Work was stopped because another part of it failed or a signal came.
     #[error("stopped")]

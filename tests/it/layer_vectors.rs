@@ -289,5 +289,5 @@ fn a_file_that_changes_while_it_is_read_is_named() {
 fn the_digest_printed_is_that_of_the_manifest() {
     let lab = bundle();
     let output = lab.run(&["push", "-b", "-f", "app", "--to-oci-tar", "app.tar"]).succeeds();
-    assert_eq!(digest_in(output.one_line()), samples::image(&lab.path("app.tar")).manifest);
+    assert_eq!(digest_in(output.one_line()), image(&lab.path("app.tar")).manifest);
 }

@@ -1,6 +1,11 @@
 //! One test binary: the house rules, then every behaviour of the real executable.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test fails by panicking")]
 
+#[path = "../../fuzz/src/lib.rs"]
+
+mod carvel;
+mod carvel_copy;
+mod carvel_tars;
 mod cli_basics;
 mod cli_signals;
 mod deny;
@@ -9,6 +14,7 @@ mod docs_blocks;
 mod extraction;
 mod failures_packing;
 mod failures_reading;
+mod fuzzing;
 mod house;
 mod interop_readers;
 mod lab;
@@ -22,4 +28,5 @@ mod results;
 mod samples;
 mod store_interop;
 mod store_reading;
+mod targets;
 mod verifying;

@@ -178,6 +178,9 @@ impl From<RegistryError> for Failure {
             },
             RegistryError::Configuration { .. } => of(Kind::Misuse),
             RegistryError::Mismatch { .. } => of(Kind::Difference),
+            RegistryError::Source { error, .. } if is_unreachable(error) => {
+                of(Kind::Remote).hint("check that the source can be reached from here, or try again later")
+            }
             RegistryError::Source { error, .. } => of(Kind::Refused).with_io_hint(error),
             RegistryError::NotFound { .. }
             | RegistryError::Rejected { .. }
@@ -191,6 +194,8 @@ impl From<RegistryError> for Failure {
 
 impl From<TransferError> for Failure {
     fn from(error: TransferError) -> Self {
+        let message = error.to_string();
+        let of_kind = |kind, message: &str| Self::new(kind, message);
         let of = |kind| Self::of(kind, &error);
         match error {
             TransferError::Store(error) => error.into(),
@@ -205,10 +210,33 @@ impl From<TransferError> for Failure {
                 Some(source) => of(Kind::Refused).with_io_hint(source),
                 None => of(Kind::Refused),
             },
+            TransferError::NotFound { source, .. } => {
+                // What the last place said decides whether trying later is sensible.
+                let Self { kind, hints, .. } = Self::from(*source);
+                Self { hints, ..of_kind(kind, &message) }
+            }
+            TransferError::NonDistributableMissing { .. } => of(Kind::Refused).hint(
+                "leave out `--include-non-distributable-layers`, or give it too when the tar is written",
+            ),
+            TransferError::BundleInLock { .. } => {
+                of(Kind::Refused).hint("make a bundle that names these images, and copy it with `-b`")
+            }
             TransferError::NoPlatform { .. } => of(Kind::Refused).hint("choose one with `--platform`"),
             _ => of(Kind::Refused),
         }
     }
+}
+
+/// Tells whether what was to be sent comes from a registry that kept failing.
+fn is_unreachable(error: &io::Error) -> bool {
+    let inner = error.get_ref();
+    let registry = inner.and_then(|inner| inner.downcast_ref::<RegistryError>());
+    let transfer = inner.and_then(|inner| inner.downcast_ref::<TransferError>());
+    matches!(
+        (registry, transfer),
+        (Some(RegistryError::Unreachable { .. }), _)
+            | (_, Some(TransferError::Registry(RegistryError::Unreachable { .. })))
+    )
 }
 
 fn credentials_hint(task: &Task, status: u16, credentials: Credentials) -> String {
