@@ -5,6 +5,7 @@ use std::io;
 
 use crate::model::{Descriptor, Digest};
 use crate::store::layout::{BlobSlot, LayoutTarWriter, LayoutTarget};
+use crate::stream::FileError;
 
 use super::events::{BlobOutcome, Event, Observer, Warning};
 use super::names::layout_index;
@@ -98,8 +99,18 @@ fn fill_once(
     slot: &BlobSlot,
     observer: &dyn Observer,
 ) -> Result<(), TransferError> {
+    pour(source, blob, &mut slot.writer(), &|error| slot.failed(error), observer)
+}
+
+/// Writes a blob's verified bytes; `failed` names what could not be written.
+pub(super) fn pour(
+    source: &dyn ImageSource,
+    blob: &Descriptor,
+    to: &mut dyn io::Write,
+    failed: &dyn Fn(io::Error) -> FileError,
+    observer: &dyn Observer,
+) -> Result<(), TransferError> {
     let mut from = source.open_blob(blob)?;
-    let mut to = slot.writer();
     let mut buffer = vec![0; 256 * 1024];
     loop {
         let n = match io::Read::read(&mut from, &mut buffer) {
@@ -114,8 +125,7 @@ fn fill_once(
                 ));
             }
         };
-        let piece = buffer.get(..n).unwrap_or(&buffer);
-        io::Write::write_all(&mut to, piece).map_err(|error| slot.failed(error))?;
+        to.write_all(buffer.get(..n).unwrap_or(&buffer)).map_err(failed)?;
         observer.event(Event::BlobProgress { digest: &blob.digest, bytes: n as u64 });
     }
 }

@@ -105,7 +105,7 @@ pub(super) fn send_to_stdout(mut spool: File) -> Result<(), Failure> {
     Ok(io::Write::flush(&mut out).map_err(failed)?)
 }
 
-fn request(options: &PushOptions, target: Option<&LayoutTarget>) -> PackRequest {
+pub(super) fn request(options: &PushOptions, target: Option<&LayoutTarget>) -> PackRequest {
     let Contents { roots, exclusions, .. } = &options.contents;
     let contents = &options.contents;
     let profile = match options.kind {
