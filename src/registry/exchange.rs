@@ -23,6 +23,8 @@ pub(super) struct Core {
     pub(super) options: Arc<ClientOptions>,
     pub(super) http: Http,
     hosts: Mutex<HashMap<Registry, Arc<Host>>>,
+    /// Mirrors that could not be used; they are not asked again.
+    useless_mirrors: Mutex<HashSet<Registry>>,
 }
 
 /// What is known about one registry.
@@ -170,7 +172,37 @@ impl Core {
         let options = Arc::new(options);
         let http =
             Http::new(Arc::clone(&options)).map_err(|problem| RegistryError::Configuration { problem })?;
-        Ok(Self { options, http, hosts: Mutex::new(HashMap::new()) })
+        let (hosts, useless_mirrors) = (Mutex::default(), Mutex::default());
+        Ok(Self { options, http, hosts, useless_mirrors })
+    }
+
+    /// Reads from the first mirror that can, else from the registry itself.
+    ///
+    /// A mirror that does not have something, or fails, is no error; one that fails is left alone from then on.
+    pub(super) fn read_from<T>(
+        &self,
+        repository: &Repository,
+        read: impl Fn(&Repository) -> Result<T, RegistryError>,
+    ) -> Result<T, RegistryError> {
+        for mirror in self.options.mirrors.iter().filter(|mirror| mirror.of == *repository.registry()) {
+            let useless = || self.useless_mirrors.lock().unwrap_or_else(PoisonError::into_inner);
+            let Ok(mirrored) = format!("{}/{}", mirror.at, repository.name()).parse() else { continue };
+            if useless().contains(&mirror.at) {
+                continue;
+            }
+            match read(&mirrored) {
+                Ok(found) => return Ok(found),
+                Err(RegistryError::Cancelled) => return Err(RegistryError::Cancelled),
+                Err(RegistryError::NotFound { .. }) => {}
+                Err(error) => {
+                    self.options
+                        .events
+                        .warning(mirror.at.as_str(), &format!("the mirror is left out: {error}"));
+                    useless().insert(mirror.at.clone());
+                }
+            }
+        }
+        read(repository)
     }
 
     pub(super) fn host(&self, registry: &Registry) -> Arc<Host> {
@@ -212,6 +244,9 @@ impl Core {
 
     /// Greets in TLS; only a host that may be talked to in plain http is asked this way.
     fn speaks_tls(&self, tls: &Origin, registry: &Registry, task: &Task) -> Result<bool, RegistryError> {
+        if tls.is_loopback() {
+            return Ok(super::tls::greets_in_tls(tls, self.options.timeouts.connect));
+        }
         let url = Url::new(tls.clone(), "/v2/");
         let result = self.http.send(Request {
             method: Method::Get,
@@ -303,6 +338,9 @@ impl Core {
                 self.challenged(host, response, call.repository, &call.scopes, call.task, auth)?;
                 return Err(Attempt::Again);
             }
+            if at_home {
+                auth.accepted();
+            }
             let response = self.later(response).map_err(Attempt::Later)?;
             if !at_home && response.status >= 400 && call.follow == Follow::Yes {
                 // Signed URLs expire; the registry gives out new ones.
@@ -338,7 +376,9 @@ impl Core {
 
     /// Passes an answer on, unless its status means that it may be another one later.
     pub(super) fn later(&self, response: Response) -> Result<Response, Later> {
-        if !retry::is_retryable(response.status) {
+        if response.status == 417 {
+            self.http.stop_expecting();
+        } else if !retry::is_retryable(response.status) {
             return Ok(response);
         }
         let after = retry::retry_after(response.header("retry-after"), response.header("date"));

@@ -190,7 +190,8 @@ impl Transport for Tcp {
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        let timeout = timeout.for_read();
+        // The wait for an answer has a limit of its own, which may be longer than that on silence in a body.
+        let timeout = if timeout.reason == Timeout::RecvResponse { timeout } else { timeout.for_read() };
         let deadline = Deadline::new(timeout);
         loop {
             cancel::check()?;

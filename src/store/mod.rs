@@ -241,5 +241,6 @@ pub fn read_blob(store: &dyn ImageStore, descriptor: &Descriptor, limit: u64) ->
 pub fn read_document(store: &dyn ImageStore, descriptor: &Descriptor) -> Result<RawDocument, StoreError> {
     let bytes = read_blob(store, descriptor, limits::DOCUMENT_BYTES)?;
     RawDocument::parse(bytes, Some(&descriptor.media_type))
+        .map(|document| document.known_as(&descriptor.digest))
         .map_err(|source| StoreError::Document { path: store.path().to_owned(), source })
 }

@@ -9,6 +9,7 @@ mod codec;
 mod compress;
 mod decompress;
 mod nameless;
+mod staging;
 pub mod temporary;
 mod verifying;
 
@@ -18,4 +19,5 @@ pub use codec::{CompressionLevel, CompressionLevelError};
 pub use compress::{BLOCK_BYTES, BlockWriter, Compressed, compress};
 pub use decompress::{Compression, Decoder};
 pub use nameless::nameless_file;
+pub use staging::{Overwrite, StagedFolder};
 pub use verifying::{HashingWriter, Mismatch, VerifyingReader};

@@ -6,11 +6,10 @@ use std::path::PathBuf;
 use crate::model::{
     Algorithm, Descriptor, Digest, Document, Hasher, ImageManifest, Platform, RawDocument, media_type,
 };
-use crate::stream::{Decoder, Mismatch};
+use crate::stream::{Decoder, Mismatch, Overwrite, StagedFolder};
 use crate::tar::{ExtractError, Extractor, Ownership, Policy, Summary};
 
 use super::events::{Event, Observer};
-use super::staging::Staging;
 use super::{ImageSource, TransferError};
 
 /// How contents are pulled.
@@ -18,8 +17,8 @@ use super::{ImageSource, TransferError};
 pub struct PullOptions {
     /// The folder that is to hold them.
     pub target: PathBuf,
-    /// Replace a folder that is not empty.
-    pub replace: bool,
+    /// What to do with a folder that is not empty.
+    pub overwrite: Overwrite,
     /// Which image of an index; `linux/amd64`, or the only one there is, when not given.
     pub platform: Option<Platform>,
     /// The umask, as a value.
@@ -60,7 +59,8 @@ pub fn resolve_manifest(
                     Some(platform) => platform.to_string(),
                     None => child.digest.short(),
                 });
-                return Err(TransferError::NoPlatform { place: source.place(), wanted, has: has.collect() });
+                let (place, wanted) = (source.place(), Box::new(wanted));
+                return Err(TransferError::NoPlatform { place, wanted, has: has.collect() });
             }
         };
         document = source.read_document(&chosen)?;
@@ -72,7 +72,7 @@ pub fn resolve_manifest(
 /// Extracts an image into a folder.
 ///
 /// Every layer's digest and size and its `diff_id` are verified before the folder appears under its name.
-/// Errors: [`TransferError::NotEmpty`]; after any error the target is as it was and nothing else is left.
+/// Errors: [`crate::stream::FileError::NotEmpty`]; after any error the target is as it was and nothing else is left.
 pub fn pull_contents(
     source: &dyn ImageSource,
     root: &Descriptor,
@@ -106,12 +106,12 @@ fn pull(
 ) -> Result<PullReport, TransferError> {
     let manifest = resolve_manifest(source, root, options.platform.as_ref())?;
     let document = manifest.manifest().cloned().ok_or(TransferError::Stopped)?;
-    let staging = Staging::create(&options.target, options.replace, options.umask)?;
+    let staging = StagedFolder::create(&options.target, options.overwrite, options.umask)?;
     let summary = match extract(source, &document, &staging, policy, observer) {
         // A wrong transfer may be an accident of the network; the second one decides.
-        Err(error) if error.is_mismatch() && source.repository().is_some() => {
+        Err(error) if error.is_mismatch() && source.repository_of(manifest.digest()).is_some() => {
             drop(staging);
-            let staging = Staging::create(&options.target, options.replace, options.umask)?;
+            let staging = StagedFolder::create(&options.target, options.overwrite, options.umask)?;
             let summary = extract(source, &document, &staging, policy, observer)?;
             staging.publish()?;
             return Ok(PullReport { manifest, summary });
@@ -125,7 +125,7 @@ fn pull(
 fn extract(
     source: &dyn ImageSource,
     manifest: &ImageManifest,
-    staging: &Staging,
+    staging: &StagedFolder,
     policy: &Policy,
     observer: &dyn Observer,
 ) -> Result<Summary, TransferError> {

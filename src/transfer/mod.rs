@@ -3,6 +3,7 @@
 //! Floor 4. The only place where stores and registries meet. A sink is a function that takes a source and the
 //! [`Graph`] of what hangs below a root; nothing of it is re-serialised on the way.
 
+mod collection;
 mod contents;
 mod describe;
 mod error;
@@ -11,13 +12,16 @@ mod graph;
 mod names;
 mod produce;
 mod source;
-mod staging;
 mod to_folder;
 mod to_layout;
 mod to_registry;
 pub mod verify;
 mod workers;
 
+pub use collection::{
+    Attached, Collection, CollectionReport, CollectionRequest, DefaultTags, Gathering, Member, Places, Role,
+    gather, push_collection,
+};
 pub use contents::{PullOptions, PullReport, pull_contents, pull_rootfs, resolve_manifest};
 pub use describe::{Description, LayerDescription, NodeKind, describe};
 pub use error::TransferError;
@@ -28,4 +32,4 @@ pub use source::{ImageSource, RegistrySource, StoreSource};
 pub use to_folder::{SINGLE_IMAGE, copy_to_folder};
 pub use to_layout::{LayoutReport, LayoutRequest, copy_to_layout};
 pub use to_registry::{PushReport, PushRequest, push_to_registry};
-pub use workers::for_each;
+pub use workers::{for_each, map};

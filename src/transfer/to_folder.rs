@@ -7,10 +7,9 @@ use std::fs::File;
 use std::path::Path;
 
 use crate::model::{Descriptor, Digest, ImageIndex, RawDocument, media_type};
-use crate::stream::FileError;
+use crate::stream::{FileError, Overwrite, StagedFolder};
 
 use super::events::{BlobOutcome, Event, Observer};
-use super::staging::Staging;
 use super::to_layout::pour;
 use super::{Graph, ImageSource, TransferError, workers};
 
@@ -32,7 +31,7 @@ pub fn copy_to_folder(
     observer: &dyn Observer,
 ) -> Result<Graph, TransferError> {
     let graph = Graph::of(source, root)?;
-    let staging = Staging::create(target, true, 0o022)?;
+    let staging = StagedFolder::create(target, Overwrite::Replace, 0o022)?;
     let folder = staging.path();
     let mut algorithms: Vec<&str> = Vec::new();
     let digests = graph.blobs.iter().map(|blob| &blob.digest);
@@ -101,7 +100,7 @@ fn fill(
     };
     observer.event(Event::BlobStarted { descriptor: blob });
     if let Err(error) = once() {
-        if !error.is_mismatch() || source.repository().is_none() {
+        if !error.is_mismatch() || source.repository_of(&blob.digest).is_none() {
             return Err(error);
         }
         observer.event(Event::BlobRestarted { digest: &blob.digest });

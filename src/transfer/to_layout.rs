@@ -45,15 +45,20 @@ pub fn copy_to_layout(
     request: &LayoutRequest,
     observer: &dyn Observer,
 ) -> Result<LayoutReport, TransferError> {
+    let skip = |blob: &&Descriptor| blob.is_non_distributable() && !request.include_non_distributable;
     let mut graph = Graph::default();
     for root in &request.roots {
+        let before = graph.blobs.len();
         graph.add(source, &root.descriptor)?;
+        let new = graph.blobs.get(before..).unwrap_or_default();
+        let layers: Vec<Digest> = new.iter().filter(skip).map(|blob| blob.digest.clone()).collect();
+        if !layers.is_empty() {
+            let warning = Warning::NonDistributableSkipped { image: root.label(), layers };
+            observer.event(Event::Warning(&warning));
+        }
     }
-    let skip = |blob: &&Descriptor| blob.is_non_distributable() && !request.include_non_distributable;
-    let skipped: Vec<Digest> = graph.blobs.iter().filter(skip).map(|blob| blob.digest.clone()).collect();
-    if !skipped.is_empty() {
-        let warning = Warning::NonDistributableSkipped { image: source.place(), layers: skipped };
-        observer.event(Event::Warning(&warning));
+    if request.include_non_distributable && !graph.blobs.iter().any(Descriptor::is_non_distributable) {
+        observer.event(Event::Warning(&Warning::NothingNonDistributable));
     }
     let mut writer = LayoutTarWriter::create(&request.target)?;
     let mut slots = Vec::new();
@@ -83,7 +88,7 @@ fn fill(
 ) -> Result<(), TransferError> {
     observer.event(Event::BlobStarted { descriptor: blob });
     if let Err(error) = fill_once(source, blob, slot, observer) {
-        if !error.is_mismatch() || source.repository().is_none() {
+        if !error.is_mismatch() || source.repository_of(&blob.digest).is_none() {
             return Err(error);
         }
         observer.event(Event::BlobRestarted { digest: &blob.digest });

@@ -99,7 +99,7 @@ fn push_root(
 }
 
 /// Asks once more what the tag points at, so that nothing is reported that is not so.
-fn confirm(
+pub(super) fn confirm(
     client: &Client,
     repository: &Repository,
     tag: &Tag,
@@ -146,16 +146,9 @@ fn push_content(
     }
     let bytes = wanted.iter().map(|blob| blob.size).sum();
     observer.event(Event::Planned { blobs: wanted.len() as u64, bytes });
-    let mount_from: Vec<Repository> = source
-        .repository()
-        .into_iter()
-        .chain(&request.mount_from)
-        .filter(|from| **from != request.repository && from.registry() == request.repository.registry())
-        .cloned()
-        .collect();
     let done = std::sync::Mutex::new(report);
     workers::for_each(&wanted, request.concurrency, |blob| {
-        let outcome = push_blob(source, client, request, blob, &mount_from, observer)?;
+        let outcome = push_blob(source, client, request, blob, observer)?;
         if let Ok(mut report) = done.lock() {
             *report.blobs.entry(outcome).or_default() += 1;
             report.bytes_sent += if outcome == BlobOutcome::Transferred { blob.size } else { 0 };
@@ -172,18 +165,25 @@ fn push_content(
     Ok(())
 }
 
-fn push_blob(
+pub(super) fn push_blob(
     source: &dyn ImageSource,
     client: &Client,
     request: &PushRequest,
     blob: &Descriptor,
-    mount_from: &[Repository],
     observer: &dyn Observer,
 ) -> Result<BlobOutcome, TransferError> {
+    let mount_from: Vec<Repository> = source
+        .repository_of(&blob.digest)
+        .into_iter()
+        .chain(request.mount_from.iter().cloned())
+        .filter(|from| *from != request.repository && from.registry() == request.repository.registry())
+        .collect();
     observer.event(Event::BlobStarted { descriptor: blob });
     let body = Body { source, blob, observer, opened: std::sync::atomic::AtomicBool::new(false) };
     let progress = |bytes| observer.event(Event::BlobProgress { digest: &blob.digest, bytes });
-    let outcome = client.push_blob(&request.repository, blob, &body, mount_from, &progress)?;
+    let outcome = client
+        .push_blob(&request.repository, blob, &body, &mount_from, &progress)
+        .map_err(|error| TransferError::from_push(&source.place(), error))?;
     let outcome = match outcome {
         PushOutcome::Uploaded => BlobOutcome::Transferred,
         PushOutcome::Mounted => BlobOutcome::Mounted,

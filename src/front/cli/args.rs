@@ -143,6 +143,15 @@ pub struct PushArgs {
     #[arg(long, value_name = "TAG", value_delimiter = ',')]
     pub tag: Vec<String>,
 
+    /// With --to-oci-tar: fetch every image the bundle names into the tar too
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub inflate: Option<Switch>,
+    /// With --inflate: also fetch cosign's signatures, attestations and SBOMs
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub cosign_signatures: Option<Switch>,
+    /// With --inflate: also fetch what refers to an image by its subject
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub referrers: Option<Switch>,
     /// Leave out this exact path below a root, instead of .git (repeatable)
     #[arg(long, alias = "file-exclude-defaults", value_name = "PATH", value_delimiter = ',', help_heading = CONTENT)]
     pub file_exclusion: Vec<String>,
@@ -211,6 +220,21 @@ pub struct CopyArgs {
     /// A further tag for the same image (repeatable)
     #[arg(long, value_name = "TAG", value_delimiter = ',')]
     pub tag: Vec<String>,
+    /// Copy a bundle without the images it names
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub thin: Option<Switch>,
+    /// With --tar: fetch the images that bundles in it name
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub inflate: Option<Switch>,
+    /// Copy cosign's signatures, attestations and SBOMs of every image too
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub cosign_signatures: Option<Switch>,
+    /// Copy what refers to an image by its subject too (OCI 1.1 referrers)
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub referrers: Option<Switch>,
+    /// Begin the tags that keep images with their repository's name
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub repo_based_tags: Option<Switch>,
     /// Copy layers too that are marked as not to be distributed
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub include_non_distributable_layers: Option<Switch>,

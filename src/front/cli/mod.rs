@@ -8,6 +8,7 @@ mod completion;
 mod copy;
 mod describe;
 pub mod environment;
+mod gathering;
 mod misuse;
 mod pull;
 mod push;
@@ -35,6 +36,7 @@ use super::signals;
 use super::ui::{Settings, Ui};
 use crate::transfer::PackRequest;
 use args::SWITCH;
+pub(in crate::front) use gathering::stored_roots;
 
 /// Builds container images without a registry, relays them as one tar, pushes them later
 #[derive(Debug, Parser)]

@@ -18,7 +18,7 @@ use crate::front::ui::Ui;
 use crate::model::{Config, Descriptor, Platform, RawDocument, Repository, Tag, Target, to_json};
 use crate::registry::Client;
 use crate::store::layout::LayoutTarget;
-use crate::stream::{AtomicFile, FileError};
+use crate::stream::{AtomicFile, FileError, Overwrite};
 use crate::tar::Ownership;
 use crate::transfer::{
     self, ImageSource, LayoutRequest, Named, PullOptions, PullReport, RegistrySource, TransferError,
@@ -208,7 +208,7 @@ impl Get<'_> {
     ) -> Result<PullReport, Failure> {
         let options = PullOptions {
             target: self.folder.join(name),
-            replace: true,
+            overwrite: Overwrite::Replace,
             platform: Some(self.params.platform.clone()),
             umask: UMASK,
             include: Vec::new(),
@@ -241,7 +241,7 @@ impl Get<'_> {
             target: LayoutTarget::File(self.folder.join("image.tar")),
             roots: vec![Named::new(root, &names)],
             concurrency: TRANSFER_CONCURRENCY,
-            include_non_distributable: true,
+            include_non_distributable: false,
         };
         self.watch(Wording::Written, |observer| transfer::copy_to_layout(source, &request, observer))?;
         Ok(())

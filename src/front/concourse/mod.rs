@@ -13,6 +13,7 @@ mod packing;
 mod protocol;
 mod put;
 mod source;
+mod upload;
 mod version;
 mod words;
 

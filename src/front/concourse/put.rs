@@ -3,25 +3,23 @@
 //! All that can be wrong in the request and in the files is found before anything is sent. Running it again does
 //! no harm: what is there already costs a question each.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use super::access::{self, Purpose, TRANSFER_CONCURRENCY};
+use super::access::{self, Purpose};
 use super::fields::Fields;
 use super::packing::{self, Packing};
 use super::protocol::{Metadata, Request, Response, Version};
 use super::source::{Login, Source};
-use super::{glob, version};
+use super::upload::{self, Chosen};
+use super::version;
 use crate::front::env::Env;
 use crate::front::failure::Failure;
-use crate::front::reporter::{self, Wording};
 use crate::front::text;
 use crate::front::ui::Ui;
-use crate::model::{Descriptor, Digest, RawDocument, Tag, limits, media_type};
+use crate::model::{Digest, Tag};
 use crate::registry::{Client, Secret};
-use crate::store::{self, ImageStore, Root, StoreKind};
-use crate::stream::{FileError, TooLarge, read_bounded};
-use crate::transfer::{self, ImageSource, PushRequest, StoreSource, TransferError};
+use crate::stream::{TooLarge, read_bounded};
 
 /// Largest file with tags or a digest, bytes.
 const TEXT_BYTES: u64 = 64 * 1024;
@@ -152,30 +150,31 @@ pub(super) fn run(
     }
     let temporary = access::temporary_folder(env);
     let client = access::client(&source, Purpose::Transfer, env, ui)?;
-    let aliases = |version: &version::Version| aliases(&client, &source, version);
-    let push =
-        |tags: &mut Vec<Tag>, what: &dyn ImageSource, roots: &[Descriptor]| -> Result<Digest, Failure> {
-            let root =
-                roots.first().ok_or_else(|| Failure::refused(format!("{} holds no image", what.place())))?;
-            check_expected(params.expected_digest.as_ref(), &root.digest)?;
-            if let Some(version) =
-                params.version.as_ref().filter(|version| params.bump_aliases && !version.is_pre_release())
-            {
-                tags.extend(aliases(version)?);
-            }
-            tags.extend(params.additional_tags.iter().cloned());
-            upload(&client, &source, what, roots, tags, ui)?;
-            Ok(root.digest.clone())
-        };
+    let finish = |digest: &Digest, tags: &mut Vec<Tag>| -> Result<(), Failure> {
+        check_expected(params.expected_digest.as_ref(), digest)?;
+        let final_version = params.version.as_ref().filter(|version| !version.is_pre_release());
+        if let Some(version) = final_version.filter(|_| params.bump_aliases) {
+            tags.extend(aliases(&client, &source, version)?);
+        }
+        tags.extend(params.additional_tags.iter().cloned());
+        let shown = text::quoted_list(each_once(tags).iter().map(Tag::as_str));
+        ui.note(&format!("pushing {digest} to {} as {shown}", source.repository));
+        Ok(())
+    };
     let digest = match &params.what {
         What::Image(pattern) => {
-            let store = open(folder, pattern, &temporary)?;
+            let store = upload::open(folder, pattern, &temporary)?;
             let chosen = Chosen::of(store.as_ref(), pattern)?;
-            push(&mut tags, &chosen, &chosen.roots)?
+            finish(chosen.digest(), &mut tags)?;
+            chosen.upload(&client, &source.repository, &each_once(&tags), ui)?;
+            chosen.digest().clone()
         }
         What::Files(packing) => {
             let (packed, image) = packing::pack(packing, &temporary, env, ui)?;
-            push(&mut tags, &image, &[packed.manifest.descriptor()])?
+            let root = packed.manifest.descriptor();
+            finish(&root.digest, &mut tags)?;
+            upload::packed(&image, root, &client, &source.repository, &each_once(&tags), ui)?;
+            packed.manifest.digest().clone()
         }
     };
     let first = tags.first().map(ToString::to_string);
@@ -189,40 +188,15 @@ pub(super) fn run(
     })
 }
 
-fn upload(
-    client: &Client,
-    source: &Source,
-    what: &dyn ImageSource,
-    roots: &[Descriptor],
-    tags: &[Tag],
-    ui: &Ui,
-) -> Result<(), Failure> {
+/// Returns tags without those that come again.
+fn each_once(tags: &[Tag]) -> Vec<Tag> {
     let mut unique: Vec<Tag> = Vec::new();
     for tag in tags {
         if !unique.contains(tag) {
             unique.push(tag.clone());
         }
     }
-    ui.note(&format!(
-        "pushing {} as {}",
-        source.repository,
-        text::quoted_list(unique.iter().map(Tag::as_str))
-    ));
-    // What the first image refers to goes first and without a tag.
-    let mut wanted: Vec<(Descriptor, Vec<Tag>)> =
-        roots.iter().skip(1).map(|root| (root.clone(), Vec::new())).collect();
-    wanted.extend(roots.first().map(|root| (root.clone(), unique)));
-    let request = PushRequest {
-        repository: source.repository.clone(),
-        roots: wanted,
-        mount_from: Vec::new(),
-        concurrency: TRANSFER_CONCURRENCY,
-        include_non_distributable: true,
-    };
-    reporter::watch(ui, Wording::Uploaded, |observer| {
-        transfer::push_to_registry(what, client, &request, observer)
-    })?;
-    Ok(())
+    unique
 }
 
 /// Makes the tag of a version, with the variant behind it.
@@ -283,109 +257,5 @@ fn check_expected(expected: Option<&Digest>, found: &Digest) -> Result<(), Failu
             "the image has digest `{found}`, but `params.expected_digest` is `{expected}`"
         ))),
         _ => Ok(()),
-    }
-}
-
-/// Opens the one archive or folder that a pattern finds.
-fn open(folder: &Path, pattern: &str, temporary: &Path) -> Result<Box<dyn ImageStore>, Failure> {
-    let mut found = glob::find(folder, pattern)?;
-    let short = |path: &PathBuf| path.strip_prefix(folder).unwrap_or(path).display().to_string();
-    if found.len() > 1 {
-        let names = text::quoted_list(found.iter().map(short));
-        let count = found.len();
-        return Err(Failure::misuse(format!(
-            "`params.image`: `{pattern}` finds {count} files, expected one: {names}"
-        )));
-    }
-    let Some(path) = found.pop() else {
-        let failure = Failure::misuse(format!("`params.image`: `{pattern}` finds nothing"));
-        let there: Vec<String> = glob::find(folder, "*/*")?.iter().map(short).collect();
-        return Err(if there.is_empty() {
-            failure.hint("no artifact is here; `inputs` of the put step says which ones it gets")
-        } else {
-            failure.hint(format!("here are {}", text::quoted_list(there)))
-        });
-    };
-    Ok(store::open(&path, temporary)?)
-}
-
-/// What of a store is pushed.
-struct Chosen<'a> {
-    store: StoreSource<'a>,
-    /// The image first, then what it refers to.
-    roots: Vec<Descriptor>,
-    /// `index.json`, where that is the image.
-    index: Option<RawDocument>,
-}
-
-impl<'a> Chosen<'a> {
-    fn of(store: &'a dyn ImageStore, pattern: &str) -> Result<Self, Failure> {
-        let chosen = |roots| Self { store: StoreSource(store), roots, index: None };
-        let roots = store.roots();
-        if let [only] = roots {
-            return Ok(chosen(vec![only.descriptor.clone()]));
-        }
-        if let Some(root) = roots.iter().find(|root| root.is_root_bundle) {
-            let others = roots.iter().filter(|other| other.descriptor.digest != root.descriptor.digest);
-            let all = std::iter::once(root).chain(others).map(|root| root.descriptor.clone());
-            return Ok(chosen(all.collect()));
-        }
-        // Images without names of their own in one layout are the platforms of one image.
-        let is_index = |root: &Root| root.names.is_empty() || root.descriptor.platform.is_some();
-        if store.kind() == StoreKind::OciLayoutDirectory && roots.iter().all(is_index) {
-            let index = read_index(store)?;
-            return Ok(Self {
-                store: StoreSource(store),
-                roots: vec![index.descriptor()],
-                index: Some(index),
-            });
-        }
-        let digests = text::quoted_list(roots.iter().map(|root| root.descriptor.digest.to_string()));
-        Err(Failure::refused(format!(
-            "`params.image`: `{pattern}` holds {} images, expected one: {digests}",
-            roots.len()
-        )))
-    }
-}
-
-/// Reads the `index.json` of a layout folder as an image index.
-fn read_index(store: &dyn ImageStore) -> Result<RawDocument, Failure> {
-    let path = store.path().join("index.json");
-    let failed = |error| FileError::io("read", &path, error);
-    let file = std::fs::File::open(&path).map_err(failed)?;
-    let bytes = read_bounded(file, limits::DOCUMENT_BYTES).map_err(|error| match error {
-        TooLarge::Io(error) => Failure::from(failed(error)),
-        TooLarge::Limit { limit } => {
-            Failure::refused(format!("`{}` has more than {limit} bytes", path.display()))
-        }
-    })?;
-    // The resource hands on an index as it was at the registry, which may have been one of Docker's.
-    let is_docker =
-        bytes.windows(media_type::DOCKER_INDEX.len()).any(|part| part == media_type::DOCKER_INDEX.as_bytes());
-    let kind = if is_docker { media_type::DOCKER_INDEX } else { media_type::OCI_INDEX };
-    Ok(RawDocument::parse(bytes, Some(kind))?)
-}
-
-impl ImageSource for Chosen<'_> {
-    fn place(&self) -> String {
-        self.store.place()
-    }
-
-    fn read_document(&self, descriptor: &Descriptor) -> Result<RawDocument, TransferError> {
-        match &self.index {
-            Some(index) if *index.digest() == descriptor.digest => Ok(index.clone()),
-            _ => self.store.read_document(descriptor),
-        }
-    }
-
-    fn open_blob(
-        &self,
-        descriptor: &Descriptor,
-    ) -> Result<Box<dyn std::io::Read + Send + '_>, TransferError> {
-        self.store.open_blob(descriptor)
-    }
-
-    fn lacks(&self, digest: &Digest) -> bool {
-        self.store.lacks(digest)
     }
 }

@@ -11,6 +11,7 @@ use crate::front::env::Env;
 use crate::front::failure::Failure;
 use crate::front::outputs::ResultFile;
 use crate::model::{Digest, Repository, Tag};
+use crate::transfer::Attached;
 
 /// Everything `copy` needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,14 @@ pub struct CopyOptions {
     pub sink: Sink,
     /// Tags to give at the sink besides its own or the recorded ones.
     pub tags: Vec<Tag>,
+    /// Whether bundles are copied without the images they name.
+    pub thin: bool,
+    /// Whether images that bundles in a tar name are fetched.
+    pub inflate: bool,
+    /// What is copied that says something about the images.
+    pub attached: Attached,
+    /// Whether default tags begin with the repository's name.
+    pub repo_based_tags: bool,
     /// Whether layers are copied that are marked as not to be distributed.
     pub include_non_distributable: bool,
     /// The digest the image has to have.
@@ -67,9 +76,26 @@ pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
         return Err(Failure::misuse("`--lock-output` cannot be used with `--to-oci-tar`")
             .hint("a lock names images in a registry; write it when the tar is copied with `--to-repo`"));
     }
+    let (thin, inflate) = (is_on(args.thin, false), is_on(args.inflate, false));
+    if thin && inflate {
+        return Err(Failure::misuse("`--thin` and `--inflate` exclude each other"));
+    }
+    if thin && matches!(source, Source::Tar(_) | Source::OciTar(_)) {
+        return Err(Failure::misuse("`--thin` cannot be used with a tar, which is copied as it is"));
+    }
+    let repo_based_tags = is_on(args.repo_based_tags, false);
+    if repo_based_tags && !matches!(sink, Sink::Registry { .. }) {
+        return Err(Failure::misuse("`--repo-based-tags` works with `--to-repo` only"));
+    }
+    let attached =
+        Attached { cosign: is_on(args.cosign_signatures, false), referrers: is_on(args.referrers, false) };
     Ok(CopyOptions {
         source,
         sink,
+        thin,
+        inflate,
+        attached,
+        repo_based_tags,
         tags: tags(&args.tag)?,
         include_non_distributable: is_on(args.include_non_distributable_layers, false),
         expected_digest: expected_digest(args.expected_digest.as_deref())?,
