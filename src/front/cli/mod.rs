@@ -37,6 +37,7 @@ use super::ui::{Settings, Ui};
 use crate::transfer::PackRequest;
 use args::SWITCH;
 pub(in crate::front) use gathering::stored_roots;
+pub(in crate::front) use push::references;
 
 /// Builds container images without a registry, relays them as one tar, pushes them later
 #[derive(Debug, Parser)]
@@ -74,6 +75,8 @@ enum Verb {
     In(args::StepArgs),
     /// Concourse: push what lies in FOLDER (request on standard input)
     Out(args::StepArgs),
+    /// Concourse: build an image in a task, from params in the environment
+    Task,
     #[command(after_help = completion::EXAMPLES)]
     Completion(args::CompletionArgs),
     /// Print the version
@@ -180,6 +183,7 @@ fn dispatch(context: &Context<'_>, verb: Verb, json: bool) -> Result<Outcome, Fa
         Verb::Check => step(context, &Step::Check),
         Verb::In(args) => step(context, &Step::In(args.folder)),
         Verb::Out(args) => step(context, &Step::Out(args.folder)),
+        Verb::Task => concourse::task::run(context),
         Verb::Completion(args) => Ok(completion::run(&args)),
         Verb::Version => Ok(version::run()),
     }

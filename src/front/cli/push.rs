@@ -133,7 +133,7 @@ fn to_registry(
 }
 
 /// Returns a reference for each tag: the name's own (`latest` if it has none), then the further ones.
-fn references(name: &Reference, further: &[Tag]) -> Vec<Reference> {
+pub(in crate::front) fn references(name: &Reference, further: &[Tag]) -> Vec<Reference> {
     let first = name.tag.clone().unwrap_or_else(Tag::latest);
     let further = further.iter().filter(|tag| **tag != first);
     std::iter::once(&first).chain(further).map(|tag| name.repository.with_tag(tag.clone())).collect()

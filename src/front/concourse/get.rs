@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::access::{self, Purpose, TRANSFER_CONCURRENCY};
 use super::fields::Fields;
 use super::protocol::{Metadata, Request, Response, Version};
+use super::rootfs::{UMASK, image_metadata, line, ownership};
 use super::source::{self, Source};
 use crate::front::env::Env;
 use crate::front::failure::Failure;
@@ -19,15 +20,12 @@ use crate::model::{Config, Descriptor, Platform, RawDocument, Repository, Tag, T
 use crate::registry::Client;
 use crate::store::layout::LayoutTarget;
 use crate::stream::{AtomicFile, FileError, Overwrite};
-use crate::tar::Ownership;
 use crate::transfer::{
     self, ImageSource, LayoutRequest, Named, PullOptions, PullReport, RegistrySource, TransferError,
 };
 
 /// Permissions of the files beside the image.
 const MODE: u32 = 0o644;
-/// Umask for folders in the output, whatever the process has.
-const UMASK: u32 = 0o022;
 
 /// In which form an image is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -251,37 +249,6 @@ impl Get<'_> {
         let labels = config.map(|config| config.config.labels.clone()).unwrap_or_default();
         write(self.folder, "labels.json", &line(to_json(&labels)))
     }
-}
-
-/// Returns whether files can get their owners: that takes root, of a user namespace at least.
-fn ownership() -> Ownership {
-    if rustix::process::geteuid().is_root() { Ownership::Apply } else { Ownership::Ignore }
-}
-
-/// Makes `metadata.json`, which Concourse reads when the image is used for a container.
-///
-/// Source: concourse `atc/worker/gardenruntime/image.go`; what is not set is `null`, as Go writes it.
-fn image_metadata(config: Option<&Config>) -> Vec<u8> {
-    #[derive(serde::Serialize)]
-    struct ImageMetadata<'a> {
-        cmd: Option<&'a [String]>,
-        entrypoint: Option<&'a [String]>,
-        env: Option<&'a [String]>,
-        user: &'a str,
-    }
-    let details = config.map(|config| &config.config);
-    line(to_json(&ImageMetadata {
-        cmd: details.and_then(|details| details.cmd.as_deref()),
-        entrypoint: details.and_then(|details| details.entrypoint.as_deref()),
-        env: details.map(|details| details.env.as_slice()).filter(|env| !env.is_empty()),
-        user: details.and_then(|details| details.user.as_deref()).unwrap_or_default(),
-    }))
-}
-
-/// Ends a text with a line break, as Go's encoder does.
-fn line(mut text: Vec<u8>) -> Vec<u8> {
-    text.push(b'\n');
-    text
 }
 
 fn write(folder: &Path, name: &str, content: &[u8]) -> Result<(), Failure> {

@@ -14,17 +14,21 @@ use crate::front::failure::Failure;
 use crate::front::reporter::{self, Wording};
 use crate::front::text;
 use crate::front::ui::Ui;
+use crate::model::keys;
 use crate::transfer::{self, PackRequest, PackedImage, PackedSource};
 
 /// What can be made of files.
 const KINDS: [&str; 2] = ["bundle", "image"];
 
 /// What is packed, and how.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Packing {
-    roots: Vec<PathBuf>,
-    words: Vec<String>,
-    labels: BTreeMap<String, String>,
+    /// Folders and files.
+    pub(super) roots: Vec<PathBuf>,
+    /// Flags of `push` about what is packed.
+    pub(super) words: Vec<String>,
+    /// Labels of the configuration; apart from the words because values may have commas.
+    pub(super) labels: BTreeMap<String, String>,
 }
 
 impl Packing {
@@ -47,14 +51,8 @@ impl Packing {
             };
         }
         let mut words: Vec<String> = Vec::new();
-        match kind.as_deref() {
-            None => {}
-            Some("bundle") => words.push("-b".into()),
-            Some("image") => words.push("-i".into()),
-            Some(other) => {
-                let names = text::quoted_list(KINDS);
-                return Err(fields.invalid("kind", format!("`{other}` is no kind, expected one of {names}")));
-            }
+        if let Some(kind) = kind {
+            words.push(kind_flag(&kind).map_err(|problem| fields.invalid("kind", problem))?);
         }
         words.extend(exclude.iter().map(|path| format!("--file-exclusion={path}")));
         words.extend(compression.iter().map(|text| format!("--compression={text}")));
@@ -72,12 +70,37 @@ impl Packing {
         Ok(Some(Self { roots, words, labels }))
     }
 
-    fn request(&self, env: &Env) -> Result<PackRequest, Failure> {
+    /// Resolves everything; messages about flags are told in the caller's words.
+    pub(super) fn request(&self, env: &Env, field: &dyn Fn(&str) -> String) -> Result<PackRequest, Failure> {
         let mut request = cli::pack_request(&self.words, env)
-            .map_err(|failure| Failure { message: failure.message.replace("`--", "`params."), ..failure })?;
+            .map_err(|failure| Failure { message: rename_flags(&failure.message, field), ..failure })?;
+        if self.labels.contains_key(keys::BUNDLE_LABEL) {
+            let labels = field("labels");
+            return Err(Failure::misuse(format!("`{labels}`: label `{}` is reserved", keys::BUNDLE_LABEL)));
+        }
         request.roots.clone_from(&self.roots);
         request.image.labels.clone_from(&self.labels);
         Ok(request)
+    }
+}
+
+/// Puts another name in place of every `` `--flag` ``.
+fn rename_flags(message: &str, field: &dyn Fn(&str) -> String) -> String {
+    let mut parts = message.split("`--");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (flag, rest) = part.split_once('`').unwrap_or((part, ""));
+        out.push_str(&format!("`{}`{rest}", field(flag)));
+    }
+    out
+}
+
+/// Returns the flag that chooses a kind.
+pub(super) fn kind_flag(kind: &str) -> Result<String, String> {
+    match kind {
+        "bundle" => Ok("-b".to_owned()),
+        "image" => Ok("-i".to_owned()),
+        other => Err(format!("`{other}` is no kind, expected one of {}", text::quoted_list(KINDS))),
     }
 }
 
@@ -88,7 +111,11 @@ pub(super) fn pack(
     env: &Env,
     ui: &Arc<Ui>,
 ) -> Result<(PackedImage, PackedSource), Failure> {
-    let request = packing.request(env)?;
+    let field = |flag: &str| match flag {
+        "file-exclusion" => "params.exclude".to_owned(),
+        flag => format!("params.{}", flag.replace('-', "_")),
+    };
+    let request = packing.request(env, &field)?;
     Ok(reporter::watch(ui, Wording::Written, |observer| {
         transfer::pack_to_spool(&request, temporary, observer)
     })?)
