@@ -3,6 +3,7 @@
 //! Floor 5. One executable; its name or first argument chooses the door. Nothing below here talks to a user.
 
 pub mod cli;
+pub mod concourse;
 pub mod credentials;
 pub mod env;
 pub mod exit;
@@ -26,7 +27,11 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     signals::report_panics();
     signals::listen();
     let env = Env::of_process();
-    let result = cli::run(words.into_iter().collect(), &env);
+    let words: Vec<OsString> = words.into_iter().collect();
+    let result = match concourse::Step::of_words(&words) {
+        Some(step) => concourse::run(step, &env),
+        None => cli::run(words, &env),
+    };
     ExitCode::from(match result {
         Ok(()) => exit::DONE,
         Err(failure) => exit_code(&failure),

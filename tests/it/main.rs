@@ -1,13 +1,12 @@
 //! One test binary: the house rules, then every behaviour of the real executable.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test fails by panicking")]
 
-#[path = "../../fuzz/src/lib.rs"]
-
 mod carvel;
 mod carvel_copy;
 mod carvel_tars;
 mod cli_basics;
 mod cli_signals;
+mod concourse;
 mod deny;
 mod determinism;
 mod docs_blocks;
@@ -26,5 +25,6 @@ mod registry_real;
 mod samples;
 mod store_interop;
 mod store_reading;
+#[path = "../../fuzz/src/lib.rs"]
 mod targets;
 mod verifying;
