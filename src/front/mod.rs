@@ -7,6 +7,7 @@ pub mod credentials;
 pub mod env;
 pub mod exit;
 pub mod failure;
+pub mod github;
 pub mod outputs;
 pub mod registries;
 pub mod reporter;
@@ -26,7 +27,11 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     signals::report_panics();
     signals::listen();
     let env = Env::of_process();
-    let result = cli::run(words.into_iter().collect(), &env);
+    let words: Vec<OsString> = words.into_iter().collect();
+    let result = match words.split_first() {
+        Some((_, [door, rest @ ..])) if door == github::NAME => github::run(rest, &env),
+        _ => cli::run(words, &env),
+    };
     ExitCode::from(match result {
         Ok(()) => exit::DONE,
         Err(failure) => exit_code(&failure),

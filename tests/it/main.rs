@@ -6,6 +6,7 @@ mod cli_signals;
 mod deny;
 mod docs_blocks;
 mod extraction;
+mod github;
 mod house;
 mod lab;
 mod layouts;
