@@ -14,4 +14,5 @@ mod registry_faults;
 mod registry_real;
 mod store_interop;
 mod store_reading;
+mod tekton;
 mod verifying;
