@@ -1,6 +1,7 @@
 //! One test binary: the house rules, then every behaviour of the real executable.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test fails by panicking")]
 
+mod ci_examples;
 mod cli_basics;
 mod cli_signals;
 mod deny;
