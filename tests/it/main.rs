@@ -4,6 +4,7 @@
 mod carvel;
 mod carvel_copy;
 mod carvel_tars;
+mod ci_examples;
 mod cli_basics;
 mod cli_signals;
 mod concourse;
@@ -14,6 +15,7 @@ mod extraction;
 mod failures_packing;
 mod failures_reading;
 mod fuzzing;
+mod github;
 mod house;
 mod interop_readers;
 mod lab;
@@ -27,4 +29,5 @@ mod store_interop;
 mod store_reading;
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;
+mod tekton;
 mod verifying;

@@ -77,7 +77,7 @@ pub struct Globals {
 #[group(skip)]
 #[command(next_help_heading = REGISTRY)]
 pub struct RegistryArgs {
-    /// Trust these CA certificates too (PEM file; repeatable)
+    /// Trust these CA certificates too (PEM file, or folder of them; repeatable)
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     pub registry_ca_cert_path: Vec<PathBuf>,
     /// Check the server's certificate (default true)
@@ -117,7 +117,7 @@ pub struct RegistryArgs {
 #[group(skip)]
 #[command(next_help_heading = OUTPUT)]
 pub struct ResultArgs {
-    /// Also write the result as json, dotenv, digest, github or tekton to PATH (repeatable)
+    /// Also write the result as json, dotenv, digest, url, ref, path, github or tekton to PATH (repeatable)
     #[arg(long, visible_alias = "output", value_name = "FORMAT:PATH")]
     pub result: Vec<String>,
 }
@@ -296,7 +296,7 @@ pub struct PullArgs {
     /// Fail unless the image has this digest
     #[arg(long, value_name = "DIGEST", help_heading = CONTENT)]
     pub expected_digest: Option<String>,
-    /// Also write the result as json, dotenv, digest, github or tekton to PATH (repeatable)
+    /// Also write the result as json, dotenv, digest, url, ref, path, github or tekton to PATH (repeatable)
     #[arg(long, value_name = "FORMAT:PATH", help_heading = OUTPUT)]
     pub result: Vec<String>,
     /// Registry
