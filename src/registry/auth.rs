@@ -345,7 +345,7 @@ impl Core {
                 headers,
                 authorization: authorization.cloned(),
                 payload: form.map_or(Payload::None, |form| Payload::Bytes(form.as_bytes())),
-                closing: false,
+                closing: None,
                 attempt: tries.attempt(),
             });
             let later = match result {

@@ -9,6 +9,7 @@ mod extraction;
 mod house;
 mod lab;
 mod layouts;
+mod registry_cli;
 mod registry_faults;
 mod registry_real;
 mod store_interop;

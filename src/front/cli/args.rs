@@ -107,6 +107,12 @@ pub struct RegistryArgs {
     /// Longest wait for an answer, as 30s or 1m30s (default 30s)
     #[arg(long, value_name = "TIME")]
     pub registry_response_header_timeout: Option<String>,
+    /// Longest wait for a connection, as 10s (default 10s)
+    #[arg(long, value_name = "TIME")]
+    pub registry_connect_timeout: Option<String>,
+    /// Longest silence while a body moves, as 30s (default 30s)
+    #[arg(long, value_name = "TIME")]
+    pub registry_idle_timeout: Option<String>,
     /// Blobs moved at the same time, 1 to 64 (default 5)
     #[arg(long, value_name = "N")]
     pub concurrency: Option<String>,
