@@ -8,6 +8,7 @@ use crate::model::{Registry, Repository};
 
 use super::answer::printable;
 use super::auth::{AuthTries, Memory, Scopes, may_aim_at};
+use super::cloud::ProviderWire;
 use super::error::{RegistryError, Task};
 use super::http::{Failure, FailureKind, Http, Method, Payload, Request, Response};
 use super::options::{ClientOptions, RetryRecord};
@@ -26,6 +27,7 @@ const REDIRECTS: usize = 10;
 pub(super) struct Core {
     pub(super) options: Arc<ClientOptions>,
     pub(super) http: Http,
+    pub(super) providers: ProviderWire,
     hosts: Mutex<HashMap<Registry, Arc<Host>>>,
     /// Mirrors that could not be used; they are not asked again.
     useless_mirrors: Mutex<HashSet<Registry>>,
@@ -181,8 +183,10 @@ impl Core {
         let options = Arc::new(options);
         let http =
             Http::new(Arc::clone(&options)).map_err(|problem| RegistryError::Configuration { problem })?;
+        let providers =
+            ProviderWire::new(&options).map_err(|problem| RegistryError::Configuration { problem })?;
         let (hosts, useless_mirrors) = (Mutex::default(), Mutex::default());
-        Ok(Self { options, http, hosts, useless_mirrors })
+        Ok(Self { options, http, providers, hosts, useless_mirrors })
     }
 
     /// Reads from the first mirror that can, else from the registry itself.

@@ -101,6 +101,9 @@ pub struct RegistryArgs {
     /// Read credentials from this docker or podman file
     #[arg(long, value_name = "FILE")]
     pub authfile: Option<PathBuf>,
+    /// Log in to cloud registries: gke, ecr, aks, github or all (repeatable)
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub activate_keychain: Vec<String>,
     /// Attempts per request, 1 to 100 (default 5)
     #[arg(long, value_name = "N")]
     pub registry_retry_count: Option<String>,

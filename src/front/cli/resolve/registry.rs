@@ -104,6 +104,7 @@ fn credentials(args: &RegistryArgs) -> Result<CredentialFlags, Failure> {
             token: secret(&args.registry_token),
             anonymous: is_on(args.registry_anon, false),
             authfile: given_path(args.authfile.as_ref()).map(Into::into),
+            keychains: args.activate_keychain.iter().filter(|name| !name.is_empty()).cloned().collect(),
         }),
     }
 }
@@ -141,6 +142,7 @@ mod tests {
             "--registry-token=",
             "--registry-anon=",
             "--authfile=",
+            "--activate-keychain=",
             "--registry-retry-count=",
             "--registry-response-header-timeout=",
             "--registry-connect-timeout=",
