@@ -46,7 +46,7 @@ fn every_command_has_one_result_and_says_the_rest_in_plain_lines() {
         match command[0] {
             "describe" => assert!(output.stdout.starts_with(&format!("Bundle {digest}\n")), "{output}"),
             "tag" if command[1] == "list" => {
-                assert!(output.stdout.lines().any(|line| line == "v1"), "{output}")
+                assert!(output.stdout.lines().any(|line| line == "v1"), "{output}");
             }
             "verify" => assert!(output.one_line().ends_with(": verified"), "{output}"),
             _ => assert_eq!(digest_in(output.one_line()), digest),
@@ -168,10 +168,7 @@ fn results_are_written_in_every_form() {
     let document: serde_json::Value = serde_json::from_str(&text("r.json")).unwrap();
     assert_eq!((&document["path"], &document["image"]), (&json!("app.tar"), &json!(null)));
     assert_eq!(testkit::tree::list_contents(&lab2.path("tekton")).lines().count(), 2);
-    assert_eq!(
-        (text("tekton/LAYOUT_PATH"), text("tekton/LAYOUT_DIGEST")),
-        ("app.tar".into(), digest.clone())
-    );
+    assert_eq!((text("tekton/LAYOUT_PATH"), text("tekton/LAYOUT_DIGEST")), ("app.tar".into(), digest));
     assert!(text("r.env").contains("IMGRELAY_PATH=app.tar\n") && !text("r.env").contains("IMGRELAY_REF="));
 }
 
