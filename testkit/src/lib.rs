@@ -9,6 +9,7 @@
 )]
 
 pub mod certificates;
+pub mod cloud;
 pub mod digest;
 pub mod fault;
 pub mod http;
