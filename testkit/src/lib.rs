@@ -10,6 +10,7 @@
 
 pub mod certificates;
 pub mod container;
+pub mod cloud;
 pub mod digest;
 pub mod fault;
 pub mod http;
