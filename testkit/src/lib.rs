@@ -9,6 +9,7 @@
 )]
 
 pub mod certificates;
+pub mod concourse;
 pub mod digest;
 pub mod fault;
 pub mod http;

@@ -6,6 +6,7 @@ mod carvel_copy;
 mod cli_basics;
 mod cli_signals;
 mod concourse;
+mod concourse_container;
 mod deny;
 mod docs_blocks;
 mod extraction;
