@@ -7,6 +7,7 @@ mod cli_basics;
 mod cli_signals;
 mod concourse;
 mod concourse_container;
+mod concourse_pipelines;
 mod deny;
 mod docs_blocks;
 mod extraction;
