@@ -8,6 +8,7 @@ pub mod credentials;
 pub mod env;
 pub mod exit;
 pub mod failure;
+pub mod github;
 pub mod outputs;
 pub mod registries;
 pub mod reporter;
@@ -28,9 +29,10 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     signals::listen();
     let env = Env::of_process();
     let words: Vec<OsString> = words.into_iter().collect();
-    let result = match concourse::Step::of_words(&words) {
-        Some(step) => concourse::run(step, &env),
-        None => cli::run(words, &env),
+    let result = match (concourse::Step::of_words(&words), words.split_first()) {
+        (Some(step), _) => concourse::run(step, &env),
+        (None, Some((_, [door, rest @ ..]))) if door == github::NAME => github::run(rest, &env),
+        (None, _) => cli::run(words, &env),
     };
     ExitCode::from(match result {
         Ok(()) => exit::DONE,

@@ -104,7 +104,7 @@ impl StagedFolder {
 
     /// Puts the content in place; what the target had is gone afterwards, not before.
     pub fn publish(mut self) -> Result<(), FileError> {
-        let failed = |error: rustix::io::Errno| FileError::io("write to", &self.target, error);
+        let failed = |error: Errno| FileError::io("write to", &self.target, error);
         match self.place {
             Place::New => {
                 self.set_mode(0o777 & !self.umask)?;

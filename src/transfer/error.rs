@@ -173,6 +173,24 @@ pub enum TransferError {
         /// Where it was looked for.
         place: String,
     },
+    /// imgpkg's tar cannot hold everything.
+    #[error("`{digest}` cannot be written into imgpkg's tar: {problem}")]
+    NotForImgpkg {
+        /// What cannot be written.
+        digest: Digest,
+        /// Why.
+        problem: String,
+    },
+    /// A layer that may not be distributed was asked for, but the source was made without it.
+    #[error("{place} does not hold layer `{layer}` of `{image}`, which may not be distributed")]
+    NonDistributableMissing {
+        /// The layer.
+        layer: Digest,
+        /// The image it belongs to.
+        image: String,
+        /// Where it was looked for.
+        place: String,
+    },
     /// A bundle in a lock file that lists plain images.
     #[error("`{image}` is a bundle, but the ImagesLock may name plain images only")]
     BundleInLock {

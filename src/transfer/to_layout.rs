@@ -1,11 +1,11 @@
 //! Into an OCI layout tar: places reserved in a fixed order, filled by several threads, verified on the way.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, BufRead as _};
 
 use crate::model::{Descriptor, Digest};
 use crate::store::layout::{BlobSlot, LayoutTarWriter, LayoutTarget};
-use crate::stream::FileError;
+use crate::stream::{FileError, read_ahead};
 
 use super::events::{BlobOutcome, Event, Observer, Warning};
 use super::names::layout_index;
@@ -80,7 +80,7 @@ pub fn copy_to_layout(
 }
 
 /// Fills one place; a transfer that turned out wrong is done once more from its start.
-fn fill(
+pub(super) fn fill(
     source: &dyn ImageSource,
     blob: &Descriptor,
     slot: &BlobSlot,
@@ -115,22 +115,21 @@ pub(super) fn pour(
     failed: &dyn Fn(io::Error) -> FileError,
     observer: &dyn Observer,
 ) -> Result<(), TransferError> {
-    let mut from = source.open_blob(blob)?;
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        let n = match io::Read::read(&mut from, &mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(n) => n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => {
-                return Err(TransferError::from_read(
-                    &source.place(),
-                    &format!("blob `{}`", blob.digest),
-                    error,
-                ));
+    let from = source.open_blob(blob)?;
+    // Reading includes verifying; in a thread of its own it does not wait for the disk, nor the disk for it.
+    std::thread::scope(|scope| {
+        let mut from = read_ahead(scope, from);
+        loop {
+            let piece = from.fill_buf().map_err(|error| {
+                TransferError::from_read(&source.place(), &format!("blob `{}`", blob.digest), error)
+            })?;
+            if piece.is_empty() {
+                return Ok(());
             }
-        };
-        to.write_all(buffer.get(..n).unwrap_or(&buffer)).map_err(failed)?;
-        observer.event(Event::BlobProgress { digest: &blob.digest, bytes: n as u64 });
-    }
+            to.write_all(piece).map_err(failed)?;
+            let count = piece.len();
+            from.consume(count);
+            observer.event(Event::BlobProgress { digest: &blob.digest, bytes: count as u64 });
+        }
+    })
 }

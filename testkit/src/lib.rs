@@ -10,6 +10,7 @@
 
 pub mod certificates;
 pub mod concourse;
+pub mod container;
 pub mod digest;
 pub mod fault;
 pub mod http;

@@ -7,7 +7,7 @@ use crate::carvel::{bundle, bundle_folder, counts, dashed, digest, file_of_image
 use crate::lab::{Lab, lab};
 
 /// Two images in repositories of their own, a bundle of them, and an outer bundle of that and the first image.
-fn nested(lab: &Lab, host: &str) -> (String, String, String, String) {
+pub(crate) fn nested(lab: &Lab, host: &str) -> (String, String, String, String) {
     let one = image(lab, &format!("{host}/src/one"), "one");
     let two = image(lab, &format!("{host}/src/two"), "two");
     let inner = bundle(lab, &format!("{host}/src/inner:v1"), "inner", &[&two, &one]);

@@ -305,15 +305,16 @@ fn a_signal_while_reading_a_pipe_leaves_the_older_output() {
 fn a_signal_while_a_registry_is_silent_leaves_nothing() {
     let (lab, _) = damaged();
     let before = lab.list();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let place = format!("{}/team/app:v1", listener.local_addr().unwrap());
     for words in [
-        ["push", "-b", &place, "-f", "app"].as_slice(),
-        &["copy", "--tar", "app.tar", "--to-repo", &place],
-        &["copy", "-i", &place, "--to-oci-tar", "old.tar"],
-        &["pull", "-b", &place, "-o", "out"],
+        ["push", "-b", "HOST/team/app:v1", "-f", "app"].as_slice(),
+        &["copy", "--tar", "app.tar", "--to-repo", "HOST/team/app:v1"],
+        &["copy", "-i", "HOST/team/app:v1", "--to-oci-tar", "old.tar"],
+        &["pull", "-b", "HOST/team/app:v1", "-o", "out"],
     ] {
-        let running = lab.command(words).spawn();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let words: Vec<String> = words.iter().map(|word| word.replace("HOST", &host)).collect();
+        let running = lab.command(&words).spawn();
         let (_silent, _) = listener.accept().unwrap();
         running.signal("INT");
         let _ = running.wait().fails(130, &["stopped by SIGINT"]);

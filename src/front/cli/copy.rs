@@ -1,5 +1,6 @@
 //! `copy`: images and bundles with all they name, from any source to any sink, byte for byte.
 
+use std::fs::File;
 use std::path::Path;
 
 use super::Context;
@@ -12,26 +13,27 @@ use crate::front::failure::Failure;
 use crate::front::outputs::{self, ImageKind, ImageOutcome, Outcome};
 use crate::front::reporter::{self, Wording};
 use crate::lock::{BundleLock, ImagesLock, LockedImage};
-use crate::model::{Repository, Tag};
+use crate::model::{Digest, Repository, Tag};
 use crate::store::RootName;
 use crate::stream::AtomicFile;
 use crate::transfer::events::{Event, Observer, Warning};
 use crate::transfer::{
-    self, Collection, CollectionRequest, DefaultTags, Graph, ImageSource, LayoutRequest, Member, Places,
-    PushRequest, Role,
+    self, ArchiveRequest, Collection, CollectionRequest, DefaultTags, Graph, ImageSource, LayoutRequest,
+    Member, Places, PushRequest, Role,
 };
 
 pub(super) fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Outcome, Failure> {
     let options = resolve::copy(args, context.env)?;
-    if let Sink::OciTar(target) = &options.sink {
+    if let Sink::OciTar(target) | Sink::ImgpkgTar(target) | Sink::DockerTar(target) = &options.sink {
         target.check()?;
     }
-    let remote = options.inflate || matches!(options.sink, Sink::Registry { .. });
+    let remote =
+        options.inflate || options.include_non_distributable || matches!(options.sink, Sink::Registry { .. });
     outputs::produce(&options.results, || {
         let origin = Origin::open(context, &options.source, &options.registry, remote)?;
         let wording = match &options.sink {
             Sink::Registry { .. } => Wording::Uploaded,
-            Sink::OciTar(_) => Wording::Written,
+            _ => Wording::Written,
         };
         origin.with(|places| {
             reporter::watch(&context.ui, wording, |observer| {
@@ -59,6 +61,7 @@ impl Copy<'_> {
         let main = main_member(&collection, &self.places.place(), exactly)?.descriptor.digest.clone();
         check_expected(options.expected_digest.as_ref(), &main)?;
         self.warn_of_missing(&collection);
+        self.suppose_origins(&collection)?;
         match &options.sink {
             Sink::Registry { repository, tag } => {
                 let roots = collection.members.iter().filter(|member| member.role == Role::Root).count();
@@ -80,12 +83,18 @@ impl Copy<'_> {
                 }
                 self.outcome(&collection, &main, Some(repository), None)
             }
-            Sink::OciTar(target) => {
+            Sink::OciTar(target) | Sink::ImgpkgTar(target) | Sink::DockerTar(target) => {
                 for member in collection.members.iter_mut().filter(|member| member.descriptor.digest == main)
                 {
                     name_further(member, &options.tags)?;
                 }
-                self.to_tar(&collection, target)?;
+                let spool = match &options.sink {
+                    Sink::OciTar(_) => self.to_tar(&collection, target)?,
+                    _ => self.to_archive(&collection, target, &main)?,
+                };
+                if let Some(spool) = spool {
+                    send_to_stdout(spool)?;
+                }
                 self.outcome(&collection, &main, None, Some(target.path()))
             }
         }
@@ -100,6 +109,21 @@ impl Copy<'_> {
         if !images.is_empty() {
             self.observer.event(Event::Warning(&Warning::ImagesMissing { images }));
         }
+    }
+
+    /// Layers that may not be distributed may be missing in a tar; where its images came from they still are.
+    fn suppose_origins(&self, collection: &Collection) -> Result<(), Failure> {
+        if !self.options.include_non_distributable || !self.origin.is_store() {
+            return Ok(());
+        }
+        for member in &collection.members {
+            let named = || member.names.iter().find_map(|name| name.reference.clone());
+            let Some(origin) = member.origin.clone().or_else(named) else { continue };
+            let mut blobs = Graph::of(self.places, &member.descriptor)?.blobs;
+            blobs.retain(|blob| blob.is_non_distributable() && !self.places.holds(&blob.digest));
+            self.places.suppose(&origin, &blobs);
+        }
+        Ok(())
     }
 
     fn to_registry(&self, collection: &Collection, repository: &Repository) -> Result<(), Failure> {
@@ -134,18 +158,45 @@ impl Copy<'_> {
         Ok(())
     }
 
-    fn to_tar(&self, collection: &Collection, target: &TarTarget) -> Result<(), Failure> {
+    fn to_tar(&self, collection: &Collection, target: &TarTarget) -> Result<Option<File>, Failure> {
         let request = LayoutRequest {
             target: layout_target(self.context, target),
             roots: collection.named(),
             concurrency: self.options.registry.concurrency,
             include_non_distributable: self.options.include_non_distributable,
         };
-        let mut report = transfer::copy_to_layout(self.places, &request, self.observer)?;
-        if let Some(spool) = report.spool.take() {
-            send_to_stdout(spool)?;
-        }
-        Ok(())
+        let report = transfer::copy_to_layout(self.places, &request, self.observer)?;
+        Ok(report.spool)
+    }
+
+    /// Writes an archive of another tool.
+    fn to_archive(
+        &self,
+        collection: &Collection,
+        target: &TarTarget,
+        main: &Digest,
+    ) -> Result<Option<File>, Failure> {
+        let request = ArchiveRequest {
+            target: layout_target(self.context, target),
+            concurrency: self.options.registry.concurrency,
+            include_non_distributable: self.options.include_non_distributable,
+        };
+        let written = match (&self.options.sink, collection.member(main)) {
+            (Sink::DockerTar(_), Some(member)) => {
+                if collection.members.len() > 1 {
+                    let message = format!(
+                        "docker's tar is written for one image, but there are {}",
+                        collection.members.len()
+                    );
+                    return Err(
+                        Failure::refused(message).hint("use `--to-oci-tar`, or `--thin` for a bundle")
+                    );
+                }
+                transfer::copy_to_docker_tar(self.places, member, &request, self.observer)?
+            }
+            _ => transfer::copy_to_imgpkg_tar(self.places, collection, &request, self.observer)?,
+        };
+        Ok(written.spool)
     }
 
     /// Makes the lock with the new places: of the bundle, if the collection is about one, else of all images.
@@ -183,7 +234,7 @@ impl Copy<'_> {
     fn outcome(
         &self,
         collection: &Collection,
-        main: &crate::model::Digest,
+        main: &Digest,
         repository: Option<&Repository>,
         path: Option<&Path>,
     ) -> Result<ImageOutcome, Failure> {

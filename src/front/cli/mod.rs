@@ -144,29 +144,40 @@ enum Parsed {
 
 /// Runs the command line; what went wrong is printed already when the failure comes back.
 pub fn run(words: Vec<OsString>, env: &Env) -> Result<(), Failure> {
-    let fallback = || Ui::new(&Settings::default(), env);
-    let cli = match parse(words, env) {
-        Ok(Parsed::Run(cli)) => *cli,
-        Ok(Parsed::Show(text)) => return fallback().print(&text),
-        Err(failure) => {
-            fallback().failure(&failure);
-            return Err(failure);
-        }
+    let door = Door {
+        ui: &|settings| Ui::new(settings, env),
+        confirmed: &|_| Ok(()),
+        failed: &|ui, failure| ui.failure(failure),
     };
-    let settings = match resolve::settings(&cli.globals) {
-        Ok(settings) => settings,
-        Err(failure) => {
-            fallback().failure(&failure);
-            return Err(failure);
-        }
+    run_behind(&door, words, env)
+}
+
+/// What another door does differently when it runs the command line.
+pub(super) struct Door<'a> {
+    /// Makes the streams.
+    pub(super) ui: &'a dyn Fn(&Settings) -> Ui,
+    /// Is called when the work is done, before the result is printed.
+    pub(super) confirmed: &'a dyn Fn(&Outcome) -> Result<(), Failure>,
+    /// Tells what went wrong.
+    pub(super) failed: &'a dyn Fn(&Ui, &Failure),
+}
+
+/// Runs the command line behind a door.
+pub(super) fn run_behind(door: &Door<'_>, words: Vec<OsString>, env: &Env) -> Result<(), Failure> {
+    let fallback = || (door.ui)(&Settings::default());
+    let early = |failure: &Failure| (door.failed)(&fallback(), failure);
+    let cli = match parse(words, env).inspect_err(early)? {
+        Parsed::Run(cli) => *cli,
+        Parsed::Show(text) => return fallback().print(&text),
     };
-    let ui = Arc::new(Ui::new(&settings, env));
+    let settings = resolve::settings(&cli.globals).inspect_err(early)?;
+    let ui = Arc::new((door.ui)(&settings));
     let context = Context { env, ui: Arc::clone(&ui) };
     let result = dispatch(&context, cli.command, settings.json)
-        .and_then(|outcome| ui.outcome(&outcome))
+        .and_then(|outcome| (door.confirmed)(&outcome).and_then(|()| ui.outcome(&outcome)))
         .map_err(signals::explain);
     if let Err(failure) = &result {
-        ui.failure(failure);
+        (door.failed)(&ui, failure);
     }
     result
 }

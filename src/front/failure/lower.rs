@@ -13,6 +13,9 @@ use crate::tar::{ExtractError, TarError};
 use crate::transfer::TransferError;
 use crate::tree::TreeError;
 
+/// Start of the hint that no credentials were found; doors that know better say something else instead.
+pub(in crate::front) const NO_CREDENTIALS: &str = "no credentials for";
+
 impl From<FileError> for Failure {
     fn from(error: FileError) -> Self {
         let failure = Self::of(Kind::Refused, &error);
@@ -178,6 +181,9 @@ impl From<RegistryError> for Failure {
             },
             RegistryError::Configuration { .. } => of(Kind::Misuse),
             RegistryError::Mismatch { .. } => of(Kind::Difference),
+            RegistryError::Source { error, .. } if is_unreachable(error) => {
+                of(Kind::Remote).hint("check that the source can be reached from here, or try again later")
+            }
             RegistryError::Source { error, .. } => of(Kind::Refused).with_io_hint(error),
             RegistryError::NotFound { .. }
             | RegistryError::Rejected { .. }
@@ -212,6 +218,9 @@ impl From<TransferError> for Failure {
                 let Self { kind, hints, .. } = Self::from(*source);
                 Self { hints, ..of_kind(kind, &message) }
             }
+            TransferError::NonDistributableMissing { .. } => of(Kind::Refused).hint(
+                "leave out `--include-non-distributable-layers`, or give it too when the tar is written",
+            ),
             TransferError::BundleInLock { .. } => {
                 of(Kind::Refused).hint("make a bundle that names these images, and copy it with `-b`")
             }
@@ -221,11 +230,23 @@ impl From<TransferError> for Failure {
     }
 }
 
+/// Tells whether what was to be sent comes from a registry that kept failing.
+fn is_unreachable(error: &io::Error) -> bool {
+    let inner = error.get_ref();
+    let registry = inner.and_then(|inner| inner.downcast_ref::<RegistryError>());
+    let transfer = inner.and_then(|inner| inner.downcast_ref::<TransferError>());
+    matches!(
+        (registry, transfer),
+        (Some(RegistryError::Unreachable { .. }), _)
+            | (_, Some(TransferError::Registry(RegistryError::Unreachable { .. })))
+    )
+}
+
 fn credentials_hint(task: &Task, status: u16, credentials: Credentials) -> String {
     let host = &task.host;
     match (credentials, status) {
         (Credentials::None, _) => format!(
-            "no credentials for `{host}` were found: use `docker login {host}`, `--authfile`, or \
+            "{NO_CREDENTIALS} `{host}` were found: use `docker login {host}`, `--authfile`, or \
              `--registry-username` with the variable `IMGRELAY_REGISTRY_PASSWORD`"
         ),
         // Token servers hand out tokens without the rights asked for, so this may be a missing right as well.

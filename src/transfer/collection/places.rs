@@ -161,7 +161,7 @@ impl ImageSource for Places<'_> {
 
 impl Places<'_> {
     /// Reads a small blob of a repository now, so that every later opening finds it here.
-    pub(super) fn keep_blob(&self, descriptor: &Descriptor) -> Result<(), TransferError> {
+    pub(in crate::transfer) fn keep_blob(&self, descriptor: &Descriptor) -> Result<(), TransferError> {
         let small = descriptor.size <= limits::KEPT_BLOB_BYTES;
         let room = self.state().kept + descriptor.size <= limits::KEPT_BYTES;
         let there = self.state().blobs.contains_key(&descriptor.digest);

@@ -9,7 +9,7 @@ use crate::model::{Descriptor, Digest, RawDocument, Repository, Tag, Target};
 use crate::registry::{Client, RegistryError};
 
 use super::super::events::{BlobOutcome, Event, Observer, Warning};
-use super::super::to_registry::{confirm, push_blob};
+use super::super::to_registry::{check_held, confirm, push_blob};
 use super::super::{Graph, ImageSource, PushRequest, TransferError, workers};
 use super::locations::LocationsImage;
 use super::{Collection, Member, Places, Role};
@@ -171,14 +171,7 @@ impl Push<'_> {
                 if self.is_skipped(blob) {
                     self.count(|report| *report.blobs.entry(BlobOutcome::Skipped).or_default() += 1);
                 } else if seen.insert(&blob.digest) {
-                    if self.places.lacks(&blob.digest) {
-                        if let Some(origin) = member.origin.as_ref().filter(|_| blob.is_non_distributable()) {
-                            self.places.suppose(origin, std::slice::from_ref(blob));
-                        } else {
-                            // Opening it gives the source's own words for what is missing, before anything is sent.
-                            self.places.open_blob(blob)?;
-                        }
-                    }
+                    check_held(self.places, blob, || member.label())?;
                     wanted.push((blob, origin.clone()));
                 }
             }

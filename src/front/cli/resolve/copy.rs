@@ -54,6 +54,10 @@ pub enum Sink {
     },
     /// An OCI layout tar.
     OciTar(TarTarget),
+    /// imgpkg's tar.
+    ImgpkgTar(TarTarget),
+    /// docker's tar, with one image.
+    DockerTar(TarTarget),
 }
 
 /// Resolves `copy`.
@@ -70,10 +74,19 @@ pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
         given(args.to_repo.as_deref()).map(|text| target_reference("--to-repo", text)).transpose()?;
     let to_repo = to_repo.map(|name| Sink::Registry { repository: name.repository, tag: name.tag });
     let to_oci_tar = given_path(args.to_oci_tar.as_ref()).map(|path| Sink::OciTar(TarTarget::of(path)));
-    let sink = exactly_one("destination", vec![("--to-repo", to_repo), ("--to-oci-tar", to_oci_tar)])?;
+    let to_tar = given_path(args.to_tar.as_ref()).map(|path| Sink::ImgpkgTar(TarTarget::of(path)));
+    let to_docker_tar =
+        given_path(args.to_docker_tar.as_ref()).map(|path| Sink::DockerTar(TarTarget::of(path)));
+    let sinks = vec![
+        ("--to-repo", to_repo),
+        ("--to-oci-tar", to_oci_tar),
+        ("--to-tar", to_tar),
+        ("--to-docker-tar", to_docker_tar),
+    ];
+    let sink = exactly_one("destination", sinks)?;
     let lock_output = given_path(args.lock_output.as_ref()).map(PathBuf::from);
-    if lock_output.is_some() && matches!(sink, Sink::OciTar(_)) {
-        return Err(Failure::misuse("`--lock-output` cannot be used with `--to-oci-tar`")
+    if lock_output.is_some() && !matches!(sink, Sink::Registry { .. }) {
+        return Err(Failure::misuse("`--lock-output` cannot be used when a tar is written")
             .hint("a lock names images in a registry; write it when the tar is copied with `--to-repo`"));
     }
     let (thin, inflate) = (is_on(args.thin, false), is_on(args.inflate, false));
@@ -143,7 +156,10 @@ mod tests {
                 &["--to-repo", "r.io/a"],
                 "no source was given, expected one of `--bundle`, `--image`, `--lock`, `--tar`, `--oci-tar`",
             ),
-            (&["--tar", "t"], "no destination was given, expected one of `--to-repo`, `--to-oci-tar`"),
+            (
+                &["--tar", "t"],
+                "no destination was given, expected one of `--to-repo`, `--to-oci-tar`, `--to-tar`, `--to-docker-tar`",
+            ),
             (
                 &["--tar", "t", "-i", "r.io/a", "--to-repo", "r.io/b"],
                 "`--image`, `--tar` exclude each other, expected one source",
@@ -155,7 +171,7 @@ mod tests {
             (&["--tar", "-", "--to-repo", "r.io/b"], "cannot be read from standard input"),
             (
                 &["--tar", "t", "--to-oci-tar", "o", "--lock-output", "l"],
-                "cannot be used with `--to-oci-tar`",
+                "cannot be used when a tar is written",
             ),
             (&["--tar", "t", "--to-repo", "r.io/B"], "`--to-repo`: repository `r.io/B` is not valid"),
         ];
