@@ -9,6 +9,7 @@
 )]
 
 pub mod certificates;
+pub mod concourse;
 pub mod container;
 pub mod cloud;
 pub mod digest;
