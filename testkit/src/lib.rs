@@ -9,7 +9,9 @@
 )]
 
 pub mod certificates;
+pub mod concourse;
 pub mod container;
+pub mod cloud;
 pub mod digest;
 pub mod fault;
 pub mod http;
