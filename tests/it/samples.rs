@@ -75,12 +75,6 @@ pub(crate) fn blob<'a>(tar: &'a [u8], digest: &str) -> &'a [u8] {
     entry(tar, &format!("blobs/{}", digest.replace(':', "/")))
 }
 
-/// Returns the digests of all blobs of a layout tar.
-pub(crate) fn blobs(tar: &[u8]) -> Vec<String> {
-    let names = entries(tar).into_iter().map(|(name, _)| name);
-    names.filter_map(|name| Some(name.strip_prefix("blobs/")?.replace('/', ":"))).collect()
-}
-
 /// Reads a blob of a layout tar as JSON.
 #[track_caller]
 pub(crate) fn json_blob(tar: &[u8], digest: &str) -> serde_json::Value {
