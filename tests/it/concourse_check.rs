@@ -122,7 +122,11 @@ fn what_is_wrong_is_said_in_the_pipelines_words_with_nothing_on_standard_output(
             2,
             "`source.content_trust`: signing by Notary v1",
         ),
-        (request(json!({"repository": "a", "aws_region": "x"})), 2, "`source.aws_region`: "),
+        (
+            request(json!({"repository": "a", "aws_region": "x"})),
+            2,
+            "`source.repository`: `a` has no registry",
+        ),
         (request(json!({"repository": format!("{host}/none")})), 1, "has no tags"),
     ] {
         let output = step(&lab, "check", &request).ends_with(code);

@@ -4,6 +4,7 @@
 //! files, this does.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -423,4 +424,33 @@ fn the_task_file_has_every_param_of_the_program_and_no_other() {
         imgrelay::front::concourse::task::PARAMS.iter().map(|param| param.name).collect();
     known.sort_unstable();
     assert_eq!(in_file, known);
+}
+
+#[test]
+fn the_page_has_a_pipeline_that_is_one_and_every_param_of_the_task() {
+    let path = package().join("docs/concourse.md");
+    let page = std::fs::read_to_string(&path).unwrap();
+    let pipelines: Vec<&str> =
+        page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(pipelines.len(), 1);
+    for pipeline in pipelines {
+        assert_eq!(Check::pipeline(pipeline), Vec::<String>::new(), "{pipeline}");
+    }
+    let (begin, end) = ("<!-- params: begin -->\n", "<!-- params: end -->");
+    let mut table = String::from("\n| param | meaning |\n|---|---|\n");
+    for param in imgrelay::front::concourse::task::PARAMS {
+        writeln!(table, "| `{}` | {} |", param.name, param.meaning).unwrap();
+    }
+    let (before, rest) = page.split_once(begin).unwrap();
+    let (_, after) = rest.split_once(end).unwrap();
+    let expected = format!("{before}{begin}{table}\n{end}{after}");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &expected).unwrap();
+        return;
+    }
+    assert_eq!(page, expected, "docs/concourse.md is not current; run with UPDATE_DOCS=1");
+    // The keys of source and params that the checks know are those of the page.
+    for key in OUR_SOURCE.iter().chain(OUR_GET).chain(OUR_PUT) {
+        assert!(page.contains(&format!("`{key}`")), "docs/concourse.md does not know `{key}`");
+    }
 }
