@@ -11,7 +11,7 @@ use testkit::random::Random;
 const MIB: usize = 1024 * 1024;
 
 /// A room with an image of 2.5 MB, which does not compress, in `app.tar`.
-fn room() -> Lab {
+pub(crate) fn room() -> Lab {
     let lab = lab();
     lab.write("app/noise.bin", Random::new(7).bytes(2_500_000));
     lab.write("app/hello.txt", "hello");
@@ -20,7 +20,7 @@ fn room() -> Lab {
 }
 
 /// What keeps a test short: time-outs of half a second, three attempts.
-fn hasty<'lab>(lab: &'lab Lab, words: &[&str]) -> Run<'lab> {
+pub(crate) fn hasty<'lab>(lab: &'lab Lab, words: &[&str]) -> Run<'lab> {
     let flags = [
         "--registry-response-header-timeout=500ms",
         "--registry-idle-timeout=500ms",

@@ -167,7 +167,9 @@ impl From<RegistryError> for Failure {
                 None => of(Kind::Refused),
             },
             RegistryError::Configuration { .. } => of(Kind::Misuse),
-            RegistryError::Mismatch { .. } => of(Kind::Difference),
+            RegistryError::Mismatch { .. } => of(Kind::Difference).hint(
+                "the registry, or something on the way to it, sends damaged bytes; try again, or push the image anew",
+            ),
             RegistryError::Source { error, .. } => of(Kind::Refused).with_io_hint(error),
             RegistryError::NotFound { .. }
             | RegistryError::Rejected { .. }
