@@ -171,6 +171,8 @@ impl From<RegistryError> for Failure {
                 "the registry, or something on the way to it, sends damaged bytes; try again, or push the image anew",
             ),
             RegistryError::Source { error, .. } => of(Kind::Refused).with_io_hint(error),
+            RegistryError::NotFound { task, .. } if task.verb == Verb::Upload => of(Kind::Refused)
+                .hint("check the repository's name; some registries want it to be created first"),
             RegistryError::NotFound { .. }
             | RegistryError::Rejected { .. }
             | RegistryError::Document { .. }
