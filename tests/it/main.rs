@@ -32,6 +32,7 @@ mod registry_cli;
 mod registry_cloud;
 mod registry_faults;
 mod registry_helpers;
+mod registry_matrix;
 mod registry_real;
 mod results;
 mod samples;
