@@ -3,6 +3,7 @@
 
 mod cli_basics;
 mod cli_signals;
+mod crashes;
 mod deny;
 mod docs_blocks;
 mod extraction;
