@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use crate::model::limits;
 use crate::registry::{
     Credential, CredentialSource, DockerConfig, DockerConfigError, HostCredential, Keychain, Secret,
 };
@@ -14,8 +15,6 @@ use crate::stream::{FileError, TooLarge, read_bounded};
 
 use super::env::{self, Env};
 
-/// Largest configuration file; real ones have a few hundred entries.
-const FILE_BYTES: u64 = 4 * 1024 * 1024;
 /// Prefix of imgpkg's variables for single registries.
 const PER_HOST: &str = "IMGPKG_REGISTRY_";
 /// What may follow it, before an optional `_` and suffix.
@@ -138,7 +137,7 @@ fn read_config(path: &Path) -> Result<Option<DockerConfig>, CredentialsError> {
         }
         Err(error) => return Err(failed(error)),
     };
-    let text = read_bounded(file, FILE_BYTES).map_err(|error| match error {
+    let text = read_bounded(file, limits::CREDENTIALS_BYTES).map_err(|error| match error {
         TooLarge::Limit { limit } => CredentialsError::TooLarge { path: path.to_owned(), limit },
         TooLarge::Io(error) => failed(error),
     })?;

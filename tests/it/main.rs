@@ -11,6 +11,7 @@ mod fuzzing;
 mod house;
 mod lab;
 mod layouts;
+mod limits;
 mod registry_faults;
 mod registry_real;
 mod store_interop;
