@@ -46,6 +46,7 @@ pub fn watch<T, E>(
     wording: Wording,
     work: impl FnOnce(&dyn Observer) -> Result<T, E>,
 ) -> Result<T, E> {
+    let retries_before = ui.retries();
     let bars = (ui.progress() == Progress::Bar).then(|| Bars::new(ui.bars()));
     let reporter =
         Reporter { ui, bars, tally: Mutex::new(Tally::new(wording.verb())), started: Instant::now() };
@@ -69,7 +70,8 @@ pub fn watch<T, E>(
         bars.clear();
     }
     if result.is_ok() {
-        ui.note(&reporter.tally().summary(reporter.started.elapsed()));
+        let retries = ui.retries() - retries_before;
+        ui.note(&reporter.tally().summary(reporter.started.elapsed(), retries));
     }
     result
 }
@@ -119,6 +121,14 @@ fn warning_text(warning: &Warning) -> String {
             text::counted(layers.len() as u64, "layer"),
             text::quoted_list(layers.iter().map(ToString::to_string))
         ),
+        Warning::ImagesMissing { images } => format!(
+            "only the bundle itself is copied, without the {} it names: {}; `--inflate` fetches them",
+            text::counted(images.len() as u64, "image"),
+            text::quoted_list(images.iter().take(10).cloned())
+        ),
+        Warning::NothingNonDistributable => {
+            "`--include-non-distributable-layers` was given, but no image has such a layer".to_owned()
+        }
         Warning::Registry { host, text } => format!("registry `{host}` says: {text}"),
     }
 }

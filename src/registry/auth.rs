@@ -17,8 +17,9 @@ use crate::stream::read_bounded;
 
 use super::answer;
 use super::challenge::{self, Challenge};
-use super::error::{Credentials, RegistryError, ServerMessage, Task};
+use super::error::{Credentials, RegistryError, ServerMessage, Task, Verb};
 use super::exchange::{Core, Host, Tries};
+use super::helper::HelperError;
 use super::http::{Method, Payload, Request, Response};
 use super::keychain::Credential;
 use super::secret::Secret;
@@ -100,6 +101,13 @@ pub(super) struct AuthTries {
     wider: Vec<String>,
 }
 
+impl AuthTries {
+    /// A request was accepted; what comes later is challenged anew.
+    pub(super) fn accepted(&mut self) {
+        self.rounds = 0;
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -118,8 +126,15 @@ fn refused(
 impl Core {
     /// Returns the credentials for a repository.
     pub(super) fn credential(&self, repository: &Repository) -> Result<Option<Credential>, RegistryError> {
-        let found = self.options.credentials.lookup(repository);
-        found.map_err(|error| RegistryError::Configuration { problem: error.to_string() })
+        let found = self.options.credentials.lookup_with(repository, Some(&self.providers));
+        found.map_err(|error| match error {
+            HelperError::CloudUnreachable { login, attempts, elapsed, cause, .. } => {
+                let task = Task::new(repository, Verb::LogIn, format!("credentials ({login})"));
+                RegistryError::Unreachable { task: Box::new(task), attempts, elapsed, cause }
+            }
+            HelperError::Cancelled => RegistryError::Cancelled,
+            other => RegistryError::Configuration { problem: other.to_string() },
+        })
     }
 
     /// Makes the error for a request that stays refused with 401 or 403.
@@ -145,6 +160,11 @@ impl Core {
     ) -> Result<Option<Secret>, RegistryError> {
         let credential = self.credential(repository)?;
         if let Some(Credential::RegistryToken(token)) = &credential {
+            if !token.expose().bytes().all(|byte| (0x21..=0x7e).contains(&byte)) {
+                let problem =
+                    format!("the token for `{}` has characters that a token cannot have", task.host);
+                return Err(RegistryError::Configuration { problem });
+            }
             tries.sent = Some(Secret::new(format!("Bearer {}", token.expose())));
             return Ok(tries.sent.clone());
         }
@@ -333,7 +353,7 @@ impl Core {
                 headers,
                 authorization: authorization.cloned(),
                 payload: form.map_or(Payload::None, |form| Payload::Bytes(form.as_bytes())),
-                closing: false,
+                closing: None,
                 attempt: tries.attempt(),
             });
             let later = match result {

@@ -99,11 +99,11 @@ impl Client {
             scopes: Scopes::new(repository, actions),
             task,
             follow: if reading { Follow::Yes } else { Follow::No },
-            closing: false,
+            closing: None,
         })
     }
 
-    /// Asks what a tag or digest points at; `None` when it is not there.
+    /// Asks what a tag or digest points at; `None` when it is not there. Mirrors are not asked.
     ///
     /// Cost: one HEAD; a GET as well where HEAD is refused or says too little (some registries do not send the
     /// digest).
@@ -134,7 +134,7 @@ impl Client {
             Err(RegistryError::Refused { .. }) => {}
             Err(error) => return Err(error),
         }
-        match self.fetch_manifest(repository, target) {
+        match self.fetch_here(repository, target) {
             Ok(document) => Ok(Some(document.descriptor())),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
@@ -147,6 +147,14 @@ impl Client {
     /// was asked for or announced, also the second time; [`RegistryError::Document`];
     /// [`RegistryError::TooLarge`] above [`limits::DOCUMENT_BYTES`].
     pub fn fetch_manifest(
+        &self,
+        repository: &Repository,
+        target: &Target,
+    ) -> Result<RawDocument, RegistryError> {
+        self.core.read_from(repository, |from| self.fetch_here(from, target))
+    }
+
+    pub(super) fn fetch_here(
         &self,
         repository: &Repository,
         target: &Target,
@@ -187,6 +195,10 @@ impl Client {
                 continue;
             }
             return RawDocument::parse(bytes, kind.as_deref())
+                .map(|document| match target {
+                    Target::Digest(digest) => document.known_as(digest),
+                    Target::Tag(_) => document,
+                })
                 .map_err(|source| RegistryError::Document { task: Box::new(task), source });
         }
     }
@@ -263,7 +275,7 @@ impl Client {
         repository: &Repository,
         descriptor: &Descriptor,
     ) -> Result<BlobReader<'_>, RegistryError> {
-        BlobReader::open(&self.core, repository, descriptor)
+        self.core.read_from(repository, |from| BlobReader::open(&self.core, from, descriptor))
     }
 
     /// Makes sure that a repository has a blob: it is there already, or mounted, or uploaded.

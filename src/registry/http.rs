@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ureq::http::{HeaderMap, Request as HttpRequest};
@@ -21,6 +22,9 @@ use super::url::Url;
 
 /// Bodies of at least this size ask for permission first, so that a refusal costs nothing.
 const EXPECT_CONTINUE_FROM: u64 = 1024 * 1024;
+
+/// Bytes that a front end which holds a body passes on, or a registry moves into its storage, in a second.
+const PASSED_ON_PER_SECOND: u64 = 8 * 1024 * 1024;
 
 /// Methods of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,8 +67,8 @@ pub(super) struct Request<'a> {
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) authorization: Option<Secret>,
     pub(super) payload: Payload<'a>,
-    /// The request that ends an upload may take long to answer.
-    pub(super) closing: bool,
+    /// The size of the blob whose upload this request ends; storing it may take long.
+    pub(super) closing: Option<u64>,
     pub(super) attempt: u32,
 }
 
@@ -102,6 +106,8 @@ pub(super) struct Failure {
     pub(super) kind: FailureKind,
     /// In words, with phase and time.
     pub(super) text: String,
+    /// Nothing came within the time allowed.
+    pub(super) silent: bool,
 }
 
 /// What a caller does differently.
@@ -131,7 +137,7 @@ impl Failure {
 
     fn new(error: Error, doing: &str, phases: Phases) -> Self {
         if cancel::is_cancelled() {
-            return Self { kind: FailureKind::Cancelled, text: "stopped by a signal".into() };
+            return Self { kind: FailureKind::Cancelled, text: "stopped by a signal".into(), silent: false };
         }
         let seconds = |duration: Duration| {
             if duration.as_secs() > 0 {
@@ -140,6 +146,7 @@ impl Failure {
                 format!("{} ms", duration.as_millis())
             }
         };
+        let silent = matches!(error, Error::Timeout(_));
         let (kind, text) = match error {
             Error::Timeout(Timeout::Resolve | Timeout::Connect) => (
                 FailureKind::Connect,
@@ -169,7 +176,7 @@ impl Failure {
             Error::BodyStalled => (FailureKind::Broken, format!("connection closed while {doing}")),
             other => (FailureKind::Protocol, format!("the answer is not valid HTTP: {other}")),
         };
-        Self { kind, text }
+        Self { kind, text, silent }
     }
 }
 
@@ -209,6 +216,8 @@ pub(super) struct Http {
     agent: Agent,
     options: Arc<ClientOptions>,
     proxies: ProxyRules,
+    /// Some server does not know `Expect` (417).
+    expects_nothing: AtomicBool,
 }
 
 impl Http {
@@ -234,11 +243,11 @@ impl Http {
             .timeout_recv_response(Some(timeouts.response))
             .timeout_await_100(Some(Duration::from_secs(1)))
             .build();
-        let connector =
-            ().chain(ConnectProxyConnector::default()).chain(TcpConnector).chain(TlsConnector { trust });
+        let tcp = TcpConnector { events: Arc::clone(&options.events) };
+        let connector = ().chain(ConnectProxyConnector::default()).chain(tcp).chain(TlsConnector { trust });
         let agent = Agent::with_parts(config, connector, DefaultResolver::default());
         let proxies = ProxyRules::new(&options.proxies)?;
-        Ok(Self { agent, options, proxies })
+        Ok(Self { agent, options, proxies, expects_nothing: AtomicBool::new(false) })
     }
 
     /// Sends one request and waits for the head of its answer.
@@ -278,22 +287,22 @@ impl Http {
             Payload::Bytes(content) => (Box::new(content), content.len() as u64, &|_| {}),
             Payload::Stream { reader, length, progress } => (reader, length, progress),
         };
-        if length >= EXPECT_CONTINUE_FROM {
+        if length >= EXPECT_CONTINUE_FROM && !self.expects_nothing.load(Ordering::Relaxed) {
             builder = builder.header("expect", "100-continue");
         }
         let failed = |error| {
             let text = format!("the request cannot be written: {error}");
-            Failure { kind: FailureKind::Protocol, text }
+            Failure { kind: FailureKind::Protocol, text, silent: false }
         };
         if !matches!(request.method, Method::Post | Method::Put | Method::Patch) {
             let message = builder.body(SendBody::none()).map_err(failed);
-            return (message.and_then(|message| self.run(message, url, request.closing, false)), 0);
+            return (message.and_then(|message| self.run(message, url, request.closing, 0)), 0);
         }
         // Some front ends answer 411 to an upload request without a length, even an empty one.
         builder = builder.header("content-length", length);
         let mut body = Sending { reader, left: length, sent: 0, progress };
         let message = builder.body(SendBody::from_reader(&mut body)).map_err(failed);
-        let result = message.and_then(|message| self.run(message, url, request.closing, length > 0));
+        let result = message.and_then(|message| self.run(message, url, request.closing, length));
         (result, body.sent)
     }
 
@@ -301,29 +310,33 @@ impl Http {
         &self,
         message: HttpRequest<SendBody<'_>>,
         url: Url,
-        closing: bool,
-        has_content: bool,
+        closing: Option<u64>,
+        length: u64,
     ) -> Result<Response, Failure> {
         let timeouts = self.options.timeouts;
-        let response = if closing { timeouts.closing_response } else { timeouts.response };
-        let mut setup = self.agent.configure_request(message).proxy(self.proxies.for_url(&url));
-        if closing {
-            setup = setup
-                .timeout_recv_response(Some(response))
-                .timeout_per_read(Some(response.max(timeouts.idle)));
-        }
+        let response = if closing.is_some() { timeouts.closing_response } else { timeouts.response };
+        // A front end may hold a body until it is complete and only then pass it on.
+        let moved = length.max(closing.unwrap_or(0));
+        let response = response + Duration::from_secs(moved / PASSED_ON_PER_SECOND);
+        let setup = self.agent.configure_request(message).proxy(self.proxies.for_url(&url));
+        let message = setup.timeout_recv_response(Some(response)).build();
         transport::expect_body_wanted();
-        match self.agent.run(setup.build()) {
+        match self.agent.run(message) {
             Ok(answer) => {
                 let (parts, body) = answer.into_parts();
                 Ok(Response { status: parts.status.as_u16(), headers: parts.headers, url, body })
             }
             Err(error) => {
-                let doing = if has_content { "sending the body" } else { "waiting for an answer" };
+                let doing = if length > 0 { "sending the body" } else { "waiting for an answer" };
                 let phases = Phases { connect: timeouts.connect, idle: timeouts.idle, response };
                 Err(Failure::new(error, doing, phases))
             }
         }
+    }
+
+    /// Sends bodies without asking first from now on.
+    pub(super) fn stop_expecting(&self) {
+        self.expects_nothing.store(true, Ordering::Relaxed);
     }
 
     /// Returns the longest silence that is waited for.

@@ -37,7 +37,7 @@ pub(super) fn each_page(
             scopes: Scopes::new(repository, "pull"),
             task,
             follow: Follow::Yes,
-            closing: false,
+            closing: None,
         };
         let response = core.run(&call, None)?;
         match response.status {
@@ -79,7 +79,7 @@ pub(super) fn each_page(
 /// Finds the target of `<…>; rel="next"`.
 ///
 /// Source: RFC 8288; distribution-spec, "Listing Tags".
-fn next_link<'a>(values: impl Iterator<Item = &'a str>) -> Option<String> {
+pub(super) fn next_link<'a>(values: impl Iterator<Item = &'a str>) -> Option<String> {
     for value in values {
         let mut rest = value;
         while let Some((_, after)) = rest.split_once('<') {

@@ -79,7 +79,7 @@ impl Client {
         repository: &Repository,
         subject: &Digest,
     ) -> Result<Option<ImageIndex>, RegistryError> {
-        match self.fetch_manifest(repository, &Target::Tag(fallback_tag(subject))) {
+        match self.fetch_here(repository, &Target::Tag(fallback_tag(subject))) {
             // Another kind of document under that tag is not ours to change.
             Ok(document) => match document.index() {
                 Some(index) => Ok(Some(index.clone())),

@@ -5,9 +5,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -23,9 +25,12 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport, TransportAdapter,
 };
 
+use crate::stream::cancel;
+
 use super::error::TrustProblem;
 use super::options::{ClientIdentity, SystemTrust, TlsOptions};
 use super::secret::Secret;
+use super::url::Origin;
 
 /// Where systems keep their authorities in one file; the first that exists is read.
 const BUNDLES: [&str; 6] = [
@@ -298,6 +303,43 @@ impl ServerCertVerifier for Unverified {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.supported_schemes()
+    }
+}
+
+/// Sends a TLS greeting to this machine and tells whether the answer is one; no certificate is looked at.
+///
+/// Reading the system's authorities costs more than all requests of a small push together, so they are not read
+/// only to find out that a registry on this machine speaks plain http.
+pub(super) fn greets_in_tls(origin: &Origin, timeout: Duration) -> bool {
+    let host = origin.host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = Unverified(provider.signature_verification_algorithms);
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.map(|builder| {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
+    });
+    let (Ok(config), Ok(name)) = (config, ServerName::try_from(host.clone())) else { return false };
+    let Ok(mut connection) = ClientConnection::new(Arc::new(config), name) else { return false };
+    let addresses = (host.as_str(), origin.port).to_socket_addrs();
+    let streams =
+        addresses.into_iter().flatten().map(|address| TcpStream::connect_timeout(&address, timeout));
+    let Some(mut stream) = streams.flatten().next() else { return false };
+    let greeted = stream.set_read_timeout(Some(Duration::from_millis(100)));
+    if greeted.is_err() || connection.write_tls(&mut stream).is_err() {
+        return false;
+    }
+    let until = Instant::now() + timeout;
+    let mut first = [0];
+    loop {
+        match stream.read(&mut first) {
+            // A handshake record, or an alert.
+            Ok(n) => return n == 1 && matches!(first, [0x16 | 0x15]),
+            Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                return false;
+            }
+            Err(_) if cancel::is_cancelled() || Instant::now() > until => return false,
+            Err(_) => {}
+        }
     }
 }
 

@@ -64,6 +64,7 @@ impl UploadForm {
     fn next(self, too_large: bool) -> Option<Self> {
         match self {
             Self::Patch if !too_large => Some(Self::Monolithic),
+            _ if !too_large => None,
             Self::Patch | Self::Monolithic => CHUNKS.first().map(|size| Self::Chunked(*size)),
             Self::Chunked(size) => CHUNKS.into_iter().find(|smaller| *smaller < size).map(Self::Chunked),
         }
@@ -86,7 +87,7 @@ pub(super) fn has_blob(
         scopes: Scopes::new(repository, actions),
         task,
         follow: Follow::No,
-        closing: false,
+        closing: None,
     };
     match core.run(&call, None) {
         Ok(response) => {
@@ -131,6 +132,8 @@ impl Upload<'_> {
         let mut auth = AuthTries::default();
         let mut form = *self.host.upload_form.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut first, mut broken, mut lost) = (true, 0, 0);
+        // Chunks that nobody asked for, because the connection broke in the middle of a large body.
+        let mut chunked_by_choice = Some(false);
         loop {
             if has_blob(self.core, self.repository, &self.descriptor.digest, &self.task, "pull,push")? {
                 return Ok(if first { PushOutcome::Present } else { PushOutcome::Uploaded });
@@ -141,7 +144,9 @@ impl Upload<'_> {
             let result = self.send(form, &mut session, &mut auth, tries.attempt());
             let later = match result {
                 Ok(Step::Done) => {
-                    self.learn(form);
+                    if chunked_by_choice != Some(true) {
+                        self.learn(form);
+                    }
                     return Ok(PushOutcome::Uploaded);
                 }
                 Ok(Step::Refused { response, too_large }) => {
@@ -150,6 +155,10 @@ impl Upload<'_> {
                     self.abandon(&session);
                     match form.next(too_large) {
                         Some(next) => form = next,
+                        // Not every registry takes chunks; it can still have the whole.
+                        None if chunked_by_choice == Some(true) => {
+                            (form, chunked_by_choice) = (UploadForm::Patch, None);
+                        }
                         None => return Err(error),
                     }
                     if too_large {
@@ -158,7 +167,7 @@ impl Upload<'_> {
                         continue;
                     }
                     let cause = format!("the answer was {status}");
-                    Later { cause, status: Some(status), after: None }
+                    Later { status: Some(status), ..Later::new(cause) }
                 }
                 Ok(Step::Lost(cause)) => {
                     lost += 1;
@@ -176,8 +185,9 @@ impl Upload<'_> {
                         self.abandon(&session);
                     } else {
                         broken += 1;
-                        if broken > 1 && self.descriptor.size >= WORTH_CHUNKING {
-                            form = UploadForm::Chunked(WORTH_CHUNKING);
+                        let worth = self.descriptor.size >= WORTH_CHUNKING && form == UploadForm::Patch;
+                        if broken > 1 && worth && chunked_by_choice.is_some() {
+                            (form, chunked_by_choice) = (UploadForm::Chunked(WORTH_CHUNKING), Some(true));
                         }
                     }
                     later
@@ -205,7 +215,7 @@ impl Upload<'_> {
             scopes: Scopes::new(self.repository, "pull,push"),
             task: &self.task,
             follow: Follow::No,
-            closing: false,
+            closing: None,
         }
     }
 
@@ -265,6 +275,7 @@ mod tests {
         assert_eq!(seen.len(), 1 + CHUNKS.len());
         assert_eq!(seen.last(), Some(&UploadForm::Chunked(MIB)));
         assert_eq!(UploadForm::Patch.next(false), Some(UploadForm::Monolithic));
+        assert_eq!(UploadForm::Monolithic.next(false), None);
     }
 
     #[test]

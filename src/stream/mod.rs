@@ -10,6 +10,7 @@ mod compress;
 mod decompress;
 mod nameless;
 mod pipe;
+mod staging;
 pub mod temporary;
 mod verifying;
 
@@ -20,4 +21,5 @@ pub use compress::{BLOCK_BYTES, BlockWriter, Compressed, compress};
 pub use decompress::{Compression, Decoder};
 pub use nameless::nameless_file;
 pub use pipe::{PipeReader, PipeWriter, pipe, read_ahead};
+pub use staging::{Overwrite, StagedFolder};
 pub use verifying::{HashingWriter, Mismatch, VerifyingReader};

@@ -1,18 +1,13 @@
 //! The contents of an image in a folder: layers verified, laid over one another, and put in place as a whole.
 
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-
-use rustix::fs::{self as rfs, CWD, Mode, OFlags, RenameFlags};
+use std::path::PathBuf;
 
 use crate::model::{
     Algorithm, Descriptor, Digest, Document, ImageManifest, Platform, RawDocument, media_type,
 };
-use crate::stream::temporary::{Temporary, temporary_name};
-use crate::stream::{Decoder, FileError, Mismatch, PipeReader, PipeWriter, pipe, read_ahead};
-use crate::tar::{ExtractError, Extractor, Policy, Summary};
+use crate::stream::{Decoder, Mismatch, Overwrite, PipeReader, PipeWriter, StagedFolder, pipe, read_ahead};
+use crate::tar::{ExtractError, Extractor, Ownership, Policy, Summary};
 
 use super::events::{Event, Observer};
 use super::{ImageSource, TransferError};
@@ -22,8 +17,8 @@ use super::{ImageSource, TransferError};
 pub struct PullOptions {
     /// The folder that is to hold them.
     pub target: PathBuf,
-    /// Replace a folder that is not empty.
-    pub replace: bool,
+    /// What to do with a folder that is not empty.
+    pub overwrite: Overwrite,
     /// Which image of an index; `linux/amd64`, or the only one there is, when not given.
     pub platform: Option<Platform>,
     /// The umask, as a value.
@@ -42,7 +37,7 @@ pub struct PullReport {
 }
 
 /// Finds the manifest that a root stands for: itself, or the image of an index that serves the platform.
-pub(super) fn resolve_manifest(
+pub fn resolve_manifest(
     source: &dyn ImageSource,
     root: &Descriptor,
     platform: Option<&Platform>,
@@ -64,7 +59,8 @@ pub(super) fn resolve_manifest(
                     Some(platform) => platform.to_string(),
                     None => child.digest.short(),
                 });
-                return Err(TransferError::NoPlatform { place: source.place(), wanted, has: has.collect() });
+                let (place, wanted) = (source.place(), Box::new(wanted));
+                return Err(TransferError::NoPlatform { place, wanted, has: has.collect() });
             }
         };
         document = source.read_document(&chosen)?;
@@ -76,22 +72,47 @@ pub(super) fn resolve_manifest(
 /// Extracts an image into a folder.
 ///
 /// Every layer's digest and size and its `diff_id` are verified before the folder appears under its name.
-/// Errors: [`TransferError::NotEmpty`]; after any error the target is as it was and nothing else is left.
+/// Errors: [`crate::stream::FileError::NotEmpty`]; after any error the target is as it was and nothing else is left.
 pub fn pull_contents(
     source: &dyn ImageSource,
     root: &Descriptor,
     options: &PullOptions,
     observer: &dyn Observer,
 ) -> Result<PullReport, TransferError> {
+    let policy = Policy { include: options.include.clone(), ..Policy::contents(options.umask) };
+    pull(source, root, options, &policy, observer)
+}
+
+/// Extracts an image as the root file system of a container: owners, modes, times, links, pipes; no devices.
+///
+/// The rest as [`pull_contents`]; the umask counts for the folder itself only.
+pub fn pull_rootfs(
+    source: &dyn ImageSource,
+    root: &Descriptor,
+    options: &PullOptions,
+    ownership: Ownership,
+    observer: &dyn Observer,
+) -> Result<PullReport, TransferError> {
+    let policy = Policy { include: options.include.clone(), ..Policy::rootfs(ownership) };
+    pull(source, root, options, &policy, observer)
+}
+
+fn pull(
+    source: &dyn ImageSource,
+    root: &Descriptor,
+    options: &PullOptions,
+    policy: &Policy,
+    observer: &dyn Observer,
+) -> Result<PullReport, TransferError> {
     let manifest = resolve_manifest(source, root, options.platform.as_ref())?;
     let document = manifest.manifest().cloned().ok_or(TransferError::Stopped)?;
-    let staging = Staging::create(&options.target, options.replace, options.umask)?;
-    let summary = match extract(source, &document, &staging, options, observer) {
+    let staging = StagedFolder::create(&options.target, options.overwrite, options.umask)?;
+    let summary = match extract(source, &document, &staging, policy, observer) {
         // A wrong transfer may be an accident of the network; the second one decides.
-        Err(error) if error.is_mismatch() && source.repository().is_some() => {
+        Err(error) if error.is_mismatch() && source.repository_of(manifest.digest()).is_some() => {
             drop(staging);
-            let staging = Staging::create(&options.target, options.replace, options.umask)?;
-            let summary = extract(source, &document, &staging, options, observer)?;
+            let staging = StagedFolder::create(&options.target, options.overwrite, options.umask)?;
+            let summary = extract(source, &document, &staging, policy, observer)?;
             staging.publish()?;
             return Ok(PullReport { manifest, summary });
         }
@@ -104,8 +125,8 @@ pub fn pull_contents(
 fn extract(
     source: &dyn ImageSource,
     manifest: &ImageManifest,
-    staging: &Staging,
-    options: &PullOptions,
+    staging: &StagedFolder,
+    policy: &Policy,
     observer: &dyn Observer,
 ) -> Result<Summary, TransferError> {
     let config = source.read_config(manifest)?;
@@ -118,8 +139,7 @@ fn extract(
         let found = format!("its content has type `{}`", other.media_type);
         return Err(TransferError::NotAnImage { place: source.place(), found });
     }
-    let policy = Policy { include: options.include.clone(), ..Policy::contents(options.umask) };
-    let mut extractor = Extractor::new(staging.open()?, policy);
+    let mut extractor = Extractor::new(staging.open()?, policy.clone());
     observer.event(Event::Planned {
         blobs: manifest.layers.len() as u64,
         bytes: manifest.layers.iter().map(|layer| layer.size).sum(),
@@ -227,80 +247,5 @@ impl<R: Read> Read for Counted<'_, R> {
         let n = self.inner.read(buffer)?;
         self.observer.event(Event::BlobProgress { digest: self.digest, bytes: n as u64 });
         Ok(n)
-    }
-}
-
-/// A folder being filled under a name nobody looks for; removed unless it is published.
-#[derive(Debug)]
-struct Staging {
-    path: PathBuf,
-    target: PathBuf,
-    /// The target existed when we began.
-    replaces: bool,
-    umask: u32,
-    published: bool,
-    _remembered: Temporary,
-}
-
-impl Staging {
-    fn create(target: &Path, replace: bool, umask: u32) -> Result<Self, TransferError> {
-        let replaces = match std::fs::read_dir(target) {
-            Ok(mut entries) => {
-                if entries.next().is_some() && !replace {
-                    return Err(TransferError::NotEmpty { path: target.to_owned() });
-                }
-                true
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            Err(error) => return Err(FileError::io("write to", target, error).into()),
-        };
-        // Resolved, so that a link is followed and `.` and `x/` have a name and a parent.
-        let target = if replaces {
-            target.canonicalize().map_err(|error| FileError::io("follow", target, error))?
-        } else {
-            std::path::absolute(target).map_err(|error| FileError::io("find", target, error))?
-        };
-        let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
-            return Err(TransferError::NotEmpty { path: target });
-        };
-        let path = parent.join(temporary_name(name));
-        let remembered = Temporary::remember(path.clone());
-        rfs::mkdir(&path, Mode::RWXU).map_err(|error| FileError::io("create a folder in", parent, error))?;
-        Ok(Self { path, target, replaces, umask, published: false, _remembered: remembered })
-    }
-
-    fn open(&self) -> Result<OwnedFd, TransferError> {
-        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(rfs::open(&self.path, flags, Mode::empty())
-            .map_err(|error| FileError::io("open", &self.path, error))?)
-    }
-
-    /// Gives the folder its name; an older one is exchanged in one step and removed afterwards.
-    fn publish(mut self) -> Result<(), TransferError> {
-        let failed = |error: rustix::io::Errno| FileError::io("write to", &self.target, error);
-        let mode = match std::fs::metadata(&self.target) {
-            Ok(metadata) if self.replaces => metadata.permissions().mode() & 0o7777,
-            _ => 0o777 & !self.umask,
-        };
-        let permissions = std::fs::Permissions::from_mode(mode);
-        std::fs::set_permissions(&self.path, permissions)
-            .map_err(|error| FileError::io("set the mode of", &self.path, error))?;
-        if self.replaces {
-            rfs::renameat_with(CWD, &self.path, CWD, &self.target, RenameFlags::EXCHANGE).map_err(failed)?;
-            // What is now under the temporary name is the old folder.
-            let _ = std::fs::remove_dir_all(&self.path);
-        } else {
-            rfs::renameat_with(CWD, &self.path, CWD, &self.target, RenameFlags::NOREPLACE).map_err(failed)?;
-        }
-        self.published = true;
-        Ok(())
-    }
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        if !self.published {
-            let _ = std::fs::remove_dir_all(&self.path);
-        }
     }
 }

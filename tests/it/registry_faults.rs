@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use imgrelay::model::{Descriptor, ImageManifest, RawDocument, Repository, Tag, Target, media_type};
 use imgrelay::registry::{
-    Client, ClientEvents, ClientOptions, Credential, CredentialSource, Credentials, Keychain, PushOutcome,
-    RegistryError, RequestRecord, RetryRecord, Secret, Timeouts,
+    Client, ClientEvents, ClientOptions, Credential, CredentialSource, Credentials, Keychain, Mirror,
+    PushOutcome, RegistryError, RequestRecord, RetryRecord, Secret, Timeouts,
 };
 use imgrelay::stream::Mismatch;
 use testkit::fault::{Access, Fault, FaultRegistry, Rule, Thing, digest_of, on};
@@ -39,7 +39,7 @@ impl ClientEvents for Record {
     }
 }
 
-fn options() -> ClientOptions {
+pub(crate) fn options() -> ClientOptions {
     let credential = Credential::Basic { username: "ci".into(), password: Secret::new("s3cret") };
     ClientOptions {
         credentials: Arc::new(Keychain::new(vec![CredentialSource::Everywhere(credential)])),
@@ -68,7 +68,7 @@ fn tag(name: &str) -> Target {
 }
 
 /// Bytes that do not repeat, so that a piece in the wrong place is noticed.
-fn bytes(seed: u32, len: usize) -> Vec<u8> {
+pub(crate) fn bytes(seed: u32, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(2_654_435_761) | 1;
     let next = || {
         state ^= state << 13;
@@ -80,17 +80,17 @@ fn bytes(seed: u32, len: usize) -> Vec<u8> {
 }
 
 /// An image of two layers, 3 MB and 300 kB.
-struct Image {
-    blobs: Vec<(Descriptor, Vec<u8>)>,
-    manifest: RawDocument,
+pub(crate) struct Image {
+    pub(crate) blobs: Vec<(Descriptor, Vec<u8>)>,
+    pub(crate) manifest: RawDocument,
 }
 
 impl Image {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with_layers(&[bytes(1, 3_000_000), bytes(2, 300_000)])
     }
 
-    fn with_layers(layers: &[Vec<u8>]) -> Self {
+    pub(crate) fn with_layers(layers: &[Vec<u8>]) -> Self {
         let mut blobs: Vec<(Descriptor, Vec<u8>)> = layers
             .iter()
             .map(|layer| (Descriptor::of_bytes(media_type::OCI_LAYER, layer), layer.clone()))
@@ -109,7 +109,7 @@ impl Image {
         Self { blobs, manifest }
     }
 
-    fn push(&self, client: &Client, repository: &Repository) -> Result<(), RegistryError> {
+    pub(crate) fn push(&self, client: &Client, repository: &Repository) -> Result<(), RegistryError> {
         for (descriptor, bytes) in &self.blobs {
             client.push_blob(repository, descriptor, bytes, &[], &|_| {})?;
         }
@@ -126,7 +126,7 @@ impl Image {
     }
 
     /// Reads it all, each blob once more when it came wrong, as callers do.
-    fn pull(&self, client: &Client, repository: &Repository) -> Result<(), String> {
+    pub(crate) fn pull(&self, client: &Client, repository: &Repository) -> Result<(), String> {
         let text = |error: RegistryError| error.to_string();
         let head = client.head_manifest(repository, &tag("v1")).map_err(text)?.ok_or("no tag")?;
         assert_eq!(&head.digest, self.manifest.digest());
@@ -248,6 +248,11 @@ fn pushes_survive_what_can_be_survived() {
         ("silence after a body", Access::Open, vec![on("PATCH", Thing::Session, Fault::Silence)]),
         ("silence after POST", Access::Open, vec![on("POST", Thing::Uploads, Fault::Silence)]),
         (
+            "Expect is not known",
+            Access::Open,
+            vec![on("PATCH", Thing::Session, Fault::EarlyAnswer(417, "EXPECTATION_FAILED"))],
+        ),
+        (
             "no digest in answers",
             Access::Open,
             vec![on("PUT", Thing::Manifest, Fault::Header("docker-content-digest", None))],
@@ -356,6 +361,18 @@ fn body_limits_lead_to_chunks_and_are_remembered() {
 }
 
 #[test]
+fn large_bodies_that_keep_breaking_are_sent_in_chunks_where_those_are_taken() {
+    let image = Image::with_layers(&[bytes(9, 17 * MIB)]);
+    let cut = || on("PATCH", Thing::Session, Fault::CutRequest(8 * MIB)).times(2);
+    for rules in [vec![cut()], vec![cut(), on("PATCH", Thing::Session, answer(405)).nth(3)]] {
+        let registry = FaultRegistry::start(Access::Open, rules);
+        image.push(&client(), &repository(&registry)).unwrap();
+        assert_eq!(registry.judge("team/app", "v1"), Ok(()));
+        assert!(registry.log().iter().any(|entry| entry.headers.contains_key("content-range")));
+    }
+}
+
+#[test]
 fn a_limited_rate_is_kept_by_all_workers_together() {
     let layers: Vec<Vec<u8>> = (0..24).map(|seed| bytes(seed, 1000)).collect();
     let image = Image::with_layers(&layers);
@@ -434,6 +451,7 @@ type Kind = fn(&RegistryError) -> bool;
 #[test]
 fn hopeless_pushes_end_soon_with_the_reason() {
     let unreachable: Kind = |e| matches!(e, RegistryError::Unreachable { attempts: 4, .. });
+    let silent: Kind = |e| matches!(e, RegistryError::Unreachable { attempts: 2, .. });
     let protocol: Kind = |e| matches!(e, RegistryError::Protocol { .. });
     let denied =
         || Fault::Answer(403, Vec::new(), r#"{"errors":[{"code":"DENIED","message":"read only"}]}"#.into());
@@ -449,7 +467,7 @@ fn hopeless_pushes_end_soon_with_the_reason() {
             "silence for ever",
             Access::Open,
             on("POST", Thing::Uploads, Fault::Silence).always(),
-            unreachable,
+            silent,
             "waiting for response headers",
         ),
         (
@@ -961,4 +979,65 @@ fn manifests_and_tags_are_deleted() {
     client.delete_manifest(&repository, image.manifest.digest()).unwrap();
     let error = client.delete_manifest(&repository, image.manifest.digest()).unwrap_err();
     assert!(error.is_not_found(), "{error}");
+}
+
+#[test]
+fn mirrors_are_read_first_and_left_out_when_they_fail() {
+    let image = Image::new();
+    let registry = FaultRegistry::start(BEARER, vec![]);
+    image.seed(&registry);
+    let repository = repository(&registry);
+    let mirrored = |mirror: &FaultRegistry| {
+        let record = Arc::new(Record::default());
+        let of = repository.registry().clone();
+        let mirrors = vec![Mirror { of, at: mirror.host().parse().unwrap() }];
+        (Client::new(ClientOptions { mirrors, events: record.clone(), ..options() }).unwrap(), record)
+    };
+    let mirror = FaultRegistry::start(Access::Open, vec![]);
+    image.seed(&mirror);
+    let (client, _) = mirrored(&mirror);
+    image.pull(&client, &repository).unwrap();
+    assert_eq!((registry.count("GET", Thing::Manifest), registry.count("GET", Thing::Blob)), (0, 0));
+    assert_eq!(registry.count("HEAD", Thing::Manifest), 2, "what a tag means is for the registry to say");
+    let empty = FaultRegistry::start(Access::Open, vec![]);
+    let (client, record) = mirrored(&empty);
+    image.pull(&client, &repository).unwrap();
+    assert!(record.warnings.lock().unwrap().is_empty(), "not to have something is no failure");
+    let broken = FaultRegistry::start(Access::Open, vec![on("GET", Thing::Manifest, answer(500)).always()]);
+    let (client, record) = mirrored(&broken);
+    image.pull(&client, &repository).unwrap();
+    assert_eq!(broken.count("GET", Thing::Blob), 0, "left out after it failed");
+    let warnings = record.warnings.lock().unwrap();
+    assert!(matches!(warnings.as_slice(), [text] if text.contains("the mirror is left out")), "{warnings:?}");
+}
+
+#[test]
+fn a_redirect_of_head_means_that_a_blob_is_there() {
+    let registry = FaultRegistry::start(Access::Open, vec![]);
+    // The storage's URL is signed for GET only; it must not be asked with HEAD.
+    let storage = format!("{}/storage/{{}}", registry.foreign());
+    registry.rule(on("HEAD", Thing::Blob, Fault::Redirect(307, storage)));
+    let descriptor = Descriptor::of_bytes(media_type::OCI_LAYER, b"x");
+    let outcome =
+        client().push_blob(&repository(&registry), &descriptor, &b"x".to_vec(), &[], &|_| {}).unwrap();
+    assert_eq!(outcome, PushOutcome::Present);
+    assert_eq!(registry.log().len(), 1);
+}
+
+#[test]
+fn finished_tokens_are_sent_as_they_are_and_must_be_tokens() {
+    let with_token = |token: &str| {
+        let source = CredentialSource::Everywhere(Credential::RegistryToken(Secret::new(token)));
+        let credentials = Arc::new(Keychain::new(vec![source]));
+        Client::new(ClientOptions { credentials, ..options() }).unwrap()
+    };
+    let registry = FaultRegistry::start(Access::Open, vec![]);
+    Image::new().push(&with_token("abc.def"), &repository(&registry)).unwrap();
+    let sent = registry.log().into_iter().map(|entry| entry.headers.get("authorization").cloned());
+    assert!(
+        sent.clone().count() > 0 && sent.into_iter().all(|sent| sent.as_deref() == Some("Bearer abc.def"))
+    );
+    let error = Image::new().push(&with_token("abc\n"), &repository(&registry)).unwrap_err();
+    assert!(matches!(error, RegistryError::Configuration { .. }), "{error:?}");
+    assert!(!error.to_string().contains("abc"), "{error}");
 }

@@ -77,7 +77,7 @@ pub struct Globals {
 #[group(skip)]
 #[command(next_help_heading = REGISTRY)]
 pub struct RegistryArgs {
-    /// Trust these CA certificates too (PEM file; repeatable)
+    /// Trust these CA certificates too (PEM file, or folder of them; repeatable)
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     pub registry_ca_cert_path: Vec<PathBuf>,
     /// Check the server's certificate (default true)
@@ -101,12 +101,21 @@ pub struct RegistryArgs {
     /// Read credentials from this docker or podman file
     #[arg(long, value_name = "FILE")]
     pub authfile: Option<PathBuf>,
+    /// Log in to cloud registries: gke, ecr, aks, github or all (repeatable)
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub activate_keychain: Vec<String>,
     /// Attempts per request, 1 to 100 (default 5)
     #[arg(long, value_name = "N")]
     pub registry_retry_count: Option<String>,
     /// Longest wait for an answer, as 30s or 1m30s (default 30s)
     #[arg(long, value_name = "TIME")]
     pub registry_response_header_timeout: Option<String>,
+    /// Longest wait for a connection, as 10s (default 10s)
+    #[arg(long, value_name = "TIME")]
+    pub registry_connect_timeout: Option<String>,
+    /// Longest silence while a body moves, as 30s (default 30s)
+    #[arg(long, value_name = "TIME")]
+    pub registry_idle_timeout: Option<String>,
     /// Blobs moved at the same time, 1 to 64 (default 5)
     #[arg(long, value_name = "N")]
     pub concurrency: Option<String>,
@@ -117,7 +126,7 @@ pub struct RegistryArgs {
 #[group(skip)]
 #[command(next_help_heading = OUTPUT)]
 pub struct ResultArgs {
-    /// Also write the result as json, dotenv, digest, github or tekton to PATH (repeatable)
+    /// Also write the result as json, dotenv, digest, url, ref, path, github or tekton to PATH (repeatable)
     #[arg(long, visible_alias = "output", value_name = "FORMAT:PATH")]
     pub result: Vec<String>,
 }
@@ -143,6 +152,15 @@ pub struct PushArgs {
     #[arg(long, value_name = "TAG", value_delimiter = ',')]
     pub tag: Vec<String>,
 
+    /// With --to-oci-tar: fetch every image the bundle names into the tar too
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub inflate: Option<Switch>,
+    /// With --inflate: also fetch cosign's signatures, attestations and SBOMs
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub cosign_signatures: Option<Switch>,
+    /// With --inflate: also fetch what refers to an image by its subject
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub referrers: Option<Switch>,
     /// Leave out this exact path below a root, instead of .git (repeatable)
     #[arg(long, alias = "file-exclude-defaults", value_name = "PATH", value_delimiter = ',', help_heading = CONTENT)]
     pub file_exclusion: Vec<String>,
@@ -196,7 +214,7 @@ pub struct CopyArgs {
     /// Copy what this BundleLock or ImagesLock names
     #[arg(long, value_name = "FILE")]
     pub lock: Option<PathBuf>,
-    /// Copy from a tar or folder: OCI layout or docker save, also compressed
+    /// Copy from a tar or folder: OCI layout, docker save or imgpkg, also compressed
     #[arg(long, value_name = "PATH")]
     pub tar: Option<PathBuf>,
     /// Like --tar, but accepts nothing but an OCI layout
@@ -208,9 +226,30 @@ pub struct CopyArgs {
     /// Write an OCI layout tar (- is standard output)
     #[arg(long, value_name = "FILE")]
     pub to_oci_tar: Option<PathBuf>,
+    /// Write a tar as imgpkg does, which only imgpkg and imgrelay read
+    #[arg(long, value_name = "FILE")]
+    pub to_tar: Option<PathBuf>,
+    /// Write one image as docker save does
+    #[arg(long, value_name = "FILE")]
+    pub to_docker_tar: Option<PathBuf>,
     /// A further tag for the same image (repeatable)
     #[arg(long, value_name = "TAG", value_delimiter = ',')]
     pub tag: Vec<String>,
+    /// Copy a bundle without the images it names
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub thin: Option<Switch>,
+    /// With --tar: fetch the images that bundles in it name
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub inflate: Option<Switch>,
+    /// Copy cosign's signatures, attestations and SBOMs of every image too
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub cosign_signatures: Option<Switch>,
+    /// Copy what refers to an image by its subject too (OCI 1.1 referrers)
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub referrers: Option<Switch>,
+    /// Begin the tags that keep images with their repository's name
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub repo_based_tags: Option<Switch>,
     /// Copy layers too that are marked as not to be distributed
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub include_non_distributable_layers: Option<Switch>,
@@ -266,7 +305,7 @@ pub struct PullArgs {
     /// Fail unless the image has this digest
     #[arg(long, value_name = "DIGEST", help_heading = CONTENT)]
     pub expected_digest: Option<String>,
-    /// Also write the result as json, dotenv, digest, github or tekton to PATH (repeatable)
+    /// Also write the result as json, dotenv, digest, url, ref, path, github or tekton to PATH (repeatable)
     #[arg(long, value_name = "FORMAT:PATH", help_heading = OUTPUT)]
     pub result: Vec<String>,
     /// Registry
@@ -343,6 +382,14 @@ pub struct TagResolveArgs {
     /// Registry
     #[command(flatten)]
     pub registry: RegistryArgs,
+}
+
+/// Arguments of `in` and `out`.
+#[derive(Clone, Debug, Args)]
+pub struct StepArgs {
+    /// Folder to work on
+    #[arg(value_name = "FOLDER")]
+    pub folder: PathBuf,
 }
 
 /// Print a completion script for a shell
