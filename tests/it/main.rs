@@ -22,6 +22,7 @@ mod failures_packing;
 mod failures_reading;
 mod fuzzing;
 mod github;
+mod gzip_consumers;
 mod house;
 mod interop_readers;
 mod lab;
