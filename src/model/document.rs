@@ -244,13 +244,24 @@ impl RawDocument {
         Self { media_type, digest: Digest::sha256_of(&bytes), bytes, document: Document::Index(index) }
     }
 
+    /// Takes the digest by which the document was asked for, if it is of another algorithm than SHA-256.
+    ///
+    /// What points at the document uses that digest, so it has to be stored and sent under it.
+    #[must_use]
+    pub fn known_as(self, digest: &Digest) -> Self {
+        if digest.algorithm() != self.digest.algorithm() && digest.matches(&self.bytes) {
+            return Self { digest: digest.clone(), ..self };
+        }
+        self
+    }
+
     /// Returns the exact bytes; this is what is stored and sent.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Returns the SHA-256 digest of the bytes.
+    /// Returns the digest of the bytes.
     #[must_use]
     pub fn digest(&self) -> &Digest {
         &self.digest

@@ -152,6 +152,11 @@ impl Core {
     ) -> Result<Option<Secret>, RegistryError> {
         let credential = self.credential(repository)?;
         if let Some(Credential::RegistryToken(token)) = &credential {
+            if !token.expose().bytes().all(|byte| (0x21..=0x7e).contains(&byte)) {
+                let problem =
+                    format!("the token for `{}` has characters that a token cannot have", task.host);
+                return Err(RegistryError::Configuration { problem });
+            }
             tries.sent = Some(Secret::new(format!("Bearer {}", token.expose())));
             return Ok(tries.sent.clone());
         }

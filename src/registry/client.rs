@@ -195,6 +195,10 @@ impl Client {
                 continue;
             }
             return RawDocument::parse(bytes, kind.as_deref())
+                .map(|document| match target {
+                    Target::Digest(digest) => document.known_as(digest),
+                    Target::Tag(_) => document,
+                })
                 .map_err(|source| RegistryError::Document { task: Box::new(task), source });
         }
     }

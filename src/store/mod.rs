@@ -1,4 +1,4 @@
-//! Places on disk where images rest: OCI layouts (tar or folder) and docker-save archives.
+//! Places on disk where images rest: OCI layouts (tar or folder), docker-save and imgpkg archives.
 //!
 //! Floor 2. One small capability, [`ImageStore`], is all that the floors above see of any of them; which kind
 //! of file it is was found by content in [`open()`]. Does not know registries.
@@ -12,10 +12,11 @@ use crate::tar::TarError;
 
 mod archive;
 mod docker_archive;
-mod imgpkg_tar;
+pub mod imgpkg_tar;
 pub mod layout;
 mod open;
 mod opened;
+pub mod slots;
 mod spool;
 
 pub use open::open;
@@ -241,5 +242,6 @@ pub fn read_blob(store: &dyn ImageStore, descriptor: &Descriptor, limit: u64) ->
 pub fn read_document(store: &dyn ImageStore, descriptor: &Descriptor) -> Result<RawDocument, StoreError> {
     let bytes = read_blob(store, descriptor, limits::DOCUMENT_BYTES)?;
     RawDocument::parse(bytes, Some(&descriptor.media_type))
+        .map(|document| document.known_as(&descriptor.digest))
         .map_err(|source| StoreError::Document { path: store.path().to_owned(), source })
 }

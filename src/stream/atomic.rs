@@ -24,6 +24,12 @@ pub enum FileError {
         /// What is there.
         found: &'static str,
     },
+    /// A folder to write to has something in it.
+    #[error("`{}` is not empty", path.display())]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The operating system refused.
     #[error("cannot {action} `{}`: {source}", path.display())]
     Io {
@@ -48,7 +54,7 @@ impl FileError {
     pub fn io_error(&self) -> Option<&io::Error> {
         match self {
             Self::Io { source, .. } => Some(source),
-            Self::NotAFile { .. } => None,
+            Self::NotAFile { .. } | Self::NotEmpty { .. } => None,
         }
     }
 }

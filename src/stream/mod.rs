@@ -9,6 +9,8 @@ mod codec;
 mod compress;
 mod decompress;
 mod nameless;
+mod pipe;
+mod staging;
 pub mod temporary;
 mod verifying;
 
@@ -18,4 +20,6 @@ pub use codec::{CompressionLevel, CompressionLevelError};
 pub use compress::{BLOCK_BYTES, BlockWriter, Compressed, compress};
 pub use decompress::{Compression, Decoder};
 pub use nameless::nameless_file;
+pub use pipe::{PipeReader, PipeWriter, pipe, read_ahead};
+pub use staging::{Overwrite, StagedFolder};
 pub use verifying::{HashingWriter, Mismatch, VerifyingReader};

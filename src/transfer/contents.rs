@@ -1,17 +1,12 @@
 //! The contents of an image in a folder: layers verified, laid over one another, and put in place as a whole.
 
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-
-use rustix::fs::{self as rfs, CWD, Mode, OFlags, RenameFlags};
+use std::path::PathBuf;
 
 use crate::model::{
-    Algorithm, Descriptor, Digest, Document, Hasher, ImageManifest, Platform, RawDocument, media_type,
+    Algorithm, Descriptor, Digest, Document, ImageManifest, Platform, RawDocument, media_type,
 };
-use crate::stream::temporary::{Temporary, temporary_name};
-use crate::stream::{Decoder, FileError, Mismatch};
+use crate::stream::{Decoder, Mismatch, Overwrite, PipeReader, PipeWriter, StagedFolder, pipe, read_ahead};
 use crate::tar::{ExtractError, Extractor, Policy, Summary};
 
 use super::events::{Event, Observer};
@@ -22,8 +17,8 @@ use super::{ImageSource, TransferError};
 pub struct PullOptions {
     /// The folder that is to hold them.
     pub target: PathBuf,
-    /// Replace a folder that is not empty.
-    pub replace: bool,
+    /// What to do with a folder that is not empty.
+    pub overwrite: Overwrite,
     /// Which image of an index; `linux/amd64`, or the only one there is, when not given.
     pub platform: Option<Platform>,
     /// The umask, as a value.
@@ -64,7 +59,8 @@ pub(super) fn resolve_manifest(
                     Some(platform) => platform.to_string(),
                     None => child.digest.short(),
                 });
-                return Err(TransferError::NoPlatform { place: source.place(), wanted, has: has.collect() });
+                let (place, wanted) = (source.place(), Box::new(wanted));
+                return Err(TransferError::NoPlatform { place, wanted, has: has.collect() });
             }
         };
         document = source.read_document(&chosen)?;
@@ -76,7 +72,7 @@ pub(super) fn resolve_manifest(
 /// Extracts an image into a folder.
 ///
 /// Every layer's digest and size and its `diff_id` are verified before the folder appears under its name.
-/// Errors: [`TransferError::NotEmpty`]; after any error the target is as it was and nothing else is left.
+/// Errors: [`crate::stream::FileError::NotEmpty`]; after any error the target is as it was and nothing else is left.
 pub fn pull_contents(
     source: &dyn ImageSource,
     root: &Descriptor,
@@ -85,12 +81,12 @@ pub fn pull_contents(
 ) -> Result<PullReport, TransferError> {
     let manifest = resolve_manifest(source, root, options.platform.as_ref())?;
     let document = manifest.manifest().cloned().ok_or(TransferError::Stopped)?;
-    let staging = Staging::create(&options.target, options.replace, options.umask)?;
+    let staging = StagedFolder::create(&options.target, options.overwrite, options.umask)?;
     let summary = match extract(source, &document, &staging, options, observer) {
         // A wrong transfer may be an accident of the network; the second one decides.
-        Err(error) if error.is_mismatch() && source.repository().is_some() => {
+        Err(error) if error.is_mismatch() && source.repository_of(manifest.digest()).is_some() => {
             drop(staging);
-            let staging = Staging::create(&options.target, options.replace, options.umask)?;
+            let staging = StagedFolder::create(&options.target, options.overwrite, options.umask)?;
             let summary = extract(source, &document, &staging, options, observer)?;
             staging.publish()?;
             return Ok(PullReport { manifest, summary });
@@ -104,7 +100,7 @@ pub fn pull_contents(
 fn extract(
     source: &dyn ImageSource,
     manifest: &ImageManifest,
-    staging: &Staging,
+    staging: &StagedFolder,
     options: &PullOptions,
     observer: &dyn Observer,
 ) -> Result<Summary, TransferError> {
@@ -141,24 +137,24 @@ fn extract_layer(
     let what = format!("layer `{}`", layer.digest);
     let broken = |error| TransferError::from_read(&source.place(), &what, error);
     observer.event(Event::BlobStarted { descriptor: layer });
-    let mut stored = Counted { inner: source.open_blob(layer)?, digest: &layer.digest, observer };
+    let stored = Counted { inner: source.open_blob(layer)?, digest: &layer.digest, observer };
     let algorithm = diff_id.map_or(Algorithm::Sha256, Digest::algorithm);
-    let extracted =
-        Decoder::new(Box::new(&mut stored)).map_err(ExtractError::of_stream).and_then(|decoder| {
-            let mut unpacked = Hashed { inner: decoder, hasher: algorithm.hasher() };
-            extractor.layer(&mut unpacked, &mut |bytes| observer.event(Event::Extracted { bytes }))?;
-            Ok(unpacked.hasher.finish())
-        });
-    // Whatever follows the compressed stream has to be part of the promised bytes too; and where they are not the
-    // promised ones, that is why they could not be unpacked.
-    let rest = io::copy(&mut stored, &mut io::sink());
+    // Three stages at the same time: reading and verifying, inflating and hashing, writing files.
+    let (extracted, (unpacked, rest)) = std::thread::scope(|scope| {
+        let stored = read_ahead(scope, stored);
+        let (writer, reader) = pipe();
+        let unpacking = scope.spawn(move || unpack(stored, algorithm, writer));
+        let extracted = extractor.layer(reader, &mut |bytes| observer.event(Event::Extracted { bytes }));
+        // Joined in any case: what was wrong with the stored bytes explains what could not be extracted.
+        (extracted, unpacking.join().unwrap_or_else(|_| (None, Err(io::ErrorKind::BrokenPipe.into()))))
+    });
     let found = match (extracted, rest) {
-        (Ok(found), Ok(_)) => found,
-        (Ok(_), Err(error)) => return Err(broken(error)),
+        (Ok(()), Ok(())) => unpacked,
+        (Ok(()), Err(error)) => return Err(broken(error)),
         (Err(_), Err(error)) if Mismatch::in_error(&error).is_some() => return Err(broken(error)),
         (Err(error), _) => return Err(extraction_failed(error, layer, broken)),
     };
-    if let Some(expected) = diff_id
+    if let (Some(expected), Some(found)) = (diff_id, found)
         && *expected != found
     {
         let (layer, expected) = (layer.digest.clone(), expected.clone());
@@ -167,6 +163,39 @@ fn extract_layer(
     observer
         .event(Event::BlobFinished { descriptor: layer, outcome: super::events::BlobOutcome::Transferred });
     Ok(())
+}
+
+/// Inflates and hashes a layer into a pipe, then reads what is left of the stored bytes.
+///
+/// Returns the digest if the layer came to its end, and how the stored bytes ended: whatever follows the compressed
+/// stream has to be part of the promised bytes too, and where they are not the promised ones, that is why they could
+/// not be unpacked.
+fn unpack(
+    mut stored: PipeReader,
+    algorithm: Algorithm,
+    mut writer: PipeWriter,
+) -> (Option<Digest>, io::Result<()>) {
+    let mut hasher = algorithm.hasher();
+    let mut unpack = || {
+        let mut decoder = Decoder::new(Box::new(&mut stored))?;
+        while writer.is_open() {
+            let space = writer.space();
+            match decoder.read(space) {
+                Ok(0) => break,
+                Ok(count) => {
+                    hasher.update(space.get(..count).unwrap_or(space));
+                    writer.advance(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    };
+    let unpacked = unpack();
+    let digest = unpacked.is_ok().then(|| hasher.finish());
+    writer.finish(unpacked);
+    (digest, io::copy(&mut stored, &mut io::sink()).map(drop))
 }
 
 /// Tells a broken stream from a folder that cannot be written.
@@ -194,94 +223,5 @@ impl<R: Read> Read for Counted<'_, R> {
         let n = self.inner.read(buffer)?;
         self.observer.event(Event::BlobProgress { digest: self.digest, bytes: n as u64 });
         Ok(n)
-    }
-}
-
-/// Hashes what flows past.
-struct Hashed<R> {
-    inner: R,
-    hasher: Hasher,
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        self.hasher.update(buffer.get(..n).unwrap_or(buffer));
-        Ok(n)
-    }
-}
-
-/// A folder being filled under a name nobody looks for; removed unless it is published.
-#[derive(Debug)]
-struct Staging {
-    path: PathBuf,
-    target: PathBuf,
-    /// The target existed when we began.
-    replaces: bool,
-    umask: u32,
-    published: bool,
-    _remembered: Temporary,
-}
-
-impl Staging {
-    fn create(target: &Path, replace: bool, umask: u32) -> Result<Self, TransferError> {
-        let replaces = match std::fs::read_dir(target) {
-            Ok(mut entries) => {
-                if entries.next().is_some() && !replace {
-                    return Err(TransferError::NotEmpty { path: target.to_owned() });
-                }
-                true
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            Err(error) => return Err(FileError::io("write to", target, error).into()),
-        };
-        // Resolved, so that a link is followed and `.` and `x/` have a name and a parent.
-        let target = if replaces {
-            target.canonicalize().map_err(|error| FileError::io("follow", target, error))?
-        } else {
-            std::path::absolute(target).map_err(|error| FileError::io("find", target, error))?
-        };
-        let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
-            return Err(TransferError::NotEmpty { path: target });
-        };
-        let path = parent.join(temporary_name(name));
-        let remembered = Temporary::remember(path.clone());
-        rfs::mkdir(&path, Mode::RWXU).map_err(|error| FileError::io("create a folder in", parent, error))?;
-        Ok(Self { path, target, replaces, umask, published: false, _remembered: remembered })
-    }
-
-    fn open(&self) -> Result<OwnedFd, TransferError> {
-        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(rfs::open(&self.path, flags, Mode::empty())
-            .map_err(|error| FileError::io("open", &self.path, error))?)
-    }
-
-    /// Gives the folder its name; an older one is exchanged in one step and removed afterwards.
-    fn publish(mut self) -> Result<(), TransferError> {
-        let failed = |error: rustix::io::Errno| FileError::io("write to", &self.target, error);
-        let mode = match std::fs::metadata(&self.target) {
-            Ok(metadata) if self.replaces => metadata.permissions().mode() & 0o7777,
-            _ => 0o777 & !self.umask,
-        };
-        let permissions = std::fs::Permissions::from_mode(mode);
-        std::fs::set_permissions(&self.path, permissions)
-            .map_err(|error| FileError::io("set the mode of", &self.path, error))?;
-        if self.replaces {
-            rfs::renameat_with(CWD, &self.path, CWD, &self.target, RenameFlags::EXCHANGE).map_err(failed)?;
-            // What is now under the temporary name is the old folder.
-            let _ = std::fs::remove_dir_all(&self.path);
-        } else {
-            rfs::renameat_with(CWD, &self.path, CWD, &self.target, RenameFlags::NOREPLACE).map_err(failed)?;
-        }
-        self.published = true;
-        Ok(())
-    }
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        if !self.published {
-            let _ = std::fs::remove_dir_all(&self.path);
-        }
     }
 }

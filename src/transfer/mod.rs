@@ -3,6 +3,7 @@
 //! Floor 4. The only place where stores and registries meet. A sink is a function that takes a source and the
 //! [`Graph`] of what hangs below a root; nothing of it is re-serialised on the way.
 
+mod collection;
 mod contents;
 mod describe;
 mod error;
@@ -11,11 +12,17 @@ mod graph;
 mod names;
 mod produce;
 mod source;
+mod to_archive;
 mod to_layout;
 mod to_registry;
 pub mod verify;
 mod workers;
 
+pub use collection::{
+    Attached, Collection, CollectionReport, CollectionRequest, DefaultTags, Gathering, Member, Places, Role,
+    gather, push_collection,
+};
+use contents::resolve_manifest;
 pub use contents::{PullOptions, PullReport, pull_contents};
 pub use describe::{Description, LayerDescription, NodeKind, describe};
 pub use error::TransferError;
@@ -23,6 +30,7 @@ pub use graph::Graph;
 pub use names::{Named, named_roots};
 pub use produce::{PackRequest, PackedImage, PackedSource, pack_to_layout, pack_to_spool};
 pub use source::{ImageSource, RegistrySource, StoreSource};
+pub use to_archive::{ArchiveRequest, copy_to_docker_tar, copy_to_imgpkg_tar};
 pub use to_layout::{LayoutReport, LayoutRequest, copy_to_layout};
 pub use to_registry::{PushReport, PushRequest, push_to_registry};
-pub use workers::for_each;
+pub use workers::{for_each, map};

@@ -29,8 +29,8 @@ pub trait ImageSource: Sync {
         false
     }
 
-    /// Returns the repository, if it is one, to mount blobs from.
-    fn repository(&self) -> Option<&Repository> {
+    /// Returns the repository in which something is, if it is one: to mount blobs from, and to try again.
+    fn repository_of(&self, _digest: &Digest) -> Option<Repository> {
         None
     }
 
@@ -136,7 +136,7 @@ impl ImageSource for RegistrySource<'_> {
         Ok(Box::new(self.client.open_blob(&self.repository, descriptor)?))
     }
 
-    fn repository(&self) -> Option<&Repository> {
-        Some(&self.repository)
+    fn repository_of(&self, _: &Digest) -> Option<Repository> {
+        Some(self.repository.clone())
     }
 }

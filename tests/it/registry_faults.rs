@@ -1009,3 +1009,34 @@ fn mirrors_are_read_first_and_left_out_when_they_fail() {
     let warnings = record.warnings.lock().unwrap();
     assert!(matches!(warnings.as_slice(), [text] if text.contains("the mirror is left out")), "{warnings:?}");
 }
+
+#[test]
+fn a_redirect_of_head_means_that_a_blob_is_there() {
+    let registry = FaultRegistry::start(Access::Open, vec![]);
+    // The storage's URL is signed for GET only; it must not be asked with HEAD.
+    let storage = format!("{}/storage/{{}}", registry.foreign());
+    registry.rule(on("HEAD", Thing::Blob, Fault::Redirect(307, storage)));
+    let descriptor = Descriptor::of_bytes(media_type::OCI_LAYER, b"x");
+    let outcome =
+        client().push_blob(&repository(&registry), &descriptor, &b"x".to_vec(), &[], &|_| {}).unwrap();
+    assert_eq!(outcome, PushOutcome::Present);
+    assert_eq!(registry.log().len(), 1);
+}
+
+#[test]
+fn finished_tokens_are_sent_as_they_are_and_must_be_tokens() {
+    let with_token = |token: &str| {
+        let source = CredentialSource::Everywhere(Credential::RegistryToken(Secret::new(token)));
+        let credentials = Arc::new(Keychain::new(vec![source]));
+        Client::new(ClientOptions { credentials, ..options() }).unwrap()
+    };
+    let registry = FaultRegistry::start(Access::Open, vec![]);
+    Image::new().push(&with_token("abc.def"), &repository(&registry)).unwrap();
+    let sent = registry.log().into_iter().map(|entry| entry.headers.get("authorization").cloned());
+    assert!(
+        sent.clone().count() > 0 && sent.into_iter().all(|sent| sent.as_deref() == Some("Bearer abc.def"))
+    );
+    let error = Image::new().push(&with_token("abc\n"), &repository(&registry)).unwrap_err();
+    assert!(matches!(error, RegistryError::Configuration { .. }), "{error:?}");
+    assert!(!error.to_string().contains("abc"), "{error}");
+}

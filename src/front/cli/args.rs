@@ -143,6 +143,15 @@ pub struct PushArgs {
     #[arg(long, value_name = "TAG", value_delimiter = ',')]
     pub tag: Vec<String>,
 
+    /// With --to-oci-tar: fetch every image the bundle names into the tar too
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub inflate: Option<Switch>,
+    /// With --inflate: also fetch cosign's signatures, attestations and SBOMs
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub cosign_signatures: Option<Switch>,
+    /// With --inflate: also fetch what refers to an image by its subject
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub referrers: Option<Switch>,
     /// Leave out this exact path below a root, instead of .git (repeatable)
     #[arg(long, alias = "file-exclude-defaults", value_name = "PATH", value_delimiter = ',', help_heading = CONTENT)]
     pub file_exclusion: Vec<String>,
@@ -196,7 +205,7 @@ pub struct CopyArgs {
     /// Copy what this BundleLock or ImagesLock names
     #[arg(long, value_name = "FILE")]
     pub lock: Option<PathBuf>,
-    /// Copy from a tar or folder: OCI layout or docker save, also compressed
+    /// Copy from a tar or folder: OCI layout, docker save or imgpkg, also compressed
     #[arg(long, value_name = "PATH")]
     pub tar: Option<PathBuf>,
     /// Like --tar, but accepts nothing but an OCI layout
@@ -208,9 +217,30 @@ pub struct CopyArgs {
     /// Write an OCI layout tar (- is standard output)
     #[arg(long, value_name = "FILE")]
     pub to_oci_tar: Option<PathBuf>,
+    /// Write a tar as imgpkg does, which only imgpkg and imgrelay read
+    #[arg(long, value_name = "FILE")]
+    pub to_tar: Option<PathBuf>,
+    /// Write one image as docker save does
+    #[arg(long, value_name = "FILE")]
+    pub to_docker_tar: Option<PathBuf>,
     /// A further tag for the same image (repeatable)
     #[arg(long, value_name = "TAG", value_delimiter = ',')]
     pub tag: Vec<String>,
+    /// Copy a bundle without the images it names
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub thin: Option<Switch>,
+    /// With --tar: fetch the images that bundles in it name
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub inflate: Option<Switch>,
+    /// Copy cosign's signatures, attestations and SBOMs of every image too
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub cosign_signatures: Option<Switch>,
+    /// Copy what refers to an image by its subject too (OCI 1.1 referrers)
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub referrers: Option<Switch>,
+    /// Begin the tags that keep images with their repository's name
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub repo_based_tags: Option<Switch>,
     /// Copy layers too that are marked as not to be distributed
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub include_non_distributable_layers: Option<Switch>,

@@ -8,6 +8,7 @@ mod completion;
 mod copy;
 mod describe;
 pub mod environment;
+mod gathering;
 mod misuse;
 mod pull;
 mod push;

@@ -8,6 +8,7 @@ use crate::front::failure::Failure;
 use crate::front::outputs::{self, ImageKind, ImageOutcome, Outcome};
 use crate::front::reporter::{self, Wording};
 use crate::front::system;
+use crate::stream::Overwrite;
 use crate::transfer::{self, Graph};
 
 pub(super) fn run(context: &Context<'_>, args: &PullArgs) -> Result<Outcome, Failure> {
@@ -21,7 +22,7 @@ pub(super) fn run(context: &Context<'_>, args: &PullArgs) -> Result<Outcome, Fai
             check_kind(&options, bundle)?;
             let pull = transfer::PullOptions {
                 target: options.output.clone(),
-                replace: options.force,
+                overwrite: if options.force { Overwrite::Replace } else { Overwrite::Refuse },
                 platform: options.platform.clone(),
                 umask: system::umask(),
                 include: Vec::new(),

@@ -12,16 +12,20 @@ use crate::front::failure::Failure;
 use crate::front::outputs::{self, ImageKind, ImageOutcome, Outcome};
 use crate::front::reporter::{self, Wording};
 use crate::front::{registries, system};
-use crate::lock::BundleLock;
+use crate::lock::{BundleLock, default_tag};
 use crate::model::{Reference, Tag};
 use crate::pack::{ImageOptions, LayerOptions, Profile};
 use crate::store::layout::LayoutTarget;
 use crate::stream::{AtomicFile, FileError};
-use crate::transfer::{self, PackRequest, PackedImage, PushRequest};
+use crate::transfer::events::Observer;
+use crate::transfer::{
+    self, Attached, Gathering, LayoutRequest, Member, Named, PackRequest, PackedImage, Places, PushRequest,
+    Role,
+};
 use crate::tree::Filter;
 
 /// Permissions of lock files, as imgpkg's.
-const LOCK_MODE: u32 = 0o600;
+pub(super) const LOCK_MODE: u32 = 0o600;
 
 pub(super) fn run(context: &Context<'_>, args: &PushArgs) -> Result<Outcome, Failure> {
     let options = resolve::push(args, context.env)?;
@@ -41,14 +45,60 @@ fn to_tar(
     let layout = layout_target(context, target);
     let request = request(options, Some(&layout));
     let names: Vec<Reference> = name.map(|name| references(name, &options.tags)).unwrap_or_default();
-    let mut packed = reporter::watch(&context.ui, Wording::Written, |observer| {
-        transfer::pack_to_layout(&request, &layout, &names, observer)
-    })?;
+    let spooled = reporter::watch(&context.ui, Wording::Written, |observer| match options.inflate {
+        Some(attached) => {
+            let to = Inflated { request: &request, layout, names: &names, attached };
+            inflate(context, options, &to, observer)
+        }
+        None => Ok(transfer::pack_to_layout(&request, &layout, &names, observer)?),
+    });
+    let mut packed = spooled?;
     if let Some(spool) = packed.spool.take() {
         send_to_stdout(spool)?;
     }
     let tags = names.iter().filter_map(|name| name.tag.clone()).collect();
     Ok(outcome(&packed, tags, None, Some(target.path())))
+}
+
+/// What goes into a tar that holds a bundle with all it names.
+struct Inflated<'a> {
+    request: &'a PackRequest,
+    layout: LayoutTarget,
+    names: &'a [Reference],
+    attached: Attached,
+}
+
+/// Packs a bundle, fetches what it names, and writes all of it into one tar.
+fn inflate(
+    context: &Context<'_>,
+    options: &PushOptions,
+    to: &Inflated<'_>,
+    observer: &dyn Observer,
+) -> Result<PackedImage, Failure> {
+    let client = registries::client(&options.registry, context.env, &context.ui)?;
+    let folder = system::temporary_folder(context.env);
+    let (mut packed, source) = transfer::pack_to_spool(to.request, &folder, observer)?;
+    let places = Places::over(&source, Some(&client));
+    let root = Member {
+        names: Named::new(packed.manifest.descriptor(), to.names).names,
+        descriptor: packed.manifest.descriptor(),
+        origin: None,
+        role: Role::Root,
+        bundle: None,
+    };
+    let concurrency = options.registry.concurrency;
+    let gathering = Gathering { thick: true, attached: to.attached, concurrency };
+    let collection = transfer::gather(&places, vec![root], &gathering, observer)?;
+    let layout = LayoutRequest {
+        target: to.layout.clone(),
+        roots: collection.named(),
+        concurrency,
+        include_non_distributable: false,
+    };
+    let report = transfer::copy_to_layout(&places, &layout, observer)?;
+    packed.spool = report.spool;
+    packed.size = report.graph.size();
+    Ok(packed)
 }
 
 fn to_registry(
@@ -61,9 +111,12 @@ fn to_registry(
     let tags: Vec<Tag> = references(name, &options.tags).into_iter().filter_map(|name| name.tag).collect();
     let packed = reporter::watch(&context.ui, Wording::Uploaded, |observer| {
         let (packed, source) = transfer::pack_to_spool(&request(options, None), &folder, observer)?;
+        // imgpkg's tag by content keeps the image when the user's tag moves on; the user's own comes last.
+        let mut all = vec![default_tag(packed.manifest.digest())];
+        all.extend(tags.iter().cloned());
         let push = PushRequest {
             repository: name.repository.clone(),
-            roots: vec![(packed.manifest.descriptor(), tags.clone())],
+            roots: vec![(packed.manifest.descriptor(), all)],
             mount_from: Vec::new(),
             concurrency: options.registry.concurrency,
             include_non_distributable: true,

@@ -146,8 +146,8 @@ pub(super) fn tags_of(root: &Root) -> Vec<Tag> {
     tags
 }
 
-/// Reads a BundleLock.
-fn read_bundle_lock(path: &Path) -> Result<BundleLock, Failure> {
+/// Reads the text of a lock file.
+pub(super) fn read_lock(path: &Path) -> Result<String, Failure> {
     let failed = |error| Failure::from(FileError::io("read", path, error));
     let file = std::fs::File::open(path).map_err(failed)?;
     let bytes = read_bounded(file, limits::LOCK_BYTES).map_err(|error| match error {
@@ -157,7 +157,12 @@ fn read_bundle_lock(path: &Path) -> Result<BundleLock, Failure> {
             path.display()
         )),
     })?;
-    let text = String::from_utf8_lossy(&bytes);
-    BundleLock::parse(&text)
+    String::from_utf8(bytes)
+        .map_err(|_| Failure::misuse(format!("`{}` is not UTF-8 text, expected a lock file", path.display())))
+}
+
+/// Reads a BundleLock.
+fn read_bundle_lock(path: &Path) -> Result<BundleLock, Failure> {
+    BundleLock::parse(&read_lock(path)?)
         .map_err(|error| Failure::misuse(format!("`{}` is not a valid BundleLock: {error}", path.display())))
 }
