@@ -3,6 +3,7 @@
 //! Floor 5. One executable; its name or first argument chooses the door. Nothing below here talks to a user.
 
 pub mod cli;
+pub mod concourse;
 pub mod credentials;
 pub mod env;
 pub mod exit;
@@ -28,8 +29,9 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     signals::listen();
     let env = Env::of_process();
     let words: Vec<OsString> = words.into_iter().collect();
-    let result = match words.split_first() {
-        Some((_, [door, rest @ ..])) if door == github::NAME => github::run(rest, &env),
+    let result = match (concourse::Step::of_words(&words), words.split_first()) {
+        (Some(step), _) => concourse::run(step, &env),
+        (None, Some((_, [door, rest @ ..]))) if door == github::NAME => github::run(rest, &env),
         _ => cli::run(words, &env),
     };
     ExitCode::from(match result {

@@ -37,23 +37,34 @@ fn client_options(options: &RegistryOptions, env: &Env, ui: &Arc<Ui>) -> Result<
         closing_response: defaults.closing_response.max(options.response_header_timeout),
         ..defaults
     };
+    let surroundings = surroundings(env, ui);
     Ok(ClientOptions {
         tls: TlsOptions {
             ca_certificates: certificates(&options.ca_files)?,
-            client_identity: None,
             verify: options.verify_certificates,
-            system_trust: system_trust(env),
-            certs_directories: certs_directories(env),
+            ..surroundings.tls
         },
         plain_http: if options.allow_http { PlainHttp::Anywhere } else { PlainHttp::LoopbackOnly },
         credentials: Arc::new(keychain),
-        proxies: proxies(env),
         retries: options.attempts.saturating_sub(1),
         timeouts,
         concurrency: options.concurrency,
+        ..surroundings
+    })
+}
+
+/// Returns what the machine decides, whoever asks: trust, proxies, and where requests are told of.
+pub(super) fn surroundings(env: &Env, ui: &Arc<Ui>) -> ClientOptions {
+    ClientOptions {
+        tls: TlsOptions {
+            system_trust: system_trust(env),
+            certs_directories: certs_directories(env),
+            ..TlsOptions::default()
+        },
+        proxies: proxies(env),
         events: Arc::new(Wire { ui: Arc::clone(ui) }),
         ..ClientOptions::default()
-    })
+    }
 }
 
 /// Reads files of certificates, and those in folders.

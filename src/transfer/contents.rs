@@ -7,7 +7,7 @@ use crate::model::{
     Algorithm, Descriptor, Digest, Document, ImageManifest, Platform, RawDocument, media_type,
 };
 use crate::stream::{Decoder, Mismatch, Overwrite, PipeReader, PipeWriter, StagedFolder, pipe, read_ahead};
-use crate::tar::{ExtractError, Extractor, Policy, Summary};
+use crate::tar::{ExtractError, Extractor, Ownership, Policy, Summary};
 
 use super::events::{Event, Observer};
 use super::{ImageSource, TransferError};
@@ -37,7 +37,7 @@ pub struct PullReport {
 }
 
 /// Finds the manifest that a root stands for: itself, or the image of an index that serves the platform.
-pub(super) fn resolve_manifest(
+pub fn resolve_manifest(
     source: &dyn ImageSource,
     root: &Descriptor,
     platform: Option<&Platform>,
@@ -79,15 +79,40 @@ pub fn pull_contents(
     options: &PullOptions,
     observer: &dyn Observer,
 ) -> Result<PullReport, TransferError> {
+    let policy = Policy { include: options.include.clone(), ..Policy::contents(options.umask) };
+    pull(source, root, options, &policy, observer)
+}
+
+/// Extracts an image as the root file system of a container: owners, modes, times, links, pipes; no devices.
+///
+/// The rest as [`pull_contents`]; the umask counts for the folder itself only.
+pub fn pull_rootfs(
+    source: &dyn ImageSource,
+    root: &Descriptor,
+    options: &PullOptions,
+    ownership: Ownership,
+    observer: &dyn Observer,
+) -> Result<PullReport, TransferError> {
+    let policy = Policy { include: options.include.clone(), ..Policy::rootfs(ownership) };
+    pull(source, root, options, &policy, observer)
+}
+
+fn pull(
+    source: &dyn ImageSource,
+    root: &Descriptor,
+    options: &PullOptions,
+    policy: &Policy,
+    observer: &dyn Observer,
+) -> Result<PullReport, TransferError> {
     let manifest = resolve_manifest(source, root, options.platform.as_ref())?;
     let document = manifest.manifest().cloned().ok_or(TransferError::Stopped)?;
     let staging = StagedFolder::create(&options.target, options.overwrite, options.umask)?;
-    let summary = match extract(source, &document, &staging, options, observer) {
+    let summary = match extract(source, &document, &staging, policy, observer) {
         // A wrong transfer may be an accident of the network; the second one decides.
         Err(error) if error.is_mismatch() && source.repository_of(manifest.digest()).is_some() => {
             drop(staging);
             let staging = StagedFolder::create(&options.target, options.overwrite, options.umask)?;
-            let summary = extract(source, &document, &staging, options, observer)?;
+            let summary = extract(source, &document, &staging, policy, observer)?;
             staging.publish()?;
             return Ok(PullReport { manifest, summary });
         }
@@ -101,7 +126,7 @@ fn extract(
     source: &dyn ImageSource,
     manifest: &ImageManifest,
     staging: &StagedFolder,
-    options: &PullOptions,
+    policy: &Policy,
     observer: &dyn Observer,
 ) -> Result<Summary, TransferError> {
     let config = source.read_config(manifest)?;
@@ -114,8 +139,7 @@ fn extract(
         let found = format!("its content has type `{}`", other.media_type);
         return Err(TransferError::NotAnImage { place: source.place(), found });
     }
-    let policy = Policy { include: options.include.clone(), ..Policy::contents(options.umask) };
-    let mut extractor = Extractor::new(staging.open()?, policy);
+    let mut extractor = Extractor::new(staging.open()?, policy.clone());
     observer.event(Event::Planned {
         blobs: manifest.layers.len() as u64,
         bytes: manifest.layers.iter().map(|layer| layer.size).sum(),

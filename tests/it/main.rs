@@ -7,6 +7,7 @@ mod carvel_tars;
 mod ci_examples;
 mod cli_basics;
 mod cli_signals;
+mod concourse;
 mod deny;
 mod determinism;
 mod docs_blocks;
@@ -26,6 +27,7 @@ mod registry_real;
 mod samples;
 mod store_interop;
 mod store_reading;
+#[path = "../../fuzz/src/lib.rs"]
 mod targets;
 mod tekton;
 mod verifying;

@@ -375,6 +375,14 @@ pub struct TagResolveArgs {
     pub registry: RegistryArgs,
 }
 
+/// Arguments of `in` and `out`.
+#[derive(Clone, Debug, Args)]
+pub struct StepArgs {
+    /// Folder to work on
+    #[arg(value_name = "FOLDER")]
+    pub folder: PathBuf,
+}
+
 /// Print a completion script for a shell
 #[derive(Clone, Debug, Args)]
 #[group(skip)]

@@ -25,14 +25,19 @@ use std::sync::Arc;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args as _, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use super::concourse::{self, Step};
 use super::env::Env;
 use super::failure::Failure;
+use super::outputs::Document;
 use super::outputs::Outcome;
 use super::signals;
 use super::ui::{Settings, Ui};
+use crate::transfer::PackRequest;
 use args::SWITCH;
+pub(in crate::front) use gathering::stored_roots;
+pub(in crate::front) use push::references;
 
 /// Builds container images without a registry, relays them as one tar, pushes them later
 #[derive(Debug, Parser)]
@@ -64,6 +69,14 @@ enum Verb {
     /// Look at the tags of a repository
     #[command(subcommand)]
     Tag(TagVerb),
+    /// Concourse: list the versions of a resource (request on standard input)
+    Check,
+    /// Concourse: fetch a version into FOLDER (request on standard input)
+    In(args::StepArgs),
+    /// Concourse: push what lies in FOLDER (request on standard input)
+    Out(args::StepArgs),
+    /// Concourse: build an image in a task, from params in the environment
+    Task,
     #[command(after_help = completion::EXAMPLES)]
     Completion(args::CompletionArgs),
     /// Print the version
@@ -178,9 +191,19 @@ fn dispatch(context: &Context<'_>, verb: Verb, json: bool) -> Result<Outcome, Fa
         Verb::Verify(args) => verify::run(context, &args),
         Verb::Tag(TagVerb::List(args)) => tag::list(context, &args),
         Verb::Tag(TagVerb::Resolve(args)) => tag::resolve(context, &args),
+        Verb::Check => step(context, &Step::Check),
+        Verb::In(args) => step(context, &Step::In(args.folder)),
+        Verb::Out(args) => step(context, &Step::Out(args.folder)),
+        Verb::Task => concourse::task::run(context),
         Verb::Completion(args) => Ok(completion::run(&args)),
         Verb::Version => Ok(version::run()),
     }
+}
+
+/// Runs a step of the Concourse protocol; its answer is JSON in any case.
+fn step(context: &Context<'_>, step: &Step) -> Result<Outcome, Failure> {
+    let json = concourse::answer(step, std::io::stdin().lock(), context.env, &context.ui)?;
+    Ok(Outcome::Document(Document { text: format!("{json}\n"), json, failure: None }))
 }
 
 /// Parses the words twice: first alone, to learn what was typed, then with the environment behind them.
@@ -207,6 +230,20 @@ fn parse(mut words: Vec<OsString>, env: &Env) -> Result<Parsed, Failure> {
     let cli =
         Cli::from_arg_matches(&matches).map_err(|error| misuse::from_clap(&error, &words, &from_env))?;
     Ok(Parsed::Run(Box::new(cli)))
+}
+
+/// Resolves words of `push` into what is to be packed; without a destination, and with roots the caller replaces.
+///
+/// For front ends that say the same in their own words.
+pub(in crate::front) fn pack_request(words: &[String], env: &Env) -> Result<PackRequest, Failure> {
+    let fixed = ["push", "--to-oci-tar=-", "--file=."].map(str::to_owned);
+    let command = prepare(args::PushArgs::augment_args(clap::Command::new("push")));
+    let all: Vec<OsString> = fixed.iter().chain(words).map(OsString::from).collect();
+    let args = command
+        .try_get_matches_from(&all)
+        .and_then(|matches| args::PushArgs::from_arg_matches(&matches))
+        .map_err(|error| misuse::from_clap(&error, &all, &[]))?;
+    Ok(push::request(&resolve::push(&args, env)?, None))
 }
 
 /// Returns the help text with switches shown plainly.

@@ -133,7 +133,7 @@ fn to_registry(
 }
 
 /// Returns a reference for each tag: the name's own (`latest` if it has none), then the further ones.
-fn references(name: &Reference, further: &[Tag]) -> Vec<Reference> {
+pub(in crate::front) fn references(name: &Reference, further: &[Tag]) -> Vec<Reference> {
     let first = name.tag.clone().unwrap_or_else(Tag::latest);
     let further = further.iter().filter(|tag| **tag != first);
     std::iter::once(&first).chain(further).map(|tag| name.repository.with_tag(tag.clone())).collect()
@@ -158,7 +158,7 @@ pub(super) fn send_to_stdout(mut spool: File) -> Result<(), Failure> {
     Ok(io::Write::flush(&mut out).map_err(failed)?)
 }
 
-fn request(options: &PushOptions, target: Option<&LayoutTarget>) -> PackRequest {
+pub(super) fn request(options: &PushOptions, target: Option<&LayoutTarget>) -> PackRequest {
     let Contents { roots, exclusions, .. } = &options.contents;
     let contents = &options.contents;
     let profile = match options.kind {
