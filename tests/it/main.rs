@@ -24,6 +24,7 @@ mod layouts;
 mod push_registries;
 mod registry_faults;
 mod registry_real;
+mod release;
 mod samples;
 mod store_interop;
 mod store_reading;
