@@ -32,7 +32,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match (concourse::Step::of_words(&words), words.split_first()) {
         (Some(step), _) => concourse::run(step, &env),
         (None, Some((_, [door, rest @ ..]))) if door == github::NAME => github::run(rest, &env),
-        _ => cli::run(words, &env),
+        (None, _) => cli::run(words, &env),
     };
     ExitCode::from(match result {
         Ok(()) => exit::DONE,

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::cli::resolve::RegistryOptions;
 use super::credentials;
@@ -32,10 +33,11 @@ fn client_options(options: &RegistryOptions, env: &Env, ui: &Arc<Ui>) -> Result<
     let keychain = credentials::keychain(env, &options.credentials)?;
     let defaults = Timeouts::default();
     let timeouts = Timeouts {
+        connect: options.connect_timeout,
+        idle: options.idle_timeout,
         response: options.response_header_timeout,
         // Registries hash and move the whole blob before they answer the last request of an upload.
         closing_response: defaults.closing_response.max(options.response_header_timeout),
-        ..defaults
     };
     let surroundings = surroundings(env, ui);
     Ok(ClientOptions {
@@ -151,9 +153,14 @@ impl ClientEvents for Wire {
     }
 
     fn retry(&self, record: &RetryRecord<'_>) {
+        self.ui.count_retry();
         let RetryRecord { task, cause, delay, attempt, .. } = record;
         let delay = text::duration(*delay);
         self.ui.note(&format!("cannot {task}: {cause}; trying again in {delay} (attempt {})", attempt + 1));
+    }
+
+    fn waiting(&self, host: &str, phase: &str, elapsed: Duration) {
+        self.ui.note(&format!("waiting for `{host}` {phase} for {}", text::duration(elapsed)));
     }
 
     fn warning(&self, host: &str, text: &str) {
@@ -184,8 +191,6 @@ fn request_line(record: &RequestRecord<'_>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::front::cli::resolve;
     use crate::front::ui::Settings;
@@ -233,7 +238,12 @@ mod tests {
         assert_eq!(found.timeouts.closing_response, Duration::from_secs(400));
         let found = options(&[], &[]).unwrap();
         assert_eq!((found.retries, found.concurrency, found.tls.verify), (4, 5, true));
-        assert_eq!(found.timeouts.closing_response, Duration::from_secs(300));
+        let seconds = Duration::from_secs;
+        let Timeouts { connect, idle, response, closing_response } = found.timeouts;
+        assert_eq!((connect, idle), (seconds(10), seconds(30)));
+        assert_eq!((response, closing_response), (seconds(30), seconds(60)));
+        let found = options(&["--registry-connect-timeout=2s", "--registry-idle-timeout=7s"], &[]).unwrap();
+        assert_eq!((found.timeouts.connect, found.timeouts.idle), (seconds(2), seconds(7)));
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod lab;
 mod layer_vectors;
 mod layouts;
 mod push_registries;
+mod registry_cli;
 mod registry_faults;
 mod registry_real;
 mod release;

@@ -101,12 +101,21 @@ pub struct RegistryArgs {
     /// Read credentials from this docker or podman file
     #[arg(long, value_name = "FILE")]
     pub authfile: Option<PathBuf>,
+    /// Log in to cloud registries: gke, ecr, aks, github or all (repeatable)
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub activate_keychain: Vec<String>,
     /// Attempts per request, 1 to 100 (default 5)
     #[arg(long, value_name = "N")]
     pub registry_retry_count: Option<String>,
     /// Longest wait for an answer, as 30s or 1m30s (default 30s)
     #[arg(long, value_name = "TIME")]
     pub registry_response_header_timeout: Option<String>,
+    /// Longest wait for a connection, as 10s (default 10s)
+    #[arg(long, value_name = "TIME")]
+    pub registry_connect_timeout: Option<String>,
+    /// Longest silence while a body moves, as 30s (default 30s)
+    #[arg(long, value_name = "TIME")]
+    pub registry_idle_timeout: Option<String>,
     /// Blobs moved at the same time, 1 to 64 (default 5)
     #[arg(long, value_name = "N")]
     pub concurrency: Option<String>,
