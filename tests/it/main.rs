@@ -37,6 +37,7 @@ mod registry_faults;
 mod registry_helpers;
 mod registry_matrix;
 mod registry_real;
+mod release;
 mod results;
 mod samples;
 mod store_interop;
