@@ -3,6 +3,7 @@
 
 mod carvel;
 mod carvel_copy;
+mod carvel_pull;
 mod carvel_tars;
 mod cli_basics;
 mod cli_signals;

@@ -287,6 +287,9 @@ pub struct PullArgs {
     /// Pull nested bundles too
     #[arg(short = 'r', long, value_name = SWITCH, help_heading = CONTENT)]
     pub recursive: Option<Switch>,
+    /// Extract only this path and what is below it (repeatable)
+    #[arg(long, value_name = "PATH", help_heading = CONTENT)]
+    pub include: Vec<String>,
     /// With -i: refuse bundles (default true)
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub image_is_bundle_check: Option<Switch>,

@@ -55,7 +55,12 @@ struct Copy<'a> {
 impl Copy<'_> {
     fn run(&self) -> Result<ImageOutcome, Failure> {
         let options = self.options;
-        let depth = Depth { thick: !options.thin, inflate: options.inflate, attached: options.attached };
+        let depth = Depth {
+            thick: !options.thin,
+            inflate: options.inflate,
+            attached: options.attached,
+            bundles_as_images: false,
+        };
         let mut collection = self.origin.gather(self.places, depth, &options.registry, self.observer)?;
         let exactly = options.expected_digest.is_some();
         let main = main_member(&collection, &self.places.place(), exactly)?.descriptor.digest.clone();

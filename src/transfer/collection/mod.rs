@@ -7,6 +7,7 @@ mod places;
 mod push;
 
 pub use attached::Attached;
+pub(super) use gather::has_locations;
 pub use gather::{Gathering, gather};
 pub use places::Places;
 pub(super) use places::is_absence;

@@ -23,6 +23,8 @@ pub struct PullOptions {
     pub force: bool,
     /// Whether nested bundles are pulled too.
     pub recursive: bool,
+    /// The only paths that are extracted; empty for everything.
+    pub include: Vec<String>,
     /// Whether a bundle is refused where an image was asked for.
     pub refuse_bundle_as_image: bool,
     /// Which platform is chosen from an index; none is `linux/amd64`.
@@ -68,6 +70,7 @@ pub fn pull(args: &PullArgs, env: &Env) -> Result<PullOptions, Failure> {
         output: output.to_owned(),
         force: is_on(args.force, false),
         recursive,
+        include: args.include.iter().filter(|path| !path.is_empty()).cloned().collect(),
         refuse_bundle_as_image: check.unwrap_or(true),
         platform: platform(args.platform.as_deref())?,
         expected_digest: expected_digest(args.expected_digest.as_deref())?,
