@@ -13,6 +13,8 @@ mod client;
 mod download;
 mod error;
 mod exchange;
+#[doc(hidden)]
+pub mod fuzzing;
 mod helper;
 mod http;
 mod keychain;

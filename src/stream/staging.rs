@@ -10,7 +10,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self as rfs, CWD, Mode, OFlags, RenameFlags};
+use rustix::fs::{self as rfs, AtFlags, CWD, Mode, OFlags, RenameFlags, StatxAttributes, StatxFlags};
+use rustix::io::Errno;
 
 use super::FileError;
 use super::temporary::{Temporary, temporary_name};
@@ -97,18 +98,21 @@ impl StagedFolder {
 
     /// Puts the content in place; what the target had is gone afterwards, not before.
     pub fn publish(mut self) -> Result<(), FileError> {
-        let failed = |error: rustix::io::Errno| FileError::io("write to", &self.target, error);
+        let failed = |error: Errno| FileError::io("write to", &self.target, error);
         match self.place {
             Place::New => {
                 self.set_mode(0o777 & !self.umask)?;
-                rfs::renameat_with(CWD, &self.path, CWD, &self.target, RenameFlags::NOREPLACE)
+                // Without that flag a folder can still replace nothing but an empty one.
+                exchange(&self.path, &self.target, RenameFlags::NOREPLACE)
+                    .or_else(|error| or_plain(error, || rfs::rename(&self.path, &self.target)))
                     .map_err(failed)?;
             }
             Place::Beside => {
                 let old = std::fs::metadata(&self.target)
                     .map_err(|error| FileError::io("look at", &self.target, error))?;
                 self.set_mode(old.permissions().mode() & 0o7777)?;
-                rfs::renameat_with(CWD, &self.path, CWD, &self.target, RenameFlags::EXCHANGE)
+                exchange(&self.path, &self.target, RenameFlags::EXCHANGE)
+                    .or_else(|error| or_plain(error, || exchange_in_steps(&self.path, &self.target)))
                     .map_err(failed)?;
                 // What is now under the temporary name is the old folder.
                 let _ = std::fs::remove_dir_all(&self.path);
@@ -124,22 +128,30 @@ impl StagedFolder {
             .map_err(|error| FileError::io("set the mode of", &self.path, error))
     }
 
-    /// Moves the old entries out of the way, the new ones up, and then the old ones away.
+    /// Moves the old entries out of the way, the new ones up, and then the old ones away; all or nothing, as far as
+    /// the system lets us move entries back.
     fn publish_from_inside(&self) -> Result<(), FileError> {
         let own = self.path.file_name().map(OsString::from).unwrap_or_default();
+        // Not remembered as temporary: what is in it is not ours until everything new is in place.
         let old = self.target.join(temporary_name("old".as_ref()));
-        let _remembered = Temporary::remember(old.clone());
         let old_entries: Vec<OsString> =
             names(&self.target)?.into_iter().filter(|name| *name != own).collect();
         if !old_entries.is_empty() {
             rfs::mkdir(&old, Mode::RWXU)
                 .map_err(|error| FileError::io("create a folder in", &self.target, error))?;
         }
-        for name in old_entries {
-            rename(&self.target.join(&name), &old.join(&name))?;
-        }
-        for name in names(&self.path)? {
-            rename(&self.path.join(&name), &self.target.join(&name))?;
+        let away = old_entries.iter().map(|name| (self.target.join(name), old.join(name)));
+        let new_entries = names(&self.path)?;
+        let up = new_entries.iter().map(|name| (self.path.join(name), self.target.join(name)));
+        let moves: Vec<(PathBuf, PathBuf)> = away.chain(up).collect();
+        for (number, (from, to)) in moves.iter().enumerate() {
+            if let Err(error) = std::fs::rename(from, to) {
+                for (from, to) in moves.iter().take(number).rev() {
+                    let _ = std::fs::rename(to, from);
+                }
+                let _ = std::fs::remove_dir(&old);
+                return Err(FileError::io("move into place", to, error));
+            }
         }
         let _ = std::fs::remove_dir_all(&old);
         let _ = std::fs::remove_dir(&self.path);
@@ -158,7 +170,10 @@ impl Drop for StagedFolder {
 /// Tells where an existing target is filled: from inside if its name cannot be given to another folder.
 fn place_of(target: &Path) -> Place {
     let device = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.dev()).ok();
-    let is_mount_point = target.parent().is_none_or(|parent| device(parent) != device(target));
+    // A bind mount of a folder of the same file system shows in its attributes only.
+    let is_mounted = rfs::statx(CWD, target, AtFlags::empty(), StatxFlags::empty())
+        .is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
+    let is_mount_point = is_mounted || target.parent().is_none_or(|parent| device(parent) != device(target));
     // A shell that stands in the folder would be left standing in the one that is removed.
     let is_here = std::env::current_dir().is_ok_and(|here| here.starts_with(target));
     if is_mount_point || is_here { Place::Inside } else { Place::Beside }
@@ -170,8 +185,27 @@ fn names(folder: &Path) -> Result<Vec<OsString>, FileError> {
     entries.map(|entry| entry.map(|entry| entry.file_name()).map_err(failed)).collect()
 }
 
-fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
-    std::fs::rename(from, to).map_err(|error| FileError::io("move into place", to, error))
+fn exchange(from: &Path, to: &Path, flags: RenameFlags) -> Result<(), Errno> {
+    rfs::renameat_with(CWD, from, CWD, to, flags)
+}
+
+/// Does something simpler where a file system (NFS, some FUSE) does not know the flags of a rename.
+fn or_plain(error: Errno, plain: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
+    match error {
+        Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP => plain(),
+        error => Err(error),
+    }
+}
+
+/// Exchanges two folders by three renames; for a moment the second name is nobody's.
+fn exchange_in_steps(new: &Path, target: &Path) -> Result<(), Errno> {
+    let between = target.with_file_name(temporary_name("old".as_ref()));
+    rfs::rename(target, &between)?;
+    if let Err(error) = rfs::rename(new, target) {
+        let _ = rfs::rename(&between, target);
+        return Err(error);
+    }
+    rfs::rename(&between, new)
 }
 
 #[cfg(test)]
@@ -229,6 +263,19 @@ mod tests {
         drop(staged);
         assert_eq!(listing(&base), ["out"]);
         assert_eq!(listing(&target), ["old"]);
+        std::fs::remove_dir_all(base).unwrap();
+    }
+
+    #[test]
+    fn steps_do_what_an_exchange_does() {
+        let base = folder("steps");
+        std::fs::create_dir_all(base.join("target/old")).unwrap();
+        std::fs::create_dir(base.join("new")).unwrap();
+        exchange_in_steps(&base.join("new"), &base.join("target")).unwrap();
+        assert_eq!(listing(&base.join("new")), ["old"]);
+        assert_eq!(listing(&base), ["new", "target"]);
+        assert!(exchange_in_steps(&base.join("none"), &base.join("new")).is_err());
+        assert_eq!(listing(&base.join("new")), ["old"], "as it was");
         std::fs::remove_dir_all(base).unwrap();
     }
 }

@@ -4,8 +4,12 @@
 //! without a name (see [`super::AtomicFile`]) need none of this.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Most bytes of the target's name that are part of a temporary name.
+const NAME_BYTES: usize = 200;
 
 static PATHS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
@@ -66,7 +70,8 @@ pub(crate) fn temporary_name(name: &OsStr) -> OsString {
         bytes = u64::from(std::process::id()).to_le_bytes();
     }
     let mut temporary = OsString::from(".");
-    temporary.push(name);
+    // The whole must not be longer than a name may be (255 bytes), however long the target's is.
+    temporary.push(OsStr::from_bytes(name.as_bytes().get(..NAME_BYTES).unwrap_or(name.as_bytes())));
     temporary.push(format!(".imgrelay-{:016x}", u64::from_le_bytes(bytes)));
     temporary
 }

@@ -5,9 +5,9 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use crate::model::{
-    Algorithm, Descriptor, Digest, Document, Hasher, ImageManifest, Platform, RawDocument, media_type,
+    Algorithm, Descriptor, Digest, Document, ImageManifest, Platform, RawDocument, media_type,
 };
-use crate::stream::{Decoder, Mismatch, Overwrite, StagedFolder};
+use crate::stream::{Decoder, Mismatch, Overwrite, PipeReader, PipeWriter, StagedFolder, pipe, read_ahead};
 use crate::tar::{ExtractError, Extractor, Policy, Summary};
 
 use super::events::{Event, Observer};
@@ -73,7 +73,7 @@ pub(super) fn resolve_manifest(
 /// Extracts an image into a folder.
 ///
 /// Every layer's digest and size and its `diff_id` are verified before the folder appears under its name.
-/// Errors: [`TransferError::NotEmpty`]; after any error the target is as it was and nothing else is left.
+/// Errors: [`crate::stream::FileError::NotEmpty`]; after any error the target is as it was and nothing else is left.
 pub fn pull_contents(
     source: &dyn ImageSource,
     root: &Descriptor,
@@ -151,24 +151,24 @@ fn extract_layer(
     let what = format!("layer `{}`", layer.digest);
     let broken = |error| TransferError::from_read(&source.place(), &what, error);
     observer.event(Event::BlobStarted { descriptor: layer });
-    let mut stored = Counted { inner: source.open_blob(layer)?, digest: &layer.digest, observer };
+    let stored = Counted { inner: source.open_blob(layer)?, digest: &layer.digest, observer };
     let algorithm = diff_id.map_or(Algorithm::Sha256, Digest::algorithm);
-    let extracted =
-        Decoder::new(Box::new(&mut stored)).map_err(ExtractError::of_stream).and_then(|decoder| {
-            let mut unpacked = Hashed { inner: decoder, hasher: algorithm.hasher() };
-            extractor.layer(&mut unpacked, &mut |bytes| observer.event(Event::Extracted { bytes }))?;
-            Ok(unpacked.hasher.finish())
-        });
-    // Whatever follows the compressed stream has to be part of the promised bytes too; and where they are not the
-    // promised ones, that is why they could not be unpacked.
-    let rest = io::copy(&mut stored, &mut io::sink());
+    // Three stages at the same time: reading and verifying, inflating and hashing, writing files.
+    let (extracted, (unpacked, rest)) = std::thread::scope(|scope| {
+        let stored = read_ahead(scope, stored);
+        let (writer, reader) = pipe();
+        let unpacking = scope.spawn(move || unpack(stored, algorithm, writer));
+        let extracted = extractor.layer(reader, &mut |bytes| observer.event(Event::Extracted { bytes }));
+        // Joined in any case: what was wrong with the stored bytes explains what could not be extracted.
+        (extracted, unpacking.join().unwrap_or_else(|_| (None, Err(io::ErrorKind::BrokenPipe.into()))))
+    });
     let found = match (extracted, rest) {
-        (Ok(found), Ok(_)) => found,
-        (Ok(_), Err(error)) => return Err(broken(error)),
+        (Ok(()), Ok(())) => unpacked,
+        (Ok(()), Err(error)) => return Err(broken(error)),
         (Err(_), Err(error)) if Mismatch::in_error(&error).is_some() => return Err(broken(error)),
         (Err(error), _) => return Err(extraction_failed(error, layer, broken)),
     };
-    if let Some(expected) = diff_id
+    if let (Some(expected), Some(found)) = (diff_id, found)
         && *expected != found
     {
         let (layer, expected) = (layer.digest.clone(), expected.clone());
@@ -177,6 +177,39 @@ fn extract_layer(
     observer
         .event(Event::BlobFinished { descriptor: layer, outcome: super::events::BlobOutcome::Transferred });
     Ok(())
+}
+
+/// Inflates and hashes a layer into a pipe, then reads what is left of the stored bytes.
+///
+/// Returns the digest if the layer came to its end, and how the stored bytes ended: whatever follows the compressed
+/// stream has to be part of the promised bytes too, and where they are not the promised ones, that is why they could
+/// not be unpacked.
+fn unpack(
+    mut stored: PipeReader,
+    algorithm: Algorithm,
+    mut writer: PipeWriter,
+) -> (Option<Digest>, io::Result<()>) {
+    let mut hasher = algorithm.hasher();
+    let mut unpack = || {
+        let mut decoder = Decoder::new(Box::new(&mut stored))?;
+        while writer.is_open() {
+            let space = writer.space();
+            match decoder.read(space) {
+                Ok(0) => break,
+                Ok(count) => {
+                    hasher.update(space.get(..count).unwrap_or(space));
+                    writer.advance(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    };
+    let unpacked = unpack();
+    let digest = unpacked.is_ok().then(|| hasher.finish());
+    writer.finish(unpacked);
+    (digest, io::copy(&mut stored, &mut io::sink()).map(drop))
 }
 
 /// Tells a broken stream from a folder that cannot be written.
@@ -203,20 +236,6 @@ impl<R: Read> Read for Counted<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buffer)?;
         self.observer.event(Event::BlobProgress { digest: self.digest, bytes: n as u64 });
-        Ok(n)
-    }
-}
-
-/// Hashes what flows past.
-struct Hashed<R> {
-    inner: R,
-    hasher: Hasher,
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        self.hasher.update(buffer.get(..n).unwrap_or(buffer));
         Ok(n)
     }
 }

@@ -223,6 +223,20 @@ impl TransferError {
         }
     }
 
+    /// Makes the error for a push, finding out whether reading what was to be pushed is what failed.
+    #[must_use]
+    pub fn from_push(place: &str, error: RegistryError) -> Self {
+        let RegistryError::Source { task, error } = error else { return Self::Registry(error) };
+        if let Some(mismatch) = Mismatch::in_error(&error) {
+            return Self::Mismatch { place: place.to_owned(), mismatch: mismatch.clone() };
+        }
+        match error.downcast::<Self>().map_err(io::Error::downcast::<RegistryError>) {
+            Ok(error) => error,
+            Err(Ok(error)) => Self::Registry(error),
+            Err(Err(error)) => Self::Registry(RegistryError::Source { task, error }),
+        }
+    }
+
     /// Tells whether what was received was wrong, which another transfer may mend.
     #[must_use]
     pub fn is_mismatch(&self) -> bool {

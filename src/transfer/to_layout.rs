@@ -1,10 +1,11 @@
 //! Into an OCI layout tar: places reserved in a fixed order, filled by several threads, verified on the way.
 
 use std::fs::File;
-use std::io;
+use std::io::{BufRead as _, Write as _};
 
 use crate::model::{Descriptor, Digest};
 use crate::store::layout::{BlobSlot, LayoutTarWriter, LayoutTarget};
+use crate::stream::read_ahead;
 
 use super::events::{BlobOutcome, Event, Observer, Warning};
 use super::names::layout_index;
@@ -103,24 +104,22 @@ fn fill_once(
     slot: &BlobSlot,
     observer: &dyn Observer,
 ) -> Result<(), TransferError> {
-    let mut from = source.open_blob(blob)?;
-    let mut to = slot.writer();
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        let n = match io::Read::read(&mut from, &mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(n) => n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => {
-                return Err(TransferError::from_read(
-                    &source.place(),
-                    &format!("blob `{}`", blob.digest),
-                    error,
-                ));
+    let from = source.open_blob(blob)?;
+    // Reading includes verifying; in a thread of its own it does not wait for the disk, nor the disk for it.
+    std::thread::scope(|scope| {
+        let mut from = read_ahead(scope, from);
+        let mut to = slot.writer();
+        loop {
+            let piece = from.fill_buf().map_err(|error| {
+                TransferError::from_read(&source.place(), &format!("blob `{}`", blob.digest), error)
+            })?;
+            if piece.is_empty() {
+                return Ok(());
             }
-        };
-        let piece = buffer.get(..n).unwrap_or(&buffer);
-        io::Write::write_all(&mut to, piece).map_err(|error| slot.failed(error))?;
-        observer.event(Event::BlobProgress { digest: &blob.digest, bytes: n as u64 });
-    }
+            to.write_all(piece).map_err(|error| slot.failed(error))?;
+            let count = piece.len();
+            from.consume(count);
+            observer.event(Event::BlobProgress { digest: &blob.digest, bytes: count as u64 });
+        }
+    })
 }

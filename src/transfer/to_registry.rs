@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::Scope;
 
 use crate::model::{Descriptor, Digest, RawDocument, Repository, Tag, Target};
 use crate::registry::{BlobBody, Client, PushOutcome};
+use crate::stream::read_ahead;
 
 use super::events::{BlobOutcome, Event, Observer, Warning};
 use super::{Graph, ImageSource, TransferError, workers};
@@ -194,9 +197,12 @@ pub(super) fn push_blob(
         .filter(|from| *from != request.repository && from.registry() == request.repository.registry())
         .collect();
     observer.event(Event::BlobStarted { descriptor: blob });
-    let body = Body { source, blob, observer, opened: std::sync::atomic::AtomicBool::new(false) };
     let progress = |bytes| observer.event(Event::BlobProgress { digest: &blob.digest, bytes });
-    let outcome = client.push_blob(&request.repository, blob, &body, &mount_from, &progress)?;
+    let outcome = std::thread::scope(|scope| {
+        let body = Body { source, blob, observer, scope, opened: AtomicBool::new(false) };
+        client.push_blob(&request.repository, blob, &body, &mount_from, &progress)
+    })
+    .map_err(|error| TransferError::from_push(&source.place(), error))?;
     let outcome = match outcome {
         PushOutcome::Uploaded => BlobOutcome::Transferred,
         PushOutcome::Mounted => BlobOutcome::Mounted,
@@ -216,19 +222,27 @@ fn push_child(client: &Client, request: &PushRequest, document: &RawDocument) ->
     Ok(false)
 }
 
+/// Blobs of at least this size are read and verified on a thread of their own while they are sent.
+const WORTH_A_THREAD: u64 = 4 * 1024 * 1024;
+
 /// A blob that can be opened for each attempt; every opening after the first is a new beginning.
-struct Body<'a> {
-    source: &'a dyn ImageSource,
-    blob: &'a Descriptor,
-    observer: &'a dyn Observer,
-    opened: std::sync::atomic::AtomicBool,
+struct Body<'scope, 'env> {
+    source: &'env dyn ImageSource,
+    blob: &'env Descriptor,
+    observer: &'env dyn Observer,
+    scope: &'scope Scope<'scope, 'env>,
+    opened: AtomicBool,
 }
 
-impl BlobBody for Body<'_> {
+impl BlobBody for Body<'_, '_> {
     fn open(&self) -> io::Result<Box<dyn Read + Send + '_>> {
-        if self.opened.swap(true, std::sync::atomic::Ordering::Relaxed) {
+        if self.opened.swap(true, Ordering::Relaxed) {
             self.observer.event(Event::BlobRestarted { digest: &self.blob.digest });
         }
-        self.source.open_blob(self.blob).map_err(io::Error::other)
+        let reader = self.source.open_blob(self.blob).map_err(io::Error::other)?;
+        if self.blob.size < WORTH_A_THREAD {
+            return Ok(reader);
+        }
+        Ok(Box::new(read_ahead(self.scope, reader)))
     }
 }

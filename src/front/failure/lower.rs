@@ -21,7 +21,9 @@ impl From<FileError> for Failure {
             FileError::NotEmpty { .. } => {
                 failure.hint("choose a new folder, or replace this one with `--force`")
             }
-            FileError::NotAFile { .. } => failure,
+            FileError::NotAFile { .. } => {
+                failure.hint("name a regular file, which is replaced, or a path where nothing is yet")
+            }
         }
     }
 }
@@ -40,6 +42,8 @@ impl Failure {
             io::ErrorKind::PermissionDenied => {
                 self.hint("check the owner and mode of the file and of the folders above it")
             }
+            io::ErrorKind::NotFound => self.hint("check the path; folders above an output have to exist"),
+            io::ErrorKind::NotADirectory => self.hint("check the path; a file is not a folder"),
             _ => self,
         }
     }
@@ -70,6 +74,7 @@ impl From<TreeError> for Failure {
             TreeError::Io { source, .. } => failure.with_io_hint(source),
             TreeError::Changed { .. } => failure.hint("let whatever writes there finish, then try again"),
             TreeError::Kind { .. } => failure.hint("remove it; it cannot be part of an image"),
+            TreeError::TooDeep { .. } => failure.hint("pack an archive of it instead, or leave it out"),
             TreeError::Link { .. } => failure.hint(
                 "change the link, leave it out with `--file-exclusion`, or pack what links inside the folder point at with `--symlinks copy`",
             ),
@@ -85,6 +90,8 @@ impl From<PackError> for Failure {
             PackError::Sink(ref source) => Self::of(Kind::Refused, &error).with_io_hint(source),
             PackError::Duplicate { .. } => Self::of(Kind::Refused, &error)
                 .hint("folders that share paths cannot become one image; rename one, or leave it out"),
+            PackError::Whiteout { .. } => Self::of(Kind::Refused, &error)
+                .hint("rename the file, or leave it out with `--file-exclusion`"),
             PackError::SecondBundle { .. } => Self::of(Kind::Refused, &error)
                 .hint("a bundle refers to another bundle by naming it in `.imgpkg/images.yml`"),
         }
@@ -102,10 +109,12 @@ impl From<BundleError> for Failure {
                 .hint("list in it the images that the bundle needs; the list may be empty: `images: []`"),
             BundleError::NotAChild { .. } => failure.hint("name the folder that holds `.imgpkg`"),
             BundleError::Several { .. } => failure.hint("make one bundle of each"),
-            BundleError::Lock { .. }
-            | BundleError::TooLarge { .. }
-            | BundleError::NotAFile { .. }
-            | BundleError::NotText { .. } => failure,
+            BundleError::Lock { .. } => failure.hint(
+                "an ImagesLock lists images by digest: `images: [{image: registry/repository@sha256:…}]`",
+            ),
+            BundleError::TooLarge { .. } | BundleError::NotAFile { .. } | BundleError::NotText { .. } => {
+                failure
+            }
         }
     }
 }
@@ -132,9 +141,10 @@ impl From<StoreError> for Failure {
             StoreError::Tar { .. } | StoreError::Damaged { .. } | StoreError::Missing { .. } => {
                 Self::of(Kind::Refused, &error).hint(AGAIN)
             }
-            StoreError::UnknownKind { .. } | StoreError::Document { .. } | StoreError::TooLarge { .. } => {
-                Self::of(Kind::Refused, &error)
+            StoreError::UnknownKind { .. } => {
+                Self::of(Kind::Refused, &error).hint("make one with `imgrelay push --to-oci-tar FILE`")
             }
+            StoreError::Document { .. } | StoreError::TooLarge { .. } => Self::of(Kind::Refused, &error),
         }
     }
 }
@@ -236,7 +246,11 @@ fn credentials_hint(task: &Task, status: u16, credentials: Credentials) -> Strin
             "no credentials for `{host}` were found: use `docker login {host}`, `--authfile`, or \
              `--registry-username` with the variable `IMGRELAY_REGISTRY_PASSWORD`"
         ),
-        (Credentials::Given, 401) => format!("check the user name and password or token for `{host}`"),
+        // Token servers hand out tokens without the rights asked for, so this may be a missing right as well.
+        (Credentials::Given, 401) => format!(
+            "check the user name and password or token for `{host}`, and that the account may use `{}`",
+            task.repository
+        ),
         (Credentials::Given, _) => {
             let what = if task.verb == Verb::Upload { "push to" } else { "pull from" };
             let repository = &task.repository;
