@@ -61,9 +61,10 @@ enum Verb {
     Pull(Box<args::PullArgs>),
     Describe(Box<args::DescribeArgs>),
     Verify(args::VerifyArgs),
-    /// Look at the tags of a repository
+    /// Look at and change the tags of a repository
     #[command(subcommand)]
     Tag(TagVerb),
+    Delete(Box<args::DeleteArgs>),
     #[command(after_help = completion::EXAMPLES)]
     Completion(args::CompletionArgs),
     /// Print the version
@@ -76,6 +77,8 @@ enum TagVerb {
     #[command(visible_alias = "ls")]
     List(Box<args::TagListArgs>),
     Resolve(Box<args::TagResolveArgs>),
+    Add(Box<args::TagAddArgs>),
+    Delete(Box<args::TagDeleteArgs>),
 }
 
 /// What a command runs with.
@@ -167,6 +170,9 @@ fn dispatch(context: &Context<'_>, verb: Verb, json: bool) -> Result<Outcome, Fa
         Verb::Verify(args) => verify::run(context, &args),
         Verb::Tag(TagVerb::List(args)) => tag::list(context, &args),
         Verb::Tag(TagVerb::Resolve(args)) => tag::resolve(context, &args),
+        Verb::Tag(TagVerb::Add(args)) => tag::add(context, &args),
+        Verb::Tag(TagVerb::Delete(args)) => tag::delete(context, &args),
+        Verb::Delete(args) => tag::delete_images(context, &args),
         Verb::Completion(args) => Ok(completion::run(&args)),
         Verb::Version => Ok(version::run()),
     }

@@ -3,14 +3,16 @@
 use std::path::PathBuf;
 
 use super::{
-    RegistryOptions, Source, SourceFlags, expected_digest, given, given_path, is_on, platform, reference,
-    registry, repository, results, source,
+    RegistryOptions, Source, SourceFlags, expected_digest, given, given_path, is_on, parsed_list, platform,
+    reference, registry, repository, results, source, tags,
 };
-use crate::front::cli::args::{DescribeArgs, PullArgs, TagListArgs, TagResolveArgs, VerifyArgs};
+use crate::front::cli::args::{
+    DeleteArgs, DescribeArgs, PullArgs, TagAddArgs, TagDeleteArgs, TagListArgs, TagResolveArgs, VerifyArgs,
+};
 use crate::front::env::Env;
 use crate::front::failure::Failure;
 use crate::front::outputs::ResultFile;
-use crate::model::{Digest, Platform, Reference, Repository};
+use crate::model::{Digest, Platform, Reference, Repository, Tag};
 
 /// Everything `pull` needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,6 +166,46 @@ pub fn tag_list(args: &TagListArgs) -> Result<TagListOptions, Failure> {
         internal: is_on(args.imgpkg_internal_tags, false),
         registry: registry(&args.registry)?,
     })
+}
+
+/// Resolves `tag add`: the image and its further tags.
+pub fn tag_add(args: &TagAddArgs) -> Result<(Reference, Vec<Tag>, RegistryOptions), Failure> {
+    let Some(text) = given(args.image.as_deref()) else {
+        return Err(Failure::misuse("no image was given").hint("name one with `-i REFERENCE`"));
+    };
+    let tags = tags(&args.tag)?;
+    if tags.is_empty() {
+        return Err(Failure::misuse("no tag was given").hint("name one with `--tag TAG`"));
+    }
+    Ok((reference("--image", text)?, tags, registry(&args.registry)?))
+}
+
+/// Resolves `tag delete`: repositories, each with the tag to delete.
+pub fn tag_delete(args: &TagDeleteArgs) -> Result<(Vec<Reference>, RegistryOptions), Failure> {
+    let references = parsed_list("--image", &args.image, str::parse::<Reference>)?;
+    if references.is_empty() {
+        return Err(Failure::misuse("no tag was given").hint("name one with `-i REPOSITORY:TAG`"));
+    }
+    // Nothing is assumed where something is lost: `latest` has to be written.
+    match references.iter().find(|reference| reference.tag.is_none() || reference.digest.is_some()) {
+        Some(other) => Err(Failure::misuse(format!("`--image`: `{other}` is not a repository with a tag"))
+            .hint("`imgrelay delete` deletes images by digest")),
+        None => Ok((references, registry(&args.registry)?)),
+    }
+}
+
+/// Resolves `delete`: repositories, each with the digest to delete.
+pub fn delete(args: &DeleteArgs) -> Result<(Vec<Reference>, RegistryOptions), Failure> {
+    let references = parsed_list("--image", &args.image, str::parse::<Reference>)?;
+    if references.is_empty() {
+        return Err(Failure::misuse("no image was given").hint("name one with `-i REPOSITORY@DIGEST`"));
+    }
+    match references.iter().find(|reference| reference.digest.is_none()) {
+        Some(other) => Err(Failure::misuse(format!("`--image`: `{other}` has no digest")).hint(
+            "a tag may move meanwhile; `imgrelay tag resolve` prints its digest, `tag delete` deletes it",
+        )),
+        None => Ok((references, registry(&args.registry)?)),
+    }
 }
 
 /// Resolves `tag resolve`.
