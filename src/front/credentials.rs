@@ -2,6 +2,8 @@
 //!
 //! Only finds and reads; what a file means and which entry fits is the keychain's work.
 
+mod cloud;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -13,6 +15,8 @@ use crate::registry::{
 use crate::stream::{FileError, TooLarge, read_bounded};
 
 use super::env::{self, Env};
+
+pub use cloud::{AwsSource, AzureSource};
 
 /// Largest configuration file; real ones have a few hundred entries.
 const FILE_BYTES: u64 = 4 * 1024 * 1024;
@@ -36,6 +40,8 @@ pub struct CredentialFlags {
     pub anonymous: bool,
     /// `--authfile`.
     pub authfile: Option<PathBuf>,
+    /// `--activate-keychain`.
+    pub keychains: Vec<String>,
 }
 
 /// Why the credentials that are configured cannot be used.
@@ -62,6 +68,22 @@ pub enum CredentialsError {
         /// Its name.
         name: String,
     },
+    /// There is no such cloud login.
+    #[error("`{origin}`: there is no login `{name}`; there are {}", cloud::available())]
+    UnknownKeychain {
+        /// What was asked for.
+        name: String,
+        /// The flag or variable.
+        origin: String,
+    },
+    /// A key file of Google's is not one that registries take.
+    #[error("`{}` (`GOOGLE_APPLICATION_CREDENTIALS`) is of type `{found}`, expected the key of a `service_account`", path.display())]
+    KeyKind {
+        /// The file.
+        path: PathBuf,
+        /// Its type; empty when it has none.
+        found: String,
+    },
     /// Half of a pair is missing.
     #[error("`{given}` is set, but `{missing}` is not")]
     Incomplete {
@@ -74,7 +96,7 @@ pub enum CredentialsError {
 
 /// Collects all credentials, the first source being asked first.
 ///
-/// Order: flags, `IMGPKG_REGISTRY_*`, `IMGPKG_USERNAME` and its kin, the authfile, `DOCKER_AUTH_CONFIG`,
+/// Order: flags, `IMGPKG_REGISTRY_*`, cloud logins that are switched on, `IMGPKG_USERNAME` and its kin, the authfile, `DOCKER_AUTH_CONFIG`,
 /// `DOCKER_CONFIG`, the home folder, podman's runtime folder, Tekton's folder.
 /// Errors: files that are there but unreadable or invalid; a flag's file that is not there.
 pub fn keychain(variables: &Env, flags: &CredentialFlags) -> Result<Keychain, CredentialsError> {
@@ -88,6 +110,7 @@ pub fn keychain(variables: &Env, flags: &CredentialFlags) -> Result<Keychain, Cr
     if !hosts.is_empty() {
         sources.push(CredentialSource::Hosts(hosts));
     }
+    sources.extend(cloud::source(variables, flags)?);
     let anonymous =
         get(env::IMGPKG_ANON).is_some_and(|value| matches!(value, "true" | "1" | "t" | "TRUE" | "True"));
     let names = [env::IMGPKG_USERNAME, env::IMGPKG_PASSWORD];
@@ -128,8 +151,21 @@ fn files<'a>(get: &dyn Fn(&str) -> Option<&'a str>) -> Vec<PathBuf> {
     paths
 }
 
+/// Reads a text file; `None` when it is not there.
+fn read_text(path: &Path) -> Result<Option<String>, CredentialsError> {
+    Ok(read_file(path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+}
+
 /// Reads one file; `None` when it is not there or empty.
 fn read_config(path: &Path) -> Result<Option<DockerConfig>, CredentialsError> {
+    let Some(text) = read_file(path)? else { return Ok(None) };
+    if text.iter().all(u8::is_ascii_whitespace) {
+        return Ok(None);
+    }
+    Ok(Some(DockerConfig::parse(&text, &path.display().to_string())?))
+}
+
+fn read_file(path: &Path) -> Result<Option<Vec<u8>>, CredentialsError> {
     let failed = |error| CredentialsError::File(FileError::io("read", path, error));
     let file = match File::open(path) {
         Ok(file) => file,
@@ -138,14 +174,10 @@ fn read_config(path: &Path) -> Result<Option<DockerConfig>, CredentialsError> {
         }
         Err(error) => return Err(failed(error)),
     };
-    let text = read_bounded(file, FILE_BYTES).map_err(|error| match error {
+    read_bounded(file, FILE_BYTES).map(Some).map_err(|error| match error {
         TooLarge::Limit { limit } => CredentialsError::TooLarge { path: path.to_owned(), limit },
         TooLarge::Io(error) => failed(error),
-    })?;
-    if text.iter().all(u8::is_ascii_whitespace) {
-        return Ok(None);
-    }
-    Ok(Some(DockerConfig::parse(&text, &path.display().to_string())?))
+    })
 }
 
 /// Makes the source of credentials that hold for every registry.

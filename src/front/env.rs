@@ -32,6 +32,12 @@ variables! {
     NO_COLOR = "NO_COLOR": "any text: no colours unless `--color` asks for them (no-color.org)";
     TERM = "TERM": "`dumb`: no colours and no bars";
     GITHUB_OUTPUT = "GITHUB_OUTPUT": "file that `--result github` without a path appends to";
+    GITHUB_WORKSPACE = "GITHUB_WORKSPACE": "`imgrelay github`: the folder of the job; paths below it are made relative to it";
+    GITHUB_STEP_SUMMARY = "GITHUB_STEP_SUMMARY": "`imgrelay github`: file that the step's summary is appended to";
+    GITHUB_ARTIFACTS = "GITHUB_ARTIFACTS": "`imgrelay github`: file that declared artifacts are appended to";
+    RUNNER_TEMP = "RUNNER_TEMP": "`imgrelay github`: the runner's temporary folder, which inputs may name";
+    RUNNER_DEBUG = "RUNNER_DEBUG": "`imgrelay github`: `1` stands for `--debug`";
+    INPUT = "INPUT_*": "`imgrelay github`: the action's inputs, see `docs/github-actions.md`";
     TMPDIR = "TMPDIR": "folder for temporary files without a name (default `/tmp`)";
     HOME = "HOME": "home folder; `$HOME/.docker/config.json` holds credentials";
     DOCKER_CONFIG = "DOCKER_CONFIG": "folder with `config.json`, `.dockerconfigjson` or `.dockercfg`";
@@ -49,6 +55,40 @@ variables! {
     IMGPKG_TOKEN = "IMGPKG_TOKEN": "token, when `--registry-token` is not given, as imgpkg";
     IMGPKG_ANON = "IMGPKG_ANON": "no credentials, when `--registry-anon` is not given, as imgpkg";
     IMGPKG_REGISTRY = "IMGPKG_REGISTRY_*": "credentials per registry, as imgpkg: `…_HOSTNAME`, `…_USERNAME`, `…_PASSWORD`, `…_IDENTITY_TOKEN`, `…_REGISTRY_TOKEN`, each with any suffix such as `_0`";
+    IMGPKG_ENABLE_IAAS_AUTH = "IMGPKG_ENABLE_IAAS_AUTH": "`true`: log in to cloud registries with all logins, as imgpkg";
+    IMGPKG_ACTIVE_KEYCHAINS = "IMGPKG_ACTIVE_KEYCHAINS": "logins to cloud registries, as imgpkg: `gke`, `ecr`, `aks`, `github`, joined by commas";
+    AWS_ACCESS_KEY_ID = "AWS_ACCESS_KEY_ID": "ECR: access key";
+    AWS_SECRET_ACCESS_KEY = "AWS_SECRET_ACCESS_KEY": "ECR: its secret part";
+    AWS_SESSION_TOKEN = "AWS_SESSION_TOKEN": "ECR: what temporary keys have to bring along";
+    AWS_REGION = "AWS_REGION": "ECR: region of STS (default: the registry's)";
+    AWS_DEFAULT_REGION = "AWS_DEFAULT_REGION": "ECR: the same, when `AWS_REGION` is not set";
+    AWS_PROFILE = "AWS_PROFILE": "ECR: profile in the shared credentials file (default `default`)";
+    AWS_SHARED_CREDENTIALS_FILE = "AWS_SHARED_CREDENTIALS_FILE": "ECR: shared credentials file (default `$HOME/.aws/credentials`)";
+    AWS_WEB_IDENTITY_TOKEN_FILE = "AWS_WEB_IDENTITY_TOKEN_FILE": "ECR: token file that STS exchanges for the role `AWS_ROLE_ARN`";
+    AWS_ROLE_ARN = "AWS_ROLE_ARN": "ECR: role for the token of `AWS_WEB_IDENTITY_TOKEN_FILE`";
+    AWS_ROLE_SESSION_NAME = "AWS_ROLE_SESSION_NAME": "ECR: name under which a role's use is logged (default `imgrelay`)";
+    AWS_CONTAINER_CREDENTIALS_RELATIVE_URI = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "ECR: path of the container's role, as ECS sets it";
+    AWS_CONTAINER_CREDENTIALS_FULL_URI = "AWS_CONTAINER_CREDENTIALS_FULL_URI": "ECR: URL of the container's role, as EKS sets it";
+    AWS_CONTAINER_AUTHORIZATION_TOKEN = "AWS_CONTAINER_AUTHORIZATION_TOKEN": "ECR: what is shown to that URL";
+    AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "ECR: file with what is shown to that URL";
+    AWS_EC2_METADATA_DISABLED = "AWS_EC2_METADATA_DISABLED": "ECR: `true` never asks the machine for its role";
+    AWS_EC2_METADATA_SERVICE_ENDPOINT = "AWS_EC2_METADATA_SERVICE_ENDPOINT": "ECR: where the machine is asked (default `http://169.254.169.254`)";
+    AWS_ENDPOINT_URL_ECR = "AWS_ENDPOINT_URL_ECR": "ECR: another place of the service";
+    AWS_ENDPOINT_URL_ECR_PUBLIC = "AWS_ENDPOINT_URL_ECR_PUBLIC": "ECR: another place of the public registry's service";
+    AWS_ENDPOINT_URL_STS = "AWS_ENDPOINT_URL_STS": "ECR: another place of STS";
+    GOOGLE_APPLICATION_CREDENTIALS = "GOOGLE_APPLICATION_CREDENTIALS": "Google: file with the key of a service account";
+    CLOUDSDK_AUTH_ACCESS_TOKEN = "CLOUDSDK_AUTH_ACCESS_TOKEN": "Google: a finished access token";
+    GCE_METADATA_HOST = "GCE_METADATA_HOST": "Google: where the machine is asked (default `metadata.google.internal`)";
+    AZURE_CLIENT_ID = "AZURE_CLIENT_ID": "ACR: the application's or managed identity's id";
+    AZURE_TENANT_ID = "AZURE_TENANT_ID": "ACR: the directory";
+    AZURE_CLIENT_SECRET = "AZURE_CLIENT_SECRET": "ACR: the application's secret";
+    AZURE_FEDERATED_TOKEN_FILE = "AZURE_FEDERATED_TOKEN_FILE": "ACR: token file that proves who the application is";
+    AZURE_AUTHORITY_HOST = "AZURE_AUTHORITY_HOST": "ACR: where the directory is (default: the cloud's own)";
+    AZURE_POD_IDENTITY_AUTHORITY_HOST = "AZURE_POD_IDENTITY_AUTHORITY_HOST": "ACR: where the machine is asked (default `http://169.254.169.254`)";
+    IDENTITY_ENDPOINT = "IDENTITY_ENDPOINT": "ACR: where App Service gives tokens";
+    IDENTITY_HEADER = "IDENTITY_HEADER": "ACR: what is shown there";
+    GITHUB_TOKEN = "GITHUB_TOKEN": "`ghcr.io`: the token of the workflow";
+    GITHUB_ACTOR = "GITHUB_ACTOR": "`ghcr.io`: the user it belongs to";
 }
 
 /// The environment of this run; empty variables are not in it.
@@ -67,6 +107,18 @@ impl Env {
     pub fn from_pairs<K: Into<OsString>, V: Into<OsString>>(pairs: impl IntoIterator<Item = (K, V)>) -> Self {
         let pairs = pairs.into_iter().map(|(name, value)| (name.into(), value.into()));
         Self(pairs.filter(|(_, value)| !value.is_empty()).collect())
+    }
+
+    /// Returns the environment with one variable changed; an empty value takes it away.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        let value = value.into();
+        if value.is_empty() {
+            self.0.remove(OsStr::new(name));
+        } else {
+            self.0.insert(name.into(), value);
+        }
+        self
     }
 
     /// Returns a variable's value.
@@ -111,5 +163,7 @@ mod tests {
         assert_eq!(env.os("B"), None);
         assert_eq!(format!("{env:?}"), "{\"A\"}");
         assert_eq!(env.iter().count(), 1);
+        let env = env.with("B", "b").with("A", "");
+        assert_eq!(format!("{env:?}"), "{\"B\"}");
     }
 }

@@ -46,6 +46,7 @@ pub fn watch<T, E>(
     wording: Wording,
     work: impl FnOnce(&dyn Observer) -> Result<T, E>,
 ) -> Result<T, E> {
+    let retries_before = ui.retries();
     let bars = (ui.progress() == Progress::Bar).then(|| Bars::new(ui.bars()));
     let reporter =
         Reporter { ui, bars, tally: Mutex::new(Tally::new(wording.verb())), started: Instant::now() };
@@ -69,7 +70,8 @@ pub fn watch<T, E>(
         bars.clear();
     }
     if result.is_ok() {
-        ui.note(&reporter.tally().summary(reporter.started.elapsed()));
+        let retries = ui.retries() - retries_before;
+        ui.note(&reporter.tally().summary(reporter.started.elapsed(), retries));
     }
     result
 }

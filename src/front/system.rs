@@ -1,10 +1,13 @@
 //! What a command takes from the machine as values: temporary folder, umask, number of processors.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::Mode;
 
 use super::env::{self, Env};
+use crate::registry::Clock;
 
 /// Returns the folder for temporary files.
 #[must_use]
@@ -24,6 +27,14 @@ pub fn umask() -> u32 {
     let old = rustix::process::umask(Mode::from_raw_mode(0o022));
     rustix::process::umask(old);
     old.bits()
+}
+
+/// Returns the clock; only logins, which sign requests with the time, look at it.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "no output depends on it")]
+pub fn clock() -> Clock {
+    let since = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Arc::new(move || since().as_secs())
 }
 
 /// Returns how many threads compute at the same time.

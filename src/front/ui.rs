@@ -4,6 +4,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
 
@@ -73,6 +74,8 @@ pub struct Ui {
     stdout: Stream,
     stderr: Stream,
     bars: MultiProgress,
+    /// How often something was tried again.
+    retries: AtomicU64,
 }
 
 impl std::fmt::Debug for Ui {
@@ -126,6 +129,7 @@ impl Ui {
             stdout: Mutex::new(stdout),
             stderr: Mutex::new(stderr),
             bars,
+            retries: AtomicU64::new(0),
         }
     }
 
@@ -145,6 +149,17 @@ impl Ui {
     #[must_use]
     pub fn bars(&self) -> &MultiProgress {
         &self.bars
+    }
+
+    /// Counts a request or body that is tried again.
+    pub fn count_retry(&self) {
+        self.retries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns how often something was tried again in this run.
+    #[must_use]
+    pub fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
     }
 
     /// Prints a line about the work, unless the user wants quiet.

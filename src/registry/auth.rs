@@ -17,8 +17,9 @@ use crate::stream::read_bounded;
 
 use super::answer;
 use super::challenge::{self, Challenge};
-use super::error::{Credentials, RegistryError, ServerMessage, Task};
+use super::error::{Credentials, RegistryError, ServerMessage, Task, Verb};
 use super::exchange::{Core, Host, Tries};
+use super::helper::HelperError;
 use super::http::{Method, Payload, Request, Response};
 use super::keychain::Credential;
 use super::secret::Secret;
@@ -125,8 +126,15 @@ fn refused(
 impl Core {
     /// Returns the credentials for a repository.
     pub(super) fn credential(&self, repository: &Repository) -> Result<Option<Credential>, RegistryError> {
-        let found = self.options.credentials.lookup(repository);
-        found.map_err(|error| RegistryError::Configuration { problem: error.to_string() })
+        let found = self.options.credentials.lookup_with(repository, Some(&self.providers));
+        found.map_err(|error| match error {
+            HelperError::CloudUnreachable { login, attempts, elapsed, cause, .. } => {
+                let task = Task::new(repository, Verb::LogIn, format!("credentials ({login})"));
+                RegistryError::Unreachable { task: Box::new(task), attempts, elapsed, cause }
+            }
+            HelperError::Cancelled => RegistryError::Cancelled,
+            other => RegistryError::Configuration { problem: other.to_string() },
+        })
     }
 
     /// Makes the error for a request that stays refused with 401 or 403.
@@ -345,7 +353,7 @@ impl Core {
                 headers,
                 authorization: authorization.cloned(),
                 payload: form.map_or(Payload::None, |form| Payload::Bytes(form.as_bytes())),
-                closing: false,
+                closing: None,
                 attempt: tries.attempt(),
             });
             let later = match result {

@@ -99,7 +99,7 @@ impl Client {
             scopes: Scopes::new(repository, actions),
             task,
             follow: if reading { Follow::Yes } else { Follow::No },
-            closing: false,
+            closing: None,
         })
     }
 

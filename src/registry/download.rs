@@ -94,7 +94,7 @@ impl Resuming<'_> {
             scopes: Scopes::new(&repository, "pull"),
             task: &self.task,
             follow: Follow::Yes,
-            closing: false,
+            closing: None,
         };
         let response = self.core.run(&call, None)?;
         match response.status {

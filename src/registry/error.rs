@@ -33,13 +33,15 @@ pub enum Verb {
     Delete,
     /// Listing.
     List,
+    /// Getting credentials for it.
+    LogIn,
 }
 
 impl Verb {
     /// Returns what a registry refuses when it refuses this.
     fn noun(self) -> &'static str {
         match self {
-            Self::Read | Self::Find | Self::List => "the pull from",
+            Self::Read | Self::Find | Self::List | Self::LogIn => "the pull from",
             Self::Upload => "the push to",
             Self::Delete => "the deletion in",
         }
@@ -54,6 +56,7 @@ impl fmt::Display for Task {
             Verb::Upload => ("upload", "to"),
             Verb::Delete => ("delete", "from"),
             Verb::List => ("list", "of"),
+            Verb::LogIn => ("get", "for"),
         };
         write!(f, "{verb} {} {preposition} `{}", self.object, self.host)?;
         if !self.repository.is_empty() {

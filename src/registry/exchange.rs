@@ -8,12 +8,17 @@ use crate::model::{Registry, Repository};
 
 use super::answer::printable;
 use super::auth::{AuthTries, Memory, Scopes, may_aim_at};
+use super::cloud::ProviderWire;
 use super::error::{RegistryError, Task};
 use super::http::{Failure, FailureKind, Http, Method, Payload, Request, Response};
 use super::options::{ClientOptions, RetryRecord};
 use super::retry::{self, Gate};
 use super::upload::UploadForm;
 use super::url::{Origin, Scheme, Url, origin};
+
+/// Attempts that met silence before a peer counts as gone: each costs a whole time-out, and who says nothing twice
+/// hardly speaks the third time.
+const SILENT_ATTEMPTS: u32 = 2;
 
 /// Most redirects followed for one request.
 const REDIRECTS: usize = 10;
@@ -22,6 +27,7 @@ const REDIRECTS: usize = 10;
 pub(super) struct Core {
     pub(super) options: Arc<ClientOptions>,
     pub(super) http: Http,
+    pub(super) providers: ProviderWire,
     hosts: Mutex<HashMap<Registry, Arc<Host>>>,
     /// Mirrors that could not be used; they are not asked again.
     useless_mirrors: Mutex<HashSet<Registry>>,
@@ -47,7 +53,7 @@ pub(super) struct Call<'a> {
     pub(super) scopes: Scopes,
     pub(super) task: &'a Task,
     pub(super) follow: Follow,
-    pub(super) closing: bool,
+    pub(super) closing: Option<u64>,
 }
 
 /// Whether redirects are followed.
@@ -75,11 +81,13 @@ pub(super) struct Later {
     pub(super) status: Option<u16>,
     /// How long the registry asked to wait.
     pub(super) after: Option<Duration>,
+    /// Nothing came within the time allowed.
+    pub(super) silent: bool,
 }
 
 impl Later {
     pub(super) fn new(cause: impl Into<String>) -> Self {
-        Self { cause: cause.into(), status: None, after: None }
+        Self { cause: cause.into(), status: None, after: None, silent: false }
     }
 
     /// Says who failed, when it is not the registry itself.
@@ -100,11 +108,12 @@ pub(super) struct Tries {
     started: Instant,
     failed: u32,
     limited: u32,
+    silent: u32,
 }
 
 impl Tries {
     pub(super) fn new() -> Self {
-        Self { started: Instant::now(), failed: 0, limited: 0 }
+        Self { started: Instant::now(), failed: 0, limited: 0, silent: 0 }
     }
 
     /// Returns the number of the attempt that is being made, from 1.
@@ -114,7 +123,7 @@ impl Tries {
 
     /// Begins to count anew, after something has moved.
     pub(super) fn progressed(&mut self) {
-        (self.failed, self.limited) = (0, 0);
+        (self.failed, self.limited, self.silent) = (0, 0, 0);
     }
 
     /// Takes a failure and waits; fails when it was one too many.
@@ -134,7 +143,9 @@ impl Tries {
         }
         // Being told to wait is not failing; but a registry that says nothing else is not usable either.
         let retries = core.options.retries;
-        if self.failed > retries || self.limited > retries.saturating_mul(4) {
+        self.silent += u32::from(later.silent);
+        if self.failed > retries || self.limited > retries.saturating_mul(4) || self.silent >= SILENT_ATTEMPTS
+        {
             return Err(RegistryError::Unreachable {
                 task: Box::new(task.clone()),
                 attempts: attempt,
@@ -172,8 +183,10 @@ impl Core {
         let options = Arc::new(options);
         let http =
             Http::new(Arc::clone(&options)).map_err(|problem| RegistryError::Configuration { problem })?;
+        let providers =
+            ProviderWire::new(&options).map_err(|problem| RegistryError::Configuration { problem })?;
         let (hosts, useless_mirrors) = (Mutex::default(), Mutex::default());
-        Ok(Self { options, http, hosts, useless_mirrors })
+        Ok(Self { options, http, providers, hosts, useless_mirrors })
     }
 
     /// Reads from the first mirror that can, else from the registry itself.
@@ -254,7 +267,7 @@ impl Core {
             headers: Vec::new(),
             authorization: None,
             payload: Payload::None,
-            closing: false,
+            closing: None,
             attempt: 1,
         });
         match result {
@@ -390,14 +403,15 @@ impl Core {
             502 | 504 => " (gateway)",
             _ => "",
         };
-        Err(Later { cause: format!("the answer was {status}{reason}{message}"), status: Some(status), after })
+        let cause = format!("the answer was {status}{reason}{message}");
+        Err(Later { cause, status: Some(status), after, silent: false })
     }
 
     /// Sorts a failure of the wire: may it go away?
     pub(super) fn failure(&self, failure: Failure, host: &str) -> Result<Later, RegistryError> {
         match failure.kind {
             FailureKind::Connect | FailureKind::Broken | FailureKind::NotTls | FailureKind::Protocol => {
-                Ok(Later::new(failure.text))
+                Ok(Later { silent: failure.silent, ..Later::new(failure.text) })
             }
             FailureKind::Trust(problem) => Err(RegistryError::Trust { host: host.to_owned(), problem }),
             FailureKind::Configuration => Err(RegistryError::Configuration { problem: failure.text }),

@@ -47,6 +47,33 @@ pub enum HelperError {
         /// Exit status and its words, without secrets.
         problem: String,
     },
+    /// A cloud provider refused to log us in, or there is nothing to log in with.
+    #[error("cannot log in to `{host}` ({login}): {problem}")]
+    CloudRefused {
+        /// The login's name: `ecr`.
+        login: String,
+        /// The registry.
+        host: String,
+        /// The provider's words.
+        problem: String,
+    },
+    /// A cloud provider did not answer.
+    #[error("cannot log in to `{host}` ({login}) after {attempts} attempts: {cause}")]
+    CloudUnreachable {
+        /// The login's name: `ecr`.
+        login: String,
+        /// The registry.
+        host: String,
+        /// How often it was tried.
+        attempts: u32,
+        /// How long in all.
+        elapsed: Duration,
+        /// What went wrong last.
+        cause: String,
+    },
+    /// The stop signal came.
+    #[error("stopped by a signal")]
+    Cancelled,
 }
 
 impl HelperError {

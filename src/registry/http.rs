@@ -23,7 +23,7 @@ use super::url::Url;
 /// Bodies of at least this size ask for permission first, so that a refusal costs nothing.
 const EXPECT_CONTINUE_FROM: u64 = 1024 * 1024;
 
-/// Bytes that a front end which holds a body passes on in a second, at least.
+/// Bytes that a front end which holds a body passes on, or a registry moves into its storage, in a second.
 const PASSED_ON_PER_SECOND: u64 = 8 * 1024 * 1024;
 
 /// Methods of the protocol.
@@ -67,8 +67,8 @@ pub(super) struct Request<'a> {
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) authorization: Option<Secret>,
     pub(super) payload: Payload<'a>,
-    /// The request that ends an upload may take long to answer.
-    pub(super) closing: bool,
+    /// The size of the blob whose upload this request ends; storing it may take long.
+    pub(super) closing: Option<u64>,
     pub(super) attempt: u32,
 }
 
@@ -106,6 +106,8 @@ pub(super) struct Failure {
     pub(super) kind: FailureKind,
     /// In words, with phase and time.
     pub(super) text: String,
+    /// Nothing came within the time allowed.
+    pub(super) silent: bool,
 }
 
 /// What a caller does differently.
@@ -135,7 +137,7 @@ impl Failure {
 
     fn new(error: Error, doing: &str, phases: Phases) -> Self {
         if cancel::is_cancelled() {
-            return Self { kind: FailureKind::Cancelled, text: "stopped by a signal".into() };
+            return Self { kind: FailureKind::Cancelled, text: "stopped by a signal".into(), silent: false };
         }
         let seconds = |duration: Duration| {
             if duration.as_secs() > 0 {
@@ -144,6 +146,7 @@ impl Failure {
                 format!("{} ms", duration.as_millis())
             }
         };
+        let silent = matches!(error, Error::Timeout(_));
         let (kind, text) = match error {
             Error::Timeout(Timeout::Resolve | Timeout::Connect) => (
                 FailureKind::Connect,
@@ -173,7 +176,7 @@ impl Failure {
             Error::BodyStalled => (FailureKind::Broken, format!("connection closed while {doing}")),
             other => (FailureKind::Protocol, format!("the answer is not valid HTTP: {other}")),
         };
-        Self { kind, text }
+        Self { kind, text, silent }
     }
 }
 
@@ -240,8 +243,8 @@ impl Http {
             .timeout_recv_response(Some(timeouts.response))
             .timeout_await_100(Some(Duration::from_secs(1)))
             .build();
-        let connector =
-            ().chain(ConnectProxyConnector::default()).chain(TcpConnector).chain(TlsConnector { trust });
+        let tcp = TcpConnector { events: Arc::clone(&options.events) };
+        let connector = ().chain(ConnectProxyConnector::default()).chain(tcp).chain(TlsConnector { trust });
         let agent = Agent::with_parts(config, connector, DefaultResolver::default());
         let proxies = ProxyRules::new(&options.proxies)?;
         Ok(Self { agent, options, proxies, expects_nothing: AtomicBool::new(false) })
@@ -289,7 +292,7 @@ impl Http {
         }
         let failed = |error| {
             let text = format!("the request cannot be written: {error}");
-            Failure { kind: FailureKind::Protocol, text }
+            Failure { kind: FailureKind::Protocol, text, silent: false }
         };
         if !matches!(request.method, Method::Post | Method::Put | Method::Patch) {
             let message = builder.body(SendBody::none()).map_err(failed);
@@ -307,13 +310,14 @@ impl Http {
         &self,
         message: HttpRequest<SendBody<'_>>,
         url: Url,
-        closing: bool,
+        closing: Option<u64>,
         length: u64,
     ) -> Result<Response, Failure> {
         let timeouts = self.options.timeouts;
-        let response = if closing { timeouts.closing_response } else { timeouts.response };
+        let response = if closing.is_some() { timeouts.closing_response } else { timeouts.response };
         // A front end may hold a body until it is complete and only then pass it on.
-        let response = response + Duration::from_secs(length / PASSED_ON_PER_SECOND);
+        let moved = length.max(closing.unwrap_or(0));
+        let response = response + Duration::from_secs(moved / PASSED_ON_PER_SECOND);
         let setup = self.agent.configure_request(message).proxy(self.proxies.for_url(&url));
         let message = setup.timeout_recv_response(Some(response)).build();
         transport::expect_body_wanted();

@@ -6,14 +6,18 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use serde::Deserialize;
 
 use crate::model::{Registry, Repository};
+use crate::stream::cancel;
 
+use super::cloud::{CloudLogins, Wire};
 use super::helper::{CredentialHelpers, HelperError, ProcessHelpers};
+use super::retry;
 use super::secret::Secret;
 
 /// The key under which docker keeps Docker Hub's credentials.
@@ -55,6 +59,8 @@ pub enum CredentialSource {
     Hosts(Vec<HostCredential>),
     /// A docker or podman configuration file.
     File(DockerConfig),
+    /// Logins of cloud providers.
+    Cloud(Arc<CloudLogins>),
 }
 
 /// All credentials, asked per repository; the first source that has something wins.
@@ -89,15 +95,28 @@ impl Keychain {
         Self { sources, helpers, asked: Mutex::new(HashMap::new()) }
     }
 
-    /// Returns the credentials for a repository.
+    /// Returns the credentials for a repository, without asking cloud providers.
     ///
     /// Errors: a helper that is configured but cannot be run, or fails other than by knowing nothing.
     pub fn lookup(&self, repository: &Repository) -> Result<Option<Credential>, HelperError> {
+        self.lookup_with(repository, None)
+    }
+
+    /// Returns the credentials for a repository; cloud providers are asked over the wire.
+    pub(super) fn lookup_with(
+        &self,
+        repository: &Repository,
+        wire: Option<&dyn Wire>,
+    ) -> Result<Option<Credential>, HelperError> {
         for source in &self.sources {
             let found = match source {
                 CredentialSource::Everywhere(credential) => Some(credential.clone()),
                 CredentialSource::Hosts(hosts) => longest_host_match(hosts, repository),
                 CredentialSource::File(config) => self.lookup_in_file(config, repository)?,
+                CredentialSource::Cloud(logins) => match wire {
+                    Some(wire) => logins.credential(repository.registry(), wire)?,
+                    None => None,
+                },
             };
             match found {
                 Some(Credential::Anonymous) => return Ok(None),
@@ -130,6 +149,20 @@ impl Keychain {
         }
     }
 
+    /// Asks a helper; one that fails is tried again.
+    fn ask_again(&self, helper: &str, server: &str) -> Result<Option<Credential>, HelperError> {
+        let mut attempt = 1;
+        loop {
+            match self.helpers.get(helper, server) {
+                Err(HelperError::Failed { .. }) if attempt < HELPER_ATTEMPTS && !cancel::is_cancelled() => {
+                    retry::sleep(retry::delay(HELPER_DELAY, attempt)).map_err(|_| HelperError::Cancelled)?;
+                    attempt += 1;
+                }
+                other => return other,
+            }
+        }
+    }
+
     /// Asks a helper once per registry.
     fn ask(
         &self,
@@ -143,11 +176,16 @@ impl Keychain {
         if let Some(answer) = asked.get(&key) {
             return Ok(answer.clone());
         }
-        let answer = self.helpers.get(helper, server).map_err(|error| error.configured_in(origin))?;
+        let answer = self.ask_again(helper, server).map_err(|error| error.configured_in(origin))?;
         asked.insert(key, answer.clone());
         Ok(answer)
     }
 }
+
+/// Attempts at a helper that fails: some talk to a daemon or a service that is busy for a moment.
+const HELPER_ATTEMPTS: u32 = 4;
+/// First delay before a helper is tried again; it doubles.
+const HELPER_DELAY: Duration = Duration::from_millis(250);
 
 /// A docker or podman configuration, as far as credentials are concerned.
 #[derive(Clone, Debug, Default)]

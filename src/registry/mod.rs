@@ -10,6 +10,7 @@ mod answer;
 mod auth;
 mod challenge;
 mod client;
+mod cloud;
 mod download;
 mod error;
 mod exchange;
@@ -31,6 +32,10 @@ mod upload;
 mod url;
 
 pub use client::{Client, PushOutcome};
+pub use cloud::{
+    AppService, AwsEndpoints, AwsKeys, AwsLogin, AzureLogin, Clock, CloudLogin, CloudLogins,
+    ContainerCredentials, GitHubLogin, GoogleLogin, WebIdentity,
+};
 pub use download::BlobReader;
 pub use error::{Credentials, RegistryError, ServerMessage, Task, TrustProblem, Verb};
 pub use helper::{CredentialHelpers, HelperError, ProcessHelpers};

@@ -167,7 +167,8 @@ pub struct Timeouts {
     pub idle: Duration,
     /// From the end of a request to the head of its answer.
     pub response: Duration,
-    /// The same for the request that ends an upload, when registries move and hash the blob.
+    /// The same for the request that ends an upload, when registries move and hash the blob; a second more for each
+    /// 8 MiB of it.
     pub closing_response: Duration,
 }
 
@@ -175,9 +176,9 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
-            idle: Duration::from_secs(60),
-            response: Duration::from_secs(60),
-            closing_response: Duration::from_secs(300),
+            idle: Duration::from_secs(30),
+            response: Duration::from_secs(30),
+            closing_response: Duration::from_secs(60),
         }
     }
 }
@@ -227,6 +228,10 @@ pub trait ClientEvents: Send + Sync {
 
     /// Something is going to be tried again.
     fn retry(&self, _: &RetryRecord<'_>) {}
+
+    /// A host has said nothing for a while: told every ten seconds. `phase` completes "waiting for `host`", as in
+    /// `to answer`.
+    fn waiting(&self, _host: &str, _phase: &str, _elapsed: Duration) {}
 
     /// A registry sent a warning; each text comes once per host.
     ///

@@ -37,7 +37,7 @@ pub(super) fn each_page(
             scopes: Scopes::new(repository, "pull"),
             task,
             follow: Follow::Yes,
-            closing: false,
+            closing: None,
         };
         let response = core.run(&call, None)?;
         match response.status {

@@ -75,7 +75,7 @@ impl Upload<'_> {
             UploadForm::Monolithic => {
                 let url = session.location.with_query("digest", &self.descriptor.digest.to_string());
                 let mut call = self.content_call(Method::Put, url);
-                call.closing = true;
+                call.closing = Some(size);
                 let response = self.stream(&call, 0, size, auth, attempt)?;
                 self.closed(response)
             }
@@ -140,7 +140,7 @@ impl Upload<'_> {
     fn close(&self, session: &Session, auth: &mut AuthTries, attempt: u32) -> Result<Step, Attempt> {
         let url = session.location.with_query("digest", &self.descriptor.digest.to_string());
         let mut call = self.content_call(Method::Put, url);
-        call.closing = true;
+        call.closing = Some(self.descriptor.size);
         loop {
             match self.core.attempt(self.host, &call, Payload::None, auth, attempt) {
                 // The token expired while the body was sent; the session is still good.

@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use ureq::unversioned::transport::{
@@ -15,6 +15,8 @@ use ureq::unversioned::transport::{
 use ureq::{Error, Timeout};
 
 use crate::stream::cancel;
+
+use super::options::ClientEvents;
 
 /// How long a wait may last before the stop signal is looked at.
 const SLICE: Duration = Duration::from_millis(100);
@@ -34,9 +36,42 @@ pub(super) fn expect_body_wanted() {
     BODY_UNWANTED.set(false);
 }
 
+/// How long silence lasts before it is told, and between two such times.
+const TOLD_AFTER: Duration = Duration::from_secs(10);
+
 /// Opens TCP connections.
-#[derive(Debug)]
-pub(super) struct TcpConnector;
+pub(super) struct TcpConnector {
+    pub(super) events: Arc<dyn ClientEvents>,
+}
+
+impl std::fmt::Debug for TcpConnector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TcpConnector").finish_non_exhaustive()
+    }
+}
+
+/// Tells that a host is silent, every ten seconds.
+struct Silence<'a> {
+    events: &'a dyn ClientEvents,
+    host: &'a str,
+    phase: &'static str,
+    since: Instant,
+    told: u32,
+}
+
+impl<'a> Silence<'a> {
+    fn begin(events: &'a dyn ClientEvents, host: &'a str, phase: &'static str) -> Self {
+        Self { events, host, phase, since: Instant::now(), told: 0 }
+    }
+
+    fn goes_on(&mut self) {
+        let elapsed = self.since.elapsed();
+        if elapsed >= TOLD_AFTER * (self.told + 1) {
+            self.told += 1;
+            self.events.waiting(self.host, self.phase, elapsed);
+        }
+    }
+}
 
 impl<In: Transport> Connector<In> for TcpConnector {
     type Out = Box<dyn Transport>;
@@ -50,13 +85,15 @@ impl<In: Transport> Connector<In> for TcpConnector {
         if let Some(transport) = chained {
             return Ok(Some(Box::new(transport)));
         }
+        let host: Arc<str> = details.uri.authority().map_or("", |authority| authority.as_str()).into();
         let stream = connect_any(&details.addrs, details.timeout)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(SLICE))?;
         stream.set_write_timeout(Some(SLICE))?;
         let buffers =
             LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
-        Ok(Some(Box::new(Tcp { stream, buffers, plain: !details.needs_tls(), output_closed: false })))
+        let (plain, events) = (!details.needs_tls(), Arc::clone(&self.events));
+        Ok(Some(Box::new(Tcp { stream, buffers, plain, output_closed: false, host, events })))
     }
 }
 
@@ -117,6 +154,9 @@ struct Tcp {
     buffers: LazyBuffers,
     plain: bool,
     output_closed: bool,
+    /// Whom this is a connection to, for messages.
+    host: Arc<str>,
+    events: Arc<dyn ClientEvents>,
 }
 
 impl std::fmt::Debug for Tcp {
@@ -158,6 +198,8 @@ impl Transport for Tcp {
         }
         let timeout = timeout.for_write();
         let mut deadline = Deadline::new(timeout);
+        let (host, events) = (Arc::clone(&self.host), Arc::clone(&self.events));
+        let mut silence = Silence::begin(&*events, &host, "to take more of the body");
         let mut sent = 0;
         while sent < amount {
             cancel::check()?;
@@ -175,6 +217,8 @@ impl Transport for Tcp {
                         self.close_output();
                     } else if deadline.left().is_none() {
                         return Err(Error::Timeout(timeout.reason));
+                    } else {
+                        silence.goes_on();
                     }
                 }
                 Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
@@ -193,6 +237,13 @@ impl Transport for Tcp {
         // The wait for an answer has a limit of its own, which may be longer than that on silence in a body.
         let timeout = if timeout.reason == Timeout::RecvResponse { timeout } else { timeout.for_read() };
         let deadline = Deadline::new(timeout);
+        let phase = match timeout.reason {
+            Timeout::RecvResponse => "to answer",
+            Timeout::Connect => "to agree on a connection",
+            _ => "to send more",
+        };
+        let (host, events) = (Arc::clone(&self.host), Arc::clone(&self.events));
+        let mut silence = Silence::begin(&*events, &host, phase);
         loop {
             cancel::check()?;
             let input = self.buffers.input_append_buf();
@@ -205,6 +256,7 @@ impl Transport for Tcp {
                     if deadline.left().is_none() {
                         return Err(Error::Timeout(timeout.reason));
                     }
+                    silence.goes_on();
                 }
                 Err(error) => return Err(error.into()),
             }

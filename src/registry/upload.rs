@@ -87,7 +87,7 @@ pub(super) fn has_blob(
         scopes: Scopes::new(repository, actions),
         task,
         follow: Follow::No,
-        closing: false,
+        closing: None,
     };
     match core.run(&call, None) {
         Ok(response) => {
@@ -167,7 +167,7 @@ impl Upload<'_> {
                         continue;
                     }
                     let cause = format!("the answer was {status}");
-                    Later { cause, status: Some(status), after: None }
+                    Later { status: Some(status), ..Later::new(cause) }
                 }
                 Ok(Step::Lost(cause)) => {
                     lost += 1;
@@ -215,7 +215,7 @@ impl Upload<'_> {
             scopes: Scopes::new(self.repository, "pull,push"),
             task: &self.task,
             follow: Follow::No,
-            closing: false,
+            closing: None,
         }
     }
 

@@ -144,6 +144,11 @@ impl Url {
         Ok(Self { origin: self.origin.clone(), path: path.into() })
     }
 
+    /// Returns the path, and the query without its `?`.
+    pub(super) fn path_and_query(&self) -> (&str, &str) {
+        self.path.split_once('?').unwrap_or((&self.path, ""))
+    }
+
     pub(super) fn origin(&self) -> &Origin {
         &self.origin
     }

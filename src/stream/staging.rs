@@ -90,6 +90,12 @@ impl StagedFolder {
         Ok(Self { path, target: target.to_owned(), place, umask, published: false, _remembered: remembered })
     }
 
+    /// Returns where the folder to fill is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Opens the folder to fill.
     pub fn open(&self) -> Result<OwnedFd, FileError> {
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

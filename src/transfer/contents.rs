@@ -8,7 +8,7 @@ use crate::model::{
     Algorithm, Descriptor, Digest, Document, ImageManifest, Platform, RawDocument, media_type,
 };
 use crate::stream::{Decoder, Mismatch, Overwrite, PipeReader, PipeWriter, StagedFolder, pipe, read_ahead};
-use crate::tar::{ExtractError, Extractor, Policy, Summary};
+use crate::tar::{ExtractError, Extractor, Ownership, Policy, Summary};
 
 use super::events::{Event, Observer};
 use super::{ImageSource, TransferError};
@@ -38,7 +38,7 @@ pub struct PullReport {
 }
 
 /// Finds the manifest that a root stands for: itself, or the image of an index that serves the platform.
-pub(super) fn resolve_manifest(
+pub fn resolve_manifest(
     source: &dyn ImageSource,
     root: &Descriptor,
     platform: Option<&Platform>,
@@ -80,8 +80,33 @@ pub fn pull_contents(
     options: &PullOptions,
     observer: &dyn Observer,
 ) -> Result<PullReport, TransferError> {
+    let policy = Policy { include: options.include.clone(), ..Policy::contents(options.umask) };
+    pull(source, root, options, &policy, observer)
+}
+
+/// Extracts an image as the root file system of a container: owners, modes, times, links, pipes; no devices.
+///
+/// The rest as [`pull_contents`]; the umask counts for the folder itself only.
+pub fn pull_rootfs(
+    source: &dyn ImageSource,
+    root: &Descriptor,
+    options: &PullOptions,
+    ownership: Ownership,
+    observer: &dyn Observer,
+) -> Result<PullReport, TransferError> {
+    let policy = Policy { include: options.include.clone(), ..Policy::rootfs(ownership) };
+    pull(source, root, options, &policy, observer)
+}
+
+fn pull(
+    source: &dyn ImageSource,
+    root: &Descriptor,
+    options: &PullOptions,
+    policy: &Policy,
+    observer: &dyn Observer,
+) -> Result<PullReport, TransferError> {
     let manifest = resolve_manifest(source, root, options.platform.as_ref())?;
-    pull_staged(source, manifest, options, observer, &|_| Ok(()))
+    pull_staged(source, manifest, options, policy, observer, &|_| Ok(()))
 }
 
 /// Extracts a manifest's layers into a folder; `more` is done in it before it appears.
@@ -89,14 +114,14 @@ pub(super) fn pull_staged(
     source: &dyn ImageSource,
     manifest: RawDocument,
     options: &PullOptions,
+    policy: &Policy,
     observer: &dyn Observer,
     more: &dyn Fn(&OwnedFd) -> Result<(), TransferError>,
 ) -> Result<PullReport, TransferError> {
     let document = manifest.manifest().cloned().ok_or(TransferError::Stopped)?;
     let attempt = || {
         let staging = StagedFolder::create(&options.target, options.overwrite, options.umask)?;
-        let policy = Policy { include: options.include.clone(), ..Policy::contents(options.umask) };
-        let summary = extract(source, &document, staging.open()?, policy, observer)?;
+        let summary = extract(source, &document, staging.open()?, policy.clone(), observer)?;
         if !summary.unmatched.is_empty() {
             return Err(TransferError::NotIncluded { place: source.place(), paths: summary.unmatched });
         }

@@ -15,6 +15,7 @@ mod produce;
 mod pull_bundle;
 mod source;
 mod to_archive;
+mod to_folder;
 mod to_layout;
 mod to_registry;
 pub mod verify;
@@ -24,8 +25,7 @@ pub use collection::{
     Attached, Collection, CollectionReport, CollectionRequest, DefaultTags, Gathering, Member, Places, Role,
     gather, push_collection,
 };
-use contents::resolve_manifest;
-pub use contents::{PullOptions, PullReport, pull_contents};
+pub use contents::{PullOptions, PullReport, pull_contents, pull_rootfs, resolve_manifest};
 pub use describe::{Description, LayerDescription, NodeKind, describe};
 pub use error::TransferError;
 pub use graph::Graph;
@@ -35,6 +35,7 @@ pub use produce::{PackRequest, PackedImage, PackedSource, pack_to_layout, pack_t
 pub use pull_bundle::pull_bundle;
 pub use source::{ImageSource, RegistrySource, StoreSource};
 pub use to_archive::{ArchiveRequest, copy_to_docker_tar, copy_to_imgpkg_tar};
+pub use to_folder::{SINGLE_IMAGE, copy_to_folder};
 pub use to_layout::{LayoutReport, LayoutRequest, copy_to_layout};
 pub use to_registry::{PushReport, PushRequest, push_to_registry};
 pub use workers::{for_each, map};

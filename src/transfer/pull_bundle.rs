@@ -40,7 +40,8 @@ pub fn pull_bundle(
     let bundles: Vec<&Member> = std::iter::once(root).chain(nested.iter().copied()).collect();
     let locks = workers::map(&bundles, concurrency, |member| relocated(places, member, concurrency))?;
     let manifest = places.read_document(&root.descriptor)?;
-    pull_staged(places, manifest, options, observer, &|folder| {
+    let policy = Policy { include: options.include.clone(), ..Policy::contents(options.umask) };
+    pull_staged(places, manifest, options, &policy, observer, &|folder| {
         if let Some(lock) = locks.first().and_then(Option::as_ref) {
             rewrite(folder, lock, options)?;
         }

@@ -1,11 +1,11 @@
 //! Into an OCI layout tar: places reserved in a fixed order, filled by several threads, verified on the way.
 
 use std::fs::File;
-use std::io::{BufRead as _, Write as _};
+use std::io::{self, BufRead as _};
 
 use crate::model::{Descriptor, Digest};
 use crate::store::layout::{BlobSlot, LayoutTarWriter, LayoutTarget};
-use crate::stream::read_ahead;
+use crate::stream::{FileError, read_ahead};
 
 use super::events::{BlobOutcome, Event, Observer, Warning};
 use super::names::layout_index;
@@ -104,11 +104,21 @@ fn fill_once(
     slot: &BlobSlot,
     observer: &dyn Observer,
 ) -> Result<(), TransferError> {
+    pour(source, blob, &mut slot.writer(), &|error| slot.failed(error), observer)
+}
+
+/// Writes a blob's verified bytes; `failed` names what could not be written.
+pub(super) fn pour(
+    source: &dyn ImageSource,
+    blob: &Descriptor,
+    to: &mut dyn io::Write,
+    failed: &dyn Fn(io::Error) -> FileError,
+    observer: &dyn Observer,
+) -> Result<(), TransferError> {
     let from = source.open_blob(blob)?;
     // Reading includes verifying; in a thread of its own it does not wait for the disk, nor the disk for it.
     std::thread::scope(|scope| {
         let mut from = read_ahead(scope, from);
-        let mut to = slot.writer();
         loop {
             let piece = from.fill_buf().map_err(|error| {
                 TransferError::from_read(&source.place(), &format!("blob `{}`", blob.digest), error)
@@ -116,7 +126,7 @@ fn fill_once(
             if piece.is_empty() {
                 return Ok(());
             }
-            to.write_all(piece).map_err(|error| slot.failed(error))?;
+            to.write_all(piece).map_err(failed)?;
             let count = piece.len();
             from.consume(count);
             observer.event(Event::BlobProgress { digest: &blob.digest, bytes: count as u64 });

@@ -9,6 +9,7 @@
 )]
 
 pub mod certificates;
+pub mod container;
 pub mod digest;
 pub mod fault;
 pub mod http;

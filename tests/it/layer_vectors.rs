@@ -11,7 +11,7 @@ use testkit::tree::{self, Shape};
 
 use crate::failures_packing::has_open;
 use crate::lab::lab;
-use crate::samples::{self, Image, blob, bundle, digest_in, image, pack};
+use crate::samples::{Image, blob, bundle, digest_in, image, pack};
 
 /// Packs paths of the room and returns what is in the tar; standard words only.
 #[track_caller]

@@ -451,6 +451,7 @@ type Kind = fn(&RegistryError) -> bool;
 #[test]
 fn hopeless_pushes_end_soon_with_the_reason() {
     let unreachable: Kind = |e| matches!(e, RegistryError::Unreachable { attempts: 4, .. });
+    let silent: Kind = |e| matches!(e, RegistryError::Unreachable { attempts: 2, .. });
     let protocol: Kind = |e| matches!(e, RegistryError::Protocol { .. });
     let denied =
         || Fault::Answer(403, Vec::new(), r#"{"errors":[{"code":"DENIED","message":"read only"}]}"#.into());
@@ -466,7 +467,7 @@ fn hopeless_pushes_end_soon_with_the_reason() {
             "silence for ever",
             Access::Open,
             on("POST", Thing::Uploads, Fault::Silence).always(),
-            unreachable,
+            silent,
             "waiting for response headers",
         ),
         (

@@ -77,7 +77,7 @@ pub struct Globals {
 #[group(skip)]
 #[command(next_help_heading = REGISTRY)]
 pub struct RegistryArgs {
-    /// Trust these CA certificates too (PEM file; repeatable)
+    /// Trust these CA certificates too (PEM file, or folder of them; repeatable)
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     pub registry_ca_cert_path: Vec<PathBuf>,
     /// Check the server's certificate (default true)
@@ -101,12 +101,21 @@ pub struct RegistryArgs {
     /// Read credentials from this docker or podman file
     #[arg(long, value_name = "FILE")]
     pub authfile: Option<PathBuf>,
+    /// Log in to cloud registries: gke, ecr, aks, github or all (repeatable)
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub activate_keychain: Vec<String>,
     /// Attempts per request, 1 to 100 (default 5)
     #[arg(long, value_name = "N")]
     pub registry_retry_count: Option<String>,
     /// Longest wait for an answer, as 30s or 1m30s (default 30s)
     #[arg(long, value_name = "TIME")]
     pub registry_response_header_timeout: Option<String>,
+    /// Longest wait for a connection, as 10s (default 10s)
+    #[arg(long, value_name = "TIME")]
+    pub registry_connect_timeout: Option<String>,
+    /// Longest silence while a body moves, as 30s (default 30s)
+    #[arg(long, value_name = "TIME")]
+    pub registry_idle_timeout: Option<String>,
     /// Blobs moved at the same time, 1 to 64 (default 5)
     #[arg(long, value_name = "N")]
     pub concurrency: Option<String>,
@@ -117,7 +126,7 @@ pub struct RegistryArgs {
 #[group(skip)]
 #[command(next_help_heading = OUTPUT)]
 pub struct ResultArgs {
-    /// Also write the result as json, dotenv, digest, github or tekton to PATH (repeatable)
+    /// Also write the result as json, dotenv, digest, url, ref, path, github or tekton to PATH (repeatable)
     #[arg(long, visible_alias = "output", value_name = "FORMAT:PATH")]
     pub result: Vec<String>,
 }
@@ -305,7 +314,7 @@ pub struct PullArgs {
     /// Fail unless the image has this digest
     #[arg(long, value_name = "DIGEST", help_heading = CONTENT)]
     pub expected_digest: Option<String>,
-    /// Also write the result as json, dotenv, digest, github or tekton to PATH (repeatable)
+    /// Also write the result as json, dotenv, digest, url, ref, path, github or tekton to PATH (repeatable)
     #[arg(long, value_name = "FORMAT:PATH", help_heading = OUTPUT)]
     pub result: Vec<String>,
     /// Registry
@@ -421,6 +430,14 @@ pub struct DeleteArgs {
     /// Registry
     #[command(flatten)]
     pub registry: RegistryArgs,
+}
+
+/// Arguments of `in` and `out`.
+#[derive(Clone, Debug, Args)]
+pub struct StepArgs {
+    /// Folder to work on
+    #[arg(value_name = "FOLDER")]
+    pub folder: PathBuf,
 }
 
 /// Print a completion script for a shell

@@ -215,7 +215,7 @@ fn remote_root(
 }
 
 /// Makes members of what is in a tar; where one is marked as what the tar is about, the others belong to it.
-pub(super) fn stored_roots(roots: &[Root]) -> Vec<Member> {
+pub(in crate::front) fn stored_roots(roots: &[Root]) -> Vec<Member> {
     let any_marked = roots.iter().any(|root| root.is_root_bundle);
     let member = |root: &Root| {
         let mut member = Member {

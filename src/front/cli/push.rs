@@ -136,7 +136,7 @@ fn to_registry(
 }
 
 /// Returns a reference for each tag: the name's own (`latest` if it has none), then the further ones.
-fn references(name: &Reference, further: &[Tag]) -> Vec<Reference> {
+pub(in crate::front) fn references(name: &Reference, further: &[Tag]) -> Vec<Reference> {
     let first = name.tag.clone().unwrap_or_else(Tag::latest);
     let further = further.iter().filter(|tag| **tag != first);
     std::iter::once(&first).chain(further).map(|tag| name.repository.with_tag(tag.clone())).collect()
@@ -161,7 +161,7 @@ pub(super) fn send_to_stdout(mut spool: File) -> Result<(), Failure> {
     Ok(io::Write::flush(&mut out).map_err(failed)?)
 }
 
-fn request(options: &PushOptions, target: Option<&LayoutTarget>) -> Result<PackRequest, Failure> {
+pub(super) fn request(options: &PushOptions, target: Option<&LayoutTarget>) -> Result<PackRequest, Failure> {
     let contents = &options.contents;
     let profile = match options.kind {
         PushKind::Bundle => Some(Profile::BUNDLE),

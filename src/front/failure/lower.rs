@@ -13,6 +13,9 @@ use crate::tar::{ExtractError, TarError};
 use crate::transfer::TransferError;
 use crate::tree::TreeError;
 
+/// Start of the hint that no credentials were found; doors that know better say something else instead.
+pub(in crate::front) const NO_CREDENTIALS: &str = "no credentials for";
+
 impl From<FileError> for Failure {
     fn from(error: FileError) -> Self {
         let failure = Self::of(Kind::Refused, &error);
@@ -243,7 +246,7 @@ fn credentials_hint(task: &Task, status: u16, credentials: Credentials) -> Strin
     let host = &task.host;
     match (credentials, status) {
         (Credentials::None, _) => format!(
-            "no credentials for `{host}` were found: use `docker login {host}`, `--authfile`, or \
+            "{NO_CREDENTIALS} `{host}` were found: use `docker login {host}`, `--authfile`, or \
              `--registry-username` with the variable `IMGRELAY_REGISTRY_PASSWORD`"
         ),
         // Token servers hand out tokens without the rights asked for, so this may be a missing right as well.

@@ -201,7 +201,7 @@ impl Tally {
     }
 
     /// Says what was done in all.
-    pub(super) fn summary(&self, elapsed: Duration) -> String {
+    pub(super) fn summary(&self, elapsed: Duration, retries: u64) -> String {
         let mut parts = Vec::new();
         if let Some(packed) = self.packed_text() {
             parts.push(format!("packed {packed}"));
@@ -235,6 +235,9 @@ impl Tally {
         }
         if self.restarts > 0 {
             parts.push(format!("{} begun again", text::counted(self.restarts, "blob")));
+        }
+        if retries > 0 {
+            parts.push(text::counted(retries, "retry"));
         }
         let time = text::duration(elapsed);
         if parts.is_empty() {
@@ -295,8 +298,8 @@ mod tests {
         tally.take(Event::BlobProgress { digest: &blob.digest, bytes: 100 }, seconds(32));
         tally.take(Event::BlobFinished { descriptor: &blob, outcome: BlobOutcome::Transferred }, seconds(32));
         assert_eq!(
-            tally.summary(seconds(22)),
-            "done in 22.0 s: 1 blob uploaded (100 B, 4 B/s), 1 blob begun again"
+            tally.summary(seconds(22), 2),
+            "done in 22.0 s: 1 blob uploaded (100 B, 4 B/s), 1 blob begun again, 2 retries"
         );
     }
 
@@ -312,10 +315,10 @@ mod tests {
             tally.take(Event::BlobFinished { descriptor: &layer(size), outcome }, seconds(1)).unwrap();
         }
         assert_eq!(
-            tally.summary(Duration::from_millis(50)),
+            tally.summary(Duration::from_millis(50), 0),
             "done in 0.0 s: 1 blob mounted, 2 already there, 1 left out"
         );
-        assert_eq!(Tally::new("uploaded").summary(seconds(1)), "done in 1.0 s");
+        assert_eq!(Tally::new("uploaded").summary(seconds(1), 0), "done in 1.0 s");
     }
 
     #[test]
@@ -327,11 +330,11 @@ mod tests {
         let line = tally.take(finished, seconds(11));
         assert_eq!(line.as_deref(), Some("packed 3 entries (4.0 KiB, as stored 1.0 KiB)"));
         assert_eq!(
-            tally.summary(seconds(12)),
+            tally.summary(seconds(12), 0),
             "done in 12.0 s: packed 3 entries (4.0 KiB, as stored 1.0 KiB)"
         );
         let mut tally = Tally::new("fetched");
         tally.take(Event::Extracted { bytes: 1024 }, seconds(1));
-        assert_eq!(tally.summary(seconds(1)), "done in 1.0 s: extracted 1.0 KiB");
+        assert_eq!(tally.summary(seconds(1), 0), "done in 1.0 s: extracted 1.0 KiB");
     }
 }

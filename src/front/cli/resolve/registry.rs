@@ -13,6 +13,8 @@ use crate::registry::Secret;
 
 const ATTEMPTS_DEFAULT: u32 = 5;
 const CONCURRENCY_DEFAULT: usize = 5;
+const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 const RESPONSE_HEADER_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
 /// How registries are reached.
@@ -30,6 +32,10 @@ pub struct RegistryOptions {
     pub attempts: u32,
     /// Longest wait for the headers of an answer.
     pub response_header_timeout: Duration,
+    /// Longest wait for a connection.
+    pub connect_timeout: Duration,
+    /// Longest silence while a body moves.
+    pub idle_timeout: Duration,
     /// Blobs moved at the same time, at least one.
     pub concurrency: usize,
 }
@@ -48,13 +54,14 @@ pub fn registry(args: &RegistryArgs) -> Result<RegistryOptions, Failure> {
             Ok(number) if (1..=limits::CONCURRENCY).contains(&number) => Ok(number),
             _ => Err(format!("`{text}` is not a number from 1 to {}", limits::CONCURRENCY)),
         })?;
-    let timeout = args.registry_response_header_timeout.as_deref();
-    let timeout =
-        parsed("--registry-response-header-timeout", timeout, |text| match values::duration(text)? {
+    let timeout = |flag, typed: &Option<String>, default: Duration| {
+        let parse = |text: &str| match values::duration(text)? {
             // Go's meaning of 0 is "no limit"; a wait without end is what the flag is there to prevent.
             Duration::ZERO => Err("expected more than 0".to_owned()),
             duration => Ok(duration),
-        })?;
+        };
+        parsed(flag, typed.as_deref(), parse).map(|given| given.unwrap_or(default))
+    };
     let ca_files =
         args.registry_ca_cert_path.iter().filter(|path| !path.as_os_str().is_empty()).cloned().collect();
     Ok(RegistryOptions {
@@ -63,7 +70,17 @@ pub fn registry(args: &RegistryArgs) -> Result<RegistryOptions, Failure> {
         allow_http: is_on(args.registry_insecure, false),
         credentials: credentials(args)?,
         attempts: attempts.unwrap_or(ATTEMPTS_DEFAULT),
-        response_header_timeout: timeout.unwrap_or(RESPONSE_HEADER_TIMEOUT_DEFAULT),
+        response_header_timeout: timeout(
+            "--registry-response-header-timeout",
+            &args.registry_response_header_timeout,
+            RESPONSE_HEADER_TIMEOUT_DEFAULT,
+        )?,
+        connect_timeout: timeout(
+            "--registry-connect-timeout",
+            &args.registry_connect_timeout,
+            CONNECT_TIMEOUT_DEFAULT,
+        )?,
+        idle_timeout: timeout("--registry-idle-timeout", &args.registry_idle_timeout, IDLE_TIMEOUT_DEFAULT)?,
         concurrency: concurrency.unwrap_or(CONCURRENCY_DEFAULT),
     })
 }
@@ -87,6 +104,7 @@ fn credentials(args: &RegistryArgs) -> Result<CredentialFlags, Failure> {
             token: secret(&args.registry_token),
             anonymous: is_on(args.registry_anon, false),
             authfile: given_path(args.authfile.as_ref()).map(Into::into),
+            keychains: args.activate_keychain.iter().filter(|name| !name.is_empty()).cloned().collect(),
         }),
     }
 }
@@ -109,6 +127,8 @@ mod tests {
             credentials: CredentialFlags::default(),
             attempts: 5,
             response_header_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(30),
             concurrency: 5,
         };
         assert_eq!(resolve(&[]), Ok(expected.clone()));
@@ -122,8 +142,11 @@ mod tests {
             "--registry-token=",
             "--registry-anon=",
             "--authfile=",
+            "--activate-keychain=",
             "--registry-retry-count=",
             "--registry-response-header-timeout=",
+            "--registry-connect-timeout=",
+            "--registry-idle-timeout=",
             "--concurrency=",
         ];
         assert_eq!(resolve(&empty), Ok(expected));
@@ -135,6 +158,8 @@ mod tests {
             ("--concurrency", ["1", "64"], ["0", "65"]),
             ("--registry-retry-count", ["0", "100"], ["101", "-1"]),
             ("--registry-response-header-timeout", ["1ms", "1m30s"], ["0s", "30"]),
+            ("--registry-connect-timeout", ["1ms", "1m30s"], ["0s", "30"]),
+            ("--registry-idle-timeout", ["1ms", "1m30s"], ["0s", "30"]),
         ] {
             for value in good {
                 assert!(resolve(&[&format!("{flag}={value}")]).is_ok(), "{flag} {value}");

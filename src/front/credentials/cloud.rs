@@ -1,0 +1,389 @@
+//! Which cloud logins are active, and what the environment offers them.
+//!
+//! Names and variables are imgpkg's and the providers' own; nothing is asked before a registry of the provider is.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{CredentialFlags, CredentialsError, read_text};
+use crate::front::env::{self, Env};
+use crate::front::system;
+use crate::registry::{
+    AppService, AwsEndpoints, AwsKeys, AwsLogin, AzureLogin, CloudLogin, CloudLogins, ContainerCredentials,
+    CredentialSource, GitHubLogin, GoogleLogin, Secret, WebIdentity,
+};
+
+/// The logins, in imgpkg's order, each with the names that are understood.
+const LOGINS: [(&str, &[&str]); 4] = [
+    ("gke", &["gke", "gcr", "gar", "google"]),
+    ("ecr", &["ecr", "aws"]),
+    ("aks", &["aks", "acr", "azure"]),
+    ("github", &["github", "ghcr"]),
+];
+/// Where AWS's and Azure's machines have their metadata.
+const METADATA: &str = "http://169.254.169.254";
+/// Where a container of ECS has the keys of its role.
+const ECS: &str = "http://169.254.170.2";
+
+/// Makes the source of cloud logins, if any is active.
+///
+/// Errors: an unknown name; a key file that cannot be read or is of another kind.
+pub(super) fn source(
+    variables: &Env,
+    flags: &CredentialFlags,
+) -> Result<Option<CredentialSource>, CredentialsError> {
+    let mut logins = Vec::new();
+    for name in active(variables, flags)? {
+        match name {
+            "gke" => logins.push(CloudLogin::Google(google(variables)?)),
+            "ecr" => logins.push(CloudLogin::Aws(Box::new(aws(variables)?))),
+            "aks" => logins.push(CloudLogin::Azure(Box::new(azure(variables)))),
+            _ => {
+                let token = variables.text(env::GITHUB_TOKEN).map(Secret::new);
+                let actor = variables.text(env::GITHUB_ACTOR).map(str::to_owned);
+                logins.extend(token.map(|token| CloudLogin::GitHub(GitHubLogin { actor, token })));
+            }
+        }
+    }
+    Ok((!logins.is_empty()).then(|| cloud(logins)))
+}
+
+fn cloud(logins: Vec<CloudLogin>) -> CredentialSource {
+    CredentialSource::Cloud(Arc::new(CloudLogins::new(logins, system::clock())))
+}
+
+/// Returns the logins to use, each once, in the order they were named.
+fn active(variables: &Env, flags: &CredentialFlags) -> Result<Vec<&'static str>, CredentialsError> {
+    let all = || LOGINS.iter().map(|(name, _)| *name).collect();
+    let on = |value: &str| matches!(value, "true" | "1" | "t" | "TRUE" | "True");
+    let (names, origin): (Vec<&str>, _) = if !flags.keychains.is_empty() {
+        (flags.keychains.iter().map(String::as_str).collect(), "--activate-keychain")
+    } else if variables.text(env::IMGPKG_ENABLE_IAAS_AUTH).is_some_and(on) {
+        return Ok(all());
+    } else {
+        let list = variables.text(env::IMGPKG_ACTIVE_KEYCHAINS).unwrap_or_default();
+        (list.split(',').collect(), env::IMGPKG_ACTIVE_KEYCHAINS)
+    };
+    let mut found = Vec::new();
+    for name in names.iter().map(|name| name.trim()).filter(|name| !name.is_empty()) {
+        if name == "all" {
+            return Ok(all());
+        }
+        let known = LOGINS.iter().find(|(_, names)| names.contains(&name.to_ascii_lowercase().as_str()));
+        let (known, _) = known.ok_or_else(|| CredentialsError::UnknownKeychain {
+            name: name.to_owned(),
+            origin: origin.to_owned(),
+        })?;
+        if !found.contains(known) {
+            found.push(*known);
+        }
+    }
+    Ok(found)
+}
+
+/// Returns the names that `--activate-keychain` takes, for messages.
+pub(super) fn available() -> String {
+    let names: Vec<String> = LOGINS.iter().map(|(name, _)| format!("`{name}`")).collect();
+    names.join(", ")
+}
+
+fn aws(variables: &Env) -> Result<AwsLogin, CredentialsError> {
+    let text = |name: &str| variables.text(name).map(str::to_owned);
+    let secret = |name: &str| variables.text(name).map(Secret::new);
+    let keys = match (text(env::AWS_ACCESS_KEY_ID), secret(env::AWS_SECRET_ACCESS_KEY)) {
+        (Some(access_key_id), Some(secret_access_key)) => {
+            let session_token = secret(env::AWS_SESSION_TOKEN);
+            Some(AwsKeys { access_key_id, secret_access_key, session_token })
+        }
+        (None, None) => None,
+        (given, _) => {
+            let names = [env::AWS_ACCESS_KEY_ID, env::AWS_SECRET_ACCESS_KEY];
+            let [given, missing] = if given.is_some() { names } else { [names[1], names[0]] };
+            let (given, missing) = (given.to_owned(), missing.to_owned());
+            return Err(CredentialsError::Incomplete { given, missing });
+        }
+    };
+    let web_identity = variables
+        .path(env::AWS_WEB_IDENTITY_TOKEN_FILE)
+        .zip(text(env::AWS_ROLE_ARN))
+        .map(|(token_file, role)| WebIdentity { token_file, role });
+    let full = text(env::AWS_CONTAINER_CREDENTIALS_FULL_URI);
+    let relative = text(env::AWS_CONTAINER_CREDENTIALS_RELATIVE_URI);
+    let container = relative.map(|path| format!("{ECS}{path}")).or(full).map(|url| ContainerCredentials {
+        url,
+        token: secret(env::AWS_CONTAINER_AUTHORIZATION_TOKEN),
+        token_file: variables.path(env::AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE),
+    });
+    let disabled =
+        text(env::AWS_EC2_METADATA_DISABLED).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let instance = text(env::AWS_EC2_METADATA_SERVICE_ENDPOINT).unwrap_or_else(|| METADATA.to_owned());
+    let profile = if keys.is_some() { None } else { profile(variables)? };
+    Ok(AwsLogin {
+        keys,
+        web_identity,
+        profile,
+        container,
+        instance: (!disabled).then_some(instance),
+        roles: Vec::new(),
+        session_name: text(env::AWS_ROLE_SESSION_NAME),
+        region: text(env::AWS_REGION).or_else(|| text(env::AWS_DEFAULT_REGION)),
+        endpoints: AwsEndpoints {
+            ecr: text(env::AWS_ENDPOINT_URL_ECR),
+            ecr_public: text(env::AWS_ENDPOINT_URL_ECR_PUBLIC),
+            sts: text(env::AWS_ENDPOINT_URL_STS),
+        },
+        required: false,
+    })
+}
+
+/// Reads the keys of a profile; a file or profile that is not there has none.
+fn profile(variables: &Env) -> Result<Option<AwsKeys>, CredentialsError> {
+    let usual = || variables.path(env::HOME).map(|home| home.join(".aws/credentials"));
+    let Some(path) = variables.path(env::AWS_SHARED_CREDENTIALS_FILE).or_else(usual) else { return Ok(None) };
+    let Some(text) = read_text(&path)? else { return Ok(None) };
+    Ok(keys_of_profile(&text, variables.text(env::AWS_PROFILE).unwrap_or("default")))
+}
+
+/// Finds a profile's keys in the text of a shared credentials file.
+fn keys_of_profile(text: &str, profile: &str) -> Option<AwsKeys> {
+    let header = |line: &str| Some(line.strip_prefix('[')?.strip_suffix(']')?.trim().to_owned());
+    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';']));
+    let lines = lines.skip_while(|line| header(line).as_deref() != Some(profile)).skip(1);
+    let (mut id, mut secret, mut session_token) = (None, None, None);
+    for line in lines.take_while(|line| header(line).is_none()) {
+        let Some((key, value)) = line.split_once('=') else { continue };
+        match key.trim() {
+            "aws_access_key_id" => id = Some(value.trim().to_owned()),
+            "aws_secret_access_key" => secret = Some(Secret::new(value.trim())),
+            "aws_session_token" => session_token = Some(Secret::new(value.trim())),
+            _ => {}
+        }
+    }
+    Some(AwsKeys { access_key_id: id?, secret_access_key: secret?, session_token })
+}
+
+fn google(variables: &Env) -> Result<GoogleLogin, CredentialsError> {
+    let key = match variables.path(env::GOOGLE_APPLICATION_CREDENTIALS) {
+        Some(path) => Some(service_account(&path)?),
+        None => None,
+    };
+    let host = variables.text(env::GCE_METADATA_HOST).unwrap_or("metadata.google.internal");
+    Ok(GoogleLogin {
+        key,
+        access_token: variables.text(env::CLOUDSDK_AUTH_ACCESS_TOKEN).map(Secret::new),
+        metadata: Some(format!("http://{host}")),
+    })
+}
+
+/// Reads the key of a service account; other kinds of the file do not open a registry by themselves.
+fn service_account(path: &Path) -> Result<Secret, CredentialsError> {
+    #[derive(serde::Deserialize)]
+    struct Kind {
+        #[serde(rename = "type", default)]
+        kind: String,
+    }
+    let text = read_text(path)?.unwrap_or_default();
+    let kind = serde_json::from_str::<Kind>(&text).map(|found| found.kind).unwrap_or_default();
+    if kind != "service_account" {
+        return Err(CredentialsError::KeyKind { path: path.to_owned(), found: kind });
+    }
+    Ok(Secret::new(text))
+}
+
+fn azure(variables: &Env) -> AzureLogin {
+    let text = |name: &str| variables.text(name).map(str::to_owned);
+    let endpoint = text(env::IDENTITY_ENDPOINT).zip(variables.text(env::IDENTITY_HEADER));
+    let instance = text(env::AZURE_POD_IDENTITY_AUTHORITY_HOST).unwrap_or_else(|| METADATA.to_owned());
+    AzureLogin {
+        client_id: text(env::AZURE_CLIENT_ID),
+        tenant_id: text(env::AZURE_TENANT_ID),
+        client_secret: variables.text(env::AZURE_CLIENT_SECRET).map(Secret::new),
+        federated_token_file: variables.path(env::AZURE_FEDERATED_TOKEN_FILE),
+        authority: text(env::AZURE_AUTHORITY_HOST),
+        app_service: endpoint.map(|(endpoint, header)| AppService { endpoint, header: Secret::new(header) }),
+        instance: Some(instance),
+        ..AzureLogin::default()
+    }
+}
+
+/// What a Concourse `source` says about ECR: the `aws_*` keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AwsSource {
+    /// `aws_access_key_id`; without it AWS's usual places are looked at.
+    pub access_key_id: Option<String>,
+    /// `aws_secret_access_key`.
+    pub secret_access_key: Option<Secret>,
+    /// `aws_session_token`.
+    pub session_token: Option<Secret>,
+    /// `aws_region`; being set means that the registry is ECR.
+    pub region: String,
+    /// `aws_role_arn`, or `aws_role_arns` in their order.
+    pub role_arns: Vec<String>,
+    /// `aws_account_id`, or the older `aws_ecr_registry_id`.
+    pub account_id: Option<String>,
+}
+
+impl AwsSource {
+    /// Returns the registry that a bare repository name belongs to, if the account is known.
+    #[must_use]
+    pub fn registry(&self) -> Option<String> {
+        let domain = if self.region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        self.account_id.as_ref().map(|account| format!("{account}.dkr.ecr.{}.{domain}", self.region))
+    }
+
+    /// Makes the credentials; finding no keys is an error then, because ECR was asked for.
+    ///
+    /// Errors: half a pair of keys; an unreadable profile.
+    pub fn credentials(&self, variables: &Env) -> Result<CredentialSource, CredentialsError> {
+        let incomplete = |given: &str, missing: &str| {
+            let (given, missing) = (given.to_owned(), missing.to_owned());
+            Err(CredentialsError::Incomplete { given, missing })
+        };
+        let mut login = match (&self.access_key_id, &self.secret_access_key) {
+            (Some(id), Some(secret)) => AwsLogin {
+                keys: Some(AwsKeys {
+                    access_key_id: id.clone(),
+                    secret_access_key: secret.clone(),
+                    session_token: self.session_token.clone(),
+                }),
+                endpoints: aws(variables)?.endpoints,
+                ..AwsLogin::default()
+            },
+            (None, None) => aws(variables)?,
+            (Some(_), None) => return incomplete("aws_access_key_id", "aws_secret_access_key"),
+            (None, Some(_)) => return incomplete("aws_secret_access_key", "aws_access_key_id"),
+        };
+        login.roles.clone_from(&self.role_arns);
+        login.region = Some(self.region.clone());
+        login.required = true;
+        Ok(cloud(vec![CloudLogin::Aws(Box::new(login))]))
+    }
+}
+
+/// What a Concourse `source` says about ACR: `azure_acr: true` and its kin.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AzureSource {
+    /// `azure_client_id`: a user-assigned identity.
+    pub client_id: Option<String>,
+    /// `azure_tenant_id`.
+    pub tenant_id: Option<String>,
+    /// Registries of ACR under names of one's own.
+    pub registries: Vec<String>,
+}
+
+impl AzureSource {
+    /// Makes the credentials; finding no identity is an error then, because ACR was asked for.
+    #[must_use]
+    pub fn credentials(&self, variables: &Env) -> CredentialSource {
+        let found = azure(variables);
+        let login = AzureLogin {
+            client_id: self.client_id.clone().or_else(|| found.client_id.clone()),
+            tenant_id: self.tenant_id.clone().or_else(|| found.tenant_id.clone()),
+            registries: self.registries.clone(),
+            required: true,
+            ..found
+        };
+        cloud(vec![CloudLogin::Azure(Box::new(login))])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(pairs: &[(&str, &str)], flags: &[&str]) -> Result<String, String> {
+        let keychains = flags.iter().map(|name| (*name).to_owned()).collect();
+        let flags = CredentialFlags { keychains, ..CredentialFlags::default() };
+        let found = active(&Env::from_pairs(pairs.iter().copied()), &flags);
+        found.map(|names| names.join(" ")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn logins_are_chosen_as_imgpkg_chooses_them() {
+        let enable = ("IMGPKG_ENABLE_IAAS_AUTH", "true");
+        for (pairs, flags, expected) in [
+            (vec![], vec![], ""),
+            (vec![enable], vec![], "gke ecr aks github"),
+            (vec![enable, ("IMGPKG_ACTIVE_KEYCHAINS", "ecr")], vec![], "gke ecr aks github"),
+            (vec![("IMGPKG_ENABLE_IAAS_AUTH", "false")], vec![], ""),
+            (vec![("IMGPKG_ACTIVE_KEYCHAINS", "github, ecr,github,")], vec![], "github ecr"),
+            (vec![("IMGPKG_ACTIVE_KEYCHAINS", "github")], vec!["acr", "GKE"], "aks gke"),
+            (vec![], vec!["all"], "gke ecr aks github"),
+        ] {
+            assert_eq!(names(&pairs, &flags).as_deref(), Ok(expected), "{pairs:?} {flags:?}");
+        }
+        let message =
+            "`IMGPKG_ACTIVE_KEYCHAINS`: there is no login `foo`; there are `gke`, `ecr`, `aks`, `github`";
+        assert_eq!(names(&[("IMGPKG_ACTIVE_KEYCHAINS", "ecr,foo")], &[]).unwrap_err(), message);
+        assert!(names(&[], &["foo"]).unwrap_err().starts_with("`--activate-keychain`: "));
+    }
+
+    #[test]
+    fn a_profile_is_found_in_the_shared_file() {
+        let text = "# comment\n[default]\naws_access_key_id = A\naws_secret_access_key=S\n[ci]\nregion = x\n\
+                    aws_access_key_id=B\naws_secret_access_key = T=\naws_session_token = U\n";
+        let id = |profile| keys_of_profile(text, profile).map(|keys| keys.access_key_id);
+        assert_eq!(id("default").as_deref(), Some("A"));
+        assert_eq!(id("ci").as_deref(), Some("B"));
+        assert_eq!(id("other"), None);
+        let keys = keys_of_profile(text, "ci").unwrap();
+        assert_eq!(keys.secret_access_key.expose(), "T=");
+        assert!(!format!("{keys:?}").contains("T="));
+    }
+
+    #[test]
+    fn aws_variables_become_a_login() {
+        let env = |pairs: &[(&str, &str)]| aws(&Env::from_pairs(pairs.iter().copied()));
+        let found = env(&[("AWS_ACCESS_KEY_ID", "A"), ("AWS_SECRET_ACCESS_KEY", "S")]).unwrap();
+        assert!(found.keys.is_some() && found.profile.is_none());
+        assert_eq!(found.instance.as_deref(), Some("http://169.254.169.254"));
+        let found = env(&[("AWS_EC2_METADATA_DISABLED", "true")]).unwrap();
+        assert_eq!(found.instance, None);
+        let found = env(&[("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2/x")]).unwrap();
+        assert_eq!(found.container.unwrap().url, "http://169.254.170.2/v2/x");
+        let found = env(&[("AWS_ROLE_ARN", "arn:x"), ("AWS_WEB_IDENTITY_TOKEN_FILE", "/t")]).unwrap();
+        assert_eq!(found.web_identity.unwrap().role, "arn:x");
+        let error = env(&[("AWS_ACCESS_KEY_ID", "A")]).unwrap_err();
+        assert_eq!(error.to_string(), "`AWS_ACCESS_KEY_ID` is set, but `AWS_SECRET_ACCESS_KEY` is not");
+    }
+
+    #[test]
+    fn google_keys_of_other_kinds_are_refused() {
+        let folder = std::env::temp_dir().join(format!("imgrelay-google-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("key.json");
+        std::fs::write(&path, r#"{"type": "service_account", "private_key": "hunter2"}"#).unwrap();
+        assert!(service_account(&path).unwrap().expose().contains("hunter2"));
+        std::fs::write(&path, r#"{"type": "external_account", "private_key": "hunter2"}"#).unwrap();
+        let error = service_account(&path).unwrap_err().to_string();
+        assert!(error.contains("`external_account`") && !error.contains("hunter2"), "{error}");
+        let _ = std::fs::remove_dir_all(&folder);
+        assert!(service_account(Path::new("/no/such/key.json")).is_err());
+    }
+
+    #[test]
+    fn concourse_sources_become_logins() {
+        let source = AwsSource {
+            access_key_id: Some("A".into()),
+            secret_access_key: Some(Secret::new("hunter2")),
+            region: "eu-west-1".into(),
+            role_arns: vec!["arn:a".into(), "arn:b".into()],
+            account_id: Some("123456789012".into()),
+            ..AwsSource::default()
+        };
+        assert_eq!(source.registry().as_deref(), Some("123456789012.dkr.ecr.eu-west-1.amazonaws.com"));
+        let shown = format!("{:?}", source.credentials(&Env::default()).unwrap());
+        assert!(
+            shown.contains("arn:b") && shown.contains("required: true") && !shown.contains("hunter2"),
+            "{shown}"
+        );
+        let half = AwsSource { secret_access_key: None, ..source };
+        assert!(half.credentials(&Env::default()).unwrap_err().to_string().contains("aws_secret_access_key"));
+        let shown = format!(
+            "{:?}",
+            AzureSource { client_id: Some("c".into()), ..AzureSource::default() }
+                .credentials(&Env::default())
+        );
+        assert!(shown.contains("required: true"), "{shown}");
+    }
+}

@@ -1,0 +1,447 @@
+//! Amazon ECR: from whatever keys there are to a user name and password.
+//!
+//! Keys are looked for in the order of AWS's own tools: given ones, a web identity, a profile, the container's
+//! role, the machine's role (IMDSv2 only). Source: ECR `GetAuthorizationToken`; STS `AssumeRole`,
+//! `AssumeRoleWithWebIdentity`; EC2 "Use IMDSv2"; ECS "Task IAM role".
+
+use std::fs::File;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+
+use crate::model::Registry;
+use crate::stream::read_bounded;
+
+use super::super::http::Method;
+use super::super::keychain::Credential;
+use super::super::secret::Secret;
+use super::super::url::{Url, encode};
+use super::sigv4::{AwsKeys, Scope, sign};
+use super::wire::{Ask, Reach, Wire, element};
+use super::{Given, Problem, basic, clock};
+
+/// Domains under which ECR's private registries live.
+const DOMAINS: [&str; 6] =
+    ["amazonaws.com", "amazonaws.com.cn", "amazonaws.eu", "c2s.ic.gov", "sc2s.sgov.gov", "on.aws"];
+/// Where ECR's public registry is logged in to, wherever one is.
+const PUBLIC_REGION: &str = "us-east-1";
+/// Life of the token that opens the machine's metadata, seconds.
+const METADATA_TOKEN_LIFE: &str = "300";
+/// Largest file with a token; real ones have a few KiB.
+const TOKEN_FILE_BYTES: u64 = 64 * 1024;
+
+/// How to log in to ECR.
+#[derive(Clone, Debug, Default)]
+pub struct AwsLogin {
+    /// Keys that are given.
+    pub keys: Option<AwsKeys>,
+    /// A token of an identity provider that STS exchanges.
+    pub web_identity: Option<WebIdentity>,
+    /// Keys of the profile in the shared credentials file.
+    pub profile: Option<AwsKeys>,
+    /// Where a container gets the keys of its role.
+    pub container: Option<ContainerCredentials>,
+    /// Where a machine gets the keys of its role, usually `http://169.254.169.254`; `None` asks nobody.
+    pub instance: Option<String>,
+    /// Roles to assume, one after the other.
+    pub roles: Vec<String>,
+    /// Name under which assumed roles appear in logs.
+    pub session_name: Option<String>,
+    /// Region of STS; the registry's own otherwise.
+    pub region: Option<String>,
+    /// Other places of the services.
+    pub endpoints: AwsEndpoints,
+    /// Whether finding no keys is an error.
+    pub required: bool,
+}
+
+/// A token that STS exchanges for keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebIdentity {
+    /// File with the token; read each time, because it is renewed.
+    pub token_file: PathBuf,
+    /// The role.
+    pub role: String,
+}
+
+/// Where a container gets its keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerCredentials {
+    /// The whole URL; plain http only to this machine and AWS's own link-local addresses.
+    pub url: String,
+    /// What is sent as `Authorization`.
+    pub token: Option<Secret>,
+    /// A file with it, read each time.
+    pub token_file: Option<PathBuf>,
+}
+
+/// Other places of AWS's services: `AWS_ENDPOINT_URL_*`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AwsEndpoints {
+    /// ECR.
+    pub ecr: Option<String>,
+    /// ECR's public registry.
+    pub ecr_public: Option<String>,
+    /// STS.
+    pub sts: Option<String>,
+}
+
+/// A registry of ECR, read off its host name.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    region: String,
+    domain: String,
+    public: bool,
+    fips: bool,
+}
+
+impl Place {
+    /// Reads `<account>.dkr.ecr[-fips].<region>.<domain>`, `<account>.dkr-ecr[-fips].<region>.on.aws`,
+    /// or `public.ecr.aws`.
+    fn of(registry: &Registry) -> Option<Self> {
+        let host = registry.as_str();
+        if host == "public.ecr.aws" {
+            let (region, domain) = (PUBLIC_REGION.to_owned(), "amazonaws.com".to_owned());
+            return Some(Self { region, domain, public: true, fips: false });
+        }
+        let (account, rest) = host.split_once(".dkr.ecr").or_else(|| host.split_once(".dkr-ecr"))?;
+        let is_account = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
+        let (fips, rest) = match rest.strip_prefix("-fips.") {
+            Some(rest) => (true, rest),
+            None => (false, rest.strip_prefix('.')?),
+        };
+        let (region, domain) = rest.split_once('.')?;
+        let is_region =
+            region.contains('-') && region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        (is_account && is_region && DOMAINS.contains(&domain)).then(|| Self {
+            region: region.to_owned(),
+            domain: domain.to_owned(),
+            public: false,
+            fips,
+        })
+    }
+
+    fn endpoint(&self) -> String {
+        let Self { region, domain, public, fips } = self;
+        match (public, *fips, domain.as_str()) {
+            (true, ..) => format!("https://api.ecr-public.{region}.amazonaws.com"),
+            (_, true, "on.aws") => format!("https://ecr-fips.{region}.api.aws"),
+            (_, false, "on.aws") => format!("https://ecr.{region}.api.aws"),
+            (_, true, _) => format!("https://ecr-fips.{region}.{domain}"),
+            (_, false, _) => format!("https://api.ecr.{region}.{domain}"),
+        }
+    }
+}
+
+/// Keys that expire.
+struct Temporary {
+    keys: AwsKeys,
+    expires: Option<u64>,
+}
+
+impl AwsLogin {
+    pub(super) fn is_for(&self, registry: &Registry) -> bool {
+        Place::of(registry).is_some()
+    }
+
+    pub(super) fn ask(&self, registry: &Registry, now: u64, wire: &dyn Wire) -> Result<Given, Problem> {
+        let place = Place::of(registry).ok_or(Problem::Absent)?;
+        let mut found = self.find(&place, now, wire)?;
+        for role in &self.roles {
+            found = self.assume(role, &found.keys, &place, now, wire)?;
+        }
+        let (endpoint, service, target) = if place.public {
+            (&self.endpoints.ecr_public, "ecr-public", "SpencerFrontendService.GetAuthorizationToken")
+        } else {
+            let target = "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken";
+            (&self.endpoints.ecr, "ecr", target)
+        };
+        let url = endpoint_url(endpoint.clone().unwrap_or_else(|| place.endpoint()))?;
+        let body = "{}".to_owned();
+        let mut headers = vec![
+            ("content-type", "application/x-amz-json-1.1".to_owned()),
+            ("x-amz-target", target.to_owned()),
+        ];
+        let scope = Scope { region: &place.region, service, time: clock::basic_form(now) };
+        let signature = sign("POST", &url, &headers, body.as_bytes(), &found.keys, &scope);
+        headers.extend(signature);
+        let ask = Ask { method: Method::Post, url: url.clone(), headers, body, reach: Reach::Far };
+        let answer = wire.send(&ask)?.success(&url)?;
+        let (credential, expires) = read_token(&answer)
+            .ok_or_else(|| Problem::Refused(format!("`{}` sent no authorization token", url.origin())))?;
+        let expires = match (expires, found.expires) {
+            (Some(token), Some(keys)) => Some(token.min(keys.max(now + 900))),
+            (token, _) => token,
+        };
+        Ok(Given { credential, expires })
+    }
+
+    /// Finds keys.
+    fn find(&self, place: &Place, now: u64, wire: &dyn Wire) -> Result<Temporary, Problem> {
+        let lasting = |keys: &AwsKeys| Temporary { keys: keys.clone(), expires: None };
+        if let Some(keys) = &self.keys {
+            return Ok(lasting(keys));
+        }
+        if let Some(identity) = &self.web_identity {
+            return self.exchange(identity, place, wire);
+        }
+        if let Some(keys) = &self.profile {
+            return Ok(lasting(keys));
+        }
+        if let Some(container) = &self.container {
+            return container.ask(wire);
+        }
+        let Some(instance) = &self.instance else { return Err(Problem::Absent) };
+        instance_keys(instance, now, wire)
+    }
+
+    fn sts(&self, place: &Place) -> Result<(Url, String), Problem> {
+        let region = self.region.clone().unwrap_or_else(|| place.region.clone());
+        let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        let url = self.endpoints.sts.clone().unwrap_or_else(|| format!("https://sts.{region}.{domain}"));
+        Ok((endpoint_url(url)?, region))
+    }
+
+    fn session_name(&self) -> String {
+        encode(self.session_name.as_deref().unwrap_or("imgrelay"))
+    }
+
+    /// Assumes a role with the keys of another one.
+    fn assume(
+        &self,
+        role: &str,
+        keys: &AwsKeys,
+        place: &Place,
+        now: u64,
+        wire: &dyn Wire,
+    ) -> Result<Temporary, Problem> {
+        let (url, region) = self.sts(place)?;
+        let body = format!(
+            "Action=AssumeRole&Version=2011-06-15&RoleArn={}&RoleSessionName={}",
+            encode(role),
+            self.session_name()
+        );
+        let mut headers = vec![("content-type", "application/x-www-form-urlencoded".to_owned())];
+        let scope = Scope { region: &region, service: "sts", time: clock::basic_form(now) };
+        headers.extend(sign("POST", &url, &headers, body.as_bytes(), keys, &scope));
+        let ask = Ask { method: Method::Post, url: url.clone(), headers, body, reach: Reach::Far };
+        let answer = wire.send(&ask)?.success(&url)?;
+        read_sts(&answer, &url)
+    }
+
+    /// Exchanges the token of an identity provider; such a request is not signed.
+    fn exchange(&self, identity: &WebIdentity, place: &Place, wire: &dyn Wire) -> Result<Temporary, Problem> {
+        let token = read_file(&identity.token_file)?;
+        let (url, _) = self.sts(place)?;
+        let body = format!(
+            "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn={}&RoleSessionName={}&WebIdentityToken={}",
+            encode(&identity.role),
+            self.session_name(),
+            encode(token.expose())
+        );
+        let headers = vec![("content-type", "application/x-www-form-urlencoded".to_owned())];
+        let ask = Ask { method: Method::Post, url: url.clone(), headers, body, reach: Reach::Far };
+        let answer = wire.send(&ask)?.success(&url)?;
+        read_sts(&answer, &url)
+    }
+}
+
+/// Parses an endpoint; ours end without a path.
+fn endpoint_url(text: String) -> Result<Url, Problem> {
+    let text = text.trim_end_matches('/');
+    Url::parse(&format!("{text}/"))
+        .map_err(|problem| Problem::Refused(format!("endpoint `{text}` {problem}")))
+}
+
+/// Reads a file with a token.
+pub(super) fn read_file(path: &Path) -> Result<Secret, Problem> {
+    let shown = path.display();
+    let file =
+        File::open(path).map_err(|error| Problem::Refused(format!("cannot read `{shown}`: {error}")))?;
+    let bytes = read_bounded(file, TOKEN_FILE_BYTES);
+    let text = bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let text = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    text.map(Secret::from).ok_or_else(|| Problem::Refused(format!("`{shown}` holds no token")))
+}
+
+/// Keys as containers and machines get them.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RoleKeys {
+    access_key_id: String,
+    secret_access_key: String,
+    #[serde(default)]
+    token: Option<String>,
+    #[serde(default)]
+    expiration: Option<String>,
+}
+
+fn read_role_keys(bytes: &[u8], url: &Url) -> Result<Temporary, Problem> {
+    let found: RoleKeys = serde_json::from_slice(bytes)
+        .map_err(|_| Problem::Refused(format!("`{}` sent no access keys", url.origin())))?;
+    let keys = AwsKeys {
+        access_key_id: found.access_key_id,
+        secret_access_key: found.secret_access_key.into(),
+        session_token: found.token.filter(|token| !token.is_empty()).map(Secret::from),
+    };
+    Ok(Temporary { keys, expires: found.expiration.as_deref().and_then(clock::parse) })
+}
+
+impl ContainerCredentials {
+    fn ask(&self, wire: &dyn Wire) -> Result<Temporary, Problem> {
+        let url = Url::parse(&self.url)
+            .map_err(|problem| Problem::Refused(format!("the container's credentials URL {problem}")))?;
+        if !url.is_https() && !may_be_plain(&url) {
+            let host = url.origin();
+            return Err(Problem::Refused(format!(
+                "the container's credentials are at `{host}` in plain http, which is for this machine only"
+            )));
+        }
+        let token = match &self.token_file {
+            Some(path) => Some(read_file(path)?),
+            None => self.token.clone(),
+        };
+        let headers = token.map(|token| ("authorization", token.expose().to_owned())).into_iter().collect();
+        let ask =
+            Ask { method: Method::Get, url: url.clone(), headers, body: String::new(), reach: Reach::Near };
+        let answer = wire.send(&ask).map_err(|problem| match problem {
+            // It was named, so it should be there.
+            Problem::Absent => Problem::Refused(format!("nobody answers at `{}`", url.origin())),
+            other => other,
+        })?;
+        read_role_keys(&answer.success(&url)?, &url)
+    }
+}
+
+/// Tells whether keys may come in plain http: from this machine, ECS (169.254.170.2) and EKS (169.254.170.23).
+fn may_be_plain(url: &Url) -> bool {
+    let known: [IpAddr; 3] = [
+        IpAddr::from([169, 254, 170, 2]),
+        IpAddr::from([169, 254, 170, 23]),
+        IpAddr::from([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23]),
+    ];
+    url.origin().is_loopback() || url.origin().address().is_some_and(|address| known.contains(&address))
+}
+
+/// Asks the machine for the keys of its role.
+fn instance_keys(instance: &str, _now: u64, wire: &dyn Wire) -> Result<Temporary, Problem> {
+    let base = endpoint_url(instance.to_owned())?;
+    let send = |method, path: &str, headers| {
+        let url = Url::new(base.origin().clone(), path);
+        wire.send(&Ask { method, url, headers, body: String::new(), reach: Reach::Near })
+    };
+    let life = vec![("x-aws-ec2-metadata-token-ttl-seconds", METADATA_TOKEN_LIFE.to_owned())];
+    let answer = send(Method::Put, "/latest/api/token", life)?;
+    let text = |bytes: Vec<u8>| {
+        let text = String::from_utf8(bytes).unwrap_or_default().trim().to_owned();
+        // It goes into a header, and the role's name into a path.
+        (!text.is_empty() && text.bytes().all(|byte| (0x21..=0x7e).contains(&byte))).then_some(text)
+    };
+    let token = match answer.status {
+        200 => text(answer.body).ok_or(Problem::Absent)?,
+        _ => return Err(Problem::Absent),
+    };
+    let with_token = || vec![("x-aws-ec2-metadata-token", token.clone())];
+    const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
+    let answer = send(Method::Get, ROLES, with_token())?;
+    let role = match answer.status {
+        // A machine without a role.
+        404 => return Err(Problem::Absent),
+        _ => text(answer.success(&base)?).ok_or(Problem::Absent)?,
+    };
+    let answer = send(Method::Get, &format!("{ROLES}{}", encode(&role)), with_token())?;
+    read_role_keys(&answer.success(&base)?, &base)
+}
+
+fn read_sts(bytes: &[u8], url: &Url) -> Result<Temporary, Problem> {
+    let text = String::from_utf8_lossy(bytes);
+    let found = |name| element(&text, name).map(str::to_owned);
+    match (found("AccessKeyId"), found("SecretAccessKey"), found("SessionToken")) {
+        (Some(access_key_id), Some(secret), Some(token)) => {
+            let session_token = Some(Secret::from(token));
+            let keys = AwsKeys { access_key_id, secret_access_key: secret.into(), session_token };
+            Ok(Temporary { keys, expires: element(&text, "Expiration").and_then(clock::parse) })
+        }
+        _ => Err(Problem::Refused(format!("`{}` sent no access keys", url.origin()))),
+    }
+}
+
+/// Reads ECR's answer: a list with one entry, or for the public registry the entry itself.
+fn read_token(bytes: &[u8]) -> Option<(Credential, Option<u64>)> {
+    let json: serde_json::Value = serde_json::from_slice(bytes).ok()?;
+    let data = json.get("authorizationData")?;
+    let data = data.get(0).unwrap_or(data);
+    let token = STANDARD.decode(data.get("authorizationToken")?.as_str()?).ok()?;
+    let token = String::from_utf8(token).ok()?;
+    let (username, password) = token.split_once(':')?;
+    // Seconds since 1970, with a fraction.
+    let expires = data.get("expiresAt").and_then(serde_json::Value::as_f64);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "`as` saturates, and NaN is 0"
+    )]
+    let expires = expires.map(|seconds| seconds as u64);
+    Some((basic(username, password), expires))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registries_of_ecr_are_known_by_their_names() {
+        for (host, endpoint) in [
+            ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", Some("https://api.ecr.eu-west-1.amazonaws.com")),
+            (
+                "123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com",
+                Some("https://ecr-fips.us-gov-west-1.amazonaws.com"),
+            ),
+            (
+                "123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn",
+                Some("https://api.ecr.cn-north-1.amazonaws.com.cn"),
+            ),
+            ("123456789012.dkr-ecr.eu-west-1.on.aws", Some("https://ecr.eu-west-1.api.aws")),
+            ("public.ecr.aws", Some("https://api.ecr-public.us-east-1.amazonaws.com")),
+            ("12345678901.dkr.ecr.eu-west-1.amazonaws.com", None),
+            ("123456789012.dkr.ecr.eu-west-1.amazonaws.com.evil.example", None),
+            ("123456789012.dkr.ecr.eu-west-1.evil.example", None),
+            ("public.ecr.aws.evil.example", None),
+            ("reg.example", None),
+        ] {
+            let place = Place::of(&host.parse().unwrap());
+            assert_eq!(place.as_ref().map(Place::endpoint).as_deref(), endpoint, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_containers_keys_come_in_plain_http_from_near_only() {
+        for (url, allowed) in [
+            ("http://169.254.170.2/v2/x", true),
+            ("http://169.254.170.23/v1/credentials", true),
+            ("http://[fd00:ec2::23]/v1/credentials", true),
+            ("http://127.0.0.1:8080/x", true),
+            ("http://169.254.169.254/x", false),
+            ("http://evil.example/x", false),
+        ] {
+            assert_eq!(may_be_plain(&Url::parse(url).unwrap()), allowed, "{url}");
+        }
+    }
+
+    #[test]
+    fn answers_of_ecr_are_read() {
+        let entry = r#"{"authorizationToken":"QVdTOnA6dw==","expiresAt":1.7E9}"#;
+        let read = |text: String| read_token(text.as_bytes());
+        let expected = Some((basic("AWS", "p:w"), Some(1_700_000_000)));
+        assert_eq!(read(format!(r#"{{"authorizationData":[{entry}]}}"#)), expected);
+        assert_eq!(read(format!(r#"{{"authorizationData":{entry}}}"#)), expected);
+        for wrong in
+            ["", "{}", r#"{"authorizationData":[]}"#, r#"{"authorizationData":[{"authorizationToken":"!"}]}"#]
+        {
+            assert_eq!(read(wrong.to_owned()), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Google's registries: a service account's key as it is, or the access token of the machine's account.
+//!
+//! Source: Artifact Registry "Configure authentication to Docker"; Compute Engine "Metadata server".
+
+use serde::Deserialize;
+
+use crate::model::Registry;
+
+use super::super::http::Method;
+use super::super::secret::Secret;
+use super::super::url::Url;
+use super::wire::{Ask, Reach, Wire};
+use super::{Given, Problem, basic};
+
+/// How to log in to Google's registries.
+#[derive(Clone, Debug, Default)]
+pub struct GoogleLogin {
+    /// The JSON key of a service account.
+    pub key: Option<Secret>,
+    /// A finished access token.
+    pub access_token: Option<Secret>,
+    /// Where a machine gets a token, usually `http://metadata.google.internal`; `None` asks nobody.
+    pub metadata: Option<String>,
+}
+
+/// Tells whether a registry is Google's.
+pub(super) fn is_google(registry: &Registry) -> bool {
+    let host = registry.as_str();
+    host == "gcr.io" || host.ends_with(".gcr.io") || host.ends_with(".pkg.dev")
+}
+
+#[derive(Deserialize)]
+struct Token {
+    access_token: String,
+    #[serde(default)]
+    expires_in: u64,
+}
+
+impl GoogleLogin {
+    pub(super) fn ask(&self, now: u64, wire: &dyn Wire) -> Result<Given, Problem> {
+        if let Some(key) = &self.key {
+            return Ok(Given { credential: basic("_json_key", key.expose()), expires: None });
+        }
+        if let Some(token) = &self.access_token {
+            return Ok(Given { credential: basic("oauth2accesstoken", token.expose()), expires: None });
+        }
+        let Some(metadata) = &self.metadata else { return Err(Problem::Absent) };
+        let path = "/computeMetadata/v1/instance/service-accounts/default/token";
+        let url = Url::parse(&format!("{}{path}", metadata.trim_end_matches('/')))
+            .map_err(|problem| Problem::Refused(format!("metadata server `{metadata}` {problem}")))?;
+        let headers = vec![("metadata-flavor", "Google".to_owned())];
+        let ask =
+            Ask { method: Method::Get, url: url.clone(), headers, body: String::new(), reach: Reach::Near };
+        let answer = wire.send(&ask)?;
+        if answer.status == 404 {
+            return Err(Problem::Absent);
+        }
+        let token: Token = serde_json::from_slice(&answer.success(&url)?)
+            .map_err(|_| Problem::Refused(format!("`{}` sent no access token", url.origin())))?;
+        let expires = Some(now.saturating_add(token.expires_in));
+        Ok(Given { credential: basic("oauth2accesstoken", token.access_token), expires })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn googles_registries_are_known_by_their_names() {
+        for (host, expected) in [
+            ("gcr.io", true),
+            ("eu.gcr.io", true),
+            ("europe-docker.pkg.dev", true),
+            ("evilgcr.io", false),
+            ("gcr.io.evil.example", false),
+            ("pkg.dev", false),
+        ] {
+            assert_eq!(is_google(&host.parse().unwrap()), expected, "{host}");
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Logging in to the registries of cloud providers without helper programs.
+//!
+//! Each login knows which registries are its own by their host names, collects what the environment offers (keys,
+//! identities of containers and machines; all given as values), and exchanges it for the registry's user name and
+//! password. Answers are kept until shortly before they expire. Certificates of providers are always checked,
+//! whatever is allowed for registries.
+
+mod aws;
+mod azure;
+mod clock;
+mod google;
+mod sigv4;
+mod wire;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::model::Registry;
+
+use super::helper::HelperError;
+use super::keychain::Credential;
+use super::secret::Secret;
+
+pub use aws::{AwsEndpoints, AwsLogin, ContainerCredentials, WebIdentity};
+pub use azure::{AppService, AzureLogin};
+pub use clock::Clock;
+pub use google::GoogleLogin;
+pub use sigv4::AwsKeys;
+pub(super) use wire::{ProviderWire, Wire};
+
+/// Credentials are renewed so long before they expire: a body that is being sent needs them to the end.
+const MARGIN: u64 = 300;
+/// How long it is remembered that there is nothing to log in with, seconds.
+const ABSENT_FOR: u64 = 600;
+
+/// One provider's way to log in.
+#[derive(Clone, Debug)]
+pub enum CloudLogin {
+    /// Amazon ECR, also public.
+    Aws(Box<AwsLogin>),
+    /// Google Artifact Registry and Container Registry.
+    Google(GoogleLogin),
+    /// Azure Container Registry.
+    Azure(Box<AzureLogin>),
+    /// GitHub's registry.
+    GitHub(GitHubLogin),
+}
+
+/// GitHub's registry takes the token that each workflow has.
+#[derive(Clone, Debug)]
+pub struct GitHubLogin {
+    /// `GITHUB_ACTOR`; the registry accepts any.
+    pub actor: Option<String>,
+    /// `GITHUB_TOKEN`.
+    pub token: Secret,
+}
+
+/// All logins, asked in order.
+pub struct CloudLogins {
+    logins: Vec<CloudLogin>,
+    clock: Clock,
+    kept: Mutex<HashMap<Registry, Kept>>,
+}
+
+impl fmt::Debug for CloudLogins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CloudLogins").field("logins", &self.logins).finish_non_exhaustive()
+    }
+}
+
+/// What a login gave.
+#[derive(Clone)]
+struct Kept {
+    credential: Option<Credential>,
+    fresh_until: u64,
+}
+
+/// What a login gave, and until when it holds (seconds since 1970).
+struct Given {
+    credential: Credential,
+    expires: Option<u64>,
+}
+
+/// Why a login gave nothing.
+#[derive(Debug, PartialEq, Eq)]
+enum Problem {
+    /// There is nothing to log in with.
+    Absent,
+    /// What is there is not accepted, or cannot be used.
+    Refused(String),
+    /// The provider did not answer.
+    Unreachable { attempts: u32, elapsed: Duration, cause: String },
+    /// The stop signal came.
+    Cancelled,
+}
+
+impl CloudLogins {
+    /// Prepares; contacts nobody.
+    #[must_use]
+    pub fn new(logins: Vec<CloudLogin>, clock: Clock) -> Self {
+        Self { logins, clock, kept: Mutex::default() }
+    }
+
+    /// Returns the credentials for a registry, if one of the logins is for it and has something to log in with.
+    pub(super) fn credential(
+        &self,
+        registry: &Registry,
+        wire: &dyn Wire,
+    ) -> Result<Option<Credential>, HelperError> {
+        // Held while a provider is asked: the other workers need the same answer.
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = (self.clock)();
+        if let Some(kept) = kept.get(registry).filter(|kept| now < kept.fresh_until) {
+            return Ok(kept.credential.clone());
+        }
+        for login in self.logins.iter().filter(|login| login.is_for(registry)) {
+            let given = match login.ask(registry, now, wire) {
+                Ok(given) => given,
+                Err(Problem::Absent) if login.is_required() => {
+                    let problem = Problem::Refused(login.nothing_found().to_owned());
+                    return Err(login.error(registry, problem));
+                }
+                Err(Problem::Absent) => continue,
+                Err(problem) => return Err(login.error(registry, problem)),
+            };
+            let fresh_until = given.expires.map_or(u64::MAX, |expires| {
+                // Half of a very short life, so that it is not asked for again with each request.
+                expires.saturating_sub(MARGIN).max(now + expires.saturating_sub(now) / 2)
+            });
+            kept.insert(registry.clone(), Kept { credential: Some(given.credential.clone()), fresh_until });
+            return Ok(Some(given.credential));
+        }
+        kept.insert(registry.clone(), Kept { credential: None, fresh_until: now + ABSENT_FOR });
+        Ok(None)
+    }
+}
+
+impl CloudLogin {
+    /// Returns its name, as `IMGPKG_ACTIVE_KEYCHAINS` has it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Aws(_) => "ecr",
+            Self::Google(_) => "gke",
+            Self::Azure(_) => "aks",
+            Self::GitHub(_) => "github",
+        }
+    }
+
+    fn is_for(&self, registry: &Registry) -> bool {
+        match self {
+            Self::Aws(login) => login.is_for(registry),
+            Self::Google(_) => google::is_google(registry),
+            Self::Azure(login) => login.is_for(registry),
+            Self::GitHub(_) => registry.as_str() == "ghcr.io",
+        }
+    }
+
+    /// Tells whether the user asked for this very login, so that going on without it would only hide a mistake.
+    fn is_required(&self) -> bool {
+        match self {
+            Self::Aws(login) => login.required,
+            Self::Azure(login) => login.required,
+            Self::Google(_) | Self::GitHub(_) => false,
+        }
+    }
+
+    fn nothing_found(&self) -> &'static str {
+        match self {
+            Self::Aws(_) => {
+                "there are no access keys, no web identity, no profile, and no role of a container or machine"
+            }
+            _ => "there is no client secret, no federated token, and no managed identity",
+        }
+    }
+
+    fn ask(&self, registry: &Registry, now: u64, wire: &dyn Wire) -> Result<Given, Problem> {
+        match self {
+            Self::Aws(login) => login.ask(registry, now, wire),
+            Self::Google(login) => login.ask(now, wire),
+            Self::Azure(login) => login.ask(registry, now, wire),
+            Self::GitHub(login) => {
+                let username = login.actor.clone().unwrap_or_else(|| "imgrelay".to_owned());
+                let password = login.token.clone();
+                Ok(Given { credential: Credential::Basic { username, password }, expires: None })
+            }
+        }
+    }
+
+    fn error(&self, registry: &Registry, problem: Problem) -> HelperError {
+        let (login, host) = (self.name().to_owned(), registry.to_string());
+        match problem {
+            Problem::Unreachable { attempts, elapsed, cause } => {
+                HelperError::CloudUnreachable { login, host, attempts, elapsed, cause }
+            }
+            Problem::Cancelled => HelperError::Cancelled,
+            Problem::Refused(problem) => HelperError::CloudRefused { login, host, problem },
+            Problem::Absent => {
+                HelperError::CloudRefused { login, host, problem: "nothing to log in with".into() }
+            }
+        }
+    }
+}
+
+/// Makes user name and password.
+fn basic(username: &str, password: impl Into<String>) -> Credential {
+    Credential::Basic { username: username.to_owned(), password: Secret::new(password) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::wire::{Answer, Ask};
+    use super::*;
+
+    struct Nobody;
+    impl Wire for Nobody {
+        fn send(&self, _: &Ask) -> Result<Answer, Problem> {
+            Err(Problem::Absent)
+        }
+    }
+
+    #[test]
+    fn github_tokens_are_for_github_only() {
+        let login = GitHubLogin { actor: Some("octocat".into()), token: Secret::new("t") };
+        let logins = CloudLogins::new(vec![CloudLogin::GitHub(login)], Arc::new(|| 1000));
+        let ask = |host: &str| logins.credential(&host.parse().unwrap(), &Nobody).unwrap();
+        assert_eq!(ask("ghcr.io"), Some(basic("octocat", "t")));
+        for other in ["ghcr.io.evil.example", "xghcr.io", "ghcr.io:8443", "docker.io"] {
+            assert_eq!(ask(other), None, "{other}");
+        }
+        assert!(!format!("{logins:?}").contains("\"t\""));
+    }
+
+    #[test]
+    fn a_login_that_was_asked_for_must_find_something() {
+        let login = |required| CloudLogin::Aws(Box::new(AwsLogin { required, ..AwsLogin::default() }));
+        let host: Registry = "123456789012.dkr.ecr.eu-west-1.amazonaws.com".parse().unwrap();
+        let ask =
+            |required| CloudLogins::new(vec![login(required)], Arc::new(|| 1000)).credential(&host, &Nobody);
+        assert_eq!(ask(false), Ok(None));
+        assert!(ask(true).unwrap_err().to_string().contains("there are no access keys"));
+    }
+}

@@ -1,0 +1,236 @@
+//! The real executable against a registry that misbehaves: exit codes, messages, and how long it takes.
+
+use std::time::{Duration, Instant};
+
+use crate::lab::{Lab, lab};
+use testkit::fault::{Access, Fault, FaultRegistry, Rule, Thing, on};
+use testkit::lab::{Output, Run};
+use testkit::oracle;
+use testkit::random::Random;
+
+const MIB: usize = 1024 * 1024;
+
+/// A room with an image of 2.5 MB, which does not compress, in `app.tar`.
+fn room() -> Lab {
+    let lab = lab();
+    lab.write("app/noise.bin", Random::new(7).bytes(2_500_000));
+    lab.write("app/hello.txt", "hello");
+    let _ = lab.run(&["push", "-i", "-f", "app", "--to-oci-tar", "app.tar"]).succeeds();
+    lab
+}
+
+/// What keeps a test short: time-outs of half a second, three attempts.
+fn hasty<'lab>(lab: &'lab Lab, words: &[&str]) -> Run<'lab> {
+    let flags = [
+        "--registry-response-header-timeout=500ms",
+        "--registry-idle-timeout=500ms",
+        "--registry-connect-timeout=2s",
+        "--registry-retry-count=3",
+        "--progress=plain",
+    ];
+    lab.command(&[words, &flags].concat())
+}
+
+fn upload(lab: &Lab, registry: &FaultRegistry) -> Output {
+    let to = format!("{}/team/app:v1", registry.host());
+    hasty(lab, &["copy", "--tar", "app.tar", "--to-repo", &to]).run()
+}
+
+fn download(lab: &Lab, registry: &FaultRegistry) -> Output {
+    let from = format!("{}/team/app:v1", registry.host());
+    hasty(lab, &["copy", "-i", &from, "--to-oci-tar", "out.tar"]).run()
+}
+
+fn answer(status: u16) -> Fault {
+    Fault::Answer(status, Vec::new(), String::new())
+}
+
+fn denied() -> Fault {
+    Fault::Answer(403, Vec::new(), r#"{"errors":[{"code":"DENIED","message":"read only"}]}"#.into())
+}
+
+#[test]
+fn copies_into_a_registry_survive_one_fault_of_each_class() {
+    let again = "trying again in ";
+    let cases: Vec<(&str, Rule, &str)> = vec![
+        ("503 on a body", on("PATCH", Thing::Session, answer(503)), again),
+        ("reset in a body", on("PATCH", Thing::Session, Fault::CutRequest(MIB)), again),
+        ("lost closing answer", on("PUT", Thing::Session, Fault::LoseAnswer), again),
+        ("silence after a body", on("PATCH", Thing::Session, Fault::Silence), "timed out after 500 ms"),
+        ("lost session", on("PUT", Thing::Session, Fault::ForgetSession), again),
+        ("429 on the manifest", on("PUT", Thing::Manifest, answer(429)), "too many requests"),
+        ("HEAD refused", on("HEAD", Thing::Blob, answer(403)).always(), "done in "),
+    ];
+    let lab = room();
+    for (name, rule, text) in cases {
+        println!("copy to registry: {name}");
+        let registry = FaultRegistry::start(Access::Open, vec![rule]);
+        let output = upload(&lab, &registry).succeeds().says(text);
+        let digest = registry.tag("team/app", "v1").unwrap_or_default();
+        assert_eq!(output.one_line(), format!("{}/team/app@{digest}", registry.host()), "{name}");
+        assert_eq!(registry.judge("team/app", "v1"), Ok(()), "{name}");
+        if text == again {
+            assert!(output.stderr.contains("1 retry"), "the summary counts it: {output}");
+        }
+    }
+}
+
+#[test]
+fn copies_into_a_registry_end_with_the_documented_code_and_the_reason() {
+    let object = "upload blob `sha256:";
+    let cases: Vec<(&str, Access, Rule, i32, Vec<&str>)> = vec![
+        (
+            "503 for ever",
+            Access::Open,
+            on("PATCH", Thing::Session, answer(503)).always(),
+            4,
+            vec![object, "after 3 attempts in ", "the answer was 503", "hint: ", "try again later"],
+        ),
+        (
+            "silence for ever",
+            Access::Open,
+            on("POST", Thing::Uploads, Fault::Silence).always(),
+            4,
+            vec![
+                object,
+                "after 2 attempts in ",
+                "timed out after 500 ms waiting for response headers",
+                "hint: ",
+            ],
+        ),
+        (
+            "cut for ever",
+            Access::Open,
+            on("PATCH", Thing::Session, Fault::CutRequest(MIB)).always(),
+            4,
+            vec![object, "after 3 attempts in ", "connection closed while sending the body"],
+        ),
+        (
+            "denied",
+            Access::Open,
+            on("POST", Thing::Uploads, denied()).always(),
+            1,
+            vec!["refused the push to `team/app` (403 DENIED): read only", "hint: no credentials for"],
+        ),
+        (
+            "wrong password",
+            Access::Basic("ci", "other"),
+            on("HEAD", Thing::Manifest, Fault::Status(401)),
+            1,
+            vec!["(401 UNAUTHORIZED)", "hint: "],
+        ),
+        (
+            "manifest rejected",
+            Access::Open,
+            on("PUT", Thing::Manifest, answer(400)).always(),
+            1,
+            vec!["rejected manifest ", "(400)"],
+        ),
+    ];
+    let lab = room();
+    for (name, access, rule, code, texts) in cases {
+        println!("hopeless copy to registry: {name}");
+        let registry = FaultRegistry::start(access, vec![rule]);
+        let started = Instant::now();
+        let output = upload(&lab, &registry).fails(code, &texts).says(&registry.host());
+        assert!(started.elapsed() < Duration::from_secs(10), "{name}: {:?}", started.elapsed());
+        assert!(!output.stderr.contains("secret"), "{name}: {output}");
+        assert!(registry.tag("team/app", "v1").is_none(), "{name}: nothing is tagged");
+    }
+}
+
+#[test]
+fn copies_out_of_a_registry_survive_or_leave_no_file() {
+    let lab = room();
+    let blob = |fault| on("GET", Thing::Blob, fault);
+    let survived: Vec<(&str, Rule)> = vec![
+        ("503 on a blob", blob(answer(503))),
+        ("cut in a blob", blob(Fault::CutAnswer(MIB))),
+        ("stall in a blob", blob(Fault::StallAnswer(MIB))),
+        ("silence before a blob", blob(Fault::Silence)),
+        ("manifest 502", on("GET", Thing::Manifest, answer(502))),
+        ("a flipped bit", blob(Fault::FlipBit)),
+    ];
+    for (name, rule) in survived {
+        println!("copy from registry: {name}");
+        let registry = FaultRegistry::start(Access::Open, vec![]);
+        let _ = upload(&lab, &registry).succeeds();
+        registry.rule(rule);
+        let output = download(&lab, &registry).succeeds();
+        let digest = registry.tag("team/app", "v1").unwrap_or_default();
+        assert!(output.one_line().ends_with(&digest), "{name}: {output}");
+        oracle::validate_layout(lab.path("out.tar"));
+        std::fs::remove_file(lab.path("out.tar")).unwrap();
+    }
+    let hopeless: Vec<(&str, Rule, i32, Vec<&str>)> = vec![
+        ("503 for ever", blob(answer(503)).always(), 4, vec!["after 3 attempts in ", "read blob `sha256:"]),
+        (
+            "stall for ever",
+            blob(Fault::StallAnswer(1000)).always(),
+            4,
+            vec!["after 2 attempts in ", "nothing moved for 500 ms while receiving the body"],
+        ),
+        ("flipped for ever", blob(Fault::FlipBit).always(), 3, vec!["does not match", "hint: "]),
+        ("blob gone", blob(answer(404)).always(), 1, vec!["has no blob `sha256:"]),
+        ("denied", on("GET", Thing::Manifest, denied()).always(), 1, vec!["(403 DENIED): read only"]),
+        ("no such tag", on("GET", Thing::Manifest, answer(404)).always(), 1, vec!["has no manifest `v1`"]),
+    ];
+    for (name, rule, code, texts) in hopeless {
+        println!("hopeless copy from registry: {name}");
+        let registry = FaultRegistry::start(Access::Open, vec![]);
+        let _ = upload(&lab, &registry).succeeds();
+        registry.rule(rule);
+        let _ = download(&lab, &registry).fails(code, &texts).says(&registry.host());
+        assert!(!lab.path("out.tar").exists(), "{name}: no half file");
+    }
+}
+
+#[test]
+fn a_silent_registry_is_left_within_a_second_of_a_signal() {
+    let lab = room();
+    for (method, thing) in [("POST", Thing::Uploads), ("PATCH", Thing::Session), ("HEAD", Thing::Manifest)] {
+        let registry = FaultRegistry::start(Access::Open, vec![on(method, thing, Fault::Silence).always()]);
+        let to = format!("{}/team/app:v1", registry.host());
+        // Nobody's patience is as long as the default's 30 s here.
+        let words = ["copy", "--tar", "app.tar", "--to-repo", &to, "--debug"];
+        let mut running = lab.command(&words).spawn();
+        running.wait_until("the silent request", |_| registry.count(method, thing) > 0);
+        let started = Instant::now();
+        running.signal("INT");
+        let _ = running.wait().fails(130, &["stopped by SIGINT"]);
+        assert!(started.elapsed() < Duration::from_secs(2), "{method}: {:?}", started.elapsed());
+    }
+}
+
+#[test]
+fn a_peer_that_takes_connections_and_says_nothing_is_reported() {
+    // The kernel accepts for it; nobody ever reads.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let lab = lab();
+    let image = format!("{host}/team/app:v1");
+    let words = [
+        "tag",
+        "resolve",
+        "-i",
+        &image,
+        "--registry-connect-timeout=300ms",
+        "--registry-response-header-timeout=300ms",
+    ];
+    let started = Instant::now();
+    let _ = lab.run(&words).fails(4, &[&host, "manifest `v1`", "after 2 attempts in ", "300 ms"]);
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_long_silence_is_told_while_it_lasts() {
+    let registry =
+        FaultRegistry::start(Access::Open, vec![on("HEAD", Thing::Manifest, Fault::Silence).always()]);
+    let lab = lab();
+    let image = format!("{}/team/app:v1", registry.host());
+    let words = ["tag", "resolve", "-i", &image, "--registry-response-header-timeout=11s"];
+    let mut running = lab.command(&words).spawn();
+    running.wait_for_stderr(&format!("waiting for `{}` to answer for 10", registry.host()));
+    running.signal("TERM");
+    let _ = running.wait().ends_with(143);
+}
