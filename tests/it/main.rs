@@ -3,6 +3,8 @@
 
 mod carvel;
 mod carvel_copy;
+mod carvel_more;
+mod carvel_pull;
 mod carvel_tars;
 mod ci_examples;
 mod cli_basics;
