@@ -261,3 +261,24 @@ fn debug_shows_every_request_with_its_outcome_and_no_secret() {
     assert!(output.stderr.contains("1 blob begun again, 1 retry"), "{output}");
     let _ = output.never_says("hunter2").never_says("secret%2B").never_says("token-");
 }
+
+#[test]
+fn a_mirror_is_read_first_and_done_without_when_it_fails() {
+    let lab = room();
+    let registry = FaultRegistry::start(Access::Open, vec![]);
+    let mirror = FaultRegistry::start(Access::Open, vec![]);
+    for place in [&registry, &mirror] {
+        let _ = upload(&lab, place).succeeds();
+    }
+    let read = || {
+        let from = format!("{}/team/app:v1", registry.host());
+        let pair = format!("{}={}", registry.host(), mirror.host());
+        hasty(&lab, &["pull", "-i", &from, "-o", "out", "--force", "--registry-mirror", &pair]).run()
+    };
+    let before = registry.count("GET", Thing::Blob);
+    let _ = read().succeeds();
+    assert_eq!(registry.count("GET", Thing::Blob), before, "all blobs came from the mirror");
+    mirror.rule(on("GET", Thing::Manifest, answer(403)).always());
+    let _ = read().succeeds().says("the mirror is left out");
+    assert!(registry.count("GET", Thing::Blob) > before);
+}

@@ -247,6 +247,7 @@ fn outcome(registry: &FaultRegistry, output: Output) -> String {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a test may be told to write the page")]
 fn the_page_about_faults_says_what_happens() {
     let rows: Vec<Row> = once().into_iter().chain(for_ever()).collect();
     let lines = |rows: &[Row]| {
