@@ -104,6 +104,17 @@ const OUR_SOURCE: &[&str] = &[
     "label_regex",
     "annotation_regex",
     "debug",
+    "aws_region",
+    "aws_access_key_id",
+    "aws_secret_access_key",
+    "aws_session_token",
+    "aws_role_arn",
+    "aws_role_arns",
+    "aws_account_id",
+    "azure_acr",
+    "azure_client_id",
+    "azure_tenant_id",
+    "azure_environment",
 ];
 const OUR_GET: &[&str] = &["format", "skip_download", "platform"];
 const OUR_PUT: &[&str] = &[
