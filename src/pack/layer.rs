@@ -118,7 +118,7 @@ pub fn pack_layer(
         };
         for (number, root) in roots.iter().enumerate() {
             packer.root.set(number);
-            walk(root, &options.filter, options.symlinks, options.skip, &mut packer)?;
+            walk(root, &options.filter.of_root(number), options.symlinks, options.skip, &mut packer)?;
         }
         let entries = packer.tar.entries();
         packer.tar.finish()?;

@@ -1,6 +1,7 @@
 //! The contents of an image in a folder: layers verified, laid over one another, and put in place as a whole.
 
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use crate::model::{
@@ -105,28 +106,42 @@ fn pull(
     observer: &dyn Observer,
 ) -> Result<PullReport, TransferError> {
     let manifest = resolve_manifest(source, root, options.platform.as_ref())?;
+    pull_staged(source, manifest, options, policy, observer, &|_| Ok(()))
+}
+
+/// Extracts a manifest's layers into a folder; `more` is done in it before it appears.
+pub(super) fn pull_staged(
+    source: &dyn ImageSource,
+    manifest: RawDocument,
+    options: &PullOptions,
+    policy: &Policy,
+    observer: &dyn Observer,
+    more: &dyn Fn(&OwnedFd) -> Result<(), TransferError>,
+) -> Result<PullReport, TransferError> {
     let document = manifest.manifest().cloned().ok_or(TransferError::Stopped)?;
-    let staging = StagedFolder::create(&options.target, options.overwrite, options.umask)?;
-    let summary = match extract(source, &document, &staging, policy, observer) {
-        // A wrong transfer may be an accident of the network; the second one decides.
-        Err(error) if error.is_mismatch() && source.repository_of(manifest.digest()).is_some() => {
-            drop(staging);
-            let staging = StagedFolder::create(&options.target, options.overwrite, options.umask)?;
-            let summary = extract(source, &document, &staging, policy, observer)?;
-            staging.publish()?;
-            return Ok(PullReport { manifest, summary });
+    let attempt = || {
+        let staging = StagedFolder::create(&options.target, options.overwrite, options.umask)?;
+        let summary = extract(source, &document, staging.open()?, policy.clone(), observer)?;
+        if !summary.unmatched.is_empty() {
+            return Err(TransferError::NotIncluded { place: source.place(), paths: summary.unmatched });
         }
+        more(&staging.open()?)?;
+        staging.publish()?;
+        Ok(summary)
+    };
+    let summary = match attempt() {
+        // A wrong transfer may be an accident of the network; the second one decides.
+        Err(error) if error.is_mismatch() && source.repository_of(manifest.digest()).is_some() => attempt()?,
         result => result?,
     };
-    staging.publish()?;
     Ok(PullReport { manifest, summary })
 }
 
-fn extract(
+pub(super) fn extract(
     source: &dyn ImageSource,
     manifest: &ImageManifest,
-    staging: &StagedFolder,
-    policy: &Policy,
+    folder: OwnedFd,
+    policy: Policy,
     observer: &dyn Observer,
 ) -> Result<Summary, TransferError> {
     let config = source.read_config(manifest)?;
@@ -139,7 +154,7 @@ fn extract(
         let found = format!("its content has type `{}`", other.media_type);
         return Err(TransferError::NotAnImage { place: source.place(), found });
     }
-    let mut extractor = Extractor::new(staging.open()?, policy.clone());
+    let mut extractor = Extractor::new(folder, policy);
     observer.event(Event::Planned {
         blobs: manifest.layers.len() as u64,
         bytes: manifest.layers.iter().map(|layer| layer.size).sum(),
@@ -218,8 +233,11 @@ fn unpack(
     };
     let unpacked = unpack();
     let digest = unpacked.is_ok().then(|| hasher.finish());
+    // A reader tells once that its bytes are wrong, and whoever extracts may have stopped before it heard that.
+    let wrong = unpacked.as_ref().err().and_then(Mismatch::in_error).cloned();
     writer.finish(unpacked);
-    (digest, io::copy(&mut stored, &mut io::sink()).map(drop))
+    let rest = io::copy(&mut stored, &mut io::sink()).map(drop);
+    (digest, wrong.map_or(rest, |mismatch| Err(io::Error::new(io::ErrorKind::InvalidData, mismatch))))
 }
 
 /// Tells a broken stream from a folder that cannot be written.

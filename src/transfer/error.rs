@@ -191,6 +191,14 @@ pub enum TransferError {
         /// Where it was looked for.
         place: String,
     },
+    /// Paths that were asked for are not in the image.
+    #[error("{place} has nothing at {}", list(paths))]
+    NotIncluded {
+        /// Where it was read from.
+        place: String,
+        /// The paths.
+        paths: Vec<String>,
+    },
     /// A bundle in a lock file that lists plain images.
     #[error("`{image}` is a bundle, but the ImagesLock may name plain images only")]
     BundleInLock {

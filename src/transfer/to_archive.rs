@@ -3,6 +3,7 @@
 //! Both begin with a table of contents; the layers have reserved places, filled by several threads.
 
 use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
 
 use crate::lock::image_name;
 use crate::model::{Descriptor, Digest, Document, ImageManifest, RawDocument, Reference, limits, media_type};
@@ -14,7 +15,7 @@ use crate::store::slots::{BlobSlot, SlotTar, WrittenLayout};
 
 use super::events::{Event, Observer, Warning};
 use super::to_layout::fill;
-use super::{Collection, ImageSource, Member, Places, Role, TransferError, resolve_manifest, workers};
+use super::{Collection, ImageSource, Member, Parts, Places, Role, TransferError, resolve_manifest, workers};
 
 /// What is to be written into an archive.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct ArchiveRequest {
     pub concurrency: usize,
     /// Also fetch layers that may not be distributed.
     pub include_non_distributable: bool,
+    /// Keep what was fetched beside this file, and use what was kept there.
+    pub resume: Option<PathBuf>,
 }
 
 /// Writes a collection as imgpkg's tar.
@@ -72,8 +75,26 @@ pub fn copy_to_imgpkg_tar(
         let slot = tar.reserve(&layer_name(&layer.digest), layer.size)?;
         slots.push((layer, slot));
     }
-    fill_all(places, &slots, request, observer)?;
-    Ok(tar.finish()?)
+    finish(places, tar, &slots, request, observer)
+}
+
+/// Fills the reserved places and ends the archive.
+fn finish(
+    places: &Places<'_>,
+    tar: SlotTar,
+    slots: &[(Descriptor, BlobSlot)],
+    request: &ArchiveRequest,
+    observer: &dyn Observer,
+) -> Result<WrittenLayout, TransferError> {
+    let Some(path) = &request.resume else {
+        fill_all(places, slots, request, observer)?;
+        return Ok(tar.finish()?);
+    };
+    let parts = Parts::beside(path, places)?;
+    fill_all(&parts, slots, request, observer)?;
+    let written = tar.finish()?;
+    parts.remove()?;
+    Ok(written)
 }
 
 /// Takes out the layers that may not be distributed, unless they were asked for.
@@ -92,14 +113,14 @@ fn skip(member: &Member, layers: &mut Vec<Descriptor>, request: &ArchiveRequest)
 }
 
 fn fill_all(
-    places: &Places<'_>,
+    source: &dyn ImageSource,
     slots: &[(Descriptor, BlobSlot)],
     request: &ArchiveRequest,
     observer: &dyn Observer,
 ) -> Result<(), TransferError> {
     let bytes = slots.iter().map(|(blob, _)| blob.size).sum();
     observer.event(Event::Planned { blobs: slots.len() as u64, bytes });
-    workers::for_each(slots, request.concurrency, |(blob, slot)| fill(places, blob, slot, observer))
+    workers::for_each(slots, request.concurrency, |(blob, slot)| fill(source, blob, slot, observer))
 }
 
 /// What an item says about itself besides its documents; the children of an index say the same.
@@ -248,6 +269,5 @@ pub fn copy_to_docker_tar(
     for layer in manifest.layers.iter().filter(|layer| seen.insert(layer.digest.clone())) {
         slots.push((layer.clone(), tar.reserve(&name(layer), layer.size)?));
     }
-    fill_all(places, &slots, request, observer)?;
-    Ok(tar.finish()?)
+    finish(places, tar, &slots, request, observer)
 }

@@ -9,6 +9,7 @@
 )]
 
 pub mod certificates;
+pub mod cloud;
 pub mod concourse;
 pub mod container;
 pub mod digest;

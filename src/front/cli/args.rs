@@ -235,6 +235,12 @@ pub struct CopyArgs {
     /// A further tag for the same image (repeatable)
     #[arg(long, value_name = "TAG", value_delimiter = ',')]
     pub tag: Vec<String>,
+    /// With --to-oci-tar: keep what the tar has, and add to it
+    #[arg(long, value_name = SWITCH)]
+    pub append: Option<Switch>,
+    /// When writing a tar: keep what was fetched if it fails, and use it the next time
+    #[arg(long, value_name = SWITCH)]
+    pub resume: Option<Switch>,
     /// Copy a bundle without the images it names
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub thin: Option<Switch>,
@@ -296,6 +302,9 @@ pub struct PullArgs {
     /// Pull nested bundles too
     #[arg(short = 'r', long, value_name = SWITCH, help_heading = CONTENT)]
     pub recursive: Option<Switch>,
+    /// Extract only this path and what is below it (repeatable)
+    #[arg(long, value_name = "PATH", help_heading = CONTENT)]
+    pub include: Vec<String>,
     /// With -i: refuse bundles (default true)
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub image_is_bundle_check: Option<Switch>,
@@ -379,6 +388,45 @@ pub struct TagResolveArgs {
     /// Reference
     #[arg(short = 'i', long, value_name = "REFERENCE")]
     pub image: Option<String>,
+    /// Registry
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+/// Give an image further tags
+#[derive(Clone, Debug, Default, Args)]
+#[group(skip)]
+pub struct TagAddArgs {
+    /// The image that is to have them
+    #[arg(short = 'i', long, value_name = "REFERENCE")]
+    pub image: Option<String>,
+    /// A tag (repeatable)
+    #[arg(long, value_name = "TAG", value_delimiter = ',')]
+    pub tag: Vec<String>,
+    /// Registry
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+/// Delete tags, and leave what they point at
+#[derive(Clone, Debug, Default, Args)]
+#[group(skip)]
+pub struct TagDeleteArgs {
+    /// Repository with a tag (repeatable)
+    #[arg(short = 'i', long, value_name = "REFERENCE", value_delimiter = ',')]
+    pub image: Vec<String>,
+    /// Registry
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+/// Delete images by digest, and with them every tag on them
+#[derive(Clone, Debug, Default, Args)]
+#[group(skip)]
+pub struct DeleteArgs {
+    /// Repository with a digest (repeatable)
+    #[arg(short = 'i', long, value_name = "REFERENCE", value_delimiter = ',')]
+    pub image: Vec<String>,
     /// Registry
     #[command(flatten)]
     pub registry: RegistryArgs,

@@ -8,7 +8,7 @@ use super::args::CopyArgs;
 use super::gathering::{Depth, Origin, main_member};
 use super::push::{LOCK_MODE, layout_target, send_to_stdout};
 use super::resolve::{self, CopyOptions, Sink, TarTarget};
-use super::sources::check_expected;
+use super::sources::{check_expected, open_oci};
 use crate::front::failure::Failure;
 use crate::front::outputs::{self, ImageKind, ImageOutcome, Outcome};
 use crate::front::reporter::{self, Wording};
@@ -18,8 +18,8 @@ use crate::store::RootName;
 use crate::stream::AtomicFile;
 use crate::transfer::events::{Event, Observer, Warning};
 use crate::transfer::{
-    self, ArchiveRequest, Collection, CollectionRequest, DefaultTags, Graph, ImageSource, LayoutRequest,
-    Member, Places, PushRequest, Role,
+    self, ArchiveRequest, Collection, CollectionRequest, DefaultTags, Graph, ImageSource, Joined,
+    LayoutRequest, Member, Named, Parts, Places, PushRequest, Role, StoreSource,
 };
 
 pub(super) fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Outcome, Failure> {
@@ -55,7 +55,12 @@ struct Copy<'a> {
 impl Copy<'_> {
     fn run(&self) -> Result<ImageOutcome, Failure> {
         let options = self.options;
-        let depth = Depth { thick: !options.thin, inflate: options.inflate, attached: options.attached };
+        let depth = Depth {
+            thick: !options.thin,
+            inflate: options.inflate,
+            attached: options.attached,
+            bundles_as_images: false,
+        };
         let mut collection = self.origin.gather(self.places, depth, &options.registry, self.observer)?;
         let exactly = options.expected_digest.is_some();
         let main = main_member(&collection, &self.places.place(), exactly)?.descriptor.digest.clone();
@@ -165,7 +170,32 @@ impl Copy<'_> {
             concurrency: self.options.registry.concurrency,
             include_non_distributable: self.options.include_non_distributable,
         };
-        let report = transfer::copy_to_layout(self.places, &request, self.observer)?;
+        let existing = match (self.options.append, target) {
+            (true, TarTarget::File(path)) if path.exists() => Some(open_oci(self.context, path)?),
+            _ => None,
+        };
+        let Some(existing) = existing else {
+            return self.write_layout(self.places, &request, target);
+        };
+        let first = StoreSource(existing.as_ref());
+        let joined = Joined { first: &first, second: self.places };
+        let new = collection.named_with_origins();
+        let roots = appended(transfer::named_roots(existing.roots()), new)?;
+        self.write_layout(&joined, &LayoutRequest { roots, ..request }, target)
+    }
+
+    fn write_layout(
+        &self,
+        source: &dyn ImageSource,
+        request: &LayoutRequest,
+        target: &TarTarget,
+    ) -> Result<Option<File>, Failure> {
+        if !self.options.resume {
+            return Ok(transfer::copy_to_layout(source, request, self.observer)?.spool);
+        }
+        let parts = Parts::beside(target.path(), source)?;
+        let report = transfer::copy_to_layout(&parts, request, self.observer)?;
+        parts.remove()?;
         Ok(report.spool)
     }
 
@@ -180,6 +210,7 @@ impl Copy<'_> {
             target: layout_target(self.context, target),
             concurrency: self.options.registry.concurrency,
             include_non_distributable: self.options.include_non_distributable,
+            resume: self.options.resume.then(|| target.path().to_owned()),
         };
         let written = match (&self.options.sink, collection.member(main)) {
             (Sink::DockerTar(_), Some(member)) => {
@@ -256,6 +287,36 @@ impl Copy<'_> {
             path: path.map(Path::to_owned),
         })
     }
+}
+
+/// Adds roots to those a tar has; an image that is there already only gets its further names.
+fn appended(mut roots: Vec<Named>, new: Vec<Named>) -> Result<Vec<Named>, Failure> {
+    for mut root in new {
+        let taken = |name: &RootName| {
+            roots
+                .iter()
+                .any(|old| old.descriptor.digest != root.descriptor.digest && old.names.contains(name))
+        };
+        if let Some(name) = root.names.iter().find(|name| name.tag.is_some() && taken(name)) {
+            let text = match (&name.reference, &name.tag) {
+                (Some(reference), _) => reference.to_string(),
+                (None, Some(tag)) => tag.to_string(),
+                (None, None) => String::new(),
+            };
+            return Err(Failure::refused(format!(
+                "the tar has another image with the name `{text}` already"
+            ))
+            .hint("give the new one by digest, or write a new tar"));
+        }
+        match roots.iter_mut().find(|old| old.descriptor.digest == root.descriptor.digest) {
+            Some(old) => {
+                root.names.retain(|name| !old.names.contains(name));
+                old.names.append(&mut root.names);
+            }
+            None => roots.push(root),
+        }
+    }
+    Ok(roots)
 }
 
 /// Gives an image the tags it is to have: the one asked for in place of the recorded ones, and further ones.

@@ -41,6 +41,8 @@ pub(super) struct Depth {
     pub(super) inflate: bool,
     /// What says something about each image.
     pub(super) attached: Attached,
+    /// A bundle that was asked for as an image is taken as one.
+    pub(super) bundles_as_images: bool,
 }
 
 impl Origin {
@@ -125,7 +127,7 @@ impl Origin {
         };
         let roots = self.roots(places, registry.concurrency)?;
         let collection = transfer::gather(places, roots, &gathering, observer)?;
-        self.check_kinds(&collection)?;
+        self.check_kinds(&collection, depth)?;
         Ok(collection)
     }
 
@@ -157,18 +159,22 @@ impl Origin {
         }
     }
 
-    fn check_kinds(&self, collection: &Collection) -> Result<(), Failure> {
+    fn check_kinds(&self, collection: &Collection, depth: Depth) -> Result<(), Failure> {
         let first = collection.members.first();
         let is_bundle = first.is_some_and(|member| member.bundle.is_some());
+        let kind = match first.is_some_and(|member| member.descriptor.is_index()) {
+            true => "an index",
+            false => "a plain image",
+        };
         match &self.wanted {
             Wanted::Bundle(reference) if !is_bundle => {
-                Err(Failure::refused(format!("`{reference}` is a plain image, expected a bundle"))
+                Err(Failure::refused(format!("`{reference}` is {kind}, expected a bundle"))
                     .hint("use `-i` for images"))
             }
             Wanted::BundleLock(lock) if !is_bundle => {
-                Err(Failure::refused(format!("`{}` is a plain image, expected a bundle", lock.image)))
+                Err(Failure::refused(format!("`{}` is {kind}, expected a bundle", lock.image)))
             }
-            Wanted::Image(reference) if is_bundle => {
+            Wanted::Image(reference) if is_bundle && !depth.bundles_as_images => {
                 Err(Failure::refused(format!("`{reference}` is a bundle, expected a plain image"))
                     .hint("use `-b` for bundles; with `--thin` without the images they name"))
             }

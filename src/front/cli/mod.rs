@@ -66,9 +66,10 @@ enum Verb {
     Pull(Box<args::PullArgs>),
     Describe(Box<args::DescribeArgs>),
     Verify(args::VerifyArgs),
-    /// Look at the tags of a repository
+    /// Look at and change the tags of a repository
     #[command(subcommand)]
     Tag(TagVerb),
+    Delete(Box<args::DeleteArgs>),
     /// Concourse: list the versions of a resource (request on standard input)
     Check,
     /// Concourse: fetch a version into FOLDER (request on standard input)
@@ -89,6 +90,8 @@ enum TagVerb {
     #[command(visible_alias = "ls")]
     List(Box<args::TagListArgs>),
     Resolve(Box<args::TagResolveArgs>),
+    Add(Box<args::TagAddArgs>),
+    Delete(Box<args::TagDeleteArgs>),
 }
 
 /// What a command runs with.
@@ -191,6 +194,9 @@ fn dispatch(context: &Context<'_>, verb: Verb, json: bool) -> Result<Outcome, Fa
         Verb::Verify(args) => verify::run(context, &args),
         Verb::Tag(TagVerb::List(args)) => tag::list(context, &args),
         Verb::Tag(TagVerb::Resolve(args)) => tag::resolve(context, &args),
+        Verb::Tag(TagVerb::Add(args)) => tag::add(context, &args),
+        Verb::Tag(TagVerb::Delete(args)) => tag::delete(context, &args),
+        Verb::Delete(args) => tag::delete_images(context, &args),
         Verb::Check => step(context, &Step::Check),
         Verb::In(args) => step(context, &Step::In(args.folder)),
         Verb::Out(args) => step(context, &Step::Out(args.folder)),
@@ -243,7 +249,7 @@ pub(in crate::front) fn pack_request(words: &[String], env: &Env) -> Result<Pack
         .try_get_matches_from(&all)
         .and_then(|matches| args::PushArgs::from_arg_matches(&matches))
         .map_err(|error| misuse::from_clap(&error, &all, &[]))?;
-    Ok(push::request(&resolve::push(&args, env)?, None))
+    push::request(&resolve::push(&args, env)?, None)
 }
 
 /// Returns the help text with switches shown plainly.

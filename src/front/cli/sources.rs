@@ -7,7 +7,7 @@ use super::resolve::{RegistryOptions, Source};
 use crate::front::failure::Failure;
 use crate::front::{registries, system, text};
 use crate::lock::BundleLock;
-use crate::model::{Descriptor, Digest, Reference, Tag, keys, limits};
+use crate::model::{Descriptor, Digest, Reference, keys, limits};
 use crate::registry::Client;
 use crate::store::{self, ImageStore, Root, StoreKind};
 use crate::stream::{FileError, TooLarge, read_bounded};
@@ -131,19 +131,6 @@ pub(super) fn check_expected(expected: Option<&Digest>, found: &Digest) -> Resul
         }
         _ => Ok(()),
     }
-}
-
-/// Returns the tags among a root's names, each once.
-pub(super) fn tags_of(root: &Root) -> Vec<Tag> {
-    let mut tags = Vec::new();
-    for name in &root.names {
-        let tag =
-            name.tag.clone().or_else(|| name.reference.as_ref().and_then(|reference| reference.tag.clone()));
-        if let Some(tag) = tag.filter(|tag| !tags.contains(tag)) {
-            tags.push(tag);
-        }
-    }
-    tags
 }
 
 /// Reads the text of a lock file.

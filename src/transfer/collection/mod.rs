@@ -7,6 +7,7 @@ mod places;
 mod push;
 
 pub use attached::Attached;
+pub(super) use gather::has_locations;
 pub use gather::{Gathering, gather};
 pub use places::Places;
 pub(super) use places::is_absence;
@@ -136,16 +137,26 @@ impl Collection {
     /// Returns the members as roots of a layout, each with its origin, the one the collection is about marked.
     #[must_use]
     pub fn named(&self) -> Vec<Named> {
-        let single = matches!(self.members.as_slice(), [_]);
+        // A lone image needs no mark: plain tars stay as every other tool writes them.
+        let plain = matches!(self.members.as_slice(), [_]);
+        if plain { self.roots(false) } else { self.roots(true) }
+    }
+
+    /// Returns the same with origins in any case, for a tar that holds other images too.
+    #[must_use]
+    pub fn named_with_origins(&self) -> Vec<Named> {
+        self.roots(true)
+    }
+
+    fn roots(&self, marked: bool) -> Vec<Named> {
         let root = self.root_bundle().map(|member| member.descriptor.digest.clone());
         let name = |member: &Member| {
             let mut descriptor = member.descriptor.clone();
-            // A lone image needs no mark: plain tars stay as every other tool writes them.
-            if !single {
+            if marked {
                 if let Some(origin) = &member.origin {
                     descriptor.annotations.insert(keys::ORIGIN.to_owned(), origin.to_string());
                 }
-                if root.as_ref() == Some(&descriptor.digest) {
+                if self.members.len() > 1 && root.as_ref() == Some(&descriptor.digest) {
                     descriptor.annotations.insert(keys::ROOT.to_owned(), "true".to_owned());
                 }
             }

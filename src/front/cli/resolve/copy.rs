@@ -26,6 +26,10 @@ pub struct CopyOptions {
     pub thin: bool,
     /// Whether images that bundles in a tar name are fetched.
     pub inflate: bool,
+    /// Whether what the tar has is kept.
+    pub append: bool,
+    /// Whether what was fetched is kept when the work fails.
+    pub resume: bool,
     /// What is copied that says something about the images.
     pub attached: Attached,
     /// Whether default tags begin with the repository's name.
@@ -96,6 +100,16 @@ pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
     if thin && matches!(source, Source::Tar(_) | Source::OciTar(_)) {
         return Err(Failure::misuse("`--thin` cannot be used with a tar, which is copied as it is"));
     }
+    let (append, resume) = (is_on(args.append, false), is_on(args.resume, false));
+    match &sink {
+        Sink::OciTar(TarTarget::File(_)) => {}
+        Sink::ImgpkgTar(TarTarget::File(_)) | Sink::DockerTar(TarTarget::File(_)) if !append => {}
+        _ if append => {
+            return Err(Failure::misuse("`--append` works with a file for `--to-oci-tar` only"));
+        }
+        _ if resume => return Err(Failure::misuse("`--resume` works when a tar is written to a file only")),
+        _ => {}
+    }
     let repo_based_tags = is_on(args.repo_based_tags, false);
     if repo_based_tags && !matches!(sink, Sink::Registry { .. }) {
         return Err(Failure::misuse("`--repo-based-tags` works with `--to-repo` only"));
@@ -107,6 +121,8 @@ pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
         sink,
         thin,
         inflate,
+        append,
+        resume,
         attached,
         repo_based_tags,
         tags: tags(&args.tag)?,
