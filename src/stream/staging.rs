@@ -232,7 +232,7 @@ mod tests {
             }
             let staged = match place {
                 Place::Inside => {
-                    StagedFolder::at(target.join(".imgrelay-test"), &target, place, 0o022).unwrap()
+                    StagedFolder::at(|| target.join(".imgrelay-test"), &target, place, 0o022).unwrap()
                 }
                 _ => StagedFolder::create(&target, Overwrite::Replace, 0o022).unwrap(),
             };

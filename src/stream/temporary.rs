@@ -147,11 +147,6 @@ mod tests {
         assert!(folder.join("kept/a").exists());
         std::fs::remove_dir_all(folder).unwrap();
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     #[test]
     fn only_own_names_are_taken_for_own() {

@@ -8,14 +8,17 @@ mod deny;
 mod docs_blocks;
 mod extraction;
 mod fuzzing;
+mod hostile;
 mod house;
 mod lab;
 mod layouts;
 mod limits;
 mod registry_faults;
 mod registry_real;
+mod secrets;
 mod store_interop;
 mod store_reading;
+mod tar_differential;
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;
 mod verifying;
