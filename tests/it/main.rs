@@ -25,6 +25,7 @@ mod failures_reading;
 mod fuzzing;
 mod github;
 mod gzip_consumers;
+mod hostile;
 mod house;
 mod interop_readers;
 mod lab;
@@ -42,8 +43,10 @@ mod registry_real;
 mod release;
 mod results;
 mod samples;
+mod secrets;
 mod store_interop;
 mod store_reading;
+mod tar_differential;
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;
 mod tekton;
