@@ -2,7 +2,7 @@
 //!
 //! Only finds and reads; what a file means and which entry fits is the keychain's work.
 
-mod cloud;
+pub(in crate::front) mod cloud;
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::model::{Descriptor, Digest, RawDocument, Reference, Repository, Target, limits};
 use crate::registry::{Client, RegistryError};
-use crate::stream::{VerifyingReader, read_bounded};
+use crate::stream::VerifyingReader;
 
 use super::super::{ImageSource, TransferError};
 
@@ -116,7 +116,15 @@ pub(in crate::transfer) fn is_absence(error: &RegistryError) -> bool {
 
 impl ImageSource for Places<'_> {
     fn place(&self) -> String {
-        self.base.map_or_else(|| "the registries".to_owned(), ImageSource::place)
+        if let Some(base) = self.base {
+            return base.place();
+        }
+        let state = self.state();
+        let mut repositories = state.known.values();
+        match repositories.next() {
+            Some(first) if repositories.all(|other| other == first) => format!("`{first}`"),
+            _ => "the registries".to_owned(),
+        }
     }
 
     fn read_document(&self, descriptor: &Descriptor) -> Result<RawDocument, TransferError> {
@@ -168,16 +176,7 @@ impl Places<'_> {
         if there || !small || !room || self.holds(&descriptor.digest) {
             return Ok(());
         }
-        let what = format!("blob `{}`", descriptor.digest);
-        let read = read_bounded(self.open_blob(descriptor)?, descriptor.size);
-        let bytes = read.map_err(|error| match error {
-            crate::stream::TooLarge::Io(error) => TransferError::from_read(&self.place(), &what, error),
-            crate::stream::TooLarge::Limit { limit } => TransferError::TooMany {
-                place: what,
-                what: "bytes",
-                limit: usize::try_from(limit).unwrap_or(usize::MAX),
-            },
-        })?;
+        let bytes = self.read_blob(descriptor, descriptor.size)?;
         let mut state = self.state();
         state.kept += descriptor.size;
         state.blobs.insert(descriptor.digest.clone(), bytes.into());
