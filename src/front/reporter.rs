@@ -119,6 +119,12 @@ fn warning_text(warning: &Warning) -> String {
             text::counted(layers.len() as u64, "layer"),
             text::quoted_list(layers.iter().map(ToString::to_string))
         ),
+        Warning::LinksCopied { count: 1, first } => {
+            format!("`{first}` is behind a symbolic link and was packed as a copy, because kpack drops links")
+        }
+        Warning::LinksCopied { count, first } => format!(
+            "{count} files behind symbolic links, `{first}` first, were packed as copies, because kpack drops links"
+        ),
         Warning::Registry { host, text } => format!("registry `{host}` says: {text}"),
     }
 }

@@ -119,6 +119,13 @@ pub enum Warning {
         /// The layers.
         layers: Vec<Digest>,
     },
+    /// Files behind symbolic links were stored as copies.
+    LinksCopied {
+        /// How many files.
+        count: u64,
+        /// The first of them, made readable.
+        first: String,
+    },
     /// The registry sent a `Warning` header.
     Registry {
         /// Host.

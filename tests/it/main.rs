@@ -11,6 +11,8 @@ mod lab;
 mod layouts;
 mod registry_faults;
 mod registry_real;
+mod source_folder;
+mod source_zip;
 mod store_interop;
 mod store_reading;
 mod verifying;

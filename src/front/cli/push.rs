@@ -14,10 +14,10 @@ use crate::front::reporter::{self, Wording};
 use crate::front::{registries, system};
 use crate::lock::BundleLock;
 use crate::model::{Reference, Tag};
-use crate::pack::{ImageOptions, LayerOptions, Profile};
+use crate::pack::{ImageOptions, LayerForm, LayerOptions, Profile, SourceOptions};
 use crate::store::layout::LayoutTarget;
 use crate::stream::{AtomicFile, FileError};
-use crate::transfer::{self, PackRequest, PackedImage, PushRequest};
+use crate::transfer::{self, PackRequest, PackedImage, PushRequest, SourceRequest};
 use crate::tree::Filter;
 
 /// Permissions of lock files, as imgpkg's.
@@ -39,10 +39,13 @@ fn to_tar(
 ) -> Result<ImageOutcome, Failure> {
     target.check()?;
     let layout = layout_target(context, target);
-    let request = request(options, Some(&layout));
     let names: Vec<Reference> = name.map(|name| references(name, &options.tags)).unwrap_or_default();
     let mut packed = reporter::watch(&context.ui, Wording::Written, |observer| {
-        transfer::pack_to_layout(&request, &layout, &names, observer)
+        if options.kind == PushKind::Source {
+            let request = source_request(options, Some(&layout));
+            return transfer::pack_source_to_layout(&request, None, &layout, &names, observer);
+        }
+        transfer::pack_to_layout(&request(options, Some(&layout)), &layout, &names, observer)
     })?;
     if let Some(spool) = packed.spool.take() {
         send_to_stdout(spool)?;
@@ -60,7 +63,12 @@ fn to_registry(
     let folder = system::temporary_folder(context.env);
     let tags: Vec<Tag> = references(name, &options.tags).into_iter().filter_map(|name| name.tag).collect();
     let packed = reporter::watch(&context.ui, Wording::Uploaded, |observer| {
-        let (packed, source) = transfer::pack_to_spool(&request(options, None), &folder, observer)?;
+        let (packed, source) = match options.kind {
+            PushKind::Source => {
+                transfer::pack_source_to_spool(&source_request(options, None), None, &folder, observer)?
+            }
+            _ => transfer::pack_to_spool(&request(options, None), &folder, observer)?,
+        };
         let push = PushRequest {
             repository: name.repository.clone(),
             roots: vec![(packed.manifest.descriptor(), tags.clone())],
@@ -111,12 +119,7 @@ fn request(options: &PushOptions, target: Option<&LayoutTarget>) -> PackRequest 
     let profile = match options.kind {
         PushKind::Bundle => Some(Profile::BUNDLE),
         PushKind::Image => Some(Profile::IMAGE),
-        PushKind::Detect => None,
-    };
-    // An older archive that lies inside the folder must not go into the new one.
-    let skip = match target {
-        Some(LayoutTarget::File(path)) => std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino())),
-        _ => None,
+        PushKind::Source | PushKind::Detect => None,
     };
     PackRequest {
         roots: roots.clone(),
@@ -128,15 +131,49 @@ fn request(options: &PushOptions, target: Option<&LayoutTarget>) -> PackRequest 
             compression: contents.compression,
             media_types: contents.media_types,
             threads: system::threads(),
-            skip,
+            skip: replaced(target),
             only_bundle_folder: None,
         },
-        image: ImageOptions {
-            media_types: contents.media_types,
-            platform: contents.platform.clone(),
-            labels: contents.labels.clone(),
-            annotations: contents.annotations.clone(),
+        image: image_options(contents),
+        expected_digest: options.expected_digest.clone(),
+    }
+}
+
+/// Returns the archive that is being replaced: if it lies inside the folder it must not go into the new one.
+fn replaced(target: Option<&LayoutTarget>) -> Option<(u64, u64)> {
+    match target {
+        Some(LayoutTarget::File(path)) => std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino())),
+        _ => None,
+    }
+}
+
+fn image_options(contents: &Contents) -> ImageOptions {
+    ImageOptions {
+        media_types: contents.media_types,
+        platform: contents.platform.clone(),
+        labels: contents.labels.clone(),
+        annotations: contents.annotations.clone(),
+    }
+}
+
+fn source_request(options: &PushOptions, target: Option<&LayoutTarget>) -> SourceRequest {
+    let contents = &options.contents;
+    SourceRequest {
+        path: contents.roots.first().cloned().unwrap_or_default(),
+        options: SourceOptions {
+            exclusions: contents.exclusions.clone(),
+            symlinks: contents.symlinks,
+            size_limit: contents.size_limit,
+            preserve_permissions: contents.preserve_permissions,
+            rules: Profile::SOURCE.entries,
+            skip: replaced(target),
         },
+        form: LayerForm {
+            compression: contents.compression,
+            media_types: contents.media_types,
+            threads: system::threads(),
+        },
+        image: image_options(contents),
         expected_digest: options.expected_digest.clone(),
     }
 }
@@ -148,11 +185,15 @@ fn outcome(
     path: Option<&Path>,
 ) -> ImageOutcome {
     ImageOutcome {
-        kind: if packed.profile.is_bundle { ImageKind::Bundle } else { ImageKind::Image },
+        kind: match packed.profile {
+            Profile::BUNDLE => ImageKind::Bundle,
+            Profile::SOURCE => ImageKind::Source,
+            _ => ImageKind::Image,
+        },
         digest: packed.manifest.digest().clone(),
         media_type: packed.manifest.media_type().to_owned(),
         size: packed.size,
-        layers: Some(1),
+        layers: Some(packed.layers.len()),
         repository: name.map(|name| name.repository.clone()),
         tags,
         path: path.map(Path::to_owned),
