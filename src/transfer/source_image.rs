@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::model::{Descriptor, Digest, Reference};
-use crate::pack::{ImageOptions, LayerForm, PackedLayer, Profile, SourceOptions, SourceTree};
+use crate::pack::{ImageOptions, LayerForm, Layering, PackedLayer, Profile, SourceOptions, SourceTree};
 use crate::store::layout::{LayoutTarWriter, LayoutTarget};
 use crate::stream::nameless_file;
 use crate::tar::display_name;
@@ -26,6 +26,8 @@ pub struct SourceRequest {
     pub path: PathBuf,
     /// What is taken from it.
     pub options: SourceOptions,
+    /// How it is spread over layers.
+    pub layering: Layering,
     /// How layers are stored.
     pub form: LayerForm,
     /// Labels, annotations, platform, media types.
@@ -82,7 +84,7 @@ fn list(
         let warning = Warning::LinksCopied { count: links.count, first: display_name(&links.first) };
         observer.event(Event::Warning(&warning));
     }
-    let groups = vec![(0..tree.entries().len()).collect()];
+    let groups = tree.layers(request.layering);
     Ok((tree, groups))
 }
 

@@ -12,6 +12,7 @@ mod layouts;
 mod registry_faults;
 mod registry_real;
 mod source_folder;
+mod source_incremental;
 mod source_zip;
 mod store_interop;
 mod store_reading;

@@ -175,6 +175,15 @@ pub struct PushArgs {
     /// Fail unless the image has this digest
     #[arg(long, value_name = "DIGEST", help_heading = CONTENT)]
     pub expected_digest: Option<String>,
+    /// With -s: 1, or auto for layers of which few change from push to push (default 1)
+    #[arg(long, value_name = "HOW", value_parser = Choice(&["1", "auto"]), hide_possible_values = true, help_heading = CONTENT)]
+    pub layers: Option<String>,
+    /// With --layers auto: use layers of this image again (default: what the tag has now)
+    #[arg(long, value_name = "REFERENCE", help_heading = CONTENT)]
+    pub base: Option<String>,
+    /// With --layers auto: use layers of the image in this tar again
+    #[arg(long, value_name = "PATH", help_heading = CONTENT)]
+    pub base_tar: Option<PathBuf>,
     /// With -s: most bytes of all files together, as 1GiB or 500MB (default 1GiB)
     #[arg(long, value_name = "SIZE", help_heading = CONTENT)]
     pub size_limit: Option<String>,

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use super::Context;
 use super::args::PushArgs;
-use super::resolve::{self, Contents, Destination, PushKind, PushOptions, TarTarget};
+use super::resolve::{self, BaseImage, Contents, Destination, PushKind, PushOptions, TarTarget};
+use super::sources;
 use crate::front::failure::Failure;
 use crate::front::outputs::{self, ImageKind, ImageOutcome, Outcome};
 use crate::front::reporter::{self, Wording};
@@ -15,9 +16,15 @@ use crate::front::{registries, system};
 use crate::lock::BundleLock;
 use crate::model::{Reference, Tag};
 use crate::pack::{ImageOptions, LayerForm, LayerOptions, Profile, SourceOptions};
+use crate::registry::{Client, RegistryError};
+use crate::store::ImageStore;
 use crate::store::layout::LayoutTarget;
 use crate::stream::{AtomicFile, FileError};
-use crate::transfer::{self, PackRequest, PackedImage, PushRequest, SourceRequest};
+use crate::transfer::events::Observer;
+use crate::transfer::{
+    self, Base, ImageSource as _, PackRequest, PackedImage, PushRequest, RegistrySource, SourceRequest,
+    StoreSource, TransferError,
+};
 use crate::tree::Filter;
 
 /// Permissions of lock files, as imgpkg's.
@@ -40,12 +47,21 @@ fn to_tar(
     target.check()?;
     let layout = layout_target(context, target);
     let names: Vec<Reference> = name.map(|name| references(name, &options.tags)).unwrap_or_default();
-    let mut packed = reporter::watch(&context.ui, Wording::Written, |observer| {
-        if options.kind == PushKind::Source {
+    let store = base_store(context, options)?;
+    let mut packed = reporter::watch(&context.ui, Wording::Written, |observer| match options.kind {
+        PushKind::Source => {
             let request = source_request(options, Some(&layout));
-            return transfer::pack_source_to_layout(&request, None, &layout, &names, observer);
+            let store = store.as_deref().map(StoreSource);
+            let base = store.as_ref().map(base_of_store).transpose()?;
+            Ok::<_, Failure>(transfer::pack_source_to_layout(
+                &request,
+                base.as_ref(),
+                &layout,
+                &names,
+                observer,
+            )?)
         }
-        transfer::pack_to_layout(&request(options, Some(&layout)), &layout, &names, observer)
+        _ => Ok(transfer::pack_to_layout(&request(options, Some(&layout)), &layout, &names, observer)?),
     })?;
     if let Some(spool) = packed.spool.take() {
         send_to_stdout(spool)?;
@@ -54,30 +70,40 @@ fn to_tar(
     Ok(outcome(&packed, tags, None, Some(target.path())))
 }
 
+/// Opens the tar with the earlier image, if there is one.
+fn base_store(context: &Context<'_>, options: &PushOptions) -> Result<Option<Box<dyn ImageStore>>, Failure> {
+    match &options.base {
+        Some(BaseImage::Tar(path)) => sources::open_store(context, path).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn base_of_store<'a>(store: &'a StoreSource<'_>) -> Result<Base<'a>, Failure> {
+    let root = sources::only_root(&store.place(), store.0.roots())?;
+    Ok(Base::of(store, &root.descriptor)?)
+}
+
 fn to_registry(
     context: &Context<'_>,
     options: &PushOptions,
     name: &Reference,
 ) -> Result<ImageOutcome, Failure> {
     let client = registries::client(&options.registry, context.env, &context.ui)?;
-    let folder = system::temporary_folder(context.env);
     let tags: Vec<Tag> = references(name, &options.tags).into_iter().filter_map(|name| name.tag).collect();
-    let packed = reporter::watch(&context.ui, Wording::Uploaded, |observer| {
-        let (packed, source) = match options.kind {
-            PushKind::Source => {
-                transfer::pack_source_to_spool(&source_request(options, None), None, &folder, observer)?
-            }
-            _ => transfer::pack_to_spool(&request(options, None), &folder, observer)?,
-        };
-        let push = PushRequest {
-            repository: name.repository.clone(),
-            roots: vec![(packed.manifest.descriptor(), tags.clone())],
-            mount_from: Vec::new(),
-            concurrency: options.registry.concurrency,
-            include_non_distributable: true,
-        };
-        transfer::push_to_registry(&source, &client, &push, observer)?;
-        Ok::<PackedImage, Failure>(packed)
+    let store = base_store(context, options)?;
+    let packed = reporter::watch(&context.ui, Wording::Uploaded, |observer| match options.kind {
+        PushKind::Source => {
+            let store = store.as_deref().map(StoreSource);
+            let push = SourcePush { context, options, client: &client, tags: &tags, name };
+            push.run(store.as_ref(), observer)
+        }
+        _ => {
+            let folder = system::temporary_folder(context.env);
+            let (packed, source) = transfer::pack_to_spool(&request(options, None), &folder, observer)?;
+            let push = push_request(options, name, &tags, &packed);
+            transfer::push_to_registry(&source, &client, &push, observer)?;
+            Ok(packed)
+        }
     })?;
     if let Some(path) = &options.lock_output {
         let image = name.repository.with_digest(packed.manifest.digest().clone());
@@ -85,6 +111,70 @@ fn to_registry(
         AtomicFile::write_whole(path, lock.to_yaml().as_bytes(), LOCK_MODE)?;
     }
     Ok(outcome(&packed, tags, Some(name), None))
+}
+
+fn push_request(options: &PushOptions, name: &Reference, tags: &[Tag], packed: &PackedImage) -> PushRequest {
+    PushRequest {
+        repository: name.repository.clone(),
+        roots: vec![(packed.manifest.descriptor(), tags.to_vec())],
+        mount_from: Vec::new(),
+        concurrency: options.registry.concurrency,
+        include_non_distributable: true,
+    }
+}
+
+/// A source image on its way to a registry.
+struct SourcePush<'a> {
+    context: &'a Context<'a>,
+    options: &'a PushOptions,
+    client: &'a Client,
+    tags: &'a [Tag],
+    name: &'a Reference,
+}
+
+impl SourcePush<'_> {
+    fn run(&self, store: Option<&StoreSource<'_>>, observer: &dyn Observer) -> Result<PackedImage, Failure> {
+        let earlier = match &self.options.base {
+            Some(BaseImage::Registry { reference, given }) => {
+                let source = RegistrySource::new(self.client, reference.repository.clone());
+                match source.resolve(&reference.target()) {
+                    Ok(root) => Some((source, root)),
+                    // Many registries refuse to talk about what is not there.
+                    Err(TransferError::Registry(
+                        RegistryError::NotFound { .. } | RegistryError::Refused { .. },
+                    )) if !given => None,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            _ => None,
+        };
+        let base = match (&earlier, store) {
+            (Some((source, root)), _) => Some(Base::of(source, root)?),
+            (None, Some(store)) => Some(base_of_store(store)?),
+            (None, None) => None,
+        };
+        match self.with_base(base.as_ref(), observer) {
+            // A layer of the earlier image is gone, perhaps only since it was asked for: then all is packed.
+            Err(error) if base.is_some() && error.may_be_for_want_of_a_blob() => {
+                self.with_base(None, observer)
+            }
+            result => result,
+        }
+        .map_err(Failure::from)
+    }
+
+    fn with_base(
+        &self,
+        base: Option<&Base<'_>>,
+        observer: &dyn Observer,
+    ) -> Result<PackedImage, TransferError> {
+        let folder = system::temporary_folder(self.context.env);
+        let request = source_request(self.options, None);
+        let (packed, source) = transfer::pack_source_to_spool(&request, base, &folder, observer)?;
+        let push = push_request(self.options, self.name, self.tags, &packed);
+        transfer::push_to_registry(&source, self.client, &push, observer)?;
+        Ok(packed)
+    }
 }
 
 /// Returns a reference for each tag: the name's own (`latest` if it has none), then the further ones.
@@ -168,6 +258,7 @@ fn source_request(options: &PushOptions, target: Option<&LayoutTarget>) -> Sourc
             rules: Profile::SOURCE.entries,
             skip: replaced(target),
         },
+        layering: contents.layering,
         form: LayerForm {
             compression: contents.compression,
             media_types: contents.media_types,

@@ -9,6 +9,8 @@ mod collect;
 mod error;
 mod folder;
 mod ignore;
+mod layers;
+mod units;
 
 use std::fs::File;
 use std::io::Write;
@@ -23,6 +25,7 @@ use super::entries::{EntryWriter, LayerForm, UnpackedLayer, hash_layer, write_la
 use super::{EntryRules, PackError, PackedLayer};
 
 pub use error::SourceError;
+pub use layers::{Layering, MOST_LAYERS};
 
 /// What is taken from a folder or zip.
 #[derive(Clone, Debug)]
@@ -135,6 +138,12 @@ impl SourceTree {
     #[must_use]
     pub fn copied_links(&self) -> Option<&CopiedLinks> {
         self.links.as_ref()
+    }
+
+    /// Returns the entries of each layer, by number, lowest layer first.
+    #[must_use]
+    pub fn layers(&self, layering: Layering) -> Vec<Vec<usize>> {
+        layers::layers(&self.entries, layering)
     }
 
     /// Packs some of the entries, by number and in order, into one layer that is written to `sink`.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{
     RegistryOptions, TarTarget, expected_digest, given, given_path, is_on, parsed, parsed_list, platform,
-    registry, results, tags, target_reference,
+    reference, registry, results, tags, target_reference,
 };
 use crate::front::cli::args::PushArgs;
 use crate::front::cli::values::{key_value, size};
@@ -14,7 +14,7 @@ use crate::front::failure::Failure;
 use crate::front::outputs::ResultFile;
 use crate::front::text;
 use crate::model::{Annotations, Digest, Platform, Reference, Tag, keys};
-use crate::pack::MediaTypes;
+use crate::pack::{Layering, MediaTypes};
 use crate::stream::CompressionLevel;
 use crate::tree::SymlinkPolicy;
 
@@ -33,6 +33,8 @@ pub struct PushOptions {
     pub contents: Contents,
     /// Where it goes.
     pub destination: Destination,
+    /// The earlier image whose layers are used again.
+    pub base: Option<BaseImage>,
     /// Further tags for the same image.
     pub tags: Vec<Tag>,
     /// The digest the image has to have.
@@ -43,6 +45,20 @@ pub struct PushOptions {
     pub results: Vec<ResultFile>,
     /// How the registry is reached.
     pub registry: RegistryOptions,
+}
+
+/// An earlier image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BaseImage {
+    /// In a registry; it need not be there when its name was not given.
+    Registry {
+        /// Its name.
+        reference: Reference,
+        /// Whether it was asked for, so that it has to be there.
+        given: bool,
+    },
+    /// In a tar or folder.
+    Tar(PathBuf),
 }
 
 /// What is made of the files.
@@ -81,6 +97,8 @@ pub struct Contents {
     pub compression: CompressionLevel,
     /// Most bytes of a source image's files together.
     pub size_limit: u64,
+    /// How a source image is spread over layers.
+    pub layering: Layering,
 }
 
 /// Where the image goes.
@@ -127,9 +145,11 @@ pub fn push(args: &PushArgs, env: &Env) -> Result<PushOptions, Failure> {
                 .hint("a lock names an image in a registry; use it with `copy --tar … --to-repo …`"));
         }
     }
+    let contents = contents(args, kind)?;
     Ok(PushOptions {
         kind,
-        contents: contents(args, kind)?,
+        base: base(args, contents.layering, &destination)?,
+        contents,
         destination,
         tags,
         expected_digest: expected_digest(args.expected_digest.as_deref())?,
@@ -158,6 +178,30 @@ fn kind_and_name(args: &PushArgs) -> Result<(PushKind, Option<Reference>), Failu
             let flags = text::quoted_list(several.iter().map(|(flag, ..)| flag));
             Err(Failure::misuse(format!("{flags} exclude each other")))
         }
+    }
+}
+
+/// Finds the earlier image: in layers that nobody compares, nothing can be used again.
+fn base(args: &PushArgs, layering: Layering, to: &Destination) -> Result<Option<BaseImage>, Failure> {
+    let (tar, name) = (given_path(args.base_tar.as_ref()), given(args.base.as_deref()));
+    let flag = tar.map(|_| "--base-tar").or(name.map(|_| "--base"));
+    if let Some(flag) = flag.filter(|_| layering != Layering::Auto) {
+        return Err(Failure::misuse(format!("`{flag}` works with `--layers auto` only")));
+    }
+    match (tar, name, to) {
+        (Some(_), Some(_), _) => Err(Failure::misuse("`--base` and `--base-tar` exclude each other")),
+        (Some(path), None, _) => Ok(Some(BaseImage::Tar(path.to_owned()))),
+        (None, Some(_), Destination::OciTar { .. }) => {
+            Err(Failure::misuse("`--base` cannot be used with `--to-oci-tar`, which contacts no registry")
+                .hint("use `--base-tar`"))
+        }
+        (None, Some(text), Destination::Registry(_)) => {
+            Ok(Some(BaseImage::Registry { reference: reference("--base", text)?, given: true }))
+        }
+        (None, None, Destination::Registry(name)) if layering == Layering::Auto => {
+            Ok(Some(BaseImage::Registry { reference: name.clone(), given: false }))
+        }
+        (None, None, _) => Ok(None),
     }
 }
 
@@ -194,6 +238,10 @@ fn contents(args: &PushArgs, kind: PushKind) -> Result<Contents, Failure> {
         (_, _) if size_limit.is_some() => {
             return Err(Failure::misuse("`--size-limit` works with `--source` only"));
         }
+        (_, _) if given(args.layers.as_deref()) == Some("auto") => {
+            return Err(Failure::misuse("`--layers auto` works with `--source` only")
+                .hint("bundles have to have one layer"));
+        }
         _ => {}
     }
     let mut exclusions: Vec<String> =
@@ -228,6 +276,10 @@ fn contents(args: &PushArgs, kind: PushKind) -> Result<Contents, Failure> {
         },
         compression: compression.unwrap_or_default(),
         size_limit: size_limit.unwrap_or(SIZE_LIMIT_DEFAULT),
+        layering: match given(args.layers.as_deref()) {
+            Some("auto") => Layering::Auto,
+            _ => Layering::One,
+        },
     })
 }
 
@@ -256,6 +308,7 @@ mod tests {
             media_types: MediaTypes::Oci,
             compression: CompressionLevel::DEFAULT,
             size_limit: 1 << 30,
+            layering: Layering::One,
         };
         assert_eq!(options.contents, contents);
     }
@@ -319,6 +372,13 @@ mod tests {
             ),
             (&["-s", "r.io/a", "-f", "d", "--size-limit", "1X"], "`--size-limit`: `1X` is not a size"),
             (&["-i", "r.io/a", "-f", "d", "--size-limit", "1G"], "`--size-limit` works with `--source` only"),
+            (&["-s", "r.io/a", "-f", "d", "--base-tar", "t"], "`--base-tar` works with `--layers auto` only"),
+            (&["-s", "r.io/a", "-f", "d", "--base", "r.io/b"], "`--base` works with `--layers auto` only"),
+            (
+                &["-s", "-f", "d", "--layers", "auto", "--to-oci-tar", "x", "--base", "r.io/b"],
+                "`--base` cannot be used with `--to-oci-tar`",
+            ),
+            (&["-i", "r.io/a", "-f", "d", "--layers", "auto"], "`--layers auto` works with `--source` only"),
             (&["-s", "r.io/a", "-f", "d", "--lock-output", "l"], "bundles only, but `--source` was given"),
             (&["-b", "r.io/a"], "no files were given"),
             (&["-b", "r.io/a", "-f", ""], "no files were given"),
