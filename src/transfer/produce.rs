@@ -174,23 +174,25 @@ pub fn pack_to_spool(
     let progress = |bytes| observer.event(Event::Packed { bytes });
     let layer = pack_layer(&request.roots, &options, &mut file, &progress)
         .map_err(|error| with_path(error, folder))?;
-    let spooled = vec![Spooled { descriptor: layer.descriptor.clone(), offset: 0 }];
+    let spooled = vec![Spooled { descriptor: layer.descriptor.clone(), file: 0, offset: 0 }];
     let layers = vec![layer];
     let image = composed(&profile, &layers, &request.image, request.expected_digest.as_ref(), observer)?;
     let packed = finished(profile, layers, &image, None);
-    Ok((packed, PackedSource { file, spooled, image, place: folder.to_owned(), base: None }))
+    Ok((packed, PackedSource { files: vec![file], spooled, image, place: folder.to_owned(), base: None }))
 }
 
 /// A layer that was just packed, in the spool.
 #[derive(Clone, Debug)]
 pub(super) struct Spooled {
     pub(super) descriptor: Descriptor,
+    /// Which of the files it is in.
+    pub(super) file: usize,
     pub(super) offset: u64,
 }
 
 /// An image just packed, as a source; layers that were not packed again come from an earlier image.
 pub struct PackedSource<'a> {
-    pub(super) file: File,
+    pub(super) files: Vec<File>,
     pub(super) spooled: Vec<Spooled>,
     pub(super) image: ComposedImage,
     pub(super) place: PathBuf,
@@ -215,9 +217,10 @@ impl ImageSource for PackedSource<'_> {
     fn open_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {
         // A layer and a configuration cannot have the same digest.
         let layer = self.spooled.iter().find(|layer| layer.descriptor.digest == descriptor.digest);
+        let layer = layer.and_then(|layer| Some((layer, self.files.get(layer.file)?)));
         let bytes: Box<dyn Read + Send + '_> = match (layer, self.base) {
-            (Some(layer), _) => {
-                Box::new(FileFrom { file: &self.file, offset: layer.offset }.take(layer.descriptor.size))
+            (Some((layer, file)), _) => {
+                Box::new(FileFrom { file, offset: layer.offset }.take(layer.descriptor.size))
             }
             (None, Some(base)) if descriptor.digest != config_of(&self.image) => {
                 return base.open_blob(descriptor);

@@ -8,16 +8,19 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use crate::model::{Descriptor, Digest, Reference};
-use crate::pack::{ImageOptions, LayerForm, Layering, PackedLayer, Profile, SourceOptions, SourceTree};
+use crate::pack::{
+    ImageOptions, LayerForm, Layering, PackedLayer, Profile, SourceEntry, SourceOptions, SourceTree,
+};
 use crate::store::layout::{LayoutTarWriter, LayoutTarget};
 use crate::stream::nameless_file;
 use crate::tar::display_name;
 
 use super::events::{Event, Observer, Warning};
 use super::produce::{Spooled, composed, finish_layout, finished, with_path};
-use super::{ImageSource, PackedImage, PackedSource, TransferError};
+use super::{ImageSource, PackedImage, PackedSource, TransferError, workers};
 
 /// What is to be packed.
 #[derive(Clone, Debug)]
@@ -167,38 +170,100 @@ pub fn pack_source_to_spool<'a>(
     observer: &dyn Observer,
 ) -> Result<(PackedImage, PackedSource<'a>), TransferError> {
     let (tree, groups) = list(request, observer)?;
-    let file = nameless_file(folder)?;
-    let progress = |bytes| observer.event(Event::Packed { bytes });
-    let (mut layers, mut spooled) = (Vec::new(), Vec::new());
-    let mut end = Append { file: &file, offset: 0 };
-    for group in &groups {
-        let layer = match reused(&tree, group, request.form, base, &progress)? {
-            Some(layer) => layer,
-            None => {
-                let offset = end.offset;
-                let layer = tree
-                    .pack(group, request.form, &mut end, &progress)
-                    .map_err(|error| with_path(error, folder))?;
-                spooled.push(Spooled { descriptor: layer.descriptor.clone(), offset });
-                layer
-            }
-        };
-        layers.push(layer);
-    }
+    let packing = Packing { request, base, folder, observer, tree: &tree, spools: Mutex::default() };
+    let done = packing.run(&groups)?;
+    let files = packing.spools.into_inner().map_err(|_| TransferError::Stopped)?;
+    let layers: Vec<PackedLayer> = done.iter().map(|(layer, _)| layer.clone()).collect();
+    let spooled = done.into_iter().filter_map(|(layer, place)| {
+        let (file, offset) = place?;
+        Some(Spooled { descriptor: layer.descriptor, file, offset })
+    });
+    let spooled = spooled.collect();
     let expected = request.expected_digest.as_ref();
     let image = composed(&Profile::SOURCE, &layers, &request.image, expected, observer)?;
     let packed = finished(Profile::SOURCE, layers, &image, None);
+    let files = files.into_iter().flatten().map(|spool| spool.file).collect();
     let base = base.map(|base| base.source);
-    Ok((packed, PackedSource { file, spooled, image, place: folder.to_owned(), base }))
+    Ok((packed, PackedSource { files, spooled, image, place: folder.to_owned(), base }))
+}
+
+/// Most layers packed at the same time; each has its own blocks of memory.
+const PACKERS: usize = 4;
+
+/// A layer, and where it is if it was packed: which spool, and where in it.
+type Done = (PackedLayer, Option<(usize, u64)>);
+
+/// Several layers packed at the same time: between the end of one and the beginning of the next a single packer would
+/// leave all but one thread idle.
+struct Packing<'a, 'b> {
+    request: &'a SourceRequest,
+    base: Option<&'a Base<'b>>,
+    folder: &'a Path,
+    observer: &'a dyn Observer,
+    tree: &'a SourceTree,
+    /// One for each packer; taken while it is written to.
+    spools: Mutex<Vec<Option<Append>>>,
+}
+
+impl Packing<'_, '_> {
+    fn run(&self, groups: &[Vec<usize>]) -> Result<Vec<Done>, TransferError> {
+        let packers = self.request.form.threads.min(PACKERS).min(groups.len()).max(1);
+        let threads = (self.request.form.threads / packers).max(1);
+        // The largest first, so that none is left over at the end.
+        let size = |number: &usize| -> u64 {
+            let group = groups.get(*number).map_or(&[][..], Vec::as_slice);
+            group.iter().filter_map(|entry| self.tree.entries().get(*entry)).map(SourceEntry::size).sum()
+        };
+        let mut order: Vec<usize> = (0..groups.len()).collect();
+        order.sort_by_cached_key(|number| std::cmp::Reverse(size(number)));
+        let done: Mutex<BTreeMap<usize, Done>> = Mutex::default();
+        workers::for_each(&order, packers, |number| {
+            let layer = self.layer(groups.get(*number).map_or(&[], Vec::as_slice), threads)?;
+            if let Ok(mut done) = done.lock() {
+                done.insert(*number, layer);
+            }
+            Ok(())
+        })?;
+        Ok(done.into_inner().map_err(|_| TransferError::Stopped)?.into_values().collect())
+    }
+
+    fn layer(&self, group: &[usize], threads: usize) -> Result<Done, TransferError> {
+        let progress = |bytes| self.observer.event(Event::Packed { bytes });
+        let form = LayerForm { threads, ..self.request.form };
+        if let Some(layer) = reused(self.tree, group, form, self.base, &progress)? {
+            return Ok((layer, None));
+        }
+        let (number, mut spool) = self.take()?;
+        let offset = spool.offset;
+        let packed = self.tree.pack(group, form, &mut spool, &progress);
+        if let Ok(mut spools) = self.spools.lock()
+            && let Some(place) = spools.get_mut(number)
+        {
+            *place = Some(spool);
+        }
+        Ok((packed.map_err(|error| with_path(error, self.folder))?, Some((number, offset))))
+    }
+
+    /// Takes a spool that nobody writes to, or begins one.
+    fn take(&self) -> Result<(usize, Append), TransferError> {
+        let mut spools = self.spools.lock().map_err(|_| TransferError::Stopped)?;
+        for (number, place) in spools.iter_mut().enumerate() {
+            if let Some(spool) = place.take() {
+                return Ok((number, spool));
+            }
+        }
+        spools.push(None);
+        Ok((spools.len() - 1, Append { file: nameless_file(self.folder)?, offset: 0 }))
+    }
 }
 
 /// Writes at a moving offset.
-struct Append<'a> {
-    file: &'a File,
+struct Append {
+    file: File,
     offset: u64,
 }
 
-impl Write for Append<'_> {
+impl Write for Append {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file.write_all_at(bytes, self.offset)?;
         self.offset += bytes.len() as u64;
