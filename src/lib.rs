@@ -5,7 +5,7 @@
 //! | floor | modules |
 //! |---|---|
 //! | 0 values | [`model`], [`lock`] |
-//! | 1 bytes | [`stream`], [`tree`], [`tar`] |
+//! | 1 bytes | [`stream`], [`tree`], [`tar`], [`zip`] |
 //! | 2 places | [`store`], [`registry`] |
 //! | 3 packing | [`pack`] |
 //! | 4 moving | [`transfer`] |
@@ -23,3 +23,4 @@ pub mod stream;
 pub mod tar;
 pub mod transfer;
 pub mod tree;
+pub mod zip;

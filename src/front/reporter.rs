@@ -129,6 +129,12 @@ fn warning_text(warning: &Warning) -> String {
         Warning::NothingNonDistributable => {
             "`--include-non-distributable-layers` was given, but no image has such a layer".to_owned()
         }
+        Warning::LinksCopied { count: 1, first } => {
+            format!("`{first}` is behind a symbolic link and was packed as a copy, because kpack drops links")
+        }
+        Warning::LinksCopied { count, first } => format!(
+            "{count} files behind symbolic links, `{first}` first, were packed as copies, because kpack drops links"
+        ),
         Warning::Registry { host, text } => format!("registry `{host}` says: {text}"),
     }
 }

@@ -11,12 +11,12 @@ use std::path::PathBuf;
 
 use crate::lock::BUNDLE_FOLDER;
 use crate::model::{Descriptor, Digest};
-use crate::stream::{BlockWriter, CompressionLevel, FileError, compress};
+use crate::stream::{BlockWriter, CompressionLevel, FileError};
 use crate::tar::header::{EntryType, Header};
-use crate::tar::write::Writer;
 use crate::tree::{Content, Entry, EntryKind, Filter, SymlinkPolicy, TreeError, Visitor, walk};
 
-use super::MediaTypes;
+use super::entries::{EntryWriter, LayerForm, write_layer};
+use super::{MediaTypes, ModeRule, SourceError};
 
 /// Begins names that delete what lower layers have (image-spec layer.md, "Whiteouts").
 const WHITEOUT: &str = ".wh.";
@@ -89,9 +89,18 @@ pub enum PackError {
         /// The file.
         path: PathBuf,
     },
+    /// What is to become a source image cannot be one.
+    #[error(transparent)]
+    Source(Box<SourceError>),
     /// The output could not be written; which file is known above.
     #[error("cannot write the layer: {0}")]
     Sink(#[from] io::Error),
+}
+
+impl From<SourceError> for PackError {
+    fn from(error: SourceError) -> Self {
+        Self::Source(Box::new(error))
+    }
 }
 
 /// Packs roots, in the order given, into one layer that is written to `sink`.
@@ -106,45 +115,39 @@ pub fn pack_layer(
     sink: &mut (dyn Write + Send),
     progress: &dyn Fn(u64),
 ) -> Result<PackedLayer, PackError> {
-    let (entries, compressed) = compress(options.compression, options.threads, sink, |stream| {
+    let form = LayerForm {
+        compression: options.compression,
+        media_types: options.media_types,
+        threads: options.threads,
+    };
+    write_layer(form, sink, progress, |writer| {
         let mut packer = Packer {
-            tar: Writer::new(stream),
+            writer,
             options,
             seen: HashSet::new(),
             remember: roots.len() > 1,
             roots,
             root: Cell::new(0),
-            progress,
         };
         for (number, root) in roots.iter().enumerate() {
             packer.root.set(number);
             walk(root, &options.filter.of_root(number), options.symlinks, options.skip, &mut packer)?;
         }
-        let entries = packer.tar.entries();
-        packer.tar.finish()?;
-        Ok::<u64, PackError>(entries)
-    })?;
-    let media_type = options.media_types.layer(options.compression);
-    Ok(PackedLayer {
-        descriptor: Descriptor::new(media_type, compressed.blob_digest, compressed.size),
-        diff_id: compressed.diff_id,
-        uncompressed_size: compressed.uncompressed_size,
-        entries,
+        Ok(())
     })
 }
 
-struct Packer<'a> {
-    tar: Writer<&'a mut BlockWriter>,
+struct Packer<'a, 'w> {
+    writer: &'a mut EntryWriter<'w, BlockWriter>,
     options: &'a LayerOptions,
     /// Paths of files so far, with the number of their root; only kept for several roots.
     seen: HashSet<Vec<u8>>,
     remember: bool,
     roots: &'a [PathBuf],
     root: Cell<usize>,
-    progress: &'a dyn Fn(u64),
 }
 
-impl Packer<'_> {
+impl Packer<'_, '_> {
     fn path_in_root(&self, path: &[u8]) -> PathBuf {
         let root = self.roots.get(self.root.get()).cloned().unwrap_or_default();
         // A root that is a file is its own entry, under its name.
@@ -190,14 +193,13 @@ impl Packer<'_> {
         match (&entry.kind, self.options.preserve_permissions) {
             (EntryKind::Symlink { .. }, _) => 0o777,
             (_, true) => entry.mode,
-            // Only the owner's bits say something about the content; the rest is the umask of who checked it out.
-            (EntryKind::Directory, false) => 0o700,
-            (EntryKind::File { .. }, false) => entry.mode & 0o700,
+            (EntryKind::Directory, false) => ModeRule::Owner.folder(),
+            (EntryKind::File { .. }, false) => ModeRule::Owner.file(entry.mode),
         }
     }
 }
 
-impl Visitor for Packer<'_> {
+impl Visitor for Packer<'_, '_> {
     type Error = PackError;
 
     fn entry(&mut self, entry: &Entry, content: Content<'_>) -> Result<(), PackError> {
@@ -210,20 +212,9 @@ impl Visitor for Packer<'_> {
             EntryKind::Symlink { target } => (EntryType::Symlink, 0, target.as_slice()),
         };
         let mode = self.mode(entry);
-        self.tar.header(&Header { path: &entry.path, kind, mode, size, link, mtime: 0 })?;
-        if let Content::File(mut file) = content {
-            loop {
-                let stream = self.tar.data();
-                let n = file.read(stream.space()?)?;
-                if n == 0 {
-                    break;
-                }
-                stream.advance(n);
-                (self.progress)(n as u64);
-            }
-            file.finish()?;
-            self.tar.pad(size)?;
-        }
-        Ok(())
+        let header = Header { path: &entry.path, kind, mode, size, link, mtime: 0 };
+        let Content::File(mut file) = content else { return self.writer.entry(&header) };
+        self.writer.file(&header, |space| Ok(file.read(space)?))?;
+        Ok(file.finish()?)
     }
 }

@@ -4,11 +4,15 @@
 //! through the code. Knows no registry.
 
 mod bundle;
+mod entries;
 mod image;
 mod layer;
 mod profile;
+mod source;
 
 pub use bundle::{BundleError, BundleLayout, find_bundle};
+pub use entries::{LayerForm, UnpackedLayer};
 pub use image::{ComposedImage, ImageOptions, compose};
 pub use layer::{LayerOptions, PackError, PackedLayer, pack_layer};
-pub use profile::{MediaTypes, Profile};
+pub use profile::{EntryRules, MediaTypes, ModeRule, Profile};
+pub use source::{CopiedLinks, Layering, MOST_LAYERS, SourceEntry, SourceError, SourceOptions, SourceTree};

@@ -57,7 +57,54 @@ pub struct Profile {
     pub history_author: &'static str,
     /// A folder `.imgpkg` with a lock file has to be there.
     pub is_bundle: bool,
+    /// How its entries look.
+    pub entries: EntryRules,
 }
+
+/// How entries look in a layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EntryRules {
+    /// Modification time of every entry, seconds since 1970.
+    pub mtime: u32,
+    /// Which permissions they get, unless they keep their own.
+    pub modes: ModeRule,
+}
+
+/// Which permissions entries get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ModeRule {
+    /// The owner's bits of files and 0700 for folders, as imgpkg does: the rest is the umask of who checked it out.
+    #[default]
+    Owner,
+    /// 0644 or, with the owner's execute bit, 0755, and 0755 for folders: what git keeps, and what kpack's builders,
+    /// which run as any user, can read and replace.
+    Readable,
+}
+
+impl ModeRule {
+    /// Returns a folder's permissions.
+    #[must_use]
+    pub fn folder(self) -> u32 {
+        match self {
+            Self::Owner => 0o700,
+            Self::Readable => 0o755,
+        }
+    }
+
+    /// Returns a file's permissions.
+    #[must_use]
+    pub fn file(self, mode: u32) -> u32 {
+        match self {
+            Self::Owner => mode & 0o700,
+            Self::Readable if mode & 0o100 == 0 => 0o644,
+            Self::Readable => 0o755,
+        }
+    }
+}
+
+/// 1980-01-01T00:00:01Z, the time that Cloud Foundry's packagers and the buildpacks give every file: the first second
+/// that a zip archive can hold, and one after it.
+const SOURCE_MTIME: u32 = 315_532_801;
 
 impl Profile {
     /// A Carvel bundle.
@@ -66,7 +113,23 @@ impl Profile {
         labels: &[(keys::BUNDLE_LABEL, "true")],
         history_author: "imgpkg",
         is_bundle: true,
+        entries: EntryRules { mtime: 0, modes: ModeRule::Owner },
     };
     /// A plain image.
-    pub const IMAGE: Self = Self { name: "image", labels: &[], history_author: "imgpkg", is_bundle: false };
+    pub const IMAGE: Self = Self {
+        name: "image",
+        labels: &[],
+        history_author: "imgpkg",
+        is_bundle: false,
+        entries: EntryRules { mtime: 0, modes: ModeRule::Owner },
+    };
+    /// A Cloud Foundry source image, as kpack extracts it.
+    pub const SOURCE: Self = Self {
+        name: "source",
+        // Not `source.contenttype.kpack.io`: with it kpack expects one archive inside, not the files.
+        labels: &[],
+        history_author: "imgrelay",
+        is_bundle: false,
+        entries: EntryRules { mtime: SOURCE_MTIME, modes: ModeRule::Readable },
+    };
 }

@@ -91,6 +91,25 @@ impl BlockWriter {
     }
 }
 
+/// A stream that offers space to read into, so that contents are copied nowhere on their way.
+pub trait BlockSink: Write {
+    /// Returns free space to read into; never empty.
+    fn space(&mut self) -> io::Result<&mut [u8]>;
+
+    /// Keeps the first `read` bytes of the space that was offered.
+    fn advance(&mut self, read: usize);
+}
+
+impl BlockSink for BlockWriter {
+    fn space(&mut self) -> io::Result<&mut [u8]> {
+        Self::space(self)
+    }
+
+    fn advance(&mut self, read: usize) {
+        Self::advance(self, read);
+    }
+}
+
 impl Write for BlockWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let space = self.space()?;

@@ -237,6 +237,19 @@ impl TransferError {
         }
     }
 
+    /// Tells whether a push may have failed because the registry has no longer what it was believed to have.
+    #[must_use]
+    pub fn may_be_for_want_of_a_blob(&self) -> bool {
+        matches!(
+            self,
+            Self::Registry(
+                RegistryError::NotFound { .. }
+                    | RegistryError::Rejected { .. }
+                    | RegistryError::Source { .. }
+            )
+        )
+    }
+
     /// Tells whether what was received was wrong, which another transfer may mend.
     #[must_use]
     pub fn is_mismatch(&self) -> bool {

@@ -131,6 +131,13 @@ pub enum Warning {
     },
     /// Layers that may not be distributed were asked for, but there are none.
     NothingNonDistributable,
+    /// Files behind symbolic links were stored as copies.
+    LinksCopied {
+        /// How many files.
+        count: u64,
+        /// The first of them, made readable.
+        first: String,
+    },
     /// The registry sent a `Warning` header.
     Registry {
         /// Host.

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::model::{Descriptor, Digest, RawDocument, Reference};
+use crate::model::{Descriptor, Digest, RawDocument, Reference, Repository};
 use crate::pack::{
     BundleError, BundleLayout, ComposedImage, ImageOptions, LayerOptions, PackError, PackedLayer, Profile,
     compose, find_bundle, pack_layer,
@@ -39,9 +39,9 @@ pub struct PackedImage {
     pub profile: Profile,
     /// The manifest.
     pub manifest: RawDocument,
-    /// The layer.
-    pub layer: PackedLayer,
-    /// Bytes of manifest, configuration and layer.
+    /// The layers, lowest first.
+    pub layers: Vec<PackedLayer>,
+    /// Bytes of manifest, configuration and layers.
     pub size: u64,
     /// The nameless file, for [`LayoutTarget::Spool`].
     pub spool: Option<File>,
@@ -76,19 +76,20 @@ fn prepare(request: &PackRequest) -> Result<(Profile, LayerOptions), TransferErr
     Ok((profile, LayerOptions { only_bundle_folder, ..request.layer.clone() }))
 }
 
-fn composed(
-    request: &PackRequest,
+pub(super) fn composed(
     profile: &Profile,
-    layer: &PackedLayer,
+    layers: &[PackedLayer],
+    options: &ImageOptions,
+    expected: Option<&Digest>,
     observer: &dyn Observer,
 ) -> Result<ComposedImage, TransferError> {
     observer.event(Event::PackFinished {
-        entries: layer.entries,
-        uncompressed: layer.uncompressed_size,
-        compressed: layer.descriptor.size,
+        entries: layers.iter().map(|layer| layer.entries).sum(),
+        uncompressed: layers.iter().map(|layer| layer.uncompressed_size).sum(),
+        compressed: layers.iter().map(|layer| layer.descriptor.size).sum(),
     });
-    let image = compose(profile, std::slice::from_ref(layer), &request.image);
-    match &request.expected_digest {
+    let image = compose(profile, layers, options);
+    match expected {
         Some(expected) if expected != image.manifest.digest() => Err(TransferError::UnexpectedDigest {
             expected: expected.clone(),
             found: image.manifest.digest().clone(),
@@ -97,9 +98,31 @@ fn composed(
     }
 }
 
-fn finished(profile: Profile, layer: PackedLayer, image: &ComposedImage, spool: Option<File>) -> PackedImage {
-    let size = layer.descriptor.size + image.config.len() as u64 + image.manifest.bytes().len() as u64;
-    PackedImage { profile, manifest: image.manifest.clone(), layer, size, spool }
+pub(super) fn finished(
+    profile: Profile,
+    layers: Vec<PackedLayer>,
+    image: &ComposedImage,
+    spool: Option<File>,
+) -> PackedImage {
+    let stored: u64 = layers.iter().map(|layer| layer.descriptor.size).sum();
+    let size = stored + image.config.len() as u64 + image.manifest.bytes().len() as u64;
+    PackedImage { profile, manifest: image.manifest.clone(), layers, size, spool }
+}
+
+/// Ends a layout tar with an image whose layers are in it.
+pub(super) fn finish_layout(
+    mut writer: LayoutTarWriter,
+    profile: Profile,
+    layers: Vec<PackedLayer>,
+    image: &ComposedImage,
+    names: &[Reference],
+) -> Result<PackedImage, TransferError> {
+    writer.add_bytes(&config_of(image), &image.config)?;
+    writer.add_document(&image.manifest)?;
+    let root = Named::new(image.manifest.descriptor(), names);
+    let index = layout_index(&[root], std::slice::from_ref(&image.manifest));
+    let written = writer.finish(&index)?;
+    Ok(finished(profile, layers, image, written.spool))
 }
 
 /// Returns the digest of an image's configuration.
@@ -127,17 +150,13 @@ pub fn pack_to_layout(
             pack_layer(&request.roots, &options, sink, &progress).map_err(|error| with_path(error, path))?;
         Ok::<_, TransferError>((layer.descriptor.digest.clone(), layer.descriptor.size, layer))
     })?;
-    let image = composed(request, &profile, &layer, observer)?;
-    writer.add_bytes(&config_of(&image), &image.config)?;
-    writer.add_document(&image.manifest)?;
-    let root = Named::new(image.manifest.descriptor(), names);
-    let index = layout_index(&[root], std::slice::from_ref(&image.manifest));
-    let written = writer.finish(&index)?;
-    Ok(finished(profile, layer, &image, written.spool))
+    let layers = vec![layer];
+    let image = composed(&profile, &layers, &request.image, request.expected_digest.as_ref(), observer)?;
+    finish_layout(writer, profile, layers, &image, names)
 }
 
 /// Names the file that could not be written.
-fn with_path(error: PackError, path: &Path) -> TransferError {
+pub(super) fn with_path(error: PackError, path: &Path) -> TransferError {
     match error {
         PackError::Sink(error) => FileError::io("write", path, error).into(),
         other => other.into(),
@@ -149,28 +168,44 @@ pub fn pack_to_spool(
     request: &PackRequest,
     folder: &Path,
     observer: &dyn Observer,
-) -> Result<(PackedImage, PackedSource), TransferError> {
+) -> Result<(PackedImage, PackedSource<'static>), TransferError> {
     let (profile, options) = prepare(request)?;
     let mut file = nameless_file(folder)?;
     let progress = |bytes| observer.event(Event::Packed { bytes });
     let layer = pack_layer(&request.roots, &options, &mut file, &progress)
         .map_err(|error| with_path(error, folder))?;
-    let image = composed(request, &profile, &layer, observer)?;
-    let packed = finished(profile, layer, &image, None);
-    let layer = packed.layer.descriptor.clone();
-    Ok((packed, PackedSource { file, layer, image, place: folder.to_owned() }))
+    let spooled = vec![Spooled { descriptor: layer.descriptor.clone(), file: 0, offset: 0 }];
+    let layers = vec![layer];
+    let image = composed(&profile, &layers, &request.image, request.expected_digest.as_ref(), observer)?;
+    let packed = finished(profile, layers, &image, None);
+    Ok((packed, PackedSource { files: vec![file], spooled, image, place: folder.to_owned(), base: None }))
 }
 
-/// An image just packed, as a source.
-#[derive(Debug)]
-pub struct PackedSource {
-    file: File,
-    layer: Descriptor,
-    image: ComposedImage,
-    place: PathBuf,
+/// A layer that was just packed, in the spool.
+#[derive(Clone, Debug)]
+pub(super) struct Spooled {
+    pub(super) descriptor: Descriptor,
+    /// Which of the files it is in.
+    pub(super) file: usize,
+    pub(super) offset: u64,
 }
 
-impl ImageSource for PackedSource {
+/// An image just packed, as a source; layers that were not packed again come from an earlier image.
+pub struct PackedSource<'a> {
+    pub(super) files: Vec<File>,
+    pub(super) spooled: Vec<Spooled>,
+    pub(super) image: ComposedImage,
+    pub(super) place: PathBuf,
+    pub(super) base: Option<&'a dyn ImageSource>,
+}
+
+impl std::fmt::Debug for PackedSource<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PackedSource").field("spooled", &self.spooled).finish_non_exhaustive()
+    }
+}
+
+impl ImageSource for PackedSource<'_> {
     fn place(&self) -> String {
         format!("the image packed in `{}`", self.place.display())
     }
@@ -180,29 +215,40 @@ impl ImageSource for PackedSource {
     }
 
     fn lacks(&self, digest: &Digest) -> bool {
-        *digest != self.layer.digest
-            && *digest != config_of(&self.image)
-            && digest != self.image.manifest.digest()
+        let packed = self.spooled.iter().any(|layer| layer.descriptor.digest == *digest)
+            || *digest == config_of(&self.image)
+            || digest == self.image.manifest.digest();
+        !packed && self.base.is_none_or(|base| base.lacks(digest))
     }
 
     fn open_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {
-        // An empty layer and a configuration cannot have the same digest, so one comparison is enough.
-        let bytes: Box<dyn Read + Send + '_> = if descriptor.digest == self.layer.digest {
-            Box::new(FileFromStart { file: &self.file, offset: 0 })
-        } else {
-            Box::new(self.image.config.as_slice())
+        // A layer and a configuration cannot have the same digest.
+        let layer = self.spooled.iter().find(|layer| layer.descriptor.digest == descriptor.digest);
+        let layer = layer.and_then(|layer| Some((layer, self.files.get(layer.file)?)));
+        let bytes: Box<dyn Read + Send + '_> = match (layer, self.base) {
+            (Some((layer, file)), _) => {
+                Box::new(FileFrom { file, offset: layer.offset }.take(layer.descriptor.size))
+            }
+            (None, Some(base)) if descriptor.digest != config_of(&self.image) => {
+                return base.open_blob(descriptor);
+            }
+            _ => Box::new(self.image.config.as_slice()),
         };
         Ok(Box::new(VerifyingReader::new(bytes, descriptor.digest.clone(), descriptor.size)))
+    }
+
+    fn repository_of(&self, digest: &Digest) -> Option<Repository> {
+        self.base.and_then(|base| base.repository_of(digest))
     }
 }
 
 /// Reads a file by position, so that several readers do not disturb one another.
-struct FileFromStart<'a> {
+struct FileFrom<'a> {
     file: &'a File,
     offset: u64,
 }
 
-impl Read for FileFromStart<'_> {
+impl Read for FileFrom<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.file.read_at(buffer, self.offset)?;
         self.offset += n as u64;

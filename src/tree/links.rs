@@ -16,16 +16,23 @@ pub enum SymlinkPolicy {
 
 /// Why a link cannot be packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LinkProblem {
+pub enum LinkProblem {
+    /// The target begins at the root of the machine.
     Absolute,
+    /// The target is outside what is packed.
     Outside,
+    /// Following it never ends.
     Cycle,
+    /// Links are not wanted here.
     Refused,
+    /// There is nothing at its target.
     Dangling,
 }
 
 impl LinkProblem {
-    pub(super) fn text(self) -> &'static str {
+    /// Returns the problem in words, for the end of a sentence.
+    #[must_use]
+    pub fn text(self) -> &'static str {
         match self {
             Self::Absolute => "its target is an absolute path",
             Self::Outside => "its target is outside the folder that is packed",

@@ -7,5 +7,5 @@ mod links;
 mod walk;
 
 pub use filter::Filter;
-pub use links::SymlinkPolicy;
-pub use walk::{Content, Entry, EntryKind, FileReader, TreeError, Visitor, walk};
+pub use links::{LinkProblem, SymlinkPolicy};
+pub use walk::{Content, Entry, EntryKind, FileIdentity, FileReader, TreeError, Visitor, reopen, walk};

@@ -162,7 +162,57 @@ pub struct FileReader<'a> {
     at_end: bool,
 }
 
+/// What tells a file from every other, and from itself after it was written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileIdentity {
+    device: u64,
+    inode: u64,
+    size: i64,
+    modified: (i64, u64),
+    changed: (i64, u64),
+}
+
+impl FileIdentity {
+    fn of(stat: &Stat) -> Self {
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: stat.st_size,
+            modified: (stat.st_mtime, stat.st_mtime_nsec),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
+        }
+    }
+}
+
+/// Opens a file that a walk has met before.
+///
+/// Errors: [`TreeError::Changed`] when the path is now another file, or the file was written to.
+pub fn reopen(path: &Path, identity: FileIdentity) -> Result<FileReader<'_>, TreeError> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let handle = rfs::openat(CWD.as_fd(), path, flags, Mode::empty())
+        .map_err(|error| TreeError::listed("open", path, error))?;
+    let stat = rfs::fstat(&handle).map_err(|error| TreeError::io("look at", path, error))?;
+    if FileIdentity::of(&stat) != identity {
+        let how = "it is not the file that was listed".to_owned();
+        return Err(TreeError::Changed { path: path.to_owned(), how });
+    }
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    Ok(FileReader { file: File::from(handle), path, before: stat, size, read: 0, at_end: false })
+}
+
 impl FileReader<'_> {
+    /// Returns where the file really is, links followed.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.path
+    }
+
+    /// Returns what the file is recognised by when it is opened again.
+    #[must_use]
+    pub fn identity(&self) -> FileIdentity {
+        FileIdentity::of(&self.before)
+    }
+
     /// Reads into `buffer`, any number of bytes; `Ok(0)` at the end.
     ///
     /// A buffer larger than the file saves a system call: the end is seen in the same read.

@@ -4,17 +4,18 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Which modules a module may use; the same table stands in `ARCHITECTURE.md`.
-const MAY_USE: [(&str, &[&str]); 10] = [
+const MAY_USE: [(&str, &[&str]); 11] = [
     ("model", &[]),
     ("lock", &["model"]),
     ("stream", &["model"]),
     ("tree", &["model", "stream"]),
     ("tar", &["model", "stream", "tree"]),
+    ("zip", &["model"]),
     ("store", &["model", "stream", "tar"]),
     ("registry", &["model", "stream"]),
-    ("pack", &["model", "lock", "stream", "tree", "tar", "store"]),
+    ("pack", &["model", "lock", "stream", "tree", "tar", "zip", "store"]),
     ("transfer", &["model", "lock", "stream", "tree", "tar", "store", "registry", "pack"]),
-    ("front", &["model", "lock", "stream", "tree", "tar", "store", "registry", "pack", "transfer"]),
+    ("front", &["model", "lock", "stream", "tree", "tar", "zip", "store", "registry", "pack", "transfer"]),
 ];
 /// Modules that must not do I/O at all.
 const PURE: [&str; 2] = ["model", "lock"];

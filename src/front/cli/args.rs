@@ -22,7 +22,9 @@ Examples:
   Build a bundle without a registry; the name is recorded in the tar:
     imgrelay push -b registry.example/team/app:v1 -f config --to-oci-tar app.tar
   Push a folder as a plain image:
-    imgrelay push -i registry.example/team/app:v1 -f dist";
+    imgrelay push -i registry.example/team/app:v1 -f dist
+  Push a Cloud Foundry app for kpack:
+    imgrelay push -s registry.example/apps/shop -f shop.zip";
 const COPY_EXAMPLES: &str = "\
 Examples:
   Push a tar; the tag recorded in it is kept:
@@ -145,6 +147,9 @@ pub struct PushArgs {
     /// Make a plain image and name it; the name is optional with --to-oci-tar
     #[arg(short = 'i', long, value_name = "REFERENCE", num_args = 0..=1, default_missing_value = "")]
     pub image: Option<String>,
+    /// Make a Cloud Foundry source image of a folder or zip and name it; the name is optional with --to-oci-tar
+    #[arg(short = 's', long, value_name = "REFERENCE", num_args = 0..=1, default_missing_value = "")]
+    pub source: Option<String>,
     /// Folder or file to pack (repeatable, or separated by commas)
     #[arg(short = 'f', long, value_name = "PATH", value_delimiter = ',')]
     pub file: Vec<PathBuf>,
@@ -191,6 +196,18 @@ pub struct PushArgs {
     /// Fail unless the image has this digest
     #[arg(long, value_name = "DIGEST", help_heading = CONTENT)]
     pub expected_digest: Option<String>,
+    /// With -s: 1, or auto for layers of which few change from push to push (default 1)
+    #[arg(long, value_name = "HOW", value_parser = Choice(&["1", "auto"]), hide_possible_values = true, help_heading = CONTENT)]
+    pub layers: Option<String>,
+    /// With --layers auto: use layers of this image again (default: what the tag has now)
+    #[arg(long, value_name = "REFERENCE", help_heading = CONTENT)]
+    pub base: Option<String>,
+    /// With --layers auto: use layers of the image in this tar again
+    #[arg(long, value_name = "PATH", help_heading = CONTENT)]
+    pub base_tar: Option<PathBuf>,
+    /// With -s: most bytes of all files together, as 1GiB or 500MB (default 1GiB)
+    #[arg(long, value_name = "SIZE", help_heading = CONTENT)]
+    pub size_limit: Option<String>,
 
     /// Write a BundleLock for the pushed bundle
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]

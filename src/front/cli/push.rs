@@ -7,20 +7,23 @@ use std::path::Path;
 
 use super::Context;
 use super::args::PushArgs;
-use super::resolve::{self, Contents, Destination, PushKind, PushOptions, TarTarget};
+use super::resolve::{self, BaseImage, Contents, Destination, PushKind, PushOptions, TarTarget};
+use super::sources;
 use crate::front::failure::Failure;
 use crate::front::outputs::{self, ImageKind, ImageOutcome, Outcome};
 use crate::front::reporter::{self, Wording};
 use crate::front::{registries, system};
 use crate::lock::{BundleLock, default_tag};
 use crate::model::{Reference, Tag, limits};
-use crate::pack::{ImageOptions, LayerOptions, Profile};
+use crate::pack::{ImageOptions, LayerForm, LayerOptions, Profile, SourceOptions};
+use crate::registry::{Client, RegistryError};
+use crate::store::ImageStore;
 use crate::store::layout::LayoutTarget;
 use crate::stream::{AtomicFile, FileError, TooLarge, read_bounded};
 use crate::transfer::events::Observer;
 use crate::transfer::{
-    self, Attached, Gathering, LayoutRequest, Member, Named, PackRequest, PackedImage, Places, PushRequest,
-    Role,
+    self, Attached, Base, Gathering, ImageSource as _, LayoutRequest, Member, Named, PackRequest,
+    PackedImage, Places, PushRequest, RegistrySource, Role, SourceRequest, StoreSource, TransferError,
 };
 use crate::tree::Filter;
 
@@ -45,15 +48,25 @@ fn to_tar(
 ) -> Result<ImageOutcome, Failure> {
     target.check()?;
     let layout = layout_target(context, target);
-    let request = request(options, Some(&layout))?;
     let names: Vec<Reference> = name.map(|name| references(name, &options.tags)).unwrap_or_default();
-    let spooled = reporter::watch(&context.ui, Wording::Written, |observer| match options.inflate {
-        Some(attached) => {
-            let to = Inflated { request: &request, layout, names: &names, attached };
-            inflate(context, options, &to, observer)
-        }
-        None => Ok(transfer::pack_to_layout(&request, &layout, &names, observer)?),
-    });
+    let store = base_store(context, options)?;
+    let spooled =
+        reporter::watch(&context.ui, Wording::Written, |observer| match (options.kind, options.inflate) {
+            (PushKind::Source, _) => {
+                let request = source_request(options, Some(&layout));
+                let store = store.as_deref().map(StoreSource);
+                let base = store.as_ref().map(base_of_store).transpose()?;
+                let packed =
+                    transfer::pack_source_to_layout(&request, base.as_ref(), &layout, &names, observer)?;
+                Ok::<_, Failure>(packed)
+            }
+            (_, Some(attached)) => {
+                let request = request(options, Some(&layout))?;
+                let to = Inflated { request: &request, layout: layout.clone(), names: &names, attached };
+                inflate(context, options, &to, observer)
+            }
+            _ => Ok(transfer::pack_to_layout(&request(options, Some(&layout))?, &layout, &names, observer)?),
+        });
     let mut packed = spooled?;
     if let Some(spool) = packed.spool.take() {
         send_to_stdout(spool)?;
@@ -103,29 +116,43 @@ fn inflate(
     Ok(packed)
 }
 
+/// Opens the tar with the earlier image, if there is one.
+fn base_store(context: &Context<'_>, options: &PushOptions) -> Result<Option<Box<dyn ImageStore>>, Failure> {
+    match &options.base {
+        Some(BaseImage::Tar(path)) => sources::open_store(context, path).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn base_of_store<'a>(store: &'a StoreSource<'_>) -> Result<Base<'a>, Failure> {
+    let root = sources::only_root(&store.place(), store.0.roots())?;
+    Ok(Base::of(store, &root.descriptor)?)
+}
+
 fn to_registry(
     context: &Context<'_>,
     options: &PushOptions,
     name: &Reference,
 ) -> Result<ImageOutcome, Failure> {
     let client = registries::client(&options.registry, context.env, &context.ui)?;
-    let folder = system::temporary_folder(context.env);
     let tags: Vec<Tag> = references(name, &options.tags).into_iter().filter_map(|name| name.tag).collect();
-    let request = request(options, None)?;
-    let packed = reporter::watch(&context.ui, Wording::Uploaded, |observer| {
-        let (packed, source) = transfer::pack_to_spool(&request, &folder, observer)?;
-        // imgpkg's tag by content keeps the image when the user's tag moves on; the user's own comes last.
-        let mut all = vec![default_tag(packed.manifest.digest())];
-        all.extend(tags.iter().cloned());
-        let push = PushRequest {
-            repository: name.repository.clone(),
-            roots: vec![(packed.manifest.descriptor(), all)],
-            mount_from: Vec::new(),
-            concurrency: options.registry.concurrency,
-            include_non_distributable: true,
-        };
-        transfer::push_to_registry(&source, &client, &push, observer)?;
-        Ok::<PackedImage, Failure>(packed)
+    let store = base_store(context, options)?;
+    let packed = reporter::watch(&context.ui, Wording::Uploaded, |observer| match options.kind {
+        PushKind::Source => {
+            let store = store.as_deref().map(StoreSource);
+            let push = SourcePush { context, options, client: &client, tags: &tags, name };
+            push.run(store.as_ref(), observer)
+        }
+        _ => {
+            let folder = system::temporary_folder(context.env);
+            let (packed, source) = transfer::pack_to_spool(&request(options, None)?, &folder, observer)?;
+            // imgpkg's tag by content keeps the image when the user's tag moves on; the user's own comes last.
+            let mut all = vec![default_tag(packed.manifest.digest())];
+            all.extend(tags.iter().cloned());
+            let push = push_request(options, name, &all, &packed);
+            transfer::push_to_registry(&source, &client, &push, observer)?;
+            Ok(packed)
+        }
     })?;
     if let Some(path) = &options.lock_output {
         let image = name.repository.with_digest(packed.manifest.digest().clone());
@@ -133,6 +160,70 @@ fn to_registry(
         AtomicFile::write_whole(path, lock.to_yaml().as_bytes(), LOCK_MODE)?;
     }
     Ok(outcome(&packed, tags, Some(name), None))
+}
+
+fn push_request(options: &PushOptions, name: &Reference, tags: &[Tag], packed: &PackedImage) -> PushRequest {
+    PushRequest {
+        repository: name.repository.clone(),
+        roots: vec![(packed.manifest.descriptor(), tags.to_vec())],
+        mount_from: Vec::new(),
+        concurrency: options.registry.concurrency,
+        include_non_distributable: true,
+    }
+}
+
+/// A source image on its way to a registry.
+struct SourcePush<'a> {
+    context: &'a Context<'a>,
+    options: &'a PushOptions,
+    client: &'a Client,
+    tags: &'a [Tag],
+    name: &'a Reference,
+}
+
+impl SourcePush<'_> {
+    fn run(&self, store: Option<&StoreSource<'_>>, observer: &dyn Observer) -> Result<PackedImage, Failure> {
+        let earlier = match &self.options.base {
+            Some(BaseImage::Registry { reference, given }) => {
+                let source = RegistrySource::new(self.client, reference.repository.clone());
+                match source.resolve(&reference.target()) {
+                    Ok(root) => Some((source, root)),
+                    // Many registries refuse to talk about what is not there.
+                    Err(TransferError::Registry(
+                        RegistryError::NotFound { .. } | RegistryError::Refused { .. },
+                    )) if !given => None,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            _ => None,
+        };
+        let base = match (&earlier, store) {
+            (Some((source, root)), _) => Some(Base::of(source, root)?),
+            (None, Some(store)) => Some(base_of_store(store)?),
+            (None, None) => None,
+        };
+        match self.with_base(base.as_ref(), observer) {
+            // A layer of the earlier image is gone, perhaps only since it was asked for: then all is packed.
+            Err(error) if base.is_some() && error.may_be_for_want_of_a_blob() => {
+                self.with_base(None, observer)
+            }
+            result => result,
+        }
+        .map_err(Failure::from)
+    }
+
+    fn with_base(
+        &self,
+        base: Option<&Base<'_>>,
+        observer: &dyn Observer,
+    ) -> Result<PackedImage, TransferError> {
+        let folder = system::temporary_folder(self.context.env);
+        let request = source_request(self.options, None);
+        let (packed, source) = transfer::pack_source_to_spool(&request, base, &folder, observer)?;
+        let push = push_request(self.options, self.name, self.tags, &packed);
+        transfer::push_to_registry(&source, self.client, &push, observer)?;
+        Ok(packed)
+    }
 }
 
 /// Returns a reference for each tag: the name's own (`latest` if it has none), then the further ones.
@@ -166,12 +257,7 @@ pub(super) fn request(options: &PushOptions, target: Option<&LayoutTarget>) -> R
     let profile = match options.kind {
         PushKind::Bundle => Some(Profile::BUNDLE),
         PushKind::Image => Some(Profile::IMAGE),
-        PushKind::Detect => None,
-    };
-    // An older archive that lies inside the folder must not go into the new one.
-    let skip = match target {
-        Some(LayoutTarget::File(path)) => std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino())),
-        _ => None,
+        PushKind::Source | PushKind::Detect => None,
     };
     Ok(PackRequest {
         roots: contents.roots.clone(),
@@ -183,17 +269,52 @@ pub(super) fn request(options: &PushOptions, target: Option<&LayoutTarget>) -> R
             compression: contents.compression,
             media_types: contents.media_types,
             threads: system::threads(),
-            skip,
+            skip: replaced(target),
             only_bundle_folder: None,
         },
-        image: ImageOptions {
-            media_types: contents.media_types,
-            platform: contents.platform.clone(),
-            labels: contents.labels.clone(),
-            annotations: contents.annotations.clone(),
-        },
+        image: image_options(contents),
         expected_digest: options.expected_digest.clone(),
     })
+}
+
+/// Returns the archive that is being replaced: if it lies inside the folder it must not go into the new one.
+fn replaced(target: Option<&LayoutTarget>) -> Option<(u64, u64)> {
+    match target {
+        Some(LayoutTarget::File(path)) => std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino())),
+        _ => None,
+    }
+}
+
+fn image_options(contents: &Contents) -> ImageOptions {
+    ImageOptions {
+        media_types: contents.media_types,
+        platform: contents.platform.clone(),
+        labels: contents.labels.clone(),
+        annotations: contents.annotations.clone(),
+    }
+}
+
+fn source_request(options: &PushOptions, target: Option<&LayoutTarget>) -> SourceRequest {
+    let contents = &options.contents;
+    SourceRequest {
+        path: contents.roots.first().cloned().unwrap_or_default(),
+        options: SourceOptions {
+            exclusions: contents.exclusions.clone(),
+            symlinks: contents.symlinks,
+            size_limit: contents.size_limit,
+            preserve_permissions: contents.preserve_permissions,
+            rules: Profile::SOURCE.entries,
+            skip: replaced(target),
+        },
+        layering: contents.layering,
+        form: LayerForm {
+            compression: contents.compression,
+            media_types: contents.media_types,
+            threads: system::threads(),
+        },
+        image: image_options(contents),
+        expected_digest: options.expected_digest.clone(),
+    }
 }
 
 /// Returns what is left out: the paths that were given, and what each root's own ignore file says.
@@ -232,11 +353,15 @@ fn outcome(
     path: Option<&Path>,
 ) -> ImageOutcome {
     ImageOutcome {
-        kind: if packed.profile.is_bundle { ImageKind::Bundle } else { ImageKind::Image },
+        kind: match packed.profile {
+            Profile::BUNDLE => ImageKind::Bundle,
+            Profile::SOURCE => ImageKind::Source,
+            _ => ImageKind::Image,
+        },
         digest: packed.manifest.digest().clone(),
         media_type: packed.manifest.media_type().to_owned(),
         size: packed.size,
-        layers: Some(1),
+        layers: Some(packed.layers.len()),
         repository: name.map(|name| name.repository.clone()),
         tags,
         path: path.map(Path::to_owned),

@@ -98,6 +98,29 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     if text.is_empty() { Err(wrong()) } else { Ok(total) }
 }
 
+/// Parses a number of bytes: `1073741824`, `500MB`, `1GiB`; `K`, `M`, `G` and `T` alone count in 1024s, as cf's manifests.
+pub fn size(text: &str) -> Result<u64, String> {
+    let wrong = || {
+        format!("`{text}` is not a size, expected a number of bytes such as `1073741824`, `500MB` or `1GiB`")
+    };
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let factor: u64 = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    number.checked_mul(factor).filter(|size| *size > 0).ok_or_else(wrong)
+}
+
 /// Splits `key=value`; the key must not be empty.
 pub fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
@@ -133,6 +156,23 @@ mod tests {
         }
         for text in ["", "30", "s", "-1s", "1 s", "1d", "1.2.3s", "99999999999999999999h"] {
             assert!(duration(text).unwrap_err().contains("is not a duration"), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_with_and_without_units() {
+        for (text, bytes) in [
+            ("1", 1),
+            ("1073741824", 1 << 30),
+            ("1GiB", 1 << 30),
+            ("1g", 1 << 30),
+            ("500MB", 500_000_000),
+            ("2T", 2 << 40),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "0", "GiB", "1.5G", "-1", "1 G", "1X", "99999999999999999999", "99999999999T"] {
+            assert!(size(text).unwrap_err().contains("is not a size"), "{text}");
         }
     }
 

@@ -110,7 +110,7 @@ pub(super) fn pack(
     temporary: &Path,
     env: &Env,
     ui: &Arc<Ui>,
-) -> Result<(PackedImage, PackedSource), Failure> {
+) -> Result<(PackedImage, PackedSource<'static>), Failure> {
     let field = |flag: &str| match flag {
         "file-exclusion" => "params.exclude".to_owned(),
         flag => format!("params.{}", flag.replace('-', "_")),

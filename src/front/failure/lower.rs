@@ -5,13 +5,14 @@ use std::io;
 use super::{Failure, Kind};
 use crate::front::credentials::CredentialsError;
 use crate::model::{DigestError, DocumentError, PlatformError, ReferenceError};
-use crate::pack::{BundleError, PackError};
+use crate::pack::{BundleError, PackError, SourceError};
 use crate::registry::{Credentials, RegistryError, Task, TrustProblem, Verb};
 use crate::store::StoreError;
 use crate::stream::{CompressionLevelError, FileError, cancel};
 use crate::tar::{ExtractError, TarError};
 use crate::transfer::TransferError;
 use crate::tree::TreeError;
+use crate::zip::ZipError;
 
 /// Start of the hint that no credentials were found; doors that know better say something else instead.
 pub(in crate::front) const NO_CREDENTIALS: &str = "no credentials for";
@@ -90,6 +91,7 @@ impl From<PackError> for Failure {
         match error {
             PackError::Tree(error) => error.into(),
             PackError::File(error) => error.into(),
+            PackError::Source(error) => (*error).into(),
             PackError::Sink(ref source) => Self::of(Kind::Refused, &error).with_io_hint(source),
             PackError::Duplicate { .. } => Self::of(Kind::Refused, &error)
                 .hint("folders that share paths cannot become one image; rename one, or leave it out"),
@@ -97,6 +99,26 @@ impl From<PackError> for Failure {
                 .hint("rename the file, or leave it out with `--file-exclusion`"),
             PackError::SecondBundle { .. } => Self::of(Kind::Refused, &error)
                 .hint("a bundle refers to another bundle by naming it in `.imgpkg/images.yml`"),
+        }
+    }
+}
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Self {
+        let failure = Self::of(Kind::Refused, &error);
+        match error {
+            SourceError::Zip { source: ZipError::NotAZip, .. } | SourceError::NotASource { .. } => {
+                failure.hint("name a folder, or a zip, jar or war, with `-f`")
+            }
+            SourceError::Zip { source: ZipError::Io(ref source), .. } => failure.with_io_hint(source),
+            SourceError::TooLarge { .. } => {
+                failure.hint("leave files out with `.cfignore`, or allow more with `--size-limit`")
+            }
+            SourceError::Link { .. } => {
+                failure.hint("kpack drops links, so what they lead to is packed; change the link")
+            }
+            SourceError::Empty { .. } => failure.hint("look into `.cfignore`"),
+            _ => failure,
         }
     }
 }

@@ -12,7 +12,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 pub use copy::{CopyOptions, Sink, copy};
-pub use push::{Contents, Destination, PushKind, PushOptions, push};
+pub use push::{BaseImage, Contents, Destination, PushKind, PushOptions, push};
 pub use read::{
     DescribeForm, DescribeOptions, PullOptions, TagListOptions, VerifyOptions, delete, describe, pull,
     tag_add, tag_delete, tag_list, tag_resolve, verify,

@@ -5,21 +5,25 @@ use std::path::PathBuf;
 
 use super::{
     RegistryOptions, TarTarget, expected_digest, given, given_path, is_on, parsed, parsed_list, platform,
-    registry, results, tags, target_reference,
+    reference, registry, results, tags, target_reference,
 };
 use crate::front::cli::args::PushArgs;
-use crate::front::cli::values::key_value;
+use crate::front::cli::values::{key_value, size};
 use crate::front::env::Env;
 use crate::front::failure::Failure;
 use crate::front::outputs::ResultFile;
+use crate::front::text;
 use crate::model::{Annotations, Digest, Platform, Reference, Tag, keys};
-use crate::pack::MediaTypes;
+use crate::pack::{Layering, MediaTypes};
 use crate::stream::CompressionLevel;
 use crate::transfer::Attached;
 use crate::tree::SymlinkPolicy;
 
 /// What is left out when nothing else was asked for, as in imgpkg.
 const EXCLUSION_DEFAULT: &str = ".git";
+
+/// Most bytes of an app, as Cloud Controller's `packages.max_package_size`.
+const SIZE_LIMIT_DEFAULT: u64 = 1 << 30;
 
 /// Everything `push` needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +34,8 @@ pub struct PushOptions {
     pub contents: Contents,
     /// Where it goes.
     pub destination: Destination,
+    /// The earlier image whose layers are used again.
+    pub base: Option<BaseImage>,
     /// Further tags for the same image.
     pub tags: Vec<Tag>,
     /// Whether every image the bundle names is fetched too, and what is fetched beside each; none for no.
@@ -44,6 +50,20 @@ pub struct PushOptions {
     pub registry: RegistryOptions,
 }
 
+/// An earlier image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BaseImage {
+    /// In a registry; it need not be there when its name was not given.
+    Registry {
+        /// Its name.
+        reference: Reference,
+        /// Whether it was asked for, so that it has to be there.
+        given: bool,
+    },
+    /// In a tar or folder.
+    Tar(PathBuf),
+}
+
 /// What is made of the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PushKind {
@@ -51,6 +71,8 @@ pub enum PushKind {
     Bundle,
     /// A plain image.
     Image,
+    /// A Cloud Foundry source image.
+    Source,
     /// A bundle if a root has `.imgpkg`, else a plain image.
     Detect,
 }
@@ -76,6 +98,10 @@ pub struct Contents {
     pub media_types: MediaTypes,
     /// How the layer is compressed.
     pub compression: CompressionLevel,
+    /// Most bytes of a source image's files together.
+    pub size_limit: u64,
+    /// How a source image is spread over layers.
+    pub layering: Layering,
 }
 
 /// Where the image goes.
@@ -103,23 +129,31 @@ pub fn push(args: &PushArgs, env: &Env) -> Result<PushOptions, Failure> {
     };
     if let (Destination::OciTar { name: None, .. }, Some(tag)) = (&destination, tags.first()) {
         // Readers make unusable names of a tag without a repository.
-        return Err(Failure::misuse(format!("tag `{tag}` has no repository it could belong to"))
-            .hint("name the image: `-b registry/repository` or `-i registry/repository`"));
+        return Err(Failure::misuse(format!("tag `{tag}` has no repository it could belong to")).hint(
+            "name the image: `-b registry/repository`, `-i registry/repository` or `-s registry/repository`",
+        ));
     }
     let lock_output = given_path(args.lock_output.as_ref()).map(PathBuf::from);
     if lock_output.is_some() {
-        if kind == PushKind::Image {
-            return Err(Failure::misuse("`--lock-output` works with bundles only, but `--image` was given"));
+        if let Some(flag) = match kind {
+            PushKind::Image => Some("--image"),
+            PushKind::Source => Some("--source"),
+            _ => None,
+        } {
+            let message = format!("`--lock-output` works with bundles only, but `{flag}` was given");
+            return Err(Failure::misuse(message));
         }
         if matches!(destination, Destination::OciTar { .. }) {
             return Err(Failure::misuse("`--lock-output` cannot be used with `--to-oci-tar`")
                 .hint("a lock names an image in a registry; use it with `copy --tar … --to-repo …`"));
         }
     }
+    let contents = contents(args, kind)?;
     Ok(PushOptions {
         kind,
-        contents: contents(args)?,
         inflate: inflate(args, kind, &destination)?,
+        base: base(args, contents.layering, &destination)?,
+        contents,
         destination,
         tags,
         expected_digest: expected_digest(args.expected_digest.as_deref())?,
@@ -154,14 +188,46 @@ fn inflate(args: &PushArgs, kind: PushKind, destination: &Destination) -> Result
 /// Finds what is made and its name; `-b` and `-i` without a name choose the kind only.
 fn kind_and_name(args: &PushArgs) -> Result<(PushKind, Option<Reference>), Failure> {
     let named = |flag, text: &str| given(Some(text)).map(|text| target_reference(flag, text)).transpose();
-    match (args.bundle.as_deref(), args.image.as_deref()) {
-        // A template may leave one of the two empty.
-        (Some(bundle), Some("")) if !bundle.is_empty() => Ok((PushKind::Bundle, named("--bundle", bundle)?)),
-        (Some(""), Some(image)) if !image.is_empty() => Ok((PushKind::Image, named("--image", image)?)),
-        (Some(_), Some(_)) => Err(Failure::misuse("`--bundle` and `--image` exclude each other")),
-        (Some(bundle), None) => Ok((PushKind::Bundle, named("--bundle", bundle)?)),
-        (None, Some(image)) => Ok((PushKind::Image, named("--image", image)?)),
-        (None, None) => Ok((PushKind::Detect, None)),
+    let given = [
+        ("--bundle", PushKind::Bundle, args.bundle.as_deref()),
+        ("--image", PushKind::Image, args.image.as_deref()),
+        ("--source", PushKind::Source, args.source.as_deref()),
+    ];
+    let given = given.into_iter().filter_map(|(flag, kind, text)| Some((flag, kind, text?)));
+    let all: Vec<(&str, PushKind, &str)> = given.collect();
+    // A template may leave all but one of them empty.
+    let named_ones: Vec<_> = all.iter().copied().filter(|(_, _, text)| !text.is_empty()).collect();
+    match if named_ones.is_empty() { all.as_slice() } else { named_ones.as_slice() } {
+        [] => Ok((PushKind::Detect, None)),
+        [(flag, kind, text)] => Ok((*kind, named(flag, text)?)),
+        several => {
+            let flags = text::quoted_list(several.iter().map(|(flag, ..)| flag));
+            Err(Failure::misuse(format!("{flags} exclude each other")))
+        }
+    }
+}
+
+/// Finds the earlier image: in layers that nobody compares, nothing can be used again.
+fn base(args: &PushArgs, layering: Layering, to: &Destination) -> Result<Option<BaseImage>, Failure> {
+    let (tar, name) = (given_path(args.base_tar.as_ref()), given(args.base.as_deref()));
+    let flag = tar.map(|_| "--base-tar").or(name.map(|_| "--base"));
+    if let Some(flag) = flag.filter(|_| layering != Layering::Auto) {
+        return Err(Failure::misuse(format!("`{flag}` works with `--layers auto` only")));
+    }
+    match (tar, name, to) {
+        (Some(_), Some(_), _) => Err(Failure::misuse("`--base` and `--base-tar` exclude each other")),
+        (Some(path), None, _) => Ok(Some(BaseImage::Tar(path.to_owned()))),
+        (None, Some(_), Destination::OciTar { .. }) => {
+            Err(Failure::misuse("`--base` cannot be used with `--to-oci-tar`, which contacts no registry")
+                .hint("use `--base-tar`"))
+        }
+        (None, Some(text), Destination::Registry(_)) => {
+            Ok(Some(BaseImage::Registry { reference: reference("--base", text)?, given: true }))
+        }
+        (None, None, Destination::Registry(name)) if layering == Layering::Auto => {
+            Ok(Some(BaseImage::Registry { reference: name.clone(), given: false }))
+        }
+        (None, None, _) => Ok(None),
     }
 }
 
@@ -169,19 +235,40 @@ fn no_destination(kind: PushKind) -> Failure {
     let failure = match kind {
         PushKind::Bundle => Failure::misuse("`--bundle` has no reference to push to"),
         PushKind::Image => Failure::misuse("`--image` has no reference to push to"),
-        PushKind::Detect => {
-            Failure::misuse("no destination was given, expected `--bundle` or `--image` with a reference")
-        }
+        PushKind::Source => Failure::misuse("`--source` has no reference to push to"),
+        PushKind::Detect => Failure::misuse(
+            "no destination was given, expected `--bundle`, `--image` or `--source` with a reference",
+        ),
     };
     failure.hint(
-        "push to a registry with `-b REFERENCE` or `-i REFERENCE`, or write a tar with `--to-oci-tar FILE`",
+        "push to a registry with `-b REFERENCE`, `-i REFERENCE` or `-s REFERENCE`, or write a tar with `--to-oci-tar FILE`",
     )
 }
 
-fn contents(args: &PushArgs) -> Result<Contents, Failure> {
+fn contents(args: &PushArgs, kind: PushKind) -> Result<Contents, Failure> {
     let roots: Vec<PathBuf> = args.file.iter().filter(|path| !path.as_os_str().is_empty()).cloned().collect();
     if roots.is_empty() {
         return Err(Failure::misuse("no files were given").hint("name folders or files with `-f PATH`"));
+    }
+    let size_limit = parsed("--size-limit", args.size_limit.as_deref(), size)?;
+    match (kind, roots.as_slice()) {
+        (PushKind::Source, [_, _, ..]) => {
+            return Err(Failure::misuse(format!("a source image has one `--file`, found {}", roots.len()))
+                .hint("name the app's folder or its zip"));
+        }
+        (PushKind::Source, _) if given(args.symlinks.as_deref()) == Some("keep") => {
+            return Err(Failure::misuse("`--symlinks keep` cannot be used with `--source`")
+                .hint("kpack drops links; `copy`, the default, packs what they lead to"));
+        }
+        (PushKind::Source, _) => {}
+        (_, _) if size_limit.is_some() => {
+            return Err(Failure::misuse("`--size-limit` works with `--source` only"));
+        }
+        (_, _) if given(args.layers.as_deref()) == Some("auto") => {
+            return Err(Failure::misuse("`--layers auto` works with `--source` only")
+                .hint("bundles have to have one layer"));
+        }
+        _ => {}
     }
     let mut exclusions: Vec<String> =
         args.file_exclusion.iter().filter(|path| !path.is_empty()).cloned().collect();
@@ -202,6 +289,7 @@ fn contents(args: &PushArgs) -> Result<Contents, Failure> {
         symlinks: match given(args.symlinks.as_deref()) {
             Some("copy") => SymlinkPolicy::Copy,
             Some("refuse") => SymlinkPolicy::Refuse,
+            _ if kind == PushKind::Source => SymlinkPolicy::Copy,
             _ => SymlinkPolicy::Keep,
         },
         preserve_permissions: is_on(args.preserve_permissions, false),
@@ -213,6 +301,11 @@ fn contents(args: &PushArgs) -> Result<Contents, Failure> {
             _ => MediaTypes::Oci,
         },
         compression: compression.unwrap_or_default(),
+        size_limit: size_limit.unwrap_or(SIZE_LIMIT_DEFAULT),
+        layering: match given(args.layers.as_deref()) {
+            Some("auto") => Layering::Auto,
+            _ => Layering::One,
+        },
     })
 }
 
@@ -240,6 +333,8 @@ mod tests {
             platform: None,
             media_types: MediaTypes::Oci,
             compression: CompressionLevel::DEFAULT,
+            size_limit: 1 << 30,
+            layering: Layering::One,
         };
         assert_eq!(options.contents, contents);
     }
@@ -265,6 +360,20 @@ mod tests {
     }
 
     #[test]
+    fn a_source_image_copies_links_and_is_limited() {
+        let options = resolve(&["-s", "r.io/a", "-f", "app.zip"]).unwrap();
+        assert_eq!(options.kind, PushKind::Source);
+        assert_eq!(options.contents.symlinks, SymlinkPolicy::Copy);
+        assert_eq!(options.contents.size_limit, 1_073_741_824);
+        let options = resolve(&["-s", "", "-b", "", "-i", "r.io/a", "-f", "d"]).unwrap();
+        assert_eq!(options.kind, PushKind::Image, "a template left the others empty");
+        let options =
+            resolve(&["-s", "r.io/a", "-f", "d", "--size-limit=2GiB", "--symlinks=refuse"]).unwrap();
+        assert_eq!(options.contents.size_limit, 2 << 30);
+        assert_eq!(options.contents.symlinks, SymlinkPolicy::Refuse);
+    }
+
+    #[test]
     fn exclusions_replace_the_default_and_the_old_name_works() {
         let exclusions = |words: &[&str]| {
             resolve(&[&["-i", "r.io/a", "-f", "d"], words].concat()).unwrap().contents.exclusions
@@ -279,7 +388,24 @@ mod tests {
         let cases: &[(&[&str], &str)] = &[
             (&["-f", "d"], "no destination was given"),
             (&["-b", "-f", "d"], "`--bundle` has no reference to push to"),
-            (&["-b", "r.io/a", "-i", "r.io/b", "-f", "d"], "`--bundle` and `--image` exclude each other"),
+            (&["-b", "r.io/a", "-i", "r.io/b", "-f", "d"], "`--bundle`, `--image` exclude each other"),
+            (&["-b", "r.io/a", "-s", "r.io/b", "-f", "d"], "`--bundle`, `--source` exclude each other"),
+            (&["-s", "-f", "d"], "`--source` has no reference to push to"),
+            (&["-s", "r.io/a", "-f", "d,e"], "a source image has one `--file`, found 2"),
+            (
+                &["-s", "r.io/a", "-f", "d", "--symlinks", "keep"],
+                "`--symlinks keep` cannot be used with `--source`",
+            ),
+            (&["-s", "r.io/a", "-f", "d", "--size-limit", "1X"], "`--size-limit`: `1X` is not a size"),
+            (&["-i", "r.io/a", "-f", "d", "--size-limit", "1G"], "`--size-limit` works with `--source` only"),
+            (&["-s", "r.io/a", "-f", "d", "--base-tar", "t"], "`--base-tar` works with `--layers auto` only"),
+            (&["-s", "r.io/a", "-f", "d", "--base", "r.io/b"], "`--base` works with `--layers auto` only"),
+            (
+                &["-s", "-f", "d", "--layers", "auto", "--to-oci-tar", "x", "--base", "r.io/b"],
+                "`--base` cannot be used with `--to-oci-tar`",
+            ),
+            (&["-i", "r.io/a", "-f", "d", "--layers", "auto"], "`--layers auto` works with `--source` only"),
+            (&["-s", "r.io/a", "-f", "d", "--lock-output", "l"], "bundles only, but `--source` was given"),
             (&["-b", "r.io/a"], "no files were given"),
             (&["-b", "r.io/a", "-f", ""], "no files were given"),
             (&["-b", "r.io/A", "-f", "d"], "`--bundle`: repository `r.io/A` is not valid"),

@@ -1,0 +1,317 @@
+//! An app in a zip, jar or war: the entries as the tree they stand for, with links followed inside it.
+//!
+//! What is checked here and how links are judged is the same as for folders (`tree::walk`), so that a folder and a zip
+//! of it give the same list.
+
+use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use super::collect::Collector;
+use super::ignore::{IGNORE_BYTES, IGNORE_FILE, filter};
+use super::{Content, SourceError, SourceOptions};
+use crate::model::limits;
+use crate::tar::display_name;
+use crate::tree::{Filter, LinkProblem, SymlinkPolicy};
+use crate::zip::{Archive, Entry, EntryKind, EntryProblem, ZipError};
+
+/// Permissions of files from systems without them. cf's command line and registry-buddy make all of them executable
+/// (0744 and 0777), and `mvnw` and its like depend on it.
+const FOREIGN_MODE: u32 = 0o755;
+
+/// One path of the tree.
+#[derive(Clone, Copy, Debug)]
+struct Node<'a> {
+    path: &'a [u8],
+    kind: EntryKind,
+    /// Number of the entry; none for a folder that no entry stands for.
+    index: Option<usize>,
+}
+
+/// Compares paths in walk order: a folder's content comes right after it.
+fn walk_order(a: &[u8], b: &[u8]) -> Ordering {
+    let rank = |byte: &u8| if *byte == b'/' { 0 } else { *byte };
+    a.iter().map(rank).cmp(b.iter().map(rank))
+}
+
+fn parent(path: &[u8]) -> Option<&[u8]> {
+    path.iter().rposition(|byte| *byte == b'/').and_then(|at| path.get(..at))
+}
+
+pub(super) fn list(
+    path: &Path,
+    archive: &Archive,
+    options: &SourceOptions,
+) -> Result<Collector, SourceError> {
+    let zip = |source| SourceError::Zip { path: path.to_owned(), source };
+    let nodes = tree_of(archive.entries()).map_err(zip)?;
+    let tree = Tree { path, archive, nodes: &nodes };
+    let own = tree.own_patterns()?;
+    let filter = filter(path, &options.exclusions, own.as_deref())?;
+    let mut expansion = Expansion {
+        tree: &tree,
+        filter: &filter,
+        symlinks: options.symlinks,
+        collector: Collector::new(path, options),
+        links: Vec::new(),
+        followed: HashMap::new(),
+    };
+    expansion.expand(0, nodes.len(), b"", b"")?;
+    Ok(expansion.collector)
+}
+
+/// Puts entries in walk order, with the folders that only paths tell of.
+fn tree_of(entries: &[Entry]) -> Result<Vec<Node<'_>>, ZipError> {
+    let mut nodes: Vec<Node<'_>> = Vec::with_capacity(entries.len());
+    for (index, entry) in entries.iter().enumerate() {
+        nodes.push(Node { path: &entry.path, kind: entry.kind, index: Some(index) });
+    }
+    // Every folder above an entry; where one is known, so are those above it.
+    let mut known: HashSet<&[u8]> = HashSet::new();
+    for entry in entries {
+        let mut folder = parent(&entry.path);
+        while let Some(path) = folder.filter(|path| known.insert(path)) {
+            nodes.push(Node { path, kind: EntryKind::Directory, index: None });
+            folder = parent(path);
+        }
+    }
+    // Implied folders come after what is explicit.
+    nodes.sort_by(|a, b| walk_order(a.path, b.path).then(a.index.is_none().cmp(&b.index.is_none())));
+    let mut unique: Vec<Node<'_>> = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        match unique.last() {
+            Some(there) if there.path == node.path => {
+                let folders = there.kind == EntryKind::Directory && node.kind == EntryKind::Directory;
+                if folders {
+                    continue;
+                }
+                if node.index.is_none() {
+                    // Something lies below a path that is a file or a link.
+                    let below = entries.iter().find(|entry| {
+                        entry.path.strip_prefix(node.path).is_some_and(|rest| rest.starts_with(b"/"))
+                    });
+                    let below = below.map_or(node.path, |entry| &entry.path);
+                    return Err(ZipError::entry(below, EntryProblem::BelowFile(display_name(node.path))));
+                }
+                return Err(ZipError::entry(node.path, EntryProblem::Duplicate));
+            }
+            _ => unique.push(node),
+        }
+    }
+    Ok(unique)
+}
+
+struct Tree<'a> {
+    path: &'a Path,
+    archive: &'a Archive,
+    nodes: &'a [Node<'a>],
+}
+
+impl<'a> Tree<'a> {
+    fn find(&self, path: &[u8]) -> Option<usize> {
+        self.nodes.binary_search_by(|node| walk_order(node.path, path)).ok()
+    }
+
+    /// Returns the end of a folder's content.
+    fn end_of(&self, folder: usize) -> usize {
+        let Some(node) = self.nodes.get(folder) else { return folder };
+        let below =
+            |other: &Node<'_>| other.path.strip_prefix(node.path).is_some_and(|rest| rest.starts_with(b"/"));
+        let rest = self.nodes.get(folder + 1..).unwrap_or_default();
+        folder + 1 + rest.partition_point(below)
+    }
+
+    fn entry(&self, node: &Node<'_>) -> Option<&'a Entry> {
+        self.archive.entries().get(node.index?)
+    }
+
+    fn read(&self, node: &Node<'_>, limit: u64) -> Result<Option<Vec<u8>>, SourceError> {
+        let zip = |source| SourceError::Zip { path: self.path.to_owned(), source };
+        let Some(entry) = self.entry(node) else { return Ok(None) };
+        self.archive.open_entry(entry).and_then(|reader| reader.read_whole(limit)).map_err(zip)
+    }
+
+    fn own_patterns(&self) -> Result<Option<Vec<u8>>, SourceError> {
+        let found = self.find(IGNORE_FILE.as_bytes()).and_then(|at| self.nodes.get(at));
+        let Some(node) = found.filter(|node| node.kind == EntryKind::File) else { return Ok(None) };
+        match self.read(node, IGNORE_BYTES)? {
+            Some(bytes) => Ok(Some(bytes)),
+            None => Err(SourceError::Ignore {
+                path: self.path.to_owned(),
+                problem: format!("it has more than {IGNORE_BYTES} bytes"),
+            }),
+        }
+    }
+
+    /// Finds the file or folder that a link leads to in the end.
+    fn follow(&self, link: &Node<'_>) -> Result<usize, SourceError> {
+        let target = self.read(link, limits::PATH_BYTES as u64)?.unwrap_or_default();
+        let refuse = |problem: LinkProblem| SourceError::Link {
+            path: self.path.to_owned(),
+            entry: display_name(link.path),
+            target: display_name(&target),
+            problem: problem.text(),
+        };
+        stays_inside(link.path, &target).map_err(refuse)?;
+        let mut hops = limits::LINKS;
+        let place =
+            self.resolve(parent(link.path).unwrap_or_default(), &target, &mut hops)?.map_err(refuse)?;
+        self.find(&place)
+            .ok_or_else(|| refuse(if place.is_empty() { LinkProblem::Cycle } else { LinkProblem::Dangling }))
+    }
+
+    /// Resolves a target from a folder, links on the way included; the result is a path, the root is empty.
+    fn resolve(
+        &self,
+        folder: &[u8],
+        target: &[u8],
+        hops: &mut usize,
+    ) -> Result<Result<Vec<u8>, LinkProblem>, SourceError> {
+        let mut place = folder.to_vec();
+        let mut open: Vec<Vec<u8>> = target.split(|byte| *byte == b'/').rev().map(<[u8]>::to_vec).collect();
+        while let Some(component) = open.pop() {
+            match component.as_slice() {
+                b"" | b"." => continue,
+                b".." => {
+                    if place.is_empty() {
+                        return Ok(Err(LinkProblem::Outside));
+                    }
+                    place = parent(&place).unwrap_or_default().to_vec();
+                    continue;
+                }
+                name => {
+                    if !place.is_empty() {
+                        place.push(b'/');
+                    }
+                    place.extend_from_slice(name);
+                }
+            }
+            let Some(node) = self.find(&place).and_then(|at| self.nodes.get(at)) else {
+                return Ok(Err(LinkProblem::Dangling));
+            };
+            match node.kind {
+                EntryKind::Directory => {}
+                EntryKind::File if open.iter().all(Vec::is_empty) => {}
+                EntryKind::File => return Ok(Err(LinkProblem::Dangling)),
+                EntryKind::Symlink => {
+                    let Some(left) = hops.checked_sub(1) else { return Ok(Err(LinkProblem::Cycle)) };
+                    *hops = left;
+                    let next = self.read(node, limits::PATH_BYTES as u64)?.unwrap_or_default();
+                    if let Err(problem) = stays_inside(node.path, &next) {
+                        return Ok(Err(problem));
+                    }
+                    place = parent(node.path).unwrap_or_default().to_vec();
+                    open.extend(next.split(|byte| *byte == b'/').rev().map(<[u8]>::to_vec));
+                }
+            }
+        }
+        Ok(Ok(place))
+    }
+}
+
+/// Checks a link by its text alone, as `tree` does.
+fn stays_inside(path: &[u8], target: &[u8]) -> Result<(), LinkProblem> {
+    if target.starts_with(b"/") {
+        return Err(LinkProblem::Absolute);
+    }
+    if target.is_empty() {
+        return Err(LinkProblem::Dangling);
+    }
+    let mut depth = path.iter().filter(|byte| **byte == b'/').count();
+    for component in target.split(|byte| *byte == b'/') {
+        match component {
+            b"" | b"." => {}
+            b".." => depth = depth.checked_sub(1).ok_or(LinkProblem::Outside)?,
+            _ => depth += 1,
+        }
+    }
+    Ok(())
+}
+
+/// The tree as it is packed: filtered, links replaced by what they lead to.
+struct Expansion<'a> {
+    tree: &'a Tree<'a>,
+    filter: &'a Filter,
+    symlinks: SymlinkPolicy,
+    collector: Collector,
+    /// Links to folders that we are inside of; one back to a folder above any of them never ends.
+    links: Vec<&'a [u8]>,
+    /// Where links lead, by number of entry: behind other links they are met again and again.
+    followed: HashMap<usize, usize>,
+}
+
+impl<'a> Expansion<'a> {
+    /// Adds nodes `from..to`, with the beginning of their paths replaced.
+    fn expand(&mut self, from: usize, to: usize, real: &[u8], shown: &[u8]) -> Result<(), SourceError> {
+        let mut at = from;
+        while at < to {
+            let Some(node) = self.tree.nodes.get(at).copied() else { break };
+            let path = [shown, node.path.get(real.len()..).unwrap_or_default()].concat();
+            let is_folder = node.kind == EntryKind::Directory;
+            if self.filter.excludes(&path, is_folder) {
+                at = if is_folder { self.tree.end_of(at) } else { at + 1 };
+                continue;
+            }
+            let linked = !shown.is_empty();
+            match node.kind {
+                EntryKind::Symlink => self.link(&node, &path)?,
+                _ => self.add(&node, &path, linked)?,
+            }
+            at += 1;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, node: &Node<'_>, path: &[u8], linked: bool) -> Result<(), SourceError> {
+        let Some(entry) = self.tree.entry(node) else {
+            return self.collector.add(path, 0o755, Content::Folder, linked);
+        };
+        let (content, mode) = match (node.kind, node.index, entry.mode) {
+            // Some writers put no permissions at all where they belong.
+            (EntryKind::File, Some(index), Some(0)) => (Content::Zip { size: entry.size, index }, 0o644),
+            (EntryKind::File, Some(index), mode) => {
+                (Content::Zip { size: entry.size, index }, mode.unwrap_or(FOREIGN_MODE))
+            }
+            (_, _, mode) => (Content::Folder, mode.filter(|mode| *mode != 0).unwrap_or(0o755)),
+        };
+        self.collector.add(path, mode, content, linked)
+    }
+
+    fn link(&mut self, link: &Node<'a>, path: &[u8]) -> Result<(), SourceError> {
+        let refuse = |tree: &Tree<'_>, problem: LinkProblem| {
+            let target = tree.read(link, limits::PATH_BYTES as u64)?.unwrap_or_default();
+            Err(SourceError::Link {
+                path: tree.path.to_owned(),
+                entry: display_name(link.path),
+                target: display_name(&target),
+                problem: problem.text(),
+            })
+        };
+        if self.symlinks == SymlinkPolicy::Refuse {
+            return refuse(self.tree, LinkProblem::Refused);
+        }
+        let number = link.index.unwrap_or_default();
+        let found = match self.followed.get(&number) {
+            Some(found) => *found,
+            None => self.tree.follow(link)?,
+        };
+        self.followed.insert(number, found);
+        let Some(target) = self.tree.nodes.get(found).copied() else { return Ok(()) };
+        if target.kind != EntryKind::Directory {
+            return self.add(&target, path, true);
+        }
+        if self.filter.excludes(path, true) {
+            return Ok(());
+        }
+        self.links.push(link.path);
+        let inside = |link: &&[u8]| link.strip_prefix(target.path).is_some_and(|rest| rest.starts_with(b"/"));
+        // Folders behind links behind links have to end somewhere, or the path would.
+        if self.links.iter().any(inside) || self.links.len() > limits::LINKS {
+            return refuse(self.tree, LinkProblem::Cycle);
+        }
+        self.add(&target, path, true)?;
+        self.expand(found + 1, self.tree.end_of(found), target.path, path)?;
+        self.links.pop();
+        Ok(())
+    }
+}

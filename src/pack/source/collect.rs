@@ -1,0 +1,88 @@
+//! Collecting entries: what every app has to keep to, wherever it comes from.
+
+use std::path::{Path, PathBuf};
+
+use super::{Content, CopiedLinks, SourceEntry, SourceError, SourceOptions};
+use crate::model::limits;
+use crate::tar::display_name;
+
+/// The list while it grows, in walk order.
+pub(super) struct Collector {
+    path: PathBuf,
+    entries: Vec<SourceEntry>,
+    links: Option<CopiedLinks>,
+    total: u64,
+    limit: u64,
+    preserve: bool,
+    modes: super::super::ModeRule,
+}
+
+impl Collector {
+    pub(super) fn new(path: &Path, options: &SourceOptions) -> Self {
+        Self {
+            path: path.to_owned(),
+            entries: Vec::new(),
+            links: None,
+            total: 0,
+            limit: options.size_limit,
+            preserve: options.preserve_permissions,
+            modes: options.rules.modes,
+        }
+    }
+
+    /// Adds an entry with the mode it has where it comes from.
+    pub(super) fn add(
+        &mut self,
+        path: &[u8],
+        mode: u32,
+        content: Content,
+        linked: bool,
+    ) -> Result<(), SourceError> {
+        if self.entries.len() >= limits::ARCHIVE_ENTRIES {
+            return Err(SourceError::TooMany { path: self.path.clone(), limit: limits::ARCHIVE_ENTRIES });
+        }
+        if path.len() > limits::PATH_BYTES {
+            return Err(SourceError::LongPath { path: self.path.clone(), entry: display_name(path) });
+        }
+        // A folder that has something in it is there by what is in it.
+        if let Some(last) = self.entries.last()
+            && matches!(last.content, Content::Folder)
+            && path.strip_prefix(last.path.as_slice()).is_some_and(|rest| rest.starts_with(b"/"))
+        {
+            self.entries.pop();
+        }
+        let is_folder = matches!(content, Content::Folder);
+        let mode = match (self.preserve, is_folder) {
+            (false, true) => self.modes.folder(),
+            (false, false) => self.modes.file(mode),
+            // kpack's builders have to read and replace files, and to look into folders; the special bits are lost.
+            (true, true) => mode & 0o777 | 0o700,
+            (true, false) => mode & 0o777 | 0o600,
+        };
+        let entry = SourceEntry { path: path.to_vec(), mode, content };
+        self.total = self.total.saturating_add(entry.size());
+        if self.total > self.limit {
+            return Err(SourceError::TooLarge {
+                path: self.path.clone(),
+                limit: self.limit,
+                total: self.total,
+                entry: display_name(path),
+            });
+        }
+        if linked && !is_folder {
+            let links = self.links.get_or_insert_with(|| CopiedLinks { count: 0, first: path.to_vec() });
+            links.count += 1;
+        }
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    /// Ends the list.
+    pub(super) fn finish(mut self) -> Result<(Vec<SourceEntry>, Option<CopiedLinks>), SourceError> {
+        if self.entries.is_empty() {
+            return Err(SourceError::Empty { path: self.path });
+        }
+        self.entries.shrink_to_fit();
+        Ok((self.entries, self.links))
+    }
+}

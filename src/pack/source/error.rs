@@ -1,0 +1,78 @@
+//! Why a folder or zip cannot become a source image.
+
+use std::path::PathBuf;
+
+use crate::zip::ZipError;
+
+/// Why a folder or zip cannot become a source image.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The zip, or one of its entries, is not acceptable.
+    #[error("`{}`: {source}", path.display())]
+    Zip {
+        /// The zip.
+        path: PathBuf,
+        /// Which entry, and why.
+        source: ZipError,
+    },
+    /// Neither a folder nor a regular file.
+    #[error("`{}` is neither a folder nor a file, expected a folder or a zip archive", path.display())]
+    NotASource {
+        /// The path.
+        path: PathBuf,
+    },
+    /// More bytes than allowed.
+    #[error("`{}` has more than {limit} bytes: {total} with `{entry}`", path.display())]
+    TooLarge {
+        /// The folder or zip.
+        path: PathBuf,
+        /// Most bytes allowed.
+        limit: u64,
+        /// Bytes up to and with the entry.
+        total: u64,
+        /// The entry that was too much.
+        entry: String,
+    },
+    /// More entries than accepted.
+    #[error("`{}` has more than {limit} files and folders, which is not accepted", path.display())]
+    TooMany {
+        /// The folder or zip.
+        path: PathBuf,
+        /// Most accepted.
+        limit: usize,
+    },
+    /// A path that copied links made too long.
+    #[error("`{}`: the path of `{entry}` has more than 4096 bytes", path.display())]
+    LongPath {
+        /// The folder or zip.
+        path: PathBuf,
+        /// The entry.
+        entry: String,
+    },
+    /// Nothing to pack.
+    #[error("`{}` has nothing that could be packed", path.display())]
+    Empty {
+        /// The folder or zip.
+        path: PathBuf,
+    },
+    /// A symbolic link in a zip that cannot be followed.
+    #[error("`{}`: symbolic link `{entry}` -> `{target}` cannot be packed: {problem}", path.display())]
+    Link {
+        /// The zip.
+        path: PathBuf,
+        /// The link.
+        entry: String,
+        /// Its target.
+        target: String,
+        /// Why not.
+        problem: &'static str,
+    },
+    /// `.cfignore` is not valid.
+    #[error("`.cfignore` in `{}`: {problem}", path.display())]
+    Ignore {
+        /// The folder or zip.
+        path: PathBuf,
+        /// Line and reason.
+        problem: String,
+    },
+}

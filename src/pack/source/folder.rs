@@ -1,0 +1,65 @@
+//! An app in a folder.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use super::collect::Collector;
+use super::ignore::{IGNORE_BYTES, IGNORE_FILE, filter};
+use super::{Content, PackError, SourceError, SourceOptions};
+use crate::stream::{FileError, TooLarge, read_bounded};
+use crate::tree::{self, Entry, EntryKind, Visitor, walk};
+
+pub(super) fn as_path(path: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(path))
+}
+
+pub(super) fn list(root: &Path, options: &SourceOptions) -> Result<Collector, PackError> {
+    let real_root = root.canonicalize().map_err(|error| FileError::io("follow", root, error))?;
+    let own = own_patterns(root)?;
+    let filter = filter(root, &options.exclusions, own.as_deref())?;
+    let mut lister = Lister { collector: Collector::new(root, options), root: &real_root };
+    walk(&real_root, &filter, options.symlinks, options.skip, &mut lister)?;
+    Ok(lister.collector)
+}
+
+fn own_patterns(root: &Path) -> Result<Option<Vec<u8>>, PackError> {
+    let path = root.join(IGNORE_FILE);
+    if !std::fs::metadata(&path).is_ok_and(|metadata| metadata.is_file()) {
+        return Ok(None);
+    }
+    let file = File::open(&path).map_err(|error| FileError::io("read", &path, error))?;
+    match read_bounded(file, IGNORE_BYTES) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(TooLarge::Io(error)) => Err(FileError::io("read", &path, error).into()),
+        Err(TooLarge::Limit { limit }) => {
+            let problem = format!("it has more than {limit} bytes");
+            Err(SourceError::Ignore { path: root.to_owned(), problem }.into())
+        }
+    }
+}
+
+struct Lister<'a> {
+    collector: Collector,
+    root: &'a Path,
+}
+
+impl Visitor for Lister<'_> {
+    type Error = PackError;
+
+    fn entry(&mut self, entry: &Entry, content: tree::Content<'_>) -> Result<(), PackError> {
+        let content = match (&entry.kind, content) {
+            (EntryKind::Directory, _) if entry.path == b"." => return Ok(()),
+            (EntryKind::File { size }, tree::Content::File(file)) => {
+                let linked = file.path() != self.root.join(as_path(&entry.path));
+                let real = linked.then(|| file.path().into());
+                Content::Disk { size: *size, identity: file.identity(), real }
+            }
+            // Links are copied or refused by the walk.
+            _ => Content::Folder,
+        };
+        let linked = matches!(content, Content::Disk { real: Some(_), .. });
+        Ok(self.collector.add(&entry.path, entry.mode, content, linked)?)
+    }
+}

@@ -1,0 +1,54 @@
+//! What is left out of an app: its `.cfignore`, then what the cf command line always leaves out.
+//!
+//! Source: cf CLI v9, `actor/sharedaction/resource.go`. Unlike there the syntax is git's own, `?` and negation included.
+
+use std::path::Path;
+
+use super::SourceError;
+use crate::tree::Filter;
+
+/// The file with an app's own patterns, at its root.
+pub(super) const IGNORE_FILE: &str = ".cfignore";
+/// Largest `.cfignore` that is read, bytes; real ones have a few lines, and each pattern is tried on each path.
+pub(super) const IGNORE_BYTES: u64 = 1024 * 1024;
+
+/// At any depth, and after the app's own lines, so that those cannot bring them back.
+const DEFAULTS: &str =
+    ".cfignore\n.DS_Store\n.git\n.gitignore\n.hg\n.svn\n_darcs\nmanifest.yaml\nmanifest.yml\n";
+
+/// Makes the filter for an app.
+pub(super) fn filter(path: &Path, exclusions: &[String], own: Option<&[u8]>) -> Result<Filter, SourceError> {
+    let own = String::from_utf8_lossy(own.unwrap_or_default());
+    let own = own.trim_start_matches('\u{feff}');
+    Filter::exact(exclusions.iter().map(String::as_bytes))
+        .with_patterns(&format!("{own}\n{DEFAULTS}"))
+        .map_err(|problem| SourceError::Ignore { path: path.to_owned(), problem })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_lines_come_first_and_defaults_stay() {
+        let own = b"\xef\xbb\xbf*.log\n!keep.log\n/tmp\n!.git\n";
+        let filter = filter(Path::new("app"), &["private".to_owned()], Some(own)).unwrap();
+        for (path, folder, expected) in [
+            ("a.log", false, true),
+            ("deep/a.log", false, true),
+            ("keep.log", false, false),
+            ("tmp", true, true),
+            ("src/tmp", true, false),
+            (".git", true, true),
+            ("sub/.git", true, true),
+            ("sub/manifest.yml", false, true),
+            ("manifest.json", false, false),
+            ("private", true, true),
+            ("sub/private", true, false),
+            (".cfignore", false, true),
+            (".gitattributes", false, false),
+        ] {
+            assert_eq!(filter.excludes(path.as_bytes(), folder), expected, "{path}");
+        }
+    }
+}

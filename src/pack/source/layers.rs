@@ -1,0 +1,262 @@
+//! Which entries share a layer: a function of paths and sizes alone, on which small changes have small effects.
+//!
+//! Every file belongs to a unit (`units`), every unit goes where a hash of its own name or its scope's says. Sizes
+//! decide only as powers of two, so that a layer's border moves when something grew to double or half, not when it
+//! grew a little. Layers share no path: whatever order a consumer unpacks them in, the tree is the same.
+
+use std::collections::BTreeMap;
+
+use super::SourceEntry;
+use super::units::{Class, unit_of};
+use crate::model::Digest;
+
+/// How an app is spread over layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layering {
+    /// Everything in one layer.
+    #[default]
+    One,
+    /// As many as make pushing again cheap, at most [`MOST_LAYERS`].
+    Auto,
+}
+
+/// Most layers of an image; overlay file systems mount 127, and each costs a consumer a request.
+pub const MOST_LAYERS: usize = 100;
+/// Most layers of packages, and of an app's own folders; one more is for lock files.
+const MOST: [(Class, usize); 2] = [(Class::Dependency, 72), (Class::Own, 24)];
+/// Apps below either are one layer: they are pushed as a whole in no time.
+const FEW_FILES: usize = 64;
+const FEW_BYTES: u64 = 4 << 20;
+/// Smallest and largest target for the size of a layer, as powers of two: 256 KiB, and what holds anything.
+const TARGETS: std::ops::Range<u32> = 18..63;
+
+/// Returns the entries of each layer, lowest first, in order; every entry is in exactly one.
+pub(super) fn layers(entries: &[SourceEntry], layering: Layering) -> Vec<Vec<usize>> {
+    let total: u64 = entries.iter().map(SourceEntry::size).sum();
+    if layering == Layering::One || entries.len() < FEW_FILES || total < FEW_BYTES {
+        return vec![(0..entries.len()).collect()];
+    }
+    let mut units: BTreeMap<(Class, &[u8], &[u8]), Members> = BTreeMap::new();
+    for (number, entry) in entries.iter().enumerate() {
+        let unit = unit_of(&entry.path);
+        units.entry((unit.class, unit.scope, unit.name)).or_default().add(number, entry);
+    }
+    let mut layers: Vec<Vec<usize>> = Vec::new();
+    for (class, most) in MOST {
+        let own: Vec<Piece<'_>> = units
+            .iter()
+            .filter(|((of, ..), _)| *of == class)
+            .map(|((_, scope, name), members)| Piece { scope, name, members: members.clone() })
+            .collect();
+        // The smallest target that does not need too many layers.
+        let grouped = TARGETS.map(|log| group(entries, &own, 1 << log)).find(|groups| groups.len() <= most);
+        layers.extend(grouped.unwrap_or_default().into_values());
+    }
+    let locks = units.into_iter().filter(|((class, ..), _)| *class == Class::Lock);
+    layers.extend(locks.map(|(_, members)| members.numbers));
+    for layer in &mut layers {
+        layer.sort_unstable();
+    }
+    layers
+}
+
+/// Entries with their size.
+#[derive(Clone, Debug, Default)]
+struct Members {
+    numbers: Vec<usize>,
+    size: u64,
+}
+
+impl Members {
+    fn add(&mut self, number: usize, entry: &SourceEntry) {
+        self.numbers.push(number);
+        // A header and half a block of padding count too: many small files are large in a tar.
+        self.size += entry.size() + 768;
+    }
+}
+
+/// Something that stays together.
+struct Piece<'a> {
+    scope: &'a [u8],
+    name: &'a [u8],
+    members: Members,
+}
+
+/// Where a piece goes: what it is alone with or shares a layer with.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Place<'a> {
+    /// A piece as large as a layer should be.
+    Alone(&'a [u8]),
+    /// One of a large scope's layers.
+    OfScope(&'a [u8], u64),
+    /// One of those for everything small.
+    Shared(u64),
+}
+
+/// Puts pieces into layers of about `target` bytes.
+fn group<'a>(
+    entries: &'a [SourceEntry],
+    units: &[Piece<'a>],
+    target: u64,
+) -> BTreeMap<Place<'a>, Vec<usize>> {
+    let mut pieces = Vec::new();
+    for unit in units {
+        split(entries, unit, target, &mut pieces);
+    }
+    let (large, small): (Vec<_>, Vec<_>) = pieces.into_iter().partition(|piece| piece.members.size >= target);
+    let mut scopes: BTreeMap<&[u8], u64> = BTreeMap::new();
+    for piece in &small {
+        *scopes.entry(piece.scope).or_default() += piece.members.size;
+    }
+    let shared: u64 = scopes.values().filter(|size| **size < target).sum();
+    let mut groups: BTreeMap<Place<'a>, Vec<usize>> = BTreeMap::new();
+    for piece in large {
+        groups.entry(Place::Alone(piece.name)).or_default().extend(piece.members.numbers);
+    }
+    for piece in small {
+        let size = scopes.get(piece.scope).copied().unwrap_or_default();
+        let place = if size >= target {
+            Place::OfScope(piece.scope, bucket(piece.name, size, target))
+        } else {
+            Place::Shared(bucket(piece.scope, shared, target))
+        };
+        groups.entry(place).or_default().extend(piece.members.numbers);
+    }
+    groups
+}
+
+/// Chooses one of as many layers as the size needs, rounded to a power of two.
+fn bucket(name: &[u8], size: u64, target: u64) -> u64 {
+    let count = (size / target).max(1);
+    // The nearer power of two.
+    let below = 1 << count.ilog2();
+    let count = if count - below > below / 2 { below * 2 } else { below };
+    let hash = Digest::sha256_of(name).hex().get(..8).and_then(|hex| u64::from_str_radix(hex, 16).ok());
+    hash.unwrap_or_default() % count
+}
+
+/// Splits an app's own folder that is larger than a layer should be into its folders, and so on; packages stay whole.
+fn split<'a>(entries: &'a [SourceEntry], unit: &Piece<'a>, target: u64, pieces: &mut Vec<Piece<'a>>) {
+    let is_own = unit
+        .members
+        .numbers
+        .first()
+        .and_then(|number| entries.get(*number))
+        .is_some_and(|entry| unit_of(&entry.path).class == Class::Own);
+    if !is_own || unit.members.size < target {
+        pieces.push(Piece { scope: unit.scope, name: unit.name, members: unit.members.clone() });
+        return;
+    }
+    let skip = if unit.name.is_empty() { 0 } else { unit.name.len() + 1 };
+    let mut parts: BTreeMap<&[u8], Members> = BTreeMap::new();
+    for number in &unit.members.numbers {
+        let Some(entry) = entries.get(*number) else { continue };
+        let rest = entry.path.get(skip..).unwrap_or_default();
+        let name = match rest.iter().position(|byte| *byte == b'/') {
+            Some(at) => entry.path.get(..skip + at).unwrap_or_default(),
+            // Files that lie here are by themselves; a large one fills a layer.
+            None => entry.path.as_slice(),
+        };
+        parts.entry(name).or_default().add(*number, entry);
+    }
+    for (name, members) in parts {
+        let part = Piece { scope: name, name, members };
+        // A file cannot be split, and a folder with one folder in it is split there.
+        let is_file = part.members.numbers.len() == 1;
+        if is_file { pieces.push(part) } else { split(entries, &part, target, pieces) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Content;
+    use super::*;
+
+    /// An app with packages of very different sizes, deterministic.
+    fn app() -> Vec<SourceEntry> {
+        let mut entries = Vec::new();
+        let mut add = |path: String, size: u64| {
+            let content = Content::Zip { size, index: 0 };
+            entries.push(SourceEntry { path: path.into_bytes(), mode: 0o644, content });
+        };
+        for package in 0..400_u64 {
+            let files = 1 + package % 37;
+            for file in 0..files {
+                let size = if package % 50 == 7 { 300_000 } else { 3_000 + 97 * package };
+                add(format!("node_modules/p{package}/lib/f{file}.js"), size);
+            }
+        }
+        for file in 0..300 {
+            add(format!("node_modules/@scope/q{}/f{file}.js", file % 20), 20_000);
+            add(format!("src/d{}/f{file}.js", file % 17), 4_000);
+        }
+        add("package.json".into(), 1_000);
+        add("node_modules/.package-lock.json".into(), 300_000);
+        add("index.js".into(), 100);
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        entries
+    }
+
+    /// What decides whether a layer is the same: the paths and sizes in it.
+    fn contents(entries: &[SourceEntry]) -> Vec<Vec<(Vec<u8>, u64)>> {
+        let layers = layers(entries, Layering::Auto);
+        let of = |number: &usize| (entries[*number].path.clone(), entries[*number].size());
+        layers.iter().map(|layer| layer.iter().map(of).collect()).collect()
+    }
+
+    /// How many bytes are in layers that the other app does not have.
+    fn moved(old: &[SourceEntry], new: &[SourceEntry]) -> (usize, u64) {
+        let old = contents(old);
+        let changed: Vec<_> = contents(new).into_iter().filter(|layer| !old.contains(layer)).collect();
+        (changed.len(), changed.iter().flatten().map(|(_, size)| size).sum())
+    }
+
+    #[test]
+    fn every_entry_is_in_exactly_one_layer_and_there_are_not_too_many() {
+        let entries = app();
+        let layers = layers(&entries, Layering::Auto);
+        let mut all: Vec<usize> = layers.iter().flatten().copied().collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..entries.len()).collect::<Vec<_>>());
+        assert!((20..=MOST_LAYERS).contains(&layers.len()), "{}", layers.len());
+        assert!(layers.iter().all(|layer| !layer.is_empty() && layer.is_sorted()));
+    }
+
+    #[test]
+    fn small_apps_and_whoever_wants_it_have_one_layer() {
+        let entries = app();
+        assert_eq!(layers(&entries, Layering::One).len(), 1);
+        assert_eq!(layers(&entries[..63], Layering::Auto).len(), 1);
+    }
+
+    #[test]
+    fn a_change_moves_little_else() {
+        let old = app();
+        let total: u64 = old.iter().map(SourceEntry::size).sum();
+        let change = |change: &dyn Fn(&mut Vec<SourceEntry>)| {
+            let mut new = old.clone();
+            change(&mut new);
+            moved(&old, &new)
+        };
+        let resize = |entry: &mut SourceEntry| {
+            let size = entry.size() + 17;
+            entry.content = Content::Zip { size, index: 0 };
+        };
+        let grow = |prefix: &'static str| {
+            move |entries: &mut Vec<SourceEntry>| {
+                entries.iter_mut().filter(|entry| entry.path.starts_with(prefix.as_bytes())).for_each(resize);
+            }
+        };
+        assert_eq!(change(&|_| {}), (0, 0));
+        let (layers, bytes) = change(&grow("src/d3/f3.js"));
+        assert!(layers == 1 && bytes < 600_000, "own file: {layers} layers, {bytes} bytes");
+        let (layers, bytes) = change(&grow("node_modules/p33/"));
+        assert!(layers == 1 && bytes < total / 20, "package: {layers} layers, {bytes} bytes");
+        let (layers, bytes) = change(&|entries| {
+            entries.retain(|entry| !entry.path.starts_with(b"node_modules/p33/"));
+        });
+        assert!(layers == 1 && bytes < total / 20, "removed: {layers} layers, {bytes} bytes");
+        let (layers, bytes) = change(&grow("node_modules/.package-lock.json"));
+        assert!(layers == 1 && bytes < 400_000, "lock file: {layers} layers, {bytes} bytes");
+    }
+}

@@ -1,0 +1,14 @@
+//! Zip archives, read strictly: the central directory is the truth, and every entry has to agree with it.
+//!
+//! Floor 1. Memory is a few words and the name for each entry, whatever the sizes: contents are streamed from their
+//! place in the file. Nothing is extracted here and links are data; what may go into an image is decided above.
+//! Source: PKWARE APPNOTE 6.3.10 (section numbers below are its), Info-ZIP's `extrafld.txt`.
+
+mod directory;
+mod error;
+mod names;
+mod reader;
+
+pub use directory::{Archive, Entry, EntryKind};
+pub use error::{EntryProblem, ZipError};
+pub use reader::EntryReader;

@@ -1,0 +1,160 @@
+//! One entry's content: unpacked as it is read, and held to what the directory declares.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::FileExt as _;
+
+use flate2::bufread::DeflateDecoder;
+use libdeflater::Crc;
+
+use super::directory::{LOCAL_BYTES, crc_of, u16_at, u32_at};
+use super::{Entry, EntryProblem, ZipError};
+
+const LOCAL: u32 = 0x0403_4b50;
+/// Bytes of compressed data read at once.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// A range of a file, read by position, so that several readers do not disturb one another.
+#[derive(Debug)]
+pub(super) struct Span<'a> {
+    file: &'a File,
+    offset: u64,
+    left: u64,
+}
+
+impl<'a> Span<'a> {
+    pub(super) fn new(file: &'a File, offset: u64, size: u64) -> Self {
+        Self { file, offset, left: size }
+    }
+}
+
+impl Read for Span<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let n = self.file.read_at(buffer.get_mut(..most).unwrap_or_default(), self.offset)?;
+        self.offset += n as u64;
+        self.left -= n as u64;
+        Ok(n)
+    }
+}
+
+#[derive(Debug)]
+enum Body<'a> {
+    Stored(Span<'a>),
+    Deflated(Box<DeflateDecoder<BufReader<Span<'a>>>>),
+}
+
+/// Reads an entry's content; it has to be read to the end and [`EntryReader::finish`]ed.
+#[derive(Debug)]
+pub struct EntryReader<'a> {
+    entry: &'a Entry,
+    body: Body<'a>,
+    crc: CrcSum,
+    read: u64,
+}
+
+/// A checksum that can be shown.
+struct CrcSum(Crc);
+
+impl std::fmt::Debug for CrcSum {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:08x}", self.0.sum())
+    }
+}
+
+impl<'a> EntryReader<'a> {
+    pub(super) fn open(file: &'a File, entry: &'a Entry) -> Result<Self, ZipError> {
+        let wrong = |problem| ZipError::entry(&entry.path, problem);
+        let local = |what, found| wrong(EntryProblem::Local { what, found });
+        let mut fixed = [0; LOCAL_BYTES as usize];
+        file.read_exact_at(&mut fixed, entry.offset)?;
+        if u32_at(&fixed, 0) != LOCAL {
+            return Err(local("signature", format!("{:08x}", u32_at(&fixed, 0))));
+        }
+        if u16_at(&fixed, 8) != entry.method {
+            return Err(local("compression method", u16_at(&fixed, 8).to_string()));
+        }
+        let [name, extra] = [26, 28].map(|at| u64::from(u16_at(&fixed, at)));
+        let mut raw = vec![0; usize::try_from(name).unwrap_or(0)];
+        file.read_exact_at(&mut raw, entry.offset + LOCAL_BYTES)?;
+        if crc_of(&raw) != entry.raw_name {
+            return Err(local("name", format!("`{}`", String::from_utf8_lossy(&raw))));
+        }
+        let start = entry.offset + LOCAL_BYTES + name + extra;
+        if start.saturating_add(entry.compressed) > entry.limit {
+            return Err(wrong(EntryProblem::Overlap));
+        }
+        let span = Span::new(file, start, entry.compressed);
+        let body = match entry.method {
+            0 => Body::Stored(span),
+            _ => {
+                let most = usize::try_from(entry.compressed).unwrap_or(usize::MAX).clamp(1, BUFFER_BYTES);
+                Body::Deflated(Box::new(DeflateDecoder::new(BufReader::with_capacity(most, span))))
+            }
+        };
+        Ok(Self { entry, body, crc: CrcSum(Crc::new()), read: 0 })
+    }
+
+    fn wrong(&self, problem: EntryProblem) -> ZipError {
+        ZipError::entry(&self.entry.path, problem)
+    }
+
+    /// Reads into `buffer`, any number of bytes; `Ok(0)` at the end.
+    ///
+    /// Errors: [`EntryProblem::Longer`] with the first byte beyond the declared size, however much would follow.
+    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ZipError> {
+        let left = self.entry.size - self.read;
+        // One byte more is asked for than there should be.
+        let most = usize::try_from(left.saturating_add(1)).unwrap_or(usize::MAX).min(buffer.len());
+        let buffer = buffer.get_mut(..most).unwrap_or_default();
+        let n = match &mut self.body {
+            Body::Stored(span) => span.read(buffer)?,
+            Body::Deflated(decoder) => match decoder.read(buffer) {
+                Ok(n) => n,
+                Err(error) => return Err(self.wrong(EntryProblem::Deflate(error))),
+            },
+        };
+        if n as u64 > left {
+            return Err(self.wrong(EntryProblem::Longer(self.entry.size)));
+        }
+        self.crc.0.update(buffer.get(..n).unwrap_or_default());
+        self.read += n as u64;
+        Ok(n)
+    }
+
+    /// Checks that the content was what the directory declares, to its last byte.
+    pub fn finish(mut self) -> Result<(), ZipError> {
+        let mut probe = [0; 1];
+        while self.read(&mut probe)? > 0 {}
+        if self.read < self.entry.size {
+            return Err(self.wrong(EntryProblem::Shorter { declared: self.entry.size, found: self.read }));
+        }
+        if let Body::Deflated(decoder) = &self.body
+            && decoder.total_in() < self.entry.compressed
+        {
+            return Err(self.wrong(EntryProblem::Trailing(self.entry.compressed - decoder.total_in())));
+        }
+        let found = self.crc.0.sum();
+        if found != self.entry.crc {
+            return Err(self.wrong(EntryProblem::Checksum { declared: self.entry.crc, found }));
+        }
+        Ok(())
+    }
+
+    /// Reads the whole content, at most `limit` bytes; `None` when it declares more.
+    pub fn read_whole(mut self, limit: u64) -> Result<Option<Vec<u8>>, ZipError> {
+        if self.entry.size > limit {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; usize::try_from(self.entry.size).unwrap_or(0)];
+        let mut filled = 0;
+        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match self.read(rest)? {
+                0 => break,
+                n => filled += n,
+            }
+        }
+        self.finish()?;
+        Ok(Some(bytes))
+    }
+}

@@ -1,0 +1,173 @@
+//! Source images in many layers: the same tree for kpack, and pushing again sends what changed.
+
+use crate::lab::{Lab, lab};
+use testkit::registry::{Registry, Request, uploads};
+use testkit::{kpack, oracle, readers, tree};
+
+/// An app of 600 files and 6 MB that do not compress.
+fn app() -> Lab {
+    let mut lines = vec![
+        "f app/package.json 'v1'".to_owned(),
+        "f app/index.js 'x'".to_owned(),
+        "d app/public".to_owned(),
+        "l app/node_modules/.bin/p1 -> ../p1/f0.js".to_owned(),
+    ];
+    for package in 0..100 {
+        for file in 0..5 {
+            lines.push(format!(
+                "f app/node_modules/p{package}/f{file}.js random:12000:{}",
+                package * 5 + file
+            ));
+        }
+    }
+    for file in 0..100 {
+        lines.push(format!("f app/src/d{}/f{file}.js random:2000:{file}", file % 7));
+    }
+    lab().tree(&lines)
+}
+
+fn push(lab: &Lab, name: &str, more: &[&str]) -> serde_json::Value {
+    let words = [&["push", "-s", name, "-f", "app", "--layers", "auto", "--json"], more].concat();
+    lab.run(&words).succeeds().json()
+}
+
+/// Bytes of everything stored.
+fn stored(registry: &Registry) -> usize {
+    let storage = registry.storage();
+    storage.blobs().iter().filter_map(|digest| storage.blob(digest)).map(|blob| blob.len()).sum()
+}
+
+/// Blobs that were sent.
+fn sent(registry: &Registry) -> usize {
+    let requests: Vec<Request> = registry.requests();
+    uploads(&requests)
+        .iter()
+        .filter(|request| request.method == "PUT" && request.path.contains("/blobs/"))
+        .count()
+}
+
+/// Extracts an image of the registry as kpack does, and lists it.
+fn extracted(lab: &Lab, name: &str) -> String {
+    let (tar, into) = (lab.path("back.tar"), lab.path("extracted"));
+    let _ = std::fs::remove_dir_all(&into);
+    let _ = std::fs::remove_file(&tar);
+    let to = format!("oci-archive:{}", tar.display());
+    let _ = readers::skopeo_copy(&format!("docker://{name}"), &to, &["--src-tls-verify=false"]).success();
+    kpack::extract(&tar, &into);
+    tree::list(&into)
+}
+
+#[test]
+fn one_layer_and_many_give_the_same_tree() {
+    let lab = app();
+    let mut lists = Vec::new();
+    for (layers, least, most) in [("1", 1, 1), ("auto", 10, 100)] {
+        let words = ["push", "-s", "-f", "app", "--layers", layers, "--to-oci-tar", "x.tar", "--json"];
+        let count = lab.run(&words).succeeds().json()["layers"].as_u64().unwrap();
+        assert!((least..=most).contains(&count), "{count} layers");
+        oracle::validate_layout(lab.path("x.tar"));
+        let into = lab.path(format!("extracted-{layers}"));
+        kpack::extract(&lab.path("x.tar"), &into);
+        lists.push(tree::list(&into));
+    }
+    assert_eq!(lists[0], lists[1]);
+    assert_eq!(
+        lists[0].lines().filter(|line| line.starts_with('f')).count(),
+        603,
+        "all files and a link's copy"
+    );
+}
+
+#[test]
+fn pushing_again_sends_only_what_changed_whatever_the_compressor() {
+    let registry = Registry::start();
+    let lab = app();
+    let name = format!("{}/apps/shop:latest", registry.host());
+    let first = push(&lab, &name, &[]);
+    let before = stored(&registry);
+
+    registry.forget_requests();
+    assert_eq!(push(&lab, &name, &[])["digest"], first["digest"]);
+    assert_eq!(uploads(&registry.requests()), Vec::<&Request>::new());
+    assert_eq!(push(&lab, &name, &["--compression", "gzip:12"])["digest"], first["digest"]);
+    assert_eq!(uploads(&registry.requests()), Vec::<&Request>::new());
+
+    lab.write("app/src/d3/f3.js", "edited");
+    let _ = push(&lab, &name, &["--compression", "gzip:1"]);
+    assert_eq!(sent(&registry), 2, "a layer and the configuration");
+    let grown = stored(&registry) - before;
+    assert!(grown < 600_000, "{grown} bytes");
+    assert_eq!(extracted(&lab, &name).lines().count(), 603 + 111, "files and folders");
+    assert!(extracted(&lab, &name).contains("src/d3/f3.js 644 6 "));
+
+    // A kind of compression that was asked for is not answered with another.
+    registry.forget_requests();
+    let other = push(&lab, &name, &["--compression", "zstd"]);
+    assert_eq!(sent(&registry), usize::try_from(other["layers"].as_u64().unwrap()).unwrap());
+    registry.storage().assert_sound();
+}
+
+#[test]
+fn a_layer_that_is_gone_is_sent_again() {
+    let registry = Registry::start();
+    let lab = app();
+    let name = format!("{}/apps/shop:latest", registry.host());
+    let _ = push(&lab, &name, &[]);
+    let list = extracted(&lab, &name);
+    let manifest = registry.storage().manifest("apps/shop", "latest").unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let gone = manifest["layers"][3]["digest"].as_str().unwrap();
+    let answer = registry.ask("DELETE", &format!("/v2/apps/shop/blobs/{gone}"), &[], &[]);
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    lab.write("app/index.js", "y");
+    let _ = push(&lab, &name, &[]);
+    let now = extracted(&lab, &name);
+    let same = now.lines().filter(|line| list.contains(line)).count();
+    assert_eq!(same, list.lines().count() - 1, "all but index.js");
+}
+
+#[test]
+fn layers_of_another_repository_are_mounted() {
+    let registry = Registry::start();
+    let lab = app();
+    let first = format!("{}/apps/shop:latest", registry.host());
+    let image = push(&lab, &first, &[]);
+    registry.forget_requests();
+    let second = format!("{}/apps/copy:latest", registry.host());
+    assert_eq!(push(&lab, &second, &["--base", &first])["digest"], image["digest"]);
+    assert_eq!(sent(&registry), 0, "nothing, not even the configuration");
+    let missing = format!("{}/apps/none:latest", registry.host());
+    let words = ["push", "-s", &second, "-f", "app", "--layers", "auto", "--base", &missing];
+    let _ = lab.run(&words).fails(1, &["apps/none` has no manifest `latest`"]);
+}
+
+#[test]
+fn without_a_registry_unchanged_layers_come_from_the_earlier_tar() {
+    let lab = app();
+    let pack = |tar: &str, more: &[&str]| {
+        let words = ["push", "-s", "-f", "app", "--layers", "auto", "--to-oci-tar", tar, "--json"];
+        lab.run(&[&words, more].concat()).succeeds().json()
+    };
+    let one = pack("one.tar", &["--compression", "gzip:1"]);
+    let again = pack("again.tar", &["--base-tar", "one.tar"]);
+    assert_eq!(one["digest"], again["digest"], "the layers are the old ones, at their old level");
+    assert_eq!(lab.read("one.tar"), lab.read("again.tar"));
+    lab.write("app/src/d3/f3.js", "edited");
+    // The tar may be replaced by its successor.
+    let edited = pack("one.tar", &["--base-tar", "one.tar"]);
+    assert_ne!(one["digest"], edited["digest"]);
+    oracle::validate_layout(lab.path("one.tar"));
+    kpack::extract(&lab.path("one.tar"), &lab.path("out"));
+    assert_eq!(lab.read("out/src/d3/f3.js"), b"edited");
+    let layers = |tar: &str| -> Vec<String> {
+        let described = lab.run(&["describe", "--tar", tar]).succeeds().stdout;
+        described.lines().filter(|line| line.contains("Layer: ")).map(str::to_owned).collect()
+    };
+    let (old, new) = (layers("again.tar"), layers("one.tar"));
+    assert_eq!(new.iter().filter(|layer| !old.contains(layer)).count(), 1);
+    // Missing, or no image.
+    let base =
+        |tar| ["push", "-s", "-f", "app", "--layers", "auto", "--to-oci-tar", "x.tar", "--base-tar", tar];
+    let _ = lab.run(&base("none.tar")).fails(1, &["`none.tar`"]);
+    let _ = lab.run(&base("app/index.js")).fails(1, &["`app/index.js` is not an image archive"]);
+}
