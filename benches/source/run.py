@@ -19,7 +19,7 @@ import time
 NPM = """next@14 react@18 react-dom@18 @angular/core @angular/common @angular/compiler rxjs typescript@5.2.2 webpack
 webpack-cli eslint jest lodash@4.17.20 moment date-fns express""".split()
 GO = """golang-github-docker-docker-dev golang-github-docker-distribution-dev golang-github-containerd-containerd-dev
-golang-k8s-api-dev golang-github-prometheus-client-golang-dev golang-golang-x-net-dev golang-golang-x-sys-dev
+golang-google-cloud-dev golang-github-prometheus-client-golang-dev golang-golang-x-net-dev golang-golang-x-sys-dev
 golang-golang-x-text-dev golang-golang-x-crypto-dev golang-google-grpc-dev golang-github-spf13-cobra-dev
 golang-google-protobuf-dev golang-golang-x-tools-dev golang-google-genproto-dev golang-github-stretchr-testify-dev
 golang-github-sirupsen-logrus-dev golang-github-aws-aws-sdk-go-dev""".split()

@@ -15,13 +15,16 @@ const END: u32 = 0x0605_4b50;
 const END_BYTES: u64 = 22;
 const COMMENT_BYTES: u64 = 0xffff;
 const END64: u32 = 0x0606_4b50;
-const END64_BYTES: u64 = 56;
+const END64_LEN: usize = 56;
+const END64_BYTES: u64 = END64_LEN as u64;
 const LOCATOR64: u32 = 0x0706_4b50;
-const LOCATOR64_BYTES: u64 = 20;
+const LOCATOR64_LEN: usize = 20;
+const LOCATOR64_BYTES: u64 = LOCATOR64_LEN as u64;
 const ENTRY: u32 = 0x0201_4b50;
 const ENTRY_BYTES: usize = 46;
 /// Bytes of the header in front of an entry's content, without name and extra fields.
-pub(super) const LOCAL_BYTES: u64 = 30;
+pub(super) const LOCAL_LEN: usize = 30;
+pub(super) const LOCAL_BYTES: u64 = LOCAL_LEN as u64;
 
 /// Hosts whose attributes hold Unix permissions in their upper half (APPNOTE 4.4.2.2).
 const UNIX: u8 = 3;
@@ -153,7 +156,7 @@ fn find_end(file: &File) -> Result<End, ZipError> {
 /// Reads the ZIP64 end record, if a locator in front of the end record points at one (APPNOTE 4.3.14, 4.3.15).
 fn find_end64(file: &File, end: u64) -> Result<Option<End>, ZipError> {
     let Some(at) = end.checked_sub(LOCATOR64_BYTES) else { return Ok(None) };
-    let mut locator = [0; LOCATOR64_BYTES as usize];
+    let mut locator = [0; LOCATOR64_LEN];
     file.read_exact_at(&mut locator, at)?;
     if u32_at(&locator, 0) != LOCATOR64 {
         return Ok(None);
@@ -161,7 +164,7 @@ fn find_end64(file: &File, end: u64) -> Result<Option<End>, ZipError> {
     // Bytes in front of the archive shift the record away from where the locator says; it lies right before.
     let candidates = [Some(u64_at(&locator, 8)), at.checked_sub(END64_BYTES)];
     for start in candidates.into_iter().flatten().filter(|start| start.saturating_add(END64_BYTES) <= at) {
-        let mut record = [0; END64_BYTES as usize];
+        let mut record = [0; END64_LEN];
         file.read_exact_at(&mut record, start)?;
         if u32_at(&record, 0) == END64 {
             return placed(start, u64_at(&record, 40), u64_at(&record, 48), u64_at(&record, 32)).map(Some);

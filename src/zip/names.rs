@@ -115,7 +115,9 @@ mod tests {
     fn paths_are_accepted_or_refused() {
         let long = [b"a".repeat(255), b"/b".to_vec()].concat();
         let too_long = b"a".repeat(256);
-        let cases: [(&[u8], bool, Result<Option<(&[u8], bool)>, &str>); 20] = [
+        /// Name, made on Unix, path and whether it is a folder.
+        type Case<'a> = (&'a [u8], bool, Result<Option<(&'a [u8], bool)>, &'a str>);
+        let cases: [Case<'_>; 20] = [
             (b"a/b", true, Ok(Some((b"a/b", false)))),
             (b"a/b/", true, Ok(Some((b"a/b", true)))),
             (b"./a//b/.", true, Ok(Some((b"a/b", false)))),

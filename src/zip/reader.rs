@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt as _;
 use flate2::bufread::DeflateDecoder;
 use libdeflater::Crc;
 
-use super::directory::{LOCAL_BYTES, crc_of, u16_at, u32_at};
+use super::directory::{LOCAL_BYTES, LOCAL_LEN, crc_of, u16_at, u32_at};
 use super::{Entry, EntryProblem, ZipError};
 
 const LOCAL: u32 = 0x0403_4b50;
@@ -66,7 +66,7 @@ impl<'a> EntryReader<'a> {
     pub(super) fn open(file: &'a File, entry: &'a Entry) -> Result<Self, ZipError> {
         let wrong = |problem| ZipError::entry(&entry.path, problem);
         let local = |what, found| wrong(EntryProblem::Local { what, found });
-        let mut fixed = [0; LOCAL_BYTES as usize];
+        let mut fixed = [0; LOCAL_LEN];
         file.read_exact_at(&mut fixed, entry.offset)?;
         if u32_at(&fixed, 0) != LOCAL {
             return Err(local("signature", format!("{:08x}", u32_at(&fixed, 0))));
