@@ -155,7 +155,8 @@ fn a_signal_ends_every_operation_within_a_second_and_leaves_nothing() {
         let (old, new, took) = rehearse(&lab, operation);
         for at in 0..6_u32 {
             put_old(&lab, operation.output);
-            let (signal, code) = if (at as usize + number) % 2 == 0 { ("INT", 130) } else { ("TERM", 143) };
+            let (signal, code) =
+                if (at as usize + number).is_multiple_of(2) { ("INT", 130) } else { ("TERM", 143) };
             let running = lab.command(operation.arguments).spawn();
             std::thread::sleep(took * at / 7);
             running.signal(signal);
@@ -165,7 +166,8 @@ fn a_signal_ends_every_operation_within_a_second_and_leaves_nothing() {
             assert!(sent.elapsed() < Duration::from_millis(1500), "{}: {:?}", operation.name, sent.elapsed());
             assert!(matches!(output.code, None | Some(0)) || output.code == Some(code), "{output}");
             let found = content(&lab.path(operation.output));
-            assert!(found == if output.code == Some(0) { &new } else { &old }.as_str(), "{output}\n{found}");
+            // A signal may come when the output is in place already, but not yet reported.
+            assert!(found == new || (found == old && output.code != Some(0)), "{output}\n{found}");
         }
     }
 }
