@@ -71,10 +71,9 @@ pub(super) fn link(data: &[u8]) {
         assert!(!authority.is_empty() && !authority.contains('@'), "{request:?}");
         // What is printed is the same place.
         assert_eq!(shown.split('/').nth(2), Some(authority), "{shown:?}");
-        if let (Some((_, query)), Some((_, shown))) = (request.split_once('?'), shown.split_once('?')) {
-            for value in query.split('&').filter_map(|part| part.strip_prefix("sig=")) {
-                assert!(value.len() < 8 || !shown.contains(&format!("sig={value}")), "{shown:?}");
-            }
+        for parameter in shown.split_once('?').map_or("", |(_, query)| query).split('&') {
+            let value = parameter.strip_prefix("sig=");
+            assert!(value.is_none_or(|value| value == "***"), "{shown:?}");
         }
     }
 }

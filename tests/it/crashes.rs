@@ -128,9 +128,9 @@ fn a_kill_at_any_time_leaves_the_old_or_the_whole_new_output() {
                 operation.name
             );
             if found == old {
-                kept += 1
+                kept += 1;
             } else {
-                replaced += 1
+                replaced += 1;
             }
             if at % 10 == 9 {
                 put_old(&lab, operation.output);
@@ -153,11 +153,12 @@ fn a_signal_ends_every_operation_within_a_second_and_leaves_nothing() {
     let lab = room();
     for (number, operation) in OPERATIONS.iter().enumerate() {
         let (old, new, took) = rehearse(&lab, operation);
-        for at in 0..6 {
+        for at in 0..6_u32 {
             put_old(&lab, operation.output);
-            let (signal, code) = if (at + number) % 2 == 0 { ("INT", 130) } else { ("TERM", 143) };
+            let (signal, code) =
+                if (at as usize + number).is_multiple_of(2) { ("INT", 130) } else { ("TERM", 143) };
             let running = lab.command(operation.arguments).spawn();
-            std::thread::sleep(took * at as u32 / 7);
+            std::thread::sleep(took * at / 7);
             running.signal(signal);
             let sent = Instant::now();
             // Before the handlers are there a signal ends the process by itself.
@@ -165,7 +166,8 @@ fn a_signal_ends_every_operation_within_a_second_and_leaves_nothing() {
             assert!(sent.elapsed() < Duration::from_millis(1500), "{}: {:?}", operation.name, sent.elapsed());
             assert!(matches!(output.code, None | Some(0)) || output.code == Some(code), "{output}");
             let found = content(&lab.path(operation.output));
-            assert!(found == if output.code == Some(0) { &new } else { &old }.as_str(), "{output}\n{found}");
+            // A signal may come when the output is in place already, but not yet reported.
+            assert!(found == new || (found == old && output.code != Some(0)), "{output}\n{found}");
         }
     }
 }

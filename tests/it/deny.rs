@@ -172,6 +172,33 @@ fn nothing_comes_in_that_deny_toml_does_not_allow() {
     assert!(findings.is_empty(), "{}", findings.join("\n"));
 }
 
+/// Most crates in the executable, all taken together; raise it in the commit that says why.
+const CRATES: usize = 100;
+
+#[test]
+fn the_number_of_crates_in_the_executable_grows_on_purpose_only() {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--locked",
+            "--offline",
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+            "--package",
+            "imgrelay",
+        ])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo runs its tests, so it is there");
+    let text = String::from_utf8(output.stdout).expect("cargo prints UTF-8");
+    let crates: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.strip_suffix(" (*)").or(Some(line))).collect();
+    let crates = crates.into_iter().filter(|line| !line.is_empty() && !line.starts_with("imgrelay ")).count();
+    assert!((40..=CRATES).contains(&crates), "{crates} crates, at most {CRATES}:\n{text}");
+}
+
 #[test]
 fn the_check_itself_finds_what_is_not_allowed() {
     let text = "[licenses]\nallow = [\n  \"MIT\",\n  \"ISC\",\n]\n[bans]\nskip = [\n  { crate = \"a@0.2\", reason = \"old\" },\n]\n\

@@ -149,6 +149,10 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
     }
 }
 
+fn below(random: &mut Random, limit: usize) -> usize {
+    usize::try_from(random.below(limit as u64)).unwrap()
+}
+
 /// Changes an input a little: flipped, cut, repeated, joined with another, or with a word that means something.
 fn mutate(random: &mut Random, input: &[u8], other: &[u8]) -> Vec<u8> {
     const WORDS: [&[u8]; 12] = [
@@ -167,10 +171,10 @@ fn mutate(random: &mut Random, input: &[u8], other: &[u8]) -> Vec<u8> {
     ];
     let mut out = input.to_vec();
     for _ in 0..=random.below(4) {
-        let at = random.below(out.len() as u64 + 1) as usize;
+        let at = below(random, out.len() + 1);
         match random.below(7) {
             0 | 1 if at < out.len() => out[at] ^= 1 << random.below(8),
-            2 if at < out.len() => out[at] = random.number() as u8,
+            2 if at < out.len() => out[at] = random.bytes(1)[0],
             3 => out.truncate(at),
             4 => {
                 let word = random.pick(&WORDS);
@@ -182,7 +186,7 @@ fn mutate(random: &mut Random, input: &[u8], other: &[u8]) -> Vec<u8> {
                 out.splice(at..at, piece);
             }
             _ => {
-                let from = random.below(other.len() as u64 + 1) as usize;
+                let from = below(random, other.len() + 1);
                 out.truncate(at);
                 out.extend_from_slice(&other[from..]);
             }
@@ -200,6 +204,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a switch of the test, not of the program")]
 fn seeds_are_current() {
     for (target, _) in TARGETS {
         let folder = fuzz().join("seeds").join(target);
@@ -254,7 +259,7 @@ fn nothing_breaks_over_seeds_old_findings_and_mutations() {
         }
         let mut random = Random::new(number as u64);
         for count in 0..MUTATIONS {
-            let pick = |random: &mut Random| &seeds[random.below(seeds.len() as u64) as usize];
+            let pick = |random: &mut Random| &seeds[below(random, seeds.len())];
             let (one, other) = (pick(&mut random), pick(&mut random));
             try_it(&mutate(&mut random, one, other), &format!("mutation {count}"));
         }

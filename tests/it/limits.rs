@@ -414,6 +414,7 @@ fn page_of_limits() -> String {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a switch of the test, not of the program")]
 fn the_page_of_limits_is_current() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/limits.md");
     let page = page_of_limits();

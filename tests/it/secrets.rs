@@ -50,8 +50,11 @@ fn keeps_quiet(lab: &Lab, output: &Output, about: &str) {
     }
 }
 
+/// Its name, flags and variables.
+type Way = (&'static str, Vec<String>, Vec<(String, String)>);
+
 /// The ways in which credentials can be given: flags and variables, with files in `given/`.
-fn ways(lab: &Lab, host: &str) -> Vec<(&'static str, Vec<String>, Vec<(String, String)>)> {
+fn ways(lab: &Lab, host: &str) -> Vec<Way> {
     let auth = base64::engine::general_purpose::STANDARD.encode(format!("ci:{PASSWORD}"));
     let config = format!(r#"{{"auths":{{"{host}":{{"auth":"{auth}"}}}}}}"#);
     let authfile = lab.write("given/auth.json", &config).display().to_string();

@@ -69,7 +69,7 @@ fn archives() -> Vec<Vec<u8>> {
         let recipe = random.bytes(60);
         for tar in layers(&recipe, b"/absolute/outside") {
             let mut changed = tar.clone();
-            let at = random.below(tar.len().min(2048) as u64) as usize;
+            let at = usize::try_from(random.below(tar.len().min(2048) as u64)).unwrap();
             changed[at] = *random.pick(&[b"0", b"7", b"\0", b" ", b"/", b"x", b"\xff"]).first().unwrap();
             archives.extend([tar, sealed(&changed)]);
         }
