@@ -32,6 +32,12 @@ variables! {
     NO_COLOR = "NO_COLOR": "any text: no colours unless `--color` asks for them (no-color.org)";
     TERM = "TERM": "`dumb`: no colours and no bars";
     GITHUB_OUTPUT = "GITHUB_OUTPUT": "file that `--result github` without a path appends to";
+    GITHUB_WORKSPACE = "GITHUB_WORKSPACE": "`imgrelay github`: the folder of the job; paths below it are made relative to it";
+    GITHUB_STEP_SUMMARY = "GITHUB_STEP_SUMMARY": "`imgrelay github`: file that the step's summary is appended to";
+    GITHUB_ARTIFACTS = "GITHUB_ARTIFACTS": "`imgrelay github`: file that declared artifacts are appended to";
+    RUNNER_TEMP = "RUNNER_TEMP": "`imgrelay github`: the runner's temporary folder, which inputs may name";
+    RUNNER_DEBUG = "RUNNER_DEBUG": "`imgrelay github`: `1` stands for `--debug`";
+    INPUT = "INPUT_*": "`imgrelay github`: the action's inputs, see `docs/github-actions.md`";
     TMPDIR = "TMPDIR": "folder for temporary files without a name (default `/tmp`)";
     HOME = "HOME": "home folder; `$HOME/.docker/config.json` holds credentials";
     DOCKER_CONFIG = "DOCKER_CONFIG": "folder with `config.json`, `.dockerconfigjson` or `.dockercfg`";
@@ -103,6 +109,18 @@ impl Env {
         Self(pairs.filter(|(_, value)| !value.is_empty()).collect())
     }
 
+    /// Returns the environment with one variable changed; an empty value takes it away.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        let value = value.into();
+        if value.is_empty() {
+            self.0.remove(OsStr::new(name));
+        } else {
+            self.0.insert(name.into(), value);
+        }
+        self
+    }
+
     /// Returns a variable's value.
     #[must_use]
     pub fn os(&self, name: &str) -> Option<&OsStr> {
@@ -145,5 +163,7 @@ mod tests {
         assert_eq!(env.os("B"), None);
         assert_eq!(format!("{env:?}"), "{\"A\"}");
         assert_eq!(env.iter().count(), 1);
+        let env = env.with("B", "b").with("A", "");
+        assert_eq!(format!("{env:?}"), "{\"B\"}");
     }
 }

@@ -5,6 +5,8 @@
 
 mod lower;
 
+pub(in crate::front) use lower::NO_CREDENTIALS;
+
 use std::error::Error;
 use std::fmt::Write as _;
 

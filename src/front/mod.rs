@@ -3,10 +3,12 @@
 //! Floor 5. One executable; its name or first argument chooses the door. Nothing below here talks to a user.
 
 pub mod cli;
+pub mod concourse;
 pub mod credentials;
 pub mod env;
 pub mod exit;
 pub mod failure;
+pub mod github;
 pub mod outputs;
 pub mod registries;
 pub mod reporter;
@@ -26,7 +28,12 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     signals::report_panics();
     signals::listen();
     let env = Env::of_process();
-    let result = cli::run(words.into_iter().collect(), &env);
+    let words: Vec<OsString> = words.into_iter().collect();
+    let result = match (concourse::Step::of_words(&words), words.split_first()) {
+        (Some(step), _) => concourse::run(step, &env),
+        (None, Some((_, [door, rest @ ..]))) if door == github::NAME => github::run(rest, &env),
+        (None, _) => cli::run(words, &env),
+    };
     ExitCode::from(match result {
         Ok(()) => exit::DONE,
         Err(failure) => exit_code(&failure),

@@ -162,6 +162,12 @@ impl ImageOutcome {
         self.tags.iter().map(|tag| format!("{repository}:{tag}")).collect()
     }
 
+    /// Returns `repository:tag` with the first tag, or the repository alone if there is none.
+    fn url(&self) -> Option<String> {
+        let repository = self.repository.as_ref()?;
+        Some(self.refs().into_iter().next().unwrap_or_else(|| repository.to_string()))
+    }
+
     fn path_text(&self) -> Option<String> {
         self.path.as_ref().map(|path| path.to_string_lossy().into_owned())
     }
@@ -181,6 +187,12 @@ pub enum Format {
     Dotenv,
     /// The digest alone, without a line break.
     Digest,
+    /// `repository:tag` alone, without a line break; for an image in a registry.
+    Url,
+    /// `repository@digest` alone, without a line break; for an image in a registry.
+    Ref,
+    /// The path of the tar or folder alone, without a line break.
+    Path,
     /// Step outputs appended to GitHub's output file.
     Github,
     /// A folder with one file per result, as Tekton reads it.
@@ -188,10 +200,13 @@ pub enum Format {
 }
 
 impl Format {
-    const ALL: [(&'static str, Self); 5] = [
+    const ALL: [(&'static str, Self); 8] = [
         ("json", Self::Json),
         ("dotenv", Self::Dotenv),
         ("digest", Self::Digest),
+        ("url", Self::Url),
+        ("ref", Self::Ref),
+        ("path", Self::Path),
         ("github", Self::Github),
         ("tekton", Self::Tekton),
     ];
@@ -257,11 +272,24 @@ impl ResultFile {
         match self.format {
             Format::Json => self.replace(&self.path, &format!("{}\n", outcome.json())),
             Format::Digest => self.replace(&self.path, &outcome.digest.to_string()),
+            Format::Url => self.replace_if_any(outcome.url(), "is in no registry"),
+            Format::Ref => self.replace_if_any(outcome.reference(), "is in no registry"),
+            Format::Path => self.replace_if_any(outcome.path_text(), "is in no file"),
             Format::Dotenv => self.replace(&self.path, &dotenv(outcome)?),
             Format::Github => append(&self.path, &github(outcome, &delimiter())?),
             Format::Tekton => tekton(outcome)
                 .iter()
                 .try_for_each(|(name, value)| self.replace(&self.path.join(name), value)),
+        }
+    }
+
+    fn replace_if_any(&self, value: Option<String>, otherwise: &str) -> Result<(), Failure> {
+        match value {
+            Some(value) => self.replace(&self.path, &value),
+            None => Err(Failure::refused(format!(
+                "nothing to write to `{}`: the image {otherwise}",
+                self.path.display()
+            ))),
         }
     }
 
@@ -286,7 +314,7 @@ pub fn produce(
 /// Writes all result files.
 ///
 /// Errors: says that the image itself is done, because it is.
-fn write(files: &[ResultFile], outcome: &ImageOutcome) -> Result<(), Failure> {
+pub(super) fn write(files: &[ResultFile], outcome: &ImageOutcome) -> Result<(), Failure> {
     files
         .iter()
         .try_for_each(|file| file.write(outcome))
@@ -358,9 +386,8 @@ fn delimiter() -> String {
 /// `IMAGE_DIGEST` name, and drops a URL that holds a digest.
 fn tekton(outcome: &ImageOutcome) -> Vec<(&'static str, String)> {
     let digest = outcome.digest.to_string();
-    match (&outcome.repository, outcome.reference(), outcome.path_text()) {
-        (Some(repository), Some(reference), _) => {
-            let url = outcome.refs().into_iter().next().unwrap_or_else(|| repository.to_string());
+    match (outcome.url(), outcome.reference(), outcome.path_text()) {
+        (Some(url), Some(reference), _) => {
             vec![("IMAGE_URL", url), ("IMAGE_DIGEST", digest), ("IMAGE_REF", reference)]
         }
         (_, _, Some(path)) => vec![("LAYOUT_PATH", path), ("LAYOUT_DIGEST", digest)],
@@ -369,7 +396,7 @@ fn tekton(outcome: &ImageOutcome) -> Vec<(&'static str, String)> {
 }
 
 /// Appends in one write, so that records of parallel steps do not mix.
-fn append(path: &Path, text: &str) -> Result<(), Failure> {
+pub(super) fn append(path: &Path, text: &str) -> Result<(), Failure> {
     let failed = |action| move |error| Failure::from(FileError::io(action, path, error));
     let mut file =
         std::fs::OpenOptions::new().append(true).create(true).open(path).map_err(failed("open"))?;
@@ -377,12 +404,12 @@ fn append(path: &Path, text: &str) -> Result<(), Failure> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-    fn pushed() -> ImageOutcome {
+    pub(in crate::front) fn pushed() -> ImageOutcome {
         ImageOutcome {
             kind: ImageKind::Bundle,
             digest: format!("sha256:{HEX}").parse().unwrap(),
@@ -505,6 +532,8 @@ mod tests {
             file(Format::Github, "github"),
             file(Format::Json, "json"),
             file(Format::Tekton, ""),
+            file(Format::Url, "url"),
+            file(Format::Ref, "ref"),
         ];
         files.iter().for_each(|file| file.check().unwrap());
         write(&files, &pushed()).unwrap();
@@ -513,6 +542,12 @@ mod tests {
         assert!(read("github").starts_with("a=b\ndigest<<imgrelay_"), "{}", read("github"));
         assert!(read("json").ends_with("}\n"));
         assert_eq!(read("IMAGE_URL"), "reg.example/team/app:v1");
+        assert_eq!(read("url"), "reg.example/team/app:v1");
+        assert_eq!(read("ref"), format!("reg.example/team/app@sha256:{HEX}"));
+        let path = [file(Format::Path, "path")];
+        assert!(write(&path, &pushed()).unwrap_err().message.ends_with("the image is in no file"));
+        write(&path, &packed("out/app.tar")).unwrap();
+        assert_eq!(read("path"), "out/app.tar");
         let missing = file(Format::Json, "no/such/json");
         let failure =
             produce(std::slice::from_ref(&missing), || panic!("the work is not begun")).unwrap_err();

@@ -39,24 +39,75 @@ fn client_options(options: &RegistryOptions, env: &Env, ui: &Arc<Ui>) -> Result<
         // Registries hash and move the whole blob before they answer the last request of an upload.
         closing_response: defaults.closing_response.max(options.response_header_timeout),
     };
+    let surroundings = surroundings(env, ui);
     Ok(ClientOptions {
         tls: TlsOptions {
-            ca_certificates: options.ca_files.iter().map(|path| read_pem(path)).collect::<Result<_, _>>()?,
-            client_identity: None,
+            ca_certificates: certificates(&options.ca_files)?,
             verify: options.verify_certificates,
-            system_trust: system_trust(env),
-            certs_directories: certs_directories(env),
+            ..surroundings.tls
         },
         plain_http: if options.allow_http { PlainHttp::Anywhere } else { PlainHttp::LoopbackOnly },
         credentials: Arc::new(keychain),
-        proxies: proxies(env),
         mirrors: options.mirrors.clone(),
         retries: options.attempts.saturating_sub(1),
         timeouts,
         concurrency: options.concurrency,
+        ..surroundings
+    })
+}
+
+/// Returns what the machine decides, whoever asks: trust, proxies, and where requests are told of.
+pub(super) fn surroundings(env: &Env, ui: &Arc<Ui>) -> ClientOptions {
+    ClientOptions {
+        tls: TlsOptions {
+            system_trust: system_trust(env),
+            certs_directories: certs_directories(env),
+            ..TlsOptions::default()
+        },
+        proxies: proxies(env),
         events: Arc::new(Wire { ui: Arc::clone(ui) }),
         ..ClientOptions::default()
-    })
+    }
+}
+
+/// Reads files of certificates, and those in folders.
+fn certificates(paths: &[PathBuf]) -> Result<Vec<Vec<u8>>, Failure> {
+    let mut found = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            for file in certificate_files(path)? {
+                found.push(read_pem(&file)?);
+            }
+        } else {
+            found.push(read_pem(path)?);
+        }
+    }
+    Ok(found)
+}
+
+/// Lists the certificates of a folder by the endings they usually have.
+///
+/// A mounted Kubernetes ConfigMap or Secret has links `ca.crt -> ..data/ca.crt` beside the folders `..data` and
+/// `..2026_…`; what begins with a dot is not looked at.
+fn certificate_files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let failed = |error| Failure::from(FileError::io("list", folder, error));
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        if !is_hidden && matches!(ending, "crt" | "pem" | "cer") && path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    if files.is_empty() {
+        let shown = folder.display();
+        return Err(Failure::misuse(format!(
+            "`{shown}` holds no certificates, expected `*.crt`, `*.pem` or `*.cer`"
+        )));
+    }
+    Ok(files)
 }
 
 fn read_pem(path: &Path) -> Result<Vec<u8>, Failure> {
@@ -150,6 +201,26 @@ mod tests {
         let options = resolve::registry(&resolve::tests::args(words)).unwrap();
         let (ui, _, _) = captured(&Settings::default());
         client_options(&options, &Env::from_pairs(pairs.iter().copied()), &Arc::new(ui))
+    }
+
+    #[test]
+    fn a_folder_of_certificates_may_be_a_mounted_config_map() {
+        let folder = std::env::temp_dir().join(format!("imgrelay-config-map-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(folder.join("..2026_01_01")).unwrap();
+        let given = |words: &[&str]| options(words, &[]).map(|options| options.tls.ca_certificates);
+        let flag = format!("--registry-ca-cert-path={}", folder.display());
+        let failure = given(&[&flag]).unwrap_err();
+        assert!(failure.message.contains("holds no certificates"), "{}", failure.message);
+        let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, folder.join(name)).unwrap();
+        for (name, text) in [("ca.crt", "one"), ("b.pem", "two"), ("notes.txt", "no"), (".x.crt", "no")] {
+            std::fs::write(folder.join("..2026_01_01").join(name), text).unwrap();
+            link(&format!("..data/{name}"), name);
+        }
+        link("..2026_01_01", "..data");
+        assert_eq!(given(&[&flag]).unwrap(), [b"two".to_vec(), b"one".to_vec()]);
+        assert_eq!(given(&["--registry-ca-cert-path="]).unwrap(), Vec::<Vec<u8>>::new());
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

@@ -121,6 +121,14 @@ fn warning_text(warning: &Warning) -> String {
             text::counted(layers.len() as u64, "layer"),
             text::quoted_list(layers.iter().map(ToString::to_string))
         ),
+        Warning::ImagesMissing { images } => format!(
+            "only the bundle itself is copied, without the {} it names: {}; `--inflate` fetches them",
+            text::counted(images.len() as u64, "image"),
+            text::quoted_list(images.iter().take(10).cloned())
+        ),
+        Warning::NothingNonDistributable => {
+            "`--include-non-distributable-layers` was given, but no image has such a layer".to_owned()
+        }
         Warning::Registry { host, text } => format!("registry `{host}` says: {text}"),
     }
 }

@@ -57,7 +57,7 @@ impl BundleLock {
         let tag = self.tag.as_ref().map(|tag| format!("  tag: {}\n", yaml::scalar(tag.as_str())));
         format!(
             "---\napiVersion: {API_VERSION}\nbundle:\n  image: {}\n{}kind: {KIND}\n",
-            self.image,
+            yaml::image_name(&self.image),
             tag.unwrap_or_default()
         )
     }

@@ -79,7 +79,8 @@ impl ImagesLock {
                 }
                 lead = "  ";
             }
-            writeln!(out, "{lead}image: {}", item.image).expect("writing to a String cannot fail");
+            writeln!(out, "{lead}image: {}", yaml::image_name(&item.image))
+                .expect("writing to a String cannot fail");
         }
         writeln!(out, "kind: {KIND}").expect("writing to a String cannot fail");
         out
@@ -109,7 +110,7 @@ mod tests {
             written,
             format!(
                 "---\napiVersion: {API_VERSION}\nimages:\n- annotations:\n    kbld.carvel.dev/id: u\n    \"n\": \"1\"\n  \
-                 image: docker.io/library/ubuntu@sha256:{HEX}\n- image: reg.example/a@sha256:{HEX}\nkind: ImagesLock\n"
+                 image: index.docker.io/library/ubuntu@sha256:{HEX}\n- image: reg.example/a@sha256:{HEX}\nkind: ImagesLock\n"
             )
         );
         assert_eq!(ImagesLock::parse(&written).unwrap(), lock);

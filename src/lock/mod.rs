@@ -5,11 +5,15 @@
 
 mod bundle_lock;
 mod images_lock;
+mod locations;
 mod yaml;
 
 pub use bundle_lock::BundleLock;
 pub use images_lock::{ImagesLock, LockedImage};
-pub use yaml::LockError;
+pub use locations::{
+    ImageLocations, LOCATIONS_FILE, cosign_tag, default_tag, locations_tag, repository_based_tag,
+};
+pub use yaml::{LockError, image_name};
 
 /// `apiVersion` of all of them.
 pub const API_VERSION: &str = "imgpkg.carvel.dev/v1alpha1";

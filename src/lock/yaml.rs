@@ -78,6 +78,13 @@ pub(super) fn digest_reference(text: &str, line: u64) -> Result<Reference, LockE
     Ok(Reference { tag: None, ..reference })
 }
 
+/// Writes a reference with the name Go's tools have for Docker Hub.
+#[must_use]
+pub fn image_name(reference: &Reference) -> String {
+    let text = reference.to_string();
+    if reference.repository.registry().is_docker_hub() { format!("index.{text}") } else { text }
+}
+
 /// Writes a string as a YAML scalar: plain where it cannot be misread, else quoted.
 ///
 /// Shape: plain; single-quoted when it would begin a construct; double-quoted when it would read as another type,

@@ -52,11 +52,21 @@ impl Platform {
     }
 
     /// Tells whether an image for `self` serves a request for `wanted`; a variant counts only when asked for.
+    ///
+    /// Builders leave out the variant that everybody has: `v8` of `arm64`, `v7` of `arm` (containerd's rule).
     #[must_use]
     pub fn serves(&self, wanted: &Self) -> bool {
         self.os == wanted.os
             && self.architecture == wanted.architecture
-            && (wanted.variant.is_none() || self.variant == wanted.variant)
+            && (wanted.variant.is_none() || self.variant_or_usual() == wanted.variant.as_deref())
+    }
+
+    fn variant_or_usual(&self) -> Option<&str> {
+        self.variant.as_deref().or(match self.architecture.as_str() {
+            "arm64" => Some("v8"),
+            "arm" => Some("v7"),
+            _ => None,
+        })
     }
 }
 
@@ -115,5 +125,16 @@ mod tests {
         assert!(v7.serves(&"linux/arm".parse().unwrap()));
         assert!(!v7.serves(&"linux/arm/v6".parse().unwrap()));
         assert!(!v7.serves(&"linux/arm64".parse().unwrap()));
+        for (has, wanted, expected) in [
+            ("linux/arm64", "linux/arm64/v8", true),
+            ("linux/arm64/v8", "linux/arm64", true),
+            ("linux/arm64", "linux/arm64/v9", false),
+            ("linux/arm", "linux/arm/v7", true),
+            ("linux/arm", "linux/arm/v6", false),
+            ("linux/amd64", "linux/amd64/v3", false),
+        ] {
+            let has: Platform = has.parse().unwrap();
+            assert_eq!(has.serves(&wanted.parse().unwrap()), expected, "{has} {wanted}");
+        }
     }
 }

@@ -97,13 +97,13 @@ fn list(paths: &[PathBuf]) -> String {
 /// Errors: [`BundleError`], all before anything is written.
 pub fn find_bundle(roots: &[PathBuf], filter: &Filter) -> Result<Option<BundleLayout>, BundleError> {
     let mut folders = Vec::new();
-    for root in roots {
+    for (number, root) in roots.iter().enumerate() {
         let absolute = std::path::absolute(root).unwrap_or_else(|_| root.clone());
         if absolute.components().any(|part| part.as_os_str() == BUNDLE_FOLDER) {
             return Err(BundleError::NotAChild { path: root.clone() });
         }
         let folder = root.join(BUNDLE_FOLDER);
-        if folder.is_dir() && !filter.excludes(BUNDLE_FOLDER.as_bytes(), true) {
+        if folder.is_dir() && !filter.of_root(number).excludes(BUNDLE_FOLDER.as_bytes(), true) {
             folders.push(folder);
         }
     }

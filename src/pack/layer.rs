@@ -18,6 +18,9 @@ use crate::tree::{Content, Entry, EntryKind, Filter, SymlinkPolicy, TreeError, V
 
 use super::MediaTypes;
 
+/// Begins names that delete what lower layers have (image-spec layer.md, "Whiteouts").
+const WHITEOUT: &str = ".wh.";
+
 /// How a layer is made.
 #[derive(Clone, Debug, Default)]
 pub struct LayerOptions {
@@ -80,6 +83,12 @@ pub enum PackError {
         /// The one that counts.
         expected: PathBuf,
     },
+    /// A name that means "delete this" in a layer.
+    #[error("`{}` would act as a whiteout: names that begin with `{WHITEOUT}` delete files of lower layers", path.display())]
+    Whiteout {
+        /// The file.
+        path: PathBuf,
+    },
     /// The output could not be written; which file is known above.
     #[error("cannot write the layer: {0}")]
     Sink(#[from] io::Error),
@@ -109,7 +118,7 @@ pub fn pack_layer(
         };
         for (number, root) in roots.iter().enumerate() {
             packer.root.set(number);
-            walk(root, &options.filter, options.symlinks, options.skip, &mut packer)?;
+            walk(root, &options.filter.of_root(number), options.symlinks, options.skip, &mut packer)?;
         }
         let entries = packer.tar.entries();
         packer.tar.finish()?;
@@ -138,7 +147,9 @@ struct Packer<'a> {
 impl Packer<'_> {
     fn path_in_root(&self, path: &[u8]) -> PathBuf {
         let root = self.roots.get(self.root.get()).cloned().unwrap_or_default();
-        if path == b"." { root } else { root.join(OsStr::from_bytes(path)) }
+        // A root that is a file is its own entry, under its name.
+        let is_root = path == b"." || (root.file_name() == Some(OsStr::from_bytes(path)) && !root.is_dir());
+        if is_root { root } else { root.join(OsStr::from_bytes(path)) }
     }
 
     fn check_duplicate(&mut self, entry: &Entry) -> Result<(), PackError> {
@@ -168,6 +179,13 @@ impl Packer<'_> {
         Err(PackError::SecondBundle { found, expected: expected.clone() })
     }
 
+    fn check_whiteout(&self, entry: &Entry) -> Result<(), PackError> {
+        if entry.name().starts_with(WHITEOUT.as_bytes()) {
+            return Err(PackError::Whiteout { path: self.path_in_root(&entry.path) });
+        }
+        Ok(())
+    }
+
     fn mode(&self, entry: &Entry) -> u32 {
         match (&entry.kind, self.options.preserve_permissions) {
             (EntryKind::Symlink { .. }, _) => 0o777,
@@ -185,6 +203,7 @@ impl Visitor for Packer<'_> {
     fn entry(&mut self, entry: &Entry, content: Content<'_>) -> Result<(), PackError> {
         self.check_duplicate(entry)?;
         self.check_bundle_folder(entry)?;
+        self.check_whiteout(entry)?;
         let (kind, size, link) = match &entry.kind {
             EntryKind::Directory => (EntryType::Directory, 0, &b""[..]),
             EntryKind::File { size } => (EntryType::File, *size, &b""[..]),

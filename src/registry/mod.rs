@@ -14,6 +14,8 @@ mod cloud;
 mod download;
 mod error;
 mod exchange;
+#[doc(hidden)]
+pub mod fuzzing;
 mod helper;
 mod http;
 mod keychain;

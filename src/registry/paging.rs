@@ -79,7 +79,7 @@ pub(super) fn each_page(
 /// Finds the target of `<…>; rel="next"`.
 ///
 /// Source: RFC 8288; distribution-spec, "Listing Tags".
-fn next_link<'a>(values: impl Iterator<Item = &'a str>) -> Option<String> {
+pub(super) fn next_link<'a>(values: impl Iterator<Item = &'a str>) -> Option<String> {
     for value in values {
         let mut rest = value;
         while let Some((_, after)) = rest.split_once('<') {

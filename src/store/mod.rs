@@ -1,4 +1,4 @@
-//! Places on disk where images rest: OCI layouts (tar or folder) and docker-save archives.
+//! Places on disk where images rest: OCI layouts (tar or folder), docker-save and imgpkg archives.
 //!
 //! Floor 2. One small capability, [`ImageStore`], is all that the floors above see of any of them; which kind
 //! of file it is was found by content in [`open()`]. Does not know registries.
@@ -12,10 +12,11 @@ use crate::tar::TarError;
 
 mod archive;
 mod docker_archive;
-mod imgpkg_tar;
+pub mod imgpkg_tar;
 pub mod layout;
 mod open;
 mod opened;
+pub mod slots;
 mod spool;
 
 pub use open::open;

@@ -113,8 +113,8 @@ type Numbered = (u64, Arc<Vec<u8>>);
 ///
 /// Shape: blocks in order, at least one (an empty stream is one empty member).
 /// Errors: the sink's error if there was one, else the producer's; on error `sink` holds a useless part.
-/// Cost: `threads` compressing threads (at most 8), one hashing, one writing; about 2 MiB of memory for each of
-/// `2 * threads + 3` blocks, however long the stream.
+/// Cost: `threads` compressing threads (at most 8), one hashing, one writing; `4 * threads + 5` blocks of memory,
+/// however long the stream and however slow the sink.
 pub fn compress<T, E>(
     level: CompressionLevel,
     threads: usize,
@@ -135,6 +135,9 @@ where
     let (to_compress, compress_queue) = sync_channel::<Numbered>(blocks);
     let (to_write, write_queue) = channel::<(u64, Vec<u8>)>();
     let (give_back_output, free_output) = channel::<Vec<u8>>();
+    for _ in 0..2 * threads + 1 {
+        let _ = give_back_output.send(Vec::new());
+    }
     let free_output = Mutex::new(free_output);
     let compress_queue = Mutex::new(compress_queue);
     let failed = Arc::new(AtomicBool::new(false));
@@ -142,12 +145,7 @@ where
         let back = give_back.clone();
         let hashing = scope.spawn(move || hash_blocks(&hash_queue, &back));
         let failure = Arc::clone(&failed);
-        let writing = scope.spawn(move || {
-            let result = write_blocks(&write_queue, &give_back_output, sink);
-            failure.store(result.is_err(), Ordering::Relaxed);
-            write_queue.iter().for_each(drop);
-            result
-        });
+        let writing = scope.spawn(move || write_blocks(&write_queue, &give_back_output, sink, &failure));
         for _ in 0..threads {
             let (queue, outputs) = (&compress_queue, &free_output);
             let (back, written) = (give_back.clone(), to_write.clone());
@@ -197,9 +195,12 @@ fn compress_blocks(
 ) {
     let mut codec = Codec::new(level);
     loop {
+        // Space for the result first, then the oldest block: whoever has the block that is to be written next has
+        // space for it, so waiting for space cannot last for ever. Without the wait a slow sink fills the memory.
+        let received = outputs.lock().map(|outputs| outputs.recv());
+        let Ok(Ok(mut output)) = received else { return };
         let received = queue.lock().map(|queue| queue.recv());
         let Ok(Ok((number, block))) = received else { return };
-        let mut output = outputs.lock().ok().and_then(|outputs| outputs.try_recv().ok()).unwrap_or_default();
         output.clear();
         codec.compress(&block, &mut output);
         give_back(block, back);
@@ -209,32 +210,39 @@ fn compress_blocks(
     }
 }
 
+/// Writes finished blocks in their order; after an error it goes on taking them, because their space is needed.
 fn write_blocks(
     queue: &Receiver<(u64, Vec<u8>)>,
     give_back: &Sender<Vec<u8>>,
     sink: &mut (dyn Write + Send),
+    failed: &AtomicBool,
 ) -> io::Result<(Digest, u64)> {
     let mut hasher = Algorithm::Sha256.hasher();
     let mut size = 0;
     let mut next = 0;
     let mut waiting: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+    let mut result = Ok(());
     for (number, block) in queue {
         waiting.insert(number, block);
         while let Some(block) = waiting.remove(&next) {
-            sink.write_all(&block)?;
-            hasher.update(&block);
-            size += block.len() as u64;
+            if result.is_ok() {
+                result = sink.write_all(&block);
+                failed.store(result.is_err(), Ordering::Relaxed);
+                hasher.update(&block);
+                size += block.len() as u64;
+            }
             next += 1;
             let _ = give_back.send(block);
         }
     }
-    sink.flush()?;
+    result.and_then(|()| sink.flush())?;
     Ok((hasher.finish(), size))
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
+    use std::sync::atomic::AtomicUsize;
 
     use super::*;
     use crate::stream::Decoder;
@@ -301,6 +309,36 @@ mod tests {
             let (out, _) = run(&input, "gzip:6", 2);
             assert!(out.len() * 10 < len, "{} bytes from {len}", out.len());
         }
+    }
+
+    #[test]
+    fn a_slow_sink_holds_the_producer_back() {
+        struct Slow(Arc<AtomicUsize>);
+        impl Write for Slow {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                let written = self.0.fetch_add(bytes.len(), Ordering::SeqCst);
+                if written == 0 {
+                    // Long enough for a producer that nobody stops to be far ahead.
+                    std::thread::sleep(std::time::Duration::from_millis(200));
+                }
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let written = Arc::new(AtomicUsize::new(0));
+        let (block, level) = (noise(BLOCK_BYTES), "gzip:1".parse().unwrap());
+        let mut ahead = 0;
+        compress::<(), io::Error>(level, 2, &mut Slow(Arc::clone(&written)), |writer| {
+            for number in 0..100 {
+                writer.write_all(&block)?;
+                ahead = ahead.max(number + 1 - written.load(Ordering::SeqCst) / BLOCK_BYTES);
+            }
+            Ok(())
+        })
+        .unwrap();
+        assert!(ahead <= 4 * 2 + 5, "{ahead} blocks in memory");
     }
 
     #[test]

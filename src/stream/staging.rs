@@ -10,10 +10,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self as rfs, CWD, Mode, OFlags, RenameFlags};
+use rustix::fs::{self as rfs, AtFlags, CWD, Mode, OFlags, RenameFlags, StatxAttributes, StatxFlags};
+use rustix::io::Errno;
 
 use super::FileError;
-use super::temporary::{Temporary, temporary_name};
+use super::temporary::{Temporary, claim, remove_abandoned, temporary_name};
 
 /// What to do with a target that has something in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub struct StagedFolder {
     umask: u32,
     published: bool,
     _remembered: Temporary,
+    /// Open, and locked, for as long as this lives: tells other processes that the folder is in use.
+    lock: Option<OwnedFd>,
 }
 
 /// Where the folder is filled.
@@ -49,8 +52,10 @@ enum Place {
 impl StagedFolder {
     /// Makes the folder to fill; `umask` is a value, because asking for it would change it.
     ///
+    /// What killed processes left of the same target is removed first.
     /// Errors: [`FileError::NotEmpty`]; the target is not a folder, or nothing can be created there.
     pub fn create(target: &Path, overwrite: Overwrite, umask: u32) -> Result<Self, FileError> {
+        remove_abandoned(target, "".as_ref());
         let exists = match std::fs::read_dir(target) {
             Ok(mut entries) => {
                 if entries.next().is_some() && overwrite == Overwrite::Refuse {
@@ -68,7 +73,8 @@ impl StagedFolder {
         if place != Place::Inside
             && let (Some(parent), Some(name)) = (target.parent(), target.file_name())
         {
-            let made = Self::at(parent.join(temporary_name(name)), &target, place, umask);
+            remove_abandoned(parent, name);
+            let made = Self::at(|| parent.join(temporary_name(name)), &target, place, umask);
             match made {
                 Err(error) if place == Place::New => {
                     return Err(FileError::io("create a folder in", parent, error));
@@ -78,37 +84,63 @@ impl StagedFolder {
                 Ok(staged) => return Ok(staged),
             }
         }
-        let path = target.join(temporary_name("".as_ref()));
-        Self::at(path, &target, Place::Inside, umask)
+        Self::at(|| target.join(temporary_name("".as_ref())), &target, Place::Inside, umask)
             .map_err(|error| FileError::io("create a folder in", &target, error))
     }
 
-    fn at(path: PathBuf, target: &Path, place: Place, umask: u32) -> rustix::io::Result<Self> {
-        let remembered = Temporary::remember(path.clone());
-        rfs::mkdir(&path, Mode::RWXU)?;
-        Ok(Self { path, target: target.to_owned(), place, umask, published: false, _remembered: remembered })
+    fn at(name: impl Fn() -> PathBuf, target: &Path, place: Place, umask: u32) -> rustix::io::Result<Self> {
+        const TRIES: usize = 10;
+        for _ in 0..TRIES {
+            let path = name();
+            let remembered = Temporary::remember(path.clone());
+            rfs::mkdir(&path, Mode::RWXU)?;
+            // Until it is locked another process may take it for abandoned; then a new name is tried.
+            if let Ok(lock) = open_folder(&path)
+                && claim(&lock, &path)
+            {
+                let target = target.to_owned();
+                return Ok(Self {
+                    path,
+                    target,
+                    place,
+                    umask,
+                    published: false,
+                    _remembered: remembered,
+                    lock: Some(lock),
+                });
+            }
+        }
+        Err(Errno::AGAIN)
+    }
+
+    /// Returns where the folder to fill is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Opens the folder to fill.
     pub fn open(&self) -> Result<OwnedFd, FileError> {
-        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rfs::open(&self.path, flags, Mode::empty()).map_err(|error| FileError::io("open", &self.path, error))
+        open_folder(&self.path).map_err(|error| FileError::io("open", &self.path, error))
     }
 
     /// Puts the content in place; what the target had is gone afterwards, not before.
     pub fn publish(mut self) -> Result<(), FileError> {
-        let failed = |error: rustix::io::Errno| FileError::io("write to", &self.target, error);
+        let failed = |error: Errno| FileError::io("write to", &self.target, error);
         match self.place {
             Place::New => {
                 self.set_mode(0o777 & !self.umask)?;
-                rfs::renameat_with(CWD, &self.path, CWD, &self.target, RenameFlags::NOREPLACE)
+                // Without that flag a folder can still replace nothing but an empty one.
+                exchange(&self.path, &self.target, RenameFlags::NOREPLACE)
+                    .or_else(|error| or_plain(error, || rfs::rename(&self.path, &self.target)))
                     .map_err(failed)?;
             }
             Place::Beside => {
                 let old = std::fs::metadata(&self.target)
                     .map_err(|error| FileError::io("look at", &self.target, error))?;
                 self.set_mode(old.permissions().mode() & 0o7777)?;
-                rfs::renameat_with(CWD, &self.path, CWD, &self.target, RenameFlags::EXCHANGE)
+                exchange(&self.path, &self.target, RenameFlags::EXCHANGE)
+                    .or_else(|error| or_plain(error, || exchange_in_steps(&self.path, &self.target)))
                     .map_err(failed)?;
                 // What is now under the temporary name is the old folder.
                 let _ = std::fs::remove_dir_all(&self.path);
@@ -124,22 +156,30 @@ impl StagedFolder {
             .map_err(|error| FileError::io("set the mode of", &self.path, error))
     }
 
-    /// Moves the old entries out of the way, the new ones up, and then the old ones away.
+    /// Moves the old entries out of the way, the new ones up, and then the old ones away; all or nothing, as far as
+    /// the system lets us move entries back.
     fn publish_from_inside(&self) -> Result<(), FileError> {
         let own = self.path.file_name().map(OsString::from).unwrap_or_default();
+        // Not remembered as temporary: what is in it is not ours until everything new is in place.
         let old = self.target.join(temporary_name("old".as_ref()));
-        let _remembered = Temporary::remember(old.clone());
         let old_entries: Vec<OsString> =
             names(&self.target)?.into_iter().filter(|name| *name != own).collect();
         if !old_entries.is_empty() {
             rfs::mkdir(&old, Mode::RWXU)
                 .map_err(|error| FileError::io("create a folder in", &self.target, error))?;
         }
-        for name in old_entries {
-            rename(&self.target.join(&name), &old.join(&name))?;
-        }
-        for name in names(&self.path)? {
-            rename(&self.path.join(&name), &self.target.join(&name))?;
+        let away = old_entries.iter().map(|name| (self.target.join(name), old.join(name)));
+        let new_entries = names(&self.path)?;
+        let up = new_entries.iter().map(|name| (self.path.join(name), self.target.join(name)));
+        let moves: Vec<(PathBuf, PathBuf)> = away.chain(up).collect();
+        for (number, (from, to)) in moves.iter().enumerate() {
+            if let Err(error) = std::fs::rename(from, to) {
+                for (from, to) in moves.iter().take(number).rev() {
+                    let _ = std::fs::rename(to, from);
+                }
+                let _ = std::fs::remove_dir(&old);
+                return Err(FileError::io("move into place", to, error));
+            }
         }
         let _ = std::fs::remove_dir_all(&old);
         let _ = std::fs::remove_dir(&self.path);
@@ -150,15 +190,24 @@ impl StagedFolder {
 impl Drop for StagedFolder {
     fn drop(&mut self) {
         if !self.published {
+            // Removing needs descriptors, and there may be none left but this one.
+            self.lock = None;
             let _ = std::fs::remove_dir_all(&self.path);
         }
     }
 }
 
+fn open_folder(path: &Path) -> rustix::io::Result<OwnedFd> {
+    rfs::open(path, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+}
+
 /// Tells where an existing target is filled: from inside if its name cannot be given to another folder.
 fn place_of(target: &Path) -> Place {
     let device = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.dev()).ok();
-    let is_mount_point = target.parent().is_none_or(|parent| device(parent) != device(target));
+    // A bind mount of a folder of the same file system shows in its attributes only.
+    let is_mounted = rfs::statx(CWD, target, AtFlags::empty(), StatxFlags::empty())
+        .is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
+    let is_mount_point = is_mounted || target.parent().is_none_or(|parent| device(parent) != device(target));
     // A shell that stands in the folder would be left standing in the one that is removed.
     let is_here = std::env::current_dir().is_ok_and(|here| here.starts_with(target));
     if is_mount_point || is_here { Place::Inside } else { Place::Beside }
@@ -170,8 +219,27 @@ fn names(folder: &Path) -> Result<Vec<OsString>, FileError> {
     entries.map(|entry| entry.map(|entry| entry.file_name()).map_err(failed)).collect()
 }
 
-fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
-    std::fs::rename(from, to).map_err(|error| FileError::io("move into place", to, error))
+fn exchange(from: &Path, to: &Path, flags: RenameFlags) -> Result<(), Errno> {
+    rfs::renameat_with(CWD, from, CWD, to, flags)
+}
+
+/// Does something simpler where a file system (NFS, some FUSE) does not know the flags of a rename.
+fn or_plain(error: Errno, plain: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
+    match error {
+        Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP => plain(),
+        error => Err(error),
+    }
+}
+
+/// Exchanges two folders by three renames; for a moment the second name is nobody's.
+fn exchange_in_steps(new: &Path, target: &Path) -> Result<(), Errno> {
+    let between = target.with_file_name(temporary_name("old".as_ref()));
+    rfs::rename(target, &between)?;
+    if let Err(error) = rfs::rename(new, target) {
+        let _ = rfs::rename(&between, target);
+        return Err(error);
+    }
+    rfs::rename(&between, new)
 }
 
 #[cfg(test)]
@@ -204,7 +272,7 @@ mod tests {
             }
             let staged = match place {
                 Place::Inside => {
-                    StagedFolder::at(target.join(".imgrelay-test"), &target, place, 0o022).unwrap()
+                    StagedFolder::at(|| target.join(".imgrelay-test"), &target, place, 0o022).unwrap()
                 }
                 _ => StagedFolder::create(&target, Overwrite::Replace, 0o022).unwrap(),
             };
@@ -229,6 +297,19 @@ mod tests {
         drop(staged);
         assert_eq!(listing(&base), ["out"]);
         assert_eq!(listing(&target), ["old"]);
+        std::fs::remove_dir_all(base).unwrap();
+    }
+
+    #[test]
+    fn steps_do_what_an_exchange_does() {
+        let base = folder("steps");
+        std::fs::create_dir_all(base.join("target/old")).unwrap();
+        std::fs::create_dir(base.join("new")).unwrap();
+        exchange_in_steps(&base.join("new"), &base.join("target")).unwrap();
+        assert_eq!(listing(&base.join("new")), ["old"]);
+        assert_eq!(listing(&base), ["new", "target"]);
+        assert!(exchange_in_steps(&base.join("none"), &base.join("new")).is_err());
+        assert_eq!(listing(&base.join("new")), ["old"], "as it was");
         std::fs::remove_dir_all(base).unwrap();
     }
 }

@@ -81,13 +81,16 @@ impl Mismatch {
     }
 }
 
-/// A reader that passes bytes through and fails at the end when size or digest is not as promised.
+/// A reader that passes bytes through and fails when size or digest is not as promised.
 ///
-/// Errors: an [`io::Error`] of kind `InvalidData` that carries a [`Mismatch`]; the last byte of a wrong stream
-/// may have been handed out before, so the consumer must not publish anything before it saw the end (`Ok(0)`).
+/// Errors: an [`io::Error`] of kind `InvalidData` that carries a [`Mismatch`]. The last of the promised bytes is
+/// handed out only when the digest is right, so whoever counts bytes (an HTTP body of known length) never gets a
+/// wrong blob whole; whether more follow is known at the end (`Ok(0)`) only.
 pub struct VerifyingReader<R> {
     inner: R,
+    /// None when the digest has been compared, or the stream was found to be wrong.
     hasher: Option<Hasher>,
+    failed: bool,
     expected: Digest,
     expected_size: u64,
     read: u64,
@@ -103,12 +106,31 @@ impl<R: Read> VerifyingReader<R> {
     /// Wraps a reader that is to give exactly `size` bytes with `digest`.
     pub fn new(inner: R, digest: Digest, size: u64) -> Self {
         let hasher = Some(digest.algorithm().hasher());
-        Self { inner, hasher, expected: digest, expected_size: size, read: 0 }
+        Self { inner, hasher, failed: false, expected: digest, expected_size: size, read: 0 }
     }
 
     fn fail(&mut self, mismatch: Mismatch) -> io::Error {
-        self.hasher = None;
+        self.failed = true;
         io::Error::new(io::ErrorKind::InvalidData, mismatch)
+    }
+
+    fn too_long(&mut self) -> io::Error {
+        let (expected, expected_size) = (self.expected.clone(), self.expected_size);
+        self.fail(Mismatch::Long { expected, expected_size })
+    }
+
+    /// Compares the digest, once, when all promised bytes are there.
+    fn compare(&mut self) -> io::Result<()> {
+        let Some(found) = self.hasher.take().map(Hasher::finish) else { return Ok(()) };
+        if found == self.expected {
+            return Ok(());
+        }
+        // Of a stream that goes on the length is what is wrong.
+        if self.inner.read(&mut [0])? > 0 {
+            return Err(self.too_long());
+        }
+        let (expected, size) = (self.expected.clone(), self.read);
+        Err(self.fail(Mismatch::Content { expected, found, size }))
     }
 }
 
@@ -118,30 +140,25 @@ impl<R: Read> Read for VerifyingReader<R> {
             return Ok(0);
         }
         cancel::check()?;
-        let Some(hasher) = &mut self.hasher else { return Ok(0) };
+        if self.failed {
+            return Ok(0);
+        }
         let n = self.inner.read(buffer)?;
-        hasher.update(buffer.get(..n).unwrap_or(buffer));
         self.read += n as u64;
         if self.read > self.expected_size {
-            let (expected, expected_size) = (self.expected.clone(), self.expected_size);
-            return Err(self.fail(Mismatch::Long { expected, expected_size }));
+            return Err(self.too_long());
         }
-        if n > 0 {
-            return Ok(n);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(buffer.get(..n).unwrap_or(buffer));
         }
-        if self.read < self.expected_size {
+        if self.read == self.expected_size {
+            self.compare()?;
+        } else if n == 0 {
             let (expected, expected_size) = (self.expected.clone(), self.expected_size);
             let found_size = self.read;
             return Err(self.fail(Mismatch::Short { expected, expected_size, found_size }));
         }
-        let found = self.hasher.take().map(Hasher::finish);
-        match found {
-            Some(found) if found != self.expected => {
-                let (expected, size) = (self.expected.clone(), self.read);
-                Err(self.fail(Mismatch::Content { expected, found, size }))
-            }
-            _ => Ok(0),
-        }
+        Ok(n)
     }
 }
 
@@ -167,6 +184,18 @@ mod tests {
             Err(Mismatch::Short { found_size: 4, expected_size: 5, .. })
         ));
         assert!(matches!(read(b"hello!", b"hello"), Err(Mismatch::Long { expected_size: 5, .. })));
+        assert!(matches!(read(b"jello!", b"hello"), Err(Mismatch::Long { expected_size: 5, .. })));
         assert!(matches!(read(b"jello", b"hello"), Err(Mismatch::Content { size: 5, .. })));
+        assert!(matches!(read(b"x", b""), Err(Mismatch::Long { expected_size: 0, .. })));
+    }
+
+    #[test]
+    fn whoever_stops_at_the_promised_length_has_the_promised_bytes() {
+        for (bytes, sound) in [(b"hello", true), (b"jello", false)] {
+            let mut reader = VerifyingReader::new(&bytes[..], Digest::sha256_of(b"hello"), 5);
+            let mut buffer = [0; 5];
+            assert_eq!(reader.read_exact(&mut buffer).is_ok(), sound);
+            assert_eq!(reader.read(&mut buffer).ok(), Some(0), "nothing after the end or an error");
+        }
     }
 }

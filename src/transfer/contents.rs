@@ -1,13 +1,14 @@
 //! The contents of an image in a folder: layers verified, laid over one another, and put in place as a whole.
 
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use crate::model::{
-    Algorithm, Descriptor, Digest, Document, Hasher, ImageManifest, Platform, RawDocument, media_type,
+    Algorithm, Descriptor, Digest, Document, ImageManifest, Platform, RawDocument, media_type,
 };
-use crate::stream::{Decoder, Mismatch, Overwrite, StagedFolder};
-use crate::tar::{ExtractError, Extractor, Policy, Summary};
+use crate::stream::{Decoder, Mismatch, Overwrite, PipeReader, PipeWriter, StagedFolder, pipe, read_ahead};
+use crate::tar::{ExtractError, Extractor, Ownership, Policy, Summary};
 
 use super::events::{Event, Observer};
 use super::{ImageSource, TransferError};
@@ -37,7 +38,7 @@ pub struct PullReport {
 }
 
 /// Finds the manifest that a root stands for: itself, or the image of an index that serves the platform.
-pub(super) fn resolve_manifest(
+pub fn resolve_manifest(
     source: &dyn ImageSource,
     root: &Descriptor,
     platform: Option<&Platform>,
@@ -59,7 +60,8 @@ pub(super) fn resolve_manifest(
                     Some(platform) => platform.to_string(),
                     None => child.digest.short(),
                 });
-                return Err(TransferError::NoPlatform { place: source.place(), wanted, has: has.collect() });
+                let (place, wanted) = (source.place(), Box::new(wanted));
+                return Err(TransferError::NoPlatform { place, wanted, has: has.collect() });
             }
         };
         document = source.read_document(&chosen)?;
@@ -71,36 +73,75 @@ pub(super) fn resolve_manifest(
 /// Extracts an image into a folder.
 ///
 /// Every layer's digest and size and its `diff_id` are verified before the folder appears under its name.
-/// Errors: [`TransferError::NotEmpty`]; after any error the target is as it was and nothing else is left.
+/// Errors: [`crate::stream::FileError::NotEmpty`]; after any error the target is as it was and nothing else is left.
 pub fn pull_contents(
     source: &dyn ImageSource,
     root: &Descriptor,
     options: &PullOptions,
     observer: &dyn Observer,
 ) -> Result<PullReport, TransferError> {
+    let policy = Policy { include: options.include.clone(), ..Policy::contents(options.umask) };
+    pull(source, root, options, &policy, observer)
+}
+
+/// Extracts an image as the root file system of a container: owners, modes, times, links, pipes; no devices.
+///
+/// The rest as [`pull_contents`]; the umask counts for the folder itself only.
+pub fn pull_rootfs(
+    source: &dyn ImageSource,
+    root: &Descriptor,
+    options: &PullOptions,
+    ownership: Ownership,
+    observer: &dyn Observer,
+) -> Result<PullReport, TransferError> {
+    let policy = Policy { include: options.include.clone(), ..Policy::rootfs(ownership) };
+    pull(source, root, options, &policy, observer)
+}
+
+fn pull(
+    source: &dyn ImageSource,
+    root: &Descriptor,
+    options: &PullOptions,
+    policy: &Policy,
+    observer: &dyn Observer,
+) -> Result<PullReport, TransferError> {
     let manifest = resolve_manifest(source, root, options.platform.as_ref())?;
+    pull_staged(source, manifest, options, policy, observer, &|_| Ok(()))
+}
+
+/// Extracts a manifest's layers into a folder; `more` is done in it before it appears.
+pub(super) fn pull_staged(
+    source: &dyn ImageSource,
+    manifest: RawDocument,
+    options: &PullOptions,
+    policy: &Policy,
+    observer: &dyn Observer,
+    more: &dyn Fn(&OwnedFd) -> Result<(), TransferError>,
+) -> Result<PullReport, TransferError> {
     let document = manifest.manifest().cloned().ok_or(TransferError::Stopped)?;
-    let staging = StagedFolder::create(&options.target, options.overwrite, options.umask)?;
-    let summary = match extract(source, &document, &staging, options, observer) {
-        // A wrong transfer may be an accident of the network; the second one decides.
-        Err(error) if error.is_mismatch() && source.repository().is_some() => {
-            drop(staging);
-            let staging = StagedFolder::create(&options.target, options.overwrite, options.umask)?;
-            let summary = extract(source, &document, &staging, options, observer)?;
-            staging.publish()?;
-            return Ok(PullReport { manifest, summary });
+    let attempt = || {
+        let staging = StagedFolder::create(&options.target, options.overwrite, options.umask)?;
+        let summary = extract(source, &document, staging.open()?, policy.clone(), observer)?;
+        if !summary.unmatched.is_empty() {
+            return Err(TransferError::NotIncluded { place: source.place(), paths: summary.unmatched });
         }
+        more(&staging.open()?)?;
+        staging.publish()?;
+        Ok(summary)
+    };
+    let summary = match attempt() {
+        // A wrong transfer may be an accident of the network; the second one decides.
+        Err(error) if error.is_mismatch() && source.repository_of(manifest.digest()).is_some() => attempt()?,
         result => result?,
     };
-    staging.publish()?;
     Ok(PullReport { manifest, summary })
 }
 
-fn extract(
+pub(super) fn extract(
     source: &dyn ImageSource,
     manifest: &ImageManifest,
-    staging: &StagedFolder,
-    options: &PullOptions,
+    folder: OwnedFd,
+    policy: Policy,
     observer: &dyn Observer,
 ) -> Result<Summary, TransferError> {
     let config = source.read_config(manifest)?;
@@ -113,8 +154,7 @@ fn extract(
         let found = format!("its content has type `{}`", other.media_type);
         return Err(TransferError::NotAnImage { place: source.place(), found });
     }
-    let policy = Policy { include: options.include.clone(), ..Policy::contents(options.umask) };
-    let mut extractor = Extractor::new(staging.open()?, policy);
+    let mut extractor = Extractor::new(folder, policy);
     observer.event(Event::Planned {
         blobs: manifest.layers.len() as u64,
         bytes: manifest.layers.iter().map(|layer| layer.size).sum(),
@@ -136,24 +176,24 @@ fn extract_layer(
     let what = format!("layer `{}`", layer.digest);
     let broken = |error| TransferError::from_read(&source.place(), &what, error);
     observer.event(Event::BlobStarted { descriptor: layer });
-    let mut stored = Counted { inner: source.open_blob(layer)?, digest: &layer.digest, observer };
+    let stored = Counted { inner: source.open_blob(layer)?, digest: &layer.digest, observer };
     let algorithm = diff_id.map_or(Algorithm::Sha256, Digest::algorithm);
-    let extracted =
-        Decoder::new(Box::new(&mut stored)).map_err(ExtractError::of_stream).and_then(|decoder| {
-            let mut unpacked = Hashed { inner: decoder, hasher: algorithm.hasher() };
-            extractor.layer(&mut unpacked, &mut |bytes| observer.event(Event::Extracted { bytes }))?;
-            Ok(unpacked.hasher.finish())
-        });
-    // Whatever follows the compressed stream has to be part of the promised bytes too; and where they are not the
-    // promised ones, that is why they could not be unpacked.
-    let rest = io::copy(&mut stored, &mut io::sink());
+    // Three stages at the same time: reading and verifying, inflating and hashing, writing files.
+    let (extracted, (unpacked, rest)) = std::thread::scope(|scope| {
+        let stored = read_ahead(scope, stored);
+        let (writer, reader) = pipe();
+        let unpacking = scope.spawn(move || unpack(stored, algorithm, writer));
+        let extracted = extractor.layer(reader, &mut |bytes| observer.event(Event::Extracted { bytes }));
+        // Joined in any case: what was wrong with the stored bytes explains what could not be extracted.
+        (extracted, unpacking.join().unwrap_or_else(|_| (None, Err(io::ErrorKind::BrokenPipe.into()))))
+    });
     let found = match (extracted, rest) {
-        (Ok(found), Ok(_)) => found,
-        (Ok(_), Err(error)) => return Err(broken(error)),
+        (Ok(()), Ok(())) => unpacked,
+        (Ok(()), Err(error)) => return Err(broken(error)),
         (Err(_), Err(error)) if Mismatch::in_error(&error).is_some() => return Err(broken(error)),
         (Err(error), _) => return Err(extraction_failed(error, layer, broken)),
     };
-    if let Some(expected) = diff_id
+    if let (Some(expected), Some(found)) = (diff_id, found)
         && *expected != found
     {
         let (layer, expected) = (layer.digest.clone(), expected.clone());
@@ -162,6 +202,42 @@ fn extract_layer(
     observer
         .event(Event::BlobFinished { descriptor: layer, outcome: super::events::BlobOutcome::Transferred });
     Ok(())
+}
+
+/// Inflates and hashes a layer into a pipe, then reads what is left of the stored bytes.
+///
+/// Returns the digest if the layer came to its end, and how the stored bytes ended: whatever follows the compressed
+/// stream has to be part of the promised bytes too, and where they are not the promised ones, that is why they could
+/// not be unpacked.
+fn unpack(
+    mut stored: PipeReader,
+    algorithm: Algorithm,
+    mut writer: PipeWriter,
+) -> (Option<Digest>, io::Result<()>) {
+    let mut hasher = algorithm.hasher();
+    let mut unpack = || {
+        let mut decoder = Decoder::new(Box::new(&mut stored))?;
+        while writer.is_open() {
+            let space = writer.space();
+            match decoder.read(space) {
+                Ok(0) => break,
+                Ok(count) => {
+                    hasher.update(space.get(..count).unwrap_or(space));
+                    writer.advance(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    };
+    let unpacked = unpack();
+    let digest = unpacked.is_ok().then(|| hasher.finish());
+    // A reader tells once that its bytes are wrong, and whoever extracts may have stopped before it heard that.
+    let wrong = unpacked.as_ref().err().and_then(Mismatch::in_error).cloned();
+    writer.finish(unpacked);
+    let rest = io::copy(&mut stored, &mut io::sink()).map(drop);
+    (digest, wrong.map_or(rest, |mismatch| Err(io::Error::new(io::ErrorKind::InvalidData, mismatch))))
 }
 
 /// Tells a broken stream from a folder that cannot be written.
@@ -188,20 +264,6 @@ impl<R: Read> Read for Counted<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buffer)?;
         self.observer.event(Event::BlobProgress { digest: self.digest, bytes: n as u64 });
-        Ok(n)
-    }
-}
-
-/// Hashes what flows past.
-struct Hashed<R> {
-    inner: R,
-    hasher: Hasher,
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        self.hasher.update(buffer.get(..n).unwrap_or(buffer));
         Ok(n)
     }
 }

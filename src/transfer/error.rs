@@ -107,7 +107,7 @@ pub enum TransferError {
         /// Where it was looked for.
         place: String,
         /// The platform asked for.
-        wanted: Platform,
+        wanted: Box<Platform>,
         /// The platforms there are.
         has: Vec<String>,
     },
@@ -157,6 +157,54 @@ pub enum TransferError {
         /// Line, field and reason.
         source: LockError,
     },
+    /// An image was in none of the places where it could be.
+    #[error("cannot find `{image}`: {source}")]
+    NotFound {
+        /// The image, as the bundle or lock file names it.
+        image: String,
+        /// What the last place said.
+        source: Box<TransferError>,
+    },
+    /// Something belongs to an image, but it is not known where it is.
+    #[error("{place} does not hold `{digest}`, and nothing says where else it is")]
+    Nowhere {
+        /// What is missing.
+        digest: Digest,
+        /// Where it was looked for.
+        place: String,
+    },
+    /// imgpkg's tar cannot hold everything.
+    #[error("`{digest}` cannot be written into imgpkg's tar: {problem}")]
+    NotForImgpkg {
+        /// What cannot be written.
+        digest: Digest,
+        /// Why.
+        problem: String,
+    },
+    /// A layer that may not be distributed was asked for, but the source was made without it.
+    #[error("{place} does not hold layer `{layer}` of `{image}`, which may not be distributed")]
+    NonDistributableMissing {
+        /// The layer.
+        layer: Digest,
+        /// The image it belongs to.
+        image: String,
+        /// Where it was looked for.
+        place: String,
+    },
+    /// Paths that were asked for are not in the image.
+    #[error("{place} has nothing at {}", list(paths))]
+    NotIncluded {
+        /// Where it was read from.
+        place: String,
+        /// The paths.
+        paths: Vec<String>,
+    },
+    /// A bundle in a lock file that lists plain images.
+    #[error("`{image}` is a bundle, but the ImagesLock may name plain images only")]
+    BundleInLock {
+        /// The bundle.
+        image: String,
+    },
     /// Work was stopped because another part of it failed or a signal came.
     #[error("stopped")]
     Stopped,
@@ -172,6 +220,20 @@ impl TransferError {
         match error.downcast::<RegistryError>() {
             Ok(error) => Self::Registry(error),
             Err(source) => Self::Read { what: format!("{what} from {place}"), source },
+        }
+    }
+
+    /// Makes the error for a push, finding out whether reading what was to be pushed is what failed.
+    #[must_use]
+    pub fn from_push(place: &str, error: RegistryError) -> Self {
+        let RegistryError::Source { task, error } = error else { return Self::Registry(error) };
+        if let Some(mismatch) = Mismatch::in_error(&error) {
+            return Self::Mismatch { place: place.to_owned(), mismatch: mismatch.clone() };
+        }
+        match error.downcast::<Self>().map_err(io::Error::downcast::<RegistryError>) {
+            Ok(error) => error,
+            Err(Ok(error)) => Self::Registry(error),
+            Err(Err(error)) => Self::Registry(RegistryError::Source { task, error }),
         }
     }
 

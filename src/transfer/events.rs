@@ -47,6 +47,11 @@ pub enum Event<'a> {
         /// Bytes of the layer as stored.
         compressed: u64,
     },
+    /// A bundle's images are being looked up.
+    Gathering {
+        /// Images known so far.
+        images: u64,
+    },
     /// So much is to be moved in all, as far as known; may come again when more becomes known.
     Planned {
         /// Blobs.
@@ -119,6 +124,13 @@ pub enum Warning {
         /// The layers.
         layers: Vec<Digest>,
     },
+    /// A bundle was copied without images that it names.
+    ImagesMissing {
+        /// The references in its lock file.
+        images: Vec<String>,
+    },
+    /// Layers that may not be distributed were asked for, but there are none.
+    NothingNonDistributable,
     /// The registry sent a `Warning` header.
     Registry {
         /// Host.

@@ -3,26 +3,39 @@
 //! Floor 4. The only place where stores and registries meet. A sink is a function that takes a source and the
 //! [`Graph`] of what hangs below a root; nothing of it is re-serialised on the way.
 
+mod collection;
 mod contents;
 mod describe;
 mod error;
 pub mod events;
 mod graph;
 mod names;
+mod parts;
 mod produce;
+mod pull_bundle;
 mod source;
+mod to_archive;
+mod to_folder;
 mod to_layout;
 mod to_registry;
 pub mod verify;
 mod workers;
 
-pub use contents::{PullOptions, PullReport, pull_contents};
+pub use collection::{
+    Attached, Collection, CollectionReport, CollectionRequest, DefaultTags, Gathering, Member, Places, Role,
+    gather, push_collection,
+};
+pub use contents::{PullOptions, PullReport, pull_contents, pull_rootfs, resolve_manifest};
 pub use describe::{Description, LayerDescription, NodeKind, describe};
 pub use error::TransferError;
 pub use graph::Graph;
 pub use names::{Named, named_roots};
+pub use parts::{Joined, Parts};
 pub use produce::{PackRequest, PackedImage, PackedSource, pack_to_layout, pack_to_spool};
+pub use pull_bundle::pull_bundle;
 pub use source::{ImageSource, RegistrySource, StoreSource};
+pub use to_archive::{ArchiveRequest, copy_to_docker_tar, copy_to_imgpkg_tar};
+pub use to_folder::{SINGLE_IMAGE, copy_to_folder};
 pub use to_layout::{LayoutReport, LayoutRequest, copy_to_layout};
 pub use to_registry::{PushReport, PushRequest, push_to_registry};
-pub use workers::for_each;
+pub use workers::{for_each, map};

@@ -25,6 +25,16 @@ impl Named {
     }
 }
 
+impl Named {
+    /// Returns what to call it in messages: a full name, where it came from, or its digest.
+    #[must_use]
+    pub fn label(&self) -> String {
+        let named = self.names.iter().find_map(|name| name.reference.as_ref().map(ToString::to_string));
+        let origin = || self.descriptor.annotations.get(keys::ORIGIN).cloned();
+        named.or_else(origin).unwrap_or_else(|| self.descriptor.digest.to_string())
+    }
+}
+
 /// Returns the roots of a store with their recorded names.
 #[must_use]
 pub fn named_roots(roots: &[Root]) -> Vec<Named> {

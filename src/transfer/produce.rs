@@ -179,6 +179,12 @@ impl ImageSource for PackedSource {
         Ok(self.image.manifest.clone())
     }
 
+    fn lacks(&self, digest: &Digest) -> bool {
+        *digest != self.layer.digest
+            && *digest != config_of(&self.image)
+            && digest != self.image.manifest.digest()
+    }
+
     fn open_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {
         // An empty layer and a configuration cannot have the same digest, so one comparison is enough.
         let bytes: Box<dyn Read + Send + '_> = if descriptor.digest == self.layer.digest {

@@ -29,24 +29,31 @@ pub trait ImageSource: Sync {
         false
     }
 
-    /// Returns the repository, if it is one, to mount blobs from.
-    fn repository(&self) -> Option<&Repository> {
+    /// Returns the repository in which something is, if it is one: to mount blobs from, and to try again.
+    fn repository_of(&self, _digest: &Digest) -> Option<Repository> {
         None
     }
 
     /// Reads a blob into memory, verified, at most `limit` bytes.
+    ///
+    /// What arrives wrong from a registry is read once more: it may be an accident of the transfer.
     fn read_blob(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, TransferError> {
         let what = format!("blob `{}`", descriptor.digest);
-        read_bounded(self.open_blob(descriptor)?, limit.min(descriptor.size.saturating_add(1))).map_err(
-            |error| match error {
+        let read = || {
+            let most = limit.min(descriptor.size.saturating_add(1));
+            read_bounded(self.open_blob(descriptor)?, most).map_err(|error| match error {
                 TooLarge::Limit { .. } => TransferError::TooMany {
                     place: format!("{what} in {}", self.place()),
                     what: "bytes",
                     limit: usize::try_from(limit).unwrap_or(usize::MAX),
                 },
                 TooLarge::Io(error) => TransferError::from_read(&self.place(), &what, error),
-            },
-        )
+            })
+        };
+        match read() {
+            Err(error) if error.is_mismatch() && self.repository_of(&descriptor.digest).is_some() => read(),
+            result => result,
+        }
     }
 
     /// Reads an image's configuration; `None` for an artifact whose configuration is something else.
@@ -136,7 +143,7 @@ impl ImageSource for RegistrySource<'_> {
         Ok(Box::new(self.client.open_blob(&self.repository, descriptor)?))
     }
 
-    fn repository(&self) -> Option<&Repository> {
-        Some(&self.repository)
+    fn repository_of(&self, _: &Digest) -> Option<Repository> {
+        Some(self.repository.clone())
     }
 }

@@ -1,10 +1,11 @@
 //! Into an OCI layout tar: places reserved in a fixed order, filled by several threads, verified on the way.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, BufRead as _};
 
 use crate::model::{Descriptor, Digest};
 use crate::store::layout::{BlobSlot, LayoutTarWriter, LayoutTarget};
+use crate::stream::{FileError, read_ahead};
 
 use super::events::{BlobOutcome, Event, Observer, Warning};
 use super::names::layout_index;
@@ -44,15 +45,20 @@ pub fn copy_to_layout(
     request: &LayoutRequest,
     observer: &dyn Observer,
 ) -> Result<LayoutReport, TransferError> {
+    let skip = |blob: &&Descriptor| blob.is_non_distributable() && !request.include_non_distributable;
     let mut graph = Graph::default();
     for root in &request.roots {
+        let before = graph.blobs.len();
         graph.add(source, &root.descriptor)?;
+        let new = graph.blobs.get(before..).unwrap_or_default();
+        let layers: Vec<Digest> = new.iter().filter(skip).map(|blob| blob.digest.clone()).collect();
+        if !layers.is_empty() {
+            let warning = Warning::NonDistributableSkipped { image: root.label(), layers };
+            observer.event(Event::Warning(&warning));
+        }
     }
-    let skip = |blob: &&Descriptor| blob.is_non_distributable() && !request.include_non_distributable;
-    let skipped: Vec<Digest> = graph.blobs.iter().filter(skip).map(|blob| blob.digest.clone()).collect();
-    if !skipped.is_empty() {
-        let warning = Warning::NonDistributableSkipped { image: source.place(), layers: skipped };
-        observer.event(Event::Warning(&warning));
+    if request.include_non_distributable && !graph.blobs.iter().any(Descriptor::is_non_distributable) {
+        observer.event(Event::Warning(&Warning::NothingNonDistributable));
     }
     let mut writer = LayoutTarWriter::create(&request.target)?;
     let mut slots = Vec::new();
@@ -74,7 +80,7 @@ pub fn copy_to_layout(
 }
 
 /// Fills one place; a transfer that turned out wrong is done once more from its start.
-fn fill(
+pub(super) fn fill(
     source: &dyn ImageSource,
     blob: &Descriptor,
     slot: &BlobSlot,
@@ -82,7 +88,7 @@ fn fill(
 ) -> Result<(), TransferError> {
     observer.event(Event::BlobStarted { descriptor: blob });
     if let Err(error) = fill_once(source, blob, slot, observer) {
-        if !error.is_mismatch() || source.repository().is_none() {
+        if !error.is_mismatch() || source.repository_of(&blob.digest).is_none() {
             return Err(error);
         }
         observer.event(Event::BlobRestarted { digest: &blob.digest });
@@ -98,24 +104,32 @@ fn fill_once(
     slot: &BlobSlot,
     observer: &dyn Observer,
 ) -> Result<(), TransferError> {
-    let mut from = source.open_blob(blob)?;
-    let mut to = slot.writer();
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        let n = match io::Read::read(&mut from, &mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(n) => n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => {
-                return Err(TransferError::from_read(
-                    &source.place(),
-                    &format!("blob `{}`", blob.digest),
-                    error,
-                ));
+    pour(source, blob, &mut slot.writer(), &|error| slot.failed(error), observer)
+}
+
+/// Writes a blob's verified bytes; `failed` names what could not be written.
+pub(super) fn pour(
+    source: &dyn ImageSource,
+    blob: &Descriptor,
+    to: &mut dyn io::Write,
+    failed: &dyn Fn(io::Error) -> FileError,
+    observer: &dyn Observer,
+) -> Result<(), TransferError> {
+    let from = source.open_blob(blob)?;
+    // Reading includes verifying; in a thread of its own it does not wait for the disk, nor the disk for it.
+    std::thread::scope(|scope| {
+        let mut from = read_ahead(scope, from);
+        loop {
+            let piece = from.fill_buf().map_err(|error| {
+                TransferError::from_read(&source.place(), &format!("blob `{}`", blob.digest), error)
+            })?;
+            if piece.is_empty() {
+                return Ok(());
             }
-        };
-        let piece = buffer.get(..n).unwrap_or(&buffer);
-        io::Write::write_all(&mut to, piece).map_err(|error| slot.failed(error))?;
-        observer.event(Event::BlobProgress { digest: &blob.digest, bytes: n as u64 });
-    }
+            to.write_all(piece).map_err(failed)?;
+            let count = piece.len();
+            from.consume(count);
+            observer.event(Event::BlobProgress { digest: &blob.digest, bytes: count as u64 });
+        }
+    })
 }

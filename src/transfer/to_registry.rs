@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::Scope;
 
 use crate::model::{Descriptor, Digest, RawDocument, Repository, Tag, Target};
 use crate::registry::{BlobBody, Client, PushOutcome};
+use crate::stream::read_ahead;
 
 use super::events::{BlobOutcome, Event, Observer, Warning};
 use super::{Graph, ImageSource, TransferError, workers};
@@ -99,7 +102,7 @@ fn push_root(
 }
 
 /// Asks once more what the tag points at, so that nothing is reported that is not so.
-fn confirm(
+pub(super) fn confirm(
     client: &Client,
     repository: &Repository,
     tag: &Tag,
@@ -129,13 +132,11 @@ fn push_content(
     let mut wanted = Vec::new();
     let mut skipped = Vec::new();
     for blob in &graph.blobs {
-        if blob.is_non_distributable() && (!request.include_non_distributable || source.lacks(&blob.digest)) {
+        if blob.is_non_distributable() && !request.include_non_distributable {
             skipped.push(blob.digest.clone());
             observer.event(Event::BlobFinished { descriptor: blob, outcome: BlobOutcome::Skipped });
-        } else if source.lacks(&blob.digest) {
-            // Opening it gives the source's own words for what is missing, before anything is sent.
-            source.open_blob(blob)?;
         } else {
+            check_held(source, blob, || root.digest.to_string())?;
             wanted.push(blob);
         }
     }
@@ -146,16 +147,9 @@ fn push_content(
     }
     let bytes = wanted.iter().map(|blob| blob.size).sum();
     observer.event(Event::Planned { blobs: wanted.len() as u64, bytes });
-    let mount_from: Vec<Repository> = source
-        .repository()
-        .into_iter()
-        .chain(&request.mount_from)
-        .filter(|from| **from != request.repository && from.registry() == request.repository.registry())
-        .cloned()
-        .collect();
     let done = std::sync::Mutex::new(report);
     workers::for_each(&wanted, request.concurrency, |blob| {
-        let outcome = push_blob(source, client, request, blob, &mount_from, observer)?;
+        let outcome = push_blob(source, client, request, blob, observer)?;
         if let Ok(mut report) = done.lock() {
             *report.blobs.entry(outcome).or_default() += 1;
             report.bytes_sent += if outcome == BlobOutcome::Transferred { blob.size } else { 0 };
@@ -172,18 +166,43 @@ fn push_content(
     Ok(())
 }
 
-fn push_blob(
+/// Makes sure, before anything is sent, that the source does not lack a blob.
+pub(super) fn check_held(
+    source: &dyn ImageSource,
+    blob: &Descriptor,
+    image: impl Fn() -> String,
+) -> Result<(), TransferError> {
+    if !source.lacks(&blob.digest) {
+        return Ok(());
+    }
+    if blob.is_non_distributable() {
+        let (layer, image, place) = (blob.digest.clone(), image(), source.place());
+        return Err(TransferError::NonDistributableMissing { layer, image, place });
+    }
+    // Opening it gives the source's own words for what is missing.
+    source.open_blob(blob).map(|_| ())
+}
+
+pub(super) fn push_blob(
     source: &dyn ImageSource,
     client: &Client,
     request: &PushRequest,
     blob: &Descriptor,
-    mount_from: &[Repository],
     observer: &dyn Observer,
 ) -> Result<BlobOutcome, TransferError> {
+    let mount_from: Vec<Repository> = source
+        .repository_of(&blob.digest)
+        .into_iter()
+        .chain(request.mount_from.iter().cloned())
+        .filter(|from| *from != request.repository && from.registry() == request.repository.registry())
+        .collect();
     observer.event(Event::BlobStarted { descriptor: blob });
-    let body = Body { source, blob, observer, opened: std::sync::atomic::AtomicBool::new(false) };
     let progress = |bytes| observer.event(Event::BlobProgress { digest: &blob.digest, bytes });
-    let outcome = client.push_blob(&request.repository, blob, &body, mount_from, &progress)?;
+    let outcome = std::thread::scope(|scope| {
+        let body = Body { source, blob, observer, scope, opened: AtomicBool::new(false) };
+        client.push_blob(&request.repository, blob, &body, &mount_from, &progress)
+    })
+    .map_err(|error| TransferError::from_push(&source.place(), error))?;
     let outcome = match outcome {
         PushOutcome::Uploaded => BlobOutcome::Transferred,
         PushOutcome::Mounted => BlobOutcome::Mounted,
@@ -203,19 +222,27 @@ fn push_child(client: &Client, request: &PushRequest, document: &RawDocument) ->
     Ok(false)
 }
 
+/// Blobs of at least this size are read and verified on a thread of their own while they are sent.
+const WORTH_A_THREAD: u64 = 4 * 1024 * 1024;
+
 /// A blob that can be opened for each attempt; every opening after the first is a new beginning.
-struct Body<'a> {
-    source: &'a dyn ImageSource,
-    blob: &'a Descriptor,
-    observer: &'a dyn Observer,
-    opened: std::sync::atomic::AtomicBool,
+struct Body<'scope, 'env> {
+    source: &'env dyn ImageSource,
+    blob: &'env Descriptor,
+    observer: &'env dyn Observer,
+    scope: &'scope Scope<'scope, 'env>,
+    opened: AtomicBool,
 }
 
-impl BlobBody for Body<'_> {
+impl BlobBody for Body<'_, '_> {
     fn open(&self) -> io::Result<Box<dyn Read + Send + '_>> {
-        if self.opened.swap(true, std::sync::atomic::Ordering::Relaxed) {
+        if self.opened.swap(true, Ordering::Relaxed) {
             self.observer.event(Event::BlobRestarted { digest: &self.blob.digest });
         }
-        self.source.open_blob(self.blob).map_err(io::Error::other)
+        let reader = self.source.open_blob(self.blob).map_err(io::Error::other)?;
+        if self.blob.size < WORTH_A_THREAD {
+            return Ok(reader);
+        }
+        Ok(Box::new(read_ahead(self.scope, reader)))
     }
 }

@@ -44,6 +44,24 @@ pub fn for_each<T: Sync>(
     }
 }
 
+/// Runs `work` on every item as [`for_each`] does, and returns the results in the order of the items.
+pub fn map<T: Sync, R: Send>(
+    items: &[T],
+    concurrency: usize,
+    work: impl Fn(&T) -> Result<R, TransferError> + Sync,
+) -> Result<Vec<R>, TransferError> {
+    let results: Vec<Mutex<Option<R>>> = items.iter().map(|_| Mutex::new(None)).collect();
+    let numbered: Vec<(usize, &T)> = items.iter().enumerate().collect();
+    for_each(&numbered, concurrency, |(number, item)| {
+        let result = work(item)?;
+        if let Some(Ok(mut slot)) = results.get(*number).map(Mutex::lock) {
+            *slot = Some(result);
+        }
+        Ok(())
+    })?;
+    Ok(results.into_iter().filter_map(|slot| slot.into_inner().ok().flatten()).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,7 +10,10 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     exact: BTreeSet<Vec<u8>>,
-    patterns: Option<Gitignore>,
+    patterns: Vec<Gitignore>,
+    /// Patterns of single roots, in the order of the roots.
+    roots: Vec<Option<Gitignore>>,
+    ignore_file: Option<Vec<u8>>,
 }
 
 impl Filter {
@@ -18,19 +21,36 @@ impl Filter {
     ///
     /// Source: imgpkg `--file-exclusion` (behaviour).
     pub fn exact(paths: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Self {
-        Self { exact: paths.into_iter().map(Into::into).collect(), patterns: None }
+        Self { exact: paths.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 
     /// Adds patterns in gitignore syntax, one a line, matched against paths relative to each root.
     ///
     /// Errors: a line that is not a pattern, with the library's reason.
     pub fn with_patterns(mut self, text: &str) -> Result<Self, String> {
-        let mut builder = GitignoreBuilder::new("");
-        for (index, line) in text.lines().enumerate() {
-            builder.add_line(None, line).map_err(|error| format!("line {}: {error}", index + 1))?;
-        }
-        self.patterns = Some(builder.build().map_err(|error| error.to_string())?);
+        self.patterns.push(patterns(text)?);
         Ok(self)
+    }
+
+    /// Adds patterns of the next root only, which came from a file of this name in it; the file is left out too.
+    ///
+    /// Called once for each root, in order; `None` for a root without such a file. Errors: as for
+    /// [`Filter::with_patterns`].
+    pub fn and_root(mut self, name: &str, text: Option<&str>) -> Result<Self, String> {
+        self.roots.push(text.map(patterns).transpose()?);
+        self.ignore_file = Some(name.as_bytes().to_vec());
+        Ok(self)
+    }
+
+    /// Returns the filter for one of the roots.
+    #[must_use]
+    pub fn of_root(&self, number: usize) -> Self {
+        let mut filter = Self { roots: Vec::new(), ..self.clone() };
+        if let Some(Some(patterns)) = self.roots.get(number) {
+            filter.exact.extend(self.ignore_file.clone());
+            filter.patterns.push(patterns.clone());
+        }
+        filter
     }
 
     /// Tells whether an entry, and with it everything below a folder, is left out.
@@ -39,14 +59,18 @@ impl Filter {
         if self.exact.contains(path) {
             return true;
         }
-        match &self.patterns {
-            Some(patterns) if path != b"." => {
-                let path = Path::new(std::ffi::OsStr::from_bytes(path));
-                patterns.matched(path, is_directory).is_ignore()
-            }
-            _ => false,
-        }
+        let relative = Path::new(std::ffi::OsStr::from_bytes(path));
+        let ignored = |patterns: &Gitignore| patterns.matched(relative, is_directory).is_ignore();
+        path != b"." && self.patterns.iter().any(ignored)
     }
+}
+
+fn patterns(text: &str) -> Result<Gitignore, String> {
+    let mut builder = GitignoreBuilder::new("");
+    for (index, line) in text.lines().enumerate() {
+        builder.add_line(None, line).map_err(|error| format!("line {}: {error}", index + 1))?;
+    }
+    builder.build().map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

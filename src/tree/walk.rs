@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self as rfs, AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use crate::model::limits;
+
 use super::links::{LinkProblem, stays_inside};
 use super::{Filter, SymlinkPolicy};
 
@@ -92,6 +94,25 @@ pub enum TreeError {
         /// Why not.
         problem: &'static str,
     },
+    /// Folders inside folders beyond what can be extracted again.
+    #[error("`{}` is nested too deeply: more than {limit} {what}", shortened(path))]
+    TooDeep {
+        /// The entry that is too deep.
+        path: PathBuf,
+        /// Most allowed.
+        limit: usize,
+        /// What is counted.
+        what: &'static str,
+    },
+}
+
+/// Returns the beginning of a path for a message, with `…` where it was cut.
+fn shortened(path: &Path) -> String {
+    let text = path.display().to_string();
+    match text.char_indices().nth(200) {
+        Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
+        None => text,
+    }
 }
 
 impl TreeError {
@@ -252,6 +273,10 @@ impl<V: Visitor> Walk<'_, V> {
         let entry =
             Entry { path: relative.to_vec(), kind: EntryKind::Directory, mode: stat.st_mode & 0o7777 };
         self.visitor.entry(&entry, Content::None)?;
+        // Each level holds a handle and a piece of the stack, and nobody could extract the result.
+        if self.ancestors.len() >= limits::FOLDER_DEPTH {
+            return Err(too_deep(path, limits::FOLDER_DEPTH, "folders inside one another").into());
+        }
         let mut names = Vec::new();
         let listing = rfs::Dir::read_from(handle).map_err(|error| TreeError::io("list", path, error))?;
         for item in listing {
@@ -290,6 +315,9 @@ impl<V: Visitor> Walk<'_, V> {
         };
         if self.filter.excludes(&relative, kind == FileType::Directory) {
             return Ok(());
+        }
+        if relative.len() > limits::PATH_BYTES {
+            return Err(too_deep(path, limits::PATH_BYTES, "bytes of path").into());
         }
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         match kind {
@@ -374,6 +402,10 @@ impl<V: Visitor> Walk<'_, V> {
             other => Err(TreeError::Kind { path: real, found: kind_name(other) }.into()),
         }
     }
+}
+
+fn too_deep(path: &Path, limit: usize, what: &'static str) -> TreeError {
+    TreeError::TooDeep { path: path.to_owned(), limit, what }
 }
 
 fn kind_name(kind: FileType) -> &'static str {

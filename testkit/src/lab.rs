@@ -270,7 +270,7 @@ impl<'lab> Run<'lab> {
     pub fn spawn(self) -> Running<'lab> {
         let mut command = self.assemble();
         let line = crate::tools::line(&command);
-        let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot start `{line}`: {e}"));
+        let mut child = start(&mut command).unwrap_or_else(|e| panic!("cannot start `{line}`: {e}"));
         let input = child.stdin.take().map(|mut pipe| {
             let bytes = self.stdin.clone();
             // A program that does not read its input closes the pipe; that is its right.
@@ -339,6 +339,20 @@ impl<'lab> Run<'lab> {
         }
         command
     }
+}
+
+/// Starts a program; a copy of it just made may still be open for writing in another test's child, for the moment
+/// between its fork and its exec.
+fn start(command: &mut Command) -> std::io::Result<Child> {
+    for _ in 0..200 {
+        match command.spawn() {
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            result => return result,
+        }
+    }
+    command.spawn()
 }
 
 /// A run that has not ended yet; killed when dropped.

@@ -10,6 +10,8 @@
 
 pub mod certificates;
 pub mod cloud;
+pub mod concourse;
+pub mod container;
 pub mod digest;
 pub mod fault;
 pub mod http;

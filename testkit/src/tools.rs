@@ -42,6 +42,17 @@ pub fn tool(name: &str) -> Command {
     Command::new(find(name).unwrap_or_else(|| panic!("`{name}` is not installed: run ci/setup")))
 }
 
+/// Returns a command for one of the checkers that ci/setup installs from `tests/tools/requirements.txt`.
+pub fn checker(name: &str) -> Command {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("testkit lies in the workspace");
+    let program = package.join(".venv/bin").join(name);
+    assert!(program.is_file(), "`{name}` is not installed: run ci/setup");
+    let mut command = Command::new(program);
+    // Nothing of the system the tests run on may count, least of all being on GitHub itself.
+    command.env_remove("GITHUB_TOKEN").env_remove("GH_TOKEN").env("NO_COLOR", "1");
+    command
+}
+
 /// Returns where a program is, looking also into the folders only root has in its `PATH`.
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -56,9 +56,14 @@ impl Layout {
 
     /// Adds an image of one gzip layer per tar and returns its manifest's descriptor.
     pub(crate) fn image(&mut self, layers: &[Vec<u8>]) -> Value {
+        self.image_for("amd64", layers)
+    }
+
+    /// As [`Layout::image`], for a processor.
+    pub(crate) fn image_for(&mut self, architecture: &str, layers: &[Vec<u8>]) -> Value {
         let diff_ids: Vec<String> = layers.iter().map(|layer| format!("sha256:{}", hex(layer))).collect();
         let layers: Vec<Value> = layers.iter().map(|layer| self.blob(LAYER_GZIP, gzip(layer))).collect();
-        let config = json!({"architecture": "amd64", "os": "linux", "config": {},
+        let config = json!({"architecture": architecture, "os": "linux", "config": {},
             "rootfs": {"type": "layers", "diff_ids": diff_ids}});
         let config = self.blob(CONFIG, config.to_string());
         let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});

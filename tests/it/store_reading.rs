@@ -301,11 +301,13 @@ fn fresh(folder: &Scratch, bytes: &[u8]) -> std::path::PathBuf {
 fn every_truncation_of_a_layout_tar_is_noticed() {
     let folder = Scratch::new("truncated");
     let tar = Layout::simple().tar();
+    // What is behind the last entry's data, its padding included, says nothing.
+    let data_end = crate::samples::entries(&tar).last().unwrap().1.end;
     for length in 0..tar.len() {
         match open(&fresh(&folder, &tar[..length])) {
             Err(error) => assert!(!error.to_string().is_empty()),
             Ok(store) => {
-                let whole = length >= tar.len() - 1024;
+                let whole = length >= data_end;
                 let report = verify(store.as_ref(), 1, &Silent);
                 assert_eq!(report.is_sound(), whole, "cut at {length}: {:?}", report.problems);
                 // At a border between entries the end mark is what is missing.

@@ -77,7 +77,7 @@ pub struct Globals {
 #[group(skip)]
 #[command(next_help_heading = REGISTRY)]
 pub struct RegistryArgs {
-    /// Trust these CA certificates too (PEM file; repeatable)
+    /// Trust these CA certificates too (PEM file, or folder of them; repeatable)
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     pub registry_ca_cert_path: Vec<PathBuf>,
     /// Check the server's certificate (default true)
@@ -129,7 +129,7 @@ pub struct RegistryArgs {
 #[group(skip)]
 #[command(next_help_heading = OUTPUT)]
 pub struct ResultArgs {
-    /// Also write the result as json, dotenv, digest, github or tekton to PATH (repeatable)
+    /// Also write the result as json, dotenv, digest, url, ref, path, github or tekton to PATH (repeatable)
     #[arg(long, visible_alias = "output", value_name = "FORMAT:PATH")]
     pub result: Vec<String>,
 }
@@ -155,6 +155,15 @@ pub struct PushArgs {
     #[arg(long, value_name = "TAG", value_delimiter = ',')]
     pub tag: Vec<String>,
 
+    /// With --to-oci-tar: fetch every image the bundle names into the tar too
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub inflate: Option<Switch>,
+    /// With --inflate: also fetch cosign's signatures, attestations and SBOMs
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub cosign_signatures: Option<Switch>,
+    /// With --inflate: also fetch what refers to an image by its subject
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub referrers: Option<Switch>,
     /// Leave out this exact path below a root, instead of .git (repeatable)
     #[arg(long, alias = "file-exclude-defaults", value_name = "PATH", value_delimiter = ',', help_heading = CONTENT)]
     pub file_exclusion: Vec<String>,
@@ -208,7 +217,7 @@ pub struct CopyArgs {
     /// Copy what this BundleLock or ImagesLock names
     #[arg(long, value_name = "FILE")]
     pub lock: Option<PathBuf>,
-    /// Copy from a tar or folder: OCI layout or docker save, also compressed
+    /// Copy from a tar or folder: OCI layout, docker save or imgpkg, also compressed
     #[arg(long, value_name = "PATH")]
     pub tar: Option<PathBuf>,
     /// Like --tar, but accepts nothing but an OCI layout
@@ -220,9 +229,36 @@ pub struct CopyArgs {
     /// Write an OCI layout tar (- is standard output)
     #[arg(long, value_name = "FILE")]
     pub to_oci_tar: Option<PathBuf>,
+    /// Write a tar as imgpkg does, which only imgpkg and imgrelay read
+    #[arg(long, value_name = "FILE")]
+    pub to_tar: Option<PathBuf>,
+    /// Write one image as docker save does
+    #[arg(long, value_name = "FILE")]
+    pub to_docker_tar: Option<PathBuf>,
     /// A further tag for the same image (repeatable)
     #[arg(long, value_name = "TAG", value_delimiter = ',')]
     pub tag: Vec<String>,
+    /// With --to-oci-tar: keep what the tar has, and add to it
+    #[arg(long, value_name = SWITCH)]
+    pub append: Option<Switch>,
+    /// When writing a tar: keep what was fetched if it fails, and use it the next time
+    #[arg(long, value_name = SWITCH)]
+    pub resume: Option<Switch>,
+    /// Copy a bundle without the images it names
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub thin: Option<Switch>,
+    /// With --tar: fetch the images that bundles in it name
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub inflate: Option<Switch>,
+    /// Copy cosign's signatures, attestations and SBOMs of every image too
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub cosign_signatures: Option<Switch>,
+    /// Copy what refers to an image by its subject too (OCI 1.1 referrers)
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub referrers: Option<Switch>,
+    /// Begin the tags that keep images with their repository's name
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub repo_based_tags: Option<Switch>,
     /// Copy layers too that are marked as not to be distributed
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub include_non_distributable_layers: Option<Switch>,
@@ -269,6 +305,9 @@ pub struct PullArgs {
     /// Pull nested bundles too
     #[arg(short = 'r', long, value_name = SWITCH, help_heading = CONTENT)]
     pub recursive: Option<Switch>,
+    /// Extract only this path and what is below it (repeatable)
+    #[arg(long, value_name = "PATH", help_heading = CONTENT)]
+    pub include: Vec<String>,
     /// With -i: refuse bundles (default true)
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub image_is_bundle_check: Option<Switch>,
@@ -278,7 +317,7 @@ pub struct PullArgs {
     /// Fail unless the image has this digest
     #[arg(long, value_name = "DIGEST", help_heading = CONTENT)]
     pub expected_digest: Option<String>,
-    /// Also write the result as json, dotenv, digest, github or tekton to PATH (repeatable)
+    /// Also write the result as json, dotenv, digest, url, ref, path, github or tekton to PATH (repeatable)
     #[arg(long, value_name = "FORMAT:PATH", help_heading = OUTPUT)]
     pub result: Vec<String>,
     /// Registry
@@ -355,6 +394,53 @@ pub struct TagResolveArgs {
     /// Registry
     #[command(flatten)]
     pub registry: RegistryArgs,
+}
+
+/// Give an image further tags
+#[derive(Clone, Debug, Default, Args)]
+#[group(skip)]
+pub struct TagAddArgs {
+    /// The image that is to have them
+    #[arg(short = 'i', long, value_name = "REFERENCE")]
+    pub image: Option<String>,
+    /// A tag (repeatable)
+    #[arg(long, value_name = "TAG", value_delimiter = ',')]
+    pub tag: Vec<String>,
+    /// Registry
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+/// Delete tags, and leave what they point at
+#[derive(Clone, Debug, Default, Args)]
+#[group(skip)]
+pub struct TagDeleteArgs {
+    /// Repository with a tag (repeatable)
+    #[arg(short = 'i', long, value_name = "REFERENCE", value_delimiter = ',')]
+    pub image: Vec<String>,
+    /// Registry
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+/// Delete images by digest, and with them every tag on them
+#[derive(Clone, Debug, Default, Args)]
+#[group(skip)]
+pub struct DeleteArgs {
+    /// Repository with a digest (repeatable)
+    #[arg(short = 'i', long, value_name = "REFERENCE", value_delimiter = ',')]
+    pub image: Vec<String>,
+    /// Registry
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+/// Arguments of `in` and `out`.
+#[derive(Clone, Debug, Args)]
+pub struct StepArgs {
+    /// Folder to work on
+    #[arg(value_name = "FOLDER")]
+    pub folder: PathBuf,
 }
 
 /// Print a completion script for a shell

@@ -1,158 +1,349 @@
-//! `copy`: images from a tar or registry to a registry or tar, byte for byte.
+//! `copy`: images and bundles with all they name, from any source to any sink, byte for byte.
 
+use std::fs::File;
 use std::path::Path;
 
 use super::Context;
 use super::args::CopyArgs;
-use super::push::{layout_target, send_to_stdout};
+use super::gathering::{Depth, Origin, main_member};
+use super::push::{LOCK_MODE, layout_target, send_to_stdout};
 use super::resolve::{self, CopyOptions, Sink, TarTarget};
-use super::sources::{Opened, check_expected, is_bundle, only_root, tags_of};
+use super::sources::{check_expected, open_oci};
 use crate::front::failure::Failure;
 use crate::front::outputs::{self, ImageKind, ImageOutcome, Outcome};
-use crate::front::registries;
 use crate::front::reporter::{self, Wording};
-use crate::model::{Repository, Tag};
-use crate::store::Root;
-use crate::transfer::{self, Graph, ImageSource, LayoutRequest, Named, PushRequest};
+use crate::lock::{BundleLock, ImagesLock, LockedImage};
+use crate::model::{Digest, Repository, Tag};
+use crate::store::RootName;
+use crate::stream::AtomicFile;
+use crate::transfer::events::{Event, Observer, Warning};
+use crate::transfer::{
+    self, ArchiveRequest, Collection, CollectionRequest, DefaultTags, Graph, ImageSource, Joined,
+    LayoutRequest, Member, Named, Parts, Places, PushRequest, Role, StoreSource,
+};
 
 pub(super) fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Outcome, Failure> {
     let options = resolve::copy(args, context.env)?;
+    if let Sink::OciTar(target) | Sink::ImgpkgTar(target) | Sink::DockerTar(target) = &options.sink {
+        target.check()?;
+    }
+    let remote =
+        options.inflate || options.include_non_distributable || matches!(options.sink, Sink::Registry { .. });
     outputs::produce(&options.results, || {
-        let opened = Opened::open(context, &options.source, &options.registry)?;
-        opened.with(|source, roots| {
-            // With several images in a tar the first one is what the result names.
-            let first =
-                only_root(&source.place(), roots).or_else(|error| match &options.expected_digest {
-                    Some(_) => Err(error),
-                    None => roots.first().ok_or(error),
-                })?;
-            check_expected(options.expected_digest.as_ref(), &first.descriptor.digest)?;
-            match &options.sink {
-                Sink::Registry { repository, tag } => {
-                    to_registry(context, &options, (source, roots, first), repository, tag.as_ref())
-                }
-                Sink::OciTar(target) => to_tar(context, &options, (source, roots, first), target),
-            }
+        let origin = Origin::open(context, &options.source, &options.registry, remote)?;
+        let wording = match &options.sink {
+            Sink::Registry { .. } => Wording::Uploaded,
+            _ => Wording::Written,
+        };
+        origin.with(|places| {
+            reporter::watch(&context.ui, wording, |observer| {
+                let copy = Copy { context, options: &options, origin: &origin, places, observer };
+                copy.run()
+            })
         })
     })
 }
 
-type Images<'a> = (&'a dyn ImageSource, &'a [Root], &'a Root);
+struct Copy<'a> {
+    context: &'a Context<'a>,
+    options: &'a CopyOptions,
+    origin: &'a Origin,
+    places: &'a Places<'a>,
+    observer: &'a dyn Observer,
+}
 
-fn to_registry(
-    context: &Context<'_>,
-    options: &CopyOptions,
-    (source, roots, first): Images<'_>,
-    repository: &Repository,
-    tag: Option<&Tag>,
-) -> Result<ImageOutcome, Failure> {
-    let chosen = tag.into_iter().chain(&options.tags).cloned();
-    let mut wanted: Vec<(_, Vec<Tag>)> =
-        roots.iter().map(|root| (root.descriptor.clone(), tags_of(root))).collect();
-    if tag.is_some() && roots.len() > 1 {
-        return Err(Failure::misuse(format!(
-            "`--to-repo` has a tag, but {} holds {} images",
-            source.place(),
-            roots.len()
-        ))
-        .hint("leave the tag out: the recorded tags are kept"));
-    }
-    for (descriptor, tags) in &mut wanted {
-        if descriptor.digest == first.descriptor.digest {
-            // A tag that was asked for takes the place of the recorded ones; `--tag` adds to them.
-            if tag.is_some() {
-                tags.clear();
-            }
-            for tag in chosen.clone() {
-                if !tags.contains(&tag) {
-                    tags.push(tag);
+impl Copy<'_> {
+    fn run(&self) -> Result<ImageOutcome, Failure> {
+        let options = self.options;
+        let depth = Depth {
+            thick: !options.thin,
+            inflate: options.inflate,
+            attached: options.attached,
+            bundles_as_images: false,
+        };
+        let mut collection = self.origin.gather(self.places, depth, &options.registry, self.observer)?;
+        let exactly = options.expected_digest.is_some();
+        let main = main_member(&collection, &self.places.place(), exactly)?.descriptor.digest.clone();
+        check_expected(options.expected_digest.as_ref(), &main)?;
+        self.warn_of_missing(&collection);
+        self.suppose_origins(&collection)?;
+        match &options.sink {
+            Sink::Registry { repository, tag } => {
+                let roots = collection.members.iter().filter(|member| member.role == Role::Root).count();
+                if tag.is_some() && roots > 1 {
+                    let message =
+                        format!("`--to-repo` has a tag, but {} holds {roots} images", self.places.place());
+                    return Err(
+                        Failure::misuse(message).hint("leave the tag out: the recorded tags are kept")
+                    );
                 }
+                for member in collection.members.iter_mut().filter(|member| member.descriptor.digest == main)
+                {
+                    name_at_registry(member, repository, tag.as_ref(), &options.tags);
+                }
+                self.to_registry(&collection, repository)?;
+                if let Some(path) = &options.lock_output {
+                    let lock = self.lock(&collection, repository)?;
+                    AtomicFile::write_whole(path, lock.as_bytes(), LOCK_MODE)?;
+                }
+                self.outcome(&collection, &main, Some(repository), None)
+            }
+            Sink::OciTar(target) | Sink::ImgpkgTar(target) | Sink::DockerTar(target) => {
+                for member in collection.members.iter_mut().filter(|member| member.descriptor.digest == main)
+                {
+                    name_further(member, &options.tags)?;
+                }
+                let spool = match &options.sink {
+                    Sink::OciTar(_) => self.to_tar(&collection, target)?,
+                    _ => self.to_archive(&collection, target, &main)?,
+                };
+                if let Some(spool) = spool {
+                    send_to_stdout(spool)?;
+                }
+                self.outcome(&collection, &main, None, Some(target.path()))
             }
         }
     }
-    let tags: Vec<Tag> = wanted
-        .iter()
-        .find(|(descriptor, _)| descriptor.digest == first.descriptor.digest)
-        .map(|(_, tags)| tags.clone())
-        .unwrap_or_default();
-    let client = registries::client(&options.registry, context.env, &context.ui)?;
-    let request = PushRequest {
-        repository: repository.clone(),
-        roots: wanted,
-        mount_from: Vec::new(),
-        concurrency: options.registry.concurrency,
-        include_non_distributable: options.include_non_distributable,
-    };
-    reporter::watch(&context.ui, Wording::Uploaded, |observer| {
-        transfer::push_to_registry(source, &client, &request, observer)
-    })?;
-    outcome(source, first, tags, Some(repository), None)
+
+    /// A tar may hold a bundle alone; its images are then wherever its lock file says.
+    fn warn_of_missing(&self, collection: &Collection) {
+        if self.options.thin {
+            return;
+        }
+        let images: Vec<String> = collection.missing().iter().map(ToString::to_string).collect();
+        if !images.is_empty() {
+            self.observer.event(Event::Warning(&Warning::ImagesMissing { images }));
+        }
+    }
+
+    /// Layers that may not be distributed may be missing in a tar; where its images came from they still are.
+    fn suppose_origins(&self, collection: &Collection) -> Result<(), Failure> {
+        if !self.options.include_non_distributable || !self.origin.is_store() {
+            return Ok(());
+        }
+        for member in &collection.members {
+            let named = || member.names.iter().find_map(|name| name.reference.clone());
+            let Some(origin) = member.origin.clone().or_else(named) else { continue };
+            let mut blobs = Graph::of(self.places, &member.descriptor)?.blobs;
+            blobs.retain(|blob| blob.is_non_distributable() && !self.places.holds(&blob.digest));
+            self.places.suppose(&origin, &blobs);
+        }
+        Ok(())
+    }
+
+    fn to_registry(&self, collection: &Collection, repository: &Repository) -> Result<(), Failure> {
+        let client = self.origin.client()?;
+        let concurrency = self.options.registry.concurrency;
+        let include_non_distributable = self.options.include_non_distributable;
+        let as_imgpkg = !self.origin.is_store() || self.origin.is_imgpkg_tar() || collection.has_bundles();
+        if !as_imgpkg && !self.options.repo_based_tags {
+            // Plain images from elsewhere get the tags they have, and nothing of Carvel's.
+            let roots = collection.members.iter().map(|member| (member.descriptor.clone(), member.tags()));
+            let request = PushRequest {
+                repository: repository.clone(),
+                roots: roots.collect(),
+                mount_from: Vec::new(),
+                concurrency,
+                include_non_distributable,
+            };
+            transfer::push_to_registry(self.places, client, &request, self.observer)?;
+            return Ok(());
+        }
+        let default_tags = match self.options.repo_based_tags {
+            true => DefaultTags::ByRepository,
+            false => DefaultTags::ByDigest,
+        };
+        let request = CollectionRequest {
+            repository: repository.clone(),
+            default_tags,
+            concurrency,
+            include_non_distributable,
+        };
+        transfer::push_collection(self.places, client, collection, &request, self.observer)?;
+        Ok(())
+    }
+
+    fn to_tar(&self, collection: &Collection, target: &TarTarget) -> Result<Option<File>, Failure> {
+        let request = LayoutRequest {
+            target: layout_target(self.context, target),
+            roots: collection.named(),
+            concurrency: self.options.registry.concurrency,
+            include_non_distributable: self.options.include_non_distributable,
+        };
+        let existing = match (self.options.append, target) {
+            (true, TarTarget::File(path)) if path.exists() => Some(open_oci(self.context, path)?),
+            _ => None,
+        };
+        let Some(existing) = existing else {
+            return self.write_layout(self.places, &request, target);
+        };
+        let first = StoreSource(existing.as_ref());
+        let joined = Joined { first: &first, second: self.places };
+        let new = collection.named_with_origins();
+        let roots = appended(transfer::named_roots(existing.roots()), new)?;
+        self.write_layout(&joined, &LayoutRequest { roots, ..request }, target)
+    }
+
+    fn write_layout(
+        &self,
+        source: &dyn ImageSource,
+        request: &LayoutRequest,
+        target: &TarTarget,
+    ) -> Result<Option<File>, Failure> {
+        if !self.options.resume {
+            return Ok(transfer::copy_to_layout(source, request, self.observer)?.spool);
+        }
+        let parts = Parts::beside(target.path(), source)?;
+        let report = transfer::copy_to_layout(&parts, request, self.observer)?;
+        parts.remove()?;
+        Ok(report.spool)
+    }
+
+    /// Writes an archive of another tool.
+    fn to_archive(
+        &self,
+        collection: &Collection,
+        target: &TarTarget,
+        main: &Digest,
+    ) -> Result<Option<File>, Failure> {
+        let request = ArchiveRequest {
+            target: layout_target(self.context, target),
+            concurrency: self.options.registry.concurrency,
+            include_non_distributable: self.options.include_non_distributable,
+            resume: self.options.resume.then(|| target.path().to_owned()),
+        };
+        let written = match (&self.options.sink, collection.member(main)) {
+            (Sink::DockerTar(_), Some(member)) => {
+                if collection.members.len() > 1 {
+                    let message = format!(
+                        "docker's tar is written for one image, but there are {}",
+                        collection.members.len()
+                    );
+                    return Err(
+                        Failure::refused(message).hint("use `--to-oci-tar`, or `--thin` for a bundle")
+                    );
+                }
+                transfer::copy_to_docker_tar(self.places, member, &request, self.observer)?
+            }
+            _ => transfer::copy_to_imgpkg_tar(self.places, collection, &request, self.observer)?,
+        };
+        Ok(written.spool)
+    }
+
+    /// Makes the lock with the new places: of the bundle, if the collection is about one, else of all images.
+    fn lock(&self, collection: &Collection, repository: &Repository) -> Result<String, Failure> {
+        if let Some(root) = collection.root_bundle() {
+            let image = repository.with_digest(root.descriptor.digest.clone());
+            return Ok(BundleLock { image, tag: root.tags().first().cloned() }.to_yaml());
+        }
+        if collection.has_bundles() {
+            return Err(Failure::refused(format!(
+                "{} holds several bundles, and nothing says which one `--lock-output` is about",
+                self.places.place()
+            ))
+            .hint("copy the bundle you want with `-b`"));
+        }
+        let at = |image: &LockedImage| {
+            let image_there = image.image.digest.clone().map(|digest| repository.with_digest(digest));
+            LockedImage {
+                image: image_there.unwrap_or_else(|| image.image.clone()),
+                annotations: image.annotations.clone(),
+            }
+        };
+        if let Some(lock) = self.origin.images_lock() {
+            return Ok(ImagesLock { images: lock.images.iter().map(at).collect() }.to_yaml());
+        }
+        let mut members: Vec<&Member> = collection.members.iter().collect();
+        members.sort_by_key(|member| member.label());
+        let image = |member: &&Member| LockedImage {
+            image: repository.with_digest(member.descriptor.digest.clone()),
+            annotations: Default::default(),
+        };
+        Ok(ImagesLock { images: members.iter().map(image).collect() }.to_yaml())
+    }
+
+    fn outcome(
+        &self,
+        collection: &Collection,
+        main: &Digest,
+        repository: Option<&Repository>,
+        path: Option<&Path>,
+    ) -> Result<ImageOutcome, Failure> {
+        let member = collection.member(main).ok_or(transfer::TransferError::Stopped)?;
+        let document = self.places.read_document(&member.descriptor)?;
+        let kind = match (document.manifest(), &member.bundle) {
+            (None, _) => ImageKind::Index,
+            (_, Some(_)) => ImageKind::Bundle,
+            (_, None) => ImageKind::Image,
+        };
+        Ok(ImageOutcome {
+            kind,
+            digest: main.clone(),
+            media_type: document.media_type().to_owned(),
+            size: Graph::of(self.places, &member.descriptor)?.size(),
+            layers: document.manifest().map(|manifest| manifest.layers.len()),
+            repository: repository.cloned(),
+            tags: member.tags(),
+            path: path.map(Path::to_owned),
+        })
+    }
 }
 
-fn to_tar(
-    context: &Context<'_>,
-    options: &CopyOptions,
-    (source, roots, first): Images<'_>,
-    target: &TarTarget,
-) -> Result<ImageOutcome, Failure> {
-    target.check()?;
-    let mut roots = transfer::named_roots(roots);
-    for root in roots.iter_mut().filter(|root| root.descriptor.digest == first.descriptor.digest) {
-        name_further(root, &options.tags)?;
+/// Adds roots to those a tar has; an image that is there already only gets its further names.
+fn appended(mut roots: Vec<Named>, new: Vec<Named>) -> Result<Vec<Named>, Failure> {
+    for mut root in new {
+        let taken = |name: &RootName| {
+            roots
+                .iter()
+                .any(|old| old.descriptor.digest != root.descriptor.digest && old.names.contains(name))
+        };
+        if let Some(name) = root.names.iter().find(|name| name.tag.is_some() && taken(name)) {
+            let text = match (&name.reference, &name.tag) {
+                (Some(reference), _) => reference.to_string(),
+                (None, Some(tag)) => tag.to_string(),
+                (None, None) => String::new(),
+            };
+            return Err(Failure::refused(format!(
+                "the tar has another image with the name `{text}` already"
+            ))
+            .hint("give the new one by digest, or write a new tar"));
+        }
+        match roots.iter_mut().find(|old| old.descriptor.digest == root.descriptor.digest) {
+            Some(old) => {
+                root.names.retain(|name| !old.names.contains(name));
+                old.names.append(&mut root.names);
+            }
+            None => roots.push(root),
+        }
     }
-    let request = LayoutRequest {
-        target: layout_target(context, target),
-        roots,
-        concurrency: options.registry.concurrency,
-        include_non_distributable: options.include_non_distributable,
-    };
-    let mut report = reporter::watch(&context.ui, Wording::Written, |observer| {
-        transfer::copy_to_layout(source, &request, observer)
-    })?;
-    if let Some(spool) = report.spool.take() {
-        send_to_stdout(spool)?;
-    }
-    let mut tags = tags_of(first);
-    tags.extend(options.tags.iter().filter(|tag| !tags_of(first).contains(tag)).cloned());
-    outcome(source, first, tags, None, Some(target.path()))
+    Ok(roots)
 }
 
-/// Gives a root the tags of `--tag` besides its own; they belong to the repository it has a name in.
-fn name_further(root: &mut Named, tags: &[Tag]) -> Result<(), Failure> {
+/// Gives an image the tags it is to have: the one asked for in place of the recorded ones, and further ones.
+fn name_at_registry(member: &mut Member, repository: &Repository, tag: Option<&Tag>, further: &[Tag]) {
+    if tag.is_some() {
+        member.names.clear();
+    }
+    for tag in tag.into_iter().chain(further) {
+        if !member.tags().contains(tag) {
+            let reference = Some(repository.with_tag(tag.clone()));
+            member.names.push(RootName { tag: Some(tag.clone()), reference });
+        }
+    }
+}
+
+/// Gives an image in a tar the tags of `--tag` besides its own; they belong to the repository it has a name in.
+fn name_further(member: &mut Member, tags: &[Tag]) -> Result<(), Failure> {
     let Some(tag) = tags.first() else { return Ok(()) };
     let repository =
-        root.names.iter().find_map(|name| name.reference.as_ref()).map(|name| name.repository.clone());
+        member.names.iter().find_map(|name| name.reference.as_ref()).map(|name| name.repository.clone());
     let Some(repository) = repository else {
         return Err(Failure::misuse(format!("tag `{tag}` has no repository it could belong to"))
             .hint("the image has no recorded name; give the tag when it is copied with `--to-repo`"));
     };
-    let further = tags.iter().map(|tag| repository.with_tag(tag.clone()));
-    root.names.extend(Named::new(root.descriptor.clone(), &further.collect::<Vec<_>>()).names);
+    for tag in tags.iter().filter(|tag| !member.tags().contains(tag)).collect::<Vec<_>>() {
+        let reference = Some(repository.with_tag(tag.clone()));
+        member.names.push(RootName { tag: Some(tag.clone()), reference });
+    }
     Ok(())
-}
-
-fn outcome(
-    source: &dyn ImageSource,
-    root: &Root,
-    tags: Vec<Tag>,
-    repository: Option<&Repository>,
-    path: Option<&Path>,
-) -> Result<ImageOutcome, Failure> {
-    let graph = Graph::of(source, &root.descriptor)?;
-    let document = source.read_document(&root.descriptor)?;
-    let kind = match is_bundle(source, &root.descriptor)? {
-        None => ImageKind::Index,
-        Some(true) => ImageKind::Bundle,
-        Some(false) => ImageKind::Image,
-    };
-    Ok(ImageOutcome {
-        kind,
-        digest: root.descriptor.digest.clone(),
-        media_type: document.media_type().to_owned(),
-        size: graph.size(),
-        layers: document.manifest().map(|manifest| manifest.layers.len()),
-        repository: repository.cloned(),
-        tags,
-        path: path.map(Path::to_owned),
-    })
 }

@@ -20,7 +20,8 @@ use crate::front::text;
 /// Flags that take each other's place: when one is typed, variables of the others in its row are not looked at.
 ///
 /// Without this a variable could spoil a command line that is right by itself.
-const ALTERNATIVES: [&[&str]; 8] = [
+const ALTERNATIVES: [&[&str]; 9] = [
+    &["thin", "inflate"],
     &["bundle", "image", "source", "lock", "tar", "oci-tar"],
     &["to-repo", "to-oci-tar", "to-tar", "to-docker-tar"],
     &["quiet", "debug"],

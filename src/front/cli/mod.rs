@@ -8,6 +8,7 @@ mod completion;
 mod copy;
 mod describe;
 pub mod environment;
+mod gathering;
 mod misuse;
 mod pull;
 mod push;
@@ -24,14 +25,19 @@ use std::sync::Arc;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args as _, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use super::concourse::{self, Step};
 use super::env::Env;
 use super::failure::Failure;
+use super::outputs::Document;
 use super::outputs::Outcome;
 use super::signals;
 use super::ui::{Settings, Ui};
+use crate::transfer::PackRequest;
 use args::SWITCH;
+pub(in crate::front) use gathering::stored_roots;
+pub(in crate::front) use push::references;
 
 /// Builds container images without a registry, relays them as one tar, pushes them later
 #[derive(Debug, Parser)]
@@ -60,9 +66,18 @@ enum Verb {
     Pull(Box<args::PullArgs>),
     Describe(Box<args::DescribeArgs>),
     Verify(args::VerifyArgs),
-    /// Look at the tags of a repository
+    /// Look at and change the tags of a repository
     #[command(subcommand)]
     Tag(TagVerb),
+    Delete(Box<args::DeleteArgs>),
+    /// Concourse: list the versions of a resource (request on standard input)
+    Check,
+    /// Concourse: fetch a version into FOLDER (request on standard input)
+    In(args::StepArgs),
+    /// Concourse: push what lies in FOLDER (request on standard input)
+    Out(args::StepArgs),
+    /// Concourse: build an image in a task, from params in the environment
+    Task,
     #[command(after_help = completion::EXAMPLES)]
     Completion(args::CompletionArgs),
     /// Print the version
@@ -75,6 +90,8 @@ enum TagVerb {
     #[command(visible_alias = "ls")]
     List(Box<args::TagListArgs>),
     Resolve(Box<args::TagResolveArgs>),
+    Add(Box<args::TagAddArgs>),
+    Delete(Box<args::TagDeleteArgs>),
 }
 
 /// What a command runs with.
@@ -130,29 +147,40 @@ enum Parsed {
 
 /// Runs the command line; what went wrong is printed already when the failure comes back.
 pub fn run(words: Vec<OsString>, env: &Env) -> Result<(), Failure> {
-    let fallback = || Ui::new(&Settings::default(), env);
-    let cli = match parse(words, env) {
-        Ok(Parsed::Run(cli)) => *cli,
-        Ok(Parsed::Show(text)) => return fallback().print(&text),
-        Err(failure) => {
-            fallback().failure(&failure);
-            return Err(failure);
-        }
+    let door = Door {
+        ui: &|settings| Ui::new(settings, env),
+        confirmed: &|_| Ok(()),
+        failed: &|ui, failure| ui.failure(failure),
     };
-    let settings = match resolve::settings(&cli.globals) {
-        Ok(settings) => settings,
-        Err(failure) => {
-            fallback().failure(&failure);
-            return Err(failure);
-        }
+    run_behind(&door, words, env)
+}
+
+/// What another door does differently when it runs the command line.
+pub(super) struct Door<'a> {
+    /// Makes the streams.
+    pub(super) ui: &'a dyn Fn(&Settings) -> Ui,
+    /// Is called when the work is done, before the result is printed.
+    pub(super) confirmed: &'a dyn Fn(&Outcome) -> Result<(), Failure>,
+    /// Tells what went wrong.
+    pub(super) failed: &'a dyn Fn(&Ui, &Failure),
+}
+
+/// Runs the command line behind a door.
+pub(super) fn run_behind(door: &Door<'_>, words: Vec<OsString>, env: &Env) -> Result<(), Failure> {
+    let fallback = || (door.ui)(&Settings::default());
+    let early = |failure: &Failure| (door.failed)(&fallback(), failure);
+    let cli = match parse(words, env).inspect_err(early)? {
+        Parsed::Run(cli) => *cli,
+        Parsed::Show(text) => return fallback().print(&text),
     };
-    let ui = Arc::new(Ui::new(&settings, env));
+    let settings = resolve::settings(&cli.globals).inspect_err(early)?;
+    let ui = Arc::new((door.ui)(&settings));
     let context = Context { env, ui: Arc::clone(&ui) };
     let result = dispatch(&context, cli.command, settings.json)
-        .and_then(|outcome| ui.outcome(&outcome))
+        .and_then(|outcome| (door.confirmed)(&outcome).and_then(|()| ui.outcome(&outcome)))
         .map_err(signals::explain);
     if let Err(failure) = &result {
-        ui.failure(failure);
+        (door.failed)(&ui, failure);
     }
     result
 }
@@ -166,9 +194,22 @@ fn dispatch(context: &Context<'_>, verb: Verb, json: bool) -> Result<Outcome, Fa
         Verb::Verify(args) => verify::run(context, &args),
         Verb::Tag(TagVerb::List(args)) => tag::list(context, &args),
         Verb::Tag(TagVerb::Resolve(args)) => tag::resolve(context, &args),
+        Verb::Tag(TagVerb::Add(args)) => tag::add(context, &args),
+        Verb::Tag(TagVerb::Delete(args)) => tag::delete(context, &args),
+        Verb::Delete(args) => tag::delete_images(context, &args),
+        Verb::Check => step(context, &Step::Check),
+        Verb::In(args) => step(context, &Step::In(args.folder)),
+        Verb::Out(args) => step(context, &Step::Out(args.folder)),
+        Verb::Task => concourse::task::run(context),
         Verb::Completion(args) => Ok(completion::run(&args)),
         Verb::Version => Ok(version::run()),
     }
+}
+
+/// Runs a step of the Concourse protocol; its answer is JSON in any case.
+fn step(context: &Context<'_>, step: &Step) -> Result<Outcome, Failure> {
+    let json = concourse::answer(step, std::io::stdin().lock(), context.env, &context.ui)?;
+    Ok(Outcome::Document(Document { text: format!("{json}\n"), json, failure: None }))
 }
 
 /// Parses the words twice: first alone, to learn what was typed, then with the environment behind them.
@@ -195,6 +236,20 @@ fn parse(mut words: Vec<OsString>, env: &Env) -> Result<Parsed, Failure> {
     let cli =
         Cli::from_arg_matches(&matches).map_err(|error| misuse::from_clap(&error, &words, &from_env))?;
     Ok(Parsed::Run(Box::new(cli)))
+}
+
+/// Resolves words of `push` into what is to be packed; without a destination, and with roots the caller replaces.
+///
+/// For front ends that say the same in their own words.
+pub(in crate::front) fn pack_request(words: &[String], env: &Env) -> Result<PackRequest, Failure> {
+    let fixed = ["push", "--to-oci-tar=-", "--file=."].map(str::to_owned);
+    let command = prepare(args::PushArgs::augment_args(clap::Command::new("push")));
+    let all: Vec<OsString> = fixed.iter().chain(words).map(OsString::from).collect();
+    let args = command
+        .try_get_matches_from(&all)
+        .and_then(|matches| args::PushArgs::from_arg_matches(&matches))
+        .map_err(|error| misuse::from_clap(&error, &all, &[]))?;
+    push::request(&resolve::push(&args, env)?, None)
 }
 
 /// Returns the help text with switches shown plainly.

@@ -2,59 +2,84 @@
 
 use super::Context;
 use super::args::PullArgs;
+use super::gathering::{Depth, Origin, main_member};
 use super::resolve::{self, PullOptions, Source};
-use super::sources::{Opened, check_expected, is_bundle, only_root, tags_of};
+use super::sources::check_expected;
 use crate::front::failure::Failure;
 use crate::front::outputs::{self, ImageKind, ImageOutcome, Outcome};
 use crate::front::reporter::{self, Wording};
 use crate::front::system;
 use crate::stream::Overwrite;
-use crate::transfer::{self, Graph};
+use crate::transfer::events::Observer;
+use crate::transfer::{self, Attached, Graph, ImageSource, Places};
 
 pub(super) fn run(context: &Context<'_>, args: &PullArgs) -> Result<Outcome, Failure> {
     let options = resolve::pull(args, context.env)?;
     outputs::produce(&options.results, || {
-        let opened = Opened::open(context, &options.source, &options.registry)?;
-        opened.with(|source, roots| {
-            let root = only_root(&source.place(), roots)?;
-            check_expected(options.expected_digest.as_ref(), &root.descriptor.digest)?;
-            let bundle = is_bundle(source, &root.descriptor)?;
-            check_kind(&options, bundle)?;
-            let pull = transfer::PullOptions {
-                target: options.output.clone(),
-                overwrite: if options.force { Overwrite::Replace } else { Overwrite::Refuse },
-                platform: options.platform.clone(),
-                umask: system::umask(),
-                include: Vec::new(),
-            };
-            let report = reporter::watch(&context.ui, Wording::Fetched, |observer| {
-                transfer::pull_contents(source, &root.descriptor, &pull, observer)
-            })?;
-            let repository = match &options.source {
-                Source::Bundle(reference) | Source::Image(reference) => Some(reference.repository.clone()),
-                _ => None,
-            };
-            Ok(ImageOutcome {
-                kind: if bundle == Some(true) { ImageKind::Bundle } else { ImageKind::Image },
-                digest: report.manifest.digest().clone(),
-                media_type: report.manifest.media_type().to_owned(),
-                size: Graph::of(source, &report.manifest.descriptor())?.size(),
-                layers: report.manifest.manifest().map(|manifest| manifest.layers.len()),
-                repository,
-                tags: tags_of(root),
-                path: Some(options.output.clone()),
+        let origin = Origin::open(context, &options.source, &options.registry, false)?;
+        if origin.images_lock().is_some() {
+            return Err(Failure::misuse("`--lock` names an ImagesLock, expected a BundleLock")
+                .hint("pull each of its images with `-i`"));
+        }
+        origin.with(|places| {
+            reporter::watch(&context.ui, Wording::Fetched, |observer| {
+                pull(&options, &origin, places, observer)
             })
         })
     })
 }
 
-/// Refuses a bundle that was asked for as an image, because its lock file would not be looked at.
-fn check_kind(options: &PullOptions, bundle: Option<bool>) -> Result<(), Failure> {
-    match (&options.source, bundle) {
-        (Source::Image(reference), Some(true)) if options.refuse_bundle_as_image => {
-            Err(Failure::refused(format!("`{reference}` is a bundle, expected a plain image"))
-                .hint("use `-b` for bundles, or `--image-is-bundle-check=false` to pull it as an image"))
-        }
-        _ => Ok(()),
+fn pull(
+    options: &PullOptions,
+    origin: &Origin,
+    places: &Places<'_>,
+    observer: &dyn Observer,
+) -> Result<ImageOutcome, Failure> {
+    let depth = Depth {
+        thick: options.recursive,
+        inflate: false,
+        attached: Attached::default(),
+        bundles_as_images: true,
+    };
+    let collection = origin.gather(places, depth, &options.registry, observer)?;
+    let root = main_member(&collection, &places.place(), true)?;
+    check_expected(options.expected_digest.as_ref(), &root.descriptor.digest)?;
+    if let (Source::Image(reference), true, true) =
+        (&options.source, root.bundle.is_some(), options.refuse_bundle_as_image)
+    {
+        return Err(Failure::refused(format!("`{reference}` is a bundle, expected a plain image"))
+            .hint("use `-b` for bundles, or `--image-is-bundle-check=false` to pull it as an image"));
     }
+    let pull = transfer::PullOptions {
+        target: options.output.clone(),
+        overwrite: if options.force { Overwrite::Replace } else { Overwrite::Refuse },
+        platform: options.platform.clone(),
+        umask: system::umask(),
+        include: options.include.iter().map(|path| path.clone().into_bytes()).collect(),
+    };
+    let as_bundle = root.bundle.is_some() && !matches!(options.source, Source::Image(_));
+    let report = if as_bundle {
+        let concurrency = options.registry.concurrency;
+        let nested = match options.recursive {
+            true => collection.clone(),
+            false => transfer::Collection { members: vec![root.clone()] },
+        };
+        transfer::pull_bundle(places, &nested, root, &pull, concurrency, observer)?
+    } else {
+        transfer::pull_contents(places, &root.descriptor, &pull, observer)?
+    };
+    let repository = match &options.source {
+        Source::Bundle(reference) | Source::Image(reference) => Some(reference.repository.clone()),
+        _ => None,
+    };
+    Ok(ImageOutcome {
+        kind: if root.bundle.is_some() { ImageKind::Bundle } else { ImageKind::Image },
+        digest: report.manifest.digest().clone(),
+        media_type: report.manifest.media_type().to_owned(),
+        size: Graph::of(places, &report.manifest.descriptor())?.size(),
+        layers: report.manifest.manifest().map(|manifest| manifest.layers.len()),
+        repository,
+        tags: root.tags(),
+        path: Some(options.output.clone()),
+    })
 }

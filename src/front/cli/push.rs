@@ -12,16 +12,22 @@ use crate::front::failure::Failure;
 use crate::front::outputs::{self, ImageKind, ImageOutcome, Outcome};
 use crate::front::reporter::{self, Wording};
 use crate::front::{registries, system};
-use crate::lock::BundleLock;
-use crate::model::{Reference, Tag};
+use crate::lock::{BundleLock, default_tag};
+use crate::model::{Reference, Tag, limits};
 use crate::pack::{ImageOptions, LayerOptions, Profile};
 use crate::store::layout::LayoutTarget;
-use crate::stream::{AtomicFile, FileError};
-use crate::transfer::{self, PackRequest, PackedImage, PushRequest};
+use crate::stream::{AtomicFile, FileError, TooLarge, read_bounded};
+use crate::transfer::events::Observer;
+use crate::transfer::{
+    self, Attached, Gathering, LayoutRequest, Member, Named, PackRequest, PackedImage, Places, PushRequest,
+    Role,
+};
 use crate::tree::Filter;
 
+/// Patterns in gitignore syntax of what is left out of a root; left out itself.
+const IGNORE_FILE: &str = ".imgrelayignore";
 /// Permissions of lock files, as imgpkg's.
-const LOCK_MODE: u32 = 0o600;
+pub(super) const LOCK_MODE: u32 = 0o600;
 
 pub(super) fn run(context: &Context<'_>, args: &PushArgs) -> Result<Outcome, Failure> {
     let options = resolve::push(args, context.env)?;
@@ -39,16 +45,62 @@ fn to_tar(
 ) -> Result<ImageOutcome, Failure> {
     target.check()?;
     let layout = layout_target(context, target);
-    let request = request(options, Some(&layout));
+    let request = request(options, Some(&layout))?;
     let names: Vec<Reference> = name.map(|name| references(name, &options.tags)).unwrap_or_default();
-    let mut packed = reporter::watch(&context.ui, Wording::Written, |observer| {
-        transfer::pack_to_layout(&request, &layout, &names, observer)
-    })?;
+    let spooled = reporter::watch(&context.ui, Wording::Written, |observer| match options.inflate {
+        Some(attached) => {
+            let to = Inflated { request: &request, layout, names: &names, attached };
+            inflate(context, options, &to, observer)
+        }
+        None => Ok(transfer::pack_to_layout(&request, &layout, &names, observer)?),
+    });
+    let mut packed = spooled?;
     if let Some(spool) = packed.spool.take() {
         send_to_stdout(spool)?;
     }
     let tags = names.iter().filter_map(|name| name.tag.clone()).collect();
     Ok(outcome(&packed, tags, None, Some(target.path())))
+}
+
+/// What goes into a tar that holds a bundle with all it names.
+struct Inflated<'a> {
+    request: &'a PackRequest,
+    layout: LayoutTarget,
+    names: &'a [Reference],
+    attached: Attached,
+}
+
+/// Packs a bundle, fetches what it names, and writes all of it into one tar.
+fn inflate(
+    context: &Context<'_>,
+    options: &PushOptions,
+    to: &Inflated<'_>,
+    observer: &dyn Observer,
+) -> Result<PackedImage, Failure> {
+    let client = registries::client(&options.registry, context.env, &context.ui)?;
+    let folder = system::temporary_folder(context.env);
+    let (mut packed, source) = transfer::pack_to_spool(to.request, &folder, observer)?;
+    let places = Places::over(&source, Some(&client));
+    let root = Member {
+        names: Named::new(packed.manifest.descriptor(), to.names).names,
+        descriptor: packed.manifest.descriptor(),
+        origin: None,
+        role: Role::Root,
+        bundle: None,
+    };
+    let concurrency = options.registry.concurrency;
+    let gathering = Gathering { thick: true, attached: to.attached, concurrency };
+    let collection = transfer::gather(&places, vec![root], &gathering, observer)?;
+    let layout = LayoutRequest {
+        target: to.layout.clone(),
+        roots: collection.named(),
+        concurrency,
+        include_non_distributable: false,
+    };
+    let report = transfer::copy_to_layout(&places, &layout, observer)?;
+    packed.spool = report.spool;
+    packed.size = report.graph.size();
+    Ok(packed)
 }
 
 fn to_registry(
@@ -59,11 +111,15 @@ fn to_registry(
     let client = registries::client(&options.registry, context.env, &context.ui)?;
     let folder = system::temporary_folder(context.env);
     let tags: Vec<Tag> = references(name, &options.tags).into_iter().filter_map(|name| name.tag).collect();
+    let request = request(options, None)?;
     let packed = reporter::watch(&context.ui, Wording::Uploaded, |observer| {
-        let (packed, source) = transfer::pack_to_spool(&request(options, None), &folder, observer)?;
+        let (packed, source) = transfer::pack_to_spool(&request, &folder, observer)?;
+        // imgpkg's tag by content keeps the image when the user's tag moves on; the user's own comes last.
+        let mut all = vec![default_tag(packed.manifest.digest())];
+        all.extend(tags.iter().cloned());
         let push = PushRequest {
             repository: name.repository.clone(),
-            roots: vec![(packed.manifest.descriptor(), tags.clone())],
+            roots: vec![(packed.manifest.descriptor(), all)],
             mount_from: Vec::new(),
             concurrency: options.registry.concurrency,
             include_non_distributable: true,
@@ -80,7 +136,7 @@ fn to_registry(
 }
 
 /// Returns a reference for each tag: the name's own (`latest` if it has none), then the further ones.
-fn references(name: &Reference, further: &[Tag]) -> Vec<Reference> {
+pub(in crate::front) fn references(name: &Reference, further: &[Tag]) -> Vec<Reference> {
     let first = name.tag.clone().unwrap_or_else(Tag::latest);
     let further = further.iter().filter(|tag| **tag != first);
     std::iter::once(&first).chain(further).map(|tag| name.repository.with_tag(tag.clone())).collect()
@@ -105,8 +161,7 @@ pub(super) fn send_to_stdout(mut spool: File) -> Result<(), Failure> {
     Ok(io::Write::flush(&mut out).map_err(failed)?)
 }
 
-fn request(options: &PushOptions, target: Option<&LayoutTarget>) -> PackRequest {
-    let Contents { roots, exclusions, .. } = &options.contents;
+pub(super) fn request(options: &PushOptions, target: Option<&LayoutTarget>) -> Result<PackRequest, Failure> {
     let contents = &options.contents;
     let profile = match options.kind {
         PushKind::Bundle => Some(Profile::BUNDLE),
@@ -118,11 +173,11 @@ fn request(options: &PushOptions, target: Option<&LayoutTarget>) -> PackRequest 
         Some(LayoutTarget::File(path)) => std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino())),
         _ => None,
     };
-    PackRequest {
-        roots: roots.clone(),
+    Ok(PackRequest {
+        roots: contents.roots.clone(),
         profile,
         layer: LayerOptions {
-            filter: Filter::exact(exclusions.iter().map(String::as_bytes)),
+            filter: filter(contents)?,
             symlinks: contents.symlinks,
             preserve_permissions: contents.preserve_permissions,
             compression: contents.compression,
@@ -138,7 +193,36 @@ fn request(options: &PushOptions, target: Option<&LayoutTarget>) -> PackRequest 
             annotations: contents.annotations.clone(),
         },
         expected_digest: options.expected_digest.clone(),
+    })
+}
+
+/// Returns what is left out: the paths that were given, and what each root's own ignore file says.
+fn filter(contents: &Contents) -> Result<Filter, Failure> {
+    let mut filter = Filter::exact(contents.exclusions.iter().map(String::as_bytes));
+    for root in &contents.roots {
+        let path = root.join(IGNORE_FILE);
+        // Looked at first, because opening a pipe would wait for ever.
+        let text = match std::fs::metadata(&path) {
+            Ok(metadata) if metadata.is_file() => Some(read_ignore_file(&path)?),
+            _ => None,
+        };
+        filter = filter.and_root(IGNORE_FILE, text.as_deref()).map_err(|problem| {
+            Failure::misuse(format!("`{}` is not in gitignore syntax: {problem}", path.display()))
+        })?;
     }
+    Ok(filter)
+}
+
+fn read_ignore_file(path: &Path) -> Result<String, Failure> {
+    let failed = |error| Failure::from(FileError::io("read", path, error));
+    let bytes =
+        read_bounded(File::open(path).map_err(failed)?, limits::LOCK_BYTES).map_err(|error| match error {
+            TooLarge::Io(error) => failed(error),
+            TooLarge::Limit { limit } => {
+                Failure::misuse(format!("`{}` has more than {limit} bytes", path.display()))
+            }
+        })?;
+    String::from_utf8(bytes).map_err(|_| Failure::misuse(format!("`{}` is not UTF-8 text", path.display())))
 }
 
 fn outcome(

@@ -7,7 +7,7 @@ use super::resolve::{RegistryOptions, Source};
 use crate::front::failure::Failure;
 use crate::front::{registries, system, text};
 use crate::lock::BundleLock;
-use crate::model::{Descriptor, Digest, Reference, Tag, keys, limits};
+use crate::model::{Descriptor, Digest, Reference, keys, limits};
 use crate::registry::Client;
 use crate::store::{self, ImageStore, Root, StoreKind};
 use crate::stream::{FileError, TooLarge, read_bounded};
@@ -133,21 +133,8 @@ pub(super) fn check_expected(expected: Option<&Digest>, found: &Digest) -> Resul
     }
 }
 
-/// Returns the tags among a root's names, each once.
-pub(super) fn tags_of(root: &Root) -> Vec<Tag> {
-    let mut tags = Vec::new();
-    for name in &root.names {
-        let tag =
-            name.tag.clone().or_else(|| name.reference.as_ref().and_then(|reference| reference.tag.clone()));
-        if let Some(tag) = tag.filter(|tag| !tags.contains(tag)) {
-            tags.push(tag);
-        }
-    }
-    tags
-}
-
-/// Reads a BundleLock.
-fn read_bundle_lock(path: &Path) -> Result<BundleLock, Failure> {
+/// Reads the text of a lock file.
+pub(super) fn read_lock(path: &Path) -> Result<String, Failure> {
     let failed = |error| Failure::from(FileError::io("read", path, error));
     let file = std::fs::File::open(path).map_err(failed)?;
     let bytes = read_bounded(file, limits::LOCK_BYTES).map_err(|error| match error {
@@ -157,7 +144,12 @@ fn read_bundle_lock(path: &Path) -> Result<BundleLock, Failure> {
             path.display()
         )),
     })?;
-    let text = String::from_utf8_lossy(&bytes);
-    BundleLock::parse(&text)
+    String::from_utf8(bytes)
+        .map_err(|_| Failure::misuse(format!("`{}` is not UTF-8 text, expected a lock file", path.display())))
+}
+
+/// Reads a BundleLock.
+fn read_bundle_lock(path: &Path) -> Result<BundleLock, Failure> {
+    BundleLock::parse(&read_lock(path)?)
         .map_err(|error| Failure::misuse(format!("`{}` is not a valid BundleLock: {error}", path.display())))
 }

@@ -1,15 +1,17 @@
-//! `tag list` and `tag resolve`: what a repository's tags are, and what one points at.
+//! `tag …` and `delete`: what a repository's tags are, what one points at, new ones, and away with them.
 
 use std::fmt::Write as _;
 use std::sync::Mutex;
 
 use super::Context;
-use super::args::{TagListArgs, TagResolveArgs};
+use super::args::{DeleteArgs, TagAddArgs, TagDeleteArgs, TagListArgs, TagResolveArgs};
 use super::resolve;
 use crate::front::failure::Failure;
 use crate::front::outputs::{Document, Outcome};
 use crate::front::{registries, text};
-use crate::model::{Digest, Tag, Target};
+use crate::model::{Digest, Reference, Tag, Target};
+use crate::registry::RegistryError;
+use crate::transfer::TransferError;
 
 /// End of the tags that imgpkg keeps for itself.
 const INTERNAL: &str = ".imgpkg";
@@ -71,4 +73,65 @@ pub(super) fn resolve(context: &Context<'_>, args: &TagResolveArgs) -> Result<Ou
         "mediaType": found.media_type,
     });
     Ok(Outcome::Document(Document { text: format!("{line}\n"), json, failure: None }))
+}
+
+pub(super) fn add(context: &Context<'_>, args: &TagAddArgs) -> Result<Outcome, Failure> {
+    let (reference, tags, registry) = resolve::tag_add(args)?;
+    let client = registries::client(&registry, context.env, &context.ui)?;
+    let document = client.fetch_manifest(&reference.repository, &reference.target())?;
+    crate::transfer::for_each(&tags, registry.concurrency, |tag| {
+        let target = Target::Tag(tag.clone());
+        let there = client.head_manifest(&reference.repository, &target)?;
+        if there.is_none_or(|there| there.digest != *document.digest()) {
+            client.push_manifest(&reference.repository, &target, &document)?;
+        }
+        Ok(())
+    })?;
+    let named = |tag: &Tag| Reference {
+        tag: Some(tag.clone()),
+        ..reference.repository.with_digest(document.digest().clone())
+    };
+    Ok(lines("added", &tags.iter().map(named).collect::<Vec<_>>()))
+}
+
+pub(super) fn delete(context: &Context<'_>, args: &TagDeleteArgs) -> Result<Outcome, Failure> {
+    let (references, registry) = resolve::tag_delete(args)?;
+    let client = registries::client(&registry, context.env, &context.ui)?;
+    let result =
+        crate::transfer::for_each(&references, registry.concurrency, |reference| match &reference.tag {
+            Some(tag) => Ok(client.delete_tag(&reference.repository, tag)?),
+            None => Ok(()),
+        });
+    match result {
+        Ok(()) => Ok(lines("deleted", &references)),
+        Err(error) => Err(cannot_delete(error, "tags")),
+    }
+}
+
+pub(super) fn delete_images(context: &Context<'_>, args: &DeleteArgs) -> Result<Outcome, Failure> {
+    let (references, registry) = resolve::delete(args)?;
+    let client = registries::client(&registry, context.env, &context.ui)?;
+    let result =
+        crate::transfer::for_each(&references, registry.concurrency, |reference| match &reference.digest {
+            Some(digest) => Ok(client.delete_manifest(&reference.repository, digest)?),
+            None => Ok(()),
+        });
+    match result {
+        Ok(()) => Ok(lines("deleted", &references)),
+        Err(error) => Err(cannot_delete(error, "images")),
+    }
+}
+
+/// Not every registry can delete, and some only when they are configured so.
+fn cannot_delete(error: TransferError, what: &str) -> Failure {
+    let unable =
+        matches!(&error, TransferError::Registry(RegistryError::Rejected { status: 400 | 405 | 501, .. }));
+    let failure = Failure::from(error);
+    if unable { failure.hint(format!("this registry does not let {what} be deleted")) } else { failure }
+}
+
+fn lines(word: &str, references: &[Reference]) -> Outcome {
+    let names: Vec<String> = references.iter().map(ToString::to_string).collect();
+    let text = names.iter().map(|name| format!("{name}\n")).collect();
+    Outcome::Document(Document { text, json: serde_json::json!({ word: names }), failure: None })
 }

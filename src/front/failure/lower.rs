@@ -13,6 +13,9 @@ use crate::tar::{ExtractError, TarError};
 use crate::transfer::TransferError;
 use crate::tree::TreeError;
 
+/// Start of the hint that no credentials were found; doors that know better say something else instead.
+pub(in crate::front) const NO_CREDENTIALS: &str = "no credentials for";
+
 impl From<FileError> for Failure {
     fn from(error: FileError) -> Self {
         let failure = Self::of(Kind::Refused, &error);
@@ -21,7 +24,9 @@ impl From<FileError> for Failure {
             FileError::NotEmpty { .. } => {
                 failure.hint("choose a new folder, or replace this one with `--force`")
             }
-            FileError::NotAFile { .. } => failure,
+            FileError::NotAFile { .. } => {
+                failure.hint("name a regular file, which is replaced, or a path where nothing is yet")
+            }
         }
     }
 }
@@ -40,6 +45,8 @@ impl Failure {
             io::ErrorKind::PermissionDenied => {
                 self.hint("check the owner and mode of the file and of the folders above it")
             }
+            io::ErrorKind::NotFound => self.hint("check the path; folders above an output have to exist"),
+            io::ErrorKind::NotADirectory => self.hint("check the path; a file is not a folder"),
             _ => self,
         }
     }
@@ -70,6 +77,7 @@ impl From<TreeError> for Failure {
             TreeError::Io { source, .. } => failure.with_io_hint(source),
             TreeError::Changed { .. } => failure.hint("let whatever writes there finish, then try again"),
             TreeError::Kind { .. } => failure.hint("remove it; it cannot be part of an image"),
+            TreeError::TooDeep { .. } => failure.hint("pack an archive of it instead, or leave it out"),
             TreeError::Link { .. } => failure.hint(
                 "change the link, leave it out with `--file-exclusion`, or pack what links inside the folder point at with `--symlinks copy`",
             ),
@@ -85,6 +93,8 @@ impl From<PackError> for Failure {
             PackError::Sink(ref source) => Self::of(Kind::Refused, &error).with_io_hint(source),
             PackError::Duplicate { .. } => Self::of(Kind::Refused, &error)
                 .hint("folders that share paths cannot become one image; rename one, or leave it out"),
+            PackError::Whiteout { .. } => Self::of(Kind::Refused, &error)
+                .hint("rename the file, or leave it out with `--file-exclusion`"),
             PackError::SecondBundle { .. } => Self::of(Kind::Refused, &error)
                 .hint("a bundle refers to another bundle by naming it in `.imgpkg/images.yml`"),
         }
@@ -102,10 +112,12 @@ impl From<BundleError> for Failure {
                 .hint("list in it the images that the bundle needs; the list may be empty: `images: []`"),
             BundleError::NotAChild { .. } => failure.hint("name the folder that holds `.imgpkg`"),
             BundleError::Several { .. } => failure.hint("make one bundle of each"),
-            BundleError::Lock { .. }
-            | BundleError::TooLarge { .. }
-            | BundleError::NotAFile { .. }
-            | BundleError::NotText { .. } => failure,
+            BundleError::Lock { .. } => failure.hint(
+                "an ImagesLock lists images by digest: `images: [{image: registry/repository@sha256:…}]`",
+            ),
+            BundleError::TooLarge { .. } | BundleError::NotAFile { .. } | BundleError::NotText { .. } => {
+                failure
+            }
         }
     }
 }
@@ -132,9 +144,10 @@ impl From<StoreError> for Failure {
             StoreError::Tar { .. } | StoreError::Damaged { .. } | StoreError::Missing { .. } => {
                 Self::of(Kind::Refused, &error).hint(AGAIN)
             }
-            StoreError::UnknownKind { .. } | StoreError::Document { .. } | StoreError::TooLarge { .. } => {
-                Self::of(Kind::Refused, &error)
+            StoreError::UnknownKind { .. } => {
+                Self::of(Kind::Refused, &error).hint("make one with `imgrelay push --to-oci-tar FILE`")
             }
+            StoreError::Document { .. } | StoreError::TooLarge { .. } => Self::of(Kind::Refused, &error),
         }
     }
 }
@@ -170,6 +183,9 @@ impl From<RegistryError> for Failure {
             RegistryError::Mismatch { .. } => of(Kind::Difference).hint(
                 "the registry, or something on the way to it, sends damaged bytes; try again, or push the image anew",
             ),
+            RegistryError::Source { error, .. } if is_unreachable(error) => {
+                of(Kind::Remote).hint("check that the source can be reached from here, or try again later")
+            }
             RegistryError::Source { error, .. } => of(Kind::Refused).with_io_hint(error),
             RegistryError::NotFound { task, .. } if task.verb == Verb::Upload => of(Kind::Refused)
                 .hint("check the repository's name; some registries want it to be created first"),
@@ -185,6 +201,8 @@ impl From<RegistryError> for Failure {
 
 impl From<TransferError> for Failure {
     fn from(error: TransferError) -> Self {
+        let message = error.to_string();
+        let of_kind = |kind, message: &str| Self::new(kind, message);
         let of = |kind| Self::of(kind, &error);
         match error {
             TransferError::Store(error) => error.into(),
@@ -199,20 +217,47 @@ impl From<TransferError> for Failure {
                 Some(source) => of(Kind::Refused).with_io_hint(source),
                 None => of(Kind::Refused),
             },
+            TransferError::NotFound { source, .. } => {
+                // What the last place said decides whether trying later is sensible.
+                let Self { kind, hints, .. } = Self::from(*source);
+                Self { hints, ..of_kind(kind, &message) }
+            }
+            TransferError::NonDistributableMissing { .. } => of(Kind::Refused).hint(
+                "leave out `--include-non-distributable-layers`, or give it too when the tar is written",
+            ),
+            TransferError::BundleInLock { .. } => {
+                of(Kind::Refused).hint("make a bundle that names these images, and copy it with `-b`")
+            }
             TransferError::NoPlatform { .. } => of(Kind::Refused).hint("choose one with `--platform`"),
             _ => of(Kind::Refused),
         }
     }
 }
 
+/// Tells whether what was to be sent comes from a registry that kept failing.
+fn is_unreachable(error: &io::Error) -> bool {
+    let inner = error.get_ref();
+    let registry = inner.and_then(|inner| inner.downcast_ref::<RegistryError>());
+    let transfer = inner.and_then(|inner| inner.downcast_ref::<TransferError>());
+    matches!(
+        (registry, transfer),
+        (Some(RegistryError::Unreachable { .. }), _)
+            | (_, Some(TransferError::Registry(RegistryError::Unreachable { .. })))
+    )
+}
+
 fn credentials_hint(task: &Task, status: u16, credentials: Credentials) -> String {
     let host = &task.host;
     match (credentials, status) {
         (Credentials::None, _) => format!(
-            "no credentials for `{host}` were found: use `docker login {host}`, `--authfile`, or \
+            "{NO_CREDENTIALS} `{host}` were found: use `docker login {host}`, `--authfile`, or \
              `--registry-username` with the variable `IMGRELAY_REGISTRY_PASSWORD`"
         ),
-        (Credentials::Given, 401) => format!("check the user name and password or token for `{host}`"),
+        // Token servers hand out tokens without the rights asked for, so this may be a missing right as well.
+        (Credentials::Given, 401) => format!(
+            "check the user name and password or token for `{host}`, and that the account may use `{}`",
+            task.repository
+        ),
         (Credentials::Given, _) => {
             let what = if task.verb == Verb::Upload { "push to" } else { "pull from" };
             let repository = &task.repository;

@@ -78,6 +78,7 @@ impl Bars {
             Event::BlobStarted { .. }
             | Event::ManifestFinished { .. }
             | Event::TagWritten { .. }
+            | Event::Gathering { .. }
             | Event::Warning(_) => {}
         }
     }

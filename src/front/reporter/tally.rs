@@ -108,6 +108,7 @@ impl Tally {
                 self.verified += bytes;
                 None
             }
+            Event::Gathering { images } => Some(format!("found {}", text::counted(images, "image"))),
             Event::Warning(_) => None,
         };
         if line.is_some() {

@@ -5,5 +5,6 @@
 mod read;
 mod write;
 
+pub use super::slots::{BlobSlot, LayoutTarget, WrittenLayout};
 pub(super) use read::{Directory, open_directory, open_tar};
-pub use write::{BlobSlot, DockerImage, LayoutIndex, LayoutTarWriter, LayoutTarget, WrittenLayout};
+pub use write::{DockerImage, LayoutIndex, LayoutTarWriter};

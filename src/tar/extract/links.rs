@@ -29,6 +29,7 @@ impl Extractor {
             rfs::chownat(self.root.here(), name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(|error| ExtractError::io("set the owner", &entry.path, error))?;
         }
+        self.set_time_of(entry, name)?;
         self.summary.links += 1;
         Ok(())
     }

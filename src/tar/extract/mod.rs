@@ -22,6 +22,7 @@ use super::read::{Entry, EntryKind, Reader};
 mod confined;
 mod links;
 mod policy;
+mod rootfs;
 
 pub use policy::{ExtractError, Ownership, Policy, StrayLinks, Treatment};
 
@@ -36,7 +37,7 @@ pub struct Summary {
     pub links: u64,
     /// Bytes of file data.
     pub bytes: u64,
-    /// Entries left out: devices and pipes of a root file system, stray links if they are skipped.
+    /// Entries left out: devices of a root file system, stray links if they are skipped.
     pub skipped: u64,
     /// Names of the first ten of them.
     pub skipped_names: Vec<String>,
@@ -57,6 +58,8 @@ pub struct Extractor {
     winding: Vec<Vec<u8>>,
     /// Folders whose stored mode would lock even us out, and that mode.
     locked: BTreeMap<Vec<u8>, u32>,
+    /// Times of folders, set at the end because writing into a folder changes them.
+    times: BTreeMap<Vec<u8>, i64>,
     buffer: Vec<u8>,
 }
 
@@ -97,6 +100,7 @@ impl Extractor {
             written: HashSet::new(),
             winding: Vec::new(),
             locked: BTreeMap::new(),
+            times: BTreeMap::new(),
             buffer: vec![0; 128 * 1024],
         }
     }
@@ -128,6 +132,7 @@ impl Extractor {
         for link in std::mem::take(&mut self.winding) {
             self.check_winding(&link)?;
         }
+        self.settle_folder_times()?;
         // Inner folders first, so that a locked outer one does not hide them.
         for (path, mode) in std::mem::take(&mut self.locked).into_iter().rev() {
             let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
@@ -167,6 +172,9 @@ impl Extractor {
             return Ok(());
         }
         match entry.kind {
+            EntryKind::Fifo if matches!(self.policy.treatment, Treatment::Rootfs { .. }) => {
+                self.fifo(entry, folder, name)
+            }
             EntryKind::CharacterDevice | EntryKind::BlockDevice | EntryKind::Fifo => self.device(entry),
             EntryKind::HardLink => self.hard_link(entry, folder, name),
             EntryKind::Symlink => {
@@ -276,7 +284,9 @@ impl Extractor {
             progress(count as u64);
         }
         self.summary.files += 1;
-        self.dress(entry, &OwnedFd::from(file), self.policy.treatment.file_mode(entry.mode))
+        let file = OwnedFd::from(file);
+        self.dress(entry, &file, self.policy.treatment.file_mode(entry.mode))?;
+        self.set_file_time(entry, &file)
     }
 
     fn directory(&mut self, entry: &Entry, name: &[u8]) -> Result<(), ExtractError> {
@@ -289,6 +299,7 @@ impl Extractor {
             })?,
         }
         self.summary.directories += 1;
+        self.note_folder_time(entry, name);
         let folder = rfs::openat(self.root.here(), name, flags, Mode::empty()).map_err(failed)?;
         let mode = self.policy.treatment.folder_mode(entry.mode);
         self.forget_exactly(name);

@@ -1,19 +1,20 @@
-//! The second half of a check: layers and other blobs, each byte read once, several blobs at a time.
+//! The second half of a check: layers and other blobs, each byte read once; several blobs at a time, and the
+//! steps of one blob at the same time.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead as _, Read};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::model::{Algorithm, Digest, Hasher, media_type};
+use crate::model::{Algorithm, Digest, media_type};
 use crate::store::ImageStore;
-use crate::stream::{Compression, Decoder, cancel};
+use crate::stream::{Compression, Decoder, PipeReader, PipeWriter, cancel, pipe, read_ahead};
 
 use super::super::events::{Event, Observer};
 use super::documents::Task;
 use super::report::{Fault, Problem};
 
-/// Most threads that are of use; more only compete for the disk.
-const THREADS: usize = 64;
+/// Most blobs checked at the same time: a layer takes three threads and 2 MiB, and more only compete for the disk.
+const THREADS: usize = 16;
 const BLOCK: usize = 256 * 1024;
 
 /// Checks all blobs and returns what is wrong, in the order of `tasks`, and the bytes read.
@@ -60,49 +61,78 @@ pub(super) fn check(
     (problems.collect(), read.into_inner())
 }
 
-/// Hashes and counts what is read through it.
-struct Tee<'a> {
-    inner: Box<dyn Read + Send + 'a>,
-    hasher: Hasher,
+/// What the stored bytes of a blob turned out to be.
+struct Stored {
+    digest: Digest,
     size: u64,
-    total: &'a AtomicU64,
-    observer: &'a dyn Observer,
 }
 
-impl Read for Tee<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+/// Reads a blob to its end into `space`, piece by piece, and hashes it.
+fn hash_stored(
+    mut blob: Box<dyn Read + Send + '_>,
+    task: &Task,
+    space: &mut dyn Space,
+    total: &AtomicU64,
+    observer: &dyn Observer,
+) -> io::Result<Stored> {
+    let mut hasher = task.digest.algorithm().hasher();
+    let mut size = 0;
+    loop {
         cancel::check()?;
-        let count = self.inner.read(buffer)?;
-        if let Some(bytes) = buffer.get(..count)
-            && count > 0
-        {
-            self.hasher.update(bytes);
-            self.size += count as u64;
-            self.total.fetch_add(count as u64, Ordering::Relaxed);
-            self.observer.event(Event::Verified { bytes: count as u64 });
-        }
-        Ok(count)
+        let buffer = space.space();
+        let count = match blob.read(buffer) {
+            Ok(0) => return Ok(Stored { digest: hasher.finish(), size }),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        hasher.update(buffer.get(..count).unwrap_or(buffer));
+        space.keep(count);
+        size += count as u64;
+        total.fetch_add(count as u64, Ordering::Relaxed);
+        observer.event(Event::Verified { bytes: count as u64 });
+    }
+}
+
+/// Where bytes are read into.
+trait Space {
+    fn space(&mut self) -> &mut [u8];
+    fn keep(&mut self, _count: usize) {}
+}
+
+/// Bytes nobody else wants.
+impl Space for Vec<u8> {
+    fn space(&mut self) -> &mut [u8] {
+        self
+    }
+}
+
+/// Bytes that go on to the next stage; when that gave up, the rest is hashed all the same, to know whose fault it is.
+impl Space for PipeWriter {
+    fn space(&mut self) -> &mut [u8] {
+        Self::space(self)
+    }
+
+    fn keep(&mut self, count: usize) {
+        self.advance(count);
     }
 }
 
 fn check_one(store: &dyn ImageStore, task: &Task, total: &AtomicU64, observer: &dyn Observer) -> Vec<Fault> {
-    let inner = match store.open_blob(&task.digest) {
-        Ok(inner) => inner,
+    let blob = match store.open_blob(&task.digest) {
+        Ok(blob) => blob,
         Err(error) => return vec![Fault::Unreadable { reason: error.to_string() }],
     };
-    let mut tee = Tee { inner, hasher: task.digest.algorithm().hasher(), size: 0, total, observer };
-    let unpacked = if media_type::is_layer(&task.media_type) { Some(unpack(&mut tee, task)) } else { None };
-    // After an error of the decoder the rest still has to be hashed to know whose fault it is.
-    let mut buffer = vec![0; BLOCK];
-    loop {
-        match tee.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return vec![Fault::Unreadable { reason: error.to_string() }],
-        }
-    }
-    let (found, size) = (tee.hasher.finish(), tee.size);
+    let (stored, unpacked) = if media_type::is_layer(&task.media_type) {
+        let (stored, unpacked) = check_layer(blob, task, total, observer);
+        (stored, Some(unpacked))
+    } else {
+        (hash_stored(blob, task, &mut vec![0; BLOCK], total, observer), None)
+    };
+    let Stored { digest: found, size } = match stored {
+        Ok(stored) => stored,
+        Err(error) => return vec![Fault::Unreadable { reason: error.to_string() }],
+    };
     if found != task.digest {
         return vec![Fault::Digest { found, size }];
     }
@@ -111,6 +141,26 @@ fn check_one(store: &dyn ImageStore, task: &Task, total: &AtomicU64, observer: &
         Some(Err(reason)) => vec![Fault::Undecodable { reason }],
         Some(Ok((compression, diff_id))) => layer_faults(task, compression, &diff_id.unwrap_or(found)),
     }
+}
+
+/// Compression of a layer, and its digest unpacked if that is not the stored one.
+type Unpacked = Result<(Compression, Option<Digest>), String>;
+
+/// Hashes a layer, inflates it and hashes what comes out, each on a thread of its own.
+fn check_layer(
+    blob: Box<dyn Read + Send + '_>,
+    task: &Task,
+    total: &AtomicU64,
+    observer: &dyn Observer,
+) -> (io::Result<Stored>, Unpacked) {
+    std::thread::scope(|scope| {
+        let (mut writer, reader) = pipe();
+        let unpacking = scope.spawn(move || unpack(reader, task));
+        let stored = hash_stored(blob, task, &mut writer, total, observer);
+        writer.finish(Ok(()));
+        let unpacked = unpacking.join().unwrap_or_else(|_| Err("the decoder broke off".to_owned()));
+        (stored, unpacked)
+    })
 }
 
 fn layer_faults(task: &Task, compression: Compression, diff_id: &Digest) -> Vec<Fault> {
@@ -143,24 +193,25 @@ fn promised_compression(media_type: &str) -> Compression {
 }
 
 /// Unpacks a layer and returns its digest; `None` when it is not compressed and the stored digest is the same.
-fn unpack(tee: &mut Tee<'_>, task: &Task) -> Result<(Compression, Option<Digest>), String> {
-    let mut decoder = Decoder::new(Box::new(&mut *tee)).map_err(|error| error.to_string())?;
+fn unpack(stored: PipeReader, task: &Task) -> Unpacked {
+    let failed = |error: io::Error| error.to_string();
+    let mut decoder = Decoder::new(Box::new(stored)).map_err(failed)?;
     let compression = decoder.compression();
-    let is_known = compression == Compression::None && task.digest.algorithm() == Algorithm::Sha256;
-    let mut hasher = if is_known { None } else { Some(Algorithm::Sha256.hasher()) };
-    let mut buffer = vec![0; BLOCK];
-    loop {
-        cancel::check().map_err(|error| error.to_string())?;
-        match decoder.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => {
-                if let (Some(hasher), Some(bytes)) = (&mut hasher, buffer.get(..count)) {
-                    hasher.update(bytes);
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error.to_string()),
-        }
+    if compression == Compression::None && task.digest.algorithm() == Algorithm::Sha256 {
+        io::copy(&mut decoder, &mut io::sink()).map_err(failed)?;
+        return Ok((compression, None));
     }
-    Ok((compression, hasher.map(Hasher::finish)))
+    std::thread::scope(|scope| {
+        let mut unpacked = read_ahead(scope, decoder);
+        let mut hasher = Algorithm::Sha256.hasher();
+        loop {
+            let block = unpacked.fill_buf().map_err(failed)?;
+            if block.is_empty() {
+                return Ok((compression, Some(hasher.finish())));
+            }
+            hasher.update(block);
+            let count = block.len();
+            unpacked.consume(count);
+        }
+    })
 }

@@ -374,6 +374,8 @@ impl Registry {
                 },
             },
             "http": http,
+            // Layers that may not be distributed are taken with an address only, and with none by default.
+            "validation": {"manifests": {"urls": {"allow": ["^https://example[.]test/"]}}},
         });
         if self.mode.htpasswd {
             config["auth"] = serde_json::json!({"htpasswd": {"realm": "testkit", "path": file("htpasswd")}});

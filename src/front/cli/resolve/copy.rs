@@ -11,6 +11,7 @@ use crate::front::env::Env;
 use crate::front::failure::Failure;
 use crate::front::outputs::ResultFile;
 use crate::model::{Digest, Repository, Tag};
+use crate::transfer::Attached;
 
 /// Everything `copy` needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,18 @@ pub struct CopyOptions {
     pub sink: Sink,
     /// Tags to give at the sink besides its own or the recorded ones.
     pub tags: Vec<Tag>,
+    /// Whether bundles are copied without the images they name.
+    pub thin: bool,
+    /// Whether images that bundles in a tar name are fetched.
+    pub inflate: bool,
+    /// Whether what the tar has is kept.
+    pub append: bool,
+    /// Whether what was fetched is kept when the work fails.
+    pub resume: bool,
+    /// What is copied that says something about the images.
+    pub attached: Attached,
+    /// Whether default tags begin with the repository's name.
+    pub repo_based_tags: bool,
     /// Whether layers are copied that are marked as not to be distributed.
     pub include_non_distributable: bool,
     /// The digest the image has to have.
@@ -45,6 +58,10 @@ pub enum Sink {
     },
     /// An OCI layout tar.
     OciTar(TarTarget),
+    /// imgpkg's tar.
+    ImgpkgTar(TarTarget),
+    /// docker's tar, with one image.
+    DockerTar(TarTarget),
 }
 
 /// Resolves `copy`.
@@ -61,15 +78,53 @@ pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
         given(args.to_repo.as_deref()).map(|text| target_reference("--to-repo", text)).transpose()?;
     let to_repo = to_repo.map(|name| Sink::Registry { repository: name.repository, tag: name.tag });
     let to_oci_tar = given_path(args.to_oci_tar.as_ref()).map(|path| Sink::OciTar(TarTarget::of(path)));
-    let sink = exactly_one("destination", vec![("--to-repo", to_repo), ("--to-oci-tar", to_oci_tar)])?;
+    let to_tar = given_path(args.to_tar.as_ref()).map(|path| Sink::ImgpkgTar(TarTarget::of(path)));
+    let to_docker_tar =
+        given_path(args.to_docker_tar.as_ref()).map(|path| Sink::DockerTar(TarTarget::of(path)));
+    let sinks = vec![
+        ("--to-repo", to_repo),
+        ("--to-oci-tar", to_oci_tar),
+        ("--to-tar", to_tar),
+        ("--to-docker-tar", to_docker_tar),
+    ];
+    let sink = exactly_one("destination", sinks)?;
     let lock_output = given_path(args.lock_output.as_ref()).map(PathBuf::from);
-    if lock_output.is_some() && matches!(sink, Sink::OciTar(_)) {
-        return Err(Failure::misuse("`--lock-output` cannot be used with `--to-oci-tar`")
+    if lock_output.is_some() && !matches!(sink, Sink::Registry { .. }) {
+        return Err(Failure::misuse("`--lock-output` cannot be used when a tar is written")
             .hint("a lock names images in a registry; write it when the tar is copied with `--to-repo`"));
     }
+    let (thin, inflate) = (is_on(args.thin, false), is_on(args.inflate, false));
+    if thin && inflate {
+        return Err(Failure::misuse("`--thin` and `--inflate` exclude each other"));
+    }
+    if thin && matches!(source, Source::Tar(_) | Source::OciTar(_)) {
+        return Err(Failure::misuse("`--thin` cannot be used with a tar, which is copied as it is"));
+    }
+    let (append, resume) = (is_on(args.append, false), is_on(args.resume, false));
+    match &sink {
+        Sink::OciTar(TarTarget::File(_)) => {}
+        Sink::ImgpkgTar(TarTarget::File(_)) | Sink::DockerTar(TarTarget::File(_)) if !append => {}
+        _ if append => {
+            return Err(Failure::misuse("`--append` works with a file for `--to-oci-tar` only"));
+        }
+        _ if resume => return Err(Failure::misuse("`--resume` works when a tar is written to a file only")),
+        _ => {}
+    }
+    let repo_based_tags = is_on(args.repo_based_tags, false);
+    if repo_based_tags && !matches!(sink, Sink::Registry { .. }) {
+        return Err(Failure::misuse("`--repo-based-tags` works with `--to-repo` only"));
+    }
+    let attached =
+        Attached { cosign: is_on(args.cosign_signatures, false), referrers: is_on(args.referrers, false) };
     Ok(CopyOptions {
         source,
         sink,
+        thin,
+        inflate,
+        append,
+        resume,
+        attached,
+        repo_based_tags,
         tags: tags(&args.tag)?,
         include_non_distributable: is_on(args.include_non_distributable_layers, false),
         expected_digest: expected_digest(args.expected_digest.as_deref())?,
@@ -117,7 +172,10 @@ mod tests {
                 &["--to-repo", "r.io/a"],
                 "no source was given, expected one of `--bundle`, `--image`, `--lock`, `--tar`, `--oci-tar`",
             ),
-            (&["--tar", "t"], "no destination was given, expected one of `--to-repo`, `--to-oci-tar`"),
+            (
+                &["--tar", "t"],
+                "no destination was given, expected one of `--to-repo`, `--to-oci-tar`, `--to-tar`, `--to-docker-tar`",
+            ),
             (
                 &["--tar", "t", "-i", "r.io/a", "--to-repo", "r.io/b"],
                 "`--image`, `--tar` exclude each other, expected one source",
@@ -129,7 +187,7 @@ mod tests {
             (&["--tar", "-", "--to-repo", "r.io/b"], "cannot be read from standard input"),
             (
                 &["--tar", "t", "--to-oci-tar", "o", "--lock-output", "l"],
-                "cannot be used with `--to-oci-tar`",
+                "cannot be used when a tar is written",
             ),
             (&["--tar", "t", "--to-repo", "r.io/B"], "`--to-repo`: repository `r.io/B` is not valid"),
         ];

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 pub use copy::{CopyOptions, Sink, copy};
 pub use push::{Contents, Destination, PushKind, PushOptions, push};
 pub use read::{
-    DescribeForm, DescribeOptions, PullOptions, TagListOptions, VerifyOptions, describe, pull, tag_list,
-    tag_resolve, verify,
+    DescribeForm, DescribeOptions, PullOptions, TagListOptions, VerifyOptions, delete, describe, pull,
+    tag_add, tag_delete, tag_list, tag_resolve, verify,
 };
 pub use registry::{RegistryOptions, registry};
 
@@ -291,6 +291,9 @@ pub(crate) mod tests {
             typed::VerifyArgs::augment_args(clap::Command::new("verify")),
             typed::TagListArgs::augment_args(clap::Command::new("list")),
             typed::TagResolveArgs::augment_args(clap::Command::new("resolve")),
+            typed::TagAddArgs::augment_args(clap::Command::new("add")),
+            typed::TagDeleteArgs::augment_args(clap::Command::new("delete")),
+            typed::DeleteArgs::augment_args(clap::Command::new("delete")),
         ] {
             let command = Globals::augment_args(command).max_term_width(80);
             super::super::prepare(command.clone()).debug_assert();

@@ -15,6 +15,7 @@ use crate::front::outputs::ResultFile;
 use crate::model::{Annotations, Digest, Platform, Reference, Tag, keys};
 use crate::pack::MediaTypes;
 use crate::stream::CompressionLevel;
+use crate::transfer::Attached;
 use crate::tree::SymlinkPolicy;
 
 /// What is left out when nothing else was asked for, as in imgpkg.
@@ -31,6 +32,8 @@ pub struct PushOptions {
     pub destination: Destination,
     /// Further tags for the same image.
     pub tags: Vec<Tag>,
+    /// Whether every image the bundle names is fetched too, and what is fetched beside each; none for no.
+    pub inflate: Option<Attached>,
     /// The digest the image has to have.
     pub expected_digest: Option<Digest>,
     /// Where a BundleLock is written.
@@ -116,6 +119,7 @@ pub fn push(args: &PushArgs, env: &Env) -> Result<PushOptions, Failure> {
     Ok(PushOptions {
         kind,
         contents: contents(args)?,
+        inflate: inflate(args, kind, &destination)?,
         destination,
         tags,
         expected_digest: expected_digest(args.expected_digest.as_deref())?,
@@ -123,6 +127,28 @@ pub fn push(args: &PushArgs, env: &Env) -> Result<PushOptions, Failure> {
         results: results(&args.results.result, env)?,
         registry: registry(&args.registry)?,
     })
+}
+
+/// Finds out whether the images of a bundle are fetched, and what beside them.
+fn inflate(args: &PushArgs, kind: PushKind, destination: &Destination) -> Result<Option<Attached>, Failure> {
+    let attached =
+        Attached { cosign: is_on(args.cosign_signatures, false), referrers: is_on(args.referrers, false) };
+    if !is_on(args.inflate, false) {
+        if attached != Attached::default() {
+            return Err(Failure::misuse(
+                "`--cosign-signatures` and `--referrers` work with `--inflate` only",
+            ));
+        }
+        return Ok(None);
+    }
+    if kind == PushKind::Image {
+        return Err(Failure::misuse("`--inflate` works with bundles only, but `--image` was given"));
+    }
+    if matches!(destination, Destination::Registry(_)) {
+        return Err(Failure::misuse("`--inflate` works with `--to-oci-tar` only")
+            .hint("copy the pushed bundle with `copy -b … --to-repo …`, which brings its images along"));
+    }
+    Ok(Some(attached))
 }
 
 /// Finds what is made and its name; `-b` and `-i` without a name choose the kind only.

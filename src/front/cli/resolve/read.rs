@@ -3,14 +3,16 @@
 use std::path::PathBuf;
 
 use super::{
-    RegistryOptions, Source, SourceFlags, expected_digest, given, given_path, is_on, platform, reference,
-    registry, repository, results, source,
+    RegistryOptions, Source, SourceFlags, expected_digest, given, given_path, is_on, parsed_list, platform,
+    reference, registry, repository, results, source, tags,
 };
-use crate::front::cli::args::{DescribeArgs, PullArgs, TagListArgs, TagResolveArgs, VerifyArgs};
+use crate::front::cli::args::{
+    DeleteArgs, DescribeArgs, PullArgs, TagAddArgs, TagDeleteArgs, TagListArgs, TagResolveArgs, VerifyArgs,
+};
 use crate::front::env::Env;
 use crate::front::failure::Failure;
 use crate::front::outputs::ResultFile;
-use crate::model::{Digest, Platform, Reference, Repository};
+use crate::model::{Digest, Platform, Reference, Repository, Tag};
 
 /// Everything `pull` needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub struct PullOptions {
     pub force: bool,
     /// Whether nested bundles are pulled too.
     pub recursive: bool,
+    /// The only paths that are extracted; empty for everything.
+    pub include: Vec<String>,
     /// Whether a bundle is refused where an image was asked for.
     pub refuse_bundle_as_image: bool,
     /// Which platform is chosen from an index; none is `linux/amd64`.
@@ -68,6 +72,7 @@ pub fn pull(args: &PullArgs, env: &Env) -> Result<PullOptions, Failure> {
         output: output.to_owned(),
         force: is_on(args.force, false),
         recursive,
+        include: args.include.iter().filter(|path| !path.is_empty()).cloned().collect(),
         refuse_bundle_as_image: check.unwrap_or(true),
         platform: platform(args.platform.as_deref())?,
         expected_digest: expected_digest(args.expected_digest.as_deref())?,
@@ -161,6 +166,46 @@ pub fn tag_list(args: &TagListArgs) -> Result<TagListOptions, Failure> {
         internal: is_on(args.imgpkg_internal_tags, false),
         registry: registry(&args.registry)?,
     })
+}
+
+/// Resolves `tag add`: the image and its further tags.
+pub fn tag_add(args: &TagAddArgs) -> Result<(Reference, Vec<Tag>, RegistryOptions), Failure> {
+    let Some(text) = given(args.image.as_deref()) else {
+        return Err(Failure::misuse("no image was given").hint("name one with `-i REFERENCE`"));
+    };
+    let tags = tags(&args.tag)?;
+    if tags.is_empty() {
+        return Err(Failure::misuse("no tag was given").hint("name one with `--tag TAG`"));
+    }
+    Ok((reference("--image", text)?, tags, registry(&args.registry)?))
+}
+
+/// Resolves `tag delete`: repositories, each with the tag to delete.
+pub fn tag_delete(args: &TagDeleteArgs) -> Result<(Vec<Reference>, RegistryOptions), Failure> {
+    let references = parsed_list("--image", &args.image, str::parse::<Reference>)?;
+    if references.is_empty() {
+        return Err(Failure::misuse("no tag was given").hint("name one with `-i REPOSITORY:TAG`"));
+    }
+    // Nothing is assumed where something is lost: `latest` has to be written.
+    match references.iter().find(|reference| reference.tag.is_none() || reference.digest.is_some()) {
+        Some(other) => Err(Failure::misuse(format!("`--image`: `{other}` is not a repository with a tag"))
+            .hint("`imgrelay delete` deletes images by digest")),
+        None => Ok((references, registry(&args.registry)?)),
+    }
+}
+
+/// Resolves `delete`: repositories, each with the digest to delete.
+pub fn delete(args: &DeleteArgs) -> Result<(Vec<Reference>, RegistryOptions), Failure> {
+    let references = parsed_list("--image", &args.image, str::parse::<Reference>)?;
+    if references.is_empty() {
+        return Err(Failure::misuse("no image was given").hint("name one with `-i REPOSITORY@DIGEST`"));
+    }
+    match references.iter().find(|reference| reference.digest.is_none()) {
+        Some(other) => Err(Failure::misuse(format!("`--image`: `{other}` has no digest")).hint(
+            "a tag may move meanwhile; `imgrelay tag resolve` prints its digest, `tag delete` deletes it",
+        )),
+        None => Ok((references, registry(&args.registry)?)),
+    }
 }
 
 /// Resolves `tag resolve`.

@@ -1,4 +1,4 @@
-//! What `imgpkg copy --to-tar` writes: manifests and configurations as strings in `manifest.json`, layers as files.
+//! Reading imgpkg's tar.
 //!
 //! Nothing in the file protects those strings; they are kept under the digest they claim, so that every verified
 //! read proves them. Layers that may not be distributed are left out by imgpkg and simply are not there.
@@ -13,13 +13,11 @@ use serde::Deserialize;
 use crate::model::{Descriptor, Digest, Reference, Tag, limits};
 use crate::tar::{EndMark, display_name};
 
-use super::archive::{Archive, Node};
-use super::docker_archive::TABLE;
-use super::opened::{Held, OpenedStore, Place};
-use super::{Remark, Root, RootName, StoreError, StoreKind};
-
-/// Label that imgpkg puts on the bundle a tar was made for; only its presence counts.
-const ROOT_LABEL: &str = "dev.carvel.imgpkg.copy.root-bundle";
+use super::super::archive::{Archive, Node};
+use super::super::docker_archive::TABLE;
+use super::super::opened::{Held, OpenedStore, Place};
+use super::super::{Remark, Root, RootName, StoreError, StoreKind};
+use super::ROOT_LABEL;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -77,7 +75,7 @@ struct About {
 }
 
 /// Tells whether a `manifest.json` is imgpkg's and not docker's.
-pub(super) fn is_imgpkg_table(table: &[u8]) -> bool {
+pub(in crate::store) fn is_imgpkg_table(table: &[u8]) -> bool {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Shape {
@@ -93,7 +91,7 @@ pub(super) fn is_imgpkg_table(table: &[u8]) -> bool {
 }
 
 /// Opens an indexed imgpkg tar whose `manifest.json` was read.
-pub(super) fn open(archive: Archive, table: &[u8], path: &Path) -> Result<OpenedStore, StoreError> {
+pub(in crate::store) fn open(archive: Archive, table: &[u8], path: &Path) -> Result<OpenedStore, StoreError> {
     let damaged = |problem: String| StoreError::damaged(path, problem);
     let items: Option<Vec<Item>> = serde_json::from_slice(table)
         .map_err(|error| damaged(format!("`{TABLE}` is not what imgpkg writes: {error}")))?;

@@ -1,0 +1,40 @@
+//! What is tried with arbitrary bytes, and what must hold: the bodies of the fuzz targets.
+//!
+//! The targets in `fuzz_targets/` hand these to libFuzzer; `tests/it/fuzzing.rs` runs the same bodies over the
+//! seeds and over mutations of them in the ordinary suite. A body panics when something does not hold.
+#![allow(clippy::unwrap_used, clippy::panic, unreachable_pub, dead_code, reason = "a finding is a panic")]
+
+mod archives;
+mod extraction;
+pub mod recipe;
+mod values;
+
+/// A body; it panics when something does not hold.
+pub type Body = fn(&[u8]);
+
+/// Every target by its name, which is also the name of its file in `fuzz_targets/` and of its folder of seeds.
+pub const TARGETS: [(&str, Body); 17] = [
+    ("reference", values::reference),
+    ("digest", values::digest),
+    ("challenge", values::challenge),
+    ("link", values::link),
+    ("retry_after", values::retry_after),
+    ("document", values::document),
+    ("config", values::config),
+    ("images_lock", values::images_lock),
+    ("bundle_lock", values::bundle_lock),
+    ("docker_config", values::docker_config),
+    ("decompress", archives::decompress),
+    ("tar_read", archives::tar_read),
+    ("layout_read", archives::layout_read),
+    ("docker_save_read", archives::docker_save_read),
+    ("imgpkg_tar_read", archives::imgpkg_tar_read),
+    ("layout_roundtrip", archives::layout_roundtrip),
+    ("extract", extraction::extract),
+];
+
+/// Runs the body of a target.
+pub fn run(target: &str, data: &[u8]) {
+    let (_, body) = TARGETS.iter().find(|(name, _)| *name == target).expect("the target is in the list");
+    body(data);
+}

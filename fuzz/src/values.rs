@@ -1,0 +1,181 @@
+//! Small texts: references, digests, headers, documents, locks, credentials files.
+
+use std::sync::Arc;
+
+use imgrelay::lock::{BundleLock, ImagesLock};
+use imgrelay::model::{Config, Digest, Document, RawDocument, Reference, Registry, Repository, Tag};
+use imgrelay::registry::{
+    Credential, CredentialHelpers, CredentialSource, DockerConfig, HelperError, Keychain, fuzzing,
+};
+use sha2::Digest as _;
+
+/// What is accepted must not drive a terminal; what is refused is escaped where it is printed.
+fn is_plain(text: &str) -> bool {
+    !text.chars().any(|c| c.is_control() && c != '\n' && c != '\t')
+}
+
+/// What is accepted is printed in a form that is accepted as the same thing.
+pub(super) fn reference(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(reference) = text.parse::<Reference>() {
+        let printed = reference.to_string();
+        assert_eq!(printed.parse::<Reference>().as_ref(), Ok(&reference), "{printed}");
+        assert!(printed.is_ascii() && is_plain(&printed) && !printed.contains(' '), "{printed:?}");
+        let name = reference.repository.name();
+        assert!(!name.contains("..") && !name.starts_with('/') && !name.contains("//"), "{name}");
+    }
+    if let Ok(tag) = text.parse::<Tag>() {
+        assert_eq!(tag.as_str(), text);
+        assert!((1..=128).contains(&text.len()) && !text.starts_with(['.', '-']), "{text:?}");
+        assert!(!text.contains(['/', '\\', '%', ' ']), "{text:?}");
+    }
+    if let Ok(registry) = text.parse::<Registry>() {
+        assert_eq!(registry.as_str().parse::<Registry>().as_ref(), Ok(&registry));
+        assert!(!registry.host().contains(['/', '@', '?', '#']), "{text:?}");
+    }
+    if let Ok(repository) = text.parse::<Repository>() {
+        assert_eq!(repository.to_string().parse::<Repository>().as_ref(), Ok(&repository));
+    }
+}
+
+/// What is accepted is exactly an algorithm and its number of hexadecimal digits: nothing that could be a path.
+pub(super) fn digest(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(digest) = text.parse::<Digest>() else { return };
+    assert_eq!(digest.to_string(), text);
+    assert!(matches!(digest.hex().len(), 64 | 96 | 128), "{text}");
+    assert!(digest.hex().bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')), "{text}");
+}
+
+/// Values come from the header, whatever its quoting; nothing grows.
+pub(super) fn challenge(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let headers: Vec<&str> = text.split('\n').collect();
+    for realm in fuzzing::challenge_realms(&headers) {
+        assert!(!realm.is_empty() && realm.len() <= text.len(), "{realm:?}");
+    }
+}
+
+/// A link leads to http or https at an origin that was parsed, and its query is not printed.
+pub(super) fn link(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let next = fuzzing::next_link(text);
+    for reference in next.iter().map(String::as_str).chain([text]) {
+        let Some((request, shown)) = fuzzing::join("https://reg.example/v2/a/tags/list?n=1", reference)
+        else {
+            continue;
+        };
+        assert!(request.starts_with("https://") || request.starts_with("http://"), "{request:?}");
+        assert!(request.bytes().all(|byte| byte > b' ' && byte != 0x7f), "{request:?}");
+        let authority = request.split('/').nth(2).unwrap_or_default();
+        assert!(!authority.is_empty() && !authority.contains('@'), "{request:?}");
+        // What is printed is the same place.
+        assert_eq!(shown.split('/').nth(2), Some(authority), "{shown:?}");
+        if let (Some((_, query)), Some((_, shown))) = (request.split_once('?'), shown.split_once('?')) {
+            for value in query.split('&').filter_map(|part| part.strip_prefix("sig=")) {
+                assert!(value.len() < 8 || !shown.contains(&format!("sig={value}")), "{shown:?}");
+            }
+        }
+    }
+}
+
+/// A server cannot make us wait for longer than our own bound.
+pub(super) fn retry_after(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let (value, date) = text.split_once('\n').unwrap_or((text, ""));
+    if let Some(pause) = fuzzing::retry_after(value, date) {
+        assert!(pause <= std::time::Duration::from_secs(3600), "{text:?}: {pause:?}");
+    }
+}
+
+/// Bytes stay as they are; their digest is computed; a document is one thing only.
+pub(super) fn document(data: &[u8]) {
+    let announcements = [
+        None,
+        Some("application/vnd.oci.image.manifest.v1+json"),
+        Some("application/vnd.oci.image.index.v1+json"),
+        Some("application/vnd.docker.distribution.manifest.list.v2+json"),
+    ];
+    for announced in announcements {
+        let raw = match RawDocument::parse(data.to_vec(), announced) {
+            Ok(raw) => raw,
+            Err(error) => {
+                assert!(error.to_string().len() < 2 * data.len() + 1000);
+                continue;
+            }
+        };
+        assert_eq!(raw.bytes(), data);
+        let sum: String = sha2::Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(raw.digest().to_string(), format!("sha256:{sum}"));
+        assert_eq!(raw.descriptor().size, data.len() as u64);
+        // Each descriptor takes its digest of 64 and more digits.
+        assert!(raw.document().children().len() * 64 <= data.len());
+        match raw.document() {
+            Document::Manifest(_) => assert!(raw.manifest().is_some() && raw.index().is_none()),
+            Document::Index(_) => assert!(raw.index().is_some() && raw.manifest().is_none()),
+        }
+        // Announced as what it turned out to be, it is the same again.
+        let again = RawDocument::parse(data.to_vec(), Some(raw.media_type())).unwrap();
+        assert_eq!(again.document(), raw.document());
+    }
+}
+
+pub(super) fn config(data: &[u8]) {
+    match Config::parse(data) {
+        Ok(config) => assert!(config.rootfs.diff_ids.len() * 64 <= data.len()),
+        Err(error) => drop(error.to_string()),
+    }
+}
+
+/// What is read is written so that it is read as the same.
+pub(super) fn images_lock(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match ImagesLock::parse(text) {
+        Ok(lock) => {
+            let yaml = lock.to_yaml();
+            assert_eq!(ImagesLock::parse(&yaml).as_ref(), Ok(&lock), "{yaml}");
+        }
+        Err(error) => drop(error.to_string()),
+    }
+}
+
+/// What is read is written so that it is read as the same.
+pub(super) fn bundle_lock(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match BundleLock::parse(text) {
+        Ok(lock) => {
+            let yaml = lock.to_yaml();
+            assert_eq!(BundleLock::parse(&yaml).as_ref(), Ok(&lock), "{yaml}");
+        }
+        Err(error) => drop(error.to_string()),
+    }
+}
+
+#[derive(Debug)]
+struct NoHelpers;
+
+impl CredentialHelpers for NoHelpers {
+    fn get(&self, _: &str, server: &str) -> Result<Option<Credential>, HelperError> {
+        assert!(!server.is_empty());
+        Ok(None)
+    }
+}
+
+/// Neither an error nor the debug form tells what the file holds.
+pub(super) fn docker_config(data: &[u8]) {
+    const SECRET: &str = "c2VjcmV0LXNlY3JldA";
+    let config = match DockerConfig::parse(data, "config.json") {
+        Ok(config) => config,
+        Err(error) => {
+            let text = error.to_string();
+            assert!(!text.contains(SECRET) && text.len() < 1000, "{text:?}");
+            return;
+        }
+    };
+    let keychain = Keychain::with_helpers(vec![CredentialSource::File(config)], Arc::new(NoHelpers));
+    assert!(!format!("{keychain:?}").contains(SECRET));
+    for name in ["docker.io/library/a", "reg.example/team/app", "127.0.0.1:5000/a"] {
+        let found = keychain.lookup(&name.parse().unwrap());
+        assert!(!format!("{found:?}").contains(SECRET), "{name}");
+    }
+}

@@ -1,0 +1,275 @@
+//! From a command's source to the images that belong to it, wherever they are.
+
+use std::path::Path;
+
+use super::Context;
+use super::resolve::{RegistryOptions, Source};
+use super::sources::{open_oci, open_store, read_lock};
+use crate::front::failure::Failure;
+use crate::front::registries;
+use crate::lock::{BundleLock, ImagesLock};
+use crate::model::{Reference, Tag, Target};
+use crate::registry::Client;
+use crate::store::{ImageStore, Root, RootName, StoreKind};
+use crate::transfer::events::Observer;
+use crate::transfer::{
+    self, Attached, Collection, Gathering, Member, Places, Role, StoreSource, TransferError,
+};
+
+/// A source that is open, before it is known what belongs to it.
+pub(super) struct Origin {
+    wanted: Wanted,
+    store: Option<Box<dyn ImageStore>>,
+    client: Option<Client>,
+}
+
+/// What was asked for.
+enum Wanted {
+    Bundle(Reference),
+    Image(Reference),
+    BundleLock(BundleLock),
+    ImagesLock(ImagesLock),
+    Store,
+}
+
+/// What is looked for besides what was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Depth {
+    /// What bundles name, from registries.
+    pub(super) thick: bool,
+    /// Also for a tar: its images' origins may be asked.
+    pub(super) inflate: bool,
+    /// What says something about each image.
+    pub(super) attached: Attached,
+    /// A bundle that was asked for as an image is taken as one.
+    pub(super) bundles_as_images: bool,
+}
+
+impl Origin {
+    /// Opens a source; `remote` tells whether registries are needed for anything.
+    pub(super) fn open(
+        context: &Context<'_>,
+        source: &Source,
+        registry: &RegistryOptions,
+        remote: bool,
+    ) -> Result<Self, Failure> {
+        let mut store = None;
+        let wanted = match source {
+            Source::Bundle(reference) => Wanted::Bundle(reference.clone()),
+            Source::Image(reference) => Wanted::Image(reference.clone()),
+            Source::Lock(path) => lock(path)?,
+            Source::Tar(path) => {
+                store = Some(open_store(context, path)?);
+                Wanted::Store
+            }
+            Source::OciTar(path) => {
+                store = Some(open_oci(context, path)?);
+                Wanted::Store
+            }
+        };
+        let client = match remote || store.is_none() {
+            true => Some(registries::client(registry, context.env, &context.ui)?),
+            false => None,
+        };
+        Ok(Self { wanted, store, client })
+    }
+
+    /// Returns the client; it is there when the source was opened as remote or is a registry.
+    pub(super) fn client(&self) -> Result<&Client, Failure> {
+        self.client.as_ref().ok_or_else(|| TransferError::Stopped.into())
+    }
+
+    /// Tells whether the source is a tar that imgpkg wrote.
+    pub(super) fn is_imgpkg_tar(&self) -> bool {
+        self.store.as_ref().is_some_and(|store| store.kind() == StoreKind::ImgpkgTar)
+    }
+
+    /// Tells whether the source is a tar or folder.
+    pub(super) fn is_store(&self) -> bool {
+        self.store.is_some()
+    }
+
+    /// Returns the ImagesLock, if the source is one.
+    pub(super) fn images_lock(&self) -> Option<&ImagesLock> {
+        match &self.wanted {
+            Wanted::ImagesLock(lock) => Some(lock),
+            _ => None,
+        }
+    }
+
+    /// Runs work with the source as one place.
+    pub(super) fn with<T>(&self, work: impl FnOnce(&Places<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
+        match &self.store {
+            Some(store) => {
+                let source = StoreSource(store.as_ref());
+                work(&Places::over(&source, self.client.as_ref()))
+            }
+            None => work(&Places::remote(self.client()?)),
+        }
+    }
+
+    /// Gathers the images.
+    ///
+    /// Errors: a bundle where an image was asked for, and the other way round.
+    pub(super) fn gather(
+        &self,
+        places: &Places<'_>,
+        depth: Depth,
+        registry: &RegistryOptions,
+        observer: &dyn Observer,
+    ) -> Result<Collection, Failure> {
+        let may_ask = !self.is_store() || depth.inflate;
+        let names_others = !matches!(self.wanted, Wanted::Image(_) | Wanted::ImagesLock(_));
+        let gathering = Gathering {
+            thick: may_ask && names_others && (depth.thick || depth.inflate),
+            attached: if may_ask { depth.attached } else { Attached::default() },
+            concurrency: registry.concurrency,
+        };
+        let roots = self.roots(places, registry.concurrency)?;
+        let collection = transfer::gather(places, roots, &gathering, observer)?;
+        self.check_kinds(&collection, depth)?;
+        Ok(collection)
+    }
+
+    fn roots(&self, places: &Places<'_>, concurrency: usize) -> Result<Vec<Member>, Failure> {
+        match &self.wanted {
+            Wanted::Bundle(reference) | Wanted::Image(reference) => {
+                Ok(vec![remote_root(places, reference, reference.tag.clone())?])
+            }
+            Wanted::BundleLock(lock) => Ok(vec![remote_root(places, &lock.image, lock.tag.clone())?]),
+            Wanted::ImagesLock(lock) => {
+                let root = |image: &crate::lock::LockedImage| {
+                    let document = places.fetch(&image.image.repository, &image.image.target())?;
+                    let origin = Some(image.image.clone());
+                    let (descriptor, names) = (document.descriptor(), Vec::new());
+                    Ok(Member { descriptor, names, origin, role: Role::Root, bundle: None })
+                };
+                let roots = transfer::map(&lock.images, concurrency, root)?;
+                if roots.is_empty() {
+                    return Err(Failure::refused(
+                        "the ImagesLock names no image, so there is nothing to copy",
+                    ));
+                }
+                Ok(roots)
+            }
+            Wanted::Store => {
+                let roots = self.store.as_ref().map(|store| store.roots()).unwrap_or_default();
+                Ok(stored_roots(roots))
+            }
+        }
+    }
+
+    fn check_kinds(&self, collection: &Collection, depth: Depth) -> Result<(), Failure> {
+        let first = collection.members.first();
+        let is_bundle = first.is_some_and(|member| member.bundle.is_some());
+        let kind = match first.is_some_and(|member| member.descriptor.is_index()) {
+            true => "an index",
+            false => "a plain image",
+        };
+        match &self.wanted {
+            Wanted::Bundle(reference) if !is_bundle => {
+                Err(Failure::refused(format!("`{reference}` is {kind}, expected a bundle"))
+                    .hint("use `-i` for images"))
+            }
+            Wanted::BundleLock(lock) if !is_bundle => {
+                Err(Failure::refused(format!("`{}` is {kind}, expected a bundle", lock.image)))
+            }
+            Wanted::Image(reference) if is_bundle && !depth.bundles_as_images => {
+                Err(Failure::refused(format!("`{reference}` is a bundle, expected a plain image"))
+                    .hint("use `-b` for bundles; with `--thin` without the images they name"))
+            }
+            Wanted::ImagesLock(_) => match collection.members.iter().find(|member| member.bundle.is_some()) {
+                Some(member) => Err(TransferError::BundleInLock { image: member.label() }.into()),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Finds what was asked for in its repository.
+fn remote_root(
+    places: &Places<'_>,
+    reference: &Reference,
+    tag: Option<Tag>,
+) -> Result<Member, TransferError> {
+    let target = reference.target();
+    let document = places.fetch(&reference.repository, &target)?;
+    // Without tag and digest `latest` was meant, and is kept.
+    let tag = match target {
+        Target::Tag(tag) => Some(tag),
+        Target::Digest(_) => tag,
+    };
+    let digest = document.digest().clone();
+    let name = match &tag {
+        Some(tag) => reference.repository.with_tag(tag.clone()),
+        None => reference.repository.with_digest(digest.clone()),
+    };
+    Ok(Member {
+        descriptor: document.descriptor(),
+        names: vec![RootName { tag, reference: Some(name) }],
+        origin: Some(reference.repository.with_digest(digest)),
+        role: Role::Root,
+        bundle: None,
+    })
+}
+
+/// Makes members of what is in a tar; where one is marked as what the tar is about, the others belong to it.
+pub(in crate::front) fn stored_roots(roots: &[Root]) -> Vec<Member> {
+    let any_marked = roots.iter().any(|root| root.is_root_bundle);
+    let member = |root: &Root| {
+        let mut member = Member {
+            descriptor: root.descriptor.clone(),
+            names: root.names.clone(),
+            origin: root.origin.clone(),
+            role: if any_marked && !root.is_root_bundle { Role::Named } else { Role::Root },
+            bundle: None,
+        };
+        if root.is_root_bundle {
+            // Other formats mark it in their own way.
+            member.descriptor.annotations.insert(crate::model::keys::ROOT.to_owned(), "true".to_owned());
+        }
+        member
+    };
+    roots.iter().map(member).collect()
+}
+
+/// Reads a lock file of either kind.
+fn lock(path: &Path) -> Result<Wanted, Failure> {
+    let text = read_lock(path)?;
+    let invalid = |kind: &str, error: &dyn std::fmt::Display| {
+        Failure::misuse(format!("`{}` is not a valid {kind}: {error}", path.display()))
+    };
+    // Each kind's own parser explains best what is wrong with a file that says it is of that kind.
+    if text.lines().any(|line| {
+        line.split_once(':').is_some_and(|(key, value)| {
+            key.trim() == "kind" && value.trim().trim_matches(['"', '\'']) == "ImagesLock"
+        })
+    }) {
+        return ImagesLock::parse(&text)
+            .map(Wanted::ImagesLock)
+            .map_err(|error| invalid("ImagesLock", &error));
+    }
+    BundleLock::parse(&text).map(Wanted::BundleLock).map_err(|error| invalid("BundleLock", &error))
+}
+
+/// Chooses the image that a result is about: the bundle, else the first root.
+pub(super) fn main_member<'a>(
+    collection: &'a Collection,
+    place: &str,
+    exactly: bool,
+) -> Result<&'a Member, Failure> {
+    let roots: Vec<&Member> = collection.members.iter().filter(|member| member.role == Role::Root).collect();
+    let first = collection.root_bundle().or_else(|| roots.first().copied());
+    match first {
+        Some(_) if exactly && roots.len() > 1 && collection.root_bundle().is_none() => {
+            let digests = crate::front::text::quoted_list(
+                roots.iter().take(10).map(|root| root.descriptor.digest.to_string()),
+            );
+            Err(Failure::refused(format!("{place} holds {} images, expected one: {digests}", roots.len()))
+                .hint("copy the one you want into a tar of its own"))
+        }
+        Some(member) => Ok(member),
+        None => Err(Failure::refused(format!("{place} holds no image"))),
+    }
+}

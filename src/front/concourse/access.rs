@@ -1,0 +1,81 @@
+//! The registry client that a `source` asks for.
+//!
+//! Credentials come from the pipeline only: what `in` writes must not depend on the worker. Trust and proxies are
+//! the worker's, as Concourse sets them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::source::{Login, Source};
+use crate::front::env::{self, Env};
+use crate::front::failure::Failure;
+use crate::front::ui::Ui;
+use crate::front::{registries, system};
+use crate::model::Repository;
+use crate::registry::{
+    Client, ClientOptions, Credential, CredentialSource, HostCredential, Keychain, PlainHttp, TlsOptions,
+};
+
+/// Requests of a `check` at the same time: 500 tags at 10 ms each take a third of a second.
+pub(super) const CHECK_CONCURRENCY: usize = 16;
+/// Blobs that are moved at the same time.
+pub(super) const TRANSFER_CONCURRENCY: usize = 5;
+/// How often a request of a `check` is tried again; the next one comes in a minute anyway.
+const CHECK_RETRIES: u32 = 3;
+/// How often a request of `in` and `out` is tried again, about a minute in all: a build is not to fail for less.
+const TRANSFER_RETRIES: u32 = 8;
+
+/// What a client is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Many small questions.
+    Check,
+    /// Moving images.
+    Transfer,
+}
+
+/// Returns the folder for large temporary files: `/scratch`, which every Concourse container has, unless `TMPDIR`
+/// says otherwise.
+pub(super) fn temporary_folder(env: &Env) -> PathBuf {
+    const SCRATCH: &str = "/scratch";
+    match env.path(env::TMPDIR) {
+        None if Path::new(SCRATCH).is_dir() => PathBuf::from(SCRATCH),
+        _ => system::temporary_folder(env),
+    }
+}
+
+/// Prepares a client for a source; contacts nobody.
+pub(super) fn client(source: &Source, purpose: Purpose, env: &Env, ui: &Arc<Ui>) -> Result<Client, Failure> {
+    let mut hosts = Vec::new();
+    hosts.extend(source.login.as_ref().map(|login| credential(&source.repository, login)));
+    if let Some(mirror) = &source.mirror {
+        hosts.extend(mirror.login.as_ref().map(|login| credential(&mirror.repository, login)));
+    }
+    let mut credentials = vec![CredentialSource::Hosts(hosts)];
+    if let Some(cloud) = &source.cloud {
+        credentials.push(cloud.credentials(&source.repository, env)?);
+    }
+    let surroundings = registries::surroundings(env, ui);
+    let (concurrency, retries) = match purpose {
+        Purpose::Check => (CHECK_CONCURRENCY, CHECK_RETRIES),
+        Purpose::Transfer => (TRANSFER_CONCURRENCY, TRANSFER_RETRIES),
+    };
+    Ok(Client::new(ClientOptions {
+        tls: TlsOptions {
+            ca_certificates: source.ca_certificates.iter().map(|pem| pem.clone().into_bytes()).collect(),
+            ..surroundings.tls
+        },
+        plain_http: if source.insecure { PlainHttp::Anywhere } else { PlainHttp::LoopbackOnly },
+        credentials: Arc::new(Keychain::new(credentials)),
+        concurrency,
+        retries,
+        ..surroundings
+    })?)
+}
+
+fn credential(repository: &Repository, login: &Login) -> HostCredential {
+    HostCredential {
+        pattern: repository.registry().to_string(),
+        credential: Credential::Basic { username: login.username.clone(), password: login.password.clone() },
+    }
+}

@@ -1,0 +1,329 @@
+//! `check`: which versions there are, oldest first.
+//!
+//! A tag that is gone is no version and no error; a repository that is gone is an error where its tags have to be
+//! listed. With a cursor nothing is asked about older version numbers; an expression gives no such order, so there
+//! every matching tag is asked for, many at the same time.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use super::access::CHECK_CONCURRENCY;
+use super::protocol::Version;
+use super::source::{MirrorSource, Source, Tags, Versions};
+use super::version;
+use crate::front::failure::Failure;
+use crate::front::ui::Ui;
+use crate::model::{Config, Digest, Repository, Tag, Target, limits};
+use crate::registry::Client;
+use crate::transfer::{self, ImageSource as _, RegistrySource};
+
+/// Beginnings of pre-releases that always count as such; others are variants.
+const PRE_RELEASES: [&str; 3] = ["alpha", "beta", "rc"];
+
+/// Lists the versions, asking the mirror first.
+pub(super) fn run(
+    source: &Source,
+    cursor: Option<&Version>,
+    client: &Client,
+    ui: &Ui,
+) -> Result<Vec<Version>, Failure> {
+    if let Some(MirrorSource { repository, .. }) = &source.mirror {
+        let check = Check { source, cursor, client, repository };
+        match check.versions() {
+            Ok(versions) if !versions.is_empty() => return Ok(versions),
+            Ok(_) => ui.note(&format!("mirror `{repository}` has no such tag; asking the registry itself")),
+            Err(failure) => {
+                ui.warning(&format!(
+                    "mirror `{repository}`: {}; asking the registry itself",
+                    failure.message
+                ));
+            }
+        }
+    }
+    Check { source, cursor, client, repository: &source.repository }.versions()
+}
+
+struct Check<'a> {
+    source: &'a Source,
+    cursor: Option<&'a Version>,
+    client: &'a Client,
+    repository: &'a Repository,
+}
+
+impl Check<'_> {
+    fn versions(&self) -> Result<Vec<Version>, Failure> {
+        match &self.source.tags {
+            Tags::One(tag) => self.one(tag),
+            Tags::Matching { regex, by_creation } => {
+                let tags = self.client.list_tags(self.repository)?;
+                let matching = tags.into_iter().filter(|tag| regex.is_match(tag.as_bytes()));
+                self.matching(&matching.collect::<Vec<_>>(), *by_creation)
+            }
+            Tags::Versions(rule) => {
+                let tags = self.client.list_tags(self.repository)?;
+                self.newest(&tags, rule)
+            }
+        }
+    }
+
+    fn digest(&self, target: &Target) -> Result<Option<Digest>, Failure> {
+        Ok(self.client.head_manifest(self.repository, target)?.map(|found| found.digest))
+    }
+
+    /// Returns what one tag points at, after what it pointed at before if that is still there.
+    fn one(&self, tag: &Tag) -> Result<Vec<Version>, Failure> {
+        let Some(digest) = self.digest(&Target::Tag(tag.clone()))? else { return Ok(Vec::new()) };
+        let mut versions = self.moved_away(tag.as_str(), &digest)?;
+        versions.push(Version::new(tag.as_str(), digest));
+        Ok(versions)
+    }
+
+    /// Returns the cursor if its tag points elsewhere now and its content is still there.
+    fn moved_away(&self, tag: &str, now: &Digest) -> Result<Vec<Version>, Failure> {
+        match self.cursor {
+            Some(Version { digest: before, .. }) if before != now => {
+                let there = self.digest(&Target::Digest(before.clone()))?;
+                Ok(there.into_iter().map(|digest| Version::new(tag, digest)).collect())
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Asks for many tags at the same time; tags that are gone are left out.
+    fn digests<'t>(&self, tags: &[&'t str]) -> Result<Vec<(&'t str, Digest)>, Failure> {
+        let found = Mutex::new(vec![None; tags.len()]);
+        let numbered: Vec<(usize, &str)> = tags.iter().copied().enumerate().collect();
+        transfer::for_each(&numbered, CHECK_CONCURRENCY, |(number, tag)| {
+            // What is no tag by the grammar cannot be asked for.
+            let Ok(tag) = tag.parse::<Tag>() else { return Ok(()) };
+            let digest =
+                self.client.head_manifest(self.repository, &Target::Tag(tag))?.map(|found| found.digest);
+            if let Ok(mut found) = found.lock()
+                && let Some(slot) = found.get_mut(*number)
+            {
+                *slot = digest;
+            }
+            Ok(())
+        })?;
+        let found = found.into_inner().unwrap_or_default();
+        Ok(tags.iter().copied().zip(found).filter_map(|(tag, digest)| Some((tag, digest?))).collect())
+    }
+
+    /// Returns every tag, in the registry's order or by creation time.
+    fn matching(&self, tags: &[String], by_creation: bool) -> Result<Vec<Version>, Failure> {
+        let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
+        let mut found = self.digests(&tags)?;
+        if by_creation {
+            let created = self.creation_times(&found)?;
+            found.sort_by_key(|(_, digest)| created.get(digest).cloned().unwrap_or_default());
+        }
+        let mut versions = Vec::new();
+        let cursor_tag = self.cursor.and_then(|cursor| cursor.tag.as_deref());
+        if let Some((tag, now)) = found.iter().find(|(tag, _)| Some(*tag) == cursor_tag) {
+            versions = self.moved_away(tag, now)?;
+        }
+        versions.extend(found.into_iter().map(|(tag, digest)| Version::new(tag, digest)));
+        Ok(versions)
+    }
+
+    /// Reads when images were made, each digest once.
+    fn creation_times(&self, found: &[(&str, Digest)]) -> Result<BTreeMap<Digest, Moment>, Failure> {
+        let mut digests: Vec<Digest> = found.iter().map(|(_, digest)| digest.clone()).collect();
+        digests.sort();
+        digests.dedup();
+        let times = Mutex::new(BTreeMap::new());
+        let source = RegistrySource::new(self.client, self.repository.clone());
+        transfer::for_each(&digests, CHECK_CONCURRENCY, |digest| {
+            let root = source.resolve(&Target::Digest(digest.clone()))?;
+            let manifest = transfer::resolve_manifest(&source, &root, Some(&self.source.platform))?;
+            let Some(manifest) = manifest.manifest() else { return Ok(()) };
+            let bytes = source.read_blob(&manifest.config, limits::CONFIG_BYTES)?;
+            // An artifact without a time comes before everything that has one.
+            let created = Config::parse(&bytes).ok().and_then(|config| config.created);
+            let moment = created.and_then(|text| Moment::parse(&text)).unwrap_or_default();
+            if let Ok(mut times) = times.lock() {
+                times.insert(digest.clone(), moment);
+            }
+            Ok(())
+        })?;
+        Ok(times.into_inner().unwrap_or_default())
+    }
+
+    /// Returns version numbers in their order, one for each digest, and the bare tag last.
+    fn newest(&self, tags: &[String], rule: &Versions) -> Result<Vec<Version>, Failure> {
+        let bare = self.source.bare_tag();
+        let mut candidates: Vec<(&str, version::Version)> = tags
+            .iter()
+            .filter(|tag| *tag != bare)
+            .filter_map(|tag| Some((tag.as_str(), candidate(tag, self.source.variant.as_deref(), rule)?)))
+            .collect();
+        self.leave_out_older(&mut candidates)?;
+        let mut asked: Vec<&str> = candidates.iter().map(|(tag, _)| *tag).collect();
+        asked.extend(tags.iter().map(String::as_str).filter(|tag| *tag == bare));
+        let found = self.digests(&asked)?;
+        let mut best: Vec<(&str, &version::Version, &Digest)> = Vec::new();
+        for (tag, digest) in found.iter().filter(|(tag, _)| *tag != bare) {
+            let Some((_, version)) = candidates.iter().find(|(candidate, _)| candidate == tag) else {
+                continue;
+            };
+            match best.iter_mut().find(|(.., known)| *known == digest) {
+                Some(known) if is_better(version, known.1) => *known = (tag, version, digest),
+                Some(_) => {}
+                None => best.push((tag, version, digest)),
+            }
+        }
+        best.sort_by(|(_, one, _), (_, two, _)| one.precedence(two));
+        let mut versions: Vec<Version> =
+            best.iter().map(|(tag, _, digest)| Version::new(tag, (*digest).clone())).collect();
+        let newest = found.iter().find(|(tag, _)| *tag == bare).filter(|_| rule.constraint.is_none());
+        if let Some((tag, digest)) = newest
+            && !best.iter().any(|(.., known)| *known == digest)
+        {
+            versions.push(Version::new(tag, digest.clone()));
+        }
+        Ok(versions)
+    }
+
+    /// Leaves out what is not newer than the cursor, if that is still what it was.
+    fn leave_out_older(&self, candidates: &mut Vec<(&str, version::Version)>) -> Result<(), Failure> {
+        let Some(cursor) = self.cursor else { return Ok(()) };
+        let Some(tag) = cursor.tag() else { return Ok(()) };
+        let at_cursor = candidates.iter().find(|(candidate, _)| *candidate == tag.as_str()).cloned();
+        let Some((name, at_cursor)) = at_cursor else { return Ok(()) };
+        if self.digest(&Target::Tag(tag))?.is_some_and(|digest| digest == cursor.digest) {
+            candidates.retain(|(candidate, version)| {
+                *candidate == name || version.precedence(&at_cursor) == std::cmp::Ordering::Greater
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Returns the version a tag stands for, if it counts.
+fn candidate(tag: &str, variant: Option<&str>, rule: &Versions) -> Option<version::Version> {
+    let bare = match variant {
+        Some(variant) => tag.strip_suffix(variant)?.strip_suffix('-')?,
+        None => tag,
+    };
+    let version = version::Version::parse(bare)?;
+    if rule.constraint.as_ref().is_some_and(|constraint| !constraint.allows(&version)) {
+        return None;
+    }
+    if version.is_pre_release() {
+        let counts = |prefix: &str| version.pre.starts_with(prefix);
+        let known = PRE_RELEASES.iter().any(|prefix| counts(prefix));
+        let extra = rule.prefixes.iter().any(|prefix| counts(prefix));
+        // A further `-` begins another variant; prefixes of one's own may have one.
+        let plain = !version.pre.contains('-') || !rule.prefixes.is_empty();
+        if !rule.pre_releases || !plain || !(known || extra) {
+            return None;
+        }
+    }
+    Some(version)
+}
+
+/// Tells which of two versions on one digest names it better: final ones, then more exact ones.
+fn is_better(new: &version::Version, known: &version::Version) -> bool {
+    match (known.is_pre_release(), new.is_pre_release()) {
+        (false, true) => false,
+        (true, false) => true,
+        _ => new.exactness() > known.exactness(),
+    }
+}
+
+/// A point in time that sorts: the text of RFC 3339 in UTC, without its zone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Moment {
+    seconds: i64,
+    fraction: String,
+}
+
+impl Moment {
+    /// Reads RFC 3339; `None` for anything else.
+    fn parse(text: &str) -> Option<Self> {
+        let number = |from: usize, to: usize| text.get(from..to)?.parse::<i64>().ok();
+        let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+        let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+        let rest = text.get(19..)?;
+        let zone_at = rest.find(['Z', 'z', '+', '-'])?;
+        let fraction = rest.get(..zone_at)?.trim_start_matches('.').trim_end_matches('0').to_owned();
+        let zone = rest.get(zone_at..)?;
+        let offset = match zone.chars().next()? {
+            'Z' | 'z' => 0,
+            sign => {
+                let (hours, minutes) = zone.get(1..)?.split_once(':')?;
+                let minutes = hours.parse::<i64>().ok()? * 60 + minutes.parse::<i64>().ok()?;
+                if sign == '-' { -minutes * 60 } else { minutes * 60 }
+            }
+        };
+        // Days since 1970 in the proleptic Gregorian calendar, years beginning in March.
+        let shifted = if month <= 2 { year - 1 } else { year };
+        let (era, of_era) = (shifted.div_euclid(400), shifted.rem_euclid(400));
+        let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+        let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
+        Some(Self { seconds: days * 86_400 + hour * 3600 + minute * 60 + second - offset, fraction })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::front::concourse::version::Constraint;
+
+    #[test]
+    fn tags_count_as_versions_by_the_rules() {
+        let finals = Versions::default();
+        let pre = Versions { pre_releases: true, ..Versions::default() };
+        let own = Versions { pre_releases: true, prefixes: vec!["dev".into()], ..Versions::default() };
+        let bounded = Versions { constraint: Some(Constraint::parse("<2").unwrap()), ..Versions::default() };
+        for (tag, variant, rule, counts) in [
+            ("1.2.3", None, &finals, true),
+            ("latest", None, &finals, false),
+            ("1.2.3-rc.1", None, &finals, false),
+            ("1.2.3-rc.1", None, &pre, true),
+            ("1.2.3-alpine", None, &pre, false),
+            ("1.2.3-rc.1-alpine", None, &pre, false),
+            ("1.2.3-dev.1", None, &pre, false),
+            ("1.2.3-dev.1", None, &own, true),
+            ("1.2.3-rc.1-x", None, &own, true),
+            ("1.2.3-alpine", Some("alpine"), &finals, true),
+            ("1.2.3", Some("alpine"), &finals, false),
+            ("1.2.3alpine", Some("alpine"), &finals, false),
+            ("1.2.3-rc.1-alpine", Some("alpine"), &pre, true),
+            ("1.9", None, &bounded, true),
+            ("2.0", None, &bounded, false),
+        ] {
+            assert_eq!(candidate(tag, variant, rule).is_some(), counts, "{tag} {variant:?} {rule:?}");
+        }
+    }
+
+    #[test]
+    fn a_digest_gets_its_best_name() {
+        let better = |new: &str, known: &str| {
+            is_better(&version::Version::parse(new).unwrap(), &version::Version::parse(known).unwrap())
+        };
+        assert!(better("1.2.3", "1.2") && !better("1.2", "1.2.3"));
+        assert!(better("1", "1.0.0-rc.1") && !better("1.0.0-rc.1", "1"));
+        assert!(better("1.0.0-rc.2", "1.0.0-rc"));
+    }
+
+    #[test]
+    fn moments_sort_by_time_whatever_their_zone() {
+        let order = [
+            "0001-01-01T00:00:00Z",
+            "1969-12-31T23:59:59Z",
+            "2024-02-29T23:59:59.5+00:00",
+            "2024-03-01T01:00:00+01:00",
+            "2024-03-01T00:00:00.000000001Z",
+            "2024-03-01T00:00:00.1Z",
+            "2024-02-29T19:30:00-05:00",
+        ];
+        for pair in order.windows(2) {
+            assert!(Moment::parse(pair[0]).unwrap() < Moment::parse(pair[1]).unwrap(), "{pair:?}");
+        }
+        assert_eq!(Moment::parse("1970-01-02T00:00:01Z").unwrap().seconds, 86_401);
+        for text in ["", "2024", "2024-03-01", "2024-03-01T00:00:00", "yesterday"] {
+            assert_eq!(Moment::parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Registries of clouds whose login is an exchange of its own: ECR and ACR by the keys of a `source`.
+//!
+//! What the pipeline does not give comes from where the providers' own tools look: variables, roles of the
+//! container or machine the worker is.
+
+use super::fields::Fields;
+use crate::front::credentials::cloud;
+use crate::front::env::Env;
+use crate::front::failure::Failure;
+use crate::front::text;
+use crate::model::Repository;
+use crate::registry::{AwsKeys, AwsLogin, AzureLogin, CloudLogin, CredentialSource, Secret};
+
+/// What `azure_environment` can be; the registry's host name says which one it is.
+const AZURE_ENVIRONMENTS: [&str; 3] = ["AzurePublic", "AzureGovernment", "AzureChina"];
+
+/// Login by a cloud's own means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Cloud {
+    /// Amazon's container registry.
+    Aws {
+        /// `aws_region`.
+        region: String,
+        /// `aws_access_key_id` and `aws_secret_access_key`.
+        keys: Option<(String, Secret)>,
+        /// `aws_session_token`.
+        session_token: Option<Secret>,
+        /// Roles to assume, one after the other.
+        roles: Vec<String>,
+        /// Account of the registry.
+        account: Option<String>,
+    },
+    /// Azure's container registry.
+    Azure {
+        /// `azure_client_id`.
+        client_id: Option<String>,
+        /// `azure_tenant_id`.
+        tenant_id: Option<String>,
+    },
+}
+
+impl Cloud {
+    /// Reads the keys of all clouds.
+    pub(super) fn parse(fields: &mut Fields) -> Result<Option<Self>, Failure> {
+        let aws = aws(fields)?;
+        let azure = azure(fields)?;
+        match (aws, azure) {
+            (Some(_), Some(_)) => {
+                Err(Failure::misuse("`source.aws_region` and `source.azure_acr` exclude each other"))
+            }
+            (aws, azure) => Ok(aws.or(azure)),
+        }
+    }
+
+    /// Returns the full name of a repository that may be written without its registry.
+    pub(super) fn repository(&self, written: &str) -> Result<String, Failure> {
+        match self {
+            Self::Aws { region, account, .. } if !written.contains(".amazonaws.com/") => match account {
+                Some(account) => Ok(format!("{account}.dkr.ecr.{region}.amazonaws.com/{written}")),
+                None if written.starts_with("public.ecr.aws/") => Ok(written.to_owned()),
+                None => Err(Failure::misuse(format!("`source.repository`: `{written}` has no registry"))
+                    .hint("set `source.aws_account_id`, or write `<account>.dkr.ecr.<region>.amazonaws.com/<name>`")),
+            },
+            _ => Ok(written.to_owned()),
+        }
+    }
+
+    /// Makes the login; nobody is asked before the registry is.
+    pub(super) fn credentials(
+        &self,
+        repository: &Repository,
+        env: &Env,
+    ) -> Result<CredentialSource, Failure> {
+        let login = match self {
+            Self::Aws { region, keys, session_token, roles, .. } => {
+                let found = match keys {
+                    // With keys in the pipeline, half a pair in the environment is no matter.
+                    Some(_) => cloud::aws(env).unwrap_or_default(),
+                    None => cloud::aws(env)?,
+                };
+                let keys = keys.as_ref().map(|(access_key_id, secret_access_key)| AwsKeys {
+                    access_key_id: access_key_id.clone(),
+                    secret_access_key: secret_access_key.clone(),
+                    session_token: session_token.clone(),
+                });
+                CloudLogin::Aws(Box::new(AwsLogin {
+                    keys: keys.or(found.keys.clone()),
+                    roles: roles.clone(),
+                    region: Some(region.clone()),
+                    required: true,
+                    ..found
+                }))
+            }
+            Self::Azure { client_id, tenant_id } => {
+                let found = cloud::azure(env);
+                CloudLogin::Azure(Box::new(AzureLogin {
+                    client_id: client_id.clone().or(found.client_id.clone()),
+                    tenant_id: tenant_id.clone().or(found.tenant_id.clone()),
+                    registries: vec![repository.registry().to_string()],
+                    required: true,
+                    ..found
+                }))
+            }
+        };
+        Ok(cloud::cloud(vec![login]))
+    }
+}
+
+fn aws(fields: &mut Fields) -> Result<Option<Cloud>, Failure> {
+    let region = fields.text("aws_region")?;
+    let (key, secret) = (fields.text("aws_access_key_id")?, fields.text("aws_secret_access_key")?);
+    let session_token = fields.text("aws_session_token")?.map(Secret::new);
+    let role = fields.text("aws_role_arn")?;
+    let mut roles = fields.texts("aws_role_arns")?;
+    let account = fields.scalar("aws_account_id")?;
+    let old_account = fields.scalar("aws_ecr_registry_id")?;
+    if role.is_some() && !roles.is_empty() {
+        return Err(Failure::misuse("`source.aws_role_arn` and `source.aws_role_arns` exclude each other"));
+    }
+    roles.extend(role);
+    let keys = match (key, secret) {
+        (Some(key), Some(secret)) => Some((key, Secret::new(secret))),
+        (None, None) => None,
+        _ => {
+            return Err(Failure::misuse(
+                "`source.aws_access_key_id` and `source.aws_secret_access_key` belong together",
+            ));
+        }
+    };
+    let Some(region) = region else { return Ok(None) };
+    Ok(Some(Cloud::Aws { region, keys, session_token, roles, account: account.or(old_account) }))
+}
+
+fn azure(fields: &mut Fields) -> Result<Option<Cloud>, Failure> {
+    let wanted = fields.switch("azure_acr")?;
+    let (client_id, tenant_id) = (fields.text("azure_client_id")?, fields.text("azure_tenant_id")?);
+    let environment = fields.text("azure_environment")?;
+    if let Some(other) = environment.filter(|text| !AZURE_ENVIRONMENTS.contains(&text.as_str())) {
+        let known = text::quoted_list(AZURE_ENVIRONMENTS);
+        return Err(fields.invalid("azure_environment", format!("`{other}` is none of {known}")));
+    }
+    let cloud = Cloud::Azure { client_id, tenant_id };
+    Ok(wanted.then_some(cloud))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::source::tests::parse;
+    use super::*;
+
+    #[test]
+    fn keys_of_clouds_are_read_and_their_contradictions_refused() {
+        let aws = parse(
+            r#"{"repository":"app","aws_region":"eu-central-1","aws_account_id":123456789012,"aws_role_arns":["a","b"]}"#,
+        )
+        .unwrap();
+        assert_eq!(aws.repository.to_string(), "123456789012.dkr.ecr.eu-central-1.amazonaws.com/app");
+        assert!(aws.cloud.is_some());
+        let azure = parse(r#"{"repository":"x.azurecr.io/app","azure_acr":true}"#).unwrap();
+        assert!(matches!(azure.cloud, Some(Cloud::Azure { .. })));
+        assert_eq!(parse(r#"{"repository":"a","aws_account_id":"1"}"#).unwrap().cloud, None);
+        for (keys, expected) in [
+            (r#""aws_role_arn":"a","aws_role_arns":["b"]"#, "exclude each other"),
+            (r#""aws_access_key_id":"a""#, "belong together"),
+            (r#""aws_region":"a","azure_acr":true"#, "exclude each other"),
+            (r#""aws_region":"a""#, "`source.repository`: `a` has no registry"),
+            (r#""azure_environment":"Azure""#, "`source.azure_environment`: `Azure` is none of"),
+        ] {
+            let failure = parse(&format!(r#"{{"repository":"a",{keys}}}"#)).unwrap_err();
+            assert!(failure.message.contains(expected), "{failure:?}");
+        }
+    }
+}

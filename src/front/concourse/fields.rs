@@ -1,0 +1,238 @@
+//! A strict look at JSON objects: every member is asked for by name, and what nobody asked for is an error.
+//!
+//! Keys are matched without regard to case, as Go programs do: Concourse's own keys arrive in either form. Values
+//! are kept as their text, so that the number `1.10` stays `1.10`. Messages name the path and never the value.
+
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+
+use crate::front::failure::Failure;
+use crate::front::text;
+
+/// The members of one object.
+#[derive(Debug)]
+pub(super) struct Fields {
+    path: String,
+    members: BTreeMap<String, (String, Box<RawValue>)>,
+    asked: Vec<&'static str>,
+}
+
+impl Fields {
+    /// Reads an object; `null` is an empty one. `path` is what messages call it; empty for the request itself.
+    pub(super) fn parse(path: &str, text: &str) -> Result<Self, Failure> {
+        let mut fields = Self { path: path.to_owned(), members: BTreeMap::new(), asked: Vec::new() };
+        if text.trim() == "null" {
+            return Ok(fields);
+        }
+        if !text.trim_start().starts_with('{') {
+            let name = if path.is_empty() { "the request" } else { path };
+            return Err(Failure::misuse(format!("`{name}` is {}, expected an object", kind_of(text))));
+        }
+        let members: BTreeMap<String, Box<RawValue>> =
+            serde_json::from_str(text).map_err(|error| not_json(path, &error))?;
+        for (name, value) in members {
+            let key = name.to_ascii_lowercase();
+            if let Some((other, _)) = fields.members.insert(key, (name.clone(), value)) {
+                let (one, two) = (fields.path_of(&other), fields.path_of(&name));
+                return Err(Failure::misuse(format!("`{one}` and `{two}` are the same field")));
+            }
+        }
+        Ok(fields)
+    }
+
+    /// Returns the full name of a member.
+    pub(super) fn path_of(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    /// Takes a member's text; `null` counts as absent.
+    pub(super) fn raw(&mut self, key: &'static str) -> Option<Box<RawValue>> {
+        self.asked.push(key);
+        self.members.remove(key).map(|(_, value)| value).filter(|value| value.get() != "null")
+    }
+
+    /// Takes a text; an empty one counts as absent.
+    pub(super) fn text(&mut self, key: &'static str) -> Result<Option<String>, Failure> {
+        let Some(raw) = self.raw(key) else { return Ok(None) };
+        let text = self.parsed::<String>(key, raw.get(), "text")?;
+        Ok(Some(text).filter(|text| !text.is_empty()))
+    }
+
+    /// Takes a text or a number, which keeps the form it was written in.
+    pub(super) fn scalar(&mut self, key: &'static str) -> Result<Option<String>, Failure> {
+        let Some(raw) = self.raw(key) else { return Ok(None) };
+        let written = raw.get();
+        if written.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+            return Ok(Some(written.to_owned()));
+        }
+        let text = self.parsed::<String>(key, written, "text or a number")?;
+        Ok(Some(text).filter(|text| !text.is_empty()))
+    }
+
+    /// Takes a switch; `"true"` and `"false"` are what variables often give.
+    pub(super) fn switch(&mut self, key: &'static str) -> Result<bool, Failure> {
+        let Some(raw) = self.raw(key) else { return Ok(false) };
+        match raw.get() {
+            "true" | "\"true\"" => Ok(true),
+            "false" | "\"false\"" | "\"\"" => Ok(false),
+            other => Err(self.wrong(key, other, "`true` or `false`")),
+        }
+    }
+
+    /// Takes a list of texts; a single text is a list of one.
+    pub(super) fn texts(&mut self, key: &'static str) -> Result<Vec<String>, Failure> {
+        let Some(raw) = self.raw(key) else { return Ok(Vec::new()) };
+        let texts = if raw.get().starts_with('"') {
+            vec![self.parsed::<String>(key, raw.get(), "text")?]
+        } else {
+            self.parsed::<Vec<String>>(key, raw.get(), "a list of texts")?
+        };
+        Ok(texts.into_iter().filter(|text| !text.is_empty()).collect())
+    }
+
+    /// Takes an object of texts and numbers.
+    pub(super) fn table(&mut self, key: &'static str) -> Result<BTreeMap<String, String>, Failure> {
+        let Some(raw) = self.raw(key) else { return Ok(BTreeMap::new()) };
+        let path = self.path_of(key);
+        let members: BTreeMap<String, Box<RawValue>> =
+            serde_json::from_str(raw.get()).map_err(|_| self.wrong(key, raw.get(), "an object of texts"))?;
+        members
+            .into_iter()
+            .map(|(name, value)| match serde_json::from_str::<String>(value.get()) {
+                Ok(text) => Ok((name, text)),
+                Err(_) if !value.get().starts_with(['{', '[']) => Ok((name, value.get().to_owned())),
+                Err(_) => {
+                    let found = kind_of(value.get());
+                    Err(Failure::misuse(format!("`{path}.{name}` is {found}, expected text")))
+                }
+            })
+            .collect()
+    }
+
+    /// Takes an object.
+    pub(super) fn object(&mut self, key: &'static str) -> Result<Option<Self>, Failure> {
+        let path = self.path_of(key);
+        self.raw(key).map(|raw| Self::parse(&path, raw.get())).transpose()
+    }
+
+    /// Ends the look: anything left is a misspelling, or belongs elsewhere.
+    pub(super) fn finish(self) -> Result<(), Failure> {
+        let Some((key, (name, _))) = self.members.first_key_value() else { return Ok(()) };
+        let failure = Failure::misuse(format!("unknown field `{}`", self.path_of(name)));
+        Err(match text::nearest(key, self.asked.iter().copied()) {
+            Some(near) => failure.hint(format!("did you mean `{}`?", self.path_of(near))),
+            None => failure.hint(format!("known are {}", known(&self.asked))),
+        })
+    }
+
+    /// Makes the failure for a value of a member that cannot be used.
+    pub(super) fn invalid(&self, key: &str, problem: impl std::fmt::Display) -> Failure {
+        Failure::misuse(format!("`{}`: {problem}", self.path_of(key)))
+    }
+
+    fn parsed<T: serde::de::DeserializeOwned>(
+        &self,
+        key: &str,
+        written: &str,
+        expected: &str,
+    ) -> Result<T, Failure> {
+        serde_json::from_str(written).map_err(|_| self.wrong(key, written, expected))
+    }
+
+    fn wrong(&self, key: &str, written: &str, expected: &str) -> Failure {
+        Failure::misuse(format!("`{}` is {}, expected {expected}", self.path_of(key), kind_of(written)))
+    }
+}
+
+/// Lists names, all of them: the place where somebody looks for the right one.
+fn known(names: &[&str]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    names.join(", ")
+}
+
+/// Names the kind of a JSON value without showing it.
+fn kind_of(written: &str) -> &'static str {
+    match written.trim_start().chars().next() {
+        Some('{') => "an object",
+        Some('[') => "a list",
+        Some('"') => "a text of another form",
+        Some('t' | 'f') => "a switch",
+        Some('n') => "`null`",
+        None => "empty",
+        Some(_) => "a number",
+    }
+}
+
+/// serde_json's own messages may quote values, which may be secrets; position and kind are enough.
+fn not_json(path: &str, error: &serde_json::Error) -> Failure {
+    let place = if path.is_empty() { "standard input" } else { path };
+    let (kind, line, column) = (error.classify(), error.line(), error.column());
+    Failure::misuse(format!("{place} is not valid JSON: {kind:?} error at line {line} column {column}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(text: &str) -> Fields {
+        Fields::parse("source", text).unwrap()
+    }
+
+    #[test]
+    fn members_are_taken_by_name_whatever_their_case() {
+        let mut all = fields(
+            r#"{"Repository":"a","TAG":1.10,"insecure":"true","debug":false,"list":["a",""],"one":"x","t":{"A":1,"b":"c"},"empty":"","nothing":null}"#,
+        );
+        assert_eq!(all.text("repository").unwrap().as_deref(), Some("a"));
+        assert_eq!(all.scalar("tag").unwrap().as_deref(), Some("1.10"));
+        assert_eq!((all.switch("insecure"), all.switch("debug")), (Ok(true), Ok(false)));
+        assert_eq!(all.texts("list").unwrap(), ["a"]);
+        assert_eq!(all.texts("one").unwrap(), ["x"]);
+        assert_eq!(all.text("empty"), Ok(None));
+        assert_eq!(all.text("nothing"), Ok(None));
+        assert_eq!(all.text("absent"), Ok(None));
+        let table = all.table("t").unwrap();
+        assert_eq!(
+            table.into_iter().collect::<Vec<_>>(),
+            [("A".into(), "1".into()), ("b".into(), "c".into())]
+        );
+        all.finish().unwrap();
+        assert!(Fields::parse("source", " null").unwrap().finish().is_ok());
+    }
+
+    #[test]
+    fn what_nobody_asked_for_is_refused_with_the_right_name() {
+        let mut all = fields(r#"{"repositry":"a"}"#);
+        assert_eq!(all.text("repository"), Ok(None));
+        let failure = all.finish().unwrap_err();
+        assert_eq!(failure.message, "unknown field `source.repositry`");
+        assert_eq!(failure.hints, ["did you mean `source.repository`?"]);
+        let mut all = fields(r#"{"zzz":1}"#);
+        assert_eq!((all.text("a"), all.text("b")), (Ok(None), Ok(None)));
+        assert_eq!(all.finish().unwrap_err().hints, ["known are `a`, `b`"]);
+    }
+
+    #[test]
+    fn wrong_kinds_are_named_without_their_value() {
+        for (text, key, expected) in [
+            (r#"{"password":["hunter2"]}"#, "password", "`source.password` is a list, expected text"),
+            (r#"{"password":12}"#, "password", "`source.password` is a number, expected text"),
+            (r#"{"password":{"a":"hunter2"}}"#, "password", "`source.password` is an object, expected text"),
+        ] {
+            assert_eq!(fields(text).text(key).unwrap_err().message, expected);
+        }
+        let failure = fields(r#"{"insecure":"hunter2"}"#).switch("insecure").unwrap_err();
+        assert_eq!(
+            failure.message,
+            "`source.insecure` is a text of another form, expected `true` or `false`"
+        );
+        for (text, expected) in [
+            ("[]", "`source` is a list, expected an object"),
+            ("{\"a\":}", "source is not valid JSON: Syntax error at line 1 column 6"),
+            (r#"{"tag":1,"Tag":2}"#, "`source.Tag` and `source.tag` are the same field"),
+        ] {
+            assert_eq!(Fields::parse("source", text).unwrap_err().message, expected);
+        }
+    }
+}

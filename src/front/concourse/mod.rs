@@ -1,0 +1,126 @@
+//! The Concourse resource: `check`, `in` and `out`, by the executable's name or as commands.
+//!
+//! One JSON document comes in and one goes out; everything else goes to standard error. Nothing here depends on
+//! the working directory, which is `/` in a resource's container. Every module speaks the pipeline's words.
+
+mod access;
+mod check;
+mod cloud;
+mod fields;
+mod get;
+mod glob;
+mod packing;
+mod protocol;
+mod put;
+mod rootfs;
+mod source;
+pub mod task;
+mod upload;
+mod version;
+mod words;
+
+use std::ffi::{OsStr, OsString};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use self::access::Purpose;
+use self::protocol::Request;
+use self::source::Source;
+use super::env::Env;
+use super::failure::{Failure, Kind};
+use super::signals;
+use super::ui::{Settings, Ui, Verbosity};
+
+/// What Concourse runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// `check`: list versions.
+    Check,
+    /// `in`: fetch a version into a folder.
+    In(PathBuf),
+    /// `out`: push what lies in a folder.
+    Out(PathBuf),
+}
+
+impl Step {
+    /// Finds the step that an executable's name stands for; `None` for every other name.
+    ///
+    /// Errors: the folder that `in` and `out` work on is missing.
+    pub fn of_words(words: &[OsString]) -> Option<Result<Self, Failure>> {
+        let name = Path::new(words.first()?).file_name()?;
+        let folder = || match words.get(1) {
+            Some(folder) if !folder.is_empty() => Ok(PathBuf::from(folder)),
+            _ => Err(Failure::misuse(format!(
+                "no folder was given, expected `{} FOLDER`",
+                name.to_string_lossy()
+            ))),
+        };
+        match name {
+            name if name == OsStr::new("check") => Some(Ok(Self::Check)),
+            name if name == OsStr::new("in") => Some(folder().map(Self::In)),
+            name if name == OsStr::new("out") => Some(folder().map(Self::Out)),
+            _ => None,
+        }
+    }
+}
+
+/// Runs a step with the process's own streams; what went wrong is printed already when the failure comes back.
+pub fn run(step: Result<Step, Failure>, env: &Env) -> Result<(), Failure> {
+    let plain = Arc::new(Ui::new(&Settings::default(), env));
+    let answered = step.and_then(|step| {
+        let answer = answer(&step, std::io::stdin().lock(), env, &plain)?;
+        plain.print(&format!("{answer}\n"))
+    });
+    answered.map_err(signals::explain).inspect_err(|failure| plain.failure(failure))
+}
+
+/// Does what a request asks for and returns the answer.
+pub fn answer(step: &Step, input: impl Read, env: &Env, ui: &Arc<Ui>) -> Result<Value, Failure> {
+    respond(step, input, env, ui).map_err(words::in_concourse_words)
+}
+
+fn respond(step: &Step, input: impl Read, env: &Env, ui: &Arc<Ui>) -> Result<Value, Failure> {
+    let request = Request::read(input)?;
+    let source = Source::parse(request.source.as_deref())?;
+    let ui = if source.debug {
+        let settings = Settings { verbosity: Verbosity::Debug, ..Settings::default() };
+        Arc::new(Ui::new(&settings, env))
+    } else {
+        Arc::clone(ui)
+    };
+    for warning in &source.warnings {
+        ui.warning(warning);
+    }
+    let answer = match step {
+        Step::Check => {
+            // A resource's `params` belong to get and put; Concourse never sends them here.
+            request.params.finish()?;
+            let client = access::client(&source, Purpose::Check, env, &ui)?;
+            serde_json::to_value(check::run(&source, request.version.as_ref(), &client, &ui)?)
+        }
+        Step::In(folder) => serde_json::to_value(get::run(&source, request, folder, env, &ui)?),
+        Step::Out(folder) => serde_json::to_value(put::run(source, request, folder, env, &ui)?),
+    };
+    answer.map_err(|error| Failure::new(Kind::Bug, format!("the answer is not JSON: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_the_executable_chooses_the_step() {
+        let step = |words: &[&str]| Step::of_words(&words.iter().map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(step(&["/opt/resource/check", "x"]), Some(Ok(Step::Check)));
+        assert_eq!(step(&["in", "/tmp/build/get"]), Some(Ok(Step::In("/tmp/build/get".into()))));
+        assert_eq!(step(&["./out", "/tmp/build/put"]), Some(Ok(Step::Out("/tmp/build/put".into()))));
+        assert_eq!(step(&["/usr/bin/imgrelay", "check"]), None);
+        assert_eq!(step(&["checker"]), None);
+        assert_eq!(step(&[]), None);
+        let failure = step(&["/opt/resource/in"]).unwrap().unwrap_err();
+        assert_eq!(failure.message, "no folder was given, expected `in FOLDER`");
+    }
+}

@@ -1,0 +1,159 @@
+//! Concourse's side of the conversation: one JSON document in, one out.
+//!
+//! Source: concourse `atc/resource/resource.go`. Absent, `null` and empty members mean the same; a version is a
+//! map of texts and never empty.
+
+use std::io::Read;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::fields::Fields;
+use crate::front::failure::Failure;
+use crate::model::{Digest, Tag};
+use crate::stream::{TooLarge, read_bounded};
+
+/// Largest request, bytes; sources and params are lines of a pipeline.
+const REQUEST_BYTES: u64 = 16 * 1024 * 1024;
+
+/// What Concourse wants.
+#[derive(Debug)]
+pub(super) struct Request {
+    /// `source`, unread.
+    pub(super) source: Option<Box<RawValue>>,
+    /// `params`.
+    pub(super) params: Fields,
+    /// `version`.
+    pub(super) version: Option<Version>,
+}
+
+/// One version of a resource.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Version {
+    /// The tag it was found under; `None` in versions that other resources made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tag: Option<String>,
+    /// The digest of its manifest or index.
+    pub(super) digest: Digest,
+}
+
+impl Version {
+    /// Makes the version of a tag.
+    pub(super) fn new(tag: &str, digest: Digest) -> Self {
+        Self { tag: Some(tag.to_owned()), digest }
+    }
+
+    /// Returns the tag, if it is a valid one.
+    pub(super) fn tag(&self) -> Option<Tag> {
+        self.tag.as_deref().and_then(|tag| tag.parse().ok())
+    }
+}
+
+/// One line about a version, shown by Concourse and readable as `((.:step.name))`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Metadata {
+    /// Name.
+    pub(super) name: String,
+    /// Value.
+    pub(super) value: String,
+}
+
+impl Metadata {
+    /// Makes one line.
+    pub(super) fn new(name: &str, value: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), value: value.into() }
+    }
+}
+
+/// What `in` and `out` answer.
+#[derive(Debug, Serialize)]
+pub(super) struct Response {
+    /// The version that was fetched or made.
+    pub(super) version: Version,
+    /// About it.
+    pub(super) metadata: Vec<Metadata>,
+}
+
+impl Request {
+    /// Reads standard input to its end.
+    pub(super) fn read(input: impl Read) -> Result<Self, Failure> {
+        let bytes = read_bounded(input, REQUEST_BYTES).map_err(|error| match error {
+            TooLarge::Io(error) => Failure::refused(format!("cannot read standard input: {error}")),
+            TooLarge::Limit { limit } => {
+                Failure::misuse(format!("the request has more than {limit} bytes, which no request needs"))
+            }
+        })?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| Failure::misuse("the request is not UTF-8"))?;
+        if text.trim().is_empty() {
+            return Err(Failure::misuse("standard input is empty, expected the request as a JSON object")
+                .hint(r#"for a try by hand: echo '{"source":{"repository":"…"}}' | imgrelay check"#));
+        }
+        let mut fields = Fields::parse("", text)?;
+        let source = fields.raw("source");
+        let params = fields.raw("params");
+        let params = Fields::parse("params", params.as_deref().map_or("null", RawValue::get))?;
+        let version = fields.object("version")?.map(version).transpose()?.flatten();
+        fields.finish()?;
+        Ok(Self { source, params, version })
+    }
+}
+
+/// Reads a version; an empty one is none.
+fn version(mut fields: Fields) -> Result<Option<Version>, Failure> {
+    let (tag, digest) = (fields.text("tag")?, fields.text("digest")?);
+    let version = match (tag, digest) {
+        (None, None) => None,
+        (_, None) => return Err(fields.invalid("digest", "it is missing")),
+        (tag, Some(digest)) => {
+            let digest = digest.parse().map_err(|error| fields.invalid("digest", error))?;
+            Some(Version { tag, digest })
+        }
+    };
+    fields.finish()?;
+    Ok(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn read(text: &str) -> Result<Request, Failure> {
+        Request::read(text.as_bytes())
+    }
+
+    #[test]
+    fn absent_null_and_empty_mean_the_same() {
+        for text in [
+            r#"{"source":{}}"#,
+            r#"{"source":{},"version":null,"params":null}"#,
+            r#"{"Source":{},"Version":{},"Params":{}}"#,
+        ] {
+            let request = read(text).unwrap();
+            assert!(request.source.is_some() && request.version.is_none(), "{text}");
+            request.params.finish().unwrap();
+        }
+        let request = read(&format!(r#"{{"source":{{}},"version":{{"tag":"a","digest":"{DIGEST}"}}}}"#));
+        let version = request.unwrap().version.unwrap();
+        assert_eq!((version.tag.as_deref(), version.digest.to_string().as_str()), (Some("a"), DIGEST));
+        assert_eq!(serde_json::to_string(&version).unwrap(), format!(r#"{{"tag":"a","digest":"{DIGEST}"}}"#));
+    }
+
+    #[test]
+    fn requests_that_are_none_are_refused() {
+        for (text, expected) in [
+            ("", "standard input is empty"),
+            ("[]", "`the request` is a list, expected an object"),
+            ("{} {}", "standard input is not valid JSON"),
+            (r#"{"sourc":{}}"#, "unknown field `sourc`"),
+            (r#"{"version":{"tag":"a"}}"#, "`version.digest`: it is missing"),
+            (r#"{"version":{"digest":"x"}}"#, "`version.digest`: "),
+            (r#"{"version":{"digest":1}}"#, "`version.digest` is a number, expected text"),
+            (r#"{"version":{"ref":"x"}}"#, "unknown field `version.ref`"),
+        ] {
+            let failure = read(text).map(|_| ()).unwrap_err();
+            assert!(failure.message.contains(expected), "{text}: {}", failure.message);
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! `out`: an image that earlier steps made, or files packed on the spot, to the registry.
+//!
+//! All that can be wrong in the request and in the files is found before anything is sent. Running it again does
+//! no harm: what is there already costs a question each.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::access::{self, Purpose};
+use super::fields::Fields;
+use super::packing::{self, Packing};
+use super::protocol::{Metadata, Request, Response, Version};
+use super::source::{Login, Source};
+use super::upload::{self, Chosen};
+use super::version;
+use crate::front::env::Env;
+use crate::front::failure::Failure;
+use crate::front::text;
+use crate::front::ui::Ui;
+use crate::model::{Digest, Tag};
+use crate::registry::{Client, Secret};
+use crate::stream::{TooLarge, read_bounded};
+
+/// Largest file with tags or a digest, bytes.
+const TEXT_BYTES: u64 = 64 * 1024;
+
+/// What is pushed.
+#[derive(Debug)]
+enum What {
+    /// The one archive or folder that a pattern finds.
+    Image(String),
+    /// Files, packed first.
+    Files(Box<Packing>),
+}
+
+/// What `params` of a put say, with the files among them read.
+#[derive(Debug)]
+struct Params {
+    what: What,
+    version: Option<version::Version>,
+    bump_aliases: bool,
+    additional_tags: Vec<Tag>,
+    expected_digest: Option<Digest>,
+    login: Option<Login>,
+}
+
+impl Params {
+    fn parse(mut fields: Fields, folder: &Path) -> Result<Self, Failure> {
+        let image = fields.text("image")?;
+        let packing = Packing::parse(&mut fields, folder)?;
+        let what = match (image, packing) {
+            (Some(_), Some(_)) => {
+                return Err(Failure::misuse("`params.image` and `params.files` exclude each other"));
+            }
+            (Some(image), None) => What::Image(image),
+            (None, Some(packing)) => What::Files(Box::new(packing)),
+            (None, None) => {
+                return Err(Failure::misuse(
+                    "nothing to push: neither `params.image` nor `params.files` is given",
+                )
+                .hint("`image: image/image.tar` pushes what a task wrote into its output `image`"));
+            }
+        };
+        let version = match fields.scalar("version")? {
+            None => None,
+            Some(text) => Some(version::Version::parse(&text).ok_or_else(|| {
+                fields
+                    .invalid("version", format!("`{text}` is not a version such as `1.2.3` or `1.2.3-rc.1`"))
+            })?),
+        };
+        let bump_aliases = fields.switch("bump_aliases")?;
+        let additional_tags = additional_tags(&mut fields, folder)?;
+        let expected_digest = expected_digest(&mut fields, folder)?;
+        let (username, password) = (fields.text("username")?, fields.text("password")?);
+        let login = username
+            .zip(password)
+            .map(|(username, password)| Login { username, password: Secret::new(password) });
+        fields.finish()?;
+        Ok(Self { what, version, bump_aliases, additional_tags, expected_digest, login })
+    }
+}
+
+/// Reads the tags from the file that `additional_tags` names.
+fn additional_tags(fields: &mut Fields, folder: &Path) -> Result<Vec<Tag>, Failure> {
+    let (file, prefix) = (fields.text("additional_tags")?, fields.text("tag_prefix")?);
+    let Some(file) = file else {
+        return match prefix {
+            None => Ok(Vec::new()),
+            Some(_) => {
+                Err(fields
+                    .invalid("tag_prefix", "it belongs to `params.additional_tags`, which is not given"))
+            }
+        };
+    };
+    let prefix = prefix.unwrap_or_default();
+    let content = read_text(fields, "additional_tags", &folder.join(&file))?;
+    content
+        .split_whitespace()
+        .map(|word| format!("{prefix}{word}").parse::<Tag>())
+        .collect::<Result<_, _>>()
+        .map_err(|error| fields.invalid("additional_tags", format!("`{file}`: {error}")))
+}
+
+/// Reads `expected_digest`: a digest, or a file that holds one.
+fn expected_digest(fields: &mut Fields, folder: &Path) -> Result<Option<Digest>, Failure> {
+    let Some(text) = fields.text("expected_digest")? else { return Ok(None) };
+    if text.starts_with("sha256:") || text.starts_with("sha512:") {
+        return text.parse().map(Some).map_err(|error| fields.invalid("expected_digest", error));
+    }
+    let content = read_text(fields, "expected_digest", &folder.join(&text))?;
+    let digest = content.trim().parse();
+    digest.map(Some).map_err(|error| fields.invalid("expected_digest", format!("`{text}`: {error}")))
+}
+
+fn read_text(fields: &Fields, key: &str, path: &Path) -> Result<String, Failure> {
+    let shown = path.display();
+    let file = std::fs::File::open(path).map_err(|error| {
+        fields
+            .invalid(key, format!("cannot read `{shown}`: {error}"))
+            .hint("the path begins with the name of an artifact; `inputs` of the put step has to have it")
+    })?;
+    let bytes = read_bounded(file, TEXT_BYTES).map_err(|error| match error {
+        TooLarge::Io(error) => fields.invalid(key, format!("cannot read `{shown}`: {error}")),
+        TooLarge::Limit { limit } => fields.invalid(key, format!("`{shown}` has more than {limit} bytes")),
+    })?;
+    String::from_utf8(bytes).map_err(|_| fields.invalid(key, format!("`{shown}` is not UTF-8")))
+}
+
+/// Pushes and says what was pushed.
+pub(super) fn run(
+    mut source: Source,
+    request: Request,
+    folder: &Path,
+    env: &Env,
+    ui: &Arc<Ui>,
+) -> Result<Response, Failure> {
+    let params = Params::parse(request.params, folder)?;
+    if params.login.is_some() {
+        source.login.clone_from(&params.login);
+    }
+    let variant = source.variant.as_deref();
+    let mut tags: Vec<Tag> = source.tag.iter().cloned().collect();
+    if let Some(version) = &params.version {
+        tags.push(tag_of(&version.to_string(), variant)?);
+    }
+    if tags.is_empty() && params.additional_tags.is_empty() {
+        return Err(Failure::misuse(
+            "no tag to push: none of `source.tag`, `params.version` and `params.additional_tags` is given",
+        ));
+    }
+    let temporary = access::temporary_folder(env);
+    let client = access::client(&source, Purpose::Transfer, env, ui)?;
+    let finish = |digest: &Digest, tags: &mut Vec<Tag>| -> Result<(), Failure> {
+        check_expected(params.expected_digest.as_ref(), digest)?;
+        let final_version = params.version.as_ref().filter(|version| !version.is_pre_release());
+        if let Some(version) = final_version.filter(|_| params.bump_aliases) {
+            tags.extend(aliases(&client, &source, version)?);
+        }
+        tags.extend(params.additional_tags.iter().cloned());
+        let shown = text::quoted_list(each_once(tags).iter().map(Tag::as_str));
+        ui.note(&format!("pushing {digest} to {} as {shown}", source.repository));
+        Ok(())
+    };
+    let digest = match &params.what {
+        What::Image(pattern) => {
+            let store = upload::open(folder, pattern, &temporary)?;
+            let chosen = Chosen::of(store.as_ref(), pattern)?;
+            finish(chosen.digest(), &mut tags)?;
+            chosen.upload(&client, &source.repository, &each_once(&tags), ui)?;
+            chosen.digest().clone()
+        }
+        What::Files(packing) => {
+            let (packed, image) = packing::pack(packing, &temporary, env, ui)?;
+            let root = packed.manifest.descriptor();
+            finish(&root.digest, &mut tags)?;
+            upload::packed(&image, root, &client, &source.repository, &each_once(&tags), ui)?;
+            packed.manifest.digest().clone()
+        }
+    };
+    let first = tags.first().map(ToString::to_string);
+    let listed: Vec<&str> = tags.iter().map(Tag::as_str).collect();
+    Ok(Response {
+        version: Version { tag: first, digest },
+        metadata: vec![
+            Metadata::new("repository", &*source.written),
+            Metadata::new("tags", listed.join(" ")),
+        ],
+    })
+}
+
+/// Returns tags without those that come again.
+fn each_once(tags: &[Tag]) -> Vec<Tag> {
+    let mut unique: Vec<Tag> = Vec::new();
+    for tag in tags {
+        if !unique.contains(tag) {
+            unique.push(tag.clone());
+        }
+    }
+    unique
+}
+
+/// Makes the tag of a version, with the variant behind it.
+fn tag_of(version: &str, variant: Option<&str>) -> Result<Tag, Failure> {
+    let text = variant.map_or_else(|| version.to_owned(), |variant| format!("{version}-{variant}"));
+    text.parse().map_err(|error| {
+        let failure = Failure::misuse(format!("`params.version`: {error}"));
+        if text.contains('+') {
+            return failure.hint("tags cannot have a `+`; leave out what follows it");
+        }
+        failure
+    })
+}
+
+/// Returns the tags that are to follow a version: `latest`, `1`, `1.2`, unless something newer has them.
+fn aliases(client: &Client, source: &Source, new: &version::Version) -> Result<Vec<Tag>, Failure> {
+    let tags = match client.list_tags(&source.repository) {
+        Ok(tags) => tags,
+        // The first push makes the repository.
+        Err(error) if error.is_not_found() => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let variant = source.variant.as_deref();
+    let there = tags.iter().filter_map(|tag| {
+        let bare = match variant {
+            Some(variant) => tag.strip_suffix(variant)?.strip_suffix('-')?,
+            None => tag,
+        };
+        version::Version::parse(bare).filter(|version| !version.is_pre_release())
+    });
+    let (mut latest, mut major, mut minor) = (true, true, true);
+    for other in there {
+        latest &= other.precedence(new) != std::cmp::Ordering::Greater;
+        let same_major = other.major == new.major;
+        major &= !(same_major && (other.minor, other.patch) > (new.minor, new.patch));
+        minor &= !(same_major && other.minor == new.minor && other.patch > new.patch);
+    }
+    let mut aliases = Vec::new();
+    if latest {
+        let bare = source
+            .bare_tag()
+            .parse()
+            .map_err(|error| Failure::misuse(format!("`source.variant`: {error}")))?;
+        aliases.push(bare);
+    }
+    if major {
+        aliases.push(tag_of(&new.major.to_string(), variant)?);
+    }
+    if minor {
+        aliases.push(tag_of(&format!("{}.{}", new.major, new.minor), variant)?);
+    }
+    Ok(aliases)
+}
+
+fn check_expected(expected: Option<&Digest>, found: &Digest) -> Result<(), Failure> {
+    match expected {
+        Some(expected) if expected != found => Err(Failure::difference(format!(
+            "the image has digest `{found}`, but `params.expected_digest` is `{expected}`"
+        ))),
+        _ => Ok(()),
+    }
+}

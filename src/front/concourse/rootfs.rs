@@ -1,0 +1,38 @@
+//! An image in the form Concourse makes containers of: `rootfs/` and `metadata.json`.
+
+use crate::model::{Config, to_json};
+use crate::tar::Ownership;
+
+/// Umask for folders in an output, whatever the process has.
+pub(super) const UMASK: u32 = 0o022;
+
+/// Returns whether files can get their owners: that takes root, of a user namespace at least.
+pub(super) fn ownership() -> Ownership {
+    if rustix::process::geteuid().is_root() { Ownership::Apply } else { Ownership::Ignore }
+}
+
+/// Makes `metadata.json`, which Concourse reads when the image is used for a container.
+///
+/// Source: concourse `atc/worker/gardenruntime/image.go`; what is not set is `null`, as Go writes it.
+pub(super) fn image_metadata(config: Option<&Config>) -> Vec<u8> {
+    #[derive(serde::Serialize)]
+    struct ImageMetadata<'a> {
+        cmd: Option<&'a [String]>,
+        entrypoint: Option<&'a [String]>,
+        env: Option<&'a [String]>,
+        user: &'a str,
+    }
+    let details = config.map(|config| &config.config);
+    line(to_json(&ImageMetadata {
+        cmd: details.and_then(|details| details.cmd.as_deref()),
+        entrypoint: details.and_then(|details| details.entrypoint.as_deref()),
+        env: details.map(|details| details.env.as_slice()).filter(|env| !env.is_empty()),
+        user: details.and_then(|details| details.user.as_deref()).unwrap_or_default(),
+    }))
+}
+
+/// Ends a text with a line break, as Go's encoder does.
+pub(super) fn line(mut text: Vec<u8>) -> Vec<u8> {
+    text.push(b'\n');
+    text
+}

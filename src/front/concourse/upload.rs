@@ -1,0 +1,213 @@
+//! From what lies in a put's folder to the registry.
+
+use std::path::{Path, PathBuf};
+
+use super::access::TRANSFER_CONCURRENCY;
+use super::glob;
+use crate::front::cli;
+use crate::front::failure::Failure;
+use crate::front::reporter::{self, Wording};
+use crate::front::text;
+use crate::front::ui::Ui;
+use crate::model::{Descriptor, Digest, RawDocument, Repository, Tag, limits, media_type};
+use crate::registry::Client;
+use crate::store::{self, ImageStore, Root, RootName, StoreKind};
+use crate::stream::{FileError, TooLarge, read_bounded};
+use crate::transfer::events::Observer;
+use crate::transfer::{
+    self, Attached, CollectionRequest, DefaultTags, Gathering, ImageSource, Member, PackedSource, Places,
+    PushRequest, StoreSource, TransferError,
+};
+
+/// Pushes an image that was just packed.
+pub(super) fn packed(
+    image: &PackedSource,
+    root: Descriptor,
+    client: &Client,
+    repository: &Repository,
+    tags: &[Tag],
+    ui: &Ui,
+) -> Result<(), Failure> {
+    let request = push_request(repository, vec![(root, tags.to_vec())]);
+    watch(ui, |observer| transfer::push_to_registry(image, client, &request, observer).map(|_| ()))
+}
+
+fn push_request(repository: &Repository, roots: Vec<(Descriptor, Vec<Tag>)>) -> PushRequest {
+    PushRequest {
+        repository: repository.clone(),
+        roots,
+        mount_from: Vec::new(),
+        concurrency: TRANSFER_CONCURRENCY,
+        include_non_distributable: false,
+    }
+}
+
+fn watch(ui: &Ui, work: impl FnOnce(&dyn Observer) -> Result<(), TransferError>) -> Result<(), Failure> {
+    Ok(reporter::watch(ui, Wording::Uploaded, work)?)
+}
+
+/// Opens the one archive or folder that a pattern finds.
+pub(super) fn open(folder: &Path, pattern: &str, temporary: &Path) -> Result<Box<dyn ImageStore>, Failure> {
+    let mut found = glob::find(folder, pattern)?;
+    let short = |path: &PathBuf| path.strip_prefix(folder).unwrap_or(path).display().to_string();
+    if found.len() > 1 {
+        let names = text::quoted_list(found.iter().map(short));
+        let count = found.len();
+        return Err(Failure::misuse(format!(
+            "`params.image`: `{pattern}` finds {count} files, expected one: {names}"
+        )));
+    }
+    let Some(path) = found.pop() else {
+        let failure = Failure::misuse(format!("`params.image`: `{pattern}` finds nothing"));
+        let there: Vec<String> = glob::find(folder, "*/*")?.iter().map(short).collect();
+        return Err(if there.is_empty() {
+            failure.hint("no artifact is here; `inputs` of the put step says which ones it gets")
+        } else {
+            failure.hint(format!("here are {}", text::quoted_list(there)))
+        });
+    };
+    Ok(store::open(&path, temporary)?)
+}
+
+/// What of a store is pushed.
+pub(super) struct Chosen<'a> {
+    store: StoreSource<'a>,
+    /// Digest of what gets the tags.
+    digest: Digest,
+    /// What the store holds; `None` where `index` is all.
+    members: Option<Vec<Member>>,
+    /// `index.json`, where that is the image.
+    index: Option<RawDocument>,
+}
+
+impl<'a> Chosen<'a> {
+    /// Finds out what in a store is meant.
+    ///
+    /// Errors: several images, and nothing says which one it is about.
+    pub(super) fn of(store: &'a dyn ImageStore, pattern: &str) -> Result<Self, Failure> {
+        let roots = store.roots();
+        let about = match roots {
+            [only] => Some(only),
+            roots => roots.iter().find(|root| root.is_root_bundle),
+        };
+        if let Some(root) = about {
+            return Ok(Self {
+                store: StoreSource(store),
+                digest: root.descriptor.digest.clone(),
+                members: Some(cli::stored_roots(roots)),
+                index: None,
+            });
+        }
+        // Images without names of their own in one layout are the platforms of one image.
+        let is_index = |root: &Root| root.names.is_empty() || root.descriptor.platform.is_some();
+        if store.kind() == StoreKind::OciLayoutDirectory && roots.iter().all(is_index) {
+            let index = read_index(store)?;
+            return Ok(Self {
+                store: StoreSource(store),
+                digest: index.digest().clone(),
+                members: None,
+                index: Some(index),
+            });
+        }
+        let digests = text::quoted_list(roots.iter().map(|root| root.descriptor.digest.to_string()));
+        Err(Failure::refused(format!(
+            "`params.image`: `{pattern}` holds {} images, expected one: {digests}",
+            roots.len()
+        )))
+    }
+
+    /// Returns the digest of what gets the tags.
+    pub(super) fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Pushes an image as it is; a bundle with what its tar holds of what it names, as `copy` does.
+    pub(super) fn upload(
+        &self,
+        client: &Client,
+        repository: &Repository,
+        tags: &[Tag],
+        ui: &Ui,
+    ) -> Result<(), Failure> {
+        watch(ui, |observer| {
+            let Some(roots) = self.members.clone() else {
+                let root = self.index.as_ref().map(RawDocument::descriptor);
+                let roots = root.into_iter().map(|root| (root, tags.to_vec())).collect();
+                transfer::push_to_registry(self, client, &push_request(repository, roots), observer)?;
+                return Ok(());
+            };
+            let places = Places::over(self, None);
+            let attached = Attached::default();
+            let gathering = Gathering { thick: false, attached, concurrency: TRANSFER_CONCURRENCY };
+            let mut collection = transfer::gather(&places, roots, &gathering, observer)?;
+            // The tags recorded in the tar are those of another place.
+            for member in &mut collection.members {
+                let is_main = member.descriptor.digest == self.digest;
+                let own = tags.iter().filter(|_| is_main).cloned();
+                member.names = own.map(|tag| RootName { tag: Some(tag), reference: None }).collect();
+            }
+            if collection.has_bundles() {
+                let request = CollectionRequest {
+                    repository: repository.clone(),
+                    default_tags: DefaultTags::ByDigest,
+                    concurrency: TRANSFER_CONCURRENCY,
+                    include_non_distributable: false,
+                };
+                transfer::push_collection(&places, client, &collection, &request, observer)?;
+                return Ok(());
+            }
+            // What the image refers to goes first, and without a tag.
+            let mut roots: Vec<_> =
+                collection.members.iter().map(|member| (member.descriptor.clone(), member.tags())).collect();
+            roots.sort_by_key(|(root, _)| root.digest == self.digest);
+            transfer::push_to_registry(&places, client, &push_request(repository, roots), observer)?;
+            Ok(())
+        })
+    }
+}
+
+/// Reads the `index.json` of a layout folder as an image index.
+fn read_index(store: &dyn ImageStore) -> Result<RawDocument, Failure> {
+    let path = store.path().join("index.json");
+    let failed = |error| FileError::io("read", &path, error);
+    let file = std::fs::File::open(&path).map_err(failed)?;
+    let bytes = read_bounded(file, limits::DOCUMENT_BYTES).map_err(|error| match error {
+        TooLarge::Io(error) => Failure::from(failed(error)),
+        TooLarge::Limit { limit } => {
+            Failure::refused(format!("`{}` has more than {limit} bytes", path.display()))
+        }
+    })?;
+    #[derive(Default, serde::Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Kind {
+        media_type: Option<String>,
+    }
+    // The resource hands on an index as it was at the registry, which may have been one of Docker's.
+    let kind: Kind = serde_json::from_slice(&bytes).unwrap_or_default();
+    let kind = kind.media_type.unwrap_or_else(|| media_type::OCI_INDEX.to_owned());
+    Ok(RawDocument::parse(bytes, Some(&kind))?)
+}
+
+impl ImageSource for Chosen<'_> {
+    fn place(&self) -> String {
+        self.store.place()
+    }
+
+    fn read_document(&self, descriptor: &Descriptor) -> Result<RawDocument, TransferError> {
+        match &self.index {
+            Some(index) if *index.digest() == descriptor.digest => Ok(index.clone()),
+            _ => self.store.read_document(descriptor),
+        }
+    }
+
+    fn open_blob(
+        &self,
+        descriptor: &Descriptor,
+    ) -> Result<Box<dyn std::io::Read + Send + '_>, TransferError> {
+        self.store.open_blob(descriptor)
+    }
+
+    fn lacks(&self, digest: &Digest) -> bool {
+        self.store.lacks(digest)
+    }
+}

@@ -1,0 +1,377 @@
+//! The action's inputs as the runner passes them, and the command line they stand for.
+//!
+//! Scalars become words (`--flag=value`, so that no value is taken for a flag); lists and secrets become variables.
+//! Whatever has no input can be given as `IMGRELAY_<FLAG>` in the step's `env`.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use crate::front::env::{self, Env};
+use crate::front::failure::Failure;
+use crate::front::text;
+use crate::model::Reference;
+
+/// Where a tar is when the input `tar` is empty.
+const TAR_DEFAULT: &str = "image.tar";
+/// Inputs that say what an image is like, so that they are of no use with one that is there already.
+const OF_CONTENT: [&str; 7] =
+    ["kind", "labels", "annotations", "platform", "compression", "exclude", "preserve-permissions"];
+/// Inputs that are switches, with their flags.
+const SWITCHES: [(&str, &str); 2] =
+    [("tls-verify", "--tls-verify"), ("preserve-permissions", "--preserve-permissions")];
+/// Inputs that are texts, with their flags.
+const TEXTS: [(&str, &str); 3] =
+    [("expected-digest", "--expected-digest"), ("platform", "--platform"), ("compression", "--compression")];
+/// Inputs that are lists or secrets, with their variables.
+const VARIABLES: [(&str, &str); 5] = [
+    ("labels", "IMGRELAY_LABELS"),
+    ("annotations", "IMGRELAY_ANNOTATION"),
+    ("exclude", "IMGRELAY_FILE_EXCLUSION"),
+    ("username", "IMGRELAY_REGISTRY_USERNAME"),
+    ("password", "IMGRELAY_REGISTRY_PASSWORD"),
+];
+/// Flags and variables as messages name them, with the input they come from.
+const NAMES: [(&str, &str); 21] = [
+    ("--annotation", "annotations"),
+    ("--bundle", "image"),
+    ("--compression", "compression"),
+    ("--expected-digest", "expected-digest"),
+    ("--file", "files"),
+    ("--file-exclusion", "exclude"),
+    ("--image", "image"),
+    ("--labels", "labels"),
+    ("--platform", "platform"),
+    ("--registry-ca-cert-path", "ca-file"),
+    ("--registry-ca-cert-path FILE", "ca-file"),
+    ("--registry-password", "password"),
+    ("--registry-username", "username"),
+    ("--tag", "tags"),
+    ("--tar", "tar"),
+    ("--to-oci-tar", "tar"),
+    ("--to-repo", "image"),
+    ("IMGRELAY_FILE", "files"),
+    ("IMGRELAY_REGISTRY_PASSWORD", "password"),
+    ("IMGRELAY_REGISTRY_USERNAME", "username"),
+    ("IMGRELAY_TAG", "tags"),
+];
+
+/// What the inputs ask for.
+#[derive(Debug)]
+pub(super) struct Request {
+    /// The command line, the program's name first.
+    pub(super) words: Vec<OsString>,
+    /// The environment it runs in.
+    pub(super) env: Env,
+    /// Whether the step's summary is written.
+    pub(super) summary: bool,
+    /// Whether the image is declared as an artifact of the job.
+    pub(super) declare: bool,
+}
+
+/// Reads the inputs.
+///
+/// Errors: misuse that names the input.
+pub(super) fn read(env: &Env) -> Result<Request, Failure> {
+    let inputs = Inputs { env };
+    let files = inputs.paths("files")?;
+    let mut words = match inputs.get("command") {
+        Some("build") => inputs.build(&files)?,
+        Some("push") if files.is_empty() => inputs.push_tar()?,
+        Some("push") => inputs.push_files(&files)?,
+        Some(other) => {
+            let failure =
+                Failure::misuse(format!("input `command` is `{other}`, expected one of `build`, `push`"));
+            return Err(match text::nearest(other, ["build", "push"]) {
+                Some(near) => failure.hint(format!("did you mean `{near}`?")),
+                None => failure,
+            });
+        }
+        None => return Err(Failure::misuse("input `command` is missing, expected `build` or `push`")),
+    };
+    for (input, flag) in TEXTS {
+        words.extend(inputs.get(input).map(|value| format!("{flag}={value}")));
+    }
+    for (input, flag) in SWITCHES {
+        words.extend(inputs.switch(input)?.map(|value| format!("{flag}={value}")));
+    }
+    let mut changed = env.clone();
+    for (input, variable) in VARIABLES {
+        if let Some(value) = inputs.get(input) {
+            let is_list = !matches!(input, "username" | "password");
+            changed = changed.with(variable, if is_list { lines(value.lines()) } else { value.to_owned() });
+        }
+    }
+    let certificates = inputs.paths("ca-file")?;
+    for (variable, values) in [("IMGRELAY_FILE", &files), ("IMGRELAY_REGISTRY_CA_CERT_PATH", &certificates)] {
+        if !values.is_empty() {
+            changed = changed.with(variable, lines(values.iter().map(String::as_str)));
+        }
+    }
+    if env.text(env::RUNNER_DEBUG) == Some("1") && env.text("IMGRELAY_QUIET").is_none() {
+        changed = changed.with("IMGRELAY_DEBUG", "true");
+    }
+    let words = std::iter::once("imgrelay".to_owned()).chain(words).map(OsString::from).collect();
+    Ok(Request {
+        words,
+        env: changed,
+        summary: inputs.switch("summary")?.unwrap_or(true),
+        declare: inputs.switch("declare-artifact")?.unwrap_or(false),
+    })
+}
+
+/// Returns the texts to be hidden in the log: passwords and tokens of inputs and environment.
+pub(super) fn secrets(env: &Env) -> Vec<&str> {
+    let inputs = Inputs { env };
+    let of_env = env.iter().filter(|(name, _)| {
+        let ours = name.starts_with("IMGRELAY_REGISTRY_") || name.starts_with("IMGPKG_");
+        ours && ["PASSWORD", "TOKEN"].iter().any(|word| name.contains(word))
+    });
+    inputs.get("password").into_iter().chain(of_env.filter_map(|(_, value)| value.to_str())).collect()
+}
+
+/// Names inputs where a message names flags or variables, which nobody typed.
+pub(super) fn in_words_of_inputs(message: &str) -> String {
+    NAMES.iter().fold(message.to_owned(), |message, (name, input)| {
+        message.replace(&format!("`{name}`"), &format!("input `{input}`"))
+    })
+}
+
+struct Inputs<'a> {
+    env: &'a Env,
+}
+
+impl<'a> Inputs<'a> {
+    /// Returns an input's value without white space around it; empty is none.
+    ///
+    /// The runner changes spaces only, so that a dash stays: `INPUT_CA-FILE`. A shell in between cannot keep that.
+    fn get(&self, name: &str) -> Option<&'a str> {
+        let variable = format!("INPUT_{}", name.to_ascii_uppercase());
+        let value = self.env.text(&variable).or_else(|| self.env.text(&variable.replace('-', "_")));
+        value.map(str::trim).filter(|value| !value.is_empty())
+    }
+
+    /// Source: `getBooleanInput` of actions/toolkit, YAML 1.2's core schema.
+    fn switch(&self, name: &str) -> Result<Option<bool>, Failure> {
+        match self.get(name) {
+            None => Ok(None),
+            Some("true" | "True" | "TRUE") => Ok(Some(true)),
+            Some("false" | "False" | "FALSE") => Ok(Some(false)),
+            Some(other) => {
+                Err(Failure::misuse(format!("input `{name}` is `{other}`, expected `true` or `false`")))
+            }
+        }
+    }
+
+    /// Returns the lines of an input as paths.
+    fn paths(&self, name: &str) -> Result<Vec<String>, Failure> {
+        let lines = self.get(name).unwrap_or_default().lines().map(str::trim);
+        lines.filter(|line| !line.is_empty()).map(|path| self.path(name, path)).collect()
+    }
+
+    /// Returns a path below the workspace relative to it, because outputs are not translated for the host.
+    ///
+    /// Errors: paths in folders of the host that the runner does not mount into the container.
+    fn path(&self, name: &str, path: &str) -> Result<String, Failure> {
+        let Some(workspace) = self.env.text(env::GITHUB_WORKSPACE) else { return Ok(path.to_owned()) };
+        if !Path::new(path).is_absolute() {
+            return Ok(path.to_owned());
+        }
+        if let Ok(inside) = Path::new(path).strip_prefix(workspace) {
+            let inside = inside.to_string_lossy().into_owned();
+            return Ok(if inside.is_empty() { ".".to_owned() } else { inside });
+        }
+        let mounted = [env::RUNNER_TEMP, env::HOME].map(|variable| self.env.text(variable));
+        if mounted.into_iter().flatten().any(|folder| Path::new(path).starts_with(folder)) {
+            return Ok(path.to_owned());
+        }
+        Err(Failure::misuse(format!(
+            "input `{name}`: `{path}` is outside the folders a container action sees"
+        ))
+        .hint("use a path relative to the workspace, or one below `${{ runner.temp }}` alone on its line"))
+    }
+
+    /// Returns the further tags; a comma separates too, because no tag holds one.
+    fn tags(&self) -> Vec<&'a str> {
+        let tags = self.get("tags").unwrap_or_default().split(['\n', ',']).map(str::trim);
+        tags.filter(|tag| !tag.is_empty()).collect()
+    }
+
+    fn build(&self, files: &[String]) -> Result<Vec<String>, Failure> {
+        if files.is_empty() {
+            return Err(Failure::misuse("input `files` is missing: nothing to build from"));
+        }
+        let tar = self.path("tar", self.get("tar").unwrap_or(TAR_DEFAULT))?;
+        let mut words = vec!["push".to_owned(), format!("--to-oci-tar={tar}")];
+        words.extend(self.name(files, self.get("image"))?);
+        Ok(words)
+    }
+
+    fn push_files(&self, files: &[String]) -> Result<Vec<String>, Failure> {
+        if self.get("tar").is_some() {
+            return Err(Failure::misuse("inputs `files` and `tar` exclude each other with `command: push`")
+                .hint("leave `files` out to push the tar"));
+        }
+        let image = self.get("image").ok_or_else(no_image)?;
+        let mut words = vec!["push".to_owned()];
+        words.extend(self.name(files, Some(image))?);
+        Ok(words)
+    }
+
+    fn push_tar(&self) -> Result<Vec<String>, Failure> {
+        if let Some(input) = OF_CONTENT.into_iter().find(|input| self.get(input).is_some()) {
+            return Err(Failure::misuse(format!("input `{input}` cannot change an image that is in a tar"))
+                .hint("use it with `files`"));
+        }
+        let image = self.get("image").ok_or_else(no_image)?;
+        let tar = self.path("tar", self.get("tar").unwrap_or(TAR_DEFAULT))?;
+        let mut words = vec!["copy".to_owned(), format!("--tar={tar}"), format!("--to-repo={image}")];
+        words.extend(self.tags().iter().map(|tag| format!("--tag={tag}")));
+        Ok(words)
+    }
+
+    /// Returns the words for what is made of files, its name and its tags.
+    fn name(&self, files: &[String], image: Option<&str>) -> Result<Vec<String>, Failure> {
+        let is_bundle = || files.iter().any(|path| Path::new(path).join(".imgpkg").is_dir());
+        let flag = match self.get("kind") {
+            Some(kind @ ("bundle" | "image" | "source")) => format!("--{kind}"),
+            Some(other) => {
+                let expected = "expected one of `bundle`, `image`, `source`";
+                return Err(Failure::misuse(format!("input `kind` is `{other}`, {expected}")));
+            }
+            None if is_bundle() => "--bundle".to_owned(),
+            None => "--image".to_owned(),
+        };
+        let mut tags = self.tags();
+        let mut image = image.unwrap_or_default().to_owned();
+        // Tags that are listed take the place of `latest`, which a name without a tag stands for.
+        let is_bare =
+            image.parse::<Reference>().is_ok_and(|name| name.tag.is_none() && name.digest.is_none());
+        if is_bare && !tags.is_empty() {
+            image = format!("{image}:{}", tags.remove(0));
+        }
+        let tags = tags.into_iter().map(|tag| format!("--tag={tag}"));
+        Ok(std::iter::once(format!("{flag}={image}")).chain(tags).collect())
+    }
+}
+
+fn no_image() -> Failure {
+    Failure::misuse("input `image` is missing: nowhere to push to").hint("give `registry/repository[:tag]`")
+}
+
+/// Joins a list so that no comma in an item separates it.
+fn lines<'a>(items: impl Iterator<Item = &'a str>) -> String {
+    items.map(|item| format!("{item}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(pairs: &[(&str, &str)]) -> Result<Request, Failure> {
+        let fixed = [("GITHUB_WORKSPACE", "/github/workspace"), ("RUNNER_TEMP", "/github/runner_temp")];
+        read(&Env::from_pairs(fixed.into_iter().chain(pairs.iter().copied())))
+    }
+
+    fn words(pairs: &[(&str, &str)]) -> String {
+        let request = request(pairs).unwrap_or_else(|failure| panic!("{}", failure.render(false)));
+        let words: Vec<_> = request.words.iter().map(|word| word.to_str().unwrap()).collect();
+        words.join(" ")
+    }
+
+    #[test]
+    fn inputs_stand_for_command_lines() {
+        let build = [("INPUT_COMMAND", "build"), ("INPUT_FILES", "dist")];
+        let push = [("INPUT_COMMAND", "push"), ("INPUT_IMAGE", "reg.example/app")];
+        let with = |base: &[(&'static str, &'static str)], more: &[(&'static str, &'static str)]| {
+            words(&[base, more].concat())
+        };
+        assert_eq!(with(&build, &[]), "imgrelay push --to-oci-tar=image.tar --image=");
+        assert_eq!(
+            with(&build, &[("INPUT_IMAGE", "reg.example/app"), ("INPUT_TAGS", "v1\n v2,v3 \n")]),
+            "imgrelay push --to-oci-tar=image.tar --image=reg.example/app:v1 --tag=v2 --tag=v3"
+        );
+        assert_eq!(
+            with(&build, &[("INPUT_KIND", "bundle"), ("INPUT_TAR", "/github/workspace/out/a.tar")]),
+            "imgrelay push --to-oci-tar=out/a.tar --bundle="
+        );
+        assert_eq!(with(&push, &[]), "imgrelay copy --tar=image.tar --to-repo=reg.example/app");
+        assert_eq!(
+            with(
+                &push,
+                &[
+                    ("INPUT_TAR", "/github/runner_temp/a"),
+                    ("INPUT_TAGS", "v1"),
+                    ("INPUT_TLS-VERIFY", "False")
+                ]
+            ),
+            "imgrelay copy --tar=/github/runner_temp/a --to-repo=reg.example/app --tag=v1 --tls-verify=false"
+        );
+        assert_eq!(
+            with(&push, &[("INPUT_FILES", "a"), ("INPUT_EXPECTED_DIGEST", " x "), ("INPUT_PLATFORM", "")]),
+            "imgrelay push --image=reg.example/app --expected-digest=x"
+        );
+    }
+
+    #[test]
+    fn lists_and_secrets_go_by_the_environment() {
+        let pairs = [
+            ("INPUT_COMMAND", "build"),
+            ("INPUT_FILES", "a,b\n\n  /github/workspace/c \n/github/workspace"),
+            ("INPUT_LABELS", "x=1,2\ny=3"),
+            ("INPUT_CA-FILE", "ca.pem"),
+            ("INPUT_USERNAME", "u"),
+            ("INPUT_PASSWORD", " s3cret\n"),
+            ("RUNNER_DEBUG", "1"),
+        ];
+        let request = request(&pairs).unwrap();
+        let get = |name: &str| request.env.text(name).unwrap_or("-");
+        assert_eq!(get("IMGRELAY_FILE"), "a,b\nc\n.\n");
+        assert_eq!(get("IMGRELAY_LABELS"), "x=1,2\ny=3\n");
+        assert_eq!(get("IMGRELAY_REGISTRY_CA_CERT_PATH"), "ca.pem\n");
+        assert_eq!(get("IMGRELAY_REGISTRY_USERNAME"), "u");
+        assert_eq!(get("IMGRELAY_REGISTRY_PASSWORD"), "s3cret");
+        assert_eq!(get("IMGRELAY_DEBUG"), "true");
+        assert!(request.summary && !request.declare);
+        assert!(!format!("{:?}", request.words).contains("s3cret"));
+        let env = [("INPUT_PASSWORD", " a "), ("IMGPKG_TOKEN", "b"), ("IMGPKG_REGISTRY_PASSWORD_0", "c")];
+        assert_eq!(secrets(&Env::from_pairs(env)), ["a", "c", "b"]);
+    }
+
+    #[test]
+    fn wrong_inputs_are_named() {
+        let push = [("INPUT_COMMAND", "push"), ("INPUT_IMAGE", "reg.example/app")];
+        let build = [("INPUT_COMMAND", "build"), ("INPUT_FILES", "a")];
+        for (pairs, expected) in [
+            (vec![], "input `command` is missing"),
+            (vec![("INPUT_COMMAND", "biuld")], "input `command` is `biuld`, expected one of `build`, `push`"),
+            (vec![("INPUT_COMMAND", "build")], "input `files` is missing"),
+            (vec![("INPUT_COMMAND", "push")], "input `image` is missing"),
+            ([&build[..], &[("INPUT_KIND", "x")]].concat(), "input `kind` is `x`"),
+            ([&push[..], &[("INPUT_LABELS", "a=b")]].concat(), "input `labels` cannot change an image"),
+            ([&push[..], &[("INPUT_FILES", "a"), ("INPUT_TAR", "b")]].concat(), "exclude each other"),
+            (
+                [&push[..], &[("INPUT_SUMMARY", "yes")]].concat(),
+                "`summary` is `yes`, expected `true` or `false`",
+            ),
+            (
+                [&push[..], &[("INPUT_TAR", "/tmp/image.tar")]].concat(),
+                "input `tar`: `/tmp/image.tar` is outside the folders a container action sees",
+            ),
+            (
+                [&build[..], &[("INPUT_FILES", "a\n/home/runner/work/r/r/b")]].concat(),
+                "input `files`: `/home",
+            ),
+        ] {
+            let failure = request(&pairs).unwrap_err();
+            assert!(failure.message.contains(expected), "{pairs:?}: {}", failure.message);
+        }
+    }
+
+    #[test]
+    fn messages_name_inputs_instead_of_flags() {
+        assert_eq!(
+            in_words_of_inputs("`--to-repo`: `--tags` or `IMGRELAY_TAG`"),
+            "input `image`: `--tags` or input `tags`"
+        );
+    }
+}

@@ -1,0 +1,191 @@
+//! The door for GitHub Actions: inputs in, the same commands as everywhere, outputs and one annotation out.
+//!
+//! `action.yml` calls `imgrelay github` with the inputs as `INPUT_*`. Nothing here knows how images are made or
+//! moved; the command line that the inputs stand for does the work, with streams that cannot hold commands.
+
+mod commands;
+mod inputs;
+mod summary;
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, lchown};
+use std::path::{Path, PathBuf};
+
+use super::cli::{self, Door};
+use super::env::{self, Env};
+use super::failure::{self, Failure};
+use super::outputs::{self, Format, ImageOutcome, Outcome, ResultFile};
+use super::ui::{Settings, Ui};
+use commands::Guard;
+
+/// The word that opens this door.
+pub const NAME: &str = "github";
+
+/// Variables with paths of files that a step may have asked for.
+const FILE_VARIABLES: [&str; 1] = ["IMGRELAY_LOCK_OUTPUT"];
+/// Variables with `FORMAT:PATH` of files that a step may have asked for.
+const RESULT_VARIABLES: [&str; 2] = ["IMGRELAY_RESULT", "IMGRELAY_OUTPUT"];
+
+/// Runs the action; what went wrong is told already when the failure comes back.
+pub fn run(words: &[OsString], env: &Env) -> Result<(), Failure> {
+    // Before anything else is said, so that nothing can be said with a secret in it.
+    let masks: String = inputs::secrets(env).into_iter().map(commands::masks).collect();
+    command(&masks);
+    let result = action(words, env).map_err(for_a_container);
+    if let Err(failure) = &result {
+        command(&commands::error(failure));
+    }
+    result
+}
+
+/// Prints workflow commands.
+fn command(text: &str) {
+    // Without a reader there is no log in which anything could be seen.
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+fn action(words: &[OsString], env: &Env) -> Result<(), Failure> {
+    if let Some(word) = words.first() {
+        let word = word.to_string_lossy();
+        return Err(Failure::misuse(format!("`github` takes no arguments, found `{word}`"))
+            .hint("inputs come as environment variables `INPUT_<NAME>`, see `action.yml`"));
+    }
+    let request = inputs::read(env)?;
+    let output = ResultFile::parse("github", env)?;
+    let ui = |settings: &Settings| {
+        let (out, err) = (Guard::new(io::stdout()), Guard::new(io::stderr()));
+        Ui::with_streams(settings, env, false, Box::new(out), Box::new(err))
+    };
+    let confirmed = |outcome: &Outcome| {
+        let Outcome::Image(image) = outcome else { return Ok(()) };
+        hand_over(image, env);
+        let image = as_the_host_sees_it(image, env);
+        outputs::write(std::slice::from_ref(&output), &image)?;
+        if request.summary
+            && let Some(path) = env.path(env::GITHUB_STEP_SUMMARY)
+        {
+            outputs::append(&path, &summary::markdown(&image))?;
+        }
+        if request.declare { declare(&image, env) } else { Ok(()) }
+    };
+    // The annotation tells it, and the runner shows annotations in the log as well.
+    let door = Door { ui: &ui, confirmed: &confirmed, failed: &|_, _| () };
+    cli::run_behind(&door, request.words, &request.env)
+}
+
+/// Returns the outcome without paths that mean nothing outside the container.
+fn as_the_host_sees_it(image: &ImageOutcome, env: &Env) -> ImageOutcome {
+    let is_inside = |path: &PathBuf| env.path(env::GITHUB_WORKSPACE).is_none() || path.is_relative();
+    ImageOutcome { path: image.path.clone().filter(is_inside), ..image.clone() }
+}
+
+/// Gives new files to the owner of their folder, who could not replace or remove root's files later.
+///
+/// Source: <https://github.com/actions/runner/issues/434>.
+fn hand_over(image: &ImageOutcome, env: &Env) {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let mut paths: Vec<PathBuf> = image.path.clone().into_iter().collect();
+    paths.extend(FILE_VARIABLES.iter().filter_map(|variable| env.path(variable)));
+    let results = RESULT_VARIABLES.iter().filter_map(|variable| env.text(variable)).flat_map(str::lines);
+    let results = results.filter_map(|text| ResultFile::parse(text.trim(), env).ok());
+    paths.extend(results.filter(|result| result.format != Format::Tekton).map(|result| result.path));
+    for path in paths {
+        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let (Ok(file), Ok(folder)) = (path.symlink_metadata(), folder.metadata()) else { continue };
+        if file.is_file() && file.uid() == 0 && folder.uid() != 0 {
+            // Some file systems have no owners; the file is good all the same.
+            let _ = lchown(&path, Some(folder.uid()), Some(folder.gid()));
+        }
+    }
+}
+
+/// Declares the pushed image as an artifact of the job, for actions that attest it.
+///
+/// Source: actions/runner 2.336, `GITHUB_ARTIFACTS`: one `name@digest` per line; a tag would make another name.
+fn declare(image: &ImageOutcome, env: &Env) -> Result<(), Failure> {
+    let Some(repository) = &image.repository else {
+        return Err(Failure::misuse("input `declare-artifact` needs `command: push`"));
+    };
+    let Some(path) = env.path(env::GITHUB_ARTIFACTS) else {
+        return Err(Failure::refused(
+            "the runner does not take declared artifacts: `GITHUB_ARTIFACTS` is not set",
+        )
+        .hint("the image itself is pushed; use runner 2.336 or newer, or leave `declare-artifact` out"));
+    };
+    outputs::append(&path, &format!("oci://{repository}@{}\n", image.digest))
+}
+
+/// Says what is different in a container action, and names inputs instead of flags.
+fn for_a_container(mut failure: Failure) -> Failure {
+    for text in std::iter::once(&mut failure.message).chain(&mut failure.causes).chain(&mut failure.hints) {
+        *text = inputs::in_words_of_inputs(text);
+    }
+    for hint in &mut failure.hints {
+        if let Some((what, _)) = hint.split_once(": ").filter(|_| hint.starts_with(failure::NO_CREDENTIALS)) {
+            *hint = format!(
+                "{what}: set the inputs `username` and `password`; what `docker login` or docker/login-action \
+                 stored on the runner cannot be seen here, unless `DOCKER_CONFIG` named a folder below the \
+                 workspace or `${{{{ runner.temp }}}}` before the login"
+            );
+        }
+    }
+    if failure.message.contains("docker-credential-") {
+        failure.hints.push(
+            "credential helpers are programs of the runner and cannot be run inside a container action: set the \
+             inputs `username` and `password`"
+                .into(),
+        );
+    }
+    failure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_are_those_for_a_container_action() {
+        let failure = Failure::refused("registry `r` refused (401)")
+            .hint(format!("{} `r` were found: use `docker login r`", failure::NO_CREDENTIALS));
+        let hints = for_a_container(failure).hints;
+        assert!(
+            hints[0].starts_with("no credentials for `r` were found: set the inputs `username`"),
+            "{hints:?}"
+        );
+        assert!(hints[0].contains("`${{ runner.temp }}` before the login"), "{hints:?}");
+        let failure = Failure::misuse("credential helper `docker-credential-ecr-login` failed for `r`: x");
+        assert!(
+            for_a_container(failure).hints[0].starts_with("credential helpers are programs of the runner")
+        );
+        let other = Failure::refused("x").hint("y: z");
+        assert_eq!(for_a_container(other.clone()), other);
+    }
+
+    #[test]
+    fn a_path_that_the_host_does_not_have_is_no_output() {
+        let image = |path: &str| ImageOutcome { path: Some(path.into()), ..outputs::tests::pushed() };
+        let env = Env::from_pairs([("GITHUB_WORKSPACE", "/github/workspace")]);
+        assert_eq!(as_the_host_sees_it(&image("out/a.tar"), &env).path, Some("out/a.tar".into()));
+        assert_eq!(as_the_host_sees_it(&image("/github/runner_temp/a.tar"), &env).path, None);
+        assert_eq!(as_the_host_sees_it(&image("/a.tar"), &Env::default()).path, Some("/a.tar".into()));
+    }
+
+    #[test]
+    fn an_artifact_is_declared_without_a_tag_and_only_where_it_is_read() {
+        let folder = std::env::temp_dir().join(format!("imgrelay-declare-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("artifacts");
+        let env = Env::from_pairs([("GITHUB_ARTIFACTS", &path)]);
+        let image = outputs::tests::pushed();
+        declare(&image, &env).unwrap();
+        let expected = format!("oci://reg.example/team/app@{}\n", image.digest);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
+        assert!(declare(&image, &Env::default()).unwrap_err().message.contains("is not set"));
+        let tar = ImageOutcome { repository: None, ..image };
+        assert!(declare(&tar, &env).unwrap_err().message.contains("needs `command: push`"));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}

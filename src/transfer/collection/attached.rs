@@ -1,0 +1,117 @@
+//! What says something about an image: cosign's tags, and the referrers of OCI 1.1.
+
+use std::collections::HashSet;
+
+use crate::lock::cosign_tag;
+use crate::model::{Digest, Reference, Repository, Target};
+use crate::store::RootName;
+
+use super::super::{ImageSource, TransferError, workers};
+use super::{Collection, Gathering, Member, Places, Role, is_absence};
+
+/// Endings of the tags cosign uses.
+const COSIGN: [&str; 3] = ["sig", "att", "sbom"];
+
+/// What is looked for beside each image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attached {
+    /// Signatures, attestations and SBOMs under cosign's tags.
+    pub cosign: bool,
+    /// Manifests whose `subject` the image is.
+    pub referrers: bool,
+}
+
+/// Adds what is attached to the members, in the order of the members.
+///
+/// A repository that does not let us look counts as one that has nothing.
+pub(super) fn attach(
+    places: &Places<'_>,
+    collection: &mut Collection,
+    options: &Gathering,
+) -> Result<(), TransferError> {
+    let mut level: Vec<(Digest, Repository)> = collection
+        .members
+        .iter()
+        .filter(|member| member.role != Role::Attached)
+        .filter_map(|member| place_of(places, member))
+        .collect();
+    let mut known: HashSet<Digest> =
+        collection.members.iter().map(|member| member.descriptor.digest.clone()).collect();
+    // A signature may have a referrer of its own, but nothing sensible goes on for ever.
+    for _ in 0..4 {
+        if places.client().is_none() || level.is_empty() || options.attached == Attached::default() {
+            break;
+        }
+        let found = workers::map(&level, options.concurrency, |(digest, repository)| {
+            let mut members = Vec::new();
+            if options.attached.cosign {
+                members.extend(cosign(places, repository, digest)?);
+            }
+            if options.attached.referrers {
+                members.extend(referrers(places, repository, digest)?);
+            }
+            Ok(members)
+        })?;
+        let mut new: Vec<Member> = found.into_iter().flatten().collect();
+        new.retain(|member| known.insert(member.descriptor.digest.clone()));
+        // Only referrers nest; cosign's tags name images.
+        level = if options.attached.referrers {
+            new.iter().filter_map(|member| place_of(places, member)).collect()
+        } else {
+            Vec::new()
+        };
+        collection.members.append(&mut new);
+    }
+    Ok(())
+}
+
+fn place_of(places: &Places<'_>, member: &Member) -> Option<(Digest, Repository)> {
+    let digest = member.descriptor.digest.clone();
+    let repository = places.repository_of(&digest);
+    let repository = repository.or_else(|| Some(member.origin.as_ref()?.repository.clone()))?;
+    Some((digest, repository))
+}
+
+fn cosign(
+    places: &Places<'_>,
+    repository: &Repository,
+    digest: &Digest,
+) -> Result<Vec<Member>, TransferError> {
+    let mut found = Vec::new();
+    for what in COSIGN {
+        let tag = cosign_tag(digest, what);
+        let document = match places.fetch(repository, &Target::Tag(tag.clone())) {
+            Ok(document) => document,
+            Err(TransferError::Registry(error)) if is_absence(&error) => continue,
+            Err(error) => return Err(error),
+        };
+        // Without its repository: the tag is the image's name wherever it goes.
+        let names = vec![RootName { tag: Some(tag), reference: None }];
+        found.push(attached(document.descriptor(), names, repository));
+    }
+    Ok(found)
+}
+
+fn referrers(
+    places: &Places<'_>,
+    repository: &Repository,
+    digest: &Digest,
+) -> Result<Vec<Member>, TransferError> {
+    let Some(client) = places.client() else { return Ok(Vec::new()) };
+    let list = match client.referrers(repository, digest) {
+        Ok(list) => list,
+        Err(error) if is_absence(&error) => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut found = Vec::new();
+    for entry in list {
+        let document = places.fetch(repository, &Target::Digest(entry.digest.clone()))?;
+        found.push(attached(document.descriptor(), Vec::new(), repository));
+    }
+    Ok(found)
+}
+
+fn attached(descriptor: crate::model::Descriptor, names: Vec<RootName>, repository: &Repository) -> Member {
+    let origin: Reference = repository.with_digest(descriptor.digest.clone());
+    Member { descriptor, names, origin: Some(origin), role: Role::Attached, bundle: None }
+}

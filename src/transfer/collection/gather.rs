@@ -1,0 +1,213 @@
+//! Finding everything that belongs to a bundle: level by level, several images at a time, each asked for once.
+
+use std::collections::HashSet;
+
+use crate::lock::{ImagesLock, locations_tag};
+use crate::model::{Config, Descriptor, Digest, Document, Reference, Repository, Target, keys, limits};
+
+use super::super::describe::read_images_lock;
+use super::super::events::{Event, Observer};
+use super::super::{ImageSource, TransferError, workers};
+use super::{Attached, Collection, Member, Places, Role, attached, is_absence};
+
+/// How far a collection goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Gathering {
+    /// Find what bundles name, and what those name.
+    pub thick: bool,
+    /// What is looked for that says something about each image.
+    pub attached: Attached,
+    /// Images looked at at the same time.
+    pub concurrency: usize,
+}
+
+/// An image that a bundle names.
+struct Wanted<'a> {
+    image: &'a Reference,
+    digest: &'a Digest,
+    /// The repository of the bundle, where copies of its images are.
+    home: Option<Repository>,
+    /// All images of the bundle are in its repository, or at least the first one is.
+    at_home: bool,
+}
+
+/// Gathers what belongs to the roots.
+///
+/// Shape: roots in the order given, then level by level in the order of the lock files; an image that is named
+/// twice is there once. Candidates are the bundle's repository first, then the recorded reference; where the first
+/// image of a bundle is not in its repository, the recorded reference is tried first for the others.
+/// Errors: [`TransferError::NotFound`] for an image that is nowhere.
+/// Cost: for each image one request for its manifest and one for its configuration, for each bundle also one for
+/// its layer and one for its locations.
+pub fn gather(
+    places: &Places<'_>,
+    roots: Vec<Member>,
+    options: &Gathering,
+    observer: &dyn Observer,
+) -> Result<Collection, TransferError> {
+    let mut seen: HashSet<Digest> = HashSet::new();
+    let mut frontier = roots;
+    frontier.retain(|member| seen.insert(member.descriptor.digest.clone()));
+    let mut collection = Collection::default();
+    for _ in 0..limits::NESTING {
+        inspect(places, &mut frontier, options.concurrency)?;
+        let from = collection.members.len();
+        collection.members.append(&mut frontier);
+        if !options.thick {
+            break;
+        }
+        if collection.members.len() > limits::DOCUMENTS {
+            let (what, limit) = ("images in one bundle", limits::DOCUMENTS);
+            return Err(TransferError::TooMany { place: places.place(), what, limit });
+        }
+        let wanted = wanted(places, collection.members.get(from..).unwrap_or_default(), &mut seen)?;
+        if wanted.is_empty() {
+            read_children(places, &collection, options.concurrency)?;
+            attached::attach(places, &mut collection, options)?;
+            return Ok(collection);
+        }
+        observer.event(Event::Gathering { images: (collection.members.len() + wanted.len()) as u64 });
+        frontier = locate(places, &wanted, options.concurrency)?;
+    }
+    if options.thick {
+        let (what, limit) = ("levels of nested bundles", limits::NESTING);
+        return Err(TransferError::TooMany { place: places.place(), what, limit });
+    }
+    read_children(places, &collection, options.concurrency)?;
+    attached::attach(places, &mut collection, options)?;
+    Ok(collection)
+}
+
+/// Finds out which members are bundles, and what those name.
+fn inspect(places: &Places<'_>, members: &mut [Member], concurrency: usize) -> Result<(), TransferError> {
+    let found = workers::map(members, concurrency, |member| bundle_lock(places, &member.descriptor))?;
+    for (member, lock) in members.iter_mut().zip(found) {
+        member.bundle = lock;
+    }
+    Ok(())
+}
+
+/// Reads what an image names, if it is a bundle.
+pub(in crate::transfer) fn bundle_lock(
+    places: &Places<'_>,
+    descriptor: &Descriptor,
+) -> Result<Option<ImagesLock>, TransferError> {
+    let document = places.read_document(descriptor)?;
+    let Document::Manifest(manifest) = document.document() else { return Ok(None) };
+    if crate::model::media_type::is_image_config(&manifest.config.media_type) {
+        places.keep_blob(&manifest.config)?;
+    }
+    let is_bundle = |config: Config| config.config.labels.contains_key(keys::BUNDLE_LABEL);
+    if !places.read_config(manifest)?.is_some_and(is_bundle) {
+        return Ok(None);
+    }
+    for layer in &manifest.layers {
+        places.keep_blob(layer)?;
+    }
+    read_images_lock(places, manifest).map(Option::unwrap_or_default).map(Some)
+}
+
+/// Lists what bundles name and nobody has seen yet, with where it may be.
+fn wanted<'a>(
+    places: &Places<'_>,
+    bundles: &'a [Member],
+    seen: &mut HashSet<Digest>,
+) -> Result<Vec<Wanted<'a>>, TransferError> {
+    let mut wanted: Vec<Wanted<'a>> = Vec::new();
+    for bundle in bundles {
+        let Some(lock) = &bundle.bundle else { continue };
+        let mut new: Vec<Wanted<'a>> = Vec::new();
+        let home = places.repository_of(&bundle.descriptor.digest);
+        for image in lock.images.iter().map(|image| &image.image) {
+            let Some(digest) = &image.digest else { continue };
+            if seen.insert(digest.clone()) {
+                new.push(Wanted { image, digest, home: home.clone(), at_home: true });
+            }
+        }
+        let at_home = match (&home, new.first()) {
+            (Some(home), Some(first)) => are_at_home(places, home, &bundle.descriptor.digest, first)?,
+            _ => false,
+        };
+        wanted.extend(new.into_iter().map(|wanted| Wanted { at_home, ..wanted }));
+    }
+    Ok(wanted)
+}
+
+/// Tells whether the images of a bundle are likely beside it: it has locations, or the first one is there.
+fn are_at_home(
+    places: &Places<'_>,
+    home: &Repository,
+    bundle: &Digest,
+    first: &Wanted<'_>,
+) -> Result<bool, TransferError> {
+    if first.image.repository == *home || has_locations(places, home, bundle)? {
+        return Ok(true);
+    }
+    match places.fetch(home, &Target::Digest(first.digest.clone())) {
+        Ok(_) => Ok(true),
+        Err(TransferError::Registry(error)) if is_absence(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Tells whether a repository says that all images of a bundle are in it.
+pub(in crate::transfer) fn has_locations(
+    places: &Places<'_>,
+    home: &Repository,
+    bundle: &Digest,
+) -> Result<bool, TransferError> {
+    let Some(client) = places.client() else { return Ok(false) };
+    match client.head_manifest(home, &Target::Tag(locations_tag(bundle))) {
+        Ok(found) => Ok(found.is_some()),
+        Err(error) if is_absence(&error) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Reads the manifests of what is wanted.
+fn locate(
+    places: &Places<'_>,
+    wanted: &[Wanted<'_>],
+    concurrency: usize,
+) -> Result<Vec<Member>, TransferError> {
+    workers::map(wanted, concurrency, |wanted| locate_one(places, wanted))
+}
+
+fn locate_one(places: &Places<'_>, wanted: &Wanted<'_>) -> Result<Member, TransferError> {
+    let mut candidates: Vec<Repository> = wanted.home.iter().cloned().collect();
+    if !candidates.contains(&wanted.image.repository) {
+        candidates.push(wanted.image.repository.clone());
+    }
+    if !wanted.at_home {
+        candidates.reverse();
+    }
+    // It may have been read already, to find out where the bundle's images are.
+    if let Some(known) = places.repository_of(wanted.digest) {
+        candidates.retain(|candidate| *candidate != known);
+        candidates.insert(0, known.clone());
+        if let Ok(document) = places.read_document(&Descriptor::new("", wanted.digest.clone(), 0)) {
+            return Ok(member(document.descriptor(), wanted.image));
+        }
+    }
+    let document = places.find(wanted.digest, &candidates).map_err(|error| TransferError::NotFound {
+        image: wanted.image.to_string(),
+        source: Box::new(error),
+    })?;
+    Ok(member(document.descriptor(), wanted.image))
+}
+
+fn member(descriptor: Descriptor, origin: &Reference) -> Member {
+    let (names, origin) = (Vec::new(), Some(origin.clone()));
+    Member { descriptor, names, origin, role: Role::Named, bundle: None }
+}
+
+/// Reads the images of indexes, several indexes at a time, so that later nobody waits for one after another.
+fn read_children(
+    places: &Places<'_>,
+    collection: &Collection,
+    concurrency: usize,
+) -> Result<(), TransferError> {
+    let indexes: Vec<&Descriptor> =
+        collection.members.iter().map(|member| &member.descriptor).filter(|root| root.is_index()).collect();
+    workers::for_each(&indexes, concurrency, |index| super::super::Graph::of(places, index).map(|_| ()))
+}

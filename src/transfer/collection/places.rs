@@ -1,0 +1,185 @@
+//! Several places seen as one source: a tar or packed image, and any number of repositories behind it.
+//!
+//! Where a document was found is remembered for it and for all it points at, so that the parts of one image are
+//! never looked for. What was read once and is small is kept: nobody asks a registry for it twice.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{Cursor, Read};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::model::{Descriptor, Digest, RawDocument, Reference, Repository, Target, limits};
+use crate::registry::{Client, RegistryError};
+use crate::stream::VerifyingReader;
+
+use super::super::{ImageSource, TransferError};
+
+/// Several places as one [`ImageSource`].
+pub struct Places<'a> {
+    base: Option<&'a dyn ImageSource>,
+    client: Option<&'a Client>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The repository in which a document or blob is.
+    known: HashMap<Digest, Repository>,
+    documents: BTreeMap<Digest, RawDocument>,
+    blobs: HashMap<Digest, Arc<[u8]>>,
+    kept: u64,
+}
+
+impl std::fmt::Debug for Places<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Places").finish_non_exhaustive()
+    }
+}
+
+impl<'a> Places<'a> {
+    /// Makes repositories a source; which ones turns out as images are found.
+    #[must_use]
+    pub fn remote(client: &'a Client) -> Self {
+        Self { base: None, client: Some(client), state: Mutex::default() }
+    }
+
+    /// Makes a tar or packed image a source; with a client, repositories for what it does not hold.
+    #[must_use]
+    pub fn over(base: &'a dyn ImageSource, client: Option<&'a Client>) -> Self {
+        Self { base: Some(base), client, state: Mutex::default() }
+    }
+
+    /// Returns the client, if repositories may be asked at all.
+    #[must_use]
+    pub fn client(&self) -> Option<&'a Client> {
+        self.client
+    }
+
+    /// Tells whether the local part holds something.
+    #[must_use]
+    pub fn holds(&self, digest: &Digest) -> bool {
+        self.base.is_some_and(|base| !base.lacks(digest))
+    }
+
+    /// Reads what a tag or digest of a repository points at.
+    pub fn fetch(&self, repository: &Repository, target: &Target) -> Result<RawDocument, TransferError> {
+        let client = self.client.ok_or(TransferError::Stopped)?;
+        let document = client.fetch_manifest(repository, target)?;
+        self.learn(repository, &document);
+        Ok(document)
+    }
+
+    /// Finds an image in the first of several repositories that has it.
+    ///
+    /// A repository that refuses counts as one that does not have it, unless it is the last one.
+    /// Errors: the last repository's.
+    pub fn find(&self, digest: &Digest, candidates: &[Repository]) -> Result<RawDocument, TransferError> {
+        let mut last = TransferError::Stopped;
+        for repository in candidates {
+            match self.fetch(repository, &Target::Digest(digest.clone())) {
+                Err(TransferError::Registry(error)) if is_absence(&error) => last = error.into(),
+                result => return result,
+            }
+        }
+        Err(last)
+    }
+
+    /// Remembers where blobs of an image can be had that the local part lacks.
+    pub fn suppose(&self, origin: &Reference, blobs: &[Descriptor]) {
+        let mut state = self.state();
+        for blob in blobs {
+            state.known.entry(blob.digest.clone()).or_insert_with(|| origin.repository.clone());
+        }
+    }
+
+    fn learn(&self, repository: &Repository, document: &RawDocument) {
+        let mut state = self.state();
+        state.known.entry(document.digest().clone()).or_insert_with(|| repository.clone());
+        for child in document.document().children() {
+            state.known.entry(child.digest.clone()).or_insert_with(|| repository.clone());
+        }
+        state.documents.insert(document.digest().clone(), document.clone());
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unknown(&self, digest: &Digest) -> TransferError {
+        TransferError::Nowhere { digest: digest.clone(), place: self.place() }
+    }
+}
+
+/// Tells whether an answer means that there is nothing for us; many registries hide what is not there behind 401.
+pub(in crate::transfer) fn is_absence(error: &RegistryError) -> bool {
+    error.is_not_found() || matches!(error, RegistryError::Refused { .. })
+}
+
+impl ImageSource for Places<'_> {
+    fn place(&self) -> String {
+        if let Some(base) = self.base {
+            return base.place();
+        }
+        let state = self.state();
+        let mut repositories = state.known.values();
+        match repositories.next() {
+            Some(first) if repositories.all(|other| other == first) => format!("`{first}`"),
+            _ => "the registries".to_owned(),
+        }
+    }
+
+    fn read_document(&self, descriptor: &Descriptor) -> Result<RawDocument, TransferError> {
+        let kept = self.state().documents.get(&descriptor.digest).cloned();
+        if let Some(document) = kept {
+            return Ok(document);
+        }
+        if let Some(base) = self.base.filter(|base| !base.lacks(&descriptor.digest)) {
+            let document = base.read_document(descriptor)?;
+            self.state().documents.insert(document.digest().clone(), document.clone());
+            return Ok(document);
+        }
+        let repository =
+            self.repository_of(&descriptor.digest).ok_or_else(|| self.unknown(&descriptor.digest))?;
+        self.fetch(&repository, &Target::Digest(descriptor.digest.clone()))
+    }
+
+    fn open_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {
+        let kept = self.state().blobs.get(&descriptor.digest).cloned();
+        if let Some(bytes) = kept {
+            let bytes = Cursor::new(bytes);
+            return Ok(Box::new(VerifyingReader::new(bytes, descriptor.digest.clone(), descriptor.size)));
+        }
+        let repository = self.repository_of(&descriptor.digest);
+        match (self.base, self.client, repository) {
+            (Some(base), _, _) if !base.lacks(&descriptor.digest) => base.open_blob(descriptor),
+            (_, Some(client), Some(repository)) => Ok(Box::new(client.open_blob(&repository, descriptor)?)),
+            // The local part's own words for what is missing.
+            (Some(base), _, _) => base.open_blob(descriptor),
+            (None, _, _) => Err(self.unknown(&descriptor.digest)),
+        }
+    }
+
+    fn lacks(&self, digest: &Digest) -> bool {
+        !self.holds(digest) && (self.client.is_none() || self.repository_of(digest).is_none())
+    }
+
+    fn repository_of(&self, digest: &Digest) -> Option<Repository> {
+        self.state().known.get(digest).cloned()
+    }
+}
+
+impl Places<'_> {
+    /// Reads a small blob of a repository now, so that every later opening finds it here.
+    pub(in crate::transfer) fn keep_blob(&self, descriptor: &Descriptor) -> Result<(), TransferError> {
+        let small = descriptor.size <= limits::KEPT_BLOB_BYTES;
+        let room = self.state().kept + descriptor.size <= limits::KEPT_BYTES;
+        let there = self.state().blobs.contains_key(&descriptor.digest);
+        if there || !small || !room || self.holds(&descriptor.digest) {
+            return Ok(());
+        }
+        let bytes = self.read_blob(descriptor, descriptor.size)?;
+        let mut state = self.state();
+        state.kept += descriptor.size;
+        state.blobs.insert(descriptor.digest.clone(), bytes.into());
+        Ok(())
+    }
+}

@@ -1,0 +1,153 @@
+//! What was fetched, kept beside the tar while it is written, so that a broken copy goes on where it was.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::model::{Descriptor, Digest, RawDocument, Repository};
+use crate::stream::{AtomicFile, FileError, VerifyingReader};
+
+use super::{ImageSource, TransferError};
+
+/// Smallest blob that is worth a file of its own, bytes.
+const WORTH_KEEPING: u64 = 64 * 1024;
+/// Permissions of the files: they are the user's own business until the tar is complete.
+const MODE: u32 = 0o600;
+
+/// A source whose blobs are kept as files in a folder.
+pub struct Parts<'a> {
+    inner: &'a dyn ImageSource,
+    folder: PathBuf,
+}
+
+impl std::fmt::Debug for Parts<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Parts<'a> {
+    /// Keeps blobs in the folder `<tar>.parts`, which is made if it is not there.
+    pub fn beside(tar: &Path, inner: &'a dyn ImageSource) -> Result<Self, TransferError> {
+        let mut name = tar.file_name().unwrap_or_default().to_owned();
+        name.push(".parts");
+        let folder = tar.with_file_name(name);
+        std::fs::create_dir_all(&folder).map_err(|error| FileError::io("create", &folder, error))?;
+        Ok(Self { inner, folder })
+    }
+
+    /// Takes the folder away, once the tar is complete.
+    pub fn remove(self) -> Result<(), TransferError> {
+        Ok(std::fs::remove_dir_all(&self.folder)
+            .map_err(|error| FileError::io("remove", &self.folder, error))?)
+    }
+
+    /// Opens a kept blob that is whole; one that is not is taken away.
+    fn kept(&self, path: &Path, descriptor: &Descriptor) -> Result<Option<File>, TransferError> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(FileError::io("open", path, error).into()),
+        };
+        let mut verifying = VerifyingReader::new(&file, descriptor.digest.clone(), descriptor.size);
+        if io::copy(&mut verifying, &mut io::sink()).is_err() {
+            std::fs::remove_file(path).map_err(|error| FileError::io("remove", path, error))?;
+            return Ok(None);
+        }
+        let again = File::open(path).map_err(|error| FileError::io("open", path, error))?;
+        Ok(Some(again))
+    }
+
+    fn fetch(&self, path: &Path, descriptor: &Descriptor) -> Result<(), TransferError> {
+        let what = format!("blob `{}`", descriptor.digest);
+        let mut from = self.inner.open_blob(descriptor)?;
+        let to = AtomicFile::create(path, MODE)?;
+        let mut buffer = vec![0; 256 * 1024];
+        loop {
+            match from.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => io::Write::write_all(&mut to.file(), buffer.get(..n).unwrap_or_default())
+                    .map_err(|error| FileError::io("write", path, error))?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(TransferError::from_read(&self.inner.place(), &what, error)),
+            }
+        }
+        Ok(to.commit()?)
+    }
+}
+
+impl ImageSource for Parts<'_> {
+    fn place(&self) -> String {
+        self.inner.place()
+    }
+
+    fn read_document(&self, descriptor: &Descriptor) -> Result<RawDocument, TransferError> {
+        self.inner.read_document(descriptor)
+    }
+
+    fn open_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {
+        if descriptor.size < WORTH_KEEPING || self.inner.repository_of(&descriptor.digest).is_none() {
+            return self.inner.open_blob(descriptor);
+        }
+        let digest = &descriptor.digest;
+        let path = self.folder.join(format!("{}-{}", digest.algorithm().name(), digest.hex()));
+        let file = match self.kept(&path, descriptor)? {
+            Some(file) => file,
+            None => {
+                self.fetch(&path, descriptor)?;
+                File::open(&path).map_err(|error| FileError::io("open", &path, error))?
+            }
+        };
+        Ok(Box::new(VerifyingReader::new(file, digest.clone(), descriptor.size)))
+    }
+
+    fn lacks(&self, digest: &Digest) -> bool {
+        self.inner.lacks(digest)
+    }
+
+    fn repository_of(&self, digest: &Digest) -> Option<Repository> {
+        self.inner.repository_of(digest)
+    }
+}
+
+/// Two sources as one; what the first one holds is read from it.
+pub struct Joined<'a> {
+    /// Asked first.
+    pub first: &'a dyn ImageSource,
+    /// Asked for what the first one lacks.
+    pub second: &'a dyn ImageSource,
+}
+
+impl std::fmt::Debug for Joined<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Joined").finish_non_exhaustive()
+    }
+}
+
+impl<'a> Joined<'a> {
+    fn of(&self, digest: &Digest) -> &'a dyn ImageSource {
+        if self.first.lacks(digest) { self.second } else { self.first }
+    }
+}
+
+impl ImageSource for Joined<'_> {
+    fn place(&self) -> String {
+        self.second.place()
+    }
+
+    fn read_document(&self, descriptor: &Descriptor) -> Result<RawDocument, TransferError> {
+        self.of(&descriptor.digest).read_document(descriptor)
+    }
+
+    fn open_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {
+        self.of(&descriptor.digest).open_blob(descriptor)
+    }
+
+    fn lacks(&self, digest: &Digest) -> bool {
+        self.first.lacks(digest) && self.second.lacks(digest)
+    }
+
+    fn repository_of(&self, digest: &Digest) -> Option<Repository> {
+        self.of(digest).repository_of(digest)
+    }
+}

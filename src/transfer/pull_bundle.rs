@@ -1,0 +1,149 @@
+//! The contents of a bundle in a folder, with its nested bundles, and lock files that say where the images are now.
+
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{self as rfs, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::lock::{BUNDLE_FOLDER, IMAGES_LOCK_FILE, ImagesLock, LockedImage};
+use crate::model::{Repository, Target};
+use crate::stream::FileError;
+use crate::tar::Policy;
+
+use super::collection::{has_locations, is_absence};
+use super::contents::{extract, pull_staged};
+use super::events::Observer;
+use super::{Collection, ImageSource, Member, Places, PullOptions, PullReport, TransferError, workers};
+
+/// Folder of nested bundles inside `.imgpkg`.
+const NESTED_FOLDER: &str = "bundles";
+
+/// Extracts a bundle, and the collection's other bundles below `.imgpkg/bundles/` of it.
+///
+/// Shape: nested bundles flat, each once, in a folder named after its digest. The lock file of a bundle whose
+/// images are all in its repository names them there; each bundle decides for itself, all or nothing.
+/// Errors: as [`super::pull_contents`].
+pub fn pull_bundle(
+    places: &Places<'_>,
+    collection: &Collection,
+    root: &Member,
+    options: &PullOptions,
+    concurrency: usize,
+    observer: &dyn Observer,
+) -> Result<PullReport, TransferError> {
+    let nested: Vec<&Member> = collection
+        .members
+        .iter()
+        .filter(|member| member.bundle.is_some() && member.descriptor.digest != root.descriptor.digest)
+        .collect();
+    let bundles: Vec<&Member> = std::iter::once(root).chain(nested.iter().copied()).collect();
+    let locks = workers::map(&bundles, concurrency, |member| relocated(places, member, concurrency))?;
+    let manifest = places.read_document(&root.descriptor)?;
+    let policy = Policy { include: options.include.clone(), ..Policy::contents(options.umask) };
+    pull_staged(places, manifest, options, &policy, observer, &|folder| {
+        if let Some(lock) = locks.first().and_then(Option::as_ref) {
+            rewrite(folder, lock, options)?;
+        }
+        for (member, lock) in nested.iter().zip(locks.iter().skip(1)) {
+            let into = nested_folder(folder, member, options)?;
+            let document = places.read_document(&member.descriptor)?;
+            let manifest = document.manifest().ok_or(TransferError::Stopped)?;
+            let policy = Policy::contents(options.umask);
+            extract(places, manifest, into.try_clone().map_err(failed(options))?, policy, observer)?;
+            if let Some(lock) = lock {
+                rewrite(&into, lock, options)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Returns the lock file as it is to be: none where the images are not all beside the bundle, or named there already.
+fn relocated(
+    places: &Places<'_>,
+    member: &Member,
+    concurrency: usize,
+) -> Result<Option<ImagesLock>, TransferError> {
+    let (Some(lock), Some(home)) = (&member.bundle, places.repository_of(&member.descriptor.digest)) else {
+        return Ok(None);
+    };
+    // A list that says so already is left as its author wrote it.
+    if lock.images.iter().all(|image| image.image.repository == home) {
+        return Ok(None);
+    }
+    let at_home = has_locations(places, &home, &member.descriptor.digest)?
+        || all_at_home(places, &home, lock, concurrency)?;
+    let moved = |image: &LockedImage| LockedImage {
+        image: match &image.image.digest {
+            Some(digest) => home.with_digest(digest.clone()),
+            None => image.image.clone(),
+        },
+        annotations: image.annotations.clone(),
+    };
+    Ok(at_home.then(|| ImagesLock { images: lock.images.iter().map(moved).collect() }))
+}
+
+/// Asks for the images beside the bundle, until one is not there.
+fn all_at_home(
+    places: &Places<'_>,
+    home: &Repository,
+    lock: &ImagesLock,
+    concurrency: usize,
+) -> Result<bool, TransferError> {
+    let Some(client) = places.client() else { return Ok(false) };
+    let is_there = |image: &LockedImage| {
+        let Some(digest) = &image.image.digest else { return Ok(false) };
+        match client.head_manifest(home, &Target::Digest(digest.clone())) {
+            Ok(found) => Ok(found.is_some()),
+            Err(error) if is_absence(&error) => Ok(false),
+            Err(error) => Err(TransferError::from(error)),
+        }
+    };
+    // The first one alone: of a bundle that was never copied none is there.
+    let Some((first, others)) = lock.images.split_first() else { return Ok(false) };
+    Ok(is_there(first)? && workers::map(others, concurrency, is_there)?.into_iter().all(|there| there))
+}
+
+fn failed<E: Into<std::io::Error>>(options: &PullOptions) -> impl Fn(E) -> FileError {
+    |error| FileError::io("write to", &options.target, error)
+}
+
+const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Opens a folder inside another, never through a link; made if it is not there.
+fn folder_in(parent: &OwnedFd, name: &str, options: &PullOptions) -> Result<OwnedFd, TransferError> {
+    match rfs::mkdirat(parent, name, Mode::from_raw_mode(0o777 & !options.umask)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(failed(options)(error).into()),
+    }
+    Ok(rfs::openat(parent, name, FOLDER, Mode::empty()).map_err(failed(options))?)
+}
+
+fn nested_folder(root: &OwnedFd, member: &Member, options: &PullOptions) -> Result<OwnedFd, TransferError> {
+    let digest = &member.descriptor.digest;
+    let name = format!("{}-{}", digest.algorithm().name(), digest.hex());
+    let folder = folder_in(&folder_in(root, BUNDLE_FOLDER, options)?, NESTED_FOLDER, options)?;
+    folder_in(&folder, &name, options)
+}
+
+/// Writes the lock file anew, if it was extracted.
+fn rewrite(root: &OwnedFd, lock: &ImagesLock, options: &PullOptions) -> Result<(), TransferError> {
+    let folder = match rfs::openat(root, BUNDLE_FOLDER, FOLDER, Mode::empty()) {
+        Ok(folder) => folder,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(failed(options)(error).into()),
+    };
+    // Another file of the same mode, because the old one may not be writable.
+    let mode = match rfs::statat(&folder, IMAGES_LOCK_FILE, rfs::AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat.st_mode,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(failed(options)(error).into()),
+    };
+    rfs::unlinkat(&folder, IMAGES_LOCK_FILE, rfs::AtFlags::empty()).map_err(failed(options))?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(mode & 0o777);
+    let file = rfs::openat(&folder, IMAGES_LOCK_FILE, flags, mode).map_err(failed(options))?;
+    rfs::fchmod(&file, mode).map_err(failed(options))?;
+    Ok(std::fs::File::from(file).write_all(lock.to_yaml().as_bytes()).map_err(failed(options))?)
+}

@@ -1,0 +1,111 @@
+//! Into an OCI layout folder, in the form that Concourse's registry-image resource hands on.
+//!
+//! An index becomes `index.json` as it is, byte for byte; a single image gets an index of its own around it, and a
+//! file says that the image and not that index is meant.
+
+use std::fs::File;
+use std::path::Path;
+
+use crate::model::{Descriptor, Digest, ImageIndex, RawDocument, media_type};
+use crate::stream::{FileError, Overwrite, StagedFolder};
+
+use super::events::{BlobOutcome, Event, Observer};
+use super::to_layout::pour;
+use super::{Graph, ImageSource, TransferError, workers};
+
+/// File beside `index.json` with the digest of the one image that is meant.
+///
+/// Source: registry-image-resource 1.10, `format: oci-layout`.
+pub const SINGLE_IMAGE: &str = "single-image-digest";
+/// What every layout says about itself.
+const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// Copies a root and all that hangs below it into an OCI layout folder, which replaces an older one.
+///
+/// Errors: after any error the target is as it was and nothing else is left.
+pub fn copy_to_folder(
+    source: &dyn ImageSource,
+    root: &Descriptor,
+    target: &Path,
+    concurrency: usize,
+    observer: &dyn Observer,
+) -> Result<Graph, TransferError> {
+    let graph = Graph::of(source, root)?;
+    let staging = StagedFolder::create(target, Overwrite::Replace, 0o022)?;
+    let folder = staging.path();
+    let mut algorithms: Vec<&str> = Vec::new();
+    let digests = graph.blobs.iter().map(|blob| &blob.digest);
+    for digest in digests.chain(graph.documents.iter().map(RawDocument::digest)) {
+        let name = digest.algorithm().name();
+        if !algorithms.contains(&name) {
+            let path = folder.join("blobs").join(name);
+            std::fs::create_dir_all(&path).map_err(|error| FileError::io("create", &path, error))?;
+            algorithms.push(name);
+        }
+    }
+    observer.event(Event::Planned {
+        blobs: graph.blobs.len() as u64,
+        bytes: graph.blobs.iter().map(|blob| blob.size).sum(),
+    });
+    workers::for_each(&graph.blobs, concurrency, |blob| fill(source, blob, folder, observer))?;
+    for document in graph.documents.iter().filter(|document| *document.digest() != root.digest) {
+        write(&blob_path(folder, document.digest()), document.bytes())?;
+    }
+    if let Some(document) = graph.document(&root.digest) {
+        match document.manifest() {
+            None => write(&folder.join("index.json"), document.bytes())?,
+            Some(_) => {
+                write(&blob_path(folder, document.digest()), document.bytes())?;
+                write(&folder.join("index.json"), &index_of(document))?;
+                write(&folder.join(SINGLE_IMAGE), root.digest.to_string().as_bytes())?;
+            }
+        }
+    }
+    write(&folder.join("oci-layout"), OCI_LAYOUT)?;
+    staging.publish()?;
+    Ok(graph)
+}
+
+/// Makes the index around one image.
+fn index_of(document: &RawDocument) -> Vec<u8> {
+    crate::model::to_json(&ImageIndex {
+        schema_version: 2,
+        media_type: Some(media_type::OCI_INDEX.to_owned()),
+        artifact_type: None,
+        manifests: vec![document.descriptor()],
+        subject: None,
+        annotations: std::collections::BTreeMap::new(),
+    })
+}
+
+fn blob_path(folder: &Path, digest: &Digest) -> std::path::PathBuf {
+    folder.join("blobs").join(digest.algorithm().name()).join(digest.hex())
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), TransferError> {
+    Ok(std::fs::write(path, bytes).map_err(|error| FileError::io("write", path, error))?)
+}
+
+/// Writes one blob; a transfer that turned out wrong is done once more from its start.
+fn fill(
+    source: &dyn ImageSource,
+    blob: &Descriptor,
+    folder: &Path,
+    observer: &dyn Observer,
+) -> Result<(), TransferError> {
+    let path = blob_path(folder, &blob.digest);
+    let once = || {
+        let mut file = File::create(&path).map_err(|error| FileError::io("write", &path, error))?;
+        pour(source, blob, &mut file, &|error| FileError::io("write", &path, error), observer)
+    };
+    observer.event(Event::BlobStarted { descriptor: blob });
+    if let Err(error) = once() {
+        if !error.is_mismatch() || source.repository_of(&blob.digest).is_none() {
+            return Err(error);
+        }
+        observer.event(Event::BlobRestarted { digest: &blob.digest });
+        once()?;
+    }
+    observer.event(Event::BlobFinished { descriptor: blob, outcome: BlobOutcome::Transferred });
+    Ok(())
+}

@@ -1,0 +1,262 @@
+//! The bodies of the fuzz targets over their seeds and over mutations of them; libFuzzer goes on from there.
+//!
+//! `UPDATE_SEEDS=1 cargo test --test it seeds_are_current` writes `fuzz/seeds` anew. Inputs that once broke
+//! something lie in `fuzz/regressions/TARGET` and are run as they are.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use testkit::random::Random;
+use testkit::tarball::{Header, Tarball};
+
+use crate::layouts::{CONFIG, INDEX, LAYER_GZIP, Layout, MANIFEST, descriptor, gzip, hex};
+use crate::targets::TARGETS;
+
+/// Mutations of each target in the ordinary suite; libFuzzer makes millions.
+const MUTATIONS: usize = 250;
+
+fn fuzz() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
+}
+
+fn texts(texts: &[&str]) -> Vec<Vec<u8>> {
+    texts.iter().map(|text| text.as_bytes().to_vec()).collect()
+}
+
+/// Puts the byte in front that tells a body what to do with the rest.
+fn with_mode(mode: u8, inputs: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    inputs.iter().map(|input| [&[mode][..], input].concat()).collect()
+}
+
+fn documents() -> Vec<Vec<u8>> {
+    let image = descriptor(MANIFEST, b"m");
+    let layer = descriptor(LAYER_GZIP, b"l");
+    let config = descriptor(CONFIG, b"c");
+    [
+        json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer], "annotations": {"a": "b"}}),
+        json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [image], "subject": image}),
+        json!({"schemaVersion": 2, "manifests": [image], "config": config, "layers": []}),
+        json!({"schemaVersion": 1, "fsLayers": []}),
+    ]
+    .iter()
+    .map(|value| value.to_string().into_bytes())
+    .collect()
+}
+
+fn tars() -> Vec<Vec<u8>> {
+    let long = "d/".repeat(70) + "file";
+    let pax: [(&str, &[u8]); 5] = [
+        ("path", b"renamed"),
+        ("size", b"3"),
+        ("mtime", b"-1.5"),
+        ("GNU.sparse.major", b"1"),
+        ("SCHILY.xattr.user.a", b"b"),
+    ];
+    vec![
+        Tarball::new().file("a", "hello").dir("d").symlink("l", "a").hardlink("h", "a").finish(),
+        Tarball::new()
+            .gnu_long(b'L', &long)
+            .file("cut", "gnu")
+            .gnu_long(b'K', &long)
+            .symlink("k", "x")
+            .finish(),
+        Tarball::new().pax(&pax[..3]).file("x", "abc").pax(&pax[4..]).file("y", "").finish(),
+        Tarball::new().pax(&pax).file("sparse", "abc").finish(),
+        Tarball::new().entry(&Header::new("g", b'g', 9), b"9 path=a\n").file("b", "x").finish(),
+        Tarball::new().entry(&Header::new("S", b'S', 3), b"abc").unfinished(),
+    ]
+}
+
+fn seeds(target: &str) -> Vec<Vec<u8>> {
+    let simple = Layout::simple();
+    let sum = "a".repeat(64);
+    match target {
+        "reference" => texts(&[
+            "alpine",
+            "reg.example:5000/team/app:v1",
+            &format!("[::1]:5000/a/b@sha256:{sum}"),
+            &format!("docker.io/library/a:b@sha256:{sum}"),
+            "localhost/a__b.c-d",
+        ]),
+        "digest" => texts(&[&format!("sha256:{sum}"), &format!("sha512:{sum}{sum}"), "sha256:../../etc/passwd"]),
+        "challenge" => texts(&[
+            "Basic realm=x, Bearer realm=\"https://auth.example/token\",service=\"reg\",scope=\"repository:a:pull,push\"",
+            "Negotiate YWJj==\nBearer realm=\"https://a/t\\\"x\", error=\"insufficient_scope\"",
+        ]),
+        "link" => texts(&[
+            "</v2/a/tags/list?n=2&last=b>; rel=\"next\"",
+            "</p>; rel=\"prev\", <https://reg.example/n?sig=secret-value>; rel=next",
+            "//other.example/x?sig=0123456789",
+            "http://user@evil/",
+            "../../x",
+        ]),
+        "retry_after" => texts(&["5", "Sun, 06 Nov 1994 08:49:37 GMT\nSun, 06 Nov 1994 08:49:07 GMT", "99999999999"]),
+        "document" => documents(),
+        "config" => vec![
+            simple.blobs[1].clone(),
+            br#"{"architecture":"arm64","os":"linux","variant":"v8","config":{"Env":["A=b"],"Labels":{"a":"b"},"User":"1"},"history":[{"created":"2024-01-01T00:00:00Z","empty_layer":true}],"rootfs":{"type":"layers","diff_ids":[]}}"#.to_vec(),
+        ],
+        "images_lock" => texts(&[&format!(
+            "---\napiVersion: imgpkg.carvel.dev/v1alpha1\nkind: ImagesLock\nimages:\n- image: reg.example/a@sha256:{sum}\n  annotations:\n    kbld.carvel.dev/id: 'a: b'\n"
+        )]),
+        "bundle_lock" => texts(&[&format!(
+            "apiVersion: imgpkg.carvel.dev/v1alpha1\nkind: BundleLock\nbundle:\n  image: reg.example/a@sha256:{sum}\n  tag: v1\n"
+        )]),
+        "docker_config" => texts(&[
+            r#"{"auths":{"reg.example":{"auth":"dXNlcjpjMlZqY21WMExYTmxZM0psZEE="},"127.0.0.1:5000":{"username":"u","password":"c2VjcmV0LXNlY3JldA"}},"credsStore":"desktop","credHelpers":{"docker.io":"hub"}}"#,
+            r#"{"https://index.docker.io/v1/":{"auth":"dTpw"}}"#,
+            r#"{"auths":{"reg.example":{"identitytoken":"c2VjcmV0LXNlY3JldA"},"a":{"registrytoken":"c2VjcmV0LXNlY3JldA"}}}"#,
+        ]),
+        "decompress" => vec![
+            gzip(b"hello"),
+            [gzip(b"hel"), gzip(b"lo")].concat(),
+            gzip(&gzip(&[0; 5000])),
+            zstd::encode_all(&b"hello"[..], 3).unwrap(),
+            zstd::encode_all(&[0; 3000][..], 19).unwrap(),
+        ],
+        "tar_read" => [with_mode(0, &tars()), with_mode(1, &tars())].concat(),
+        "layout_read" => [
+            with_mode(1, &[simple.tar()]),
+            with_mode(2, &[simple.index().into_bytes()]),
+            with_mode(3, &documents()[..1]),
+            with_mode(7, &documents()[1..2]),
+        ]
+        .concat(),
+        "docker_save_read" => with_mode(
+            1,
+            &texts(&[
+                r#"[{"Config":"config.json","RepoTags":["reg.example/a:b"],"Layers":["l/layer.tar"]}]"#,
+                r#"[{"Config":"config.json","RepoTags":null,"Layers":["m/layer.tar"]}]"#,
+            ]),
+        ),
+        "imgpkg_tar_read" => {
+            let layer = Tarball::new().file("f", "x").finish();
+            let digest = format!("sha256:{}", hex(&layer));
+            let table = json!([{"Image": {"Refs": [format!("reg.example/a@{digest}")],
+                "Config": {"Digest": digest, "Raw": "{}"}, "Tag": "v1", "Labels": {}, "OrigRef": "reg.example/a:v1",
+                "Layers": [{"MediaType": LAYER_GZIP, "Digest": digest, "DiffID": digest, "Size": layer.len()}],
+                "Manifest": {"MediaType": MANIFEST, "Digest": digest, "Raw": "{}"}, "Digest": digest}}]);
+            with_mode(1, &[table.to_string().into_bytes()])
+        }
+        "layout_roundtrip" => vec![b"\x04\x01hello hello hello".to_vec(), vec![5; 400]],
+        "extract" => {
+            let mut random = Random::new(9);
+            let recipes = (0..12).map(|how| [vec![how % 3], random.bytes(60)].concat());
+            recipes.chain(with_mode(0x80, &tars())).collect()
+        }
+        other => panic!("no seeds for {other}"),
+    }
+}
+
+/// Changes an input a little: flipped, cut, repeated, joined with another, or with a word that means something.
+fn mutate(random: &mut Random, input: &[u8], other: &[u8]) -> Vec<u8> {
+    const WORDS: [&[u8]; 12] = [
+        b"..",
+        b"/",
+        b"\0",
+        b"\xff\xff\xff\xff",
+        b"99999999999999999999",
+        b"-1",
+        b"{",
+        b"]",
+        b"sha256:",
+        b"null",
+        b"\x1b[2J",
+        b"\n",
+    ];
+    let mut out = input.to_vec();
+    for _ in 0..=random.below(4) {
+        let at = random.below(out.len() as u64 + 1) as usize;
+        match random.below(7) {
+            0 | 1 if at < out.len() => out[at] ^= 1 << random.below(8),
+            2 if at < out.len() => out[at] = random.number() as u8,
+            3 => out.truncate(at),
+            4 => {
+                let word = random.pick(&WORDS);
+                out.splice(at..at, word.iter().copied());
+            }
+            5 => {
+                let end = (at + 40).min(out.len());
+                let piece = out[at..end].to_vec();
+                out.splice(at..at, piece);
+            }
+            _ => {
+                let from = random.below(other.len() as u64 + 1) as usize;
+                out.truncate(at);
+                out.extend_from_slice(&other[from..]);
+            }
+        }
+    }
+    out.truncate(64 * 1024);
+    out
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn seeds_are_current() {
+    for (target, _) in TARGETS {
+        let folder = fuzz().join("seeds").join(target);
+        let wanted: BTreeSet<Vec<u8>> = seeds(target).into_iter().collect();
+        if std::env::var_os("UPDATE_SEEDS").is_some() {
+            let _ = std::fs::remove_dir_all(&folder);
+            std::fs::create_dir_all(&folder).unwrap();
+            for (at, seed) in wanted.iter().enumerate() {
+                std::fs::write(folder.join(format!("{at:02}")), seed).unwrap();
+            }
+        }
+        let found: BTreeSet<Vec<u8>> =
+            files(&folder).iter().map(|path| std::fs::read(path).unwrap()).collect();
+        assert!(found == wanted, "fuzz/seeds/{target} is old: UPDATE_SEEDS=1 cargo test --test it seeds");
+    }
+}
+
+#[test]
+fn every_target_is_known_to_the_fuzzer() {
+    let manifest = std::fs::read_to_string(fuzz().join("Cargo.toml")).unwrap();
+    let names: Vec<String> = files(&fuzz().join("fuzz_targets"))
+        .iter()
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    let mut listed: Vec<&str> = TARGETS.iter().map(|(name, _)| *name).collect();
+    listed.sort_unstable();
+    assert_eq!(names, listed);
+    for name in names {
+        let target = std::fs::read_to_string(fuzz().join(format!("fuzz_targets/{name}.rs"))).unwrap();
+        assert!(target.contains(&format!("run(\"{name}\", data)")), "{name}");
+        assert!(manifest.contains(&format!("name = \"{name}\"")), "{name}");
+    }
+}
+
+#[test]
+fn nothing_breaks_over_seeds_old_findings_and_mutations() {
+    for (number, (target, body)) in TARGETS.into_iter().enumerate() {
+        let try_it = |input: &[u8], what: &str| {
+            let tried = std::panic::catch_unwind(|| body(input));
+            assert!(tried.is_ok(), "{target}: {what}: {:?}", String::from_utf8_lossy(input));
+        };
+        let seeds = seeds(target);
+        for seed in &seeds {
+            try_it(seed, "seed");
+            let step = (seed.len() / 60).max(1);
+            for cut in (0..seed.len()).step_by(step) {
+                try_it(&seed[..cut], "cut seed");
+            }
+        }
+        for path in files(&fuzz().join("regressions").join(target)) {
+            try_it(&std::fs::read(&path).unwrap(), &path.display().to_string());
+        }
+        let mut random = Random::new(number as u64);
+        for count in 0..MUTATIONS {
+            let pick = |random: &mut Random| &seeds[random.below(seeds.len() as u64) as usize];
+            let (one, other) = (pick(&mut random), pick(&mut random));
+            try_it(&mutate(&mut random, one, other), &format!("mutation {count}"));
+        }
+    }
+}

@@ -1,0 +1,478 @@
+//! The GitHub action as the runner calls it: the image with its mounts, the files it reads, the log it parses.
+//!
+//! What the runner does is written down here again from its documentation and source (`ContainerActionHandler`,
+//! `FileCommandManager`, `ActionCommand`), and shares no code with the program.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use testkit::container::ToolImage;
+use testkit::fault::{Access, Fault, FaultRegistry, Thing, on};
+use testkit::registry::{PASSWORD, Registry, USER};
+use testkit::scratch::Scratch;
+use testkit::tools::{run, tool};
+use testkit::tree;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_imgrelay");
+
+fn package() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// `action.yml` of a container action, nothing else allowed in it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "some fields are there to be checked by their type")]
+struct Action {
+    name: String,
+    description: String,
+    author: String,
+    branding: BTreeMap<String, String>,
+    inputs: BTreeMap<String, Input>,
+    outputs: BTreeMap<String, Output>,
+    runs: Runs,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Input {
+    description: String,
+    required: bool,
+    default: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Output {
+    description: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Runs {
+    using: String,
+    image: String,
+    entrypoint: String,
+    args: Vec<String>,
+}
+
+fn action() -> Action {
+    let text = std::fs::read_to_string(package().join("action.yml")).unwrap();
+    serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("action.yml: {error}"))
+}
+
+/// The runner of one job: its folders on the host, and the image of the action.
+struct Runner {
+    action: Action,
+    image: Option<ToolImage>,
+    scratch: Scratch,
+    steps: std::cell::Cell<u32>,
+}
+
+/// What a step left behind.
+#[derive(Debug)]
+struct Step {
+    code: Option<i32>,
+    log: String,
+    outputs: BTreeMap<String, String>,
+    summary: String,
+    artifacts: String,
+    /// What the runner took for a command, in order.
+    commands: Vec<String>,
+}
+
+const FOLDERS: [(&str, &str); 5] = [
+    ("workspace", "/github/workspace"),
+    ("home", "/github/home"),
+    ("workflow", "/github/workflow"),
+    ("commands", "/github/file_commands"),
+    ("temp", "/github/runner_temp"),
+];
+
+impl Runner {
+    /// A runner that starts containers.
+    fn with_containers() -> Self {
+        let image = ToolImage::of(Path::new(PROGRAM), &action().runs.entrypoint);
+        Self { image: Some(image), ..Self::without_containers() }
+    }
+
+    /// A runner that starts the program itself, in its folders: quicker, and enough for what only concerns text.
+    fn without_containers() -> Self {
+        let scratch = Scratch::new("runner");
+        for (folder, _) in FOLDERS {
+            tree::make(&scratch.join(folder), &[] as &[&str]);
+        }
+        Self { action: action(), image: None, scratch, steps: 0.into() }
+    }
+
+    fn workspace(&self) -> PathBuf {
+        self.scratch.join("workspace")
+    }
+
+    /// Returns the path a folder of the host has where the action runs.
+    fn seen(&self, folder: &str) -> String {
+        let (name, inside) = FOLDERS.iter().find(|(name, _)| *name == folder).unwrap();
+        if self.image.is_some() {
+            (*inside).to_owned()
+        } else {
+            self.scratch.join(name).display().to_string()
+        }
+    }
+
+    /// Rewrites a variable as the runner does: a whole value that is a mounted folder, or lies below one.
+    fn translated(&self, value: &str) -> String {
+        for (name, _) in FOLDERS {
+            let host = self.scratch.join(name).display().to_string();
+            if let Some(rest) =
+                value.strip_prefix(&host).filter(|rest| rest.is_empty() || rest.starts_with('/'))
+            {
+                return format!("{}{rest}", self.seen(name));
+            }
+        }
+        value.to_owned()
+    }
+
+    fn step(&self, with: &[(&str, &str)], env: &[(&str, &str)]) -> Step {
+        for (name, _) in with {
+            assert!(self.action.inputs.contains_key(*name), "action.yml has no input `{name}`");
+        }
+        let number = self.steps.replace(self.steps.get() + 1);
+        let files = ["GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "GITHUB_ARTIFACTS", "GITHUB_ENV"];
+        let file = |name: &str| self.scratch.join("commands").join(format!("{name}_{number}"));
+        let mut variables: BTreeMap<String, String> = BTreeMap::new();
+        for name in files {
+            std::fs::write(file(name), "").unwrap();
+            variables.insert(name.to_owned(), file(name).display().to_string());
+        }
+        for (name, value) in [("GITHUB_ACTIONS", "true"), ("CI", "true"), ("GITHUB_REPOSITORY", "octo/demo")]
+        {
+            variables.insert(name.to_owned(), value.to_owned());
+        }
+        for (name, folder) in [("GITHUB_WORKSPACE", "workspace"), ("RUNNER_TEMP", "temp"), ("HOME", "home")] {
+            variables.insert(name.to_owned(), self.scratch.join(folder).display().to_string());
+        }
+        for (name, input) in &self.action.inputs {
+            let given = with.iter().find(|(given, _)| given == name).map(|(_, value)| (*value).to_owned());
+            let value = given.or_else(|| input.default.clone()).unwrap_or_default();
+            variables.insert(format!("INPUT_{}", name.replace(' ', "_").to_uppercase()), value);
+        }
+        variables.extend(env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        for value in variables.values_mut() {
+            *value = self.translated(value);
+        }
+        let mut command = self.command(&variables);
+        let ran = run(&mut command);
+        let log = format!("{}{}", ran.stdout, ran.stderr);
+        let commands = log.split(['\n', '\r']).filter(|line| is_command(line)).map(str::to_owned).collect();
+        let read = |name: &str| std::fs::read_to_string(file(name)).unwrap();
+        assert_eq!(read("GITHUB_ENV"), "", "nobody asked for a variable");
+        let outputs = file_command(&read("GITHUB_OUTPUT"));
+        for name in outputs.keys() {
+            assert!(self.action.outputs.contains_key(name), "action.yml has no output `{name}`");
+        }
+        Step {
+            code: ran.code,
+            log,
+            outputs,
+            summary: read("GITHUB_STEP_SUMMARY"),
+            artifacts: read("GITHUB_ARTIFACTS"),
+            commands,
+        }
+    }
+
+    fn command(&self, variables: &BTreeMap<String, String>) -> std::process::Command {
+        let runs = &self.action.runs;
+        let Some(image) = &self.image else {
+            let mut command = std::process::Command::new(PROGRAM);
+            command.args(&runs.args).env_clear().envs(variables).current_dir(self.workspace());
+            return command;
+        };
+        let mut options = vec!["--workdir".to_owned(), "/github/workspace".to_owned()];
+        options.extend(["--entrypoint".to_owned(), runs.entrypoint.clone()]);
+        for (name, inside) in FOLDERS {
+            options.extend(["-v".to_owned(), format!("{}:{inside}", self.scratch.join(name).display())]);
+        }
+        // The values go by podman's own environment, so that no shell and no splitting touches them.
+        options.extend(variables.keys().flat_map(|name| ["-e".to_owned(), name.clone()]));
+        let mut command = image.run(&options, &runs.args);
+        // podman itself reads HOME and TMPDIR; only what the container gets is changed.
+        let own = ["HOME"];
+        command.envs(variables.iter().filter(|(name, _)| !own.contains(&name.as_str())));
+        let words: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+        let home = format!("HOME={}", variables["HOME"]);
+        let words = words.into_iter().map(|word| if word == "HOME" { home.clone().into() } else { word });
+        let mut whole = std::process::Command::new(command.get_program());
+        whole.args(words).envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        whole
+    }
+}
+
+impl Step {
+    #[track_caller]
+    fn succeeds(self) -> Self {
+        assert_eq!(self.code, Some(0), "{}", self.log);
+        self
+    }
+
+    /// It failed with one annotation, which holds all of these.
+    #[track_caller]
+    fn fails(self, code: i32, texts: &[&str]) -> Self {
+        assert_eq!(self.code, Some(code), "{}", self.log);
+        let errors: Vec<_> = self.commands.iter().filter(|line| line.starts_with("::error")).collect();
+        assert_eq!(errors.len(), 1, "{}", self.log);
+        for text in texts {
+            assert!(errors[0].contains(text), "expected `{text}`: {}", self.log);
+        }
+        assert_eq!((self.outputs.len(), self.summary.as_str()), (0, ""), "{}", self.log);
+        self
+    }
+}
+
+/// Tells whether the runner takes a line of the log for a command.
+fn is_command(line: &str) -> bool {
+    let trimmed = line.trim_start();
+    let new = trimmed.strip_prefix("::").is_some_and(|rest| rest.contains("::"));
+    new || line.find("##[").is_some_and(|at| line[at..].contains(']'))
+}
+
+/// Reads a file of `name=value` and `name<<delimiter` records; panics where the runner fails the step.
+fn file_command(text: &str) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    assert!(text.is_empty() || text.ends_with('\n'), "a record has no end: {text:?}");
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line.is_empty() {
+            continue;
+        }
+        let (equals, heredoc) = (line.find('='), line.find("<<"));
+        match (equals, heredoc) {
+            (_, Some(at)) if equals.is_none_or(|equals| at < equals) => {
+                let (name, delimiter) = (&line[..at], &line[at + 2..]);
+                assert!(!name.is_empty() && !delimiter.is_empty(), "invalid format: {line:?}");
+                let mut value = Vec::new();
+                loop {
+                    match lines.next() {
+                        Some(line) if line == delimiter => break,
+                        Some(line) => value.push(line),
+                        None => panic!("matching delimiter not found: {delimiter:?}"),
+                    }
+                }
+                found.insert(name.to_owned(), value.join("\n"));
+            }
+            (Some(at), _) => {
+                found.insert(line[..at].to_owned(), line[at + 1..].to_owned());
+            }
+            _ => panic!("invalid format: {line:?}"),
+        }
+    }
+    found
+}
+
+/// Gives a folder and all in it to the user who runs the jobs, if this is root.
+fn give_to_runner(folder: &Path) -> u32 {
+    let owner = std::fs::metadata(folder).unwrap().uid();
+    if owner != 0 {
+        return owner;
+    }
+    let _ = run(tool("chown").args(["-R", "1001:1001"]).arg(folder)).success();
+    1001
+}
+
+#[test]
+fn the_action_builds_in_one_job_and_pushes_the_same_digest_in_another() {
+    let registry = Registry::with().htpasswd().start();
+    let runner = Runner::with_containers();
+    tree::make(&runner.workspace(), &["d dist", "f dist/index.html '<p>'", "d out"]);
+    let owner = give_to_runner(&runner.workspace());
+    let name = format!("{}/team/app", registry.host());
+    let out = runner.workspace().join("out");
+    let build = runner.step(
+        &[
+            ("command", "build"),
+            ("files", "dist"),
+            ("tar", &out.join("image.tar").display().to_string()),
+            ("image", &format!("{name}:v1")),
+            ("tags", "v1.2\n"),
+            ("labels", "a=1,2\nb=3"),
+        ],
+        &[],
+    );
+    let build = build.succeeds();
+    println!("build: {:?}\n{}\n{}", build.outputs, build.summary, build.log);
+    assert_eq!(build.outputs["path"], "out/image.tar");
+    assert_eq!(build.outputs["tags"], "v1\nv1.2");
+    assert!(!build.outputs.contains_key("image") && !build.outputs.contains_key("ref"));
+    assert_eq!(std::fs::metadata(out.join("image.tar")).unwrap().uid(), owner);
+    assert_eq!(build.commands, Vec::<String>::new());
+    let digest = &build.outputs["digest"];
+    assert!(build.summary.contains("### imgrelay: image built"), "{}", build.summary);
+    registry.forget_requests();
+
+    // Another digest than the approved one is not pushed, and nothing is asked of the registry.
+    let wrong = format!("sha256:{}", "0".repeat(64));
+    let push = |more: &[(&str, &str)]| {
+        let inputs = [("command", "push"), ("tar", "out"), ("image", &name), ("tags", "latest")];
+        runner.step(&[&inputs, more].concat(), &[])
+    };
+    let account = [("username", USER), ("password", PASSWORD)];
+    let _ = push(&[&account[..], &[("expected-digest", &wrong)]].concat()).fails(3, &[&wrong, digest]);
+    assert_eq!(registry.requests(), []);
+
+    let push = push(&[&account[..], &[("expected-digest", digest), ("declare-artifact", "true")]].concat());
+    let push = push.succeeds();
+    println!("push: {:?}\n{}\n{}", push.outputs, push.summary, push.log);
+    assert_eq!(push.outputs["digest"], *digest);
+    assert_eq!(push.outputs["image"], name);
+    assert_eq!(push.outputs["ref"], format!("{name}@{digest}"));
+    assert_eq!(push.outputs["tags"], "v1\nv1.2\nlatest");
+    let refs: Vec<String> = serde_json::from_str(&push.outputs["refs"]).unwrap();
+    assert_eq!(refs, ["v1", "v1.2", "latest"].map(|tag| format!("{name}:{tag}")));
+    assert_eq!(push.artifacts, format!("oci://{name}@{digest}\n"));
+    assert!(push.summary.contains(&format!("docker pull {name}@{digest}")), "{}", push.summary);
+    assert_eq!(push.commands, [format!("::add-mask::{PASSWORD}")]);
+    assert!(push.log.starts_with("::add-mask::"), "{}", push.log);
+    registry.storage().assert_sound();
+    for tag in ["v1", "v1.2", "latest"] {
+        assert_eq!(registry.storage().tags("team/app")[tag], *digest);
+    }
+    assert_eq!(std::fs::read_dir(runner.scratch.join("home")).unwrap().count(), 0, "the home of later steps");
+}
+
+#[test]
+fn the_action_packs_and_pushes_a_bundle_in_one_step() {
+    let registry = Registry::start();
+    let runner = Runner::without_containers();
+    tree::make(&runner.workspace(), &["d b", "d b/.imgpkg", "f b/a 'x'"]);
+    std::fs::write(
+        runner.workspace().join("b/.imgpkg/images.yml"),
+        "apiVersion: imgpkg.carvel.dev/v1alpha1\nkind: ImagesLock\nimages: []\n",
+    )
+    .unwrap();
+    let name = format!("{}/bundles/app", registry.host());
+    let step = runner.step(
+        &[("command", "push"), ("files", "b"), ("image", &name), ("tags", "v1,v2"), ("summary", "False")],
+        &[("IMGRELAY_LOCK_OUTPUT", "lock.yml"), ("RUNNER_DEBUG", "1")],
+    );
+    let step = step.succeeds();
+    assert_eq!(step.outputs["tags"], "v1\nv2");
+    assert_eq!(step.summary, "");
+    assert!(step.log.contains("debug: "), "{}", step.log);
+    let lock = std::fs::read_to_string(runner.workspace().join("lock.yml")).unwrap();
+    assert!(lock.contains(&step.outputs["ref"]), "{lock}");
+    assert!(!registry.storage().tags("bundles/app").contains_key("latest"));
+}
+
+#[test]
+fn no_text_from_outside_becomes_a_workflow_command() {
+    let hostile = "::error title=pwned::x ##[error]y";
+    // A name of a file, in an error message.
+    let runner = Runner::without_containers();
+    let folder = runner.workspace().join("dist");
+    std::fs::create_dir(&folder).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", folder.join(format!("a\n{hostile}\r::add-mask::a"))).unwrap();
+    let inputs = [("command", "build"), ("files", "dist")];
+    let step = runner.step(&inputs, &[]).fails(1, &["pwned"]);
+    assert_eq!(step.commands.len(), 1, "{}", step.log);
+    // A name of a file, in the result on standard output, in outputs and in the summary.
+    let runner = Runner::without_containers();
+    tree::make(&runner.workspace(), &["f a 'x'"]);
+    let tar = "::warning::w ##[error]y";
+    let inputs = [("command", "build"), ("files", "a"), ("tar", tar)];
+    let step = runner.step(&inputs, &[]).succeeds();
+    assert_eq!(step.commands, Vec::<String>::new(), "{}", step.log);
+    assert_eq!(step.outputs["path"], tar);
+    assert!(!step.summary.contains("##["), "{}", step.summary);
+    // An inherited label or file name with a delimiter cannot end a record of the outputs.
+    let tar = "image<<EOF";
+    let step = runner.step(&[("command", "build"), ("files", "a"), ("tar", tar)], &[]).succeeds();
+    assert_eq!(step.outputs["path"], tar);
+    // A reply of a registry.
+    let body = serde_json::json!({"errors": [{"code": "DENIED", "message": format!("no\n{hostile}")}]});
+    let denied = Fault::Answer(403, Vec::new(), body.to_string());
+    let registry = FaultRegistry::start(Access::Open, vec![on("POST", Thing::Uploads, denied).always()]);
+    let image = format!("{}/app:v1", registry.host());
+    let inputs = [("command", "push"), ("files", "a"), ("image", &image)];
+    let step = runner.step(&inputs, &[("IMGRELAY_DEBUG", "true")]).fails(1, &["pwned"]);
+    assert_eq!(step.commands.len(), 1, "{}", step.log);
+}
+
+#[test]
+fn failures_say_what_is_different_in_a_container_action() {
+    let runner = Runner::without_containers();
+    tree::make(&runner.workspace(), &["f a 'x'"]);
+    let registry = Registry::with().htpasswd().start();
+    let image = format!("{}/app", registry.host());
+    let step = |more: &[(&str, &str)]| {
+        runner.step(&[&[("command", "push"), ("image", image.as_str())][..], more].concat(), &[])
+    };
+    let _ = step(&[("tar", "/tmp/image.tar")]).fails(2, &["outside the folders a container action sees"]);
+    let _ = step(&[("files", "a")])
+        .fails(1, &["set the inputs `username` and `password`", "docker/login-action"]);
+    let _ = step(&[("files", "a"), ("username", "x")]).fails(2, &["input `username`", "input `password`"]);
+    let _ = step(&[("files", "a"), ("tls-verify", "no")]).fails(2, &["input `tls-verify` is `no`"]);
+    let upper = runner.step(&[("command", "push"), ("files", "a"), ("image", "ghcr.io/Octo/App:v1")], &[]);
+    let _ = upper.fails(2, &["input `image`", "names are lower case: `ghcr.io/octo/app:v1`"]);
+    let helper = format!(r#"{{"credHelpers": {{"{}": "ecr-login"}}}}"#, registry.host());
+    let folder = runner.scratch.join("temp/docker");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("config.json"), helper).unwrap();
+    let with_config =
+        |inputs: &[(&str, &str)]| runner.step(inputs, &[("DOCKER_CONFIG", &folder.display().to_string())]);
+    let inputs = [("command", "push"), ("image", image.as_str()), ("files", "a")];
+    let _ = with_config(&inputs).fails(2, &["credential helpers are programs of the runner"]);
+    // What was logged in below the runner's temporary folder is found.
+    std::fs::copy(registry.docker_config(USER, PASSWORD).join("config.json"), folder.join("config.json"))
+        .unwrap();
+    let _ = with_config(&inputs).succeeds();
+    let output = crate::lab::lab().run(&["github", "build"]).ends_with(2);
+    assert!(output.stdout.starts_with("::error title=imgrelay::`github` takes no arguments, found `build`"));
+}
+
+#[test]
+fn the_file_says_what_the_program_reads_and_writes() {
+    let action = action();
+    assert_eq!(action.runs.using, "docker");
+    let image = concat!("docker://ghcr.io/example/imgrelay:", env!("CARGO_PKG_VERSION"), "-shell");
+    assert_eq!(action.runs.image, image);
+    assert_eq!(
+        (action.runs.entrypoint.as_str(), action.runs.args.as_slice()),
+        ("/usr/local/bin/imgrelay", &["github".to_owned()][..])
+    );
+    let read = std::fs::read_to_string(package().join("src/front/github/inputs.rs")).unwrap();
+    let read = read.split("#[cfg(test)]").next().unwrap();
+    let page = std::fs::read_to_string(package().join("docs/github-actions.md")).unwrap();
+    for (name, input) in &action.inputs {
+        assert!(read.contains(&format!("\"{name}\"")), "the program does not read input `{name}`");
+        assert!(page.contains(&format!("| `{name}` |")), "docs/github-actions.md lacks input `{name}`");
+        assert!(!input.description.is_empty() && (input.required == (name == "command")), "{name}");
+    }
+    let written = std::fs::read_to_string(package().join("src/front/outputs.rs")).unwrap();
+    for (name, output) in &action.outputs {
+        assert!(written.contains(&format!("(\"{name}\",")), "the program does not write output `{name}`");
+        assert!(page.contains(&format!("| `{name}` |")), "docs/github-actions.md lacks output `{name}`");
+        assert!(!output.description.is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn the_harness_objects_where_the_runner_would() {
+    for text in ["a\n", "a<<E\nb\n", "<<E\nE\n", "a=b"] {
+        let found = std::panic::catch_unwind(|| file_command(text));
+        assert!(found.is_err(), "{text:?}: {found:?}");
+    }
+    let found = file_command("a=b=c\n\nd<<E\n1\n\n2\nE\ne=<<x\n");
+    let expected = [("a", "b=c"), ("d", "1\n\n2"), ("e", "<<x")];
+    assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    for (line, expected) in [
+        (" ::error::x", true),
+        ("::error title=a::x", true),
+        ("a ##[error]x", true),
+        ("a ::error::x", false),
+        (": :error::x", false),
+        ("# #[error]x", false),
+    ] {
+        assert_eq!(is_command(line), expected, "{line}");
+    }
+}
