@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::model::{Descriptor, Digest, RawDocument, Reference, Repository, Target, limits};
 use crate::registry::{Client, RegistryError};
-use crate::stream::{VerifyingReader, read_bounded};
+use crate::stream::VerifyingReader;
 
 use super::super::{ImageSource, TransferError};
 
@@ -168,16 +168,11 @@ impl Places<'_> {
         if there || !small || !room || self.holds(&descriptor.digest) {
             return Ok(());
         }
-        let what = format!("blob `{}`", descriptor.digest);
-        let read = read_bounded(self.open_blob(descriptor)?, descriptor.size);
-        let bytes = read.map_err(|error| match error {
-            crate::stream::TooLarge::Io(error) => TransferError::from_read(&self.place(), &what, error),
-            crate::stream::TooLarge::Limit { limit } => TransferError::TooMany {
-                place: what,
-                what: "bytes",
-                limit: usize::try_from(limit).unwrap_or(usize::MAX),
-            },
-        })?;
+        let bytes = match self.read_blob(descriptor, descriptor.size) {
+            // A wrong transfer may be an accident of the network; the second one decides.
+            Err(error) if error.is_mismatch() => self.read_blob(descriptor, descriptor.size)?,
+            result => result?,
+        };
         let mut state = self.state();
         state.kept += descriptor.size;
         state.blobs.insert(descriptor.digest.clone(), bytes.into());
