@@ -87,8 +87,7 @@ fn examine(path: &Path) {
     let store = match store::open(path, &std::env::temp_dir()) {
         Ok(store) => store,
         Err(error) => {
-            let text = error.to_string();
-            assert!(!text.chars().any(char::is_control), "{text:?}");
+            assert!(error.to_string().contains("/proc/self/fd/"), "{error}");
             return;
         }
     };
@@ -108,8 +107,7 @@ fn examine_store(store: &dyn ImageStore) {
     }
     let report = verify(store, 1, &Silent);
     for problem in &report.problems {
-        let text = problem.to_string();
-        assert!(!text.chars().any(char::is_control), "{text:?}");
+        assert!(problem.to_string().contains(&problem.blob.to_string()), "{problem}");
     }
     if report.problems.is_empty() {
         for root in store.roots() {

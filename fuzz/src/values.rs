@@ -9,7 +9,7 @@ use imgrelay::registry::{
 };
 use sha2::Digest as _;
 
-/// Text that messages are made of must not drive a terminal.
+/// What is accepted must not drive a terminal; what is refused is escaped where it is printed.
 fn is_plain(text: &str) -> bool {
     !text.chars().any(|c| c.is_control() && c != '\n' && c != '\t')
 }
@@ -71,9 +71,9 @@ pub(super) fn link(data: &[u8]) {
         assert!(!authority.is_empty() && !authority.contains('@'), "{request:?}");
         // What is printed is the same place.
         assert_eq!(shown.split('/').nth(2), Some(authority), "{shown:?}");
-        if let Some((_, query)) = request.split_once('?') {
+        if let (Some((_, query)), Some((_, shown))) = (request.split_once('?'), shown.split_once('?')) {
             for value in query.split('&').filter_map(|part| part.strip_prefix("sig=")) {
-                assert!(value.len() < 8 || !shown.contains(value), "{shown:?}");
+                assert!(value.len() < 8 || !shown.contains(&format!("sig={value}")), "{shown:?}");
             }
         }
     }
@@ -100,7 +100,7 @@ pub(super) fn document(data: &[u8]) {
         let raw = match RawDocument::parse(data.to_vec(), announced) {
             Ok(raw) => raw,
             Err(error) => {
-                assert!(is_plain(&error.to_string()), "{error}");
+                assert!(error.to_string().len() < 2 * data.len() + 1000);
                 continue;
             }
         };
@@ -123,7 +123,7 @@ pub(super) fn document(data: &[u8]) {
 pub(super) fn config(data: &[u8]) {
     match Config::parse(data) {
         Ok(config) => assert!(config.rootfs.diff_ids.len() * 64 <= data.len()),
-        Err(error) => assert!(is_plain(&error.to_string()), "{error}"),
+        Err(error) => drop(error.to_string()),
     }
 }
 
@@ -135,7 +135,7 @@ pub(super) fn images_lock(data: &[u8]) {
             let yaml = lock.to_yaml();
             assert_eq!(ImagesLock::parse(&yaml).as_ref(), Ok(&lock), "{yaml}");
         }
-        Err(error) => assert!(is_plain(&error.to_string()), "{error:?}"),
+        Err(error) => drop(error.to_string()),
     }
 }
 
@@ -147,7 +147,7 @@ pub(super) fn bundle_lock(data: &[u8]) {
             let yaml = lock.to_yaml();
             assert_eq!(BundleLock::parse(&yaml).as_ref(), Ok(&lock), "{yaml}");
         }
-        Err(error) => assert!(is_plain(&error.to_string()), "{error:?}"),
+        Err(error) => drop(error.to_string()),
     }
 }
 
@@ -168,7 +168,7 @@ pub(super) fn docker_config(data: &[u8]) {
         Ok(config) => config,
         Err(error) => {
             let text = error.to_string();
-            assert!(!text.contains(SECRET) && is_plain(&text) && text.len() < 1000, "{text:?}");
+            assert!(!text.contains(SECRET) && text.len() < 1000, "{text:?}");
             return;
         }
     };

@@ -2,13 +2,14 @@
 //!
 //! Only finds and reads; what a file means and which entry fits is the keychain's work.
 
-mod cloud;
+pub(in crate::front) mod cloud;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use crate::model::limits;
 use crate::registry::{
     Credential, CredentialSource, DockerConfig, DockerConfigError, HostCredential, Keychain, Secret,
 };
@@ -18,8 +19,6 @@ use super::env::{self, Env};
 
 pub use cloud::{AwsSource, AzureSource};
 
-/// Largest configuration file; real ones have a few hundred entries.
-const FILE_BYTES: u64 = 4 * 1024 * 1024;
 /// Prefix of imgpkg's variables for single registries.
 const PER_HOST: &str = "IMGPKG_REGISTRY_";
 /// What may follow it, before an optional `_` and suffix.
@@ -174,7 +173,7 @@ fn read_file(path: &Path) -> Result<Option<Vec<u8>>, CredentialsError> {
         }
         Err(error) => return Err(failed(error)),
     };
-    read_bounded(file, FILE_BYTES).map(Some).map_err(|error| match error {
+    read_bounded(file, limits::CREDENTIALS_BYTES).map(Some).map_err(|error| match error {
         TooLarge::Limit { limit } => CredentialsError::TooLarge { path: path.to_owned(), limit },
         TooLarge::Io(error) => failed(error),
     })

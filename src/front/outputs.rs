@@ -286,7 +286,7 @@ impl ResultFile {
     fn replace_if_any(&self, value: Option<String>, otherwise: &str) -> Result<(), Failure> {
         match value {
             Some(value) => self.replace(&self.path, &value),
-            None => Err(Failure::misuse(format!(
+            None => Err(Failure::refused(format!(
                 "nothing to write to `{}`: the image {otherwise}",
                 self.path.display()
             ))),

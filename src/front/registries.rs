@@ -48,6 +48,7 @@ fn client_options(options: &RegistryOptions, env: &Env, ui: &Arc<Ui>) -> Result<
         },
         plain_http: if options.allow_http { PlainHttp::Anywhere } else { PlainHttp::LoopbackOnly },
         credentials: Arc::new(keychain),
+        mirrors: options.mirrors.clone(),
         retries: options.attempts.saturating_sub(1),
         timeouts,
         concurrency: options.concurrency,

@@ -5,10 +5,11 @@
 
 use std::io::Write as _;
 use std::panic::PanicHookInfo;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use super::exit;
@@ -23,6 +24,8 @@ static RECEIVED: AtomicI32 = AtomicI32::new(0);
 
 /// Begins to listen, on a thread of its own.
 pub fn listen() {
+    // A file that becomes larger than allowed (`ulimit -f`) shall be an error of the write, not the end.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
     // Without handlers the signals do what they do by default: end the process.
     let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) else { return };
     let listening = move || {

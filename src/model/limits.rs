@@ -20,6 +20,8 @@ pub const LOCK_BYTES: u64 = 16 * 1024 * 1024;
 pub const NESTING: usize = 16;
 /// Most documents (manifests and indexes) followed from one root.
 pub const DOCUMENTS: usize = 100_000;
+/// Most bytes of manifests and indexes below one root; all are kept in memory until the last is written.
+pub const GRAPH_BYTES: u64 = 256 * 1024 * 1024;
 /// Most entries of a tar that is read as a layout or archive.
 pub const ARCHIVE_ENTRIES: usize = 1_000_000;
 /// Longest path of a tar entry, bytes (Linux `PATH_MAX`).
@@ -48,3 +50,15 @@ pub const CERTIFICATES_BYTES: u64 = 4 * 1024 * 1024;
 pub const PAGE_BYTES: u64 = 8 * 1024 * 1024;
 /// Most pages of one list; at 50 tags a page, what some registries send, half a million tags.
 pub const PAGES: usize = 10_000;
+/// Largest docker or podman credentials file, bytes; real ones have a few KiB.
+pub const CREDENTIALS_BYTES: u64 = 4 * 1024 * 1024;
+/// Largest answer of a token server, bytes; tokens have a few KiB.
+pub const TOKEN_BYTES: u64 = 1024 * 1024;
+/// Largest answer of a credential helper, bytes.
+pub const HELPER_BYTES: u64 = 1024 * 1024;
+/// Most bytes read of a registry's error; the rest is thrown away, and 400 characters are shown.
+pub const ERROR_BYTES: u64 = 64 * 1024;
+/// Most extension headers in front of one entry of a tar; tools write at most three.
+pub const EXTENSIONS_PER_ENTRY: usize = 16;
+/// Most redirects followed for one request; real ones are one or two.
+pub const REDIRECTS: usize = 10;

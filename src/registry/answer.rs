@@ -7,8 +7,6 @@ use serde::Deserialize;
 use super::error::ServerMessage;
 use super::http::Response;
 
-/// Most bytes read of an error's body.
-const ERROR_BYTES: u64 = 64 * 1024;
 /// Longest message that is shown, characters.
 const SHOWN: usize = 400;
 
@@ -41,7 +39,7 @@ struct Entry {
 pub(super) fn message(response: Response) -> ServerMessage {
     let is_html = response.header("content-type").is_some_and(|kind| kind.contains("html"));
     let mut bytes = Vec::new();
-    let _ = response.into_reader().take(ERROR_BYTES).read_to_end(&mut bytes);
+    let _ = response.into_reader().take(crate::model::limits::ERROR_BYTES).read_to_end(&mut bytes);
     if is_html { ServerMessage::default() } else { parse(&bytes) }
 }
 

@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use crate::model::Repository;
+use crate::model::{Repository, limits};
 use crate::stream::read_bounded;
 
 use super::answer;
@@ -25,8 +25,6 @@ use super::keychain::Credential;
 use super::secret::Secret;
 use super::url::{Origin, Url, encode};
 
-/// Most bytes of a token server's answer.
-const TOKEN_BYTES: u64 = 1024 * 1024;
 /// Life of a token that does not say how long it lives (distribution token specification).
 const DEFAULT_LIFE: u64 = 60;
 /// Longest life believed; some servers send nanoseconds.
@@ -322,7 +320,7 @@ impl Core {
             task: Box::new(task.clone()),
             problem: format!("token server `{}` {problem}", realm.origin()),
         };
-        let body = read_bounded(response.into_reader(), TOKEN_BYTES)
+        let body = read_bounded(response.into_reader(), limits::TOKEN_BYTES)
             .map_err(|_| problem("sent an answer that could not be read"))?;
         let (token, refresh) = Token::parse(&body, started).ok_or_else(|| problem("sent no token"))?;
         if refresh.is_some() && matches!(credential, Some(Credential::IdentityToken(_))) {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::model::{Registry, Repository};
+use crate::model::{Registry, Repository, limits};
 
 use super::answer::printable;
 use super::auth::{AuthTries, Memory, Scopes, may_aim_at};
@@ -19,9 +19,6 @@ use super::url::{Origin, Scheme, Url, origin};
 /// Attempts that met silence before a peer counts as gone: each costs a whole time-out, and who says nothing twice
 /// hardly speaks the third time.
 const SILENT_ATTEMPTS: u32 = 2;
-
-/// Most redirects followed for one request.
-const REDIRECTS: usize = 10;
 
 /// What all verbs share.
 pub(super) struct Core {
@@ -315,7 +312,7 @@ impl Core {
         let registry = self.base(call.repository.registry(), call.task)?;
         let mut payload = Some(payload);
         let mut url = call.url.clone();
-        for _ in 0..=REDIRECTS {
+        for _ in 0..=limits::REDIRECTS {
             host.gate.enter()?;
             let at_home = *url.origin() == registry;
             let authorization = if at_home {
@@ -366,7 +363,7 @@ impl Core {
         }
         Err(Attempt::Fatal(RegistryError::Protocol {
             task: Box::new(call.task.clone()),
-            problem: format!("more than {REDIRECTS} redirects"),
+            problem: format!("more than {} redirects", limits::REDIRECTS),
         }))
     }
 

@@ -8,14 +8,13 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
+use crate::model::limits;
 use crate::stream::{cancel, read_bounded};
 
 use super::keychain::{Credential, basic};
 
 /// Longest time a helper may take; some open a browser or ask a daemon, none of that works in a pipeline.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
-/// Most bytes read of a helper's answer.
-const ANSWER_BYTES: u64 = 1024 * 1024;
 
 /// Gives credentials by running, or pretending to run, helper programs.
 pub trait CredentialHelpers: Send + Sync {
@@ -126,7 +125,8 @@ impl CredentialHelpers for ProcessHelpers {
             let _ = stdin.write_all(server.as_bytes());
         }
         let stdout = child.stdout.take();
-        let reader = std::thread::spawn(move || stdout.map(|stdout| read_bounded(stdout, ANSWER_BYTES)));
+        let reader =
+            std::thread::spawn(move || stdout.map(|stdout| read_bounded(stdout, limits::HELPER_BYTES)));
         let started = Instant::now();
         let status = loop {
             if let Some(status) = child.try_wait().map_err(|error| failed(error.to_string()))? {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A text that shows as `***` wherever it is formatted.
+/// A text that shows as `***` wherever it is formatted, and whose memory is overwritten when it is dropped.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(String);
 
@@ -23,6 +23,16 @@ impl Secret {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl Drop for Secret {
+    /// Overwrites the text before its memory is given back.
+    fn drop(&mut self) {
+        let mut bytes = std::mem::take(&mut self.0).into_bytes();
+        bytes.fill(0);
+        // So that the writes are not optimised away for being read by nobody.
+        std::hint::black_box(&bytes);
     }
 }
 

@@ -245,6 +245,11 @@ impl Upload<'_> {
         let response = self.core.run(&self.call(Method::Post, url), None)?;
         match response.status {
             200..=299 => self.session(response).map(Some),
+            404 => {
+                // That the blob is not there is why it is sent; what is missing is the repository.
+                let task = Task { object: "place for uploads".to_owned(), ..self.task.clone() };
+                Err(unexpected(self.core, self.repository, &task, response))
+            }
             _ => Err(unexpected(self.core, self.repository, &self.task, response)),
         }
     }

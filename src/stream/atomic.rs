@@ -9,9 +9,9 @@ use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self as rfs, AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{self as rfs, AtFlags, CWD, FlockOperation, Mode, OFlags};
 
-use super::temporary::{Temporary, temporary_name};
+use super::temporary::{Temporary, claim, remove_abandoned, temporary_name};
 
 /// Why a file could not be created, written or put in place.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +77,7 @@ pub struct AtomicFile {
 impl AtomicFile {
     /// Opens a new nameless file in the folder of `target`; `mode` is reduced by the umask.
     ///
+    /// What killed processes left of the same target is removed first.
     /// Errors: [`FileError::NotAFile`] for folders, devices and pipes, so that `/dev/null` is never replaced.
     pub fn create(target: &Path, mode: u32) -> Result<Self, FileError> {
         let target = resolve(target)?;
@@ -91,6 +92,7 @@ impl AtomicFile {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::RDONLY;
         let directory = rfs::open(parent, flags, Mode::empty())
             .map_err(|error| FileError::io("open directory", parent, error))?;
+        remove_abandoned(parent, &name);
         let mode = Mode::from_raw_mode(mode);
         let nameless = rfs::openat(&directory, ".", OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode);
         // Publishing a nameless file needs /proc; without it a named temporary file is the only way.
@@ -98,15 +100,23 @@ impl AtomicFile {
             && Path::new("/proc/self/fd").exists()
         {
             let file = File::from(file);
+            // For the moment at the end in which it has a temporary name.
+            let _ = rfs::flock(&file, FlockOperation::NonBlockingLockExclusive);
             return Ok(Self { file, directory, target, name, temporary: None, _remembered: None });
         }
-        let temporary = temporary_name(&name);
-        let remembered = Some(Temporary::remember(parent.join(&temporary)));
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file = rfs::openat(&directory, &temporary, flags, mode)
-            .map_err(|error| FileError::io("create", &target, error))?;
-        let file = File::from(file);
-        Ok(Self { file, directory, target, name, temporary: Some(temporary), _remembered: remembered })
+        loop {
+            let temporary = temporary_name(&name);
+            let path = parent.join(&temporary);
+            let remembered = Some(Temporary::remember(path.clone()));
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            let file = rfs::openat(&directory, &temporary, flags, mode)
+                .map_err(|error| FileError::io("create", &target, error))?;
+            // Until it is locked another process may take it for abandoned; then a new name is tried.
+            if claim(&file, &path) {
+                let (file, temporary) = (File::from(file), Some(temporary));
+                return Ok(Self { file, directory, target, name, temporary, _remembered: remembered });
+            }
+        }
     }
 
     /// Returns the open file, for positioned reads and writes.

@@ -14,7 +14,7 @@ use rustix::fs::{self as rfs, AtFlags, CWD, Mode, OFlags, RenameFlags, StatxAttr
 use rustix::io::Errno;
 
 use super::FileError;
-use super::temporary::{Temporary, temporary_name};
+use super::temporary::{Temporary, claim, remove_abandoned, temporary_name};
 
 /// What to do with a target that has something in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct StagedFolder {
     umask: u32,
     published: bool,
     _remembered: Temporary,
+    /// Open, and locked, for as long as this lives: tells other processes that the folder is in use.
+    lock: Option<OwnedFd>,
 }
 
 /// Where the folder is filled.
@@ -50,8 +52,10 @@ enum Place {
 impl StagedFolder {
     /// Makes the folder to fill; `umask` is a value, because asking for it would change it.
     ///
+    /// What killed processes left of the same target is removed first.
     /// Errors: [`FileError::NotEmpty`]; the target is not a folder, or nothing can be created there.
     pub fn create(target: &Path, overwrite: Overwrite, umask: u32) -> Result<Self, FileError> {
+        remove_abandoned(target, "".as_ref());
         let exists = match std::fs::read_dir(target) {
             Ok(mut entries) => {
                 if entries.next().is_some() && overwrite == Overwrite::Refuse {
@@ -69,7 +73,8 @@ impl StagedFolder {
         if place != Place::Inside
             && let (Some(parent), Some(name)) = (target.parent(), target.file_name())
         {
-            let made = Self::at(parent.join(temporary_name(name)), &target, place, umask);
+            remove_abandoned(parent, name);
+            let made = Self::at(|| parent.join(temporary_name(name)), &target, place, umask);
             match made {
                 Err(error) if place == Place::New => {
                     return Err(FileError::io("create a folder in", parent, error));
@@ -79,15 +84,33 @@ impl StagedFolder {
                 Ok(staged) => return Ok(staged),
             }
         }
-        let path = target.join(temporary_name("".as_ref()));
-        Self::at(path, &target, Place::Inside, umask)
+        Self::at(|| target.join(temporary_name("".as_ref())), &target, Place::Inside, umask)
             .map_err(|error| FileError::io("create a folder in", &target, error))
     }
 
-    fn at(path: PathBuf, target: &Path, place: Place, umask: u32) -> rustix::io::Result<Self> {
-        let remembered = Temporary::remember(path.clone());
-        rfs::mkdir(&path, Mode::RWXU)?;
-        Ok(Self { path, target: target.to_owned(), place, umask, published: false, _remembered: remembered })
+    fn at(name: impl Fn() -> PathBuf, target: &Path, place: Place, umask: u32) -> rustix::io::Result<Self> {
+        const TRIES: usize = 10;
+        for _ in 0..TRIES {
+            let path = name();
+            let remembered = Temporary::remember(path.clone());
+            rfs::mkdir(&path, Mode::RWXU)?;
+            // Until it is locked another process may take it for abandoned; then a new name is tried.
+            if let Ok(lock) = open_folder(&path)
+                && claim(&lock, &path)
+            {
+                let target = target.to_owned();
+                return Ok(Self {
+                    path,
+                    target,
+                    place,
+                    umask,
+                    published: false,
+                    _remembered: remembered,
+                    lock: Some(lock),
+                });
+            }
+        }
+        Err(Errno::AGAIN)
     }
 
     /// Returns where the folder to fill is.
@@ -98,8 +121,7 @@ impl StagedFolder {
 
     /// Opens the folder to fill.
     pub fn open(&self) -> Result<OwnedFd, FileError> {
-        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rfs::open(&self.path, flags, Mode::empty()).map_err(|error| FileError::io("open", &self.path, error))
+        open_folder(&self.path).map_err(|error| FileError::io("open", &self.path, error))
     }
 
     /// Puts the content in place; what the target had is gone afterwards, not before.
@@ -168,9 +190,15 @@ impl StagedFolder {
 impl Drop for StagedFolder {
     fn drop(&mut self) {
         if !self.published {
+            // Removing needs descriptors, and there may be none left but this one.
+            self.lock = None;
             let _ = std::fs::remove_dir_all(&self.path);
         }
     }
+}
+
+fn open_folder(path: &Path) -> rustix::io::Result<OwnedFd> {
+    rfs::open(path, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// Tells where an existing target is filled: from inside if its name cannot be given to another folder.
@@ -244,7 +272,7 @@ mod tests {
             }
             let staged = match place {
                 Place::Inside => {
-                    StagedFolder::at(target.join(".imgrelay-test"), &target, place, 0o022).unwrap()
+                    StagedFolder::at(|| target.join(".imgrelay-test"), &target, place, 0o022).unwrap()
                 }
                 _ => StagedFolder::create(&target, Overwrite::Replace, 0o022).unwrap(),
             };

@@ -2,11 +2,17 @@
 //!
 //! A blocked thread cannot clean up when a signal ends the process; whoever ends it calls [`remove_all`]. Files
 //! without a name (see [`super::AtomicFile`]) need none of this.
+//!
+//! What is left by a process that was killed is removed by the next one that writes to the same place: whoever
+//! uses a temporary file or folder holds a lock on it ([`claim`]), so one that nobody has locked is nobody's.
 
 use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{self as rfs, CWD, FileType, FlockOperation, Mode, OFlags};
 
 /// Most bytes of the target's name that are part of a temporary name.
 const NAME_BYTES: usize = 200;
@@ -61,6 +67,56 @@ fn remove(path: &Path) -> bool {
     }
 }
 
+/// Locks an open temporary file or folder for as long as it stays open; `false` if somebody else removes it.
+///
+/// File systems without locks do no harm: there nothing is ever taken for abandoned.
+pub(super) fn claim(open: impl AsFd, path: &Path) -> bool {
+    match rfs::flock(&open, FlockOperation::NonBlockingLockExclusive) {
+        Err(rustix::io::Errno::WOULDBLOCK) => return false,
+        Err(_) => return true,
+        Ok(()) => {}
+    }
+    // Between its making and the lock somebody may have taken it for abandoned.
+    match (rfs::fstat(&open), rfs::lstat(path)) {
+        (Ok(open), Ok(named)) => (open.st_dev, open.st_ino) == (named.st_dev, named.st_ino),
+        _ => false,
+    }
+}
+
+/// Removes the temporary files and folders for `name` in a folder whose processes are gone.
+///
+/// What cannot be listed, opened or removed stays; it is in nobody's way.
+pub(super) fn remove_abandoned(folder: &Path, name: &OsStr) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if is_temporary_name_for(&entry.file_name(), name) {
+            let path = entry.path();
+            if let Some(_lock) = abandoned(&path) {
+                remove(&path);
+            }
+        }
+    }
+}
+
+/// Opens and locks something that nobody else has locked.
+fn abandoned(path: &Path) -> Option<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let open = rfs::openat(CWD, path, flags, Mode::empty()).ok()?;
+    let kind = FileType::from_raw_mode(rfs::fstat(&open).ok()?.st_mode);
+    let ours = matches!(kind, FileType::Directory | FileType::RegularFile);
+    (ours && rfs::flock(&open, FlockOperation::NonBlockingLockExclusive).is_ok()).then_some(open)
+}
+
+const MARK: &[u8] = b".imgrelay-";
+
+/// Tells whether a name is one that [`temporary_name`] gives for `name`.
+fn is_temporary_name_for(found: &OsStr, name: &OsStr) -> bool {
+    let rest = found.as_bytes().strip_prefix(b".").and_then(|rest| rest.strip_prefix(name.as_bytes()));
+    let number = rest.and_then(|rest| rest.strip_prefix(MARK));
+    number.is_some_and(|number| {
+        number.len() == 16 && number.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    })
+}
+
 /// Returns a hidden name that no other process uses: `.<name>.imgrelay-<16 hex>`.
 pub(crate) fn temporary_name(name: &OsStr) -> OsString {
     let mut bytes = [0_u8; 8];
@@ -94,5 +150,55 @@ mod tests {
         assert!(remove(&gone.0), "nothing there is as good");
         assert!(folder.join("kept/a").exists());
         std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn only_own_names_are_taken_for_own() {
+        let made = temporary_name("a.tar".as_ref());
+        assert!(is_temporary_name_for(&made, "a.tar".as_ref()), "{made:?}");
+        assert!(is_temporary_name_for(&temporary_name("".as_ref()), "".as_ref()));
+        for (found, name) in [
+            (".a.tar.imgrelay-0123456789abcde", "a.tar"),
+            (".a.tar.imgrelay-0123456789abcdeg", "a.tar"),
+            (".a.tar.imgrelay-0123456789abcdef0", "a.tar"),
+            ("a.tar.imgrelay-0123456789abcdef", "a.tar"),
+            (".b.tar.imgrelay-0123456789abcdef", "a.tar"),
+            (".a.tar.imgrelay-0123456789abcdef", ""),
+            (".a.tar", "a.tar"),
+        ] {
+            assert!(!is_temporary_name_for(found.as_ref(), name.as_ref()), "{found} for {name}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_holds_is_removed_and_nothing_else() {
+        let folder = std::env::temp_dir().join(format!("imgrelay-abandoned-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(folder.join("outside/inner")).unwrap();
+        let name: &OsStr = "out".as_ref();
+        let made = || folder.join(temporary_name(name));
+        let (held, file, tree, link) = (made(), made(), made(), made());
+        std::fs::create_dir(&held).unwrap();
+        std::fs::write(&file, "x").unwrap();
+        std::fs::create_dir_all(tree.join("a/b")).unwrap();
+        std::os::unix::fs::symlink("outside", &link).unwrap();
+        let foreign = folder.join(".other.imgrelay-0123456789abcdef");
+        std::fs::write(&foreign, "x").unwrap();
+        let lock = std::fs::File::open(&held).unwrap();
+        assert!(claim(&lock, &held));
+        let second = std::fs::File::open(&held).unwrap();
+        assert!(!claim(&second, &held), "a lock is for one");
+        remove_abandoned(&folder, name);
+        let there = [&held, &file, &tree, &link, &foreign].map(|path| path.symlink_metadata().is_ok());
+        assert_eq!(there, [true, false, false, true, true]);
+        assert!(folder.join("outside/inner").exists());
+        drop((lock, second));
+        remove_abandoned(&folder, name);
+        assert!(!held.exists());
+        std::fs::create_dir(&held).unwrap();
+        let lock = std::fs::File::open(&held).unwrap();
+        std::fs::remove_dir(&held).unwrap();
+        assert!(!claim(&lock, &held), "what was removed meanwhile cannot be claimed");
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -93,7 +93,11 @@ fn number(field: &[u8]) -> Result<Option<i64>, ()> {
     let start = field.iter().position(|byte| *byte != b' ').unwrap_or(field.len());
     let digits = &field[start..];
     let end = digits.iter().position(|byte| matches!(byte, 0 | b' ')).unwrap_or(digits.len());
-    let digits = &digits[..end];
+    let (digits, after) = digits.split_at(end);
+    // More digits behind a blank are a number for some readers and the end of it for others.
+    if !after.iter().take_while(|byte| **byte != 0).all(|byte| *byte == b' ') {
+        return Err(());
+    }
     if digits.is_empty() {
         return Ok(None);
     }
@@ -114,7 +118,9 @@ mod tests {
     #[test]
     fn numeric_fields_are_decoded_or_refused() {
         type Decoded = Result<Option<i64>, ()>;
-        let cases: [(&[u8], Decoded); 12] = [
+        let cases: [(&[u8], Decoded); 14] = [
+            (b"0004 010", Err(())),
+            (b"004 \x00010", Ok(Some(4))),
             (b"0000644\0", Ok(Some(0o644))),
             (b"   644 \0", Ok(Some(0o644))),
             (b"77777777777\0", Ok(Some(0o77_777_777_777))),

@@ -104,9 +104,6 @@ impl Extensions {
     }
 }
 
-/// Most extension headers in front of one entry; tools write at most three.
-const EXTENSIONS_PER_ENTRY: usize = 16;
-
 impl<S: Source> Headers<S> {
     pub(super) fn new(source: S) -> Self {
         let global = Pax::default();
@@ -133,8 +130,9 @@ impl<S: Source> Headers<S> {
                 return self.entry(&header, extensions, offset).map(Some);
             }
             extensions.count += 1;
-            if extensions.count > EXTENSIONS_PER_ENTRY {
-                return Err(bad(format!("more than {EXTENSIONS_PER_ENTRY} extension headers in a row")));
+            if extensions.count > limits::EXTENSIONS_PER_ENTRY {
+                let most = limits::EXTENSIONS_PER_ENTRY;
+                return Err(bad(format!("more than {most} extension headers in a row")));
             }
             let data = self.extension_data(&header, offset)?;
             let repeated = || bad("two extension headers of one kind stand before one entry".to_owned());

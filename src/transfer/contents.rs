@@ -233,8 +233,11 @@ fn unpack(
     };
     let unpacked = unpack();
     let digest = unpacked.is_ok().then(|| hasher.finish());
+    // A reader tells once that its bytes are wrong, and whoever extracts may have stopped before it heard that.
+    let wrong = unpacked.as_ref().err().and_then(Mismatch::in_error).cloned();
     writer.finish(unpacked);
-    (digest, io::copy(&mut stored, &mut io::sink()).map(drop))
+    let rest = io::copy(&mut stored, &mut io::sink()).map(drop);
+    (digest, wrong.map_or(rest, |mismatch| Err(io::Error::new(io::ErrorKind::InvalidData, mismatch))))
 }
 
 /// Tells a broken stream from a folder that cannot be written.

@@ -14,12 +14,15 @@ pub struct Graph {
     /// Configurations, layers and foreign children, in order of first mention, each once.
     pub blobs: Vec<Descriptor>,
     seen: HashSet<Digest>,
+    /// Bytes of the documents.
+    kept: u64,
 }
 
 impl Graph {
     /// Reads everything below the root.
     ///
-    /// Errors: [`TransferError::TooMany`] beyond [`limits::NESTING`] and [`limits::DOCUMENTS`].
+    /// Errors: [`TransferError::TooMany`] beyond [`limits::NESTING`], [`limits::DOCUMENTS`] and
+    /// [`limits::GRAPH_BYTES`].
     pub fn of(source: &dyn ImageSource, root: &Descriptor) -> Result<Self, TransferError> {
         let mut graph = Self::default();
         graph.add(source, root)?;
@@ -65,6 +68,11 @@ impl Graph {
             return Err(too_many("manifests and blobs below one root", limits::DOCUMENTS));
         }
         let document = source.read_document(descriptor)?;
+        self.kept += document.bytes().len() as u64;
+        if self.kept > limits::GRAPH_BYTES {
+            let limit = usize::try_from(limits::GRAPH_BYTES).unwrap_or(usize::MAX);
+            return Err(too_many("bytes of manifests and indexes below one root", limit));
+        }
         match document.document() {
             Document::Index(index) => {
                 for child in &index.manifests {

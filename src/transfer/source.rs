@@ -35,18 +35,25 @@ pub trait ImageSource: Sync {
     }
 
     /// Reads a blob into memory, verified, at most `limit` bytes.
+    ///
+    /// What arrives wrong from a registry is read once more: it may be an accident of the transfer.
     fn read_blob(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, TransferError> {
         let what = format!("blob `{}`", descriptor.digest);
-        read_bounded(self.open_blob(descriptor)?, limit.min(descriptor.size.saturating_add(1))).map_err(
-            |error| match error {
+        let read = || {
+            let most = limit.min(descriptor.size.saturating_add(1));
+            read_bounded(self.open_blob(descriptor)?, most).map_err(|error| match error {
                 TooLarge::Limit { .. } => TransferError::TooMany {
                     place: format!("{what} in {}", self.place()),
                     what: "bytes",
                     limit: usize::try_from(limit).unwrap_or(usize::MAX),
                 },
                 TooLarge::Io(error) => TransferError::from_read(&self.place(), &what, error),
-            },
-        )
+            })
+        };
+        match read() {
+            Err(error) if error.is_mismatch() && self.repository_of(&descriptor.digest).is_some() => read(),
+            result => result,
+        }
     }
 
     /// Reads an image's configuration; `None` for an artifact whose configuration is something else.

@@ -174,6 +174,8 @@ struct State {
     page: usize,
     body_limit: usize,
     rate_limit: usize,
+    /// The directory's token that is exchanged for the password, as ACR does.
+    exchange: Option<&'static str>,
     /// The second of the last request, and how many there were in it.
     rate: (u64, usize),
 }
@@ -290,6 +292,13 @@ impl FaultRegistry {
     #[must_use]
     pub fn with_rate_limit(self, requests: usize) -> Self {
         lock(&self.state).rate_limit = requests;
+        self
+    }
+
+    /// Lets it exchange this token for the password of [`Access::Basic`] at `/oauth2/exchange`, as ACR does.
+    #[must_use]
+    pub fn with_exchange(self, token: &'static str) -> Self {
+        lock(&self.state).exchange = Some(token);
         self
     }
 
@@ -449,7 +458,7 @@ struct Connection {
     started: Instant,
 }
 
-fn unescape(text: &str) -> String {
+pub(crate) fn unescape(text: &str) -> String {
     let mut out = Vec::new();
     let bytes = text.as_bytes();
     let mut index = 0;
@@ -729,8 +738,30 @@ impl Connection {
         }
     }
 
+    /// Exchanges a token of the directory. Source: ACR "AAD-OAuth".
+    fn exchange(&self, body: &[u8]) -> Answer {
+        let mut state = lock(&self.state);
+        let fields = parse_query(&String::from_utf8_lossy(body));
+        let get = |name: &str| fields.get(name).map(String::as_str);
+        let service = format!("127.0.0.1:{}", self.port);
+        let sound = get("grant_type") == Some("access_token") && get("service") == Some(&service);
+        match (&state.access, state.exchange) {
+            (Access::Basic(_, password), Some(token)) if sound && get("access_token") == Some(token) => {
+                Answer::new(200).body(format!("{{\"refresh_token\":\"{password}\"}}").into_bytes())
+            }
+            (_, Some(_)) if sound => Answer::error(401, "UNAUTHORIZED"),
+            _ => {
+                state.unexpected.push(format!("an exchange of {fields:?}"));
+                Answer::new(404)
+            }
+        }
+    }
+
     /// Does what is asked, by the specification.
     fn handle(&self, request: &Request, body: &[u8]) -> Answer {
+        if request.path == "/oauth2/exchange" && request.method == "POST" {
+            return self.exchange(body);
+        }
         if let Some(refusal) = self.authorise(request) {
             return refusal;
         }

@@ -9,6 +9,8 @@
 )]
 
 pub mod certificates;
+pub mod cloud;
+pub mod concourse;
 pub mod container;
 pub mod digest;
 pub mod fault;

@@ -133,7 +133,7 @@ fn a_wrong_size_is_a_difference_with_both_numbers() {
     assert_eq!(old.len(), new.len());
     let text = String::from_utf8(tar[place.clone()].to_vec()).unwrap();
     assert!(text.contains(&old), "{text}");
-    let mut bad = tar.clone();
+    let mut bad = tar;
     bad[place].copy_from_slice(text.replace(&old, &new).as_bytes());
     lab.write("bad.tar", &bad);
     for words in READERS {

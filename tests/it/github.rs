@@ -434,7 +434,7 @@ fn failures_say_what_is_different_in_a_container_action() {
 fn the_file_says_what_the_program_reads_and_writes() {
     let action = action();
     assert_eq!(action.runs.using, "docker");
-    let image = concat!("docker://ghcr.io/example/imgrelay:", env!("CARGO_PKG_VERSION"));
+    let image = concat!("docker://ghcr.io/example/imgrelay:", env!("CARGO_PKG_VERSION"), "-shell");
     assert_eq!(action.runs.image, image);
     assert_eq!(
         (action.runs.entrypoint.as_str(), action.runs.args.as_slice()),

@@ -9,7 +9,7 @@ use testkit::tree;
 
 use crate::lab::lab;
 use crate::layouts::{CONFIG, CONTAINERD_NAME, INDEX, Layout, REF_NAME, descriptor, hex, named};
-use crate::samples::{self, NAME, blob, digest_in, packed};
+use crate::samples::{self, NAME, blob, digest_in, entries, packed};
 
 /// How a registry is and how a user reaches it: name, registry, words, environment.
 type Mode = (&'static str, Registry, Vec<String>, Vec<(&'static str, String)>);
@@ -115,17 +115,26 @@ fn client_certificates_are_found_in_the_users_folder() {
     assert_eq!(registry.storage().tags("team/app").get("v1"), Some(&digest));
 }
 
-/// Every blob of a tar that a repository has is the same bytes there, manifests included; at least one is.
+/// Every blob of a tar that a repository has is the same bytes there, manifests included; at least an image is.
 #[track_caller]
 fn same_bytes(lab: &Lab, tar: &str, registry: &Registry, repository: &str) {
     let (tar, storage) = (lab.read(tar), registry.storage());
     let there: Vec<String> =
         storage.layers(repository).into_iter().chain(storage.manifests(repository)).collect();
-    assert!(there.len() > 2, "{there:?}");
+    let mut same = 0;
     for digest in there {
-        let stored = storage.blob(&digest).unwrap();
-        assert!(stored == blob(&tar, &digest), "{digest} is not the same");
+        let in_tar = entries(&tar).iter().any(|(name, _)| name.ends_with(&digest["sha256:".len()..]));
+        if in_tar {
+            same += 1;
+            assert!(storage.blob(&digest).unwrap() == blob(&tar, &digest), "{digest} is not the same");
+        }
     }
+    assert!(same >= 3, "layer, configuration and manifest are there");
+}
+
+/// Tells whether a tag is one of those that imgpkg keeps for itself, and with it every tool that relays bundles.
+fn is_internal(reference: &str) -> bool {
+    reference.starts_with("sha256-") && reference.ends_with(".imgpkg")
 }
 
 /// What a request wants to change, in order: `blob <digest>`, `manifest <tag or digest>`.
@@ -145,11 +154,13 @@ fn writes(requests: &[Request]) -> Vec<String> {
 fn blobs_then_manifests_then_tags(requests: &[Request], tags: &[&str]) -> Vec<String> {
     let writes = writes(requests);
     let rank = |write: &String| match write.split_once(' ') {
-        Some(("blob", _)) => 0,
-        Some((_, reference)) if !tags.contains(&reference) => 1,
-        _ => 2,
+        Some((_, reference)) if tags.contains(&reference) => 1,
+        _ => 0,
     };
     assert!(writes.is_sorted_by_key(rank), "{writes:#?}");
+    // An image's blobs are there before its manifest; a bundle's list of locations is an image of its own.
+    let first = writes.iter().position(|write| write.starts_with("manifest ")).unwrap_or(0);
+    assert!(writes.iter().take(first).filter(|write| write.starts_with("blob ")).count() >= 2, "{writes:#?}");
     let mut once = writes.clone();
     once.sort();
     once.dedup();
@@ -209,7 +220,8 @@ fn a_changed_folder_moves_the_tag_and_sends_only_what_is_new() {
     registry.forget_requests();
     let after = digest_in(lab.run(&push).succeeds().one_line()).to_owned();
     assert_ne!((&before, &first), (&after, &before));
-    let written = blobs_then_manifests_then_tags(&registry.requests(), &["v1"]);
+    let mut written = blobs_then_manifests_then_tags(&registry.requests(), &["v1"]);
+    written.retain(|write| !is_internal(write.trim_start_matches("manifest ")));
     assert_eq!(written.len(), 3, "layer, configuration, manifest: {written:#?}");
     assert_eq!(registry.storage().tags("team/app")["v1"], after);
     // To another repository of the same registry blobs are mounted, not sent.

@@ -11,7 +11,7 @@ use testkit::random::Random;
 const MIB: usize = 1024 * 1024;
 
 /// A room with an image of 2.5 MB, which does not compress, in `app.tar`.
-fn room() -> Lab {
+pub(crate) fn room() -> Lab {
     let lab = lab();
     lab.write("app/noise.bin", Random::new(7).bytes(2_500_000));
     lab.write("app/hello.txt", "hello");
@@ -20,7 +20,7 @@ fn room() -> Lab {
 }
 
 /// What keeps a test short: time-outs of half a second, three attempts.
-fn hasty<'lab>(lab: &'lab Lab, words: &[&str]) -> Run<'lab> {
+pub(crate) fn hasty<'lab>(lab: &'lab Lab, words: &[&str]) -> Run<'lab> {
     let flags = [
         "--registry-response-header-timeout=500ms",
         "--registry-idle-timeout=500ms",
@@ -233,4 +233,52 @@ fn a_long_silence_is_told_while_it_lasts() {
     running.wait_for_stderr(&format!("waiting for `{}` to answer for 10", registry.host()));
     running.signal("TERM");
     let _ = running.wait().ends_with(143);
+}
+
+#[test]
+fn debug_shows_every_request_with_its_outcome_and_no_secret() {
+    let lab = room();
+    let access = Access::Bearer { user: "ci", password: "hunter2", expires_in: None, challenges: Vec::new() };
+    let registry = FaultRegistry::start(access, vec![on("PATCH", Thing::Session, Fault::CutRequest(MIB))]);
+    let to = format!("{}/team/app:v1", registry.host());
+    let output = hasty(&lab, &["copy", "--tar", "app.tar", "--to-repo", &to, "--debug"])
+        .env("IMGRELAY_REGISTRY_USERNAME", "ci")
+        .env("IMGRELAY_REGISTRY_PASSWORD", "hunter2")
+        .run()
+        .succeeds();
+    let lines: Vec<&str> = output.stderr.lines().filter_map(|line| line.strip_prefix("debug: ")).collect();
+    let log = registry.log();
+    for method in ["HEAD", "POST", "PATCH", "PUT", "GET"] {
+        let shown = lines.iter().filter(|line| line.starts_with(&format!("{method} http://"))).count();
+        let sent = log.iter().filter(|entry| entry.method == method).count();
+        assert_eq!(shown, sent, "{method}: {output}");
+    }
+    let find = |parts: &[&str]| lines.iter().any(|line| parts.iter().all(|part| line.contains(part)));
+    assert!(find(&["PATCH ", "_state=***", " -> 202, sent ", " ms, attempt 2"]), "{output}");
+    assert!(find(&["PATCH ", " -> 202, sent 2.4 MiB, "]), "{output}");
+    assert!(find(&["PATCH ", " -> failed: connection closed while sending the body", " ms"]), "{output}");
+    assert!(find(&["GET ", "/token?service=test&scope=repository:team/app:pull,push -> 200"]), "{output}");
+    assert!(output.stderr.contains("1 blob begun again, 1 retry"), "{output}");
+    let _ = output.never_says("hunter2").never_says("secret%2B").never_says("token-");
+}
+
+#[test]
+fn a_mirror_is_read_first_and_done_without_when_it_fails() {
+    let lab = room();
+    let registry = FaultRegistry::start(Access::Open, vec![]);
+    let mirror = FaultRegistry::start(Access::Open, vec![]);
+    for place in [&registry, &mirror] {
+        let _ = upload(&lab, place).succeeds();
+    }
+    let read = || {
+        let from = format!("{}/team/app:v1", registry.host());
+        let pair = format!("{}={}", registry.host(), mirror.host());
+        hasty(&lab, &["pull", "-i", &from, "-o", "out", "--force", "--registry-mirror", &pair]).run()
+    };
+    let before = registry.count("GET", Thing::Blob);
+    let _ = read().succeeds();
+    assert_eq!(registry.count("GET", Thing::Blob), before, "all blobs came from the mirror");
+    mirror.rule(on("GET", Thing::Manifest, answer(403)).always());
+    let _ = read().succeeds().says("the mirror is left out");
+    assert!(registry.count("GET", Thing::Blob) > before);
 }

@@ -489,7 +489,7 @@ fn hopeless_pushes_end_soon_with_the_reason() {
             Access::Open,
             on("POST", Thing::Uploads, answer(404)),
             RegistryError::is_not_found,
-            "has no blob",
+            "has no place for uploads",
         ),
         (
             "wrong password",

@@ -104,6 +104,9 @@ pub struct RegistryArgs {
     /// Log in to cloud registries: gke, ecr, aks, github or all (repeatable)
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub activate_keychain: Vec<String>,
+    /// Read from MIRROR before REGISTRY (repeatable)
+    #[arg(long, value_name = "REGISTRY=MIRROR", value_delimiter = ',')]
+    pub registry_mirror: Vec<String>,
     /// Attempts per request, 1 to 100 (default 5)
     #[arg(long, value_name = "N")]
     pub registry_retry_count: Option<String>,

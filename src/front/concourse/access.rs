@@ -46,13 +46,14 @@ pub(super) fn temporary_folder(env: &Env) -> PathBuf {
 
 /// Prepares a client for a source; contacts nobody.
 pub(super) fn client(source: &Source, purpose: Purpose, env: &Env, ui: &Arc<Ui>) -> Result<Client, Failure> {
-    if let Some(cloud) = &source.cloud {
-        return Err(cloud.refusal());
-    }
     let mut hosts = Vec::new();
     hosts.extend(source.login.as_ref().map(|login| credential(&source.repository, login)));
     if let Some(mirror) = &source.mirror {
         hosts.extend(mirror.login.as_ref().map(|login| credential(&mirror.repository, login)));
+    }
+    let mut credentials = vec![CredentialSource::Hosts(hosts)];
+    if let Some(cloud) = &source.cloud {
+        credentials.push(cloud.credentials(&source.repository, env)?);
     }
     let surroundings = registries::surroundings(env, ui);
     let (concurrency, retries) = match purpose {
@@ -65,7 +66,7 @@ pub(super) fn client(source: &Source, purpose: Purpose, env: &Env, ui: &Arc<Ui>)
             ..surroundings.tls
         },
         plain_http: if source.insecure { PlainHttp::Anywhere } else { PlainHttp::LoopbackOnly },
-        credentials: Arc::new(Keychain::new(vec![CredentialSource::Hosts(hosts)])),
+        credentials: Arc::new(Keychain::new(credentials)),
         concurrency,
         retries,
         ..surroundings

@@ -1,10 +1,18 @@
-//! Registries of clouds whose login is an exchange of its own: the keys, and which of them exist here.
+//! Registries of clouds whose login is an exchange of its own: ECR and ACR by the keys of a `source`.
 //!
-//! The keys are read strictly, so that a pipeline with a mistake in them is told so.
+//! What the pipeline does not give comes from where the providers' own tools look: variables, roles of the
+//! container or machine the worker is.
 
 use super::fields::Fields;
+use crate::front::credentials::cloud;
+use crate::front::env::Env;
 use crate::front::failure::Failure;
-use crate::registry::Secret;
+use crate::front::text;
+use crate::model::Repository;
+use crate::registry::{AwsKeys, AwsLogin, AzureLogin, CloudLogin, CredentialSource, Secret};
+
+/// What `azure_environment` can be; the registry's host name says which one it is.
+const AZURE_ENVIRONMENTS: [&str; 3] = ["AzurePublic", "AzureGovernment", "AzureChina"];
 
 /// Login by a cloud's own means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +36,6 @@ pub(super) enum Cloud {
         client_id: Option<String>,
         /// `azure_tenant_id`.
         tenant_id: Option<String>,
-        /// `azure_environment`.
-        environment: Option<String>,
     },
 }
 
@@ -46,26 +52,57 @@ impl Cloud {
         }
     }
 
-    /// Returns the full name of a repository that was written without its registry.
-    pub(super) fn repository(&self, written: &str) -> String {
+    /// Returns the full name of a repository that may be written without its registry.
+    pub(super) fn repository(&self, written: &str) -> Result<String, Failure> {
         match self {
-            Self::Aws { region, account: Some(account), .. } if !written.contains(".amazonaws.com/") => {
-                format!("{account}.dkr.ecr.{region}.amazonaws.com/{written}")
-            }
-            _ => written.to_owned(),
+            Self::Aws { region, account, .. } if !written.contains(".amazonaws.com/") => match account {
+                Some(account) => Ok(format!("{account}.dkr.ecr.{region}.amazonaws.com/{written}")),
+                None if written.starts_with("public.ecr.aws/") => Ok(written.to_owned()),
+                None => Err(Failure::misuse(format!("`source.repository`: `{written}` has no registry"))
+                    .hint("set `source.aws_account_id`, or write `<account>.dkr.ecr.<region>.amazonaws.com/<name>`")),
+            },
+            _ => Ok(written.to_owned()),
         }
     }
 
-    /// Says that the exchange does not exist here, and what does instead.
-    pub(super) fn refusal(&self) -> Failure {
-        match self {
-            Self::Aws { .. } => Failure::misuse("`source.aws_region`: login to ECR by AWS keys is not built in yet").hint(
-                "set `source.username: AWS` and `source.password` to what `aws ecr get-login-password` prints",
-            ),
-            Self::Azure { .. } => Failure::misuse("`source.azure_acr`: login by Azure identities is not built in yet").hint(
-                "set `source.username` and `source.password` to a service principal or a token of the registry",
-            ),
-        }
+    /// Makes the login; nobody is asked before the registry is.
+    pub(super) fn credentials(
+        &self,
+        repository: &Repository,
+        env: &Env,
+    ) -> Result<CredentialSource, Failure> {
+        let login = match self {
+            Self::Aws { region, keys, session_token, roles, .. } => {
+                let found = match keys {
+                    // With keys in the pipeline, half a pair in the environment is no matter.
+                    Some(_) => cloud::aws(env).unwrap_or_default(),
+                    None => cloud::aws(env)?,
+                };
+                let keys = keys.as_ref().map(|(access_key_id, secret_access_key)| AwsKeys {
+                    access_key_id: access_key_id.clone(),
+                    secret_access_key: secret_access_key.clone(),
+                    session_token: session_token.clone(),
+                });
+                CloudLogin::Aws(Box::new(AwsLogin {
+                    keys: keys.or(found.keys.clone()),
+                    roles: roles.clone(),
+                    region: Some(region.clone()),
+                    required: true,
+                    ..found
+                }))
+            }
+            Self::Azure { client_id, tenant_id } => {
+                let found = cloud::azure(env);
+                CloudLogin::Azure(Box::new(AzureLogin {
+                    client_id: client_id.clone().or(found.client_id.clone()),
+                    tenant_id: tenant_id.clone().or(found.tenant_id.clone()),
+                    registries: vec![repository.registry().to_string()],
+                    required: true,
+                    ..found
+                }))
+            }
+        };
+        Ok(cloud::cloud(vec![login]))
     }
 }
 
@@ -96,17 +133,20 @@ fn aws(fields: &mut Fields) -> Result<Option<Cloud>, Failure> {
 
 fn azure(fields: &mut Fields) -> Result<Option<Cloud>, Failure> {
     let wanted = fields.switch("azure_acr")?;
-    let cloud = Cloud::Azure {
-        client_id: fields.text("azure_client_id")?,
-        tenant_id: fields.text("azure_tenant_id")?,
-        environment: fields.text("azure_environment")?,
-    };
+    let (client_id, tenant_id) = (fields.text("azure_client_id")?, fields.text("azure_tenant_id")?);
+    let environment = fields.text("azure_environment")?;
+    if let Some(other) = environment.filter(|text| !AZURE_ENVIRONMENTS.contains(&text.as_str())) {
+        let known = text::quoted_list(AZURE_ENVIRONMENTS);
+        return Err(fields.invalid("azure_environment", format!("`{other}` is none of {known}")));
+    }
+    let cloud = Cloud::Azure { client_id, tenant_id };
     Ok(wanted.then_some(cloud))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::source::tests::parse;
+    use super::*;
 
     #[test]
     fn keys_of_clouds_are_read_and_their_contradictions_refused() {
@@ -115,15 +155,16 @@ mod tests {
         )
         .unwrap();
         assert_eq!(aws.repository.to_string(), "123456789012.dkr.ecr.eu-central-1.amazonaws.com/app");
-        let refusal = aws.cloud.unwrap().refusal();
-        assert!(refusal.message.contains("`source.aws_region`"), "{refusal:?}");
+        assert!(aws.cloud.is_some());
         let azure = parse(r#"{"repository":"x.azurecr.io/app","azure_acr":true}"#).unwrap();
-        assert!(azure.cloud.unwrap().refusal().message.contains("`source.azure_acr`"));
+        assert!(matches!(azure.cloud, Some(Cloud::Azure { .. })));
         assert_eq!(parse(r#"{"repository":"a","aws_account_id":"1"}"#).unwrap().cloud, None);
         for (keys, expected) in [
             (r#""aws_role_arn":"a","aws_role_arns":["b"]"#, "exclude each other"),
             (r#""aws_access_key_id":"a""#, "belong together"),
             (r#""aws_region":"a","azure_acr":true"#, "exclude each other"),
+            (r#""aws_region":"a""#, "`source.repository`: `a` has no registry"),
+            (r#""azure_environment":"Azure""#, "`source.azure_environment`: `Azure` is none of"),
         ] {
             let failure = parse(&format!(r#"{{"repository":"a",{keys}}}"#)).unwrap_err();
             assert!(failure.message.contains(expected), "{failure:?}");

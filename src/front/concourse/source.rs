@@ -112,7 +112,10 @@ impl Source {
                 fields.invalid("repository", "it is missing, expected a name such as `ghcr.io/team/app`")
             );
         };
-        let full = cloud.as_ref().map_or_else(|| written.clone(), |cloud| cloud.repository(&written));
+        let full = match &cloud {
+            Some(cloud) => cloud.repository(&written)?,
+            None => written.clone(),
+        };
         let repository = repository(&fields, &full)?;
         let tag = fields.scalar("tag")?;
         let tag =

@@ -48,7 +48,8 @@ pub(super) fn source(
     Ok((!logins.is_empty()).then(|| cloud(logins)))
 }
 
-fn cloud(logins: Vec<CloudLogin>) -> CredentialSource {
+/// Makes the source of these logins.
+pub(in crate::front) fn cloud(logins: Vec<CloudLogin>) -> CredentialSource {
     CredentialSource::Cloud(Arc::new(CloudLogins::new(logins, system::clock())))
 }
 
@@ -87,7 +88,8 @@ pub(super) fn available() -> String {
     names.join(", ")
 }
 
-fn aws(variables: &Env) -> Result<AwsLogin, CredentialsError> {
+/// Collects what the environment offers for AWS.
+pub(in crate::front) fn aws(variables: &Env) -> Result<AwsLogin, CredentialsError> {
     let text = |name: &str| variables.text(name).map(str::to_owned);
     let secret = |name: &str| variables.text(name).map(Secret::new);
     let keys = match (text(env::AWS_ACCESS_KEY_ID), secret(env::AWS_SECRET_ACCESS_KEY)) {
@@ -190,7 +192,8 @@ fn service_account(path: &Path) -> Result<Secret, CredentialsError> {
     Ok(Secret::new(text))
 }
 
-fn azure(variables: &Env) -> AzureLogin {
+/// Collects what the environment offers for Azure.
+pub(in crate::front) fn azure(variables: &Env) -> AzureLogin {
     let text = |name: &str| variables.text(name).map(str::to_owned);
     let endpoint = text(env::IDENTITY_ENDPOINT).zip(variables.text(env::IDENTITY_HEADER));
     let instance = text(env::AZURE_POD_IDENTITY_AUTHORITY_HOST).unwrap_or_else(|| METADATA.to_owned());

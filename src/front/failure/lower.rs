@@ -180,11 +180,15 @@ impl From<RegistryError> for Failure {
                 None => of(Kind::Refused),
             },
             RegistryError::Configuration { .. } => of(Kind::Misuse),
-            RegistryError::Mismatch { .. } => of(Kind::Difference),
+            RegistryError::Mismatch { .. } => of(Kind::Difference).hint(
+                "the registry, or something on the way to it, sends damaged bytes; try again, or push the image anew",
+            ),
             RegistryError::Source { error, .. } if is_unreachable(error) => {
                 of(Kind::Remote).hint("check that the source can be reached from here, or try again later")
             }
             RegistryError::Source { error, .. } => of(Kind::Refused).with_io_hint(error),
+            RegistryError::NotFound { task, .. } if task.verb == Verb::Upload => of(Kind::Refused)
+                .hint("check the repository's name; some registries want it to be created first"),
             RegistryError::NotFound { .. }
             | RegistryError::Rejected { .. }
             | RegistryError::Document { .. }

@@ -149,7 +149,7 @@ impl AwsLogin {
 
     pub(super) fn ask(&self, registry: &Registry, now: u64, wire: &dyn Wire) -> Result<Given, Problem> {
         let place = Place::of(registry).ok_or(Problem::Absent)?;
-        let mut found = self.find(&place, now, wire)?;
+        let mut found = self.find(&place, wire)?;
         for role in &self.roles {
             found = self.assume(role, &found.keys, &place, now, wire)?;
         }
@@ -159,7 +159,7 @@ impl AwsLogin {
             let target = "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken";
             (&self.endpoints.ecr, "ecr", target)
         };
-        let url = endpoint_url(endpoint.clone().unwrap_or_else(|| place.endpoint()))?;
+        let url = endpoint_url(&endpoint.clone().unwrap_or_else(|| place.endpoint()))?;
         let body = "{}".to_owned();
         let mut headers = vec![
             ("content-type", "application/x-amz-json-1.1".to_owned()),
@@ -180,7 +180,7 @@ impl AwsLogin {
     }
 
     /// Finds keys.
-    fn find(&self, place: &Place, now: u64, wire: &dyn Wire) -> Result<Temporary, Problem> {
+    fn find(&self, place: &Place, wire: &dyn Wire) -> Result<Temporary, Problem> {
         let lasting = |keys: &AwsKeys| Temporary { keys: keys.clone(), expires: None };
         if let Some(keys) = &self.keys {
             return Ok(lasting(keys));
@@ -195,14 +195,14 @@ impl AwsLogin {
             return container.ask(wire);
         }
         let Some(instance) = &self.instance else { return Err(Problem::Absent) };
-        instance_keys(instance, now, wire)
+        instance_keys(instance, wire)
     }
 
     fn sts(&self, place: &Place) -> Result<(Url, String), Problem> {
         let region = self.region.clone().unwrap_or_else(|| place.region.clone());
         let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
         let url = self.endpoints.sts.clone().unwrap_or_else(|| format!("https://sts.{region}.{domain}"));
-        Ok((endpoint_url(url)?, region))
+        Ok((endpoint_url(&url)?, region))
     }
 
     fn session_name(&self) -> String {
@@ -250,7 +250,7 @@ impl AwsLogin {
 }
 
 /// Parses an endpoint; ours end without a path.
-fn endpoint_url(text: String) -> Result<Url, Problem> {
+fn endpoint_url(text: &str) -> Result<Url, Problem> {
     let text = text.trim_end_matches('/');
     Url::parse(&format!("{text}/"))
         .map_err(|problem| Problem::Refused(format!("endpoint `{text}` {problem}")))
@@ -327,8 +327,8 @@ fn may_be_plain(url: &Url) -> bool {
 }
 
 /// Asks the machine for the keys of its role.
-fn instance_keys(instance: &str, _now: u64, wire: &dyn Wire) -> Result<Temporary, Problem> {
-    let base = endpoint_url(instance.to_owned())?;
+fn instance_keys(instance: &str, wire: &dyn Wire) -> Result<Temporary, Problem> {
+    let base = endpoint_url(instance)?;
     let send = |method, path: &str, headers| {
         let url = Url::new(base.origin().clone(), path);
         wire.send(&Ask { method, url, headers, body: String::new(), reach: Reach::Near })

@@ -91,12 +91,23 @@ mod tests {
 
     const SESSION: &str = "AQoDYXdzEPT//////////wEXAMPLEtc764bNrC9SAPBSM22wDOk4x4HIZ8j4FZTwdQWLWsKWHGBuFqwAeMicRXmxfpSPfIeoIYRqTflfKD8YUuwthAx7mSEI/qkPpKPi/kMcGdQrmGdeehM4IC1NtBmUpp2wUE8phUZampKsburEDy0KPkyQDYwT7WZ0wq5VSXDvp75YU9HFvlRd8Tx6q6fE8YQcHNVXAkiY9q6d+xo0rKwT38xVqr7ZD0u0iPPkUL64lIZbqBAz+scqKmlzm8FDrypNC9Yjc8fPOLn9FX9KSYvKTr4rvx3iSIlTJabIQwj2ICCR/oLxBA==";
 
+    /// Name, method, path, headers, body, session, signature.
+    type Case = (
+        &'static str,
+        &'static str,
+        &'static str,
+        Vec<(&'static str, String)>,
+        &'static str,
+        Option<&'static str>,
+        &'static str,
+    );
+
     /// The cases of AWS's `aws-sig-v4-test-suite` that have the shape of our requests.
     #[test]
     fn signatures_are_those_of_the_published_test_suite() {
         let form = vec![("content-type", "application/x-www-form-urlencoded".to_owned())];
         let value = |text: &str| vec![("my-header1", text.to_owned())];
-        let cases: Vec<(&str, &str, &str, Vec<_>, &str, Option<&str>, &str)> = vec![
+        let cases: Vec<Case> = vec![
             (
                 "get-vanilla",
                 "GET",

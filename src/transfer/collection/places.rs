@@ -116,7 +116,15 @@ pub(in crate::transfer) fn is_absence(error: &RegistryError) -> bool {
 
 impl ImageSource for Places<'_> {
     fn place(&self) -> String {
-        self.base.map_or_else(|| "the registries".to_owned(), ImageSource::place)
+        if let Some(base) = self.base {
+            return base.place();
+        }
+        let state = self.state();
+        let mut repositories = state.known.values();
+        match repositories.next() {
+            Some(first) if repositories.all(|other| other == first) => format!("`{first}`"),
+            _ => "the registries".to_owned(),
+        }
     }
 
     fn read_document(&self, descriptor: &Descriptor) -> Result<RawDocument, TransferError> {
@@ -168,11 +176,7 @@ impl Places<'_> {
         if there || !small || !room || self.holds(&descriptor.digest) {
             return Ok(());
         }
-        let bytes = match self.read_blob(descriptor, descriptor.size) {
-            // A wrong transfer may be an accident of the network; the second one decides.
-            Err(error) if error.is_mismatch() => self.read_blob(descriptor, descriptor.size)?,
-            result => result?,
-        };
+        let bytes = self.read_blob(descriptor, descriptor.size)?;
         let mut state = self.state();
         state.kept += descriptor.size;
         state.blobs.insert(descriptor.digest.clone(), bytes.into());

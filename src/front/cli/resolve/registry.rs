@@ -8,8 +8,8 @@ use crate::front::cli::args::RegistryArgs;
 use crate::front::cli::values;
 use crate::front::credentials::CredentialFlags;
 use crate::front::failure::Failure;
-use crate::model::limits;
-use crate::registry::Secret;
+use crate::model::{ReferenceError, limits};
+use crate::registry::{Mirror, Secret};
 
 const ATTEMPTS_DEFAULT: u32 = 5;
 const CONCURRENCY_DEFAULT: usize = 5;
@@ -28,6 +28,8 @@ pub struct RegistryOptions {
     pub allow_http: bool,
     /// Credentials given by flags, and the file that comes before the usual ones.
     pub credentials: CredentialFlags,
+    /// Registries that are read from another place first.
+    pub mirrors: Vec<Mirror>,
     /// Attempts per request, at least one.
     pub attempts: u32,
     /// Longest wait for the headers of an answer.
@@ -69,6 +71,7 @@ pub fn registry(args: &RegistryArgs) -> Result<RegistryOptions, Failure> {
         verify_certificates: is_on(args.registry_verify_certs, true),
         allow_http: is_on(args.registry_insecure, false),
         credentials: credentials(args)?,
+        mirrors: mirrors(args)?,
         attempts: attempts.unwrap_or(ATTEMPTS_DEFAULT),
         response_header_timeout: timeout(
             "--registry-response-header-timeout",
@@ -83,6 +86,20 @@ pub fn registry(args: &RegistryArgs) -> Result<RegistryOptions, Failure> {
         idle_timeout: timeout("--registry-idle-timeout", &args.registry_idle_timeout, IDLE_TIMEOUT_DEFAULT)?,
         concurrency: concurrency.unwrap_or(CONCURRENCY_DEFAULT),
     })
+}
+
+/// Reads `REGISTRY=MIRROR`.
+fn mirrors(args: &RegistryArgs) -> Result<Vec<Mirror>, Failure> {
+    let mirror = |text: &String| {
+        let (of, at) = values::key_value(text).map_err(|problem| format!("`{text}`: {problem}"))?;
+        let registry = |text: &str| text.parse().map_err(|error: ReferenceError| error.to_string());
+        Ok(Mirror { of: registry(&of)?, at: registry(&at)? })
+    };
+    let given = args.registry_mirror.iter().filter(|text| !text.is_empty());
+    given
+        .map(mirror)
+        .collect::<Result<_, String>>()
+        .map_err(|problem| Failure::misuse(format!("`--registry-mirror`: {problem}")))
 }
 
 /// Takes the credentials over, if they are whole.
@@ -125,6 +142,7 @@ mod tests {
             verify_certificates: true,
             allow_http: false,
             credentials: CredentialFlags::default(),
+            mirrors: Vec::new(),
             attempts: 5,
             response_header_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
@@ -143,6 +161,7 @@ mod tests {
             "--registry-anon=",
             "--authfile=",
             "--activate-keychain=",
+            "--registry-mirror=",
             "--registry-retry-count=",
             "--registry-response-header-timeout=",
             "--registry-connect-timeout=",
@@ -170,6 +189,22 @@ mod tests {
             }
         }
         assert_eq!(resolve(&["--registry-retry-count=0"]).unwrap().attempts, 1);
+    }
+
+    #[test]
+    fn mirrors_are_two_registries() {
+        let mirrors = |text: &str| {
+            let found = resolve(&[&format!("--registry-mirror={text}")])?.mirrors;
+            Ok::<_, Failure>(
+                found.iter().map(|mirror| format!("{} {}", mirror.of, mirror.at)).collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(mirrors("docker.io=mirror.example:5000,a.example=b.example").unwrap().len(), 2);
+        assert_eq!(mirrors("a.example=b.example").unwrap(), ["a.example b.example"]);
+        for wrong in ["a.example", "a.example=", "=b.example", "a.example=b/c", "a b=c"] {
+            let failure = mirrors(wrong).unwrap_err();
+            assert!(failure.message.starts_with("`--registry-mirror`: "), "{wrong}: {failure:?}");
+        }
     }
 
     #[test]

@@ -1,0 +1,228 @@
+//! `check`: which versions come back, in which order, and what that costs.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use testkit::fault::{Access, Fault, FaultRegistry, Thing, on};
+use testkit::registry::Registry;
+
+use crate::concourse::{source, step};
+use crate::lab::lab;
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// Pushes an image that is told from others by its creation time, under tags; returns its digest.
+fn image(registry: &Registry, created: &str, tags: &[&str]) -> String {
+    let config = json!({"architecture": "amd64", "os": "linux", "created": created, "rootfs": {"type": "layers", "diff_ids": []}});
+    let config = config.to_string();
+    let digest = registry.put_blob("team/app", config.as_bytes());
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": MANIFEST, "layers": [],
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest, "size": config.len()},
+    })
+    .to_string();
+    let mut digest = String::new();
+    for tag in tags {
+        digest = registry.put_manifest("team/app", tag, MANIFEST, manifest.as_bytes());
+    }
+    digest
+}
+
+fn check(source: &Value, version: &Value) -> Vec<(String, String)> {
+    let lab = lab();
+    let answer = step(&lab, "check", &json!({"source": source, "version": version})).succeeds().json();
+    let text = |version: &Value, key: &str| version[key].as_str().unwrap().to_owned();
+    answer.as_array().unwrap().iter().map(|version| (text(version, "tag"), text(version, "digest"))).collect()
+}
+
+fn tags(source: &Value, version: &Value) -> Vec<String> {
+    check(source, version).into_iter().map(|(tag, _)| tag).collect()
+}
+
+#[test]
+fn version_numbers_come_in_their_order_with_the_best_name_of_each_image() {
+    let registry = Registry::start();
+    let one = image(&registry, "2024-01-01T00:00:00Z", &["1.0.0", "1.0", "1"]);
+    let _ = image(&registry, "2024-01-02T00:00:00Z", &["1.10.0", "1.10"]);
+    let two = image(&registry, "2024-01-03T00:00:00Z", &["1.9.0", "v1.9"]);
+    let _ = image(&registry, "2024-01-04T00:00:00Z", &["2.0.0-rc.1"]);
+    let _ = image(&registry, "2024-01-05T00:00:00Z", &["2.0.0-alpine"]);
+    let _ = image(&registry, "2024-01-06T00:00:00Z", &["latest", "unrelated"]);
+    let plain = source(&registry, &json!({}));
+    assert_eq!(tags(&plain, &Value::Null), ["1.0.0", "1.9.0", "1.10.0", "latest"]);
+    let with = |extra: Value| tags(&source(&registry, &extra), &Value::Null);
+    assert_eq!(with(json!({"pre_releases": true})), ["1.0.0", "1.9.0", "1.10.0", "2.0.0-rc.1", "latest"]);
+    assert_eq!(with(json!({"variant": "alpine"})), ["2.0.0-alpine"]);
+    assert_eq!(with(json!({"semver_constraint": "~1.9 || >= 3"})), ["1.9.0"]);
+    // From the cursor on, and nothing older is asked for.
+    registry.forget_requests();
+    assert_eq!(tags(&plain, &json!({"tag": "1.9.0", "digest": two})), ["1.9.0", "1.10.0", "latest"]);
+    let asked = registry.requests().iter().filter(|r| r.path.contains("/manifests/1.0")).count();
+    assert_eq!(asked, 0, "{:#?}", registry.requests());
+    // A cursor that moved is none.
+    assert_eq!(tags(&plain, &json!({"tag": "1.9.0", "digest": one})), ["1.0.0", "1.9.0", "1.10.0", "latest"]);
+}
+
+#[test]
+fn tags_that_match_come_in_the_registrys_order_or_by_creation() {
+    let registry = Registry::start();
+    let late = image(&registry, "2024-03-01T00:00:00Z", &["dev-a"]);
+    let early = image(&registry, "2024-03-01T00:30:00+01:00", &["dev-b"]);
+    let _ = image(&registry, "2024-02-01T00:00:00Z", &["prod"]);
+    let plain = source(&registry, &json!({"tag_regex": "^dev-"}));
+    let versions = check(&plain, &Value::Null);
+    assert_eq!(versions, [("dev-a".to_owned(), late.clone()), ("dev-b".to_owned(), early.clone())]);
+    let sorted = source(&registry, &json!({"tag_regex": "^dev-", "created_at_sort": true}));
+    assert_eq!(tags(&sorted, &Value::Null), ["dev-b", "dev-a"]);
+    // A tag that moved on: what the cursor had comes first while it is there.
+    let moved = image(&registry, "2024-04-01T00:00:00Z", &["dev-b"]);
+    let versions = check(&plain, &json!({"tag": "dev-b", "digest": early}));
+    let expected = [("dev-b", early), ("dev-a", late), ("dev-b", moved)];
+    assert_eq!(versions, expected.map(|(tag, digest)| (tag.to_owned(), digest)));
+}
+
+#[test]
+fn one_tag_keeps_the_cursor_while_its_image_is_there() {
+    let registry = Registry::start();
+    let source = source(&registry, &json!({"tag": "edge"}));
+    let old = image(&registry, "2024-01-01T00:00:00Z", &["edge"]);
+    let new = image(&registry, "2024-01-02T00:00:00Z", &["edge"]);
+    let digests =
+        |version: &Value| check(&source, version).into_iter().map(|(_, digest)| digest).collect::<Vec<_>>();
+    assert_eq!(digests(&Value::Null), std::slice::from_ref(&new));
+    assert_eq!(digests(&json!({"tag": "edge", "digest": old})), [old, new.clone()]);
+    let gone = format!("sha256:{}", "0".repeat(64));
+    assert_eq!(digests(&json!({"tag": "edge", "digest": gone})), [new]);
+    assert_eq!(
+        registry
+            .requests()
+            .iter()
+            .filter(|request| request.method == "GET" && request.path.contains("manifests"))
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn what_is_wrong_is_said_in_the_pipelines_words_with_nothing_on_standard_output() {
+    let registry = Registry::start();
+    let lab = lab();
+    let request = |source: Value| json!({"source": source});
+    let host = registry.host();
+    for (request, code, expected) in [
+        (json!({}), 2, "`source` is missing"),
+        (request(json!({"repository": "a b"})), 2, "`source.repository`: repository `a b` is not valid"),
+        (request(json!({"repository": "a", "tagg": 1})), 2, "hint: did you mean `source.tag`?"),
+        (
+            request(json!({"repository": "a", "content_trust": {}})),
+            2,
+            "`source.content_trust`: signing by Notary v1",
+        ),
+        (
+            request(json!({"repository": "a", "aws_region": "x"})),
+            2,
+            "`source.repository`: `a` has no registry",
+        ),
+        (request(json!({"repository": format!("{host}/none")})), 1, "has no tags"),
+    ] {
+        let output = step(&lab, "check", &request).ends_with(code);
+        assert!(output.stderr.contains(expected), "{output}");
+        assert_eq!(output.stdout, "", "{output}");
+    }
+    let output = lab.command(&[] as &[&str]).named("in").stdin("{}").run().ends_with(2);
+    assert!(output.stderr.contains("no folder was given, expected `in FOLDER`"), "{output}");
+    // The same by hand.
+    let one = json!({"source": {"repository": format!("{host}/team/app"), "tag": "v1"}});
+    assert_eq!(lab.command(&["check"]).stdin(one.to_string()).run().succeeds().stdout, "[]\n");
+    let capital = json!({"Source": {"Repository": format!("{host}/team/app"), "Tag": "v1"}, "Version": null});
+    assert_eq!(step(&lab, "check", &capital).succeeds().stdout, "[]\n");
+}
+
+#[test]
+fn a_failing_answer_is_tried_again_and_a_missing_head_is_made_up_for() {
+    for fault in [
+        Fault::Answer(503, vec![], String::new()),
+        Fault::Answer(429, vec![("retry-after", "0".to_owned())], String::new()),
+        Fault::Answer(405, vec![], String::new()),
+        Fault::Header("docker-content-digest", None),
+    ] {
+        let registry = FaultRegistry::start(Access::Open, vec![on("HEAD", Thing::Manifest, fault)]);
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","layers":[],"config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"sha256:{}","size":0}}}}"#,
+            "0".repeat(64)
+        );
+        let digest = testkit::fault::digest_of(manifest.as_bytes());
+        registry.put_manifest("team/app", "v1", &digest, MANIFEST, manifest.as_bytes());
+        let source = json!({"repository": format!("{}/team/app", registry.host()), "tag": "v1"});
+        assert_eq!(check(&source, &Value::Null), [("v1".to_owned(), digest)]);
+    }
+}
+
+/// A registry with 500 tags that takes ten milliseconds for every answer.
+fn slow_registry() -> (String, Arc<AtomicUsize>) {
+    fn serve(stream: TcpStream, asked: &AtomicUsize) -> std::io::Result<()> {
+        let mut reader = BufReader::new(stream.try_clone()?);
+        let mut stream = stream;
+        loop {
+            let mut first = String::new();
+            if reader.read_line(&mut first)? == 0 {
+                return Ok(());
+            }
+            let mut line = String::new();
+            while reader.read_line(&mut line)? > 2 {
+                line.clear();
+            }
+            asked.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(10));
+            let path = first.split(' ').nth(1).unwrap_or("");
+            let answer = if path.contains("/tags/list") {
+                let tags: Vec<String> = (0..500).map(|number| format!("1.0.{number}")).collect();
+                let body = json!({"name": "a", "tags": tags}).to_string();
+                format!(
+                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+                    body.len()
+                )
+            } else if let Some((_, tag)) = path.split_once("/manifests/") {
+                let digest = testkit::digest::of(tag.as_bytes());
+                format!(
+                    "HTTP/1.1 200 OK\r\ncontent-type: {MANIFEST}\r\ncontent-length: 7\r\ndocker-content-digest: {digest}\r\n\r\n"
+                )
+            } else {
+                "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}".to_owned()
+            };
+            stream.write_all(answer.as_bytes())?;
+        }
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let counter = Arc::clone(&counter);
+            std::thread::spawn(move || serve(stream, &counter));
+        }
+    });
+    (host, asked)
+}
+
+#[test]
+fn five_hundred_tags_are_asked_for_at_the_same_time_and_only_newer_ones_with_a_cursor() {
+    let (host, asked) = slow_registry();
+    let source = json!({"repository": format!("{host}/team/app")});
+    // A busy machine may be late once, but not every time.
+    let fast = (0..3).any(|_| {
+        let from = Instant::now();
+        assert_eq!(check(&source, &Value::Null).len(), 500);
+        from.elapsed() < Duration::from_secs(1)
+    });
+    assert!(fast, "one after the other they would take more than five seconds");
+    asked.store(0, Ordering::Relaxed);
+    let cursor = json!({"tag": "1.0.497", "digest": testkit::digest::of(b"1.0.497")});
+    assert_eq!(tags(&source, &cursor), ["1.0.497", "1.0.498", "1.0.499"]);
+    assert!(asked.load(Ordering::Relaxed) <= 6, "{asked:?} requests");
+}

@@ -1,0 +1,140 @@
+//! The image that `ci/build-image` makes, run as a Concourse worker runs it, against registries with TLS and logins.
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
+use testkit::concourse::Step;
+use testkit::registry::{PASSWORD, Registry, TokenOptions, USER};
+use testkit::scratch::Scratch;
+use testkit::tools;
+
+use crate::concourse::room;
+
+const GET: &str = "/tmp/build/get";
+const PUT: &str = "/tmp/build/put";
+
+/// Builds the image once, with the executable under test in it.
+fn image() -> &'static Path {
+    static IMAGE: OnceLock<(Scratch, PathBuf)> = OnceLock::new();
+    let (_, path) = IMAGE.get_or_init(|| {
+        let scratch = Scratch::new("image");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/ci/build-image");
+        let mut command = Command::new(script);
+        command.arg(env!("CARGO_BIN_EXE_imgrelay")).arg(scratch.path()).arg("registry.test/imgrelay:1");
+        let _ = tools::run(command.env("WITH_LIBRARIES", "1")).success();
+        let path = scratch.join("image.tar");
+        (scratch, path)
+    });
+    path
+}
+
+/// A folder with a bundle of certificates, as an operator gives it to a worker.
+fn certificates(registry: &Registry) -> Scratch {
+    let folder = Scratch::new("certs");
+    folder.write("ca-certificates.crt", std::fs::read(registry.ca_path()).unwrap());
+    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    folder
+}
+
+#[test]
+fn put_get_and_check_work_in_an_unprivileged_container_with_the_workers_certificates() {
+    let registry = Registry::with().tls().tokens(TokenOptions::default()).start();
+    let certs = certificates(&registry);
+    let (lab, digest) = room();
+    let repository = format!("{}/team/app", registry.host());
+    let source = json!({"repository": repository, "tag": "v1", "username": USER, "password": PASSWORD});
+    let step = |name: &str| {
+        // The worker's proxies, in lower case only; the registry is on this machine and reached without.
+        let step = Step::new(image(), name).certificates(certs.path());
+        step.env("https_proxy", "http://127.0.0.1:1").env("no_proxy", "127.0.0.1")
+    };
+    let request = json!({"source": source, "params": {"image": "image/image.tar"}});
+    let put = step("out").volume(&lab.path("put"), PUT).run(&request).json();
+    let version = json!({"tag": "v1", "digest": digest});
+    assert_eq!(put["version"], version);
+    let check = step("check").run(&json!({"source": source})).json();
+    assert_eq!(check, json!([version]));
+    let got = Scratch::new("get");
+    let request = json!({"source": source, "version": version});
+    let answer = step("in").volume(got.path(), GET).run(&request).json();
+    assert_eq!(answer["version"], version);
+    assert_eq!(std::fs::read(got.join("digest")).unwrap(), digest.as_bytes());
+    assert_eq!(std::fs::read(got.join("rootfs/etc/app.conf")).unwrap(), b"a=1");
+    let refused = step("check").run(&json!({"source": {"repository": repository, "tag": "v1"}}));
+    assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("hint: set `source.username` and `source.password`"),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[test]
+fn a_root_file_system_keeps_its_owners_and_modes_inside_the_user_namespace() {
+    let registry = Registry::start();
+    let layer = testkit::tarball::Tarball::new();
+    let mut owned = testkit::tarball::Header::new("srv/data", b'0', 2).mode(0o4750);
+    (owned.uid, owned.gid) = (1234, 4321);
+    let layer =
+        layer.dir("srv").entry(&owned, b"hi").hardlink("srv/again", "srv/data").symlink("now", "/srv/data");
+    let layer = layer.finish();
+    let (manifest, digest) = push_image(&registry, &layer);
+    assert!(manifest.contains("layers"));
+    let source = json!({"repository": format!("{}/owned/app", registry.host()), "tag": "v1"});
+    let got = Scratch::new("get");
+    let request = json!({"source": source, "version": {"tag": "v1", "digest": digest}});
+    let _ = Step::new(image(), "in").volume(got.path(), GET).run(&request).json();
+    let metadata = std::fs::metadata(got.join("rootfs/srv/data")).unwrap();
+    assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o7777), (1234, 4321, 0o4750));
+    assert_eq!(metadata.ino(), std::fs::metadata(got.join("rootfs/srv/again")).unwrap().ino());
+    assert_eq!(std::fs::read_link(got.join("rootfs/now")).unwrap(), Path::new("/srv/data"));
+    let text = std::fs::read_to_string(got.join("metadata.json")).unwrap();
+    let expected = json!({"cmd": ["run"], "entrypoint": ["/bin/app"], "env": ["A=b"], "user": "1234"});
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), expected);
+}
+
+/// Pushes an image of one layer without any code of the client under test.
+pub(crate) fn push_image(registry: &Registry, layer: &[u8]) -> (String, String) {
+    let diff_id = registry.put_blob("owned/app", layer);
+    let config = json!({
+        "architecture": "amd64", "os": "linux",
+        "config": {"Env": ["A=b"], "User": "1234", "Entrypoint": ["/bin/app"], "Cmd": ["run"]},
+        "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+    })
+    .to_string();
+    let config_digest = registry.put_blob("owned/app", config.as_bytes());
+    let kind = "application/vnd.oci.image.manifest.v1+json";
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": kind,
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": config_digest, "size": config.len()},
+        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": diff_id, "size": layer.len()}],
+    })
+    .to_string();
+    let digest = registry.put_manifest("owned/app", "v1", kind, manifest.as_bytes());
+    (manifest, digest)
+}
+
+#[test]
+fn an_aborted_step_ends_at_once_and_leaves_nothing() {
+    // A registry that takes the connection and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = silent.local_addr().unwrap();
+    let got = Scratch::new("get");
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let source = json!({"repository": format!("{host}/team/app"), "tag": "v1"});
+    let running = Step::new(image(), "in")
+        .volume(got.path(), GET)
+        .start(&json!({"source": source, "version": {"tag": "v1", "digest": digest}}));
+    let connection = silent.accept().unwrap();
+    let from = std::time::Instant::now();
+    running.terminate();
+    let ended = running.wait();
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(143), ""), "{}", ended.stderr);
+    assert!(ended.stderr.contains("stopped by SIGTERM"), "{}", ended.stderr);
+    assert!(from.elapsed() < std::time::Duration::from_secs(9), "Concourse kills after ten seconds");
+    assert_eq!(std::fs::read_dir(got.path()).unwrap().count(), 0);
+    drop(connection);
+}

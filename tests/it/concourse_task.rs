@@ -1,0 +1,85 @@
+//! The build task: variables in, an output folder out.
+
+use testkit::lab::{Lab, Run};
+use testkit::oracle;
+
+use crate::lab::lab;
+
+fn room() -> Lab {
+    lab().tree(&["f src/bin/run 750 'run'", "f src/etc/a.conf 'a'", "f src/.git/x 'x'", "d image"])
+}
+
+fn task<'lab>(lab: &'lab Lab, params: &[(&str, &str)]) -> Run<'lab> {
+    params.iter().fold(lab.command(&["task"]), |run, (name, value)| run.env(name, value))
+}
+
+#[test]
+fn inputs_become_a_tar_with_its_digest_and_names() {
+    let lab = room();
+    let params = [
+        ("FILES", "src"),
+        ("KIND", "image"),
+        ("REFERENCE", "registry.example.com/team/app:v1"),
+        ("TAGS", r#"["v2", "v1"]"#),
+        ("LABELS", r#"{"org.example.team": "blue, green"}"#),
+        ("ANNOTATIONS", "org.example.note=a\n"),
+        ("COMPRESSION", ""),
+        ("EXPECTED_DIGEST", ""),
+    ];
+    let output = task(&lab, &params).run().succeeds();
+    let digest = String::from_utf8(lab.read("image/digest")).unwrap();
+    assert_eq!(output.one_line(), format!("image/image.tar: {digest}"));
+    assert_eq!(lab.read("image/reference"), format!("registry.example.com/team/app@{digest}").as_bytes());
+    assert_eq!(lab.read("image/tags"), b"v1 v2");
+    oracle::validate_layout(lab.path("image/image.tar"));
+    let described = lab.run(&["describe", "--tar", "image/image.tar", "-o", "json"]).succeeds();
+    for text in [digest.as_str(), "blue, green", "org.example.note", "team/app:v2"] {
+        assert!(described.stdout.contains(text), "{text}: {described}");
+    }
+    // The same bytes again, and the digest can be demanded.
+    let again = [params.as_slice(), &[("EXPECTED_DIGEST", &digest)]].concat();
+    let _ = task(&lab, &again).run().succeeds();
+    // And the same as by hand.
+    let by_hand = ["push", "-i", "-f", "src", "-l", "org.example.team=blue", "--to-oci-tar", "hand.tar"];
+    let _ = lab.run(&by_hand).succeeds();
+}
+
+#[test]
+fn a_root_file_system_for_the_next_task_comes_along_when_asked_for() {
+    let lab = room();
+    let params = [("FILES", "src/*"), ("UNPACK_ROOTFS", "true"), ("PRESERVE_PERMISSIONS", "true")];
+    let _ = task(&lab, &params).run().succeeds();
+    assert_eq!(
+        lab.read("image/metadata.json"),
+        b"{\"cmd\":null,\"entrypoint\":null,\"env\":null,\"user\":\"\"}\n"
+    );
+    assert!(lab.list().contains("image/rootfs"), "{}", lab.list());
+    let _ = task(&lab, &params).run().succeeds();
+}
+
+#[test]
+fn what_is_missing_is_said_in_the_words_of_the_task_file() {
+    let lab = room();
+    for (params, expected) in [
+        (&[][..], "`FILES`: it is missing"),
+        (&[("FILES", "none")], "`FILES`: `none` finds nothing"),
+        (&[("FILES", "src"), ("OUTPUT", "out")], "there is no output folder `out`"),
+        (
+            &[("FILES", "src"), ("KIND", "chart")],
+            "`KIND`: `chart` is no kind, expected one of `bundle`, `image`",
+        ),
+        (&[("FILES", "src"), ("TAGS", "v1")], "`TAGS`: tag `v1` has no repository"),
+        (&[("FILES", "src"), ("COMPRESSION", "lzma")], "`COMPRESSION`: "),
+        (&[("FILES", "src"), ("PLATFORM", "linux")], "`PLATFORM`: "),
+        (&[("FILES", "src"), ("SYMLINKS", "follow")], "`SYMLINKS` cannot be `follow`"),
+        (&[("FILES", "src"), ("UNPACK_ROOTFS", "yes")], "`UNPACK_ROOTFS`: expected `true` or `false`"),
+        (&[("FILES", "src"), ("LABELS", "a")], "`LABELS`: `a` is not `key=value`"),
+        (&[("FILES", "src"), ("LABELS", "dev.carvel.imgpkg.bundle=1")], "`LABELS`: label"),
+    ] {
+        let output = task(&lab, params).run().ends_with(2);
+        assert!(output.stderr.contains(expected), "{params:?}: {output}");
+        assert!(!lab.path("image/image.tar").exists());
+    }
+    let output = task(&lab, &[("FILES", "src"), ("KIND", "bundle")]).run().ends_with(1);
+    assert!(output.stderr.contains(".imgpkg"), "{output}");
+}

@@ -1,0 +1,463 @@
+//! Every bound on what comes from outside is reached once, and documented with the message that follows.
+//!
+//! `UPDATE_DOCS=1 cargo test --test it limits` writes `docs/limits.md` anew.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use serde_json::json;
+use testkit::fault::{Access, Fault, FaultRegistry, Thing, on};
+use testkit::lab::{Lab, Output};
+use testkit::tarball::{Header, Tarball};
+
+use crate::lab::lab;
+use crate::layouts::{CONFIG, INDEX, LAYER_GZIP, Layout, MANIFEST, descriptor, gzip};
+
+/// One limit: what it bounds, how it is exceeded, and what is said then.
+struct Row {
+    name: &'static str,
+    what: &'static str,
+    unit: &'static str,
+    /// Exceeds it with the real executable; `None` where that would take too long for a test that is always run.
+    exceed: Option<fn(&Lab) -> Output>,
+    code: i32,
+    message: &'static str,
+}
+
+const fn row(
+    name: &'static str,
+    what: &'static str,
+    unit: &'static str,
+    exceed: fn(&Lab) -> Output,
+    code: i32,
+    message: &'static str,
+) -> Row {
+    Row { name, what, unit, exceed: Some(exceed), code, message }
+}
+
+const fn huge(name: &'static str, what: &'static str, unit: &'static str, message: &'static str) -> Row {
+    Row { name, what, unit, exceed: None, code: 1, message }
+}
+
+const ROWS: [Row; 27] = [
+    row("DOCUMENT_BYTES", "a manifest or index", "bytes", document, 1, "has more than 8388608 bytes"),
+    row("CONFIG_BYTES", "an image configuration", "bytes", config, 1, "has more than 16777216 bytes"),
+    row(
+        "TABLE_OF_CONTENTS_BYTES",
+        "`index.json`, `manifest.json` of a tar",
+        "bytes",
+        table,
+        1,
+        "268435456 bytes",
+    ),
+    row("LOCK_BYTES", "a lock file", "bytes", lock, 1, "16777216 bytes"),
+    row(
+        "NESTING",
+        "indexes in indexes, bundles in bundles",
+        "levels",
+        nesting,
+        1,
+        "levels of nested indexes",
+    ),
+    row(
+        "DOCUMENTS",
+        "manifests and blobs below one root",
+        "",
+        documents,
+        1,
+        "more than 100000 manifests and blobs",
+    ),
+    row(
+        "GRAPH_BYTES",
+        "manifests and indexes below one root",
+        "bytes",
+        graph,
+        1,
+        "bytes of manifests and indexes",
+    ),
+    huge("ARCHIVE_ENTRIES", "a tar read as an archive", "entries", "it has more than 1000000 entries"),
+    row("PATH_BYTES", "a name or link target in a tar", "bytes", path, 1, "4096"),
+    row("TAR_EXTENSION_BYTES", "a PAX header or GNU long name", "bytes", extension, 1, "1048576"),
+    row("ZSTD_WINDOW_LOG", "a zstd window, as a power of two", "bits", window, 1, "too much memory"),
+    row("CONCURRENCY", "`--concurrency`", "blobs", concurrency, 2, "is not a number from 1 to 64"),
+    row("OCI_LAYOUT_BYTES", "`oci-layout`", "bytes", oci_layout, 1, "65536 bytes"),
+    row("LINKS", "links on the way to one name", "links", links, 1, "more than 40 links"),
+    huge("SPOOL_BYTES", "what a compressed archive unpacks to", "bytes", "has more than 274877906944 bytes"),
+    row(
+        "CANDIDATES",
+        "files of a folder searched for an archive",
+        "files",
+        candidates,
+        1,
+        "more than 10000 files",
+    ),
+    row("FOLDER_DEPTH", "folders in folders of a layer", "levels", depth, 1, "at most 512 are accepted"),
+    huge("LAYER_ENTRIES", "a layer", "entries", "the layer has more than 10000000 entries"),
+    row("CERTIFICATES_BYTES", "a file of certificates", "bytes", certificates, 2, "4194304 bytes"),
+    row("PAGE_BYTES", "one page of a registry's list", "bytes", page, 1, "8388608 bytes"),
+    huge("PAGES", "pages of one list", "pages", "the pages do not end"),
+    row("CREDENTIALS_BYTES", "a docker or podman credentials file", "bytes", credentials, 2, "4194304 bytes"),
+    row(
+        "TOKEN_BYTES",
+        "an answer of a token server",
+        "bytes",
+        token,
+        1,
+        "sent an answer that could not be read",
+    ),
+    row(
+        "HELPER_BYTES",
+        "an answer of a credential helper",
+        "bytes",
+        helper,
+        2,
+        "its answer could not be read",
+    ),
+    row("ERROR_BYTES", "a registry's error that is read", "bytes", refusal, 1, "rejected manifest `v1`"),
+    row(
+        "EXTENSIONS_PER_ENTRY",
+        "extension headers of one entry",
+        "headers",
+        extensions,
+        1,
+        "more than 16 extension headers",
+    ),
+    row("REDIRECTS", "redirects of one request", "redirects", redirects, 1, "more than 10 redirects"),
+];
+
+fn copy(lab: &Lab) -> Output {
+    lab.run(&["copy", "-q", "--tar", "in.tar", "--to-oci-tar", "out.tar"])
+}
+
+fn copy_layout(lab: &Lab, layout: &Layout) -> Output {
+    lab.write("in.tar", layout.tar());
+    copy(lab)
+}
+
+fn pull_layer(lab: &Lab, layer: Vec<u8>) -> Output {
+    let mut layout = Layout::default();
+    let image = layout.image(&[layer]);
+    layout.entries.push(image);
+    lab.write("in.tar", layout.tar());
+    lab.run(&["pull", "-q", "--tar", "in.tar", "-o", "out"])
+}
+
+/// A file of so many zeros that takes no room on the disk.
+fn sparse(lab: &Lab, name: &str, size: u64) {
+    File::create(lab.path(name)).unwrap().set_len(size).unwrap();
+}
+
+fn document(lab: &Lab) -> Output {
+    let mut layout = Layout::default();
+    let index = layout.blob(INDEX, format!(r#"{{"schemaVersion":2,"manifests":[]{}}}"#, " ".repeat(8 << 20)));
+    layout.entries.push(index);
+    copy_layout(lab, &layout)
+}
+
+fn config(lab: &Lab) -> Output {
+    let mut layout = Layout::default();
+    let config = layout
+        .blob(CONFIG, format!(r#"{{"rootfs":{{"type":"layers","diff_ids":[]}}{}}}"#, " ".repeat(16 << 20)));
+    let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": []});
+    let manifest = layout.blob(MANIFEST, manifest.to_string());
+    layout.entries.push(manifest);
+    lab.write("in.tar", layout.tar());
+    lab.run(&["pull", "-q", "--tar", "in.tar", "-o", "out"])
+}
+
+fn table(lab: &Lab) -> Output {
+    let size = (256 << 20) + 1;
+    let start = Tarball::new().file("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#);
+    let start = start.entry(&Header::new("index.json", b'0', size), b"").unfinished();
+    sparse(lab, "in.tar", start.len() as u64 + size.div_ceil(512) * 512 + 1024);
+    File::options().write(true).open(lab.path("in.tar")).unwrap().write_all_at(&start, 0).unwrap();
+    copy(lab)
+}
+
+fn lock(lab: &Lab) -> Output {
+    sparse(lab, "lock.yml", (16 << 20) + 1);
+    lab.run(&["copy", "--lock", "lock.yml", "--to-oci-tar", "out.tar"])
+}
+
+fn nesting(lab: &Lab) -> Output {
+    let mut layout = Layout::default();
+    let mut top = layout.image(&[]);
+    for _ in 0..17 {
+        let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [top]});
+        top = layout.blob(INDEX, index.to_string());
+    }
+    layout.entries.push(top);
+    copy_layout(lab, &layout)
+}
+
+fn documents(lab: &Lab) -> Output {
+    let mut layout = Layout::default();
+    let config = layout.blob(CONFIG, "{}");
+    let mut number = 0_u32;
+    let images: Vec<_> = (0..3)
+        .map(|_| {
+            let mut layers = String::new();
+            for _ in 0..50_000 {
+                number += 1;
+                let comma = if layers.is_empty() { "" } else { "," };
+                write!(layers, r#"{comma}{{"mediaType":"a","digest":"sha256:{number:064x}","size":1}}"#)
+                    .unwrap();
+            }
+            let text = format!(
+                r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","config":{config},"layers":[{layers}]}}"#
+            );
+            layout.blob(MANIFEST, text)
+        })
+        .collect();
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": images});
+    let index = layout.blob(INDEX, index.to_string());
+    layout.entries.push(index);
+    copy_layout(lab, &layout)
+}
+
+/// Each is small enough, all together are not.
+fn graph(lab: &Lab) -> Output {
+    let mut layout = Layout::default();
+    let text = "a".repeat(7 << 20);
+    let padded =
+        |at: usize| format!(r#"{{"schemaVersion":2,"manifests":[],"annotations":{{"a":"{at}{text}"}}}}"#);
+    let inner: Vec<_> = (0..38).map(|at| layout.blob(INDEX, padded(at))).collect();
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": inner});
+    let index = layout.blob(INDEX, index.to_string());
+    layout.entries.push(index);
+    copy_layout(lab, &layout)
+}
+
+fn path(lab: &Lab) -> Output {
+    pull_layer(lab, Tarball::new().pax(&[("path", &[b'a'; 4097])]).file("x", "").finish())
+}
+
+fn extension(lab: &Lab) -> Output {
+    let size = (1 << 20) + 1;
+    pull_layer(lab, Tarball::new().entry(&Header::new("x", b'x', size as u64), &vec![b'1'; size]).finish())
+}
+
+/// A frame whose header asks for a window of 2^28 bytes, and that holds nothing (RFC 8878 3.1.1).
+fn window(lab: &Lab) -> Output {
+    lab.write("in.tar", [0x28, 0xb5, 0x2f, 0xfd, 0, (28 - 10) << 3, 1, 0, 0]);
+    copy(lab)
+}
+
+fn concurrency(lab: &Lab) -> Output {
+    lab.run(&["copy", "--tar", "in.tar", "--to-oci-tar", "out.tar", "--concurrency", "65"])
+}
+
+fn oci_layout(lab: &Lab) -> Output {
+    let mut files = Layout::simple().files();
+    files[0].1.resize((64 << 10) + 1, b' ');
+    lab.write("in.tar", crate::layouts::tar_of(&files));
+    copy(lab)
+}
+
+fn links(lab: &Lab) -> Output {
+    pull_layer(lab, Tarball::new().symlink("l", "l").file("l/x", "").finish())
+}
+
+fn candidates(lab: &Lab) -> Output {
+    std::fs::create_dir(lab.path("many")).unwrap();
+    (0..10_001).for_each(|at| drop(File::create(lab.path(format!("many/{at}"))).unwrap()));
+    lab.run(&["copy", "--tar", "many", "--to-oci-tar", "out.tar"])
+}
+
+fn depth(lab: &Lab) -> Output {
+    pull_layer(lab, Tarball::new().file("d/".repeat(513) + "f", "").finish())
+}
+
+fn certificates(lab: &Lab) -> Output {
+    sparse(lab, "ca.pem", (4 << 20) + 1);
+    lab.run(&["pull", "-i", "reg.example/a", "-o", "out", "--registry-ca-cert-path", "ca.pem"])
+}
+
+fn page(lab: &Lab) -> Output {
+    let registry = FaultRegistry::start(Access::Open, vec![]);
+    registry.rule(on("GET", Thing::Tags, Fault::Body(vec![b' '; (8 << 20) + 1])));
+    lab.run(&["tag", "list", "-i", &format!("{}/team/app", registry.host())])
+}
+
+fn credentials(lab: &Lab) -> Output {
+    sparse(lab, "auth.json", (4 << 20) + 1);
+    lab.run(&["pull", "-i", "reg.example/a", "-o", "out", "--authfile", "auth.json"])
+}
+
+fn pull_from(lab: &Lab, registry: &FaultRegistry, environment: &[(&str, &str)]) -> Output {
+    let name = format!("{}/team/app:v1", registry.host());
+    let command = lab.command(&["pull", "-i", &name, "-o", "out", "--registry-retry-count", "1"]);
+    environment.iter().fold(command, |command, (key, value)| command.env(key, value)).run()
+}
+
+fn token(lab: &Lab) -> Output {
+    let access = Access::Bearer { user: "u", password: "p", expires_in: None, challenges: vec!["{}"] };
+    let registry = FaultRegistry::start(access, vec![]);
+    registry.rule(on("GET", Thing::Token, Fault::Body(vec![b' '; (1 << 20) + 1])).always());
+    pull_from(lab, &registry, &[("IMGRELAY_REGISTRY_USERNAME", "u"), ("IMGRELAY_REGISTRY_PASSWORD", "p")])
+}
+
+fn helper(lab: &Lab) -> Output {
+    let program = lab.write("bin/docker-credential-big", "#!/bin/sh\nhead -c 1048577 /dev/zero\n");
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    lab.write("auth.json", r#"{"credsStore":"big"}"#);
+    let registry = FaultRegistry::start(Access::Basic("u", "p"), vec![]);
+    let path = format!("{}:/usr/bin:/bin", lab.path("bin").display());
+    let name = format!("{}/team/app:v1", registry.host());
+    lab.command(&["pull", "-i", &name, "-o", "out", "--authfile", "auth.json"]).env("PATH", path).run()
+}
+
+/// The refusal is told, and the body neither fills the memory nor the screen.
+fn refusal(lab: &Lab) -> Output {
+    let registry = FaultRegistry::start(Access::Open, vec![]);
+    let body = "z".repeat(10 << 20);
+    registry.rule(on("GET", Thing::Manifest, Fault::Answer(400, vec![], body)).always());
+    let output = pull_from(lab, &registry, &[]);
+    assert!(output.stderr.matches('z').count() < 500, "{}", output.stderr.len());
+    output
+}
+
+fn extensions(lab: &Lab) -> Output {
+    let tar =
+        (0..17).fold(Tarball::new(), |tar, _| tar.entry(&Header::new("g", b'g', 13), b"13 comment=x\n"));
+    pull_layer(lab, tar.file("x", "").finish())
+}
+
+fn redirects(lab: &Lab) -> Output {
+    let registry = FaultRegistry::start(Access::Open, vec![]);
+    let to = format!("http://{}/v2/team/app/manifests/{{}}", registry.host());
+    registry.rule(on("GET", Thing::Manifest, Fault::Redirect(307, to)).always());
+    pull_from(lab, &registry, &[])
+}
+
+#[test]
+fn every_limit_is_an_error_with_its_own_message_and_leaves_nothing() {
+    let mut wrong = String::new();
+    for row in &ROWS {
+        let Some(exceed) = row.exceed else { continue };
+        let lab = lab();
+
+        let output = exceed(&lab);
+        let said = output.stderr.contains(row.message) && output.stdout.is_empty();
+        let left = lab.path("out").exists() || lab.path("out.tar").exists();
+        if output.code != Some(row.code) || !said || left {
+            writeln!(wrong, "{}: expected {} and `{}`\n{output}", row.name, row.code, row.message).unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// What does not exceed them is taken: the largest accepted neighbours of some.
+#[test]
+fn what_is_just_within_a_limit_is_accepted() {
+    let room = lab();
+    room.write("in.tar", Layout::simple().tar());
+    let words = ["copy", "-q", "--tar", "in.tar", "--to-oci-tar", "out.tar", "--concurrency", "64"];
+    let _ = room.run(&words).succeeds();
+    let _ = pull_layer(&lab(), Tarball::new().file("d/".repeat(511) + "f", "").finish()).succeeds();
+    let name = format!("{}f", "n/".repeat(500));
+    let _ = pull_layer(&lab(), Tarball::new().pax(&[("path", name.as_bytes())]).file("x", "").finish())
+        .succeeds();
+    let room = lab();
+    room.write("in.tar", [0x28, 0xb5, 0x2f, 0xfd, 0, (27 - 10) << 3, 1, 0, 0]);
+    let _ = copy(&room).ends_with(1).says("zstd-compressed, and inside is an empty file");
+    let mut files = Layout::simple().files();
+    files[0].1.resize(64 << 10, b' ');
+    let room = lab();
+    room.write("in.tar", crate::layouts::tar_of(&files));
+    let _ = copy(&room).succeeds();
+}
+
+/// Reads the constants and the reasons above them.
+fn constants() -> Vec<(String, String, String)> {
+    let text = include_str!("../../src/model/limits.rs");
+    let (mut found, mut reason) = (Vec::new(), Vec::new());
+    for line in text.lines() {
+        if let Some(comment) = line.strip_prefix("///") {
+            reason.push(comment.trim().to_owned());
+        } else if let Some(rest) = line.strip_prefix("pub const ") {
+            let (name, rest) = rest.split_once(':').unwrap();
+            let value = rest.split_once('=').unwrap().1.trim().trim_end_matches(';');
+            let product =
+                value.split('*').map(|factor| factor.trim().replace('_', "").parse::<u64>().unwrap());
+            let value = product.product::<u64>().to_string();
+            found.push((name.to_owned(), value, std::mem::take(&mut reason).join(" ")));
+        }
+    }
+    found
+}
+
+fn page_of_limits() -> String {
+    let mut page = "# Limits\n\nEverything that comes from outside is bounded. This table is written from `src/model/limits.rs` and from the\n\
+        tests that exceed each limit (`UPDATE_DOCS=1 cargo test --test it limits`). The limits are constants: each is far\n\
+        above what real tools write, so a need to raise one is a bug to report. `--concurrency`, the number of attempts\n\
+        and the time-outs are flags, and are in the help of each command.\n\n\
+        | constant | bounds | most | exit code | the error says | why |\n|---|---|---|---|---|---|\n"
+        .to_owned();
+    for (name, value, reason) in constants() {
+        let row = ROWS.iter().find(|row| row.name == name).unwrap_or_else(|| panic!("no row for {name}"));
+        let note = if row.exceed.is_none() { " *" } else { "" };
+        let (what, unit, code, message) = (row.what, row.unit, row.code, row.message);
+        writeln!(page, "| `{name}`{note} | {what} | {value} {unit} | {code} | {message} | {reason} |")
+            .unwrap();
+    }
+    page.push_str(
+        "\n\\* Too large to exceed in a test that is always run; `cargo test --test it limits -- --ignored` does it where time \
+         and\nmemory allow.\n\nThere is no limit on the size of a blob or on what a layer unpacks to: images of hundreds of gigabytes are real, \
+         and a\nlayer is written as it is unpacked, in constant memory. What bounds a decompression bomb is the disk; a full disk is an\n\
+         error that leaves the old output and removes the new one. Run pulls of images you do not trust under a quota.\n\
+         Compression inside compression is not undone: one layer of gzip or zstd is, for layers and for whole archives.\n",
+    );
+    page
+}
+
+#[test]
+fn the_page_of_limits_is_current() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/limits.md");
+    let page = page_of_limits();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &page).unwrap();
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(found == page, "docs/limits.md is old: UPDATE_DOCS=1 cargo test --test it limits");
+    assert_eq!(ROWS.len(), constants().len(), "each row has its constant");
+}
+
+#[test]
+#[ignore = "writes half a gigabyte"]
+fn an_archive_of_more_than_a_million_entries_is_refused() {
+    let lab = lab();
+    let file = File::create(lab.path("in.tar")).unwrap();
+    let mut out = std::io::BufWriter::new(file);
+    for at in 0..=1_000_000 {
+        std::io::Write::write_all(&mut out, &Header::new(format!("e{at}"), b'0', 0).block()).unwrap();
+    }
+    drop(out);
+    let output = lab.command(&["copy", "-q", "--tar", "in.tar", "--to-oci-tar", "out.tar"]).measured().run();
+    let output = output.fails(1, &["it has more than 1000000 entries"]);
+    assert!(output.peak_kib.unwrap() < 600_000, "{output}");
+}
+
+#[test]
+#[ignore = "ten million entries take a minute"]
+fn a_layer_of_more_than_ten_million_entries_is_refused() {
+    let lab = lab();
+    // In the lowest layer there is nothing for a whiteout to take away.
+    let block = Header::new(".wh.x", b'0', 0).block();
+    let mut layer = Vec::new();
+    let chunk = gzip(&block.repeat(10_000));
+    (0..1000).for_each(|_| layer.extend_from_slice(&chunk));
+    layer.extend_from_slice(&gzip(&block));
+    let mut layout = Layout::default();
+    let layer = layout.blob(LAYER_GZIP, layer);
+    let config = json!({"rootfs": {"type": "layers", "diff_ids": [descriptor(CONFIG, b"x")["digest"]]}});
+    let config = layout.blob(CONFIG, config.to_string());
+    let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]});
+    let manifest = layout.blob(MANIFEST, manifest.to_string());
+    layout.entries.push(manifest);
+    lab.write("in.tar", layout.tar());
+    let output = lab.run(&["pull", "-q", "--tar", "in.tar", "-o", "out"]);
+    let _ = output.fails(1, &["the layer has more than 10000000 entries"]);
+}

@@ -1,0 +1,425 @@
+//! Logins of cloud providers, against stand-ins that check every request and recompute every signature.
+//!
+//! The registries have their providers' names; a proxy leads those to this machine.
+
+use std::path::Path;
+
+use testkit::cloud::{AwsKey, FakeService, Tunnel, check_signature, form};
+use testkit::fault::{Access, FaultRegistry, Thing};
+use testkit::http::Received;
+use testkit::lab::Run;
+
+use crate::lab::{Lab, lab};
+
+const ECR: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+const REGION: &str = "eu-west-1";
+const STATIC: AwsKey = AwsKey { id: "AKIASTATIC", secret: "static/hunter2", session: None };
+const ROLE: AwsKey = AwsKey { id: "ASIAROLE", secret: "role/hunter2", session: Some("role//session==") };
+/// What ECR gives: `AWS:ecr-password`, base64.
+const TOKEN: &str = "QVdTOmVjci1wYXNzd29yZA==";
+/// Keys of a role as containers and machines get them.
+const ROLE_KEYS: &str = r#"{"Code":"Success","AccessKeyId":"ASIAROLE","SecretAccessKey":"role/hunter2","Token":"role//session==","Expiration":"2999-01-01T00:00:00Z"}"#;
+
+/// A registry that knows one user, under a provider's name.
+struct Place {
+    registry: FaultRegistry,
+    tunnel: Tunnel,
+    name: String,
+}
+
+impl Place {
+    fn new(name: &str, user: &'static str, password: &'static str) -> Self {
+        let registry = FaultRegistry::start(Access::Basic(user, password), vec![]);
+        let tunnel = Tunnel::start(name, &registry.host());
+        Self { registry, tunnel, name: name.to_owned() }
+    }
+
+    /// Copies the room's tar there.
+    fn copy<'lab>(&self, lab: &'lab Lab, keychain: &str) -> Run<'lab> {
+        let to = format!("{}/team/app:v1", self.name);
+        let words = ["copy", "--tar", "app.tar", "--to-repo", &to, "--registry-insecure", "--debug"];
+        let flags = ["--activate-keychain", keychain, "--registry-connect-timeout=3s"];
+        lab.command(&[&words[..], &flags].concat())
+            .env("HTTP_PROXY", self.tunnel.url())
+            .env("HTTPS_PROXY", self.tunnel.url())
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+    }
+
+    /// Runs the copy and judges what arrived.
+    fn succeeds(&self, run: Run<'_>) {
+        let output = run.run().succeeds().never_says("hunter2").never_says("password");
+        assert_eq!(self.registry.judge("team/app", "v1"), Ok(()), "{output}");
+        assert_eq!(self.registry.count("GET", Thing::Token), 0);
+    }
+}
+
+fn room() -> Lab {
+    let lab = lab().tree(&["f app/hello.txt 'hello'"]);
+    let _ = lab.run(&["push", "-i", "-f", "app", "--to-oci-tar", "app.tar"]).succeeds();
+    lab
+}
+
+/// ECR, private and public: looks at the request and gives the token.
+fn ecr(key: AwsKey, service: &'static str, region: &'static str) -> FakeService {
+    FakeService::start(move |request| {
+        check_signature(request, key, region, service)?;
+        let (target, answer) = match service {
+            "ecr" => (
+                "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken",
+                format!(
+                    r#"{{"authorizationData":[{{"authorizationToken":"{TOKEN}","expiresAt":4.1E9,"proxyEndpoint":"https://{ECR}"}}]}}"#
+                ),
+            ),
+            _ => (
+                "SpencerFrontendService.GetAuthorizationToken",
+                format!(r#"{{"authorizationData":{{"authorizationToken":"{TOKEN}","expiresAt":4.1E9}}}}"#),
+            ),
+        };
+        let sound = request.method == "POST"
+            && request.target == "/"
+            && request.header("x-amz-target") == Some(target)
+            && request.header("content-type") == Some("application/x-amz-json-1.1")
+            && request.body == b"{}";
+        if sound { Ok((200, answer)) } else { Err(format!("{request:?}")) }
+    })
+}
+
+/// STS: gives the role's keys for a request that `check` accepts.
+fn sts(
+    check: impl Fn(&Received, &[(String, String)]) -> Result<(), String> + Send + Sync + 'static,
+) -> FakeService {
+    FakeService::start(move |request| {
+        let fields = form(&request.body);
+        check(request, &fields)?;
+        let version = ("Version".to_owned(), "2011-06-15".to_owned());
+        if request.method != "POST" || !fields.contains(&version) {
+            return Err(format!("{fields:?}"));
+        }
+        let action = fields.iter().find(|(key, _)| key == "Action").map_or("", |(_, value)| value);
+        let keys = "<Credentials><AccessKeyId>ASIAROLE</AccessKeyId><SecretAccessKey>role/hunter2</SecretAccessKey>\
+                    <SessionToken>role//session==</SessionToken><Expiration>2999-01-01T00:00:00Z</Expiration></Credentials>";
+        let xmlns = "https://sts.amazonaws.com/doc/2011-06-15/";
+        Ok((
+            200,
+            format!(
+                "<{action}Response xmlns=\"{xmlns}\"><{action}Result>{keys}</{action}Result></{action}Response>"
+            ),
+        ))
+    })
+}
+
+#[test]
+fn ecr_takes_keys_from_the_environment() {
+    let place = Place::new(ECR, "AWS", "ecr-password");
+    let lab = room();
+    let service = ecr(STATIC, "ecr", REGION);
+    let run = place
+        .copy(&lab, "ecr")
+        .env("AWS_ENDPOINT_URL_ECR", service.url())
+        .env("AWS_ACCESS_KEY_ID", STATIC.id)
+        .env("AWS_SECRET_ACCESS_KEY", STATIC.secret);
+    place.succeeds(run);
+    assert_eq!(service.requests(), ["POST /"], "asked once for the whole push");
+    // Temporary keys bring their session along, and imgpkg's own switch does the same as the flag.
+    let service = ecr(ROLE, "ecr", REGION);
+    let run = place
+        .copy(&lab, "")
+        .env("IMGPKG_ACTIVE_KEYCHAINS", "ecr,github")
+        .env("AWS_ENDPOINT_URL_ECR", service.url())
+        .env("AWS_ACCESS_KEY_ID", ROLE.id)
+        .env("AWS_SECRET_ACCESS_KEY", ROLE.secret)
+        .env("AWS_SESSION_TOKEN", ROLE.session.unwrap());
+    place.succeeds(run);
+    assert_eq!(service.requests().len(), 1);
+}
+
+#[test]
+fn ecr_takes_keys_from_profile_web_identity_container_and_machine() {
+    let lab = room();
+    let place = Place::new(ECR, "AWS", "ecr-password");
+    // The profile.
+    let service = ecr(STATIC, "ecr", REGION);
+    let text =
+        format!("[ci]\naws_access_key_id = {}\naws_secret_access_key = {}\n", STATIC.id, STATIC.secret);
+    let file = lab.write("aws", text);
+    let run = place
+        .copy(&lab, "ecr")
+        .env("AWS_ENDPOINT_URL_ECR", service.url())
+        .env("AWS_SHARED_CREDENTIALS_FILE", file)
+        .env("AWS_PROFILE", "ci");
+    place.succeeds(run);
+    // A web identity; that request is not signed.
+    let service = ecr(ROLE, "ecr", REGION);
+    let sts = sts(|request, fields| {
+        let expected = [
+            ("Action", "AssumeRoleWithWebIdentity"),
+            ("RoleArn", "arn:aws:iam::123456789012:role/ci"),
+            ("WebIdentityToken", "web.identity+hunter2"),
+            ("RoleSessionName", "build-7"),
+        ];
+        let sound = expected.iter().all(|(key, value)| fields.iter().any(|(k, v)| k == key && v == value));
+        let signed = request.header("authorization").is_some();
+        if sound && !signed { Ok(()) } else { Err(format!("{fields:?}")) }
+    });
+    let file = lab.write("token", "web.identity+hunter2\n");
+    let run = place
+        .copy(&lab, "ecr")
+        .env("AWS_ENDPOINT_URL_ECR", service.url())
+        .env("AWS_ENDPOINT_URL_STS", sts.url())
+        .env("AWS_WEB_IDENTITY_TOKEN_FILE", file)
+        .env("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/ci")
+        .env("AWS_ROLE_SESSION_NAME", "build-7");
+    place.succeeds(run);
+    assert_eq!(sts.requests(), ["POST /"]);
+    // A container's role.
+    let container = FakeService::start(|request| {
+        let sound =
+            request.target == "/v1/credentials" && request.header("authorization") == Some("pod-hunter2");
+        if sound { Ok((200, ROLE_KEYS.into())) } else { Err(format!("{request:?}")) }
+    });
+    let file = lab.write("pod-token", "pod-hunter2");
+    let run = place
+        .copy(&lab, "ecr")
+        .env("AWS_ENDPOINT_URL_ECR", service.url())
+        .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/v1/credentials", container.url()))
+        .env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", file);
+    place.succeeds(run);
+    // The machine's role, in the way that needs a token first.
+    let machine = FakeService::start(|request| {
+        let token = request.header("x-aws-ec2-metadata-token");
+        const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
+        match (request.method.as_str(), request.target.as_str(), token) {
+            ("PUT", "/latest/api/token", None) => {
+                let life = request.header("x-aws-ec2-metadata-token-ttl-seconds").ok_or("no life")?;
+                life.parse::<u32>().map_err(|error| error.to_string())?;
+                Ok((200, "metadata-hunter2".into()))
+            }
+            ("GET", ROLES, Some("metadata-hunter2")) => Ok((200, "builder\n".into())),
+            ("GET", path, Some("metadata-hunter2")) if path == format!("{ROLES}builder") => {
+                Ok((200, ROLE_KEYS.into()))
+            }
+            _ => Err(format!("{request:?}")),
+        }
+    });
+    let run = place
+        .copy(&lab, "ecr")
+        .env("AWS_ENDPOINT_URL_ECR", service.url())
+        .env("AWS_EC2_METADATA_DISABLED", "false")
+        .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", machine.url());
+    place.succeeds(run);
+    assert_eq!(machine.requests().len(), 3);
+}
+
+#[test]
+fn public_ecr_is_logged_in_to_in_its_one_region() {
+    let place = Place::new("public.ecr.aws", "AWS", "ecr-password");
+    let service = ecr(STATIC, "ecr-public", "us-east-1");
+    let lab = room();
+    let run = place
+        .copy(&lab, "ecr")
+        .env("AWS_ENDPOINT_URL_ECR_PUBLIC", service.url())
+        .env("AWS_REGION", "eu-central-1")
+        .env("AWS_ACCESS_KEY_ID", STATIC.id)
+        .env("AWS_SECRET_ACCESS_KEY", STATIC.secret);
+    place.succeeds(run);
+}
+
+#[test]
+fn roles_are_assumed_one_after_the_other() {
+    use imgrelay::front::credentials::AwsSource;
+    use imgrelay::front::env::Env;
+    use imgrelay::registry::{Client, ClientOptions, Keychain, PlainHttp, Proxies, Secret};
+    let place = Place::new(ECR, "AWS", "ecr-password");
+    let service = ecr(ROLE, "ecr", REGION);
+    let sts = sts(|request, fields| {
+        let role = fields.iter().find(|(key, _)| key == "RoleArn").map_or("", |(_, value)| value);
+        // The first role with the static keys, the second with those of the first.
+        let key = if role.ends_with("/first") { STATIC } else { ROLE };
+        check_signature(request, key, REGION, "sts")
+    });
+    let env = Env::from_pairs([("AWS_ENDPOINT_URL_ECR", service.url()), ("AWS_ENDPOINT_URL_STS", sts.url())]);
+    let source = AwsSource {
+        access_key_id: Some(STATIC.id.into()),
+        secret_access_key: Some(Secret::new(STATIC.secret)),
+        region: REGION.into(),
+        role_arns: ["first", "second"].map(|role| format!("arn:aws:iam::1:role/{role}")).to_vec(),
+        account_id: Some("123456789012".into()),
+        ..AwsSource::default()
+    };
+    assert_eq!(source.registry().as_deref(), Some(ECR));
+    let proxy = Some(Secret::new(place.tunnel.url()));
+    let client = Client::new(ClientOptions {
+        credentials: Keychain::new(vec![source.credentials(&env).unwrap()]).into(),
+        proxies: Proxies { http: proxy.clone(), https: proxy, no_proxy: String::new() },
+        plain_http: PlainHttp::Anywhere,
+        ..ClientOptions::default()
+    })
+    .unwrap();
+    let tags = client.list_tags(&format!("{ECR}/team/app").parse().unwrap());
+    assert_eq!(tags.unwrap(), Vec::<String>::new());
+    assert_eq!((sts.requests().len(), service.requests().len()), (2, 1));
+}
+
+#[test]
+fn a_provider_that_refuses_or_fails_is_quoted() {
+    let lab = room();
+    let place = Place::new(ECR, "AWS", "ecr-password");
+    let with = |service: &FakeService| {
+        place
+            .copy(&lab, "ecr")
+            .env("AWS_ENDPOINT_URL_ECR", service.url())
+            .env("AWS_ACCESS_KEY_ID", STATIC.id)
+            .env("AWS_SECRET_ACCESS_KEY", STATIC.secret)
+            .run()
+    };
+    let service = FakeService::start(|_| {
+        Ok((
+            400,
+            r#"{"__type":"UnrecognizedClientException","message":"The security token is invalid."}"#.into(),
+        ))
+    });
+    let _ = with(&service).fails(
+        2,
+        &[
+            &format!("cannot log in to `{ECR}` (ecr): `{}` answered 400", service.host()),
+            "(UnrecognizedClientException): The security token is invalid.",
+        ],
+    );
+    assert_eq!(service.requests().len(), 1, "a refusal is final");
+    let service = FakeService::start(|_| Ok((503, String::new())));
+    let _ = with(&service).fails(
+        4,
+        &[
+            &format!("cannot get credentials (ecr) for `{ECR}/team/app` after 4 attempts in "),
+            "the answer was 503",
+        ],
+    );
+    assert_eq!(service.requests().len(), 4);
+    let service = FakeService::start(|_| Ok((200, " ".repeat(300 * 1024))));
+    let _ = with(&service).fails(4, &["its answer could not be read"]);
+    // Nothing to log in with is the same as no login: the registry is asked without.
+    let _ = place.copy(&lab, "ecr").run().fails(1, &["no credentials for"]);
+    let _ = place
+        .copy(&lab, "foo")
+        .run()
+        .fails(2, &["there is no login `foo`; there are `gke`, `ecr`, `aks`, `github`"]);
+}
+
+#[test]
+fn google_takes_a_key_a_token_or_the_machines_account() {
+    let lab = room();
+    let host = "europe-docker.pkg.dev";
+    let key = r#"{"type":"service_account","private_key":"hunter2"}"#;
+    let place = Place::new(host, "_json_key", key);
+    let file = lab.write("key.json", key);
+    place.succeeds(place.copy(&lab, "gke").env("GOOGLE_APPLICATION_CREDENTIALS", file));
+    let place = Place::new(host, "oauth2accesstoken", "ya29.hunter2");
+    place.succeeds(place.copy(&lab, "gar").env("CLOUDSDK_AUTH_ACCESS_TOKEN", "ya29.hunter2"));
+    let machine = FakeService::start(|request| {
+        let sound = request.target == "/computeMetadata/v1/instance/service-accounts/default/token"
+            && request.header("metadata-flavor") == Some("Google");
+        let answer = r#"{"access_token":"ya29.hunter2","expires_in":3599,"token_type":"Bearer"}"#;
+        if sound { Ok((200, answer.into())) } else { Err(format!("{request:?}")) }
+    });
+    place.succeeds(place.copy(&lab, "all").env("GCE_METADATA_HOST", machine.host()));
+    assert_eq!(machine.requests().len(), 1);
+}
+
+#[test]
+fn github_takes_the_token_of_the_workflow() {
+    let place = Place::new("ghcr.io", "octocat", "ghs_hunter2");
+    let lab = room();
+    let run = place.copy(&lab, "github").env("GITHUB_TOKEN", "ghs_hunter2").env("GITHUB_ACTOR", "octocat");
+    place.succeeds(run);
+}
+
+/// Asks a registry under this machine's name, which is ACR by configuration, with what the environment says.
+fn acr(pairs: &[(&str, String)]) -> Result<Vec<String>, String> {
+    use imgrelay::front::credentials::AzureSource;
+    use imgrelay::front::env::Env;
+    use imgrelay::registry::{Client, ClientOptions, Keychain};
+    const USER: &str = "00000000-0000-0000-0000-000000000000";
+    let registry =
+        FaultRegistry::start(Access::Basic(USER, "acr-refresh"), vec![]).with_exchange("aad-hunter2");
+    let env = Env::from_pairs(pairs.iter().map(|(name, value)| (*name, value.as_str())));
+    let source = AzureSource { registries: vec![registry.host()], ..AzureSource::default() };
+    let credentials = Keychain::new(vec![source.credentials(&env)]).into();
+    let client = Client::new(ClientOptions { credentials, ..ClientOptions::default() }).unwrap();
+    let found = client.list_tags(&format!("{}/team/app", registry.host()).parse().unwrap());
+    found.map_err(|error| error.to_string())
+}
+
+#[test]
+fn acr_exchanges_a_token_of_the_directory() {
+    let lab = lab();
+    let directory = |proof: &'static str| {
+        FakeService::start(move |request| {
+            let fields = form(&request.body);
+            let has = |key: &str, value: &str| fields.iter().any(|(k, v)| k == key && v == value);
+            let proven = match proof {
+                "secret" => has("client_secret", "app&hunter2"),
+                _ => {
+                    let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+                    has("client_assertion_type", kind) && has("client_assertion", "federated.hunter2")
+                }
+            };
+            let sound = request.target == "/tenant-1/oauth2/v2.0/token"
+                && has("grant_type", "client_credentials")
+                && has("client_id", "client-1")
+                && has("scope", "https://management.azure.com/.default");
+            let answer = r#"{"token_type":"Bearer","access_token":"aad-hunter2"}"#;
+            if sound && proven { Ok((200, answer.into())) } else { Err(format!("{fields:?}")) }
+        })
+    };
+    let app = |service: &FakeService| {
+        vec![
+            ("AZURE_AUTHORITY_HOST", format!("{}/", service.url())),
+            ("AZURE_TENANT_ID", "tenant-1".to_owned()),
+            ("AZURE_CLIENT_ID", "client-1".to_owned()),
+        ]
+    };
+    let service = directory("secret");
+    let mut pairs = app(&service);
+    pairs.push(("AZURE_CLIENT_SECRET", "app&hunter2".to_owned()));
+    assert_eq!(acr(&pairs), Ok(vec![]));
+    let service = directory("federated");
+    let file = lab.write("federated", "federated.hunter2\n");
+    let mut pairs = app(&service);
+    pairs.push(("AZURE_FEDERATED_TOKEN_FILE", path(&file)));
+    assert_eq!(acr(&pairs), Ok(vec![]));
+}
+
+#[test]
+fn acr_takes_the_identity_of_the_machine_or_the_app_service() {
+    let answer = |token: &str| format!(r#"{{"access_token":"{token}","expires_in":"86399"}}"#);
+    let resource = "resource=https%3A%2F%2Fmanagement.azure.com%2F";
+    let plain = "resource=https://management.azure.com/";
+    let machine = |token: &'static str| {
+        FakeService::start(move |request| {
+            let start = "/metadata/identity/oauth2/token?api-version=2018-02-01&";
+            let query = request.target.strip_prefix(start).ok_or(format!("{request:?}"))?;
+            let sound = query.starts_with(resource) || query.starts_with(plain);
+            let sound =
+                sound && query.ends_with("client_id=client-1") && request.header("metadata") == Some("true");
+            if sound { Ok((200, answer(token))) } else { Err(format!("{request:?}")) }
+        })
+    };
+    let client = ("AZURE_CLIENT_ID", "client-1".to_owned());
+    let service = machine("aad-hunter2");
+    assert_eq!(acr(&[("AZURE_POD_IDENTITY_AUTHORITY_HOST", service.url()), client.clone()]), Ok(vec![]));
+    let service = machine("stale-hunter2");
+    let error = acr(&[("AZURE_POD_IDENTITY_AUTHORITY_HOST", service.url()), client]).unwrap_err();
+    assert!(error.contains("(aks): `127.0.0.1:") && error.contains("answered 401"), "{error}");
+    assert!(!error.contains("hunter2"), "{error}");
+    let service = FakeService::start(move |request| {
+        let sound = request.target.starts_with("/msi/token?api-version=2019-08-01&resource=")
+            && request.header("x-identity-header") == Some("app-hunter2");
+        if sound { Ok((200, answer("aad-hunter2"))) } else { Err(format!("{request:?}")) }
+    });
+    let endpoint = ("IDENTITY_ENDPOINT", format!("{}/msi/token", service.url()));
+    assert_eq!(acr(&[endpoint, ("IDENTITY_HEADER", "app-hunter2".to_owned())]), Ok(vec![]));
+}
+
+fn path(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,93 @@
+//! Credential helper programs as real processes on the search path.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use testkit::fault::{Access, FaultRegistry, Thing};
+use testkit::lab::Run;
+
+use crate::lab::{Lab, lab};
+
+/// Puts `docker-credential-<name>` on the room's search path.
+fn helper(lab: &Lab, name: &str, script: &str) {
+    let path = lab.write(&format!("bin/docker-credential-{name}"), format!("#!/bin/sh\n{script}"));
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Lists a repository's tags with a configuration.
+fn list<'lab>(lab: &'lab Lab, registry: &FaultRegistry, config: &str) -> Run<'lab> {
+    lab.write("docker/config.json", config.replace("HOST", &registry.host()));
+    let image = format!("{}/team/app", registry.host());
+    lab.command(&["tag", "list", "-i", &image, "--debug"])
+        .env("DOCKER_CONFIG", lab.path("docker"))
+        .env("PATH", format!("{}:/usr/bin:/bin", lab.path("bin").display()))
+}
+
+fn basic() -> FaultRegistry {
+    FaultRegistry::start(Access::Basic("ci", "hunter2"), vec![])
+}
+
+#[test]
+fn helpers_are_run_with_the_host_on_standard_input() {
+    let lab = lab();
+    let script = r#"test "$1" = get || exit 9; read -r host; test "$host" = "$EXPECTED" || { echo "$host?"; exit 8; }
+echo '{"ServerURL":"x","Username":"ci","Secret":"hunter2"}'"#;
+    helper(&lab, "lab", script);
+    for config in [r#"{"credsStore": "lab"}"#, r#"{"credHelpers": {"HOST": "lab"}, "credsStore": "absent"}"#]
+    {
+        let registry = basic();
+        let run = list(&lab, &registry, config).env("EXPECTED", registry.host());
+        let _ = run.run().succeeds().never_says("hunter2");
+        let run = list(&lab, &registry, config).env("EXPECTED", "another");
+        let said = format!("exit status: 8: {}?", registry.host());
+        let _ = run.run().fails(2, &["credential helper `docker-credential-lab` failed for", &said]);
+    }
+}
+
+#[test]
+fn the_user_token_means_an_identity_token() {
+    let lab = lab();
+    helper(&lab, "lab", r#"echo '{"Username":"<token>","Secret":"hunter2"}'"#);
+    let access =
+        Access::Bearer { user: "ci", password: "hunter2", expires_in: Some(300), challenges: Vec::new() };
+    let registry = FaultRegistry::start(access, vec![]);
+    let _ = list(&lab, &registry, r#"{"credsStore": "lab"}"#).run().succeeds().never_says("hunter2");
+    assert_eq!(registry.count("POST", Thing::Token), 1, "it is exchanged, not sent as a password");
+}
+
+#[test]
+fn a_missing_helper_is_named_with_the_file_that_wants_it() {
+    let lab = lab();
+    let registry = basic();
+    let config = lab.path("docker/config.json").display().to_string();
+    let _ = list(&lab, &registry, r#"{"credHelpers": {"HOST": "absent"}}"#).run().fails(
+        2,
+        &[&format!(
+            "`{config}` names the credential helper `absent`, but the program `docker-credential-absent` is not in \
+             the search path"
+        )],
+    );
+}
+
+#[test]
+fn a_helper_that_fails_at_times_is_tried_again() {
+    let lab = lab();
+    let script = r#"n=$(cat count 2>/dev/null || echo 0); echo $((n + 1)) >count
+test "$n" -ge 2 || { echo "the daemon is busy"; exit 1; }
+echo '{"Username":"ci","Secret":"hunter2"}'"#;
+    helper(&lab, "flaky", script);
+    let registry = basic();
+    let _ = list(&lab, &registry, r#"{"credsStore": "flaky"}"#).run().succeeds();
+    assert_eq!(lab.read("count"), b"3\n", "asked until it answered, then never again");
+    helper(&lab, "dead", "echo x >>calls; echo 'the daemon is gone'; exit 1");
+    let _ = list(&lab, &registry, r#"{"credsStore": "dead"}"#).run().fails(2, &["the daemon is gone"]);
+    assert_eq!(lab.read("calls"), b"x\nx\nx\nx\n");
+}
+
+#[test]
+fn a_helper_that_knows_nothing_leaves_the_registry_to_the_next_source() {
+    let lab = lab();
+    helper(&lab, "empty", "echo x >>calls; echo 'credentials not found in native keychain'; exit 1");
+    let registry = FaultRegistry::start(Access::Open, vec![]);
+    let _ = list(&lab, &registry, r#"{"credsStore": "empty"}"#).run().succeeds();
+    assert_eq!(lab.read("calls"), b"x\n", "that is an answer, not a failure");
+}
