@@ -1,17 +1,19 @@
 //! What is inside: a root and everything below it, as values in a stable order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 use crate::lock::{BUNDLE_FOLDER, IMAGES_LOCK_FILE, ImagesLock};
 use crate::model::{
-    Annotations, Descriptor, Digest, Document, ImageManifest, Platform, RawDocument, keys, limits, media_type,
+    Annotations, Descriptor, Digest, Document, ImageManifest, Platform, RawDocument, Tag, keys, limits,
+    media_type,
 };
+use crate::store::RootName;
 use crate::stream::{Decoder, read_bounded};
 use crate::tar::Reader;
 
-use super::{ImageSource, TransferError};
+use super::{Collection, ImageSource, Member, Places, Role, TransferError, workers};
 
 /// What a document is to its users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -23,8 +25,12 @@ pub enum NodeKind {
     Image,
     /// A list of images.
     Index,
-    /// Anything else: signature, attestation, chart.
+    /// Anything else: attestation, chart.
     Artifact,
+    /// A signature, attestation or SBOM under one of cosign's tags.
+    Signature,
+    /// What imgpkg keeps for itself: where a bundle's images are.
+    Internal,
 }
 
 /// One layer or other blob of a manifest.
@@ -50,6 +56,9 @@ pub struct LockedDescription {
     /// Its annotations.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// What it is, where it was looked for; with what it names in turn, if it is a bundle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content: Option<Box<Description>>,
 }
 
 /// A document and what hangs below it.
@@ -67,6 +76,9 @@ pub struct Description {
     /// Names it is known under here.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
+    /// Where it came from, as the lock file that names it says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
     /// Platform, from the index or the configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub platform: Option<String>,
@@ -105,6 +117,74 @@ pub fn describe(
     let mut description = node(source, root, 0)?;
     description.names = names;
     Ok(description)
+}
+
+/// Describes what a collection is about: its roots, and below each bundle what it names.
+///
+/// Shape: roots in order, then what no bundle names: signatures, images that were added. Images in the order of
+/// the lock files; the same image may be described below several bundles.
+/// Errors: as [`describe`].
+pub fn describe_collection(
+    places: &Places<'_>,
+    collection: &Collection,
+    concurrency: usize,
+) -> Result<Vec<Description>, TransferError> {
+    let plain = workers::map(&collection.members, concurrency, |member| described(places, member))?;
+    let known: BTreeMap<&Digest, &Description> = plain.iter().map(|one| (&one.digest, one)).collect();
+    let named: BTreeSet<String> =
+        plain.iter().flat_map(|one| &one.images).filter_map(|image| digest_of(&image.image)).collect();
+    let tops = collection.members.iter().zip(&plain);
+    let tops =
+        tops.filter(|(member, one)| member.role == Role::Root || !named.contains(&one.digest.to_string()));
+    tops.map(|(_, one)| filled(one, &known, 0)).collect()
+}
+
+fn digest_of(reference: &str) -> Option<String> {
+    reference.split_once('@').map(|(_, digest)| digest.to_owned())
+}
+
+fn described(places: &Places<'_>, member: &Member) -> Result<Description, TransferError> {
+    let mut description = node(places, &member.descriptor, 0)?;
+    let name = |name: &RootName| match (&name.reference, &name.tag) {
+        (Some(reference), _) => Some(reference.to_string()),
+        (None, tag) => tag.as_ref().map(ToString::to_string),
+    };
+    description.names = member.names.iter().filter_map(name).collect();
+    description.origin = match member.role {
+        Role::Root => None,
+        Role::Named | Role::Attached => member.origin.as_ref().map(ToString::to_string),
+    };
+    let is_cosign = |tag: &Tag| {
+        let (name, end) = tag.as_str().rsplit_once('.').unwrap_or_default();
+        name.starts_with("sha256-") && matches!(end, "sig" | "att" | "sbom")
+    };
+    let is_internal = |tag: &Tag| tag.as_str().ends_with(".image-locations.imgpkg");
+    if member.tags().iter().any(is_cosign) {
+        description.kind = NodeKind::Signature;
+    } else if member.tags().iter().any(is_internal) {
+        description.kind = NodeKind::Internal;
+    }
+    Ok(description)
+}
+
+/// Puts what a bundle names below it.
+fn filled(
+    one: &Description,
+    known: &BTreeMap<&Digest, &Description>,
+    depth: usize,
+) -> Result<Description, TransferError> {
+    if depth > limits::NESTING {
+        let (place, what) = (format!("bundle `{}`", one.digest), "levels of nested bundles");
+        return Err(TransferError::TooMany { place, what, limit: limits::NESTING });
+    }
+    let mut filled_one = one.clone();
+    for image in &mut filled_one.images {
+        let digest = digest_of(&image.image).and_then(|digest| digest.parse::<Digest>().ok());
+        if let Some(content) = digest.and_then(|digest| known.get(&digest).copied()) {
+            image.content = Some(Box::new(filled(content, known, depth + 1)?));
+        }
+    }
+    Ok(filled_one)
 }
 
 fn node(
@@ -152,6 +232,7 @@ fn foreign(descriptor: &Descriptor) -> Description {
         media_type: descriptor.media_type.clone(),
         size: descriptor.size,
         names: Vec::new(),
+        origin: None,
         platform: descriptor.platform.as_ref().map(Platform::to_string),
         artifact_type: descriptor.artifact_type.clone(),
         annotations: Annotations::new(),
@@ -199,6 +280,7 @@ fn image(
                 .map(|item| LockedDescription {
                     image: item.image.to_string(),
                     annotations: item.annotations,
+                    content: None,
                 })
                 .collect();
         }

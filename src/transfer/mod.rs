@@ -27,7 +27,7 @@ pub use collection::{
     gather, push_collection,
 };
 pub use contents::{PullOptions, PullReport, pull_contents, pull_rootfs, resolve_manifest};
-pub use describe::{Description, LayerDescription, NodeKind, describe};
+pub use describe::{Description, LayerDescription, NodeKind, describe, describe_collection};
 pub use error::TransferError;
 pub use graph::Graph;
 pub use names::{Named, named_roots};

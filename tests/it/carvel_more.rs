@@ -149,3 +149,43 @@ fn an_ignore_file_leaves_out_what_it_says_and_itself() {
     let words = ["push", "-b", "--to-oci-tar", "t.tar", "-f", "with"];
     let _ = lab.run(&words).fails(1, &["none of the given paths has a `.imgpkg/images.yml`"]);
 }
+
+#[test]
+fn a_description_shows_what_nested_bundles_name_in_a_stable_order() {
+    let (lab, source) = (lab(), Registry::start());
+    let (one, two, inner, outer) = nested(&lab, source.host());
+    let (repository, _) = one.split_once('@').unwrap();
+    lab.write("sig/sig", "s");
+    let tag = format!("{repository}:{}.sig", dashed(&one));
+    let _ = lab.run(&["push", "-i", &tag, "-f", "sig"]).succeeds();
+    let describe = |words: &[&str]| lab.run(&[&["describe"], words].concat()).succeeds();
+    let json = describe(&["-b", &outer, "-o", "json"]).json();
+    let root = &json["images"][0];
+    assert_eq!((root["kind"].as_str(), root["digest"].as_str()), (Some("bundle"), Some(digest(&outer))));
+    let below = &root["images"][0];
+    assert_eq!((below["image"].as_str(), below["content"]["kind"].as_str()), (Some(&*inner), Some("bundle")));
+    assert_eq!(below["annotations"]["number"], "0");
+    let images = &below["content"]["images"];
+    assert_eq!(images[0]["content"]["digest"].as_str(), Some(digest(&two)));
+    assert_eq!(images[0]["content"]["origin"].as_str(), Some(&*two));
+    assert_eq!(images[1]["content"]["layers"].as_array().map(Vec::len), Some(1));
+    assert_eq!(root["images"][1]["content"]["digest"].as_str(), Some(digest(&one)));
+    assert_eq!(json["images"][1]["kind"].as_str(), Some("signature"), "{json:#}");
+    assert_eq!(json["images"].as_array().map(Vec::len), Some(2));
+    let without = describe(&["-b", &outer, "-o", "json", "--cosign-artifacts=false"]).json();
+    assert_eq!(without["images"].as_array().map(Vec::len), Some(1));
+
+    for form in ["text", "yaml", "json"] {
+        let first = describe(&["-b", &outer, "-o", form]).stdout;
+        assert_eq!(describe(&["-b", &outer, "-o", form, "--concurrency", "1"]).stdout, first, "{form}");
+    }
+    let text = describe(&["-b", &outer]).stdout;
+    assert!(text.contains(&format!("    Bundle {}\n", digest(&inner))), "{text}");
+    assert!(text.contains(&format!("      Origin: {inner}\n")), "{text}");
+    assert!(text.contains(&format!("        Image {}\n", digest(&two))), "{text}");
+
+    let _ = lab.run(&["copy", "-b", &outer, "--to-oci-tar", "t.tar"]).succeeds();
+    let tar = describe(&["--tar", "t.tar", "-o", "json"]).json();
+    assert_eq!(tar["images"].as_array().map(Vec::len), Some(1), "{tar:#}");
+    assert_eq!(tar["images"][0]["images"][0]["content"]["images"], *images);
+}

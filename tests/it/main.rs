@@ -3,6 +3,7 @@
 
 mod carvel;
 mod carvel_copy;
+mod carvel_kinds;
 mod carvel_more;
 mod carvel_pull;
 mod carvel_tars;

@@ -362,6 +362,9 @@ pub struct DescribeArgs {
     /// Form: text, yaml or json (default text)
     #[arg(short = 'o', long, alias = "output", value_name = "FORM", value_parser = Choice(&["text", "yaml", "json"]), hide_possible_values = true)]
     pub output_type: Option<String>,
+    /// With -b: look for cosign's signatures, attestations and SBOMs (default true)
+    #[arg(long, value_name = SWITCH)]
+    pub cosign_artifacts: Option<Switch>,
     /// Registry
     #[command(flatten)]
     pub registry: RegistryArgs,

@@ -4,21 +4,28 @@ use std::fmt::Write as _;
 
 use super::Context;
 use super::args::DescribeArgs;
+use super::gathering::{Depth, Origin};
 use super::resolve::{self, DescribeForm};
-use super::sources::Opened;
 use crate::front::failure::Failure;
 use crate::front::outputs::{Document, Outcome};
 use crate::front::text;
-use crate::store::Root;
-use crate::transfer::{self, Description, NodeKind};
+use crate::front::ui::Ui;
+use crate::transfer::events::{Event, Observer};
+use crate::transfer::{self, Attached, Description, NodeKind};
 
 pub(super) fn run(context: &Context<'_>, args: &DescribeArgs, json: bool) -> Result<Outcome, Failure> {
     let options = resolve::describe(args, json)?;
-    let opened = Opened::open(context, &options.source, &options.registry)?;
-    let images = opened.with(|source, roots| {
-        let describe =
-            |root: &Root| transfer::describe(source, &root.descriptor, names(root)).map_err(Failure::from);
-        roots.iter().map(describe).collect::<Result<Vec<Description>, Failure>>()
+    let origin = Origin::open(context, &options.source, &options.registry, false)?;
+    let images = origin.with(|places| {
+        let depth = Depth {
+            thick: true,
+            inflate: false,
+            attached: Attached { cosign: options.cosign, referrers: false },
+            bundles_as_images: true,
+        };
+        let found = Found { ui: &context.ui };
+        let collection = origin.gather(places, depth, &options.registry, &found)?;
+        Ok(transfer::describe_collection(places, &collection, options.registry.concurrency)?)
     })?;
     let json = serde_json::json!({ "images": images });
     let text = match options.form {
@@ -29,13 +36,17 @@ pub(super) fn run(context: &Context<'_>, args: &DescribeArgs, json: bool) -> Res
     Ok(Outcome::Document(Document { text, json, failure: None }))
 }
 
-fn names(root: &Root) -> Vec<String> {
-    let name = |name: &crate::store::RootName| match (&name.reference, &name.tag) {
-        (Some(reference), _) => Some(reference.to_string()),
-        (None, Some(tag)) => Some(tag.to_string()),
-        (None, None) => None,
-    };
-    root.names.iter().filter_map(name).collect()
+/// Says how many images are being looked at, so that a large bundle is not a long silence.
+struct Found<'a> {
+    ui: &'a Ui,
+}
+
+impl Observer for Found<'_> {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Gathering { images } = event {
+            self.ui.note(&format!("found {}", text::counted(images, "image")));
+        }
+    }
 }
 
 fn kind_name(kind: NodeKind) -> &'static str {
@@ -44,6 +55,8 @@ fn kind_name(kind: NodeKind) -> &'static str {
         NodeKind::Image => "Image",
         NodeKind::Index => "Index",
         NodeKind::Artifact => "Artifact",
+        NodeKind::Signature => "Signature",
+        NodeKind::Internal => "Internal",
     }
 }
 
@@ -59,6 +72,9 @@ fn tree(node: &Description, depth: usize) -> String {
     line(format!("  Size: {}", text::bytes(node.size)));
     for name in &node.names {
         line(format!("  Name: {name}"));
+    }
+    if let Some(origin) = &node.origin {
+        line(format!("  Origin: {origin}"));
     }
     if let Some(platform) = &node.platform {
         line(format!("  Platform: {platform}"));
@@ -76,9 +92,15 @@ fn tree(node: &Description, depth: usize) -> String {
         line(format!("  Layer: {} ({}, {})", layer.digest, text::bytes(layer.size), layer.media_type));
     }
     for image in &node.images {
+        let mut line = |text: String| {
+            writeln!(out, "{indent}{}", text::escaped(&text)).expect("writing to a String cannot fail");
+        };
         line(format!("  Refers to: {}", image.image));
         for (key, value) in &image.annotations {
             line(format!("    Annotation: {key}={value}"));
+        }
+        if let Some(content) = &image.content {
+            out.push_str(&tree(content, depth + 2));
         }
     }
     for child in &node.manifests {

@@ -86,6 +86,8 @@ pub fn pull(args: &PullArgs, env: &Env) -> Result<PullOptions, Failure> {
 pub struct DescribeOptions {
     /// What is described.
     pub source: Source,
+    /// Whether signatures are looked for.
+    pub cosign: bool,
     /// In which form.
     pub form: DescribeForm,
     /// How the registry is reached.
@@ -122,7 +124,8 @@ pub fn describe(args: &DescribeArgs, json: bool) -> Result<DescribeOptions, Fail
         _ => DescribeForm::Text,
     };
     let source = source(&flags, &["--bundle", "--image", "--tar", "--oci-tar"])?;
-    Ok(DescribeOptions { source, form, registry: registry(&args.registry)? })
+    let cosign = is_on(args.cosign_artifacts, matches!(source, Source::Bundle(_)));
+    Ok(DescribeOptions { source, cosign, form, registry: registry(&args.registry)? })
 }
 
 /// Everything `verify` needs.
