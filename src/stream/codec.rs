@@ -231,7 +231,7 @@ mod tests {
         let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
         let base64: Vec<u8> = noise.iter().map(|byte| letters[usize::from(byte & 63)]).collect();
         assert!(!judged(&base64), "base64");
-        let mut mostly = noise.clone();
+        let mut mostly = noise;
         mostly[SAMPLE_BYTES..SAMPLE_BYTES + len / 64].fill(0);
         assert!(judged(&mostly), "a few zeros are not worth it");
     }
