@@ -10,10 +10,6 @@ pub const CONFIG_BYTES: u64 = 16 * 1024 * 1024;
 ///
 /// imgpkg's holds every manifest and configuration of up to thousands of images.
 pub const TABLE_OF_CONTENTS_BYTES: u64 = 256 * 1024 * 1024;
-/// Most bytes of small blobs (configurations, layers with a lock file) that are kept so as to ask for them once.
-pub const KEPT_BYTES: u64 = 64 * 1024 * 1024;
-/// Largest blob that is kept for that.
-pub const KEPT_BLOB_BYTES: u64 = 16 * 1024 * 1024;
 /// Largest YAML lock file, bytes.
 pub const LOCK_BYTES: u64 = 16 * 1024 * 1024;
 /// Deepest nesting of indexes and bundles; real ones have at most 3 levels.

@@ -404,8 +404,7 @@ fn page_of_limits() -> String {
             .unwrap();
     }
     page.push_str(
-        "\n\\* Too large to exceed in a test that is always run; `cargo test --test it limits -- --ignored` does it where time \
-         and\nmemory allow.\n\nThere is no limit on the size of a blob or on what a layer unpacks to: images of hundreds of gigabytes are real, \
+        "\n\\* Too large to exceed in a test that is always run. `ARCHIVE_ENTRIES` and `LAYER_ENTRIES` have tests that run with\n`cargo test --test it limits -- --ignored`.\n\nThere is no limit on the size of a blob or on what a layer unpacks to: images of hundreds of gigabytes are real, \
          and a\nlayer is written as it is unpacked, in constant memory. What bounds a decompression bomb is the disk; a full disk is an\n\
          error that leaves the old output and removes the new one. Run pulls of images you do not trust under a quota.\n\
          Compression inside compression is not undone: one layer of gzip or zstd is, for layers and for whole archives.\n",

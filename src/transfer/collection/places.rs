@@ -7,11 +7,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{Cursor, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::model::{Descriptor, Digest, RawDocument, Reference, Repository, Target, limits};
+use crate::model::{Descriptor, Digest, RawDocument, Reference, Repository, Target};
 use crate::registry::{Client, RegistryError};
 use crate::stream::VerifyingReader;
 
 use super::super::{ImageSource, TransferError};
+
+/// Most bytes of small blobs (configurations, layers with a lock file) that are kept so as to ask for them once.
+const KEPT_BYTES: u64 = 64 * 1024 * 1024;
+/// Largest blob that is kept for that.
+const KEPT_BLOB_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Several places as one [`ImageSource`].
 pub struct Places<'a> {
@@ -170,8 +175,8 @@ impl ImageSource for Places<'_> {
 impl Places<'_> {
     /// Reads a small blob of a repository now, so that every later opening finds it here.
     pub(in crate::transfer) fn keep_blob(&self, descriptor: &Descriptor) -> Result<(), TransferError> {
-        let small = descriptor.size <= limits::KEPT_BLOB_BYTES;
-        let room = self.state().kept + descriptor.size <= limits::KEPT_BYTES;
+        let small = descriptor.size <= KEPT_BLOB_BYTES;
+        let room = self.state().kept + descriptor.size <= KEPT_BYTES;
         let there = self.state().blobs.contains_key(&descriptor.digest);
         if there || !small || !room || self.holds(&descriptor.digest) {
             return Ok(());
