@@ -111,11 +111,11 @@ def mixed_file(target, size):
     return 1, size // MIB * MIB
 
 
-def plan(quick):
+def plan(scale):
     """Returns key, title, maker and its limit for every corpus of the packing table."""
     return [
-        ("a", "source-like tree", source_tree, 8 * MB if quick else 280 * MB),
-        ("b", "mixed binaries", binary_tree, 8 * MB if quick else 300 * MB),
-        ("c", "small files", small_files, 1000 if quick else 100_000),
-        ("d", "incompressible file", noise_file, 32 * MIB if quick else 2048 * MIB),
+        ("a", "source-like tree", source_tree, int(scale * 280) * MB),
+        ("b", "mixed binaries", binary_tree, int(scale * 300) * MB),
+        ("c", "small files", small_files, int(scale * 100_000)),
+        ("d", "incompressible file", noise_file, int(scale * 2048) * MIB),
     ]

@@ -99,6 +99,8 @@ def conditions(results):
              f"Versions: {'; '.join(versions)}."]
     if absent:
         lines.append(f"Absent, so left out: {', '.join(absent)}.")
+    if results.get("scale", 1) != 1:
+        lines.append(f"**Inputs at {results['scale']:g} of their full size.**")
     if results["quick"]:
         lines.append("**A quick run with tiny inputs and an unoptimised build: the figures mean nothing.**")
     return "\n".join(lines) + "\n"
