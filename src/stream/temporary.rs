@@ -4,7 +4,7 @@
 //! without a name (see [`super::AtomicFile`]) need none of this.
 //!
 //! What is left by a process that was killed is removed by the next one that writes to the same place: whoever
-//! uses a temporary file or folder holds a lock on it ([`claim`]), so one that nobody has locked is nobody's.
+//! uses a temporary file or folder holds a lock on it (`claim`), so one that nobody has locked is nobody's.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
