@@ -310,6 +310,9 @@ fn pushes_to_one_tag_and_pulls_meanwhile_see_one_image_or_the_other() {
             let found = tree::list_contents(&output);
             assert!(wholes.contains(&found), "round {round}: {run}\n{found}");
         }
-        assert!(children.iter_mut().all(|child| child.wait().unwrap().success()), "round {round}");
+        // Whoever writes the tag last finds it right; the other may be told that it moved, and nothing worse.
+        let codes = children.each_mut().map(|child| child.wait().unwrap().code());
+        assert!(codes.contains(&Some(0)), "round {round}: {codes:?}");
+        assert!(codes.iter().all(|code| matches!(code, Some(0 | 1))), "round {round}: {codes:?}");
     }
 }
