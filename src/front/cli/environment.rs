@@ -123,6 +123,12 @@ fn variable(flag: &str) -> String {
     format!("{}{}", env::PREFIX, flag.replace('-', "_").to_ascii_uppercase())
 }
 
+/// Tells whether any variable begins like ours.
+#[must_use]
+pub fn has_ours(env: &Env) -> bool {
+    env.iter().any(|(name, _)| name.starts_with(env::PREFIX))
+}
+
 /// Refuses variables that begin like ours and belong to no flag: a misspelt one would be ignored silently.
 ///
 /// Errors: misuse that names the variable, with the nearest known one as hint.

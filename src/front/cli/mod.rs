@@ -213,6 +213,9 @@ fn step(context: &Context<'_>, step: &Step) -> Result<Outcome, Failure> {
 }
 
 /// Parses the words twice: first alone, to learn what was typed, then with the environment behind them.
+///
+/// Most environments have no variable of ours; describing the command line again for them would take a third of
+/// the time a short command lasts.
 fn parse(mut words: Vec<OsString>, env: &Env) -> Result<Parsed, Failure> {
     // Messages and help name the tool, not the path it was called by.
     match words.first_mut() {
@@ -229,10 +232,14 @@ fn parse(mut words: Vec<OsString>, env: &Env) -> Result<Parsed, Failure> {
             };
         }
     };
-    environment::refuse_unknown(&command(), env)?;
-    let (command, from_env) = environment::apply(command(), &typed, env);
-    let matches =
-        command.try_get_matches_from(&words).map_err(|error| misuse::from_clap(&error, &words, &from_env))?;
+    let (matches, from_env) = if environment::has_ours(env) {
+        environment::refuse_unknown(&command(), env)?;
+        let (command, from_env) = environment::apply(command(), &typed, env);
+        let matches = command.try_get_matches_from(&words);
+        (matches.map_err(|error| misuse::from_clap(&error, &words, &from_env))?, from_env)
+    } else {
+        (typed, Vec::new())
+    };
     let cli =
         Cli::from_arg_matches(&matches).map_err(|error| misuse::from_clap(&error, &words, &from_env))?;
     Ok(Parsed::Run(Box::new(cli)))
