@@ -132,7 +132,7 @@ type Numbered = (u64, Arc<Vec<u8>>);
 ///
 /// Shape: blocks in order, at least one (an empty stream is one empty member).
 /// Errors: the sink's error if there was one, else the producer's; on error `sink` holds a useless part.
-/// Cost: `threads` compressing threads (at most 8), one hashing, one writing; `4 * threads + 5` blocks of memory,
+/// Cost: `threads` compressing threads (at most 8), two hashing, one writing; `4 * threads + 5` blocks of memory,
 /// however long the stream and however slow the sink.
 pub fn compress<T, E>(
     level: CompressionLevel,
@@ -153,6 +153,8 @@ where
     let (to_hash, hash_queue) = sync_channel::<Arc<Vec<u8>>>(blocks);
     let (to_compress, compress_queue) = sync_channel::<Numbered>(blocks);
     let (to_write, write_queue) = channel::<(u64, Vec<u8>)>();
+    // Never more than there are blocks for output, so it need not hold anybody back.
+    let (to_hash_output, output_hash_queue) = sync_channel::<Arc<Vec<u8>>>(2 * threads + 1);
     let (give_back_output, free_output) = channel::<Vec<u8>>();
     for _ in 0..2 * threads + 1 {
         let _ = give_back_output.send(Vec::new());
@@ -163,8 +165,10 @@ where
     std::thread::scope(|scope| {
         let back = give_back.clone();
         let hashing = scope.spawn(move || hash_blocks(&hash_queue, &back));
-        let failure = Arc::clone(&failed);
-        let writing = scope.spawn(move || write_blocks(&write_queue, &give_back_output, sink, &failure));
+        let (failure, output_back) = (Arc::clone(&failed), give_back_output.clone());
+        let hashing_output = scope.spawn(move || hash_blocks(&output_hash_queue, &output_back));
+        let writing = scope
+            .spawn(move || write_blocks(&write_queue, &to_hash_output, &give_back_output, sink, &failure));
         for _ in 0..threads {
             let (queue, outputs) = (&compress_queue, &free_output);
             let (back, written) = (give_back.clone(), to_write.clone());
@@ -182,7 +186,8 @@ where
         }
         drop(writer);
         let (diff_id, uncompressed_size) = hashing.join().map_err(|_| E::from(broken()))?;
-        let (blob_digest, size) = writing.join().map_err(|_| E::from(broken()))??;
+        let (blob_digest, size) = hashing_output.join().map_err(|_| E::from(broken()))?;
+        writing.join().map_err(|_| E::from(broken()))??;
         Ok((produced?, Compressed { diff_id, uncompressed_size, blob_digest, size }))
     })
 }
@@ -230,32 +235,32 @@ fn compress_blocks(
 }
 
 /// Writes finished blocks in their order; after an error it goes on taking them, because their space is needed.
+///
+/// The digest is another thread's work: on noise, writing (a copy into the page cache) takes as long as hashing.
 fn write_blocks(
     queue: &Receiver<(u64, Vec<u8>)>,
-    give_back: &Sender<Vec<u8>>,
+    to_hash: &SyncSender<Arc<Vec<u8>>>,
+    back: &Sender<Vec<u8>>,
     sink: &mut (dyn Write + Send),
     failed: &AtomicBool,
-) -> io::Result<(Digest, u64)> {
-    let mut hasher = Algorithm::Sha256.hasher();
-    let mut size = 0;
+) -> io::Result<()> {
     let mut next = 0;
     let mut waiting: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
     let mut result = Ok(());
     for (number, block) in queue {
         waiting.insert(number, block);
         while let Some(block) = waiting.remove(&next) {
+            next += 1;
+            let block = Arc::new(block);
             if result.is_ok() {
+                to_hash.send(Arc::clone(&block)).map_err(|_| broken())?;
                 result = sink.write_all(&block);
                 failed.store(result.is_err(), Ordering::Relaxed);
-                hasher.update(&block);
-                size += block.len() as u64;
             }
-            next += 1;
-            let _ = give_back.send(block);
+            give_back(block, back);
         }
     }
-    result.and_then(|()| sink.flush())?;
-    Ok((hasher.finish(), size))
+    result.and_then(|()| sink.flush())
 }
 
 #[cfg(test)]
