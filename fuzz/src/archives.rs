@@ -31,8 +31,8 @@ fn memory(bytes: &[u8]) -> (File, PathBuf) {
 
 /// The same bytes come out however they are asked for.
 pub(super) fn decompress(data: &[u8]) {
-    let read = |step: usize| -> Option<Vec<u8>> {
-        let mut decoder = Decoder::new(Box::new(data)).ok()?;
+    let read = |step: usize, threads: usize| -> Option<Vec<u8>> {
+        let mut decoder = Decoder::with_threads(Box::new(data), threads).ok()?;
         let (mut out, mut buffer) = (Vec::new(), vec![0; step]);
         while (out.len() as u64) < ENOUGH {
             match decoder.read(&mut buffer) {
@@ -43,8 +43,9 @@ pub(super) fn decompress(data: &[u8]) {
         }
         None
     };
-    let (large, small) = (read(64 * 1024), read(1009));
-    assert_eq!(large, small);
+    let large = read(64 * 1024, 1);
+    assert_eq!(large, read(1009, 1));
+    assert_eq!(large, read(64 * 1024, 3));
 }
 
 fn by_stream(data: &[u8]) -> Result<Vec<Entry>, String> {

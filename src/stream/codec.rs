@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use libdeflater::{CompressionLvl, Compressor, Crc};
+use libdeflater::{CompressionLvl, Compressor};
+
+use super::gzip_member;
 
 /// How hard to compress, as `gzip[:1-12]`, `zstd[:1-19]` or `none`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,14 +101,10 @@ impl Codec {
     pub(super) fn compress(&mut self, block: &[u8], output: &mut Vec<u8>) {
         match self {
             Self::Gzip { compressor, probe, sample } => {
-                if is_incompressible(block, probe, sample) {
-                    return store(block, output);
-                }
-                output.resize(compressor.gzip_compress_bound(block.len()), 0);
-                let written = compressor
-                    .gzip_compress(block, output)
-                    .expect("the buffer has the size that libdeflate asked for");
-                output.truncate(written);
+                let incompressible = is_incompressible(block, probe, sample);
+                gzip_member::append(block, output, |output| {
+                    if incompressible { store(block, output) } else { deflate(compressor, block, output) }
+                });
             }
             Self::Zstd(compressor) => {
                 output.resize(zstd::zstd_safe::compress_bound(block.len()), 0);
@@ -171,10 +169,18 @@ fn is_uneven(sample: &[u8]) -> bool {
     spread > expected * total / 4
 }
 
-/// Appends one gzip member of stored deflate blocks (RFC 1951 3.2.4, RFC 1952 2.3).
+/// Appends the block deflated.
+fn deflate(compressor: &mut Compressor, block: &[u8], output: &mut Vec<u8>) {
+    let at = output.len();
+    output.resize(at + compressor.deflate_compress_bound(block.len()), 0);
+    let space = output.get_mut(at..).unwrap_or_default();
+    let written =
+        compressor.deflate_compress(block, space).expect("the buffer has the size that libdeflate asked for");
+    output.truncate(at + written);
+}
+
+/// Appends the block in stored deflate blocks (RFC 1951 3.2.4).
 fn store(block: &[u8], output: &mut Vec<u8>) {
-    const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-    output.extend_from_slice(&HEADER);
     let mut rest = block;
     loop {
         let (piece, after) = rest.split_at(rest.len().min(0xffff));
@@ -188,11 +194,6 @@ fn store(block: &[u8], output: &mut Vec<u8>) {
             break;
         }
     }
-    let mut crc = Crc::new();
-    crc.update(block);
-    output.extend_from_slice(&crc.sum().to_le_bytes());
-    let size = u32::try_from(block.len()).expect("a block is far below 4 GiB");
-    output.extend_from_slice(&size.to_le_bytes());
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 
 use std::io::{self, BufReader, Read};
 
+use super::gzip_member;
+use super::members::{Members, Progress, read_header};
 use crate::model::limits;
 
 /// How a stream is compressed.
@@ -39,11 +41,15 @@ pub struct Decoder<'a> {
     compression: Compression,
 }
 
-type Source<'a> = io::Chain<io::Cursor<Vec<u8>>, Box<dyn Read + Send + 'a>>;
+type Source<'a> = Box<dyn Read + Send + 'a>;
+
+/// Bytes taken from the source at once.
+const BUFFER: usize = 128 * 1024;
 
 enum Inner<'a> {
     Plain(Source<'a>),
     Gzip(Box<flate2::bufread::MultiGzDecoder<BufReader<Source<'a>>>>),
+    Members(Box<Members<'a>>),
     Zstd(Box<zstd::stream::read::Decoder<'a, BufReader<Source<'a>>>>),
 }
 
@@ -55,18 +61,25 @@ impl std::fmt::Debug for Decoder<'_> {
 
 impl<'a> Decoder<'a> {
     /// Looks at the first bytes of `source` and decodes what it finds.
-    pub fn new(mut source: Box<dyn Read + Send + 'a>) -> io::Result<Self> {
-        let mut start = Vec::with_capacity(4);
-        source.by_ref().take(4).read_to_end(&mut start)?;
+    pub fn new(source: Source<'a>) -> io::Result<Self> {
+        Self::with_threads(source, 1)
+    }
+
+    /// The same on several threads, where the stream tells how long its pieces are, as our own gzip does.
+    ///
+    /// Cost: 4 MiB per thread.
+    pub fn with_threads(mut source: Source<'a>, threads: usize) -> io::Result<Self> {
+        let mut start = Vec::new();
+        read_header(&mut source, &mut start)?;
         let compression = Compression::of_magic(&start);
-        let source = io::Cursor::new(start).chain(source);
-        const BUFFER: usize = 128 * 1024;
+        if threads > 1 && gzip_member::length(&start).is_some() {
+            let inner = Inner::Members(Box::new(Members::new(start, source, threads)));
+            return Ok(Self { inner, compression });
+        }
+        let source: Source<'a> = Box::new(io::Cursor::new(start).chain(source));
         let inner = match compression {
             Compression::None => Inner::Plain(source),
-            Compression::Gzip => {
-                let source = BufReader::with_capacity(BUFFER, source);
-                Inner::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(source)))
-            }
+            Compression::Gzip => Inner::gzip(source),
             Compression::Zstd => {
                 let source = BufReader::with_capacity(BUFFER, source);
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(source)?;
@@ -90,7 +103,21 @@ impl Read for Decoder<'_> {
             Inner::Plain(source) => source.read(buffer),
             Inner::Gzip(decoder) => decoder.read(buffer),
             Inner::Zstd(decoder) => decoder.read(buffer),
+            Inner::Members(members) => match members.read(buffer)? {
+                Progress::Read(count) => Ok(count),
+                Progress::Ordinary(rest) => {
+                    self.inner = Inner::gzip(rest);
+                    self.read(buffer)
+                }
+            },
         }
+    }
+}
+
+impl<'a> Inner<'a> {
+    fn gzip(source: Source<'a>) -> Self {
+        let source = BufReader::with_capacity(BUFFER, source);
+        Self::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(source)))
     }
 }
 
@@ -100,11 +127,31 @@ mod tests {
 
     use super::*;
 
-    fn decode(bytes: &[u8]) -> io::Result<(Compression, Vec<u8>)> {
-        let mut decoder = Decoder::new(Box::new(bytes))?;
+    /// One thread and several always say the same.
+    fn decode(bytes: &[u8]) -> Result<(Compression, Vec<u8>), String> {
+        let on = |threads| {
+            let mut decoder = Decoder::with_threads(Box::new(bytes), threads)?;
+            let mut out = Vec::new();
+            decoder.read_to_end(&mut out).map(|_| (decoder.compression(), out))
+        };
+        let one = on(1).map_err(|error: io::Error| error.to_string());
+        for threads in [2, 3, 8] {
+            assert_eq!(on(threads).map_err(|error| error.to_string()), one, "on {threads} threads");
+        }
+        one
+    }
+
+    /// Members that say how long they are, as packing makes them.
+    fn members(blocks: &[&[u8]]) -> Vec<u8> {
         let mut out = Vec::new();
-        decoder.read_to_end(&mut out)?;
-        Ok((decoder.compression(), out))
+        for block in blocks {
+            gzip_member::append(block, &mut out, |out| {
+                let mut encoder = flate2::write::DeflateEncoder::new(out, flate2::Compression::fast());
+                encoder.write_all(block).unwrap();
+                encoder.finish().unwrap();
+            });
+        }
+        out
     }
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -133,5 +180,37 @@ mod tests {
         wrong_crc[at] ^= 1;
         assert!(decode(&wrong_crc).is_err(), "wrong checksum");
         assert!(decode(&[&whole[..], b"junk"].concat()).is_err(), "trailing bytes");
+    }
+
+    #[test]
+    fn members_that_say_their_length_are_read_in_order_whatever_stands_between_them() {
+        let texts: Vec<Vec<u8>> = (0..40_u8).map(|n| vec![n; 1000 * usize::from(n)]).collect();
+        let blocks: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
+        let all = texts.concat();
+        assert_eq!(decode(&members(&blocks)).unwrap(), (Compression::Gzip, all.clone()));
+        let mixed = [members(&blocks[..20]), gzip(&blocks[20..].concat()), members(&[b"end"])].concat();
+        assert_eq!(decode(&mixed).unwrap().1, [&all[..], b"end"].concat());
+        assert_eq!(decode(&members(&[b""])).unwrap().1, b"");
+    }
+
+    #[test]
+    fn members_that_lie_are_what_one_thread_takes_them_for() {
+        let whole = members(&[b"one", b"two", b"three", b"four"]);
+        let second = members(&[b"one"]).len();
+        for length in [28, 29, 40, 60, 1 << 20, u32::MAX] {
+            let mut lie = whole.clone();
+            lie[second + 16..second + 20].copy_from_slice(&length.to_le_bytes());
+            assert_eq!(decode(&lie).unwrap().1, b"onetwothreefour", "{length}");
+        }
+        for at in 0..whole.len() {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 0x41;
+            // What comes of it is compared with one thread's answer.
+            let _ = decode(&flipped);
+            let _ = decode(&whole[..at]);
+        }
+        assert!(decode(&whole[..whole.len() - 1]).is_err());
+        assert!(decode(&[&whole[..], b"junk"].concat()).is_err());
+        assert!(decode(&[&whole[..], &[0; 30]].concat()).is_err());
     }
 }

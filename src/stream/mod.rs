@@ -9,6 +9,8 @@ mod codec;
 mod compress;
 mod decompress;
 mod diff_id;
+mod gzip_member;
+mod members;
 mod nameless;
 mod pipe;
 mod staging;

@@ -33,7 +33,8 @@ pub fn pipe() -> (PipeWriter, PipeReader) {
     for _ in 1..BLOCKS {
         let _ = give_back.send(Vec::new());
     }
-    let writer = PipeWriter { block: vec![0; BLOCK_BYTES], filled: 0, full, free, open: true };
+    let writer =
+        PipeWriter { block: vec![0; BLOCK_BYTES], filled: 0, full, free, open: true, starved: false };
     let reader = PipeReader { block: Vec::new(), position: 0, filled, give_back, ended: false };
     (writer, reader)
 }
@@ -47,6 +48,8 @@ pub struct PipeWriter {
     full: SyncSender<Message>,
     free: Receiver<Vec<u8>>,
     open: bool,
+    /// There was no memory for another block, so that the stream is not whole.
+    starved: bool,
 }
 
 impl PipeWriter {
@@ -71,9 +74,12 @@ impl PipeWriter {
     }
 
     /// Ends the stream: the reader gets what was written so far and then the end, or the error.
-    pub fn finish(mut self, result: io::Result<()>) {
+    pub fn finish(mut self, mut result: io::Result<()>) {
         if self.filled > 0 {
             self.send();
+        }
+        if self.starved {
+            result = Err(io::ErrorKind::OutOfMemory.into());
         }
         let _ = self.full.send(Err(result.map_or_else(End::Failed, |()| End::Whole)));
     }
@@ -82,11 +88,16 @@ impl PipeWriter {
         if self.open
             && let Ok(mut empty) = self.free.recv()
         {
-            // A block that comes round has its length and is not cleared again.
-            empty.resize(BLOCK_BYTES, 0);
-            let mut block = std::mem::replace(&mut self.block, empty);
-            block.truncate(self.filled);
-            self.open = self.full.send(Ok(block)).is_ok();
+            if empty.try_reserve_exact(BLOCK_BYTES.saturating_sub(empty.len())).is_ok() {
+                // A block that comes round has its length and is not cleared again.
+                empty.resize(BLOCK_BYTES, 0);
+                let mut block = std::mem::replace(&mut self.block, empty);
+                block.truncate(self.filled);
+                self.open = self.full.send(Ok(block)).is_ok();
+            } else {
+                self.starved = true;
+                self.open = false;
+            }
         } else {
             self.open = false;
         }
@@ -161,7 +172,7 @@ pub fn read_ahead<'scope, R: Read + Send + 'scope>(
                 Err(error) => return writer.finish(Err(error)),
             }
             if !writer.is_open() {
-                return;
+                return writer.finish(Ok(()));
             }
         }
     });

@@ -216,7 +216,7 @@ fn unpack(
 ) -> (Option<Digest>, io::Result<()>) {
     let mut hasher = algorithm.hasher();
     let mut unpack = || {
-        let mut decoder = Decoder::new(Box::new(&mut stored))?;
+        let mut decoder = Decoder::with_threads(Box::new(&mut stored), inflaters())?;
         while writer.is_open() {
             let space = writer.space();
             match decoder.read(space) {
@@ -238,6 +238,11 @@ fn unpack(
     writer.finish(unpacked);
     let rest = io::copy(&mut stored, &mut io::sink()).map(drop);
     (digest, wrong.map_or(rest, |mismatch| Err(io::Error::new(io::ErrorKind::InvalidData, mismatch))))
+}
+
+/// Threads that inflate one layer; past eight, its digest and the file system are the limit.
+fn inflaters() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(8)
 }
 
 /// Tells a broken stream from a folder that cannot be written.

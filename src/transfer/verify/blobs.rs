@@ -15,6 +15,8 @@ use super::report::{Fault, Problem};
 
 /// Most blobs checked at the same time: a layer takes three threads and 2 MiB, and more only compete for the disk.
 const THREADS: usize = 16;
+/// Most threads that inflate, in all layers together: each takes 4 MiB, and past this hashing is the limit.
+const INFLATERS: usize = 8;
 const BLOCK: usize = 256 * 1024;
 
 /// Checks all blobs and returns what is wrong, in the order of `tasks`, and the bytes read.
@@ -29,6 +31,10 @@ pub(super) fn check(
     order.sort_by_key(|at| tasks.get(*at).map_or(0, |task| u64::MAX - task.size));
     let next = AtomicUsize::new(0);
     let read = AtomicU64::new(0);
+    let at_once = threads.clamp(1, THREADS).min(tasks.len().max(1));
+    // The few large layers of a small store get the threads that more blobs would have had.
+    let layers = tasks.iter().filter(|task| media_type::is_layer(&task.media_type)).count();
+    let inflaters = threads.min(INFLATERS) / at_once.min(layers.max(1));
     let found: Mutex<Vec<(usize, Vec<Fault>)>> = Mutex::default();
     let work = || {
         while let Some(at) = order.get(next.fetch_add(1, Ordering::Relaxed)).copied() {
@@ -36,14 +42,14 @@ pub(super) fn check(
             if cancel::is_cancelled() {
                 break;
             }
-            let faults = check_one(store, task, &read, observer);
+            let faults = check_one(store, task, inflaters, &read, observer);
             if !faults.is_empty() {
                 found.lock().unwrap_or_else(PoisonError::into_inner).push((at, faults));
             }
         }
     };
     std::thread::scope(|scope| {
-        for _ in 1..threads.clamp(1, THREADS).min(tasks.len().max(1)) {
+        for _ in 1..at_once {
             scope.spawn(work);
         }
         work();
@@ -118,13 +124,19 @@ impl Space for PipeWriter {
     }
 }
 
-fn check_one(store: &dyn ImageStore, task: &Task, total: &AtomicU64, observer: &dyn Observer) -> Vec<Fault> {
+fn check_one(
+    store: &dyn ImageStore,
+    task: &Task,
+    inflaters: usize,
+    total: &AtomicU64,
+    observer: &dyn Observer,
+) -> Vec<Fault> {
     let blob = match store.open_blob(&task.digest) {
         Ok(blob) => blob,
         Err(error) => return vec![Fault::Unreadable { reason: error.to_string() }],
     };
     let (stored, unpacked) = if media_type::is_layer(&task.media_type) {
-        let (stored, unpacked) = check_layer(blob, task, total, observer);
+        let (stored, unpacked) = check_layer(blob, task, inflaters, total, observer);
         (stored, Some(unpacked))
     } else {
         (hash_stored(blob, task, &mut vec![0; BLOCK], total, observer), None)
@@ -150,12 +162,13 @@ type Unpacked = Result<(Compression, Option<Digest>), String>;
 fn check_layer(
     blob: Box<dyn Read + Send + '_>,
     task: &Task,
+    inflaters: usize,
     total: &AtomicU64,
     observer: &dyn Observer,
 ) -> (io::Result<Stored>, Unpacked) {
     std::thread::scope(|scope| {
         let (mut writer, reader) = pipe();
-        let unpacking = scope.spawn(move || unpack(reader, task));
+        let unpacking = scope.spawn(move || unpack(reader, task, inflaters));
         let stored = hash_stored(blob, task, &mut writer, total, observer);
         writer.finish(Ok(()));
         let unpacked = unpacking.join().unwrap_or_else(|_| Err("the decoder broke off".to_owned()));
@@ -193,9 +206,9 @@ fn promised_compression(media_type: &str) -> Compression {
 }
 
 /// Unpacks a layer and returns its digest; `None` when it is not compressed and the stored digest is the same.
-fn unpack(stored: PipeReader, task: &Task) -> Unpacked {
+fn unpack(stored: PipeReader, task: &Task, inflaters: usize) -> Unpacked {
     let failed = |error: io::Error| error.to_string();
-    let mut decoder = Decoder::new(Box::new(stored)).map_err(failed)?;
+    let mut decoder = Decoder::with_threads(Box::new(stored), inflaters).map_err(failed)?;
     let compression = decoder.compression();
     if compression == Compression::None && task.digest.algorithm() == Algorithm::Sha256 {
         io::copy(&mut decoder, &mut io::sink()).map_err(failed)?;

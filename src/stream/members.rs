@@ -1,0 +1,178 @@
+//! Inflating several gzip members at a time, in order.
+
+use std::io::{self, Cursor, Read};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use super::gzip_member::{self, HEADER_BYTES};
+
+/// Members under way in one lane: one is inflated while the next waits, so that no lane is ever idle.
+const DEPTH: usize = 2;
+
+/// One member on its way through a lane: what goes in comes back, with what is in it.
+#[derive(Debug, Default)]
+struct Job {
+    packed: Vec<u8>,
+    plain: Vec<u8>,
+    /// `packed` was exactly one right member; only then `plain` counts.
+    whole: bool,
+}
+
+/// A thread that inflates one member after the other.
+#[derive(Debug)]
+struct Lane {
+    jobs: SyncSender<Job>,
+    done: Receiver<Job>,
+}
+
+impl Lane {
+    /// Errors: the system has no thread left.
+    fn spawn() -> io::Result<Self> {
+        let (jobs, queue) = sync_channel::<Job>(DEPTH);
+        let (finished, done) = sync_channel(DEPTH);
+        // It holds nothing but its buffers and ends when the other ends of its channels are dropped.
+        thread::Builder::new().name("inflate".to_owned()).spawn(move || {
+            let mut decompress = flate2::Decompress::new(false);
+            for mut job in queue {
+                job.whole = gzip_member::inflate(&job.packed, &mut decompress, &mut job.plain);
+                if finished.send(job).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { jobs, done })
+    }
+}
+
+/// The uncompressed bytes of members that say how long they are.
+///
+/// The first bytes that are not such a member, or a member that is not what it says, are left to a reader that takes
+/// one byte after the other: so every stream gives the same bytes and errors as there.
+/// Cost: `threads` lanes, each with two members of at most 1 MiB and what they hold: 4 MiB per lane.
+pub(super) struct Members<'a> {
+    source: Box<dyn Read + Send + 'a>,
+    /// Header of the next member; empty at the end of the stream.
+    header: Vec<u8>,
+    /// Member number `n` goes to lane `n % threads`, and comes from there.
+    lanes: Vec<Lane>,
+    threads: usize,
+    sent: usize,
+    taken: usize,
+    /// The block being read.
+    current: Job,
+    position: usize,
+    /// Blocks to be used again.
+    spare: Vec<Job>,
+}
+
+/// What a reading ended in.
+pub(super) enum Progress<'a> {
+    /// So many bytes; none at the end.
+    Read(usize),
+    /// The rest of the stream is for an ordinary decoder.
+    Ordinary(Box<dyn Read + Send + 'a>),
+}
+
+impl<'a> Members<'a> {
+    /// `header` are the first bytes of the stream, taken from `source` already.
+    pub(super) fn new(header: Vec<u8>, source: Box<dyn Read + Send + 'a>, threads: usize) -> Self {
+        Self {
+            source,
+            header,
+            lanes: Vec::new(),
+            threads,
+            sent: 0,
+            taken: 0,
+            current: Job::default(),
+            position: 0,
+            spare: Vec::new(),
+        }
+    }
+
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Progress<'a>> {
+        loop {
+            let mut ready = self.current.plain.get(self.position..).unwrap_or_default();
+            if !ready.is_empty() || buffer.is_empty() {
+                let count = ready.read(buffer)?;
+                self.position += count;
+                return Ok(Progress::Read(count));
+            }
+            self.send_more()?;
+            if self.sent == self.taken {
+                return Ok(match self.header.is_empty() {
+                    true => Progress::Read(0),
+                    false => Progress::Ordinary(self.rest(Vec::new())),
+                });
+            }
+            let job = self.take()?;
+            if !job.whole {
+                return Ok(Progress::Ordinary(self.rest(job.packed)));
+            }
+            self.spare.push(std::mem::replace(&mut self.current, job));
+            self.position = 0;
+        }
+    }
+
+    /// Sends members until the lanes are full or what comes next is not one.
+    fn send_more(&mut self) -> io::Result<()> {
+        while self.sent - self.taken < DEPTH * self.threads {
+            let Some(length) = gzip_member::length(&self.header) else { return Ok(()) };
+            let number = self.sent % self.threads;
+            if number == self.lanes.len() {
+                match Lane::spawn() {
+                    Ok(lane) => self.lanes.push(lane),
+                    // As many as there are; with none, the ordinary decoder does it alone.
+                    Err(_) if self.lanes.is_empty() => return Ok(()),
+                    Err(_) => {
+                        self.threads = self.lanes.len();
+                        continue;
+                    }
+                }
+            }
+            let mut job = self.spare.pop().unwrap_or_default();
+            job.packed.clear();
+            if job.packed.try_reserve_exact(length).is_err() {
+                // With what is under way given back there is more; with nothing under way it is the end.
+                return if self.sent > self.taken { Ok(()) } else { Err(io::ErrorKind::OutOfMemory.into()) };
+            }
+            job.packed.append(&mut self.header);
+            let rest = (length - HEADER_BYTES) as u64;
+            self.source.by_ref().take(rest).read_to_end(&mut job.packed)?;
+            // Cut short: the lane will notice, and the ordinary decoder say so.
+            read_header(&mut self.source, &mut self.header)?;
+            self.lanes.get(number).and_then(|lane| lane.jobs.send(job).ok()).ok_or_else(lane_lost)?;
+            self.sent += 1;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self) -> io::Result<Job> {
+        let lane = self.lanes.get(self.taken % self.threads).ok_or_else(lane_lost)?;
+        let job = lane.done.recv().map_err(|_| lane_lost())?;
+        self.taken += 1;
+        Ok(job)
+    }
+
+    /// Puts together what was taken from the source and not given out, and the source.
+    fn rest(&mut self, mut begun: Vec<u8>) -> Box<dyn Read + Send + 'a> {
+        while self.taken < self.sent
+            && let Ok(job) = self.take()
+        {
+            begun.extend_from_slice(&job.packed);
+        }
+        begun.append(&mut self.header);
+        let source = std::mem::replace(&mut self.source, Box::new(io::empty()));
+        Box::new(Cursor::new(begun).chain(source))
+    }
+}
+
+/// Reads as much of a header as there is.
+pub(super) fn read_header(source: &mut dyn Read, header: &mut Vec<u8>) -> io::Result<()> {
+    header.clear();
+    source.take(HEADER_BYTES as u64).read_to_end(header).map(drop)
+}
+
+/// A lane ended by itself; it does so only when it panicked.
+fn lane_lost() -> io::Error {
+    io::Error::other("a thread that inflates broke off")
+}
