@@ -17,8 +17,6 @@ use crate::stream::{FileError, TooLarge, read_bounded};
 
 use super::env::{self, Env};
 
-pub use cloud::{AwsSource, AzureSource};
-
 /// Prefix of imgpkg's variables for single registries.
 const PER_HOST: &str = "IMGPKG_REGISTRY_";
 /// What may follow it, before an optional `_` and suffix.
