@@ -11,6 +11,7 @@ mod auth;
 mod challenge;
 mod client;
 mod cloud;
+mod discretion;
 mod download;
 mod error;
 mod exchange;
