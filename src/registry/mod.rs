@@ -35,7 +35,7 @@ mod url;
 pub use client::{Client, PushOutcome};
 pub use cloud::{
     AppService, AwsEndpoints, AwsKeys, AwsLogin, AzureLogin, Clock, CloudLogin, CloudLogins,
-    ContainerCredentials, GitHubLogin, GoogleLogin, WebIdentity,
+    ContainerCredentials, GitHubLogin, GoogleFederation, GoogleLogin, WebIdentity,
 };
 pub use download::BlobReader;
 pub use error::{Credentials, RegistryError, ServerMessage, Task, TrustProblem, Verb};

@@ -325,6 +325,78 @@ fn google_takes_a_key_a_token_or_the_machines_account() {
     assert_eq!(machine.requests().len(), 1);
 }
 
+/// STS and the service accounts of Google: each step takes exactly what the one before gave.
+fn google_federation() -> FakeService {
+    FakeService::start(|request| {
+        let has = |name: &str, value: &str| request.header(name) == Some(value);
+        let fields = form(&request.body);
+        let field = |name: &str| fields.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value);
+        match (request.method.as_str(), request.target.as_str()) {
+            ("GET", "/ci?audience=x") if has("authorization", "bearer ci-hunter2") => {
+                Ok((200, r#"{"value":"subject.hunter2","count":1}"#.into()))
+            }
+            ("POST", "/v1/token")
+                if field("grant_type") == "urn:ietf:params:oauth:grant-type:token-exchange"
+                    && field("audience") == "//iam.googleapis.com/projects/1/pool"
+                    && field("scope") == "https://www.googleapis.com/auth/cloud-platform"
+                    && field("requested_token_type") == "urn:ietf:params:oauth:token-type:access_token"
+                    && field("subject_token") == "subject.hunter2"
+                    && field("subject_token_type") == "urn:ietf:params:oauth:token-type:jwt" =>
+            {
+                Ok((200, r#"{"access_token":"sts-hunter2","expires_in":3600,"token_type":"Bearer"}"#.into()))
+            }
+            ("POST", "/v1/account:generateAccessToken")
+                if has("authorization", "Bearer sts-hunter2")
+                    && request.body
+                        == br#"{"scope":["https://www.googleapis.com/auth/cloud-platform"],"lifetime":"900s"}"# =>
+            {
+                Ok((200, r#"{"accessToken":"ya29.hunter2","expireTime":"2999-01-01T00:00:00Z"}"#.into()))
+            }
+            _ => Err(format!("{request:?} {fields:?}")),
+        }
+    })
+}
+
+#[test]
+fn google_takes_a_foreign_identity_from_a_file_or_url() {
+    let lab = room();
+    let service = google_federation();
+    let subject = lab.write("subject", "subject.hunter2\n");
+    let document = |source: Value, account: bool| {
+        let mut document = json!({
+            "type": "external_account", "audience": "//iam.googleapis.com/projects/1/pool",
+            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+            "token_url": format!("{}/v1/token", service.url()), "credential_source": source,
+        });
+        if account {
+            let url = format!("{}/v1/account:generateAccessToken", service.url());
+            document["service_account_impersonation_url"] = url.into();
+            document["service_account_impersonation"] = json!({"token_lifetime_seconds": 900});
+        }
+        lab.write("federation.json", document.to_string())
+    };
+    let copy = |password: &'static str, file: &Path| {
+        let place = Place::new("europe-docker.pkg.dev", "oauth2accesstoken", password);
+        place.succeeds(place.copy(&lab, "gke").env("GOOGLE_APPLICATION_CREDENTIALS", file));
+    };
+    copy("sts-hunter2", &document(json!({"file": subject}), false));
+    let url = json!({
+        "url": format!("{}/ci?audience=x", service.url()), "headers": {"Authorization": "bearer ci-hunter2"},
+        "format": {"type": "json", "subject_token_field_name": "value"},
+    });
+    copy("ya29.hunter2", &document(url, true));
+    let asked =
+        ["POST /v1/token", "GET /ci?audience=x", "POST /v1/token", "POST /v1/account:generateAccessToken"];
+    assert_eq!(service.requests(), asked);
+    let place = Place::new("europe-docker.pkg.dev", "oauth2accesstoken", "x");
+    let run = place
+        .copy(&lab, "gke")
+        .env("GOOGLE_APPLICATION_CREDENTIALS", document(json!({"executable": {}}), false));
+    let _ = run
+        .run()
+        .fails(2, &["federation.json` (`GOOGLE_APPLICATION_CREDENTIALS`)", "neither `file` nor `url`"]);
+}
+
 #[test]
 fn github_takes_the_token_of_the_workflow() {
     let place = Place::new("ghcr.io", "octocat", "ghs_hunter2");

@@ -10,7 +10,7 @@ use crate::front::env::{self, Env};
 use crate::front::system;
 use crate::registry::{
     AppService, AwsEndpoints, AwsKeys, AwsLogin, AzureLogin, CloudLogin, CloudLogins, ContainerCredentials,
-    CredentialSource, GitHubLogin, GoogleLogin, Secret, WebIdentity,
+    CredentialSource, GitHubLogin, GoogleFederation, GoogleLogin, Secret, WebIdentity,
 };
 
 /// The logins, in imgpkg's order, each with the names that are understood.
@@ -165,20 +165,21 @@ fn keys_of_profile(text: &str, profile: &str) -> Option<AwsKeys> {
 }
 
 fn google(variables: &Env) -> Result<GoogleLogin, CredentialsError> {
-    let key = match variables.path(env::GOOGLE_APPLICATION_CREDENTIALS) {
-        Some(path) => Some(service_account(&path)?),
-        None => None,
+    let (key, federation) = match variables.path(env::GOOGLE_APPLICATION_CREDENTIALS) {
+        Some(path) => google_key(&path)?,
+        None => (None, None),
     };
     let host = variables.text(env::GCE_METADATA_HOST).unwrap_or("metadata.google.internal");
     Ok(GoogleLogin {
         key,
+        federation: federation.map(Box::new),
         access_token: variables.text(env::CLOUDSDK_AUTH_ACCESS_TOKEN).map(Secret::new),
         metadata: Some(format!("http://{host}")),
     })
 }
 
-/// Reads the key of a service account; other kinds of the file do not open a registry by themselves.
-fn service_account(path: &Path) -> Result<Secret, CredentialsError> {
+/// Reads the key of a service account, or how a foreign identity becomes one; other kinds open no registry.
+fn google_key(path: &Path) -> Result<(Option<Secret>, Option<GoogleFederation>), CredentialsError> {
     #[derive(serde::Deserialize)]
     struct Kind {
         #[serde(rename = "type", default)]
@@ -186,10 +187,14 @@ fn service_account(path: &Path) -> Result<Secret, CredentialsError> {
     }
     let text = read_text(path)?.unwrap_or_default();
     let kind = serde_json::from_str::<Kind>(&text).map(|found| found.kind).unwrap_or_default();
-    if kind != "service_account" {
-        return Err(CredentialsError::KeyKind { path: path.to_owned(), found: kind });
+    match kind.as_str() {
+        "service_account" => Ok((Some(Secret::new(text)), None)),
+        "external_account" => match GoogleFederation::parse(&text) {
+            Ok(federation) => Ok((None, Some(federation))),
+            Err(problem) => Err(CredentialsError::Federation { path: path.to_owned(), problem }),
+        },
+        _ => Err(CredentialsError::KeyKind { path: path.to_owned(), found: kind }),
     }
-    Ok(Secret::new(text))
 }
 
 /// Collects what the environment offers for Azure.
@@ -275,11 +280,15 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("key.json");
         std::fs::write(&path, r#"{"type": "service_account", "private_key": "hunter2"}"#).unwrap();
-        assert!(service_account(&path).unwrap().expose().contains("hunter2"));
-        std::fs::write(&path, r#"{"type": "external_account", "private_key": "hunter2"}"#).unwrap();
-        let error = service_account(&path).unwrap_err().to_string();
-        assert!(error.contains("`external_account`") && !error.contains("hunter2"), "{error}");
+        assert!(google_key(&path).unwrap().0.unwrap().expose().contains("hunter2"));
+        for (kind, expected) in
+            [("authorized_user", "`authorized_user`"), ("external_account", "line 1 is not")]
+        {
+            std::fs::write(&path, format!(r#"{{"type": "{kind}", "private_key": "hunter2"}}"#)).unwrap();
+            let error = google_key(&path).unwrap_err().to_string();
+            assert!(error.contains(expected) && !error.contains("hunter2"), "{error}");
+        }
         let _ = std::fs::remove_dir_all(&folder);
-        assert!(service_account(Path::new("/no/such/key.json")).is_err());
+        assert!(google_key(Path::new("/no/such/key.json")).is_err());
     }
 }
