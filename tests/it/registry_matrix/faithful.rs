@@ -166,6 +166,7 @@ fn without_faults_it_is_asked_what_dockers_registry_is_asked() {
     for (access, mode) in
         [(Access::Open, Registry::with()), (Access::Basic(USER, PASSWORD), Registry::with().htpasswd())]
     {
+        let access_is_open = matches!(access, Access::Open);
         let (fault, docker) = (FaultRegistry::start(access, Vec::new()), mode.start());
         let lab = room();
         let seen = std::cell::Cell::new(0);
@@ -181,6 +182,9 @@ fn without_faults_it_is_asked_what_dockers_registry_is_asked() {
             requests.iter().map(|request| plain(&request.method, &request.path)).collect()
         });
         assert_eq!(found, expected);
+        if access_is_open {
+            assert_eq!(found[1], ["HEAD /v2/team/app/manifests/v1"], "a push again costs one HEAD per tag");
+        }
         docker.storage().assert_sound();
     }
 }
