@@ -17,8 +17,6 @@ use crate::stream::{FileError, TooLarge, read_bounded};
 
 use super::env::{self, Env};
 
-pub use cloud::{AwsSource, AzureSource};
-
 /// Prefix of imgpkg's variables for single registries.
 const PER_HOST: &str = "IMGPKG_REGISTRY_";
 /// What may follow it, before an optional `_` and suffix.
@@ -76,12 +74,20 @@ pub enum CredentialsError {
         origin: String,
     },
     /// A key file of Google's is not one that registries take.
-    #[error("`{}` (`GOOGLE_APPLICATION_CREDENTIALS`) is of type `{found}`, expected the key of a `service_account`", path.display())]
+    #[error("`{}` (`GOOGLE_APPLICATION_CREDENTIALS`) is of type `{found}`, expected the key of a `service_account` or an `external_account`", path.display())]
     KeyKind {
         /// The file.
         path: PathBuf,
         /// Its type; empty when it has none.
         found: String,
+    },
+    /// A file about a foreign identity cannot be used.
+    #[error("`{}` (`GOOGLE_APPLICATION_CREDENTIALS`): {problem}", path.display())]
+    Federation {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong in it.
+        problem: String,
     },
     /// Half of a pair is missing.
     #[error("`{given}` is set, but `{missing}` is not")]

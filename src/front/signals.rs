@@ -1,6 +1,6 @@
 //! Being stopped: SIGINT and SIGTERM, and our own bugs.
 //!
-//! The first signal asks all work to unwind, which removes temporary files; the second, or a second of patience,
+//! The first signal asks all work to unwind, which removes temporary files; the second, or 0.8 seconds of patience,
 //! ends the process. A closed pipe is not a signal here: Rust ignores SIGPIPE, and writers see the error.
 
 use std::io::Write as _;
@@ -16,8 +16,9 @@ use super::exit;
 use super::failure::{Failure, Kind};
 use crate::stream::{cancel, temporary};
 
-/// How long work may take to unwind: a blocked read of a socket does not see that it should.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long work may take to unwind: a blocked read of a socket does not see that it should. The process is gone
+/// within a second, which is what supervisors and people count on.
+const PATIENCE: Duration = Duration::from_millis(800);
 
 /// The first signal that came, or zero.
 static RECEIVED: AtomicI32 = AtomicI32::new(0);

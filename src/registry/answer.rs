@@ -1,6 +1,7 @@
 //! Reading what a registry says about an error, without trusting a byte of it.
 
 use std::io::Read as _;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -37,21 +38,20 @@ struct Entry {
 ///
 /// Source: distribution-spec, "Error Codes".
 pub(super) fn message(response: Response) -> ServerMessage {
+    let discretion = Arc::clone(&response.discretion);
     let is_html = response.header("content-type").is_some_and(|kind| kind.contains("html"));
     let mut bytes = Vec::new();
     let _ = response.into_reader().take(crate::model::limits::ERROR_BYTES).read_to_end(&mut bytes);
-    if is_html { ServerMessage::default() } else { parse(&bytes) }
+    if is_html { ServerMessage::default() } else { parse(&bytes, &|text| printable(&discretion.hide(text))) }
 }
 
-fn parse(bytes: &[u8]) -> ServerMessage {
+/// `shown` makes a text of the server fit to be shown.
+fn parse(bytes: &[u8], shown: &dyn Fn(&str) -> String) -> ServerMessage {
     let Ok(body) = serde_json::from_slice::<Body>(bytes) else {
         // A short text is shown as it is; anything else is a page or a blob.
         let text = std::str::from_utf8(bytes).unwrap_or("").trim();
         let short = text.len() <= SHOWN && !text.starts_with(['<', '{', '[']);
-        return ServerMessage {
-            code: String::new(),
-            text: if short { printable(text) } else { String::new() },
-        };
+        return ServerMessage { code: String::new(), text: if short { shown(text) } else { String::new() } };
     };
     let word = |value: Option<serde_json::Value>| match value {
         Some(serde_json::Value::String(text)) => text,
@@ -64,12 +64,12 @@ fn parse(bytes: &[u8]) -> ServerMessage {
             if !detail.is_empty() && !text.contains(&detail) {
                 text = if text.is_empty() { detail } else { format!("{text}: {detail}") };
             }
-            ServerMessage { code: printable(&word(entry.code)), text: printable(&text) }
+            ServerMessage { code: shown(&word(entry.code)), text: shown(&text) }
         }
         None => {
             let text = [word(body.details), body.message.unwrap_or_default(), word(body.error)];
             let text = text.into_iter().find(|text| !text.is_empty()).unwrap_or_default();
-            ServerMessage { code: String::new(), text: printable(&text) }
+            ServerMessage { code: String::new(), text: shown(&text) }
         }
     }
 }
@@ -124,9 +124,9 @@ mod tests {
             (format!(r#"{{"message":{long}}}"#), "", format!("{}…", "x".repeat(400))),
         ];
         for (body, code, text) in cases {
-            let found = parse(body.as_bytes());
+            let found = parse(body.as_bytes(), &printable);
             assert_eq!((found.code.as_str(), &found.text), (code, &text), "{body}");
         }
-        assert_eq!(parse(&[0xff; 100]), ServerMessage::default());
+        assert_eq!(parse(&[0xff; 100], &printable), ServerMessage::default());
     }
 }

@@ -1,6 +1,6 @@
 //! The verbs, in domain words.
 
-use crate::model::{Descriptor, Digest, RawDocument, Repository, Target, limits, media_type};
+use crate::model::{Descriptor, Digest, DocumentError, RawDocument, Repository, Target, limits, media_type};
 use crate::stream::{Mismatch, TooLarge, read_bounded};
 
 use super::answer;
@@ -199,7 +199,7 @@ impl Client {
                     Target::Digest(digest) => document.known_as(digest),
                     Target::Tag(_) => document,
                 })
-                .map_err(|source| RegistryError::Document { task: Box::new(task), source });
+                .map_err(|source| self.invalid_document(task, source));
         }
     }
 
@@ -294,6 +294,16 @@ impl Client {
         upload::push_blob(&self.core, repository, descriptor, body, mount_from, progress)
     }
 
+    /// Makes the error for a document that is none; its words are not repeated if secrets of ours are among them.
+    fn invalid_document(&self, task: Task, source: DocumentError) -> RegistryError {
+        let (task, words) = (Box::new(task), source.to_string());
+        let hidden = self.core.http.discretion.hide(&words);
+        if hidden == words {
+            return RegistryError::Document { task, source };
+        }
+        RegistryError::Protocol { task, problem: format!("the document is invalid: {hidden}") }
+    }
+
     /// Lists all tags, in the registry's order, each once.
     ///
     /// Errors: [`RegistryError::NotFound`] for a repository that is not there.
@@ -311,7 +321,7 @@ impl Client {
         let mut take = |page: &[u8]| {
             let page: Page = serde_json::from_slice(page).map_err(|error| RegistryError::Protocol {
                 task: Box::new(task.clone()),
-                problem: format!("the list is not valid: {error}"),
+                problem: self.core.http.discretion.hide(&format!("the list is not valid: {error}")),
             })?;
             let new = page.tags.unwrap_or_default().into_iter().filter(|tag| seen.insert(tag.clone()));
             tags.extend(new);

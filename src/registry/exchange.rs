@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use crate::model::{Registry, Repository, limits};
 
-use super::answer::printable;
 use super::auth::{AuthTries, Memory, Scopes, may_aim_at};
 use super::cloud::ProviderWire;
 use super::error::{RegistryError, Task};
@@ -380,7 +379,7 @@ impl Core {
         };
         Err(RegistryError::Protocol {
             task: Box::new(task.clone()),
-            problem: format!("{problem}, which is not followed"),
+            problem: format!("{}, which is not followed", response.discretion.hide(&problem)),
         })
     }
 
@@ -426,7 +425,7 @@ impl Core {
             };
             let text = text.trim();
             let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-            let text = printable(&text.replace("\\\"", "\""));
+            let text = response.shown(&text.replace("\\\"", "\""));
             let mut warned = host.warned.lock().unwrap_or_else(PoisonError::into_inner);
             if warned.len() < 100 && warned.insert(text.clone()) {
                 self.options.events.warning(&call.task.host, &text);

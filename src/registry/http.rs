@@ -12,6 +12,8 @@ use ureq::{Agent, Error, SendBody, Timeout};
 
 use crate::stream::cancel;
 
+use super::answer::printable;
+use super::discretion::Discretion;
 use super::error::TrustProblem;
 use super::options::{ClientOptions, RequestRecord};
 use super::proxy::ProxyRules;
@@ -78,11 +80,17 @@ pub(super) struct Response {
     pub(super) headers: HeaderMap,
     pub(super) url: Url,
     body: ureq::Body,
+    pub(super) discretion: Arc<Discretion>,
 }
 
 impl Response {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// Makes a text of the peer fit to be shown: without our secrets, without control characters, not too long.
+    pub(super) fn shown(&self, text: &str) -> String {
+        printable(&self.discretion.hide(text))
     }
 
     pub(super) fn content_length(&self) -> Option<u64> {
@@ -218,6 +226,8 @@ pub(super) struct Http {
     proxies: ProxyRules,
     /// Some server does not know `Expect` (417).
     expects_nothing: AtomicBool,
+    /// What was sent and is not to be printed when it comes back.
+    pub(super) discretion: Arc<Discretion>,
 }
 
 impl Http {
@@ -247,15 +257,25 @@ impl Http {
         let connector = ().chain(ConnectProxyConnector::default()).chain(tcp).chain(TlsConnector { trust });
         let agent = Agent::with_parts(config, connector, DefaultResolver::default());
         let proxies = ProxyRules::new(&options.proxies)?;
-        Ok(Self { agent, options, proxies, expects_nothing: AtomicBool::new(false) })
+        Ok(Self {
+            agent,
+            options,
+            proxies,
+            expects_nothing: AtomicBool::new(false),
+            discretion: Arc::default(),
+        })
     }
 
     /// Sends one request and waits for the head of its answer.
     pub(super) fn send(&self, request: Request<'_>) -> Result<Response, Failure> {
         let started = Instant::now();
         let (method, url, attempt) = (request.method, request.url.clone(), request.attempt);
+        self.discretion.learn_request(&request);
         let (result, sent) = self.exchange(request);
-        let printed = url.to_string();
+        let result =
+            result.map_err(|failure| Failure { text: self.discretion.hide(&failure.text), ..failure });
+        // A peer may have put what it was sent into the location that led here.
+        let printed = self.discretion.hide(&url.to_string());
         let (status, problem, announced) = match &result {
             Ok(response) => (Some(response.status), None, response.content_length()),
             Err(failure) => (None, Some(failure.text.as_str()), None),
@@ -324,7 +344,13 @@ impl Http {
         match self.agent.run(message) {
             Ok(answer) => {
                 let (parts, body) = answer.into_parts();
-                Ok(Response { status: parts.status.as_u16(), headers: parts.headers, url, body })
+                Ok(Response {
+                    status: parts.status.as_u16(),
+                    headers: parts.headers,
+                    url,
+                    body,
+                    discretion: Arc::clone(&self.discretion),
+                })
             }
             Err(error) => {
                 let doing = if length > 0 { "sending the body" } else { "waiting for an answer" };

@@ -11,6 +11,7 @@ mod auth;
 mod challenge;
 mod client;
 mod cloud;
+mod discretion;
 mod download;
 mod error;
 mod exchange;
@@ -34,7 +35,7 @@ mod url;
 pub use client::{Client, PushOutcome};
 pub use cloud::{
     AppService, AwsEndpoints, AwsKeys, AwsLogin, AzureLogin, Clock, CloudLogin, CloudLogins,
-    ContainerCredentials, GitHubLogin, GoogleLogin, WebIdentity,
+    ContainerCredentials, GitHubLogin, GoogleFederation, GoogleLogin, WebIdentity,
 };
 pub use download::BlobReader;
 pub use error::{Credentials, RegistryError, ServerMessage, Task, TrustProblem, Verb};

@@ -51,6 +51,7 @@ impl Upload<'_> {
             }
             Ok(to) => return Ok(Some(to)),
         };
+        let problem = response.discretion.hide(&problem);
         let problem = format!("the registry gave an {problem}, which is not followed");
         Err(RegistryError::Protocol { task: Box::new(self.task.clone()), problem })
     }

@@ -170,6 +170,15 @@ impl Url {
         Self { origin: self.origin.clone(), path: path.into() }
     }
 
+    /// Returns the values of the query that are not printed.
+    pub(super) fn secret_values(&self) -> impl Iterator<Item = &str> {
+        let query = self.path.split_once('?').map_or("", |(_, query)| query);
+        query.split('&').filter_map(|parameter| match parameter.split_once('=') {
+            Some((key, value)) => (!PRINTABLE.contains(&key)).then_some(value),
+            None => Some(parameter),
+        })
+    }
+
     /// Returns the whole URL, secrets included, for the request itself.
     pub(super) fn expose(&self) -> String {
         format!("{}://{}{}", self.origin.scheme.as_str(), self.origin, self.path)
@@ -224,6 +233,26 @@ pub(super) fn encode(value: &str) -> String {
         }
     }
     out
+}
+
+/// Undoes percent-encoding; what is not text then is replaced.
+pub(super) fn decode(value: &str) -> String {
+    let mut out = Vec::with_capacity(value.len());
+    let mut rest = value.as_bytes();
+    while let [first, after @ ..] = rest {
+        let code = after.get(..2).and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        match code.filter(|_| *first == b'%') {
+            Some(code) => {
+                out.push(code);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            None => {
+                out.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 impl fmt::Display for Url {

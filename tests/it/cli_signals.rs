@@ -44,10 +44,15 @@ fn end(signal: Signal, times: usize) -> (Option<i32>, String, Duration) {
 }
 
 #[test]
-fn a_blocked_program_ends_a_second_after_the_first_signal() {
-    let (code, stderr, elapsed) = end(Signal::INT, 1);
-    assert_eq!((code, stderr.as_str()), (Some(130), "imgrelay: error: stopped by SIGINT\n"));
-    assert!(elapsed >= Duration::from_millis(900), "work gets a second to unwind, got {elapsed:?}");
+fn a_blocked_program_ends_within_a_second_of_the_first_signal() {
+    // A busy machine may be late once, but not every time.
+    let in_time = (0..3).any(|_| {
+        let (code, stderr, elapsed) = end(Signal::INT, 1);
+        assert_eq!((code, stderr.as_str()), (Some(130), "imgrelay: error: stopped by SIGINT\n"));
+        assert!(elapsed >= Duration::from_millis(700), "work gets its time to unwind, got {elapsed:?}");
+        elapsed <= Duration::from_secs(1)
+    });
+    assert!(in_time, "later than a second each time");
 }
 
 #[test]
@@ -56,7 +61,7 @@ fn a_second_signal_ends_it_at_once() {
     let fast = (0..3).any(|_| {
         let (code, stderr, elapsed) = end(Signal::TERM, 2);
         assert_eq!((code, stderr.as_str()), (Some(143), "imgrelay: error: stopped by SIGTERM\n"));
-        elapsed < Duration::from_millis(900)
+        elapsed < Duration::from_millis(600)
     });
     assert!(fast, "the second signal made no difference");
 }

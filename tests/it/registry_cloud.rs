@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use serde_json::{Value, json};
 use testkit::cloud::{AwsKey, FakeService, Tunnel, check_signature, form};
 use testkit::fault::{Access, FaultRegistry, Thing};
 use testkit::http::Received;
@@ -51,6 +52,14 @@ impl Place {
         assert_eq!(self.registry.judge("team/app", "v1"), Ok(()), "{output}");
         assert_eq!(self.registry.count("GET", Thing::Token), 0);
     }
+}
+
+/// Runs Concourse's check for the tag `v1` of a source.
+fn check<'lab>(lab: &'lab Lab, source: &Value) -> Run<'lab> {
+    let mut source = source.clone();
+    source["tag"] = json!("v1");
+    let request = json!({"source": source, "version": null}).to_string();
+    lab.command::<&str>(&[]).named("check").env_remove("HOME").stdin(request)
 }
 
 fn room() -> Lab {
@@ -226,9 +235,6 @@ fn public_ecr_is_logged_in_to_in_its_one_region() {
 
 #[test]
 fn roles_are_assumed_one_after_the_other() {
-    use imgrelay::front::credentials::AwsSource;
-    use imgrelay::front::env::Env;
-    use imgrelay::registry::{Client, ClientOptions, Keychain, PlainHttp, Proxies, Secret};
     let place = Place::new(ECR, "AWS", "ecr-password");
     let service = ecr(ROLE, "ecr", REGION);
     let sts = sts(|request, fields| {
@@ -237,26 +243,20 @@ fn roles_are_assumed_one_after_the_other() {
         let key = if role.ends_with("/first") { STATIC } else { ROLE };
         check_signature(request, key, REGION, "sts")
     });
-    let env = Env::from_pairs([("AWS_ENDPOINT_URL_ECR", service.url()), ("AWS_ENDPOINT_URL_STS", sts.url())]);
-    let source = AwsSource {
-        access_key_id: Some(STATIC.id.into()),
-        secret_access_key: Some(Secret::new(STATIC.secret)),
-        region: REGION.into(),
-        role_arns: ["first", "second"].map(|role| format!("arn:aws:iam::1:role/{role}")).to_vec(),
-        account_id: Some("123456789012".into()),
-        ..AwsSource::default()
-    };
-    assert_eq!(source.registry().as_deref(), Some(ECR));
-    let proxy = Some(Secret::new(place.tunnel.url()));
-    let client = Client::new(ClientOptions {
-        credentials: Keychain::new(vec![source.credentials(&env).unwrap()]).into(),
-        proxies: Proxies { http: proxy.clone(), https: proxy, no_proxy: String::new() },
-        plain_http: PlainHttp::Anywhere,
-        ..ClientOptions::default()
-    })
-    .unwrap();
-    let tags = client.list_tags(&format!("{ECR}/team/app").parse().unwrap());
-    assert_eq!(tags.unwrap(), Vec::<String>::new());
+    let roles = ["first", "second"].map(|role| format!("arn:aws:iam::1:role/{role}"));
+    let source = json!({
+        "repository": "team/app", "insecure": true, "aws_region": REGION, "aws_account_id": 123_456_789_012_u64,
+        "aws_access_key_id": STATIC.id, "aws_secret_access_key": STATIC.secret, "aws_role_arns": roles,
+    });
+    let lab = lab();
+    let run = check(&lab, &source)
+        .env("HTTP_PROXY", place.tunnel.url())
+        .env("HTTPS_PROXY", place.tunnel.url())
+        .env("AWS_ENDPOINT_URL_ECR", service.url())
+        .env("AWS_ENDPOINT_URL_STS", sts.url());
+    let output = run.run().succeeds().never_says("hunter2").never_says("password");
+    assert_eq!(output.json(), json!([]), "the registry was asked, and has no such tag");
+    assert_eq!(place.registry.count("HEAD", Thing::Manifest), 2, "refused first, then with the password");
     assert_eq!((sts.requests().len(), service.requests().len()), (2, 1));
 }
 
@@ -325,6 +325,78 @@ fn google_takes_a_key_a_token_or_the_machines_account() {
     assert_eq!(machine.requests().len(), 1);
 }
 
+/// STS and the service accounts of Google: each step takes exactly what the one before gave.
+fn google_federation() -> FakeService {
+    FakeService::start(|request| {
+        let has = |name: &str, value: &str| request.header(name) == Some(value);
+        let fields = form(&request.body);
+        let field = |name: &str| fields.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value);
+        match (request.method.as_str(), request.target.as_str()) {
+            ("GET", "/ci?audience=x") if has("authorization", "bearer ci-hunter2") => {
+                Ok((200, r#"{"value":"subject.hunter2","count":1}"#.into()))
+            }
+            ("POST", "/v1/token")
+                if field("grant_type") == "urn:ietf:params:oauth:grant-type:token-exchange"
+                    && field("audience") == "//iam.googleapis.com/projects/1/pool"
+                    && field("scope") == "https://www.googleapis.com/auth/cloud-platform"
+                    && field("requested_token_type") == "urn:ietf:params:oauth:token-type:access_token"
+                    && field("subject_token") == "subject.hunter2"
+                    && field("subject_token_type") == "urn:ietf:params:oauth:token-type:jwt" =>
+            {
+                Ok((200, r#"{"access_token":"sts-hunter2","expires_in":3600,"token_type":"Bearer"}"#.into()))
+            }
+            ("POST", "/v1/account:generateAccessToken")
+                if has("authorization", "Bearer sts-hunter2")
+                    && request.body
+                        == br#"{"scope":["https://www.googleapis.com/auth/cloud-platform"],"lifetime":"900s"}"# =>
+            {
+                Ok((200, r#"{"accessToken":"ya29.hunter2","expireTime":"2999-01-01T00:00:00Z"}"#.into()))
+            }
+            _ => Err(format!("{request:?} {fields:?}")),
+        }
+    })
+}
+
+#[test]
+fn google_takes_a_foreign_identity_from_a_file_or_url() {
+    let lab = room();
+    let service = google_federation();
+    let subject = lab.write("subject", "subject.hunter2\n");
+    let document = |source: Value, account: bool| {
+        let mut document = json!({
+            "type": "external_account", "audience": "//iam.googleapis.com/projects/1/pool",
+            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+            "token_url": format!("{}/v1/token", service.url()), "credential_source": source,
+        });
+        if account {
+            let url = format!("{}/v1/account:generateAccessToken", service.url());
+            document["service_account_impersonation_url"] = url.into();
+            document["service_account_impersonation"] = json!({"token_lifetime_seconds": 900});
+        }
+        lab.write("federation.json", document.to_string())
+    };
+    let copy = |password: &'static str, file: &Path| {
+        let place = Place::new("europe-docker.pkg.dev", "oauth2accesstoken", password);
+        place.succeeds(place.copy(&lab, "gke").env("GOOGLE_APPLICATION_CREDENTIALS", file));
+    };
+    copy("sts-hunter2", &document(json!({"file": subject}), false));
+    let url = json!({
+        "url": format!("{}/ci?audience=x", service.url()), "headers": {"Authorization": "bearer ci-hunter2"},
+        "format": {"type": "json", "subject_token_field_name": "value"},
+    });
+    copy("ya29.hunter2", &document(url, true));
+    let asked =
+        ["POST /v1/token", "GET /ci?audience=x", "POST /v1/token", "POST /v1/account:generateAccessToken"];
+    assert_eq!(service.requests(), asked);
+    let place = Place::new("europe-docker.pkg.dev", "oauth2accesstoken", "x");
+    let run = place
+        .copy(&lab, "gke")
+        .env("GOOGLE_APPLICATION_CREDENTIALS", document(json!({"executable": {}}), false));
+    let _ = run
+        .run()
+        .fails(2, &["federation.json` (`GOOGLE_APPLICATION_CREDENTIALS`)", "neither `file` nor `url`"]);
+}
+
 #[test]
 fn github_takes_the_token_of_the_workflow() {
     let place = Place::new("ghcr.io", "octocat", "ghs_hunter2");
@@ -334,19 +406,15 @@ fn github_takes_the_token_of_the_workflow() {
 }
 
 /// Asks a registry under this machine's name, which is ACR by configuration, with what the environment says.
-fn acr(pairs: &[(&str, String)]) -> Result<Vec<String>, String> {
-    use imgrelay::front::credentials::AzureSource;
-    use imgrelay::front::env::Env;
-    use imgrelay::registry::{Client, ClientOptions, Keychain};
+fn acr(pairs: &[(&str, String)]) -> Result<Value, String> {
     const USER: &str = "00000000-0000-0000-0000-000000000000";
     let registry =
         FaultRegistry::start(Access::Basic(USER, "acr-refresh"), vec![]).with_exchange("aad-hunter2");
-    let env = Env::from_pairs(pairs.iter().map(|(name, value)| (*name, value.as_str())));
-    let source = AzureSource { registries: vec![registry.host()], ..AzureSource::default() };
-    let credentials = Keychain::new(vec![source.credentials(&env)]).into();
-    let client = Client::new(ClientOptions { credentials, ..ClientOptions::default() }).unwrap();
-    let found = client.list_tags(&format!("{}/team/app", registry.host()).parse().unwrap());
-    found.map_err(|error| error.to_string())
+    let source = json!({"repository": format!("{}/team/app", registry.host()), "azure_acr": true});
+    let lab = lab();
+    let run = pairs.iter().fold(check(&lab, &source), |run, (name, value)| run.env(name, value));
+    let output = run.run();
+    if output.code == Some(0) { Ok(output.json()) } else { Err(output.stderr) }
 }
 
 #[test]
@@ -381,12 +449,12 @@ fn acr_exchanges_a_token_of_the_directory() {
     let service = directory("secret");
     let mut pairs = app(&service);
     pairs.push(("AZURE_CLIENT_SECRET", "app&hunter2".to_owned()));
-    assert_eq!(acr(&pairs), Ok(vec![]));
+    assert_eq!(acr(&pairs), Ok(json!([])));
     let service = directory("federated");
     let file = lab.write("federated", "federated.hunter2\n");
     let mut pairs = app(&service);
     pairs.push(("AZURE_FEDERATED_TOKEN_FILE", path(&file)));
-    assert_eq!(acr(&pairs), Ok(vec![]));
+    assert_eq!(acr(&pairs), Ok(json!([])));
 }
 
 #[test]
@@ -406,7 +474,7 @@ fn acr_takes_the_identity_of_the_machine_or_the_app_service() {
     };
     let client = ("AZURE_CLIENT_ID", "client-1".to_owned());
     let service = machine("aad-hunter2");
-    assert_eq!(acr(&[("AZURE_POD_IDENTITY_AUTHORITY_HOST", service.url()), client.clone()]), Ok(vec![]));
+    assert_eq!(acr(&[("AZURE_POD_IDENTITY_AUTHORITY_HOST", service.url()), client.clone()]), Ok(json!([])));
     let service = machine("stale-hunter2");
     let error = acr(&[("AZURE_POD_IDENTITY_AUTHORITY_HOST", service.url()), client]).unwrap_err();
     assert!(error.contains("(aks): `127.0.0.1:") && error.contains("answered 401"), "{error}");
@@ -417,7 +485,7 @@ fn acr_takes_the_identity_of_the_machine_or_the_app_service() {
         if sound { Ok((200, answer("aad-hunter2"))) } else { Err(format!("{request:?}")) }
     });
     let endpoint = ("IDENTITY_ENDPOINT", format!("{}/msi/token", service.url()));
-    assert_eq!(acr(&[endpoint, ("IDENTITY_HEADER", "app-hunter2".to_owned())]), Ok(vec![]));
+    assert_eq!(acr(&[endpoint, ("IDENTITY_HEADER", "app-hunter2".to_owned())]), Ok(json!([])));
 }
 
 fn path(path: &Path) -> String {

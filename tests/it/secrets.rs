@@ -187,6 +187,66 @@ fn no_failure_shows_a_secret() {
     }
 }
 
+/// Servers and proxies that put what they were sent into errors, warnings and locations.
+#[test]
+fn nothing_that_a_server_repeats_is_shown() {
+    const PUSH: usize = 0;
+    const PULL: usize = 1;
+    const LIST: usize = 5;
+    let basic = || Access::Basic("ci", PASSWORD);
+    let echo = |method, thing, status| on(method, thing, Fault::Echo(status)).always();
+    let signed = "{foreign}/storage/{}?X-Amz-Signature=pl4nted-signature".to_owned();
+    let signed = on("GET", Thing::Blob, Fault::Redirect(307, signed)).always();
+    let cases: Vec<(&str, Access, usize, Vec<Rule>)> = vec![
+        ("password, refused", basic(), PUSH, vec![echo("POST", Thing::Uploads, 403)]),
+        ("password, not taken", basic(), PUSH, vec![echo("POST", Thing::Uploads, 400)]),
+        ("password, failed", basic(), PUSH, vec![echo("POST", Thing::Uploads, 500)]),
+        ("password, led to metadata", basic(), PUSH, vec![echo("POST", Thing::Uploads, 202)]),
+        ("password, redirected", basic(), PULL, vec![echo("GET", Thing::Blob, 307)]),
+        ("password, no document", basic(), PULL, vec![echo("GET", Thing::Manifest, 200)]),
+        ("password, list refused", basic(), LIST, vec![echo("GET", Thing::Tags, 403).nth(2)]),
+        ("password, no such list", basic(), LIST, vec![echo("GET", Thing::Tags, 404).nth(2)]),
+        ("password, at the token server", bearer(), PUSH, vec![echo("GET", Thing::Token, 401)]),
+        ("password, at a failing token server", bearer(), PUSH, vec![echo("GET", Thing::Token, 500)]),
+        ("password, at a strange token server", bearer(), PUSH, vec![echo("GET", Thing::Token, 418)]),
+        ("identity token", bearer(), PUSH, vec![echo("POST", Thing::Token, 401)]),
+        ("token and state, body refused", bearer(), PUSH, vec![echo("PATCH", Thing::Session, 403)]),
+        ("token and state, end refused", bearer(), PUSH, vec![echo("PUT", Thing::Session, 409)]),
+        ("token and state, end failed", bearer(), PUSH, vec![echo("PUT", Thing::Session, 503)]),
+        ("token, manifest refused", bearer(), PUSH, vec![echo("PUT", Thing::Manifest, 400)]),
+        ("signed address", bearer(), PULL, vec![signed.clone(), echo("GET", Thing::Storage, 403)]),
+        ("signed address, failed", bearer(), PULL, vec![signed.clone(), echo("GET", Thing::Storage, 500)]),
+        ("signed address, other range", bearer(), PULL, vec![signed, echo("GET", Thing::Storage, 206)]),
+    ];
+    for (what, access, operation, rules) in cases {
+        let lab = lab().tree(&["f source/a 'x'"]);
+        let registry = FaultRegistry::start(access, rules);
+        image_in(&registry);
+        let name = format!("{}/team/app:v1", registry.host());
+        let mut shown = false;
+        for more in [&["--debug", "--json"][..], &[]] {
+            let mut words = operations(&name).swap_remove(operation);
+            words.extend(["--registry-retry-count", "2"].map(str::to_owned));
+            words.extend(more.iter().map(|word| (*word).to_owned()));
+            let run = lab.command(&words);
+            let run = if what == "identity token" {
+                let auths =
+                    format!(r#"{{"auths":{{"{}":{{"identitytoken":"{PASSWORD}"}}}}}}"#, registry.host());
+                run.env("DOCKER_AUTH_CONFIG", auths)
+            } else {
+                run.env("IMGRELAY_REGISTRY_USERNAME", "ci").env("IMGRELAY_REGISTRY_PASSWORD", PASSWORD)
+            };
+            let output = run.run();
+            assert_ne!(output.code, Some(0), "{what}: {output}");
+            shown |= output.stderr.contains("***");
+            keeps_quiet(&lab, &output, what);
+        }
+        // That a text is no document is said without quoting it.
+        let quoted = !what.ends_with(", no document");
+        assert!(shown || !quoted, "{what}: the server's words are shown, without the secret");
+    }
+}
+
 #[test]
 fn misuse_with_a_secret_does_not_repeat_it() {
     let lab = lab();

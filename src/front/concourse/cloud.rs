@@ -55,8 +55,11 @@ impl Cloud {
     /// Returns the full name of a repository that may be written without its registry.
     pub(super) fn repository(&self, written: &str) -> Result<String, Failure> {
         match self {
-            Self::Aws { region, account, .. } if !written.contains(".amazonaws.com/") => match account {
-                Some(account) => Ok(format!("{account}.dkr.ecr.{region}.amazonaws.com/{written}")),
+            Self::Aws { region, account, .. } if !written.contains(".amazonaws.com/") && !written.contains(".amazonaws.com.cn/") => match account {
+                Some(account) => {
+                    let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+                    Ok(format!("{account}.dkr.ecr.{region}.{domain}/{written}"))
+                }
                 None if written.starts_with("public.ecr.aws/") => Ok(written.to_owned()),
                 None => Err(Failure::misuse(format!("`source.repository`: `{written}` has no registry"))
                     .hint("set `source.aws_account_id`, or write `<account>.dkr.ecr.<region>.amazonaws.com/<name>`")),
@@ -156,6 +159,8 @@ mod tests {
         .unwrap();
         assert_eq!(aws.repository.to_string(), "123456789012.dkr.ecr.eu-central-1.amazonaws.com/app");
         assert!(aws.cloud.is_some());
+        let china = r#"{"repository":"app","aws_region":"cn-north-1","aws_account_id":"1"}"#;
+        assert_eq!(parse(china).unwrap().repository.to_string(), "1.dkr.ecr.cn-north-1.amazonaws.com.cn/app");
         let azure = parse(r#"{"repository":"x.azurecr.io/app","azure_acr":true}"#).unwrap();
         assert!(matches!(azure.cloud, Some(Cloud::Azure { .. })));
         assert_eq!(parse(r#"{"repository":"a","aws_account_id":"1"}"#).unwrap().cloud, None);

@@ -10,7 +10,7 @@ use crate::front::env::{self, Env};
 use crate::front::system;
 use crate::registry::{
     AppService, AwsEndpoints, AwsKeys, AwsLogin, AzureLogin, CloudLogin, CloudLogins, ContainerCredentials,
-    CredentialSource, GitHubLogin, GoogleLogin, Secret, WebIdentity,
+    CredentialSource, GitHubLogin, GoogleFederation, GoogleLogin, Secret, WebIdentity,
 };
 
 /// The logins, in imgpkg's order, each with the names that are understood.
@@ -165,20 +165,21 @@ fn keys_of_profile(text: &str, profile: &str) -> Option<AwsKeys> {
 }
 
 fn google(variables: &Env) -> Result<GoogleLogin, CredentialsError> {
-    let key = match variables.path(env::GOOGLE_APPLICATION_CREDENTIALS) {
-        Some(path) => Some(service_account(&path)?),
-        None => None,
+    let (key, federation) = match variables.path(env::GOOGLE_APPLICATION_CREDENTIALS) {
+        Some(path) => google_key(&path)?,
+        None => (None, None),
     };
     let host = variables.text(env::GCE_METADATA_HOST).unwrap_or("metadata.google.internal");
     Ok(GoogleLogin {
         key,
+        federation: federation.map(Box::new),
         access_token: variables.text(env::CLOUDSDK_AUTH_ACCESS_TOKEN).map(Secret::new),
         metadata: Some(format!("http://{host}")),
     })
 }
 
-/// Reads the key of a service account; other kinds of the file do not open a registry by themselves.
-fn service_account(path: &Path) -> Result<Secret, CredentialsError> {
+/// Reads the key of a service account, or how a foreign identity becomes one; other kinds open no registry.
+fn google_key(path: &Path) -> Result<(Option<Secret>, Option<GoogleFederation>), CredentialsError> {
     #[derive(serde::Deserialize)]
     struct Kind {
         #[serde(rename = "type", default)]
@@ -186,10 +187,14 @@ fn service_account(path: &Path) -> Result<Secret, CredentialsError> {
     }
     let text = read_text(path)?.unwrap_or_default();
     let kind = serde_json::from_str::<Kind>(&text).map(|found| found.kind).unwrap_or_default();
-    if kind != "service_account" {
-        return Err(CredentialsError::KeyKind { path: path.to_owned(), found: kind });
+    match kind.as_str() {
+        "service_account" => Ok((Some(Secret::new(text)), None)),
+        "external_account" => match GoogleFederation::parse(&text) {
+            Ok(federation) => Ok((None, Some(federation))),
+            Err(problem) => Err(CredentialsError::Federation { path: path.to_owned(), problem }),
+        },
+        _ => Err(CredentialsError::KeyKind { path: path.to_owned(), found: kind }),
     }
-    Ok(Secret::new(text))
 }
 
 /// Collects what the environment offers for Azure.
@@ -206,87 +211,6 @@ pub(in crate::front) fn azure(variables: &Env) -> AzureLogin {
         app_service: endpoint.map(|(endpoint, header)| AppService { endpoint, header: Secret::new(header) }),
         instance: Some(instance),
         ..AzureLogin::default()
-    }
-}
-
-/// What a Concourse `source` says about ECR: the `aws_*` keys.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AwsSource {
-    /// `aws_access_key_id`; without it AWS's usual places are looked at.
-    pub access_key_id: Option<String>,
-    /// `aws_secret_access_key`.
-    pub secret_access_key: Option<Secret>,
-    /// `aws_session_token`.
-    pub session_token: Option<Secret>,
-    /// `aws_region`; being set means that the registry is ECR.
-    pub region: String,
-    /// `aws_role_arn`, or `aws_role_arns` in their order.
-    pub role_arns: Vec<String>,
-    /// `aws_account_id`, or the older `aws_ecr_registry_id`.
-    pub account_id: Option<String>,
-}
-
-impl AwsSource {
-    /// Returns the registry that a bare repository name belongs to, if the account is known.
-    #[must_use]
-    pub fn registry(&self) -> Option<String> {
-        let domain = if self.region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-        self.account_id.as_ref().map(|account| format!("{account}.dkr.ecr.{}.{domain}", self.region))
-    }
-
-    /// Makes the credentials; finding no keys is an error then, because ECR was asked for.
-    ///
-    /// Errors: half a pair of keys; an unreadable profile.
-    pub fn credentials(&self, variables: &Env) -> Result<CredentialSource, CredentialsError> {
-        let incomplete = |given: &str, missing: &str| {
-            let (given, missing) = (given.to_owned(), missing.to_owned());
-            Err(CredentialsError::Incomplete { given, missing })
-        };
-        let mut login = match (&self.access_key_id, &self.secret_access_key) {
-            (Some(id), Some(secret)) => AwsLogin {
-                keys: Some(AwsKeys {
-                    access_key_id: id.clone(),
-                    secret_access_key: secret.clone(),
-                    session_token: self.session_token.clone(),
-                }),
-                endpoints: aws(variables)?.endpoints,
-                ..AwsLogin::default()
-            },
-            (None, None) => aws(variables)?,
-            (Some(_), None) => return incomplete("aws_access_key_id", "aws_secret_access_key"),
-            (None, Some(_)) => return incomplete("aws_secret_access_key", "aws_access_key_id"),
-        };
-        login.roles.clone_from(&self.role_arns);
-        login.region = Some(self.region.clone());
-        login.required = true;
-        Ok(cloud(vec![CloudLogin::Aws(Box::new(login))]))
-    }
-}
-
-/// What a Concourse `source` says about ACR: `azure_acr: true` and its kin.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AzureSource {
-    /// `azure_client_id`: a user-assigned identity.
-    pub client_id: Option<String>,
-    /// `azure_tenant_id`.
-    pub tenant_id: Option<String>,
-    /// Registries of ACR under names of one's own.
-    pub registries: Vec<String>,
-}
-
-impl AzureSource {
-    /// Makes the credentials; finding no identity is an error then, because ACR was asked for.
-    #[must_use]
-    pub fn credentials(&self, variables: &Env) -> CredentialSource {
-        let found = azure(variables);
-        let login = AzureLogin {
-            client_id: self.client_id.clone().or_else(|| found.client_id.clone()),
-            tenant_id: self.tenant_id.clone().or_else(|| found.tenant_id.clone()),
-            registries: self.registries.clone(),
-            required: true,
-            ..found
-        };
-        cloud(vec![CloudLogin::Azure(Box::new(login))])
     }
 }
 
@@ -356,37 +280,15 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("key.json");
         std::fs::write(&path, r#"{"type": "service_account", "private_key": "hunter2"}"#).unwrap();
-        assert!(service_account(&path).unwrap().expose().contains("hunter2"));
-        std::fs::write(&path, r#"{"type": "external_account", "private_key": "hunter2"}"#).unwrap();
-        let error = service_account(&path).unwrap_err().to_string();
-        assert!(error.contains("`external_account`") && !error.contains("hunter2"), "{error}");
+        assert!(google_key(&path).unwrap().0.unwrap().expose().contains("hunter2"));
+        for (kind, expected) in
+            [("authorized_user", "`authorized_user`"), ("external_account", "line 1 is not")]
+        {
+            std::fs::write(&path, format!(r#"{{"type": "{kind}", "private_key": "hunter2"}}"#)).unwrap();
+            let error = google_key(&path).unwrap_err().to_string();
+            assert!(error.contains(expected) && !error.contains("hunter2"), "{error}");
+        }
         let _ = std::fs::remove_dir_all(&folder);
-        assert!(service_account(Path::new("/no/such/key.json")).is_err());
-    }
-
-    #[test]
-    fn concourse_sources_become_logins() {
-        let source = AwsSource {
-            access_key_id: Some("A".into()),
-            secret_access_key: Some(Secret::new("hunter2")),
-            region: "eu-west-1".into(),
-            role_arns: vec!["arn:a".into(), "arn:b".into()],
-            account_id: Some("123456789012".into()),
-            ..AwsSource::default()
-        };
-        assert_eq!(source.registry().as_deref(), Some("123456789012.dkr.ecr.eu-west-1.amazonaws.com"));
-        let shown = format!("{:?}", source.credentials(&Env::default()).unwrap());
-        assert!(
-            shown.contains("arn:b") && shown.contains("required: true") && !shown.contains("hunter2"),
-            "{shown}"
-        );
-        let half = AwsSource { secret_access_key: None, ..source };
-        assert!(half.credentials(&Env::default()).unwrap_err().to_string().contains("aws_secret_access_key"));
-        let shown = format!(
-            "{:?}",
-            AzureSource { client_id: Some("c".into()), ..AzureSource::default() }
-                .credentials(&Env::default())
-        );
-        assert!(shown.contains("required: true"), "{shown}");
+        assert!(google_key(Path::new("/no/such/key.json")).is_err());
     }
 }

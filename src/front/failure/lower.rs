@@ -211,12 +211,16 @@ impl From<RegistryError> for Failure {
             RegistryError::Source { error, .. } => of(Kind::Refused).with_io_hint(error),
             RegistryError::NotFound { task, .. } if task.verb == Verb::Upload => of(Kind::Refused)
                 .hint("check the repository's name; some registries want it to be created first"),
-            RegistryError::NotFound { .. }
-            | RegistryError::Rejected { .. }
-            | RegistryError::Document { .. }
-            | RegistryError::TooLarge { .. }
-            | RegistryError::Protocol { .. }
-            | RegistryError::Cancelled => of(Kind::Refused),
+            RegistryError::NotFound { .. } => of(Kind::Refused)
+                .hint("check the name; some registries also hide what the account may not read"),
+            RegistryError::Rejected { status, .. } => of(Kind::Refused).hint(rejection_hint(*status)),
+            RegistryError::Document { .. } => {
+                of(Kind::Refused).hint("what the registry has there is no image that can be read; push it anew")
+            }
+            RegistryError::TooLarge { .. } | RegistryError::Protocol { .. } => of(Kind::Refused).hint(
+                "the registry, or something in front of it, does not keep to the protocol; its log may say why",
+            ),
+            RegistryError::Cancelled => of(Kind::Refused),
         }
     }
 }
@@ -285,6 +289,21 @@ fn credentials_hint(task: &Task, status: u16, credentials: Credentials) -> Strin
             let repository = &task.repository;
             format!("the account may not {what} `{repository}`, or the repository has to be created first")
         }
+    }
+}
+
+/// Says what helps against a status that is neither about rights nor about what is missing.
+fn rejection_hint(status: u16) -> &'static str {
+    match status {
+        405 => "the registry takes no such change; it may be read-only, or a mirror",
+        413 => {
+            "something in front of the registry limits the size of a request; raise that limit \
+             (nginx: `client_max_body_size`)"
+        }
+        400 | 409 | 412 => {
+            "the registry may protect the tag against changes; the registry's log says why it refused"
+        }
+        _ => "the registry's log says why it refused",
     }
 }
 

@@ -317,7 +317,7 @@ impl ContainerCredentials {
 }
 
 /// Tells whether keys may come in plain http: from this machine, ECS (169.254.170.2) and EKS (169.254.170.23).
-fn may_be_plain(url: &Url) -> bool {
+pub(super) fn may_be_plain(url: &Url) -> bool {
     let known: [IpAddr; 3] = [
         IpAddr::from([169, 254, 170, 2]),
         IpAddr::from([169, 254, 170, 23]),

@@ -1,4 +1,5 @@
-//! Google's registries: a service account's key as it is, or the access token of the machine's account.
+//! Google's registries: a service account's key as it is, or an access token: of a foreign identity, a given
+//! one, or that of the machine's account.
 //!
 //! Source: Artifact Registry "Configure authentication to Docker"; Compute Engine "Metadata server".
 
@@ -9,6 +10,7 @@ use crate::model::Registry;
 use super::super::http::Method;
 use super::super::secret::Secret;
 use super::super::url::Url;
+use super::google_federation::GoogleFederation;
 use super::wire::{Ask, Reach, Wire};
 use super::{Given, Problem, basic};
 
@@ -17,6 +19,8 @@ use super::{Given, Problem, basic};
 pub struct GoogleLogin {
     /// The JSON key of a service account.
     pub key: Option<Secret>,
+    /// A foreign identity that Google takes in place of a key.
+    pub federation: Option<Box<GoogleFederation>>,
     /// A finished access token.
     pub access_token: Option<Secret>,
     /// Where a machine gets a token, usually `http://metadata.google.internal`; `None` asks nobody.
@@ -40,6 +44,9 @@ impl GoogleLogin {
     pub(super) fn ask(&self, now: u64, wire: &dyn Wire) -> Result<Given, Problem> {
         if let Some(key) = &self.key {
             return Ok(Given { credential: basic("_json_key", key.expose()), expires: None });
+        }
+        if let Some(federation) = &self.federation {
+            return federation.ask(now, wire);
         }
         if let Some(token) = &self.access_token {
             return Ok(Given { credential: basic("oauth2accesstoken", token.expose()), expires: None });

@@ -9,6 +9,7 @@ mod aws;
 mod azure;
 mod clock;
 mod google;
+mod google_federation;
 mod sigv4;
 mod wire;
 
@@ -27,6 +28,7 @@ pub use aws::{AwsEndpoints, AwsLogin, ContainerCredentials, WebIdentity};
 pub use azure::{AppService, AzureLogin};
 pub use clock::Clock;
 pub use google::GoogleLogin;
+pub use google_federation::GoogleFederation;
 pub use sigv4::AwsKeys;
 pub(super) use wire::{ProviderWire, Wire};
 

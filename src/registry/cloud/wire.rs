@@ -42,6 +42,8 @@ pub(in super::super) struct Ask {
 pub(in super::super) struct Answer {
     pub(super) status: u16,
     pub(super) body: Vec<u8>,
+    /// What an error says, fit to be shown; empty when it says nothing that is understood.
+    pub(super) reason: String,
 }
 
 /// Sends requests to providers.
@@ -100,11 +102,13 @@ impl ProviderWire {
             _ => unreachable(failure.text),
         })?;
         let status = response.status;
+        let discretion = Arc::clone(&response.discretion);
+        let shown = |text: &str| printable(&discretion.hide(text));
         match read_bounded(response.into_reader(), ANSWER_BYTES) {
             Ok(body) if retry::is_retryable(status) => {
-                Err(unreachable(format!("the answer was {status}{}", reason(&body))))
+                Err(unreachable(format!("the answer was {status}{}", reason(&body, &shown))))
             }
-            Ok(body) => Ok(Answer { status, body }),
+            Ok(body) => Ok(Answer { status, reason: reason(&body, &shown), body }),
             Err(_) => Err(unreachable("its answer could not be read".to_owned())),
         }
     }
@@ -153,16 +157,14 @@ impl Answer {
     pub(super) fn success(self, url: &Url) -> Result<Vec<u8>, Problem> {
         match self.status {
             200..=299 => Ok(self.body),
-            status => {
-                let reason = reason(&self.body);
-                Err(Problem::Refused(format!("`{}` answered {status}{reason}", url.origin())))
-            }
+            status => Err(Problem::Refused(format!("`{}` answered {status}{}", url.origin(), self.reason))),
         }
     }
 }
 
 /// Reads a provider's words out of an error: JSON of AWS, Azure and Google, or the XML of STS.
-fn reason(body: &[u8]) -> String {
+/// `shown` makes a text of the provider fit to be shown.
+fn reason(body: &[u8], shown: &dyn Fn(&str) -> String) -> String {
     let text = String::from_utf8_lossy(body);
     let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let word = |keys: &[&str]| keys.iter().find_map(|key| json.get(key).and_then(|value| value.as_str()));
@@ -171,8 +173,8 @@ fn reason(body: &[u8]) -> String {
     // AWS puts a name space in front: `com.amazonaws.ecr#ServerException`.
     let code = code.map(|code| code.rsplit('#').next().unwrap_or(code));
     match (code, message) {
-        (Some(code), Some(message)) => format!(" ({}): {}", printable(code), printable(message)),
-        (Some(one), None) | (None, Some(one)) => format!(": {}", printable(one)),
+        (Some(code), Some(message)) => format!(" ({}): {}", shown(code), shown(message)),
+        (Some(one), None) | (None, Some(one)) => format!(": {}", shown(one)),
         (None, None) => String::new(),
     }
 }
@@ -210,7 +212,7 @@ mod tests {
             ("<html>", ""),
             ("", ""),
         ] {
-            assert_eq!(reason(body.as_bytes()), expected, "{body}");
+            assert_eq!(reason(body.as_bytes(), &printable), expected, "{body}");
         }
     }
 }

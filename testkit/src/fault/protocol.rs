@@ -1,0 +1,234 @@
+//! What a faithful registry answers, by the distribution specification.
+
+use super::connection::{Answer, Request, base64, parse_query, unescape};
+use super::{Access, State, digest_of, matches_digest};
+
+pub(super) fn token(state: &mut State, request: &Request, body: &[u8]) -> Answer {
+    let Access::Bearer { user, password, expires_in, .. } = state.access.clone() else {
+        state.unexpected.push("a token was asked for".into());
+        return Answer::new(404);
+    };
+    let scopes: Vec<String> = if request.method == "POST" {
+        let form = String::from_utf8_lossy(body).into_owned();
+        let fields = parse_query(&form);
+        if fields.get("refresh_token").map(String::as_str) != Some(password) {
+            return Answer::new(401).body(br#"{"details":"invalid refresh token"}"#.to_vec());
+        }
+        fields.get("scope").map(|scope| scope.split(' ').map(str::to_owned).collect()).unwrap_or_default()
+    } else {
+        let wanted = format!("Basic {}", base64(format!("{user}:{password}").as_bytes()));
+        if request.headers.get("authorization") != Some(&wanted) {
+            return Answer::new(401).body(br#"{"details":"incorrect username or password"}"#.to_vec());
+        }
+        let query = request.path.split_once('?').map_or("", |(_, query)| query);
+        query.split('&').filter_map(|pair| pair.strip_prefix("scope=")).map(unescape).collect()
+    };
+    state.counter += 1;
+    let token = format!("token-{}", state.counter);
+    let granted = scopes.into_iter().take(state.scopes_honoured).collect::<Vec<_>>().join(" ");
+    state.tokens.insert(token.clone(), granted);
+    let life = expires_in.map(|life| format!(",\"expires_in\":{life}")).unwrap_or_default();
+    let key = if state.counter.is_multiple_of(2) { "token" } else { "access_token" };
+    Answer::new(200).body(format!("{{\"{key}\":\"{token}\"{life}}}").into_bytes())
+}
+
+pub(super) fn blob_answer(request: &Request, blob: &[u8]) -> Answer {
+    let plain = |status, bytes: &[u8]| {
+        Answer::new(status).header("content-type", "application/octet-stream").body(bytes.to_vec())
+    };
+    let start = request
+        .headers
+        .get("range")
+        .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
+    let answer = match start {
+        Some(start) if start >= blob.len() => {
+            plain(416, b"").header("content-range", format!("bytes */{}", blob.len()))
+        }
+        Some(start) => plain(206, &blob[start..])
+            .header("content-range", format!("bytes {start}-{}/{}", blob.len() - 1, blob.len())),
+        None => plain(200, blob),
+    };
+    answer.header("docker-content-digest", request.reference.clone())
+}
+
+pub(super) fn open_session(state: &mut State, request: &Request) -> Answer {
+    if request.headers.get("content-length").map(String::as_str) != Some("0") {
+        return Answer::error(411, "LENGTH_REQUIRED");
+    }
+    if request.query.contains_key("mount") && !request.query.contains_key("from") {
+        // Quay fails on it.
+        state.unexpected.push(format!("a mount from nowhere: {}", request.path));
+    }
+    if let (Some(digest), Some(from)) = (request.query.get("mount"), request.query.get("from"))
+        && state.mounts
+        && let Some(blob) = state.blobs.get(&(from.clone(), digest.clone())).cloned()
+    {
+        state.blobs.insert((request.name.clone(), digest.clone()), blob);
+        let location = format!("/v2/{}/blobs/{digest}", request.name);
+        return Answer::new(201).header("location", location).header("docker-content-digest", digest.clone());
+    }
+    state.counter += 1;
+    let id = format!("session-{}", state.counter);
+    state.sessions.insert(id.clone(), Vec::new());
+    let location = format!("/v2/{}/blobs/uploads/{id}?_state=secret%2B{}", request.name, state.counter);
+    let answer = Answer::new(202).header("location", location).header("range", "0-0");
+    match state.least_chunk {
+        0 => answer,
+        least => answer.header("oci-chunk-min-length", least.to_string()),
+    }
+}
+
+pub(super) fn session(state: &mut State, request: &Request, body: &[u8]) -> Answer {
+    let place = format!("/v2/{}/blobs/uploads/{}", request.name, request.reference);
+    // The state is signed in real registries; a client has to bring it back unchanged.
+    if !request.path.contains("_state=secret%2B") {
+        return Answer::error(400, "BLOB_UPLOAD_INVALID");
+    }
+    let (chunk_limit, least_chunk, monolithic) = (state.chunk_limit, state.least_chunk, state.monolithic);
+    let Some(held) = state.sessions.get_mut(&request.reference) else {
+        return Answer::error(404, "BLOB_UPLOAD_UNKNOWN");
+    };
+    let location = format!("{place}?_state=secret%2B{}", held.len() + body.len());
+    let range = |len: usize| format!("0-{}", len.saturating_sub(1));
+    match request.method.as_str() {
+        "GET" => Answer::new(204).header("range", range(held.len())).header("location", location),
+        "DELETE" => {
+            state.sessions.remove(&request.reference);
+            Answer::new(204)
+        }
+        "PATCH" => {
+            let start =
+                request.headers.get("content-range").and_then(|text| text.split('-').next()?.parse().ok());
+            if start.is_some_and(|start: usize| start != held.len()) || start.is_none() && !held.is_empty() {
+                return Answer::error(416, "RANGE_INVALID").header("range", range(held.len()));
+            }
+            if start.is_some() {
+                // Only the last part may be smaller than the least; more after such a one is too late.
+                let after_last = !state.ended.insert(request.reference.clone());
+                if body.len() >= least_chunk {
+                    state.ended.remove(&request.reference);
+                }
+                if body.len() > chunk_limit || after_last {
+                    return Answer::error(416, "SIZE_INVALID");
+                }
+            }
+            held.extend_from_slice(body);
+            Answer::new(202).header("range", range(held.len())).header("location", location)
+        }
+        _ if !monolithic && !body.is_empty() => Answer::error(404, "BLOB_UNKNOWN"),
+        _ => {
+            held.extend_from_slice(body);
+            let digest = request.query.get("digest").cloned().unwrap_or_default();
+            let blob = state.sessions.remove(&request.reference).unwrap_or_default();
+            if !matches_digest(&digest, &blob) {
+                return Answer::error(400, "DIGEST_INVALID");
+            }
+            state.blobs.insert((request.name.clone(), digest.clone()), blob);
+            Answer::new(201)
+                .header("location", format!("/v2/{}/blobs/{digest}", request.name))
+                .header("docker-content-digest", digest)
+        }
+    }
+}
+
+pub(super) fn manifest(state: &mut State, request: &Request, body: &[u8]) -> Answer {
+    let (name, reference) = (request.name.clone(), request.reference.clone());
+    let digest = match state.tags.get(&(name.clone(), reference.clone())) {
+        Some(digest) => digest.clone(),
+        None => reference.clone(),
+    };
+    match request.method.as_str() {
+        "PUT" => {
+            let media_type = request.headers.get("content-type").cloned().unwrap_or_default();
+            let digest = digest_of(body);
+            let value: serde_json::Value = match serde_json::from_slice(body) {
+                Ok(value) => value,
+                Err(_) => return Answer::error(400, "MANIFEST_INVALID"),
+            };
+            let blobs = value["layers"].as_array().cloned().unwrap_or_default();
+            for blob in blobs.iter().chain(value.get("config")) {
+                if blob["mediaType"].as_str().is_some_and(|kind| kind.contains(".nondistributable.")) {
+                    continue;
+                }
+                let blob = blob["digest"].as_str().unwrap_or("").to_owned();
+                if !state.blobs.contains_key(&(name.clone(), blob)) {
+                    return Answer::error(400, "MANIFEST_BLOB_UNKNOWN");
+                }
+            }
+            if state.immutable_tags && state.tags.contains_key(&(name.clone(), reference.clone())) {
+                return Answer::error(400, "TAG_INVALID");
+            }
+            state.manifests.insert((name.clone(), digest.clone()), (media_type, body.to_vec()));
+            if !reference.contains(':') {
+                state.tags.insert((name.clone(), reference), digest.clone());
+            }
+            let answer = Answer::new(201)
+                .header("location", format!("/v2/{}/manifests/{digest}", request.name))
+                .header("docker-content-digest", digest.clone());
+            let subject = value["subject"]["digest"].as_str().filter(|_| state.referrers_api);
+            match subject {
+                Some(subject) => answer.header("oci-subject", subject),
+                None => answer,
+            }
+        }
+        "DELETE" => {
+            let gone = if reference.contains(':') {
+                state.tags.retain(|(own, _), target| *own != name || *target != reference);
+                state.manifests.remove(&(name, reference)).is_some()
+            } else {
+                state.tags.remove(&(name, reference)).is_some()
+            };
+            if gone { Answer::new(202) } else { Answer::error(404, "MANIFEST_UNKNOWN") }
+        }
+        _ => match state.manifests.get(&(name, digest.clone())) {
+            Some((media_type, bytes)) => Answer::new(200)
+                .header("content-type", media_type.clone())
+                .header("docker-content-digest", digest)
+                .body(bytes.clone()),
+            None => Answer::error(404, "MANIFEST_UNKNOWN"),
+        },
+    }
+}
+
+pub(super) fn tags(state: &State, request: &Request) -> Answer {
+    let last = request.query.get("last").cloned().unwrap_or_default();
+    let all: Vec<&String> = state
+        .tags
+        .keys()
+        .filter(|(name, tag)| *name == request.name && *tag > last)
+        .map(|(_, tag)| tag)
+        .collect();
+    let page: Vec<&&String> = all.iter().take(state.page).collect();
+    let answer = Answer::new(200).header("content-type", "application/json");
+    let answer = match page.last() {
+        Some(last) if page.len() < all.len() => {
+            answer.header("link", format!("</v2/{}/tags/list?last={last}>; rel=\"next\"", request.name))
+        }
+        _ => answer,
+    };
+    let list = if page.is_empty() { "null".to_owned() } else { format!("{page:?}") };
+    answer.body(format!("{{\"name\":\"{}\",\"tags\":{list}}}", request.name).into_bytes())
+}
+
+pub(super) fn referrers(state: &State, request: &Request) -> Answer {
+    if !state.referrers_api {
+        return Answer::error(404, "NOT_FOUND");
+    }
+    let found: Vec<serde_json::Value> = state
+        .manifests
+        .iter()
+        .filter(|((name, _), _)| *name == request.name)
+        .filter_map(|((_, digest), (media_type, bytes))| {
+            let value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
+            (value["subject"]["digest"].as_str() == Some(&request.reference)).then(|| {
+                serde_json::json!({
+                    "mediaType": media_type, "digest": digest, "size": bytes.len(),
+                    "artifactType": value["artifactType"],
+                })
+            })
+        })
+        .collect();
+    let media_type = "application/vnd.oci.image.index.v1+json";
+    let body = serde_json::json!({"schemaVersion": 2, "mediaType": media_type, "manifests": found});
+    Answer::new(200).header("content-type", media_type).body(body.to_string().into_bytes())
+}
