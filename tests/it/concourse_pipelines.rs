@@ -116,7 +116,7 @@ const OUR_SOURCE: &[&str] = &[
     "azure_tenant_id",
     "azure_environment",
 ];
-const OUR_GET: &[&str] = &["format", "skip_download", "platform"];
+const OUR_GET: &[&str] = &["format", "skip_download", "platform", "referrers"];
 const OUR_PUT: &[&str] = &[
     "image",
     "files",
@@ -137,6 +137,7 @@ const OUR_PUT: &[&str] = &[
     "additional_tags",
     "tag_prefix",
     "expected_digest",
+    "referrers",
 ];
 
 fn package() -> &'static Path {

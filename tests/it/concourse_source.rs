@@ -89,7 +89,7 @@ fn putting_again_with_many_layers_sends_only_what_changed() {
     let params = json!({"files": ["app"], "kind": "source", "layers": "auto"});
     let first = put(&lab, &edge, &params);
     registry.forget_requests();
-    let mut again = params.clone();
+    let mut again = params;
     again["compression"] = json!("gzip:1");
     assert_eq!(put(&lab, &edge, &again)["version"], first["version"], "layers stay, whatever the level");
     assert_eq!(uploads(&registry.requests()), Vec::<&Request>::new());

@@ -15,6 +15,7 @@ mod concourse_check;
 mod concourse_container;
 mod concourse_pipelines;
 mod concourse_put;
+mod concourse_referrers;
 mod concourse_source;
 mod concourse_task;
 mod crashes;

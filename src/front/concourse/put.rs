@@ -47,6 +47,8 @@ struct Params {
     bump_aliases: bool,
     additional_tags: Vec<Tag>,
     expected_digest: Option<Digest>,
+    /// Push what the archive holds that says something about the image.
+    referrers: bool,
     login: Option<Login>,
 }
 
@@ -78,12 +80,18 @@ impl Params {
         };
         let bump_aliases = fields.switch("bump_aliases")?;
         let additional_tags = additional_tags(&mut fields, folder)?;
+        let referrers = fields.switch("referrers")?;
+        if referrers && matches!(what, What::Files(_)) {
+            return Err(
+                fields.invalid("referrers", "it belongs to `params.image`; what was just packed has none")
+            );
+        }
         let (username, password) = (fields.text("username")?, fields.text("password")?);
         let login = username
             .zip(password)
             .map(|(username, password)| Login { username, password: Secret::new(password) });
         fields.finish()?;
-        Ok(Self { what, version, bump_aliases, additional_tags, expected_digest, login })
+        Ok(Self { what, version, bump_aliases, additional_tags, expected_digest, referrers, login })
     }
 }
 
@@ -234,7 +242,16 @@ impl Put<'_> {
     /// Pushes what earlier steps made.
     fn image(&self, folder: &Path, pattern: &str, tags: &mut Vec<Tag>) -> Result<Digest, Failure> {
         let store = upload::open(folder, pattern, self.temporary)?;
-        let chosen = Chosen::of(store.as_ref(), pattern)?;
+        let mut chosen = Chosen::of(store.as_ref(), pattern)?;
+        if !self.params.referrers {
+            let left = chosen.without_attached();
+            if left > 0 {
+                let what = text::counted(left as u64, "referrer");
+                self.ui.note(&format!(
+                    "`{pattern}` also holds {what} (signatures, attestations, SBOMs), which `referrers: true` pushes too"
+                ));
+            }
+        }
         let digest = chosen.digest();
         check_expected(self.params.expected_digest.as_ref(), digest)?;
         let tags = self.complete(tags, &digest.to_string())?;
