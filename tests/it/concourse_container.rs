@@ -12,19 +12,20 @@ use testkit::scratch::Scratch;
 use testkit::tools;
 
 use crate::concourse::room;
+use crate::static_program::static_program;
 
 const GET: &str = "/tmp/build/get";
 const PUT: &str = "/tmp/build/put";
 
-/// Builds the image once, with the executable under test in it.
-fn image() -> &'static Path {
+/// Builds the image once, with the executable that containers get.
+pub(crate) fn image() -> &'static Path {
     static IMAGE: OnceLock<(Scratch, PathBuf)> = OnceLock::new();
     let (_, path) = IMAGE.get_or_init(|| {
         let scratch = Scratch::new("image");
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/ci/build-image");
         let mut command = Command::new(script);
-        command.arg(env!("CARGO_BIN_EXE_imgrelay")).arg(scratch.path()).arg("registry.test/imgrelay:1");
-        let _ = tools::run(command.env("WITH_LIBRARIES", "1")).success();
+        command.arg(static_program()).arg(scratch.path()).arg("registry.test/imgrelay:1");
+        let _ = tools::run(&mut command).success();
         let path = scratch.join("image.tar");
         (scratch, path)
     });

@@ -50,6 +50,7 @@ mod secrets;
 mod source_folder;
 mod source_incremental;
 mod source_zip;
+mod static_program;
 mod store_interop;
 mod store_reading;
 mod tar_differential;
