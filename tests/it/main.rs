@@ -21,6 +21,7 @@ mod concourse_task;
 mod crashes;
 mod deny;
 mod determinism;
+mod dockerfile;
 mod docs_blocks;
 mod extraction;
 mod failures_packing;
