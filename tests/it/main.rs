@@ -11,6 +11,7 @@ mod ci_examples;
 mod cli_basics;
 mod cli_signals;
 mod concourse;
+mod concourse_again;
 mod concourse_check;
 mod concourse_container;
 mod concourse_pipelines;
