@@ -13,6 +13,7 @@ mod cli_signals;
 mod concourse;
 mod concourse_again;
 mod concourse_check;
+mod concourse_cloud;
 mod concourse_container;
 mod concourse_pipelines;
 mod concourse_put;
