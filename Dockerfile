@@ -1,14 +1,20 @@
 # The same image as ci/build-image makes, for those who build with docker:
-#   ci/build-static && docker build --build-arg PROGRAM=target/x86_64-unknown-linux-gnu/release/imgrelay .
+#   ci/build-static && docker build --build-arg PROGRAM=target/x86_64-unknown-linux-gnu/release/imgrelay --build-arg VERSION=0.1.0 .
+FROM scratch AS temporary
+COPY ci/image/tmp/ /tmp/
+
 FROM scratch AS root
 ARG PROGRAM
-COPY --chmod=755 ${PROGRAM} /usr/local/bin/imgrelay
+# A mode given for a folder counts for what is in it, hence the stage in between.
+COPY --from=temporary --chmod=1777 / /
 # The executable does what the name it is called by says; ci/image holds the links, and /tmp.
-COPY ci/image/ /
-COPY --chmod=1777 ci/image/tmp/ /tmp/
+COPY ci/image/opt/ /opt/
+COPY --chmod=755 ${PROGRAM} /usr/local/bin/imgrelay
 
 FROM scratch
+ARG VERSION
 LABEL org.opencontainers.image.title="imgrelay" \
+      org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.source="https://github.com/example/imgrelay"
 COPY --from=root / /

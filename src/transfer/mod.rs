@@ -15,6 +15,7 @@ mod produce;
 mod pull_bundle;
 mod source;
 mod source_image;
+mod source_push;
 mod to_archive;
 mod to_folder;
 mod to_layout;
@@ -36,6 +37,7 @@ pub use produce::{PackRequest, PackedImage, PackedSource, pack_to_layout, pack_t
 pub use pull_bundle::pull_bundle;
 pub use source::{ImageSource, RegistrySource, StoreSource};
 pub use source_image::{Base, SourceRequest, pack_source_to_layout, pack_source_to_spool};
+pub use source_push::{Earlier, SourcePush, push_source};
 pub use to_archive::{ArchiveRequest, copy_to_docker_tar, copy_to_imgpkg_tar};
 pub use to_folder::{SINGLE_IMAGE, copy_to_folder};
 pub use to_layout::{LayoutReport, LayoutRequest, copy_to_layout};

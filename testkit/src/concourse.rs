@@ -2,8 +2,8 @@
 //!
 //! Modelled on Concourse's containerd backend: a user namespace of its own in which container root is the highest
 //! host id, the capabilities of an unprivileged step, an init bind-mounted at `/tmp/gdn-init`, working directory
-//! `/`, no `HOME` but what runc adds, standard input closed after the JSON, the step's volume bind-mounted, and the
-//! worker's certificates read-only over `/etc/ssl/certs`. Not modelled: the seccomp profile, init as process 1.
+//! `/`, no `HOME` but what runc adds, standard input closed after the JSON, the step's volume and `/scratch`
+//! bind-mounted, and the worker's certificates read-only over `/etc/ssl/certs`. Not modelled: the seccomp profile, init as process 1.
 
 use crate::readers::gnu_untar;
 use crate::scratch::Scratch;
@@ -77,7 +77,6 @@ impl Step {
     /// Unpacks an image with the tag `1` and prepares `check`, `in` or `out` in it.
     #[track_caller]
     pub fn new(image: &Path, name: &str) -> Self {
-        static NUMBER: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
         let scratch = Scratch::new("concourse");
         let layout = scratch.join("layout");
         gnu_untar(image, &layout);
@@ -85,9 +84,24 @@ impl Step {
         source.push(":1");
         let bundle = scratch.join("bundle");
         let _ = run(tool("umoci").args(["unpack", "--image"]).arg(source).arg(&bundle)).success();
+        Self::prepared(scratch, vec![format!("/opt/resource/{name}")])
+    }
+
+    /// Prepares a command in a root file system that a step fetched, as a task whose `image` it is.
+    #[track_caller]
+    pub fn in_rootfs(rootfs: &Path, words: &[&str]) -> Self {
+        let scratch = Scratch::new("concourse");
+        std::fs::create_dir(scratch.join("bundle")).expect("the folder is ours");
+        let mut copy = tool("cp");
+        // With owners and attributes.
+        let _ = run(copy.arg("-a").arg(rootfs).arg(scratch.join("bundle/rootfs"))).success();
+        Self::prepared(scratch, words.iter().map(|word| (*word).to_owned()).collect())
+    }
+
+    fn prepared(scratch: Scratch, words: Vec<String>) -> Self {
+        static NUMBER: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let id = format!("testkit-{}-{number}", std::process::id());
-        let words = vec![format!("/opt/resource/{name}")];
         Self { scratch, words, environment: Vec::new(), volume: None, certificates: None, id }
     }
 
@@ -148,6 +162,10 @@ impl Step {
         let hosts = self.scratch.write("hosts", "127.0.0.1 localhost registry.test\n");
         bind(hosts, "/etc/hosts", "ro");
         bind(self.scratch.write("resolv.conf", ""), "/etc/resolv.conf", "ro");
+        // Empty and of the step's own: the place for large temporary files.
+        std::fs::create_dir(self.scratch.join("scratch")).expect("the folder is ours");
+        bind(self.scratch.join("scratch"), "/scratch", "rw");
+        lchown(self.scratch.join("scratch"), Some(MAXIMUM), Some(MAXIMUM)).expect("tests run as root");
         if let Some(folder) = &self.certificates {
             bind(folder.clone(), "/etc/ssl/certs", "ro");
         }
@@ -217,15 +235,19 @@ fn give(folder: &Path, from: u32, to: u32) {
     while let Some(path) = open.pop() {
         let metadata = path.symlink_metadata().expect("nothing goes away meanwhile");
         let change = |id: u32| if id == from { to } else { id };
+        if metadata.is_dir() {
+            let entries = std::fs::read_dir(&path).expect("tests run as root");
+            open.extend(entries.map(|entry| entry.expect("readable").path()));
+        }
+        // Also the same owner again would take capabilities away.
+        if metadata.uid() != from && metadata.gid() != from {
+            continue;
+        }
         lchown(&path, Some(change(metadata.uid())), Some(change(metadata.gid()))).expect("tests run as root");
         if !metadata.is_symlink() {
             // Changing the owner takes setuid bits away.
             let mode = metadata.mode() & 0o7777;
             std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).expect("tests run as root");
-        }
-        if metadata.is_dir() {
-            let entries = std::fs::read_dir(&path).expect("tests run as root");
-            open.extend(entries.map(|entry| entry.expect("readable").path()));
         }
     }
 }

@@ -2,14 +2,19 @@
 //! and what it gets back.
 
 use serde_json::{Value, json};
-use testkit::lab::{Lab, Output};
+use testkit::lab::{Lab, Output, Run};
 use testkit::registry::{PASSWORD, Registry, TokenOptions, USER};
 use testkit::{oracle, registry};
 
 use crate::lab::lab;
 
-/// Runs a step as Concourse does: by name, in `/`, one JSON document on standard input, no `HOME`.
+/// Runs a step as Concourse does.
 pub(crate) fn step(lab: &Lab, name: &str, request: &Value) -> Output {
+    prepared(lab, name, request).run()
+}
+
+/// Prepares a step as Concourse does: by name, in `/`, one JSON document on standard input, no `HOME`.
+pub(crate) fn prepared<'lab>(lab: &'lab Lab, name: &str, request: &Value) -> Run<'lab> {
     let folder = lab.path(match name {
         "in" => "get",
         _ => "put",
@@ -17,7 +22,7 @@ pub(crate) fn step(lab: &Lab, name: &str, request: &Value) -> Output {
     std::fs::create_dir_all(&folder).unwrap();
     let folder = folder.to_str().unwrap().to_owned();
     let words: &[&str] = if name == "check" { &[] } else { &[&folder] };
-    lab.command(words).named(name).in_folder("/").env_remove("HOME").stdin(request.to_string()).run()
+    lab.command(words).named(name).in_folder("/").env_remove("HOME").stdin(request.to_string())
 }
 
 /// A room with an image tar made without a registry, as a task's output, and its digest.

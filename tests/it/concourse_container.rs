@@ -6,25 +6,27 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use serde_json::{Value, json};
-use testkit::concourse::Step;
+use testkit::concourse::{Ended, Step};
 use testkit::registry::{PASSWORD, Registry, TokenOptions, USER};
 use testkit::scratch::Scratch;
+use testkit::tarball::{Header, Tarball};
 use testkit::tools;
 
 use crate::concourse::room;
+use crate::static_program::static_program;
 
 const GET: &str = "/tmp/build/get";
 const PUT: &str = "/tmp/build/put";
 
-/// Builds the image once, with the executable under test in it.
-fn image() -> &'static Path {
+/// Builds the image once, with the executable that containers get.
+pub(crate) fn image() -> &'static Path {
     static IMAGE: OnceLock<(Scratch, PathBuf)> = OnceLock::new();
     let (_, path) = IMAGE.get_or_init(|| {
         let scratch = Scratch::new("image");
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/ci/build-image");
         let mut command = Command::new(script);
-        command.arg(env!("CARGO_BIN_EXE_imgrelay")).arg(scratch.path()).arg("registry.test/imgrelay:1");
-        let _ = tools::run(command.env("WITH_LIBRARIES", "1")).success();
+        command.arg(static_program()).arg(scratch.path()).arg("registry.test/imgrelay:1");
+        let _ = tools::run(&mut command).success();
         let path = scratch.join("image.tar");
         (scratch, path)
     });
@@ -51,15 +53,23 @@ fn put_get_and_check_work_in_an_unprivileged_container_with_the_workers_certific
         let step = Step::new(image(), name).certificates(certs.path());
         step.env("https_proxy", "http://127.0.0.1:1").env("no_proxy", "127.0.0.1")
     };
+    // Shown by `--nocapture`.
+    let shown = |name: &str, request: &Value, ended: Ended| {
+        let without = request.to_string().replace(PASSWORD, "((password))");
+        eprintln!("$ /opt/resource/{name} <<< '{without}'\n{}{}", ended.stderr, ended.stdout);
+        assert!(!ended.stderr.contains(PASSWORD) && !ended.stdout.contains(PASSWORD));
+        ended.json()
+    };
     let request = json!({"source": source, "params": {"image": "image/image.tar"}});
-    let put = step("out").volume(&lab.path("put"), PUT).run(&request).json();
+    let put = shown("out", &request, step("out").volume(&lab.path("put"), PUT).run(&request));
     let version = json!({"tag": "v1", "digest": digest});
     assert_eq!(put["version"], version);
-    let check = step("check").run(&json!({"source": source})).json();
+    let request = json!({"source": source});
+    let check = shown("check", &request, step("check").run(&request));
     assert_eq!(check, json!([version]));
     let got = Scratch::new("get");
     let request = json!({"source": source, "version": version});
-    let answer = step("in").volume(got.path(), GET).run(&request).json();
+    let answer = shown("in", &request, step("in").volume(got.path(), GET).run(&request));
     assert_eq!(answer["version"], version);
     assert_eq!(std::fs::read(got.join("digest")).unwrap(), digest.as_bytes());
     assert_eq!(std::fs::read(got.join("rootfs/etc/app.conf")).unwrap(), b"a=1");
@@ -75,14 +85,13 @@ fn put_get_and_check_work_in_an_unprivileged_container_with_the_workers_certific
 #[test]
 fn a_root_file_system_keeps_its_owners_and_modes_inside_the_user_namespace() {
     let registry = Registry::start();
-    let layer = testkit::tarball::Tarball::new();
-    let mut owned = testkit::tarball::Header::new("srv/data", b'0', 2).mode(0o4750);
+    let layer = Tarball::new();
+    let mut owned = Header::new("srv/data", b'0', 2).mode(0o4750);
     (owned.uid, owned.gid) = (1234, 4321);
     let layer =
         layer.dir("srv").entry(&owned, b"hi").hardlink("srv/again", "srv/data").symlink("now", "/srv/data");
     let layer = layer.finish();
-    let (manifest, digest) = push_image(&registry, &layer);
-    assert!(manifest.contains("layers"));
+    let digest = push_layers(&registry, &[&layer]);
     let source = json!({"repository": format!("{}/owned/app", registry.host()), "tag": "v1"});
     let got = Scratch::new("get");
     let request = json!({"source": source, "version": {"tag": "v1", "digest": digest}});
@@ -96,25 +105,74 @@ fn a_root_file_system_keeps_its_owners_and_modes_inside_the_user_namespace() {
     assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), expected);
 }
 
-/// Pushes an image of one layer without any code of the client under test.
-pub(crate) fn push_image(registry: &Registry, layer: &[u8]) -> (String, String) {
-    let diff_id = registry.put_blob("owned/app", layer);
+/// A file capability as the kernel keeps it: revision 2, effective, permitted is `net_bind_service`.
+const CAPABILITY: &[u8] = &[1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// Two layers: a small system, and what a build on top of it removes, hides and adds.
+fn system() -> [Vec<u8>; 2] {
+    let busybox = std::fs::read("/bin/busybox").unwrap();
+    let mut owned = Header::new("srv/data", b'0', 2).mode(0o4750);
+    (owned.uid, owned.gid) = (1234, 4321);
+    let mut capable = Header::new("srv/capable", b'0', 1).mode(0o755);
+    (capable.uid, capable.gid) = (1234, 1234);
+    let program = Header::new("bin/busybox", b'0', busybox.len() as u64).mode(0o755);
+    let lower = Tarball::new().dir("bin").entry(&program, &busybox).symlink("bin/sh", "busybox");
+    let lower = lower.dir("etc").file("etc/keep", "k").file("etc/gone", "g").dir("opt").dir("opt/old");
+    let lower = lower.file("opt/old/a", "a").dir("opt/old/deep").file("opt/old/deep/b", "b").dir("srv");
+    let lower = lower.entry(&owned, b"hi").hardlink("srv/again", "srv/data").symlink("now", "/srv/data");
+    let attributes: &[(&str, &[u8])] =
+        &[("SCHILY.xattr.user.note", b"blue"), ("SCHILY.xattr.security.capability", CAPABILITY)];
+    let lower = lower.pax(attributes).entry(&capable, b"x");
+    let upper = Tarball::new().file("etc/.wh.gone", "").file("opt/old/.wh..wh..opq", "");
+    let upper = upper.file("opt/old/new", "n").file("etc/.wh.never-there", "");
+    [lower.finish(), upper.finish()]
+}
+
+#[test]
+fn a_fetched_root_file_system_runs_with_root_inside() {
+    let registry = Registry::start();
+    let [lower, upper] = system();
+    let digest = push_layers(&registry, &[&lower, &upper]);
+    let source = json!({"repository": format!("{}/owned/app", registry.host()), "tag": "v1"});
+    let got = Scratch::new("get");
+    let request = json!({"source": source, "version": {"tag": "v1", "digest": digest}});
+    let _ = Step::new(image(), "in").volume(got.path(), GET).run(&request).json();
+    let capable = got.join("rootfs/srv/capable");
+    let mut python = tools::tool("python3");
+    let code = "import os,sys; p=sys.argv[1]; print(os.getxattr(p,'user.note').decode(), os.getxattr(p,'security.capability')[4:8].hex())";
+    let attributes = tools::run(python.args(["-c", code]).arg(&capable)).success();
+    // A capability that root of a user namespace sets counts inside it only; what is permitted stays.
+    assert_eq!(attributes.stdout, "blue 00040000\n");
+    let script = "busybox id -u; busybox stat -c '%u:%g %a %h' /srv/data; busybox cat /now /etc/keep; echo; \
+                  busybox find /opt /etc -type f | busybox sort; test /srv/data -ef /srv/again && echo same";
+    let ran = Step::in_rootfs(&got.join("rootfs"), &["/bin/sh", "-c", script]).run(&Value::Null);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let mounted = ["/etc/hosts", "/etc/resolv.conf"];
+    let lines: Vec<&str> = ran.stdout.lines().filter(|line| !mounted.contains(line)).collect();
+    assert_eq!(lines, ["0", "1234:4321 4750 2", "hik", "/etc/keep", "/opt/old/new", "same"]);
+}
+
+/// Pushes an image without any code of the client under test, and returns its digest.
+fn push_layers(registry: &Registry, layers: &[&[u8]]) -> String {
+    let diff_ids: Vec<String> = layers.iter().map(|layer| registry.put_blob("owned/app", layer)).collect();
     let config = json!({
         "architecture": "amd64", "os": "linux",
         "config": {"Env": ["A=b"], "User": "1234", "Entrypoint": ["/bin/app"], "Cmd": ["run"]},
-        "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
     })
     .to_string();
     let config_digest = registry.put_blob("owned/app", config.as_bytes());
     let kind = "application/vnd.oci.image.manifest.v1+json";
+    let layer_kind = "application/vnd.oci.image.layer.v1.tar";
+    let descriptor = |(layer, digest): (&&[u8], &String)| json!({"mediaType": layer_kind, "digest": digest, "size": layer.len()});
+    let descriptors: Vec<Value> = layers.iter().zip(&diff_ids).map(descriptor).collect();
     let manifest = json!({
         "schemaVersion": 2, "mediaType": kind,
         "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": config_digest, "size": config.len()},
-        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": diff_id, "size": layer.len()}],
+        "layers": descriptors,
     })
     .to_string();
-    let digest = registry.put_manifest("owned/app", "v1", kind, manifest.as_bytes());
-    (manifest, digest)
+    registry.put_manifest("owned/app", "v1", kind, manifest.as_bytes())
 }
 
 #[test]

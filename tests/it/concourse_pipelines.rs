@@ -116,20 +116,28 @@ const OUR_SOURCE: &[&str] = &[
     "azure_tenant_id",
     "azure_environment",
 ];
-const OUR_GET: &[&str] = &["format", "skip_download", "platform"];
+const OUR_GET: &[&str] = &["format", "skip_download", "platform", "referrers"];
 const OUR_PUT: &[&str] = &[
     "image",
     "files",
     "kind",
     "labels",
+    "annotations",
     "exclude",
     "compression",
+    "layers",
+    "base",
+    "size_limit",
+    "platform",
+    "media_types",
+    "symlinks",
     "preserve_permissions",
     "version",
     "bump_aliases",
     "additional_tags",
     "tag_prefix",
     "expected_digest",
+    "referrers",
 ];
 
 fn package() -> &'static Path {
@@ -431,8 +439,9 @@ fn the_check_objects_to_what_concourse_refuses() {
 fn the_task_file_has_every_param_of_the_program_and_no_other() {
     let task = yaml(&std::fs::read_to_string(package().join("task.yml")).unwrap());
     let in_file: Vec<&str> = task["params"].as_object().unwrap().keys().map(String::as_str).collect();
-    let mut known: Vec<&str> =
-        imgrelay::front::concourse::task::PARAMS.iter().map(|param| param.name).collect();
+    let mut known: Vec<String> = imgrelay::front::concourse::task::params()
+        .map(imgrelay::front::concourse::packing::Param::variable)
+        .collect();
     known.sort_unstable();
     assert_eq!(in_file, known);
 }
@@ -444,14 +453,26 @@ fn the_page_has_a_pipeline_that_is_one_and_every_param_of_the_task() {
     let page = std::fs::read_to_string(&path).unwrap();
     let pipelines: Vec<&str> =
         page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    // The others are single steps.
+    let (pipelines, steps): (Vec<&str>, Vec<&str>) =
+        pipelines.into_iter().partition(|text| text.contains("jobs:"));
     assert_eq!(pipelines.len(), 1);
+    for step in steps {
+        let mut pipeline = yaml(pipelines[0]);
+        pipeline["jobs"][0]["plan"] = yaml(step);
+        pipeline["resources"][0]["name"] = "app-source".into();
+        pipeline["resources"][0]["type"] = "imgrelay".into();
+        pipeline["resources"][0]["source"] = serde_json::json!({"repository": "a"});
+        let problems = Check::pipeline(&pipeline.to_string());
+        assert_eq!(problems, Vec::<String>::new(), "{step}");
+    }
     for pipeline in pipelines {
         assert_eq!(Check::pipeline(pipeline), Vec::<String>::new(), "{pipeline}");
     }
     let (begin, end) = ("<!-- params: begin -->\n", "<!-- params: end -->");
     let mut table = String::from("\n| param | meaning |\n|---|---|\n");
-    for param in imgrelay::front::concourse::task::PARAMS {
-        writeln!(table, "| `{}` | {} |", param.name, param.meaning).unwrap();
+    for param in imgrelay::front::concourse::task::params() {
+        writeln!(table, "| `{}` | {} |", param.variable(), param.meaning).unwrap();
     }
     let (before, rest) = page.split_once(begin).unwrap();
     let (_, after) = rest.split_once(end).unwrap();

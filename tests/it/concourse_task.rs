@@ -66,7 +66,7 @@ fn what_is_missing_is_said_in_the_words_of_the_task_file() {
         (&[("FILES", "src"), ("OUTPUT", "out")], "there is no output folder `out`"),
         (
             &[("FILES", "src"), ("KIND", "chart")],
-            "`KIND`: `chart` is no kind, expected one of `bundle`, `image`",
+            "`KIND`: `chart` is no kind, expected one of `bundle`, `image`, `source`",
         ),
         (&[("FILES", "src"), ("TAGS", "v1")], "`TAGS`: tag `v1` has no repository"),
         (&[("FILES", "src"), ("COMPRESSION", "lzma")], "`COMPRESSION`: "),

@@ -8,18 +8,20 @@ use testkit::readers::{Podman, skopeo_digest};
 use testkit::scratch::Scratch;
 use testkit::tools::{run, tool};
 
+use crate::static_program::static_program;
+
 fn package() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Makes a release of the executable under test, which is not the small one that is released.
+/// Makes a release of the executable for containers, which is not the small one that is released.
 fn release(scratch: &Scratch, name: &str) -> PathBuf {
     let program = scratch.join("imgrelay");
-    let _ = run(tool("strip").arg("-o").arg(&program).arg(env!("CARGO_BIN_EXE_imgrelay"))).success();
+    let _ = run(tool("strip").arg("-o").arg(&program).arg(static_program())).success();
     let out = scratch.join(name);
     let mut command = tool("bash");
     command.arg(package().join("ci/release")).arg(&out);
-    let _ = run(command.env("PROGRAM", &program).env("WITH_LIBRARIES", "1")).success();
+    let _ = run(command.env("PROGRAM", &program)).success();
     out
 }
 

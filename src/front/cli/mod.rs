@@ -34,10 +34,11 @@ use super::outputs::Document;
 use super::outputs::Outcome;
 use super::signals;
 use super::ui::{Settings, Ui};
-use crate::transfer::PackRequest;
+use crate::transfer::{PackRequest, SourceRequest};
 use args::SWITCH;
 pub(in crate::front) use gathering::stored_roots;
 pub(in crate::front) use push::references;
+pub(in crate::front) use sources::only_root;
 
 /// Builds container images without a registry, relays them as one tar, pushes them later
 #[derive(Debug, Parser)]
@@ -245,18 +246,32 @@ fn parse(mut words: Vec<OsString>, env: &Env) -> Result<Parsed, Failure> {
     Ok(Parsed::Run(Box::new(cli)))
 }
 
+/// What is to be packed, of whichever kind.
+#[derive(Debug)]
+pub(in crate::front) enum PackWork {
+    /// A bundle or an image.
+    Plain(PackRequest),
+    /// A source image.
+    Source {
+        /// What is packed.
+        request: SourceRequest,
+        /// The tar or folder with the earlier image.
+        base: Option<PathBuf>,
+    },
+}
+
 /// Resolves words of `push` into what is to be packed; without a destination, and with roots the caller replaces.
 ///
 /// For front ends that say the same in their own words.
-pub(in crate::front) fn pack_request(words: &[String], env: &Env) -> Result<PackRequest, Failure> {
-    let fixed = ["push", "--to-oci-tar=-", "--file=."].map(str::to_owned);
+pub(in crate::front) fn pack_work(words: &[OsString], env: &Env) -> Result<PackWork, Failure> {
+    let fixed = ["push", "--to-oci-tar=-", "--file=."].map(OsString::from);
     let command = prepare(args::PushArgs::augment_args(clap::Command::new("push")));
-    let all: Vec<OsString> = fixed.iter().chain(words).map(OsString::from).collect();
+    let all: Vec<OsString> = fixed.iter().chain(words).cloned().collect();
     let args = command
         .try_get_matches_from(&all)
         .and_then(|matches| args::PushArgs::from_arg_matches(&matches))
         .map_err(|error| misuse::from_clap(&error, &all, &[]))?;
-    push::request(&resolve::push(&args, env)?, None)
+    push::work(resolve::push(&args, env)?)
 }
 
 /// Returns the help text with switches shown plainly.

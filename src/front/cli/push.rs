@@ -5,10 +5,10 @@ use std::io::{self, Seek as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use super::Context;
 use super::args::PushArgs;
 use super::resolve::{self, BaseImage, Contents, Destination, PushKind, PushOptions, TarTarget};
 use super::sources;
+use super::{Context, PackWork};
 use crate::front::failure::Failure;
 use crate::front::outputs::{self, ImageKind, ImageOutcome, Outcome};
 use crate::front::reporter::{self, Wording};
@@ -16,14 +16,13 @@ use crate::front::{registries, system};
 use crate::lock::{BundleLock, default_tag};
 use crate::model::{Reference, Tag, limits};
 use crate::pack::{ImageOptions, LayerForm, LayerOptions, Profile, SourceOptions};
-use crate::registry::{Client, RegistryError};
 use crate::store::ImageStore;
 use crate::store::layout::LayoutTarget;
 use crate::stream::{AtomicFile, FileError, TooLarge, read_bounded};
 use crate::transfer::events::Observer;
 use crate::transfer::{
-    self, Attached, Base, Gathering, ImageSource as _, LayoutRequest, Member, Named, PackRequest,
-    PackedImage, Places, PushRequest, RegistrySource, Role, SourceRequest, StoreSource, TransferError,
+    self, Attached, Base, Earlier, Gathering, ImageSource as _, LayoutRequest, Member, Named, PackRequest,
+    PackedImage, Places, PushRequest, Role, SourcePush, SourceRequest, StoreSource,
 };
 use crate::tree::Filter;
 
@@ -137,11 +136,24 @@ fn to_registry(
     let client = registries::client(&options.registry, context.env, &context.ui)?;
     let tags: Vec<Tag> = references(name, &options.tags).into_iter().filter_map(|name| name.tag).collect();
     let store = base_store(context, options)?;
+    let store = store.as_deref().map(StoreSource);
     let packed = reporter::watch(&context.ui, Wording::Uploaded, |observer| match options.kind {
         PushKind::Source => {
-            let store = store.as_deref().map(StoreSource);
-            let push = SourcePush { context, options, client: &client, tags: &tags, name };
-            push.run(store.as_ref(), observer)
+            let push = SourcePush {
+                request: &source_request(options, None),
+                earlier: match (&options.base, &store) {
+                    (_, Some(store)) => Earlier::Known(base_of_store(store)?),
+                    (Some(BaseImage::Registry { reference, given }), _) => {
+                        Earlier::Repository { reference: reference.clone(), required: *given }
+                    }
+                    _ => Earlier::None,
+                },
+                repository: name.repository.clone(),
+                tags: &tags,
+                concurrency: options.registry.concurrency,
+                folder: system::temporary_folder(context.env),
+            };
+            Ok::<_, Failure>(transfer::push_source(&push, &client, observer)?)
         }
         _ => {
             let folder = system::temporary_folder(context.env);
@@ -172,60 +184,6 @@ fn push_request(options: &PushOptions, name: &Reference, tags: &[Tag], packed: &
     }
 }
 
-/// A source image on its way to a registry.
-struct SourcePush<'a> {
-    context: &'a Context<'a>,
-    options: &'a PushOptions,
-    client: &'a Client,
-    tags: &'a [Tag],
-    name: &'a Reference,
-}
-
-impl SourcePush<'_> {
-    fn run(&self, store: Option<&StoreSource<'_>>, observer: &dyn Observer) -> Result<PackedImage, Failure> {
-        let earlier = match &self.options.base {
-            Some(BaseImage::Registry { reference, given }) => {
-                let source = RegistrySource::new(self.client, reference.repository.clone());
-                match source.resolve(&reference.target()) {
-                    Ok(root) => Some((source, root)),
-                    // Many registries refuse to talk about what is not there.
-                    Err(TransferError::Registry(
-                        RegistryError::NotFound { .. } | RegistryError::Refused { .. },
-                    )) if !given => None,
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            _ => None,
-        };
-        let base = match (&earlier, store) {
-            (Some((source, root)), _) => Some(Base::of(source, root)?),
-            (None, Some(store)) => Some(base_of_store(store)?),
-            (None, None) => None,
-        };
-        match self.with_base(base.as_ref(), observer) {
-            // A layer of the earlier image is gone, perhaps only since it was asked for: then all is packed.
-            Err(error) if base.is_some() && error.may_be_for_want_of_a_blob() => {
-                self.with_base(None, observer)
-            }
-            result => result,
-        }
-        .map_err(Failure::from)
-    }
-
-    fn with_base(
-        &self,
-        base: Option<&Base<'_>>,
-        observer: &dyn Observer,
-    ) -> Result<PackedImage, TransferError> {
-        let folder = system::temporary_folder(self.context.env);
-        let request = source_request(self.options, None);
-        let (packed, source) = transfer::pack_source_to_spool(&request, base, &folder, observer)?;
-        let push = push_request(self.options, self.name, self.tags, &packed);
-        transfer::push_to_registry(&source, self.client, &push, observer)?;
-        Ok(packed)
-    }
-}
-
 /// Returns a reference for each tag: the name's own (`latest` if it has none), then the further ones.
 pub(in crate::front) fn references(name: &Reference, further: &[Tag]) -> Vec<Reference> {
     let first = name.tag.clone().unwrap_or_else(Tag::latest);
@@ -252,7 +210,21 @@ pub(super) fn send_to_stdout(mut spool: File) -> Result<(), Failure> {
     Ok(io::Write::flush(&mut out).map_err(failed)?)
 }
 
-pub(super) fn request(options: &PushOptions, target: Option<&LayoutTarget>) -> Result<PackRequest, Failure> {
+/// Returns what is to be packed, without a destination.
+pub(super) fn work(options: PushOptions) -> Result<PackWork, Failure> {
+    Ok(match options.kind {
+        PushKind::Source => PackWork::Source {
+            request: source_request(&options, None),
+            base: match options.base {
+                Some(BaseImage::Tar(path)) => Some(path),
+                _ => None,
+            },
+        },
+        _ => PackWork::Plain(request(&options, None)?),
+    })
+}
+
+fn request(options: &PushOptions, target: Option<&LayoutTarget>) -> Result<PackRequest, Failure> {
     let contents = &options.contents;
     let profile = match options.kind {
         PushKind::Bundle => Some(Profile::BUNDLE),

@@ -27,7 +27,7 @@ pub(super) fn open_oci(context: &Context<'_>, path: &Path) -> Result<Box<dyn Ima
 }
 
 /// Chooses the one root that a command works on.
-pub(super) fn only_root<'a>(place: &str, roots: &'a [Root]) -> Result<&'a Root, Failure> {
+pub(in crate::front) fn only_root<'a>(place: &str, roots: &'a [Root]) -> Result<&'a Root, Failure> {
     let marked: Vec<&Root> = roots.iter().filter(|root| root.is_root_bundle).collect();
     match (roots, marked.as_slice()) {
         ([root], _) => Ok(root),

@@ -16,12 +16,14 @@ use crate::front::failure::Failure;
 use crate::front::reporter::{self, Wording};
 use crate::front::text;
 use crate::front::ui::Ui;
-use crate::model::{Config, Descriptor, Platform, RawDocument, Repository, Tag, Target, to_json};
+use crate::model::{Config, Descriptor, Platform, RawDocument, Reference, Repository, Tag, Target, to_json};
 use crate::registry::Client;
 use crate::store::layout::LayoutTarget;
 use crate::stream::{AtomicFile, FileError, Overwrite};
+use crate::transfer::events::Silent;
 use crate::transfer::{
-    self, ImageSource, LayoutRequest, Named, PullOptions, PullReport, RegistrySource, TransferError,
+    self, Attached, Gathering, ImageSource, LayoutRequest, Member, Named, Places, PullOptions, PullReport,
+    RegistrySource, Role, TransferError,
 };
 
 /// Permissions of the files beside the image.
@@ -52,6 +54,8 @@ impl Format {
 struct Params {
     format: Format,
     skip_download: bool,
+    /// Also fetch what says something about the image.
+    referrers: bool,
     platform: Platform,
 }
 
@@ -75,8 +79,12 @@ impl Params {
         let params = Self {
             format,
             skip_download: fields.switch("skip_download")?,
+            referrers: fields.switch("referrers")?,
             platform: source::platform(&mut fields, &source.platform)?,
         };
+        if params.referrers && format != Format::OciTar {
+            return Err(fields.invalid("referrers", "it works with `params.format: oci-tar` only"));
+        }
         fields.finish()?;
         Ok(params)
     }
@@ -178,6 +186,7 @@ impl Get<'_> {
                 self.tar(source, repository, image.descriptor())?;
                 self.labels(self.config(source, &image)?.as_ref())
             }
+            Format::OciTar if self.params.referrers => self.tar_with_referrers(repository, root.clone()),
             Format::OciTar => self.tar(source, repository, root.clone()),
             Format::OciLayout => {
                 let target = self.folder.join("oci");
@@ -224,6 +233,14 @@ impl Get<'_> {
         Ok(report)
     }
 
+    /// Returns the names the image gets in a tar.
+    fn names(&self, repository: &Repository) -> Vec<Reference> {
+        // The name is the source's, not the mirror's: it stays in the image.
+        let named = if *repository == self.source.repository { repository } else { &self.source.repository };
+        let tag = self.version.tag().or_else(|| self.tag().parse::<Tag>().ok());
+        tag.map(|tag| named.with_tag(tag)).into_iter().collect()
+    }
+
     /// Writes `image.tar`: an OCI layout with docker's table of contents in it.
     fn tar(
         &self,
@@ -231,13 +248,32 @@ impl Get<'_> {
         repository: &Repository,
         root: Descriptor,
     ) -> Result<(), Failure> {
-        // The name is the source's, not the mirror's: it stays in the image.
-        let named = if *repository == self.source.repository { repository } else { &self.source.repository };
-        let tag = self.version.tag().or_else(|| self.tag().parse::<Tag>().ok());
-        let names: Vec<_> = tag.map(|tag| named.with_tag(tag)).into_iter().collect();
+        self.write_tar(source, vec![Named::new(root, &self.names(repository))])
+    }
+
+    /// Writes `image.tar` with signatures, attestations and SBOMs beside the image.
+    fn tar_with_referrers(&self, repository: &Repository, root: Descriptor) -> Result<(), Failure> {
+        let places = Places::remote(self.client);
+        let _ = places.fetch(repository, &Target::Digest(root.digest.clone()))?;
+        let attached = Attached { cosign: true, referrers: true };
+        let gathering = Gathering { thick: false, attached, concurrency: TRANSFER_CONCURRENCY };
+        let member = Member {
+            names: Named::new(root.clone(), &self.names(repository)).names,
+            origin: Some(repository.with_digest(root.digest.clone())),
+            descriptor: root,
+            role: Role::Root,
+            bundle: None,
+        };
+        let collection = transfer::gather(&places, vec![member], &gathering, &Silent)?;
+        let what = text::counted(collection.members.len() as u64 - 1, "referrer");
+        self.ui.note(&format!("with {what}: signatures, attestations, SBOMs"));
+        self.write_tar(&places, collection.named())
+    }
+
+    fn write_tar(&self, source: &dyn ImageSource, roots: Vec<Named>) -> Result<(), Failure> {
         let request = LayoutRequest {
             target: LayoutTarget::File(self.folder.join("image.tar")),
-            roots: vec![Named::new(root, &names)],
+            roots,
             concurrency: TRANSFER_CONCURRENCY,
             include_non_distributable: false,
         };

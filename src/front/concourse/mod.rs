@@ -9,7 +9,7 @@ mod cloud;
 mod fields;
 mod get;
 mod glob;
-mod packing;
+pub mod packing;
 mod protocol;
 mod put;
 mod rootfs;

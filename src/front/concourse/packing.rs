@@ -1,122 +1,328 @@
-//! Files packed in the same step that pushes them: `params.files`.
+//! Packing in the pipeline's words: the params that the task and a put of `files` have in common.
 //!
-//! The meaning of every option is `push`'s own; only the names are the pipeline's.
+//! The meaning of every param is that of a flag of `push`; only the names are the pipeline's.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use super::fields::Fields;
-use super::glob;
-use crate::front::cli;
+use crate::front::cli::{self, PackWork};
 use crate::front::env::Env;
 use crate::front::failure::Failure;
-use crate::front::reporter::{self, Wording};
 use crate::front::text;
-use crate::front::ui::Ui;
-use crate::model::keys;
-use crate::transfer::{self, PackRequest, PackedImage, PackedSource};
+use crate::model::{Digest, keys};
+use crate::store::{self, ImageStore};
+use crate::transfer::{Base, ImageSource as _, StoreSource};
 
-/// What can be made of files.
-const KINDS: [&str; 2] = ["bundle", "image"];
-
-/// What is packed, and how.
-#[derive(Debug, Default)]
-pub(super) struct Packing {
-    /// Folders and files.
-    pub(super) roots: Vec<PathBuf>,
-    /// Flags of `push` about what is packed.
-    pub(super) words: Vec<String>,
-    /// Labels of the configuration; apart from the words because values may have commas.
-    pub(super) labels: BTreeMap<String, String>,
+/// How a param is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A text.
+    Text,
+    /// A list of texts.
+    List,
+    /// A map of texts.
+    Table,
+    /// `true` or `false`.
+    Switch,
+    /// A pattern that finds one file or folder.
+    Path,
 }
 
-impl Packing {
-    /// Takes the fields about files; `None` when `files` is not given.
-    pub(super) fn parse(fields: &mut Fields, folder: &Path) -> Result<Option<Self>, Failure> {
-        let files = fields.texts("files")?;
-        let kind = fields.text("kind")?;
-        let labels = fields.table("labels")?;
-        let exclude = fields.texts("exclude")?;
-        let compression = fields.text("compression")?;
-        let preserve = fields.switch("preserve_permissions")?;
-        if files.is_empty() {
-            let given =
-                [("kind", kind.is_some()), ("labels", !labels.is_empty()), ("exclude", !exclude.is_empty())];
-            return match given.iter().find(|(_, given)| *given) {
-                Some((key, _)) => {
-                    Err(fields.invalid(key, "it belongs to `params.files`, which is not given"))
-                }
-                None => Ok(None),
-            };
-        }
-        let mut words: Vec<String> = Vec::new();
-        if let Some(kind) = kind {
-            words.push(kind_flag(&kind).map_err(|problem| fields.invalid("kind", problem))?);
-        }
-        words.extend(exclude.iter().map(|path| format!("--file-exclusion={path}")));
-        words.extend(compression.iter().map(|text| format!("--compression={text}")));
-        if preserve {
-            words.push("--preserve-permissions".into());
-        }
-        let mut roots = Vec::new();
-        for pattern in &files {
-            let found = glob::find(folder, pattern)?;
-            if found.is_empty() {
-                return Err(fields.invalid("files", format!("`{pattern}` finds nothing")));
-            }
-            roots.extend(found);
-        }
-        Ok(Some(Self { roots, words, labels }))
+/// A param.
+#[derive(Clone, Copy, Debug)]
+pub struct Param {
+    /// Its name in a put; the task's variable is the same in capitals.
+    pub key: &'static str,
+    /// The flag of `push` it stands for; empty for what is no flag.
+    pub flag: &'static str,
+    /// How it is written.
+    pub form: Form,
+    /// What it says, in one line.
+    pub meaning: &'static str,
+}
+
+impl Param {
+    pub(super) const fn new(
+        key: &'static str,
+        flag: &'static str,
+        form: Form,
+        meaning: &'static str,
+    ) -> Self {
+        Self { key, flag, form, meaning }
     }
 
-    /// Resolves everything; messages about flags are told in the caller's words.
-    pub(super) fn request(&self, env: &Env, field: &dyn Fn(&str) -> String) -> Result<PackRequest, Failure> {
-        let mut request = cli::pack_request(&self.words, env)
-            .map_err(|failure| Failure { message: rename_flags(&failure.message, field), ..failure })?;
-        if self.labels.contains_key(keys::BUNDLE_LABEL) {
-            let labels = field("labels");
-            return Err(Failure::misuse(format!("`{labels}`: label `{}` is reserved", keys::BUNDLE_LABEL)));
-        }
-        request.roots.clone_from(&self.roots);
-        request.image.labels.clone_from(&self.labels);
-        Ok(request)
+    /// Returns the task's variable.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        self.key.to_ascii_uppercase()
     }
+}
+
+const FILES: &str = "files";
+const KIND: &str = "kind";
+const LABELS: &str = "labels";
+const BASE: &str = "base";
+
+/// What is packed, and how.
+pub const PARAMS: &[Param] = &[
+    Param::new(
+        FILES,
+        "file",
+        Form::List,
+        "folders and files to pack, each beginning with the name of an input; patterns are allowed",
+    ),
+    Param::new(
+        KIND,
+        "",
+        Form::Text,
+        "`bundle`, `image` or `source` (of one folder or zip, for kpack); by default a bundle if there is a `.imgpkg`, else an image",
+    ),
+    Param::new(LABELS, "labels", Form::Table, "labels: a map; in the task also lines `key=value`"),
+    Param::new("annotations", "annotation", Form::Table, "annotations of the manifest, as `labels`"),
+    Param::new(
+        "exclude",
+        "file-exclusion",
+        Form::List,
+        "exact paths below a folder to leave out (default `.git`)",
+    ),
+    Param::new("compression", "compression", Form::Text, "`gzip`, `zstd` or `none`, with `:level` if wanted"),
+    Param::new(
+        "layers",
+        "layers",
+        Form::Text,
+        "for `source`: `1` (default), or `auto` for layers of which few change from push to push",
+    ),
+    Param::new(
+        BASE,
+        "base-tar",
+        Form::Path,
+        "with `layers: auto`: a tar or folder with the earlier image, whose layers are used again",
+    ),
+    Param::new(
+        "size_limit",
+        "size-limit",
+        Form::Text,
+        "for `source`: most bytes of all files together (default `1GiB`)",
+    ),
+    Param::new("platform", "platform", Form::Text, "`os/architecture` of the image (default `linux/amd64`)"),
+    Param::new("media_types", "media-types", Form::Text, "`oci` (default) or `docker`"),
+    Param::new("symlinks", "symlinks", Form::Text, "`keep` (default), `copy` or `refuse`"),
+    Param::new(
+        "preserve_permissions",
+        "preserve-permissions",
+        Form::Switch,
+        "`true`: keep each file's own mode",
+    ),
+];
+
+/// Where params come from: the variables of a task, or the params of a put.
+pub(super) trait Values {
+    /// Returns what messages call a param.
+    fn name(&self, key: &str) -> String;
+    /// Takes a text; an empty one counts as absent.
+    fn text(&mut self, key: &'static str) -> Result<Option<String>, Failure>;
+    /// Takes a list of texts.
+    fn texts(&mut self, key: &'static str) -> Result<Vec<String>, Failure>;
+    /// Takes a map of texts.
+    fn table(&mut self, key: &'static str) -> Result<BTreeMap<String, String>, Failure>;
+    /// Takes a switch.
+    fn switch(&mut self, key: &'static str) -> Result<bool, Failure>;
+    /// Finds what a pattern matches.
+    fn find(&self, pattern: &str) -> Result<Vec<PathBuf>, Failure>;
+    /// Makes the failure for a value that cannot be used.
+    fn wrong(&self, key: &str, problem: &dyn std::fmt::Display) -> Failure {
+        Failure::misuse(format!("`{}`: {problem}", self.name(key)))
+    }
+}
+
+/// Reads the params about packing; `None` where there are no files.
+///
+/// Errors: params about files without files; whatever `push` would say about its flags.
+pub(super) fn parse(
+    values: &mut dyn Values,
+    expected: Option<&Digest>,
+    env: &Env,
+) -> Result<Option<PackWork>, Failure> {
+    let mut words: Vec<OsString> = Vec::new();
+    let mut patterns = Vec::new();
+    let mut labels = BTreeMap::new();
+    let mut given = None;
+    for param in PARAMS {
+        let (key, flag) = (param.key, param.flag);
+        let before = (words.len(), labels.len());
+        match (key, param.form) {
+            (FILES, _) => patterns = values.texts(key)?,
+            (KIND, _) => {
+                if let Some(kind) = values.text(key)? {
+                    words.push(kind_flag(&kind).map_err(|problem| values.wrong(key, &problem))?.into());
+                }
+            }
+            // Apart from the words, because values may have commas.
+            (LABELS, _) => labels = values.table(key)?,
+            (_, Form::Text) => {
+                words.extend(values.text(key)?.map(|value| format!("--{flag}={value}").into()));
+            }
+            (_, Form::List) => {
+                words.extend(values.texts(key)?.iter().map(|value| format!("--{flag}={value}").into()));
+            }
+            (_, Form::Table) => {
+                let table = values.table(key)?;
+                words.extend(table.iter().map(|(name, value)| format!("--{flag}={name}={value}").into()));
+            }
+            (_, Form::Switch) => {
+                if values.switch(key)? {
+                    words.push(format!("--{flag}").into());
+                }
+            }
+            (_, Form::Path) => {
+                if let Some(pattern) = values.text(key)? {
+                    let mut word = OsString::from(format!("--{flag}="));
+                    word.push(one(values, key, &pattern)?);
+                    words.push(word);
+                }
+            }
+        }
+        if given.is_none() && before != (words.len(), labels.len()) {
+            given = Some(key);
+        }
+    }
+    if patterns.is_empty() {
+        let files = values.name(FILES);
+        return match given {
+            Some(key) => Err(values.wrong(key, &format!("it belongs to `{files}`, which is not given"))),
+            None => Ok(None),
+        };
+    }
+    words.extend(expected.map(|digest| format!("--expected-digest={digest}").into()));
+    let roots = roots(values, &patterns)?;
+    work(values, &words, roots, labels, env).map(Some)
+}
+
+/// Finds what is packed.
+fn roots(values: &dyn Values, patterns: &[String]) -> Result<Vec<PathBuf>, Failure> {
+    let mut roots = Vec::new();
+    for pattern in patterns {
+        let found = values.find(pattern)?;
+        if found.is_empty() {
+            return Err(values
+                .wrong(FILES, &format!("`{pattern}` finds nothing"))
+                .hint("the first part of a path is the name of an input"));
+        }
+        roots.extend(found);
+    }
+    Ok(roots)
+}
+
+/// Finds the one file or folder that a pattern is about.
+fn one(values: &dyn Values, key: &str, pattern: &str) -> Result<PathBuf, Failure> {
+    let mut found = values.find(pattern)?;
+    match (found.pop(), found.len()) {
+        (None, _) => Err(values.wrong(key, &format!("`{pattern}` finds nothing"))),
+        (Some(only), 0) => Ok(only),
+        (Some(_), more) => {
+            Err(values.wrong(key, &format!("`{pattern}` finds {} files, expected one", more + 1)))
+        }
+    }
+}
+
+/// Resolves everything; messages about flags are told in the caller's words.
+fn work(
+    values: &dyn Values,
+    words: &[OsString],
+    roots: Vec<PathBuf>,
+    labels: BTreeMap<String, String>,
+    env: &Env,
+) -> Result<PackWork, Failure> {
+    let name = |flag: &str| match PARAMS.iter().find(|param| param.flag == flag) {
+        Some(param) => values.name(param.key),
+        // The kinds are flags of their own.
+        None if ["bundle", "image", "source"].contains(&flag) => {
+            format!("{}: {flag}", values.name(KIND))
+        }
+        None => values.name(&flag.replace('-', "_")),
+    };
+    let mut work = cli::pack_work(words, env)
+        .map_err(|failure| Failure { message: rename_flags(&failure.message, &name), ..failure })?;
+    if labels.contains_key(keys::BUNDLE_LABEL) {
+        return Err(values.wrong(LABELS, &format!("label `{}` is reserved", keys::BUNDLE_LABEL)));
+    }
+    match &mut work {
+        PackWork::Plain(request) => {
+            request.roots = roots;
+            request.image.labels = labels;
+        }
+        PackWork::Source { request, .. } => {
+            let count = roots.len();
+            let [root] = <[PathBuf; 1]>::try_from(roots).map_err(|_| {
+                let problem = format!("a source image is made of one folder or zip, found {count}");
+                values.wrong(FILES, &problem)
+            })?;
+            request.path = root;
+            request.image.labels = labels;
+        }
+    }
+    Ok(work)
 }
 
 /// Puts another name in place of every `` `--flag` ``.
-fn rename_flags(message: &str, field: &dyn Fn(&str) -> String) -> String {
+fn rename_flags(message: &str, name: &dyn Fn(&str) -> String) -> String {
     let mut parts = message.split("`--");
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let (flag, rest) = part.split_once('`').unwrap_or((part, ""));
-        out.push_str(&format!("`{}`{rest}", field(flag)));
+        // A flag may be quoted with its value.
+        let (flag, value) = flag.split_once(' ').unwrap_or((flag, ""));
+        let separator = if value.is_empty() { "" } else { ": " };
+        out.push_str(&format!("`{}{separator}{value}`{rest}", name(flag)));
     }
     out
 }
 
 /// Returns the flag that chooses a kind.
-pub(super) fn kind_flag(kind: &str) -> Result<String, String> {
-    match kind {
-        "bundle" => Ok("-b".to_owned()),
-        "image" => Ok("-i".to_owned()),
-        other => Err(format!("`{other}` is no kind, expected one of {}", text::quoted_list(KINDS))),
-    }
+fn kind_flag(kind: &str) -> Result<&'static str, String> {
+    const KINDS: [(&str, &str); 3] = [("bundle", "-b"), ("image", "-i"), ("source", "-s")];
+    let found = KINDS.iter().find(|(name, _)| *name == kind).map(|(_, flag)| *flag);
+    found.ok_or_else(|| {
+        let known = text::quoted_list(KINDS.map(|(name, _)| name));
+        format!("`{kind}` is no kind, expected one of {known}")
+    })
 }
 
-/// Packs the files into a temporary file.
-pub(super) fn pack(
-    packing: &Packing,
+/// Opens the tar or folder with the earlier image.
+pub(super) fn open_base(
+    path: Option<&Path>,
     temporary: &Path,
-    env: &Env,
-    ui: &Arc<Ui>,
-) -> Result<(PackedImage, PackedSource<'static>), Failure> {
-    let field = |flag: &str| match flag {
-        "file-exclusion" => "params.exclude".to_owned(),
-        flag => format!("params.{}", flag.replace('-', "_")),
-    };
-    let request = packing.request(env, &field)?;
-    Ok(reporter::watch(ui, Wording::Written, |observer| {
-        transfer::pack_to_spool(&request, temporary, observer)
-    })?)
+) -> Result<Option<Box<dyn ImageStore>>, Failure> {
+    Ok(path.map(|path| store::open(path, temporary)).transpose()?)
+}
+
+/// Learns the layers of the one image in a store.
+pub(super) fn base_of<'a>(store: &'a StoreSource<'_>) -> Result<Base<'a>, Failure> {
+    let root = cli::only_root(&store.place(), store.0.roots())?;
+    Ok(Base::of(store, &root.descriptor)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_in_messages_get_the_pipelines_names() {
+        let name = |flag: &str| format!("params.{}", flag.replace('-', "_"));
+        assert_eq!(
+            rename_flags("`--size-limit` works with `--source` only, not `--symlinks keep`", &name),
+            "`params.size_limit` works with `params.source` only, not `params.symlinks: keep`"
+        );
+        assert_eq!(rename_flags("nothing `here`", &name), "nothing `here`");
+    }
+
+    #[test]
+    fn every_param_that_is_a_flag_is_one_of_push() {
+        let command = cli::command();
+        let push = command.find_subcommand("push").unwrap();
+        for param in PARAMS.iter().filter(|param| !param.flag.is_empty()) {
+            assert!(push.get_arguments().any(|arg| arg.get_long() == Some(param.flag)), "{}", param.flag);
+        }
+    }
 }

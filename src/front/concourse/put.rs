@@ -3,23 +3,29 @@
 //! All that can be wrong in the request and in the files is found before anything is sent. Running it again does
 //! no harm: what is there already costs a question each.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::access::{self, Purpose};
+use super::access::{self, Purpose, TRANSFER_CONCURRENCY};
 use super::fields::Fields;
-use super::packing::{self, Packing};
+use super::glob;
+use super::packing::{self, Values};
 use super::protocol::{Metadata, Request, Response, Version};
 use super::source::{Login, Source};
 use super::upload::{self, Chosen};
 use super::version;
+use crate::front::cli::PackWork;
 use crate::front::env::Env;
 use crate::front::failure::Failure;
+use crate::front::reporter::{self, Wording};
 use crate::front::text;
 use crate::front::ui::Ui;
 use crate::model::{Digest, Tag};
+use crate::pack::Layering;
 use crate::registry::{Client, Secret};
 use crate::stream::{TooLarge, read_bounded};
+use crate::transfer::{self, Earlier, PackRequest, SourcePush, SourceRequest, StoreSource};
 
 /// Largest file with tags or a digest, bytes.
 const TEXT_BYTES: u64 = 64 * 1024;
@@ -30,7 +36,7 @@ enum What {
     /// The one archive or folder that a pattern finds.
     Image(String),
     /// Files, packed first.
-    Files(Box<Packing>),
+    Files(Box<PackWork>),
 }
 
 /// What `params` of a put say, with the files among them read.
@@ -41,19 +47,23 @@ struct Params {
     bump_aliases: bool,
     additional_tags: Vec<Tag>,
     expected_digest: Option<Digest>,
+    /// Push what the archive holds that says something about the image.
+    referrers: bool,
     login: Option<Login>,
 }
 
 impl Params {
-    fn parse(mut fields: Fields, folder: &Path) -> Result<Self, Failure> {
+    fn parse(mut fields: Fields, folder: &Path, env: &Env) -> Result<Self, Failure> {
         let image = fields.text("image")?;
-        let packing = Packing::parse(&mut fields, folder)?;
-        let what = match (image, packing) {
+        let expected_digest = expected_digest(&mut fields, folder)?;
+        let mut values = Inputs { fields: &mut fields, folder };
+        let files = packing::parse(&mut values, expected_digest.as_ref(), env)?;
+        let what = match (image, files) {
             (Some(_), Some(_)) => {
                 return Err(Failure::misuse("`params.image` and `params.files` exclude each other"));
             }
             (Some(image), None) => What::Image(image),
-            (None, Some(packing)) => What::Files(Box::new(packing)),
+            (None, Some(work)) => What::Files(Box::new(work)),
             (None, None) => {
                 return Err(Failure::misuse(
                     "nothing to push: neither `params.image` nor `params.files` is given",
@@ -70,13 +80,50 @@ impl Params {
         };
         let bump_aliases = fields.switch("bump_aliases")?;
         let additional_tags = additional_tags(&mut fields, folder)?;
-        let expected_digest = expected_digest(&mut fields, folder)?;
+        let referrers = fields.switch("referrers")?;
+        if referrers && matches!(what, What::Files(_)) {
+            return Err(
+                fields.invalid("referrers", "it belongs to `params.image`; what was just packed has none")
+            );
+        }
         let (username, password) = (fields.text("username")?, fields.text("password")?);
         let login = username
             .zip(password)
             .map(|(username, password)| Login { username, password: Secret::new(password) });
         fields.finish()?;
-        Ok(Self { what, version, bump_aliases, additional_tags, expected_digest, login })
+        Ok(Self { what, version, bump_aliases, additional_tags, expected_digest, referrers, login })
+    }
+}
+
+/// Params of a put, about files below its folder.
+struct Inputs<'a> {
+    fields: &'a mut Fields,
+    folder: &'a Path,
+}
+
+impl Values for Inputs<'_> {
+    fn name(&self, key: &str) -> String {
+        self.fields.path_of(key)
+    }
+
+    fn text(&mut self, key: &'static str) -> Result<Option<String>, Failure> {
+        self.fields.scalar(key)
+    }
+
+    fn texts(&mut self, key: &'static str) -> Result<Vec<String>, Failure> {
+        self.fields.texts(key)
+    }
+
+    fn table(&mut self, key: &'static str) -> Result<BTreeMap<String, String>, Failure> {
+        self.fields.table(key)
+    }
+
+    fn switch(&mut self, key: &'static str) -> Result<bool, Failure> {
+        self.fields.switch(key)
+    }
+
+    fn find(&self, pattern: &str) -> Result<Vec<PathBuf>, Failure> {
+        glob::find(self.folder, pattern)
     }
 }
 
@@ -134,7 +181,7 @@ pub(super) fn run(
     env: &Env,
     ui: &Arc<Ui>,
 ) -> Result<Response, Failure> {
-    let params = Params::parse(request.params, folder)?;
+    let params = Params::parse(request.params, folder, env)?;
     if params.login.is_some() {
         source.login.clone_from(&params.login);
     }
@@ -150,32 +197,13 @@ pub(super) fn run(
     }
     let temporary = access::temporary_folder(env);
     let client = access::client(&source, Purpose::Transfer, env, ui)?;
-    let finish = |digest: &Digest, tags: &mut Vec<Tag>| -> Result<(), Failure> {
-        check_expected(params.expected_digest.as_ref(), digest)?;
-        let final_version = params.version.as_ref().filter(|version| !version.is_pre_release());
-        if let Some(version) = final_version.filter(|_| params.bump_aliases) {
-            tags.extend(aliases(&client, &source, version)?);
-        }
-        tags.extend(params.additional_tags.iter().cloned());
-        let shown = text::quoted_list(each_once(tags).iter().map(Tag::as_str));
-        ui.note(&format!("pushing {digest} to {} as {shown}", source.repository));
-        Ok(())
-    };
+    let put = Put { source: &source, params: &params, client: &client, temporary: &temporary, ui };
     let digest = match &params.what {
-        What::Image(pattern) => {
-            let store = upload::open(folder, pattern, &temporary)?;
-            let chosen = Chosen::of(store.as_ref(), pattern)?;
-            finish(chosen.digest(), &mut tags)?;
-            chosen.upload(&client, &source.repository, &each_once(&tags), ui)?;
-            chosen.digest().clone()
-        }
-        What::Files(packing) => {
-            let (packed, image) = packing::pack(packing, &temporary, env, ui)?;
-            let root = packed.manifest.descriptor();
-            finish(&root.digest, &mut tags)?;
-            upload::packed(&image, root, &client, &source.repository, &each_once(&tags), ui)?;
-            packed.manifest.digest().clone()
-        }
+        What::Image(pattern) => put.image(folder, pattern, &mut tags)?,
+        What::Files(work) => match work.as_ref() {
+            PackWork::Plain(request) => put.packed(request, &mut tags)?,
+            PackWork::Source { request, base } => put.packed_source(request, base.as_deref(), &mut tags)?,
+        },
     };
     let first = tags.first().map(ToString::to_string);
     let listed: Vec<&str> = tags.iter().map(Tag::as_str).collect();
@@ -186,6 +214,98 @@ pub(super) fn run(
             Metadata::new("tags", listed.join(" ")),
         ],
     })
+}
+
+/// A push that is about to happen.
+struct Put<'a> {
+    source: &'a Source,
+    params: &'a Params,
+    client: &'a Client,
+    temporary: &'a Path,
+    ui: &'a Ui,
+}
+
+impl Put<'_> {
+    /// Adds the tags that only the registry or a file knows; says what is pushed, and returns each tag once.
+    fn complete(&self, tags: &mut Vec<Tag>, what: &str) -> Result<Vec<Tag>, Failure> {
+        let final_version = self.params.version.as_ref().filter(|version| !version.is_pre_release());
+        if let Some(version) = final_version.filter(|_| self.params.bump_aliases) {
+            tags.extend(aliases(self.client, self.source, version)?);
+        }
+        tags.extend(self.params.additional_tags.iter().cloned());
+        let once = each_once(tags);
+        let shown = text::quoted_list(once.iter().map(Tag::as_str));
+        self.ui.note(&format!("pushing {what} to {} as {shown}", self.source.repository));
+        Ok(once)
+    }
+
+    /// Pushes what earlier steps made.
+    fn image(&self, folder: &Path, pattern: &str, tags: &mut Vec<Tag>) -> Result<Digest, Failure> {
+        let store = upload::open(folder, pattern, self.temporary)?;
+        let mut chosen = Chosen::of(store.as_ref(), pattern)?;
+        if !self.params.referrers {
+            let left = chosen.without_attached();
+            if left > 0 {
+                let what = text::counted(left as u64, "referrer");
+                self.ui.note(&format!(
+                    "`{pattern}` also holds {what} (signatures, attestations, SBOMs), which `referrers: true` pushes too"
+                ));
+            }
+        }
+        let digest = chosen.digest();
+        check_expected(self.params.expected_digest.as_ref(), digest)?;
+        let tags = self.complete(tags, &digest.to_string())?;
+        chosen.upload(self.client, &self.source.repository, &tags, self.ui)?;
+        Ok(digest.clone())
+    }
+
+    /// Packs a bundle or an image and pushes it.
+    fn packed(&self, request: &PackRequest, tags: &mut Vec<Tag>) -> Result<Digest, Failure> {
+        let (packed, image) = reporter::watch(self.ui, Wording::Written, |observer| {
+            transfer::pack_to_spool(request, self.temporary, observer)
+        })?;
+        let root = packed.manifest.descriptor();
+        let tags = self.complete(tags, &root.digest.to_string())?;
+        upload::packed(&image, root, self.client, &self.source.repository, &tags, self.ui)?;
+        Ok(packed.manifest.digest().clone())
+    }
+
+    /// Packs a source image and pushes it; what the repository has of an earlier one is used again.
+    fn packed_source(
+        &self,
+        request: &SourceRequest,
+        base: Option<&Path>,
+        tags: &mut Vec<Tag>,
+    ) -> Result<Digest, Failure> {
+        let store = packing::open_base(base, self.temporary)?;
+        let store = store.as_deref().map(StoreSource);
+        let repository = &self.source.repository;
+        let earlier = match &store {
+            Some(store) => Earlier::Known(packing::base_of(store)?),
+            // In a single layer nothing can be used again.
+            None if request.layering == Layering::One => Earlier::None,
+            None => {
+                let bare = || self.source.bare_tag().parse::<Tag>().ok();
+                match self.source.tag.clone().or_else(bare) {
+                    Some(tag) => Earlier::Repository { reference: repository.with_tag(tag), required: false },
+                    None => Earlier::None,
+                }
+            }
+        };
+        let tags = self.complete(tags, "a source image")?;
+        let push = SourcePush {
+            request,
+            earlier,
+            repository: repository.clone(),
+            tags: &tags,
+            concurrency: TRANSFER_CONCURRENCY,
+            folder: self.temporary.to_owned(),
+        };
+        let packed = reporter::watch(self.ui, Wording::Uploaded, |observer| {
+            transfer::push_source(&push, self.client, observer)
+        })?;
+        Ok(packed.manifest.digest().clone())
+    }
 }
 
 /// Returns tags without those that come again.

@@ -9,14 +9,14 @@ use crate::front::failure::Failure;
 use crate::front::reporter::{self, Wording};
 use crate::front::text;
 use crate::front::ui::Ui;
-use crate::model::{Descriptor, Digest, RawDocument, Repository, Tag, limits, media_type};
+use crate::model::{Descriptor, Digest, RawDocument, Repository, Tag, keys, limits, media_type};
 use crate::registry::Client;
 use crate::store::{self, ImageStore, Root, RootName, StoreKind};
 use crate::stream::{FileError, TooLarge, read_bounded};
-use crate::transfer::events::Observer;
+use crate::transfer::events::{Observer, Silent};
 use crate::transfer::{
-    self, Attached, CollectionRequest, DefaultTags, Gathering, ImageSource, Member, PackedSource, Places,
-    PushRequest, StoreSource, TransferError,
+    self, Attached, Collection, CollectionRequest, DefaultTags, Gathering, ImageSource, PackedSource, Places,
+    PushRequest, Role, StoreSource, TransferError,
 };
 
 /// Pushes an image that was just packed.
@@ -74,10 +74,14 @@ pub(super) struct Chosen<'a> {
     store: StoreSource<'a>,
     /// Digest of what gets the tags.
     digest: Digest,
-    /// What the store holds; `None` where `index` is all.
-    members: Option<Vec<Member>>,
-    /// `index.json`, where that is the image.
-    index: Option<RawDocument>,
+    what: What,
+}
+
+enum What {
+    /// The image and what belongs to it.
+    Images(Collection),
+    /// `index.json`, which is the image.
+    Index(Box<RawDocument>),
 }
 
 impl<'a> Chosen<'a> {
@@ -85,31 +89,37 @@ impl<'a> Chosen<'a> {
     ///
     /// Errors: several images, and nothing says which one it is about.
     pub(super) fn of(store: &'a dyn ImageStore, pattern: &str) -> Result<Self, Failure> {
+        let source = StoreSource(store);
         let roots = store.roots();
-        let about = match roots {
-            [only] => Some(only),
-            roots => roots.iter().find(|root| root.is_root_bundle),
+        let collection = {
+            let places = Places::over(&source, None);
+            let attached = Attached::default();
+            let gathering = Gathering { thick: false, attached, concurrency: TRANSFER_CONCURRENCY };
+            transfer::gather(&places, cli::stored_roots(roots), &gathering, &Silent)?
         };
-        if let Some(root) = about {
-            return Ok(Self {
-                store: StoreSource(store),
-                digest: root.descriptor.digest.clone(),
-                members: Some(cli::stored_roots(roots)),
-                index: None,
-            });
+        let mut mains = collection.members.iter().filter(|member| member.role == Role::Root);
+        let main = match (mains.next(), mains.next()) {
+            (Some(only), None) => Some(only),
+            _ => collection
+                .members
+                .iter()
+                .find(|member| member.descriptor.annotations.contains_key(keys::ROOT)),
+        };
+        if let Some(main) = main {
+            let digest = main.descriptor.digest.clone();
+            return Ok(Self { store: source, digest, what: What::Images(collection) });
         }
         // Images without names of their own in one layout are the platforms of one image.
         let is_index = |root: &Root| root.names.is_empty() || root.descriptor.platform.is_some();
         if store.kind() == StoreKind::OciLayoutDirectory && roots.iter().all(is_index) {
             let index = read_index(store)?;
             return Ok(Self {
-                store: StoreSource(store),
+                store: source,
                 digest: index.digest().clone(),
-                members: None,
-                index: Some(index),
+                what: What::Index(Box::new(index)),
             });
         }
-        let digests = text::quoted_list(roots.iter().map(|root| root.descriptor.digest.to_string()));
+        let digests = text::quoted_list(roots.iter().take(10).map(|root| root.descriptor.digest.to_string()));
         Err(Failure::refused(format!(
             "`params.image`: `{pattern}` holds {} images, expected one: {digests}",
             roots.len()
@@ -121,6 +131,14 @@ impl<'a> Chosen<'a> {
         &self.digest
     }
 
+    /// Leaves out signatures and whatever else says something about the image; returns how many there were.
+    pub(super) fn without_attached(&mut self) -> usize {
+        let What::Images(collection) = &mut self.what else { return 0 };
+        let before = collection.members.len();
+        collection.members.retain(|member| member.role != Role::Attached);
+        before - collection.members.len()
+    }
+
     /// Pushes an image as it is; a bundle with what its tar holds of what it names, as `copy` does.
     pub(super) fn upload(
         &self,
@@ -130,22 +148,15 @@ impl<'a> Chosen<'a> {
         ui: &Ui,
     ) -> Result<(), Failure> {
         watch(ui, |observer| {
-            let Some(roots) = self.members.clone() else {
-                let root = self.index.as_ref().map(RawDocument::descriptor);
-                let roots = root.into_iter().map(|root| (root, tags.to_vec())).collect();
-                transfer::push_to_registry(self, client, &push_request(repository, roots), observer)?;
-                return Ok(());
+            let collection = match &self.what {
+                What::Images(collection) => self.named(collection, tags),
+                What::Index(index) => {
+                    let roots = vec![(index.descriptor(), tags.to_vec())];
+                    transfer::push_to_registry(self, client, &push_request(repository, roots), observer)?;
+                    return Ok(());
+                }
             };
             let places = Places::over(self, None);
-            let attached = Attached::default();
-            let gathering = Gathering { thick: false, attached, concurrency: TRANSFER_CONCURRENCY };
-            let mut collection = transfer::gather(&places, roots, &gathering, observer)?;
-            // The tags recorded in the tar are those of another place.
-            for member in &mut collection.members {
-                let is_main = member.descriptor.digest == self.digest;
-                let own = tags.iter().filter(|_| is_main).cloned();
-                member.names = own.map(|tag| RootName { tag: Some(tag), reference: None }).collect();
-            }
             if collection.has_bundles() {
                 let request = CollectionRequest {
                     repository: repository.clone(),
@@ -156,13 +167,27 @@ impl<'a> Chosen<'a> {
                 transfer::push_collection(&places, client, &collection, &request, observer)?;
                 return Ok(());
             }
-            // What the image refers to goes first, and without a tag.
+            // What says something about the image goes first, so that nobody sees the tag without its signature.
             let mut roots: Vec<_> =
                 collection.members.iter().map(|member| (member.descriptor.clone(), member.tags())).collect();
             roots.sort_by_key(|(root, _)| root.digest == self.digest);
             transfer::push_to_registry(&places, client, &push_request(repository, roots), observer)?;
             Ok(())
         })
+    }
+
+    /// Gives the image its tags; the recorded ones are those of another place, but cosign's are the same anywhere.
+    fn named(&self, collection: &Collection, tags: &[Tag]) -> Collection {
+        let mut collection = collection.clone();
+        for member in &mut collection.members {
+            if member.descriptor.digest == self.digest {
+                let own = tags.iter().cloned();
+                member.names = own.map(|tag| RootName { tag: Some(tag), reference: None }).collect();
+            } else if member.role != Role::Attached {
+                member.names.clear();
+            }
+        }
+        collection
     }
 }
 
@@ -194,8 +219,8 @@ impl ImageSource for Chosen<'_> {
     }
 
     fn read_document(&self, descriptor: &Descriptor) -> Result<RawDocument, TransferError> {
-        match &self.index {
-            Some(index) if *index.digest() == descriptor.digest => Ok(index.clone()),
+        match &self.what {
+            What::Index(index) if *index.digest() == descriptor.digest => Ok((**index).clone()),
             _ => self.store.read_document(descriptor),
         }
     }

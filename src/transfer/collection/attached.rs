@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::lock::cosign_tag;
-use crate::model::{Digest, Reference, Repository, Target};
+use crate::model::{Digest, Reference, Repository, Tag, Target};
 use crate::store::RootName;
 
 use super::super::{ImageSource, TransferError, workers};
@@ -19,6 +19,28 @@ pub struct Attached {
     pub cosign: bool,
     /// Manifests whose `subject` the image is.
     pub referrers: bool,
+}
+
+/// Finds the roots of a tar that only say something about another one of them.
+///
+/// A tag in cosign's form or a `subject` tells; an image that is not in the tar cannot be what a root is about.
+pub(super) fn mark(places: &Places<'_>, roots: &mut [Member]) -> Result<(), TransferError> {
+    if roots.len() < 2 {
+        return Ok(());
+    }
+    let mut names: HashSet<Tag> = HashSet::new();
+    for root in roots.iter() {
+        names.extend(COSIGN.map(|what| cosign_tag(&root.descriptor.digest, what)));
+    }
+    for root in roots.iter_mut().filter(|root| root.role == Role::Root) {
+        let document = places.read_document(&root.descriptor)?;
+        // The platform's manifest in an index may be the subject as well as the index itself.
+        let has_subject = document.document().subject().is_some_and(|subject| places.holds(&subject.digest));
+        if has_subject || root.tags().iter().any(|tag| names.contains(tag)) {
+            root.role = Role::Attached;
+        }
+    }
+    Ok(())
 }
 
 /// Adds what is attached to the members, in the order of the members.

@@ -48,6 +48,7 @@ pub fn gather(
     let mut seen: HashSet<Digest> = HashSet::new();
     let mut frontier = roots;
     frontier.retain(|member| seen.insert(member.descriptor.digest.clone()));
+    attached::mark(places, &mut frontier)?;
     let mut collection = Collection::default();
     for _ in 0..limits::NESTING {
         inspect(places, &mut frontier, options.concurrency)?;

@@ -1,0 +1,103 @@
+//! A source image on its way to a registry: layers of an earlier image are used again, unless they are gone.
+
+use std::path::PathBuf;
+
+use crate::model::{Reference, Repository, Tag};
+use crate::registry::{Client, RegistryError};
+
+use super::events::Observer;
+use super::{
+    Base, PackedImage, PushRequest, RegistrySource, SourceRequest, TransferError, pack_source_to_spool,
+    push_to_registry,
+};
+
+/// Where the earlier image is.
+#[derive(Clone, Debug)]
+pub enum Earlier<'a> {
+    /// Nowhere: all is packed.
+    None,
+    /// Known already.
+    Known(Base<'a>),
+    /// In a repository.
+    Repository {
+        /// Its name.
+        reference: Reference,
+        /// Whether it has to be there.
+        required: bool,
+    },
+}
+
+/// What is packed, and where it goes.
+#[derive(Clone, Debug)]
+pub struct SourcePush<'a> {
+    /// What is packed.
+    pub request: &'a SourceRequest,
+    /// The image whose layers are used again.
+    pub earlier: Earlier<'a>,
+    /// The repository it goes to.
+    pub repository: Repository,
+    /// The tags it gets there.
+    pub tags: &'a [Tag],
+    /// Blobs moved at the same time.
+    pub concurrency: usize,
+    /// Folder for the packed layers, which have no names there.
+    pub folder: PathBuf,
+}
+
+/// Packs a source image and pushes it.
+///
+/// Errors: [`TransferError::UnexpectedDigest`] before anything is sent; those of reading the earlier image, unless it
+/// need not be there.
+/// Cost: each file is read once where no layer can be used again, else up to twice.
+pub fn push_source(
+    push: &SourcePush<'_>,
+    client: &Client,
+    observer: &dyn Observer,
+) -> Result<PackedImage, TransferError> {
+    let earlier = match &push.earlier {
+        Earlier::Repository { reference, required } => {
+            let source = RegistrySource::new(client, reference.repository.clone());
+            match source.resolve(&reference.target()) {
+                Ok(root) => Some((source, root)),
+                // Many registries refuse to talk about what is not there.
+                Err(TransferError::Registry(
+                    RegistryError::NotFound { .. } | RegistryError::Refused { .. },
+                )) if !required => None,
+                Err(error) => return Err(error),
+            }
+        }
+        _ => None,
+    };
+    let base = match (&push.earlier, &earlier) {
+        (Earlier::Known(base), _) => Some(base.clone()),
+        (_, Some((source, root))) => Some(Base::of(source, root)?),
+        _ => None,
+    };
+    match push.with_base(base.as_ref(), client, observer) {
+        // A layer of the earlier image is gone, perhaps only since it was asked for: then all is packed.
+        Err(error) if base.is_some() && error.may_be_for_want_of_a_blob() => {
+            push.with_base(None, client, observer)
+        }
+        result => result,
+    }
+}
+
+impl SourcePush<'_> {
+    fn with_base(
+        &self,
+        base: Option<&Base<'_>>,
+        client: &Client,
+        observer: &dyn Observer,
+    ) -> Result<PackedImage, TransferError> {
+        let (packed, source) = pack_source_to_spool(self.request, base, &self.folder, observer)?;
+        let push = PushRequest {
+            repository: self.repository.clone(),
+            roots: vec![(packed.manifest.descriptor(), self.tags.to_vec())],
+            mount_from: Vec::new(),
+            concurrency: self.concurrency,
+            include_non_distributable: true,
+        };
+        push_to_registry(&source, client, &push, observer)?;
+        Ok(packed)
+    }
+}
