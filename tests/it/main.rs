@@ -5,6 +5,7 @@ mod carvel;
 mod carvel_copy;
 mod carvel_kinds;
 mod carvel_more;
+mod carvel_packages;
 mod carvel_pull;
 mod carvel_tars;
 mod ci_examples;

@@ -274,6 +274,7 @@ pub(super) fn request(options: &PushOptions, target: Option<&LayoutTarget>) -> R
         },
         image: image_options(contents),
         expected_digest: options.expected_digest.clone(),
+        package_checks: contents.package_checks,
     })
 }
 

@@ -14,7 +14,7 @@ use crate::front::failure::Failure;
 use crate::front::outputs::ResultFile;
 use crate::front::text;
 use crate::model::{Annotations, Digest, Platform, Reference, Tag, keys};
-use crate::pack::{Layering, MediaTypes};
+use crate::pack::{Layering, MediaTypes, PackageChecks};
 use crate::stream::CompressionLevel;
 use crate::transfer::Attached;
 use crate::tree::SymlinkPolicy;
@@ -102,6 +102,8 @@ pub struct Contents {
     pub size_limit: u64,
     /// How a source image is spread over layers.
     pub layering: Layering,
+    /// What is done about a package repository with mistakes.
+    pub package_checks: PackageChecks,
 }
 
 /// Where the image goes.
@@ -306,6 +308,11 @@ fn contents(args: &PushArgs, kind: PushKind) -> Result<Contents, Failure> {
             Some("auto") => Layering::Auto,
             _ => Layering::One,
         },
+        package_checks: match given(args.package_checks.as_deref()) {
+            Some("refuse") => PackageChecks::Refuse,
+            Some("off") => PackageChecks::Off,
+            _ => PackageChecks::Warn,
+        },
     })
 }
 
@@ -335,6 +342,7 @@ mod tests {
             compression: CompressionLevel::DEFAULT,
             size_limit: 1 << 30,
             layering: Layering::One,
+            package_checks: PackageChecks::Warn,
         };
         assert_eq!(options.contents, contents);
     }
