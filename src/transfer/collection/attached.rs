@@ -6,7 +6,7 @@ use crate::lock::cosign_tag;
 use crate::model::{Digest, Reference, Repository, Target};
 use crate::store::RootName;
 
-use super::super::{ImageSource, TransferError, workers};
+use super::super::{Graph, ImageSource as _, TransferError, workers};
 use super::{Collection, Gathering, Member, Places, Role, is_absence};
 
 /// Endings of the tags cosign uses.
@@ -21,25 +21,35 @@ pub struct Attached {
     pub referrers: bool,
 }
 
-/// Adds what is attached to the members, in the order of the members.
+/// Adds what is attached to the members and to the children of those that are indexes, in the order of the members.
 ///
+/// Each platform of an index may have a signature or SBOM of its own, which no list of the index itself names.
 /// A repository that does not let us look counts as one that has nothing.
 pub(super) fn attach(
     places: &Places<'_>,
     collection: &mut Collection,
     options: &Gathering,
 ) -> Result<(), TransferError> {
-    let mut level: Vec<(Digest, Repository)> = collection
-        .members
-        .iter()
-        .filter(|member| member.role != Role::Attached)
-        .filter_map(|member| place_of(places, member))
-        .collect();
+    if places.client().is_none() || options.attached == Attached::default() {
+        return Ok(());
+    }
+    let mut level: Vec<(Digest, Repository)> = Vec::new();
     let mut known: HashSet<Digest> =
         collection.members.iter().map(|member| member.descriptor.digest.clone()).collect();
+    for member in collection.members.iter().filter(|member| member.role != Role::Attached) {
+        let Some((digest, repository)) = place_of(places, member) else { continue };
+        level.push((digest, repository.clone()));
+        if member.descriptor.is_index() {
+            let below = Graph::of(places, &member.descriptor)?;
+            let children = below.documents.iter().map(|document| document.digest().clone());
+            level.extend(
+                children.filter(|child| known.insert(child.clone())).map(|child| (child, repository.clone())),
+            );
+        }
+    }
     // A signature may have a referrer of its own, but nothing sensible goes on for ever.
     for _ in 0..4 {
-        if places.client().is_none() || level.is_empty() || options.attached == Attached::default() {
+        if level.is_empty() {
             break;
         }
         let found = workers::map(&level, options.concurrency, |(digest, repository)| {
