@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use crate::lock::cosign_tag;
-use crate::model::{Digest, Reference, Repository, Target};
+use crate::lock::{cosign_tag, locations_tag};
+use crate::model::{Digest, Reference, Repository, Tag, Target};
 use crate::store::RootName;
 
 use super::super::{Graph, ImageSource as _, TransferError, workers};
@@ -19,6 +19,8 @@ pub struct Attached {
     pub cosign: bool,
     /// Manifests whose `subject` the image is.
     pub referrers: bool,
+    /// Where a bundle's images are, as imgpkg writes it down. For looking at only: a copy writes its own.
+    pub locations: bool,
 }
 
 /// Adds what is attached to the members and to the children of those that are indexes, in the order of the members.
@@ -34,6 +36,9 @@ pub(super) fn attach(
         return Ok(());
     }
     let mut level: Vec<(Digest, Repository)> = Vec::new();
+    if options.attached.locations {
+        attach_locations(places, collection, options.concurrency)?;
+    }
     let mut known: HashSet<Digest> =
         collection.members.iter().map(|member| member.descriptor.digest.clone()).collect();
     for member in collection.members.iter().filter(|member| member.role != Role::Attached) {
@@ -75,6 +80,38 @@ pub(super) fn attach(
     Ok(())
 }
 
+/// Adds the locations image of each bundle that has one.
+fn attach_locations(
+    places: &Places<'_>,
+    collection: &mut Collection,
+    concurrency: usize,
+) -> Result<(), TransferError> {
+    let bundles = collection.members.iter().filter(|member| member.bundle.is_some());
+    let bundles: Vec<(Digest, Repository)> = bundles.filter_map(|member| place_of(places, member)).collect();
+    let found = workers::map(&bundles, concurrency, |(digest, repository)| {
+        under_tag(places, repository, locations_tag(digest))
+    })?;
+    collection.members.extend(found.into_iter().flatten());
+    Ok(())
+}
+
+/// Reads what a tag of a repository names, if there is such a tag that we may see.
+fn under_tag(
+    places: &Places<'_>,
+    repository: &Repository,
+    tag: Tag,
+) -> Result<Option<Member>, TransferError> {
+    match places.fetch(repository, &Target::Tag(tag.clone())) {
+        Ok(document) => {
+            // Without its repository: the tag is the image's name wherever it goes.
+            let names = vec![RootName { tag: Some(tag), reference: None }];
+            Ok(Some(attached(document.descriptor(), names, repository)))
+        }
+        Err(TransferError::Registry(error)) if is_absence(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 fn place_of(places: &Places<'_>, member: &Member) -> Option<(Digest, Repository)> {
     let digest = member.descriptor.digest.clone();
     let repository = places.repository_of(&digest);
@@ -89,15 +126,7 @@ fn cosign(
 ) -> Result<Vec<Member>, TransferError> {
     let mut found = Vec::new();
     for what in COSIGN {
-        let tag = cosign_tag(digest, what);
-        let document = match places.fetch(repository, &Target::Tag(tag.clone())) {
-            Ok(document) => document,
-            Err(TransferError::Registry(error)) if is_absence(&error) => continue,
-            Err(error) => return Err(error),
-        };
-        // Without its repository: the tag is the image's name wherever it goes.
-        let names = vec![RootName { tag: Some(tag), reference: None }];
-        found.push(attached(document.descriptor(), names, repository));
+        found.extend(under_tag(places, repository, cosign_tag(digest, what))?);
     }
     Ok(found)
 }

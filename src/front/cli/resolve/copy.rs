@@ -114,8 +114,11 @@ pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
     if repo_based_tags && !matches!(sink, Sink::Registry { .. }) {
         return Err(Failure::misuse("`--repo-based-tags` works with `--to-repo` only"));
     }
-    let attached =
-        Attached { cosign: is_on(args.cosign_signatures, false), referrers: is_on(args.referrers, false) };
+    let attached = Attached {
+        cosign: is_on(args.cosign_signatures, false),
+        referrers: is_on(args.referrers, false),
+        ..Attached::default()
+    };
     Ok(CopyOptions {
         source,
         sink,
