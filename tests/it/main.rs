@@ -4,6 +4,7 @@
 mod carvel;
 mod carvel_copy;
 mod carvel_kinds;
+mod carvel_matrix;
 mod carvel_more;
 mod carvel_packages;
 mod carvel_pull;

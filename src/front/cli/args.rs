@@ -279,6 +279,9 @@ pub struct CopyArgs {
     /// Begin the tags that keep images with their repository's name
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub repo_based_tags: Option<Switch>,
+    /// With --to-docker-tar: platform to choose from a multi-platform image (default linux/amd64)
+    #[arg(long, value_name = "OS/ARCH", help_heading = CONTENT)]
+    pub platform: Option<String>,
     /// Copy layers too that are marked as not to be distributed
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub include_non_distributable_layers: Option<Switch>,

@@ -210,6 +210,7 @@ impl Copy<'_> {
             target: layout_target(self.context, target),
             concurrency: self.options.registry.concurrency,
             include_non_distributable: self.options.include_non_distributable,
+            platform: self.options.platform.clone(),
             resume: self.options.resume.then(|| target.path().to_owned()),
         };
         let written = match (&self.options.sink, collection.member(main)) {
