@@ -153,7 +153,7 @@ fn one_image_goes_into_a_docker_tar() {
 }
 
 /// Pushes an image with a layer that may not be distributed; its bytes only if asked for.
-fn foreign(registry: &Registry, repository: &str, with_layer: bool) -> (String, String) {
+pub(crate) fn foreign(registry: &Registry, repository: &str, with_layer: bool) -> (String, String) {
     let layer = crate::layouts::gzip(&Tarball::new().file("f", repository).finish());
     let kept = crate::layouts::gzip(&Tarball::new().file("g", "kept").finish());
     let config = json!({"architecture": "amd64", "os": "windows", "config": {}, "rootfs": {"type": "layers",

@@ -10,6 +10,7 @@ mod carvel_packages;
 mod carvel_pull;
 mod carvel_referrers;
 mod carvel_resume;
+mod carvel_scenarios;
 mod carvel_tars;
 mod ci_examples;
 mod cli_basics;
