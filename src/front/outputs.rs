@@ -30,6 +30,14 @@ pub const DOTENV_KEYS: &[&str] = &[
 /// Permissions of result files, before the umask: other users of a CI system's volume read them.
 const MODE: u32 = 0o644;
 
+/// Most bytes of a path that is handed to Tekton, as JSON has them.
+///
+/// Tekton takes 4,096 bytes for all results of a step with its own JSON around them, and fails a step that succeeded when they
+/// are more. What else we write there has at most 1,000: digests, and names as long as registries take them.
+const TEKTON_PATH_BYTES: usize = 3000;
+/// Where Tekton reads results.
+const TEKTON_FOLDER: &str = "/tekton";
+
 /// What a command ended with.
 #[derive(Debug)]
 pub enum Outcome {
@@ -252,7 +260,20 @@ impl ResultFile {
     }
 
     /// Refuses a path that cannot be written, before any work is done.
-    fn check(&self) -> Result<(), Failure> {
+    fn check(&self, to: Option<&Path>) -> Result<(), Failure> {
+        let for_tekton = match self.format {
+            Format::Tekton => true,
+            Format::Path => self.path.starts_with(TEKTON_FOLDER),
+            _ => false,
+        };
+        let bytes = to.map_or(0, |to| serde_json::Value::from(to.to_string_lossy()).to_string().len());
+        if for_tekton && bytes > TEKTON_PATH_BYTES {
+            return Err(Failure::misuse(format!(
+                "the path of the tar has {bytes} bytes as JSON, expected at most {TEKTON_PATH_BYTES}, because all \
+                 results of a step together may have 4096"
+            ))
+            .hint("choose a shorter path"));
+        }
         let folder = match self.format {
             Format::Tekton => self.path.as_path(),
             _ => self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")),
@@ -300,12 +321,14 @@ impl ResultFile {
 
 /// Runs work that produces an image, and writes the result files when it is done.
 ///
+/// `to` is the tar or folder that is written, if one is.
 /// Errors: files that cannot be written are refused before the work begins, as far as that can be known.
 pub fn produce(
     files: &[ResultFile],
+    to: Option<&Path>,
     work: impl FnOnce() -> Result<ImageOutcome, Failure>,
 ) -> Result<Outcome, Failure> {
-    files.iter().try_for_each(ResultFile::check)?;
+    files.iter().try_for_each(|file| file.check(to))?;
     let outcome = work()?;
     write(files, &outcome)?;
     Ok(Outcome::Image(Box::new(outcome)))
@@ -535,7 +558,7 @@ pub(super) mod tests {
             file(Format::Url, "url"),
             file(Format::Ref, "ref"),
         ];
-        files.iter().for_each(|file| file.check().unwrap());
+        files.iter().for_each(|file| file.check(None).unwrap());
         write(&files, &pushed()).unwrap();
         let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
         assert_eq!(read("digest"), format!("sha256:{HEX}"));
@@ -550,8 +573,27 @@ pub(super) mod tests {
         assert_eq!(read("path"), "out/app.tar");
         let missing = file(Format::Json, "no/such/json");
         let failure =
-            produce(std::slice::from_ref(&missing), || panic!("the work is not begun")).unwrap_err();
+            produce(std::slice::from_ref(&missing), None, || panic!("the work is not begun")).unwrap_err();
         assert!(failure.message.ends_with("no/such` is not a folder"), "{}", failure.message);
+        let handed_over = |length: usize| {
+            let path = "p".repeat(length);
+            let there = [ResultFile { format: Format::Tekton, path: folder.clone() }];
+            let outcome = produce(&there, Some(Path::new(&path)), || Ok(packed(&path)));
+            outcome.map(|_| tekton(&packed(&path)))
+        };
+        // With the quotes of JSON; the whole message is built as Tekton's entrypoint does.
+        let entries: Vec<_> = handed_over(2998).unwrap().into_iter().collect();
+        let message: Vec<_> = entries
+            .iter()
+            .map(|(name, value)| serde_json::json!({"key": name, "value": value, "type": 1}))
+            .collect();
+        assert!(serde_json::to_string(&message).unwrap().len() < 4096 - 100);
+        let failure = handed_over(2999).unwrap_err();
+        assert!(
+            failure.message.starts_with("the path of the tar has 3001 bytes as JSON"),
+            "{}",
+            failure.message
+        );
         let failure = write(&[missing], &pushed()).unwrap_err();
         assert!(failure.hints.iter().any(|hint| hint.starts_with("the image itself is done: reg.example/")));
         std::fs::remove_dir_all(folder).unwrap();

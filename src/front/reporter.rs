@@ -135,6 +135,11 @@ fn warning_text(warning: &Warning) -> String {
         Warning::LinksCopied { count, first } => format!(
             "{count} files behind symbolic links, `{first}` first, were packed as copies, because kpack drops links"
         ),
+        Warning::Package { problem } => format!("package repository: {problem}"),
+        Warning::MorePackages { count } => format!(
+            "package repository: {} more; `--package-checks refuse` lists the first ten and their number",
+            text::counted(*count as u64, "mistake")
+        ),
         Warning::Registry { host, text } => format!("registry `{host}` says: {text}"),
     }
 }

@@ -47,16 +47,23 @@ pub enum LockError {
 
 /// Reads a YAML document into a struct that knows its fields.
 pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, LockError> {
-    serde_saphyr::from_str(text).map_err(|error| {
-        let line = error.location().map_or(0, |location| location.line());
-        // The library ends its message with the place, which we put in front.
-        let message = error.without_snippet().to_string();
-        let problem = match message.find(" at line ") {
-            Some(at) => message.get(..at).unwrap_or(&message).to_owned(),
-            None => message,
-        };
-        LockError::Yaml { line, problem }
-    })
+    serde_saphyr::from_str(text).map_err(|error| with_line(&error))
+}
+
+/// Reads all documents of a file, empty ones left out.
+pub(super) fn read_all<T: DeserializeOwned>(text: &str) -> Result<Vec<T>, LockError> {
+    serde_saphyr::from_multiple(text).map_err(|error| with_line(&error))
+}
+
+fn with_line(error: &serde_saphyr::Error) -> LockError {
+    let line = error.location().map_or(0, |location| location.line());
+    // The library ends its message with the place, which we put in front.
+    let message = error.without_snippet().to_string();
+    let problem = match message.find(" at line ") {
+        Some(at) => message.get(..at).unwrap_or(&message).to_owned(),
+        None => message,
+    };
+    LockError::Yaml { line, problem }
 }
 
 /// Checks `apiVersion` and `kind`.

@@ -7,6 +7,7 @@ mod bundle;
 mod entries;
 mod image;
 mod layer;
+mod packages;
 mod profile;
 mod source;
 
@@ -14,5 +15,6 @@ pub use bundle::{BundleError, BundleLayout, find_bundle};
 pub use entries::{LayerForm, UnpackedLayer};
 pub use image::{ComposedImage, ImageOptions, compose};
 pub use layer::{LayerOptions, PackError, PackedLayer, pack_layer};
+pub use packages::{PackageChecks, PackageFault, PackageProblem, package_problems};
 pub use profile::{EntryRules, MediaTypes, ModeRule, Profile};
 pub use source::{CopiedLinks, Layering, MOST_LAYERS, SourceEntry, SourceError, SourceOptions, SourceTree};

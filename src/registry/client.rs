@@ -1,5 +1,7 @@
 //! The verbs, in domain words.
 
+use std::sync::Mutex;
+
 use crate::model::{Descriptor, Digest, DocumentError, RawDocument, Repository, Target, limits, media_type};
 use crate::stream::{Mismatch, TooLarge, read_bounded};
 
@@ -27,6 +29,8 @@ pub enum PushOutcome {
 /// A client for any number of registries.
 pub struct Client {
     pub(super) core: Core,
+    /// Held while a list of referrers is read, changed and written, which no registry does in one step.
+    pub(super) listing: Mutex<()>,
 }
 
 impl std::fmt::Debug for Client {
@@ -75,7 +79,7 @@ impl Client {
     ///
     /// Errors: [`RegistryError::Configuration`] for certificates and proxies that cannot work.
     pub fn new(options: ClientOptions) -> Result<Self, RegistryError> {
-        Ok(Self { core: Core::new(options)? })
+        Ok(Self { core: Core::new(options)?, listing: Mutex::new(()) })
     }
 
     fn manifest_call<'a>(

@@ -3,6 +3,8 @@
 //! A registry with the referrers API keeps the list itself; for the others the client keeps an index under the
 //! tag `<algorithm>-<hex>`. Source: distribution-spec, "Listing Referrers", "Referrers Tag Schema".
 
+use std::sync::PoisonError;
+
 use crate::model::{
     Annotations, Descriptor, Digest, ImageIndex, RawDocument, Repository, Tag, Target, media_type,
 };
@@ -45,8 +47,8 @@ impl Client {
     /// Makes sure that a manifest with a `subject`, which was just pushed, is found by [`Client::referrers`].
     ///
     /// A registry that answered the push with `OCI-Subject` has done so itself; see
-    /// [`Client::push_manifest`]. The index is read, changed and written, and read again to see whether somebody
-    /// else wrote at the same time.
+    /// [`Client::push_manifest`]. The index is read, changed and written, by one of our threads at a time, and read
+    /// again to see whether somebody else wrote meanwhile.
     pub(super) fn add_to_fallback(
         &self,
         repository: &Repository,
@@ -57,6 +59,7 @@ impl Client {
         let entry = referrer(document);
         let target = Target::Tag(fallback_tag(subject));
         let holds = |index: &ImageIndex| index.manifests.iter().any(|own| own.digest == entry.digest);
+        let _alone = self.listing.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..ROUNDS {
             let mut index = self.fallback_index(repository, subject)?.unwrap_or_else(empty_index);
             if holds(&index) {

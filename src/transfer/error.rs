@@ -4,7 +4,7 @@ use std::io;
 
 use crate::lock::LockError;
 use crate::model::{ConfigError, Digest, DocumentError, Platform};
-use crate::pack::{BundleError, PackError};
+use crate::pack::{BundleError, PackError, PackageProblem};
 use crate::registry::RegistryError;
 use crate::store::StoreError;
 use crate::stream::{FileError, Mismatch};
@@ -29,6 +29,12 @@ pub enum TransferError {
     /// Folders are not a bundle.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    /// A package repository with mistakes was to be refused.
+    #[error("this package repository has {}: {}", mistakes(problems.len()), first_ones(problems))]
+    Packages {
+        /// What is wrong.
+        problems: Vec<PackageProblem>,
+    },
     /// A manifest or index is not valid.
     #[error("{place}: {source}")]
     Document {
@@ -255,6 +261,16 @@ impl TransferError {
     pub fn is_mismatch(&self) -> bool {
         matches!(self, Self::Mismatch { .. } | Self::Registry(RegistryError::Mismatch { .. }))
     }
+}
+
+fn mistakes(count: usize) -> String {
+    if count == 1 { "a mistake".to_owned() } else { format!("{count} mistakes") }
+}
+
+fn first_ones(problems: &[PackageProblem]) -> String {
+    let shown: Vec<String> = problems.iter().take(10).map(ToString::to_string).collect();
+    let more = problems.len().saturating_sub(10);
+    if more == 0 { shown.join("; ") } else { format!("{}; and {more} more", shown.join("; ")) }
 }
 
 fn list(items: &[String]) -> String {

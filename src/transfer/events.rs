@@ -138,6 +138,16 @@ pub enum Warning {
         /// The first of them, made readable.
         first: String,
     },
+    /// A package repository has something that kapp-controller does not take as it is meant.
+    Package {
+        /// File, line and what is wrong.
+        problem: String,
+    },
+    /// A package repository has more of that than is told one by one.
+    MorePackages {
+        /// How many more.
+        count: usize,
+    },
     /// The registry sent a `Warning` header.
     Registry {
         /// Host.

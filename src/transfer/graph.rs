@@ -11,7 +11,8 @@ use super::{ImageSource, TransferError};
 pub struct Graph {
     /// Manifests and indexes, children before parents, each once; the roots among them.
     pub documents: Vec<RawDocument>,
-    /// Configurations, layers and foreign children, in order of first mention, each once.
+    /// Layers, configurations and foreign children, each once: those of one image together, its layers first, because
+    /// an image that is packed has its configuration only when its layers are done.
     pub blobs: Vec<Descriptor>,
     seen: HashSet<Digest>,
     /// Bytes of the documents.
@@ -80,7 +81,7 @@ impl Graph {
                 }
             }
             Document::Manifest(manifest) => {
-                for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
+                for blob in manifest.layers.iter().chain(std::iter::once(&manifest.config)) {
                     // What a manifest points at is a blob whatever its type says.
                     if self.seen.insert(blob.digest.clone()) {
                         self.blobs.push(blob.clone());

@@ -7,15 +7,18 @@ use std::path::{Path, PathBuf};
 
 use crate::model::{Descriptor, Digest, RawDocument, Reference, Repository};
 use crate::pack::{
-    BundleError, BundleLayout, ComposedImage, ImageOptions, LayerOptions, PackError, PackedLayer, Profile,
-    compose, find_bundle, pack_layer,
+    BundleError, BundleLayout, ComposedImage, ImageOptions, LayerOptions, PackError, PackageChecks,
+    PackedLayer, Profile, compose, find_bundle, pack_layer, package_problems,
 };
 use crate::store::layout::{LayoutTarWriter, LayoutTarget};
 use crate::stream::{FileError, VerifyingReader, nameless_file};
 
-use super::events::{Event, Observer};
+use super::events::{Event, Observer, Warning};
 use super::names::layout_index;
 use super::{ImageSource, Named, TransferError};
+
+/// Most warnings about one package repository.
+const PACKAGE_WARNINGS: usize = 20;
 
 /// What is to be packed.
 #[derive(Clone, Debug)]
@@ -30,6 +33,8 @@ pub struct PackRequest {
     pub image: ImageOptions,
     /// Refuse the result if it has another digest.
     pub expected_digest: Option<Digest>,
+    /// What is done about a package repository with mistakes.
+    pub package_checks: PackageChecks,
 }
 
 /// An image that was packed.
@@ -48,7 +53,7 @@ pub struct PackedImage {
 }
 
 /// Checks what can be checked before anything is read in full or written, and settles the profile.
-fn prepare(request: &PackRequest) -> Result<(Profile, LayerOptions), TransferError> {
+fn prepare(request: &PackRequest, observer: &dyn Observer) -> Result<(Profile, LayerOptions), TransferError> {
     for root in &request.roots {
         std::fs::metadata(root).map_err(|error| FileError::io("read", root, error))?;
     }
@@ -72,8 +77,35 @@ fn prepare(request: &PackRequest) -> Result<(Profile, LayerOptions), TransferErr
         (None, Some(_)) => Profile::BUNDLE,
         (None, None) => Profile::IMAGE,
     };
+    check_packages(request, bundle.as_ref(), observer)?;
     let only_bundle_folder = bundle.filter(|_| profile.is_bundle).map(|bundle| bundle.folder);
     Ok((profile, LayerOptions { only_bundle_folder, ..request.layer.clone() }))
+}
+
+/// Looks whether this is a package repository that kapp-controller would not take as it is meant.
+fn check_packages(
+    request: &PackRequest,
+    bundle: Option<&BundleLayout>,
+    observer: &dyn Observer,
+) -> Result<(), TransferError> {
+    if request.package_checks == PackageChecks::Off {
+        return Ok(());
+    }
+    let LayerOptions { filter, symlinks, .. } = &request.layer;
+    let problems = package_problems(&request.roots, filter, *symlinks, bundle.map(|bundle| &bundle.images));
+    if problems.is_empty() {
+        return Ok(());
+    }
+    if request.package_checks == PackageChecks::Refuse {
+        return Err(TransferError::Packages { problems });
+    }
+    for problem in problems.iter().take(PACKAGE_WARNINGS) {
+        observer.event(Event::Warning(&Warning::Package { problem: problem.to_string() }));
+    }
+    if let Some(count) = problems.len().checked_sub(PACKAGE_WARNINGS).filter(|count| *count > 0) {
+        observer.event(Event::Warning(&Warning::MorePackages { count }));
+    }
+    Ok(())
 }
 
 pub(super) fn composed(
@@ -139,7 +171,7 @@ pub fn pack_to_layout(
     names: &[Reference],
     observer: &dyn Observer,
 ) -> Result<PackedImage, TransferError> {
-    let (profile, options) = prepare(request)?;
+    let (profile, options) = prepare(request, observer)?;
     let mut writer = LayoutTarWriter::create(target)?;
     let path = match target {
         LayoutTarget::File(path) | LayoutTarget::Spool(path) => path,
@@ -169,7 +201,7 @@ pub fn pack_to_spool(
     folder: &Path,
     observer: &dyn Observer,
 ) -> Result<(PackedImage, PackedSource<'static>), TransferError> {
-    let (profile, options) = prepare(request)?;
+    let (profile, options) = prepare(request, observer)?;
     let mut file = nameless_file(folder)?;
     let progress = |bytes| observer.event(Event::Packed { bytes });
     let layer = pack_layer(&request.roots, &options, &mut file, &progress)

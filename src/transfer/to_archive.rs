@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
 use crate::lock::image_name;
-use crate::model::{Descriptor, Digest, Document, ImageManifest, RawDocument, Reference, limits, media_type};
+use crate::model::{
+    Descriptor, Digest, Document, ImageManifest, Platform, RawDocument, Reference, limits, media_type,
+};
 use crate::store::imgpkg_tar::{
     ConfigItem, ImageItem, IndexItem, Item, LayerItem, ManifestItem, ROOT_LABEL, layer_name, table,
 };
@@ -26,6 +28,8 @@ pub struct ArchiveRequest {
     pub concurrency: usize,
     /// Also fetch layers that may not be distributed.
     pub include_non_distributable: bool,
+    /// Which platform docker's archive gets of an index; none is `linux/amd64`.
+    pub platform: Option<Platform>,
     /// Keep what was fetched beside this file, and use what was kept there.
     pub resume: Option<PathBuf>,
 }
@@ -232,8 +236,8 @@ fn image(
 
 /// Writes one image as `docker save` did before version 25, with the layers as they are stored.
 ///
-/// Shape: `manifest.json`, the configuration, then each layer once. An index gives the image for `platform`, or
-/// for `linux/amd64`.
+/// Shape: `manifest.json`, the configuration, then each layer once. An index gives the image for the request's
+/// platform.
 /// Errors: [`TransferError::NotAnImage`] for an artifact, and for layers that may not be distributed unless they
 /// were asked for, because docker cannot load an image without them.
 pub fn copy_to_docker_tar(
@@ -242,7 +246,7 @@ pub fn copy_to_docker_tar(
     request: &ArchiveRequest,
     observer: &dyn Observer,
 ) -> Result<WrittenLayout, TransferError> {
-    let document = resolve_manifest(places, &member.descriptor, None)?;
+    let document = resolve_manifest(places, &member.descriptor, request.platform.as_ref())?;
     let manifest = document.manifest().ok_or(TransferError::Stopped)?;
     let refused = |found: String| TransferError::NotAnImage { place: member.label(), found };
     if !media_type::is_image_config(&manifest.config.media_type) {

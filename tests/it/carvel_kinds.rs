@@ -9,7 +9,7 @@ use crate::lab::{Lab, lab};
 use crate::layouts::{INDEX, MANIFEST, descriptor};
 
 /// Pushes an index of two images and an index of a third, and returns its reference and the digests of the children.
-fn index(lab: &Lab, registry: &Registry) -> (String, Vec<String>) {
+pub(crate) fn index(lab: &Lab, registry: &Registry) -> (String, Vec<String>) {
     let repository = format!("{}/src/index", registry.host());
     let children: Vec<String> = ["ca", "cb", "cc"].map(|name| image(lab, &repository, name)).into();
     let storage = registry.storage();

@@ -184,6 +184,19 @@ fn a_description_shows_what_nested_bundles_name_in_a_stable_order() {
     assert!(text.contains(&format!("      Origin: {inner}\n")), "{text}");
     assert!(text.contains(&format!("        Image {}\n", digest(&two))), "{text}");
 
+    // Once copied, each bundle has an image that says where its images are; the original place is not asked.
+    let to = format!("{}/moved", source.host());
+    let _ = lab.run(&["copy", "-b", &outer, "--to-repo", &to]).succeeds();
+    source.forget_requests();
+    let moved = describe(&["-b", &format!("{to}@{}", digest(&outer)), "-o", "json"]).json();
+    assert!(source.requests().iter().all(|request| request.path.starts_with("/v2/moved/")));
+    let tops = moved["images"].as_array().unwrap();
+    let tops: Vec<_> =
+        tops.iter().map(|top| (top["kind"].as_str().unwrap(), top["names"][0].as_str())).collect();
+    let locations = |bundle: &str| format!("{}.image-locations.imgpkg", dashed(bundle));
+    let expected = [locations(&outer), locations(&inner)];
+    assert_eq!(tops[1..], expected.each_ref().map(|tag| ("internal", Some(tag.as_str()))), "{moved:#}");
+
     let _ = lab.run(&["copy", "-b", &outer, "--to-oci-tar", "t.tar"]).succeeds();
     let tar = describe(&["--tar", "t.tar", "-o", "json"]).json();
     assert_eq!(tar["images"].as_array().map(Vec::len), Some(1), "{tar:#}");

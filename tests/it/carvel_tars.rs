@@ -1,7 +1,7 @@
 //! Bundles in tars: imgpkg's own byte for byte, docker's for one image, and all of them back into a registry.
 
 use serde_json::{Value, json};
-use testkit::oracle::validate_layout;
+use testkit::oracle::{LayerOptions, imgpkg_diff_id, validate_layout};
 use testkit::readers::{gnu_tar_list, skopeo_copy};
 use testkit::registry::Registry;
 use testkit::tarball::{Header, Tarball};
@@ -87,6 +87,62 @@ fn an_imgpkg_tar_has_imgpkgs_bytes() {
 }
 
 #[test]
+fn a_locations_image_has_imgpkgs_layer_and_configuration() {
+    let (lab, source, target) = (lab(), Registry::start(), Registry::start());
+    let (one, _, inner, outer) = nested(&lab, source.host());
+    let to = format!("{}/dst", target.host());
+    let _ = lab.run(&["copy", "-b", &outer, "--to-repo", &to]).succeeds();
+    let yaml = format!(
+        "---\napiVersion: imgpkg.carvel.dev/v1alpha1\nimages:\n- image: {inner}\n  isBundle: true\n\
+         - image: {one}\n  isBundle: false\nkind: ImageLocations\n"
+    );
+    lab.write("locations/image-locations.yml", yaml);
+    let diff_id = imgpkg_diff_id(&[lab.path("locations")], &LayerOptions::default());
+    let config = format!(
+        "{{\"architecture\":\"\",\"created\":\"0001-01-01T00:00:00Z\",\"history\":[{{\"author\":\"imgpkg\",\
+         \"created\":\"0001-01-01T00:00:00Z\",\"created_by\":\"imgpkg\"}}],\"os\":\"\",\"rootfs\":{{\
+         \"type\":\"layers\",\"diff_ids\":[\"{diff_id}\"]}},\"config\":{{}}}}"
+    );
+    let storage = target.storage();
+    let tag = format!("{}.image-locations.imgpkg", dashed(&outer));
+    let manifest: Value = serde_json::from_slice(&storage.manifest("dst", &tag).unwrap()).unwrap();
+    assert_eq!(manifest["mediaType"], DOCKER_MANIFEST);
+    assert_eq!(manifest["config"]["mediaType"], DOCKER_CONFIG);
+    let written = storage.blob(manifest["config"]["digest"].as_str().unwrap()).unwrap();
+    assert_eq!(String::from_utf8(written).unwrap(), config);
+}
+
+#[test]
+fn an_index_in_an_imgpkg_tar_has_imgpkgs_fields_in_their_order() {
+    let (lab, source) = (lab(), Registry::start());
+    let (multi, digests) = crate::carvel_kinds::index(&lab, &source);
+    let _ = lab.run(&["copy", "-i", &multi, "--to-tar", "index.tar"]).succeeds();
+    let repository = multi.split_once('@').unwrap().0;
+    let image = |digest: &str| {
+        let (item, _) = imgpkg_item(&source, &format!("{repository}@{digest}"), ["", "", "null"]);
+        item.strip_prefix(r#"{"ImageIndex":null,"Image":"#).unwrap().strip_suffix('}').unwrap().to_owned()
+    };
+    let index = |digest: &str, images: &str, indexes: &str| {
+        let raw = String::from_utf8(source.storage().manifest("src/index", digest).unwrap()).unwrap();
+        format!(
+            "{{\"Refs\":[\"{repository}@{digest}\"],\"Images\":{images},\"Indexes\":{indexes},\
+             \"MediaType\":\"{}\",\"Digest\":\"{digest}\",\"Raw\":{},\"Tag\":\"\",\"OrigRef\":\"\",\
+             \"Labels\":null}}",
+            crate::layouts::INDEX,
+            serde_json::to_string(&raw).unwrap()
+        )
+    };
+    let [first, second, third, inner, outer] = &digests[..] else { panic!("{digests:?}") };
+    let inner = index(inner, &format!("[{}]", image(third)), "null");
+    let images = format!("[{},{}]", image(first), image(second));
+    let table =
+        format!("[{{\"ImageIndex\":{},\"Image\":null}}]", index(outer, &images, &format!("[{inner}]")));
+    let tar = lab.read("index.tar");
+    let found = String::from_utf8(crate::samples::entry(&tar, "manifest.json").to_vec()).unwrap();
+    assert_eq!(found, table);
+}
+
+#[test]
 fn an_imgpkg_tar_brings_everything_back_without_its_source() {
     let (lab, mut source, target) = (lab(), Registry::start(), Registry::start());
     let (one, _, inner, outer) = nested(&lab, source.host());
@@ -153,7 +209,7 @@ fn one_image_goes_into_a_docker_tar() {
 }
 
 /// Pushes an image with a layer that may not be distributed; its bytes only if asked for.
-fn foreign(registry: &Registry, repository: &str, with_layer: bool) -> (String, String) {
+pub(crate) fn foreign(registry: &Registry, repository: &str, with_layer: bool) -> (String, String) {
     let layer = crate::layouts::gzip(&Tarball::new().file("f", repository).finish());
     let kept = crate::layouts::gzip(&Tarball::new().file("g", "kept").finish());
     let config = json!({"architecture": "amd64", "os": "windows", "config": {}, "rootfs": {"type": "layers",

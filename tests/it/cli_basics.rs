@@ -116,6 +116,24 @@ fn misuse_is_exit_code_2_with_an_empty_standard_output() {
              hint: see `imgrelay version --help`\n",
         ),
         (
+            &["push", "-i", "r.example/a", "-f", "x", "--tls-verify=maybe"],
+            &[],
+            "imgrelay: error: `--tls-verify` cannot be `maybe`: expected `true` or `false`\n  \
+             hint: see `imgrelay push --help`\n",
+        ),
+        (
+            &["push", "-i", "r.example/a", "-f", "x", "--registry-verify-certs", "--tls-verify-x"],
+            &[],
+            "imgrelay: error: unknown flag `--tls-verify-x`\n  hint: did you mean `--tls-verify`?\n  \
+             hint: see `imgrelay push --help`\n",
+        ),
+        (
+            &["push", "-i", "r.example/a", "-f", "x"],
+            &[("IMGRELAY_TLS_VERIFY", "maybe")],
+            "imgrelay: error: environment variable `IMGRELAY_TLS_VERIFY` cannot be `maybe`: expected `true` or \
+             `false`\n  hint: see `imgrelay push --help`\n",
+        ),
+        (
             &["version", "--quiet", "--debug"],
             &[],
             "imgrelay: error: `--quiet` and `--debug` exclude each other\n",

@@ -58,7 +58,7 @@ fn prepare(lab: Lab) -> Lab {
     lab
 }
 
-fn start(lab: &Lab, arguments: &[&str]) -> Command {
+pub(crate) fn start(lab: &Lab, arguments: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
     command.args(arguments).current_dir(lab.work()).env_clear();
     command.env("HOME", lab.home()).env("TMPDIR", lab.home().with_file_name("tmp"));

@@ -201,3 +201,39 @@ fn names_tags_and_labels_change_what_they_should_and_nothing_else() {
         oracle::validate_layout(lab.path("out.tar"));
     }
 }
+
+#[test]
+fn a_copy_of_a_packed_tar_is_the_same_tar() {
+    let lab = room();
+    for (kind, words) in [
+        ("an image with a name", &["-i", NAME][..]),
+        ("an image with two tags", &["-i", NAME, "--tag", "v2"]),
+        ("a bundle without a name", &["-b"]),
+        ("docker's types", &["-i", NAME, "--media-types", "docker"]),
+        ("zstd", &["-i", NAME, "--compression", "zstd"]),
+        ("a source image of layers", &["-s", NAME, "--layers", "auto"]),
+    ] {
+        lab.write("app/.imgpkg/images.yml", "apiVersion: imgpkg.carvel.dev/v1alpha1\nkind: ImagesLock\n");
+        if kind != "a bundle without a name" {
+            std::fs::remove_dir_all(lab.path("app/.imgpkg")).unwrap();
+        }
+        let _ =
+            lab.run(&[&["push"], words, &["-f", "app", "--to-oci-tar", "packed.tar"]].concat()).succeeds();
+        let _ = lab.run(&["copy", "--tar", "packed.tar", "--to-oci-tar", "copied.tar"]).succeeds();
+        assert!(lab.read("packed.tar") == lab.read("copied.tar"), "{kind}");
+        let _ =
+            lab.run(&["copy", "--tar", "packed.tar", "--to-oci-tar", "gathered.tar", "--append"]).succeeds();
+        assert!(lab.read("packed.tar") == lab.read("gathered.tar"), "{kind}, added to a new tar");
+        std::fs::remove_file(lab.path("gathered.tar")).unwrap();
+    }
+}
+
+#[test]
+fn a_tar_comes_back_from_a_registry_with_the_same_blobs_in_the_same_order() {
+    let (lab, registry) = (room(), testkit::registry::Registry::start());
+    let name = format!("{}/team/app:v1", registry.host());
+    let _ = lab.run(&["push", "-i", &name, "-f", "app", "--to-oci-tar", "packed.tar"]).succeeds();
+    let _ = lab.run(&["copy", "--tar", "packed.tar", "--to-repo", &name]).succeeds();
+    let _ = lab.run(&["copy", "-i", &name, "--to-oci-tar", "back.tar"]).succeeds();
+    assert!(lab.read("packed.tar") == lab.read("back.tar"));
+}

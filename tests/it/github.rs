@@ -365,6 +365,34 @@ fn the_action_packs_and_pushes_a_bundle_in_one_step() {
 }
 
 #[test]
+fn the_action_builds_a_source_image_and_pushes_it() {
+    let registry = Registry::start();
+    let runner = Runner::without_containers();
+    tree::make(&runner.workspace(), &["d app", "f app/main.py 'print(1)'", "f app/run 755 '#!/bin/sh'"]);
+    let name = format!("{}/apps/source", registry.host());
+    let built = runner
+        .step(&[("command", "build"), ("files", "app"), ("kind", "source"), ("tar", "app.tar")], &[])
+        .succeeds();
+    let push = [("command", "push"), ("image", &*name), ("tar", "app.tar"), ("tags", "v1")];
+    let pushed = runner.step(&push, &[]).succeeds();
+    assert_eq!(pushed.outputs["digest"], built.outputs["digest"]);
+    let at_once =
+        [("command", "push"), ("files", "app"), ("kind", "source"), ("image", &*name), ("tags", "v2")];
+    let at_once = runner.step(&at_once, &[]).succeeds();
+    assert_eq!(at_once.outputs["digest"], built.outputs["digest"]);
+    let tags = registry.storage().tags("apps/source");
+    assert_eq!((&tags["v1"], &tags["v2"]), (&built.outputs["digest"], &built.outputs["digest"]));
+    registry.storage().assert_sound();
+    // As kpack would unpack it.
+    let manifest = registry.storage().manifest("apps/source", "v1").unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    assert_eq!(manifest["layers"].as_array().map(Vec::len), Some(1));
+    runner
+        .step(&[("command", "build"), ("files", "app"), ("kind", "sauce")], &[])
+        .fails(2, &["input `kind` is `sauce`"]);
+}
+
+#[test]
 fn no_text_from_outside_becomes_a_workflow_command() {
     let hostile = "::error title=pwned::x ##[error]y";
     // A name of a file, in an error message.

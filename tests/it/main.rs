@@ -4,8 +4,13 @@
 mod carvel;
 mod carvel_copy;
 mod carvel_kinds;
+mod carvel_matrix;
 mod carvel_more;
+mod carvel_packages;
 mod carvel_pull;
+mod carvel_referrers;
+mod carvel_resume;
+mod carvel_scenarios;
 mod carvel_tars;
 mod ci_examples;
 mod cli_basics;

@@ -685,7 +685,49 @@ fn credentials_of_the_service_account_and_the_longest_names_do() {
     let both = [("FILES", "config"), ("IMAGE", &*name), ("BUNDLE", &*name)];
     pod.run(&unit, &both, &[]).fails(2, "exclude each other");
     pod.run(&unit, &[("FILES", "config"), ("IMAGE", &name), ("TLSVERIFY", "maybe")], &[])
-        .fails(2, "cannot be `maybe`");
+        .fails(2, "`--tls-verify` cannot be `maybe`");
+}
+
+#[test]
+fn a_source_image_is_built_and_pushed_and_too_long_a_path_is_refused() {
+    let image = ToolImage::of(Path::new(PROGRAM), "/usr/local/bin/imgrelay");
+    let registry = Registry::start();
+    let pod = Pod::new(&image, 61234, 0);
+    tree::make(&pod.scratch.join("source/app"), &["f main.py 644 'print(1)'"]);
+    let name = format!("{}/team/source", registry.host());
+    for build in [task("imgrelay-build"), step_action("imgrelay-build")] {
+        let params = [("FILES", "app"), ("SOURCE", &*format!("{name}:v1")), ("TAR", "app.tar")];
+        let built = pod.run(&build, &params, &[]).succeeds(&["LAYOUT_DIGEST", "LAYOUT_PATH"]);
+        let params =
+            [("IMAGE", &*name), ("TAR", "app.tar"), ("EXPECTED_DIGEST", &*built.results["LAYOUT_DIGEST"])];
+        let pushed = pod.run(&task("imgrelay-push"), &params, &[]).succeeds(&[
+            "IMAGE_DIGEST",
+            "IMAGE_REF",
+            "IMAGE_URL",
+        ]);
+        assert_eq!(pushed.results["IMAGE_URL"], format!("{name}:v1"));
+        let params = [("FILES", "app"), ("SOURCE", &*name)];
+        let at_once =
+            pod.run(&task("imgrelay"), &params, &[]).succeeds(&["IMAGE_DIGEST", "IMAGE_REF", "IMAGE_URL"]);
+        assert_eq!(at_once.results["IMAGE_DIGEST"], built.results["LAYOUT_DIGEST"], "the same source image");
+        let both = [("FILES", "app"), ("SOURCE", &*name), ("BUNDLE", &*name)];
+        pod.run(&build, &both, &[]).fails(2, "exclude each other");
+        let long = format!("{}a.tar", "d/".repeat(1500));
+        let params = [("FILES", "app"), ("TAR", &*long)];
+        pod.run(&build, &params, &[]).fails(2, "the path of the tar has 3007 bytes as JSON");
+    }
+    // What is just short enough leaves room for all that Tekton adds.
+    let folder = "d/".repeat(1495);
+    std::fs::create_dir_all(pod.scratch.join("source").join(&folder)).unwrap();
+    let mut open = pod.scratch.join("source");
+    for _ in 0..1495 {
+        open = open.join("d");
+        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let params = [("FILES", "app"), ("TAR", &*format!("{folder}a.tar"))];
+    let built = pod.run(&task("imgrelay-build"), &params, &[]).succeeds(&["LAYOUT_DIGEST", "LAYOUT_PATH"]);
+    let size = built.termination_message().len();
+    assert!((3000..4096).contains(&size), "{size}");
 }
 
 #[test]

@@ -205,6 +205,9 @@ pub struct PushArgs {
     /// With --layers auto: use layers of the image in this tar again
     #[arg(long, value_name = "PATH", help_heading = CONTENT)]
     pub base_tar: Option<PathBuf>,
+    /// Mistakes in a Carvel package repository: warn, refuse or off (default warn)
+    #[arg(long, value_name = "HOW", value_parser = Choice(&["warn", "refuse", "off"]), hide_possible_values = true, help_heading = CONTENT)]
+    pub package_checks: Option<String>,
     /// With -s: most bytes of all files together, as 1GiB or 500MB (default 1GiB)
     #[arg(long, value_name = "SIZE", help_heading = CONTENT)]
     pub size_limit: Option<String>,
@@ -276,6 +279,9 @@ pub struct CopyArgs {
     /// Begin the tags that keep images with their repository's name
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub repo_based_tags: Option<Switch>,
+    /// With --to-docker-tar: platform to choose from a multi-platform image (default linux/amd64)
+    #[arg(long, value_name = "OS/ARCH", help_heading = CONTENT)]
+    pub platform: Option<String>,
     /// Copy layers too that are marked as not to be distributed
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub include_non_distributable_layers: Option<Switch>,

@@ -24,12 +24,14 @@ use crate::transfer::{
 
 pub(super) fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Outcome, Failure> {
     let options = resolve::copy(args, context.env)?;
-    if let Sink::OciTar(target) | Sink::ImgpkgTar(target) | Sink::DockerTar(target) = &options.sink {
-        target.check()?;
-    }
+    let target = match &options.sink {
+        Sink::OciTar(target) | Sink::ImgpkgTar(target) | Sink::DockerTar(target) => Some(target),
+        Sink::Registry { .. } => None,
+    };
+    target.map_or(Ok(()), TarTarget::check)?;
     let remote =
         options.inflate || options.include_non_distributable || matches!(options.sink, Sink::Registry { .. });
-    outputs::produce(&options.results, || {
+    outputs::produce(&options.results, target.map(TarTarget::path), || {
         let origin = Origin::open(context, &options.source, &options.registry, remote)?;
         let wording = match &options.sink {
             Sink::Registry { .. } => Wording::Uploaded,
@@ -210,6 +212,7 @@ impl Copy<'_> {
             target: layout_target(self.context, target),
             concurrency: self.options.registry.concurrency,
             include_non_distributable: self.options.include_non_distributable,
+            platform: self.options.platform.clone(),
             resume: self.options.resume.then(|| target.path().to_owned()),
         };
         let written = match (&self.options.sink, collection.member(main)) {

@@ -20,7 +20,7 @@ pub(super) fn run(context: &Context<'_>, args: &DescribeArgs, json: bool) -> Res
         let depth = Depth {
             thick: true,
             inflate: false,
-            attached: Attached { cosign: options.cosign, referrers: false },
+            attached: Attached { cosign: options.cosign, referrers: false, locations: true },
             bundles_as_images: true,
         };
         let found = Found { ui: &context.ui };

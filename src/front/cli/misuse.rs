@@ -17,7 +17,7 @@ pub(super) fn from_clap(error: &clap::Error, words: &[OsString], from_env: &[Fro
         .and_then(|flag| from_env.iter().find(|used| flag.strip_prefix("--") == Some(&used.flag)));
     let subject = match (&flag, variable) {
         (_, Some(used)) => format!("environment variable `{}`", used.variable),
-        (Some(flag), None) => format!("`{flag}`"),
+        (Some(flag), None) => format!("`{}`", as_typed(flag, words)),
         (None, None) => String::new(),
     };
     let mut failure = Failure::misuse(message(error, &subject, flag.as_deref()));
@@ -88,8 +88,26 @@ fn bare(shown: &str) -> String {
     shown.trim_start_matches('<').trim_end_matches('>').to_owned()
 }
 
-/// Finds the command that was chosen, as far as it was understood: `imgrelay tag list`.
+/// Returns a flag by the name that was typed: the parser knows only the first of several.
+fn as_typed(flag: &str, words: &[OsString]) -> String {
+    let is_typed = |name: &str| {
+        let rest = words.iter().filter_map(|word| word.to_str()?.strip_prefix("--")?.strip_prefix(name));
+        rest.into_iter().any(|rest| rest.is_empty() || rest.starts_with('='))
+    };
+    let Some(name) = flag.strip_prefix("--").filter(|name| !is_typed(name)) else { return flag.to_owned() };
+    let (_, command) = chosen(words);
+    let arg = command.get_arguments().find(|arg| arg.get_long() == Some(name));
+    let mut aliases = arg.and_then(clap::Arg::get_all_aliases).unwrap_or_default().into_iter();
+    aliases.find(|alias| is_typed(alias)).map_or_else(|| flag.to_owned(), |alias| format!("--{alias}"))
+}
+
+/// Names the command that was chosen: `imgrelay tag list`.
 fn command_path(words: &[OsString]) -> String {
+    chosen(words).0
+}
+
+/// Finds the command that was chosen, as far as it was understood, with its whole name.
+fn chosen(words: &[OsString]) -> (String, clap::Command) {
     let root = super::command();
     let mut path = root.get_name().to_owned();
     let mut command = &root;
@@ -99,5 +117,5 @@ fn command_path(words: &[OsString]) -> String {
             command = next;
         }
     }
-    path
+    (path, command.clone())
 }

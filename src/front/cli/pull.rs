@@ -15,7 +15,7 @@ use crate::transfer::{self, Attached, Graph, ImageSource, Places};
 
 pub(super) fn run(context: &Context<'_>, args: &PullArgs) -> Result<Outcome, Failure> {
     let options = resolve::pull(args, context.env)?;
-    outputs::produce(&options.results, || {
+    outputs::produce(&options.results, Some(&options.output), || {
         let origin = Origin::open(context, &options.source, &options.registry, false)?;
         if origin.images_lock().is_some() {
             return Err(Failure::misuse("`--lock` names an ImagesLock, expected a BundleLock")

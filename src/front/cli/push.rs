@@ -33,7 +33,11 @@ pub(super) const LOCK_MODE: u32 = 0o600;
 
 pub(super) fn run(context: &Context<'_>, args: &PushArgs) -> Result<Outcome, Failure> {
     let options = resolve::push(args, context.env)?;
-    outputs::produce(&options.results, || match &options.destination {
+    let to = match &options.destination {
+        Destination::Registry(_) => None,
+        Destination::OciTar { target, .. } => Some(target.path()),
+    };
+    outputs::produce(&options.results, to, || match &options.destination {
         Destination::Registry(name) => to_registry(context, &options, name),
         Destination::OciTar { target, name } => to_tar(context, &options, target, name.as_ref()),
     })
@@ -246,6 +250,7 @@ fn request(options: &PushOptions, target: Option<&LayoutTarget>) -> Result<PackR
         },
         image: image_options(contents),
         expected_digest: options.expected_digest.clone(),
+        package_checks: contents.package_checks,
     })
 }
 

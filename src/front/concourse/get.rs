@@ -255,7 +255,7 @@ impl Get<'_> {
     fn tar_with_referrers(&self, repository: &Repository, root: Descriptor) -> Result<(), Failure> {
         let places = Places::remote(self.client);
         let _ = places.fetch(repository, &Target::Digest(root.digest.clone()))?;
-        let attached = Attached { cosign: true, referrers: true };
+        let attached = Attached { cosign: true, referrers: true, locations: false };
         let gathering = Gathering { thick: false, attached, concurrency: TRANSFER_CONCURRENCY };
         let member = Member {
             names: Named::new(root.clone(), &self.names(repository)).names,

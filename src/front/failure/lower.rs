@@ -251,6 +251,8 @@ impl From<TransferError> for Failure {
             TransferError::NonDistributableMissing { .. } => of(Kind::Refused).hint(
                 "leave out `--include-non-distributable-layers`, or give it too when the tar is written",
             ),
+            TransferError::Packages { .. } => of(Kind::Refused)
+                .hint("correct them, or pack it as it is with `--package-checks warn`"),
             TransferError::BundleInLock { .. } => {
                 of(Kind::Refused).hint("make a bundle that names these images, and copy it with `-b`")
             }

@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use crate::lock::cosign_tag;
+use crate::lock::{cosign_tag, locations_tag};
 use crate::model::{Digest, Reference, Repository, Tag, Target};
 use crate::store::RootName;
 
-use super::super::{ImageSource, TransferError, workers};
+use super::super::{Graph, ImageSource as _, TransferError, workers};
 use super::{Collection, Gathering, Member, Places, Role, is_absence};
 
 /// Endings of the tags cosign uses.
@@ -19,6 +19,8 @@ pub struct Attached {
     pub cosign: bool,
     /// Manifests whose `subject` the image is.
     pub referrers: bool,
+    /// Where a bundle's images are, as imgpkg writes it down. For looking at only: a copy writes its own.
+    pub locations: bool,
 }
 
 /// Finds the roots of a tar that only say something about another one of them.
@@ -43,25 +45,38 @@ pub(super) fn mark(places: &Places<'_>, roots: &mut [Member]) -> Result<(), Tran
     Ok(())
 }
 
-/// Adds what is attached to the members, in the order of the members.
+/// Adds what is attached to the members and to the children of those that are indexes, in the order of the members.
 ///
+/// Each platform of an index may have a signature or SBOM of its own, which no list of the index itself names.
 /// A repository that does not let us look counts as one that has nothing.
 pub(super) fn attach(
     places: &Places<'_>,
     collection: &mut Collection,
     options: &Gathering,
 ) -> Result<(), TransferError> {
-    let mut level: Vec<(Digest, Repository)> = collection
-        .members
-        .iter()
-        .filter(|member| member.role != Role::Attached)
-        .filter_map(|member| place_of(places, member))
-        .collect();
+    if places.client().is_none() || options.attached == Attached::default() {
+        return Ok(());
+    }
+    let mut level: Vec<(Digest, Repository)> = Vec::new();
+    if options.attached.locations {
+        attach_locations(places, collection, options.concurrency)?;
+    }
     let mut known: HashSet<Digest> =
         collection.members.iter().map(|member| member.descriptor.digest.clone()).collect();
+    for member in collection.members.iter().filter(|member| member.role != Role::Attached) {
+        let Some((digest, repository)) = place_of(places, member) else { continue };
+        level.push((digest, repository.clone()));
+        if member.descriptor.is_index() {
+            let below = Graph::of(places, &member.descriptor)?;
+            let children = below.documents.iter().map(|document| document.digest().clone());
+            level.extend(
+                children.filter(|child| known.insert(child.clone())).map(|child| (child, repository.clone())),
+            );
+        }
+    }
     // A signature may have a referrer of its own, but nothing sensible goes on for ever.
     for _ in 0..4 {
-        if places.client().is_none() || level.is_empty() || options.attached == Attached::default() {
+        if level.is_empty() {
             break;
         }
         let found = workers::map(&level, options.concurrency, |(digest, repository)| {
@@ -87,6 +102,38 @@ pub(super) fn attach(
     Ok(())
 }
 
+/// Adds the locations image of each bundle that has one.
+fn attach_locations(
+    places: &Places<'_>,
+    collection: &mut Collection,
+    concurrency: usize,
+) -> Result<(), TransferError> {
+    let bundles = collection.members.iter().filter(|member| member.bundle.is_some());
+    let bundles: Vec<(Digest, Repository)> = bundles.filter_map(|member| place_of(places, member)).collect();
+    let found = workers::map(&bundles, concurrency, |(digest, repository)| {
+        under_tag(places, repository, locations_tag(digest))
+    })?;
+    collection.members.extend(found.into_iter().flatten());
+    Ok(())
+}
+
+/// Reads what a tag of a repository names, if there is such a tag that we may see.
+fn under_tag(
+    places: &Places<'_>,
+    repository: &Repository,
+    tag: Tag,
+) -> Result<Option<Member>, TransferError> {
+    match places.fetch(repository, &Target::Tag(tag.clone())) {
+        Ok(document) => {
+            // Without its repository: the tag is the image's name wherever it goes.
+            let names = vec![RootName { tag: Some(tag), reference: None }];
+            Ok(Some(attached(document.descriptor(), names, repository)))
+        }
+        Err(TransferError::Registry(error)) if is_absence(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 fn place_of(places: &Places<'_>, member: &Member) -> Option<(Digest, Repository)> {
     let digest = member.descriptor.digest.clone();
     let repository = places.repository_of(&digest);
@@ -101,15 +148,7 @@ fn cosign(
 ) -> Result<Vec<Member>, TransferError> {
     let mut found = Vec::new();
     for what in COSIGN {
-        let tag = cosign_tag(digest, what);
-        let document = match places.fetch(repository, &Target::Tag(tag.clone())) {
-            Ok(document) => document,
-            Err(TransferError::Registry(error)) if is_absence(&error) => continue,
-            Err(error) => return Err(error),
-        };
-        // Without its repository: the tag is the image's name wherever it goes.
-        let names = vec![RootName { tag: Some(tag), reference: None }];
-        found.push(attached(document.descriptor(), names, repository));
+        found.extend(under_tag(places, repository, cosign_tag(digest, what))?);
     }
     Ok(found)
 }

@@ -157,11 +157,14 @@ pub(in crate::transfer) fn has_locations(
     home: &Repository,
     bundle: &Digest,
 ) -> Result<bool, TransferError> {
-    let Some(client) = places.client() else { return Ok(false) };
-    match client.head_manifest(home, &Target::Tag(locations_tag(bundle))) {
-        Ok(found) => Ok(found.is_some()),
-        Err(error) if is_absence(&error) => Ok(false),
-        Err(error) => Err(error.into()),
+    if places.client().is_none() {
+        return Ok(false);
+    }
+    // Read, though knowing that it is there would do: only reading asks mirrors.
+    match places.fetch(home, &Target::Tag(locations_tag(bundle))) {
+        Ok(_) => Ok(true),
+        Err(TransferError::Registry(error)) if is_absence(&error) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use super::{
     RegistryOptions, Source, SourceFlags, TarTarget, exactly_one, expected_digest, given, given_path, is_on,
-    registry, results, source, tags, target_reference,
+    platform, registry, results, source, tags, target_reference,
 };
 use crate::front::cli::args::CopyArgs;
 use crate::front::env::Env;
 use crate::front::failure::Failure;
 use crate::front::outputs::ResultFile;
-use crate::model::{Digest, Repository, Tag};
+use crate::model::{Digest, Platform, Repository, Tag};
 use crate::transfer::Attached;
 
 /// Everything `copy` needs.
@@ -36,6 +36,8 @@ pub struct CopyOptions {
     pub repo_based_tags: bool,
     /// Whether layers are copied that are marked as not to be distributed.
     pub include_non_distributable: bool,
+    /// Which platform is chosen from an index for docker's tar; none is `linux/amd64`.
+    pub platform: Option<Platform>,
     /// The digest the image has to have.
     pub expected_digest: Option<Digest>,
     /// Where a lock with the new places is written.
@@ -114,10 +116,14 @@ pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
     if repo_based_tags && !matches!(sink, Sink::Registry { .. }) {
         return Err(Failure::misuse("`--repo-based-tags` works with `--to-repo` only"));
     }
-    let attached =
-        Attached { cosign: is_on(args.cosign_signatures, false), referrers: is_on(args.referrers, false) };
+    let attached = Attached {
+        cosign: is_on(args.cosign_signatures, false),
+        referrers: is_on(args.referrers, false),
+        ..Attached::default()
+    };
     Ok(CopyOptions {
         source,
+        platform: chosen_platform(args.platform.as_deref(), &sink)?,
         sink,
         thin,
         inflate,
@@ -132,6 +138,16 @@ pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
         results: results(&args.results.result, env)?,
         registry: registry(&args.registry)?,
     })
+}
+
+/// Reads the platform, which only docker's tar has one of.
+fn chosen_platform(text: Option<&str>, sink: &Sink) -> Result<Option<Platform>, Failure> {
+    let chosen = platform(text)?;
+    if chosen.is_some() && !matches!(sink, Sink::DockerTar(_)) {
+        return Err(Failure::misuse("`--platform` works with `--to-docker-tar` only")
+            .hint("everything else gets all platforms, so that digests stay what they are"));
+    }
+    Ok(chosen)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::front::failure::Failure;
 use crate::front::outputs::ResultFile;
 use crate::front::text;
 use crate::model::{Annotations, Digest, Platform, Reference, Tag, keys};
-use crate::pack::{Layering, MediaTypes};
+use crate::pack::{Layering, MediaTypes, PackageChecks};
 use crate::stream::CompressionLevel;
 use crate::transfer::Attached;
 use crate::tree::SymlinkPolicy;
@@ -102,6 +102,8 @@ pub struct Contents {
     pub size_limit: u64,
     /// How a source image is spread over layers.
     pub layering: Layering,
+    /// What is done about a package repository with mistakes.
+    pub package_checks: PackageChecks,
 }
 
 /// Where the image goes.
@@ -165,8 +167,11 @@ pub fn push(args: &PushArgs, env: &Env) -> Result<PushOptions, Failure> {
 
 /// Finds out whether the images of a bundle are fetched, and what beside them.
 fn inflate(args: &PushArgs, kind: PushKind, destination: &Destination) -> Result<Option<Attached>, Failure> {
-    let attached =
-        Attached { cosign: is_on(args.cosign_signatures, false), referrers: is_on(args.referrers, false) };
+    let attached = Attached {
+        cosign: is_on(args.cosign_signatures, false),
+        referrers: is_on(args.referrers, false),
+        ..Attached::default()
+    };
     if !is_on(args.inflate, false) {
         if attached != Attached::default() {
             return Err(Failure::misuse(
@@ -306,6 +311,11 @@ fn contents(args: &PushArgs, kind: PushKind) -> Result<Contents, Failure> {
             Some("auto") => Layering::Auto,
             _ => Layering::One,
         },
+        package_checks: match given(args.package_checks.as_deref()) {
+            Some("refuse") => PackageChecks::Refuse,
+            Some("off") => PackageChecks::Off,
+            _ => PackageChecks::Warn,
+        },
     })
 }
 
@@ -335,6 +345,7 @@ mod tests {
             compression: CompressionLevel::DEFAULT,
             size_limit: 1 << 30,
             layering: Layering::One,
+            package_checks: PackageChecks::Warn,
         };
         assert_eq!(options.contents, contents);
     }
