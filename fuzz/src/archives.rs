@@ -21,7 +21,7 @@ use super::recipe::{Bytes, sealed};
 const ENOUGH: u64 = 4 * 1024 * 1024;
 
 /// A file in memory, with a path.
-fn memory(bytes: &[u8]) -> (File, PathBuf) {
+pub(super) fn memory(bytes: &[u8]) -> (File, PathBuf) {
     let file = rustix::fs::memfd_create("input", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
     let mut file = File::from(file);
     file.write_all(bytes).unwrap();

@@ -43,7 +43,7 @@ pub(super) fn message(response: Response) -> ServerMessage {
     if is_html { ServerMessage::default() } else { parse(&bytes) }
 }
 
-fn parse(bytes: &[u8]) -> ServerMessage {
+pub(super) fn parse(bytes: &[u8]) -> ServerMessage {
     let Ok(body) = serde_json::from_slice::<Body>(bytes) else {
         // A short text is shown as it is; anything else is a page or a blob.
         let text = std::str::from_utf8(bytes).unwrap_or("").trim();

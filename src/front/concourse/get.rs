@@ -49,14 +49,15 @@ impl Format {
 
 /// What `params` of a get say.
 #[derive(Debug)]
-struct Params {
+pub(super) struct Params {
     format: Format,
     skip_download: bool,
     platform: Platform,
 }
 
 impl Params {
-    fn parse(mut fields: Fields, source: &Source) -> Result<Self, Failure> {
+    /// Reads them.
+    pub(super) fn parse(mut fields: Fields, source: &Source) -> Result<Self, Failure> {
         let format = match fields.text("format")? {
             None => Format::Rootfs,
             Some(text) => {

@@ -35,7 +35,7 @@ enum What {
 
 /// What `params` of a put say, with the files among them read.
 #[derive(Debug)]
-struct Params {
+pub(super) struct Params {
     what: What,
     version: Option<version::Version>,
     bump_aliases: bool,
@@ -45,7 +45,8 @@ struct Params {
 }
 
 impl Params {
-    fn parse(mut fields: Fields, folder: &Path) -> Result<Self, Failure> {
+    /// Reads them.
+    pub(super) fn parse(mut fields: Fields, folder: &Path) -> Result<Self, Failure> {
         let image = fields.text("image")?;
         let packing = Packing::parse(&mut fields, folder)?;
         let what = match (image, packing) {

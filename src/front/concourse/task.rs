@@ -152,6 +152,18 @@ fn packing(env: &Env) -> Result<Packing, Failure> {
     Ok(Packing { roots, words, labels: table(env, "LABELS")? })
 }
 
+/// Reads every param whose value has a form, and returns how they show in a debugger: for the fuzz targets.
+pub(super) fn read_params(env: &Env) -> Result<String, Failure> {
+    let mut read = format!("{:?} {}", names(env)?, switch(env, "UNPACK_ROOTFS")?);
+    for param in ["FILES", "EXCLUDE", "TAGS"] {
+        read.push_str(&format!(" {:?}", list(env, param)?));
+    }
+    for param in ["LABELS", "ANNOTATIONS"] {
+        read.push_str(&format!(" {:?}", table(env, param)?));
+    }
+    Ok(read)
+}
+
 /// Reads the names to record.
 fn names(env: &Env) -> Result<Vec<Reference>, Failure> {
     let reference = text(env, "REFERENCE")?;

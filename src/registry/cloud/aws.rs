@@ -388,6 +388,21 @@ fn read_token(bytes: &[u8]) -> Option<(Credential, Option<u64>)> {
     Some((basic(username, password), expires))
 }
 
+/// Reads an answer in every form that is known here, and returns what was made of it, as it shows in a log.
+pub(super) fn read_every_answer(body: &[u8]) -> Vec<String> {
+    let url = Url::parse("https://keys.example/").expect("it is a URL");
+    let keys = [read_role_keys(body, &url), read_sts(body, &url)];
+    let mut read: Vec<String> = keys
+        .into_iter()
+        .map(|keys| match keys {
+            Ok(Temporary { keys, expires }) => format!("{keys:?} {expires:?}"),
+            Err(problem) => format!("{problem:?}"),
+        })
+        .collect();
+    read.push(format!("{:?}", read_token(body)));
+    read
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

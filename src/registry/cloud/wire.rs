@@ -162,7 +162,7 @@ impl Answer {
 }
 
 /// Reads a provider's words out of an error: JSON of AWS, Azure and Google, or the XML of STS.
-fn reason(body: &[u8]) -> String {
+pub(super) fn reason(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let word = |keys: &[&str]| keys.iter().find_map(|key| json.get(key).and_then(|value| value.as_str()));
