@@ -17,12 +17,9 @@ use crate::front::env::Env;
 use crate::front::failure::Failure;
 use crate::front::text;
 use crate::front::ui::Ui;
-use crate::model::{Digest, Tag};
+use crate::model::{Digest, Tag, limits};
 use crate::registry::{Client, Secret};
 use crate::stream::{TooLarge, read_bounded};
-
-/// Largest file with tags or a digest, bytes.
-const TEXT_BYTES: u64 = 64 * 1024;
 
 /// What is pushed.
 #[derive(Debug)]
@@ -120,7 +117,7 @@ fn read_text(fields: &Fields, key: &str, path: &Path) -> Result<String, Failure>
             .invalid(key, format!("cannot read `{shown}`: {error}"))
             .hint("the path begins with the name of an artifact; `inputs` of the put step has to have it")
     })?;
-    let bytes = read_bounded(file, TEXT_BYTES).map_err(|error| match error {
+    let bytes = read_bounded(file, limits::PARAM_FILE_BYTES).map_err(|error| match error {
         TooLarge::Io(error) => fields.invalid(key, format!("cannot read `{shown}`: {error}")),
         TooLarge::Limit { limit } => fields.invalid(key, format!("`{shown}` has more than {limit} bytes")),
     })?;

@@ -9,10 +9,9 @@ use super::super::options::{ClientOptions, Proxies, RetryRecord, Timeouts, TlsOp
 use super::super::retry;
 use super::super::url::Url;
 use super::Problem;
-use crate::stream::read_bounded;
+use crate::model::limits;
+use crate::stream::{TooLarge, read_bounded};
 
-/// Most bytes of an answer; the largest real one is a token of a few KiB.
-const ANSWER_BYTES: u64 = 256 * 1024;
 /// Attempts at a provider's service.
 const ATTEMPTS: u32 = 4;
 /// Attempts at a service of the machine itself.
@@ -100,12 +99,15 @@ impl ProviderWire {
             _ => unreachable(failure.text),
         })?;
         let status = response.status;
-        match read_bounded(response.into_reader(), ANSWER_BYTES) {
+        match read_bounded(response.into_reader(), limits::CLOUD_ANSWER_BYTES) {
             Ok(body) if retry::is_retryable(status) => {
                 Err(unreachable(format!("the answer was {status}{}", reason(&body))))
             }
             Ok(body) => Ok(Answer { status, body }),
-            Err(_) => Err(unreachable("its answer could not be read".to_owned())),
+            Err(TooLarge::Limit { limit }) => {
+                Err(Problem::Refused(format!("`{}` answered with more than {limit} bytes", ask.url.origin())))
+            }
+            Err(TooLarge::Io(_)) => Err(unreachable("its answer could not be read".to_owned())),
         }
     }
 }
