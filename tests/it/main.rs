@@ -17,6 +17,7 @@ mod concourse_pipelines;
 mod concourse_put;
 mod concourse_task;
 mod crashes;
+mod crashes_doors;
 mod deny;
 mod determinism;
 mod docs_blocks;
