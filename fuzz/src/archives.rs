@@ -21,7 +21,7 @@ use super::recipe::{Bytes, sealed};
 const ENOUGH: u64 = 4 * 1024 * 1024;
 
 /// A file in memory, with a path.
-fn memory(bytes: &[u8]) -> (File, PathBuf) {
+pub(super) fn memory(bytes: &[u8]) -> (File, PathBuf) {
     let file = rustix::fs::memfd_create("input", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
     let mut file = File::from(file);
     file.write_all(bytes).unwrap();
@@ -195,8 +195,9 @@ pub(super) fn layout_roundtrip(data: &[u8]) {
     let step = usize::from(bytes.next()) * 4 + 1;
     let blobs: Vec<&[u8]> = data.chunks(step).take(count).collect();
     let mut writer = LayoutTarWriter::create(&LayoutTarget::Spool(std::env::temp_dir())).unwrap();
+    // Not a layer: one that begins as a compressed file does but is none cannot be read, here as elsewhere.
     let describe = |blob: &[u8]| {
-        json!({"mediaType": "application/vnd.oci.image.layer.v1.tar",
+        json!({"mediaType": "application/vnd.example.data",
         "digest": Digest::sha256_of(blob).to_string(), "size": blob.len()})
     };
     for (at, blob) in blobs.iter().enumerate() {

@@ -7,13 +7,15 @@
 mod archives;
 mod extraction;
 pub mod recipe;
+mod requests;
 mod values;
+mod zips;
 
 /// A body; it panics when something does not hold.
 pub type Body = fn(&[u8]);
 
 /// Every target by its name, which is also the name of its file in `fuzz_targets/` and of its folder of seeds.
-pub const TARGETS: [(&str, Body); 17] = [
+pub const TARGETS: [(&str, Body); 22] = [
     ("reference", values::reference),
     ("digest", values::digest),
     ("challenge", values::challenge),
@@ -31,6 +33,11 @@ pub const TARGETS: [(&str, Body); 17] = [
     ("imgpkg_tar_read", archives::imgpkg_tar_read),
     ("layout_roundtrip", archives::layout_roundtrip),
     ("extract", extraction::extract),
+    ("zip_read", zips::zip_read),
+    ("concourse_request", requests::concourse_request),
+    ("task_params", requests::task_params),
+    ("answers", requests::answers),
+    ("outputs", requests::outputs),
 ];
 
 /// Runs the body of a target.

@@ -160,9 +160,30 @@ impl CredentialHelpers for NoHelpers {
     }
 }
 
+/// Returns what a credentials file says openly: every key, and values that name users or programs.
+fn names_of(value: &serde_json::Value) -> Vec<&str> {
+    let Some(members) = value.as_object() else { return Vec::new() };
+    let mut names = Vec::new();
+    for (key, value) in members {
+        names.push(key.as_str());
+        match (key.as_str(), value.as_str()) {
+            (_, None) => names.extend(names_of(value)),
+            ("auth" | "password" | "identitytoken" | "registrytoken", _) => {}
+            (_, Some(text)) => names.push(text),
+        }
+    }
+    names
+}
+
 /// Neither an error nor the debug form tells what the file holds.
 pub(super) fn docker_config(data: &[u8]) {
     const SECRET: &str = "c2VjcmV0LXNlY3JldA";
+    // Where hosts, users and programs are named it is no secret.
+    let written: serde_json::Value = serde_json::from_slice(data).unwrap_or_default();
+    if names_of(&written).iter().any(|name| name.contains(SECRET)) {
+        drop(DockerConfig::parse(data, "config.json"));
+        return;
+    }
     let config = match DockerConfig::parse(data, "config.json") {
         Ok(config) => config,
         Err(error) => {

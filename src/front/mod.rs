@@ -8,6 +8,8 @@ pub mod credentials;
 pub mod env;
 pub mod exit;
 pub mod failure;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod github;
 pub mod outputs;
 pub mod registries;

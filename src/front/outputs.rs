@@ -347,7 +347,7 @@ pub(super) fn write(files: &[ResultFile], outcome: &ImageOutcome) -> Result<(), 
 /// Returns `KEY=value` lines; values are taken literally by GitLab, so there are no quotes.
 ///
 /// Source: GitLab, "artifacts:reports:dotenv": no quotes, no line breaks, no blank lines, no comments.
-fn dotenv(outcome: &ImageOutcome) -> Result<String, Failure> {
+pub(super) fn dotenv(outcome: &ImageOutcome) -> Result<String, Failure> {
     let refs = outcome.refs().join(",");
     let values = [
         ("IMGRELAY_DIGEST", Some(outcome.digest.to_string())),
@@ -375,7 +375,7 @@ fn dotenv(outcome: &ImageOutcome) -> Result<String, Failure> {
 /// Returns step outputs, each between two lines of a delimiter that no value can contain.
 ///
 /// Source: GitHub's runner, FileCommandManager; `name=value` would let a line break in a value make a new output.
-fn github(outcome: &ImageOutcome, delimiter: &str) -> Result<String, Failure> {
+pub(super) fn github(outcome: &ImageOutcome, delimiter: &str) -> Result<String, Failure> {
     let refs = serde_json::to_string(&outcome.refs()).expect("strings are always JSON");
     let values = [
         ("digest", Some(outcome.digest.to_string())),

@@ -22,8 +22,8 @@ pub struct BundleLock {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Raw {
-    api_version: String,
-    kind: String,
+    api_version: Spanned<String>,
+    kind: Spanned<String>,
     bundle: RawBundle,
 }
 

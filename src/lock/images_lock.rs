@@ -32,8 +32,8 @@ pub struct ImagesLock {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Raw {
-    api_version: String,
-    kind: String,
+    api_version: Spanned<String>,
+    kind: Spanned<String>,
     #[serde(default)]
     images: Option<Vec<RawImage>>,
 }
@@ -136,11 +136,11 @@ mod tests {
             (document("images: x\n"), "line 3: "),
             (
                 format!("apiVersion: v1\nkind: {KIND}\n"),
-                "`apiVersion` is `v1`, expected `imgpkg.carvel.dev/v1alpha1`",
+                "line 1: `apiVersion` is `v1`, expected `imgpkg.carvel.dev/v1alpha1`",
             ),
             (
                 format!("apiVersion: {API_VERSION}\nkind: Bundle\n"),
-                "`kind` is `Bundle`, expected `ImagesLock`",
+                "line 2: `kind` is `Bundle`, expected `ImagesLock`",
             ),
             (format!("kind: {KIND}\n"), "missing field `apiVersion`"),
             ("{{{".into(), "line 1: "),

@@ -1,6 +1,7 @@
 //! What the documents share: reading with line numbers, and quoting the way Go's YAML writer does.
 
 use serde::de::DeserializeOwned;
+use serde_saphyr::Spanned;
 
 use crate::model::{Reference, ReferenceError};
 
@@ -18,8 +19,10 @@ pub enum LockError {
         problem: String,
     },
     /// Another version or kind of document.
-    #[error("`{field}` is `{found}`, expected `{expected}`")]
+    #[error("line {line}: `{field}` is `{found}`, expected `{expected}`")]
     Header {
+        /// Line, from 1.
+        line: u64,
         /// `apiVersion` or `kind`.
         field: &'static str,
         /// What is there.
@@ -67,10 +70,15 @@ fn with_line(error: &serde_saphyr::Error) -> LockError {
 }
 
 /// Checks `apiVersion` and `kind`.
-pub(super) fn check_header(api_version: &str, kind: &str, expected: &'static str) -> Result<(), LockError> {
+pub(super) fn check_header(
+    api_version: &Spanned<String>,
+    kind: &Spanned<String>,
+    expected: &'static str,
+) -> Result<(), LockError> {
     for (field, found, expected) in [("apiVersion", api_version, API_VERSION), ("kind", kind, expected)] {
-        if found != expected {
-            return Err(LockError::Header { field, found: found.to_owned(), expected });
+        if found.value != expected {
+            let (line, found) = (found.referenced.line(), found.value.chars().take(200).collect());
+            return Err(LockError::Header { line, field, found, expected });
         }
     }
     Ok(())

@@ -58,3 +58,15 @@ pub const ERROR_BYTES: u64 = 64 * 1024;
 pub const EXTENSIONS_PER_ENTRY: usize = 16;
 /// Most redirects followed for one request; real ones are one or two.
 pub const REDIRECTS: usize = 10;
+/// Largest request of Concourse on standard input, bytes; sources and params are lines of a pipeline.
+pub const REQUEST_BYTES: u64 = 16 * 1024 * 1024;
+/// Largest file with tags or a digest that the params of a put name, bytes.
+pub const PARAM_FILE_BYTES: u64 = 64 * 1024;
+/// Largest compiled regular expression of a Concourse source, bytes; it runs in linear time whatever the expression.
+pub const REGEX_BYTES: usize = 1024 * 1024;
+/// Largest `.cfignore`, bytes; real ones have a few lines, and each pattern is tried on each path.
+pub const IGNORE_BYTES: u64 = 1024 * 1024;
+/// Largest answer of a cloud provider's login, bytes; the largest real one is a token of a few KiB.
+pub const CLOUD_ANSWER_BYTES: u64 = 256 * 1024;
+/// Largest file with a cloud provider's token, bytes; real ones have a few KiB.
+pub const TOKEN_FILE_BYTES: u64 = 64 * 1024;

@@ -46,7 +46,7 @@ pub(super) fn message(response: Response) -> ServerMessage {
 }
 
 /// `shown` makes a text of the server fit to be shown.
-fn parse(bytes: &[u8], shown: &dyn Fn(&str) -> String) -> ServerMessage {
+pub(super) fn parse(bytes: &[u8], shown: &dyn Fn(&str) -> String) -> ServerMessage {
     let Ok(body) = serde_json::from_slice::<Body>(bytes) else {
         // A short text is shown as it is; anything else is a page or a blob.
         let text = std::str::from_utf8(bytes).unwrap_or("").trim();

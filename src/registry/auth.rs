@@ -85,8 +85,8 @@ pub(super) struct Memory {
     refreshed: Mutex<Option<Secret>>,
 }
 
-#[derive(Clone)]
-struct Token {
+#[derive(Clone, Debug)]
+pub(super) struct Token {
     header: Secret,
     fresh_until: Instant,
 }
@@ -408,7 +408,7 @@ struct TokenAnswer {
 }
 
 impl Token {
-    fn parse(body: &[u8], started: Instant) -> Option<(Self, Option<Secret>)> {
+    pub(super) fn parse(body: &[u8], started: Instant) -> Option<(Self, Option<Secret>)> {
         let answer: TokenAnswer = serde_json::from_slice(body).ok()?;
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
         let token = given(answer.token).or(given(answer.access_token))?;

@@ -1,6 +1,6 @@
 //! Doors for the fuzz targets to parsers that nobody else outside needs; not part of the interface.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::challenge::{self, Challenge};
 use super::url::Url;
@@ -34,4 +34,21 @@ pub fn join(base: &str, reference: &str) -> Option<(String, String)> {
 #[must_use]
 pub fn retry_after(value: &str, date: &str) -> Option<Duration> {
     super::retry::retry_after(Some(value), Some(date))
+}
+
+/// Reads an answer as every server and program that could have sent it, and returns what each made of it, as it
+/// shows in a log: registry, token server, credential helper, and the providers of [`super::cloud`].
+#[must_use]
+pub fn answers(body: &[u8]) -> Vec<String> {
+    let message = super::answer::parse(body, &super::answer::printable);
+    let token = super::auth::Token::parse(body, Instant::now());
+    let mut read = vec![message.code, message.text, format!("{token:?}")];
+    for is_success in [true, false] {
+        read.push(match super::helper::read_answer(is_success, body) {
+            Ok(credential) => format!("{credential:?}"),
+            Err(problem) => problem.unwrap_or_default(),
+        });
+    }
+    read.extend(super::cloud::read_every_answer(body));
+    read
 }

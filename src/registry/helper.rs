@@ -142,16 +142,26 @@ impl CredentialHelpers for ProcessHelpers {
         let Ok(Some(Ok(output))) = reader.join() else {
             return Err(failed("its answer could not be read".into()));
         };
-        if status.success() {
-            let answer: Answer = serde_json::from_slice(&output)
-                .map_err(|_| failed("its answer is not the expected JSON object".into()))?;
-            return Ok((!answer.secret.is_empty()).then(|| basic(answer.username, answer.secret)));
-        }
-        let said = String::from_utf8_lossy(&output);
-        let said = said.trim();
-        if said.contains("credentials not found") || said.contains("no credentials") {
-            return Ok(None);
-        }
-        Err(failed(format!("{status}: {}", super::answer::printable(said))))
+        read_answer(status.success(), &output).map_err(|problem| match problem {
+            Some(said) => failed(format!("{status}: {said}")),
+            None => failed("its answer is not the expected JSON object".into()),
+        })
     }
+}
+
+/// Reads what a helper wrote to its standard output.
+///
+/// Errors: its own words if it failed, made printable; `None` if its answer has another form.
+pub(super) fn read_answer(is_success: bool, output: &[u8]) -> Result<Option<Credential>, Option<String>> {
+    if is_success {
+        let answer: Answer = serde_json::from_slice(output).map_err(|_| None)?;
+        return Ok((!answer.secret.is_empty()).then(|| basic(answer.username, answer.secret)));
+    }
+    let said = String::from_utf8_lossy(output);
+    let said = said.trim();
+    if said.contains("credentials not found") || said.contains("no credentials") {
+        return Ok(None);
+    }
+    // An answer may be there all the same, with what must not be printed.
+    Err(Some(if said.starts_with('{') { String::new() } else { super::answer::printable(said) }))
 }

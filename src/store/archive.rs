@@ -44,8 +44,12 @@ impl Archive {
     /// Names are compared without `./` in front, doubled slashes and a slash at the end.
     /// Errors: a name that leaves the archive, or that comes twice (directories may).
     pub(super) fn open(file: File, path: &Path) -> Result<Self, StoreError> {
+        Self::open_at_most(file, path, limits::ARCHIVE_ENTRIES)
+    }
+
+    fn open_at_most(file: File, path: &Path, limit: usize) -> Result<Self, StoreError> {
         let mut nodes = BTreeMap::new();
-        let end_mark = index(&file, |entry| add(&mut nodes, &entry)).map_err(|error| match error {
+        let end_mark = index(&file, |entry| add(&mut nodes, &entry, limit)).map_err(|error| match error {
             IndexError::Tar(error) => StoreError::tar(path, error),
             IndexError::Problem(problem) => StoreError::damaged(path, problem),
         })?;
@@ -97,7 +101,7 @@ impl From<TarError> for IndexError {
     }
 }
 
-fn add(nodes: &mut BTreeMap<Vec<u8>, Node>, entry: &Entry) -> Result<(), IndexError> {
+fn add(nodes: &mut BTreeMap<Vec<u8>, Node>, entry: &Entry, limit: usize) -> Result<(), IndexError> {
     let at = || format!("`{}` at byte {}", display_name(&entry.path), entry.offset);
     let problem = |text: String| Err(IndexError::Problem(text));
     let Some(name) = clean(&entry.path) else {
@@ -120,8 +124,8 @@ fn add(nodes: &mut BTreeMap<Vec<u8>, Node>, entry: &Entry) -> Result<(), IndexEr
         Some(_) => return problem(format!("entry {} is there twice", at())),
         None => {}
     }
-    if nodes.len() >= limits::ARCHIVE_ENTRIES {
-        return problem(format!("it has more than {} entries", limits::ARCHIVE_ENTRIES));
+    if nodes.len() >= limit {
+        return problem(format!("it has more than {limit} entries"));
     }
     nodes.insert(name, node);
     Ok(())
@@ -172,6 +176,19 @@ impl Read for SpanReader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_entry_more_than_the_limit_is_refused() {
+        use std::io::Write as _;
+        let tar =
+            ["a", "b", "c"].iter().fold(testkit::tarball::Tarball::new(), |tar, name| tar.file(name, "x"));
+        let mut file = crate::stream::nameless_file(&std::env::temp_dir()).unwrap();
+        file.write_all(&tar.finish()).unwrap();
+        let open = |limit| Archive::open_at_most(file.try_clone().unwrap(), Path::new("in.tar"), limit);
+        assert_eq!(open(3).unwrap().nodes().count(), 3);
+        let error = open(2).unwrap_err().to_string();
+        assert!(error.contains("it has more than 2 entries"), "{error}");
+    }
 
     #[test]
     fn names_are_cleaned_or_refused() {

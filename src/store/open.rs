@@ -47,7 +47,7 @@ fn open_file(file: File, path: &Path, temporary: &Path) -> Result<OpenedStore, S
 }
 
 fn unpack(file: File, path: &Path, temporary: &Path) -> Result<OpenedStore, StoreError> {
-    let (file, compression) = spool(Box::new(file), path, temporary)?;
+    let (file, compression) = spool(Box::new(file), path, temporary, limits::SPOOL_BYTES)?;
     let archive = Archive::open(file, path)?;
     let mut store = recognise(archive, path).map_err(|error| match error {
         StoreError::UnknownKind { path, found } if compression != Compression::None => {

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::path::Path;
 
-use crate::model::limits;
 use crate::stream::{Compression, Decoder, FileError, cancel, nameless_file};
 use crate::tar::is_tar_start;
 
@@ -13,11 +12,12 @@ use super::open::{looks_like, not_an_archive};
 
 /// Unpacks `source` into a nameless file in `temporary` and tells what it was compressed with.
 ///
-/// Errors: what is not a tar inside is refused after its first block; more than [`limits::SPOOL_BYTES`] too.
+/// Errors: what is not a tar inside is refused after its first block; what has more than `limit` bytes too.
 pub(super) fn spool(
     source: Box<dyn Read + Send>,
     path: &Path,
     temporary: &Path,
+    limit: u64,
 ) -> Result<(File, Compression), StoreError> {
     let undecodable =
         |error: io::Error| StoreError::damaged(path, format!("it cannot be decompressed: {error}"));
@@ -55,10 +55,30 @@ pub(super) fn spool(
             Err(error) => return Err(failed(error)),
         };
         written += count as u64;
-        if written > limits::SPOOL_BYTES {
+        if written > limit {
             let (path, what) = (path.to_owned(), "the unpacked archive".to_owned());
-            return Err(StoreError::TooLarge { path, what, limit: limits::SPOOL_BYTES });
+            return Err(StoreError::TooLarge { path, what, limit });
         }
         file.write_all(&buffer[..count]).map_err(unwritable)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_that_unpacks_to_more_than_the_limit_is_refused_while_it_is_unpacked() {
+        // An empty archive, and zeros behind its end.
+        let bomb = zstd::encode_all(&vec![0; 8 << 20][..], 1).unwrap();
+        let spool = |limit| {
+            let source = Box::new(io::Cursor::new(bomb.clone()));
+            spool(source, Path::new("in.tar"), &std::env::temp_dir(), limit)
+        };
+        let (file, compression) = spool(8 << 20).unwrap();
+        assert_eq!((file.metadata().unwrap().len(), compression), (8 << 20, Compression::Zstd));
+        let error = spool((8 << 20) - 1).unwrap_err();
+        assert!(matches!(error, StoreError::TooLarge { limit: 8_388_607, .. }), "{error}");
+        assert!(error.to_string().contains("has more than 8388607 bytes"), "{error}");
     }
 }

@@ -84,7 +84,11 @@ fn what_cannot_be_packed_is_named_and_nothing_is_written() {
         (&[], &["-i", "-f", "app"], &["`app/.imgpkg` makes this a bundle"]),
         (&[LOCK_FIELD], &["-f", "app"], &["`app/.imgpkg/images.yml`", "line 4", "unknown field `imgae`"]),
         (&[LOCK_TAG], &["-f", "app"], &["line 4", "`image` must be a digest reference", "`nginx:1.25`"]),
-        (&[LOCK_KIND], &["-f", "app"], &["`kind` is `BundleLock`, expected `ImagesLock`"]),
+        (
+            &[LOCK_KIND],
+            &["-f", "app"],
+            &["`app/.imgpkg/images.yml`", "line 2: `kind` is `BundleLock`, expected `ImagesLock`"],
+        ),
         (&["f two/data"], &["-f", "app,two"], &["`data` is in more than one of the given paths"]),
     ];
     for (more, words, texts) in cases {

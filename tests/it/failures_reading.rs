@@ -105,17 +105,69 @@ fn a_byte_flipped_in_the_index_is_never_taken_for_the_image() {
     let find = |text: &str| {
         place.start + index.windows(text.len()).position(|part| part == text.as_bytes()).unwrap()
     };
-    // Not JSON any more; another version; another digest; another size.
-    for at in [place.start, find("schemaVersion"), find(&digest) + 10, find("\"size\":") + 7] {
+    let broken = |at: usize| {
         let mut bad = tar.clone();
         bad[at] ^= 0x01;
-        lab.write("bad.tar", &bad);
+        bad
+    };
+    let (digest_at, size_at) = (find(&digest), find("\"size\":") + 7);
+    let other = broken(digest_at + 10);
+    let other = String::from_utf8_lossy(&other[digest_at..digest_at + digest.len()]).into_owned();
+    let size = |bytes: &[u8]| {
+        let digits = bytes[size_at..].iter().take_while(|byte| byte.is_ascii_digit()).copied();
+        String::from_utf8(digits.collect()).unwrap()
+    };
+    let (right, wrong) = (size(&tar), size(&broken(size_at)));
+    let invalid = "`bad.tar` is damaged: `index.json` is not valid: ";
+    // Not JSON any more; another version; another digest; another size. What `verify` prints as its one finding, if it
+    // came to look at blobs, and the error of every other reader.
+    let cases = [
+        (place.start, 1, None, format!("{invalid}it is not a JSON object")),
+        (find("schemaVersion"), 1, None, format!("{invalid}missing field `schemaVersion`")),
+        (
+            digest_at + 10,
+            1,
+            Some(format!("blob `{other}` is missing (in `index.json`)")),
+            format!("`bad.tar` does not hold `{other}`, and nothing says where else it is"),
+        ),
+        (
+            size_at,
+            3,
+            Some(format!("blob `{digest}` has {right} bytes, expected {wrong} (in `index.json`)")),
+            format!("`bad.tar` is damaged: blob `{digest}` ends after {right} bytes, expected {wrong}"),
+        ),
+    ];
+    for (at, code, finding, error) in cases {
+        lab.write("bad.tar", broken(at));
         for words in READERS {
             let words: Vec<String> = words.iter().map(|word| word.replace("HOST", registry.host())).collect();
             let before = lab.list();
             let output = lab.run(&words);
-            assert!(matches!(output.code, Some(1 | 3)), "byte {at}\n{output}");
-            assert!(output.stderr.contains("bad.tar"), "{output}");
+            match &finding {
+                Some(finding) if words[0] == "verify" => {
+                    let findings: Vec<&str> =
+                        output.stdout.lines().filter(|line| line.starts_with("blob ")).collect();
+                    assert_eq!(
+                        (output.code, findings),
+                        (Some(3), vec![finding.as_str()]),
+                        "byte {at}\n{output}"
+                    );
+                    assert!(output.stderr.contains("`bad.tar` is damaged: 1 problem found"), "{output}");
+                }
+                _ => {
+                    assert_eq!(
+                        (output.code, output.stdout.as_str()),
+                        (Some(code), ""),
+                        "byte {at}\n{output}"
+                    );
+                    let errors: Vec<&str> = output
+                        .stderr
+                        .lines()
+                        .filter_map(|line| line.strip_prefix("imgrelay: error: "))
+                        .collect();
+                    assert!(errors.len() == 1 && errors[0].starts_with(&error), "byte {at}\n{output}");
+                }
+            }
             assert_eq!(lab.list(), before, "{output}");
         }
     }

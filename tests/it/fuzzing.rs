@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use testkit::random::Random;
 use testkit::tarball::{Header, Tarball};
+use testkit::zipfile::{ZipEntry, crc32, zip};
 
 use crate::layouts::{CONFIG, INDEX, LAYER_GZIP, Layout, MANIFEST, descriptor, gzip, hex};
 use crate::targets::TARGETS;
@@ -144,6 +145,80 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             let mut random = Random::new(9);
             let recipes = (0..12).map(|how| [vec![how % 3], random.bytes(60)].concat());
             recipes.chain(with_mode(0x80, &tars())).collect()
+        }
+        other => more_seeds(other),
+    }
+}
+
+fn zips() -> Vec<Vec<u8>> {
+    let entries = [
+        ZipEntry::folder("d/"),
+        ZipEntry::file("d/a", "hello"),
+        ZipEntry::file("run", "x").mode(0o100_755),
+        ZipEntry::symlink("l", "d/a"),
+        ZipEntry::symlink("m", "d"),
+        ZipEntry::file("win\\x", "x").fat(),
+        ZipEntry::file(".cfignore", "run\n"),
+    ];
+    // A final block of stored bytes, as deflate has it.
+    let data = b"\x01\x02\x00\xfd\xffhi".to_vec();
+    let deflated = ZipEntry {
+        method: 8,
+        compressed: 7,
+        size: 2,
+        crc: crc32(b"hi"),
+        data,
+        ..ZipEntry::file("deflated", "")
+    };
+    vec![zip(&entries), zip(&[deflated]), zip(&[]), [b"#!/bin/sh\n".to_vec(), zip(&entries[1..2])].concat()]
+}
+
+/// Seeds of what CI systems, servers and helper programs send.
+fn more_seeds(target: &str) -> Vec<Vec<u8>> {
+    let sum = "a".repeat(64);
+    match target {
+        "zip_read" => zips(),
+        "concourse_request" => {
+            let version = format!(r#"{{"tag":"v1","digest":"sha256:{sum}"}}"#);
+            let login = r#""username":"u","password":"c2VjcmV0LXNlY3JldA""#;
+            [
+                (0, format!(r#"{{"source":{{"repository":"reg.example/a","semver_constraint":">=1.2, <2 || ~3","pre_releases":true,"variant":"alpine",{login}}},"version":{version}}}"#)),
+                (0, format!(r#"{{"source":{{"repository":"a","tag_regex":"^v(\\d+)$","created_at_sort":true,"registry_mirror":{{"host":"m.example",{login}}},"ca_certs":["x"],"platform":{{"os":"linux","architecture":"arm64"}},"debug":"true"}}}}"#)),
+                (1, format!(r#"{{"source":{{"repository":"reg.example/a","tag":1.10,{login}}},"version":{version},"params":{{"format":"oci-tar","skip_download":"false","platform":{{"os":"linux","architecture":"amd64"}}}}}}"#)),
+                (2, format!(r#"{{"source":{{"repository":"123456789012.dkr.ecr.eu-west-1.amazonaws.com/a","aws_region":"eu-west-1","aws_role_arns":["r"]}},"params":{{"image":"image/*.tar","version":"1.2.3-rc.1","bump_aliases":true,"expected_digest":"sha256:{sum}",{login}}}}}"#)),
+                (2, r#"{"source":{"repository":"reg.example/a"},"params":{"files":["a"],"kind":"image","labels":{"a":"b","n":1}}}"#.into()),
+            ]
+            .iter()
+            .map(|(mode, text)| [&[*mode][..], text.as_bytes()].concat())
+            .collect()
+        }
+        "task_params" => texts(&[
+            "FILES=[\"a\",\"b*\"]\0REFERENCE=reg.example/a:v1\0TAGS=v2,v3\0LABELS={\"a\":\"b\"}\0UNPACK_ROOTFS=true",
+            "INPUT_COMMAND=push\0INPUT_FILES=a\nb\0INPUT_IMAGE=reg.example/a\0INPUT_TAGS=v1\nv2\0INPUT_LABELS=a=b\0INPUT_PASSWORD=x",
+            "[a-c]?*\\d\nbxyzd",
+            "***\nname",
+        ]),
+        "answers" => texts(&[
+            r#"{"errors":[{"code":"DENIED","message":"no \u001b[31m","detail":"why"}]}"#,
+            r#"{"token":"c2VjcmV0LXNlY3JldA","expires_in":300,"refresh_token":"r"}"#,
+            r#"{"ServerURL":"reg.example","Username":"<token>","Secret":"c2VjcmV0LXNlY3JldA"}"#,
+            r#"{"AccessKeyId":"A","SecretAccessKey":"c2VjcmV0LXNlY3JldA","Token":"t","Expiration":"2026-01-01T00:00:00Z"}"#,
+            r#"{"authorizationData":[{"authorizationToken":"QVdTOnA6dw==","expiresAt":1.7e9}]}"#,
+            r#"{"access_token":"c2VjcmV0LXNlY3JldA","expires_in":3599}"#,
+            "<R><AccessKeyId>A</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken><Expiration>2026-01-01T00:00:00Z</Expiration></R>",
+            r#"{"__type":"com.amazonaws.ecr#AccessDeniedException","message":"no"}"#,
+            "credentials not found in native keychain",
+        ]),
+        "outputs" => {
+            let mut outputs = texts(&[
+                "a.tar",
+                "x\n::set-output name=a::b",
+                "##[error]x",
+                "a=b\nIMGRELAY_X=y",
+                "\u{202e}x",
+            ]);
+            outputs.push(b" \xff::\xff:error::x\r\n#\xff#[add-mask]".to_vec());
+            outputs
         }
         other => panic!("no seeds for {other}"),
     }

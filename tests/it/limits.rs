@@ -4,12 +4,21 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
+use std::io::Write as _;
+use std::net::TcpListener;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use imgrelay::tar::{Extractor, Policy};
 use serde_json::json;
+use testkit::cloud::FakeService;
 use testkit::fault::{Access, Fault, FaultRegistry, Thing, on};
+use testkit::http::read_request;
 use testkit::lab::{Lab, Output};
+use testkit::scratch::Scratch;
 use testkit::tarball::{Header, Tarball};
 
 use crate::lab::lab;
@@ -20,10 +29,17 @@ struct Row {
     name: &'static str,
     what: &'static str,
     unit: &'static str,
-    /// Exceeds it with the real executable; `None` where that would take too long for a test that is always run.
-    exceed: Option<fn(&Lab) -> Output>,
+    how: How,
     code: i32,
     message: &'static str,
+}
+
+/// How it is exceeded.
+enum How {
+    /// With the real executable.
+    Run(fn(&Lab) -> Output),
+    /// By a test that lowers it, `FILE::FUNCTION`, because the real one is too large to exceed in every run.
+    Test(&'static str),
 }
 
 const fn row(
@@ -34,14 +50,20 @@ const fn row(
     code: i32,
     message: &'static str,
 ) -> Row {
-    Row { name, what, unit, exceed: Some(exceed), code, message }
+    Row { name, what, unit, how: How::Run(exceed), code, message }
 }
 
-const fn huge(name: &'static str, what: &'static str, unit: &'static str, message: &'static str) -> Row {
-    Row { name, what, unit, exceed: None, code: 1, message }
+const fn huge(
+    name: &'static str,
+    what: &'static str,
+    unit: &'static str,
+    test: &'static str,
+    message: &'static str,
+) -> Row {
+    Row { name, what, unit, how: How::Test(test), code: 1, message }
 }
 
-const ROWS: [Row; 27] = [
+const ROWS: [Row; 33] = [
     row("DOCUMENT_BYTES", "a manifest or index", "bytes", document, 1, "has more than 8388608 bytes"),
     row("CONFIG_BYTES", "an image configuration", "bytes", config, 1, "has more than 16777216 bytes"),
     row(
@@ -77,14 +99,26 @@ const ROWS: [Row; 27] = [
         1,
         "bytes of manifests and indexes",
     ),
-    huge("ARCHIVE_ENTRIES", "a tar read as an archive", "entries", "it has more than 1000000 entries"),
+    huge(
+        "ARCHIVE_ENTRIES",
+        "a tar or zip read as an archive",
+        "entries",
+        "src/store/archive.rs::one_entry_more_than_the_limit_is_refused",
+        "it has more than 1000000 entries",
+    ),
     row("PATH_BYTES", "a name or link target in a tar", "bytes", path, 1, "4096"),
     row("TAR_EXTENSION_BYTES", "a PAX header or GNU long name", "bytes", extension, 1, "1048576"),
     row("ZSTD_WINDOW_LOG", "a zstd window, as a power of two", "bits", window, 1, "too much memory"),
     row("CONCURRENCY", "`--concurrency`", "blobs", concurrency, 2, "is not a number from 1 to 64"),
     row("OCI_LAYOUT_BYTES", "`oci-layout`", "bytes", oci_layout, 1, "65536 bytes"),
     row("LINKS", "links on the way to one name", "links", links, 1, "more than 40 links"),
-    huge("SPOOL_BYTES", "what a compressed archive unpacks to", "bytes", "has more than 274877906944 bytes"),
+    huge(
+        "SPOOL_BYTES",
+        "what a compressed archive unpacks to",
+        "bytes",
+        "src/store/spool.rs::an_archive_that_unpacks_to_more_than_the_limit_is_refused_while_it_is_unpacked",
+        "has more than 274877906944 bytes",
+    ),
     row(
         "CANDIDATES",
         "files of a folder searched for an archive",
@@ -94,10 +128,16 @@ const ROWS: [Row; 27] = [
         "more than 10000 files",
     ),
     row("FOLDER_DEPTH", "folders in folders of a layer", "levels", depth, 1, "at most 512 are accepted"),
-    huge("LAYER_ENTRIES", "a layer", "entries", "the layer has more than 10000000 entries"),
+    huge(
+        "LAYER_ENTRIES",
+        "a layer",
+        "entries",
+        "tests/it/limits.rs::one_entry_of_a_layer_more_than_the_limit_is_refused",
+        "the layer has more than 10000000 entries",
+    ),
     row("CERTIFICATES_BYTES", "a file of certificates", "bytes", certificates, 2, "4194304 bytes"),
     row("PAGE_BYTES", "one page of a registry's list", "bytes", page, 1, "8388608 bytes"),
-    huge("PAGES", "pages of one list", "pages", "the pages do not end"),
+    row("PAGES", "pages of one list", "pages", pages, 1, "comes after 10000 others"),
     row("CREDENTIALS_BYTES", "a docker or podman credentials file", "bytes", credentials, 2, "4194304 bytes"),
     row(
         "TOKEN_BYTES",
@@ -125,6 +165,33 @@ const ROWS: [Row; 27] = [
         "more than 16 extension headers",
     ),
     row("REDIRECTS", "redirects of one request", "redirects", redirects, 1, "more than 10 redirects"),
+    row("REQUEST_BYTES", "a request of Concourse", "bytes", request, 2, "has more than 16777216 bytes"),
+    row("PARAM_FILE_BYTES", "a file that `params` name", "bytes", param_file, 2, "has more than 65536 bytes"),
+    row(
+        "REGEX_BYTES",
+        "a compiled regular expression",
+        "bytes",
+        regex,
+        2,
+        "exceeds size limit of 1048576 bytes",
+    ),
+    row("IGNORE_BYTES", "`.cfignore`", "bytes", ignore, 1, "more than 1048576 bytes"),
+    row(
+        "CLOUD_ANSWER_BYTES",
+        "an answer of a cloud provider",
+        "bytes",
+        cloud_answer,
+        2,
+        "answered with more than 262144 bytes",
+    ),
+    row(
+        "TOKEN_FILE_BYTES",
+        "a cloud provider's token in a file",
+        "bytes",
+        token_file,
+        2,
+        "more than 65536 bytes",
+    ),
 ];
 
 fn copy(lab: &Lab) -> Output {
@@ -332,11 +399,121 @@ fn redirects(lab: &Lab) -> Output {
     pull_from(lab, &registry, &[])
 }
 
+/// A list whose every page names another one.
+fn pages(lab: &Lab) -> Output {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let count = Arc::new(AtomicUsize::new(0));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, count) = (stream.unwrap(), Arc::clone(&count));
+            std::thread::spawn(move || {
+                while read_request(&stream).is_ok() {
+                    let at = count.fetch_add(1, Ordering::Relaxed);
+                    let body = r#"{"name":"team/app","tags":["t"]}"#;
+                    let link = format!("</v2/team/app/tags/list?last={at}>; rel=\"next\"");
+                    let head =
+                        format!("HTTP/1.1 200 OK\r\nLink: {link}\r\nContent-Length: {}\r\n\r\n", body.len());
+                    if stream.write_all(format!("{head}{body}").as_bytes()).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    lab.command(&["tag", "list", "-i", &format!("{host}/team/app")]).patience(Duration::from_secs(120)).run()
+}
+
+fn concourse(lab: &Lab, step: &str, request: &str) -> Output {
+    std::fs::create_dir_all(lab.path("put")).unwrap();
+    let folder = lab.path("put").to_str().unwrap().to_owned();
+    let words: &[&str] = if step == "check" { &[] } else { &[&folder] };
+    lab.command(words).named(step).in_folder("/").stdin(request).run()
+}
+
+fn request(lab: &Lab) -> Output {
+    concourse(lab, "check", &format!("{{{}}}", " ".repeat(16 << 20)))
+}
+
+fn param_file(lab: &Lab) -> Output {
+    lab.write("put/tags", vec![b'a'; (64 << 10) + 1]);
+    let params = r#"{"image": "x.tar", "additional_tags": "tags"}"#;
+    concourse(lab, "out", &format!(r#"{{"source": {{"repository": "reg.example/a"}}, "params": {params}}}"#))
+}
+
+fn regex(lab: &Lab) -> Output {
+    concourse(lab, "check", r#"{"source": {"repository": "reg.example/a", "tag_regex": "(a{1000}){1000}"}}"#)
+}
+
+fn ignore(lab: &Lab) -> Output {
+    lab.write("app/.cfignore", vec![b'\n'; (1 << 20) + 1]);
+    lab.write("app/f", "x");
+    lab.run(&["push", "-s", "-f", "app", "--to-oci-tar", "out.tar"])
+}
+
+fn cloud_answer(lab: &Lab) -> Output {
+    let machine = FakeService::start(|_| Ok((200, " ".repeat((256 << 10) + 1))));
+    lab.command(&["pull", "-i", "gcr.io/team/app", "-o", "out", "--activate-keychain", "gke"])
+        .env("GCE_METADATA_HOST", machine.host())
+        .run()
+}
+
+fn token_file(lab: &Lab) -> Output {
+    sparse(lab, "token", (64 << 10) + 1);
+    lab.command(&[
+        "pull",
+        "-i",
+        "123456789012.dkr.ecr.eu-west-1.amazonaws.com/a",
+        "-o",
+        "out",
+        "--activate-keychain",
+        "ecr",
+    ])
+    .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:1/")
+    .env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", lab.path("token"))
+    .run()
+}
+
+#[test]
+fn one_entry_of_a_layer_more_than_the_limit_is_refused() {
+    let folder = Scratch::new("entries");
+    let layer =
+        |count: usize| (0..count).fold(Tarball::new(), |tar, at| tar.file(format!("f{at}"), "")).finish();
+    let extract = |layers: &[Vec<u8>]| {
+        let root = std::os::fd::OwnedFd::from(File::open(folder.path()).unwrap());
+        let mut extractor = Extractor::new(root, Policy::contents(0o022)).at_most(3);
+        layers.iter().try_for_each(|layer| extractor.layer(&layer[..], &mut |_| {}))
+    };
+    // Each layer counts by itself.
+    extract(&[layer(3), layer(3)]).unwrap();
+    let error = extract(&[layer(3), layer(4)]).unwrap_err().to_string();
+    assert!(error.contains("the layer has more than 3 entries"), "{error}");
+    assert!(error.contains("`f3`"), "{error}");
+}
+
+/// The tests that rows name are there, are run, and speak of the same message.
+#[test]
+fn every_row_has_its_test() {
+    for row in &ROWS {
+        let How::Test(name) = row.how else { continue };
+        let (file, function) = name.split_once("::").unwrap();
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+        let start = format!("#[test]\n    fn {function}() {{");
+        let at = text.find(&start).or_else(|| text.find(&start.replace("\n    ", "\n")));
+        let body = &text[at.unwrap_or_else(|| panic!("{}: no test `{name}`", row.name))..];
+        let body = &body[..body[1..].find("#[test]").unwrap_or(body.len() - 1)];
+        let words: Vec<&str> = row.message.split(char::is_numeric).filter(|part| !part.is_empty()).collect();
+        for part in words {
+            assert!(body.contains(part.trim()), "{}: `{name}` does not expect `{part}`", row.name);
+        }
+    }
+}
+
 #[test]
 fn every_limit_is_an_error_with_its_own_message_and_leaves_nothing() {
     let mut wrong = String::new();
     for row in &ROWS {
-        let Some(exceed) = row.exceed else { continue };
+        let How::Run(exceed) = row.how else { continue };
         let lab = lab();
 
         let output = exceed(&lab);
@@ -398,13 +575,13 @@ fn page_of_limits() -> String {
         .to_owned();
     for (name, value, reason) in constants() {
         let row = ROWS.iter().find(|row| row.name == name).unwrap_or_else(|| panic!("no row for {name}"));
-        let note = if row.exceed.is_none() { " *" } else { "" };
+        let note = if matches!(row.how, How::Test(_)) { " *" } else { "" };
         let (what, unit, code, message) = (row.what, row.unit, row.code, row.message);
         writeln!(page, "| `{name}`{note} | {what} | {value} {unit} | {code} | {message} | {reason} |")
             .unwrap();
     }
     page.push_str(
-        "\n\\* Too large to exceed in a test that is always run. `ARCHIVE_ENTRIES` and `LAYER_ENTRIES` have tests that run with\n`cargo test --test it limits -- --ignored`.\n\nThere is no limit on the size of a blob or on what a layer unpacks to: images of hundreds of gigabytes are real, \
+        "\n\\* Too large to exceed in every run of the tests: exceeded by a test that lowers it. `ARCHIVE_ENTRIES` and `LAYER_ENTRIES` are\nalso exceeded as they are with `cargo test --test it limits -- --ignored`.\n\nThere is no limit on the size of a blob or on what a layer unpacks to: images of hundreds of gigabytes are real, \
          and a\nlayer is written as it is unpacked, in constant memory. What bounds a decompression bomb is the disk; a full disk is an\n\
          error that leaves the old output and removes the new one. Run pulls of images you do not trust under a quota.\n\
          Compression inside compression is not undone: one layer of gzip or zstd is, for layers and for whole archives.\n",

@@ -26,6 +26,7 @@ mod concourse_referrers;
 mod concourse_source;
 mod concourse_task;
 mod crashes;
+mod crashes_doors;
 mod deny;
 mod determinism;
 mod dockerfile;

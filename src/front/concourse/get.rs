@@ -51,7 +51,7 @@ impl Format {
 
 /// What `params` of a get say.
 #[derive(Debug)]
-struct Params {
+pub(super) struct Params {
     format: Format,
     skip_download: bool,
     /// Also fetch what says something about the image.
@@ -60,7 +60,8 @@ struct Params {
 }
 
 impl Params {
-    fn parse(mut fields: Fields, source: &Source) -> Result<Self, Failure> {
+    /// Reads them.
+    pub(super) fn parse(mut fields: Fields, source: &Source) -> Result<Self, Failure> {
         let format = match fields.text("format")? {
             None => Format::Rootfs,
             Some(text) => {

@@ -7,6 +7,7 @@ mod access;
 mod check;
 mod cloud;
 mod fields;
+pub(super) mod fuzzing;
 mod get;
 mod glob;
 pub mod packing;

@@ -10,11 +10,8 @@ use serde_json::value::RawValue;
 
 use super::fields::Fields;
 use crate::front::failure::Failure;
-use crate::model::{Digest, Tag};
+use crate::model::{Digest, Tag, limits};
 use crate::stream::{TooLarge, read_bounded};
-
-/// Largest request, bytes; sources and params are lines of a pipeline.
-const REQUEST_BYTES: u64 = 16 * 1024 * 1024;
 
 /// What Concourse wants.
 #[derive(Debug)]
@@ -77,7 +74,7 @@ pub(super) struct Response {
 impl Request {
     /// Reads standard input to its end.
     pub(super) fn read(input: impl Read) -> Result<Self, Failure> {
-        let bytes = read_bounded(input, REQUEST_BYTES).map_err(|error| match error {
+        let bytes = read_bounded(input, limits::REQUEST_BYTES).map_err(|error| match error {
             TooLarge::Io(error) => Failure::refused(format!("cannot read standard input: {error}")),
             TooLarge::Limit { limit } => {
                 Failure::misuse(format!("the request has more than {limit} bytes, which no request needs"))

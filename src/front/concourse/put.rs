@@ -21,14 +21,11 @@ use crate::front::failure::Failure;
 use crate::front::reporter::{self, Wording};
 use crate::front::text;
 use crate::front::ui::Ui;
-use crate::model::{Digest, Tag};
+use crate::model::{Digest, Tag, limits};
 use crate::pack::Layering;
 use crate::registry::{Client, Secret};
 use crate::stream::{TooLarge, read_bounded};
 use crate::transfer::{self, Earlier, PackRequest, SourcePush, SourceRequest, StoreSource};
-
-/// Largest file with tags or a digest, bytes.
-const TEXT_BYTES: u64 = 64 * 1024;
 
 /// What is pushed.
 #[derive(Debug)]
@@ -41,7 +38,7 @@ enum What {
 
 /// What `params` of a put say, with the files among them read.
 #[derive(Debug)]
-struct Params {
+pub(super) struct Params {
     what: What,
     version: Option<version::Version>,
     bump_aliases: bool,
@@ -53,7 +50,8 @@ struct Params {
 }
 
 impl Params {
-    fn parse(mut fields: Fields, folder: &Path, env: &Env) -> Result<Self, Failure> {
+    /// Reads them.
+    pub(super) fn parse(mut fields: Fields, folder: &Path, env: &Env) -> Result<Self, Failure> {
         let image = fields.text("image")?;
         let expected_digest = expected_digest(&mut fields, folder)?;
         let mut values = Inputs { fields: &mut fields, folder };
@@ -166,7 +164,7 @@ fn read_text(fields: &Fields, key: &str, path: &Path) -> Result<String, Failure>
             .invalid(key, format!("cannot read `{shown}`: {error}"))
             .hint("the path begins with the name of an artifact; `inputs` of the put step has to have it")
     })?;
-    let bytes = read_bounded(file, TEXT_BYTES).map_err(|error| match error {
+    let bytes = read_bounded(file, limits::PARAM_FILE_BYTES).map_err(|error| match error {
         TooLarge::Io(error) => fields.invalid(key, format!("cannot read `{shown}`: {error}")),
         TooLarge::Limit { limit } => fields.invalid(key, format!("`{shown}` has more than {limit} bytes")),
     })?;

@@ -9,11 +9,8 @@ use super::cloud::Cloud;
 use super::fields::Fields;
 use super::version::Constraint;
 use crate::front::failure::Failure;
-use crate::model::{Platform, Registry, Repository, Tag};
+use crate::model::{Platform, Registry, Repository, Tag, limits};
 use crate::registry::Secret;
-
-/// Largest compiled regular expression, bytes; the engine runs in linear time whatever the expression.
-const REGEX_BYTES: usize = 1024 * 1024;
 
 /// User name and password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -263,7 +260,7 @@ fn architecture() -> String {
 fn regex(fields: &mut Fields, key: &'static str) -> Result<Option<Regex>, Failure> {
     let Some(text) = fields.text(key)? else { return Ok(None) };
     // Without Unicode `\d` and `\w` are ASCII, as in Go.
-    let built = RegexBuilder::new(&text).unicode(false).size_limit(REGEX_BYTES).build();
+    let built = RegexBuilder::new(&text).unicode(false).size_limit(limits::REGEX_BYTES).build();
     built.map(Some).map_err(|error| {
         let text = error.to_string();
         let last = text.lines().last().unwrap_or_default();

@@ -109,6 +109,22 @@ fn pack(
     })?)
 }
 
+/// Reads every param whose value has a form, and returns how they show in a debugger: for the fuzz targets.
+pub(super) fn read_params(env: &Env) -> Result<String, Failure> {
+    let mut variables = Variables(env);
+    let mut read = format!("{:?}", names(&mut variables)?);
+    for param in params() {
+        let value = match param.form {
+            Form::Text | Form::Path => format!(" {:?}", variables.text(param.key)?),
+            Form::List => format!(" {:?}", variables.texts(param.key)?),
+            Form::Table => format!(" {:?}", variables.table(param.key)?),
+            Form::Switch => format!(" {}", variables.switch(param.key)?),
+        };
+        read.push_str(&value);
+    }
+    Ok(read)
+}
+
 /// Reads the names to record.
 fn names(variables: &mut Variables<'_>) -> Result<Vec<Reference>, Failure> {
     let reference = variables.text("reference")?;

@@ -31,14 +31,14 @@ pub(super) fn error(failure: &Failure) -> String {
 }
 
 /// A stream to the log in which no text is a command.
-pub(super) struct Guard<W: Write> {
+pub(in crate::front) struct Guard<W: Write> {
     inner: W,
     /// What came after the last end of a line.
     line: Vec<u8>,
 }
 
 impl<W: Write> Guard<W> {
-    pub(super) fn new(inner: W) -> Self {
+    pub(in crate::front) fn new(inner: W) -> Self {
         Self { inner, line: Vec::new() }
     }
 

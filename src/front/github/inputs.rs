@@ -57,7 +57,7 @@ const NAMES: [(&str, &str); 21] = [
 
 /// What the inputs ask for.
 #[derive(Debug)]
-pub(super) struct Request {
+pub(in crate::front) struct Request {
     /// The command line, the program's name first.
     pub(super) words: Vec<OsString>,
     /// The environment it runs in.
@@ -71,7 +71,7 @@ pub(super) struct Request {
 /// Reads the inputs.
 ///
 /// Errors: misuse that names the input.
-pub(super) fn read(env: &Env) -> Result<Request, Failure> {
+pub(in crate::front) fn read(env: &Env) -> Result<Request, Failure> {
     let inputs = Inputs { env };
     let files = inputs.paths("files")?;
     let mut words = match inputs.get("command") {

@@ -3,8 +3,8 @@
 //! `action.yml` calls `imgrelay github` with the inputs as `INPUT_*`. Nothing here knows how images are made or
 //! moved; the command line that the inputs stand for does the work, with streams that cannot hold commands.
 
-mod commands;
-mod inputs;
+pub(super) mod commands;
+pub(super) mod inputs;
 mod summary;
 
 use std::ffi::OsString;

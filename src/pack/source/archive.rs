@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use super::collect::Collector;
-use super::ignore::{IGNORE_BYTES, IGNORE_FILE, filter};
+use super::ignore::{IGNORE_FILE, filter};
 use super::{Content, SourceError, SourceOptions};
 use crate::model::limits;
 use crate::tar::display_name;
@@ -134,11 +134,11 @@ impl<'a> Tree<'a> {
     fn own_patterns(&self) -> Result<Option<Vec<u8>>, SourceError> {
         let found = self.find(IGNORE_FILE.as_bytes()).and_then(|at| self.nodes.get(at));
         let Some(node) = found.filter(|node| node.kind == EntryKind::File) else { return Ok(None) };
-        match self.read(node, IGNORE_BYTES)? {
+        match self.read(node, limits::IGNORE_BYTES)? {
             Some(bytes) => Ok(Some(bytes)),
             None => Err(SourceError::Ignore {
                 path: self.path.to_owned(),
-                problem: format!("it has more than {IGNORE_BYTES} bytes"),
+                problem: format!("it has more than {} bytes", limits::IGNORE_BYTES),
             }),
         }
     }

@@ -6,8 +6,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use super::collect::Collector;
-use super::ignore::{IGNORE_BYTES, IGNORE_FILE, filter};
+use super::ignore::{IGNORE_FILE, filter};
 use super::{Content, PackError, SourceError, SourceOptions};
+use crate::model::limits;
 use crate::stream::{FileError, TooLarge, read_bounded};
 use crate::tree::{self, Entry, EntryKind, Visitor, walk};
 
@@ -30,7 +31,7 @@ fn own_patterns(root: &Path) -> Result<Option<Vec<u8>>, PackError> {
         return Ok(None);
     }
     let file = File::open(&path).map_err(|error| FileError::io("read", &path, error))?;
-    match read_bounded(file, IGNORE_BYTES) {
+    match read_bounded(file, limits::IGNORE_BYTES) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(TooLarge::Io(error)) => Err(FileError::io("read", &path, error).into()),
         Err(TooLarge::Limit { limit }) => {

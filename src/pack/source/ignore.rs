@@ -9,8 +9,6 @@ use crate::tree::Filter;
 
 /// The file with an app's own patterns, at its root.
 pub(super) const IGNORE_FILE: &str = ".cfignore";
-/// Largest `.cfignore` that is read, bytes; real ones have a few lines, and each pattern is tried on each path.
-pub(super) const IGNORE_BYTES: u64 = 1024 * 1024;
 
 /// At any depth, and after the app's own lines, so that those cannot bring them back.
 const DEFAULTS: &str =

@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use crate::model::Registry;
+use crate::model::{Registry, limits};
 use crate::stream::read_bounded;
 
 use super::super::http::Method;
@@ -30,8 +30,6 @@ const DOMAINS: [&str; 6] =
 const PUBLIC_REGION: &str = "us-east-1";
 /// Life of the token that opens the machine's metadata, seconds.
 const METADATA_TOKEN_LIFE: &str = "300";
-/// Largest file with a token; real ones have a few KiB.
-const TOKEN_FILE_BYTES: u64 = 64 * 1024;
 
 /// How to log in to ECR.
 #[derive(Clone, Debug, Default)]
@@ -261,8 +259,9 @@ pub(super) fn read_file(path: &Path) -> Result<Secret, Problem> {
     let shown = path.display();
     let file =
         File::open(path).map_err(|error| Problem::Refused(format!("cannot read `{shown}`: {error}")))?;
-    let bytes = read_bounded(file, TOKEN_FILE_BYTES);
-    let text = bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let bytes = read_bounded(file, limits::TOKEN_FILE_BYTES)
+        .map_err(|error| Problem::Refused(format!("cannot read `{shown}`: {error}")))?;
+    let text = String::from_utf8(bytes).ok();
     let text = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
     text.map(Secret::from).ok_or_else(|| Problem::Refused(format!("`{shown}` holds no token")))
 }
@@ -386,6 +385,21 @@ fn read_token(bytes: &[u8]) -> Option<(Credential, Option<u64>)> {
     )]
     let expires = expires.map(|seconds| seconds as u64);
     Some((basic(username, password), expires))
+}
+
+/// Reads an answer in every form that is known here, and returns what was made of it, as it shows in a log.
+pub(super) fn read_every_answer(body: &[u8]) -> Vec<String> {
+    let url = Url::parse("https://keys.example/").expect("it is a URL");
+    let keys = [read_role_keys(body, &url), read_sts(body, &url)];
+    let mut read: Vec<String> = keys
+        .into_iter()
+        .map(|keys| match keys {
+            Ok(Temporary { keys, expires }) => format!("{keys:?} {expires:?}"),
+            Err(problem) => format!("{problem:?}"),
+        })
+        .collect();
+    read.push(format!("{:?}", read_token(body)));
+    read
 }
 
 #[cfg(test)]

@@ -166,6 +166,18 @@ fn access_token(bytes: &[u8], url: &Url) -> Result<Secret, Problem> {
     Ok(found.access_token.into())
 }
 
+/// Reads an answer in every form that is known here, and returns what was made of it, as it shows in a log.
+pub(super) fn read_every_answer(body: &[u8]) -> Vec<String> {
+    let url = Url::parse("https://login.example/").expect("it is a URL");
+    let form = serde_json::from_slice::<RefreshToken>(body).map(|found| Secret::from(found.refresh_token));
+    let form = form.map_or_else(|_| "none".to_owned(), |secret| format!("{secret:?}"));
+    vec![
+        form,
+        access_token(body, &url)
+            .map_or_else(|problem| format!("{problem:?}"), |secret| format!("{secret:?}")),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -62,11 +62,17 @@ impl GoogleLogin {
         if answer.status == 404 {
             return Err(Problem::Absent);
         }
-        let token: Token = serde_json::from_slice(&answer.success(&url)?)
-            .map_err(|_| Problem::Refused(format!("`{}` sent no access token", url.origin())))?;
-        let expires = Some(now.saturating_add(token.expires_in));
-        Ok(Given { credential: basic("oauth2accesstoken", token.access_token), expires })
+        let (token, life) = read_token(&answer.success(&url)?)
+            .ok_or_else(|| Problem::Refused(format!("`{}` sent no access token", url.origin())))?;
+        let expires = Some(now.saturating_add(life));
+        Ok(Given { credential: basic("oauth2accesstoken", token.expose()), expires })
     }
+}
+
+/// Reads an access token and its life in seconds.
+pub(super) fn read_token(bytes: &[u8]) -> Option<(Secret, u64)> {
+    let token: Token = serde_json::from_slice(bytes).ok()?;
+    Some((token.access_token.into(), token.expires_in))
 }
 
 #[cfg(test)]

@@ -37,6 +37,18 @@ const MARGIN: u64 = 300;
 /// How long it is remembered that there is nothing to log in with, seconds.
 const ABSENT_FOR: u64 = 600;
 
+/// Reads an answer as each provider's, and returns what was made of it, as it shows in a log: for the fuzz targets.
+pub(super) fn read_every_answer(body: &[u8]) -> Vec<String> {
+    let mut read = aws::read_every_answer(body);
+    read.extend(azure::read_every_answer(body));
+    read.push(
+        google::read_token(body)
+            .map_or_else(|| "none".to_owned(), |(token, life)| format!("{token:?} {life}")),
+    );
+    read.push(wire::reason(body, &super::answer::printable));
+    read
+}
+
 /// One provider's way to log in.
 #[derive(Clone, Debug)]
 pub enum CloudLogin {

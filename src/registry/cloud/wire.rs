@@ -9,10 +9,9 @@ use super::super::options::{ClientOptions, Proxies, RetryRecord, Timeouts, TlsOp
 use super::super::retry;
 use super::super::url::Url;
 use super::Problem;
-use crate::stream::read_bounded;
+use crate::model::limits;
+use crate::stream::{TooLarge, read_bounded};
 
-/// Most bytes of an answer; the largest real one is a token of a few KiB.
-const ANSWER_BYTES: u64 = 256 * 1024;
 /// Attempts at a provider's service.
 const ATTEMPTS: u32 = 4;
 /// Attempts at a service of the machine itself.
@@ -104,12 +103,15 @@ impl ProviderWire {
         let status = response.status;
         let discretion = Arc::clone(&response.discretion);
         let shown = |text: &str| printable(&discretion.hide(text));
-        match read_bounded(response.into_reader(), ANSWER_BYTES) {
+        match read_bounded(response.into_reader(), limits::CLOUD_ANSWER_BYTES) {
             Ok(body) if retry::is_retryable(status) => {
                 Err(unreachable(format!("the answer was {status}{}", reason(&body, &shown))))
             }
             Ok(body) => Ok(Answer { status, reason: reason(&body, &shown), body }),
-            Err(_) => Err(unreachable("its answer could not be read".to_owned())),
+            Err(TooLarge::Limit { limit }) => {
+                Err(Problem::Refused(format!("`{}` answered with more than {limit} bytes", ask.url.origin())))
+            }
+            Err(TooLarge::Io(_)) => Err(unreachable("its answer could not be read".to_owned())),
         }
     }
 }
@@ -164,7 +166,7 @@ impl Answer {
 
 /// Reads a provider's words out of an error: JSON of AWS, Azure and Google, or the XML of STS.
 /// `shown` makes a text of the provider fit to be shown.
-fn reason(body: &[u8], shown: &dyn Fn(&str) -> String) -> String {
+pub(super) fn reason(body: &[u8], shown: &dyn Fn(&str) -> String) -> String {
     let text = String::from_utf8_lossy(body);
     let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let word = |keys: &[&str]| keys.iter().find_map(|key| json.get(key).and_then(|value| value.as_str()));

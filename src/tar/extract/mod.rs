@@ -51,6 +51,8 @@ pub struct Extractor {
     policy: Policy,
     include: Vec<(Vec<Vec<u8>>, bool)>,
     summary: Summary,
+    /// Most entries of one layer.
+    most_entries: u64,
     layers: usize,
     /// Real paths that the current layer wrote, with the folders above them; kept from the second layer on.
     written: HashSet<Vec<u8>>,
@@ -96,6 +98,7 @@ impl Extractor {
             include: policy.include.iter().map(|path| (parts(path), false)).collect(),
             policy,
             summary: Summary::default(),
+            most_entries: limits::LAYER_ENTRIES,
             layers: 0,
             written: HashSet::new(),
             winding: Vec::new(),
@@ -103,6 +106,12 @@ impl Extractor {
             times: BTreeMap::new(),
             buffer: vec![0; 128 * 1024],
         }
+    }
+
+    /// Accepts at most so many entries of a layer; [`limits::LAYER_ENTRIES`] if this is not called.
+    #[must_use]
+    pub fn at_most(self, most_entries: u64) -> Self {
+        Self { most_entries, ..self }
     }
 
     /// Extracts one uncompressed layer and reads its source to the end.
@@ -115,8 +124,8 @@ impl Extractor {
         let mut entries = 0;
         while let Some(entry) = reader.next_entry()? {
             entries += 1;
-            if entries > limits::LAYER_ENTRIES {
-                let problem = format!("the layer has more than {} entries", limits::LAYER_ENTRIES);
+            if entries > self.most_entries {
+                let problem = format!("the layer has more than {} entries", self.most_entries);
                 return Err(ExtractError::refused(&entry.path, problem));
             }
             cancel::check().map_err(|error| ExtractError::io("go on", &entry.path, error))?;

@@ -1,0 +1,37 @@
+//! Doors for the fuzz targets to what reads requests, params and patterns; not part of the interface.
+
+use std::io::Read;
+
+use super::Step;
+use super::protocol::Request;
+use super::source::Source;
+use super::{get, glob, put, task};
+use crate::front::env::Env;
+use crate::front::failure::Failure;
+
+/// Reads a request as its step does before anything is contacted, and returns how it shows in a debugger.
+///
+/// Errors: as the step's.
+pub fn request(step: &Step, input: impl Read) -> Result<String, Failure> {
+    let request = Request::read(input)?;
+    let source = Source::parse(request.source.as_deref())?;
+    let params = match step {
+        Step::Check => request.params.finish().map(|()| String::new())?,
+        Step::In(_) => format!("{:?}", get::Params::parse(request.params, &source)?),
+        Step::Out(folder) => format!("{:?}", put::Params::parse(request.params, folder, &Env::default())?),
+    };
+    Ok(format!("{source:?} {:?} {params}", request.version))
+}
+
+/// Reads the params of the build task, but for the patterns, and returns how they show in a debugger.
+///
+/// Errors: as the task's.
+pub fn task(env: &Env) -> Result<String, Failure> {
+    task::read_params(env)
+}
+
+/// Tells whether a name fits a pattern.
+#[must_use]
+pub fn fits(pattern: &str, name: &str) -> bool {
+    glob::fits(pattern, name)
+}
