@@ -220,26 +220,44 @@ pub struct PushArgs {
     pub registry: RegistryArgs,
 }
 
-/// Copy an image or bundle from any source to any sink, digest unchanged
+/// The tar or folder that is read.
 #[derive(Clone, Debug, Default, Args)]
 #[group(skip)]
-#[command(after_help = COPY_EXAMPLES)]
-pub struct CopyArgs {
-    /// Copy this bundle and the images it names
-    #[arg(short = 'b', long, value_name = "REFERENCE")]
-    pub bundle: Option<String>,
-    /// Copy this image, all its platforms
-    #[arg(short = 'i', long, value_name = "REFERENCE")]
-    pub image: Option<String>,
-    /// Copy what this BundleLock or ImagesLock names
-    #[arg(long, value_name = "FILE")]
-    pub lock: Option<PathBuf>,
-    /// Copy from a tar or folder: OCI layout, docker save or imgpkg, also compressed
+pub struct TarArgs {
+    /// Tar or folder to read: OCI layout, docker save or imgpkg, also compressed
     #[arg(long, value_name = "PATH")]
     pub tar: Option<PathBuf>,
     /// Like --tar, but accepts nothing but an OCI layout
     #[arg(long, value_name = "PATH")]
     pub oci_tar: Option<PathBuf>,
+}
+
+/// The one source of a command that reads.
+#[derive(Clone, Debug, Default, Args)]
+#[group(skip)]
+pub struct SourceArgs {
+    /// Bundle in a registry
+    #[arg(short = 'b', long, value_name = "REFERENCE")]
+    pub bundle: Option<String>,
+    /// Image in a registry
+    #[arg(short = 'i', long, value_name = "REFERENCE")]
+    pub image: Option<String>,
+    /// Tar or folder
+    #[command(flatten)]
+    pub tars: TarArgs,
+}
+
+/// Copy an image or bundle from any source to any sink, digest unchanged
+#[derive(Clone, Debug, Default, Args)]
+#[group(skip)]
+#[command(after_help = COPY_EXAMPLES)]
+pub struct CopyArgs {
+    /// What is read
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Copy what this BundleLock or ImagesLock names
+    #[arg(long, value_name = "FILE")]
+    pub lock: Option<PathBuf>,
     /// Push to this repository; with :TAG to this tag, else recorded tags are kept
     #[arg(long, value_name = "REPOSITORY")]
     pub to_repo: Option<String>,
@@ -298,21 +316,12 @@ pub struct CopyArgs {
 #[group(skip)]
 #[command(after_help = PULL_EXAMPLES)]
 pub struct PullArgs {
-    /// Pull this bundle
-    #[arg(short = 'b', long, value_name = "REFERENCE")]
-    pub bundle: Option<String>,
-    /// Pull this image
-    #[arg(short = 'i', long, value_name = "REFERENCE")]
-    pub image: Option<String>,
+    /// What is read
+    #[command(flatten)]
+    pub source: SourceArgs,
     /// Pull the bundle this BundleLock names
     #[arg(long, value_name = "FILE")]
     pub lock: Option<PathBuf>,
-    /// Pull from a tar or folder: OCI layout or docker save, also compressed
-    #[arg(long, value_name = "PATH")]
-    pub tar: Option<PathBuf>,
-    /// Like --tar, but accepts nothing but an OCI layout
-    #[arg(long, value_name = "PATH")]
-    pub oci_tar: Option<PathBuf>,
     /// Folder to extract into; must be empty or not exist
     #[arg(short = 'o', long, value_name = "FOLDER")]
     pub output: Option<PathBuf>,
@@ -347,18 +356,9 @@ pub struct PullArgs {
 #[group(skip)]
 #[command(after_help = DESCRIBE_EXAMPLES)]
 pub struct DescribeArgs {
-    /// Describe this bundle
-    #[arg(short = 'b', long, value_name = "REFERENCE")]
-    pub bundle: Option<String>,
-    /// Describe this image
-    #[arg(short = 'i', long, value_name = "REFERENCE")]
-    pub image: Option<String>,
-    /// Describe a tar or folder: OCI layout or docker save, also compressed
-    #[arg(long, value_name = "PATH")]
-    pub tar: Option<PathBuf>,
-    /// Like --tar, but accepts nothing but an OCI layout
-    #[arg(long, value_name = "PATH")]
-    pub oci_tar: Option<PathBuf>,
+    /// What is read
+    #[command(flatten)]
+    pub source: SourceArgs,
     /// Form: text, yaml or json (default text)
     #[arg(short = 'o', long, alias = "output", value_name = "FORM", value_parser = Choice(&["text", "yaml", "json"]), hide_possible_values = true)]
     pub output_type: Option<String>,
@@ -375,12 +375,9 @@ pub struct DescribeArgs {
 #[group(skip)]
 #[command(after_help = VERIFY_EXAMPLES)]
 pub struct VerifyArgs {
-    /// Tar or folder: OCI layout or docker save, also compressed
-    #[arg(long, value_name = "PATH")]
-    pub tar: Option<PathBuf>,
-    /// Like --tar, but accepts nothing but an OCI layout
-    #[arg(long, value_name = "PATH")]
-    pub oci_tar: Option<PathBuf>,
+    /// What is read
+    #[command(flatten)]
+    pub source: TarArgs,
     /// Fail unless the image has this digest
     #[arg(long, value_name = "DIGEST")]
     pub expected_digest: Option<String>,

@@ -19,7 +19,7 @@ pub use read::{
 };
 pub use registry::{RegistryOptions, registry};
 
-use super::args::Globals;
+use super::args::{Globals, SourceArgs, TarArgs};
 use super::values::Switch;
 use crate::front::env::Env;
 use crate::front::failure::Failure;
@@ -239,6 +239,17 @@ struct SourceFlags<'a> {
     lock: Option<&'a Path>,
     tar: Option<&'a Path>,
     oci_tar: Option<&'a Path>,
+}
+
+impl<'a> SourceFlags<'a> {
+    fn of(args: &'a SourceArgs) -> Self {
+        Self { bundle: args.bundle.as_deref(), image: args.image.as_deref(), ..Self::of_tar(&args.tars) }
+    }
+
+    fn of_tar(args: &'a TarArgs) -> Self {
+        let (tar, oci_tar) = (given_path(args.tar.as_ref()), given_path(args.oci_tar.as_ref()));
+        Self { tar, oci_tar, ..Self::default() }
+    }
 }
 
 /// Resolves the one source; `allowed` are the flags the command has.

@@ -41,13 +41,7 @@ pub struct PullOptions {
 
 /// Resolves `pull`.
 pub fn pull(args: &PullArgs, env: &Env) -> Result<PullOptions, Failure> {
-    let flags = SourceFlags {
-        bundle: args.bundle.as_deref(),
-        image: args.image.as_deref(),
-        lock: given_path(args.lock.as_ref()),
-        tar: given_path(args.tar.as_ref()),
-        oci_tar: given_path(args.oci_tar.as_ref()),
-    };
+    let flags = SourceFlags { lock: given_path(args.lock.as_ref()), ..SourceFlags::of(&args.source) };
     let source = source(&flags, &["--bundle", "--image", "--lock", "--tar", "--oci-tar"])?;
     let Some(output) = given_path(args.output.as_ref()) else {
         return Err(Failure::misuse("no folder to extract into was given").hint("name one with `-o FOLDER`"));
@@ -107,13 +101,6 @@ pub enum DescribeForm {
 
 /// Resolves `describe`; `json` tells whether `--json` was given, which chooses the form too.
 pub fn describe(args: &DescribeArgs, json: bool) -> Result<DescribeOptions, Failure> {
-    let flags = SourceFlags {
-        bundle: args.bundle.as_deref(),
-        image: args.image.as_deref(),
-        tar: given_path(args.tar.as_ref()),
-        oci_tar: given_path(args.oci_tar.as_ref()),
-        lock: None,
-    };
     let form = match given(args.output_type.as_deref()) {
         Some("yaml") if json => {
             return Err(Failure::misuse("`--json` and `--output-type yaml` exclude each other"));
@@ -123,7 +110,7 @@ pub fn describe(args: &DescribeArgs, json: bool) -> Result<DescribeOptions, Fail
         _ if json => DescribeForm::Json,
         _ => DescribeForm::Text,
     };
-    let source = source(&flags, &["--bundle", "--image", "--tar", "--oci-tar"])?;
+    let source = source(&SourceFlags::of(&args.source), &["--bundle", "--image", "--tar", "--oci-tar"])?;
     let cosign = is_on(args.cosign_artifacts, matches!(source, Source::Bundle(_)));
     Ok(DescribeOptions { source, cosign, form, registry: registry(&args.registry)? })
 }
@@ -139,9 +126,7 @@ pub struct VerifyOptions {
 
 /// Resolves `verify`.
 pub fn verify(args: &VerifyArgs) -> Result<VerifyOptions, Failure> {
-    let (tar, oci_tar) = (given_path(args.tar.as_ref()), given_path(args.oci_tar.as_ref()));
-    let flags = SourceFlags { tar, oci_tar, ..SourceFlags::default() };
-    let source = source(&flags, &["--tar", "--oci-tar"])?;
+    let source = source(&SourceFlags::of_tar(&args.source), &["--tar", "--oci-tar"])?;
     Ok(VerifyOptions { source, expected_digest: expected_digest(args.expected_digest.as_deref())? })
 }
 
