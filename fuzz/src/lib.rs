@@ -13,7 +13,7 @@ mod values;
 pub type Body = fn(&[u8]);
 
 /// Every target by its name, which is also the name of its file in `fuzz_targets/` and of its folder of seeds.
-pub const TARGETS: [(&str, Body); 17] = [
+pub const TARGETS: [(&str, Body); 18] = [
     ("reference", values::reference),
     ("digest", values::digest),
     ("challenge", values::challenge),
@@ -24,6 +24,7 @@ pub const TARGETS: [(&str, Body); 17] = [
     ("images_lock", values::images_lock),
     ("bundle_lock", values::bundle_lock),
     ("docker_config", values::docker_config),
+    ("resources", values::resources),
     ("decompress", archives::decompress),
     ("tar_read", archives::tar_read),
     ("layout_read", archives::layout_read),

@@ -135,6 +135,9 @@ fn warning_text(warning: &Warning) -> String {
         Warning::LinksCopied { count, first } => format!(
             "{count} files behind symbolic links, `{first}` first, were packed as copies, because kpack drops links"
         ),
+        Warning::FilesNotListed { image } => format!(
+            "nobody wrote down which files {image} has, so its layers are read; `push --resources` writes it down"
+        ),
         Warning::Registry { host, text } => format!("registry `{host}` says: {text}"),
     }
 }

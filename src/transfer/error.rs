@@ -93,6 +93,18 @@ pub enum TransferError {
         /// Entry and reason.
         source: ExtractError,
     },
+    /// The earlier image does not have a file that an upload left out.
+    #[error("`{path}` ({size} bytes, SHA-1 `{sha1}`) is in the list of resources, but {}", without(place.as_deref()))]
+    NoSuchFile {
+        /// Where it was looked for; none if there is no earlier image.
+        place: Option<String>,
+        /// The path in the app.
+        path: String,
+        /// SHA-1 asked for.
+        sha1: String,
+        /// Size asked for.
+        size: u64,
+    },
     /// A layer is not a tar.
     #[error("layer `{layer}`: {source}")]
     Tar {
@@ -254,6 +266,13 @@ impl TransferError {
     #[must_use]
     pub fn is_mismatch(&self) -> bool {
         matches!(self, Self::Mismatch { .. } | Self::Registry(RegistryError::Mismatch { .. }))
+    }
+}
+
+fn without(place: Option<&str>) -> String {
+    match place {
+        Some(place) => format!("the earlier image in {place} has no such file"),
+        None => "there is no earlier image".to_owned(),
     }
 }
 

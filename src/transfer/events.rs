@@ -138,6 +138,11 @@ pub enum Warning {
         /// The first of them, made readable.
         first: String,
     },
+    /// Nobody wrote down which files an image has; its layers are read.
+    FilesNotListed {
+        /// The image.
+        image: String,
+    },
     /// The registry sent a `Warning` header.
     Registry {
         /// Host.

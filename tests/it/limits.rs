@@ -41,7 +41,7 @@ const fn huge(name: &'static str, what: &'static str, unit: &'static str, messag
     Row { name, what, unit, exceed: None, code: 1, message }
 }
 
-const ROWS: [Row; 27] = [
+const ROWS: [Row; 31] = [
     row("DOCUMENT_BYTES", "a manifest or index", "bytes", document, 1, "has more than 8388608 bytes"),
     row("CONFIG_BYTES", "an image configuration", "bytes", config, 1, "has more than 16777216 bytes"),
     row(
@@ -125,6 +125,10 @@ const ROWS: [Row; 27] = [
         "more than 16 extension headers",
     ),
     row("REDIRECTS", "redirects of one request", "redirects", redirects, 1, "more than 10 redirects"),
+    row("MATCH_BYTES", "a request of resource matching", "bytes", asked, 2, "33554432 bytes"),
+    row("MATCH_FILES", "files in such a request", "files", asked_for_many, 2, "at most 5000 resources"),
+    row("RESOURCES_BYTES", "`--resources`", "bytes", resources, 2, "67108864 bytes"),
+    huge("FILE_LIST_BYTES", "a list of an image's files", "bytes", "has more than 67108864 bytes"),
 ];
 
 fn copy(lab: &Lab) -> Output {
@@ -179,6 +183,23 @@ fn table(lab: &Lab) -> Output {
 fn lock(lab: &Lab) -> Output {
     sparse(lab, "lock.yml", (16 << 20) + 1);
     lab.run(&["copy", "--lock", "lock.yml", "--to-oci-tar", "out.tar"])
+}
+
+fn asked(lab: &Lab) -> Output {
+    let request = vec![b' '; (32 << 20) + 1];
+    lab.command(&["match", "--tar", "in.tar"]).stdin(request).run()
+}
+
+fn asked_for_many(lab: &Lab) -> Output {
+    let entry =
+        json!({"checksum": {"value": "0".repeat(40)}, "size_in_bytes": 1, "path": "a", "mode": "644"});
+    let request = json!({ "resources": vec![entry; 5001] }).to_string();
+    lab.command(&["match", "--tar", "in.tar"]).stdin(request).run()
+}
+
+fn resources(lab: &Lab) -> Output {
+    sparse(lab, "resources.json", (64 << 20) + 1);
+    lab.run(&["push", "-s", "--resources", "resources.json", "--to-oci-tar", "out.tar"])
 }
 
 fn nesting(lab: &Lab) -> Output {

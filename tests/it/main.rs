@@ -47,6 +47,7 @@ mod samples;
 mod secrets;
 mod source_folder;
 mod source_incremental;
+mod source_matching;
 mod source_zip;
 mod store_interop;
 mod store_reading;

@@ -25,6 +25,9 @@ Examples:
     imgrelay push -i registry.example/team/app:v1 -f dist
   Push a Cloud Foundry app for kpack:
     imgrelay push -s registry.example/apps/shop -f shop.zip";
+const MATCH_EXAMPLES: &str = "\
+Examples:
+  imgrelay match -s registry.example/apps/shop < request.json > answer.json";
 const COPY_EXAMPLES: &str = "\
 Examples:
   Push a tar; the tag recorded in it is kept:
@@ -199,12 +202,15 @@ pub struct PushArgs {
     /// With -s: 1, or auto for layers of which few change from push to push (default 1)
     #[arg(long, value_name = "HOW", value_parser = Choice(&["1", "auto"]), hide_possible_values = true, help_heading = CONTENT)]
     pub layers: Option<String>,
-    /// With --layers auto: use layers of this image again (default: what the tag has now)
+    /// With --layers auto or --resources: the earlier image (default: what the tag has now)
     #[arg(long, value_name = "REFERENCE", help_heading = CONTENT)]
     pub base: Option<String>,
-    /// With --layers auto: use layers of the image in this tar again
+    /// With --layers auto or --resources: the earlier image is in this tar
     #[arg(long, value_name = "PATH", help_heading = CONTENT)]
     pub base_tar: Option<PathBuf>,
+    /// With -s: take the files of this list (cf's `resources`) from the image that --base or the tag names
+    #[arg(long, value_name = "FILE", help_heading = CONTENT)]
+    pub resources: Option<PathBuf>,
     /// With -s: most bytes of all files together, as 1GiB or 500MB (default 1GiB)
     #[arg(long, value_name = "SIZE", help_heading = CONTENT)]
     pub size_limit: Option<String>,
@@ -245,6 +251,22 @@ pub struct SourceArgs {
     /// Tar or folder
     #[command(flatten)]
     pub tars: TarArgs,
+}
+
+/// Answer which files an image has already: Cloud Foundry's resource matching, v3 JSON in and out
+#[derive(Clone, Debug, Default, Args)]
+#[group(skip)]
+#[command(after_help = MATCH_EXAMPLES)]
+pub struct MatchArgs {
+    /// Source image in a registry; that it is not there means that nothing matches
+    #[arg(short = 's', long, value_name = "REFERENCE")]
+    pub source: Option<String>,
+    /// Source image in a tar
+    #[command(flatten)]
+    pub tars: TarArgs,
+    /// Registry
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }
 
 /// Copy an image or bundle from any source to any sink, digest unchanged

@@ -9,13 +9,13 @@ use super::Context;
 use super::args::PushArgs;
 use super::resolve::{self, BaseImage, Contents, Destination, PushKind, PushOptions, TarTarget};
 use super::sources;
-use crate::front::failure::Failure;
+use crate::front::failure::{Failure, Kind};
 use crate::front::outputs::{self, ImageKind, ImageOutcome, Outcome};
 use crate::front::reporter::{self, Wording};
 use crate::front::{registries, system};
 use crate::lock::{BundleLock, default_tag};
-use crate::model::{Reference, Tag, limits};
-use crate::pack::{ImageOptions, LayerForm, LayerOptions, Profile, SourceOptions};
+use crate::model::{Descriptor, Reference, Tag, limits};
+use crate::pack::{ImageOptions, LayerForm, LayerOptions, Profile, SourceOptions, parse_resources};
 use crate::registry::{Client, RegistryError};
 use crate::store::ImageStore;
 use crate::store::layout::LayoutTarget;
@@ -23,7 +23,8 @@ use crate::stream::{AtomicFile, FileError, TooLarge, read_bounded};
 use crate::transfer::events::Observer;
 use crate::transfer::{
     self, Attached, Base, Gathering, ImageSource as _, LayoutRequest, Member, Named, PackRequest,
-    PackedImage, Places, PushRequest, RegistrySource, Role, SourceRequest, StoreSource, TransferError,
+    PackedImage, Places, PushRequest, RegistrySource, Resources, Role, SourceRequest, StoreSource,
+    TransferError,
 };
 use crate::tree::Filter;
 
@@ -53,7 +54,7 @@ fn to_tar(
     let spooled =
         reporter::watch(&context.ui, Wording::Written, |observer| match (options.kind, options.inflate) {
             (PushKind::Source, _) => {
-                let request = source_request(options, Some(&layout));
+                let request = source_request(options, Some(&layout))?;
                 let store = store.as_deref().map(StoreSource);
                 let base = store.as_ref().map(base_of_store).transpose()?;
                 let packed =
@@ -140,7 +141,8 @@ fn to_registry(
     let packed = reporter::watch(&context.ui, Wording::Uploaded, |observer| match options.kind {
         PushKind::Source => {
             let store = store.as_deref().map(StoreSource);
-            let push = SourcePush { context, options, client: &client, tags: &tags, name };
+            let request = source_request(options, None)?;
+            let push = SourcePush { context, options, client: &client, tags: &tags, name, request };
             push.run(store.as_ref(), observer)
         }
         _ => {
@@ -179,22 +181,18 @@ struct SourcePush<'a> {
     client: &'a Client,
     tags: &'a [Tag],
     name: &'a Reference,
+    request: SourceRequest,
 }
 
 impl SourcePush<'_> {
     fn run(&self, store: Option<&StoreSource<'_>>, observer: &dyn Observer) -> Result<PackedImage, Failure> {
         let earlier = match &self.options.base {
-            Some(BaseImage::Registry { reference, given }) => {
+            Some(BaseImage::Registry { reference, given: true }) => {
                 let source = RegistrySource::new(self.client, reference.repository.clone());
-                match source.resolve(&reference.target()) {
-                    Ok(root) => Some((source, root)),
-                    // Many registries refuse to talk about what is not there.
-                    Err(TransferError::Registry(
-                        RegistryError::NotFound { .. } | RegistryError::Refused { .. },
-                    )) if !given => None,
-                    Err(error) => return Err(error.into()),
-                }
+                let root = source.resolve(&reference.target())?;
+                Some((source, root))
             }
+            Some(BaseImage::Registry { reference, given: false }) => earlier_image(self.client, reference)?,
             _ => None,
         };
         let base = match (&earlier, store) {
@@ -205,7 +203,7 @@ impl SourcePush<'_> {
         match self.with_base(base.as_ref(), observer) {
             // A layer of the earlier image is gone, perhaps only since it was asked for: then all is packed.
             Err(error) if base.is_some() && error.may_be_for_want_of_a_blob() => {
-                self.with_base(None, observer)
+                self.with_base(base.as_ref().map(Base::without_layers).as_ref(), observer)
             }
             result => result,
         }
@@ -218,8 +216,12 @@ impl SourcePush<'_> {
         observer: &dyn Observer,
     ) -> Result<PackedImage, TransferError> {
         let folder = system::temporary_folder(self.context.env);
-        let request = source_request(self.options, None);
-        let (packed, source) = transfer::pack_source_to_spool(&request, base, &folder, observer)?;
+        let (packed, source, files) = transfer::pack_source_to_spool(&self.request, base, &folder, observer)?;
+        // Whoever sends a list of resources will ask again what there is; the image's own tag is the last to come.
+        if self.request.resources.is_some() {
+            let digest = packed.manifest.digest();
+            transfer::push_file_list(self.name, digest, &files, self.client, observer)?;
+        }
         let push = push_request(self.options, self.name, self.tags, &packed);
         transfer::push_to_registry(&source, self.client, &push, observer)?;
         Ok(packed)
@@ -294,9 +296,10 @@ fn image_options(contents: &Contents) -> ImageOptions {
     }
 }
 
-fn source_request(options: &PushOptions, target: Option<&LayoutTarget>) -> SourceRequest {
+fn source_request(options: &PushOptions, target: Option<&LayoutTarget>) -> Result<SourceRequest, Failure> {
     let contents = &options.contents;
-    SourceRequest {
+    Ok(SourceRequest {
+        resources: options.resources.as_deref().map(read_resources).transpose()?,
         path: contents.roots.first().cloned().unwrap_or_default(),
         options: SourceOptions {
             exclusions: contents.exclusions.clone(),
@@ -314,6 +317,30 @@ fn source_request(options: &PushOptions, target: Option<&LayoutTarget>) -> Sourc
         },
         image: image_options(contents),
         expected_digest: options.expected_digest.clone(),
+    })
+}
+
+/// Reads the list of resources that came with an upload.
+fn read_resources(path: &Path) -> Result<Resources, Failure> {
+    let text = read_text(path, limits::RESOURCES_BYTES)?;
+    let list = parse_resources(&text)
+        .map_err(|error| Failure::of(Kind::Misuse, &error).caused_by(format!("in `{}`", path.display())))?;
+    Ok(Resources { path: path.to_owned(), list })
+}
+
+/// Finds the image that a name stands for now; none is not an error.
+pub(super) fn earlier_image<'a>(
+    client: &'a Client,
+    reference: &Reference,
+) -> Result<Option<(RegistrySource<'a>, Descriptor)>, TransferError> {
+    let source = RegistrySource::new(client, reference.repository.clone());
+    match source.resolve(&reference.target()) {
+        Ok(root) => Ok(Some((source, root))),
+        // Many registries refuse to talk about what is not there.
+        Err(TransferError::Registry(RegistryError::NotFound { .. } | RegistryError::Refused { .. })) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -324,7 +351,7 @@ fn filter(contents: &Contents) -> Result<Filter, Failure> {
         let path = root.join(IGNORE_FILE);
         // Looked at first, because opening a pipe would wait for ever.
         let text = match std::fs::metadata(&path) {
-            Ok(metadata) if metadata.is_file() => Some(read_ignore_file(&path)?),
+            Ok(metadata) if metadata.is_file() => Some(read_text(&path, limits::LOCK_BYTES)?),
             _ => None,
         };
         filter = filter.and_root(IGNORE_FILE, text.as_deref()).map_err(|problem| {
@@ -334,15 +361,14 @@ fn filter(contents: &Contents) -> Result<Filter, Failure> {
     Ok(filter)
 }
 
-fn read_ignore_file(path: &Path) -> Result<String, Failure> {
+fn read_text(path: &Path, limit: u64) -> Result<String, Failure> {
     let failed = |error| Failure::from(FileError::io("read", path, error));
-    let bytes =
-        read_bounded(File::open(path).map_err(failed)?, limits::LOCK_BYTES).map_err(|error| match error {
-            TooLarge::Io(error) => failed(error),
-            TooLarge::Limit { limit } => {
-                Failure::misuse(format!("`{}` has more than {limit} bytes", path.display()))
-            }
-        })?;
+    let bytes = read_bounded(File::open(path).map_err(failed)?, limit).map_err(|error| match error {
+        TooLarge::Io(error) => failed(error),
+        TooLarge::Limit { limit } => {
+            Failure::misuse(format!("`{}` has more than {limit} bytes", path.display()))
+        }
+    })?;
     String::from_utf8(bytes).map_err(|_| Failure::misuse(format!("`{}` is not UTF-8 text", path.display())))
 }
 

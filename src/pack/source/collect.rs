@@ -78,11 +78,8 @@ impl Collector {
     }
 
     /// Ends the list.
-    pub(super) fn finish(mut self) -> Result<(Vec<SourceEntry>, Option<CopiedLinks>), SourceError> {
-        if self.entries.is_empty() {
-            return Err(SourceError::Empty { path: self.path });
-        }
+    pub(super) fn finish(mut self) -> (Vec<SourceEntry>, Option<CopiedLinks>) {
         self.entries.shrink_to_fit();
-        Ok((self.entries, self.links))
+        (self.entries, self.links)
     }
 }

@@ -3,14 +3,17 @@
 //! What decides is the `diff_id`, the digest before compression: neither another compressor nor another level makes an
 //! unchanged layer move. The earlier image's configuration tells which stored layer has which `diff_id`.
 
+mod complete;
 mod packing;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::model::{Descriptor, Digest, Reference};
-use crate::pack::{ImageOptions, LayerForm, Layering, PackedLayer, Profile, SourceOptions, SourceTree};
+use crate::model::{Descriptor, Digest, Reference, media_type};
+use crate::pack::{
+    ImageOptions, LayerForm, Layering, PackedLayer, Profile, Resource, SourceOptions, SourceTree,
+};
 use crate::store::layout::{LayoutTarWriter, LayoutTarget};
 use crate::stream::ReadFrom;
 use crate::tar::display_name;
@@ -18,14 +21,17 @@ use crate::tar::display_name;
 use super::events::{Event, Observer, Warning};
 use super::produce::{Spooled, composed, finish_layout, finished, with_path};
 use super::to_layout::pour;
-use super::{ImageSource, PackedImage, PackedSource, TransferError};
+use super::{FileList, ImageSource, PackedImage, PackedSource, TransferError};
+use complete::complete;
 use packing::{Packed, pack_layers, reused};
 
 /// What is to be packed.
 #[derive(Clone, Debug)]
 pub struct SourceRequest {
-    /// A folder, or a zip, jar or war.
+    /// A folder, or a zip, jar or war; with resources there may be none.
     pub path: PathBuf,
+    /// Files to be taken from the earlier image.
+    pub resources: Option<Resources>,
     /// What is taken from it.
     pub options: SourceOptions,
     /// How it is spread over layers.
@@ -38,11 +44,23 @@ pub struct SourceRequest {
     pub expected_digest: Option<Digest>,
 }
 
+/// What an upload left out because an earlier image has it.
+#[derive(Clone, Debug)]
+pub struct Resources {
+    /// The list's file, for messages.
+    pub path: PathBuf,
+    /// The files.
+    pub list: Vec<Resource>,
+}
+
 /// An earlier image whose layers may be used again.
 #[derive(Clone)]
 pub struct Base<'a> {
     source: &'a dyn ImageSource,
+    /// Layers by `diff_id`.
     layers: BTreeMap<Digest, Descriptor>,
+    /// All layers, for the files in them.
+    files: Vec<Descriptor>,
 }
 
 impl std::fmt::Debug for Base<'_> {
@@ -59,6 +77,8 @@ impl<'a> Base<'a> {
     pub fn of(source: &'a dyn ImageSource, root: &Descriptor) -> Result<Self, TransferError> {
         let document = source.read_document(root)?;
         let mut layers = BTreeMap::new();
+        let mut files = document.manifest().map(|manifest| manifest.layers.clone()).unwrap_or_default();
+        files.retain(|layer| media_type::is_layer(&layer.media_type));
         if let Some(manifest) = document.manifest()
             && let Some(config) = source.read_config(manifest)?
             && config.rootfs.diff_ids.len() == manifest.layers.len()
@@ -67,7 +87,13 @@ impl<'a> Base<'a> {
                 layers.insert(diff_id, layer.clone());
             }
         }
-        Ok(Self { source, layers })
+        Ok(Self { source, layers, files })
+    }
+
+    /// Returns the same without layers to be used again: files are still taken from it.
+    #[must_use]
+    pub fn without_layers(&self) -> Self {
+        Self { layers: BTreeMap::new(), ..self.clone() }
     }
 
     fn has_layers(&self) -> bool {
@@ -83,9 +109,18 @@ impl<'a> Base<'a> {
 /// Lists the app and tells about links.
 fn list(
     request: &SourceRequest,
+    base: Option<&Base<'_>>,
+    folder: &Path,
     observer: &dyn Observer,
 ) -> Result<(SourceTree, Vec<Vec<usize>>), TransferError> {
-    let tree = SourceTree::list(&request.path, &request.options)?;
+    let tree = match &request.resources {
+        None => SourceTree::list(&request.path, &request.options)?,
+        Some(resources) => {
+            let completion = complete(base, &resources.list, folder, request.form.threads)?;
+            let upload = Some(request.path.as_path()).filter(|path| !path.as_os_str().is_empty());
+            SourceTree::complete(upload, &resources.path, &request.options, completion)?
+        }
+    };
     if let Some(links) = tree.copied_links() {
         let warning = Warning::LinksCopied { count: links.count, first: display_name(&links.first) };
         observer.event(Event::Warning(&warning));
@@ -105,7 +140,7 @@ pub fn pack_source_to_layout(
     names: &[Reference],
     observer: &dyn Observer,
 ) -> Result<PackedImage, TransferError> {
-    let (tree, groups) = list(request, observer)?;
+    let (tree, groups) = list(request, base, target.folder(), observer)?;
     let mut writer = LayoutTarWriter::create(target)?;
     let layers = match groups.as_slice() {
         [group] => vec![only_layer(&tree, group, request.form, base, target, &mut writer, observer)?],
@@ -165,14 +200,16 @@ fn copy_blob(
     pour(source, layer, &mut slot.writer(), &|error| slot.failed(error), observer)
 }
 
-/// Packs an app into a file without a name in `folder`, to be pushed from there.
+/// Packs an app into files without names in `folder`, to be pushed from there.
+///
+/// Shape: the image, where its blobs are, and, for a request with resources, which files it has.
 pub fn pack_source_to_spool<'a>(
     request: &SourceRequest,
     base: Option<&Base<'a>>,
     folder: &Path,
     observer: &dyn Observer,
-) -> Result<(PackedImage, PackedSource<'a>), TransferError> {
-    let (tree, groups) = list(request, observer)?;
+) -> Result<(PackedImage, PackedSource<'a>, FileList), TransferError> {
+    let (tree, groups) = list(request, base, folder, observer)?;
     let Packed { layers, files } = pack_layers(&tree, &groups, request.form, base, folder, observer)?;
     let spooled = layers.iter().filter_map(|(layer, place)| {
         let (file, offset) = (*place)?;
@@ -184,5 +221,6 @@ pub fn pack_source_to_spool<'a>(
     let image = composed(&Profile::SOURCE, &layers, &request.image, expected, observer)?;
     let packed = finished(Profile::SOURCE, layers, &image, None);
     let base = base.map(|base| base.source);
-    Ok((packed, PackedSource { files, spooled, image, place: folder.to_owned(), base }))
+    let source = PackedSource { files, spooled, image, place: folder.to_owned(), base };
+    Ok((packed, source, FileList::new(tree.sums())))
 }

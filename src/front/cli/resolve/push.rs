@@ -34,6 +34,8 @@ pub struct PushOptions {
     pub contents: Contents,
     /// Where it goes.
     pub destination: Destination,
+    /// The list of files that are taken from the earlier image.
+    pub resources: Option<PathBuf>,
     /// The earlier image whose layers are used again.
     pub base: Option<BaseImage>,
     /// Further tags for the same image.
@@ -153,6 +155,7 @@ pub fn push(args: &PushArgs, env: &Env) -> Result<PushOptions, Failure> {
         kind,
         inflate: inflate(args, kind, &destination)?,
         base: base(args, contents.layering, &destination)?,
+        resources: given_path(args.resources.as_ref()).map(PathBuf::from),
         contents,
         destination,
         tags,
@@ -211,8 +214,9 @@ fn kind_and_name(args: &PushArgs) -> Result<(PushKind, Option<Reference>), Failu
 fn base(args: &PushArgs, layering: Layering, to: &Destination) -> Result<Option<BaseImage>, Failure> {
     let (tar, name) = (given_path(args.base_tar.as_ref()), given(args.base.as_deref()));
     let flag = tar.map(|_| "--base-tar").or(name.map(|_| "--base"));
-    if let Some(flag) = flag.filter(|_| layering != Layering::Auto) {
-        return Err(Failure::misuse(format!("`{flag}` works with `--layers auto` only")));
+    let is_used = layering == Layering::Auto || given_path(args.resources.as_ref()).is_some();
+    if let Some(flag) = flag.filter(|_| !is_used) {
+        return Err(Failure::misuse(format!("`{flag}` works with `--layers auto` or `--resources` only")));
     }
     match (tar, name, to) {
         (Some(_), Some(_), _) => Err(Failure::misuse("`--base` and `--base-tar` exclude each other")),
@@ -224,7 +228,7 @@ fn base(args: &PushArgs, layering: Layering, to: &Destination) -> Result<Option<
         (None, Some(text), Destination::Registry(_)) => {
             Ok(Some(BaseImage::Registry { reference: reference("--base", text)?, given: true }))
         }
-        (None, None, Destination::Registry(name)) if layering == Layering::Auto => {
+        (None, None, Destination::Registry(name)) if is_used => {
             Ok(Some(BaseImage::Registry { reference: name.clone(), given: false }))
         }
         (None, None, _) => Ok(None),
@@ -247,7 +251,11 @@ fn no_destination(kind: PushKind) -> Failure {
 
 fn contents(args: &PushArgs, kind: PushKind) -> Result<Contents, Failure> {
     let roots: Vec<PathBuf> = args.file.iter().filter(|path| !path.as_os_str().is_empty()).cloned().collect();
-    if roots.is_empty() {
+    let resources = given_path(args.resources.as_ref());
+    if resources.is_some() && kind != PushKind::Source {
+        return Err(Failure::misuse("`--resources` works with `--source` only"));
+    }
+    if roots.is_empty() && resources.is_none() {
         return Err(Failure::misuse("no files were given").hint("name folders or files with `-f PATH`"));
     }
     let size_limit = parsed("--size-limit", args.size_limit.as_deref(), size)?;
@@ -398,13 +406,17 @@ mod tests {
             ),
             (&["-s", "r.io/a", "-f", "d", "--size-limit", "1X"], "`--size-limit`: `1X` is not a size"),
             (&["-i", "r.io/a", "-f", "d", "--size-limit", "1G"], "`--size-limit` works with `--source` only"),
-            (&["-s", "r.io/a", "-f", "d", "--base-tar", "t"], "`--base-tar` works with `--layers auto` only"),
-            (&["-s", "r.io/a", "-f", "d", "--base", "r.io/b"], "`--base` works with `--layers auto` only"),
+            (
+                &["-s", "r.io/a", "-f", "d", "--base-tar", "t"],
+                "`--base-tar` works with `--layers auto` or `--resources` only",
+            ),
+            (&["-s", "r.io/a", "-f", "d", "--base", "r.io/b"], "`--base` works with `--layers auto` or"),
             (
                 &["-s", "-f", "d", "--layers", "auto", "--to-oci-tar", "x", "--base", "r.io/b"],
                 "`--base` cannot be used with `--to-oci-tar`",
             ),
             (&["-i", "r.io/a", "-f", "d", "--layers", "auto"], "`--layers auto` works with `--source` only"),
+            (&["-i", "r.io/a", "-f", "d", "--resources", "r"], "`--resources` works with `--source` only"),
             (&["-s", "r.io/a", "-f", "d", "--lock-output", "l"], "bundles only, but `--source` was given"),
             (&["-b", "r.io/a"], "no files were given"),
             (&["-b", "r.io/a", "-f", ""], "no files were given"),

@@ -7,7 +7,8 @@ use super::{
     reference, registry, repository, results, source, tags,
 };
 use crate::front::cli::args::{
-    DeleteArgs, DescribeArgs, PullArgs, TagAddArgs, TagDeleteArgs, TagListArgs, TagResolveArgs, VerifyArgs,
+    DeleteArgs, DescribeArgs, MatchArgs, PullArgs, TagAddArgs, TagDeleteArgs, TagListArgs, TagResolveArgs,
+    VerifyArgs,
 };
 use crate::front::env::Env;
 use crate::front::failure::Failure;
@@ -141,6 +142,25 @@ pub struct TagListOptions {
     pub internal: bool,
     /// How the registry is reached.
     pub registry: RegistryOptions,
+}
+
+/// Where `match` looks for files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MatchOptions {
+    /// The source image.
+    pub source: Source,
+    /// How the registry is reached.
+    pub registry: RegistryOptions,
+}
+
+/// Resolves `match`.
+pub fn match_resources(args: &MatchArgs) -> Result<MatchOptions, Failure> {
+    let image = args.source.as_deref();
+    let source = source(
+        &SourceFlags { source: image, ..SourceFlags::of_tar(&args.tars) },
+        &["--source", "--tar", "--oci-tar"],
+    )?;
+    Ok(MatchOptions { source, registry: registry(&args.registry)? })
 }
 
 /// Resolves `tag list`.
