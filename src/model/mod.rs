@@ -35,6 +35,14 @@ pub mod keys {
     pub const ORIGIN: &str = "dev.imgrelay.origin";
     /// Marks the bundle (or image) an inflated tar is about; the value is `true`.
     pub const ROOT: &str = "dev.imgrelay.root";
+    /// When something was made, RFC 3339.
+    pub const CREATED: &str = "org.opencontainers.image.created";
+    /// Name of the file or folder that ORAS makes of a layer.
+    pub const TITLE: &str = "org.opencontainers.image.title";
+    /// Tells ORAS that a layer is a folder, to be unpacked; the value is `true`.
+    pub const ORAS_UNPACK: &str = "io.deis.oras.content.unpack";
+    /// Digest of the tar of a folder, which ORAS compares.
+    pub const ORAS_DIGEST: &str = "io.deis.oras.content.digest";
     /// Says which image the files in this one are a list of: its digest.
     pub const FILES_OF: &str = "dev.imgrelay.files-of";
 }

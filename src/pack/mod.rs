@@ -14,7 +14,7 @@ pub use bundle::{BundleError, BundleLayout, find_bundle};
 pub use entries::{LayerForm, UnpackedLayer};
 pub use image::{ComposedImage, ImageOptions, compose};
 pub use layer::{LayerOptions, PackError, PackedLayer, pack_layer};
-pub use profile::{EntryRules, MediaTypes, ModeRule, Profile};
+pub use profile::{Consumer, EntryRules, MediaTypes, ModeRule, Profile};
 pub use source::{
     CompletedFile, Completion, CopiedLinks, Layering, MOST_LAYERS, MatchRequest, Resource, ResourceError,
     SourceEntry, SourceError, SourceOptions, SourceTree, parse_resources,

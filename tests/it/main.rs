@@ -23,6 +23,7 @@ mod docs_blocks;
 mod extraction;
 mod failures_packing;
 mod failures_reading;
+mod formats;
 mod fuzzing;
 mod github;
 mod gzip_consumers;

@@ -190,6 +190,9 @@ pub struct PushArgs {
     /// Platform in the image's configuration (default linux/amd64)
     #[arg(long, value_name = "OS/ARCH", help_heading = CONTENT)]
     pub platform: Option<String>,
+    /// With -i: as flux, oras or argocd read it, or image (default image)
+    #[arg(long, value_name = "NAME", value_parser = Choice(&["image", "flux", "oras", "argocd"]), hide_possible_values = true, help_heading = CONTENT)]
+    pub format: Option<String>,
     /// Media types: oci or docker (default oci)
     #[arg(long, value_name = "KIND", value_parser = Choice(&["oci", "docker"]), hide_possible_values = true, help_heading = CONTENT)]
     pub media_types: Option<String>,

@@ -258,7 +258,7 @@ pub(super) fn request(options: &PushOptions, target: Option<&LayoutTarget>) -> R
     let contents = &options.contents;
     let profile = match options.kind {
         PushKind::Bundle => Some(Profile::BUNDLE),
-        PushKind::Image => Some(Profile::IMAGE),
+        PushKind::Image => Some(contents.format.unwrap_or(Profile::IMAGE)),
         PushKind::Source | PushKind::Detect => None,
     };
     Ok(PackRequest {

@@ -14,7 +14,7 @@ use crate::front::failure::Failure;
 use crate::front::outputs::ResultFile;
 use crate::front::text;
 use crate::model::{Annotations, Digest, Platform, Reference, Tag, keys};
-use crate::pack::{Layering, MediaTypes};
+use crate::pack::{Layering, MediaTypes, Profile};
 use crate::stream::CompressionLevel;
 use crate::transfer::Attached;
 use crate::tree::SymlinkPolicy;
@@ -98,6 +98,8 @@ pub struct Contents {
     pub platform: Option<Platform>,
     /// Which media types are written.
     pub media_types: MediaTypes,
+    /// What a plain image is made like; none where its kind says it.
+    pub format: Option<Profile>,
     /// How the layer is compressed.
     pub compression: CompressionLevel,
     /// Most bytes of a source image's files together.
@@ -123,6 +125,8 @@ pub enum Destination {
 /// Resolves `push`.
 pub fn push(args: &PushArgs, env: &Env) -> Result<PushOptions, Failure> {
     let (kind, name) = kind_and_name(args)?;
+    let format = format(args, kind)?;
+    let kind = if format.is_some() { PushKind::Image } else { kind };
     let tags = tags(&args.tag)?;
     let destination = match (given_path(args.to_oci_tar.as_ref()), name) {
         (Some(path), name) => Destination::OciTar { target: TarTarget::of(path), name },
@@ -150,7 +154,7 @@ pub fn push(args: &PushArgs, env: &Env) -> Result<PushOptions, Failure> {
                 .hint("a lock names an image in a registry; use it with `copy --tar … --to-repo …`"));
         }
     }
-    let contents = contents(args, kind)?;
+    let contents = contents(args, kind, format)?;
     Ok(PushOptions {
         kind,
         inflate: inflate(args, kind, &destination)?,
@@ -249,7 +253,32 @@ fn no_destination(kind: PushKind) -> Failure {
     )
 }
 
-fn contents(args: &PushArgs, kind: PushKind) -> Result<Contents, Failure> {
+/// Finds the format of a plain image, and refuses what its consumer would.
+fn format(args: &PushArgs, kind: PushKind) -> Result<Option<Profile>, Failure> {
+    let Some(name) = given(args.format.as_deref()) else { return Ok(None) };
+    if matches!(kind, PushKind::Bundle | PushKind::Source) {
+        return Err(Failure::misuse("`--format` works with `--image` only")
+            .hint("bundles have imgpkg's format, source images kpack's"));
+    }
+    let found = Profile::FORMATS.into_iter().find(|profile| profile.name == name);
+    let consumer = found.map(|profile| profile.consumer).unwrap_or_default();
+    let cannot = |what: &str, why: &str| {
+        Err(Failure::misuse(format!("{what} cannot be used with `--format {name}`")).hint(why))
+    };
+    if consumer.only_oci_gzip && given(args.media_types.as_deref()) == Some("docker") {
+        return cannot("`--media-types docker`", "its reader takes OCI media types only");
+    }
+    let compression = given(args.compression.as_deref());
+    if consumer.only_oci_gzip && compression.is_some_and(|kind| !kind.starts_with("gzip")) {
+        return cannot("`--compression` other than gzip", "its reader takes gzip only");
+    }
+    if consumer.drops_links && given(args.symlinks.as_deref()) == Some("keep") {
+        return cannot("`--symlinks keep`", "its reader drops links; `copy` packs what they lead to");
+    }
+    Ok(found)
+}
+
+fn contents(args: &PushArgs, kind: PushKind, format: Option<Profile>) -> Result<Contents, Failure> {
     let roots: Vec<PathBuf> = args.file.iter().filter(|path| !path.as_os_str().is_empty()).cloned().collect();
     let resources = given_path(args.resources.as_ref());
     if resources.is_some() && kind != PushKind::Source {
@@ -297,7 +326,9 @@ fn contents(args: &PushArgs, kind: PushKind) -> Result<Contents, Failure> {
         symlinks: match given(args.symlinks.as_deref()) {
             Some("copy") => SymlinkPolicy::Copy,
             Some("refuse") => SymlinkPolicy::Refuse,
-            _ if kind == PushKind::Source => SymlinkPolicy::Copy,
+            _ if kind == PushKind::Source || format.is_some_and(|format| format.consumer.drops_links) => {
+                SymlinkPolicy::Copy
+            }
             _ => SymlinkPolicy::Keep,
         },
         preserve_permissions: is_on(args.preserve_permissions, false),
@@ -308,6 +339,7 @@ fn contents(args: &PushArgs, kind: PushKind) -> Result<Contents, Failure> {
             Some("docker") => MediaTypes::Docker,
             _ => MediaTypes::Oci,
         },
+        format,
         compression: compression.unwrap_or_default(),
         size_limit: size_limit.unwrap_or(SIZE_LIMIT_DEFAULT),
         layering: match given(args.layers.as_deref()) {
@@ -340,6 +372,7 @@ mod tests {
             annotations: Annotations::new(),
             platform: None,
             media_types: MediaTypes::Oci,
+            format: None,
             compression: CompressionLevel::DEFAULT,
             size_limit: 1 << 30,
             layering: Layering::One,
@@ -414,6 +447,19 @@ mod tests {
             (
                 &["-s", "-f", "d", "--layers", "auto", "--to-oci-tar", "x", "--base", "r.io/b"],
                 "`--base` cannot be used with `--to-oci-tar`",
+            ),
+            (&["-b", "r.io/a", "-f", "d", "--format", "flux"], "`--format` works with `--image` only"),
+            (
+                &["-i", "r.io/a", "-f", "d", "--format", "flux", "--compression", "zstd"],
+                "`--compression` other than gzip cannot be used with `--format flux`",
+            ),
+            (
+                &["-i", "r.io/a", "-f", "d", "--format", "argocd", "--media-types", "docker"],
+                "`--media-types docker` cannot be used with `--format argocd`",
+            ),
+            (
+                &["-i", "r.io/a", "-f", "d", "--format", "flux", "--symlinks", "keep"],
+                "`--symlinks keep` cannot be used with `--format flux`",
             ),
             (&["-i", "r.io/a", "-f", "d", "--layers", "auto"], "`--layers auto` works with `--source` only"),
             (&["-i", "r.io/a", "-f", "d", "--resources", "r"], "`--resources` works with `--source` only"),
