@@ -55,6 +55,14 @@ pub enum SourceError {
         /// The folder or zip.
         path: PathBuf,
     },
+    /// A name that means "delete this" in a layer.
+    #[error("`{}`: `{entry}` would act as a whiteout: names that begin with `.wh.` delete files of lower layers", path.display())]
+    Whiteout {
+        /// The folder or zip.
+        path: PathBuf,
+        /// The entry.
+        entry: String,
+    },
     /// A path comes from both the upload and the earlier image.
     #[error("`{}`: `{entry}` is in it and in the list of resources too, expected one of the two", path.display())]
     Clash {

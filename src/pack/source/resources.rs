@@ -226,6 +226,7 @@ fn check_path(path: &str) -> Result<(), &'static str> {
     for component in path.split('/') {
         match component {
             ".." => return Err("leads out of the app with `..`"),
+            name if name.len() > 255 => return Err("has a part of more than 255 bytes"),
             "" | "." => return Err("is not the path of a file, expected names with `/` between them"),
             _ => {}
         }
