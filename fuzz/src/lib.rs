@@ -15,7 +15,7 @@ mod zips;
 pub type Body = fn(&[u8]);
 
 /// Every target by its name, which is also the name of its file in `fuzz_targets/` and of its folder of seeds.
-pub const TARGETS: [(&str, Body); 22] = [
+pub const TARGETS: [(&str, Body); 23] = [
     ("reference", values::reference),
     ("digest", values::digest),
     ("challenge", values::challenge),
@@ -26,6 +26,7 @@ pub const TARGETS: [(&str, Body); 22] = [
     ("images_lock", values::images_lock),
     ("bundle_lock", values::bundle_lock),
     ("docker_config", values::docker_config),
+    ("resources", values::resources),
     ("decompress", archives::decompress),
     ("tar_read", archives::tar_read),
     ("layout_read", archives::layout_read),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use imgrelay::lock::{BundleLock, ImagesLock};
 use imgrelay::model::{Config, Digest, Document, RawDocument, Reference, Registry, Repository, Tag};
+use imgrelay::pack::{MatchRequest, ResourceError, parse_resources};
 use imgrelay::registry::{
     Credential, CredentialHelpers, CredentialSource, DockerConfig, HelperError, Keychain, fuzzing,
 };
@@ -147,6 +148,29 @@ pub(super) fn bundle_lock(data: &[u8]) {
             assert_eq!(BundleLock::parse(&yaml).as_ref(), Ok(&lock), "{yaml}");
         }
         Err(error) => drop(error.to_string()),
+    }
+}
+
+/// An answer is a request again, with every path of a checksum or none; no path of an upload leads out.
+pub(super) fn resources(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match MatchRequest::parse(text) {
+        Ok(request) => {
+            assert_eq!(request.answer(|_| false), r#"{"resources":[]}"#);
+            let all = request.answer(|_| true);
+            match MatchRequest::parse(&all) {
+                Ok(again) => assert_eq!(again.answer(|_| true), all),
+                // Nothing but empty files and contradictions.
+                Err(ResourceError::Empty) => {}
+                Err(error) => panic!("{error}: {all}"),
+            }
+        }
+        Err(error) => assert!(error.to_string().len() < 2 * data.len() + 1000),
+    }
+    for resource in parse_resources(text).unwrap_or_default() {
+        let path = std::str::from_utf8(&resource.path).unwrap();
+        assert!(path.split('/').all(|part| !matches!(part, "" | "." | "..")), "{path:?}");
+        assert!(!path.contains('\0') && resource.mode <= 0o777, "{path:?} {:o}", resource.mode);
     }
 }
 

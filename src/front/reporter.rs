@@ -140,6 +140,9 @@ fn warning_text(warning: &Warning) -> String {
             "package repository: {} more; `--package-checks refuse` lists the first ten and their number",
             text::counted(*count as u64, "mistake")
         ),
+        Warning::FilesNotListed { image } => format!(
+            "nobody wrote down which files {image} has, so its layers are read; `push --resources` writes it down"
+        ),
         Warning::Registry { host, text } => format!("registry `{host}` says: {text}"),
     }
 }

@@ -70,3 +70,11 @@ pub const IGNORE_BYTES: u64 = 1024 * 1024;
 pub const CLOUD_ANSWER_BYTES: u64 = 256 * 1024;
 /// Largest file with a cloud provider's token, bytes; real ones have a few KiB.
 pub const TOKEN_FILE_BYTES: u64 = 64 * 1024;
+/// Largest request of resource matching, bytes; 5,000 files, the most in one, with the longest paths have 21 MiB.
+pub const MATCH_BYTES: u64 = 32 * 1024 * 1024;
+/// Most files in one request of resource matching, as Cloud Controller's.
+pub const MATCH_FILES: usize = 5000;
+/// Largest list of files that an upload takes from an earlier image, bytes; 100,000 files have about 20 MB.
+pub const RESOURCES_BYTES: u64 = 64 * 1024 * 1024;
+/// Largest list of an image's files, bytes; a million files have 52 MB.
+pub const FILE_LIST_BYTES: u64 = 64 * 1024 * 1024;

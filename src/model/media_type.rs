@@ -29,6 +29,11 @@ pub const DOCKER_LAYER_ZSTD: &str = "application/vnd.docker.image.rootfs.diff.ta
 /// The two-byte empty configuration `{}` of an artifact.
 pub const OCI_EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
+/// Configuration of a Flux artifact: an image configuration under another name.
+pub const FLUX_CONFIG: &str = "application/vnd.cncf.flux.config.v1+json";
+/// Content of a Flux artifact: gzip.
+pub const FLUX_CONTENT: &str = "application/vnd.cncf.flux.content.v1.tar+gzip";
+
 /// Tells whether bytes of this type are an index (a list of manifests).
 #[must_use]
 pub fn is_index(media_type: &str) -> bool {
@@ -44,6 +49,12 @@ pub fn is_manifest(media_type: &str) -> bool {
 /// Tells whether bytes of this type are an image configuration with `rootfs.diff_ids`.
 #[must_use]
 pub fn is_image_config(media_type: &str) -> bool {
+    is_runnable_config(media_type) || media_type == FLUX_CONFIG
+}
+
+/// Tells whether bytes of this type are the configuration of an image that container engines take.
+#[must_use]
+pub fn is_runnable_config(media_type: &str) -> bool {
     matches!(media_type, OCI_CONFIG | DOCKER_CONFIG)
 }
 
@@ -52,7 +63,13 @@ pub fn is_image_config(media_type: &str) -> bool {
 pub fn is_layer(media_type: &str) -> bool {
     matches!(
         media_type,
-        OCI_LAYER | OCI_LAYER_GZIP | OCI_LAYER_ZSTD | DOCKER_LAYER | DOCKER_LAYER_GZIP | DOCKER_LAYER_ZSTD
+        OCI_LAYER
+            | OCI_LAYER_GZIP
+            | OCI_LAYER_ZSTD
+            | DOCKER_LAYER
+            | DOCKER_LAYER_GZIP
+            | DOCKER_LAYER_ZSTD
+            | FLUX_CONTENT
     ) || is_non_distributable(media_type)
 }
 
@@ -83,5 +100,7 @@ mod tests {
         }
         assert!(is_layer("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"));
         assert!(!is_layer(OCI_EMPTY));
+        assert!(is_layer(FLUX_CONTENT) && is_image_config(FLUX_CONFIG));
+        assert!(!is_layer("application/vnd.cncf.flux.content.v1.yaml"), "not a tar");
     }
 }

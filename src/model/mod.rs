@@ -6,6 +6,7 @@ mod config;
 mod descriptor;
 mod digest;
 mod document;
+mod file_sum;
 mod json;
 pub mod limits;
 pub mod media_type;
@@ -17,6 +18,7 @@ pub use descriptor::{Annotations, Descriptor};
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub(crate) use document::to_json;
 pub use document::{Document, DocumentError, ImageIndex, ImageManifest, RawDocument};
+pub use file_sum::{FileHasher, FileSum, NotSha1};
 pub use json::find_repeated_member;
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError, Registry, Repository, Tag, Target};
@@ -33,4 +35,14 @@ pub mod keys {
     pub const ORIGIN: &str = "dev.imgrelay.origin";
     /// Marks the bundle (or image) an inflated tar is about; the value is `true`.
     pub const ROOT: &str = "dev.imgrelay.root";
+    /// When something was made, RFC 3339.
+    pub const CREATED: &str = "org.opencontainers.image.created";
+    /// Name of the file or folder that ORAS makes of a layer.
+    pub const TITLE: &str = "org.opencontainers.image.title";
+    /// Tells ORAS that a layer is a folder, to be unpacked; the value is `true`.
+    pub const ORAS_UNPACK: &str = "io.deis.oras.content.unpack";
+    /// Digest of the tar of a folder, which ORAS compares.
+    pub const ORAS_DIGEST: &str = "io.deis.oras.content.digest";
+    /// Says which image the files in this one are a list of: its digest.
+    pub const FILES_OF: &str = "dev.imgrelay.files-of";
 }

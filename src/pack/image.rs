@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::model::{
     Annotations, Config, ConfigDetails, Descriptor, History, ImageManifest, Platform, RawDocument, Rootfs,
-    to_json,
+    keys, to_json,
 };
 
 use super::{MediaTypes, PackedLayer, Profile};
@@ -66,14 +66,34 @@ pub fn compose(profile: &Profile, layers: &[PackedLayer], options: &ImageOptions
         config: ConfigDetails { labels, ..ConfigDetails::default() },
     };
     let config = to_json(&config);
+    let consumer = &profile.consumer;
+    let texts = |pairs: &[(&str, &str)]| -> Annotations {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    };
+    let mut annotations = texts(consumer.annotations);
+    annotations.extend(options.annotations.clone());
+    let layer = |layer: &PackedLayer| {
+        let mut descriptor = layer.descriptor.clone();
+        if let Some(media_type) = consumer.layer_type {
+            descriptor.media_type = media_type.to_owned();
+        }
+        if consumer.oras_layers {
+            // A folder called `.` is unpacked where `oras pull` was told to, and its entries need no prefix.
+            let tar = layer.diff_id.to_string();
+            let said = [(keys::TITLE, "."), (keys::ORAS_UNPACK, "true"), (keys::ORAS_DIGEST, &tar)];
+            descriptor.annotations = texts(&said);
+        }
+        descriptor
+    };
+    let config_type = consumer.config_type.unwrap_or_else(|| options.media_types.config());
     let manifest = RawDocument::of_manifest(ImageManifest {
         schema_version: 2,
         media_type: Some(options.media_types.manifest().to_owned()),
         artifact_type: None,
-        config: Descriptor::of_bytes(options.media_types.config(), &config),
-        layers: layers.iter().map(|layer| layer.descriptor.clone()).collect(),
+        config: Descriptor::of_bytes(config_type, &config),
+        layers: layers.iter().map(layer).collect(),
         subject: None,
-        annotations: options.annotations.clone(),
+        annotations,
     });
     ComposedImage { config, manifest }
 }

@@ -16,5 +16,8 @@ pub use entries::{LayerForm, UnpackedLayer};
 pub use image::{ComposedImage, ImageOptions, compose};
 pub use layer::{LayerOptions, PackError, PackedLayer, pack_layer};
 pub use packages::{PackageChecks, PackageFault, PackageProblem, package_problems};
-pub use profile::{EntryRules, MediaTypes, ModeRule, Profile};
-pub use source::{CopiedLinks, Layering, MOST_LAYERS, SourceEntry, SourceError, SourceOptions, SourceTree};
+pub use profile::{Consumer, EntryRules, MediaTypes, ModeRule, Profile};
+pub use source::{
+    CompletedFile, Completion, CopiedLinks, Layering, MOST_LAYERS, MatchRequest, Resource, ResourceError,
+    SourceEntry, SourceError, SourceOptions, SourceTree, parse_resources,
+};

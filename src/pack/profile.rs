@@ -59,6 +59,37 @@ pub struct Profile {
     pub is_bundle: bool,
     /// How its entries look.
     pub entries: EntryRules,
+    /// What its consumer asks for besides an ordinary image.
+    pub consumer: Consumer,
+}
+
+/// What the consumer of an image asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Consumer {
+    /// Media type of the configuration, in the place of the ordinary one.
+    pub config_type: Option<&'static str>,
+    /// Media type of layers, in the place of the ordinary one.
+    pub layer_type: Option<&'static str>,
+    /// Annotations of the manifest, unless others were asked for.
+    pub annotations: &'static [(&'static str, &'static str)],
+    /// Layers say that they are folders, in ORAS' words.
+    pub oras_layers: bool,
+    /// Takes OCI media types only, and layers only as one of gzip.
+    pub only_oci_gzip: bool,
+    /// Drops symbolic links without a word.
+    pub drops_links: bool,
+}
+
+impl Consumer {
+    /// Asks for nothing.
+    const ANY: Self = Self {
+        config_type: None,
+        layer_type: None,
+        annotations: &[],
+        oras_layers: false,
+        only_oci_gzip: false,
+        drops_links: false,
+    };
 }
 
 /// How entries look in a layer.
@@ -114,6 +145,7 @@ impl Profile {
         history_author: "imgpkg",
         is_bundle: true,
         entries: EntryRules { mtime: 0, modes: ModeRule::Owner },
+        consumer: Consumer::ANY,
     };
     /// A plain image.
     pub const IMAGE: Self = Self {
@@ -122,6 +154,7 @@ impl Profile {
         history_author: "imgpkg",
         is_bundle: false,
         entries: EntryRules { mtime: 0, modes: ModeRule::Owner },
+        consumer: Consumer::ANY,
     };
     /// A Cloud Foundry source image, as kpack extracts it.
     pub const SOURCE: Self = Self {
@@ -131,5 +164,37 @@ impl Profile {
         history_author: "imgrelay",
         is_bundle: false,
         entries: EntryRules { mtime: SOURCE_MTIME, modes: ModeRule::Readable },
+        consumer: Consumer { drops_links: true, ..Consumer::ANY },
     };
+    /// What Flux's `OCIRepository` reads. Source: fluxcd/pkg oci/client, source-controller (behaviour).
+    pub const FLUX: Self = Self {
+        name: "flux",
+        history_author: "imgrelay",
+        consumer: Consumer {
+            config_type: Some(media_type::FLUX_CONFIG),
+            layer_type: Some(media_type::FLUX_CONTENT),
+            // What `flux push artifact --reproducible` writes.
+            annotations: &[(keys::CREATED, "1970-01-01T00:00:00Z")],
+            only_oci_gzip: true,
+            drops_links: true,
+            ..Consumer::ANY
+        },
+        ..Self::IMAGE
+    };
+    /// What `oras pull` makes a folder of. Source: oras-go content/file (behaviour).
+    pub const ORAS: Self = Self {
+        name: "oras",
+        history_author: "imgrelay",
+        consumer: Consumer { oras_layers: true, only_oci_gzip: true, ..Consumer::ANY },
+        ..Self::IMAGE
+    };
+    /// What Argo CD takes as a source without being configured. Source: argo-cd util/oci (behaviour).
+    pub const ARGO_CD: Self = Self {
+        name: "argocd",
+        history_author: "imgrelay",
+        consumer: Consumer { only_oci_gzip: true, ..Consumer::ANY },
+        ..Self::IMAGE
+    };
+    /// The profiles of plain images that are chosen by name.
+    pub const FORMATS: [Self; 4] = [Self::IMAGE, Self::FLUX, Self::ORAS, Self::ARGO_CD];
 }

@@ -37,7 +37,7 @@ pub fn retry_after(value: &str, date: &str) -> Option<Duration> {
 }
 
 /// Reads an answer as every server and program that could have sent it, and returns what each made of it, as it
-/// shows in a log: registry, token server, credential helper, and the providers of [`super::cloud`].
+/// shows in a log: registry, token server, credential helper, and the providers of the cloud logins.
 #[must_use]
 pub fn answers(body: &[u8]) -> Vec<String> {
     let message = super::answer::parse(body, &super::answer::printable);

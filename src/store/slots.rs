@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::stream::{AtomicFile, FileError, nameless_file};
+use crate::stream::{AtomicFile, FileError, WriteFrom, nameless_file};
 use crate::tar::header::{self, BLOCK, END_OF_ARCHIVE, EntryType, Header};
 
 /// Permission bits of every entry; owner is 0:0 and the time 1970, so that nothing but content shows.
@@ -22,6 +22,28 @@ pub enum LayoutTarget {
     File(PathBuf),
     /// A nameless file in this folder, handed back at the end to be copied to a pipe.
     Spool(PathBuf),
+}
+
+impl LayoutTarget {
+    /// Returns the file, or the folder of a spool, for messages.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::File(path) | Self::Spool(path) => path,
+        }
+    }
+
+    /// Returns the folder it lies in: the place for files that become part of it.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        match self {
+            Self::Spool(folder) => folder,
+            Self::File(path) => match path.parent() {
+                Some(folder) if !folder.as_os_str().is_empty() => folder,
+                _ => Path::new("."),
+            },
+        }
+    }
 }
 
 /// What a finished layout tar is.
@@ -148,9 +170,8 @@ impl SlotTar {
     }
 
     /// Returns a writer behind the end, leaving room for one header.
-    pub(super) fn tail(&self) -> Result<TailWriter, FileError> {
-        let start = self.end + BLOCK as u64;
-        Ok(TailWriter { file: self.another_handle()?, start, offset: start })
+    pub(super) fn tail(&self) -> WriteFrom<'_> {
+        WriteFrom::new(self.output.file(), self.end + BLOCK as u64)
     }
 
     /// Keeps what was written behind the end as a file of this name and size.
@@ -187,30 +208,4 @@ impl SlotTar {
 
 fn entry_header(path: &[u8], size: u64) -> Header<'_> {
     Header { path, kind: EntryType::File, mode: ENTRY_MODE, size, link: b"", mtime: 0 }
-}
-
-/// Appends at a moving offset, so that nothing depends on the file's shared position.
-#[derive(Debug)]
-pub(super) struct TailWriter {
-    file: File,
-    start: u64,
-    offset: u64,
-}
-
-impl TailWriter {
-    pub(super) fn written(&self) -> u64 {
-        self.offset - self.start
-    }
-}
-
-impl Write for TailWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write_all_at(bytes, self.offset)?;
-        self.offset += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

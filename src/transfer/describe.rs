@@ -10,9 +10,9 @@ use crate::model::{
     media_type,
 };
 use crate::store::RootName;
-use crate::stream::{Decoder, read_bounded};
-use crate::tar::Reader;
+use crate::stream::{TooLarge, read_bounded};
 
+use super::layer_files::for_each_file;
 use super::{Collection, ImageSource, Member, Places, Role, TransferError, workers};
 
 /// What a document is to its users.
@@ -310,32 +310,23 @@ pub(super) fn read_images_lock(
 }
 
 fn read_lock_text(source: &dyn ImageSource, layer: &Descriptor) -> Result<Option<String>, TransferError> {
-    let what = format!("layer `{}`", layer.digest);
-    let broken = |error| TransferError::from_read(&source.place(), &what, error);
     let wanted = format!("{BUNDLE_FOLDER}/{IMAGES_LOCK_FILE}");
-    let mut stored = source.open_blob(layer)?;
     let mut found = None;
-    {
-        let mut reader = Reader::new(Decoder::new(Box::new(&mut stored)).map_err(broken)?);
-        let tar = |error: crate::tar::TarError| match error.into_io() {
-            Ok(error) => broken(error),
-            Err(source) => TransferError::Tar { layer: layer.digest.clone(), source },
-        };
-        while let Some(entry) = reader.next_entry().map_err(tar)? {
-            let path = entry.path.strip_prefix(b"./").unwrap_or(&entry.path);
-            if path == wanted.as_bytes() && found.is_none() {
-                let bytes = read_bounded(&mut reader, limits::LOCK_BYTES).map_err(|error| match error {
-                    crate::stream::TooLarge::Io(error) => broken(error),
-                    crate::stream::TooLarge::Limit { limit } => TransferError::TooMany {
-                        place: source.place(),
-                        what: "bytes of `.imgpkg/images.yml`",
-                        limit: usize::try_from(limit).unwrap_or(usize::MAX),
-                    },
-                })?;
-                found = Some(String::from_utf8_lossy(&bytes).into_owned());
-            }
+    for_each_file(source, layer, |file| {
+        let path = &file.entry.path;
+        if path.strip_prefix(b"./").unwrap_or(path) != wanted.as_bytes() || found.is_some() {
+            return Ok(());
         }
-    }
-    std::io::copy(&mut stored, &mut std::io::sink()).map_err(broken)?;
+        let bytes = read_bounded(&mut *file, limits::LOCK_BYTES).map_err(|error| match error {
+            TooLarge::Io(error) => (file.broken)(error),
+            TooLarge::Limit { limit } => TransferError::TooMany {
+                place: source.place(),
+                what: "bytes of `.imgpkg/images.yml`",
+                limit: usize::try_from(limit).unwrap_or(usize::MAX),
+            },
+        })?;
+        found = Some(String::from_utf8_lossy(&bytes).into_owned());
+        Ok(())
+    })?;
     Ok(found)
 }

@@ -99,6 +99,18 @@ pub enum TransferError {
         /// Entry and reason.
         source: ExtractError,
     },
+    /// The earlier image does not have a file that an upload left out.
+    #[error("`{path}` ({size} bytes, SHA-1 `{sha1}`) is in the list of resources, but {}", without(place.as_deref()))]
+    NoSuchFile {
+        /// Where it was looked for; none if there is no earlier image.
+        place: Option<String>,
+        /// The path in the app.
+        path: String,
+        /// SHA-1 asked for.
+        sha1: String,
+        /// Size asked for.
+        size: u64,
+    },
     /// A layer is not a tar.
     #[error("layer `{layer}`: {source}")]
     Tar {
@@ -271,6 +283,13 @@ fn first_ones(problems: &[PackageProblem]) -> String {
     let shown: Vec<String> = problems.iter().take(10).map(ToString::to_string).collect();
     let more = problems.len().saturating_sub(10);
     if more == 0 { shown.join("; ") } else { format!("{}; and {more} more", shown.join("; ")) }
+}
+
+fn without(place: Option<&str>) -> String {
+    match place {
+        Some(place) => format!("the earlier image in {place} has no such file"),
+        None => "there is no earlier image".to_owned(),
+    }
 }
 
 fn list(items: &[String]) -> String {

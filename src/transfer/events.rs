@@ -148,6 +148,11 @@ pub enum Warning {
         /// How many more.
         count: usize,
     },
+    /// Nobody wrote down which files an image has; its layers are read.
+    FilesNotListed {
+        /// The image.
+        image: String,
+    },
     /// The registry sent a `Warning` header.
     Registry {
         /// Host.

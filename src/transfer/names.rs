@@ -1,6 +1,6 @@
 //! Names of images in a layout: what `index.json` records, and docker's table of contents beside it.
 
-use crate::model::{Annotations, Descriptor, Document, RawDocument, Reference, keys};
+use crate::model::{Annotations, Descriptor, Document, RawDocument, Reference, keys, media_type};
 use crate::store::layout::{DockerImage, LayoutIndex};
 use crate::store::{Root, RootName};
 
@@ -81,7 +81,7 @@ pub(super) fn layout_index(roots: &[Named], documents: &[RawDocument]) -> Layout
                 Document::Manifest(manifest) => Some(manifest),
                 Document::Index(_) => None,
             })
-            .filter(|manifest| crate::model::media_type::is_image_config(&manifest.config.media_type))
+            .filter(|manifest| media_type::is_runnable_config(&manifest.config.media_type))
             .map(|manifest| {
                 let tags = only.names.iter().filter_map(|name| name.reference.as_ref());
                 let tags =
@@ -96,7 +96,6 @@ pub(super) fn layout_index(roots: &[Named], documents: &[RawDocument]) -> Layout
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::media_type;
 
     #[test]
     fn each_name_is_an_entry_on_the_same_digest() {

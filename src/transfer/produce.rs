@@ -1,8 +1,7 @@
 //! From folders to an image in a tar, or in a spool from which it is pushed.
 
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::FileExt as _;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::model::{Descriptor, Digest, RawDocument, Reference, Repository};
@@ -11,7 +10,7 @@ use crate::pack::{
     PackedLayer, Profile, compose, find_bundle, pack_layer, package_problems,
 };
 use crate::store::layout::{LayoutTarWriter, LayoutTarget};
-use crate::stream::{FileError, VerifyingReader, nameless_file};
+use crate::stream::{FileError, ReadFrom, VerifyingReader, nameless_file};
 
 use super::events::{Event, Observer, Warning};
 use super::names::layout_index;
@@ -173,13 +172,10 @@ pub fn pack_to_layout(
 ) -> Result<PackedImage, TransferError> {
     let (profile, options) = prepare(request, observer)?;
     let mut writer = LayoutTarWriter::create(target)?;
-    let path = match target {
-        LayoutTarget::File(path) | LayoutTarget::Spool(path) => path,
-    };
     let progress = |bytes| observer.event(Event::Packed { bytes });
     let layer = writer.add_stream(|sink| {
-        let layer =
-            pack_layer(&request.roots, &options, sink, &progress).map_err(|error| with_path(error, path))?;
+        let layer = pack_layer(&request.roots, &options, sink, &progress)
+            .map_err(|error| with_path(error, target.path()))?;
         Ok::<_, TransferError>((layer.descriptor.digest.clone(), layer.descriptor.size, layer))
     })?;
     let layers = vec![layer];
@@ -259,7 +255,7 @@ impl ImageSource for PackedSource<'_> {
         let layer = layer.and_then(|layer| Some((layer, self.files.get(layer.file)?)));
         let bytes: Box<dyn Read + Send + '_> = match (layer, self.base) {
             (Some((layer, file)), _) => {
-                Box::new(FileFrom { file, offset: layer.offset }.take(layer.descriptor.size))
+                Box::new(ReadFrom::new(file, layer.offset).take(layer.descriptor.size))
             }
             (None, Some(base)) if descriptor.digest != config_of(&self.image) => {
                 return base.open_blob(descriptor);
@@ -271,19 +267,5 @@ impl ImageSource for PackedSource<'_> {
 
     fn repository_of(&self, digest: &Digest) -> Option<Repository> {
         self.base.and_then(|base| base.repository_of(digest))
-    }
-}
-
-/// Reads a file by position, so that several readers do not disturb one another.
-struct FileFrom<'a> {
-    file: &'a File,
-    offset: u64,
-}
-
-impl Read for FileFrom<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.file.read_at(buffer, self.offset)?;
-        self.offset += n as u64;
-        Ok(n)
     }
 }

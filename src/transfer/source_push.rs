@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use crate::model::{Reference, Repository, Tag};
+use crate::model::{Descriptor, Reference, Repository, Tag};
 use crate::registry::{Client, RegistryError};
 
 use super::events::Observer;
 use super::{
     Base, PackedImage, PushRequest, RegistrySource, SourceRequest, TransferError, pack_source_to_spool,
-    push_to_registry,
+    push_file_list, push_to_registry,
 };
 
 /// Where the earlier image is.
@@ -55,17 +55,12 @@ pub fn push_source(
     observer: &dyn Observer,
 ) -> Result<PackedImage, TransferError> {
     let earlier = match &push.earlier {
-        Earlier::Repository { reference, required } => {
+        Earlier::Repository { reference, required: true } => {
             let source = RegistrySource::new(client, reference.repository.clone());
-            match source.resolve(&reference.target()) {
-                Ok(root) => Some((source, root)),
-                // Many registries refuse to talk about what is not there.
-                Err(TransferError::Registry(
-                    RegistryError::NotFound { .. } | RegistryError::Refused { .. },
-                )) if !required => None,
-                Err(error) => return Err(error),
-            }
+            let root = source.resolve(&reference.target())?;
+            Some((source, root))
         }
+        Earlier::Repository { reference, required: false } => earlier_image(client, reference)?,
         _ => None,
     };
     let base = match (&push.earlier, &earlier) {
@@ -76,9 +71,25 @@ pub fn push_source(
     match push.with_base(base.as_ref(), client, observer) {
         // A layer of the earlier image is gone, perhaps only since it was asked for: then all is packed.
         Err(error) if base.is_some() && error.may_be_for_want_of_a_blob() => {
-            push.with_base(None, client, observer)
+            push.with_base(base.as_ref().map(Base::without_layers).as_ref(), client, observer)
         }
         result => result,
+    }
+}
+
+/// Finds the image that a name stands for now; none is not an error.
+pub fn earlier_image<'a>(
+    client: &'a Client,
+    reference: &Reference,
+) -> Result<Option<(RegistrySource<'a>, Descriptor)>, TransferError> {
+    let source = RegistrySource::new(client, reference.repository.clone());
+    match source.resolve(&reference.target()) {
+        Ok(root) => Ok(Some((source, root))),
+        // Many registries refuse to talk about what is not there.
+        Err(TransferError::Registry(RegistryError::NotFound { .. } | RegistryError::Refused { .. })) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -89,7 +100,11 @@ impl SourcePush<'_> {
         client: &Client,
         observer: &dyn Observer,
     ) -> Result<PackedImage, TransferError> {
-        let (packed, source) = pack_source_to_spool(self.request, base, &self.folder, observer)?;
+        let (packed, source, files) = pack_source_to_spool(self.request, base, &self.folder, observer)?;
+        // Whoever sends a list of resources will ask again what there is; the image's own tag is the last to come.
+        if self.request.resources.is_some() {
+            push_file_list(&self.repository, packed.manifest.digest(), &files, client, observer)?;
+        }
         let push = PushRequest {
             repository: self.repository.clone(),
             roots: vec![(packed.manifest.descriptor(), self.tags.to_vec())],

@@ -249,7 +249,7 @@ pub fn copy_to_docker_tar(
     let document = resolve_manifest(places, &member.descriptor, request.platform.as_ref())?;
     let manifest = document.manifest().ok_or(TransferError::Stopped)?;
     let refused = |found: String| TransferError::NotAnImage { place: member.label(), found };
-    if !media_type::is_image_config(&manifest.config.media_type) {
+    if !media_type::is_runnable_config(&manifest.config.media_type) {
         return Err(refused(format!("its configuration has type `{}`", manifest.config.media_type)));
     }
     let left_out = |layer: &&Descriptor| layer.is_non_distributable() && !request.include_non_distributable;

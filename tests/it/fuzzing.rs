@@ -109,6 +109,14 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             r#"{"https://index.docker.io/v1/":{"auth":"dTpw"}}"#,
             r#"{"auths":{"reg.example":{"identitytoken":"c2VjcmV0LXNlY3JldA"},"a":{"registrytoken":"c2VjcmV0LXNlY3JldA"}}}"#,
         ]),
+        "resources" => {
+            let sum = "002d760bea1be268e27077412e11a320d0f164d3";
+            let v3 = format!(
+                r#"{{"checksum":{{"value":"{sum}"}},"size_in_bytes":36,"path":"path/to/file","mode":"645"}}"#
+            );
+            let v2 = format!(r#"{{"fn":"b","sha1":"{sum}","size":36,"mode":"40000755"}}"#);
+            texts(&[&format!(r#"{{"resources":[{v3},{v3}]}}"#), &format!("[{v2},{v3}]"), r#"{"resources":[]}"#])
+        }
         "decompress" => vec![
             gzip(b"hello"),
             [gzip(b"hel"), gzip(b"lo")].concat(),

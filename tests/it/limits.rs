@@ -63,7 +63,7 @@ const fn huge(
     Row { name, what, unit, how: How::Test(test), code: 1, message }
 }
 
-const ROWS: [Row; 33] = [
+const ROWS: [Row; 37] = [
     row("DOCUMENT_BYTES", "a manifest or index", "bytes", document, 1, "has more than 8388608 bytes"),
     row("CONFIG_BYTES", "an image configuration", "bytes", config, 1, "has more than 16777216 bytes"),
     row(
@@ -192,6 +192,10 @@ const ROWS: [Row; 33] = [
         2,
         "more than 65536 bytes",
     ),
+    row("MATCH_BYTES", "a request of resource matching", "bytes", asked, 2, "33554432 bytes"),
+    row("MATCH_FILES", "files in such a request", "files", asked_for_many, 2, "at most 5000 resources"),
+    row("RESOURCES_BYTES", "`--resources`", "bytes", resources, 2, "67108864 bytes"),
+    row("FILE_LIST_BYTES", "a list of an image's files", "bytes", file_list, 1, "more than 67108864 bytes"),
 ];
 
 fn copy(lab: &Lab) -> Output {
@@ -246,6 +250,39 @@ fn table(lab: &Lab) -> Output {
 fn lock(lab: &Lab) -> Output {
     sparse(lab, "lock.yml", (16 << 20) + 1);
     lab.run(&["copy", "--lock", "lock.yml", "--to-oci-tar", "out.tar"])
+}
+
+fn asked(lab: &Lab) -> Output {
+    let request = vec![b' '; (32 << 20) + 1];
+    lab.command(&["match", "--tar", "in.tar"]).stdin(request).run()
+}
+
+fn asked_for_many(lab: &Lab) -> Output {
+    let entry =
+        json!({"checksum": {"value": "0".repeat(40)}, "size_in_bytes": 1, "path": "a", "mode": "644"});
+    let request = json!({ "resources": vec![entry; 5001] }).to_string();
+    lab.command(&["match", "--tar", "in.tar"]).stdin(request).run()
+}
+
+fn resources(lab: &Lab) -> Output {
+    sparse(lab, "resources.json", (64 << 20) + 1);
+    lab.run(&["push", "-s", "--resources", "resources.json", "--to-oci-tar", "out.tar"])
+}
+
+fn file_list(lab: &Lab) -> Output {
+    let registry = FaultRegistry::start(Access::Open, vec![]);
+    let name = format!("{}/team/app", registry.host());
+    lab.write("app/f", "text");
+    let pushed = lab.run(&["push", "-q", "-s", "-i", &format!("{name}:v1"), "-f", "app"]).succeeds();
+    let digest = pushed.one_line().split_once('@').unwrap().1;
+    lab.write("list/.keep", "");
+    sparse(lab, "list/files", (64 << 20) + 1);
+    let of = format!("dev.imgrelay.files-of={digest}");
+    let list = format!("{name}:{}.files.imgrelay", digest.replace(':', "-"));
+    let _ = lab.run(&["push", "-q", "-i", &list, "-f", "list", "--annotation", &of]).succeeds();
+    let sum = json!({"checksum": {"value": "0".repeat(40)}, "size_in_bytes": 1, "path": "a", "mode": "644"});
+    let request = json!({ "resources": [sum] }).to_string();
+    lab.command(&["match", "-s", &format!("{name}:v1")]).stdin(request.into_bytes()).run()
 }
 
 fn nesting(lab: &Lab) -> Output {

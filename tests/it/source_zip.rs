@@ -91,6 +91,8 @@ fn what_lies_or_leads_away_is_refused_with_its_name() {
     let cases: Vec<(Vec<ZipEntry>, &str)> = vec![
         (named("../evil"), "entry `../evil` leads out of the archive with `..`"),
         (named("a/../../evil"), "entry `a/../../evil` leads out of the archive"),
+        (named("d/.wh.good"), "`d/.wh.good` would act as a whiteout"),
+        (named(".wh..wh..opq"), "`.wh..wh..opq` would act as a whiteout"),
         (named("/etc/passwd"), "entry `/etc/passwd` has an absolute path"),
         (vec![ZipEntry::file("C:\\evil", "x").fat()], "entry `C:\\evil` has an absolute path"),
         (vec![ZipEntry::file("..\\evil", "x").fat()], "entry `..\\evil` leads out of the archive"),

@@ -25,6 +25,9 @@ Examples:
     imgrelay push -i registry.example/team/app:v1 -f dist
   Push a Cloud Foundry app for kpack:
     imgrelay push -s registry.example/apps/shop -f shop.zip";
+const MATCH_EXAMPLES: &str = "\
+Examples:
+  imgrelay match -s registry.example/apps/shop < request.json > answer.json";
 const COPY_EXAMPLES: &str = "\
 Examples:
   Push a tar; the tag recorded in it is kept:
@@ -187,6 +190,9 @@ pub struct PushArgs {
     /// Platform in the image's configuration (default linux/amd64)
     #[arg(long, value_name = "OS/ARCH", help_heading = CONTENT)]
     pub platform: Option<String>,
+    /// With -i: as flux, oras or argocd read it, or image (default image)
+    #[arg(long, value_name = "NAME", value_parser = Choice(&["image", "flux", "oras", "argocd"]), hide_possible_values = true, help_heading = CONTENT)]
+    pub format: Option<String>,
     /// Media types: oci or docker (default oci)
     #[arg(long, value_name = "KIND", value_parser = Choice(&["oci", "docker"]), hide_possible_values = true, help_heading = CONTENT)]
     pub media_types: Option<String>,
@@ -199,15 +205,18 @@ pub struct PushArgs {
     /// With -s: 1, or auto for layers of which few change from push to push (default 1)
     #[arg(long, value_name = "HOW", value_parser = Choice(&["1", "auto"]), hide_possible_values = true, help_heading = CONTENT)]
     pub layers: Option<String>,
-    /// With --layers auto: use layers of this image again (default: what the tag has now)
+    /// With --layers auto or --resources: the earlier image (default: what the tag has now)
     #[arg(long, value_name = "REFERENCE", help_heading = CONTENT)]
     pub base: Option<String>,
-    /// With --layers auto: use layers of the image in this tar again
+    /// With --layers auto or --resources: the earlier image is in this tar
     #[arg(long, value_name = "PATH", help_heading = CONTENT)]
     pub base_tar: Option<PathBuf>,
     /// Mistakes in a Carvel package repository: warn, refuse or off (default warn)
     #[arg(long, value_name = "HOW", value_parser = Choice(&["warn", "refuse", "off"]), hide_possible_values = true, help_heading = CONTENT)]
     pub package_checks: Option<String>,
+    /// With -s: take the files of this list (cf's `resources`) from the image that --base or the tag names
+    #[arg(long, value_name = "FILE", help_heading = CONTENT)]
+    pub resources: Option<PathBuf>,
     /// With -s: most bytes of all files together, as 1GiB or 500MB (default 1GiB)
     #[arg(long, value_name = "SIZE", help_heading = CONTENT)]
     pub size_limit: Option<String>,
@@ -223,26 +232,60 @@ pub struct PushArgs {
     pub registry: RegistryArgs,
 }
 
-/// Copy an image or bundle from any source to any sink, digest unchanged
+/// The tar or folder that is read.
 #[derive(Clone, Debug, Default, Args)]
 #[group(skip)]
-#[command(after_help = COPY_EXAMPLES)]
-pub struct CopyArgs {
-    /// Copy this bundle and the images it names
-    #[arg(short = 'b', long, value_name = "REFERENCE")]
-    pub bundle: Option<String>,
-    /// Copy this image, all its platforms
-    #[arg(short = 'i', long, value_name = "REFERENCE")]
-    pub image: Option<String>,
-    /// Copy what this BundleLock or ImagesLock names
-    #[arg(long, value_name = "FILE")]
-    pub lock: Option<PathBuf>,
-    /// Copy from a tar or folder: OCI layout, docker save or imgpkg, also compressed
+pub struct TarArgs {
+    /// Tar or folder to read: OCI layout, docker save or imgpkg, also compressed
     #[arg(long, value_name = "PATH")]
     pub tar: Option<PathBuf>,
     /// Like --tar, but accepts nothing but an OCI layout
     #[arg(long, value_name = "PATH")]
     pub oci_tar: Option<PathBuf>,
+}
+
+/// The one source of a command that reads.
+#[derive(Clone, Debug, Default, Args)]
+#[group(skip)]
+pub struct SourceArgs {
+    /// Bundle in a registry
+    #[arg(short = 'b', long, value_name = "REFERENCE")]
+    pub bundle: Option<String>,
+    /// Image in a registry
+    #[arg(short = 'i', long, value_name = "REFERENCE")]
+    pub image: Option<String>,
+    /// Tar or folder
+    #[command(flatten)]
+    pub tars: TarArgs,
+}
+
+/// Answer which files an image has already: Cloud Foundry's resource matching, v3 JSON in and out
+#[derive(Clone, Debug, Default, Args)]
+#[group(skip)]
+#[command(after_help = MATCH_EXAMPLES)]
+pub struct MatchArgs {
+    /// Source image in a registry; that it is not there means that nothing matches
+    #[arg(short = 's', long, value_name = "REFERENCE")]
+    pub source: Option<String>,
+    /// Source image in a tar
+    #[command(flatten)]
+    pub tars: TarArgs,
+    /// Registry
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+/// Copy an image or bundle from any source to any sink, digest unchanged
+#[derive(Clone, Debug, Default, Args)]
+#[group(skip)]
+#[command(after_help = COPY_EXAMPLES)]
+pub struct CopyArgs {
+    /// What is read
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Copy what this BundleLock or ImagesLock names
+    #[arg(long, value_name = "FILE")]
+    pub lock: Option<PathBuf>,
     /// Push to this repository; with :TAG to this tag, else recorded tags are kept
     #[arg(long, value_name = "REPOSITORY")]
     pub to_repo: Option<String>,
@@ -304,21 +347,12 @@ pub struct CopyArgs {
 #[group(skip)]
 #[command(after_help = PULL_EXAMPLES)]
 pub struct PullArgs {
-    /// Pull this bundle
-    #[arg(short = 'b', long, value_name = "REFERENCE")]
-    pub bundle: Option<String>,
-    /// Pull this image
-    #[arg(short = 'i', long, value_name = "REFERENCE")]
-    pub image: Option<String>,
+    /// What is read
+    #[command(flatten)]
+    pub source: SourceArgs,
     /// Pull the bundle this BundleLock names
     #[arg(long, value_name = "FILE")]
     pub lock: Option<PathBuf>,
-    /// Pull from a tar or folder: OCI layout or docker save, also compressed
-    #[arg(long, value_name = "PATH")]
-    pub tar: Option<PathBuf>,
-    /// Like --tar, but accepts nothing but an OCI layout
-    #[arg(long, value_name = "PATH")]
-    pub oci_tar: Option<PathBuf>,
     /// Folder to extract into; must be empty or not exist
     #[arg(short = 'o', long, value_name = "FOLDER")]
     pub output: Option<PathBuf>,
@@ -353,18 +387,9 @@ pub struct PullArgs {
 #[group(skip)]
 #[command(after_help = DESCRIBE_EXAMPLES)]
 pub struct DescribeArgs {
-    /// Describe this bundle
-    #[arg(short = 'b', long, value_name = "REFERENCE")]
-    pub bundle: Option<String>,
-    /// Describe this image
-    #[arg(short = 'i', long, value_name = "REFERENCE")]
-    pub image: Option<String>,
-    /// Describe a tar or folder: OCI layout or docker save, also compressed
-    #[arg(long, value_name = "PATH")]
-    pub tar: Option<PathBuf>,
-    /// Like --tar, but accepts nothing but an OCI layout
-    #[arg(long, value_name = "PATH")]
-    pub oci_tar: Option<PathBuf>,
+    /// What is read
+    #[command(flatten)]
+    pub source: SourceArgs,
     /// Form: text, yaml or json (default text)
     #[arg(short = 'o', long, alias = "output", value_name = "FORM", value_parser = Choice(&["text", "yaml", "json"]), hide_possible_values = true)]
     pub output_type: Option<String>,
@@ -381,12 +406,9 @@ pub struct DescribeArgs {
 #[group(skip)]
 #[command(after_help = VERIFY_EXAMPLES)]
 pub struct VerifyArgs {
-    /// Tar or folder: OCI layout or docker save, also compressed
-    #[arg(long, value_name = "PATH")]
-    pub tar: Option<PathBuf>,
-    /// Like --tar, but accepts nothing but an OCI layout
-    #[arg(long, value_name = "PATH")]
-    pub oci_tar: Option<PathBuf>,
+    /// What is read
+    #[command(flatten)]
+    pub source: TarArgs,
     /// Fail unless the image has this digest
     #[arg(long, value_name = "DIGEST")]
     pub expected_digest: Option<String>,

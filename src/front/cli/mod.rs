@@ -9,6 +9,7 @@ mod copy;
 mod describe;
 pub mod environment;
 mod gathering;
+mod matching;
 mod misuse;
 mod pull;
 mod push;
@@ -67,6 +68,7 @@ enum Verb {
     Pull(Box<args::PullArgs>),
     Describe(Box<args::DescribeArgs>),
     Verify(args::VerifyArgs),
+    Match(Box<args::MatchArgs>),
     /// Look at and change the tags of a repository
     #[command(subcommand)]
     Tag(TagVerb),
@@ -193,6 +195,7 @@ fn dispatch(context: &Context<'_>, verb: Verb, json: bool) -> Result<Outcome, Fa
         Verb::Pull(args) => pull::run(context, &args),
         Verb::Describe(args) => describe::run(context, &args, json),
         Verb::Verify(args) => verify::run(context, &args),
+        Verb::Match(args) => matching::run(context, &args),
         Verb::Tag(TagVerb::List(args)) => tag::list(context, &args),
         Verb::Tag(TagVerb::Resolve(args)) => tag::resolve(context, &args),
         Verb::Tag(TagVerb::Add(args)) => tag::add(context, &args),

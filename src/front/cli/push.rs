@@ -9,20 +9,20 @@ use super::args::PushArgs;
 use super::resolve::{self, BaseImage, Contents, Destination, PushKind, PushOptions, TarTarget};
 use super::sources;
 use super::{Context, PackWork};
-use crate::front::failure::Failure;
+use crate::front::failure::{Failure, Kind};
 use crate::front::outputs::{self, ImageKind, ImageOutcome, Outcome};
 use crate::front::reporter::{self, Wording};
 use crate::front::{registries, system};
 use crate::lock::{BundleLock, default_tag};
 use crate::model::{Reference, Tag, limits};
-use crate::pack::{ImageOptions, LayerForm, LayerOptions, Profile, SourceOptions};
+use crate::pack::{ImageOptions, LayerForm, LayerOptions, Profile, SourceOptions, parse_resources};
 use crate::store::ImageStore;
 use crate::store::layout::LayoutTarget;
 use crate::stream::{AtomicFile, FileError, TooLarge, read_bounded};
 use crate::transfer::events::Observer;
 use crate::transfer::{
     self, Attached, Base, Earlier, Gathering, ImageSource as _, LayoutRequest, Member, Named, PackRequest,
-    PackedImage, Places, PushRequest, Role, SourcePush, SourceRequest, StoreSource,
+    PackedImage, Places, PushRequest, Resources, Role, SourcePush, SourceRequest, StoreSource,
 };
 use crate::tree::Filter;
 
@@ -56,7 +56,7 @@ fn to_tar(
     let spooled =
         reporter::watch(&context.ui, Wording::Written, |observer| match (options.kind, options.inflate) {
             (PushKind::Source, _) => {
-                let request = source_request(options, Some(&layout));
+                let request = source_request(options, Some(&layout))?;
                 let store = store.as_deref().map(StoreSource);
                 let base = store.as_ref().map(base_of_store).transpose()?;
                 let packed =
@@ -144,7 +144,7 @@ fn to_registry(
     let packed = reporter::watch(&context.ui, Wording::Uploaded, |observer| match options.kind {
         PushKind::Source => {
             let push = SourcePush {
-                request: &source_request(options, None),
+                request: &source_request(options, None)?,
                 earlier: match (&options.base, &store) {
                     (_, Some(store)) => Earlier::Known(base_of_store(store)?),
                     (Some(BaseImage::Registry { reference, given }), _) => {
@@ -218,7 +218,7 @@ pub(super) fn send_to_stdout(mut spool: File) -> Result<(), Failure> {
 pub(super) fn work(options: PushOptions) -> Result<PackWork, Failure> {
     Ok(match options.kind {
         PushKind::Source => PackWork::Source {
-            request: source_request(&options, None),
+            request: source_request(&options, None)?,
             base: match options.base {
                 Some(BaseImage::Tar(path)) => Some(path),
                 _ => None,
@@ -232,7 +232,7 @@ fn request(options: &PushOptions, target: Option<&LayoutTarget>) -> Result<PackR
     let contents = &options.contents;
     let profile = match options.kind {
         PushKind::Bundle => Some(Profile::BUNDLE),
-        PushKind::Image => Some(Profile::IMAGE),
+        PushKind::Image => Some(contents.format.unwrap_or(Profile::IMAGE)),
         PushKind::Source | PushKind::Detect => None,
     };
     Ok(PackRequest {
@@ -271,9 +271,10 @@ fn image_options(contents: &Contents) -> ImageOptions {
     }
 }
 
-fn source_request(options: &PushOptions, target: Option<&LayoutTarget>) -> SourceRequest {
+fn source_request(options: &PushOptions, target: Option<&LayoutTarget>) -> Result<SourceRequest, Failure> {
     let contents = &options.contents;
-    SourceRequest {
+    Ok(SourceRequest {
+        resources: options.resources.as_deref().map(read_resources).transpose()?,
         path: contents.roots.first().cloned().unwrap_or_default(),
         options: SourceOptions {
             exclusions: contents.exclusions.clone(),
@@ -291,7 +292,15 @@ fn source_request(options: &PushOptions, target: Option<&LayoutTarget>) -> Sourc
         },
         image: image_options(contents),
         expected_digest: options.expected_digest.clone(),
-    }
+    })
+}
+
+/// Reads the list of resources that came with an upload.
+fn read_resources(path: &Path) -> Result<Resources, Failure> {
+    let text = read_text(path, limits::RESOURCES_BYTES)?;
+    let list = parse_resources(&text)
+        .map_err(|error| Failure::of(Kind::Misuse, &error).caused_by(format!("in `{}`", path.display())))?;
+    Ok(Resources { path: path.to_owned(), list })
 }
 
 /// Returns what is left out: the paths that were given, and what each root's own ignore file says.
@@ -301,7 +310,7 @@ fn filter(contents: &Contents) -> Result<Filter, Failure> {
         let path = root.join(IGNORE_FILE);
         // Looked at first, because opening a pipe would wait for ever.
         let text = match std::fs::metadata(&path) {
-            Ok(metadata) if metadata.is_file() => Some(read_ignore_file(&path)?),
+            Ok(metadata) if metadata.is_file() => Some(read_text(&path, limits::LOCK_BYTES)?),
             _ => None,
         };
         filter = filter.and_root(IGNORE_FILE, text.as_deref()).map_err(|problem| {
@@ -311,15 +320,14 @@ fn filter(contents: &Contents) -> Result<Filter, Failure> {
     Ok(filter)
 }
 
-fn read_ignore_file(path: &Path) -> Result<String, Failure> {
+fn read_text(path: &Path, limit: u64) -> Result<String, Failure> {
     let failed = |error| Failure::from(FileError::io("read", path, error));
-    let bytes =
-        read_bounded(File::open(path).map_err(failed)?, limits::LOCK_BYTES).map_err(|error| match error {
-            TooLarge::Io(error) => failed(error),
-            TooLarge::Limit { limit } => {
-                Failure::misuse(format!("`{}` has more than {limit} bytes", path.display()))
-            }
-        })?;
+    let bytes = read_bounded(File::open(path).map_err(failed)?, limit).map_err(|error| match error {
+        TooLarge::Io(error) => failed(error),
+        TooLarge::Limit { limit } => {
+            Failure::misuse(format!("`{}` has more than {limit} bytes", path.display()))
+        }
+    })?;
     String::from_utf8(bytes).map_err(|_| Failure::misuse(format!("`{}` is not UTF-8 text", path.display())))
 }
 

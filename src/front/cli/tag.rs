@@ -13,14 +13,14 @@ use crate::model::{Digest, Reference, Tag, Target};
 use crate::registry::RegistryError;
 use crate::transfer::TransferError;
 
-/// End of the tags that imgpkg keeps for itself.
-const INTERNAL: &str = ".imgpkg";
+/// Ends of the tags that imgpkg and imgrelay keep for themselves.
+const INTERNAL: [&str; 2] = [".imgpkg", ".imgrelay"];
 
 pub(super) fn list(context: &Context<'_>, args: &TagListArgs) -> Result<Outcome, Failure> {
     let options = resolve::tag_list(args)?;
     let client = registries::client(&options.registry, context.env, &context.ui)?;
     let mut tags = client.list_tags(&options.repository)?;
-    tags.retain(|tag| options.internal || !tag.ends_with(INTERNAL));
+    tags.retain(|tag| options.internal || !INTERNAL.iter().any(|end| tag.ends_with(end)));
     tags.sort_unstable();
     let digests = Mutex::new(vec![None::<Digest>; tags.len()]);
     if options.digests {

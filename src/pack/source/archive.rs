@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::collect::Collector;
 use super::ignore::{IGNORE_FILE, filter};
-use super::{Content, SourceError, SourceOptions};
+use super::{CompletedFile, Content, SourceError, SourceOptions};
 use crate::model::limits;
 use crate::tar::display_name;
 use crate::tree::{Filter, LinkProblem, SymlinkPolicy};
@@ -24,7 +24,8 @@ const FOREIGN_MODE: u32 = 0o755;
 struct Node<'a> {
     path: &'a [u8],
     kind: EntryKind,
-    /// Number of the entry; none for a folder that no entry stands for.
+    /// Number of the entry, files of an earlier image after those of the zip; none for a folder that no entry
+    /// stands for.
     index: Option<usize>,
 }
 
@@ -38,14 +39,16 @@ fn parent(path: &[u8]) -> Option<&[u8]> {
     path.iter().rposition(|byte| *byte == b'/').and_then(|at| path.get(..at))
 }
 
+/// Lists a zip, or what an earlier image has of it, or both as one tree.
 pub(super) fn list(
     path: &Path,
-    archive: &Archive,
+    archive: Option<&Archive>,
+    completed: &[CompletedFile],
     options: &SourceOptions,
 ) -> Result<Collector, SourceError> {
-    let zip = |source| SourceError::Zip { path: path.to_owned(), source };
-    let nodes = tree_of(archive.entries()).map_err(zip)?;
-    let tree = Tree { path, archive, nodes: &nodes };
+    let entries = archive.map(Archive::entries).unwrap_or_default();
+    let nodes = tree_of(path, entries, completed)?;
+    let tree = Tree { path, archive, entries, completed, nodes: &nodes };
     let own = tree.own_patterns()?;
     let filter = filter(path, &options.exclusions, own.as_deref())?;
     let mut expansion = Expansion {
@@ -61,15 +64,21 @@ pub(super) fn list(
 }
 
 /// Puts entries in walk order, with the folders that only paths tell of.
-fn tree_of(entries: &[Entry]) -> Result<Vec<Node<'_>>, ZipError> {
-    let mut nodes: Vec<Node<'_>> = Vec::with_capacity(entries.len());
-    for (index, entry) in entries.iter().enumerate() {
-        nodes.push(Node { path: &entry.path, kind: entry.kind, index: Some(index) });
+fn tree_of<'a>(
+    path: &Path,
+    entries: &'a [Entry],
+    completed: &'a [CompletedFile],
+) -> Result<Vec<Node<'a>>, SourceError> {
+    let mut nodes: Vec<Node<'_>> = Vec::with_capacity(entries.len() + completed.len());
+    let explicit = entries.iter().map(|entry| (entry.path.as_slice(), entry.kind));
+    let left_out = completed.iter().map(|file| (file.resource.path.as_slice(), EntryKind::File));
+    for (index, (path, kind)) in explicit.chain(left_out).enumerate() {
+        nodes.push(Node { path, kind, index: Some(index) });
     }
     // Every folder above an entry; where one is known, so are those above it.
     let mut known: HashSet<&[u8]> = HashSet::new();
-    for entry in entries {
-        let mut folder = parent(&entry.path);
+    for number in 0..nodes.len() {
+        let mut folder = nodes.get(number).and_then(|node| parent(node.path));
         while let Some(path) = folder.filter(|path| known.insert(path)) {
             nodes.push(Node { path, kind: EntryKind::Directory, index: None });
             folder = parent(path);
@@ -85,15 +94,7 @@ fn tree_of(entries: &[Entry]) -> Result<Vec<Node<'_>>, ZipError> {
                 if folders {
                     continue;
                 }
-                if node.index.is_none() {
-                    // Something lies below a path that is a file or a link.
-                    let below = entries.iter().find(|entry| {
-                        entry.path.strip_prefix(node.path).is_some_and(|rest| rest.starts_with(b"/"))
-                    });
-                    let below = below.map_or(node.path, |entry| &entry.path);
-                    return Err(ZipError::entry(below, EntryProblem::BelowFile(display_name(node.path))));
-                }
-                return Err(ZipError::entry(node.path, EntryProblem::Duplicate));
+                return Err(clash(path, entries, completed, &node));
             }
             _ => unique.push(node),
         }
@@ -101,9 +102,28 @@ fn tree_of(entries: &[Entry]) -> Result<Vec<Node<'_>>, ZipError> {
     Ok(unique)
 }
 
+/// Tells why a path cannot be twice.
+fn clash(path: &Path, entries: &[Entry], completed: &[CompletedFile], node: &Node<'_>) -> SourceError {
+    let zip = |source| SourceError::Zip { path: path.to_owned(), source };
+    if node.index.is_some_and(|index| index >= entries.len()) {
+        return SourceError::Clash { path: path.to_owned(), entry: display_name(node.path) };
+    }
+    if node.index.is_some() {
+        return zip(ZipError::entry(node.path, EntryProblem::Duplicate));
+    }
+    // Something lies below a path that is a file or a link.
+    let all = entries.iter().map(|entry| &entry.path).chain(completed.iter().map(|file| &file.resource.path));
+    let mut all = all.map(Vec::as_slice);
+    let below = all.find(|path| path.strip_prefix(node.path).is_some_and(|rest| rest.starts_with(b"/")));
+    let problem = EntryProblem::BelowFile(display_name(node.path));
+    zip(ZipError::entry(below.unwrap_or(node.path), problem))
+}
+
 struct Tree<'a> {
     path: &'a Path,
-    archive: &'a Archive,
+    archive: Option<&'a Archive>,
+    entries: &'a [Entry],
+    completed: &'a [CompletedFile],
     nodes: &'a [Node<'a>],
 }
 
@@ -122,18 +142,27 @@ impl<'a> Tree<'a> {
     }
 
     fn entry(&self, node: &Node<'_>) -> Option<&'a Entry> {
-        self.archive.entries().get(node.index?)
+        self.entries.get(node.index?)
+    }
+
+    /// Returns a file that comes from an earlier image, with its number.
+    fn completed(&self, node: &Node<'_>) -> Option<(usize, &'a CompletedFile)> {
+        let index = node.index?.checked_sub(self.entries.len())?;
+        Some((index, self.completed.get(index)?))
     }
 
     fn read(&self, node: &Node<'_>, limit: u64) -> Result<Option<Vec<u8>>, SourceError> {
         let zip = |source| SourceError::Zip { path: self.path.to_owned(), source };
-        let Some(entry) = self.entry(node) else { return Ok(None) };
-        self.archive.open_entry(entry).and_then(|reader| reader.read_whole(limit)).map_err(zip)
+        let (Some(entry), Some(archive)) = (self.entry(node), self.archive) else { return Ok(None) };
+        archive.open_entry(entry).and_then(|reader| reader.read_whole(limit)).map_err(zip)
     }
 
     fn own_patterns(&self) -> Result<Option<Vec<u8>>, SourceError> {
         let found = self.find(IGNORE_FILE.as_bytes()).and_then(|at| self.nodes.get(at));
-        let Some(node) = found.filter(|node| node.kind == EntryKind::File) else { return Ok(None) };
+        let Some(node) = found.filter(|node| node.kind == EntryKind::File && self.entry(node).is_some())
+        else {
+            return Ok(None);
+        };
         match self.read(node, limits::IGNORE_BYTES)? {
             Some(bytes) => Ok(Some(bytes)),
             None => Err(SourceError::Ignore {
@@ -263,6 +292,10 @@ impl<'a> Expansion<'a> {
     }
 
     fn add(&mut self, node: &Node<'_>, path: &[u8], linked: bool) -> Result<(), SourceError> {
+        if let Some((index, file)) = self.tree.completed(node) {
+            let content = Content::Completed { size: file.resource.sum.size, index };
+            return self.collector.add(path, file.resource.mode, content, linked);
+        }
         let Some(entry) = self.tree.entry(node) else {
             return self.collector.add(path, 0o755, Content::Folder, linked);
         };

@@ -6,6 +6,9 @@ use super::{Content, CopiedLinks, SourceEntry, SourceError, SourceOptions};
 use crate::model::limits;
 use crate::tar::display_name;
 
+/// Begins names that delete what lower layers have (image-spec layer.md, "Whiteouts").
+const WHITEOUT: &[u8] = b".wh.";
+
 /// The list while it grows, in walk order.
 pub(super) struct Collector {
     path: PathBuf,
@@ -44,6 +47,10 @@ impl Collector {
         if path.len() > limits::PATH_BYTES {
             return Err(SourceError::LongPath { path: self.path.clone(), entry: display_name(path) });
         }
+        // kpack makes files of them, every other reader deletes what they name.
+        if path.split(|byte| *byte == b'/').any(|name| name.starts_with(WHITEOUT)) {
+            return Err(SourceError::Whiteout { path: self.path.clone(), entry: display_name(path) });
+        }
         // A folder that has something in it is there by what is in it.
         if let Some(last) = self.entries.last()
             && matches!(last.content, Content::Folder)
@@ -78,11 +85,8 @@ impl Collector {
     }
 
     /// Ends the list.
-    pub(super) fn finish(mut self) -> Result<(Vec<SourceEntry>, Option<CopiedLinks>), SourceError> {
-        if self.entries.is_empty() {
-            return Err(SourceError::Empty { path: self.path });
-        }
+    pub(super) fn finish(mut self) -> (Vec<SourceEntry>, Option<CopiedLinks>) {
         self.entries.shrink_to_fit();
-        Ok((self.entries, self.links))
+        (self.entries, self.links)
     }
 }

@@ -55,6 +55,28 @@ pub enum SourceError {
         /// The folder or zip.
         path: PathBuf,
     },
+    /// A name that means "delete this" in a layer.
+    #[error("`{}`: `{entry}` would act as a whiteout: names that begin with `.wh.` delete files of lower layers", path.display())]
+    Whiteout {
+        /// The folder or zip.
+        path: PathBuf,
+        /// The entry.
+        entry: String,
+    },
+    /// A path comes from both the upload and the earlier image.
+    #[error("`{}`: `{entry}` is in it and in the list of resources too, expected one of the two", path.display())]
+    Clash {
+        /// The zip.
+        path: PathBuf,
+        /// The path.
+        entry: String,
+    },
+    /// Files left out of a folder make no sense: a client sends a zip.
+    #[error("`{}` is a folder, but a list of resources completes a zip", path.display())]
+    CompletedFolder {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A symbolic link in a zip that cannot be followed.
     #[error("`{}`: symbolic link `{entry}` -> `{target}` cannot be packed: {problem}", path.display())]
     Link {

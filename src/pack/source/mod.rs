@@ -6,17 +6,21 @@
 
 mod archive;
 mod collect;
+mod completion;
 mod error;
 mod folder;
 mod ignore;
 mod layers;
+mod resources;
 mod units;
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read as _, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
-use crate::stream::{BlockSink, FileError};
+use crate::model::{FileHasher, FileSum};
+use crate::stream::{BlockSink, FileError, ReadFrom};
 use crate::tar::header::{EntryType, Header};
 use crate::tree::{FileIdentity, SymlinkPolicy, reopen};
 use crate::zip::Archive;
@@ -24,8 +28,11 @@ use crate::zip::Archive;
 use super::entries::{EntryWriter, LayerForm, UnpackedLayer, hash_layer, write_layer};
 use super::{EntryRules, PackError, PackedLayer};
 
+use collect::Collector;
+pub use completion::{CompletedFile, Completion};
 pub use error::SourceError;
 pub use layers::{Layering, MOST_LAYERS};
+pub use resources::{MatchRequest, Resource, ResourceError, parse_resources};
 
 /// What is taken from a folder or zip.
 #[derive(Clone, Debug)]
@@ -60,7 +67,7 @@ impl SourceEntry {
     pub fn size(&self) -> u64 {
         match &self.content {
             Content::Folder => 0,
-            Content::Disk { size, .. } | Content::Zip { size, .. } => *size,
+            Content::Disk { size, .. } | Content::Zip { size, .. } | Content::Completed { size, .. } => *size,
         }
     }
 }
@@ -79,6 +86,11 @@ enum Content {
         size: u64,
         index: usize,
     },
+    /// Taken from an earlier image.
+    Completed {
+        size: u64,
+        index: usize,
+    },
 }
 
 /// An app, listed: files and empty folders in the order they are packed.
@@ -89,6 +101,9 @@ pub struct SourceTree {
     entries: Vec<SourceEntry>,
     links: Option<CopiedLinks>,
     mtime: u32,
+    completion: Option<Completion>,
+    /// What the files turned out to be while they were packed, by number; only with a completion.
+    sums: Mutex<Vec<Option<FileSum>>>,
 }
 
 /// Files that were reached through symbolic links and are stored as copies.
@@ -100,6 +115,18 @@ pub struct CopiedLinks {
     pub first: Vec<u8>,
 }
 
+/// Opens a zip, jar or war.
+fn open_archive(path: &Path) -> Result<Archive, PackError> {
+    let failed = |error| FileError::io("read", path, error);
+    // Looked at first, because opening a pipe would wait for ever.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(SourceError::NotASource { path: path.to_owned() }.into());
+    }
+    let file = File::open(path).map_err(failed)?;
+    let zip = |source| SourceError::Zip { path: path.to_owned(), source };
+    Ok(Archive::open(file).map_err(zip)?)
+}
+
 impl SourceTree {
     /// Lists a folder, or a zip, jar or war.
     ///
@@ -109,23 +136,59 @@ impl SourceTree {
     /// Cost: each file of a folder is opened once; memory grows with the number of entries, not with their sizes.
     pub fn list(path: &Path, options: &SourceOptions) -> Result<Self, PackError> {
         let failed = |error| FileError::io("read", path, error);
-        // Looked at first, because opening a pipe would wait for ever.
-        let metadata = std::fs::metadata(path).map_err(failed)?;
-        let (archive, collected) = if metadata.is_dir() {
-            (None, folder::list(path, options)?)
-        } else if metadata.is_file() {
-            let file = File::open(path).map_err(failed)?;
-            let zip = |source| SourceError::Zip { path: path.to_owned(), source };
-            let archive = Archive::open(file).map_err(zip)?;
-            let collected = archive::list(path, &archive, options)?;
-            (Some(archive), collected)
-        } else {
-            return Err(SourceError::NotASource { path: path.to_owned() }.into());
-        };
-        let (entries, links) = collected.finish()?;
-        // Copied links are found where they really are.
-        let path = if archive.is_none() { path.canonicalize().map_err(failed)? } else { path.to_owned() };
-        Ok(Self { path, archive, entries, links, mtime: options.rules.mtime })
+        if std::fs::metadata(path).map_err(failed)?.is_dir() {
+            let collected = folder::list(path, options)?;
+            // Copied links are found where they really are.
+            let real = path.canonicalize().map_err(failed)?;
+            return Self::of(path, real, None, collected, options);
+        }
+        let archive = open_archive(path)?;
+        let collected = archive::list(path, Some(&archive), &[], options)?;
+        Self::of(path, path.to_owned(), Some(archive), collected, options)
+    }
+
+    /// Lists what an uploaded zip has, if there is one, together with what an earlier image has of the app.
+    ///
+    /// Links of the zip are followed to files of either. `name` is the list of resources, for messages about an app
+    /// without an upload.
+    /// Shape and errors: as [`SourceTree::list`]; also a path that comes from both.
+    pub fn complete(
+        upload: Option<&Path>,
+        name: &Path,
+        options: &SourceOptions,
+        completion: Completion,
+    ) -> Result<Self, PackError> {
+        let path = upload.unwrap_or(name);
+        if upload.is_some_and(Path::is_dir) {
+            return Err(SourceError::CompletedFolder { path: path.to_owned() }.into());
+        }
+        let archive = upload.map(open_archive).transpose()?;
+        let collected = archive::list(path, archive.as_ref(), &completion.entries, options)?;
+        let tree = Self::of(path, path.to_owned(), archive, collected, options)?;
+        let sums = Mutex::new(vec![None; tree.entries.len()]);
+        Ok(Self { sums, completion: Some(completion), ..tree })
+    }
+
+    /// Returns what the files are, as far as they were packed or hashed; nothing without a completion.
+    #[must_use]
+    pub fn sums(&self) -> Vec<FileSum> {
+        self.sums.lock().map(|sums| sums.iter().flatten().copied().collect()).unwrap_or_default()
+    }
+
+    /// `path` is what was given, `real` where files are read.
+    fn of(
+        path: &Path,
+        real: PathBuf,
+        archive: Option<Archive>,
+        collected: Collector,
+        options: &SourceOptions,
+    ) -> Result<Self, PackError> {
+        let (entries, links) = collected.finish();
+        if entries.is_empty() {
+            return Err(SourceError::Empty { path: path.to_owned() }.into());
+        }
+        let (mtime, sums) = (options.rules.mtime, Mutex::default());
+        Ok(Self { path: real, archive, entries, links, mtime, completion: None, sums })
     }
 
     /// Returns files and empty folders, in order.
@@ -167,44 +230,74 @@ impl SourceTree {
         entries: &[usize],
         writer: &mut EntryWriter<'_, S>,
     ) -> Result<(), PackError> {
-        for entry in entries.iter().filter_map(|number| self.entries.get(*number)) {
+        for (number, entry) in entries.iter().filter_map(|number| Some((number, self.entries.get(*number)?)))
+        {
             let is_folder = matches!(entry.content, Content::Folder);
             let kind = if is_folder { EntryType::Directory } else { EntryType::File };
             let (path, mode) = (entry.path.as_slice(), entry.mode);
             let header = Header { path, kind, mode, size: entry.size(), link: b"", mtime: self.mtime };
-            self.write_entry(entry, &header, writer)?;
+            let sum = self.write_entry(entry, &header, writer)?;
+            if let Ok(mut sums) = self.sums.lock()
+                && let Some(place) = sums.get_mut(*number)
+            {
+                *place = sum;
+            }
         }
         Ok(())
     }
 
+    /// Writes an entry, and returns what the file is if that is wanted.
     fn write_entry<S: BlockSink>(
         &self,
         entry: &SourceEntry,
         header: &Header<'_>,
         writer: &mut EntryWriter<'_, S>,
-    ) -> Result<(), PackError> {
+    ) -> Result<Option<FileSum>, PackError> {
+        let mut hasher = self.completion.as_ref().map(|_| FileHasher::default());
+        let mut hash = |space: &[u8], count: usize| {
+            if let Some(hasher) = &mut hasher {
+                hasher.update(space.get(..count).unwrap_or_default());
+            }
+            count
+        };
+        let missing = || PackError::Sink(std::io::ErrorKind::NotFound.into());
         match &entry.content {
-            Content::Folder => writer.entry(header),
+            Content::Folder => {
+                writer.entry(header)?;
+                return Ok(None);
+            }
             Content::Disk { identity, real, .. } => {
                 let path = match real {
                     Some(real) => real.to_path_buf(),
                     None => self.path.join(folder::as_path(&entry.path)),
                 };
                 let mut file = reopen(&path, *identity)?;
-                writer.file(header, |space| Ok(file.read(space)?))?;
-                Ok(file.finish()?)
+                writer.file(header, |space| {
+                    let count = file.read(space)?;
+                    Ok(hash(space, count))
+                })?;
+                file.finish()?;
             }
             Content::Zip { index, .. } => {
                 let zip = |source| SourceError::Zip { path: self.path.clone(), source };
-                let Some((archive, packed)) =
-                    self.archive.as_ref().and_then(|archive| Some((archive, archive.entries().get(*index)?)))
-                else {
-                    return Ok(());
-                };
+                let archive = self.archive.as_ref().ok_or_else(missing)?;
+                let packed = archive.entries().get(*index).ok_or_else(missing)?;
                 let mut file = archive.open_entry(packed).map_err(zip)?;
-                writer.file(header, |space| Ok(file.read(space).map_err(zip)?))?;
-                Ok(file.finish().map_err(zip)?)
+                writer.file(header, |space| {
+                    let count = file.read(space).map_err(zip)?;
+                    Ok(hash(space, count))
+                })?;
+                file.finish().map_err(zip)?;
+            }
+            Content::Completed { index, size } => {
+                let completion = self.completion.as_ref().ok_or_else(missing)?;
+                let found = completion.entries.get(*index).ok_or_else(missing)?;
+                let file = completion.files.get(found.file).ok_or_else(missing)?;
+                let mut bytes = ReadFrom::new(file, found.offset).take(*size);
+                writer.file(header, |space| Ok(bytes.read(space)?))?;
+                return Ok(Some(found.resource.sum));
             }
         }
+        Ok(hasher.map(FileHasher::finish))
     }
 }

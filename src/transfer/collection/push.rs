@@ -9,9 +9,10 @@ use crate::model::{Descriptor, Digest, RawDocument, Repository, Tag, Target};
 use crate::registry::{Client, RegistryError};
 
 use super::super::events::{BlobOutcome, Event, Observer, Warning};
+use super::super::one_file::OneFileImage;
 use super::super::to_registry::{check_held, confirm, push_blob};
 use super::super::{Graph, ImageSource, PushRequest, TransferError, workers};
-use super::locations::LocationsImage;
+use super::locations::locations_image;
 use super::{Collection, Member, Places, Role};
 
 /// Which tags keep images from being cleaned away.
@@ -237,13 +238,13 @@ impl Push<'_> {
         workers::for_each(&bundles, self.request.concurrency, |member| {
             let lock = member.bundle.as_ref().and_then(|lock| self.collection.locations(lock));
             match lock {
-                Some(locations) => self.locations_of(member, &LocationsImage::new(&locations)),
+                Some(locations) => self.locations_of(member, &locations_image(&locations)),
                 None => Ok(()),
             }
         })
     }
 
-    fn locations_of(&self, member: &Member, image: &LocationsImage) -> Result<(), TransferError> {
+    fn locations_of(&self, member: &Member, image: &OneFileImage) -> Result<(), TransferError> {
         let repository = &self.request.repository;
         let tag = locations_tag(&member.descriptor.digest);
         let target = Target::Tag(tag.clone());

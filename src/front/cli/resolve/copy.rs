@@ -68,13 +68,7 @@ pub enum Sink {
 
 /// Resolves `copy`.
 pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
-    let flags = SourceFlags {
-        bundle: args.bundle.as_deref(),
-        image: args.image.as_deref(),
-        lock: given_path(args.lock.as_ref()),
-        tar: given_path(args.tar.as_ref()),
-        oci_tar: given_path(args.oci_tar.as_ref()),
-    };
+    let flags = SourceFlags { lock: given_path(args.lock.as_ref()), ..SourceFlags::of(&args.source) };
     let source = source(&flags, &["--bundle", "--image", "--lock", "--tar", "--oci-tar"])?;
     let to_repo =
         given(args.to_repo.as_deref()).map(|text| target_reference("--to-repo", text)).transpose()?;

@@ -14,12 +14,12 @@ use std::path::{Path, PathBuf};
 pub use copy::{CopyOptions, Sink, copy};
 pub use push::{BaseImage, Contents, Destination, PushKind, PushOptions, push};
 pub use read::{
-    DescribeForm, DescribeOptions, PullOptions, TagListOptions, VerifyOptions, delete, describe, pull,
-    tag_add, tag_delete, tag_list, tag_resolve, verify,
+    DescribeForm, DescribeOptions, MatchOptions, PullOptions, TagListOptions, VerifyOptions, delete,
+    describe, match_resources, pull, tag_add, tag_delete, tag_list, tag_resolve, verify,
 };
 pub use registry::{RegistryOptions, registry};
 
-use super::args::Globals;
+use super::args::{Globals, SourceArgs, TarArgs};
 use super::values::Switch;
 use crate::front::env::Env;
 use crate::front::failure::Failure;
@@ -236,9 +236,21 @@ fn exactly_one<T>(what: &str, candidates: Vec<(&'static str, Option<T>)>) -> Res
 struct SourceFlags<'a> {
     bundle: Option<&'a str>,
     image: Option<&'a str>,
+    source: Option<&'a str>,
     lock: Option<&'a Path>,
     tar: Option<&'a Path>,
     oci_tar: Option<&'a Path>,
+}
+
+impl<'a> SourceFlags<'a> {
+    fn of(args: &'a SourceArgs) -> Self {
+        Self { bundle: args.bundle.as_deref(), image: args.image.as_deref(), ..Self::of_tar(&args.tars) }
+    }
+
+    fn of_tar(args: &'a TarArgs) -> Self {
+        let (tar, oci_tar) = (given_path(args.tar.as_ref()), given_path(args.oci_tar.as_ref()));
+        Self { tar, oci_tar, ..Self::default() }
+    }
 }
 
 /// Resolves the one source; `allowed` are the flags the command has.
@@ -250,6 +262,7 @@ fn source(flags: &SourceFlags<'_>, allowed: &[&str]) -> Result<Source, Failure> 
     let candidates = vec![
         ("--bundle", by_name("--bundle", flags.bundle, Source::Bundle)?),
         ("--image", by_name("--image", flags.image, Source::Image)?),
+        ("--source", by_name("--source", flags.source, Source::Image)?),
         ("--lock", by_path(flags.lock, Source::Lock)),
         ("--tar", by_path(flags.tar, Source::Tar)),
         ("--oci-tar", by_path(flags.oci_tar, Source::OciTar)),
@@ -288,6 +301,7 @@ pub(crate) mod tests {
             typed::CopyArgs::augment_args(clap::Command::new("copy")),
             typed::PullArgs::augment_args(clap::Command::new("pull")),
             typed::DescribeArgs::augment_args(clap::Command::new("describe")),
+            typed::MatchArgs::augment_args(clap::Command::new("match")),
             typed::VerifyArgs::augment_args(clap::Command::new("verify")),
             typed::TagListArgs::augment_args(clap::Command::new("list")),
             typed::TagResolveArgs::augment_args(clap::Command::new("resolve")),

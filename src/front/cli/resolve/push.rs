@@ -14,7 +14,7 @@ use crate::front::failure::Failure;
 use crate::front::outputs::ResultFile;
 use crate::front::text;
 use crate::model::{Annotations, Digest, Platform, Reference, Tag, keys};
-use crate::pack::{Layering, MediaTypes, PackageChecks};
+use crate::pack::{Layering, MediaTypes, PackageChecks, Profile};
 use crate::stream::CompressionLevel;
 use crate::transfer::Attached;
 use crate::tree::SymlinkPolicy;
@@ -34,6 +34,8 @@ pub struct PushOptions {
     pub contents: Contents,
     /// Where it goes.
     pub destination: Destination,
+    /// The list of files that are taken from the earlier image.
+    pub resources: Option<PathBuf>,
     /// The earlier image whose layers are used again.
     pub base: Option<BaseImage>,
     /// Further tags for the same image.
@@ -96,6 +98,8 @@ pub struct Contents {
     pub platform: Option<Platform>,
     /// Which media types are written.
     pub media_types: MediaTypes,
+    /// What a plain image is made like; none where its kind says it.
+    pub format: Option<Profile>,
     /// How the layer is compressed.
     pub compression: CompressionLevel,
     /// Most bytes of a source image's files together.
@@ -123,6 +127,8 @@ pub enum Destination {
 /// Resolves `push`.
 pub fn push(args: &PushArgs, env: &Env) -> Result<PushOptions, Failure> {
     let (kind, name) = kind_and_name(args)?;
+    let format = format(args, kind)?;
+    let kind = if format.is_some() { PushKind::Image } else { kind };
     let tags = tags(&args.tag)?;
     let destination = match (given_path(args.to_oci_tar.as_ref()), name) {
         (Some(path), name) => Destination::OciTar { target: TarTarget::of(path), name },
@@ -150,11 +156,12 @@ pub fn push(args: &PushArgs, env: &Env) -> Result<PushOptions, Failure> {
                 .hint("a lock names an image in a registry; use it with `copy --tar … --to-repo …`"));
         }
     }
-    let contents = contents(args, kind)?;
+    let contents = contents(args, kind, format)?;
     Ok(PushOptions {
         kind,
         inflate: inflate(args, kind, &destination)?,
         base: base(args, contents.layering, &destination)?,
+        resources: given_path(args.resources.as_ref()).map(PathBuf::from),
         contents,
         destination,
         tags,
@@ -216,8 +223,9 @@ fn kind_and_name(args: &PushArgs) -> Result<(PushKind, Option<Reference>), Failu
 fn base(args: &PushArgs, layering: Layering, to: &Destination) -> Result<Option<BaseImage>, Failure> {
     let (tar, name) = (given_path(args.base_tar.as_ref()), given(args.base.as_deref()));
     let flag = tar.map(|_| "--base-tar").or(name.map(|_| "--base"));
-    if let Some(flag) = flag.filter(|_| layering != Layering::Auto) {
-        return Err(Failure::misuse(format!("`{flag}` works with `--layers auto` only")));
+    let is_used = layering == Layering::Auto || given_path(args.resources.as_ref()).is_some();
+    if let Some(flag) = flag.filter(|_| !is_used) {
+        return Err(Failure::misuse(format!("`{flag}` works with `--layers auto` or `--resources` only")));
     }
     match (tar, name, to) {
         (Some(_), Some(_), _) => Err(Failure::misuse("`--base` and `--base-tar` exclude each other")),
@@ -229,7 +237,7 @@ fn base(args: &PushArgs, layering: Layering, to: &Destination) -> Result<Option<
         (None, Some(text), Destination::Registry(_)) => {
             Ok(Some(BaseImage::Registry { reference: reference("--base", text)?, given: true }))
         }
-        (None, None, Destination::Registry(name)) if layering == Layering::Auto => {
+        (None, None, Destination::Registry(name)) if is_used => {
             Ok(Some(BaseImage::Registry { reference: name.clone(), given: false }))
         }
         (None, None, _) => Ok(None),
@@ -250,9 +258,38 @@ fn no_destination(kind: PushKind) -> Failure {
     )
 }
 
-fn contents(args: &PushArgs, kind: PushKind) -> Result<Contents, Failure> {
+/// Finds the format of a plain image, and refuses what its consumer would.
+fn format(args: &PushArgs, kind: PushKind) -> Result<Option<Profile>, Failure> {
+    let Some(name) = given(args.format.as_deref()) else { return Ok(None) };
+    if matches!(kind, PushKind::Bundle | PushKind::Source) {
+        return Err(Failure::misuse("`--format` works with `--image` only")
+            .hint("bundles have imgpkg's format, source images kpack's"));
+    }
+    let found = Profile::FORMATS.into_iter().find(|profile| profile.name == name);
+    let consumer = found.map(|profile| profile.consumer).unwrap_or_default();
+    let cannot = |what: &str, why: &str| {
+        Err(Failure::misuse(format!("{what} cannot be used with `--format {name}`")).hint(why))
+    };
+    if consumer.only_oci_gzip && given(args.media_types.as_deref()) == Some("docker") {
+        return cannot("`--media-types docker`", "its reader takes OCI media types only");
+    }
+    let compression = given(args.compression.as_deref());
+    if consumer.only_oci_gzip && compression.is_some_and(|kind| !kind.starts_with("gzip")) {
+        return cannot("`--compression` other than gzip", "its reader takes gzip only");
+    }
+    if consumer.drops_links && given(args.symlinks.as_deref()) == Some("keep") {
+        return cannot("`--symlinks keep`", "its reader drops links; `copy` packs what they lead to");
+    }
+    Ok(found)
+}
+
+fn contents(args: &PushArgs, kind: PushKind, format: Option<Profile>) -> Result<Contents, Failure> {
     let roots: Vec<PathBuf> = args.file.iter().filter(|path| !path.as_os_str().is_empty()).cloned().collect();
-    if roots.is_empty() {
+    let resources = given_path(args.resources.as_ref());
+    if resources.is_some() && kind != PushKind::Source {
+        return Err(Failure::misuse("`--resources` works with `--source` only"));
+    }
+    if roots.is_empty() && resources.is_none() {
         return Err(Failure::misuse("no files were given").hint("name folders or files with `-f PATH`"));
     }
     let size_limit = parsed("--size-limit", args.size_limit.as_deref(), size)?;
@@ -294,7 +331,9 @@ fn contents(args: &PushArgs, kind: PushKind) -> Result<Contents, Failure> {
         symlinks: match given(args.symlinks.as_deref()) {
             Some("copy") => SymlinkPolicy::Copy,
             Some("refuse") => SymlinkPolicy::Refuse,
-            _ if kind == PushKind::Source => SymlinkPolicy::Copy,
+            _ if kind == PushKind::Source || format.is_some_and(|format| format.consumer.drops_links) => {
+                SymlinkPolicy::Copy
+            }
             _ => SymlinkPolicy::Keep,
         },
         preserve_permissions: is_on(args.preserve_permissions, false),
@@ -305,6 +344,7 @@ fn contents(args: &PushArgs, kind: PushKind) -> Result<Contents, Failure> {
             Some("docker") => MediaTypes::Docker,
             _ => MediaTypes::Oci,
         },
+        format,
         compression: compression.unwrap_or_default(),
         size_limit: size_limit.unwrap_or(SIZE_LIMIT_DEFAULT),
         layering: match given(args.layers.as_deref()) {
@@ -342,6 +382,7 @@ mod tests {
             annotations: Annotations::new(),
             platform: None,
             media_types: MediaTypes::Oci,
+            format: None,
             compression: CompressionLevel::DEFAULT,
             size_limit: 1 << 30,
             layering: Layering::One,
@@ -409,13 +450,30 @@ mod tests {
             ),
             (&["-s", "r.io/a", "-f", "d", "--size-limit", "1X"], "`--size-limit`: `1X` is not a size"),
             (&["-i", "r.io/a", "-f", "d", "--size-limit", "1G"], "`--size-limit` works with `--source` only"),
-            (&["-s", "r.io/a", "-f", "d", "--base-tar", "t"], "`--base-tar` works with `--layers auto` only"),
-            (&["-s", "r.io/a", "-f", "d", "--base", "r.io/b"], "`--base` works with `--layers auto` only"),
+            (
+                &["-s", "r.io/a", "-f", "d", "--base-tar", "t"],
+                "`--base-tar` works with `--layers auto` or `--resources` only",
+            ),
+            (&["-s", "r.io/a", "-f", "d", "--base", "r.io/b"], "`--base` works with `--layers auto` or"),
             (
                 &["-s", "-f", "d", "--layers", "auto", "--to-oci-tar", "x", "--base", "r.io/b"],
                 "`--base` cannot be used with `--to-oci-tar`",
             ),
+            (&["-b", "r.io/a", "-f", "d", "--format", "flux"], "`--format` works with `--image` only"),
+            (
+                &["-i", "r.io/a", "-f", "d", "--format", "flux", "--compression", "zstd"],
+                "`--compression` other than gzip cannot be used with `--format flux`",
+            ),
+            (
+                &["-i", "r.io/a", "-f", "d", "--format", "argocd", "--media-types", "docker"],
+                "`--media-types docker` cannot be used with `--format argocd`",
+            ),
+            (
+                &["-i", "r.io/a", "-f", "d", "--format", "flux", "--symlinks", "keep"],
+                "`--symlinks keep` cannot be used with `--format flux`",
+            ),
             (&["-i", "r.io/a", "-f", "d", "--layers", "auto"], "`--layers auto` works with `--source` only"),
+            (&["-i", "r.io/a", "-f", "d", "--resources", "r"], "`--resources` works with `--source` only"),
             (&["-s", "r.io/a", "-f", "d", "--lock-output", "l"], "bundles only, but `--source` was given"),
             (&["-b", "r.io/a"], "no files were given"),
             (&["-b", "r.io/a", "-f", ""], "no files were given"),

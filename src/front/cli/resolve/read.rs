@@ -7,7 +7,8 @@ use super::{
     reference, registry, repository, results, source, tags,
 };
 use crate::front::cli::args::{
-    DeleteArgs, DescribeArgs, PullArgs, TagAddArgs, TagDeleteArgs, TagListArgs, TagResolveArgs, VerifyArgs,
+    DeleteArgs, DescribeArgs, MatchArgs, PullArgs, TagAddArgs, TagDeleteArgs, TagListArgs, TagResolveArgs,
+    VerifyArgs,
 };
 use crate::front::env::Env;
 use crate::front::failure::Failure;
@@ -41,13 +42,7 @@ pub struct PullOptions {
 
 /// Resolves `pull`.
 pub fn pull(args: &PullArgs, env: &Env) -> Result<PullOptions, Failure> {
-    let flags = SourceFlags {
-        bundle: args.bundle.as_deref(),
-        image: args.image.as_deref(),
-        lock: given_path(args.lock.as_ref()),
-        tar: given_path(args.tar.as_ref()),
-        oci_tar: given_path(args.oci_tar.as_ref()),
-    };
+    let flags = SourceFlags { lock: given_path(args.lock.as_ref()), ..SourceFlags::of(&args.source) };
     let source = source(&flags, &["--bundle", "--image", "--lock", "--tar", "--oci-tar"])?;
     let Some(output) = given_path(args.output.as_ref()) else {
         return Err(Failure::misuse("no folder to extract into was given").hint("name one with `-o FOLDER`"));
@@ -107,13 +102,6 @@ pub enum DescribeForm {
 
 /// Resolves `describe`; `json` tells whether `--json` was given, which chooses the form too.
 pub fn describe(args: &DescribeArgs, json: bool) -> Result<DescribeOptions, Failure> {
-    let flags = SourceFlags {
-        bundle: args.bundle.as_deref(),
-        image: args.image.as_deref(),
-        tar: given_path(args.tar.as_ref()),
-        oci_tar: given_path(args.oci_tar.as_ref()),
-        lock: None,
-    };
     let form = match given(args.output_type.as_deref()) {
         Some("yaml") if json => {
             return Err(Failure::misuse("`--json` and `--output-type yaml` exclude each other"));
@@ -123,7 +111,7 @@ pub fn describe(args: &DescribeArgs, json: bool) -> Result<DescribeOptions, Fail
         _ if json => DescribeForm::Json,
         _ => DescribeForm::Text,
     };
-    let source = source(&flags, &["--bundle", "--image", "--tar", "--oci-tar"])?;
+    let source = source(&SourceFlags::of(&args.source), &["--bundle", "--image", "--tar", "--oci-tar"])?;
     let cosign = is_on(args.cosign_artifacts, matches!(source, Source::Bundle(_)));
     Ok(DescribeOptions { source, cosign, form, registry: registry(&args.registry)? })
 }
@@ -139,9 +127,7 @@ pub struct VerifyOptions {
 
 /// Resolves `verify`.
 pub fn verify(args: &VerifyArgs) -> Result<VerifyOptions, Failure> {
-    let (tar, oci_tar) = (given_path(args.tar.as_ref()), given_path(args.oci_tar.as_ref()));
-    let flags = SourceFlags { tar, oci_tar, ..SourceFlags::default() };
-    let source = source(&flags, &["--tar", "--oci-tar"])?;
+    let source = source(&SourceFlags::of_tar(&args.source), &["--tar", "--oci-tar"])?;
     Ok(VerifyOptions { source, expected_digest: expected_digest(args.expected_digest.as_deref())? })
 }
 
@@ -156,6 +142,25 @@ pub struct TagListOptions {
     pub internal: bool,
     /// How the registry is reached.
     pub registry: RegistryOptions,
+}
+
+/// Where `match` looks for files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MatchOptions {
+    /// The source image.
+    pub source: Source,
+    /// How the registry is reached.
+    pub registry: RegistryOptions,
+}
+
+/// Resolves `match`.
+pub fn match_resources(args: &MatchArgs) -> Result<MatchOptions, Failure> {
+    let image = args.source.as_deref();
+    let source = source(
+        &SourceFlags { source: image, ..SourceFlags::of_tar(&args.tars) },
+        &["--source", "--tar", "--oci-tar"],
+    )?;
+    Ok(MatchOptions { source, registry: registry(&args.registry)? })
 }
 
 /// Resolves `tag list`.

@@ -1,0 +1,58 @@
+//! `match`: which files of a request an earlier source image has, JSON in and out.
+
+use super::Context;
+use super::args::MatchArgs;
+use super::resolve::{self, Source};
+use super::sources::{only_root, open_oci, open_store};
+use crate::front::failure::{Failure, Kind};
+use crate::front::outputs::{Document, Outcome};
+use crate::front::reporter::{self, Wording};
+use crate::front::{registries, system};
+use crate::model::limits;
+use crate::pack::MatchRequest;
+use crate::store::ImageStore;
+use crate::stream::{TooLarge, read_bounded};
+use crate::transfer::events::Observer;
+use crate::transfer::{self, FileList, ImageSource as _, StoreSource, file_list};
+
+pub(super) fn run(context: &Context<'_>, args: &MatchArgs) -> Result<Outcome, Failure> {
+    let options = resolve::match_resources(args)?;
+    let request = read_request()?;
+    let files = reporter::watch(&context.ui, Wording::Fetched, |observer| match &options.source {
+        Source::Tar(path) => files_of_store(open_store(context, path)?.as_ref()),
+        Source::OciTar(path) => files_of_store(open_oci(context, path)?.as_ref()),
+        Source::Image(reference) | Source::Bundle(reference) => {
+            let client = registries::client(&options.registry, context.env, &context.ui)?;
+            let concurrency = options.registry.concurrency.min(system::threads());
+            // Before the first push there is nothing, and nothing matches.
+            match transfer::earlier_image(&client, reference)? {
+                Some((source, root)) => {
+                    Ok(file_list(&source, &root, concurrency, observer as &dyn Observer)?)
+                }
+                None => Ok(FileList::default()),
+            }
+        }
+        Source::Lock(_) => Ok(FileList::default()),
+    })?;
+    let answer = request.answer(|sum| files.has(sum));
+    let json = serde_json::from_str(&answer).unwrap_or_default();
+    Ok(Outcome::Document(Document { text: format!("{answer}\n"), json, failure: None }))
+}
+
+fn files_of_store(store: &dyn ImageStore) -> Result<FileList, Failure> {
+    let source = StoreSource(store);
+    let root = only_root(&source.place(), store.roots())?;
+    Ok(FileList::read(&source, &root.descriptor, system::threads())?)
+}
+
+/// Reads the request from standard input.
+///
+/// Errors: misuse, so that whoever stands between client and command can tell a bad request from trouble of its own.
+fn read_request() -> Result<MatchRequest, Failure> {
+    let bytes = read_bounded(std::io::stdin().lock(), limits::MATCH_BYTES).map_err(|error| match error {
+        TooLarge::Io(error) => Failure::refused(format!("cannot read standard input: {error}")),
+        TooLarge::Limit { limit } => Failure::misuse(format!("the request has more than {limit} bytes")),
+    })?;
+    let text = String::from_utf8(bytes).map_err(|_| Failure::misuse("the request is not UTF-8 text"))?;
+    MatchRequest::parse(&text).map_err(|error| Failure::of(Kind::Misuse, &error))
+}

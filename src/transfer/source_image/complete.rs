@@ -1,0 +1,73 @@
+//! Files of an earlier image that an upload left out: read from its verified layers, each compared with what was asked.
+
+use std::collections::{HashMap, HashSet};
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Mutex;
+
+use crate::model::FileSum;
+use crate::pack::{CompletedFile, Completion, Resource};
+use crate::stream::{FileError, WriteFrom};
+use crate::tar::display_name;
+use crate::transfer::layer_files::for_each_file;
+use crate::transfer::{TransferError, workers};
+
+use super::Base;
+use super::packing::Spools;
+
+/// Finds resources among the files of an earlier image and copies them into files without names in `folder`.
+///
+/// Shape: one entry for each resource, also where two have the same bytes.
+/// Errors: a resource that no file of the image has by SHA-1 and size both.
+/// Cost: reads the image's layers; as much space as the resources have bytes.
+pub(super) fn complete(
+    base: Option<&Base<'_>>,
+    resources: &[Resource],
+    folder: &Path,
+    concurrency: usize,
+) -> Result<Completion, TransferError> {
+    let wanted: HashSet<FileSum> = resources.iter().map(|resource| resource.sum).collect();
+    let sizes: HashSet<u64> = wanted.iter().map(|sum| sum.size).collect();
+    let spools = Spools::new(folder);
+    let found: Mutex<HashMap<FileSum, (usize, u64)>> = Mutex::default();
+    if let Some(base) = base.filter(|_| !wanted.is_empty()) {
+        workers::for_each(&base.files, concurrency, |layer| {
+            spools.with(|number, spool| {
+                for_each_file(base.source, layer, |file| {
+                    if !sizes.contains(&file.entry.size) {
+                        return Ok(());
+                    }
+                    let start = spool.end;
+                    let mut copy = WriteFrom::new(&spool.file, start);
+                    let write = |error| FileError::io("write", folder, error);
+                    let sum = file.hash(|bytes| Ok(copy.write_all(bytes).map_err(write)?))?;
+                    let end = copy.position();
+                    if wanted.contains(&sum)
+                        && let Ok(mut found) = found.lock()
+                    {
+                        // What is there already, or is not wanted, is written over by the next file.
+                        found.entry(sum).or_insert_with(|| {
+                            spool.end = end;
+                            (number, start)
+                        });
+                    }
+                    Ok(())
+                })
+            })
+        })?;
+    }
+    let found = found.into_inner().map_err(|_| TransferError::Stopped)?;
+    let place = |resource: &Resource| match found.get(&resource.sum) {
+        Some((file, offset)) => {
+            Ok(CompletedFile { resource: resource.clone(), file: *file, offset: *offset })
+        }
+        None => Err(TransferError::NoSuchFile {
+            place: base.map(|base| base.source.place()),
+            path: display_name(&resource.path),
+            sha1: resource.sum.to_string(),
+            size: resource.sum.size,
+        }),
+    };
+    let entries = resources.iter().map(place).collect::<Result<_, _>>()?;
+    Ok(Completion { files: spools.into_files()?, entries })
+}

@@ -1,0 +1,226 @@
+//! From an app to a source image, in a tar or a spool; layers that an earlier image has are not made again.
+//!
+//! What decides is the `diff_id`, the digest before compression: neither another compressor nor another level makes an
+//! unchanged layer move. The earlier image's configuration tells which stored layer has which `diff_id`.
+
+mod complete;
+mod packing;
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::model::{Descriptor, Digest, Reference, media_type};
+use crate::pack::{
+    ImageOptions, LayerForm, Layering, PackedLayer, Profile, Resource, SourceOptions, SourceTree,
+};
+use crate::store::layout::{LayoutTarWriter, LayoutTarget};
+use crate::stream::ReadFrom;
+use crate::tar::display_name;
+
+use super::events::{Event, Observer, Warning};
+use super::produce::{Spooled, composed, finish_layout, finished, with_path};
+use super::to_layout::pour;
+use super::{FileList, ImageSource, PackedImage, PackedSource, TransferError};
+use complete::complete;
+use packing::{Packed, pack_layers, reused};
+
+/// What is to be packed.
+#[derive(Clone, Debug)]
+pub struct SourceRequest {
+    /// A folder, or a zip, jar or war; with resources there may be none.
+    pub path: PathBuf,
+    /// Files to be taken from the earlier image.
+    pub resources: Option<Resources>,
+    /// What is taken from it.
+    pub options: SourceOptions,
+    /// How it is spread over layers.
+    pub layering: Layering,
+    /// How layers are stored.
+    pub form: LayerForm,
+    /// Labels, annotations, platform, media types.
+    pub image: ImageOptions,
+    /// Refuse the result if it has another digest.
+    pub expected_digest: Option<Digest>,
+}
+
+/// What an upload left out because an earlier image has it.
+#[derive(Clone, Debug)]
+pub struct Resources {
+    /// The list's file, for messages.
+    pub path: PathBuf,
+    /// The files.
+    pub list: Vec<Resource>,
+}
+
+/// An earlier image whose layers may be used again.
+#[derive(Clone)]
+pub struct Base<'a> {
+    source: &'a dyn ImageSource,
+    /// Layers by `diff_id`.
+    layers: BTreeMap<Digest, Descriptor>,
+    /// All layers, for the files in them.
+    files: Vec<Descriptor>,
+}
+
+impl std::fmt::Debug for Base<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Base").field("layers", &self.layers).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Base<'a> {
+    /// Learns an image's layers; an image that is no help (an index, an artifact) has none.
+    ///
+    /// Errors: only those of reading; what a configuration says about its own image is believed, as every consumer
+    /// of that image does.
+    pub fn of(source: &'a dyn ImageSource, root: &Descriptor) -> Result<Self, TransferError> {
+        let document = source.read_document(root)?;
+        let mut layers = BTreeMap::new();
+        let mut files = document.manifest().map(|manifest| manifest.layers.clone()).unwrap_or_default();
+        files.retain(|layer| media_type::is_layer(&layer.media_type));
+        if let Some(manifest) = document.manifest()
+            && let Some(config) = source.read_config(manifest)?
+            && config.rootfs.diff_ids.len() == manifest.layers.len()
+        {
+            for (diff_id, layer) in config.rootfs.diff_ids.into_iter().zip(&manifest.layers) {
+                layers.insert(diff_id, layer.clone());
+            }
+        }
+        Ok(Self { source, layers, files })
+    }
+
+    /// Returns the same without layers to be used again: files are still taken from it.
+    #[must_use]
+    pub fn without_layers(&self) -> Self {
+        Self { layers: BTreeMap::new(), ..self.clone() }
+    }
+
+    fn has_layers(&self) -> bool {
+        !self.layers.is_empty()
+    }
+
+    /// Returns the layer that unpacks to this, if it is stored as we would store it.
+    fn find(&self, diff_id: &Digest, form: LayerForm) -> Option<&Descriptor> {
+        self.layers.get(diff_id).filter(|layer| layer.media_type == form.media_type())
+    }
+}
+
+/// Lists the app and tells about links.
+fn list(
+    request: &SourceRequest,
+    base: Option<&Base<'_>>,
+    folder: &Path,
+    observer: &dyn Observer,
+) -> Result<(SourceTree, Vec<Vec<usize>>), TransferError> {
+    let tree = match &request.resources {
+        None => SourceTree::list(&request.path, &request.options)?,
+        Some(resources) => {
+            let completion = complete(base, &resources.list, folder, request.form.threads)?;
+            let upload = Some(request.path.as_path()).filter(|path| !path.as_os_str().is_empty());
+            SourceTree::complete(upload, &resources.path, &request.options, completion)?
+        }
+    };
+    if let Some(links) = tree.copied_links() {
+        let warning = Warning::LinksCopied { count: links.count, first: display_name(&links.first) };
+        observer.event(Event::Warning(&warning));
+    }
+    let groups = tree.layers(request.layering);
+    Ok((tree, groups))
+}
+
+/// Packs an app into an OCI layout tar.
+///
+/// Several layers are packed at the same time, into a file beside the tar, and put in their places in order.
+/// Errors: nothing is visible at the target after one.
+pub fn pack_source_to_layout(
+    request: &SourceRequest,
+    base: Option<&Base<'_>>,
+    target: &LayoutTarget,
+    names: &[Reference],
+    observer: &dyn Observer,
+) -> Result<PackedImage, TransferError> {
+    let (tree, groups) = list(request, base, target.folder(), observer)?;
+    let mut writer = LayoutTarWriter::create(target)?;
+    let layers = match groups.as_slice() {
+        [group] => vec![only_layer(&tree, group, request.form, base, target, &mut writer, observer)?],
+        groups => {
+            let packed = pack_layers(&tree, groups, request.form, base, target.folder(), observer)?;
+            for (layer, place) in &packed.layers {
+                match (place.and_then(|(file, start)| Some((packed.files.get(file)?, start))), base) {
+                    (Some((file, start)), _) => {
+                        let layer = &layer.descriptor;
+                        if let Some(slot) = writer.reserve(&layer.digest, layer.size)? {
+                            let mut bytes = ReadFrom::new(file, start).take(layer.size);
+                            io::copy(&mut bytes, &mut slot.writer()).map_err(|error| slot.failed(error))?;
+                        }
+                    }
+                    (None, Some(base)) => copy_blob(base.source, &layer.descriptor, &mut writer, observer)?,
+                    (None, None) => {}
+                }
+            }
+            packed.layers.into_iter().map(|(layer, _)| layer).collect()
+        }
+    };
+    let expected = request.expected_digest.as_ref();
+    let image = composed(&Profile::SOURCE, &layers, &request.image, expected, observer)?;
+    finish_layout(writer, Profile::SOURCE, layers, &image, names)
+}
+
+/// Packs a layer straight into its place.
+fn only_layer(
+    tree: &SourceTree,
+    group: &[usize],
+    form: LayerForm,
+    base: Option<&Base<'_>>,
+    target: &LayoutTarget,
+    writer: &mut LayoutTarWriter,
+    observer: &dyn Observer,
+) -> Result<PackedLayer, TransferError> {
+    let progress = |bytes| observer.event(Event::Packed { bytes });
+    if let (Some(layer), Some(base)) = (reused(tree, group, form, base, &progress)?, base) {
+        copy_blob(base.source, &layer.descriptor, writer, observer)?;
+        return Ok(layer);
+    }
+    writer.add_stream(|sink| {
+        let layer =
+            tree.pack(group, form, sink, &progress).map_err(|error| with_path(error, target.path()))?;
+        Ok((layer.descriptor.digest.clone(), layer.descriptor.size, layer))
+    })
+}
+
+/// Copies a layer as it is stored, verified on the way.
+fn copy_blob(
+    source: &dyn ImageSource,
+    layer: &Descriptor,
+    writer: &mut LayoutTarWriter,
+    observer: &dyn Observer,
+) -> Result<(), TransferError> {
+    let Some(slot) = writer.reserve(&layer.digest, layer.size)? else { return Ok(()) };
+    pour(source, layer, &mut slot.writer(), &|error| slot.failed(error), observer)
+}
+
+/// Packs an app into files without names in `folder`, to be pushed from there.
+///
+/// Shape: the image, where its blobs are, and, for a request with resources, which files it has.
+pub fn pack_source_to_spool<'a>(
+    request: &SourceRequest,
+    base: Option<&Base<'a>>,
+    folder: &Path,
+    observer: &dyn Observer,
+) -> Result<(PackedImage, PackedSource<'a>, FileList), TransferError> {
+    let (tree, groups) = list(request, base, folder, observer)?;
+    let Packed { layers, files } = pack_layers(&tree, &groups, request.form, base, folder, observer)?;
+    let spooled = layers.iter().filter_map(|(layer, place)| {
+        let (file, offset) = (*place)?;
+        Some(Spooled { descriptor: layer.descriptor.clone(), file, offset })
+    });
+    let spooled = spooled.collect();
+    let layers: Vec<PackedLayer> = layers.into_iter().map(|(layer, _)| layer).collect();
+    let expected = request.expected_digest.as_ref();
+    let image = composed(&Profile::SOURCE, &layers, &request.image, expected, observer)?;
+    let packed = finished(Profile::SOURCE, layers, &image, None);
+    let base = base.map(|base| base.source);
+    let source = PackedSource { files, spooled, image, place: folder.to_owned(), base };
+    Ok((packed, source, FileList::new(tree.sums())))
+}

@@ -1,0 +1,142 @@
+//! Several layers packed at the same time, into files without names.
+//!
+//! Between the end of one layer and the beginning of the next a single packer would leave all but one thread idle.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Mutex;
+
+use crate::pack::{LayerForm, PackedLayer, SourceEntry, SourceTree};
+use crate::stream::{WriteFrom, nameless_file};
+use crate::transfer::events::{Event, Observer};
+use crate::transfer::produce::with_path;
+use crate::transfer::{TransferError, workers};
+
+use super::Base;
+
+/// Most layers packed at the same time; each has its own blocks of memory.
+const PACKERS: usize = 4;
+
+/// Layers that were packed or found, lowest first.
+pub(super) struct Packed {
+    /// Each layer with the file it is in and where it begins there; none if the base has it.
+    pub(super) layers: Vec<(PackedLayer, Option<(usize, u64)>)>,
+    /// The files.
+    pub(super) files: Vec<File>,
+}
+
+/// Finds a group's layer in the base; costs one reading of the group's files.
+pub(super) fn reused(
+    tree: &SourceTree,
+    group: &[usize],
+    form: LayerForm,
+    base: Option<&Base<'_>>,
+    progress: &dyn Fn(u64),
+) -> Result<Option<PackedLayer>, TransferError> {
+    let Some(base) = base.filter(|base| base.has_layers()) else { return Ok(None) };
+    let layer = tree.hash(group, &|_| ())?;
+    let Some(found) = base.find(&layer.diff_id, form) else { return Ok(None) };
+    progress(layer.size);
+    Ok(Some(PackedLayer {
+        descriptor: crate::model::Descriptor::new(&found.media_type, found.digest.clone(), found.size),
+        diff_id: layer.diff_id,
+        uncompressed_size: layer.size,
+        entries: layer.entries,
+    }))
+}
+
+/// Files without names that several threads append to, each to one of its own at a time.
+pub(super) struct Spools<'a> {
+    folder: &'a Path,
+    /// Taken while they are written to.
+    files: Mutex<Vec<Option<Spool>>>,
+}
+
+/// A file that grows at its end.
+pub(super) struct Spool {
+    pub(super) file: File,
+    pub(super) end: u64,
+}
+
+impl<'a> Spools<'a> {
+    pub(super) fn new(folder: &'a Path) -> Self {
+        Self { folder, files: Mutex::default() }
+    }
+
+    /// Lends a file that nobody writes to, with its number, or a new one.
+    pub(super) fn with<T>(
+        &self,
+        work: impl FnOnce(usize, &mut Spool) -> Result<T, TransferError>,
+    ) -> Result<T, TransferError> {
+        let (number, mut spool) = self.take()?;
+        let result = work(number, &mut spool);
+        if let Ok(mut files) = self.files.lock()
+            && let Some(place) = files.get_mut(number)
+        {
+            *place = Some(spool);
+        }
+        result
+    }
+
+    fn take(&self) -> Result<(usize, Spool), TransferError> {
+        let mut files = self.files.lock().map_err(|_| TransferError::Stopped)?;
+        for (number, place) in files.iter_mut().enumerate() {
+            if let Some(spool) = place.take() {
+                return Ok((number, spool));
+            }
+        }
+        files.push(None);
+        Ok((files.len() - 1, Spool { file: nameless_file(self.folder)?, end: 0 }))
+    }
+
+    /// Returns the files, by number.
+    pub(super) fn into_files(self) -> Result<Vec<File>, TransferError> {
+        let files = self.files.into_inner().map_err(|_| TransferError::Stopped)?;
+        Ok(files.into_iter().flatten().map(|spool| spool.file).collect())
+    }
+}
+
+/// Packs every group that the base has no layer for.
+///
+/// Shape: the bytes of a layer depend neither on how many are packed at the same time nor on their order.
+pub(super) fn pack_layers(
+    tree: &SourceTree,
+    groups: &[Vec<usize>],
+    form: LayerForm,
+    base: Option<&Base<'_>>,
+    folder: &Path,
+    observer: &dyn Observer,
+) -> Result<Packed, TransferError> {
+    let packers = form.threads.min(PACKERS).min(groups.len()).max(1);
+    let form = LayerForm { threads: (form.threads / packers).max(1), ..form };
+    // The largest first, so that none is left over at the end.
+    let size = |number: &usize| -> u64 {
+        let group = groups.get(*number).map_or(&[][..], Vec::as_slice);
+        group.iter().filter_map(|entry| tree.entries().get(*entry)).map(SourceEntry::size).sum()
+    };
+    let mut order: Vec<usize> = (0..groups.len()).collect();
+    order.sort_by_cached_key(|number| std::cmp::Reverse(size(number)));
+    let spools = Spools::new(folder);
+    let done = Mutex::new(BTreeMap::new());
+    let progress = |bytes| observer.event(Event::Packed { bytes });
+    workers::for_each(&order, packers, |number| {
+        let group = groups.get(*number).map_or(&[][..], Vec::as_slice);
+        let layer = match reused(tree, group, form, base, &progress)? {
+            Some(layer) => (layer, None),
+            None => spools.with(|file, spool| {
+                let start = spool.end;
+                let mut sink = WriteFrom::new(&spool.file, start);
+                let packed = tree.pack(group, form, &mut sink, &progress);
+                spool.end = sink.position();
+                Ok((packed.map_err(|error| with_path(error, folder))?, Some((file, start))))
+            })?,
+        };
+        if let Ok(mut done) = done.lock() {
+            done.insert(*number, layer);
+        }
+        Ok(())
+    })?;
+    let layers = done.into_inner().map_err(|_| TransferError::Stopped)?.into_values().collect();
+    Ok(Packed { layers, files: spools.into_files()? })
+}
