@@ -25,6 +25,9 @@ use super::url::Url;
 /// Bodies of at least this size ask for permission first, so that a refusal costs nothing.
 const EXPECT_CONTINUE_FROM: u64 = 1024 * 1024;
 
+/// Size of a connection's buffer in each direction.
+const BUFFER_BYTES: usize = 64 * 1024;
+
 /// Bytes that a front end which holds a body passes on, or a registry moves into its storage, in a second.
 const PASSED_ON_PER_SECOND: u64 = 8 * 1024 * 1024;
 
@@ -243,6 +246,9 @@ impl Http {
             .proxy(None)
             .user_agent(options.user_agent.as_str())
             .accept_encoding("identity")
+            // Each connection has both; larger ones only cost memory, as blocks are moved at the kernel's pace.
+            .input_buffer_size(BUFFER_BYTES)
+            .output_buffer_size(BUFFER_BYTES)
             .max_idle_connections(idle_connections * 4)
             .max_idle_connections_per_host(idle_connections)
             .max_idle_age(Duration::from_secs(60))

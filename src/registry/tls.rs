@@ -30,6 +30,7 @@ use crate::stream::cancel;
 use super::error::TrustProblem;
 use super::options::{ClientIdentity, SystemTrust, TlsOptions};
 use super::secret::Secret;
+use super::transport;
 use super::url::Origin;
 
 /// Where systems keep their authorities in one file; the first that exists is read.
@@ -86,17 +87,16 @@ impl Trust {
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?;
         let (host_certificates, host_identity) = certs_directory(&self.options.certs_directories, host)?;
-        let builder = if self.options.verify {
+        let trusted = if self.options.verify {
             let mut own = host_certificates;
             for pem in &self.options.ca_certificates {
                 own.extend(parse_certificates(pem, "the CA certificate file")?);
             }
-            let verifier = Verifier::new(self.system(), own, &provider)?;
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+            Trusted::authorities(self.system(), own, &provider)?
         } else {
-            let verifier = Unverified(provider.signature_verification_algorithms);
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+            Trusted::Anybody
         };
+        let builder = builder.dangerous().with_custom_certificate_verifier(trusted.verifier(&provider));
         match host_identity.as_ref().or(self.options.client_identity.as_ref()) {
             None => Ok(builder.with_no_client_auth()),
             Some(identity) => {
@@ -196,18 +196,27 @@ fn certs_directory(
     Ok((certificates, identity))
 }
 
-/// rustls's verifier, which also accepts a certificate that was itself handed in as trusted.
-///
-/// Registries with a self-signed certificate are common, and `openssl req -x509` marks it as an authority, which
-/// webpki does not accept for a server; docker, curl and skopeo do when it is trusted explicitly.
+/// Judges the certificate of a server; that the server has the key to it is checked always.
 #[derive(Debug)]
 struct Verifier {
-    inner: Arc<WebPkiServerVerifier>,
-    own: Vec<CertificateDer<'static>>,
+    trust: Trusted,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl Verifier {
-    fn new(
+/// Whom a server's certificate may come from.
+#[derive(Debug)]
+enum Trusted {
+    /// Anybody, because the user asked for it or only the greeting matters.
+    Anybody,
+    /// What rustls accepts, and certificates that were themselves handed in as trusted.
+    ///
+    /// Registries with a self-signed certificate are common, and `openssl req -x509` marks it as an authority, which
+    /// webpki does not accept for a server; docker, curl and skopeo do when it is trusted explicitly.
+    Authorities { inner: Arc<WebPkiServerVerifier>, own: Vec<CertificateDer<'static>> },
+}
+
+impl Trusted {
+    fn authorities(
         system: &[CertificateDer<'static>],
         own: Vec<CertificateDer<'static>>,
         provider: &Arc<CryptoProvider>,
@@ -221,7 +230,12 @@ impl Verifier {
         let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
             .build()
             .map_err(|error| format!("the trusted certificates cannot be used: {error}"))?;
-        Ok(Self { inner, own })
+        Ok(Self::Authorities { inner, own })
+    }
+
+    /// Returns the verifier for it.
+    fn verifier(self, provider: &CryptoProvider) -> Arc<Verifier> {
+        Arc::new(Verifier { trust: self, algorithms: provider.signature_verification_algorithms })
     }
 }
 
@@ -234,9 +248,11 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let verified =
-            self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        if verified.is_err() && self.own.iter().any(|own| own == end_entity) {
+        let Trusted::Authorities { inner, own } = &self.trust else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        let verified = inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        if verified.is_err() && own.iter().any(|own| own == end_entity) {
             let parsed = ParsedCertificate::try_from(end_entity)?;
             rustls::client::verify_server_name(&parsed, server_name)?;
             return Ok(ServerCertVerified::assertion());
@@ -250,7 +266,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, certificate, signature)
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -259,50 +275,11 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, certificate, signature)
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
-}
-
-/// Accepts every certificate, because the user asked for it; the handshake itself is still checked.
-#[derive(Debug)]
-struct Unverified(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 
@@ -313,11 +290,10 @@ impl ServerCertVerifier for Unverified {
 pub(super) fn greets_in_tls(origin: &Origin, timeout: Duration) -> bool {
     let host = origin.host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Unverified(provider.signature_verification_algorithms);
+    let verifier = Trusted::Anybody.verifier(&provider);
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = config.map(|builder| {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
-    });
+    let config = config
+        .map(|builder| builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth());
     let (Ok(config), Ok(name)) = (config, ServerName::try_from(host.clone())) else { return false };
     let Ok(mut connection) = ClientConnection::new(Arc::new(config), name) else { return false };
     let addresses = (host.as_str(), origin.port).to_socket_addrs();
@@ -377,8 +353,7 @@ impl<In: Transport> Connector<In> for TlsConnector {
                 None => error.into(),
             });
         }
-        let buffers =
-            LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
+        let buffers = transport::buffers(details);
         Ok(Some(Box::new(Tls { buffers, stream: StreamOwned::new(connection, adapter) })))
     }
 }

@@ -90,11 +90,15 @@ impl<In: Transport> Connector<In> for TcpConnector {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(SLICE))?;
         stream.set_write_timeout(Some(SLICE))?;
-        let buffers =
-            LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
+        let buffers = buffers(details);
         let (plain, events) = (!details.needs_tls(), Arc::clone(&self.events));
         Ok(Some(Box::new(Tcp { stream, buffers, plain, output_closed: false, host, events })))
     }
+}
+
+/// Makes the buffers of a connection; their memory is taken when they are used.
+pub(super) fn buffers(details: &ConnectionDetails<'_>) -> LazyBuffers {
+    LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size())
 }
 
 /// Tries the addresses one after the other, each for its share of the time left.

@@ -25,7 +25,7 @@ pub use compress::{BLOCK_BYTES, BlockSink, BlockWriter, Compressed, compress};
 pub use decompress::{Compression, Decoder};
 pub use diff_id::DiffIdWriter;
 pub use nameless::nameless_file;
-pub use pipe::{PipeReader, PipeWriter, pipe, read_ahead};
+pub use pipe::{Blocks, PipeReader, PipeWriter, pipe, read_ahead};
 pub use position::{ReadFrom, WriteFrom};
 pub use staging::{Overwrite, StagedFolder};
 pub use verifying::{HashingWriter, Mismatch, VerifyingReader};

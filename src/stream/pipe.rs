@@ -8,8 +8,24 @@ use std::io::{self, BufRead, Read};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::Scope;
 
-/// Bytes in one block: large enough that waking the other thread does not count.
-const BLOCK_BYTES: usize = 256 * 1024;
+/// How large the blocks of a pipe are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocks {
+    /// 64 KiB: for what moves at the pace of a network, where each of several blobs at a time has a pipe.
+    Small,
+    /// 256 KiB: large enough that waking the other thread does not count.
+    Large,
+}
+
+impl Blocks {
+    fn bytes(self) -> usize {
+        match self {
+            Self::Small => 64 * 1024,
+            Self::Large => 256 * 1024,
+        }
+    }
+}
+
 /// Blocks in one pipe, the one being filled and the one being read included.
 const BLOCKS: usize = 4;
 
@@ -25,16 +41,16 @@ enum End {
 
 /// Makes a pipe.
 ///
-/// Cost: at most 1 MiB, allocated as it is used.
+/// Cost: at most four blocks, allocated as they are used.
 #[must_use]
-pub fn pipe() -> (PipeWriter, PipeReader) {
+pub fn pipe(blocks: Blocks) -> (PipeWriter, PipeReader) {
     let (full, filled) = sync_channel(BLOCKS);
     let (give_back, free) = channel();
     for _ in 1..BLOCKS {
         let _ = give_back.send(Vec::new());
     }
-    let writer =
-        PipeWriter { block: vec![0; BLOCK_BYTES], filled: 0, full, free, open: true, starved: false };
+    let block = vec![0; blocks.bytes()];
+    let writer = PipeWriter { blocks, block, filled: 0, full, free, open: true, starved: false };
     let reader = PipeReader { block: Vec::new(), position: 0, filled, give_back, ended: false };
     (writer, reader)
 }
@@ -42,7 +58,8 @@ pub fn pipe() -> (PipeWriter, PipeReader) {
 /// The end that is written to.
 #[derive(Debug)]
 pub struct PipeWriter {
-    /// Always [`BLOCK_BYTES`] long.
+    blocks: Blocks,
+    /// Always as long as `blocks` says.
     block: Vec<u8>,
     filled: usize,
     full: SyncSender<Message>,
@@ -61,8 +78,8 @@ impl PipeWriter {
 
     /// Keeps the first `count` bytes of the space; waits when the reader is behind.
     pub fn advance(&mut self, count: usize) {
-        self.filled = (self.filled + count).min(BLOCK_BYTES);
-        if self.filled == BLOCK_BYTES {
+        self.filled = (self.filled + count).min(self.blocks.bytes());
+        if self.filled == self.blocks.bytes() {
             self.send();
         }
     }
@@ -88,9 +105,10 @@ impl PipeWriter {
         if self.open
             && let Ok(mut empty) = self.free.recv()
         {
-            if empty.try_reserve_exact(BLOCK_BYTES.saturating_sub(empty.len())).is_ok() {
+            let size = self.blocks.bytes();
+            if empty.try_reserve_exact(size.saturating_sub(empty.len())).is_ok() {
                 // A block that comes round has its length and is not cleared again.
-                empty.resize(BLOCK_BYTES, 0);
+                empty.resize(size, 0);
                 let mut block = std::mem::replace(&mut self.block, empty);
                 block.truncate(self.filled);
                 self.open = self.full.send(Ok(block)).is_ok();
@@ -161,8 +179,9 @@ impl Read for PipeReader {
 pub fn read_ahead<'scope, R: Read + Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     mut source: R,
+    blocks: Blocks,
 ) -> PipeReader {
-    let (mut writer, reader) = pipe();
+    let (mut writer, reader) = pipe(blocks);
     scope.spawn(move || {
         loop {
             match source.read(writer.space()) {
@@ -182,6 +201,8 @@ pub fn read_ahead<'scope, R: Read + Send + 'scope>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const BLOCK_BYTES: usize = 256 * 1024;
 
     /// Gives a few bytes at a time, then ends or fails.
     struct Dripping {
@@ -220,7 +241,8 @@ mod tests {
             (9 * BLOCK_BYTES, 70_000),
         ] {
             let found = std::thread::scope(|scope| {
-                let mut reader = read_ahead(scope, Dripping { left: bytes(len), step, error: None });
+                let mut reader =
+                    read_ahead(scope, Dripping { left: bytes(len), step, error: None }, Blocks::Large);
                 let mut found = Vec::new();
                 reader.read_to_end(&mut found).unwrap();
                 assert_eq!(reader.read(&mut [0; 8]).unwrap(), 0, "the end stays the end");
@@ -234,7 +256,8 @@ mod tests {
     fn an_error_comes_once_and_after_the_bytes_before_it() {
         std::thread::scope(|scope| {
             let error = Some(io::Error::other("torn"));
-            let mut reader = read_ahead(scope, Dripping { left: bytes(300_000), step: 1000, error });
+            let mut reader =
+                read_ahead(scope, Dripping { left: bytes(300_000), step: 1000, error }, Blocks::Large);
             let mut found = Vec::new();
             let error = reader.read_to_end(&mut found).unwrap_err();
             assert_eq!((error.to_string().as_str(), found.len()), ("torn", 300_000));
@@ -244,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_writer_that_vanishes_is_an_error_and_not_an_end() {
-        let (mut writer, mut reader) = pipe();
+        let (mut writer, mut reader) = pipe(Blocks::Large);
         writer.advance(BLOCK_BYTES);
         drop(writer);
         let mut found = Vec::new();
@@ -255,7 +278,7 @@ mod tests {
     #[test]
     fn a_reader_that_vanishes_stops_the_thread() {
         std::thread::scope(|scope| {
-            let mut reader = read_ahead(scope, io::repeat(7));
+            let mut reader = read_ahead(scope, io::repeat(7), Blocks::Small);
             assert_eq!(reader.read(&mut [0; 3]).unwrap(), 3);
             drop(reader);
             // The scope ends only when the thread does.

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use crate::model::{
     Algorithm, Descriptor, Digest, Document, ImageManifest, Platform, RawDocument, media_type,
 };
-use crate::stream::{Decoder, Mismatch, Overwrite, PipeReader, PipeWriter, StagedFolder, pipe, read_ahead};
+use crate::stream::{
+    Blocks, Decoder, Mismatch, Overwrite, PipeReader, PipeWriter, StagedFolder, pipe, read_ahead,
+};
 use crate::tar::{ExtractError, Extractor, Ownership, Policy, Summary};
 
 use super::events::{Event, Observer};
@@ -180,8 +182,8 @@ fn extract_layer(
     let algorithm = diff_id.map_or(Algorithm::Sha256, Digest::algorithm);
     // Three stages at the same time: reading and verifying, inflating and hashing, writing files.
     let (extracted, (unpacked, rest)) = std::thread::scope(|scope| {
-        let stored = read_ahead(scope, stored);
-        let (writer, reader) = pipe();
+        let stored = read_ahead(scope, stored, Blocks::Large);
+        let (writer, reader) = pipe(Blocks::Large);
         let unpacking = scope.spawn(move || unpack(stored, algorithm, writer));
         let extracted = extractor.layer(reader, &mut |bytes| observer.event(Event::Extracted { bytes }));
         // Joined in any case: what was wrong with the stored bytes explains what could not be extracted.

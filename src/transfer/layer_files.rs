@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use crate::model::{Descriptor, FileHasher, FileSum};
-use crate::stream::{Decoder, read_ahead};
+use crate::stream::{Blocks, Decoder, read_ahead};
 use crate::tar::{Entry, EntryKind, Reader};
 
 use super::{ImageSource, TransferError};
@@ -62,7 +62,7 @@ pub(super) fn for_each_file(
     let stored = source.open_blob(layer)?;
     std::thread::scope(|scope| {
         // Fetching, verifying and inflating do not wait for one another.
-        let mut stored = read_ahead(scope, stored);
+        let mut stored = read_ahead(scope, stored, Blocks::Large);
         {
             let mut reader = Reader::new(Decoder::new(Box::new(&mut stored)).map_err(broken)?);
             while let Some(entry) = reader.next_entry().map_err(tar)? {

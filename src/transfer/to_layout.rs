@@ -5,7 +5,7 @@ use std::io::{self, BufRead as _};
 
 use crate::model::{Descriptor, Digest};
 use crate::store::layout::{BlobSlot, LayoutTarWriter, LayoutTarget};
-use crate::stream::{FileError, read_ahead};
+use crate::stream::{Blocks, FileError, read_ahead};
 
 use super::events::{BlobOutcome, Event, Observer, Warning};
 use super::names::layout_index;
@@ -118,7 +118,7 @@ pub(super) fn pour(
     let from = source.open_blob(blob)?;
     // Reading includes verifying; in a thread of its own it does not wait for the disk, nor the disk for it.
     std::thread::scope(|scope| {
-        let mut from = read_ahead(scope, from);
+        let mut from = read_ahead(scope, from, Blocks::Small);
         loop {
             let piece = from.fill_buf().map_err(|error| {
                 TransferError::from_read(&source.place(), &format!("blob `{}`", blob.digest), error)

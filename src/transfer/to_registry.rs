@@ -7,7 +7,7 @@ use std::thread::Scope;
 
 use crate::model::{Descriptor, Digest, RawDocument, Repository, Tag, Target};
 use crate::registry::{BlobBody, Client, PushOutcome};
-use crate::stream::read_ahead;
+use crate::stream::{Blocks, read_ahead};
 
 use super::events::{BlobOutcome, Event, Observer, Warning};
 use super::{Graph, ImageSource, TransferError, workers};
@@ -243,6 +243,6 @@ impl BlobBody for Body<'_, '_> {
         if self.blob.size < WORTH_A_THREAD {
             return Ok(reader);
         }
-        Ok(Box::new(read_ahead(self.scope, reader)))
+        Ok(Box::new(read_ahead(self.scope, reader, Blocks::Small)))
     }
 }

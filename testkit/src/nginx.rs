@@ -17,11 +17,13 @@ pub struct Options {
     pub buffer_requests: bool,
     /// Whether clients have to use TLS (with the server certificate of [`certificates`]).
     pub tls: bool,
+    /// Whether the registry is told that clients use TLS; one that is not names itself with `http://`.
+    pub tells_scheme: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { body_limit: "0", buffer_requests: true, tls: false }
+        Self { body_limit: "0", buffer_requests: true, tls: false, tells_scheme: true }
     }
 }
 
@@ -87,6 +89,7 @@ fn config(scratch: &Scratch, host: &str, upstream: &str, options: &Options) -> S
     let switch = |on: bool| if on { "on" } else { "off" };
     let (listen, scheme) =
         if options.tls { (format!("{host} ssl"), "https") } else { (host.to_owned(), "http") };
+    let told = if options.tells_scheme { scheme } else { "http" };
     let certificate = if options.tls {
         format!("ssl_certificate {folder}/server.pem; ssl_certificate_key {folder}/server.key;")
     } else {
@@ -110,7 +113,7 @@ http {{
       proxy_pass http://{upstream};
       proxy_http_version 1.1;
       proxy_set_header Host $http_host;
-      proxy_set_header X-Forwarded-Proto {scheme};
+      proxy_set_header X-Forwarded-Proto {told};
     }}
   }}
 }}
@@ -129,7 +132,10 @@ mod tests {
     fn a_registry_is_reached_through_nginx_up_to_its_limit() {
         let registry = Registry::start();
         for (tls, buffer_requests) in [(false, true), (true, false)] {
-            let nginx = Nginx::before(&registry, &Options { body_limit: "1m", buffer_requests, tls });
+            let nginx = Nginx::before(
+                &registry,
+                &Options { body_limit: "1m", buffer_requests, tls, ..Options::default() },
+            );
             let transport =
                 if tls { Transport::Tls { name: "localhost", client: None } } else { Transport::Plain };
             let ask = |method: &str, target: &str, body: &[u8]| {

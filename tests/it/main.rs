@@ -52,6 +52,7 @@ mod registry_cloud;
 mod registry_faults;
 mod registry_helpers;
 mod registry_matrix;
+mod registry_other;
 mod registry_real;
 mod release;
 mod results;

@@ -223,7 +223,11 @@ fn front_ends_that_limit_or_hold_bodies_are_lived_with() {
         ("bodies of at most 1 MiB", Options { body_limit: "1m", ..Options::default() }),
         (
             "TLS, passed on as it comes, 2 MiB",
-            Options { body_limit: "2m", buffer_requests: false, tls: true },
+            Options { body_limit: "2m", buffer_requests: false, tls: true, ..Options::default() },
+        ),
+        (
+            "TLS, of which the registry does not know",
+            Options { tls: true, tells_scheme: false, ..Options::default() },
         ),
     ];
     for (name, front) in cases {

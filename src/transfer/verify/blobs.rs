@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::model::{Algorithm, Digest, media_type};
 use crate::store::ImageStore;
-use crate::stream::{Compression, Decoder, PipeReader, PipeWriter, cancel, pipe, read_ahead};
+use crate::stream::{Blocks, Compression, Decoder, PipeReader, PipeWriter, cancel, pipe, read_ahead};
 
 use super::super::events::{Event, Observer};
 use super::documents::Task;
@@ -167,7 +167,7 @@ fn check_layer(
     observer: &dyn Observer,
 ) -> (io::Result<Stored>, Unpacked) {
     std::thread::scope(|scope| {
-        let (mut writer, reader) = pipe();
+        let (mut writer, reader) = pipe(Blocks::Large);
         let unpacking = scope.spawn(move || unpack(reader, task, inflaters));
         let stored = hash_stored(blob, task, &mut writer, total, observer);
         writer.finish(Ok(()));
@@ -215,7 +215,7 @@ fn unpack(stored: PipeReader, task: &Task, inflaters: usize) -> Unpacked {
         return Ok((compression, None));
     }
     std::thread::scope(|scope| {
-        let mut unpacked = read_ahead(scope, decoder);
+        let mut unpacked = read_ahead(scope, decoder, Blocks::Large);
         let mut hasher = Algorithm::Sha256.hasher();
         loop {
             let block = unpacked.fill_buf().map_err(failed)?;
