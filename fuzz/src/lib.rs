@@ -13,7 +13,7 @@ mod values;
 pub type Body = fn(&[u8]);
 
 /// Every target by its name, which is also the name of its file in `fuzz_targets/` and of its folder of seeds.
-pub const TARGETS: [(&str, Body); 17] = [
+pub const TARGETS: [(&str, Body); 18] = [
     ("reference", values::reference),
     ("digest", values::digest),
     ("challenge", values::challenge),
@@ -23,6 +23,7 @@ pub const TARGETS: [(&str, Body); 17] = [
     ("config", values::config),
     ("images_lock", values::images_lock),
     ("bundle_lock", values::bundle_lock),
+    ("package", values::package),
     ("docker_config", values::docker_config),
     ("decompress", archives::decompress),
     ("tar_read", archives::tar_read),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use imgrelay::lock::{BundleLock, ImagesLock};
+use imgrelay::lock::{BundleLock, ImagesLock, PackageRule, read_packaging_objects};
 use imgrelay::model::{Config, Digest, Document, RawDocument, Reference, Registry, Repository, Tag};
 use imgrelay::registry::{
     Credential, CredentialHelpers, CredentialSource, DockerConfig, HelperError, Keychain, fuzzing,
@@ -145,6 +145,23 @@ pub(super) fn bundle_lock(data: &[u8]) {
         Ok(lock) => {
             let yaml = lock.to_yaml();
             assert_eq!(BundleLock::parse(&yaml).as_ref(), Ok(&lock), "{yaml}");
+        }
+        Err(error) => drop(error.to_string()),
+    }
+}
+
+/// Whatever the documents are, each has its line, and one of another group breaks that one rule only.
+pub(super) fn package(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match read_packaging_objects(text) {
+        Ok(objects) => {
+            for object in objects {
+                let rules = object.broken_rules();
+                let is_other = rules.iter().any(|rule| matches!(rule, PackageRule::OtherKind { .. }));
+                assert!(!is_other || rules.len() == 1, "{rules:?}");
+                assert!(object.line <= text.lines().count() as u64 + 1, "{object:?}");
+                rules.iter().for_each(|rule| assert!(!rule.to_string().is_empty()));
+            }
         }
         Err(error) => drop(error.to_string()),
     }
