@@ -15,7 +15,7 @@ mod zips;
 pub type Body = fn(&[u8]);
 
 /// Every target by its name, which is also the name of its file in `fuzz_targets/` and of its folder of seeds.
-pub const TARGETS: [(&str, Body); 23] = [
+pub const TARGETS: [(&str, Body); 24] = [
     ("reference", values::reference),
     ("digest", values::digest),
     ("challenge", values::challenge),
@@ -25,6 +25,7 @@ pub const TARGETS: [(&str, Body); 23] = [
     ("config", values::config),
     ("images_lock", values::images_lock),
     ("bundle_lock", values::bundle_lock),
+    ("package", values::package),
     ("docker_config", values::docker_config),
     ("resources", values::resources),
     ("decompress", archives::decompress),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use imgrelay::lock::{BundleLock, ImagesLock};
+use imgrelay::lock::{BundleLock, ImagesLock, PackageRule, read_packaging_objects};
 use imgrelay::model::{Config, Digest, Document, RawDocument, Reference, Registry, Repository, Tag};
 use imgrelay::pack::{MatchRequest, ResourceError, parse_resources};
 use imgrelay::registry::{
@@ -171,6 +171,23 @@ pub(super) fn resources(data: &[u8]) {
         let path = std::str::from_utf8(&resource.path).unwrap();
         assert!(path.split('/').all(|part| !matches!(part, "" | "." | "..")), "{path:?}");
         assert!(!path.contains('\0') && resource.mode <= 0o777, "{path:?} {:o}", resource.mode);
+    }
+}
+
+/// Whatever the documents are, each has its line, and one of another group breaks that one rule only.
+pub(super) fn package(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match read_packaging_objects(text) {
+        Ok(objects) => {
+            for object in objects {
+                let rules = object.broken_rules();
+                let is_other = rules.iter().any(|rule| matches!(rule, PackageRule::OtherKind { .. }));
+                assert!(!is_other || rules.len() == 1, "{rules:?}");
+                assert!(object.line <= text.lines().count() as u64 + 1, "{object:?}");
+                rules.iter().for_each(|rule| assert!(!rule.to_string().is_empty()));
+            }
+        }
+        Err(error) => drop(error.to_string()),
     }
 }
 

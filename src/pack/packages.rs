@@ -59,7 +59,7 @@ pub enum PackageFault {
     #[error(transparent)]
     Rule(#[from] PackageRule),
     /// Not YAML, or not an object of Kubernetes.
-    #[error("is not YAML that kapp-controller can read: {problem}")]
+    #[error("cannot be read as YAML: {problem}")]
     NotYaml {
         /// What is wrong.
         problem: String,

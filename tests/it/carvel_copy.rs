@@ -126,6 +126,7 @@ fn a_bundle_of_forty_images_costs_few_requests() {
         let requests = source.requests();
         assert!(requests.len() <= 130, "{what}: {} requests: {:?}", requests.len(), counts(&requests));
         validate_layout(lab.path(format!("{what}.tar")));
+        println!("{what}: {} requests", requests.len());
         requests.len()
     };
     fetch("scattered", &name);

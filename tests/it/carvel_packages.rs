@@ -83,7 +83,7 @@ fn every_mistake_in_a_repository_is_told_with_file_and_line() {
         (
             "packages/broken.yml",
             "kind: [\n".into(),
-            "`packages/broken.yml`: is not YAML that kapp-controller can read: line ".into(),
+            "`packages/broken.yml`: cannot be read as YAML: line ".into(),
         ),
         (
             "packages/x.json",

@@ -104,6 +104,9 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         "bundle_lock" => texts(&[&format!(
             "apiVersion: imgpkg.carvel.dev/v1alpha1\nkind: BundleLock\nbundle:\n  image: reg.example/a@sha256:{sum}\n  tag: v1\n"
         )]),
+        "package" => texts(&[&format!(
+            "# a\n---\napiVersion: data.packaging.carvel.dev/v1alpha1\nkind: Package\nmetadata: {{name: a.b.c.1.0.0}}\nspec:\n  refName: a.b.c\n  version: 1.0.0\n  template:\n    spec:\n      fetch:\n      - imgpkgBundle: {{image: reg.example/a@sha256:{sum}}}\n      template: [{{ytt: {{}}}}]\n      deploy: [{{kapp: {{}}}}]\n---\napiVersion: v1\nkind: Secret\n"
+        )]),
         "docker_config" => texts(&[
             r#"{"auths":{"reg.example":{"auth":"dXNlcjpjMlZqY21WMExYTmxZM0psZEE="},"127.0.0.1:5000":{"username":"u","password":"c2VjcmV0LXNlY3JldA"}},"credsStore":"desktop","credHelpers":{"docker.io":"hub"}}"#,
             r#"{"https://index.docker.io/v1/":{"auth":"dTpw"}}"#,
