@@ -61,8 +61,11 @@ class Registry:
         self.process.wait()
 
 
-def layout_tar(path, layers, layer_bytes):
-    """Writes an OCI layout tar with so many layers of noise, gzip-framed, and returns the layers' digests."""
+def layout_tar(path, layers, layer_bytes, half=False):
+    """Writes an OCI layout tar with so many layers of noise, gzip-framed, and returns the layers' digests.
+
+    With `half` every second MiB is zeros, and the layers are compressed: half of what is unpacked is stored.
+    """
     rng = random.Random(20260104)
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as out:
         def add(name, data):
@@ -82,10 +85,11 @@ def layout_tar(path, layers, layer_bytes):
             with tarfile.open(fileobj=inner, mode="w", format=tarfile.USTAR_FORMAT) as tar:
                 entry = tarfile.TarInfo(f"noise-{number:03}.bin")
                 entry.size = layer_bytes
-                tar.addfile(entry, io.BytesIO(b"".join(rng.randbytes(MIB) for _ in range(layer_bytes // MIB))))
+                parts = (bytes(MIB) if half and part % 2 else rng.randbytes(MIB) for part in range(layer_bytes // MIB))
+                tar.addfile(entry, io.BytesIO(b"".join(parts)))
             plain = inner.getvalue()
             diff_ids.append(f"sha256:{hashlib.sha256(plain).hexdigest()}")
-            stored = gzip.compress(plain, 0, mtime=0)
+            stored = gzip.compress(plain, 1 if half else 0, mtime=0)
             descriptors.append(blob(stored, "application/vnd.oci.image.layer.v1.tar+gzip"))
         config = blob(json.dumps({"architecture": "amd64", "os": "linux", "config": {},
                                   "rootfs": {"type": "layers", "diff_ids": diff_ids}}).encode(),

@@ -3,7 +3,7 @@
 //! ureq's own connector panics on a client certificate that does not fit its key and cannot trust a server's
 //! own certificate, so this one is used instead; everything else is rustls's default behaviour with ring.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -115,11 +115,16 @@ impl Trust {
 }
 
 fn system_certificates(trust: &SystemTrust) -> Vec<CertificateDer<'static>> {
-    let mut found = Vec::new();
+    let mut found: Vec<CertificateDer<'static>> = Vec::new();
+    // Debian has each certificate three times: in the bundle, in a file, and as a link to that. Decoding is what costs.
+    let mut known: HashSet<Box<[u8]>> = HashSet::new();
     let mut read_file = |path: &Path| {
         let before = found.len();
-        if let Ok(pem) = std::fs::read(path) {
-            found.extend(CertificateDer::pem_slice_iter(&pem).flatten());
+        let pem = std::fs::read(path).unwrap_or_default();
+        for block in pem_blocks(&pem) {
+            if known.insert(block.into()) {
+                found.extend(CertificateDer::pem_slice_iter(block).flatten());
+            }
         }
         found.len() > before
     };
@@ -137,7 +142,13 @@ fn system_certificates(trust: &SystemTrust) -> Vec<CertificateDer<'static>> {
         for entry in entries.flatten() {
             let name = entry.file_name();
             // The bundle is in the same folder on some systems and has been read.
-            if name != "ca-certificates.crt" && name != "ca-bundle.crt" {
+            if name == "ca-certificates.crt" || name == "ca-bundle.crt" {
+                continue;
+            }
+            // A link to a neighbour is OpenSSL's index of the folder; the neighbour has its turn.
+            let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+            let target = || std::fs::read_link(entry.path());
+            if !is_link || target().is_ok_and(|target| target.components().count() > 1) {
                 read_file(&entry.path());
             }
         }
@@ -145,6 +156,24 @@ fn system_certificates(trust: &SystemTrust) -> Vec<CertificateDer<'static>> {
     found.sort_by(|a, b| a.as_ref().cmp(b.as_ref()));
     found.dedup();
     found
+}
+
+/// Returns the parts of a file from each `BEGIN` line to its `END` line.
+fn pem_blocks(pem: &[u8]) -> Vec<&[u8]> {
+    let mut blocks = Vec::new();
+    let (mut begin, mut at) = (None, 0);
+    for line in pem.split_inclusive(|byte| *byte == b'\n') {
+        if line.starts_with(b"-----BEGIN ") {
+            begin = Some(at);
+        }
+        at += line.len();
+        if line.starts_with(b"-----END ")
+            && let Some(block) = begin.take().and_then(|begin| pem.get(begin..at))
+        {
+            blocks.push(block.trim_ascii_end());
+        }
+    }
+    blocks
 }
 
 fn parse_certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, String> {

@@ -1,7 +1,7 @@
 //! What `docker save` and `skopeo copy docker-archive:` write: `manifest.json` beside configurations and layers.
 //!
-//! The format has no image manifests, so one is made for each image, in Docker's media types; the digest is thus
-//! ours and not that of any registry. The layers are hashed once when the archive is opened.
+//! The format has no image manifests, so one is made for each image, in Docker's media types; its digest is that of
+//! other tools that push the archive as it is, not that of the registry an image came from. The layers are hashed once when the archive is opened.
 //! Source: moby image/spec v1.2; layers may be links to each other (`../<id>/layer.tar`).
 
 use std::collections::BTreeMap;
@@ -10,11 +10,9 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use crate::model::{
-    Annotations, Config, Descriptor, Digest, ImageManifest, RawDocument, Reference, limits, media_type,
-};
+use crate::model::{Config, Descriptor, Digest, RawDocument, Reference, limits, media_type, to_json};
 use crate::stream::{Compression, FileError, HashingWriter, cancel};
 use crate::tar::{EndMark, display_name};
 
@@ -99,6 +97,32 @@ enum Problem {
     Text(String),
 }
 
+/// The manifest as go-containerregistry makes it of the same archive, member by member: whoever pushes the archive,
+/// with whichever tool on its ground (crane, imgpkg, registry-image-resource), it has one digest.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Manifest<'a> {
+    schema_version: u32,
+    media_type: &'a str,
+    config: Pointer<'a>,
+    layers: Vec<Pointer<'a>>,
+}
+
+/// A descriptor in that order.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Pointer<'a> {
+    media_type: &'a str,
+    size: u64,
+    digest: &'a Digest,
+}
+
+impl<'a> From<&'a Descriptor> for Pointer<'a> {
+    fn from(descriptor: &'a Descriptor) -> Self {
+        Self { media_type: &descriptor.media_type, size: descriptor.size, digest: &descriptor.digest }
+    }
+}
+
 /// Makes the manifest of one image and returns it with the bytes of the configuration.
 fn manifest_of(
     archive: &Archive,
@@ -124,15 +148,15 @@ fn manifest_of(
         layer.ok_or_else(|| Problem::Text(format!("`{}` was not read", display_name(name.as_bytes()))))
     };
     let layers = names.iter().map(find).collect::<Result<Vec<_>, Problem>>()?;
-    let manifest = RawDocument::of_manifest(ImageManifest {
+    let config = Descriptor::of_bytes(media_type::DOCKER_CONFIG, &bytes);
+    let text = to_json(&Manifest {
         schema_version: 2,
-        media_type: Some(media_type::DOCKER_MANIFEST.to_owned()),
-        artifact_type: None,
-        config: Descriptor::of_bytes(media_type::DOCKER_CONFIG, &bytes),
-        layers,
-        subject: None,
-        annotations: Annotations::new(),
+        media_type: media_type::DOCKER_MANIFEST,
+        config: Pointer::from(&config),
+        layers: layers.iter().map(Pointer::from).collect(),
     });
+    let manifest = RawDocument::parse(text, Some(media_type::DOCKER_MANIFEST))
+        .map_err(|error| Problem::Text(format!("the manifest made of it is not valid: {error}")))?;
     Ok((manifest, bytes))
 }
 

@@ -19,6 +19,7 @@ mod concourse;
 mod concourse_again;
 mod concourse_check;
 mod concourse_cloud;
+mod concourse_compat;
 mod concourse_container;
 mod concourse_pipelines;
 mod concourse_put;
