@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, Platform, media_type};
+use super::{Digest, Platform, limits, media_type};
 
 /// Annotations in key order, so that what we write is the same every time.
 pub type Annotations = BTreeMap<String, String>;
@@ -21,7 +21,8 @@ pub struct Descriptor {
     pub media_type: String,
     /// Digest of the content as stored.
     pub digest: Digest,
-    /// Size of the content in bytes, as stored.
+    /// Size of the content in bytes, as stored; at most [`limits::BLOB_BYTES`] where it was read.
+    #[serde(deserialize_with = "possible_size")]
     pub size: u64,
     /// Places outside the registry (non-distributable layers only); never followed with credentials.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
@@ -44,6 +45,16 @@ where
     D: serde::Deserializer<'de>,
 {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Reads a size; one that no blob has would only make sums overflow.
+fn possible_size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let size = u64::deserialize(deserializer)?;
+    if size > limits::BLOB_BYTES {
+        let most = limits::BLOB_BYTES;
+        return Err(serde::de::Error::custom(format!("`size` is {size}, at most {most} bytes are accepted")));
+    }
+    Ok(size)
 }
 
 impl Descriptor {

@@ -12,6 +12,8 @@ pub const CONFIG_BYTES: u64 = 16 * 1024 * 1024;
 pub const TABLE_OF_CONTENTS_BYTES: u64 = 256 * 1024 * 1024;
 /// Largest YAML lock file, bytes.
 pub const LOCK_BYTES: u64 = 16 * 1024 * 1024;
+/// Largest size a descriptor may give, bytes; so many that the sizes of all [`DOCUMENTS`] together fit into 63 bits.
+pub const BLOB_BYTES: u64 = 64 * 1024 * 1024 * 1024 * 1024;
 /// Deepest nesting of indexes and bundles; real ones have at most 3 levels.
 pub const NESTING: usize = 16;
 /// Most documents (manifests and indexes) followed from one root.

@@ -411,16 +411,16 @@ impl Token {
     pub(super) fn parse(body: &[u8], started: Instant) -> Option<(Self, Option<Secret>)> {
         let answer: TokenAnswer = serde_json::from_slice(body).ok()?;
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-        let token = given(answer.token).or(given(answer.access_token))?;
+        let token = given(answer.token).or(given(answer.access_token)).map(Secret::from)?;
         // It goes into a header; anything else in it would be an attack or an accident.
-        if !token.bytes().all(|byte| (0x21..=0x7e).contains(&byte)) {
+        if !token.expose().bytes().all(|byte| (0x21..=0x7e).contains(&byte)) {
             return None;
         }
         let life = answer.expires_in.and_then(|number| number.as_u64()).filter(|life| *life > 0);
         let life = Duration::from_secs(life.unwrap_or(DEFAULT_LIFE).min(LONGEST_LIFE));
         // A body that begins shortly before the end would be refused on the way.
         let margin = (life / 10).min(Duration::from_secs(30));
-        let header = Secret::new(format!("Bearer {token}"));
+        let header = Secret::new(format!("Bearer {}", token.expose()));
         Some((
             Self { header, fresh_until: started + life - margin },
             given(answer.refresh_token).map(Secret::from),
@@ -429,7 +429,10 @@ impl Token {
 }
 
 fn basic_header(username: &str, password: &Secret) -> Secret {
-    Secret::new(format!("Basic {}", STANDARD.encode(format!("{username}:{}", password.expose()))))
+    // Each step on the way is a secret as well.
+    let both = Secret::new(format!("{username}:{}", password.expose()));
+    let encoded = Secret::new(STANDARD.encode(both.expose()));
+    Secret::new(format!("Basic {}", encoded.expose()))
 }
 
 /// Refuses token servers that a registry has no business to send us to.

@@ -59,6 +59,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_memory_of_a_secret_is_overwritten_when_it_is_dropped() {
+        use std::os::unix::fs::FileExt as _;
+        const PIECE: &[u8] = b"0123456789abcdef";
+        let secret = Secret::new(String::from_utf8(PIECE.repeat(64)).unwrap());
+        let at = secret.expose().as_ptr().addr() as u64;
+        let memory = std::fs::File::open("/proc/self/mem").unwrap();
+        // Taken before, so that it does not get the place that becomes free.
+        let (mut before, mut after) = (vec![0; 1024], vec![0; 1024]);
+        memory.read_exact_at(&mut before, at).unwrap();
+        drop(secret);
+        memory.read_exact_at(&mut after, at).unwrap();
+        assert_eq!(before, PIECE.repeat(64));
+        assert!(!after.windows(PIECE.len()).any(|bytes| bytes == PIECE), "the secret is still in memory");
+    }
+
+    #[test]
     fn a_secret_is_never_formatted() {
         let secret = Secret::new("hunter2");
         assert_eq!(format!("{secret} {secret:?} {:?}", Some(&secret)), "*** *** Some(***)");

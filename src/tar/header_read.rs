@@ -58,6 +58,9 @@ impl Header {
                 name = [prefix, b"/", &name].concat();
             }
         }
+        // Not needed, but Go and Python refuse the header, or end there, if these are no numbers.
+        field("devmajor", 329, 337)?;
+        field("devminor", 337, 345)?;
         // imgpkg --preserve-permissions writes Go's mode bits above the low twelve.
         let mode = u32::try_from(field("mode", 100, 108)? & 0o7777).unwrap_or(0);
         Ok(Self {
@@ -99,7 +102,8 @@ fn number(field: &[u8]) -> Result<Option<i64>, ()> {
         return Err(());
     }
     if digits.is_empty() {
-        return Ok(None);
+        // GNU tar and Go pass over zero bytes in front, Python takes the field for empty.
+        return if after.iter().all(|byte| matches!(byte, 0 | b' ')) { Ok(None) } else { Err(()) };
     }
     let mut value: i64 = 0;
     for digit in digits {
@@ -118,7 +122,7 @@ mod tests {
     #[test]
     fn numeric_fields_are_decoded_or_refused() {
         type Decoded = Result<Option<i64>, ()>;
-        let cases: [(&[u8], Decoded); 14] = [
+        let cases: [(&[u8], Decoded); 16] = [
             (b"0004 010", Err(())),
             (b"004 \x00010", Ok(Some(4))),
             (b"0000644\0", Ok(Some(0o644))),
@@ -127,6 +131,8 @@ mod tests {
             (b"777777777777", Ok(Some(0o777_777_777_777))),
             (b"\0\0\0\0\0\0\0\0", Ok(None)),
             (b"        ", Ok(None)),
+            (b"  \0     ", Ok(None)),
+            (b"\x00000644\0", Err(())),
             (b"0000648\0", Err(())),
             (b"-000644\0", Err(())),
             (b"\x80\0\0\0\0\0\0\x02\0\0\0\0", Ok(Some(2 << 32))),

@@ -1,7 +1,7 @@
 //! A strict streaming reader of tar entries: ustar, PAX, GNU long names, base-256 numbers, old formats.
 //!
 //! Strict means: what GNU tar, Go and Python would read differently is an error and not a guess. That covers
-//! repeated or mixed extension headers, links and folders that claim to have data, a single zero block in the
+//! repeated or mixed extension headers, those that go on behind their size, links and folders that claim to have data, a single zero block in the
 //! middle, and sparse files. A PAX `size` counts for reading and for skipping alike. The archive ends at two zero
 //! blocks or, as GNU tar and Go have it, at the end of the source on a block border; what follows two zero blocks
 //! is not looked at, so concatenated archives give the first one only.
@@ -262,7 +262,15 @@ impl<S: Source> Headers<S> {
             let inside = format!("the extension header at byte {offset}{}", self.after());
             return Err(TarError::Truncated { offset: self.position, inside });
         }
-        data.truncate(usize::try_from(header.size).unwrap_or(len));
+        let behind = data.split_off(usize::try_from(header.size).unwrap_or(len));
+        // Python reads records and names to the first zero byte, GNU tar names, whatever size the header gives.
+        let goes_on = behind.first().is_some_and(|byte| *byte != 0);
+        if goes_on && !(matches!(header.flag, b'L' | b'K') && data.contains(&0)) {
+            let size = header.size;
+            let problem =
+                format!("the extension header goes on behind its {size} bytes, where some readers read on");
+            return Err(TarError::Header { offset, entry: display_name(&header.name), problem });
+        }
         Ok(data)
     }
 
@@ -530,6 +538,17 @@ mod tests {
             (
                 Tarball::new().pax(&[("size", b"18446744073709551615")]).file("x", "").finish(),
                 "no file can have",
+            ),
+            (
+                Tarball::new().entry(&Made::new("L", b'L', 1), b"a/evil\0").file("x", "").finish(),
+                "goes on behind its 1 bytes",
+            ),
+            (
+                Tarball::new()
+                    .entry(&Made::new("x", b'x', 10), b"10 path=a\n10 path=b\n")
+                    .file("x", "")
+                    .finish(),
+                "goes on behind its 10 bytes",
             ),
             (vec![b'x'; 1024], "tar header at byte 0: its checksum does not fit"),
             (

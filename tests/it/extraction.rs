@@ -251,6 +251,18 @@ fn attacks(outside: &Path) -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("dots inside a name", one(new().dir("a").file("a/../../outside/victim", "evil"))),
         ("absolute name", one(new().file(&victim, "evil"))),
         ("PAX name with dots", one(new().pax(&[("path", b"../outside/victim")]).file("ok", "evil"))),
+        (
+            "global PAX name with dots",
+            one(new()
+                .entry(&Header::new("g", b'g', 27), b"27 path=../outside/victim12\n")
+                .file("ok", "evil")),
+        ),
+        (
+            "PAX size over the header's",
+            one(new()
+                .pax(&[("size", b"0")])
+                .entry(&Header::new("a", b'0', 512), &new().file("../outside/victim", "").unfinished())),
+        ),
         ("GNU name with dots", one(new().gnu_long(b'L', "../outside/victim").file("ok", "evil"))),
         ("file through absolute link", one(new().symlink("l", &dir).file("l/new", "evil"))),
         ("file through relative link", one(new().symlink("l", "../outside").file("l/victim", "evil"))),

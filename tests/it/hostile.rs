@@ -1,6 +1,8 @@
 //! What an attacker sends: bombs, names that mean something elsewhere, text that steers a terminal, races.
 
 use std::fs::File;
+use std::io::Write as _;
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -8,7 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use imgrelay::tar::{Extractor, Ownership, Policy};
 use serde_json::json;
+use testkit::http::read_request;
 use testkit::lab::{Lab, Output};
+use testkit::registry::Registry;
 use testkit::scratch::Scratch;
 use testkit::tarball::{Header, Tarball};
 use testkit::tree;
@@ -249,4 +253,124 @@ fn names_that_mean_something_elsewhere_are_only_names() {
         assert_eq!(lab.read(&format!("out/{name}")), name.as_bytes());
     }
     assert_eq!(std::fs::read_dir(lab.path("out")).unwrap().count(), names.len());
+}
+
+#[test]
+fn a_name_longer_than_a_file_can_have_is_an_error_that_shows_it() {
+    let lab = lab();
+    let mut layout = Layout::default();
+    let long = "n".repeat(256);
+    let image = layout.image(&[Tarball::new()
+        .file("before", "x")
+        .pax(&[("path", long.as_bytes())])
+        .file("x", "")
+        .finish()]);
+    layout.entries.push(image);
+    lab.write("in.tar", layout.tar());
+    let _ = lab
+        .run(&["pull", "-q", "--tar", "in.tar", "-o", "out"])
+        .fails(1, &["File name too long", &long[..200]]);
+    assert!(!lab.path("out").exists());
+}
+
+/// One layer of compression is undone, whatever is inside.
+#[test]
+fn compression_inside_compression_is_not_undone() {
+    let lab = lab();
+    let tar = Tarball::new().file("f", "x").finish();
+    image_of(&lab, gzip(&gzip(&tar)), &tar);
+    let _ = lab.run(&["pull", "-q", "--tar", "in.tar", "-o", "out"]).ends_with(1);
+    assert!(!lab.path("out").exists());
+    let found = lab.run(&["verify", "--tar", "in.tar"]).ends_with(3);
+    assert!(found.stdout.contains("diff_id") || found.stdout.contains("unpacks to"), "{found}");
+    // What it really unpacks to is a gzip file, and no layer either.
+    image_of(&lab, gzip(&gzip(&tar)), &gzip(&tar));
+    let _ = lab
+        .run(&["pull", "-q", "--tar", "in.tar", "-o", "out"])
+        .fails(1, &["layer `sha256:", "the tar ends at byte"]);
+    lab.write("twice.tar.gz", gzip(&gzip(&Layout::simple().tar())));
+    let _ = lab
+        .run(&["copy", "--tar", "twice.tar.gz", "--to-oci-tar", "out.tar"])
+        .fails(1, &["gzip-compressed, and inside is"]);
+}
+
+/// Sizes that no blob has neither reserve memory nor room.
+#[test]
+fn a_size_that_no_blob_has_is_a_difference_and_costs_nothing() {
+    for size in [u64::MAX, 1 << 62, 1 << 46, 1 << 40] {
+        let mut layout = Layout::default();
+        let mut layer = layout.blob(LAYER_GZIP, gzip(&Tarball::new().file("f", "x").finish()));
+        layer["size"] = size.into();
+        let config = json!({"rootfs": {"type": "layers", "diff_ids": [descriptor(CONFIG, b"x")["digest"]]}});
+        let config = layout.blob(CONFIG, config.to_string());
+        let manifest =
+            json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]});
+        let manifest = layout.blob(MANIFEST, manifest.to_string());
+        layout.entries.push(manifest);
+        let lab = lab();
+        lab.write("in.tar", layout.tar());
+        for words in [
+            &["pull", "-q", "--tar", "in.tar", "-o", "out"][..],
+            &["copy", "-q", "--tar", "in.tar", "--to-oci-tar", "out.tar"],
+            &["verify", "--tar", "in.tar"],
+        ] {
+            let output = lab.command(words).measured().run();
+            assert!(matches!(output.code, Some(1 | 3)), "{output}");
+            let said = format!("{}{}", output.stdout, output.stderr);
+            let reasons = ["at most 70368744177664 bytes are accepted", "File too large", layer_name(&layer)];
+            assert!(reasons.iter().any(|reason| said.contains(reason)), "{output}");
+            assert!(output.peak_kib.unwrap() < 100_000, "{output}");
+            assert!(!lab.path("out").exists() && !lab.path("out.tar").exists());
+        }
+    }
+}
+
+fn layer_name(layer: &serde_json::Value) -> &str {
+    layer["digest"].as_str().unwrap()
+}
+
+/// What we do not know goes along, with its spaces.
+#[test]
+fn unknown_fields_arrive_byte_for_byte() {
+    let mut layout = Layout::default();
+    let layer = layout.blob(LAYER_GZIP, gzip(&Tarball::new().file("f", "x").finish()));
+    let config =
+        layout.blob(CONFIG, r#"{ "rootfs":{"type":"layers","diff_ids":[]},"future":[1, 2.50,null] }"#);
+    let manifest = format!(
+        "{{\n  \"schemaVersion\" : 2,\"mediaType\":\"{MANIFEST}\",\"future\":{{\"a\":1e3}},\"config\":{config},\"layers\":[{layer}]}}\n"
+    );
+    let entry = layout.blob(MANIFEST, manifest.as_str());
+    layout.entries.push(entry.clone());
+    let lab = lab();
+    lab.write("in.tar", layout.tar());
+    let registry = Registry::start();
+    let name = format!("{}/team/app:v1", registry.host());
+    let _ = lab.run(&["copy", "-q", "--tar", "in.tar", "--to-repo", &name]).succeeds();
+    let _ = lab.run(&["copy", "-q", "-i", &name, "--to-oci-tar", "out.tar"]).succeeds();
+    let out = lab.read("out.tar");
+    for document in [manifest.as_bytes(), &layout.blobs[1]] {
+        assert!(out.windows(document.len()).any(|bytes| bytes == document), "a document was changed");
+    }
+    assert_eq!(entry["digest"], json!(format!("sha256:{}", hex(manifest.as_bytes()))));
+}
+
+/// A registry whose headers never end costs a bounded amount of memory.
+#[test]
+fn headers_without_end_are_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = read_request(&stream);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n");
+            let line = format!("x-filler: {}\r\n", "f".repeat(8000));
+            while stream.write_all(line.as_bytes()).is_ok() {}
+        }
+    });
+    let lab = lab();
+    let words = ["pull", "-i", &format!("{host}/team/app:v1"), "-o", "out", "--registry-retry-count", "1"];
+    let output = lab.command(&words).measured().run();
+    assert!(matches!(output.code, Some(1 | 4)), "{output}");
+    assert!(output.stderr.contains("imgrelay: error: ") && output.peak_kib.unwrap() < 60_000, "{output}");
 }

@@ -47,6 +47,7 @@ mod layer_vectors;
 mod layouts;
 mod limits;
 mod main_job;
+mod old_systems;
 mod push_registries;
 mod registry_cli;
 mod registry_cloud;
