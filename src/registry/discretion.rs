@@ -37,18 +37,24 @@ const SECRET_FIELDS: [&str; 8] = [
 pub(super) struct Discretion(Mutex<Vec<Secret>>);
 
 impl Discretion {
-    /// Remembers a secret: as it is, as part of a URL, and in Base64.
+    /// Remembers a secret: as it is, as part of a URL with and without escaped delimiters, and in Base64.
     pub(super) fn learn(&self, secret: &str) {
         if secret.len() < SHORTEST {
             return;
         }
         // Without the padding, which a peer may leave out.
-        let forms = [secret.to_owned(), encode(secret), STANDARD_NO_PAD.encode(secret)].map(Secret::new);
+        let forms =
+            [secret.to_owned(), encode(secret), fully_escaped(secret), STANDARD_NO_PAD.encode(secret)];
+        let forms = forms.map(Secret::new);
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.contains(&forms[0]) {
             return;
         }
-        known.extend(forms);
+        for form in forms {
+            if !known.contains(&form) {
+                known.push(form);
+            }
+        }
         let surplus = known.len().saturating_sub(MOST);
         known.drain(..surplus);
     }
@@ -105,6 +111,22 @@ impl Discretion {
             false => text,
         })
     }
+}
+
+/// Escapes the delimiters too that a query may have as they are; most clients and servers do.
+fn fully_escaped(secret: &str) -> String {
+    let escaped = Secret::new(encode(secret));
+    // Enough room at once: what grows leaves its former place behind, and the secret in it.
+    let mut out = String::with_capacity(3 * secret.len());
+    for letter in escaped.expose().chars() {
+        match letter {
+            ':' => out.push_str("%3A"),
+            '/' => out.push_str("%2F"),
+            ',' => out.push_str("%2C"),
+            other => out.push(other),
+        }
+    }
+    out
 }
 
 #[cfg(test)]
