@@ -153,16 +153,22 @@ impl<'a> Members<'a> {
         Ok(job)
     }
 
-    /// Puts together what was taken from the source and not given out, and the source.
-    fn rest(&mut self, mut begun: Vec<u8>) -> Box<dyn Read + Send + 'a> {
+    /// Chains what was taken from the source and not given out, and the source.
+    ///
+    /// Nothing is put together: that would take as much memory again, and it may be short of it that we are here.
+    fn rest(&mut self, begun: Vec<u8>) -> Box<dyn Read + Send + 'a> {
+        let mut pieces = vec![begun];
         while self.taken < self.sent
             && let Ok(job) = self.take()
         {
-            begun.extend_from_slice(&job.packed);
+            pieces.push(job.packed);
         }
-        begun.append(&mut self.header);
+        pieces.push(std::mem::take(&mut self.header));
+        self.lanes.clear();
+        self.spare.clear();
+        self.current = Job::default();
         let source = std::mem::replace(&mut self.source, Box::new(io::empty()));
-        Box::new(Cursor::new(begun).chain(source))
+        pieces.into_iter().rev().fold(source, |rest, piece| Box::new(Cursor::new(piece).chain(rest)))
     }
 }
 

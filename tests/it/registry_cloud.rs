@@ -296,7 +296,7 @@ fn a_provider_that_refuses_or_fails_is_quoted() {
     );
     assert_eq!(service.requests().len(), 4);
     let service = FakeService::start(|_| Ok((200, " ".repeat(300 * 1024))));
-    let _ = with(&service).fails(4, &["its answer could not be read"]);
+    let _ = with(&service).fails(2, &["answered with more than 262144 bytes"]);
     // Nothing to log in with is the same as no login: the registry is asked without.
     let _ = place.copy(&lab, "ecr").run().fails(1, &["no credentials for"]);
     let _ = place

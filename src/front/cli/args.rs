@@ -7,6 +7,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::examples::{
+    COPY_EXAMPLES, DESCRIBE_EXAMPLES, MATCH_EXAMPLES, PULL_EXAMPLES, PUSH_EXAMPLES, VERIFY_EXAMPLES,
+};
 use super::values::{Choice, Switch};
 use crate::registry::Secret;
 
@@ -16,38 +19,6 @@ pub(super) const SWITCH: &str = "BOOL";
 const OUTPUT: &str = "Output";
 const REGISTRY: &str = "Registry";
 const CONTENT: &str = "Content";
-
-const PUSH_EXAMPLES: &str = "\
-Examples:
-  Build a bundle without a registry; the name is recorded in the tar:
-    imgrelay push -b registry.example/team/app:v1 -f config --to-oci-tar app.tar
-  Push a folder as a plain image:
-    imgrelay push -i registry.example/team/app:v1 -f dist
-  Push a Cloud Foundry app for kpack:
-    imgrelay push -s registry.example/apps/shop -f shop.zip";
-const MATCH_EXAMPLES: &str = "\
-Examples:
-  imgrelay match -s registry.example/apps/shop < request.json > answer.json";
-const COPY_EXAMPLES: &str = "\
-Examples:
-  Push a tar; the tag recorded in it is kept:
-    imgrelay copy --tar app.tar --to-repo registry.example/team/app
-  Take an image out of a registry:
-    imgrelay copy -i registry.example/team/app:v1 --to-oci-tar app.tar";
-const PULL_EXAMPLES: &str = "\
-Examples:
-  imgrelay pull --tar app.tar -o out
-  imgrelay pull -b registry.example/team/app:v1 -o out";
-const DESCRIBE_EXAMPLES: &str = "\
-Examples:
-  imgrelay describe --tar app.tar
-  imgrelay describe -b registry.example/team/app:v1 -o yaml";
-const VERIFY_EXAMPLES: &str = "\
-Examples:
-  imgrelay verify --tar app.tar
-  imgrelay verify --tar app.tar --expected-digest \"$DIGEST\"
-
-Exit code 3 when something is wrong.";
 
 /// Flags that every command has.
 #[derive(Clone, Debug, Default, Args)]

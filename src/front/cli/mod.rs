@@ -8,6 +8,7 @@ mod completion;
 mod copy;
 mod describe;
 pub mod environment;
+mod examples;
 mod gathering;
 mod matching;
 mod misuse;

@@ -1,0 +1,33 @@
+//! Examples at the end of the help of commands.
+
+pub(super) const PUSH_EXAMPLES: &str = "\
+Examples:
+  Build a bundle without a registry; the name is recorded in the tar:
+    imgrelay push -b registry.example/team/app:v1 -f config --to-oci-tar app.tar
+  Push a folder as a plain image:
+    imgrelay push -i registry.example/team/app:v1 -f dist
+  Push a Cloud Foundry app for kpack:
+    imgrelay push -s registry.example/apps/shop -f shop.zip";
+pub(super) const MATCH_EXAMPLES: &str = "\
+Examples:
+  imgrelay match -s registry.example/apps/shop < request.json > answer.json";
+pub(super) const COPY_EXAMPLES: &str = "\
+Examples:
+  Push a tar; the tag recorded in it is kept:
+    imgrelay copy --tar app.tar --to-repo registry.example/team/app
+  Take an image out of a registry:
+    imgrelay copy -i registry.example/team/app:v1 --to-oci-tar app.tar";
+pub(super) const PULL_EXAMPLES: &str = "\
+Examples:
+  imgrelay pull --tar app.tar -o out
+  imgrelay pull -b registry.example/team/app:v1 -o out";
+pub(super) const DESCRIBE_EXAMPLES: &str = "\
+Examples:
+  imgrelay describe --tar app.tar
+  imgrelay describe -b registry.example/team/app:v1 -o yaml";
+pub(super) const VERIFY_EXAMPLES: &str = "\
+Examples:
+  imgrelay verify --tar app.tar
+  imgrelay verify --tar app.tar --expected-digest \"$DIGEST\"
+
+Exit code 3 when something is wrong.";
