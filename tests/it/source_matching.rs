@@ -204,7 +204,7 @@ fn what_the_list_claims_is_compared_with_the_verified_content() {
     }
     // A layer with other bytes than its digest says is not taken for what it claims to hold.
     let mut bytes = lab.read("whole.tar");
-    let at = bytes.windows(4).position(|four| four == [0x1f, 0x8b, 8, 0]).unwrap();
+    let at = bytes.windows(4).position(|four| four == [0x1f, 0x8b, 8, 4]).unwrap();
     bytes[at + 30] ^= 1;
     lab.write("whole.tar", &bytes);
     let _ = push(&json!([resource(HELLO, 5, "a")]), base).fails(3, &["whole.tar", "does not match"]);
