@@ -15,6 +15,7 @@ use serde::Deserialize;
 use crate::model::{Registry, Repository};
 use crate::stream::cancel;
 
+use super::answer::printable;
 use super::cloud::{CloudLogins, Wire};
 use super::helper::{CredentialHelpers, HelperError, ProcessHelpers};
 use super::retry;
@@ -251,8 +252,9 @@ impl DockerConfig {
         };
         let mut auths = BTreeMap::new();
         for (key, entry) in raw.auths.unwrap_or_default() {
+            let entry = entry.credential();
             let credential =
-                entry.credential().map_err(|problem| failed(format!("`auths` entry `{key}`: {problem}")))?;
+                entry.map_err(|problem| failed(format!("`auths` entry `{}`: {problem}", printable(&key))))?;
             if let Some(credential) = credential {
                 auths.insert(normalise(&key), credential);
             }
