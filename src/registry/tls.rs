@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -116,13 +117,15 @@ impl Trust {
 
 fn system_certificates(trust: &SystemTrust) -> Vec<CertificateDer<'static>> {
     let mut found: Vec<CertificateDer<'static>> = Vec::new();
-    // Debian has each certificate three times: in the bundle, in a file, and as a link to that. Decoding is what costs.
-    let mut known: HashSet<Box<[u8]>> = HashSet::new();
+    // Debian has each certificate three times: in the bundle, in a file, and as a link to that. Decoding is what costs
+    // time, and keeping the texts would cost as much memory as all authorities together.
+    let mut known = HashSet::new();
+    let hashing = RandomState::new();
     let mut read_file = |path: &Path| {
         let before = found.len();
         let pem = std::fs::read(path).unwrap_or_default();
         for block in pem_blocks(&pem) {
-            if known.insert(block.into()) {
+            if known.insert(hashing.hash_one(block)) {
                 found.extend(CertificateDer::pem_slice_iter(block).flatten());
             }
         }
