@@ -69,6 +69,26 @@ fn a_wait_that_a_registry_asks_for_is_kept_by_all_workers() {
 }
 
 #[test]
+fn a_limited_rate_is_found_and_kept_to() {
+    let lab = lab();
+    let mut layout = Layout::default();
+    let layers: Vec<Vec<u8>> =
+        (0..30).map(|number| Tarball::new().file("own", format!("{number}")).finish()).collect();
+    let image = layout.image(&layers);
+    layout.entries.push(named(image, &[(REF_NAME, "v1")]));
+    lab.write("app.tar", layout.tar());
+    let registry = FaultRegistry::start(Access::Open, Vec::new()).with_rate_limit(25);
+    let to = format!("{}/team/app", registry.host());
+    let _ = lab.run(&["copy", "--tar", "app.tar", "--to-repo", &to]).succeeds();
+    assert_eq!(registry.judge("team/app", "v1"), Ok(()));
+    // Four for each blob, and four for tag and manifest.
+    let (needed, made) = (31 * 4 + 4, registry.log().len());
+    println!("{made} requests, {needed} needed");
+    assert!(made > needed, "with {made} requests the limit was never reached");
+    assert!(made < needed * 3 / 2, "{made} requests, of which {} were refused", made - needed);
+}
+
+#[test]
 fn an_unchanged_push_asks_once_for_each_tag_and_for_nothing_else() {
     let lab = lab().tree(&["f app/a 'one'"]);
     let _ = pack(&lab, &["-i", NAME, "-f", "app", "--tag", "v2,v3"], "app.tar");
