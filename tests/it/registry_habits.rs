@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use imgrelay::model::{Repository, Target};
-use imgrelay::registry::{Client, ClientEvents, ClientOptions, RetryRecord};
+use imgrelay::registry::{Client, ClientEvents, ClientOptions, RetryRecord, Timeouts};
 use testkit::fault::{Access, Fault, FaultRegistry, Thing, on};
 use testkit::lab::Lab;
 use testkit::registry::{Registry, text};
@@ -13,7 +13,7 @@ use testkit::tree;
 
 use crate::lab::lab;
 use crate::layouts::{CONTAINERD_NAME, Layout, REF_NAME, hex, named};
-use crate::registry_faults::{Image, options};
+use crate::registry_faults::{Image, bytes, options};
 use crate::samples::{NAME, digest_in, pack, packed};
 
 /// The delays that were announced.
@@ -41,7 +41,8 @@ fn a_wait_that_a_registry_asks_for_is_kept_by_all_workers() {
         let refusal = Fault::Answer(status, headers, String::new());
         let registry = FaultRegistry::start(Access::Open, vec![on("POST", Thing::Uploads, refusal)]);
         let delays = Arc::new(Delays::default());
-        let client = Client::new(ClientOptions { events: delays.clone(), ..options() }).unwrap();
+        let patient = ClientOptions { timeouts: Timeouts::default(), ..options() };
+        let client = Client::new(ClientOptions { events: delays.clone(), ..patient }).unwrap();
         let repository: Repository = format!("{}/team/app", registry.host()).parse().unwrap();
         std::thread::scope(|scope| {
             let other = scope.spawn(|| {
@@ -180,5 +181,37 @@ fn the_systems_authorities_are_read_at_run_time_from_file_and_folder() {
     }
     for (variable, value) in [("SSL_CERT_DIR", empty.as_str()), ("SSL_CERT_FILE", "/does/not/exist")] {
         let _ = resolve(&lab, &image, variable, value).fails(1, &[registry.host(), "certificate", "hint: "]);
+    }
+}
+
+#[test]
+fn moving_an_image_takes_little_more_memory_than_asking_for_it() {
+    let lab = lab();
+    let mut layout = Layout::default();
+    // One that is read ahead by a thread, and more than are moved at the same time.
+    let noise = bytes(7, 1_000_000);
+    let layers = [36, 8, 7, 6, 5, 4, 3].map(|times| Tarball::new().file("own", noise.repeat(times)).finish());
+    let image = layout.image(&layers);
+    layout.entries.push(named(image, &[(REF_NAME, "v1")]));
+    lab.write("app.tar", layout.tar());
+    let size = lab.read("app.tar").len();
+    assert!(size > 69_000_000, "noise does not get smaller");
+    for registry in [Registry::start(), Registry::with().tls().start()] {
+        let place = format!("{}/team/app", registry.host());
+        let tagged = format!("{place}:v1");
+        let ca = registry.ca_path();
+        let peak = |words: &[&str]| {
+            let words = [words, &["--registry-ca-cert-path", text(&ca)]].concat();
+            lab.command(&words).measured().run().succeeds().peak_kib.expect("it was measured")
+        };
+        let push = peak(&["copy", "--tar", "app.tar", "--to-repo", &place]);
+        let pull = peak(&["copy", "-i", &tagged, "--to-oci-tar", "back.tar"]);
+        let asking = peak(&["tag", "resolve", "-i", &tagged]);
+        let name = registry.url();
+        println!("{name}: {asking} KiB, push {push}, pull {pull}");
+        for (way, found) in [("push", push), ("pull", pull)] {
+            assert!(found <= asking + 4 * 1024, "{name}: {way} took {found} KiB, a question {asking}");
+        }
+        assert!(lab.read("back.tar").len() + 100_000 > size);
     }
 }
