@@ -1,10 +1,15 @@
 """What is compared with what: the commands of every table, those of absent programs left out."""
 
 import os
+import re
 import shutil
 import subprocess
 
 from measure import remove, run, size_of
+
+
+# Blobs moved at a time where a tool has to be told; imgrelay's own default.
+PARALLEL = 5
 
 
 def quote(path):
@@ -80,8 +85,8 @@ def reading(program, tar, layer, work):
     return jobs
 
 
-def environment_for(work, registry):
-    """Returns the environment of the transfer jobs: a trusted certificate, and nothing else that matters."""
+def environment_for(work, registry=None):
+    """Returns the environment of the jobs: a trusted certificate, and nothing else that matters."""
     os.makedirs(f"{work}/home", exist_ok=True)
     variables = {"HOME": f"{work}/home", "PATH": os.environ["PATH"], "TMPDIR": f"{work}/tmp", "LC_ALL": "C"}
     if registry and registry.certificate:
@@ -96,18 +101,22 @@ def pushing(program, tar, blobs, registry):
     target = f"{registry.host}/team/app"
     nothing = lambda: 0  # noqa: E731
     ca = f"--cacert {q(registry.certificate)}" if registry.certificate else ""
-    jobs = [("imgrelay copy", [program, "copy", "--tar", tar, "--to-repo", target, "--quiet"], registry.wipe, nothing)]
+    copy = [program, "copy", "--tar", tar, "--to-repo", target, "--quiet"]
+    jobs = [("imgrelay copy", copy, registry.wipe, nothing), ("imgrelay copy, unchanged", copy, lambda: None, nothing)]
     if has("skopeo"):
         verify = "true" if registry.certificate else "false"
-        jobs.append(("skopeo copy oci-archive:", f"skopeo --insecure-policy copy -q --dest-tls-verify={verify} "
-                     f"oci-archive:{q(tar)} docker://{target}:v1", registry.wipe, nothing))
+        copy = (f"skopeo --insecure-policy copy -q --dest-tls-verify={verify} oci-archive:{q(tar)} "
+                f"docker://{target}:v1")
+        jobs += [("skopeo copy oci-archive:", copy, registry.wipe, nothing),
+                 ("skopeo copy oci-archive:, unchanged", copy, lambda: None, nothing)]
     if has("curl"):
-        # One POST and one PUT per blob, nothing hashed by the sender; HTTP/1.1, as the others.
-        start = f"curl --http1.1 -sS {ca} -D - -o /dev/null -X POST {registry.url}/v2/team/app/blobs/uploads/"
-        put = (f"l=$({start} | tr -d '\\r' | sed -n 's/^[Ll]ocation: //p'); curl --http1.1 -sSf {ca} -H Expect: "
-               f"-H 'Content-Type: application/octet-stream' -T \"$f\" \"$l&digest=sha256:${{f##*/}}\"")
-        jobs.append(("floor: curl -T", f"for f in {' '.join(map(q, blobs))}; do {put} || exit; done",
-                     registry.wipe, nothing))
+        # One POST and one PUT per blob, five at a time, nothing hashed by the sender; HTTP/1.1, as the others.
+        curl = f"curl --http1.1 -sSf -Z --parallel-max {PARALLEL} {ca}"
+        opened = " ".join(f"-o /dev/null {registry.url}/v2/team/app/blobs/uploads/" for _ in blobs)
+        line = (f"set -- $({curl} -X POST -w '%header{{location}}\\n' {opened}); wanted=; for f in "
+                f"{' '.join(map(q, blobs))}; do wanted=\"$wanted -T $f $1&digest=sha256:${{f##*/}}\"; shift; done; "
+                f"{curl} -H Expect: -H 'Content-Type: application/octet-stream' $wanted")
+        jobs.append(("floor: curl -T", line, registry.wipe, nothing))
     return jobs
 
 
@@ -125,7 +134,7 @@ def pulling(program, digests, work, registry):
         jobs.append(("skopeo copy to oci: (folder)", f"{copy} oci:{q(out)}:v1", clear(out), nothing))
     if has("curl"):
         wanted = " ".join(f"-o {q(out)}-{n} {registry.url}/v2/team/app/blobs/{d}" for n, d in enumerate(digests))
-        jobs.append(("floor: curl -o", f"curl --http1.1 -sSf {ca} {wanted}",
+        jobs.append(("floor: curl -o", f"curl --http1.1 -sSf -Z --parallel-max {PARALLEL} {ca} {wanted}",
                      clear(out, *(f"{out}-{n}" for n in range(len(digests)))), nothing))
     return jobs
 
@@ -155,5 +164,6 @@ def version_of(name):
         done = subprocess.run([path, flag], capture_output=True, text=True)
         line = next((line for line in (done.stdout + done.stderr).splitlines() if line.strip()), "")
         if done.returncode == 0 and line:
-            return line.strip()
+            # curl and OpenSSL go on about the libraries they stand on.
+            return re.sub(r" \([^()]*\)( libcurl.*|$)", "", line.strip())
     return "unknown version"

@@ -77,18 +77,6 @@ def reading(rows):
     return "\n".join(parts)
 
 
-def transfer(rows):
-    lines = []
-    for row in rows:
-        for way in ("push", "pull"):
-            own = row[way].get("imgrelay copy")
-            for name, cost in row[way].items():
-                lines.append([f"{row['title']}, {way}: " + named(name, name.startswith("imgrelay")), wall(cost),
-                              ratio(cost["wall"], own and own["wall"]), f"{cost['cpu']:.2f}",
-                              f"{cost['peak'] / MIB:.0f}"])
-    return table(["", "wall s (min–max)", "× imgrelay", "CPU s", "peak MiB"], lines) + "\n"
-
-
 def conditions(results):
     m = results["machine"]
     versions = [f"{text}" if name in text.lower() else f"{name} {text}" for name, text in m["versions"].items() if text]
@@ -116,8 +104,6 @@ def everything(results):
                      f"{flat['peak'] / MIB:.0f} MiB, {flat['wall']:.1f} s.\n")
     if results["reading"]:
         parts += ["### Checking and unpacking\n", reading(results["reading"])]
-    if results["transfer"]:
-        parts += ["### Registry on loopback\n", transfer(results["transfer"])]
     if "start" in results:
         start = results["start"]
         parts.append(f"### Start and size\n\n`imgrelay version`: {start['version'] * 1000:.2f} ms "
@@ -160,18 +146,21 @@ def picture(results):
             f'shorter is better</text>\n' + "\n".join(out) + "\n</svg>\n")
 
 
-def write(results, folder):
-    """Renews the marked part of performance.md, and the picture."""
-    page = os.path.join(folder, "performance.md")
+def renew(page, marks, section):
+    """Replaces what stands between two marks of a page."""
     with open(page) as file:
         text = file.read()
-    block = f"{MARKS[0]}\n\n{everything(results)}\n{MARKS[1]}"
-    pattern = re.escape(MARKS[0]) + ".*" + re.escape(MARKS[1])
-    text, count = re.subn(pattern, lambda _: block, text, flags=re.DOTALL)
+    pattern = re.escape(marks[0]) + ".*" + re.escape(marks[1])
+    text, count = re.subn(pattern, lambda _: f"{marks[0]}\n\n{section}\n{marks[1]}", text, flags=re.DOTALL)
     if count != 1:
-        raise SystemExit(f"compare: {page} does not have the two marks that frame the results")
+        raise SystemExit(f"{page} does not have the two marks that frame the results: {marks[0]}")
     with open(page, "w") as file:
         file.write(text)
+
+
+def write(results, folder):
+    """Renews the marked part of performance.md, and the picture."""
+    renew(os.path.join(folder, "performance.md"), MARKS, everything(results))
     if results["pack"]:
         with open(os.path.join(folder, "performance.svg"), "w") as file:
             file.write(picture(results))

@@ -26,7 +26,7 @@ use super::url::Url;
 const EXPECT_CONTINUE_FROM: u64 = 1024 * 1024;
 
 /// Size of a connection's buffer in each direction.
-const BUFFER_BYTES: usize = 64 * 1024;
+const BUFFER_BYTES: usize = 32 * 1024;
 
 /// Bytes that a front end which holds a body passes on, or a registry moves into its storage, in a second.
 const PASSED_ON_PER_SECOND: u64 = 8 * 1024 * 1024;

@@ -144,6 +144,56 @@ impl Gate {
 mod tests {
     use super::*;
 
+    fn pace(gate: &Gate) -> Duration {
+        gate.0.lock().unwrap().pace
+    }
+
+    #[test]
+    fn a_closed_gate_holds_everybody_and_no_pace_remains() {
+        let (gate, pause) = (Gate::default(), Duration::from_millis(100));
+        let started = Instant::now();
+        gate.slow_down(pause, false);
+        gate.slow_down(Duration::ZERO, false);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    gate.enter().unwrap();
+                    assert!(started.elapsed() >= pause, "a shorter wait does not end a longer one");
+                });
+            }
+        });
+        assert_eq!(pace(&gate), Duration::ZERO, "503 says nothing about how many requests are too many");
+    }
+
+    #[test]
+    fn complaints_slow_the_pace_down_and_answers_restore_it() {
+        let gate = Gate::default();
+        for expected in [10, 20, 40] {
+            gate.slow_down(Duration::ZERO, true);
+            assert_eq!(pace(&gate), Duration::from_millis(expected));
+        }
+        let started = Instant::now();
+        for _ in 0..3 {
+            gate.enter().unwrap();
+        }
+        assert!(started.elapsed() >= Duration::from_millis(80), "three starts, 40 ms apart");
+        // Workers that are refused in the same moment complain once.
+        gate.slow_down(Duration::from_secs(60), true);
+        gate.slow_down(Duration::from_secs(60), true);
+        assert_eq!(pace(&gate), Duration::from_millis(80));
+        for _ in 0..20 {
+            gate.0.lock().unwrap().closed_until = None;
+            gate.slow_down(Duration::ZERO, true);
+        }
+        assert_eq!(pace(&gate), SLOWEST_PACE);
+        gate.succeeded();
+        assert!(pace(&gate) < SLOWEST_PACE);
+        for _ in 0..200 {
+            gate.succeeded();
+        }
+        assert_eq!(pace(&gate), Duration::ZERO);
+    }
+
     #[test]
     fn retry_after_is_read_as_seconds_or_date() {
         let date = Some("Sun, 06 Nov 1994 08:49:37 GMT");

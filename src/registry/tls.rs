@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -30,7 +31,6 @@ use crate::stream::cancel;
 use super::error::TrustProblem;
 use super::options::{ClientIdentity, SystemTrust, TlsOptions};
 use super::secret::Secret;
-use super::transport;
 use super::url::Origin;
 
 /// Where systems keep their authorities in one file; the first that exists is read.
@@ -48,7 +48,7 @@ const FOLDERS: [&str; 2] = ["/etc/ssl/certs", "/etc/pki/tls/certs"];
 /// The trust of one client: options, and what was made of them so far.
 pub(super) struct Trust {
     options: TlsOptions,
-    system: OnceLock<Vec<CertificateDer<'static>>>,
+    system: OnceLock<RootCertStore>,
     by_host: Mutex<HashMap<String, Result<Arc<ClientConfig>, String>>>,
 }
 
@@ -92,7 +92,7 @@ impl Trust {
             for pem in &self.options.ca_certificates {
                 own.extend(parse_certificates(pem, "the CA certificate file")?);
             }
-            Trusted::authorities(self.system(), own, &provider)?
+            Trusted::authorities(self.system().clone(), own, &provider)?
         } else {
             Trusted::Anybody
         };
@@ -109,24 +109,27 @@ impl Trust {
     }
 
     /// Returns the system's authorities, read once.
-    fn system(&self) -> &[CertificateDer<'static>] {
-        self.system.get_or_init(|| system_certificates(&self.options.system_trust))
+    fn system(&self) -> &RootCertStore {
+        self.system.get_or_init(|| system_authorities(&self.options.system_trust))
     }
 }
 
-fn system_certificates(trust: &SystemTrust) -> Vec<CertificateDer<'static>> {
-    let mut found: Vec<CertificateDer<'static>> = Vec::new();
-    // Debian has each certificate three times: in the bundle, in a file, and as a link to that. Decoding is what costs.
-    let mut known: HashSet<Box<[u8]>> = HashSet::new();
+/// Reads the system's authorities; of each certificate only what is needed to check others with it is kept.
+fn system_authorities(trust: &SystemTrust) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    // Debian has each certificate three times: in the bundle, in a file, and as a link to that. Decoding is what costs
+    // time, and keeping the texts would cost more memory than all authorities together.
+    let mut known = HashSet::new();
+    let hashing = RandomState::new();
     let mut read_file = |path: &Path| {
-        let before = found.len();
+        let before = roots.len();
         let pem = std::fs::read(path).unwrap_or_default();
         for block in pem_blocks(&pem) {
-            if known.insert(block.into()) {
-                found.extend(CertificateDer::pem_slice_iter(block).flatten());
+            if known.insert(hashing.hash_one(block)) {
+                roots.add_parsable_certificates(CertificateDer::pem_slice_iter(block).flatten());
             }
         }
-        found.len() > before
+        roots.len() > before
     };
     match &trust.file {
         Some(file) => drop(read_file(file)),
@@ -153,9 +156,7 @@ fn system_certificates(trust: &SystemTrust) -> Vec<CertificateDer<'static>> {
             }
         }
     }
-    found.sort_by(|a, b| a.as_ref().cmp(b.as_ref()));
-    found.dedup();
-    found
+    roots
 }
 
 /// Returns the parts of a file from each `BEGIN` line to its `END` line.
@@ -246,16 +247,14 @@ enum Trusted {
 
 impl Trusted {
     fn authorities(
-        system: &[CertificateDer<'static>],
+        mut roots: RootCertStore,
         own: Vec<CertificateDer<'static>>,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Self, String> {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(system.iter().cloned());
-        roots.add_parsable_certificates(own.iter().cloned());
-        if system.is_empty() {
+        if roots.is_empty() {
             roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         }
+        roots.add_parsable_certificates(own.iter().cloned());
         let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
             .build()
             .map_err(|error| format!("the trusted certificates cannot be used: {error}"))?;
@@ -382,7 +381,8 @@ impl<In: Transport> Connector<In> for TlsConnector {
                 None => error.into(),
             });
         }
-        let buffers = transport::buffers(details);
+        let config = details.config;
+        let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
         Ok(Some(Box::new(Tls { buffers, stream: StreamOwned::new(connection, adapter) })))
     }
 }

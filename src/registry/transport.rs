@@ -21,6 +21,9 @@ use super::options::ClientEvents;
 /// How long a wait may last before the stop signal is looked at.
 const SLICE: Duration = Duration::from_millis(100);
 
+/// Room for one TLS record with its frame.
+const TLS_RECORD_BYTES: usize = 17 * 1024;
+
 thread_local! {
     /// Set when the peer no longer takes the body of the request that this thread is sending.
     static BODY_UNWANTED: Cell<bool> = const { Cell::new(false) };
@@ -90,15 +93,12 @@ impl<In: Transport> Connector<In> for TcpConnector {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(SLICE))?;
         stream.set_write_timeout(Some(SLICE))?;
-        let buffers = buffers(details);
         let (plain, events) = (!details.needs_tls(), Arc::clone(&self.events));
+        // TLS has buffers of its own above these, and sends record by record.
+        let output = if plain { details.config.output_buffer_size() } else { TLS_RECORD_BYTES };
+        let buffers = LazyBuffers::new(details.config.input_buffer_size(), output);
         Ok(Some(Box::new(Tcp { stream, buffers, plain, output_closed: false, host, events })))
     }
-}
-
-/// Makes the buffers of a connection; their memory is taken when they are used.
-pub(super) fn buffers(details: &ConnectionDetails<'_>) -> LazyBuffers {
-    LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size())
 }
 
 /// Tries the addresses one after the other, each for its share of the time left.

@@ -11,7 +11,7 @@ use std::thread::Scope;
 /// How large the blocks of a pipe are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blocks {
-    /// 64 KiB: for what moves at the pace of a network, where each of several blobs at a time has a pipe.
+    /// 32 KiB: for what moves at the pace of a network, where each of several blobs at a time has a pipe.
     Small,
     /// 256 KiB: large enough that waking the other thread does not count.
     Large,
@@ -20,7 +20,7 @@ pub enum Blocks {
 impl Blocks {
     fn bytes(self) -> usize {
         match self {
-            Self::Small => 64 * 1024,
+            Self::Small => 32 * 1024,
             Self::Large => 256 * 1024,
         }
     }

@@ -5,7 +5,7 @@ use std::io::{self, BufRead as _};
 
 use crate::model::{Descriptor, Digest};
 use crate::store::layout::{BlobSlot, LayoutTarWriter, LayoutTarget};
-use crate::stream::{Blocks, FileError, read_ahead};
+use crate::stream::FileError;
 
 use super::events::{BlobOutcome, Event, Observer, Warning};
 use super::names::layout_index;
@@ -116,13 +116,18 @@ pub(super) fn pour(
     observer: &dyn Observer,
 ) -> Result<(), TransferError> {
     let from = source.open_blob(blob)?;
-    // Reading includes verifying; in a thread of its own it does not wait for the disk, nor the disk for it.
+    // Reading includes verifying; ahead of the writer it does not wait for the disk, nor the disk for it.
     std::thread::scope(|scope| {
-        let mut from = read_ahead(scope, from, Blocks::Small);
+        let mut from = workers::ahead(scope, blob, from);
         loop {
-            let piece = from.fill_buf().map_err(|error| {
-                TransferError::from_read(&source.place(), &format!("blob `{}`", blob.digest), error)
-            })?;
+            let piece = match from.fill_buf() {
+                Ok(piece) => piece,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    let what = format!("blob `{}`", blob.digest);
+                    return Err(TransferError::from_read(&source.place(), &what, error));
+                }
+            };
             if piece.is_empty() {
                 return Ok(());
             }

@@ -7,7 +7,6 @@ use std::thread::Scope;
 
 use crate::model::{Descriptor, Digest, RawDocument, Repository, Tag, Target};
 use crate::registry::{BlobBody, Client, PushOutcome};
-use crate::stream::{Blocks, read_ahead};
 
 use super::events::{BlobOutcome, Event, Observer, Warning};
 use super::{Graph, ImageSource, TransferError, workers};
@@ -222,9 +221,6 @@ fn push_child(client: &Client, request: &PushRequest, document: &RawDocument) ->
     Ok(false)
 }
 
-/// Blobs of at least this size are read and verified on a thread of their own while they are sent.
-const WORTH_A_THREAD: u64 = 4 * 1024 * 1024;
-
 /// A blob that can be opened for each attempt; every opening after the first is a new beginning.
 struct Body<'scope, 'env> {
     source: &'env dyn ImageSource,
@@ -240,9 +236,6 @@ impl BlobBody for Body<'_, '_> {
             self.observer.event(Event::BlobRestarted { digest: &self.blob.digest });
         }
         let reader = self.source.open_blob(self.blob).map_err(io::Error::other)?;
-        if self.blob.size < WORTH_A_THREAD {
-            return Ok(reader);
-        }
-        Ok(Box::new(read_ahead(self.scope, reader, Blocks::Small)))
+        Ok(workers::ahead(self.scope, self.blob, reader))
     }
 }

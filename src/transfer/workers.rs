@@ -1,11 +1,33 @@
-//! A bounded number of threads over a list; the first error stops the rest.
+//! A bounded number of threads over a list, where the first error stops the rest; and one more for what is large.
 
+use std::io::{BufRead, BufReader, Read};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::Scope;
 
-use crate::stream::cancel;
+use crate::model::Descriptor;
+use crate::stream::{Blocks, cancel, read_ahead};
 
 use super::TransferError;
+
+/// Blobs of at least this size are read and verified on a thread of their own while they are written or sent; of
+/// smaller ones several are under way, and overlap with each other instead.
+const WORTH_A_THREAD: u64 = 32 * 1024 * 1024;
+/// What is read at once of a blob that has no thread of its own.
+const READ_BYTES: usize = 32 * 1024;
+
+/// Returns a reader of a blob that works ahead of whoever reads from it, where the blob's size is worth it.
+pub(super) fn ahead<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    blob: &Descriptor,
+    source: Box<dyn Read + Send + 'scope>,
+) -> Box<dyn BufRead + Send + 'scope> {
+    if blob.size < WORTH_A_THREAD {
+        Box::new(BufReader::with_capacity(READ_BYTES, source))
+    } else {
+        Box::new(read_ahead(scope, source, Blocks::Small))
+    }
+}
 
 /// Runs `work` on every item, at most `concurrency` at a time, in list order of starting.
 ///

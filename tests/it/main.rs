@@ -52,6 +52,7 @@ mod push_registries;
 mod registry_cli;
 mod registry_cloud;
 mod registry_faults;
+mod registry_habits;
 mod registry_helpers;
 mod registry_matrix;
 mod registry_other;
