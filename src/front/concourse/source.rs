@@ -5,7 +5,7 @@
 use regex::bytes::{Regex, RegexBuilder};
 use serde_json::value::RawValue;
 
-use super::cloud::Cloud;
+use super::cloud::{self, Cloud};
 use super::fields::Fields;
 use super::version::Constraint;
 use crate::front::failure::Failure;
@@ -95,8 +95,18 @@ pub(super) struct Source {
 impl Source {
     /// Reads a `source`.
     pub(super) fn parse(raw: Option<&RawValue>) -> Result<Self, Failure> {
-        let Some(raw) = raw else { return Err(Failure::misuse("`source` is missing")) };
-        let mut fields = Fields::parse("source", raw.get())?;
+        Self::read(members(raw)?)
+    }
+
+    /// Reads the `source` of a put, whose `params` may say who pushes: short-lived keys that a step before has got.
+    pub(super) fn parse_with(raw: Option<&RawValue>, params: &mut Fields) -> Result<Self, Failure> {
+        let mut fields = members(raw)?;
+        fields.take_from(params, &["username", "password"]);
+        fields.take_from(params, &cloud::AWS_KEYS);
+        Self::read(fields)
+    }
+
+    fn read(mut fields: Fields) -> Result<Self, Failure> {
         let mut warnings = Vec::new();
         refuse_content_trust(&mut fields)?;
         let cloud = Cloud::parse(&mut fields)?;
@@ -154,6 +164,11 @@ impl Source {
     pub(super) fn bare_tag(&self) -> &str {
         self.variant.as_deref().unwrap_or("latest")
     }
+}
+
+fn members(raw: Option<&RawValue>) -> Result<Fields, Failure> {
+    let Some(raw) = raw else { return Err(Failure::misuse("`source` is missing")) };
+    Fields::parse("source", raw.get())
 }
 
 /// Reads the fields that say which tags are versions.
