@@ -135,7 +135,7 @@ impl Source {
             }
         }
         let tags = tags(&mut fields, tag.clone())?;
-        let mirror = mirror(&mut fields, &written, &repository, &mut warnings)?;
+        let mirror = mirror(&mut fields, &repository, &mut warnings)?;
         let source = Self {
             repository,
             written,
@@ -218,10 +218,9 @@ fn login(fields: &mut Fields, warnings: &mut Vec<String>) -> Result<Option<Login
     })
 }
 
-/// Reads `registry_mirror`; it counts only for repositories that were written without a registry.
+/// Reads `registry_mirror`; it counts only for Docker Hub, so that it can be a default for all resources.
 fn mirror(
     fields: &mut Fields,
-    written: &str,
     repository: &Repository,
     warnings: &mut Vec<String>,
 ) -> Result<Option<MirrorSource>, Failure> {
@@ -235,9 +234,8 @@ fn mirror(
     let at_mirror = format!("{registry}/{}", repository.name());
     let at_mirror: Repository = at_mirror.parse().map_err(|error| mirror.invalid("host", error))?;
     mirror.finish()?;
-    let has_registry = repository.registry().to_string() != "docker.io"
-        || written.split('/').next().is_some_and(|first| first.contains('.'));
-    Ok((!has_registry).then_some(MirrorSource { repository: at_mirror, login }))
+    let of_docker_hub = repository.registry().to_string() == "docker.io";
+    Ok(of_docker_hub.then_some(MirrorSource { repository: at_mirror, login }))
 }
 
 /// Reads `platform` over what counts without it.
@@ -337,11 +335,12 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_mirror_counts_only_for_names_without_a_registry() {
+    fn a_mirror_counts_only_for_docker_hub() {
         for (repository, expected) in [
             ("busybox", Some("m.example/library/busybox")),
             ("team/app", Some("m.example/team/app")),
-            ("docker.io/team/app", None),
+            ("docker.io/team/app", Some("m.example/team/app")),
+            ("index.docker.io/busybox", Some("m.example/library/busybox")),
             ("ghcr.io/team/app", None),
         ] {
             let text = format!(r#"{{"repository":"{repository}","registry_mirror":{{"host":"m.example"}}}}"#);
