@@ -177,6 +177,25 @@ fn a_failing_answer_is_tried_again_and_a_missing_head_is_made_up_for() {
     }
 }
 
+#[test]
+fn only_the_digest_counts_and_not_what_is_under_it() {
+    let refused = || on("HEAD", Thing::Manifest, Fault::Answer(405, vec![], String::new())).always();
+    let nameless = || on("GET", Thing::Manifest, Fault::Header("docker-content-digest", None)).always();
+    let under = |bytes: &[u8]| {
+        let registry = FaultRegistry::start(Access::Open, vec![refused(), nameless()]);
+        let digest = testkit::fault::digest_of(bytes);
+        registry.put_manifest("team/app", "v1", &digest, MANIFEST, bytes);
+        let source = json!({"repository": format!("{}/team/app", registry.host()), "tag": "v1"});
+        (registry, json!({"source": source}), digest)
+    };
+    let (_registry, request, digest) = under(br#"{"fake":"manifest"}"#);
+    assert_eq!(check(&request["source"], &Value::Null), [("v1".to_owned(), digest)]);
+    // The page of a proxy is no version.
+    let (_registry, request, _) = under(b"<html></html>");
+    let page = step(&lab(), "check", &request).ends_with(1);
+    assert!(page.stdout.is_empty() && page.stderr.contains("not a JSON object"), "{page}");
+}
+
 /// How many questions about tags the resource has under way at the same time.
 const TOGETHER: usize = 16;
 

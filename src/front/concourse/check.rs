@@ -67,7 +67,7 @@ impl Check<'_> {
     }
 
     fn digest(&self, target: &Target) -> Result<Option<Digest>, Failure> {
-        Ok(self.client.head_manifest(self.repository, target)?.map(|found| found.digest))
+        Ok(self.client.find_digest(self.repository, target)?)
     }
 
     /// Returns what one tag points at, after what it pointed at before if that is still there.
@@ -96,8 +96,7 @@ impl Check<'_> {
         transfer::for_each(&numbered, CHECK_CONCURRENCY, |(number, tag)| {
             // What is no tag by the grammar cannot be asked for.
             let Ok(tag) = tag.parse::<Tag>() else { return Ok(()) };
-            let digest =
-                self.client.head_manifest(self.repository, &Target::Tag(tag))?.map(|found| found.digest);
+            let digest = self.client.find_digest(self.repository, &Target::Tag(tag))?;
             if let Ok(mut found) = found.lock()
                 && let Some(slot) = found.get_mut(*number)
             {
