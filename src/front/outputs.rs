@@ -346,8 +346,22 @@ pub(super) fn write(files: &[ResultFile], outcome: &ImageOutcome) -> Result<(), 
 
 /// Returns `KEY=value` lines; values are taken literally by GitLab, so there are no quotes.
 ///
-/// Source: GitLab, "artifacts:reports:dotenv": no quotes, no line breaks, no blank lines, no comments.
+/// Source: GitLab, "artifacts:reports:dotenv": no quotes, no line breaks, no blank lines, no comments; a larger report
+/// fails the job. What makes it large are many tags: their full names go first, then the tags.
 pub(super) fn dotenv(outcome: &ImageOutcome) -> Result<String, Failure> {
+    const MOST: usize = 5 * 1024;
+    let leave_out: [&[&str]; 3] = [&[], &["IMGRELAY_REFS"], &["IMGRELAY_REFS", "IMGRELAY_TAGS"]];
+    let mut lines = String::new();
+    for without in leave_out {
+        lines = dotenv_without(outcome, without)?;
+        if lines.len() <= MOST {
+            break;
+        }
+    }
+    Ok(lines)
+}
+
+fn dotenv_without(outcome: &ImageOutcome, without: &[&str]) -> Result<String, Failure> {
     let refs = outcome.refs().join(",");
     let values = [
         ("IMGRELAY_DIGEST", Some(outcome.digest.to_string())),
@@ -361,7 +375,8 @@ pub(super) fn dotenv(outcome: &ImageOutcome) -> Result<String, Failure> {
         ("IMGRELAY_TAGS", outcome.tags_joined(",")),
     ];
     let mut lines = String::new();
-    for (key, value) in values.into_iter().filter_map(|(key, value)| Some((key, value?))) {
+    let given = values.into_iter().filter_map(|(key, value)| Some((key, value?)));
+    for (key, value) in given.filter(|(key, _)| !without.contains(key)) {
         if value.contains(char::is_control) {
             return Err(Failure::refused(format!(
                 "`{key}` cannot be written as dotenv: `{value}` has a control character"
@@ -490,6 +505,21 @@ pub(super) mod tests {
         for line in lines.lines() {
             let key = line.split('=').next().unwrap();
             assert!(DOTENV_KEYS.contains(&key), "{key}");
+        }
+    }
+
+    #[test]
+    fn dotenv_has_at_most_what_gitlab_takes() {
+        let with_tags = |count: usize| {
+            let tags = (0..count).map(|number| format!("v1.2.{number}").parse().unwrap()).collect();
+            dotenv(&ImageOutcome { tags, ..pushed() }).unwrap()
+        };
+        assert!(with_tags(50).contains("IMGRELAY_REFS=") && with_tags(50).contains("IMGRELAY_TAGS="));
+        assert!(!with_tags(300).contains("IMGRELAY_REFS=") && with_tags(300).contains("IMGRELAY_TAGS="));
+        assert!(!with_tags(3000).contains("IMGRELAY_TAGS="));
+        for count in [50, 300, 3000] {
+            let lines = with_tags(count);
+            assert!(lines.len() <= 5120 && lines.contains("IMGRELAY_REF="), "{count}: {}", lines.len());
         }
     }
 

@@ -1,6 +1,9 @@
 //! The verbs, in domain words.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
+
+use serde::de::IgnoredAny;
 
 use crate::model::{Descriptor, Digest, DocumentError, RawDocument, Repository, Target, limits, media_type};
 use crate::stream::{Mismatch, TooLarge, read_bounded};
@@ -74,6 +77,29 @@ fn content_digest(response: &Response) -> Option<Digest> {
     response.header("docker-content-digest").and_then(|text| text.trim().parse().ok())
 }
 
+/// What a registry says of a document without sending it.
+enum Headed {
+    Absent,
+    There {
+        kind: Option<String>,
+        digest: Digest,
+        size: Option<u64>,
+    },
+    /// Nothing that could be relied on.
+    Untold,
+}
+
+/// A document as it came.
+struct Fetched {
+    bytes: Vec<u8>,
+    /// The media type that the answer announced.
+    kind: Option<String>,
+    /// The digest that was asked for or announced, which the bytes have.
+    digest: Option<Digest>,
+    /// What it was fetched for.
+    task: Task,
+}
+
 impl Client {
     /// Prepares a client; opens no file and no connection.
     ///
@@ -116,30 +142,62 @@ impl Client {
         repository: &Repository,
         target: &Target,
     ) -> Result<Option<Descriptor>, RegistryError> {
-        let task = Task::new(repository, Verb::Find, format!("manifest `{target}`"));
-        let call = self.manifest_call(repository, target, Method::Head, &task)?;
-        match self.core.run(&call, None) {
-            Ok(response) => {
-                let (status, size) = (response.status, response.content_length());
-                let (kind, digest) = (announced(&response), content_digest(&response));
-                response.drain();
-                match (status, kind, digest, size) {
-                    (404, ..) => return Ok(None),
-                    (200, Some(kind), Some(digest), Some(size)) => {
-                        let fits = !matches!(target, Target::Digest(wanted) if *wanted != digest);
-                        if fits {
-                            return Ok(Some(Descriptor::new(&kind, digest, size)));
-                        }
-                    }
-                    _ => {}
-                }
+        match self.head(repository, target)? {
+            Headed::Absent => return Ok(None),
+            Headed::There { kind: Some(kind), digest, size: Some(size) } => {
+                return Ok(Some(Descriptor::new(&kind, digest, size)));
             }
-            // Some registries let nobody HEAD.
-            Err(RegistryError::Refused { .. }) => {}
-            Err(error) => return Err(error),
+            Headed::There { .. } | Headed::Untold => {}
         }
         match self.fetch_here(repository, target) {
             Ok(document) => Ok(Some(document.descriptor())),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks for a manifest or index without its bytes.
+    fn head(&self, repository: &Repository, target: &Target) -> Result<Headed, RegistryError> {
+        let task = Task::new(repository, Verb::Find, format!("manifest `{target}`"));
+        let call = self.manifest_call(repository, target, Method::Head, &task)?;
+        let response = match self.core.run(&call, None) {
+            Ok(response) => response,
+            // Some registries let nobody HEAD.
+            Err(RegistryError::Refused { .. }) => return Ok(Headed::Untold),
+            Err(error) => return Err(error),
+        };
+        let (status, kind, size) = (response.status, announced(&response), response.content_length());
+        let fits = |digest: &Digest| !matches!(target, Target::Digest(wanted) if wanted != digest);
+        let digest = content_digest(&response).filter(fits);
+        response.drain();
+        Ok(match (status, digest) {
+            (404, _) => Headed::Absent,
+            (200, Some(digest)) => Headed::There { kind, digest, size },
+            _ => Headed::Untold,
+        })
+    }
+
+    /// Finds out the digest of a manifest or index, whatever is in it; `None` if it is not there.
+    ///
+    /// Errors: as [`Client::fetch_manifest`], but only what is no JSON object at all is an invalid document.
+    pub fn find_digest(
+        &self,
+        repository: &Repository,
+        target: &Target,
+    ) -> Result<Option<Digest>, RegistryError> {
+        match self.head(repository, target)? {
+            Headed::Absent => return Ok(None),
+            Headed::There { digest, .. } => return Ok(Some(digest)),
+            Headed::Untold => {}
+        }
+        match self.fetch_bytes(repository, target) {
+            Ok(fetched) if serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(&fetched.bytes).is_ok() => {
+                Ok(Some(fetched.digest.unwrap_or_else(|| Digest::sha256_of(&fetched.bytes))))
+            }
+            Ok(fetched) => {
+                let digest = Digest::sha256_of(&fetched.bytes);
+                Err(self.invalid_document(fetched.task, DocumentError::NotAnObject { digest }))
+            }
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
@@ -163,6 +221,17 @@ impl Client {
         repository: &Repository,
         target: &Target,
     ) -> Result<RawDocument, RegistryError> {
+        let Fetched { bytes, kind, task, .. } = self.fetch_bytes(repository, target)?;
+        RawDocument::parse(bytes, kind.as_deref())
+            .map(|document| match target {
+                Target::Digest(digest) => document.known_as(digest),
+                Target::Tag(_) => document,
+            })
+            .map_err(|source| self.invalid_document(task, source))
+    }
+
+    /// Reads a manifest or index; its bytes have the digest that was asked for or announced.
+    fn fetch_bytes(&self, repository: &Repository, target: &Target) -> Result<Fetched, RegistryError> {
         let task = Task::new(repository, Verb::Read, format!("manifest `{target}`"));
         let call = self.manifest_call(repository, target, Method::Get, &task)?;
         let mut tries = Tries::new();
@@ -189,21 +258,17 @@ impl Client {
                     continue;
                 }
             };
-            if let Some(expected) = expected.filter(|expected| !expected.matches(&bytes)) {
-                let found = digest_like(&expected, &bytes);
+            if let Some(expected) = expected.as_ref().filter(|expected| !expected.matches(&bytes)) {
+                let found = digest_like(expected, &bytes);
                 if refetched {
-                    let mismatch = Mismatch::Content { expected, found, size: bytes.len() as u64 };
+                    let (expected, size) = (expected.clone(), bytes.len() as u64);
+                    let mismatch = Mismatch::Content { expected, found, size };
                     return Err(RegistryError::Mismatch { task: Box::new(task), mismatch });
                 }
                 refetched = true;
                 continue;
             }
-            return RawDocument::parse(bytes, kind.as_deref())
-                .map(|document| match target {
-                    Target::Digest(digest) => document.known_as(digest),
-                    Target::Tag(_) => document,
-                })
-                .map_err(|source| self.invalid_document(task, source));
+            return Ok(Fetched { bytes, kind, digest: expected, task });
         }
     }
 

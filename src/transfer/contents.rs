@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use crate::model::{
-    Algorithm, Descriptor, Digest, Document, ImageManifest, Platform, RawDocument, media_type,
+    Algorithm, Config, Descriptor, Digest, Document, ImageManifest, Platform, RawDocument, media_type,
 };
 use crate::stream::{
     Blocks, Decoder, Mismatch, Overwrite, PipeReader, PipeWriter, StagedFolder, pipe, read_ahead,
@@ -35,6 +35,8 @@ pub struct PullOptions {
 pub struct PullReport {
     /// The manifest whose layers were extracted.
     pub manifest: RawDocument,
+    /// Its configuration, if it is that of an image.
+    pub config: Option<Config>,
     /// What was written.
     pub summary: Summary,
 }
@@ -123,20 +125,20 @@ pub(super) fn pull_staged(
     let document = manifest.manifest().cloned().ok_or(TransferError::Stopped)?;
     let attempt = || {
         let staging = StagedFolder::create(&options.target, options.overwrite, options.umask)?;
-        let summary = extract(source, &document, staging.open()?, policy.clone(), observer)?;
+        let (summary, config) = extract(source, &document, staging.open()?, policy.clone(), observer)?;
         if !summary.unmatched.is_empty() {
             return Err(TransferError::NotIncluded { place: source.place(), paths: summary.unmatched });
         }
         more(&staging.open()?)?;
         staging.publish()?;
-        Ok(summary)
+        Ok((summary, config))
     };
-    let summary = match attempt() {
+    let (summary, config) = match attempt() {
         // A wrong transfer may be an accident of the network; the second one decides.
         Err(error) if error.is_mismatch() && source.repository_of(manifest.digest()).is_some() => attempt()?,
         result => result?,
     };
-    Ok(PullReport { manifest, summary })
+    Ok(PullReport { manifest, config, summary })
 }
 
 pub(super) fn extract(
@@ -145,9 +147,9 @@ pub(super) fn extract(
     folder: OwnedFd,
     policy: Policy,
     observer: &dyn Observer,
-) -> Result<Summary, TransferError> {
+) -> Result<(Summary, Option<Config>), TransferError> {
     let config = source.read_config(manifest)?;
-    let diff_ids = config.map(|config| config.rootfs.diff_ids).unwrap_or_default();
+    let diff_ids = config.as_ref().map(|config| config.rootfs.diff_ids.as_slice()).unwrap_or_default();
     if !diff_ids.is_empty() && diff_ids.len() != manifest.layers.len() {
         let (layers, diff_ids) = (manifest.layers.len(), diff_ids.len());
         return Err(TransferError::LayerCount { place: source.place(), layers, diff_ids });
@@ -165,7 +167,9 @@ pub(super) fn extract(
         extract_layer(source, layer, diff_ids.get(number), &mut extractor, observer)?;
     }
     let last = manifest.layers.last().unwrap_or(&manifest.config);
-    extractor.finish().map_err(|source| TransferError::Extract { layer: last.digest.clone(), source })
+    let finished =
+        extractor.finish().map_err(|source| TransferError::Extract { layer: last.digest.clone(), source });
+    Ok((finished?, config))
 }
 
 fn extract_layer(

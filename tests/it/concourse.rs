@@ -152,9 +152,24 @@ fn every_format_is_sound_and_goes_back_with_its_digest() {
     }
     let _ = get(&lab, &first, &json!({"format": "files"}), &version);
     assert_eq!(lab.read("get/files/etc/app.conf"), b"a=1");
+    registry.forget_requests();
     let _ = get(&lab, &first, &json!({"skip_download": true}), &version);
     let mut names: Vec<_> =
         std::fs::read_dir(lab.path("get")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["digest", "repository", "tag"]);
+    let asked = |registry: &Registry| -> Vec<String> {
+        let requests = registry.requests().into_iter().filter(|request| request.path != "/v2/");
+        let mut asked: Vec<String> =
+            requests.map(|request| format!("{} {}", request.method, request.path)).collect();
+        asked.sort();
+        asked
+    };
+    // The manifest by its digest, and with a download its configuration and layer: nothing twice.
+    let manifest = format!("GET /v2/team/app/manifests/{digest}");
+    assert_eq!(asked(&registry), [&*manifest]);
+    registry.forget_requests();
+    let _ = get(&lab, &first, &json!({}), &version);
+    let asked = asked(&registry);
+    assert!(asked.len() == 3 && asked[2] == manifest && asked[0] != asked[1], "{asked:#?}");
 }

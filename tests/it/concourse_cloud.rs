@@ -69,6 +69,31 @@ fn ecr_by_temporary_keys_with_a_bare_repository() {
 }
 
 #[test]
+fn keys_of_a_put_count_instead_of_those_of_the_source() {
+    let host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+    let registry = FaultRegistry::start(Access::Basic("AWS", "ecr-password"), vec![]);
+    let service = ecr(STATIC);
+    let (lab, digest) = room();
+    let tunnel = Tunnel::start(host, &registry.host());
+    let source = json!({
+        "repository": format!("{host}/team/app"), "tag": "v1", "insecure": true, "aws_region": REGION,
+        "aws_access_key_id": "AKIAOLD", "aws_secret_access_key": "old/hunter2",
+    });
+    let params = json!({
+        "image": "image/image.tar", "aws_access_key_id": STATIC.id, "aws_secret_access_key": STATIC.secret,
+        "aws_session_token": STATIC.session, "aws_role_arn": "", "aws_role_arns": [],
+    });
+    let run = prepared(&lab, "out", &json!({"source": source, "params": params}));
+    let run = run.env("http_proxy", tunnel.url()).env("https_proxy", tunnel.url());
+    let run = run.env("no_proxy", "127.0.0.1").env("AWS_ENDPOINT_URL_ECR", service.url());
+    let put = run.run().succeeds().never_says("hunter2").never_says("ecr-password").json();
+    assert_eq!(put["version"]["digest"], digest.as_str());
+    assert_eq!(registry.judge("team/app", "v1"), Ok(()));
+    // The stand-in recomputes the signature and refuses any other key.
+    assert_eq!(service.requests(), ["POST /"]);
+}
+
+#[test]
 fn ecr_by_a_chain_of_roles() {
     let registry = FaultRegistry::start(Access::Basic("AWS", "ecr-password"), vec![]);
     let service = ecr(ROLE);

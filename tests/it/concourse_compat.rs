@@ -180,6 +180,35 @@ fn prefixes_make_other_pre_releases_versions_and_annotations_become_metadata() {
 }
 
 #[test]
+fn a_failing_answer_does_not_fail_a_build() {
+    let answer = |status| Fault::Answer(status, vec![("retry-after", "0".to_owned())], String::new());
+    for (number, faults) in [
+        vec![on("POST", Thing::Uploads, answer(503)), on("GET", Thing::Blob, answer(503))],
+        vec![on("PATCH", Thing::Session, answer(500)), on("GET", Thing::Manifest, answer(502))],
+        vec![on("PUT", Thing::Session, answer(504)), on("GET", Thing::Blob, Fault::CutAnswer(10))],
+        vec![on("PATCH", Thing::Session, Fault::CutRequest(10)), on("GET", Thing::Manifest, answer(429))],
+        vec![on("PUT", Thing::Manifest, Fault::LoseAnswer), on("GET", Thing::Blob, answer(429))],
+        vec![on("HEAD", Thing::Blob, answer(503)), on("GET", Thing::Manifest, Fault::CutAnswer(10))],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (lab, digest) = room();
+        let registry = FaultRegistry::start(Access::Open, faults);
+        let source = json!({"repository": format!("{}/team/app", registry.host()), "tag": "v1"});
+        let version = json!({"tag": "v1", "digest": digest});
+        let put = step(&lab, "out", &json!({"source": source, "params": {"image": IMAGE}})).succeeds();
+        let got = step(&lab, "in", &json!({"source": source, "version": version})).succeeds();
+        for ended in [put, got] {
+            assert_eq!(ended.json()["version"], version, "{number}");
+            assert!(ended.stderr.contains("trying again"), "{number}: {ended}");
+        }
+        assert_eq!(registry.judge("team/app", "v1"), Ok(()), "{number}");
+        assert_eq!(lab.read("get/rootfs/etc/app.conf"), b"a=1", "{number}");
+    }
+}
+
+#[test]
 fn a_stopped_put_leaves_no_tag_and_running_it_again_completes_it() {
     let (lab, digest) = room();
     let registry = FaultRegistry::start(Access::Open, vec![on("PUT", Thing::Manifest, Fault::Silence)]);

@@ -138,6 +138,11 @@ const OUR_PUT: &[&str] = &[
     "tag_prefix",
     "expected_digest",
     "referrers",
+    "username",
+    "password",
+    "aws_access_key_id",
+    "aws_secret_access_key",
+    "aws_session_token",
 ];
 
 fn package() -> &'static Path {

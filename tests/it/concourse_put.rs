@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use testkit::fault::{Access, FaultRegistry};
 use testkit::lab::Lab;
-use testkit::registry::{Registry, uploads};
+use testkit::registry::{PASSWORD, Registry, USER, uploads};
 use testkit::{oracle, readers, tools};
 
 use crate::concourse::{room, source, step};
@@ -273,4 +273,20 @@ fn damaged() -> ((Value, FaultRegistry), Value) {
     registry.put_manifest("team/app", "v1", &manifest_digest, kind, manifest.as_bytes());
     let source = json!({"repository": format!("{}/team/app", registry.host()), "tag": "v1"});
     ((source, registry), json!({"tag": "v1", "digest": manifest_digest}))
+}
+
+#[test]
+fn a_put_may_say_who_pushes() {
+    let (lab, digest) = room();
+    let registry = Registry::with().tls().htpasswd().start();
+    let put = |user: Value, more: Value| {
+        let mut params = json!({"image": "image/image.tar"});
+        params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        step(&lab, "out", &json!({"source": source(&registry, &user), "params": params})).never_says(PASSWORD)
+    };
+    let other = json!({"tag": "v1", "username": "nobody", "password": "wrong"});
+    let own = json!({"username": USER, "password": PASSWORD});
+    let _ = put(other.clone(), json!({"username": "", "password": ""})).ends_with(1);
+    assert_eq!(put(other, own.clone()).succeeds().json()["version"]["digest"], digest.as_str());
+    assert_eq!(put(json!({"tag": "v2"}), own).succeeds().json()["version"]["tag"], "v2");
 }

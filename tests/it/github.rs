@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde_json::Value;
 use testkit::container::ToolImage;
 use testkit::fault::{Access, Fault, FaultRegistry, Thing, on};
 use testkit::registry::{PASSWORD, Registry, USER};
@@ -385,7 +386,7 @@ fn the_action_builds_a_source_image_and_pushes_it() {
     registry.storage().assert_sound();
     // As kpack would unpack it.
     let manifest = registry.storage().manifest("apps/source", "v1").unwrap();
-    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
     assert_eq!(manifest["layers"].as_array().map(Vec::len), Some(1));
     runner
         .step(&[("command", "build"), ("files", "app"), ("kind", "sauce")], &[])
@@ -482,6 +483,97 @@ fn the_file_says_what_the_program_reads_and_writes() {
         assert!(page.contains(&format!("| `{name}` |")), "docs/github-actions.md lacks output `{name}`");
         assert!(!output.description.is_empty(), "{name}");
     }
+}
+
+/// Fills in the expressions of a text; panics at one that has no value.
+fn evaluated(text: &str, values: &BTreeMap<String, String>) -> String {
+    let mut parts = text.split("${{");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (expression, rest) = part.split_once("}}").unwrap_or_else(|| panic!("`{text}` has no end"));
+        let value = values.get(expression.trim());
+        out += value.unwrap_or_else(|| panic!("`{}` has no value: {values:?}", expression.trim()));
+        out += rest;
+    }
+    out
+}
+
+/// Runs the jobs of a workflow one after the other, each on a runner of its own; returns what was attested.
+///
+/// Artifacts go from one to the next as GitHub's own actions hand them on.
+fn run_workflow(text: &str, sources: &[&str], registry: &Registry) -> Vec<String> {
+    let workflow: Value = serde_saphyr::from_str(text).unwrap();
+    let artifacts = Scratch::new("artifacts");
+    let mut attested = Vec::new();
+    let of_github = [("ref_name", "v1"), ("sha", "1234abcd"), ("actor", USER), ("token", PASSWORD)];
+    let values = of_github.map(|(name, value)| (format!("github.{name}"), value.to_owned()));
+    let mut values = BTreeMap::from(values);
+    let jobs = workflow["jobs"].as_object().unwrap();
+    for (job, description) in jobs {
+        if let Some(needed) = description["needs"].as_str() {
+            assert!(jobs.contains_key(needed), "{job} needs {needed}");
+        }
+        let runner = Runner::without_containers();
+        let mut of_job = values.clone();
+        for step in description["steps"].as_array().unwrap() {
+            let uses = step["uses"].as_str().unwrap();
+            let with: BTreeMap<String, String> = step["with"]
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(|(name, value)| {
+                    (name.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+                })
+                .map(|(name, value)| (name, evaluated(&value, &of_job).replace("ghcr.io", registry.host())))
+                .collect();
+            match uses.split('@').next().unwrap() {
+                "actions/checkout" => tree::make(&runner.workspace(), sources),
+                "actions/upload-artifact" => {
+                    let from = runner.workspace().join(&with["path"]);
+                    let _ = std::fs::copy(&from, artifacts.join(&with["name"])).unwrap();
+                }
+                "actions/download-artifact" => {
+                    let folder = runner.workspace().join(&with["path"]);
+                    std::fs::create_dir_all(&folder).unwrap();
+                    let _ = std::fs::copy(artifacts.join(&with["name"]), folder.join("image.tar")).unwrap();
+                }
+                "actions/attest" => {
+                    attested.push(format!("{}@{}", with["subject-name"], with["subject-digest"]));
+                }
+                "example/imgrelay" => {
+                    let with: Vec<_> =
+                        with.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+                    let ran = runner.step(&with, &[]).succeeds();
+                    let id = step["id"].as_str().unwrap_or("none");
+                    let outputs = ran.outputs.into_iter();
+                    of_job.extend(outputs.map(|(name, value)| (format!("steps.{id}.outputs.{name}"), value)));
+                }
+                other => panic!("{job}: nobody knows how to run `{other}`"),
+            }
+        }
+        for (name, value) in description["outputs"].as_object().into_iter().flatten() {
+            let value = evaluated(value.as_str().unwrap(), &of_job);
+            values.insert(format!("needs.{job}.outputs.{name}"), value);
+        }
+    }
+    attested
+}
+
+#[test]
+fn the_example_workflows_run_as_they_are_written() {
+    let read = |name: &str| std::fs::read_to_string(package().join("examples/github").join(name)).unwrap();
+    let registry = Registry::with().htpasswd().start();
+    let lock = "apiVersion: imgpkg.carvel.dev/v1alpha1\\nkind: ImagesLock";
+    let lock = format!("f config/.imgpkg/images.yml '{lock}'");
+    let bundle = ["d config", "f config/a.yml 'a: 1'", "d config/.imgpkg", &lock];
+    assert_eq!(run_workflow(&read("build-and-push.yml"), &bundle, &registry), Vec::<String>::new());
+    assert!(registry.storage().tags("example/app-bundle").contains_key("v1"));
+    let attested = run_workflow(&read("build-approve-push.yml"), &bundle[..2], &registry);
+    let tags = registry.storage().tags("example/app");
+    assert_eq!((&tags["1234abcd"], tags.len()), (&tags["latest"], 2), "{tags:?}");
+    // Docker Hub apart, the name is taken as it is: with the registry, without a tag.
+    assert_eq!(attested, [format!("{}/example/app@{}", registry.host(), tags["latest"])]);
+    registry.storage().assert_sound();
 }
 
 #[test]

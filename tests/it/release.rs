@@ -118,6 +118,10 @@ fn images(folder: &Path, plain: &str, shell: &str) {
     let version = concat!("imgrelay version ", env!("CARGO_PKG_VERSION"), "\n");
     for image in [&plain, &shell] {
         assert_eq!(start(image, "/usr/local/bin/imgrelay", &["version"]).success().stdout, version);
+        // GitHub's runner and Concourse need root, and Tekton's steps say themselves who they run as.
+        let mut inspect = podman.command();
+        inspect.args(["image", "inspect", "--format", "[{{.Config.User}}]", image]);
+        assert_eq!(run(&mut inspect).success().stdout, "[]\n");
     }
     assert_ne!(start(&plain, "", &["sh", "-c", "true"]).code, Some(0));
     // GitLab's shell detection and script, and what a GitHub runner in Kubernetes mode keeps a container alive with.

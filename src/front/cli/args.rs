@@ -461,12 +461,3 @@ pub struct StepArgs {
     #[arg(value_name = "FOLDER")]
     pub folder: PathBuf,
 }
-
-/// Print a completion script for a shell
-#[derive(Clone, Debug, Args)]
-#[group(skip)]
-pub struct CompletionArgs {
-    /// The shell
-    #[arg(value_name = "SHELL")]
-    pub shell: clap_complete::Shell,
-}

@@ -1,8 +1,8 @@
 //! `imgrelay completion`: a script that teaches a shell the commands and flags.
 
+use clap::Args;
 use serde_json::json;
 
-use super::args::CompletionArgs;
 use crate::front::outputs::{Document, Outcome};
 
 /// Shown below the help.
@@ -11,6 +11,15 @@ Examples:
   imgrelay completion bash > /etc/bash_completion.d/imgrelay
   imgrelay completion zsh > \"${fpath[1]}/_imgrelay\"
   imgrelay completion fish > ~/.config/fish/completions/imgrelay.fish";
+
+/// Print a completion script for a shell
+#[derive(Clone, Debug, Args)]
+#[group(skip)]
+pub(super) struct CompletionArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub(super) shell: clap_complete::Shell,
+}
 
 pub(super) fn run(args: &CompletionArgs) -> Outcome {
     let mut script = Vec::new();

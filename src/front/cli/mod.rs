@@ -83,7 +83,7 @@ enum Verb {
     /// Concourse: build an image in a task, from params in the environment
     Task,
     #[command(after_help = completion::EXAMPLES)]
-    Completion(args::CompletionArgs),
+    Completion(completion::CompletionArgs),
     /// Print the version
     Version,
 }

@@ -67,7 +67,7 @@ impl Check<'_> {
     }
 
     fn digest(&self, target: &Target) -> Result<Option<Digest>, Failure> {
-        Ok(self.client.head_manifest(self.repository, target)?.map(|found| found.digest))
+        Ok(self.client.find_digest(self.repository, target)?)
     }
 
     /// Returns what one tag points at, after what it pointed at before if that is still there.
@@ -96,8 +96,7 @@ impl Check<'_> {
         transfer::for_each(&numbered, CHECK_CONCURRENCY, |(number, tag)| {
             // What is no tag by the grammar cannot be asked for.
             let Ok(tag) = tag.parse::<Tag>() else { return Ok(()) };
-            let digest =
-                self.client.head_manifest(self.repository, &Target::Tag(tag))?.map(|found| found.digest);
+            let digest = self.client.find_digest(self.repository, &Target::Tag(tag))?;
             if let Ok(mut found) = found.lock()
                 && let Some(slot) = found.get_mut(*number)
             {
@@ -157,7 +156,7 @@ impl Check<'_> {
             .filter(|tag| *tag != bare)
             .filter_map(|tag| Some((tag.as_str(), candidate(tag, self.source.variant.as_deref(), rule)?)))
             .collect();
-        self.leave_out_older(&mut candidates)?;
+        let older = self.leave_out_older(&mut candidates)?;
         let mut asked: Vec<&str> = candidates.iter().map(|(tag, _)| *tag).collect();
         asked.extend(tags.iter().map(String::as_str).filter(|tag| *tag == bare));
         let found = self.digests(&asked)?;
@@ -178,24 +177,32 @@ impl Check<'_> {
         let newest = found.iter().find(|(tag, _)| *tag == bare).filter(|_| rule.constraint.is_none());
         if let Some((tag, digest)) = newest
             && !best.iter().any(|(.., known)| *known == digest)
+            // A bare tag that stays behind, with an older line, is no news either.
+            && !self.digests(&older)?.iter().any(|(_, known)| known == digest)
         {
             versions.push(Version::new(tag, digest.clone()));
         }
         Ok(versions)
     }
 
-    /// Leaves out what is not newer than the cursor, if that is still what it was.
-    fn leave_out_older(&self, candidates: &mut Vec<(&str, version::Version)>) -> Result<(), Failure> {
-        let Some(cursor) = self.cursor else { return Ok(()) };
-        let Some(tag) = cursor.tag() else { return Ok(()) };
+    /// Leaves out what is not newer than the cursor, if that is still what it was, and returns those tags.
+    fn leave_out_older<'t>(
+        &self,
+        candidates: &mut Vec<(&'t str, version::Version)>,
+    ) -> Result<Vec<&'t str>, Failure> {
+        let cursor = self.cursor.and_then(|cursor| Some((cursor.tag()?, &cursor.digest)));
+        let Some((tag, digest)) = cursor else { return Ok(Vec::new()) };
         let at_cursor = candidates.iter().find(|(candidate, _)| *candidate == tag.as_str()).cloned();
-        let Some((name, at_cursor)) = at_cursor else { return Ok(()) };
-        if self.digest(&Target::Tag(tag))?.is_some_and(|digest| digest == cursor.digest) {
-            candidates.retain(|(candidate, version)| {
-                *candidate == name || version.precedence(&at_cursor) == std::cmp::Ordering::Greater
-            });
+        let Some((name, at_cursor)) = at_cursor else { return Ok(Vec::new()) };
+        if self.digest(&Target::Tag(tag))?.as_ref() != Some(digest) {
+            return Ok(Vec::new());
         }
-        Ok(())
+        let (newer, older) = std::mem::take(candidates).into_iter().partition(|(candidate, version)| {
+            *candidate == name || version.precedence(&at_cursor) == std::cmp::Ordering::Greater
+        });
+        *candidates = newer;
+        let older: Vec<(&str, version::Version)> = older;
+        Ok(older.into_iter().map(|(tag, _)| tag).collect())
     }
 }
 

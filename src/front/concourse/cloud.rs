@@ -14,6 +14,18 @@ use crate::registry::{AwsKeys, AwsLogin, AzureLogin, CloudLogin, CredentialSourc
 /// What `azure_environment` can be; the registry's host name says which one it is.
 const AZURE_ENVIRONMENTS: [&str; 3] = ["AzurePublic", "AzureGovernment", "AzureChina"];
 
+/// Who logs in to ECR, and where; a put may say it in its `params`.
+pub(super) const AWS_KEYS: [&str; 8] = [
+    "aws_region",
+    "aws_access_key_id",
+    "aws_secret_access_key",
+    "aws_session_token",
+    "aws_role_arn",
+    "aws_role_arns",
+    "aws_account_id",
+    "aws_ecr_registry_id",
+];
+
 /// Login by a cloud's own means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Cloud {

@@ -52,6 +52,16 @@ impl Fields {
         self.members.remove(key).map(|(_, value)| value).filter(|value| value.get() != "null")
     }
 
+    /// Takes members out of another object, to count instead of its own; those that say nothing change nothing.
+    pub(super) fn take_from(&mut self, other: &mut Self, keys: &[&'static str]) {
+        for key in keys {
+            let value = other.raw(key).filter(|value| !matches!(value.get(), "\"\"" | "[]"));
+            if let Some(value) = value {
+                self.members.insert((*key).to_owned(), ((*key).to_owned(), value));
+            }
+        }
+    }
+
     /// Takes a text; an empty one counts as absent.
     pub(super) fn text(&mut self, key: &'static str) -> Result<Option<String>, Failure> {
         let Some(raw) = self.raw(key) else { return Ok(None) };

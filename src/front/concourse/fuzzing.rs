@@ -13,8 +13,11 @@ use crate::front::failure::Failure;
 ///
 /// Errors: as the step's.
 pub fn request(step: &Step, input: impl Read) -> Result<String, Failure> {
-    let request = Request::read(input)?;
-    let source = Source::parse(request.source.as_deref())?;
+    let mut request = Request::read(input)?;
+    let source = match step {
+        Step::Out(_) => Source::parse_with(request.source.as_deref(), &mut request.params)?,
+        Step::Check | Step::In(_) => Source::parse(request.source.as_deref())?,
+    };
     let params = match step {
         Step::Check => request.params.finish().map(|()| String::new())?,
         Step::In(_) => format!("{:?}", get::Params::parse(request.params, &source)?),

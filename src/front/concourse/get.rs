@@ -177,9 +177,8 @@ impl Get<'_> {
         match self.params.format {
             Format::Rootfs => {
                 let report = self.extract(source, root, "rootfs")?;
-                let config = self.config(source, &report.manifest)?;
-                write(self.folder, "metadata.json", &image_metadata(config.as_ref()))?;
-                self.labels(config.as_ref())
+                write(self.folder, "metadata.json", &image_metadata(report.config.as_ref()))?;
+                self.labels(report.config.as_ref())
             }
             Format::Files => self.extract(source, root, "files").map(|_| ()),
             Format::Oci => {

@@ -84,8 +84,11 @@ pub fn answer(step: &Step, input: impl Read, env: &Env, ui: &Arc<Ui>) -> Result<
 }
 
 fn respond(step: &Step, input: impl Read, env: &Env, ui: &Arc<Ui>) -> Result<Value, Failure> {
-    let request = Request::read(input)?;
-    let source = Source::parse(request.source.as_deref())?;
+    let mut request = Request::read(input)?;
+    let source = match step {
+        Step::Out(_) => Source::parse_with(request.source.as_deref(), &mut request.params)?,
+        Step::Check | Step::In(_) => Source::parse(request.source.as_deref())?,
+    };
     let ui = if source.debug {
         let settings = Settings { verbosity: Verbosity::Debug, ..Settings::default() };
         Arc::new(Ui::new(&settings, env))
@@ -103,7 +106,7 @@ fn respond(step: &Step, input: impl Read, env: &Env, ui: &Arc<Ui>) -> Result<Val
             serde_json::to_value(check::run(&source, request.version.as_ref(), &client, &ui)?)
         }
         Step::In(folder) => serde_json::to_value(get::run(&source, request, folder, env, &ui)?),
-        Step::Out(folder) => serde_json::to_value(put::run(source, request, folder, env, &ui)?),
+        Step::Out(folder) => serde_json::to_value(put::run(&source, request, folder, env, &ui)?),
     };
     answer.map_err(|error| Failure::new(Kind::Bug, format!("the answer is not JSON: {error}")))
 }

@@ -235,12 +235,13 @@ fn work(
     env: &Env,
 ) -> Result<PackWork, Failure> {
     let name = |flag: &str| match PARAMS.iter().find(|param| param.flag == flag) {
-        Some(param) => values.name(param.key),
+        Some(param) => Some(values.name(param.key)),
         // The kinds are flags of their own.
         None if ["bundle", "image", "source"].contains(&flag) => {
-            format!("{}: {flag}", values.name(KIND))
+            Some(format!("{}: {flag}", values.name(KIND)))
         }
-        None => values.name(&flag.replace('-', "_")),
+        None if flag == "expected-digest" => Some(values.name("expected_digest")),
+        None => None,
     };
     let mut work = cli::pack_work(words, env)
         .map_err(|failure| Failure { message: rename_flags(&failure.message, &name), ..failure })?;
@@ -265,8 +266,9 @@ fn work(
     Ok(work)
 }
 
-/// Puts another name in place of every `` `--flag` ``.
-fn rename_flags(message: &str, name: &dyn Fn(&str) -> String) -> String {
+/// Puts another name in place of every `` `--flag` ``; an alternative that has none here is left out.
+fn rename_flags(message: &str, name: &dyn Fn(&str) -> Option<String>) -> String {
+    const OR: &str = " or ";
     let mut parts = message.split("`--");
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
@@ -274,7 +276,14 @@ fn rename_flags(message: &str, name: &dyn Fn(&str) -> String) -> String {
         // A flag may be quoted with its value.
         let (flag, value) = flag.split_once(' ').unwrap_or((flag, ""));
         let separator = if value.is_empty() { "" } else { ": " };
-        out.push_str(&format!("`{}{separator}{value}`{rest}", name(flag)));
+        let name = name(flag);
+        if name.is_none() && out.ends_with(OR) {
+            out.truncate(out.len() - OR.len());
+        } else {
+            let name = name.unwrap_or_else(|| flag.replace('-', "_"));
+            out.push_str(&format!("`{name}{separator}{value}`"));
+        }
+        out.push_str(rest);
     }
     out
 }
@@ -309,12 +318,19 @@ mod tests {
 
     #[test]
     fn flags_in_messages_get_the_pipelines_names() {
-        let name = |flag: &str| format!("params.{}", flag.replace('-', "_"));
+        let name = |flag: &str| (flag != "other").then(|| format!("params.{}", flag.replace('-', "_")));
         assert_eq!(
             rename_flags("`--size-limit` works with `--source` only, not `--symlinks keep`", &name),
             "`params.size_limit` works with `params.source` only, not `params.symlinks: keep`"
         );
         assert_eq!(rename_flags("nothing `here`", &name), "nothing `here`");
+        for (message, expected) in [
+            ("works with `--layers auto` or `--other` only", "works with `params.layers: auto` only"),
+            ("`--other x` is needed", "`other: x` is needed"),
+            ("`--one` or `--two`", "`params.one` or `params.two`"),
+        ] {
+            assert_eq!(rename_flags(message, &name), expected);
+        }
     }
 
     #[test]

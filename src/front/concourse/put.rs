@@ -12,7 +12,7 @@ use super::fields::Fields;
 use super::glob;
 use super::packing::{self, Values};
 use super::protocol::{Metadata, Request, Response, Version};
-use super::source::{Login, Source};
+use super::source::Source;
 use super::upload::{self, Chosen};
 use super::version;
 use crate::front::cli::PackWork;
@@ -23,7 +23,7 @@ use crate::front::text;
 use crate::front::ui::Ui;
 use crate::model::{Digest, Tag, limits};
 use crate::pack::Layering;
-use crate::registry::{Client, Secret};
+use crate::registry::Client;
 use crate::stream::{TooLarge, read_bounded};
 use crate::transfer::{self, Earlier, PackRequest, SourcePush, SourceRequest, StoreSource};
 
@@ -46,7 +46,6 @@ pub(super) struct Params {
     expected_digest: Option<Digest>,
     /// Push what the archive holds that says something about the image.
     referrers: bool,
-    login: Option<Login>,
 }
 
 impl Params {
@@ -84,12 +83,8 @@ impl Params {
                 fields.invalid("referrers", "it belongs to `params.image`; what was just packed has none")
             );
         }
-        let (username, password) = (fields.text("username")?, fields.text("password")?);
-        let login = username
-            .zip(password)
-            .map(|(username, password)| Login { username, password: Secret::new(password) });
         fields.finish()?;
-        Ok(Self { what, version, bump_aliases, additional_tags, expected_digest, referrers, login })
+        Ok(Self { what, version, bump_aliases, additional_tags, expected_digest, referrers })
     }
 }
 
@@ -173,16 +168,13 @@ fn read_text(fields: &Fields, key: &str, path: &Path) -> Result<String, Failure>
 
 /// Pushes and says what was pushed.
 pub(super) fn run(
-    mut source: Source,
+    source: &Source,
     request: Request,
     folder: &Path,
     env: &Env,
     ui: &Arc<Ui>,
 ) -> Result<Response, Failure> {
     let params = Params::parse(request.params, folder, env)?;
-    if params.login.is_some() {
-        source.login.clone_from(&params.login);
-    }
     let variant = source.variant.as_deref();
     let mut tags: Vec<Tag> = source.tag.iter().cloned().collect();
     if let Some(version) = &params.version {
@@ -194,8 +186,8 @@ pub(super) fn run(
         ));
     }
     let temporary = access::temporary_folder(env);
-    let client = access::client(&source, Purpose::Transfer, env, ui)?;
-    let put = Put { source: &source, params: &params, client: &client, temporary: &temporary, ui };
+    let client = access::client(source, Purpose::Transfer, env, ui)?;
+    let put = Put { source, params: &params, client: &client, temporary: &temporary, ui };
     let digest = match &params.what {
         What::Image(pattern) => put.image(folder, pattern, &mut tags)?,
         What::Files(work) => match work.as_ref() {

@@ -5,7 +5,7 @@
 use regex::bytes::{Regex, RegexBuilder};
 use serde_json::value::RawValue;
 
-use super::cloud::Cloud;
+use super::cloud::{self, Cloud};
 use super::fields::Fields;
 use super::version::Constraint;
 use crate::front::failure::Failure;
@@ -95,8 +95,18 @@ pub(super) struct Source {
 impl Source {
     /// Reads a `source`.
     pub(super) fn parse(raw: Option<&RawValue>) -> Result<Self, Failure> {
-        let Some(raw) = raw else { return Err(Failure::misuse("`source` is missing")) };
-        let mut fields = Fields::parse("source", raw.get())?;
+        Self::read(members(raw)?)
+    }
+
+    /// Reads the `source` of a put, whose `params` may say who pushes: short-lived keys that a step before has got.
+    pub(super) fn parse_with(raw: Option<&RawValue>, params: &mut Fields) -> Result<Self, Failure> {
+        let mut fields = members(raw)?;
+        fields.take_from(params, &["username", "password"]);
+        fields.take_from(params, &cloud::AWS_KEYS);
+        Self::read(fields)
+    }
+
+    fn read(mut fields: Fields) -> Result<Self, Failure> {
         let mut warnings = Vec::new();
         refuse_content_trust(&mut fields)?;
         let cloud = Cloud::parse(&mut fields)?;
@@ -125,7 +135,7 @@ impl Source {
             }
         }
         let tags = tags(&mut fields, tag.clone())?;
-        let mirror = mirror(&mut fields, &written, &repository, &mut warnings)?;
+        let mirror = mirror(&mut fields, &repository, &mut warnings)?;
         let source = Self {
             repository,
             written,
@@ -154,6 +164,11 @@ impl Source {
     pub(super) fn bare_tag(&self) -> &str {
         self.variant.as_deref().unwrap_or("latest")
     }
+}
+
+fn members(raw: Option<&RawValue>) -> Result<Fields, Failure> {
+    let Some(raw) = raw else { return Err(Failure::misuse("`source` is missing")) };
+    Fields::parse("source", raw.get())
 }
 
 /// Reads the fields that say which tags are versions.
@@ -203,10 +218,9 @@ fn login(fields: &mut Fields, warnings: &mut Vec<String>) -> Result<Option<Login
     })
 }
 
-/// Reads `registry_mirror`; it counts only for repositories that were written without a registry.
+/// Reads `registry_mirror`; it counts only for Docker Hub, so that it can be a default for all resources.
 fn mirror(
     fields: &mut Fields,
-    written: &str,
     repository: &Repository,
     warnings: &mut Vec<String>,
 ) -> Result<Option<MirrorSource>, Failure> {
@@ -220,9 +234,8 @@ fn mirror(
     let at_mirror = format!("{registry}/{}", repository.name());
     let at_mirror: Repository = at_mirror.parse().map_err(|error| mirror.invalid("host", error))?;
     mirror.finish()?;
-    let has_registry = repository.registry().to_string() != "docker.io"
-        || written.split('/').next().is_some_and(|first| first.contains('.'));
-    Ok((!has_registry).then_some(MirrorSource { repository: at_mirror, login }))
+    let of_docker_hub = repository.registry().to_string() == "docker.io";
+    Ok(of_docker_hub.then_some(MirrorSource { repository: at_mirror, login }))
 }
 
 /// Reads `platform` over what counts without it.
@@ -322,11 +335,12 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_mirror_counts_only_for_names_without_a_registry() {
+    fn a_mirror_counts_only_for_docker_hub() {
         for (repository, expected) in [
             ("busybox", Some("m.example/library/busybox")),
             ("team/app", Some("m.example/team/app")),
-            ("docker.io/team/app", None),
+            ("docker.io/team/app", Some("m.example/team/app")),
+            ("index.docker.io/busybox", Some("m.example/library/busybox")),
             ("ghcr.io/team/app", None),
         ] {
             let text = format!(r#"{{"repository":"{repository}","registry_mirror":{{"host":"m.example"}}}}"#);

@@ -18,7 +18,7 @@ use crate::front::system;
 use crate::model::{Digest, Reference, Tag};
 use crate::store::layout::LayoutTarget;
 use crate::stream::{AtomicFile, Overwrite};
-use crate::transfer::{self, ImageSource as _, PackedImage, PullOptions, StoreSource};
+use crate::transfer::{self, PackedImage, PullOptions, StoreSource};
 
 /// Params of the task besides those of packing.
 const OWN: &[Param] = &[
@@ -162,12 +162,10 @@ fn unpack_rootfs(
         include: Vec::new(),
     };
     let root = packed.manifest.descriptor();
-    reporter::watch(&context.ui, Wording::Fetched, |observer| {
+    let report = reporter::watch(&context.ui, Wording::Fetched, |observer| {
         transfer::pull_rootfs(&source, &root, &options, ownership(), observer)
     })?;
-    let config =
-        packed.manifest.manifest().map(|manifest| source.read_config(manifest)).transpose()?.flatten();
-    let metadata = String::from_utf8_lossy(&image_metadata(config.as_ref())).into_owned();
+    let metadata = String::from_utf8_lossy(&image_metadata(report.config.as_ref())).into_owned();
     write(output, "metadata.json", &metadata)
 }
 

@@ -31,7 +31,12 @@ const VARIABLES: [(&str, &str); 5] = [
     ("password", "IMGRELAY_REGISTRY_PASSWORD"),
 ];
 /// Flags and variables as messages name them, with the input they come from.
-const NAMES: [(&str, &str); 21] = [
+const NAMES: [(&str, &str); 26] = [
+    ("-b", "kind: bundle"),
+    ("-f", "files"),
+    ("-f PATH", "files"),
+    ("-i", "kind: image"),
+    ("-s", "kind: source"),
     ("--annotation", "annotations"),
     ("--bundle", "image"),
     ("--compression", "compression"),
@@ -373,5 +378,6 @@ mod tests {
             in_words_of_inputs("`--to-repo`: `--tags` or `IMGRELAY_TAG`"),
             "input `image`: `--tags` or input `tags`"
         );
+        assert_eq!(in_words_of_inputs("use `-i` to make"), "use input `kind: image` to make");
     }
 }
