@@ -11,7 +11,7 @@ use crate::registry::{Client, RegistryError};
 use super::super::events::{BlobOutcome, Event, Observer, Warning};
 use super::super::one_file::OneFileImage;
 use super::super::to_registry::{check_held, confirm, push_blob};
-use super::super::{Graph, ImageSource, PushRequest, TransferError, workers};
+use super::super::{Graph, ImageSource, TransferError, workers};
 use super::locations::locations_image;
 use super::{Collection, Member, Places, Role};
 
@@ -180,14 +180,9 @@ impl Push<'_> {
         let bytes = wanted.iter().map(|(blob, _)| blob.size).sum();
         self.observer.event(Event::Planned { blobs: wanted.len() as u64, bytes });
         workers::for_each(&wanted, self.request.concurrency, |(blob, origin)| {
-            let request = PushRequest {
-                repository: self.request.repository.clone(),
-                roots: Vec::new(),
-                mount_from: origin.iter().cloned().collect(),
-                concurrency: 1,
-                include_non_distributable: true,
-            };
-            let outcome = push_blob(self.places, self.client, &request, blob, self.observer)?;
+            let Self { places, client, observer, .. } = *self;
+            let outcome =
+                push_blob(places, client, &self.request.repository, origin.as_slice(), blob, observer)?;
             self.count(|report| *report.blobs.entry(outcome).or_default() += 1);
             Ok(())
         })
