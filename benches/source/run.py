@@ -226,6 +226,7 @@ def go_table(program, folder, registry):
                 file.write("module example\n")
     Bench(program, registry, "go").table(app, [
         ("no change", lambda app: None),
+        ("no change, another compression level", lambda app: None, ["--compression", "gzip:9"]),
         ("1 own file edited", append("cmd/app/main.go")),
         ("1 file deep in the own code edited", append("internal/client/client.go")),
         ("1 module upgraded (cobra)", append("vendor/github.com/spf13/cobra/command.go", "go.mod", "go.sum",
