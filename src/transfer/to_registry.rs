@@ -77,6 +77,8 @@ fn push_root(
     }
     let by_digest = Target::Digest(root.digest.clone());
     let present = wanting.len() < tags.len() || client.head_manifest(repository, &by_digest)?.is_some();
+    let present = present
+        && !(request.include_non_distributable && layers_were_left_out(source, client, repository, root)?);
     let document = source.read_document(root)?;
     if present {
         observer.event(Event::ManifestFinished { descriptor: root, present: true });
@@ -99,6 +101,23 @@ fn push_root(
         confirm(client, repository, tag, &root.digest)?;
     }
     Ok(())
+}
+
+/// Tells whether an image came into a repository without layers that may not be distributed.
+///
+/// Cost: one HEAD for each such layer, none for an image without.
+pub(super) fn layers_were_left_out(
+    source: &dyn ImageSource,
+    client: &Client,
+    repository: &Repository,
+    root: &Descriptor,
+) -> Result<bool, TransferError> {
+    for blob in Graph::of(source, root)?.blobs.iter().filter(|blob| blob.is_non_distributable()) {
+        if !client.has_blob(repository, &blob.digest)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Asks once more what the tag points at, so that nothing is reported that is not so.
@@ -179,7 +198,7 @@ pub(super) fn check_held(
         return Ok(());
     }
     if blob.is_non_distributable() {
-        let (layer, image, place) = (blob.digest.clone(), image(), source.place());
+        let (layer, image, place) = (blob.digest.clone(), format!("`{}`", image()), source.place());
         return Err(TransferError::NonDistributableMissing { layer, image, place });
     }
     // Opening it gives the source's own words for what is missing.
