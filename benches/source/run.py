@@ -161,6 +161,16 @@ def append(*paths):
     return change
 
 
+def upgraded_modules(*modules):
+    """Changes one source file of each module, and the lists of modules."""
+    def change(app):
+        sources = [min(os.path.relpath(os.path.join(folder, name), app)
+                       for folder, _, names in os.walk(os.path.join(app, "vendor", module))
+                       for name in names if name.endswith(".go")) for module in modules]
+        append(*sources, "go.mod", "go.sum", "vendor/modules.txt")(app)
+    return change
+
+
 def new_folder(app):
     os.makedirs(app + "/src/brand-new")
     for number in range(40):
@@ -226,12 +236,12 @@ def go_table(program, folder, registry):
                 file.write("module example\n")
     Bench(program, registry, "go").table(app, [
         ("no change", lambda app: None),
+        ("no change, another compression level", lambda app: None, ["--compression", "gzip:9"]),
         ("1 own file edited", append("cmd/app/main.go")),
         ("1 file deep in the own code edited", append("internal/client/client.go")),
-        ("1 module upgraded (cobra)", append("vendor/github.com/spf13/cobra/command.go", "go.mod", "go.sum",
-                                             "vendor/modules.txt")),
-        ("golang.org/x upgraded, 5 modules", append(*["vendor/golang.org/x/%s/LICENSE" % name for name in (
-            "net", "sys", "text", "crypto", "tools")], "go.mod", "go.sum", "vendor/modules.txt")),
+        ("1 module upgraded (cobra)", upgraded_modules("github.com/spf13/cobra")),
+        ("golang.org/x upgraded, 5 modules", upgraded_modules(*[
+            "golang.org/x/" + name for name in ("net", "sys", "text", "crypto", "tools")])),
     ])
 
 

@@ -200,11 +200,11 @@ pub enum TransferError {
         problem: String,
     },
     /// A layer that may not be distributed was asked for, but the source was made without it.
-    #[error("{place} does not hold layer `{layer}` of `{image}`, which may not be distributed")]
+    #[error("{place} does not hold layer `{layer}` of {image}, which may not be distributed")]
     NonDistributableMissing {
         /// The layer.
         layer: Digest,
-        /// The image it belongs to.
+        /// The image it belongs to, in backquotes if it has a name.
         image: String,
         /// Where it was looked for.
         place: String,

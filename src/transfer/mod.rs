@@ -40,7 +40,7 @@ pub use parts::{Joined, Parts};
 pub use produce::{PackRequest, PackedImage, PackedSource, pack_to_layout, pack_to_spool};
 pub use pull_bundle::pull_bundle;
 pub use source::{ImageSource, RegistrySource, StoreSource};
-pub use source_image::{Base, Resources, SourceRequest, pack_source_to_layout, pack_source_to_spool};
+pub use source_image::{Base, Resources, SourceRequest, pack_source_to_layout};
 pub use source_push::{Earlier, SourcePush, earlier_image, push_source};
 pub use to_archive::{ArchiveRequest, copy_to_docker_tar, copy_to_imgpkg_tar};
 pub use to_folder::{SINGLE_IMAGE, copy_to_folder};

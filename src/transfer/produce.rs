@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::model::{Descriptor, Digest, RawDocument, Reference, Repository};
 use crate::pack::{
@@ -202,25 +203,37 @@ pub fn pack_to_spool(
     let progress = |bytes| observer.event(Event::Packed { bytes });
     let layer = pack_layer(&request.roots, &options, &mut file, &progress)
         .map_err(|error| with_path(error, folder))?;
-    let spooled = vec![Spooled { descriptor: layer.descriptor.clone(), file: 0, offset: 0 }];
+    let spooled = vec![Spooled { descriptor: layer.descriptor.clone(), file: Arc::new(file), offset: 0 }];
     let layers = vec![layer];
     let image = composed(&profile, &layers, &request.image, request.expected_digest.as_ref(), observer)?;
     let packed = finished(profile, layers, &image, None);
-    Ok((packed, PackedSource { files: vec![file], spooled, image, place: folder.to_owned(), base: None }))
+    Ok((packed, PackedSource { spooled, image, place: folder.to_owned(), base: None }))
 }
 
 /// A layer that was just packed, in the spool.
 #[derive(Clone, Debug)]
 pub(super) struct Spooled {
     pub(super) descriptor: Descriptor,
-    /// Which of the files it is in.
-    pub(super) file: usize,
+    /// The file without a name that it is in.
+    pub(super) file: Arc<File>,
     pub(super) offset: u64,
+}
+
+impl Spooled {
+    /// Reads it as it is stored.
+    pub(super) fn read(&self) -> impl Read + Send + '_ {
+        ReadFrom::new(&self.file, self.offset).take(self.descriptor.size)
+    }
+
+    /// Reads it, held to its digest.
+    pub(super) fn open(&self) -> Box<dyn Read + Send + '_> {
+        let Descriptor { digest, size, .. } = &self.descriptor;
+        Box::new(VerifyingReader::new(self.read(), digest.clone(), *size))
+    }
 }
 
 /// An image just packed, as a source; layers that were not packed again come from an earlier image.
 pub struct PackedSource<'a> {
-    pub(super) files: Vec<File>,
     pub(super) spooled: Vec<Spooled>,
     pub(super) image: ComposedImage,
     pub(super) place: PathBuf,
@@ -252,17 +265,14 @@ impl ImageSource for PackedSource<'_> {
     fn open_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {
         // A layer and a configuration cannot have the same digest.
         let layer = self.spooled.iter().find(|layer| layer.descriptor.digest == descriptor.digest);
-        let layer = layer.and_then(|layer| Some((layer, self.files.get(layer.file)?)));
-        let bytes: Box<dyn Read + Send + '_> = match (layer, self.base) {
-            (Some((layer, file)), _) => {
-                Box::new(ReadFrom::new(file, layer.offset).take(layer.descriptor.size))
+        match (layer, self.base) {
+            (Some(layer), _) => Ok(layer.open()),
+            (None, Some(base)) if descriptor.digest != config_of(&self.image) => base.open_blob(descriptor),
+            _ => {
+                let config = self.image.config.as_slice();
+                Ok(Box::new(VerifyingReader::new(config, descriptor.digest.clone(), descriptor.size)))
             }
-            (None, Some(base)) if descriptor.digest != config_of(&self.image) => {
-                return base.open_blob(descriptor);
-            }
-            _ => Box::new(self.image.config.as_slice()),
-        };
-        Ok(Box::new(VerifyingReader::new(bytes, descriptor.digest.clone(), descriptor.size)))
+        }
     }
 
     fn repository_of(&self, digest: &Digest) -> Option<Repository> {

@@ -1,14 +1,19 @@
 //! A source image on its way to a registry: layers of an earlier image are used again, unless they are gone.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Mutex;
 
-use crate::model::{Descriptor, Reference, Repository, Tag};
+use crate::model::{Descriptor, Digest, Reference, Repository, Tag};
 use crate::registry::{Client, RegistryError};
 
 use super::events::Observer;
+use super::produce::Spooled;
+use super::source_image::{Ready, pack_source_to_spool};
+use super::to_registry::BlobPush;
 use super::{
-    Base, PackedImage, PushRequest, RegistrySource, SourceRequest, TransferError, pack_source_to_spool,
-    push_file_list, push_to_registry,
+    Base, FileList, PackedImage, PackedSource, PushRequest, RegistrySource, SourceRequest, TransferError,
+    push_file_list, push_to_registry, workers,
 };
 
 /// Where the earlier image is.
@@ -93,6 +98,9 @@ pub fn earlier_image<'a>(
     }
 }
 
+/// An image in a spool: itself, its blobs, and its files.
+type Spool<'a> = (PackedImage, PackedSource<'a>, FileList);
+
 impl SourcePush<'_> {
     fn with_base(
         &self,
@@ -100,7 +108,7 @@ impl SourcePush<'_> {
         client: &Client,
         observer: &dyn Observer,
     ) -> Result<PackedImage, TransferError> {
-        let (packed, source, files) = pack_source_to_spool(self.request, base, &self.folder, observer)?;
+        let ((packed, source, files), sent) = self.pack_and_send_layers(base, client, observer)?;
         // Whoever sends a list of resources will ask again what there is; the image's own tag is the last to come.
         if self.request.resources.is_some() {
             push_file_list(&self.repository, packed.manifest.digest(), &files, client, observer)?;
@@ -108,11 +116,45 @@ impl SourcePush<'_> {
         let push = PushRequest {
             repository: self.repository.clone(),
             roots: vec![(packed.manifest.descriptor(), self.tags.to_vec())],
-            mount_from: Vec::new(),
+            sent,
             concurrency: self.concurrency,
             include_non_distributable: true,
         };
         push_to_registry(&source, client, &push, observer)?;
         Ok(packed)
+    }
+
+    /// Packs, and sends of several layers each while others are still being packed; returns which were sent.
+    ///
+    /// Not where the digest has to be an expected one, which is known at the end only.
+    fn pack_and_send_layers<'a>(
+        &self,
+        base: Option<&Base<'a>>,
+        client: &Client,
+        observer: &dyn Observer,
+    ) -> Result<(Spool<'a>, BTreeSet<Digest>), TransferError> {
+        let pack = |ready: Ready<'_>| pack_source_to_spool(self.request, base, &self.folder, observer, ready);
+        if self.request.expected_digest.is_some() {
+            return Ok((pack(&|_| Ok(()))?, BTreeSet::new()));
+        }
+        let sent: Mutex<BTreeSet<Digest>> = Mutex::default();
+        let send = |layer: Spooled| {
+            let push = BlobPush {
+                client,
+                repository: &self.repository,
+                mount_from: Vec::new(),
+                blob: &layer.descriptor,
+                place: "the layer just packed",
+                observer,
+            };
+            push.send(&|| Ok(layer.open()))?;
+            if let Ok(mut sent) = sent.lock() {
+                sent.insert(layer.descriptor.digest.clone());
+            }
+            Ok(())
+        };
+        let packed =
+            workers::fed(self.concurrency, send, |hand_over| pack(&|layer| hand_over(layer.clone())))?;
+        Ok((packed, sent.into_inner().unwrap_or_default()))
     }
 }

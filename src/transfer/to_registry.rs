@@ -1,6 +1,6 @@
 //! Into a registry: what is missing, blobs first, then documents, tags last of all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Scope;
@@ -18,8 +18,8 @@ pub struct PushRequest {
     pub repository: Repository,
     /// Roots with the tags each is to have there; without a tag it is pushed by digest.
     pub roots: Vec<(Descriptor, Vec<Tag>)>,
-    /// Further repositories of the same registry that may hold blobs to mount.
-    pub mount_from: Vec<Repository>,
+    /// Blobs that were sent there a moment ago, and are not asked for again.
+    pub sent: BTreeSet<Digest>,
     /// Blobs moved at the same time.
     pub concurrency: usize,
     /// Also push layers that may not be distributed.
@@ -76,6 +76,8 @@ fn push_root(
     }
     let by_digest = Target::Digest(root.digest.clone());
     let present = wanting.len() < tags.len() || client.head_manifest(repository, &by_digest)?.is_some();
+    let present = present
+        && !(request.include_non_distributable && layers_were_left_out(source, client, repository, root)?);
     let document = source.read_document(root)?;
     if present {
         observer.event(Event::ManifestFinished { descriptor: root, present: true });
@@ -98,6 +100,23 @@ fn push_root(
         confirm(client, repository, tag, &root.digest)?;
     }
     Ok(())
+}
+
+/// Tells whether an image came into a repository without layers that may not be distributed.
+///
+/// Cost: one HEAD for each such layer, none for an image without.
+pub(super) fn layers_were_left_out(
+    source: &dyn ImageSource,
+    client: &Client,
+    repository: &Repository,
+    root: &Descriptor,
+) -> Result<bool, TransferError> {
+    for blob in Graph::of(source, root)?.blobs.iter().filter(|blob| blob.is_non_distributable()) {
+        if !client.has_blob(repository, &blob.digest)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Asks once more what the tag points at, so that nothing is reported that is not so.
@@ -148,7 +167,10 @@ fn push_content(
     observer.event(Event::Planned { blobs: wanted.len() as u64, bytes });
     let done = std::sync::Mutex::new(report);
     workers::for_each(&wanted, request.concurrency, |blob| {
-        let outcome = push_blob(source, client, request, blob, observer)?;
+        if request.sent.contains(&blob.digest) {
+            return Ok(());
+        }
+        let outcome = push_blob(source, client, &request.repository, &[], blob, observer)?;
         if let Ok(mut report) = done.lock() {
             *report.blobs.entry(outcome).or_default() += 1;
             report.bytes_sent += if outcome == BlobOutcome::Transferred { blob.size } else { 0 };
@@ -175,40 +197,65 @@ pub(super) fn check_held(
         return Ok(());
     }
     if blob.is_non_distributable() {
-        let (layer, image, place) = (blob.digest.clone(), image(), source.place());
+        let (layer, image, place) = (blob.digest.clone(), format!("`{}`", image()), source.place());
         return Err(TransferError::NonDistributableMissing { layer, image, place });
     }
     // Opening it gives the source's own words for what is missing.
     source.open_blob(blob).map(|_| ())
 }
 
+/// Pushes a blob of a source, or has it mounted from where the source has it or from one of `mount_from`.
 pub(super) fn push_blob(
     source: &dyn ImageSource,
     client: &Client,
-    request: &PushRequest,
+    repository: &Repository,
+    mount_from: &[Repository],
     blob: &Descriptor,
     observer: &dyn Observer,
 ) -> Result<BlobOutcome, TransferError> {
-    let mount_from: Vec<Repository> = source
+    let mount_from = source
         .repository_of(&blob.digest)
         .into_iter()
-        .chain(request.mount_from.iter().cloned())
-        .filter(|from| *from != request.repository && from.registry() == request.repository.registry())
+        .chain(mount_from.iter().cloned())
+        .filter(|from| from != repository && from.registry() == repository.registry())
         .collect();
-    observer.event(Event::BlobStarted { descriptor: blob });
-    let progress = |bytes| observer.event(Event::BlobProgress { digest: &blob.digest, bytes });
-    let outcome = std::thread::scope(|scope| {
-        let body = Body { source, blob, observer, scope, opened: AtomicBool::new(false) };
-        client.push_blob(&request.repository, blob, &body, &mount_from, &progress)
-    })
-    .map_err(|error| TransferError::from_push(&source.place(), error))?;
-    let outcome = match outcome {
-        PushOutcome::Uploaded => BlobOutcome::Transferred,
-        PushOutcome::Mounted => BlobOutcome::Mounted,
-        PushOutcome::Present => BlobOutcome::Present,
-    };
-    observer.event(Event::BlobFinished { descriptor: blob, outcome });
-    Ok(outcome)
+    let push = BlobPush { client, repository, mount_from, blob, place: &source.place(), observer };
+    push.send(&|| source.open_blob(blob))
+}
+
+/// Opens a blob at its first byte.
+pub(super) type Open<'a> = dyn Fn() -> Result<Box<dyn Read + Send + 'a>, TransferError> + Sync + 'a;
+
+/// One blob on its way to a repository.
+pub(super) struct BlobPush<'a> {
+    pub(super) client: &'a Client,
+    pub(super) repository: &'a Repository,
+    /// Repositories of the same registry that may have it.
+    pub(super) mount_from: Vec<Repository>,
+    pub(super) blob: &'a Descriptor,
+    /// Where it comes from, for messages.
+    pub(super) place: &'a str,
+    pub(super) observer: &'a dyn Observer,
+}
+
+impl BlobPush<'_> {
+    pub(super) fn send<'a>(&'a self, open: &'a Open<'a>) -> Result<BlobOutcome, TransferError> {
+        let Self { client, blob, observer, .. } = *self;
+        observer.event(Event::BlobStarted { descriptor: blob });
+        let progress = |bytes| observer.event(Event::BlobProgress { digest: &blob.digest, bytes });
+        let outcome = std::thread::scope(|scope| {
+            let body = Body { open, blob, observer, scope, opened: AtomicBool::new(false) };
+            client.push_blob(self.repository, blob, &body, &self.mount_from, &progress)
+        })
+        .map_err(|error| TransferError::from_push(self.place, error))?;
+        let outcome = match outcome {
+            PushOutcome::Uploaded => BlobOutcome::Transferred,
+            PushOutcome::Mounted => BlobOutcome::Mounted,
+            PushOutcome::Present => BlobOutcome::Present,
+        };
+        observer.event(Event::BlobFinished { descriptor: blob, outcome });
+        Ok(outcome)
+    }
 }
 
 /// Pushes a document below the root by digest; tells whether it was there.
@@ -223,7 +270,7 @@ fn push_child(client: &Client, request: &PushRequest, document: &RawDocument) ->
 
 /// A blob that can be opened for each attempt; every opening after the first is a new beginning.
 struct Body<'scope, 'env> {
-    source: &'env dyn ImageSource,
+    open: &'env Open<'env>,
     blob: &'env Descriptor,
     observer: &'env dyn Observer,
     scope: &'scope Scope<'scope, 'env>,
@@ -235,7 +282,7 @@ impl BlobBody for Body<'_, '_> {
         if self.opened.swap(true, Ordering::Relaxed) {
             self.observer.event(Event::BlobRestarted { digest: &self.blob.digest });
         }
-        let reader = self.source.open_blob(self.blob).map_err(io::Error::other)?;
+        let reader = (self.open)().map_err(io::Error::other)?;
         Ok(workers::ahead(self.scope, self.blob, reader))
     }
 }

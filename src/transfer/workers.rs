@@ -1,8 +1,8 @@
 //! A bounded number of threads over a list, where the first error stops the rest; and one more for what is large.
 
 use std::io::{BufRead, BufReader, Read};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, mpsc};
 use std::thread::Scope;
 
 use crate::model::Descriptor;
@@ -84,6 +84,52 @@ pub fn map<T: Sync, R: Send>(
     Ok(results.into_iter().filter_map(|slot| slot.into_inner().ok().flatten()).collect())
 }
 
+/// Runs `produce`, and `work` on what it hands over, at most `concurrency` at a time, while it goes on.
+///
+/// Errors: the first of `work`, after which handing over fails too; else that of `produce`.
+pub(super) fn fed<T: Send, R>(
+    concurrency: usize,
+    work: impl Fn(T) -> Result<(), TransferError> + Sync,
+    produce: impl FnOnce(&(dyn Fn(T) -> Result<(), TransferError> + Sync)) -> Result<R, TransferError>,
+) -> Result<R, TransferError> {
+    let (sender, receiver) = mpsc::channel();
+    let receiver = Mutex::new(receiver);
+    let first: Mutex<Option<TransferError>> = Mutex::new(None);
+    let failed = AtomicBool::new(false);
+    let run = || {
+        // The lock is held only until an item comes; whoever has it works while the next one waits.
+        while let Some(item) = receiver.lock().ok().and_then(|receiver| receiver.recv().ok()) {
+            if failed.load(Ordering::Relaxed) || cancel::is_cancelled() {
+                continue;
+            }
+            if let Err(error) = work(item) {
+                failed.store(true, Ordering::Relaxed);
+                if let Ok(mut first) = first.lock() {
+                    first.get_or_insert(error);
+                }
+            }
+        }
+    };
+    let result = std::thread::scope(|scope| {
+        for _ in 0..concurrency.max(1) {
+            scope.spawn(run);
+        }
+        let hand_over = |item| match failed.load(Ordering::Relaxed) {
+            true => Err(TransferError::Stopped),
+            false => sender.send(item).map_err(|_| TransferError::Stopped),
+        };
+        let result = produce(&hand_over);
+        // The threads end when nothing more can come.
+        drop(sender);
+        result
+    });
+    match first.into_inner() {
+        Ok(Some(error)) => Err(error),
+        _ if cancel::is_cancelled() => Err(TransferError::Stopped),
+        _ => result,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,5 +153,39 @@ mod tests {
         });
         assert!(matches!(error, Err(TransferError::Stopped)));
         assert_eq!(count.into_inner(), 4, "nothing after the failed one was begun");
+    }
+
+    #[test]
+    fn what_is_handed_over_is_worked_on_while_more_is_made() {
+        let (done, seen) = (Mutex::new(Vec::new()), mpsc::channel());
+        let work = |item: u32| {
+            done.lock().unwrap().push(item);
+            seen.0.send(item).unwrap();
+            Ok(())
+        };
+        let made = fed(3, work, |hand_over| {
+            hand_over(1)?;
+            // It would be waited for without end if nothing happened before the end.
+            assert_eq!(seen.1.recv().unwrap(), 1);
+            (2..50).try_for_each(hand_over)?;
+            Ok("made")
+        });
+        assert_eq!(made.unwrap(), "made");
+        let mut done = done.into_inner().unwrap();
+        done.sort_unstable();
+        assert_eq!(done, (1..50).collect::<Vec<u32>>());
+    }
+
+    #[test]
+    fn what_went_wrong_first_comes_back_and_nothing_more_is_made() {
+        let fails = |_: u32| Err(TransferError::NotAnImage { place: "here".into(), found: "a tag".into() });
+        let result: Result<(), _> = fed(2, fails, |hand_over| {
+            loop {
+                hand_over(1)?;
+            }
+        });
+        assert!(matches!(result, Err(TransferError::NotAnImage { .. })), "{result:?}");
+        let result: Result<(), _> = fed(2, |_: u32| Ok(()), |_| Err(TransferError::Stopped));
+        assert!(matches!(result, Err(TransferError::Stopped)));
     }
 }

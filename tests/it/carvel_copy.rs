@@ -1,7 +1,7 @@
 //! `copy` of bundles: all they name arrives, under the tags and with the locations imgpkg would write.
 
 use testkit::oracle::validate_layout;
-use testkit::registry::Registry;
+use testkit::registry::{Registry, uploads};
 
 use crate::carvel::{bundle, bundle_folder, counts, dashed, digest, file_of_image, image, images_lock};
 use crate::lab::{Lab, lab};
@@ -64,6 +64,38 @@ fn a_nested_bundle_arrives_flat_with_tags_locations_and_lock() {
     );
     use std::os::unix::fs::PermissionsExt as _;
     assert_eq!(lab.path("lock.yml").metadata().unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn the_users_tags_are_written_after_everything_else() {
+    let (lab, source, target) = (lab(), Registry::start(), Registry::start());
+    let (_, _, _, outer) = nested(&lab, source.host());
+    let from = format!("{}/src/outer:v2", source.host());
+    let _ = lab.run(&["copy", "-b", &from, "--to-oci-tar", "all.tar"]).succeeds();
+    for (repository, words) in [("direct", ["-b", &from]), ("tar", ["--tar", "all.tar"])] {
+        target.forget_requests();
+        let to = format!("{}/{repository}", target.host());
+        let words =
+            [&["copy"], &words[..], &["--to-repo", &to, "--tag", "extra", "--concurrency", "9"]].concat();
+        let _ = lab.run(&words).succeeds();
+        let requests = target.requests();
+        let written: Vec<&str> = uploads(&requests)
+            .iter()
+            .filter(|request| request.method == "PUT" && request.path.contains("/manifests/"))
+            .map(|request| request.path.rsplit('/').next().unwrap())
+            .collect();
+        let (before, last) = written.split_at(written.len() - 2);
+        assert_eq!(last, ["v2", "extra"], "{repository}: {written:?}");
+        // 4 images and 2 locations images, each by its default tags, or by its digest first.
+        assert!(before.len() >= 6 && before.iter().all(|name| name.contains("sha256")), "{written:?}");
+        let blobs_after = requests
+            .iter()
+            .skip_while(|request| !request.path.ends_with("/manifests/v2") || request.method != "PUT")
+            .filter(|request| request.path.contains("/blobs/"));
+        assert_eq!(blobs_after.count(), 0, "{repository}");
+        let tags = target.storage().tags(repository);
+        assert_eq!((&tags["v2"], &tags["extra"]), (&digest(&outer).to_owned(), &digest(&outer).to_owned()));
+    }
 }
 
 #[test]
@@ -268,19 +300,32 @@ fn signatures_go_along_when_asked_for() {
         let name = format!("{repository}:{}.{what}", dashed(of));
         let _ = lab.run(&["push", "-i", &name, "-f", what]).succeeds();
     }
+    let at_source = |of: &str, what: &str| {
+        let (repository, _) = of.split_once('@').unwrap();
+        let repository = repository.split_once('/').unwrap().1;
+        source.storage().tags(repository)[&format!("{}.{what}", dashed(of))].clone()
+    };
+    let expected: Vec<(String, String)> = [(&one, "sig"), (&outer, "att"), (&one, "sbom")]
+        .map(|(of, what)| (format!("{}.{what}", dashed(of)), at_source(of, what)))
+        .into();
+    let arrived = |repository: &str| {
+        let tags = target.storage().tags(repository);
+        for (tag, digest) in &expected {
+            assert_eq!(tags.get(tag), Some(digest), "{repository}: {tags:?}");
+        }
+        target.storage().assert_sound();
+        tags.len()
+    };
     let to = format!("{}/dst", target.host());
     let _ = lab.run(&["copy", "-b", &outer, "--to-repo", &to]).succeeds();
     let plain = target.storage().tags("dst").len();
     let _ = lab.run(&["copy", "-b", &outer, "--to-repo", &to, "--cosign-signatures"]).succeeds();
-    let tags = target.storage().tags("dst");
-    assert_eq!(tags.len(), plain + 3, "{tags:?}");
-    for tag in [format!("{}.sig", dashed(&one)), format!("{}.att", dashed(&outer))] {
-        assert!(tags.contains_key(&tag), "{tag}: {tags:?}");
+    assert_eq!(arrived("dst"), plain + 3);
+    for sink in ["--to-oci-tar", "--to-tar"] {
+        let _ = lab.run(&["copy", "-b", &outer, sink, "s.tar", "--cosign-signatures"]).succeeds();
+        let name = sink.trim_start_matches('-');
+        let again = format!("{}/{name}", target.host());
+        let _ = lab.run(&["copy", "--tar", "s.tar", "--to-repo", &again]).succeeds();
+        assert_eq!(arrived(name), plain + 3, "{:#?}", target.storage().tags(name));
     }
-    let words = ["copy", "-b", &outer, "--to-oci-tar", "s.tar", "--cosign-signatures"];
-    let _ = lab.run(&words).succeeds();
-    let again = format!("{}/again", target.host());
-    let _ = lab.run(&["copy", "--tar", "s.tar", "--to-repo", &again]).succeeds();
-    let again = target.storage().tags("again");
-    assert_eq!(again[&format!("{}.sbom", dashed(&one))], tags[&format!("{}.sbom", dashed(&one))]);
 }

@@ -137,6 +137,26 @@ fn a_layer_deep_in_an_index_is_named_when_it_is_left_out() {
     }
 }
 
+#[test]
+fn with_every_keychain_a_registry_of_ones_own_still_says_that_the_password_is_wrong() {
+    let (lab, registry) = (lab(), Registry::with().htpasswd().start());
+    lab.write("app/a", "x");
+    let name = format!("{}/app:v1", registry.host());
+    let words =
+        ["push", "-i", &name, "-f", "app", "--registry-username", "nobody", "--registry-password", "x"];
+    let failed = |variables: &[(&str, &str)]| {
+        let mut command = lab.command(&words);
+        for (name, value) in variables {
+            command = command.env(name, value);
+        }
+        command.run().fails(1, &["401"]).stderr
+    };
+    let plain = failed(&[]);
+    for variable in [("IMGPKG_ACTIVE_KEYCHAINS", "gke,aks,ecr,github"), ("IMGPKG_ENABLE_IAAS_AUTH", "true")] {
+        assert_eq!(failed(&[variable]), plain, "{variable:?}");
+    }
+}
+
 /// One row of the table.
 struct Row {
     first: usize,

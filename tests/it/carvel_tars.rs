@@ -285,3 +285,35 @@ fn layers_that_may_not_be_distributed_are_left_out_named_and_copied_when_asked_f
         .succeeds()
         .says("no image has such a layer");
 }
+
+#[test]
+fn a_layer_left_out_on_import_is_missed_by_name_and_comes_with_the_next_import() {
+    let (lab, source, target) = (lab(), Registry::start(), Registry::start());
+    let (reference, layer) = foreign(&source, "win", true);
+    const INCLUDE: &str = "--include-non-distributable-layers";
+    for (number, sink) in ["--to-tar", "--to-oci-tar"].into_iter().enumerate() {
+        let _ = lab.run(&["copy", "-i", &reference, sink, "first", INCLUDE]).succeeds();
+        let to = format!("{}/win{number}", target.host());
+        let _ = lab.run(&["copy", "--tar", "first", "--to-repo", &to]).succeeds().says("left out");
+        let moved = format!("{to}@{}", digest(&reference));
+        let missed =
+            format!("`{to}` does not hold layer `{layer}` of an image, which may not be distributed");
+        let _ = lab.run(&["copy", "-i", &moved, sink, "second", INCLUDE]).fails(1, &[&missed, "hint: "]);
+        assert!(!lab.path("second").exists());
+        let again = format!("{}/again{number}", target.host());
+        let _ = lab.run(&["copy", "-i", &moved, "--to-repo", &again, INCLUDE]).fails(1, &[&missed]);
+        let _ = lab.run(&["copy", "-i", &moved, sink, "second"]).succeeds().says("left out");
+        std::fs::remove_file(lab.path("second")).unwrap();
+        // Imported once more with the flag the layer comes too, though the image was there; then all is there.
+        let import = || lab.run(&["copy", "--tar", "first", "--to-repo", &to, INCLUDE]).succeeds();
+        let _ = import();
+        assert!(target.storage().layers(&format!("win{number}")).contains(&layer));
+        target.forget_requests();
+        let _ = import();
+        let requests = target.requests();
+        assert!(requests.iter().all(|request| request.method == "HEAD"), "{:?}", counts(&requests));
+        // And it is exported with it, and nothing is warned of.
+        let _ = lab.run(&["copy", "-i", &moved, sink, "second", INCLUDE]).succeeds().never_says("left out");
+        std::fs::remove_file(lab.path("second")).unwrap();
+    }
+}

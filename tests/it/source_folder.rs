@@ -121,6 +121,41 @@ fn a_source_image_is_pushed_and_comes_back() {
 }
 
 #[test]
+fn what_the_cf_command_line_leaves_out_is_left_out_at_any_depth() {
+    let names = [
+        ".cfignore",
+        ".DS_Store",
+        ".git",
+        ".gitignore",
+        ".hg",
+        ".svn",
+        "_darcs",
+        "manifest.yaml",
+        "manifest.yml",
+    ];
+    let mut lines = vec!["f app/kept 'x'".to_owned(), "f app/deep/down/kept 'x'".to_owned()];
+    for name in names {
+        lines.extend([format!("f app/{name} ''"), format!("f app/deep/down/{name} ''")]);
+        // What only looks like it stays, a folder of that name does not.
+        lines.extend([format!("f app/{name}.txt 'x'"), format!("f app/folders/{name}/inside 'x'")]);
+    }
+    let lab = lab().tree(&lines);
+    let _ = lab.run(&["push", "-s", "-f", "app", "--to-oci-tar", "app.tar"]).succeeds();
+    kpack::extract(&lab.path("app.tar"), &lab.path("out"));
+    let list = tree::list(&lab.path("out"));
+    let mut found: Vec<&str> = list
+        .lines()
+        .filter(|line| line.starts_with('f'))
+        .map(|line| line.split(' ').nth(1).unwrap())
+        .collect();
+    found.sort_unstable();
+    let mut expected: Vec<String> = names.iter().map(|name| format!("{name}.txt")).collect();
+    expected.extend(["kept".to_owned(), "deep/down/kept".to_owned()]);
+    expected.sort();
+    assert_eq!(found, expected, "{list}");
+}
+
+#[test]
 fn permissions_are_kept_on_request_but_for_what_a_build_needs() {
     let lab = lab().tree(&["f app/a 640 'x'", "f app/b 4111 'x'", "f app/c 777 'x'", "d app/d 70"]);
     let words = ["push", "-s", "-f", "app", "--preserve-permissions", "--to-oci-tar", "app.tar"];
@@ -147,6 +182,7 @@ fn folders_that_cannot_be_a_source_image_are_refused() {
         "f text 'x'",
         "p pipe",
         "f bad/.cfignore '[z-a]\\n'",
+        "f white/d/.wh.x 'x'",
     ]);
     let cases: &[(&[&str], &[&str])] = &[
         (&["loop"], &["loop/a/b` -> `../a` cannot be packed: following it never ends"]),
@@ -163,6 +199,7 @@ fn folders_that_cannot_be_a_source_image_are_refused() {
         (&["pipe"], &["`pipe` is neither a folder nor a file"]),
         (&["missing"], &["cannot read `missing`"]),
         (&["bad"], &["`.cfignore` in `bad`: line 1"]),
+        (&["white"], &["`d/.wh.x` would act as a whiteout"]),
     ];
     for (words, texts) in cases {
         let words = [&["push", "-s", "--to-oci-tar", "x.tar", "-f"][..], words].concat();

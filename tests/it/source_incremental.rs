@@ -108,6 +108,47 @@ fn pushing_again_sends_only_what_changed_whatever_the_compressor() {
 }
 
 #[test]
+fn layers_that_were_sent_while_others_were_packed_are_not_asked_for_again() {
+    let registry = Registry::start();
+    let lab = app();
+    let name = format!("{}/apps/shop:latest", registry.host());
+    // What the digest will be is known at the end: if it matters, nothing is sent before.
+    let wrong = format!("sha256:{}", "ab".repeat(32));
+    let words = ["push", "-s", &name, "-f", "app", "--layers", "auto", "--expected-digest", &wrong];
+    let _ = lab.run(&words).fails(3, &[&wrong]);
+    assert_eq!(uploads(&registry.requests()), Vec::<&Request>::new());
+    registry.forget_requests();
+    let first = push(&lab, &name, &[]);
+    let requests = registry.requests();
+    let mut asked: Vec<&str> = requests
+        .iter()
+        .filter(|request| request.method == "HEAD" && request.path.contains("/blobs/"))
+        .map(|request| request.path.as_str())
+        .collect();
+    asked.sort_unstable();
+    let all = asked.len();
+    asked.dedup();
+    assert_eq!(asked.len(), all, "each once");
+    assert_eq!(all, usize::try_from(first["layers"].as_u64().unwrap()).unwrap() + 1);
+    let last = uploads(&requests).last().map(|request| (request.method.clone(), request.path.clone()));
+    assert_eq!(last, Some(("PUT".to_owned(), "/v2/apps/shop/manifests/latest".to_owned())));
+    let expected = first["digest"].as_str().unwrap();
+    let words = ["push", "-s", &name, "-f", "app", "--layers", "auto", "--expected-digest", expected];
+    let _ = lab.run(&words).succeeds();
+    registry.storage().assert_sound();
+}
+
+#[test]
+fn a_registry_that_refuses_a_layer_ends_the_packing_with_its_answer() {
+    let registry = Registry::with().read_only().start();
+    let lab = app();
+    let name = format!("{}/apps/shop:latest", registry.host());
+    let words = ["push", "-s", &name, "-f", "app", "--layers", "auto"];
+    let output = lab.run(&words).fails(1, &["405", "apps/shop"]);
+    assert!(!output.stderr.contains("stopped"), "{output}");
+}
+
+#[test]
 fn a_layer_that_is_gone_is_sent_again() {
     let registry = Registry::start();
     let lab = app();

@@ -1,5 +1,6 @@
 //! `copy`: images and bundles with all they name, from any source to any sink, byte for byte.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
 
@@ -144,7 +145,7 @@ impl Copy<'_> {
             let request = PushRequest {
                 repository: repository.clone(),
                 roots: roots.collect(),
-                mount_from: Vec::new(),
+                sent: BTreeSet::new(),
                 concurrency,
                 include_non_distributable,
             };

@@ -1,5 +1,6 @@
 //! `push`: folders and files into an image, in a registry or in a tar.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Seek as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -182,7 +183,7 @@ fn push_request(options: &PushOptions, name: &Reference, tags: &[Tag], packed: &
     PushRequest {
         repository: name.repository.clone(),
         roots: vec![(packed.manifest.descriptor(), tags.to_vec())],
-        mount_from: Vec::new(),
+        sent: BTreeSet::new(),
         concurrency: options.registry.concurrency,
         include_non_distributable: true,
     }

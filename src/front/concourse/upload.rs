@@ -1,5 +1,6 @@
 //! From what lies in a put's folder to the registry.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::access::TRANSFER_CONCURRENCY;
@@ -36,7 +37,7 @@ fn push_request(repository: &Repository, roots: Vec<(Descriptor, Vec<Tag>)>) -> 
     PushRequest {
         repository: repository.clone(),
         roots,
-        mount_from: Vec::new(),
+        sent: BTreeSet::new(),
         concurrency: TRANSFER_CONCURRENCY,
         include_non_distributable: false,
     }

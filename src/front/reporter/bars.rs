@@ -1,6 +1,7 @@
 //! Bars on a terminal: one for each blob on its way, one for all of them.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ pub(super) struct Bars {
     screen: MultiProgress,
     all: ProgressBar,
     blobs: Mutex<HashMap<Digest, ProgressBar>>,
+    /// Bytes of blobs that moved; some may before it is known how many there are.
+    moved: AtomicU64,
+    planned: AtomicBool,
 }
 
 impl Bars {
@@ -27,7 +31,8 @@ impl Bars {
         let all = screen.add(ProgressBar::no_length());
         all.set_style(style("{spinner} {msg} {bytes} {bytes_per_sec} {elapsed}"));
         all.enable_steady_tick(Duration::from_millis(150));
-        Self { screen: screen.clone(), all, blobs: Mutex::new(HashMap::new()) }
+        let (moved, planned) = (AtomicU64::new(0), AtomicBool::new(false));
+        Self { screen: screen.clone(), all, blobs: Mutex::new(HashMap::new()), moved, planned }
     }
 
     fn blobs(&self) -> MutexGuard<'_, HashMap<Digest, ProgressBar>> {
@@ -47,6 +52,8 @@ impl Bars {
                 self.all.set_style(style(
                     "{spinner} {msg:20} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}",
                 ));
+                self.planned.store(true, Ordering::Relaxed);
+                self.all.set_position(self.moved.load(Ordering::Relaxed));
             }
             Event::BlobStarted { descriptor } if descriptor.size >= SMALL => {
                 let mut blobs = self.blobs();
@@ -58,14 +65,22 @@ impl Bars {
                 }
             }
             Event::BlobProgress { digest, bytes } => {
-                self.all.inc(bytes);
+                self.moved.fetch_add(bytes, Ordering::Relaxed);
+                // Before, the line is about what is packed.
+                if self.planned.load(Ordering::Relaxed) {
+                    self.all.inc(bytes);
+                }
                 if let Some(bar) = self.blobs().get(digest) {
                     bar.inc(bytes);
                 }
             }
             Event::BlobRestarted { digest } => {
                 if let Some(bar) = self.blobs().get(digest) {
-                    self.all.set_position(self.all.position().saturating_sub(bar.position()));
+                    let again = bar.position();
+                    let before = self.moved.fetch_sub(again, Ordering::Relaxed);
+                    if self.planned.load(Ordering::Relaxed) {
+                        self.all.set_position(before.saturating_sub(again));
+                    }
                     bar.reset();
                 }
             }
@@ -124,6 +139,21 @@ mod tests {
         assert_eq!(bars.blobs().len(), 0);
         bars.clear();
         assert!(bars.all.is_finished());
+    }
+
+    #[test]
+    fn what_moved_while_others_were_packed_counts_when_the_whole_is_known() {
+        let screen = MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::hidden());
+        let bars = Bars::new(&screen);
+        let layer = Descriptor::new(media_type::OCI_LAYER_GZIP, Digest::sha256_of(b"x"), SMALL);
+        bars.take(Event::BlobStarted { descriptor: &layer });
+        bars.take(Event::Packed { bytes: 5000 });
+        bars.take(Event::BlobProgress { digest: &layer.digest, bytes: 1000 });
+        assert_eq!(bars.all.position(), 5000, "so much is packed");
+        bars.take(Event::PackFinished { entries: 1, uncompressed: 5000, compressed: SMALL });
+        bars.take(Event::Planned { blobs: 1, bytes: SMALL });
+        bars.take(Event::BlobProgress { digest: &layer.digest, bytes: 200 });
+        assert_eq!(bars.all.position(), 1200);
     }
 
     #[test]

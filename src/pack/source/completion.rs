@@ -1,15 +1,14 @@
 //! Files that an upload left out because an earlier image has them.
 
 use std::fs::File;
+use std::sync::Arc;
 
 use super::Resource;
 
 /// Files out of an earlier image, in files without names.
 #[derive(Debug, Default)]
 pub struct Completion {
-    /// The files without names.
-    pub files: Vec<File>,
-    /// What is in them.
+    /// What there is.
     pub entries: Vec<CompletedFile>,
 }
 
@@ -18,8 +17,8 @@ pub struct Completion {
 pub struct CompletedFile {
     /// What was asked for; the bytes were compared with it.
     pub resource: Resource,
-    /// In which of the files.
-    pub file: usize,
+    /// The file without a name that it is in.
+    pub file: Arc<File>,
     /// First byte there.
     pub offset: u64,
 }

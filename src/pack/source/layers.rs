@@ -259,4 +259,36 @@ mod tests {
         let (layers, bytes) = change(&grow("node_modules/.package-lock.json"));
         assert!(layers == 1 && bytes < 400_000, "lock file: {layers} layers, {bytes} bytes");
     }
+
+    /// A package of another version under another name stays in its layer.
+    #[test]
+    fn an_upgrade_moves_one_layer_in_every_ecosystem() {
+        let app = |version: &dyn Fn(u64) -> u64| {
+            let mut entries = Vec::new();
+            let mut add = |path: String, size: u64| {
+                let content = Content::Zip { size, index: 0 };
+                entries.push(SourceEntry { path: path.into_bytes(), mode: 0o644, content });
+            };
+            for package in 0..150_u64 {
+                let version = version(package);
+                let size = 40_000 + 3_000 * (package % 11) + version;
+                add(format!("BOOT-INF/lib/dep{package}-core-{version}.0.jar"), size * 10);
+                add(format!("vendor/bundle/ruby/3.2.0/gems/gem{package}-{version}.1/lib/a.rb"), size);
+                add(format!("py/site-packages/mod{package}/__init__.py"), size);
+                add(format!("py/site-packages/mod{package}-{version}.0.dist-info/METADATA"), 900);
+                add(format!("vendor/github.com/owner{}/mod{package}/go.go", package % 40), size);
+            }
+            entries.sort_by(|a, b| a.path.cmp(&b.path));
+            entries
+        };
+        let old = app(&|_| 1);
+        let total: u64 = old.iter().map(SourceEntry::size).sum();
+        for upgraded in [0, 7, 149] {
+            let new = app(&|package| if package == upgraded { 2 } else { 1 });
+            let (layers, bytes) = moved(&old, &new);
+            // A jar, a gem, a Python package and a Go module: at most a layer each.
+            assert!((1..=4).contains(&layers), "{upgraded}: {layers} layers");
+            assert!(bytes < total / 8, "{upgraded}: {bytes} of {total} bytes");
+        }
+    }
 }

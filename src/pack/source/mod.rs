@@ -292,8 +292,7 @@ impl SourceTree {
             Content::Completed { index, size } => {
                 let completion = self.completion.as_ref().ok_or_else(missing)?;
                 let found = completion.entries.get(*index).ok_or_else(missing)?;
-                let file = completion.files.get(found.file).ok_or_else(missing)?;
-                let mut bytes = ReadFrom::new(file, found.offset).take(*size);
+                let mut bytes = ReadFrom::new(&found.file, found.offset).take(*size);
                 writer.file(header, |space| Ok(bytes.read(space)?))?;
                 return Ok(Some(found.resource.sum));
             }

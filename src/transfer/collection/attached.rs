@@ -34,7 +34,9 @@ pub(super) fn mark(places: &Places<'_>, roots: &mut [Member]) -> Result<(), Tran
     for root in roots.iter() {
         names.extend(COSIGN.map(|what| cosign_tag(&root.descriptor.digest, what)));
     }
-    for root in roots.iter_mut().filter(|root| root.role == Role::Root) {
+    // Where one is marked as what the tar is about, it is that, whatever it says about others.
+    let marked = roots.iter().any(|root| root.role == Role::Named);
+    for root in roots.iter_mut().filter(|root| !marked || root.role == Role::Named) {
         let document = places.read_document(&root.descriptor)?;
         // The platform's manifest in an index may be the subject as well as the index itself.
         let has_subject = document.document().subject().is_some_and(|subject| places.holds(&subject.digest));
@@ -43,6 +45,18 @@ pub(super) fn mark(places: &Places<'_>, roots: &mut [Member]) -> Result<(), Tran
         }
     }
     Ok(())
+}
+
+/// Takes back the mark of those that a bundle names: they are more than what is attached.
+pub(super) fn unmark_named(collection: &mut Collection) {
+    let locks = collection.members.iter().filter_map(|member| member.bundle.as_ref());
+    let named: HashSet<Digest> =
+        locks.flat_map(|lock| &lock.images).filter_map(|image| image.image.digest.clone()).collect();
+    for member in collection.members.iter_mut().filter(|member| member.role == Role::Attached) {
+        if named.contains(&member.descriptor.digest) {
+            member.role = Role::Named;
+        }
+    }
 }
 
 /// Adds what is attached to the members and to the children of those that are indexes, in the order of the members.

@@ -63,9 +63,7 @@ pub fn gather(
         }
         let wanted = wanted(places, collection.members.get(from..).unwrap_or_default(), &mut seen)?;
         if wanted.is_empty() {
-            read_children(places, &collection, options.concurrency)?;
-            attached::attach(places, &mut collection, options)?;
-            return Ok(collection);
+            return finish(places, collection, options);
         }
         observer.event(Event::Gathering { images: (collection.members.len() + wanted.len()) as u64 });
         frontier = locate(places, &wanted, options.concurrency)?;
@@ -74,6 +72,16 @@ pub fn gather(
         let (what, limit) = ("levels of nested bundles", limits::NESTING);
         return Err(TransferError::TooMany { place: places.place(), what, limit });
     }
+    finish(places, collection, options)
+}
+
+/// Adds what goes along with the images that were found.
+fn finish(
+    places: &Places<'_>,
+    mut collection: Collection,
+    options: &Gathering,
+) -> Result<Collection, TransferError> {
+    attached::unmark_named(&mut collection);
     read_children(places, &collection, options.concurrency)?;
     attached::attach(places, &mut collection, options)?;
     Ok(collection)

@@ -156,7 +156,18 @@ impl ImageSource for Places<'_> {
         let repository = self.repository_of(&descriptor.digest);
         match (self.base, self.client, repository) {
             (Some(base), _, _) if !base.lacks(&descriptor.digest) => base.open_blob(descriptor),
-            (_, Some(client), Some(repository)) => Ok(Box::new(client.open_blob(&repository, descriptor)?)),
+            (_, Some(client), Some(repository)) => match client.open_blob(&repository, descriptor) {
+                Ok(reader) => Ok(Box::new(reader)),
+                // Whoever copied it there may have left it out, which is no fault of that registry.
+                Err(error) if descriptor.is_non_distributable() && error.is_not_found() => {
+                    Err(TransferError::NonDistributableMissing {
+                        layer: descriptor.digest.clone(),
+                        image: "an image".to_owned(),
+                        place: format!("`{repository}`"),
+                    })
+                }
+                Err(error) => Err(error.into()),
+            },
             // The local part's own words for what is missing.
             (Some(base), _, _) => base.open_blob(descriptor),
             (None, _, _) => Err(self.unknown(&descriptor.digest)),

@@ -10,8 +10,8 @@ use crate::registry::{Client, RegistryError};
 
 use super::super::events::{BlobOutcome, Event, Observer, Warning};
 use super::super::one_file::OneFileImage;
-use super::super::to_registry::{check_held, confirm, push_blob};
-use super::super::{Graph, ImageSource, PushRequest, TransferError, workers};
+use super::super::to_registry::{check_held, confirm, layers_were_left_out, push_blob};
+use super::super::{Graph, ImageSource, TransferError, workers};
 use super::locations::locations_image;
 use super::{Collection, Member, Places, Role};
 
@@ -110,7 +110,7 @@ impl Push<'_> {
         workers::for_each(&self.collection.members, self.request.concurrency, |member| {
             let there = self.client.head_manifest(&self.request.repository, &self.first_target(member))?;
             let digest = &member.descriptor.digest;
-            if there.is_some_and(|there| there.digest == *digest) {
+            if there.is_some_and(|there| there.digest == *digest) && !self.layers_were_left_out(member)? {
                 self.count(|report| report.present += 1);
                 self.observer
                     .event(Event::ManifestFinished { descriptor: &member.descriptor, present: true });
@@ -122,6 +122,12 @@ impl Push<'_> {
         let missing = missing.into_inner().unwrap_or_default();
         let wanted = |member: &&Member| missing.contains(&member.descriptor.digest);
         Ok(self.collection.members.iter().filter(wanted).collect())
+    }
+
+    fn layers_were_left_out(&self, member: &Member) -> Result<bool, TransferError> {
+        let Self { places, client, request, .. } = *self;
+        Ok(request.include_non_distributable
+            && layers_were_left_out(places, client, &request.repository, &member.descriptor)?)
     }
 
     fn graphs(&self, missing: &[&Member]) -> Result<HashMap<Digest, Graph>, TransferError> {
@@ -180,14 +186,9 @@ impl Push<'_> {
         let bytes = wanted.iter().map(|(blob, _)| blob.size).sum();
         self.observer.event(Event::Planned { blobs: wanted.len() as u64, bytes });
         workers::for_each(&wanted, self.request.concurrency, |(blob, origin)| {
-            let request = PushRequest {
-                repository: self.request.repository.clone(),
-                roots: Vec::new(),
-                mount_from: origin.iter().cloned().collect(),
-                concurrency: 1,
-                include_non_distributable: true,
-            };
-            let outcome = push_blob(self.places, self.client, &request, blob, self.observer)?;
+            let Self { places, client, observer, .. } = *self;
+            let outcome =
+                push_blob(places, client, &self.request.repository, origin.as_slice(), blob, observer)?;
             self.count(|report| *report.blobs.entry(outcome).or_default() += 1);
             Ok(())
         })

@@ -1,9 +1,10 @@
 //! Files of an earlier image that an upload left out: read from its verified layers, each compared with what was asked.
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use crate::model::FileSum;
 use crate::pack::{CompletedFile, Completion, Resource};
@@ -29,10 +30,10 @@ pub(super) fn complete(
     let wanted: HashSet<FileSum> = resources.iter().map(|resource| resource.sum).collect();
     let sizes: HashSet<u64> = wanted.iter().map(|sum| sum.size).collect();
     let spools = Spools::new(folder);
-    let found: Mutex<HashMap<FileSum, (usize, u64)>> = Mutex::default();
+    let found: Mutex<HashMap<FileSum, (Arc<File>, u64)>> = Mutex::default();
     if let Some(base) = base.filter(|_| !wanted.is_empty()) {
         workers::for_each(&base.files, concurrency, |layer| {
-            spools.with(|number, spool| {
+            spools.with(|spool| {
                 for_each_file(base.source, layer, |file| {
                     if !sizes.contains(&file.entry.size) {
                         return Ok(());
@@ -48,7 +49,7 @@ pub(super) fn complete(
                         // What is there already, or is not wanted, is written over by the next file.
                         found.entry(sum).or_insert_with(|| {
                             spool.end = end;
-                            (number, start)
+                            (spool.file.clone(), start)
                         });
                     }
                     Ok(())
@@ -59,7 +60,7 @@ pub(super) fn complete(
     let found = found.into_inner().map_err(|_| TransferError::Stopped)?;
     let place = |resource: &Resource| match found.get(&resource.sum) {
         Some((file, offset)) => {
-            Ok(CompletedFile { resource: resource.clone(), file: *file, offset: *offset })
+            Ok(CompletedFile { resource: resource.clone(), file: file.clone(), offset: *offset })
         }
         None => Err(TransferError::NoSuchFile {
             place: base.map(|base| base.source.place()),
@@ -69,5 +70,5 @@ pub(super) fn complete(
         }),
     };
     let entries = resources.iter().map(place).collect::<Result<_, _>>()?;
-    Ok(Completion { files: spools.into_files()?, entries })
+    Ok(Completion { entries })
 }

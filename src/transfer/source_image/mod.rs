@@ -7,7 +7,7 @@ mod complete;
 mod packing;
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::model::{Descriptor, Digest, Reference, media_type};
@@ -15,15 +15,15 @@ use crate::pack::{
     ImageOptions, LayerForm, Layering, PackedLayer, Profile, Resource, SourceOptions, SourceTree,
 };
 use crate::store::layout::{LayoutTarWriter, LayoutTarget};
-use crate::stream::ReadFrom;
 use crate::tar::display_name;
 
 use super::events::{Event, Observer, Warning};
-use super::produce::{Spooled, composed, finish_layout, finished, with_path};
+use super::produce::{composed, finish_layout, finished, with_path};
 use super::to_layout::pour;
 use super::{FileList, ImageSource, PackedImage, PackedSource, TransferError};
 use complete::complete;
-use packing::{Packed, pack_layers, reused};
+pub(super) use packing::Ready;
+use packing::{Placed, pack_layers, reused};
 
 /// What is to be packed.
 #[derive(Clone, Debug)]
@@ -145,13 +145,14 @@ pub fn pack_source_to_layout(
     let layers = match groups.as_slice() {
         [group] => vec![only_layer(&tree, group, request.form, base, target, &mut writer, observer)?],
         groups => {
-            let packed = pack_layers(&tree, groups, request.form, base, target.folder(), observer)?;
-            for (layer, place) in &packed.layers {
-                match (place.and_then(|(file, start)| Some((packed.files.get(file)?, start))), base) {
-                    (Some((file, start)), _) => {
+            let packed =
+                pack_layers(&tree, groups, request.form, base, target.folder(), observer, &|_| Ok(()))?;
+            for (layer, place) in &packed {
+                match (place, base) {
+                    (Some(place), _) => {
                         let layer = &layer.descriptor;
                         if let Some(slot) = writer.reserve(&layer.digest, layer.size)? {
-                            let mut bytes = ReadFrom::new(file, start).take(layer.size);
+                            let mut bytes = place.read();
                             io::copy(&mut bytes, &mut slot.writer()).map_err(|error| slot.failed(error))?;
                         }
                     }
@@ -159,7 +160,7 @@ pub fn pack_source_to_layout(
                     (None, None) => {}
                 }
             }
-            packed.layers.into_iter().map(|(layer, _)| layer).collect()
+            packed.into_iter().map(|(layer, _)| layer).collect()
         }
     };
     let expected = request.expected_digest.as_ref();
@@ -202,25 +203,25 @@ fn copy_blob(
 
 /// Packs an app into files without names in `folder`, to be pushed from there.
 ///
-/// Shape: the image, where its blobs are, and, for a request with resources, which files it has.
-pub fn pack_source_to_spool<'a>(
+/// Shape: the image, where its blobs are, and, for a request with resources, which files it has. Of several layers
+/// each is handed out when it is packed, before it is known what the others are.
+pub(super) fn pack_source_to_spool<'a>(
     request: &SourceRequest,
     base: Option<&Base<'a>>,
     folder: &Path,
     observer: &dyn Observer,
+    ready: Ready<'_>,
 ) -> Result<(PackedImage, PackedSource<'a>, FileList), TransferError> {
     let (tree, groups) = list(request, base, folder, observer)?;
-    let Packed { layers, files } = pack_layers(&tree, &groups, request.form, base, folder, observer)?;
-    let spooled = layers.iter().filter_map(|(layer, place)| {
-        let (file, offset) = (*place)?;
-        Some(Spooled { descriptor: layer.descriptor.clone(), file, offset })
-    });
-    let spooled = spooled.collect();
-    let layers: Vec<PackedLayer> = layers.into_iter().map(|(layer, _)| layer).collect();
+    let keep: Ready<'_> = &|_| Ok(());
+    let ready = if groups.len() > 1 { ready } else { keep };
+    let placed: Vec<Placed> = pack_layers(&tree, &groups, request.form, base, folder, observer, ready)?;
+    let (layers, spooled): (Vec<PackedLayer>, Vec<_>) = placed.into_iter().unzip();
+    let spooled = spooled.into_iter().flatten().collect();
     let expected = request.expected_digest.as_ref();
     let image = composed(&Profile::SOURCE, &layers, &request.image, expected, observer)?;
     let packed = finished(Profile::SOURCE, layers, &image, None);
     let base = base.map(|base| base.source);
-    let source = PackedSource { files, spooled, image, place: folder.to_owned(), base };
+    let source = PackedSource { spooled, image, place: folder.to_owned(), base };
     Ok((packed, source, FileList::new(tree.sums())))
 }

@@ -5,12 +5,12 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use crate::pack::{LayerForm, PackedLayer, SourceEntry, SourceTree};
 use crate::stream::{WriteFrom, nameless_file};
 use crate::transfer::events::{Event, Observer};
-use crate::transfer::produce::with_path;
+use crate::transfer::produce::{Spooled, with_path};
 use crate::transfer::{TransferError, workers};
 
 use super::Base;
@@ -18,13 +18,11 @@ use super::Base;
 /// Most layers packed at the same time; each has its own blocks of memory.
 const PACKERS: usize = 4;
 
-/// Layers that were packed or found, lowest first.
-pub(super) struct Packed {
-    /// Each layer with the file it is in and where it begins there; none if the base has it.
-    pub(super) layers: Vec<(PackedLayer, Option<(usize, u64)>)>,
-    /// The files.
-    pub(super) files: Vec<File>,
-}
+/// A layer, and where it is; nowhere if the base has it.
+pub(super) type Placed = (PackedLayer, Option<Spooled>);
+
+/// Takes a layer as soon as it is packed; from several threads.
+pub(in crate::transfer) type Ready<'a> = &'a (dyn Fn(&Spooled) -> Result<(), TransferError> + Sync);
 
 /// Finds a group's layer in the base; costs one reading of the group's files.
 pub(super) fn reused(
@@ -49,55 +47,40 @@ pub(super) fn reused(
 /// Files without names that several threads append to, each to one of its own at a time.
 pub(super) struct Spools<'a> {
     folder: &'a Path,
-    /// Taken while they are written to.
-    files: Mutex<Vec<Option<Spool>>>,
+    /// Those that are not written to now.
+    free: Mutex<Vec<Spool>>,
 }
 
 /// A file that grows at its end.
 pub(super) struct Spool {
-    pub(super) file: File,
+    pub(super) file: Arc<File>,
     pub(super) end: u64,
 }
 
 impl<'a> Spools<'a> {
     pub(super) fn new(folder: &'a Path) -> Self {
-        Self { folder, files: Mutex::default() }
+        Self { folder, free: Mutex::default() }
     }
 
-    /// Lends a file that nobody writes to, with its number, or a new one.
+    /// Lends a file that nobody writes to, or a new one.
     pub(super) fn with<T>(
         &self,
-        work: impl FnOnce(usize, &mut Spool) -> Result<T, TransferError>,
+        work: impl FnOnce(&mut Spool) -> Result<T, TransferError>,
     ) -> Result<T, TransferError> {
-        let (number, mut spool) = self.take()?;
-        let result = work(number, &mut spool);
-        if let Ok(mut files) = self.files.lock()
-            && let Some(place) = files.get_mut(number)
-        {
-            *place = Some(spool);
+        let free = self.free.lock().map_err(|_| TransferError::Stopped)?.pop();
+        let mut spool = match free {
+            Some(spool) => spool,
+            None => Spool { file: Arc::new(nameless_file(self.folder)?), end: 0 },
+        };
+        let result = work(&mut spool);
+        if let Ok(mut free) = self.free.lock() {
+            free.push(spool);
         }
         result
     }
-
-    fn take(&self) -> Result<(usize, Spool), TransferError> {
-        let mut files = self.files.lock().map_err(|_| TransferError::Stopped)?;
-        for (number, place) in files.iter_mut().enumerate() {
-            if let Some(spool) = place.take() {
-                return Ok((number, spool));
-            }
-        }
-        files.push(None);
-        Ok((files.len() - 1, Spool { file: nameless_file(self.folder)?, end: 0 }))
-    }
-
-    /// Returns the files, by number.
-    pub(super) fn into_files(self) -> Result<Vec<File>, TransferError> {
-        let files = self.files.into_inner().map_err(|_| TransferError::Stopped)?;
-        Ok(files.into_iter().flatten().map(|spool| spool.file).collect())
-    }
 }
 
-/// Packs every group that the base has no layer for.
+/// Packs every group that the base has no layer for, and hands out each that is packed.
 ///
 /// Shape: the bytes of a layer depend neither on how many are packed at the same time nor on their order.
 pub(super) fn pack_layers(
@@ -107,7 +90,8 @@ pub(super) fn pack_layers(
     base: Option<&Base<'_>>,
     folder: &Path,
     observer: &dyn Observer,
-) -> Result<Packed, TransferError> {
+    ready: Ready<'_>,
+) -> Result<Vec<Placed>, TransferError> {
     let packers = form.threads.min(PACKERS).min(groups.len()).max(1);
     let form = LayerForm { threads: (form.threads / packers).max(1), ..form };
     // The largest first, so that none is left over at the end.
@@ -124,19 +108,24 @@ pub(super) fn pack_layers(
         let group = groups.get(*number).map_or(&[][..], Vec::as_slice);
         let layer = match reused(tree, group, form, base, &progress)? {
             Some(layer) => (layer, None),
-            None => spools.with(|file, spool| {
-                let start = spool.end;
-                let mut sink = WriteFrom::new(&spool.file, start);
-                let packed = tree.pack(group, form, &mut sink, &progress);
-                spool.end = sink.position();
-                Ok((packed.map_err(|error| with_path(error, folder))?, Some((file, start))))
-            })?,
+            None => {
+                let (layer, spooled) = spools.with(|spool| {
+                    let offset = spool.end;
+                    let mut sink = WriteFrom::new(&spool.file, offset);
+                    let layer = tree.pack(group, form, &mut sink, &progress);
+                    spool.end = sink.position();
+                    let layer = layer.map_err(|error| with_path(error, folder))?;
+                    let descriptor = layer.descriptor.clone();
+                    Ok((layer, Spooled { descriptor, file: spool.file.clone(), offset }))
+                })?;
+                ready(&spooled)?;
+                (layer, Some(spooled))
+            }
         };
         if let Ok(mut done) = done.lock() {
             done.insert(*number, layer);
         }
         Ok(())
     })?;
-    let layers = done.into_inner().map_err(|_| TransferError::Stopped)?.into_values().collect();
-    Ok(Packed { layers, files: spools.into_files()? })
+    Ok(done.into_inner().map_err(|_| TransferError::Stopped)?.into_values().collect())
 }
