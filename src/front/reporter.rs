@@ -126,6 +126,10 @@ fn warning_text(warning: &Warning) -> String {
             text::counted(images.len() as u64, "image"),
             text::quoted_list(images.iter().take(10).cloned())
         ),
+        Warning::AttachedLeftOut { count } => format!(
+            "{} left out: docker's tar holds an image alone, `--to-oci-tar` what is attached to it too",
+            text::counted(*count as u64, "signature")
+        ),
         Warning::NothingNonDistributable => {
             "`--include-non-distributable-layers` was given, but no image has such a layer".to_owned()
         }

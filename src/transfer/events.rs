@@ -131,6 +131,11 @@ pub enum Warning {
     },
     /// Layers that may not be distributed were asked for, but there are none.
     NothingNonDistributable,
+    /// A tar that holds one image was written without what is attached to it.
+    AttachedLeftOut {
+        /// How many signatures and other referrers.
+        count: usize,
+    },
     /// Files behind symbolic links were stored as copies.
     LinksCopied {
         /// How many files.

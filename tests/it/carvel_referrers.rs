@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::Engine as _;
 use serde_json::{Value, json};
 use testkit::oracle::validate_layout;
-use testkit::registry::Registry;
+use testkit::registry::{Registry, uploads};
 use testkit::tools::{run, tool};
 
 use crate::carvel::{bundle, bundle_folder, dashed, digest, image};
@@ -145,6 +145,17 @@ fn many_referrers_of_one_image_are_all_listed() {
     assert_eq!(attached(&target, "app")[digest(&one)], expected);
 }
 
+/// Makes the key that images are signed with.
+fn key(lab: &Lab) {
+    let key = lab.path("key.pem");
+    let _ =
+        run(tool("openssl").args(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out"]).arg(&key))
+            .success();
+    let _ =
+        run(tool("openssl").args(["ec", "-pubout", "-in"]).arg(&key).arg("-out").arg(lab.path("key.pub")))
+            .success();
+}
+
 /// Signs an image as cosign does, with openssl, and pushes the signature under cosign's tag.
 ///
 /// Source: sigstore/cosign specs/SIGNATURE_SPEC.md ("Simple Signing", "Storage").
@@ -205,13 +216,7 @@ fn verify(lab: &Lab, registry: &Registry, repository: &str, subject: &str) {
 #[test]
 fn signatures_verify_after_every_way_of_copying() {
     let (lab, mut source, target) = (lab(), Registry::start(), Registry::start());
-    let key = lab.path("key.pem");
-    let _ =
-        run(tool("openssl").args(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out"]).arg(&key))
-            .success();
-    let _ =
-        run(tool("openssl").args(["ec", "-pubout", "-in"]).arg(&key).arg("-out").arg(lab.path("key.pub")))
-            .success();
+    key(&lab);
     let (multi, digests) = index(&lab, &source);
     let inner = bundle(&lab, &format!("{}/src/inner:v1", source.host()), "inner", &[&multi]);
     let outer = bundle(&lab, &format!("{}/src/outer:v1", source.host()), "outer", &[&inner]);
@@ -246,4 +251,36 @@ fn signatures_verify_after_every_way_of_copying() {
         }
         assert!(target.storage().tags(repository).contains_key(&format!("{}.sig", dashed(&inner))));
     }
+}
+
+#[test]
+fn an_image_keeps_its_signature_through_a_tar_and_is_found_with_it_only() {
+    let (lab, source, target) = (lab(), Registry::start(), Registry::start());
+    key(&lab);
+    let one = image(&lab, &format!("{}/src/one", source.host()), "one");
+    sign(&lab, &source, "src/one", digest(&one));
+    let from = format!("{}/src/one:latest", source.host());
+    let _ = lab.run(&["copy", "-i", &from, "--to-oci-tar", "one.tar", "--cosign-signatures"]).succeeds();
+    let to = format!("{}/one:new", target.host());
+    let words = ["copy", "--tar", "one.tar", "--to-repo", &to, "--lock-output", "lock.yml"];
+    let _ = lab.run(&words).succeeds();
+    verify(&lab, &target, "one", digest(&one));
+    // Who asks for the tag the moment it is there finds the signature too.
+    let requests = target.requests();
+    let written: Vec<&str> = uploads(&requests)
+        .iter()
+        .filter(|request| request.method == "PUT" && request.path.contains("/manifests/"))
+        .map(|request| request.path.rsplit('/').next().unwrap())
+        .collect();
+    assert_eq!(written, [&format!("{}.sig", dashed(&one)), "new"]);
+    // A signature is no image of the list.
+    let lock = String::from_utf8(lab.read("lock.yml")).unwrap();
+    let image = format!("- image: {}/one@{}\n", target.host(), digest(&one));
+    assert_eq!(lock.matches("image: ").count(), 1, "{lock}");
+    assert!(lock.contains(&image), "{lock}");
+    // docker's tar has no place for it.
+    let output = lab.run(&["copy", "--tar", "one.tar", "--to-docker-tar", "d.tar"]).succeeds();
+    let _ = output.says("1 signature left out: docker's tar holds an image alone");
+    let described = lab.run(&["describe", "--tar", "d.tar", "--json"]).succeeds().json();
+    assert_eq!(described["images"].as_array().map(Vec::len), Some(1));
 }

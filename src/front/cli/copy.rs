@@ -140,8 +140,12 @@ impl Copy<'_> {
         let include_non_distributable = self.options.include_non_distributable;
         let as_imgpkg = !self.origin.is_store() || self.origin.is_imgpkg_tar() || collection.has_bundles();
         if !as_imgpkg && !self.options.repo_based_tags {
-            // Plain images from elsewhere get the tags they have, and nothing of Carvel's.
-            let roots = collection.members.iter().map(|member| (member.descriptor.clone(), member.tags()));
+            // Plain images from elsewhere get the tags they have, and nothing of Carvel's. Signatures come before
+            // the image has a tag, so that whoever finds it finds them.
+            let (attached, images): (Vec<&Member>, Vec<&Member>) =
+                collection.members.iter().partition(|member| member.role == Role::Attached);
+            let roots =
+                attached.into_iter().chain(images).map(|member| (member.descriptor.clone(), member.tags()));
             let request = PushRequest {
                 repository: repository.clone(),
                 roots: roots.collect(),
@@ -218,14 +222,23 @@ impl Copy<'_> {
         };
         let written = match (&self.options.sink, collection.member(main)) {
             (Sink::DockerTar(_), Some(member)) => {
-                if collection.members.len() > 1 {
-                    let message = format!(
-                        "docker's tar is written for one image, but there are {}",
-                        collection.members.len()
-                    );
+                let of_role = |attached: bool| {
+                    collection
+                        .members
+                        .iter()
+                        .filter(move |one| (one.role == Role::Attached) == attached)
+                        .count()
+                };
+                let (images, attached) = (of_role(false), of_role(true));
+                if images > 1 {
+                    let message = format!("docker's tar is written for one image, but there are {images}");
                     return Err(
                         Failure::refused(message).hint("use `--to-oci-tar`, or `--thin` for a bundle")
                     );
+                }
+                if attached > 0 {
+                    let warning = Warning::AttachedLeftOut { count: attached };
+                    self.observer.event(Event::Warning(&warning));
                 }
                 transfer::copy_to_docker_tar(self.places, member, &request, self.observer)?
             }
@@ -257,7 +270,9 @@ impl Copy<'_> {
         if let Some(lock) = self.origin.images_lock() {
             return Ok(ImagesLock { images: lock.images.iter().map(at).collect() }.to_yaml());
         }
-        let mut members: Vec<&Member> = collection.members.iter().collect();
+        // What is attached follows its image by itself.
+        let mut members: Vec<&Member> =
+            collection.members.iter().filter(|member| member.role != Role::Attached).collect();
         members.sort_by_key(|member| member.label());
         let image = |member: &&Member| LockedImage {
             image: repository.with_digest(member.descriptor.digest.clone()),
