@@ -117,12 +117,11 @@ pub(super) fn pour(
 ) -> Result<(), TransferError> {
     let from = source.open_blob(blob)?;
     // Reading includes verifying; in a thread of its own it does not wait for the disk, nor the disk for it.
+    let broken = |error| TransferError::from_read(&source.place(), &format!("blob `{}`", blob.digest), error);
     std::thread::scope(|scope| {
-        let mut from = read_ahead(scope, from, Blocks::Small);
+        let mut from = read_ahead(scope, from, Blocks::Small).map_err(broken)?;
         loop {
-            let piece = from.fill_buf().map_err(|error| {
-                TransferError::from_read(&source.place(), &format!("blob `{}`", blob.digest), error)
-            })?;
+            let piece = from.fill_buf().map_err(broken)?;
             if piece.is_empty() {
                 return Ok(());
             }

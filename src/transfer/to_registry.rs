@@ -243,6 +243,6 @@ impl BlobBody for Body<'_, '_> {
         if self.blob.size < WORTH_A_THREAD {
             return Ok(reader);
         }
-        Ok(Box::new(read_ahead(self.scope, reader, Blocks::Small)))
+        Ok(Box::new(read_ahead(self.scope, reader, Blocks::Small)?))
     }
 }

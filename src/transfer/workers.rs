@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::stream::cancel;
+use crate::stream::{cancel, threads};
 
 use super::TransferError;
 
@@ -29,14 +29,7 @@ pub fn for_each<T: Sync>(
             }
         }
     };
-    let threads = concurrency.clamp(1, items.len().max(1));
-    std::thread::scope(|scope| {
-        // The calling thread is one of the workers.
-        for _ in 1..threads {
-            scope.spawn(run);
-        }
-        run();
-    });
+    threads::share(concurrency.clamp(1, items.len().max(1)), run);
     match first.into_inner() {
         Ok(Some(error)) => Err(error),
         _ if cancel::is_cancelled() => Err(TransferError::Stopped),
