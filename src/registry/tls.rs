@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -25,7 +26,8 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport, TransportAdapter,
 };
 
-use crate::stream::cancel;
+use crate::model::limits;
+use crate::stream::{TooLarge, cancel, read_bounded};
 
 use super::error::TrustProblem;
 use super::options::{ClientIdentity, SystemTrust, TlsOptions};
@@ -120,7 +122,7 @@ fn system_certificates(trust: &SystemTrust) -> Vec<CertificateDer<'static>> {
     let mut known: HashSet<Box<[u8]>> = HashSet::new();
     let mut read_file = |path: &Path| {
         let before = found.len();
-        let pem = std::fs::read(path).unwrap_or_default();
+        let pem = read(path).unwrap_or_default();
         for block in pem_blocks(&pem) {
             if known.insert(block.into()) {
                 found.extend(CertificateDer::pem_slice_iter(block).flatten());
@@ -156,6 +158,13 @@ fn system_certificates(trust: &SystemTrust) -> Vec<CertificateDer<'static>> {
     found.sort_by(|a, b| a.as_ref().cmp(b.as_ref()));
     found.dedup();
     found
+}
+
+/// Reads a file of certificates, which may be named by the environment and be anything.
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let failed = |error: TooLarge| format!("cannot read `{}`: {error}", path.display());
+    let file = File::open(path).map_err(|error| failed(error.into()))?;
+    read_bounded(file, limits::CERTIFICATES_BYTES).map_err(failed)
 }
 
 /// Returns the parts of a file from each `BEGIN` line to its `END` line.
@@ -205,15 +214,13 @@ fn certs_directory(
         let Ok(entries) = std::fs::read_dir(folder.join(host)) else { continue };
         let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
         paths.sort();
-        let read = |path: &Path| {
-            std::fs::read(path).map_err(|error| format!("cannot read `{}`: {error}", path.display()))
-        };
         for path in paths {
             let what = format!("`{}`", path.display());
             match path.extension().and_then(|extension| extension.to_str()) {
                 Some("crt") => certificates.extend(parse_certificates(&read(&path)?, &what)?),
                 Some("cert") if identity.is_none() => {
-                    let key = String::from_utf8_lossy(&read(&path.with_extension("key"))?).into_owned();
+                    let key = String::from_utf8(read(&path.with_extension("key"))?)
+                        .map_err(|_| format!("the key of {what} is not an unencrypted PEM private key"))?;
                     let found = ClientIdentity { certificates: read(&path)?, key: Secret::new(key) };
                     parse_identity(&found, &what)?;
                     identity = Some(found);
