@@ -125,8 +125,12 @@ impl CredentialHelpers for ProcessHelpers {
             let _ = stdin.write_all(server.as_bytes());
         }
         let stdout = child.stdout.take();
-        let reader =
-            std::thread::spawn(move || stdout.map(|stdout| read_bounded(stdout, limits::HELPER_BYTES)));
+        let read = move || stdout.map(|stdout| read_bounded(stdout, limits::HELPER_BYTES));
+        let reader = std::thread::Builder::new().name("helper".into()).spawn(read).map_err(|error| {
+            let _ = child.kill();
+            let _ = child.wait();
+            failed(format!("cannot start a thread: {error}"))
+        })?;
         let started = Instant::now();
         let status = loop {
             if let Some(status) = child.try_wait().map_err(|error| failed(error.to_string()))? {

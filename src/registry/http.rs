@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ureq::http::{HeaderMap, Request as HttpRequest};
-use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector};
 use ureq::{Agent, Error, SendBody, Timeout};
 
@@ -19,7 +18,7 @@ use super::options::{ClientOptions, RequestRecord};
 use super::proxy::ProxyRules;
 use super::secret::Secret;
 use super::tls::{BadConfiguration, TlsConnector, Trust, trust_problem};
-use super::transport::{self, TcpConnector};
+use super::transport::{self, SystemNames, TcpConnector};
 use super::url::Url;
 
 /// Bodies of at least this size ask for permission first, so that a refusal costs nothing.
@@ -261,7 +260,7 @@ impl Http {
             .build();
         let tcp = TcpConnector { events: Arc::clone(&options.events) };
         let connector = ().chain(ConnectProxyConnector::default()).chain(tcp).chain(TlsConnector { trust });
-        let agent = Agent::with_parts(config, connector, DefaultResolver::default());
+        let agent = Agent::with_parts(config, connector, SystemNames);
         let proxies = ProxyRules::new(&options.proxies)?;
         Ok(Self {
             agent,

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::fs::File;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -26,7 +27,8 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport, TransportAdapter,
 };
 
-use crate::stream::cancel;
+use crate::model::limits;
+use crate::stream::{TooLarge, cancel, read_bounded};
 
 use super::error::TrustProblem;
 use super::options::{ClientIdentity, SystemTrust, TlsOptions};
@@ -123,7 +125,7 @@ fn system_authorities(trust: &SystemTrust) -> RootCertStore {
     let hashing = RandomState::new();
     let mut read_file = |path: &Path| {
         let before = roots.len();
-        let pem = std::fs::read(path).unwrap_or_default();
+        let pem = read(path).unwrap_or_default();
         for block in pem_blocks(&pem) {
             if known.insert(hashing.hash_one(block)) {
                 roots.add_parsable_certificates(CertificateDer::pem_slice_iter(block).flatten());
@@ -157,6 +159,13 @@ fn system_authorities(trust: &SystemTrust) -> RootCertStore {
         }
     }
     roots
+}
+
+/// Reads a file of certificates, which may be named by the environment and be anything.
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let failed = |error: TooLarge| format!("cannot read `{}`: {error}", path.display());
+    let file = File::open(path).map_err(|error| failed(error.into()))?;
+    read_bounded(file, limits::CERTIFICATES_BYTES).map_err(failed)
 }
 
 /// Returns the parts of a file from each `BEGIN` line to its `END` line.
@@ -206,15 +215,13 @@ fn certs_directory(
         let Ok(entries) = std::fs::read_dir(folder.join(host)) else { continue };
         let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
         paths.sort();
-        let read = |path: &Path| {
-            std::fs::read(path).map_err(|error| format!("cannot read `{}`: {error}", path.display()))
-        };
         for path in paths {
             let what = format!("`{}`", path.display());
             match path.extension().and_then(|extension| extension.to_str()) {
                 Some("crt") => certificates.extend(parse_certificates(&read(&path)?, &what)?),
                 Some("cert") if identity.is_none() => {
-                    let key = String::from_utf8_lossy(&read(&path.with_extension("key"))?).into_owned();
+                    let key = String::from_utf8(read(&path.with_extension("key"))?)
+                        .map_err(|_| format!("the key of {what} is not an unencrypted PEM private key"))?;
                     let found = ClientIdentity { certificates: read(&path)?, key: Secret::new(key) };
                     parse_identity(&found, &what)?;
                     identity = Some(found);

@@ -5,10 +5,13 @@
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
@@ -38,6 +41,9 @@ pub(super) fn body_unwanted() -> bool {
 pub(super) fn expect_body_wanted() {
     BODY_UNWANTED.set(false);
 }
+
+/// Most addresses of a host that are tried; ureq has room for no more.
+const MOST_ADDRESSES: usize = 16;
 
 /// How long silence lasts before it is told, and between two such times.
 const TOLD_AFTER: Duration = Duration::from_secs(10);
@@ -119,19 +125,53 @@ fn connect_any(addresses: &[SocketAddr], timeout: NextTimeout) -> Result<TcpStre
     Err(last)
 }
 
-/// Connects in a thread of its own, because a blocking connect cannot be interrupted.
 fn connect_one(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+    // The connection's own time-out is exact; the other is for a system that does not keep it.
+    aside(timeout.saturating_mul(2), move || TcpStream::connect_timeout(&address, timeout))
+}
+
+/// Runs blocking work that cannot be interrupted in a thread of its own, and leaves it there when it is not wanted.
+fn aside<T: Send + 'static>(
+    timeout: Duration,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     let (sender, receiver) = mpsc::sync_channel(1);
-    std::thread::Builder::new().name("connect".into()).spawn(move || {
-        let _ = sender.send(TcpStream::connect_timeout(&address, timeout));
-    })?;
+    std::thread::Builder::new().name("connect".into()).spawn(move || drop(sender.send(work())))?;
+    let started = Instant::now();
     loop {
         cancel::check()?;
         match receiver.recv_timeout(SLICE) {
             Ok(result) => return result,
-            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Timeout) if started.elapsed() < timeout => {}
+            Err(mpsc::RecvTimeoutError::Timeout) => return Err(ErrorKind::TimedOut.into()),
             Err(mpsc::RecvTimeoutError::Disconnected) => return Err(ErrorKind::ConnectionAborted.into()),
         }
+    }
+}
+
+/// Asks the system for addresses; unlike ureq's own it can be cancelled, and does not panic without threads.
+#[derive(Debug)]
+pub(super) struct SystemNames;
+
+impl Resolver for SystemNames {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        _config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, Error> {
+        let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
+            return Err(Error::BadUri(uri.to_string()));
+        };
+        let name = DefaultResolver::host_and_port(scheme, authority).ok_or(Error::HostNotFound)?;
+        let left = Deadline::new(timeout).left().ok_or(Error::Timeout(timeout.reason))?;
+        let mut found = self.empty();
+        let addresses = aside(left, move || name.to_socket_addrs()).map_err(|error| match error.kind() {
+            ErrorKind::TimedOut => Error::Timeout(timeout.reason),
+            _ => Error::Io(error),
+        })?;
+        addresses.take(MOST_ADDRESSES).for_each(|address| found.push(address));
+        if found.is_empty() { Err(Error::HostNotFound) } else { Ok(found) }
     }
 }
 
@@ -275,5 +315,41 @@ impl Transport for Tcp {
         let quiet =
             matches!((&self.stream).read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
         self.stream.set_nonblocking(false).is_ok() && quiet
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_get_the_port_of_their_address_or_scheme() {
+        let resolve = |uri: &str| {
+            let timeout = NextTimeout {
+                after: ureq::unversioned::transport::time::Duration::from_secs(10),
+                reason: Timeout::Resolve,
+                ..NextTimeout::default()
+            };
+            let found = SystemNames.resolve(&uri.parse().unwrap(), &Config::default(), timeout);
+            found.map(|found| found.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(resolve("http://127.0.0.1:5000/v2/").unwrap(), ["127.0.0.1:5000"]);
+        assert_eq!(resolve("https://[::1]/v2/").unwrap(), ["[::1]:443"]);
+        assert!(resolve("http://localhost/v2/").unwrap().contains(&"127.0.0.1:80".to_owned()));
+        assert!(resolve("http://name.invalid/").is_err());
+        assert!(resolve("/v2/").is_err());
+    }
+
+    #[test]
+    fn work_aside_is_left_when_its_time_is_over() {
+        let slow = || {
+            std::thread::sleep(Duration::from_secs(20));
+            Ok(())
+        };
+        let started = Instant::now();
+        let error = aside(Duration::from_millis(1), slow).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert!(started.elapsed() < Duration::from_secs(10));
+        assert_eq!(aside(Duration::from_secs(10), || Ok(7)).unwrap(), 7);
     }
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Config, Descriptor, Digest, RawDocument, Reference, limits, media_type, to_json};
-use crate::stream::{Compression, FileError, HashingWriter, cancel};
+use crate::stream::{Compression, FileError, HashingWriter, cancel, threads};
 use crate::tar::{EndMark, display_name};
 
 use super::archive::{Archive, Node, Span, clean};
@@ -215,12 +215,7 @@ fn describe_layers(
     };
     let threads =
         std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8).min(spans.len().max(1));
-    std::thread::scope(|scope| -> Result<(), StoreError> {
-        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        handles
-            .into_iter()
-            .try_for_each(|handle| handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    })?;
+    threads::share(threads, work).into_iter().collect::<Result<(), _>>()?;
     Ok(done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
 }
 

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use crate::model::{Algorithm, Digest};
 
 use super::codec::Codec;
-use super::{CompressionLevel, cancel};
+use super::{CompressionLevel, cancel, threads};
 
 /// Uncompressed bytes in one gzip member or zstd frame.
 ///
@@ -131,7 +131,7 @@ type Numbered = (u64, Arc<Vec<u8>>);
 /// Runs `produce` and sends what it writes through the compressor into `sink`.
 ///
 /// Shape: blocks in order, at least one (an empty stream is one empty member).
-/// Errors: the sink's error if there was one, else the producer's; on error `sink` holds a useless part.
+/// Errors: there are no threads to be had; the sink's error if there was one, else the producer's; on error `sink` holds a useless part.
 /// Cost: `threads` compressing threads (at most 8), two hashing, one writing; `4 * threads + 5` blocks of memory,
 /// however long the stream and however slow the sink.
 pub fn compress<T, E>(
@@ -164,15 +164,22 @@ where
     let failed = Arc::new(AtomicBool::new(false));
     std::thread::scope(|scope| {
         let back = give_back.clone();
-        let hashing = scope.spawn(move || hash_blocks(&hash_queue, &back));
+        let hashing = threads::spawn(scope, move || hash_blocks(&hash_queue, &back))?;
         let (failure, output_back) = (Arc::clone(&failed), give_back_output.clone());
-        let hashing_output = scope.spawn(move || hash_blocks(&output_hash_queue, &output_back));
-        let writing = scope
-            .spawn(move || write_blocks(&write_queue, &to_hash_output, &give_back_output, sink, &failure));
-        for _ in 0..threads {
+        let hashing_output = threads::spawn(scope, move || hash_blocks(&output_hash_queue, &output_back))?;
+        let writing = threads::spawn(scope, move || {
+            write_blocks(&write_queue, &to_hash_output, &give_back_output, sink, &failure)
+        })?;
+        for number in 0..threads {
             let (queue, outputs) = (&compress_queue, &free_output);
             let (back, written) = (give_back.clone(), to_write.clone());
-            scope.spawn(move || compress_blocks(level, queue, outputs, &back, &written));
+            let work = move || compress_blocks(level, queue, outputs, &back, &written);
+            match threads::spawn(scope, work) {
+                Ok(_) => {}
+                Err(error) if number == 0 => return Err(error.into()),
+                // As many as there are.
+                Err(_) => break,
+            }
         }
         drop((give_back, to_write));
         let block = vec![0; BLOCK_BYTES];

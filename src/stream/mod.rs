@@ -16,6 +16,7 @@ mod pipe;
 mod position;
 mod staging;
 pub mod temporary;
+pub mod threads;
 mod verifying;
 
 pub use atomic::{AtomicFile, FileError};

@@ -8,6 +8,8 @@ use std::io::{self, BufRead, Read};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::Scope;
 
+use super::threads;
+
 /// How large the blocks of a pipe are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blocks {
@@ -176,13 +178,14 @@ impl Read for PipeReader {
 /// Reads a source on a thread of its own, at most one pipe ahead of whoever reads the result.
 ///
 /// The thread ends with the source, with its first error, or soon after the result is dropped.
+/// Errors: there is no thread to be had.
 pub fn read_ahead<'scope, R: Read + Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     mut source: R,
     blocks: Blocks,
-) -> PipeReader {
+) -> io::Result<PipeReader> {
     let (mut writer, reader) = pipe(blocks);
-    scope.spawn(move || {
+    threads::spawn(scope, move || {
         loop {
             match source.read(writer.space()) {
                 Ok(0) => return writer.finish(Ok(())),
@@ -194,8 +197,8 @@ pub fn read_ahead<'scope, R: Read + Send + 'scope>(
                 return writer.finish(Ok(()));
             }
         }
-    });
-    reader
+    })?;
+    Ok(reader)
 }
 
 #[cfg(test)]
@@ -242,7 +245,8 @@ mod tests {
         ] {
             let found = std::thread::scope(|scope| {
                 let mut reader =
-                    read_ahead(scope, Dripping { left: bytes(len), step, error: None }, Blocks::Large);
+                    read_ahead(scope, Dripping { left: bytes(len), step, error: None }, Blocks::Large)
+                        .unwrap();
                 let mut found = Vec::new();
                 reader.read_to_end(&mut found).unwrap();
                 assert_eq!(reader.read(&mut [0; 8]).unwrap(), 0, "the end stays the end");
@@ -257,7 +261,8 @@ mod tests {
         std::thread::scope(|scope| {
             let error = Some(io::Error::other("torn"));
             let mut reader =
-                read_ahead(scope, Dripping { left: bytes(300_000), step: 1000, error }, Blocks::Large);
+                read_ahead(scope, Dripping { left: bytes(300_000), step: 1000, error }, Blocks::Large)
+                    .unwrap();
             let mut found = Vec::new();
             let error = reader.read_to_end(&mut found).unwrap_err();
             assert_eq!((error.to_string().as_str(), found.len()), ("torn", 300_000));
@@ -278,7 +283,7 @@ mod tests {
     #[test]
     fn a_reader_that_vanishes_stops_the_thread() {
         std::thread::scope(|scope| {
-            let mut reader = read_ahead(scope, io::repeat(7), Blocks::Small);
+            let mut reader = read_ahead(scope, io::repeat(7), Blocks::Small).unwrap();
             assert_eq!(reader.read(&mut [0; 3]).unwrap(), 3);
             drop(reader);
             // The scope ends only when the thread does.

@@ -8,7 +8,7 @@ use crate::model::{
     Algorithm, Config, Descriptor, Digest, Document, ImageManifest, Platform, RawDocument, media_type,
 };
 use crate::stream::{
-    Blocks, Decoder, Mismatch, Overwrite, PipeReader, PipeWriter, StagedFolder, pipe, read_ahead,
+    Blocks, Decoder, Mismatch, Overwrite, PipeReader, PipeWriter, StagedFolder, pipe, read_ahead, threads,
 };
 use crate::tar::{ExtractError, Extractor, Ownership, Policy, Summary};
 
@@ -185,14 +185,15 @@ fn extract_layer(
     let stored = Counted { inner: source.open_blob(layer)?, digest: &layer.digest, observer };
     let algorithm = diff_id.map_or(Algorithm::Sha256, Digest::algorithm);
     // Three stages at the same time: reading and verifying, inflating and hashing, writing files.
-    let (extracted, (unpacked, rest)) = std::thread::scope(|scope| {
-        let stored = read_ahead(scope, stored, Blocks::Large);
+    let (extracted, (unpacked, rest)) = std::thread::scope(|scope| -> io::Result<_> {
+        let stored = read_ahead(scope, stored, Blocks::Large)?;
         let (writer, reader) = pipe(Blocks::Large);
-        let unpacking = scope.spawn(move || unpack(stored, algorithm, writer));
+        let unpacking = threads::spawn(scope, move || unpack(stored, algorithm, writer))?;
         let extracted = extractor.layer(reader, &mut |bytes| observer.event(Event::Extracted { bytes }));
         // Joined in any case: what was wrong with the stored bytes explains what could not be extracted.
-        (extracted, unpacking.join().unwrap_or_else(|_| (None, Err(io::ErrorKind::BrokenPipe.into()))))
-    });
+        Ok((extracted, unpacking.join().unwrap_or_else(|_| (None, Err(io::ErrorKind::BrokenPipe.into())))))
+    })
+    .map_err(broken)?;
     let found = match (extracted, rest) {
         (Ok(()), Ok(())) => unpacked,
         (Ok(()), Err(error)) => return Err(broken(error)),

@@ -62,7 +62,7 @@ pub(super) fn for_each_file(
     let stored = source.open_blob(layer)?;
     std::thread::scope(|scope| {
         // Fetching, verifying and inflating do not wait for one another.
-        let mut stored = read_ahead(scope, stored, Blocks::Large);
+        let mut stored = read_ahead(scope, stored, Blocks::Large).map_err(broken)?;
         {
             let mut reader = Reader::new(Decoder::new(Box::new(&mut stored)).map_err(broken)?);
             while let Some(entry) = reader.next_entry().map_err(tar)? {

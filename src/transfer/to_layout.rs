@@ -117,16 +117,14 @@ pub(super) fn pour(
 ) -> Result<(), TransferError> {
     let from = source.open_blob(blob)?;
     // Reading includes verifying; ahead of the writer it does not wait for the disk, nor the disk for it.
+    let broken = |error| TransferError::from_read(&source.place(), &format!("blob `{}`", blob.digest), error);
     std::thread::scope(|scope| {
-        let mut from = workers::ahead(scope, blob, from);
+        let mut from = workers::ahead(scope, blob, from).map_err(broken)?;
         loop {
             let piece = match from.fill_buf() {
                 Ok(piece) => piece,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => {
-                    let what = format!("blob `{}`", blob.digest);
-                    return Err(TransferError::from_read(&source.place(), &what, error));
-                }
+                Err(error) => return Err(broken(error)),
             };
             if piece.is_empty() {
                 return Ok(());

@@ -283,6 +283,6 @@ impl BlobBody for Body<'_, '_> {
             self.observer.event(Event::BlobRestarted { digest: &self.blob.digest });
         }
         let reader = (self.open)().map_err(io::Error::other)?;
-        Ok(workers::ahead(self.scope, self.blob, reader))
+        Ok(workers::ahead(self.scope, self.blob, reader)?)
     }
 }

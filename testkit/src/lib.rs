@@ -20,6 +20,7 @@ pub mod lab;
 pub mod leash;
 pub mod nginx;
 pub mod oracle;
+pub mod planted;
 pub mod random;
 pub mod readers;
 pub mod registry;

@@ -6,13 +6,15 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use testkit::lab::Lab;
 use testkit::registry::Registry;
+use testkit::tools::tool;
 
 use crate::crashes::{PROGRAM, content};
 use crate::lab::lab;
@@ -67,6 +69,27 @@ impl Operation {
         child
     }
 
+    /// Runs under a shell script that ends with `"$@"`, and returns how it ended and what it said.
+    fn run_under(&self, lab: &Lab, script: &str) -> (ExitStatus, String) {
+        // The shell cannot tell a program a name of its own, a link can.
+        let program = lab.path("bin").join(self.called);
+        if !program.exists() {
+            std::fs::create_dir_all(lab.path("bin")).unwrap();
+            std::os::unix::fs::symlink(PROGRAM, &program).unwrap();
+        }
+        // Mounts are made where nobody else sees them.
+        let mut command = tool("unshare");
+        command.args(["--mount", "--map-root-user"]).args(["sh", "-c", script, "sh"]);
+        command.arg(program).args(&self.words).current_dir(lab.work()).env_clear();
+        command.env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").env("HOME", lab.home());
+        command.env("TMPDIR", lab.home().with_file_name("tmp")).envs(self.environment.iter().copied());
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let _ = child.stdin.take().unwrap().write_all(self.input.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        (output.status, String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
     fn succeed(&self, lab: &Lab, when: &str) {
         assert!(self.start(lab).wait().unwrap().success(), "{}: {when}", self.name);
     }
@@ -74,12 +97,16 @@ impl Operation {
 
 /// What lies in `o`, each with its content; what killed runs left, and what `--resume` keeps, apart.
 fn outputs(lab: &Lab) -> (BTreeMap<String, String>, Vec<String>) {
-    let names = std::fs::read_dir(lab.path("o")).unwrap().map(|entry| entry.unwrap().file_name());
+    outputs_in(&lab.path("o"))
+}
+
+fn outputs_in(folder: &Path) -> (BTreeMap<String, String>, Vec<String>) {
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
     let names = names.map(|name| name.into_string().unwrap());
     let (temporary, names): (Vec<String>, Vec<String>) =
         names.partition(|name| name.contains(".imgrelay-") || name == "out.tar.parts");
     let contents = names.into_iter().map(|name| {
-        let content = content(&lab.path("o").join(&name));
+        let content = content(&folder.join(&name));
         (name, content)
     });
     (contents.collect(), temporary)
@@ -272,6 +299,82 @@ fn a_signal_ends_every_door_within_a_second_and_leaves_nothing() {
             }
         }
         operation.succeed(&lab, "the run after the signals");
+        assert_eq!(outputs(&lab), (new, Vec::new()), "{}", operation.name);
+    }
+}
+
+#[test]
+fn full_and_read_only_disks_leave_the_old_outputs_behind_every_door() {
+    let registry = Registry::start();
+    let lab = room(&registry);
+    for operation in operations(&lab, &registry) {
+        let (old, new, _) = rehearse(&lab, &operation);
+        for (size, fits) in [("1m", false), ("2m", false), ("64m", true)] {
+            operation.put_old(&lab);
+            let _ = std::fs::remove_dir_all(lab.path("kept"));
+            let script = format!(
+                "mount -t tmpfs -o size={size} none kept-disk && cp -a o/. kept-disk && mount --move kept-disk o || exit 99
+                \"$@\"; code=$?; cp -a o kept; exit $code"
+            );
+            std::fs::create_dir_all(lab.path("kept-disk")).unwrap();
+            let (ended, told) = operation.run_under(&lab, &script);
+            let what = format!("{} on a disk of {size}: {ended}\n{told}", operation.name);
+            let (found, left) = outputs_in(&lab.path("kept"));
+            if fits {
+                assert_eq!((ended.code(), &found, &left), (Some(0), &new, &Vec::new()), "{what}");
+                continue;
+            }
+            assert_eq!(ended.code(), Some(1), "{what}");
+            assert!(told.contains("No space left on device"), "{what}");
+            check(&what, &found, &old, &new);
+            // What `--resume` needs is kept on purpose.
+            assert!(left.iter().all(|name| name == "out.tar.parts"), "{what}\n{left:?}");
+        }
+        operation.put_old(&lab);
+        let script = "mount --bind o o && mount -o remount,bind,ro o || exit 99\n\"$@\"";
+        let (ended, told) = operation.run_under(&lab, script);
+        let what = format!("{} on a read-only disk: {ended}\n{told}", operation.name);
+        assert_eq!((ended.code(), outputs(&lab)), (Some(1), (old, Vec::new())), "{what}");
+        assert!(told.contains("Read-only file system"), "{what}");
+        operation.succeed(&lab, "the run after the disks");
+        assert_eq!(outputs(&lab), (new, Vec::new()), "{}", operation.name);
+    }
+}
+
+#[test]
+fn exhausted_descriptors_memory_and_file_sizes_leave_the_old_outputs_behind_every_door() {
+    let registry = Registry::start();
+    let lab = room(&registry);
+    for operation in operations(&lab, &registry) {
+        let (old, new, _) = rehearse(&lab, &operation);
+        let (mut refused, mut done) = (0, 0);
+        for limit in ["-n 6", "-n 9", "-n 14", "-f 1", "-f 2000", "-v 30000", "-v 60000", "-v 100000"] {
+            operation.put_old(&lab);
+            let (ended, told) = operation.run_under(&lab, &format!("ulimit {limit} && exec \"$@\""));
+            let what = format!("{}: ulimit {limit}: {ended}\n{told}", operation.name);
+            let (found, left) = outputs(&lab);
+            check(&what, &found, &old, &new);
+            match ended.code() {
+                Some(0) => {
+                    done += 1;
+                    assert_eq!((&found, &left), (&new, &Vec::new()), "{what}");
+                }
+                // Without a descriptor to spare the loader itself gives up (127).
+                Some(1 | 2 | 4 | 127) => {
+                    refused += 1;
+                    assert!(left.iter().all(|name| name == "out.tar.parts"), "{what}\n{left:?}");
+                }
+                // Small allocations end the process where they fail, as a kill does; the next run clears up.
+                None if limit.starts_with("-v") => {
+                    refused += 1;
+                    assert!(told.contains("memory allocation of ") || told.is_empty(), "{what}");
+                }
+                other => panic!("ended with {other:?}: {what}"),
+            }
+        }
+        eprintln!("{}: {refused} limits were too small, {done} were enough", operation.name);
+        assert!(refused > 2, "{}: only {refused} limits were too small", operation.name);
+        operation.succeed(&lab, "the run after the limits");
         assert_eq!(outputs(&lab), (new, Vec::new()), "{}", operation.name);
     }
 }

@@ -9,8 +9,13 @@ use std::path::Path;
 use std::process::Command;
 
 use imgrelay::tar::{ExtractError, Extractor, Ownership, Policy, StrayLinks, Summary};
+use serde_json::json;
+use testkit::fault::{Access, FaultRegistry};
 use testkit::scratch::Scratch;
 use testkit::tarball::{Header, Tarball};
+
+use crate::lab::lab;
+use crate::layouts::{Layout, MANIFEST, hex};
 
 /// Extracts layers, lowest first.
 fn extract(root: &Path, policy: Policy, layers: &[Vec<u8>]) -> Result<Summary, ExtractError> {
@@ -57,11 +62,13 @@ fn file(name: &str, mode: u32, text: &str) -> (Header, Vec<u8>) {
 #[test]
 fn contents_keep_empty_folders_links_and_get_imgpkgs_modes() {
     let folder = Scratch::new("contents");
-    let (secret, text) = file("dir/tool", 0o700, "run");
+    let (mut secret, text) = file("dir/tool", 0o6700, "run");
+    (secret.uid, secret.gid) = (1234, 4321);
     let (shared, other) = file("dir/shared", 0o4640, "x");
     let tar = Tarball::new()
         .entry(&Header::new(".", b'5', 0).mode(0o700), b"")
-        .entry(&Header::new("dir", b'5', 0).mode(0o700), b"")
+        .entry(&Header::new("dir", b'5', 0).mode(0o1700), b"")
+        .pax(&[("SCHILY.xattr.user.note", b"blue")])
         .entry(&secret, &text)
         .entry(&shared, &other)
         .entry(&Header::new("dir/empty", b'5', 0).mode(0o700), b"")
@@ -75,6 +82,10 @@ fn contents_keep_empty_folders_links_and_get_imgpkgs_modes() {
                     f dir/tool 755 run\nf hard 755 run\nd implied 755\nf implied/x 644 deep\n";
     assert_eq!(listing(folder.path()), expected);
     assert_eq!(std::fs::metadata(folder.join("hard")).unwrap().nlink(), 2);
+    let tool = std::fs::metadata(folder.join("dir/tool")).unwrap();
+    let us = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    assert_eq!((tool.uid(), tool.gid()), us, "files belong to whoever extracts them");
+    assert_eq!(attributes(&folder.join("dir/tool")), [], "attributes are not kept");
     assert_eq!((summary.files, summary.directories, summary.links, summary.skipped), (3, 2, 2, 0));
 }
 
@@ -331,6 +342,64 @@ fn attacks(outside: &Path) -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("whiteout of a link", two(new().symlink("l", &dir), new().file(".wh.l", ""))),
         ("opaque folder with link inside", two(new().symlink("d/l", &dir), new().file("d/.wh..wh..opq", ""))),
         ("opaque with dots", two(new().file("x", ""), new().file("../outside/.wh..wh..opq", ""))),
+        ("case-folding twin", one(new().symlink("L", "../outside").file("l/victim", "evil"))),
+        (
+            "case-folding twin of a folder",
+            one(new()
+                .dir("D")
+                .symlink("d", &dir)
+                .file("D/new", "evil")
+                .entry(&Header::new("d/inner", b'0', 4).mode(0o777), b"evil")),
+        ),
+        ("backslashes in a name", one(new().file("..\\outside\\victim", "evil").dir("..\\outside\\dir"))),
+        (
+            "over-long name with dots",
+            one(new()
+                .pax(&[("path", [&b"a/".repeat(1990)[..], b"../../outside/victim"].concat().as_slice())])
+                .file("x", "evil")),
+        ),
+        (
+            "over-long name through a link",
+            one(new()
+                .symlink("l", "../outside")
+                .pax(&[("path", [&b"l/"[..], &b"./".repeat(2000), b"victim"].concat().as_slice())])
+                .file("x", "evil")),
+        ),
+        (
+            "over-long name beside the victim",
+            one(new().symlink("l", "../outside").file(format!("l/{}", "n".repeat(256)), "evil")),
+        ),
+        (
+            "name that ends at a zero byte",
+            one(new().pax(&[("path", b"../outside/victim\0x")]).file("x", "evil")),
+        ),
+        (
+            "parent replaced between layers and back",
+            two(
+                new().dir("d").symlink("l", "../outside"),
+                new().file(".wh.d", "").symlink("d", "l").file("d/victim", "evil").file("d/.wh.inner", ""),
+            ),
+        ),
+        (
+            "attributes through link",
+            one(new()
+                .symlink("l", &victim)
+                .pax(&[("SCHILY.xattr.user.note", b"evil")])
+                .entry(&Header::new("l", b'2', 0).link(&victim), b"")
+                .pax(&[("SCHILY.xattr.user.note", b"evil")])
+                .entry(&Header::new("l", b'1', 0).link(&victim), b"")),
+        ),
+        (
+            "setuid through hard link",
+            one(new()
+                .symlink("l", "../outside")
+                .hardlink("h", "l/victim")
+                .entry(&Header::new("h", b'0', 0).mode(0o6777), b"")),
+        ),
+        (
+            "pipe then write",
+            one(new().entry(&Header::new("p", b'6', 0), b"").file("p", "evil").hardlink("q", "p")),
+        ),
         ("device then write", one(new().entry(&Header::new("d", b'4', 0), b"").file("d", "evil"))),
         ("link as the root", one(new().symlink(".", &dir).file("new", "evil"))),
         (
@@ -338,6 +407,21 @@ fn attacks(outside: &Path) -> Vec<(&'static str, Vec<Vec<u8>>)> {
             one(new().symlink("l", "../outside").entry(&Header::new("l/dir", b'5', 0).mode(0o777), b"")),
         ),
     ]
+}
+
+/// Names and values of extended attributes; a link's own.
+fn attributes(path: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut names = vec![0; 4096];
+    let length = rustix::fs::llistxattr(path, &mut names[..]).unwrap_or(0);
+    let names = names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    let value = |name: &[u8]| {
+        let name = String::from_utf8(name.to_vec()).unwrap();
+        let mut value = vec![0; 4096];
+        let length = rustix::fs::lgetxattr(path, name.as_str(), &mut value[..]).unwrap_or(0);
+        value.truncate(length);
+        (name, value)
+    };
+    names.map(value).collect()
 }
 
 fn attack_everything() {
@@ -375,7 +459,7 @@ fn attack_everything() {
             };
             let state = || {
                 let paths = ["outside", "outside/victim", "outside/dir", "outside/dir/inner"];
-                (listing(&outside), paths.map(stamp))
+                (listing(&outside), paths.map(stamp), paths.map(|path| attributes(&base.join(path))))
             };
             let before = state();
             let result = extract(&base.join("root"), policy.clone(), &layers);
@@ -452,12 +536,11 @@ fn gnu_tar() -> Command {
     tar
 }
 
-/// The same without root's rights; the test runs itself as another user.
-#[test]
-fn nothing_outside_is_touched_as_an_ordinary_user_either() {
+/// Runs a test of this program once more, without root's rights.
+pub(crate) fn again_as_an_ordinary_user(test: &str) {
     const NOBODY: u32 = 65534;
     if !rustix::process::geteuid().is_root() {
-        // Then the test above has done it.
+        // Then the test itself has done it.
         return;
     }
     let folder = Scratch::new("unprivileged");
@@ -466,13 +549,72 @@ fn nothing_outside_is_touched_as_an_ordinary_user_either() {
     let program = folder.join("it");
     std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let output = Command::new(&program)
-        .args(["--exact", "extraction::nothing_outside_the_root_is_touched_whatever_the_archive_says"])
-        .current_dir("/")
-        .uid(NOBODY)
-        .gid(NOBODY)
-        .output()
-        .unwrap();
+    let mut command = Command::new(&program);
+    let command = command.args(["--exact", test]).current_dir("/").uid(NOBODY).gid(NOBODY);
+    let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+#[test]
+fn nothing_outside_is_touched_as_an_ordinary_user_either() {
+    again_as_an_ordinary_user("extraction::nothing_outside_the_root_is_touched_whatever_the_archive_says");
+}
+
+/// What `pull` and Concourse's `in` do with the same attacks, with the real program and both kinds of user.
+#[test]
+fn nothing_outside_is_touched_through_any_door() {
+    let lab = lab();
+    let registry = FaultRegistry::start(Access::Open, vec![]);
+    let outside = lab.path("got/outside");
+    let images: Vec<(&str, Vec<u8>, String)> = attacks(&outside)
+        .into_iter()
+        .enumerate()
+        .map(|(at, (name, layers))| {
+            let mut layout = Layout::default();
+            let image = layout.image(&layers);
+            let digest = image["digest"].as_str().unwrap().to_owned();
+            layout.entries.push(image);
+            let (manifest, blobs) = layout.blobs.split_last().unwrap();
+            blobs.iter().for_each(|blob| registry.put_blob("a", &format!("sha256:{}", hex(blob)), blob));
+            registry.put_manifest("a", &format!("v{at}"), &digest, MANIFEST, manifest);
+            (name, layout.tar(), digest)
+        })
+        .collect();
+    let got = lab.path("got");
+    let mut done = (0, 0);
+    for (at, (name, tar, digest)) in images.iter().enumerate() {
+        lab.write("in.tar", tar);
+        for (door, ordinary) in
+            [("pull", false), ("rootfs", false), ("files", false), ("pull", true), ("rootfs", true)]
+        {
+            let _ = std::fs::remove_dir_all(&got);
+            lab.write("got/outside/victim", "safe");
+            lab.write("got/outside/dir/inner", "safe");
+            let state = || {
+                let paths = ["", "victim", "dir", "dir/inner"].map(|path| outside.join(path));
+                let links = paths.each_ref().map(|path| std::fs::symlink_metadata(path).unwrap().nlink());
+                (listing(&outside), links, paths.each_ref().map(|path| attributes(path)))
+            };
+            let before = state();
+            let run = if door == "pull" {
+                lab.command(&["pull", "-q", "--tar", "in.tar", "-o", "got/root"])
+            } else {
+                let request = json!({
+                    "source": {"repository": format!("{}/a", registry.host()), "tag": format!("v{at}")},
+                    "version": {"tag": format!("v{at}"), "digest": digest}, "params": {"format": door},
+                });
+                lab.command(&[&got]).named("in").stdin(request.to_string())
+            };
+            let output = if ordinary { run.as_ordinary_user().run() } else { run.run() };
+            assert_eq!(state(), before, "{door}, ordinary: {ordinary}: {name}\n{output}");
+            match output.code {
+                Some(0) => done.0 += 1,
+                Some(1 | 3) => done.1 += 1,
+                _ => panic!("{name}: {output}"),
+            }
+        }
+    }
+    eprintln!("{} attacks by 5 ways: {} were harmless, {} refused", images.len(), done.0, done.1);
+    assert!(done.0 > 20 && done.1 > 60, "{done:?}");
 }

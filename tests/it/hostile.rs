@@ -75,6 +75,13 @@ fn a_folder_that_is_swapped_for_a_link_during_extraction_leads_nowhere() {
     eprintln!("{} swaps; {} extractions went through, {} failed", swaps.into_inner(), ended[0], ended[1]);
 }
 
+#[test]
+fn a_folder_that_is_swapped_leads_an_ordinary_user_nowhere_either() {
+    crate::extraction::again_as_an_ordinary_user(
+        "hostile::a_folder_that_is_swapped_for_a_link_during_extraction_leads_nowhere",
+    );
+}
+
 /// An image of one layer whose bytes are not what a layer should be.
 fn image_of(lab: &Lab, layer: Vec<u8>, diff_id: &[u8]) {
     let mut layout = Layout::default();

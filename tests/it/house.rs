@@ -20,6 +20,8 @@ const MAY_USE: [(&str, &[&str]); 11] = [
 /// Modules that must not do I/O at all.
 const PURE: [&str; 2] = ["model", "lock"];
 const PURE_BANS: [&str; 4] = ["std::fs", "std::net::Tcp", "std::thread", "std::process"];
+/// What panics when the system is out of threads; `stream::threads` and `std::thread::Builder` return the error.
+const PANICKING: [&str; 2] = ["scope.spawn(", "thread::spawn("];
 /// Lines of a source file, inline tests not counted.
 const FILE_LINES: usize = 500;
 /// Lines of a source file with its inline tests.
@@ -77,6 +79,9 @@ fn check(path: &str, text: &str) -> Vec<Finding> {
             for ban in PURE_BANS.iter().filter(|ban| code.contains(**ban)) {
                 report(number, format!("`{module}` is pure and must not use `{ban}`"));
             }
+        }
+        for ban in PANICKING.iter().filter(|ban| code.contains(**ban) && index < code_end) {
+            report(number, format!("`{ban}…)` panics without threads: use `stream::threads`"));
         }
         let indent = line.len() - line.trim_start().len();
         let starts = ["fn ", "pub fn ", "pub(crate) fn ", "pub(super) fn ", "pub const fn ", "const fn "];
@@ -148,6 +153,12 @@ fn the_check_itself_finds_what_is_forbidden() {
     let found = rules("src/pack/x.rs", "//! x\nfn f() { crate::registry::f() }\n");
     assert!(matches!(found.as_slice(), [(2, rule)] if rule.contains("`pack` must not use `registry`")));
     assert!(rules("src/pack/x.rs", "fn f() {}\n")[0].1.contains("opens with"));
+    let found =
+        rules("src/transfer/x.rs", "//! x\nfn f() {\n    std::thread::spawn(f);\n    scope.spawn(f);\n}\n");
+    assert!(
+        matches!(found.as_slice(), [(3, one), (4, _)] if one.contains("panics without threads")),
+        "{found:?}"
+    );
     let body = "    f();\n".repeat(FUNCTION_LINES);
     let found = rules("src/pack/x.rs", &format!("//! x\nfn f() {{\n{body}}}\n"));
     assert!(matches!(found.as_slice(), [(2, rule)] if rule.contains("function of 82 lines")), "{found:?}");

@@ -18,6 +18,7 @@ use testkit::cloud::FakeService;
 use testkit::fault::{Access, Fault, FaultRegistry, Thing, on};
 use testkit::http::read_request;
 use testkit::lab::{Lab, Output};
+use testkit::registry::Registry;
 use testkit::scratch::Scratch;
 use testkit::tarball::{Header, Tarball};
 
@@ -521,6 +522,22 @@ fn token_file(lab: &Lab) -> Output {
     .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:1/")
     .env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", lab.path("token"))
     .run()
+}
+
+/// The same limit for the files that the environment and the system name.
+#[test]
+fn files_of_certificates_are_bounded_wherever_they_are() {
+    let registry = Registry::with().tls().start();
+    let lab = lab();
+    let name = format!("{}/a:v1", registry.host());
+    let pull = || lab.command(&["pull", "-q", "-i", &name, "-o", "out", "--registry-retry-count", "1"]);
+    let output = pull().env("SSL_CERT_FILE", "/dev/zero").measured().run();
+    let peak = output.peak_kib.unwrap();
+    assert!(peak < 60_000, "{peak} KiB\n{}", output.fails(1, &[registry.host()]));
+    let folder = lab.home().join(".config/containers/certs.d").join(registry.host());
+    std::fs::create_dir_all(&folder).unwrap();
+    File::create(folder.join("ca.crt")).unwrap().set_len((4 << 20) + 1).unwrap();
+    let _ = pull().run().fails(2, &["ca.crt`: more than 4194304 bytes"]);
 }
 
 #[test]

@@ -171,10 +171,14 @@ fn all_problems_are_found_in_one_run_whatever_the_number_of_threads() {
 #[test]
 fn forms_that_some_reader_refuses_are_warned_about_by_name() {
     let folder = Scratch::new("warned");
-    let warnings = |bytes: Vec<u8>| -> Vec<String> {
+    let warnings = |bytes: Vec<u8>| -> Vec<serde_json::Value> {
         let report = check(&folder, bytes);
         assert!(report.is_sound(), "{:?}", problems(&report));
-        report.warnings.iter().map(ToString::to_string).collect()
+        let texts: Vec<String> = report.warnings.iter().map(ToString::to_string).collect();
+        let json = serde_json::to_value(&report).unwrap();
+        let warnings = json["warnings"].as_array().unwrap().clone();
+        assert!(warnings.iter().map(|warning| &warning["text"]).eq(texts.iter()), "{warnings:?}");
+        warnings
     };
     let mut layout = Layout::simple();
     let image = layout.image(&[]);
@@ -187,34 +191,56 @@ fn forms_that_some_reader_refuses_are_warned_about_by_name() {
     let full = [(CONTAINERD_NAME, "reg.example/a:1")];
     let several = layout.entries.iter().cloned().chain([named(image.clone(), &full)]).collect();
     let several = Layout { entries: several, ..layout.clone() };
-    let cases = [
+    let bare = with(named(image.clone(), &[(REF_NAME, "v1")])).tar();
+    let complete = with(named(image.clone(), &full));
+    let mut odd = complete.clone();
+    odd.entries[0]["annotations"][REF_NAME] = json!("not a name!");
+    let chart = odd.blob("application/x-helm", "chart");
+    odd.entries.push(chart);
+    let mut stray = complete.files();
+    stray.push(("blobs/sha256/README".into(), b"x".to_vec()));
+    let cases: [(Vec<u8>, &str, &str, &[&str]); 10] = [
+        (bare.clone(), "bare-tag", "the tag `v1`: docker with the containerd store", &["docker", "podman"]),
+        (bare, "bare-tag", "podman calls it `localhost/v1`", &["docker", "podman"]),
+        (with(image).tar(), "no-name", "has no name: `ctr images import`", &["containerd"]),
         (
-            with(named(image.clone(), &[(REF_NAME, "v1")])).tar(),
-            "the tag `v1`: docker with the containerd store",
-        ),
-        (with(image.clone()).tar(), "has no name: `ctr images import`"),
-        (
-            gzip(&with(named(image.clone(), &full)).tar()),
+            gzip(&complete.tar()),
+            "wrapped",
             "gzip-compressed as a whole: containerd 1.6 and 1.7",
+            &["containerd"],
         ),
-        (several.tar(), "lists 2 images side by side: podman"),
-        (with(named(image.clone(), &full)).tar(), "no `manifest.json`: `docker load`"),
-        (with(named(image, &full)).tar()[..tar_len(&layout)].to_vec(), "no end mark"),
+        (
+            zstd::encode_all(&complete.tar()[..], 1).unwrap(),
+            "wrapped",
+            "zstd-compressed as a whole: containerd 1.6 and 1.7",
+            &["containerd"],
+        ),
+        (
+            several.tar(),
+            "several-images",
+            "lists 2 images side by side: podman and skopeo refuse",
+            &["docker", "podman", "skopeo"],
+        ),
+        (complete.tar(), "no-docker-manifest", "no `manifest.json`: `docker load`", &["docker"]),
+        (complete.tar()[..complete.tar().len() - 1024].to_vec(), "no-end-mark", "no end mark", &[]),
+        (odd.tar(), "invalid-name", "`not a name!` is neither a tag nor a reference", &[]),
+        (
+            tar_of(&stray),
+            "stray-blobs",
+            "1 files below `blobs/` are not named by a digest: blobs/sha256/README",
+            &[],
+        ),
     ];
-    for (bytes, expected) in cases {
+    for (bytes, kind, text, readers) in cases {
         let found = warnings(bytes);
-        assert!(found.iter().any(|line| line.contains(expected)), "wanted: {expected}\n  gave: {found:#?}");
+        let fits = |warning: &&serde_json::Value| {
+            warning["warning"] == kind && warning["text"].as_str().is_some_and(|found| found.contains(text))
+        };
+        let warning = found.iter().find(fits).unwrap_or_else(|| panic!("wanted: {text}\n  gave: {found:#?}"));
+        assert_eq!(warning["readers"], json!(readers), "{kind}");
     }
-}
-
-/// Length of the one-image layout's tar in the test above without its end mark.
-fn tar_len(layout: &Layout) -> usize {
-    let mut layout = layout.clone();
-    let image = layout.image(&[]);
-    layout.blobs.truncate(5);
-    layout.entries = vec![named(image, &[(CONTAINERD_NAME, "reg.example/a:1")])];
-    layout.blobs.drain(..3);
-    layout.tar().len() - 1024
+    let found = warnings(odd.tar());
+    assert!(found.iter().any(|warning| warning["warning"] == "foreign-root"), "{found:#?}");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::model::Digest;
 use crate::store::{ImageStore, Remark, StoreKind};
@@ -133,6 +133,39 @@ pub(super) fn about(
         advice.push(Advice::NonDistributableAbsent { count: absent.len(), blobs });
     }
     advice
+}
+
+impl Advice {
+    /// Returns the readers that refuse such a store, or take something else from it.
+    #[must_use]
+    pub fn readers(&self) -> &'static [&'static str] {
+        match self {
+            Self::BareTag { .. } => &["docker", "podman"],
+            Self::NoName { .. } | Self::Wrapped { .. } => &["containerd"],
+            Self::SeveralImages { .. } => &["docker", "podman", "skopeo"],
+            Self::NoDockerManifest => &["docker"],
+            Self::NoEndMark
+            | Self::ForeignRoot { .. }
+            | Self::InvalidName { .. }
+            | Self::StrayBlobs { .. }
+            | Self::Unreferenced { .. }
+            | Self::NonDistributableAbsent { .. } => &[],
+        }
+    }
+}
+
+/// Writes warnings with the readers they are about and the text a person gets.
+pub(super) fn told<S: Serializer>(warnings: &[Advice], serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Told<'a> {
+        #[serde(flatten)]
+        advice: &'a Advice,
+        readers: &'static [&'static str],
+        text: String,
+    }
+    let told =
+        warnings.iter().map(|advice| Told { advice, readers: advice.readers(), text: advice.to_string() });
+    serializer.collect_seq(told)
 }
 
 impl fmt::Display for Advice {

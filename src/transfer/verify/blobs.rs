@@ -7,7 +7,9 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::model::{Algorithm, Digest, media_type};
 use crate::store::ImageStore;
-use crate::stream::{Blocks, Compression, Decoder, PipeReader, PipeWriter, cancel, pipe, read_ahead};
+use crate::stream::{
+    Blocks, Compression, Decoder, PipeReader, PipeWriter, cancel, pipe, read_ahead, threads,
+};
 
 use super::super::events::{Event, Observer};
 use super::documents::Task;
@@ -48,12 +50,7 @@ pub(super) fn check(
             }
         }
     };
-    std::thread::scope(|scope| {
-        for _ in 1..at_once {
-            scope.spawn(work);
-        }
-        work();
-    });
+    threads::share(at_once, work);
     let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     found.sort_by_key(|(at, _)| *at);
     let problems = found.into_iter().flat_map(|(at, faults)| {
@@ -168,7 +165,10 @@ fn check_layer(
 ) -> (io::Result<Stored>, Unpacked) {
     std::thread::scope(|scope| {
         let (mut writer, reader) = pipe(Blocks::Large);
-        let unpacking = scope.spawn(move || unpack(reader, task, inflaters));
+        let unpacking = match threads::spawn(scope, move || unpack(reader, task, inflaters)) {
+            Ok(unpacking) => unpacking,
+            Err(error) => return (Err(error), Err("there is no thread for it".to_owned())),
+        };
         let stored = hash_stored(blob, task, &mut writer, total, observer);
         writer.finish(Ok(()));
         let unpacked = unpacking.join().unwrap_or_else(|_| Err("the decoder broke off".to_owned()));
@@ -215,7 +215,7 @@ fn unpack(stored: PipeReader, task: &Task, inflaters: usize) -> Unpacked {
         return Ok((compression, None));
     }
     std::thread::scope(|scope| {
-        let mut unpacked = read_ahead(scope, decoder, Blocks::Large);
+        let mut unpacked = read_ahead(scope, decoder, Blocks::Large).map_err(failed)?;
         let mut hasher = Algorithm::Sha256.hasher();
         loop {
             let block = unpacked.fill_buf().map_err(failed)?;

@@ -27,6 +27,7 @@ pub struct VerifyReport {
     /// All that is wrong.
     pub problems: Vec<Problem>,
     /// What is not wrong, but should be known.
+    #[serde(serialize_with = "super::advice::told")]
     pub warnings: Vec<Advice>,
 }
 

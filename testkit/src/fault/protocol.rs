@@ -25,6 +25,7 @@ pub(super) fn token(state: &mut State, request: &Request, body: &[u8]) -> Answer
     };
     state.counter += 1;
     let token = format!("token-{}", state.counter);
+    crate::planted::plant(&token);
     let granted = scopes.into_iter().take(state.scopes_honoured).collect::<Vec<_>>().join(" ");
     state.tokens.insert(token.clone(), granted);
     let life = expires_in.map(|life| format!(",\"expires_in\":{life}")).unwrap_or_default();

@@ -114,6 +114,10 @@ impl Builder {
     /// Starts the registry and returns when it answers.
     pub fn start(self) -> Registry {
         assert!(!(self.htpasswd && self.tokens.is_some()), "a registry has one kind of authentication");
+        if self.htpasswd || self.tokens.is_some() {
+            crate::planted::plant_login(USER, PASSWORD);
+            crate::planted::plant_login(OTHER_USER, OTHER_PASSWORD);
+        }
         let scratch = Scratch::new("registry");
         let tokens = self.tokens.clone().map(|options| TokenServer::start(options, self.tls != Tls::Off));
         let mut registry = Registry { mode: self, scratch, tokens, host: String::new(), process: None };

