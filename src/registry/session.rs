@@ -256,8 +256,13 @@ impl Upload<'_> {
     pub(super) fn abandon(&self, session: &Session) {
         let call = self.call(Method::Delete, session.location.clone());
         let mut auth = AuthTries::default();
-        if let Ok(response) = self.core.attempt(self.host, &call, Payload::None, &mut auth, 1) {
-            response.drain();
+        for attempt in 1..=2 {
+            match self.core.attempt(self.host, &call, Payload::None, &mut auth, attempt) {
+                Ok(response) => return response.drain(),
+                // The token has ended, as it may have for what the session was given up for; there is a new one.
+                Err(Attempt::Again) => {}
+                Err(_) => return,
+            }
         }
     }
 }

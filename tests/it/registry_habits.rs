@@ -70,6 +70,19 @@ fn a_wait_that_a_registry_asks_for_is_kept_by_all_workers() {
 }
 
 #[test]
+fn a_session_is_ended_also_when_the_token_for_that_is_gone() {
+    let access =
+        Access::Bearer { user: "ci", password: "s3cret", expires_in: Some(300), challenges: Vec::new() };
+    let gone = |method| on(method, Thing::Session, Fault::RevokeTokens);
+    let registry = FaultRegistry::start(access, vec![gone("PATCH"), gone("DELETE")]);
+    let client = Client::new(ClientOptions { timeouts: Timeouts::default(), ..options() }).unwrap();
+    let repository: Repository = format!("{}/team/app", registry.host()).parse().unwrap();
+    Image::new().push(&client, &repository).unwrap();
+    assert_eq!(registry.judge("team/app", "v1"), Ok(()));
+    assert_eq!(registry.count("DELETE", Thing::Session), 2, "refused, then with a new token");
+}
+
+#[test]
 fn a_limited_rate_is_found_and_kept_to() {
     let lab = lab();
     let mut layout = Layout::default();
