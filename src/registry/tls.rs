@@ -50,7 +50,7 @@ const FOLDERS: [&str; 2] = ["/etc/ssl/certs", "/etc/pki/tls/certs"];
 /// The trust of one client: options, and what was made of them so far.
 pub(super) struct Trust {
     options: TlsOptions,
-    system: OnceLock<RootCertStore>,
+    system: OnceLock<Arc<RootCertStore>>,
     by_host: Mutex<HashMap<String, Result<Arc<ClientConfig>, String>>>,
 }
 
@@ -94,7 +94,7 @@ impl Trust {
             for pem in &self.options.ca_certificates {
                 own.extend(parse_certificates(pem, "the CA certificate file")?);
             }
-            Trusted::authorities(self.system().clone(), own, &provider)?
+            Trusted::authorities(self.system(), own, &provider)?
         } else {
             Trusted::Anybody
         };
@@ -111,8 +111,8 @@ impl Trust {
     }
 
     /// Returns the system's authorities, read once.
-    fn system(&self) -> &RootCertStore {
-        self.system.get_or_init(|| system_authorities(&self.options.system_trust))
+    fn system(&self) -> Arc<RootCertStore> {
+        Arc::clone(self.system.get_or_init(|| Arc::new(system_authorities(&self.options.system_trust))))
     }
 }
 
@@ -254,15 +254,18 @@ enum Trusted {
 
 impl Trusted {
     fn authorities(
-        mut roots: RootCertStore,
+        mut roots: Arc<RootCertStore>,
         own: Vec<CertificateDer<'static>>,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Self, String> {
-        if roots.is_empty() {
-            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        if roots.is_empty() || !own.is_empty() {
+            let more = Arc::make_mut(&mut roots);
+            if more.is_empty() {
+                more.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+            }
+            more.add_parsable_certificates(own.iter().cloned());
         }
-        roots.add_parsable_certificates(own.iter().cloned());
-        let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        let inner = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider))
             .build()
             .map_err(|error| format!("the trusted certificates cannot be used: {error}"))?;
         Ok(Self::Authorities { inner, own })
