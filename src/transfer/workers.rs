@@ -89,6 +89,8 @@ pub(super) fn fed<T: Send, R>(
         }
     };
     let result = std::thread::scope(|scope| {
+        // It has to be gone before the threads are waited for, however this ends.
+        let sender = sender;
         for _ in 0..concurrency.max(1) {
             scope.spawn(run);
         }
@@ -96,10 +98,7 @@ pub(super) fn fed<T: Send, R>(
             true => Err(TransferError::Stopped),
             false => sender.send(item).map_err(|_| TransferError::Stopped),
         };
-        let result = produce(&hand_over);
-        // The threads end when nothing more can come.
-        drop(sender);
-        result
+        produce(&hand_over)
     });
     match first.into_inner() {
         Ok(Some(error)) => Err(error),
