@@ -1,5 +1,7 @@
 //! Source images in many layers: the same tree for kpack, and pushing again sends what changed.
 
+use std::time::{Duration, Instant};
+
 use crate::lab::{Lab, lab};
 use testkit::fault::{Access, Fault, FaultRegistry, Thing, on};
 use testkit::registry::{Registry, Request, uploads};
@@ -166,6 +168,30 @@ fn a_layer_that_is_gone_is_sent_again() {
     let now = extracted(&lab, &name);
     let same = now.lines().filter(|line| list.contains(line)).count();
     assert_eq!(same, list.lines().count() - 1, "all but index.js");
+}
+
+#[test]
+fn a_signal_ends_a_push_whose_first_layers_are_on_their_way() {
+    let registry =
+        FaultRegistry::start(Access::Open, vec![on("PATCH", Thing::Session, Fault::Silence).always()]);
+    let lab = app();
+    let name = format!("{}/apps/shop:latest", registry.host());
+    let words = ["push", "-s", &name, "-f", "app", "--layers", "auto", "--registry-insecure"];
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let before = registry.count("PATCH", Thing::Session);
+        let running = lab.command(&words).spawn();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while registry.count("PATCH", Thing::Session) == before {
+            assert!(Instant::now() < deadline, "no layer was sent within a minute");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        running.signal(signal);
+        let sent = Instant::now();
+        let output = running.wait();
+        assert!(sent.elapsed() < Duration::from_secs(1), "{:?}", sent.elapsed());
+        assert_eq!(output.code, Some(code), "{output}");
+    }
+    assert_eq!(registry.tag("apps/shop", "latest"), None);
 }
 
 /// Between the question whether a layer is there and the manifest that names it, the registry collects garbage.
