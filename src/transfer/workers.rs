@@ -105,6 +105,8 @@ pub(super) fn fed<T: Send, R>(
         }
     };
     let result = std::thread::scope(|scope| {
+        // It has to be gone before the threads are waited for, however this ends.
+        let sender = sender;
         let started = (0..concurrency.max(1)).map_while(|_| threads::spawn(scope, run).ok()).count();
         let hand_over = |item| match failed.load(Ordering::Relaxed) {
             true => Err(TransferError::Stopped),

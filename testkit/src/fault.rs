@@ -419,6 +419,11 @@ impl FaultRegistry {
         state.tags.clear();
     }
 
+    /// Forgets a blob, as garbage collection does.
+    pub fn forget_blob(&self, name: &str, digest: &str) {
+        let _ = lock(&self.state).blobs.remove(&(name.to_owned(), digest.to_owned()));
+    }
+
     /// Returns a stored blob.
     #[must_use]
     pub fn blob(&self, name: &str, digest: &str) -> Option<Vec<u8>> {

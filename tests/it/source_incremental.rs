@@ -1,6 +1,9 @@
 //! Source images in many layers: the same tree for kpack, and pushing again sends what changed.
 
+use std::time::{Duration, Instant};
+
 use crate::lab::{Lab, lab};
+use testkit::fault::{Access, Fault, FaultRegistry, Thing, on};
 use testkit::registry::{Registry, Request, uploads};
 use testkit::{kpack, oracle, readers, tree};
 
@@ -165,6 +168,60 @@ fn a_layer_that_is_gone_is_sent_again() {
     let now = extracted(&lab, &name);
     let same = now.lines().filter(|line| list.contains(line)).count();
     assert_eq!(same, list.lines().count() - 1, "all but index.js");
+}
+
+#[test]
+fn a_signal_ends_a_push_whose_first_layers_are_on_their_way() {
+    let registry =
+        FaultRegistry::start(Access::Open, vec![on("PATCH", Thing::Session, Fault::Silence).always()]);
+    let lab = app();
+    let name = format!("{}/apps/shop:latest", registry.host());
+    let words = ["push", "-s", &name, "-f", "app", "--layers", "auto", "--registry-insecure"];
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let before = registry.count("PATCH", Thing::Session);
+        let running = lab.command(&words).spawn();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while registry.count("PATCH", Thing::Session) == before {
+            assert!(Instant::now() < deadline, "no layer was sent within a minute");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        running.signal(signal);
+        let sent = Instant::now();
+        let output = running.wait();
+        assert!(sent.elapsed() < Duration::from_secs(1), "{:?}", sent.elapsed());
+        assert_eq!(output.code, Some(code), "{output}");
+    }
+    assert_eq!(registry.tag("apps/shop", "latest"), None);
+}
+
+/// Between the question whether a layer is there and the manifest that names it, the registry collects garbage.
+#[test]
+fn a_layer_that_goes_while_it_is_counted_on_is_sent_after_all() {
+    let registry = FaultRegistry::start(Access::Open, vec![]);
+    let lab = app();
+    let name = format!("{}/apps/shop:latest", registry.host());
+    let plain = ["--registry-insecure"];
+    let first = push(&lab, &name, &plain);
+    let digest = registry.tag("apps/shop", "latest").unwrap();
+    let _ = lab.run(&["copy", "-i", &name, "--to-oci-tar", "first.tar", "--registry-insecure"]).succeeds();
+    let described = lab.run(&["describe", "--tar", "first.tar", "-o", "json"]).succeeds().json();
+    let layers = described["images"][0]["layers"].as_array().unwrap().clone();
+    assert_eq!(layers.len(), usize::try_from(first["layers"].as_u64().unwrap()).unwrap());
+    lab.write("app/index.js", "y");
+    // As it is asked for it is there, each layer and the configuration, and then it is not.
+    for layer in &layers[2..5] {
+        registry.forget_blob("apps/shop", layer["digest"].as_str().unwrap());
+    }
+    registry.rule(on("HEAD", Thing::Blob, Fault::Status(200)).times(layers.len() + 1));
+    let second = push(&lab, &name, &plain);
+    assert_ne!(second["digest"], first["digest"]);
+    assert_ne!(registry.tag("apps/shop", "latest").unwrap(), digest);
+    registry.judge("apps/shop", "latest").unwrap();
+    let words = ["copy", "-i", &name, "--to-oci-tar", "second.tar", "--registry-insecure"];
+    let _ = lab.run(&words).succeeds();
+    kpack::extract(&lab.path("second.tar"), &lab.path("out"));
+    assert_eq!(lab.read("out/index.js"), b"y");
+    assert_eq!(tree::list(&lab.path("out")).lines().filter(|line| line.starts_with('f')).count(), 603);
 }
 
 #[test]
