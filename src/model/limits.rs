@@ -16,7 +16,7 @@ pub const LOCK_BYTES: u64 = 16 * 1024 * 1024;
 pub const BLOB_BYTES: u64 = 64 * 1024 * 1024 * 1024 * 1024;
 /// Deepest nesting of indexes and bundles; real ones have at most 3 levels.
 pub const NESTING: usize = 16;
-/// Most documents (manifests and indexes) followed from one root.
+/// Most documents (manifests and indexes) followed from one root, and most images of one archive.
 pub const DOCUMENTS: usize = 100_000;
 /// Most bytes of manifests and indexes below one root; all are kept in memory until the last is written.
 pub const GRAPH_BYTES: u64 = 256 * 1024 * 1024;

@@ -207,6 +207,14 @@ pub enum RegistryError {
         /// What is wrong, with the name of the setting's source.
         problem: String,
     },
+    /// This machine has no room to go on; the registry has nothing to do with it.
+    #[error("cannot connect to `{host}`: {problem}")]
+    System {
+        /// Whom it was for.
+        host: String,
+        /// What is missing.
+        problem: String,
+    },
     /// What was received is not what was asked for.
     #[error("`{}` sent something else than asked for: {mismatch}", location(task))]
     Mismatch {

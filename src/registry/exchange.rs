@@ -275,7 +275,7 @@ impl Core {
                 FailureKind::NotTls | FailureKind::Broken | FailureKind::Protocol => false,
                 // Without a port, plain http has its own.
                 FailureKind::Connect => registry.port().is_some(),
-                FailureKind::Trust(_) | FailureKind::Configuration => true,
+                FailureKind::Trust(_) | FailureKind::Configuration | FailureKind::NoThread => true,
                 FailureKind::Cancelled => return self.failure(failure, &task.host).map(|_| true),
             }),
         }
@@ -411,6 +411,9 @@ impl Core {
             }
             FailureKind::Trust(problem) => Err(RegistryError::Trust { host: host.to_owned(), problem }),
             FailureKind::Configuration => Err(RegistryError::Configuration { problem: failure.text }),
+            FailureKind::NoThread => {
+                Err(RegistryError::System { host: host.to_owned(), problem: failure.text })
+            }
             FailureKind::Cancelled => Err(RegistryError::Cancelled),
         }
     }

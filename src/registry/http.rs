@@ -18,7 +18,7 @@ use super::options::{ClientOptions, RequestRecord};
 use super::proxy::ProxyRules;
 use super::secret::Secret;
 use super::tls::{BadConfiguration, TlsConnector, Trust, trust_problem};
-use super::transport::{self, SystemNames, TcpConnector};
+use super::transport::{self, NoThread, SystemNames, TcpConnector};
 use super::url::Url;
 
 /// Bodies of at least this size ask for permission first, so that a refusal costs nothing.
@@ -133,6 +133,8 @@ pub(super) enum FailureKind {
     NotTls,
     /// Our configuration is wrong.
     Configuration,
+    /// There is no thread for it.
+    NoThread,
     /// Not HTTP, or against its rules.
     Protocol,
     /// The stop signal came.
@@ -197,6 +199,9 @@ fn io_failure(error: &io::Error, doing: &str) -> (FailureKind, String) {
             return (FailureKind::Trust(problem.clone()), problem.to_string());
         }
         return (FailureKind::Broken, format!("TLS failed: {error}"));
+    }
+    if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<NoThread>()) {
+        return (FailureKind::NoThread, error.to_string());
     }
     match error.kind() {
         K::ConnectionRefused => (FailureKind::Connect, "connection refused".into()),

@@ -130,13 +130,19 @@ fn connect_one(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> 
     aside(timeout.saturating_mul(2), move || TcpStream::connect_timeout(&address, timeout))
 }
 
+/// The system is out of threads, or of memory for them; waiting for the peer does not help.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start a thread: {0}")]
+pub(super) struct NoThread(io::Error);
+
 /// Runs blocking work that cannot be interrupted in a thread of its own, and leaves it there when it is not wanted.
 fn aside<T: Send + 'static>(
     timeout: Duration,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     let (sender, receiver) = mpsc::sync_channel(1);
-    std::thread::Builder::new().name("connect".into()).spawn(move || drop(sender.send(work())))?;
+    let thread = std::thread::Builder::new().name("connect".into());
+    thread.spawn(move || drop(sender.send(work()))).map_err(|error| io::Error::other(NoThread(error)))?;
     let started = Instant::now();
     loop {
         cancel::check()?;

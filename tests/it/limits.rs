@@ -524,6 +524,24 @@ fn token_file(lab: &Lab) -> Output {
     .run()
 }
 
+/// What one root may have below it, an archive may have side by side.
+#[test]
+fn an_archive_of_more_images_than_the_limit_is_refused() {
+    let entry = |at: usize| format!(r#"{{"mediaType":"{MANIFEST}","digest":"sha256:{at:064x}","size":9}}"#);
+    let index = |count: usize| {
+        let entries: Vec<String> = (0..count).map(entry).collect();
+        format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, entries.join(","))
+    };
+    let lab = lab();
+    let version = ("oci-layout".to_owned(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec());
+    let index = ("index.json".to_owned(), index(100_001).into_bytes());
+    lab.write("in.tar", crate::layouts::tar_of(&[version, index]));
+    let output = lab.command(&["copy", "-q", "--tar", "in.tar", "--to-oci-tar", "out.tar"]).measured().run();
+    let peak = output.peak_kib.unwrap();
+    let output = output.fails(1, &["it lists 100001 images, at most 100000 are accepted"]);
+    assert!(peak < 200_000, "{peak} KiB\n{output}");
+}
+
 /// The same limit for the files that the environment and the system name.
 #[test]
 fn files_of_certificates_are_bounded_wherever_they_are() {
@@ -632,6 +650,29 @@ fn constants() -> Vec<(String, String, String)> {
     found
 }
 
+/// What formats and other programs bound, and what can be set; not in `limits.rs` because it is no choice of ours.
+const OTHER_BOUNDS: &str = "\
+## Bounds of formats and peers, and those that can be set
+
+| what | flag | most | exit code | what follows |
+|---|---|---|---|---|
+| registry and repository together | | 255 characters | 2 | `characters long with its registry` |
+| a tag | | 128 characters | 2 | `is not valid: a tag is 1 to 128` |
+| a part of a name in a zip | | 255 bytes | 1 | the entry is named and refused |
+| the headers of an answer | | 64 KiB | 4 | the registry is given up |
+| addresses of a host that are tried | | 16 | | the others are not |
+| challenges for one request | | 3 | 1 | the registry refused the credentials |
+| life of a token that is believed | | 24 hours | | a new one is asked for |
+| `Retry-After` that is kept | | 120 s | | asked again after that |
+| an answer of a credential helper | | 60 s | 2 | `no answer within 60 s` |
+| files of a source image | `--size-limit` | 1 GiB | 1 | `has more than 1073741824 bytes` |
+| layers of a source image | | 100 | | folders share a layer |
+| attempts of one request | `--registry-retry-count` | 5 | 4 | `after 5 attempts` |
+| connecting | `--registry-connect-timeout` | 10 s | 4 | `timed out after 10 s while connecting` |
+| an answer's beginning | `--registry-response-header-timeout` | 30 s | 4 | `waiting for response headers` |
+| silence in a body | `--registry-idle-timeout` | 30 s | 4 | `nothing moved for 30 s` |
+";
+
 fn page_of_limits() -> String {
     let mut page = "# Limits\n\nEverything that comes from outside is bounded. This table is written from `src/model/limits.rs` and from the\n\
         tests that exceed each limit (`UPDATE_DOCS=1 cargo test --test it limits`). The limits are constants: each is far\n\
@@ -650,8 +691,9 @@ fn page_of_limits() -> String {
         "\n\\* Too large to exceed in every run of the tests: exceeded by a test that lowers it. `ARCHIVE_ENTRIES` and `LAYER_ENTRIES` are\nalso exceeded as they are with `cargo test --test it limits -- --ignored`.\n\nThere is no other limit on the size of a blob, and none on what a layer unpacks to: images of hundreds of gigabytes are real, \
          and a\nlayer is written as it is unpacked, in constant memory. What bounds a decompression bomb is the disk; a full disk is an\n\
          error that leaves the old output and removes the new one. Run pulls of images you do not trust under a quota.\n\
-         Compression inside compression is not undone: one layer of gzip or zstd is, for layers and for whole archives.\n",
+         Compression inside compression is not undone: one layer of gzip or zstd is, for layers and for whole archives.\n\n",
     );
+    page.push_str(OTHER_BOUNDS);
     page
 }
 

@@ -202,6 +202,7 @@ impl From<RegistryError> for Failure {
                 None => of(Kind::Refused),
             },
             RegistryError::Configuration { .. } => of(Kind::Misuse),
+            RegistryError::System { .. } => of(Kind::Refused).hint("give it more memory or threads (`ulimit -v`, `ulimit -u`)"),
             RegistryError::Mismatch { .. } => of(Kind::Difference).hint(
                 "the registry, or something on the way to it, sends damaged bytes; try again, or push the image anew",
             ),
@@ -361,6 +362,8 @@ mod tests {
         assert_eq!(Failure::from(unreachable).kind, Kind::Remote);
         let setting = RegistryError::Configuration { problem: "x".into() };
         assert_eq!(Failure::from(setting).kind, Kind::Misuse);
+        let system = RegistryError::System { host: "h".into(), problem: "cannot start a thread: x".into() };
+        assert_eq!(Failure::from(system).kind, Kind::Refused);
         let expected = crate::model::Digest::sha256_of(b"a");
         let mismatch = crate::stream::Mismatch::Long { expected, expected_size: 1 };
         let store = StoreError::Mismatch { path: "a.tar".into(), mismatch };

@@ -95,7 +95,7 @@ impl ProviderWire {
             FailureKind::Cancelled => Problem::Cancelled,
             FailureKind::Connect if ask.reach == Reach::Near => Problem::Absent,
             _ if failure.silent && ask.reach == Reach::Near => Problem::Absent,
-            FailureKind::Trust(_) | FailureKind::Configuration => {
+            FailureKind::Trust(_) | FailureKind::Configuration | FailureKind::NoThread => {
                 Problem::Refused(format!("`{}`: {}", ask.url.origin(), failure.text))
             }
             _ => unreachable(failure.text),

@@ -118,10 +118,13 @@ fn roots_of_index(bytes: &[u8], remarks: &mut Vec<Remark>) -> Result<Vec<Root>, 
         DocumentError::NotAnObject { .. } => "it is not a JSON object".to_owned(),
         other => other.to_string(),
     })?;
+    let entries = raw.index().map(|index| index.manifests.as_slice()).unwrap_or_default();
+    if entries.len() > limits::DOCUMENTS {
+        return Err(format!("it lists {} images, at most {} are accepted", entries.len(), limits::DOCUMENTS));
+    }
     if let Ok(Some(member)) = find_repeated_member(bytes) {
         return Err(format!("member `{member}` is there twice"));
     }
-    let entries = raw.index().map(|index| index.manifests.as_slice()).unwrap_or_default();
     let mut roots: Vec<Root> = Vec::new();
     let mut known: BTreeMap<Digest, usize> = BTreeMap::new();
     for entry in entries {
