@@ -163,10 +163,7 @@ fn what_fits_no_source_image_is_said_in_the_pipelines_words() {
             app(json!({"symlinks": "keep"})),
             "`params.symlinks: keep` cannot be used with `params.kind: source`",
         ),
-        (
-            app(json!({"base": "app"})),
-            "`params.base` works with `params.layers: auto` or `params.resources` only",
-        ),
+        (app(json!({"base": "app"})), "`params.base` works with `params.layers: auto` only"),
         (app(json!({"base": "none"})), "`params.base`: `none` finds nothing"),
         (app(json!({"layers": "auto", "base": "*"})), "`params.base`: `*` finds 2 files, expected one"),
         (
