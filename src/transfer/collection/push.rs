@@ -2,7 +2,7 @@
 //! tags that users know last of all.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::lock::{default_tag, locations_tag, repository_based_tag};
 use crate::model::{Descriptor, Digest, RawDocument, Repository, Tag, Target};
@@ -61,7 +61,15 @@ pub fn push_collection(
     request: &CollectionRequest,
     observer: &dyn Observer,
 ) -> Result<CollectionReport, TransferError> {
-    let push = Push { places, client, collection, request, observer, report: Mutex::default() };
+    let push = Push {
+        places,
+        client,
+        collection,
+        request,
+        observer,
+        report: Mutex::default(),
+        written: Written::default(),
+    };
     let missing = push.missing()?;
     let graphs = push.graphs(&missing)?;
     push.warn(&missing, &graphs);
@@ -79,6 +87,31 @@ struct Push<'a> {
     request: &'a CollectionRequest,
     observer: &'a dyn Observer,
     report: Mutex<CollectionReport>,
+    written: Written,
+}
+
+/// Which documents were written, and by whom one is being written.
+///
+/// Two writings of one document at the same time are more than docker's registry bears: one may read what the other
+/// has half written, and refuse it. And an index must not come before a child that somebody else is still writing.
+#[derive(Default)]
+struct Written(Mutex<HashMap<Digest, Arc<Mutex<bool>>>>);
+
+impl Written {
+    /// Runs `write` while nobody else writes this document; waits for whoever does. It is told whether one has.
+    fn alone(
+        &self,
+        document: &Digest,
+        write: impl FnOnce(bool) -> Result<(), TransferError>,
+    ) -> Result<(), TransferError> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = Arc::clone(all.entry(document.clone()).or_default());
+        drop(all);
+        let mut written = own.lock().unwrap_or_else(PoisonError::into_inner);
+        write(*written)?;
+        *written = true;
+        Ok(())
+    }
 }
 
 impl Push<'_> {
@@ -195,18 +228,15 @@ impl Push<'_> {
     }
 
     fn documents(&self, missing: &[&Member], graphs: &HashMap<Digest, Graph>) -> Result<(), TransferError> {
-        let children: Mutex<HashSet<Digest>> = Mutex::default();
         let push = |member: &&Member| {
             let Some(graph) = graphs.get(&member.descriptor.digest) else { return Ok(()) };
-            for document in &graph.documents {
+            graph.documents.iter().try_for_each(|document| {
                 let is_root = *document.digest() == member.descriptor.digest;
-                let fresh =
-                    is_root || children.lock().is_ok_and(|mut seen| seen.insert(document.digest().clone()));
-                if fresh {
-                    self.document(member, document, is_root)?;
-                }
-            }
-            Ok(())
+                self.written.alone(document.digest(), |written| match written && !is_root {
+                    true => Ok(()),
+                    false => self.document(member, document, is_root),
+                })
+            })
         };
         // What is attached follows what it is attached to, and bundles follow what they name.
         let plain = |member: &&&Member| member.bundle.is_none() && member.role != Role::Attached;
@@ -261,17 +291,24 @@ impl Push<'_> {
                 return Ok(());
             }
         }
-        for (descriptor, bytes) in &image.blobs {
-            self.client.push_blob(repository, descriptor, bytes, &[], &|_| {})?;
-        }
-        let by_content = Target::Tag(default_tag(image.manifest.digest()));
-        self.client.push_manifest(repository, &by_content, &image.manifest)?;
+        // Bundles that name the same images have the same locations.
+        self.written.alone(image.manifest.digest(), |written| {
+            if !written {
+                for (descriptor, bytes) in &image.blobs {
+                    self.client.push_blob(repository, descriptor, bytes, &[], &|_| {})?;
+                }
+                let by_content = Target::Tag(default_tag(image.manifest.digest()));
+                self.client.push_manifest(repository, &by_content, &image.manifest)?;
+                self.count(|report| report.documents_written += 1);
+            }
+            Ok(())
+        })?;
         match self.client.push_manifest(repository, &target, &image.manifest) {
             // It is a cache: where tags cannot be changed, the old one has to do.
             Err(RegistryError::Rejected { .. } | RegistryError::Refused { .. }) if there.is_some() => {}
             result => result?,
         }
-        self.count(|report| report.documents_written += 2);
+        self.count(|report| report.documents_written += 1);
         let digest = image.manifest.digest();
         self.observer.event(Event::TagWritten { repository, tag: &tag, digest });
         Ok(())
@@ -302,5 +339,37 @@ impl Push<'_> {
         }
         self.observer.event(Event::TagWritten { repository, tag, digest });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_document_is_written_by_one_at_a_time_and_by_the_others_not_again() {
+        let written = Written::default();
+        let (inside, first) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let documents = [Digest::sha256_of(b"a"), Digest::sha256_of(b"b")];
+        for document in &documents {
+            let failed = written.alone(document, |_| Err(TransferError::Stopped));
+            assert!(failed.is_err());
+        }
+        let work = |number: &usize| {
+            let document = &documents[number % 2];
+            written.alone(document, |written| {
+                if number.is_multiple_of(2) {
+                    assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two at a time");
+                    std::thread::yield_now();
+                    inside.fetch_sub(1, Ordering::SeqCst);
+                }
+                first.fetch_add(usize::from(!written), Ordering::SeqCst);
+                Ok(())
+            })
+        };
+        workers::for_each(&(0..64).collect::<Vec<usize>>(), 8, work).unwrap();
+        assert_eq!(first.into_inner(), 2, "a failure is no writing, and each is written once");
     }
 }
