@@ -7,6 +7,10 @@ import subprocess
 import time
 
 
+# Seconds from which one run tells enough.
+ONCE_FROM = 10
+
+
 class Failed(Exception):
     """A command of the comparison did not work."""
 
@@ -56,13 +60,13 @@ def interleaved(jobs, runs, environment, say):
     """Runs all jobs in turn, `runs` times after one round that does not count; returns their medians by name.
 
     A job is (name, command, before, size): `before()` clears the way, `size()` measures the output.
-    A job that fails is left out, with a word.
+    A job that takes over ten seconds is run once, and counts; one that fails is left out, with a word.
     """
     costs = {name: [] for name, *_ in jobs}
-    broken = set()
+    broken, slow = set(), set()
     for number in range(runs + (runs > 1)):
         for name, command, before, size in jobs:
-            if name in broken:
+            if name in broken or name in slow:
                 continue
             before()
             try:
@@ -72,7 +76,9 @@ def interleaved(jobs, runs, environment, say):
                 say(f"left out: {name}: {error}")
                 broken.add(name)
                 continue
-            if number > 0 or runs == 1:
+            if number == 0 and cost["wall"] > ONCE_FROM:
+                slow.add(name)
+            if number > 0 or runs == 1 or name in slow:
                 costs[name].append(cost)
     for _, _, before, _ in jobs:
         before()
