@@ -131,7 +131,8 @@ type Numbered = (u64, Arc<Vec<u8>>);
 /// Runs `produce` and sends what it writes through the compressor into `sink`.
 ///
 /// Shape: blocks in order, at least one (an empty stream is one empty member).
-/// Errors: there are no threads to be had; the sink's error if there was one, else the producer's; on error `sink` holds a useless part.
+/// Errors: there are no threads to be had; the sink's error if there was one, else the producer's; on error `sink`
+/// holds a useless part.
 /// Cost: `threads` compressing threads (at most 8), two hashing, one writing; `4 * threads + 5` blocks of memory,
 /// however long the stream and however slow the sink.
 pub fn compress<T, E>(

@@ -1,10 +1,10 @@
 //! A strict streaming reader of tar entries: ustar, PAX, GNU long names, base-256 numbers, old formats.
 //!
-//! Strict means: what GNU tar, Go and Python would read differently is an error and not a guess. That covers
-//! repeated or mixed extension headers, those that go on behind their size, links and folders that claim to have data, a single zero block in the
-//! middle, and sparse files. A PAX `size` counts for reading and for skipping alike. The archive ends at two zero
-//! blocks or, as GNU tar and Go have it, at the end of the source on a block border; what follows two zero blocks
-//! is not looked at, so concatenated archives give the first one only.
+//! Strict means: what GNU tar, Go and Python would read differently is an error and not a guess. That covers repeated
+//! or mixed extension headers, those that go on behind their size, links and folders that claim to have data, a single
+//! zero block in the middle, and sparse files. A PAX `size` counts for reading and for skipping alike. The archive
+//! ends at two zero blocks or, as GNU tar and Go have it, at the end of the source on a block border; what follows two
+//! zero blocks is not looked at, so concatenated archives give the first one only.
 
 use std::io::{self, BufReader, Read};
 

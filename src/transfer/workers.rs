@@ -30,6 +30,38 @@ pub(super) fn ahead<'scope>(
     Ok(Box::new(read_ahead(scope, source, Blocks::Small)?))
 }
 
+/// The first error of several threads, which tells the others to stop.
+#[derive(Default)]
+struct FirstError {
+    failed: AtomicBool,
+    error: Mutex<Option<TransferError>>,
+}
+
+impl FirstError {
+    /// Tells whether nothing new should be begun.
+    fn is_over(&self) -> bool {
+        self.failed.load(Ordering::Relaxed) || cancel::is_cancelled()
+    }
+
+    fn note(&self, result: Result<(), TransferError>) {
+        if let Err(error) = result {
+            self.failed.store(true, Ordering::Relaxed);
+            if let Ok(mut first) = self.error.lock() {
+                first.get_or_insert(error);
+            }
+        }
+    }
+
+    /// Returns the error; without one `otherwise`, unless a signal came.
+    fn or<T>(self, otherwise: Result<T, TransferError>) -> Result<T, TransferError> {
+        match self.error.into_inner() {
+            Ok(Some(error)) => Err(error),
+            _ if cancel::is_cancelled() => Err(TransferError::Stopped),
+            _ => otherwise,
+        }
+    }
+}
+
 /// Runs `work` on every item, at most `concurrency` at a time, in list order of starting.
 ///
 /// Errors: the first one that happened; items not yet begun are then left alone.
@@ -39,25 +71,15 @@ pub fn for_each<T: Sync>(
     work: impl Fn(&T) -> Result<(), TransferError> + Sync,
 ) -> Result<(), TransferError> {
     let next = AtomicUsize::new(0);
-    let failed = AtomicBool::new(false);
-    let first: Mutex<Option<TransferError>> = Mutex::new(None);
+    let first = FirstError::default();
     let run = || {
-        while !failed.load(Ordering::Relaxed) && !cancel::is_cancelled() {
+        while !first.is_over() {
             let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
-            if let Err(error) = work(item) {
-                failed.store(true, Ordering::Relaxed);
-                if let Ok(mut first) = first.lock() {
-                    first.get_or_insert(error);
-                }
-            }
+            first.note(work(item));
         }
     };
     threads::share(concurrency.clamp(1, items.len().max(1)), run);
-    match first.into_inner() {
-        Ok(Some(error)) => Err(error),
-        _ if cancel::is_cancelled() => Err(TransferError::Stopped),
-        _ => Ok(()),
-    }
+    first.or(Ok(()))
 }
 
 /// Runs `work` on every item as [`for_each`] does, and returns the results in the order of the items.
@@ -88,19 +110,12 @@ pub(super) fn fed<T: Send, R>(
 ) -> Result<R, TransferError> {
     let (sender, receiver) = mpsc::channel();
     let receiver = Mutex::new(receiver);
-    let first: Mutex<Option<TransferError>> = Mutex::new(None);
-    let failed = AtomicBool::new(false);
+    let first = FirstError::default();
     let run = || {
         // The lock is held only until an item comes; whoever has it works while the next one waits.
         while let Some(item) = receiver.lock().ok().and_then(|receiver| receiver.recv().ok()) {
-            if failed.load(Ordering::Relaxed) || cancel::is_cancelled() {
-                continue;
-            }
-            if let Err(error) = work(item) {
-                failed.store(true, Ordering::Relaxed);
-                if let Ok(mut first) = first.lock() {
-                    first.get_or_insert(error);
-                }
+            if !first.is_over() {
+                first.note(work(item));
             }
         }
     };
@@ -108,7 +123,7 @@ pub(super) fn fed<T: Send, R>(
         // It has to be gone before the threads are waited for, however this ends.
         let sender = sender;
         let started = (0..concurrency.max(1)).map_while(|_| threads::spawn(scope, run).ok()).count();
-        let hand_over = |item| match failed.load(Ordering::Relaxed) {
+        let hand_over = |item| match first.failed.load(Ordering::Relaxed) {
             true => Err(TransferError::Stopped),
             false => sender.send(item).map_err(|_| TransferError::Stopped),
         };
@@ -120,11 +135,7 @@ pub(super) fn fed<T: Send, R>(
         }
         result
     });
-    match first.into_inner() {
-        Ok(Some(error)) => Err(error),
-        _ if cancel::is_cancelled() => Err(TransferError::Stopped),
-        _ => result,
-    }
+    first.or(result)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `copy` of bundles: all they name arrives, under the tags and with the locations imgpkg would write.
 
 use testkit::oracle::validate_layout;
-use testkit::registry::{Registry, uploads};
+use testkit::registry::{Registry, manifests_written};
 
 use crate::carvel::{bundle, bundle_folder, counts, dashed, digest, file_of_image, image, images_lock};
 use crate::lab::{Lab, lab};
@@ -79,11 +79,7 @@ fn the_users_tags_are_written_after_everything_else() {
             [&["copy"], &words[..], &["--to-repo", &to, "--tag", "extra", "--concurrency", "9"]].concat();
         let _ = lab.run(&words).succeeds();
         let requests = target.requests();
-        let written: Vec<&str> = uploads(&requests)
-            .iter()
-            .filter(|request| request.method == "PUT" && request.path.contains("/manifests/"))
-            .map(|request| request.path.rsplit('/').next().unwrap())
-            .collect();
+        let written = manifests_written(&requests);
         let (before, last) = written.split_at(written.len() - 2);
         assert_eq!(last, ["v2", "extra"], "{repository}: {written:?}");
         // 4 images and 2 locations images, each by its default tags, or by its digest first.

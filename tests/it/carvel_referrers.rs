@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::Engine as _;
 use serde_json::{Value, json};
 use testkit::oracle::validate_layout;
-use testkit::registry::{Registry, uploads};
+use testkit::registry::{Registry, manifests_written};
 use testkit::tools::{run, tool};
 
 use crate::carvel::{bundle, bundle_folder, dashed, digest, image};
@@ -267,11 +267,7 @@ fn an_image_keeps_its_signature_through_a_tar_and_is_found_with_it_only() {
     verify(&lab, &target, "one", digest(&one));
     // Who asks for the tag the moment it is there finds the signature too.
     let requests = target.requests();
-    let written: Vec<&str> = uploads(&requests)
-        .iter()
-        .filter(|request| request.method == "PUT" && request.path.contains("/manifests/"))
-        .map(|request| request.path.rsplit('/').next().unwrap())
-        .collect();
+    let written = manifests_written(&requests);
     assert_eq!(written, [&format!("{}.sig", dashed(&one)), "new"]);
     // A signature is no image of the list.
     let lock = String::from_utf8(lab.read("lock.yml")).unwrap();

@@ -450,6 +450,12 @@ pub fn uploads(requests: &[Request]) -> Vec<&Request> {
     requests.iter().filter(|request| matches!(request.method.as_str(), "PUT" | "PATCH" | "POST")).collect()
 }
 
+/// Returns the tags and digests under which manifests were put, in order.
+pub fn manifests_written(requests: &[Request]) -> Vec<&str> {
+    let put = |request: &&&Request| request.method == "PUT" && request.path.contains("/manifests/");
+    uploads(requests).iter().filter(put).filter_map(|request| request.path.rsplit('/').next()).collect()
+}
+
 /// Returns a file's path as text, for command lines.
 pub fn text(path: &Path) -> &str {
     path.to_str().expect("test paths are UTF-8")
