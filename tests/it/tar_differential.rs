@@ -153,6 +153,8 @@ fn gnu_entry(line: &str) -> Value {
     let mut words = head.split_whitespace();
     let (mode, _, size) = (words.next().unwrap(), words.next(), words.next().unwrap());
     let kind = match mode.as_bytes()[0] {
+        // The list shows the header's type; what GNU tar makes of a contiguous file with such a name is a folder.
+        b'C' if name.ends_with(b"/") => "folder",
         b'-' | b'C' => "file",
         b'd' => "folder",
         b'l' => "symlink",
