@@ -358,6 +358,9 @@ fn padding(size: u64) -> u64 {
 
 fn kind(flag: u8, path: &[u8], size: u64) -> Result<EntryKind, String> {
     let kind = match flag {
+        0 | b'0' | b'7' if path.iter().all(|byte| *byte == b'/') => {
+            return Err("the entry is a file whose name is slashes only".to_owned());
+        }
         // Before ustar a folder was a file with a slash at the end; GNU tar still reads it so.
         0 | b'0' | b'7' if path.ends_with(b"/") => EntryKind::Directory,
         0 | b'0' | b'7' => EntryKind::File,
@@ -526,6 +529,7 @@ mod tests {
             (Tarball::new().entry(&Made::new("v", b'V', 0), b"").finish(), "multi-volume"),
             (Tarball::new().entry(&Made::new("v", b'Z', 0), b"").finish(), "unknown type `Z`"),
             (Tarball::new().entry(&Made::new("", b'0', 0), b"").finish(), "the name is empty"),
+            (Tarball::new().entry(&Made::new("//", b'0', 0), b"").finish(), "slashes only"),
             (Tarball::new().symlink("l", "").finish(), "a link without a target"),
             (
                 Tarball::new().pax(&[("path", &[b'a'; 4097])]).file("x", "").finish(),

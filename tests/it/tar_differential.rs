@@ -20,7 +20,7 @@ const ARCHIVES: usize = 600;
 /// Why we refuse what Python or GNU tar reads: part of our message, and the reason for being strict.
 ///
 /// There is no list of archives that only we read, or that are read differently: there must be none.
-const STRICTER: [(&str, &str); 20] = [
+const STRICTER: [(&str, &str); 21] = [
     ("has no `key=`", "a PAX record that cannot be read; Python passes over it"),
     ("has no valid length", "a PAX record that cannot be read; Python passes over it"),
     ("single zero block", "some readers stop there and others go on"),
@@ -29,6 +29,7 @@ const STRICTER: [(&str, &str); 20] = [
         "but is not a file",
         "Python passes over the data or gives it to a link; others take it for the next header",
     ),
+    ("slashes only", "GNU tar lists a file called `/` as a file and one called `//` as a folder"),
     ("multi-volume", "the rest is in another file"),
     ("has no name", "nothing can be made of it; Python gives it an empty name"),
     ("the tar ends", "Python takes a cut archive for a short one"),

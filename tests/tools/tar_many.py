@@ -19,8 +19,9 @@ def entries(path):
     with tarfile.open(path, "r:", errorlevel=2) as tar:
         for entry in tar:
             kind = "file" if entry.isreg() else KINDS.get(entry.type, "other")
-            # A name that ends with a slash is a folder's for GNU tar and for us, whatever its type says.
-            if kind == "file" and entry.name.endswith("/"):
+            # A name that ends with a slash is a folder's for GNU tar and for us, whatever its type says. Python cuts
+            # the slashes off the names in PAX records.
+            if kind == "file" and entry.pax_headers.get("path", entry.name).endswith("/"):
                 kind = "folder"
             size = entry.size if kind == "file" else 0
             link = raw(entry.linkname) if kind in ("symlink", "hardlink") else ""
