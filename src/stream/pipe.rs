@@ -4,8 +4,9 @@
 //! The blocks go round: memory is fixed, and a slow reader holds the writer back. An end is always said: a reader
 //! whose writer went away without a word gets an error, never a short stream.
 
+use std::collections::VecDeque;
 use std::io::{self, BufRead, Read};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Scope;
 
 use super::threads;
@@ -15,7 +16,7 @@ use super::threads;
 pub enum Blocks {
     /// 32 KiB: for what moves at the pace of a network, where each of several blobs at a time has a pipe.
     Small,
-    /// 256 KiB: large enough that waking the other thread does not count.
+    /// 256 KiB: for what moves at the pace of memory.
     Large,
 }
 
@@ -26,13 +27,38 @@ impl Blocks {
             Self::Large => 256 * 1024,
         }
     }
+
+    /// Blocks in one pipe, the one being filled and the one being read included.
+    fn count(self) -> usize {
+        match self {
+            Self::Small => 16,
+            Self::Large => 4,
+        }
+    }
 }
 
-/// Blocks in one pipe, the one being filled and the one being read included.
-const BLOCKS: usize = 4;
+/// What the two ends share.
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// Somebody waits for this many blocks, filled or free, before going on: half of the pipe. Waking a thread costs as
+    /// much as hashing several kilobytes, and so it is woken for several blocks.
+    batch: usize,
+    /// The reader may go on.
+    readable: Condvar,
+    /// The writer may go on.
+    writable: Condvar,
+}
 
-/// What flows: a filled block, or how the stream ended.
-type Message = Result<Vec<u8>, End>;
+#[derive(Debug, Default)]
+struct State {
+    filled: VecDeque<Vec<u8>>,
+    free: Vec<Vec<u8>>,
+    end: Option<End>,
+    reader_waits: bool,
+    writer_waits: bool,
+    reader_is_gone: bool,
+}
 
 /// How a stream ended.
 #[derive(Debug)]
@@ -41,31 +67,39 @@ enum End {
     Failed(io::Error),
 }
 
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Makes a pipe.
 ///
-/// Cost: at most four blocks, allocated as they are used.
+/// Cost: at most 512 KiB in small blocks and 1 MiB in large ones, allocated as they are used.
 #[must_use]
 pub fn pipe(blocks: Blocks) -> (PipeWriter, PipeReader) {
-    let (full, filled) = sync_channel(BLOCKS);
-    let (give_back, free) = channel();
-    for _ in 1..BLOCKS {
-        let _ = give_back.send(Vec::new());
-    }
+    let count = blocks.count();
+    let state = State { free: vec![Vec::new(); count - 1], ..State::default() };
+    let shared = Arc::new(Shared {
+        state: Mutex::new(state),
+        batch: count / 2,
+        readable: Condvar::new(),
+        writable: Condvar::new(),
+    });
     let block = vec![0; blocks.bytes()];
-    let writer = PipeWriter { blocks, block, filled: 0, full, free, open: true, starved: false };
-    let reader = PipeReader { block: Vec::new(), position: 0, filled, give_back, ended: false };
-    (writer, reader)
+    let writer =
+        PipeWriter { shared: Arc::clone(&shared), blocks, block, filled: 0, open: true, starved: false };
+    (writer, PipeReader { shared, block: Vec::new(), position: 0, ended: false })
 }
 
 /// The end that is written to.
 #[derive(Debug)]
 pub struct PipeWriter {
+    shared: Arc<Shared>,
     blocks: Blocks,
     /// Always as long as `blocks` says.
     block: Vec<u8>,
     filled: usize,
-    full: SyncSender<Message>,
-    free: Receiver<Vec<u8>>,
     open: bool,
     /// There was no memory for another block, so that the stream is not whole.
     starved: bool,
@@ -94,34 +128,53 @@ impl PipeWriter {
 
     /// Ends the stream: the reader gets what was written so far and then the end, or the error.
     pub fn finish(mut self, mut result: io::Result<()>) {
-        if self.filled > 0 {
-            self.send();
-        }
+        let mut rest = std::mem::take(&mut self.block);
+        rest.truncate(self.filled);
         if self.starved {
             result = Err(io::ErrorKind::OutOfMemory.into());
         }
-        let _ = self.full.send(Err(result.map_or_else(End::Failed, |()| End::Whole)));
+        let mut state = self.shared.lock();
+        if self.open && !rest.is_empty() {
+            state.filled.push_back(rest);
+        }
+        // Dropping this end wakes the reader.
+        state.end = Some(result.map_or_else(End::Failed, |()| End::Whole));
     }
 
+    /// Hands the block over and gets a free one; when nobody reads any more it is kept, to be filled again.
     fn send(&mut self) {
-        if self.open
-            && let Ok(mut empty) = self.free.recv()
-        {
-            let size = self.blocks.bytes();
-            if empty.try_reserve_exact(size.saturating_sub(empty.len())).is_ok() {
-                // A block that comes round has its length and is not cleared again.
-                empty.resize(size, 0);
-                let mut block = std::mem::replace(&mut self.block, empty);
-                block.truncate(self.filled);
-                self.open = self.full.send(Ok(block)).is_ok();
-            } else {
-                self.starved = true;
-                self.open = false;
-            }
-        } else {
-            self.open = false;
-        }
         self.filled = 0;
+        if !self.open {
+            return;
+        }
+        let mut state = self.shared.lock();
+        if state.free.is_empty() {
+            state.writer_waits = true;
+            while !state.reader_is_gone && state.free.len() < self.shared.batch {
+                state = self.shared.writable.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            state.writer_waits = false;
+        }
+        let size = self.blocks.bytes();
+        let mut empty = state.free.pop().unwrap_or_default();
+        self.starved = empty.try_reserve_exact(size.saturating_sub(empty.len())).is_err();
+        self.open = !self.starved && !state.reader_is_gone;
+        if !self.open {
+            return;
+        }
+        // A block that comes round has its length and is not cleared again.
+        empty.resize(size, 0);
+        state.filled.push_back(std::mem::replace(&mut self.block, empty));
+        if state.reader_waits && state.filled.len() >= self.shared.batch {
+            self.shared.readable.notify_one();
+        }
+    }
+}
+
+impl Drop for PipeWriter {
+    fn drop(&mut self) {
+        self.shared.lock().end.get_or_insert(End::Failed(io::ErrorKind::BrokenPipe.into()));
+        self.shared.readable.notify_one();
     }
 }
 
@@ -131,29 +184,47 @@ impl PipeWriter {
 /// without ending the stream.
 #[derive(Debug)]
 pub struct PipeReader {
+    shared: Arc<Shared>,
     block: Vec<u8>,
     position: usize,
-    filled: Receiver<Message>,
-    give_back: Sender<Vec<u8>>,
     ended: bool,
+}
+
+impl PipeReader {
+    /// Gives the block back and returns the next one, or how the stream ended.
+    fn exchange(&mut self) -> Result<Vec<u8>, End> {
+        let read = std::mem::take(&mut self.block);
+        let mut state = self.shared.lock();
+        if !read.is_empty() {
+            state.free.push(read);
+        }
+        if state.writer_waits && state.free.len() >= self.shared.batch {
+            self.shared.writable.notify_one();
+        }
+        if state.filled.is_empty() {
+            state.reader_waits = true;
+            while state.end.is_none() && state.filled.len() < self.shared.batch {
+                state = self.shared.readable.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            state.reader_waits = false;
+        }
+        match state.filled.pop_front() {
+            Some(block) => Ok(block),
+            None => Err(state.end.take().unwrap_or(End::Whole)),
+        }
+    }
 }
 
 impl BufRead for PipeReader {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.position == self.block.len() && !self.ended {
-            let read = std::mem::take(&mut self.block);
             self.position = 0;
-            if !read.is_empty() {
-                let _ = self.give_back.send(read);
-            }
-            match self.filled.recv() {
-                Ok(Ok(block)) => self.block = block,
-                end => {
+            match self.exchange() {
+                Ok(block) => self.block = block,
+                Err(end) => {
                     self.ended = true;
-                    match end {
-                        Ok(Err(End::Failed(error))) => return Err(error),
-                        Ok(_) => {}
-                        Err(_) => return Err(io::ErrorKind::BrokenPipe.into()),
+                    if let End::Failed(error) = end {
+                        return Err(error);
                     }
                 }
             }
@@ -172,6 +243,15 @@ impl Read for PipeReader {
         let count = ready.read(buffer)?;
         self.consume(count);
         Ok(count)
+    }
+}
+
+impl Drop for PipeReader {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.reader_is_gone = true;
+        state.filled.clear();
+        self.shared.writable.notify_one();
     }
 }
 
