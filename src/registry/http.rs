@@ -14,11 +14,12 @@ use crate::stream::cancel;
 use super::answer::printable;
 use super::discretion::Discretion;
 use super::error::TrustProblem;
+use super::names::SystemNames;
 use super::options::{ClientOptions, RequestRecord};
 use super::proxy::ProxyRules;
 use super::secret::Secret;
 use super::tls::{BadConfiguration, TlsConnector, Trust, trust_problem};
-use super::transport::{self, NoThread, SystemNames, TcpConnector};
+use super::transport::{self, NoThread, TcpConnector};
 use super::url::Url;
 
 /// Bodies of at least this size ask for permission first, so that a refusal costs nothing.
@@ -265,7 +266,7 @@ impl Http {
             .build();
         let tcp = TcpConnector { events: Arc::clone(&options.events) };
         let connector = ().chain(ConnectProxyConnector::default()).chain(tcp).chain(TlsConnector { trust });
-        let agent = Agent::with_parts(config, connector, SystemNames);
+        let agent = Agent::with_parts(config, connector, SystemNames::default());
         let proxies = ProxyRules::new(&options.proxies)?;
         Ok(Self {
             agent,

@@ -20,6 +20,7 @@ pub mod fuzzing;
 mod helper;
 mod http;
 mod keychain;
+mod names;
 mod options;
 mod paging;
 mod proxy;
@@ -37,7 +38,6 @@ pub use cloud::{
     AppService, AwsEndpoints, AwsKeys, AwsLogin, AzureLogin, Clock, CloudLogin, CloudLogins,
     ContainerCredentials, GitHubLogin, GoogleFederation, GoogleLogin, WebIdentity,
 };
-pub use download::BlobReader;
 pub use error::{Credentials, RegistryError, ServerMessage, Task, TrustProblem, Verb};
 pub use helper::{CredentialHelpers, HelperError, ProcessHelpers};
 pub use keychain::{Credential, CredentialSource, DockerConfig, DockerConfigError, HostCredential, Keychain};

@@ -5,13 +5,10 @@
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use ureq::config::Config;
-use ureq::http::Uri;
-use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
@@ -41,9 +38,6 @@ pub(super) fn body_unwanted() -> bool {
 pub(super) fn expect_body_wanted() {
     BODY_UNWANTED.set(false);
 }
-
-/// Most addresses of a host that are tried; ureq has room for no more.
-const MOST_ADDRESSES: usize = 16;
 
 /// How long silence lasts before it is told, and between two such times.
 const TOLD_AFTER: Duration = Duration::from_secs(10);
@@ -136,7 +130,7 @@ fn connect_one(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> 
 pub(super) struct NoThread(io::Error);
 
 /// Runs blocking work that cannot be interrupted in a thread of its own, and leaves it there when it is not wanted.
-fn aside<T: Send + 'static>(
+pub(super) fn aside<T: Send + 'static>(
     timeout: Duration,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
@@ -155,42 +149,16 @@ fn aside<T: Send + 'static>(
     }
 }
 
-/// Asks the system for addresses; unlike ureq's own it can be cancelled, and does not panic without threads.
-#[derive(Debug)]
-pub(super) struct SystemNames;
-
-impl Resolver for SystemNames {
-    fn resolve(
-        &self,
-        uri: &Uri,
-        _config: &Config,
-        timeout: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, Error> {
-        let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
-            return Err(Error::BadUri(uri.to_string()));
-        };
-        let name = DefaultResolver::host_and_port(scheme, authority).ok_or(Error::HostNotFound)?;
-        let left = Deadline::new(timeout).left().ok_or(Error::Timeout(timeout.reason))?;
-        let mut found = self.empty();
-        let addresses = aside(left, move || name.to_socket_addrs()).map_err(|error| match error.kind() {
-            ErrorKind::TimedOut => Error::Timeout(timeout.reason),
-            _ => Error::Io(error),
-        })?;
-        addresses.take(MOST_ADDRESSES).for_each(|address| found.push(address));
-        if found.is_empty() { Err(Error::HostNotFound) } else { Ok(found) }
-    }
-}
-
 /// A point in time, or never.
-struct Deadline(Option<Instant>);
+pub(super) struct Deadline(Option<Instant>);
 
 impl Deadline {
-    fn new(timeout: NextTimeout) -> Self {
+    pub(super) fn new(timeout: NextTimeout) -> Self {
         Self(if timeout.after.is_not_happening() { None } else { Instant::now().checked_add(*timeout.after) })
     }
 
     /// Returns the time left, or `None` when there is none.
-    fn left(&self) -> Option<Duration> {
+    pub(super) fn left(&self) -> Option<Duration> {
         match self.0 {
             None => Some(Duration::from_secs(3600)),
             Some(at) => at.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()),
@@ -327,24 +295,6 @@ impl Transport for Tcp {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_get_the_port_of_their_address_or_scheme() {
-        let resolve = |uri: &str| {
-            let timeout = NextTimeout {
-                after: ureq::unversioned::transport::time::Duration::from_secs(10),
-                reason: Timeout::Resolve,
-                ..NextTimeout::default()
-            };
-            let found = SystemNames.resolve(&uri.parse().unwrap(), &Config::default(), timeout);
-            found.map(|found| found.iter().map(ToString::to_string).collect::<Vec<_>>())
-        };
-        assert_eq!(resolve("http://127.0.0.1:5000/v2/").unwrap(), ["127.0.0.1:5000"]);
-        assert_eq!(resolve("https://[::1]/v2/").unwrap(), ["[::1]:443"]);
-        assert!(resolve("http://localhost/v2/").unwrap().contains(&"127.0.0.1:80".to_owned()));
-        assert!(resolve("http://name.invalid/").is_err());
-        assert!(resolve("/v2/").is_err());
-    }
 
     #[test]
     fn work_aside_is_left_when_its_time_is_over() {

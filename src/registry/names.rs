@@ -1,0 +1,104 @@
+//! Addresses of hosts: asked of the system in a thread that can be left, and known for a while.
+
+use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ureq::Error;
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::NextTimeout;
+
+use super::transport::{Deadline, aside};
+
+/// Most addresses of a host that are tried; ureq has room for no more.
+const MOST_ADDRESSES: usize = 16;
+/// How long an answer is good. ureq asks before every request, also where a connection is open; in a container that
+/// is several questions to a name server each time.
+const KNOWN_FOR: Duration = Duration::from_secs(10);
+
+/// Asks the system for addresses; unlike ureq's own it can be cancelled, and does not panic without threads.
+#[derive(Debug, Default)]
+pub(super) struct SystemNames {
+    known: Mutex<HashMap<String, (Instant, Vec<SocketAddr>)>>,
+}
+
+impl SystemNames {
+    /// Returns the addresses of `host:port`.
+    fn addresses(&self, name: &str, timeout: NextTimeout) -> Result<Vec<SocketAddr>, Error> {
+        if let Ok(address) = name.parse() {
+            return Ok(vec![address]);
+        }
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, addresses)) = known().get(name)
+            && at.elapsed() < KNOWN_FOR
+        {
+            return Ok(addresses.clone());
+        }
+        let left = Deadline::new(timeout).left().ok_or(Error::Timeout(timeout.reason))?;
+        let asked = name.to_owned();
+        let found = aside(left, move || asked.to_socket_addrs()).map_err(|error| match error.kind() {
+            ErrorKind::TimedOut => Error::Timeout(timeout.reason),
+            _ => Error::Io(error),
+        })?;
+        let found: Vec<_> = found.take(MOST_ADDRESSES).collect();
+        known().insert(name.to_owned(), (Instant::now(), found.clone()));
+        Ok(found)
+    }
+}
+
+impl Resolver for SystemNames {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        _config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, Error> {
+        let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
+            return Err(Error::BadUri(uri.to_string()));
+        };
+        let name = DefaultResolver::host_and_port(scheme, authority).ok_or(Error::HostNotFound)?;
+        let mut found = self.empty();
+        self.addresses(&name, timeout)?.into_iter().for_each(|address| found.push(address));
+        if found.is_empty() { Err(Error::HostNotFound) } else { Ok(found) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_get_the_port_of_their_address_or_scheme() {
+        let resolve = |uri: &str| {
+            let timeout = NextTimeout {
+                after: ureq::unversioned::transport::time::Duration::from_secs(10),
+                reason: ureq::Timeout::Resolve,
+                ..NextTimeout::default()
+            };
+            let found = SystemNames::default().resolve(&uri.parse().unwrap(), &Config::default(), timeout);
+            found.map(|found| found.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(resolve("http://127.0.0.1:5000/v2/").unwrap(), ["127.0.0.1:5000"]);
+        assert_eq!(resolve("https://[::1]/v2/").unwrap(), ["[::1]:443"]);
+        assert!(resolve("http://localhost/v2/").unwrap().contains(&"127.0.0.1:80".to_owned()));
+        assert!(resolve("http://name.invalid/").is_err());
+        assert!(resolve("/v2/").is_err());
+    }
+
+    #[test]
+    fn an_answer_is_known_for_a_while() {
+        let (names, timeout) = (SystemNames::default(), NextTimeout::default());
+        let found = names.addresses("localhost:80", timeout).unwrap();
+        assert!(!found.is_empty());
+        let elsewhere = vec![SocketAddr::from(([192, 0, 2, 1], 80))];
+        names.known.lock().unwrap().insert("localhost:80".to_owned(), (Instant::now(), elsewhere.clone()));
+        assert_eq!(names.addresses("localhost:80", timeout).unwrap(), elsewhere, "nobody was asked");
+        let long_ago = Instant::now().checked_sub(KNOWN_FOR).unwrap();
+        names.known.lock().unwrap().insert("localhost:80".to_owned(), (long_ago, elsewhere));
+        assert_eq!(names.addresses("localhost:80", timeout).unwrap(), found, "asked again");
+    }
+}
