@@ -6,11 +6,11 @@ use std::sync::Mutex;
 use serde::de::IgnoredAny;
 
 use crate::model::{Descriptor, Digest, DocumentError, RawDocument, Repository, Target, limits, media_type};
-use crate::stream::{Mismatch, TooLarge, read_bounded};
+use crate::stream::{BlobStream, Mismatch, TooLarge, read_bounded};
 
 use super::answer;
 use super::auth::Scopes;
-use super::download::BlobReader;
+use super::download;
 use super::error::{RegistryError, ServerMessage, Task, Verb};
 use super::exchange::{Call, Core, Follow, Later, Tries};
 use super::http::{Failure, Method, Response};
@@ -338,13 +338,16 @@ impl Client {
 
     /// Opens a blob for reading.
     ///
-    /// Errors while reading: see [`BlobReader`].
+    /// Errors while reading: an [`io::Error`](std::io::Error) that carries a [`RegistryError`]
+    /// ([`RegistryError::in_error`]) when the registry kept failing, or a [`Mismatch`](crate::stream::Mismatch) when
+    /// size or digest are wrong at the end. A mismatch may be an accident of the transfer: the caller opens the blob
+    /// once more before giving up.
     pub fn open_blob(
         &self,
         repository: &Repository,
         descriptor: &Descriptor,
-    ) -> Result<BlobReader<'_>, RegistryError> {
-        self.core.read_from(repository, |from| BlobReader::open(&self.core, from, descriptor))
+    ) -> Result<BlobStream<'_>, RegistryError> {
+        self.core.read_from(repository, |from| download::open(&self.core, from, descriptor))
     }
 
     /// Makes sure that a repository has a blob: it is there already, or mounted, or uploaded.

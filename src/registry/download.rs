@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use crate::model::{Descriptor, Repository};
-use crate::stream::VerifyingReader;
+use crate::stream::{BlobStream, VerifyingReader};
 
 use super::auth::Scopes;
 use super::client::{broken_body, unexpected};
@@ -16,44 +16,26 @@ const PROGRESS: u64 = 1024 * 1024;
 /// Most connections used for one blob; stops a peer that gives a little each time.
 const CONNECTIONS: u32 = 1000;
 
-/// A blob being read.
-///
-/// Errors: an [`io::Error`] that carries a [`RegistryError`] ([`RegistryError::in_error`]) when the registry kept
-/// failing, or a [`Mismatch`](crate::stream::Mismatch) when size or digest are wrong at the end. A mismatch may be
-/// an accident of the transfer: the caller opens the blob once more before giving up.
-#[derive(Debug)]
-pub struct BlobReader<'a> {
-    inner: VerifyingReader<Resuming<'a>>,
-}
-
-impl<'a> BlobReader<'a> {
-    pub(super) fn open(
-        core: &'a Core,
-        repository: &Repository,
-        descriptor: &Descriptor,
-    ) -> Result<Self, RegistryError> {
-        let task = Task::new(repository, Verb::Read, format!("blob `{}`", descriptor.digest));
-        let mut body = Resuming {
-            core,
-            repository: repository.clone(),
-            descriptor: descriptor.clone(),
-            task,
-            reader: None,
-            received: 0,
-            mark: 0,
-            connections: 0,
-            tries: Tries::new(),
-        };
-        body.connect()?;
-        let inner = VerifyingReader::new(body, descriptor.digest.clone(), descriptor.size);
-        Ok(Self { inner })
-    }
-}
-
-impl Read for BlobReader<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.inner.read(buffer)
-    }
+/// Opens a blob; see [`Client::open_blob`](super::Client::open_blob).
+pub(super) fn open<'a>(
+    core: &'a Core,
+    repository: &Repository,
+    descriptor: &Descriptor,
+) -> Result<BlobStream<'a>, RegistryError> {
+    let task = Task::new(repository, Verb::Read, format!("blob `{}`", descriptor.digest));
+    let mut body = Resuming {
+        core,
+        repository: repository.clone(),
+        descriptor: descriptor.clone(),
+        task,
+        reader: None,
+        received: 0,
+        mark: 0,
+        connections: 0,
+        tries: Tries::new(),
+    };
+    body.connect()?;
+    Ok(VerifyingReader::new(body, descriptor.digest.clone(), descriptor.size).boxed())
 }
 
 /// The bytes of a blob over as many connections as it takes.

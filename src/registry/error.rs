@@ -266,7 +266,7 @@ fn location(task: &Task) -> String {
 }
 
 impl RegistryError {
-    /// Finds the error inside an I/O error that a [`BlobReader`](super::BlobReader) returned.
+    /// Finds the error inside an I/O error that a stream of [`Client::open_blob`](super::Client::open_blob) returned.
     #[must_use]
     pub fn in_error(error: &io::Error) -> Option<&Self> {
         error.get_ref().and_then(|inner| inner.downcast_ref())

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use crate::model::{Annotations, Descriptor, Digest, DocumentError, RawDocument, Reference, Tag, limits};
-use crate::stream::{Compression, FileError, Mismatch, TooLarge, VerifyingReader, read_bounded};
+use crate::stream::{BlobStream, Compression, FileError, Mismatch, TooLarge, VerifyingReader, read_bounded};
 use crate::tar::TarError;
 
 mod archive;
@@ -212,7 +212,7 @@ impl StoreError {
 pub fn open_verified<'a>(
     store: &'a dyn ImageStore,
     descriptor: &Descriptor,
-) -> Result<VerifyingReader<Box<dyn Read + Send + 'a>>, StoreError> {
+) -> Result<BlobStream<'a>, StoreError> {
     let reader = store.open_blob(&descriptor.digest)?;
     Ok(VerifyingReader::new(reader, descriptor.digest.clone(), descriptor.size))
 }

@@ -29,4 +29,4 @@ pub use nameless::nameless_file;
 pub use pipe::{Blocks, PipeReader, PipeWriter, pipe, read_ahead};
 pub use position::{ReadFrom, WriteFrom};
 pub use staging::{Overwrite, StagedFolder};
-pub use verifying::{HashingWriter, Mismatch, VerifyingReader};
+pub use verifying::{BlobStream, HashingWriter, Mismatch, VerifyingReader};

@@ -1,6 +1,6 @@
 //! Hashing what flows past, and refusing what is not what a descriptor promised.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 
 use crate::model::{Algorithm, Digest, Hasher};
 
@@ -94,7 +94,12 @@ pub struct VerifyingReader<R> {
     expected: Digest,
     expected_size: u64,
     read: u64,
+    /// Bytes of the inner buffer that were hashed and not consumed yet; only [`BufRead`] leaves some.
+    ahead: usize,
 }
+
+/// A blob from anywhere, verified as it is read.
+pub type BlobStream<'a> = VerifyingReader<Box<dyn Read + Send + 'a>>;
 
 impl<R> std::fmt::Debug for VerifyingReader<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -106,7 +111,22 @@ impl<R: Read> VerifyingReader<R> {
     /// Wraps a reader that is to give exactly `size` bytes with `digest`.
     pub fn new(inner: R, digest: Digest, size: u64) -> Self {
         let hasher = Some(digest.algorithm().hasher());
-        Self { inner, hasher, failed: false, expected: digest, expected_size: size, read: 0 }
+        Self { inner, hasher, failed: false, expected: digest, expected_size: size, read: 0, ahead: 0 }
+    }
+
+    /// Puts something between this and what it reads from; for a stream that nothing was read of.
+    ///
+    /// Errors: those of `change`.
+    pub fn over<S: Read>(self, change: impl FnOnce(R) -> io::Result<S>) -> io::Result<VerifyingReader<S>> {
+        Ok(VerifyingReader::new(change(self.inner)?, self.expected, self.expected_size))
+    }
+
+    /// Hides what it reads from.
+    pub fn boxed<'a>(self) -> BlobStream<'a>
+    where
+        R: Send + 'a,
+    {
+        VerifyingReader::new(Box::new(self.inner), self.expected, self.expected_size)
     }
 
     fn fail(&mut self, mismatch: Mismatch) -> io::Error {
@@ -119,14 +139,39 @@ impl<R: Read> VerifyingReader<R> {
         self.fail(Mismatch::Long { expected, expected_size })
     }
 
+    /// Hashes what was read, as far as it was promised.
+    fn hash(read: u64, promised: u64, hasher: &mut Option<Hasher>, bytes: &[u8]) {
+        if read + bytes.len() as u64 <= promised
+            && let Some(hasher) = hasher
+        {
+            hasher.update(bytes);
+        }
+    }
+
+    /// Counts what was read, none at the end, and compares when it is all; `goes_on` tells whether there is more.
+    fn count(&mut self, n: usize, goes_on: impl FnOnce(&mut R) -> io::Result<bool>) -> io::Result<()> {
+        self.read += n as u64;
+        if self.read > self.expected_size {
+            return Err(self.too_long());
+        }
+        if self.read == self.expected_size {
+            return self.compare(goes_on);
+        }
+        if n > 0 {
+            return Ok(());
+        }
+        let (expected, expected_size, found_size) = (self.expected.clone(), self.expected_size, self.read);
+        Err(self.fail(Mismatch::Short { expected, expected_size, found_size }))
+    }
+
     /// Compares the digest, once, when all promised bytes are there.
-    fn compare(&mut self) -> io::Result<()> {
+    fn compare(&mut self, goes_on: impl FnOnce(&mut R) -> io::Result<bool>) -> io::Result<()> {
         let Some(found) = self.hasher.take().map(Hasher::finish) else { return Ok(()) };
         if found == self.expected {
             return Ok(());
         }
         // Of a stream that goes on the length is what is wrong.
-        if self.inner.read(&mut [0])? > 0 {
+        if goes_on(&mut self.inner)? {
             return Err(self.too_long());
         }
         let (expected, size) = (self.expected.clone(), self.read);
@@ -143,22 +188,41 @@ impl<R: Read> Read for VerifyingReader<R> {
         if self.failed {
             return Ok(0);
         }
+        if self.ahead > 0 {
+            let most = self.ahead.min(buffer.len());
+            let n = self.inner.read(buffer.get_mut(..most).unwrap_or_default())?;
+            self.ahead -= n;
+            return Ok(n);
+        }
         let n = self.inner.read(buffer)?;
-        self.read += n as u64;
-        if self.read > self.expected_size {
-            return Err(self.too_long());
-        }
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(buffer.get(..n).unwrap_or(buffer));
-        }
-        if self.read == self.expected_size {
-            self.compare()?;
-        } else if n == 0 {
-            let (expected, expected_size) = (self.expected.clone(), self.expected_size);
-            let found_size = self.read;
-            return Err(self.fail(Mismatch::Short { expected, expected_size, found_size }));
-        }
+        Self::hash(self.read, self.expected_size, &mut self.hasher, buffer.get(..n).unwrap_or(buffer));
+        self.count(n, |inner| Ok(inner.read(&mut [0])? > 0))?;
         Ok(n)
+    }
+}
+
+impl<R: BufRead> BufRead for VerifyingReader<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        cancel::check()?;
+        if self.failed {
+            return Ok(&[]);
+        }
+        if self.ahead == 0 {
+            let bytes = self.inner.fill_buf()?;
+            let n = bytes.len();
+            Self::hash(self.read, self.expected_size, &mut self.hasher, bytes);
+            self.count(n, |inner| {
+                inner.consume(n);
+                Ok(!inner.fill_buf()?.is_empty())
+            })?;
+            self.ahead = n;
+        }
+        self.inner.fill_buf()
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.ahead = self.ahead.saturating_sub(n);
+        self.inner.consume(n);
     }
 }
 

@@ -2,11 +2,11 @@
 //!
 //! Configuration and layer tar are as imgpkg makes them: the root folder and the file, with the owner's permissions.
 
-use std::io::{self, Read};
+use std::io;
 
 use crate::model::{Descriptor, RawDocument};
 use crate::pack::{ComposedImage, ImageOptions, MediaTypes, PackedLayer, Profile, compose};
-use crate::stream::{CompressionLevel, compress};
+use crate::stream::{BlobStream, CompressionLevel, VerifyingReader, compress};
 use crate::tar::header::{EntryType, Header};
 use crate::tar::write::Writer;
 
@@ -43,9 +43,10 @@ impl ImageSource for OneFileImage {
         Ok(self.manifest.clone())
     }
 
-    fn open_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {
+    fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobStream<'_>, TransferError> {
         let held = self.blobs.iter().find(|(blob, _)| blob.digest == descriptor.digest);
-        Ok(Box::new(held.map_or(&b""[..], |(_, bytes)| bytes)))
+        let bytes = held.map_or(&b""[..], |(_, bytes)| bytes);
+        Ok(VerifyingReader::new(bytes, descriptor.digest.clone(), descriptor.size).boxed())
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::model::{Descriptor, Digest, RawDocument, Repository};
-use crate::stream::{AtomicFile, FileError, VerifyingReader};
+use crate::stream::{AtomicFile, BlobStream, FileError, VerifyingReader};
 
 use super::{ImageSource, TransferError};
 
@@ -85,7 +85,7 @@ impl ImageSource for Parts<'_> {
         self.inner.read_document(descriptor)
     }
 
-    fn open_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {
+    fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobStream<'_>, TransferError> {
         if descriptor.size < WORTH_KEEPING || self.inner.repository_of(&descriptor.digest).is_none() {
             return self.inner.open_blob(descriptor);
         }
@@ -98,7 +98,7 @@ impl ImageSource for Parts<'_> {
                 File::open(&path).map_err(|error| FileError::io("open", &path, error))?
             }
         };
-        Ok(Box::new(VerifyingReader::new(file, digest.clone(), descriptor.size)))
+        Ok(VerifyingReader::new(file, digest.clone(), descriptor.size).boxed())
     }
 
     fn lacks(&self, digest: &Digest) -> bool {
@@ -139,7 +139,7 @@ impl ImageSource for Joined<'_> {
         self.of(&descriptor.digest).read_document(descriptor)
     }
 
-    fn open_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {
+    fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobStream<'_>, TransferError> {
         self.of(&descriptor.digest).open_blob(descriptor)
     }
 

@@ -11,7 +11,7 @@ use crate::pack::{
     PackedLayer, Profile, compose, find_bundle, pack_layer, package_problems,
 };
 use crate::store::layout::{LayoutTarWriter, LayoutTarget};
-use crate::stream::{FileError, ReadFrom, VerifyingReader, nameless_file};
+use crate::stream::{BlobStream, FileError, ReadFrom, VerifyingReader, nameless_file};
 
 use super::events::{Event, Observer, Warning};
 use super::names::layout_index;
@@ -226,9 +226,9 @@ impl Spooled {
     }
 
     /// Reads it, held to its digest.
-    pub(super) fn open(&self) -> Box<dyn Read + Send + '_> {
+    pub(super) fn open(&self) -> BlobStream<'_> {
         let Descriptor { digest, size, .. } = &self.descriptor;
-        Box::new(VerifyingReader::new(self.read(), digest.clone(), *size))
+        VerifyingReader::new(self.read(), digest.clone(), *size).boxed()
     }
 }
 
@@ -262,7 +262,7 @@ impl ImageSource for PackedSource<'_> {
         !packed && self.base.is_none_or(|base| base.lacks(digest))
     }
 
-    fn open_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {
+    fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobStream<'_>, TransferError> {
         // A layer and a configuration cannot have the same digest.
         let layer = self.spooled.iter().find(|layer| layer.descriptor.digest == descriptor.digest);
         match (layer, self.base) {
@@ -270,7 +270,7 @@ impl ImageSource for PackedSource<'_> {
             (None, Some(base)) if descriptor.digest != config_of(&self.image) => base.open_blob(descriptor),
             _ => {
                 let config = self.image.config.as_slice();
-                Ok(Box::new(VerifyingReader::new(config, descriptor.digest.clone(), descriptor.size)))
+                Ok(VerifyingReader::new(config, descriptor.digest.clone(), descriptor.size).boxed())
             }
         }
     }

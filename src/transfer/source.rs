@@ -1,7 +1,6 @@
 //! Where images come from, seen the same way: documents, small blobs, streams, all verified.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::sync::Mutex;
 
 use crate::model::{
@@ -9,7 +8,7 @@ use crate::model::{
 };
 use crate::registry::Client;
 use crate::store::{self, ImageStore};
-use crate::stream::{TooLarge, read_bounded};
+use crate::stream::{BlobStream, TooLarge, read_bounded};
 
 use super::TransferError;
 
@@ -22,7 +21,7 @@ pub trait ImageSource: Sync {
     fn read_document(&self, descriptor: &Descriptor) -> Result<RawDocument, TransferError>;
 
     /// Opens a blob; reading it to the end proves size and digest, a wrong one ends in an error.
-    fn open_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError>;
+    fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobStream<'_>, TransferError>;
 
     /// Tells whether the blob is certainly not there; a registry is not asked.
     fn lacks(&self, _digest: &Digest) -> bool {
@@ -83,8 +82,8 @@ impl ImageSource for StoreSource<'_> {
         Ok(store::read_document(self.0, descriptor)?)
     }
 
-    fn open_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {
-        Ok(Box::new(store::open_verified(self.0, descriptor)?))
+    fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobStream<'_>, TransferError> {
+        Ok(store::open_verified(self.0, descriptor)?)
     }
 
     fn lacks(&self, digest: &Digest) -> bool {
@@ -139,8 +138,8 @@ impl ImageSource for RegistrySource<'_> {
         Ok(document)
     }
 
-    fn open_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {
-        Ok(Box::new(self.client.open_blob(&self.repository, descriptor)?))
+    fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobStream<'_>, TransferError> {
+        Ok(self.client.open_blob(&self.repository, descriptor)?)
     }
 
     fn repository_of(&self, _: &Digest) -> Option<Repository> {

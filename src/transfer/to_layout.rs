@@ -9,7 +9,8 @@ use crate::stream::FileError;
 
 use super::events::{BlobOutcome, Event, Observer, Warning};
 use super::names::layout_index;
-use super::{Graph, ImageSource, Named, TransferError, workers};
+use super::workers::{self, Verified};
+use super::{Graph, ImageSource, Named, TransferError};
 
 /// What is to be written.
 #[derive(Clone, Debug)]
@@ -116,10 +117,12 @@ pub(super) fn pour(
     observer: &dyn Observer,
 ) -> Result<(), TransferError> {
     let from = source.open_blob(blob)?;
-    // Reading includes verifying; ahead of the writer it does not wait for the disk, nor the disk for it.
+    // Ahead of the writer the reader does not wait for the disk, nor the disk for it.
+    let from_registry = source.repository_of(&blob.digest).is_some();
+    let verified = if from_registry { Verified::Using } else { Verified::Reading };
     let broken = |error| TransferError::from_read(&source.place(), &format!("blob `{}`", blob.digest), error);
     std::thread::scope(|scope| {
-        let mut from = workers::ahead(scope, blob, from).map_err(broken)?;
+        let mut from = workers::ahead(scope, blob, from, verified).map_err(broken)?;
         loop {
             let piece = match from.fill_buf() {
                 Ok(piece) => piece,

@@ -7,9 +7,11 @@ use std::thread::Scope;
 
 use crate::model::{Descriptor, Digest, RawDocument, Repository, Tag, Target};
 use crate::registry::{BlobBody, Client, PushOutcome};
+use crate::stream::BlobStream;
 
 use super::events::{BlobOutcome, Event, Observer, Warning};
-use super::{Graph, ImageSource, TransferError, workers};
+use super::workers::{self, Verified};
+use super::{Graph, ImageSource, TransferError};
 
 /// What is to be pushed, and where.
 #[derive(Clone, Debug)]
@@ -224,7 +226,7 @@ pub(super) fn push_blob(
 }
 
 /// Opens a blob at its first byte.
-pub(super) type Open<'a> = dyn Fn() -> Result<Box<dyn Read + Send + 'a>, TransferError> + Sync + 'a;
+pub(super) type Open<'a> = dyn Fn() -> Result<BlobStream<'a>, TransferError> + Sync + 'a;
 
 /// One blob on its way to a repository.
 pub(super) struct BlobPush<'a> {
@@ -283,6 +285,6 @@ impl BlobBody for Body<'_, '_> {
             self.observer.event(Event::BlobRestarted { digest: &self.blob.digest });
         }
         let reader = (self.open)().map_err(io::Error::other)?;
-        Ok(workers::ahead(self.scope, self.blob, reader)?)
+        Ok(workers::ahead(self.scope, self.blob, reader, Verified::Reading)?)
     }
 }

@@ -1,12 +1,12 @@
 //! A bounded number of threads over a list, where the first error stops the rest; and one more for what is large.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::thread::Scope;
 
 use crate::model::Descriptor;
-use crate::stream::{Blocks, cancel, read_ahead, threads};
+use crate::stream::{BlobStream, Blocks, cancel, read_ahead, threads};
 
 use super::TransferError;
 
@@ -16,18 +16,31 @@ const WORTH_A_THREAD: u64 = 32 * 1024 * 1024;
 /// What is read at once of a blob that has no thread of its own.
 const READ_BYTES: usize = 32 * 1024;
 
+/// Which thread verifies a blob that has one of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verified {
+    /// The one that reads it: what is sent has most to do afterwards.
+    Reading,
+    /// The one that uses it: what arrives had most to do before.
+    Using,
+}
+
 /// Returns a reader of a blob that works ahead of whoever reads from it, where the blob's size is worth it.
 ///
 /// Errors: there is no thread to be had.
 pub(super) fn ahead<'scope>(
     scope: &'scope Scope<'scope, '_>,
     blob: &Descriptor,
-    source: Box<dyn Read + Send + 'scope>,
+    source: BlobStream<'scope>,
+    verified: Verified,
 ) -> io::Result<Box<dyn BufRead + Send + 'scope>> {
     if blob.size < WORTH_A_THREAD {
         return Ok(Box::new(BufReader::with_capacity(READ_BYTES, source)));
     }
-    Ok(Box::new(read_ahead(scope, source, Blocks::Small)?))
+    Ok(match verified {
+        Verified::Reading => Box::new(read_ahead(scope, source, Blocks::Small)?),
+        Verified::Using => Box::new(source.over(|source| read_ahead(scope, source, Blocks::Small))?),
+    })
 }
 
 /// The first error of several threads, which tells the others to stop.

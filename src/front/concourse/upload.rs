@@ -13,7 +13,7 @@ use crate::front::ui::Ui;
 use crate::model::{Descriptor, Digest, RawDocument, Repository, Tag, keys, limits, media_type};
 use crate::registry::Client;
 use crate::store::{self, ImageStore, Root, RootName, StoreKind};
-use crate::stream::{FileError, TooLarge, read_bounded};
+use crate::stream::{BlobStream, FileError, TooLarge, read_bounded};
 use crate::transfer::events::{Observer, Silent};
 use crate::transfer::{
     self, Attached, Collection, CollectionRequest, DefaultTags, Gathering, ImageSource, PackedSource, Places,
@@ -226,10 +226,7 @@ impl ImageSource for Chosen<'_> {
         }
     }
 
-    fn open_blob(
-        &self,
-        descriptor: &Descriptor,
-    ) -> Result<Box<dyn std::io::Read + Send + '_>, TransferError> {
+    fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobStream<'_>, TransferError> {
         self.store.open_blob(descriptor)
     }
 

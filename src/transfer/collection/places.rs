@@ -4,12 +4,12 @@
 //! never looked for. What was read once and is small is kept: nobody asks a registry for it twice.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{Cursor, Read};
+use std::io::Cursor;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::model::{Descriptor, Digest, RawDocument, Reference, Repository, Target};
 use crate::registry::{Client, RegistryError};
-use crate::stream::VerifyingReader;
+use crate::stream::{BlobStream, VerifyingReader};
 
 use super::super::{ImageSource, TransferError};
 
@@ -147,17 +147,17 @@ impl ImageSource for Places<'_> {
         self.fetch(&repository, &Target::Digest(descriptor.digest.clone()))
     }
 
-    fn open_blob(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {
+    fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobStream<'_>, TransferError> {
         let kept = self.state().blobs.get(&descriptor.digest).cloned();
         if let Some(bytes) = kept {
             let bytes = Cursor::new(bytes);
-            return Ok(Box::new(VerifyingReader::new(bytes, descriptor.digest.clone(), descriptor.size)));
+            return Ok(VerifyingReader::new(bytes, descriptor.digest.clone(), descriptor.size).boxed());
         }
         let repository = self.repository_of(&descriptor.digest);
         match (self.base, self.client, repository) {
             (Some(base), _, _) if !base.lacks(&descriptor.digest) => base.open_blob(descriptor),
             (_, Some(client), Some(repository)) => match client.open_blob(&repository, descriptor) {
-                Ok(reader) => Ok(Box::new(reader)),
+                Ok(reader) => Ok(reader),
                 // Whoever copied it there may have left it out, which is no fault of that registry.
                 Err(error) if descriptor.is_non_distributable() && error.is_not_found() => {
                     Err(TransferError::NonDistributableMissing {
