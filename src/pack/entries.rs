@@ -65,7 +65,7 @@ pub(super) fn write_layer(
     form: LayerForm,
     sink: &mut (dyn Write + Send),
     progress: &dyn Fn(u64),
-    produce: impl FnOnce(&mut EntryWriter<'_, BlockWriter>) -> Result<(), PackError>,
+    produce: impl FnOnce(&mut EntryWriter<'_, BlockWriter<'_>>) -> Result<(), PackError>,
 ) -> Result<PackedLayer, PackError> {
     let (entries, compressed) = compress(form.compression, form.threads, sink, |stream| {
         let mut writer = EntryWriter { tar: Writer::new(stream), progress };

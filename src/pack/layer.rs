@@ -137,8 +137,8 @@ pub fn pack_layer(
     })
 }
 
-struct Packer<'a, 'w> {
-    writer: &'a mut EntryWriter<'w, BlockWriter>,
+struct Packer<'a, 'w, 's> {
+    writer: &'a mut EntryWriter<'w, BlockWriter<'s>>,
     options: &'a LayerOptions,
     /// Paths of files so far, with the number of their root; only kept for several roots.
     seen: HashSet<Vec<u8>>,
@@ -147,7 +147,7 @@ struct Packer<'a, 'w> {
     root: Cell<usize>,
 }
 
-impl Packer<'_, '_> {
+impl Packer<'_, '_, '_> {
     fn path_in_root(&self, path: &[u8]) -> PathBuf {
         let root = self.roots.get(self.root.get()).cloned().unwrap_or_default();
         // A root that is a file is its own entry, under its name.
@@ -199,7 +199,7 @@ impl Packer<'_, '_> {
     }
 }
 
-impl Visitor for Packer<'_, '_> {
+impl Visitor for Packer<'_, '_, '_> {
     type Error = PackError;
 
     fn entry(&mut self, entry: &Entry, content: Content<'_>) -> Result<(), PackError> {

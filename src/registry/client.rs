@@ -16,7 +16,7 @@ use super::exchange::{Call, Core, Follow, Later, Tries};
 use super::http::{Failure, Method, Response};
 use super::options::ClientOptions;
 use super::paging::each_page;
-use super::upload::{self, BlobBody};
+use super::upload::{self, BlobBody, PushStart};
 
 /// What became of a blob that was to be pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -352,7 +352,7 @@ impl Client {
 
     /// Makes sure that a repository has a blob: it is there already, or mounted, or uploaded.
     ///
-    /// `mount_from`: repositories of the same registry that may have it. `progress` is told the bytes sent since
+    /// `progress` is told the bytes sent since
     /// it was last called; each new call of [`BlobBody::open`] means that sending begins anew.
     /// Errors: [`RegistryError::Source`] when `body` cannot be read.
     pub fn push_blob(
@@ -360,10 +360,10 @@ impl Client {
         repository: &Repository,
         descriptor: &Descriptor,
         body: &dyn BlobBody,
-        mount_from: &[Repository],
+        start: PushStart<'_>,
         progress: &dyn Fn(u64),
     ) -> Result<PushOutcome, RegistryError> {
-        upload::push_blob(&self.core, repository, descriptor, body, mount_from, progress)
+        upload::push_blob(&self.core, repository, descriptor, body, start, progress)
     }
 
     /// Makes the error for a document that is none; its words are not repeated if secrets of ours are among them.

@@ -46,4 +46,4 @@ pub use options::{
     RetryRecord, SystemTrust, Timeouts, TlsOptions,
 };
 pub use secret::Secret;
-pub use upload::BlobBody;
+pub use upload::{BlobBody, PushStart};

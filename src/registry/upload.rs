@@ -71,6 +71,16 @@ impl UploadForm {
     }
 }
 
+/// How the push of a blob begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushStart<'a> {
+    /// With the question whether it is there; if not, it is mounted from the first of these repositories that is of
+    /// the same registry.
+    Ask(&'a [Repository]),
+    /// With its bytes, because it is hardly there: that saves a round trip.
+    Send,
+}
+
 /// Asks whether a blob is there; where the registry will not say, it counts as absent.
 pub(super) fn has_blob(
     core: &Core,
@@ -117,17 +127,17 @@ pub(super) fn push_blob(
     repository: &Repository,
     descriptor: &Descriptor,
     body: &dyn BlobBody,
-    mount_from: &[Repository],
+    start: PushStart<'_>,
     progress: &dyn Fn(u64),
 ) -> Result<PushOutcome, RegistryError> {
     let host = core.host(repository.registry());
     let task = Task::new(repository, Verb::Upload, format!("blob `{}`", descriptor.digest));
     let upload = Upload { core, host: &host, repository, descriptor, body, progress, task };
-    upload.run(mount_from)
+    upload.run(start)
 }
 
 impl Upload<'_> {
-    fn run(&self, mount_from: &[Repository]) -> Result<PushOutcome, RegistryError> {
+    fn run(&self, start: PushStart<'_>) -> Result<PushOutcome, RegistryError> {
         let mut tries = Tries::new();
         let mut auth = AuthTries::default();
         let mut form = *self.host.upload_form.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,10 +145,15 @@ impl Upload<'_> {
         // Chunks that nobody asked for, because the connection broke in the middle of a large body.
         let mut chunked_by_choice = Some(false);
         loop {
-            if has_blob(self.core, self.repository, &self.descriptor.digest, &self.task, "pull,push")? {
+            let asks = !first || start != PushStart::Send;
+            if asks && has_blob(self.core, self.repository, &self.descriptor.digest, &self.task, "pull,push")?
+            {
                 return Ok(if first { PushOutcome::Present } else { PushOutcome::Uploaded });
             }
-            let mounts = if first { mount_from } else { &[] };
+            let mounts = match start {
+                PushStart::Ask(from) if first => from,
+                _ => &[],
+            };
             first = false;
             let Some(mut session) = self.start(mounts)? else { return Ok(PushOutcome::Mounted) };
             let result = self.send(form, &mut session, &mut auth, tries.attempt());

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 
-use crate::model::{Algorithm, Digest};
+use crate::model::{Algorithm, Digest, Hasher};
 
 use super::codec::Codec;
 use super::{CompressionLevel, cancel, threads};
@@ -37,17 +37,87 @@ pub struct Compressed {
 }
 
 /// The stream's entrance: what is written here is hashed, compressed and written to the sink.
-#[derive(Debug)]
-pub struct BlockWriter {
+pub struct BlockWriter<'a> {
     /// Always [`BLOCK_BYTES`] long, so that space for reading into needs no clearing.
     block: Vec<u8>,
     filled: usize,
+    /// Blocks sent on.
+    sent: u64,
+    stages: Stages<'a>,
+}
+
+impl std::fmt::Debug for BlockWriter<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlockWriter").field("sent", &self.sent).field("filled", &self.filled).finish()
+    }
+}
+
+/// Who works on the blocks.
+enum Stages<'a> {
+    Threads(Queues),
+    Here(Box<Here<'a>>),
+}
+
+/// The way to the threads that work on the blocks, and back.
+struct Queues {
     free: Receiver<Vec<u8>>,
     to_hash: SyncSender<Arc<Vec<u8>>>,
     to_compress: SyncSender<Numbered>,
-    next: u64,
     /// The sink failed; the stages go on taking blocks, so that nobody waits for ever.
     failed: Arc<AtomicBool>,
+}
+
+impl Queues {
+    /// Sends a block on and returns an empty one.
+    fn exchange(&self, number: u64, block: Vec<u8>) -> io::Result<Vec<u8>> {
+        if self.failed.load(Ordering::Relaxed) {
+            return Err(broken());
+        }
+        let empty = self.free.recv().map_err(|_| broken())?;
+        let block = Arc::new(block);
+        self.to_hash.send(Arc::clone(&block)).map_err(|_| broken())?;
+        self.to_compress.send((number, block)).map_err(|_| broken())?;
+        Ok(empty)
+    }
+}
+
+/// All the work on a block, done where it was filled.
+struct Here<'a> {
+    codec: Codec,
+    diff_id: Hasher,
+    uncompressed_size: u64,
+    output: Vec<u8>,
+    blob_digest: Hasher,
+    size: u64,
+    sink: &'a mut (dyn Write + Send),
+}
+
+impl<'a> Here<'a> {
+    fn new(level: CompressionLevel, sink: &'a mut (dyn Write + Send)) -> Self {
+        let (diff_id, blob_digest) = (Algorithm::Sha256.hasher(), Algorithm::Sha256.hasher());
+        let (codec, output) = (Codec::new(level), Vec::new());
+        Self { codec, diff_id, uncompressed_size: 0, output, blob_digest, size: 0, sink }
+    }
+
+    fn work(&mut self, block: &[u8]) -> io::Result<()> {
+        self.diff_id.update(block);
+        self.uncompressed_size += block.len() as u64;
+        self.output.clear();
+        self.codec.compress(block, &mut self.output);
+        self.blob_digest.update(&self.output);
+        self.size += self.output.len() as u64;
+        self.sink.write_all(&self.output)
+    }
+
+    fn finish(self) -> io::Result<Compressed> {
+        self.sink.flush()?;
+        Ok(Compressed {
+            diff_id: self.diff_id.finish(),
+            uncompressed_size: self.uncompressed_size,
+            blob_digest: self.blob_digest.finish(),
+            size: self.size,
+        })
+    }
 }
 
 /// A stage went away because another failed; the real error comes from the sink's thread.
@@ -55,7 +125,11 @@ fn broken() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the output could not be written")
 }
 
-impl BlockWriter {
+impl<'a> BlockWriter<'a> {
+    fn new(stages: Stages<'a>) -> Self {
+        Self { block: vec![0; BLOCK_BYTES], filled: 0, sent: 0, stages }
+    }
+
     /// Returns free space in the current block to read into; never empty.
     ///
     /// Data read straight into the block is copied nowhere else before it is compressed. What was read is kept
@@ -74,20 +148,24 @@ impl BlockWriter {
 
     fn send(&mut self) -> io::Result<()> {
         cancel::check()?;
-        if self.failed.load(Ordering::Relaxed) {
-            return Err(broken());
+        let filled = std::mem::take(&mut self.filled);
+        match &mut self.stages {
+            Stages::Threads(queues) => {
+                let mut block = std::mem::take(&mut self.block);
+                block.truncate(filled);
+                self.block = queues.exchange(self.sent, block)?;
+                // A new block is all zero pages that cost nothing until used; one that comes round has its length.
+                self.block.resize(BLOCK_BYTES, 0);
+            }
+            Stages::Here(here) => here.work(self.block.get(..filled).unwrap_or_default())?,
         }
-        let mut empty = self.free.recv().map_err(|_| broken())?;
-        // A new block is all zero pages that cost nothing until used; one that comes round has its length.
-        empty.resize(BLOCK_BYTES, 0);
-        let mut block = std::mem::replace(&mut self.block, empty);
-        block.truncate(self.filled);
-        self.filled = 0;
-        let block = Arc::new(block);
-        self.to_hash.send(Arc::clone(&block)).map_err(|_| broken())?;
-        self.to_compress.send((self.next, block)).map_err(|_| broken())?;
-        self.next += 1;
+        self.sent += 1;
         Ok(())
+    }
+
+    /// Sends what is left; an empty stream is one empty block.
+    fn send_rest(&mut self) -> io::Result<()> {
+        if self.filled > 0 || self.sent == 0 { self.send() } else { Ok(()) }
     }
 }
 
@@ -100,7 +178,7 @@ pub trait BlockSink: Write {
     fn advance(&mut self, read: usize);
 }
 
-impl BlockSink for BlockWriter {
+impl BlockSink for BlockWriter<'_> {
     fn space(&mut self) -> io::Result<&mut [u8]> {
         Self::space(self)
     }
@@ -110,7 +188,7 @@ impl BlockSink for BlockWriter {
     }
 }
 
-impl Write for BlockWriter {
+impl Write for BlockWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let space = self.space()?;
         let n = bytes.len().min(space.len());
@@ -134,17 +212,25 @@ type Numbered = (u64, Arc<Vec<u8>>);
 /// Errors: there are no threads to be had; the sink's error if there was one, else the producer's; on error `sink`
 /// holds a useless part.
 /// Cost: `threads` compressing threads (at most 8), two hashing, one writing; `4 * threads + 5` blocks of memory,
-/// however long the stream and however slow the sink.
+/// however long the stream and however slow the sink. Without threads (0) all is done on this one, with two blocks:
+/// that takes the least CPU time, for whoever compresses several streams at a time.
 pub fn compress<T, E>(
     level: CompressionLevel,
     threads: usize,
     sink: &mut (dyn Write + Send),
-    produce: impl FnOnce(&mut BlockWriter) -> Result<T, E>,
+    produce: impl FnOnce(&mut BlockWriter<'_>) -> Result<T, E>,
 ) -> Result<(T, Compressed), E>
 where
     E: From<io::Error>,
 {
-    let threads = threads.clamp(1, MAX_THREADS);
+    if threads == 0 {
+        let mut writer = BlockWriter::new(Stages::Here(Box::new(Here::new(level, sink))));
+        let produced = produce(&mut writer)?;
+        writer.send_rest()?;
+        let Stages::Here(here) = writer.stages else { return Err(broken().into()) };
+        return Ok((produced, here.finish()?));
+    }
+    let threads = threads.min(MAX_THREADS);
     let blocks = 2 * threads + 3;
     let (give_back, free) = channel::<Vec<u8>>();
     for _ in 0..blocks {
@@ -183,12 +269,11 @@ where
             }
         }
         drop((give_back, to_write));
-        let block = vec![0; BLOCK_BYTES];
-        let mut writer = BlockWriter { block, filled: 0, free, to_hash, to_compress, next: 0, failed };
+        let queues = Queues { free, to_hash, to_compress, failed };
+        let mut writer = BlockWriter::new(Stages::Threads(queues));
         let mut produced = produce(&mut writer);
         if produced.is_ok()
-            && (writer.filled > 0 || writer.next == 0)
-            && let Err(error) = writer.send()
+            && let Err(error) = writer.send_rest()
         {
             produced = Err(E::from(error));
         }
@@ -310,7 +395,7 @@ mod tests {
             assert_eq!(result.uncompressed_size, input.len() as u64);
             assert_eq!(result.blob_digest, Digest::sha256_of(&one), "{level}");
             assert_eq!(result.size, one.len() as u64);
-            for threads in [2, 3, 8] {
+            for threads in [0, 2, 3, 8] {
                 assert!(run(&input, level, threads).0 == one, "{level} on {threads} threads");
             }
             let mut back = Vec::new();

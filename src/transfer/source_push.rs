@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::model::{Descriptor, Digest, Reference, Repository, Tag};
-use crate::registry::{Client, RegistryError};
+use crate::registry::{Client, PushStart, RegistryError};
 
-use super::events::Observer;
+use super::events::{BlobOutcome, Observer};
 use super::produce::Spooled;
 use super::source_image::{Ready, pack_source_to_spool};
 use super::to_registry::BlobPush;
@@ -98,6 +99,32 @@ pub fn earlier_image<'a>(
     }
 }
 
+/// What was learned about layers that no earlier image has: whether they are there, from a push that was broken off.
+///
+/// A push begins with the same layers each time, so if the first were not there the others are not.
+#[derive(Debug, Default)]
+struct Absent {
+    sent: AtomicUsize,
+    found: AtomicBool,
+}
+
+impl Absent {
+    /// Layers that are asked for before the rest is not.
+    const ASKED: usize = 4;
+
+    fn is_likely(&self) -> bool {
+        self.sent.load(Ordering::Relaxed) >= Self::ASKED && !self.found.load(Ordering::Relaxed)
+    }
+
+    fn learn(&self, outcome: BlobOutcome) {
+        if outcome == BlobOutcome::Transferred {
+            self.sent.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.found.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 /// An image in a spool: itself, its blobs, and its files.
 type Spool<'a> = (PackedImage, PackedSource<'a>, FileList);
 
@@ -138,16 +165,17 @@ impl SourcePush<'_> {
             return Ok((pack(&|_| Ok(()))?, BTreeSet::new()));
         }
         let sent: Mutex<BTreeSet<Digest>> = Mutex::default();
+        let absent = Absent::default();
         let send = |layer: Spooled| {
             let push = BlobPush {
                 client,
                 repository: &self.repository,
-                mount_from: Vec::new(),
+                start: if absent.is_likely() { PushStart::Send } else { PushStart::Ask(&[]) },
                 blob: &layer.descriptor,
                 place: "the layer just packed",
                 observer,
             };
-            push.send(&|| Ok(layer.open()))?;
+            absent.learn(push.send(&|| Ok(layer.open()))?);
             if let Ok(mut sent) = sent.lock() {
                 sent.insert(layer.descriptor.digest.clone());
             }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Scope;
 
 use crate::model::{Descriptor, Digest, RawDocument, Repository, Tag, Target};
-use crate::registry::{BlobBody, Client, PushOutcome};
+use crate::registry::{BlobBody, Client, PushOutcome, PushStart};
 use crate::stream::BlobStream;
 
 use super::events::{BlobOutcome, Event, Observer, Warning};
@@ -215,13 +215,14 @@ pub(super) fn push_blob(
     blob: &Descriptor,
     observer: &dyn Observer,
 ) -> Result<BlobOutcome, TransferError> {
-    let mount_from = source
+    let mount_from: Vec<Repository> = source
         .repository_of(&blob.digest)
         .into_iter()
         .chain(mount_from.iter().cloned())
         .filter(|from| from != repository && from.registry() == repository.registry())
         .collect();
-    let push = BlobPush { client, repository, mount_from, blob, place: &source.place(), observer };
+    let start = PushStart::Ask(&mount_from);
+    let push = BlobPush { client, repository, start, blob, place: &source.place(), observer };
     push.send(&|| source.open_blob(blob))
 }
 
@@ -232,8 +233,8 @@ pub(super) type Open<'a> = dyn Fn() -> Result<BlobStream<'a>, TransferError> + S
 pub(super) struct BlobPush<'a> {
     pub(super) client: &'a Client,
     pub(super) repository: &'a Repository,
-    /// Repositories of the same registry that may have it.
-    pub(super) mount_from: Vec<Repository>,
+    /// How it begins.
+    pub(super) start: PushStart<'a>,
     pub(super) blob: &'a Descriptor,
     /// Where it comes from, for messages.
     pub(super) place: &'a str,
@@ -247,7 +248,7 @@ impl BlobPush<'_> {
         let progress = |bytes| observer.event(Event::BlobProgress { digest: &blob.digest, bytes });
         let outcome = std::thread::scope(|scope| {
             let body = Body { open, blob, observer, scope, opened: AtomicBool::new(false) };
-            client.push_blob(self.repository, blob, &body, &self.mount_from, &progress)
+            client.push_blob(self.repository, blob, &body, self.start, &progress)
         })
         .map_err(|error| TransferError::from_push(self.place, error))?;
         let outcome = match outcome {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use imgrelay::model::{Descriptor, ImageManifest, RawDocument, Repository, Tag, Target, media_type};
 use imgrelay::registry::{
     Client, ClientEvents, ClientOptions, Credential, CredentialSource, Credentials, Keychain, Mirror,
-    PushOutcome, RegistryError, RequestRecord, RetryRecord, Secret, Timeouts,
+    PushOutcome, PushStart, RegistryError, RequestRecord, RetryRecord, Secret, Timeouts,
 };
 use imgrelay::stream::Mismatch;
 use testkit::fault::{Access, Fault, FaultRegistry, Rule, Thing, digest_of, on};
@@ -111,7 +111,7 @@ impl Image {
 
     pub(crate) fn push(&self, client: &Client, repository: &Repository) -> Result<(), RegistryError> {
         for (descriptor, bytes) in &self.blobs {
-            client.push_blob(repository, descriptor, bytes, &[], &|_| {})?;
+            client.push_blob(repository, descriptor, bytes, PushStart::Ask(&[]), &|_| {})?;
         }
         client.push_manifest(repository, &tag("v1"), &self.manifest)
     }
@@ -383,7 +383,7 @@ fn a_limited_rate_is_kept_by_all_workers_together() {
             let (client, repository) = (&client, &repository);
             scope.spawn(move || {
                 for (descriptor, bytes) in part {
-                    client.push_blob(repository, descriptor, bytes, &[], &|_| {}).unwrap();
+                    client.push_blob(repository, descriptor, bytes, PushStart::Ask(&[]), &|_| {}).unwrap();
                 }
             });
         }
@@ -400,7 +400,15 @@ fn mounts_are_tried_and_never_needed() {
     let other =
         |registry: &FaultRegistry| format!("{}/other", registry.host()).parse::<Repository>().unwrap();
     let push = |registry: &FaultRegistry| {
-        client().push_blob(&repository(registry), &descriptor, &layer, &[other(registry)], &|_| {}).unwrap()
+        client()
+            .push_blob(
+                &repository(registry),
+                &descriptor,
+                &layer,
+                PushStart::Ask(&[other(registry)]),
+                &|_| {},
+            )
+            .unwrap()
     };
     let registry = FaultRegistry::start(BEARER, vec![]);
     registry.put_blob("other", &digest, &layer);
@@ -800,7 +808,7 @@ fn sha512_blobs_are_verified() {
     let descriptor = Descriptor::new(media_type::OCI_LAYER, digest.parse().unwrap(), 5);
     let registry = FaultRegistry::start(Access::Open, vec![]);
     let repository = repository(&registry);
-    client().push_blob(&repository, &descriptor, &b"hello".to_vec(), &[], &|_| {}).unwrap();
+    client().push_blob(&repository, &descriptor, &b"hello".to_vec(), PushStart::Ask(&[]), &|_| {}).unwrap();
     let mut text = String::new();
     client().open_blob(&repository, &descriptor).unwrap().read_to_string(&mut text).unwrap();
     assert_eq!(text, "hello");
@@ -819,7 +827,9 @@ fn a_source_that_fails_is_not_taken_for_the_registry() {
     }
     let registry = FaultRegistry::start(Access::Open, vec![]);
     let descriptor = Descriptor::of_bytes(media_type::OCI_LAYER, b"something longer");
-    let error = client().push_blob(&repository(&registry), &descriptor, &Broken, &[], &|_| {}).unwrap_err();
+    let error = client()
+        .push_blob(&repository(&registry), &descriptor, &Broken, PushStart::Ask(&[]), &|_| {})
+        .unwrap_err();
     assert!(matches!(error, RegistryError::Source { .. }), "{error:?}");
     assert!(error.to_string().contains("ended 7 bytes before its announced size"), "{error}");
     assert_eq!(registry.count("PATCH", Thing::Session), 1, "not tried again");
@@ -839,7 +849,7 @@ fn tokens_are_fetched_once_however_many_workers_there_are() {
                 let progress = |bytes| {
                     sent.fetch_add(bytes, Ordering::SeqCst);
                 };
-                client.push_blob(repository, &descriptor, &layer, &[], &progress).unwrap();
+                client.push_blob(repository, &descriptor, &layer, PushStart::Ask(&[]), &progress).unwrap();
             });
         }
     });
@@ -1018,8 +1028,9 @@ fn a_redirect_of_head_means_that_a_blob_is_there() {
     let storage = format!("{}/storage/{{}}", registry.foreign());
     registry.rule(on("HEAD", Thing::Blob, Fault::Redirect(307, storage)));
     let descriptor = Descriptor::of_bytes(media_type::OCI_LAYER, b"x");
-    let outcome =
-        client().push_blob(&repository(&registry), &descriptor, &b"x".to_vec(), &[], &|_| {}).unwrap();
+    let outcome = client()
+        .push_blob(&repository(&registry), &descriptor, &b"x".to_vec(), PushStart::Ask(&[]), &|_| {})
+        .unwrap();
     assert_eq!(outcome, PushOutcome::Present);
     assert_eq!(registry.log().len(), 1);
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use imgrelay::model::Repository;
 use imgrelay::registry::{
     Client, ClientIdentity, ClientOptions, Credential, CredentialSource, Credentials, Keychain, Proxies,
-    RegistryError, Secret, Timeouts, TlsOptions, TrustProblem,
+    PushStart, RegistryError, Secret, Timeouts, TlsOptions, TrustProblem,
 };
 use testkit::certificates::certificates;
 use testkit::nginx::{Nginx, Options};
@@ -247,14 +247,14 @@ fn a_new_blob_costs_four_requests_and_a_known_one_costs_one() {
     let (descriptor, content) = &image.blobs[0];
     let methods =
         || registry.requests().into_iter().map(|request| request.method).collect::<Vec<_>>().join(" ");
-    client.push_blob(&repository, descriptor, content, &[], &|_| {}).unwrap();
+    client.push_blob(&repository, descriptor, content, PushStart::Ask(&[]), &|_| {}).unwrap();
     assert_eq!(methods(), "HEAD POST PATCH PUT");
     registry.forget_requests();
-    client.push_blob(&repository, descriptor, content, &[], &|_| {}).unwrap();
+    client.push_blob(&repository, descriptor, content, PushStart::Ask(&[]), &|_| {}).unwrap();
     assert_eq!(methods(), "HEAD");
     registry.forget_requests();
     let other: Repository = format!("{}/team/other", registry.host()).parse().unwrap();
-    client.push_blob(&other, descriptor, content, &[repository], &|_| {}).unwrap();
+    client.push_blob(&other, descriptor, content, PushStart::Ask(&[repository]), &|_| {}).unwrap();
     assert_eq!(methods(), "HEAD POST", "mounted");
 }
 

@@ -111,7 +111,7 @@ fn pushing_again_sends_only_what_changed_whatever_the_compressor() {
 }
 
 #[test]
-fn layers_that_were_sent_while_others_were_packed_are_not_asked_for_again() {
+fn layers_that_are_sent_while_others_are_packed_are_asked_for_once_or_not_at_all() {
     let registry = Registry::start();
     let lab = app();
     let name = format!("{}/apps/shop:latest", registry.host());
@@ -132,12 +132,18 @@ fn layers_that_were_sent_while_others_were_packed_are_not_asked_for_again() {
     let all = asked.len();
     asked.dedup();
     assert_eq!(asked.len(), all, "each once");
-    assert_eq!(all, usize::try_from(first["layers"].as_u64().unwrap()).unwrap() + 1);
+    let layers = usize::try_from(first["layers"].as_u64().unwrap()).unwrap();
+    // Four that are not there, as many as are under way meanwhile, and the configuration.
+    assert!((5..=10).contains(&all) && layers > 15, "{all} questions for {layers} layers");
     let last = uploads(&requests).last().map(|request| (request.method.clone(), request.path.clone()));
     assert_eq!(last, Some(("PUT".to_owned(), "/v2/apps/shop/manifests/latest".to_owned())));
     let expected = first["digest"].as_str().unwrap();
     let words = ["push", "-s", &name, "-f", "app", "--layers", "auto", "--expected-digest", expected];
     let _ = lab.run(&words).succeeds();
+    // Under a tag that is new it looks like a push that was broken off: the layers are there, and are found.
+    registry.forget_requests();
+    let _ = push(&lab, &format!("{}/apps/shop:next", registry.host()), &[]);
+    assert_eq!(sent(&registry), 0);
     registry.storage().assert_sound();
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::lock::{default_tag, locations_tag, repository_based_tag};
 use crate::model::{Descriptor, Digest, RawDocument, Repository, Tag, Target};
-use crate::registry::{Client, RegistryError};
+use crate::registry::{Client, PushStart, RegistryError};
 
 use super::super::events::{BlobOutcome, Event, Observer, Warning};
 use super::super::one_file::OneFileImage;
@@ -295,7 +295,7 @@ impl Push<'_> {
         self.written.alone(image.manifest.digest(), |written| {
             if !written {
                 for (descriptor, bytes) in &image.blobs {
-                    self.client.push_blob(repository, descriptor, bytes, &[], &|_| {})?;
+                    self.client.push_blob(repository, descriptor, bytes, PushStart::Ask(&[]), &|_| {})?;
                 }
                 let by_content = Target::Tag(default_tag(image.manifest.digest()));
                 self.client.push_manifest(repository, &by_content, &image.manifest)?;

@@ -16,7 +16,7 @@ use crate::transfer::{TransferError, workers};
 use super::Base;
 
 /// Most layers packed at the same time; each has its own blocks of memory.
-const PACKERS: usize = 4;
+const PACKERS: usize = 8;
 
 /// A layer, and where it is; nowhere if the base has it.
 pub(super) type Placed = (PackedLayer, Option<Spooled>);
@@ -80,6 +80,16 @@ impl<'a> Spools<'a> {
     }
 }
 
+/// Returns the groups' numbers, each behind the size of its contents, the smallest first.
+fn by_size(tree: &SourceTree, groups: &[Vec<usize>]) -> Vec<(u64, usize)> {
+    let size = |group: &[usize]| -> u64 {
+        group.iter().filter_map(|entry| tree.entries().get(*entry)).map(SourceEntry::size).sum()
+    };
+    let mut sizes: Vec<_> = groups.iter().enumerate().map(|(number, group)| (size(group), number)).collect();
+    sizes.sort_unstable();
+    sizes
+}
+
 /// Packs every group that the base has no layer for, and hands out each that is packed.
 ///
 /// Shape: the bytes of a layer depend neither on how many are packed at the same time nor on their order.
@@ -93,18 +103,20 @@ pub(super) fn pack_layers(
     ready: Ready<'_>,
 ) -> Result<Vec<Placed>, TransferError> {
     let packers = form.threads.min(PACKERS).min(groups.len()).max(1);
-    let form = LayerForm { threads: (form.threads / packers).max(1), ..form };
     // The largest first, so that none is left over at the end.
-    let size = |number: &usize| -> u64 {
-        let group = groups.get(*number).map_or(&[][..], Vec::as_slice);
-        group.iter().filter_map(|entry| tree.entries().get(*entry)).map(SourceEntry::size).sum()
-    };
-    let mut order: Vec<usize> = (0..groups.len()).collect();
-    order.sort_by_cached_key(|number| std::cmp::Reverse(size(number)));
+    let mut order = by_size(tree, groups);
+    order.reverse();
+    let total: u64 = order.iter().map(|(size, _)| size).sum();
+    // Work that is all on one thread takes the least time together; what is more than a packer's share would be waited
+    // for at the end, and gets several.
+    let share = total / form.threads.max(1) as u64;
+    let large = order.iter().filter(|(size, _)| *size > share).count().max(1);
     let spools = Spools::new(folder);
     let done = Mutex::new(BTreeMap::new());
     let progress = |bytes| observer.event(Event::Packed { bytes });
-    workers::for_each(&order, packers, |number| {
+    workers::for_each(&order, packers, |(size, number)| {
+        let several = if *size > share { form.threads / large } else { 0 };
+        let form = LayerForm { threads: several, ..form };
         let group = groups.get(*number).map_or(&[][..], Vec::as_slice);
         let layer = match reused(tree, group, form, base, &progress)? {
             Some(layer) => (layer, None),
