@@ -71,8 +71,9 @@ impl fmt::Display for CompressionLevel {
 
 /// A compressor for independent blocks; its output depends on block and level only.
 pub(super) enum Codec {
-    Gzip { compressor: Compressor, probe: Compressor, sample: Vec<u8> },
-    Zstd(Box<zstd::bulk::Compressor<'static>>),
+    /// `space` takes what comes out before its length is known; it keeps its length, so that it is cleared but once.
+    Gzip { compressor: Compressor, probe: Compressor, sample: Vec<u8>, space: Vec<u8> },
+    Zstd { compressor: Box<zstd::bulk::Compressor<'static>>, space: Vec<u8> },
     None,
 }
 
@@ -86,12 +87,13 @@ impl Codec {
                     // `fastest()` would be level 0, which stores.
                     probe: Compressor::new(CompressionLvl::new(1).unwrap_or_default()),
                     sample: Vec::new(),
+                    space: Vec::new(),
                 }
             }
             CompressionLevel::Zstd(level) => {
                 let compressor = zstd::bulk::Compressor::new(i32::from(level))
                     .expect("levels 1 to 19 are valid and a context is a few MiB");
-                Self::Zstd(Box::new(compressor))
+                Self::Zstd { compressor: Box::new(compressor), space: Vec::new() }
             }
             CompressionLevel::None => Self::None,
         }
@@ -100,18 +102,17 @@ impl Codec {
     /// Appends the block's compressed form to `output`: one gzip member, one zstd frame, or the block itself.
     pub(super) fn compress(&mut self, block: &[u8], output: &mut Vec<u8>) {
         match self {
-            Self::Gzip { compressor, probe, sample } => {
+            Self::Gzip { compressor, probe, sample, space } => {
                 let incompressible = is_incompressible(block, probe, sample);
                 gzip_member::append(block, output, |output| {
-                    if incompressible { store(block, output) } else { deflate(compressor, block, output) }
+                    if incompressible { store(block, output) } else { deflate(compressor, block, space, output) }
                 });
             }
-            Self::Zstd(compressor) => {
-                output.resize(zstd::zstd_safe::compress_bound(block.len()), 0);
+            Self::Zstd { compressor, space } => {
                 let written = compressor
-                    .compress_to_buffer(block, output)
+                    .compress_to_buffer(block, at_least(space, zstd::zstd_safe::compress_bound(block.len())))
                     .expect("the buffer has the size that zstd asked for");
-                output.truncate(written);
+                output.extend_from_slice(space.get(..written).unwrap_or_default());
             }
             Self::None => output.extend_from_slice(block),
         }
@@ -169,14 +170,20 @@ fn is_uneven(sample: &[u8]) -> bool {
     spread > expected * total / 4
 }
 
+/// Makes a buffer at least so long, and returns it.
+fn at_least(space: &mut Vec<u8>, bytes: usize) -> &mut [u8] {
+    if space.len() < bytes {
+        space.resize(bytes, 0);
+    }
+    space
+}
+
 /// Appends the block deflated.
-fn deflate(compressor: &mut Compressor, block: &[u8], output: &mut Vec<u8>) {
-    let at = output.len();
-    output.resize(at + compressor.deflate_compress_bound(block.len()), 0);
-    let space = output.get_mut(at..).unwrap_or_default();
+fn deflate(compressor: &mut Compressor, block: &[u8], space: &mut Vec<u8>, output: &mut Vec<u8>) {
+    let space = at_least(space, compressor.deflate_compress_bound(block.len()));
     let written =
         compressor.deflate_compress(block, space).expect("the buffer has the size that libdeflate asked for");
-    output.truncate(at + written);
+    output.extend_from_slice(space.get(..written).unwrap_or_default());
 }
 
 /// Appends the block in stored deflate blocks (RFC 1951 3.2.4).
