@@ -72,8 +72,16 @@ impl fmt::Display for CompressionLevel {
 /// A compressor for independent blocks; its output depends on block and level only.
 pub(super) enum Codec {
     /// `space` takes what comes out before its length is known; it keeps its length, so that it is cleared but once.
-    Gzip { compressor: Compressor, probe: Compressor, sample: Vec<u8>, space: Vec<u8> },
-    Zstd { compressor: Box<zstd::bulk::Compressor<'static>>, space: Vec<u8> },
+    Gzip {
+        compressor: Compressor,
+        probe: Compressor,
+        sample: Vec<u8>,
+        space: Vec<u8>,
+    },
+    Zstd {
+        compressor: Box<zstd::bulk::Compressor<'static>>,
+        space: Vec<u8>,
+    },
     None,
 }
 
@@ -105,7 +113,11 @@ impl Codec {
             Self::Gzip { compressor, probe, sample, space } => {
                 let incompressible = is_incompressible(block, probe, sample);
                 gzip_member::append(block, output, |output| {
-                    if incompressible { store(block, output) } else { deflate(compressor, block, space, output) }
+                    if incompressible {
+                        store(block, output);
+                    } else {
+                        deflate(compressor, block, space, output);
+                    }
                 });
             }
             Self::Zstd { compressor, space } => {

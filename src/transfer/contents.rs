@@ -1,18 +1,14 @@
 //! The contents of an image in a folder: layers verified, laid over one another, and put in place as a whole.
 
-use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use crate::model::{
-    Algorithm, Config, Descriptor, Digest, Document, ImageManifest, Platform, RawDocument, media_type,
-};
-use crate::stream::{
-    Blocks, Decoder, Mismatch, Overwrite, PipeReader, PipeWriter, StagedFolder, pipe, read_ahead, threads,
-};
-use crate::tar::{ExtractError, Extractor, Ownership, Policy, Summary};
+use crate::model::{Config, Descriptor, Document, ImageManifest, Platform, RawDocument, media_type};
+use crate::stream::{Overwrite, StagedFolder};
+use crate::tar::{Extractor, Ownership, Policy, Summary};
 
 use super::events::{Event, Observer};
+use super::unpacking::Layers;
 use super::{ImageSource, TransferError};
 
 /// How contents are pulled.
@@ -163,119 +159,10 @@ pub(super) fn extract(
         blobs: manifest.layers.len() as u64,
         bytes: manifest.layers.iter().map(|layer| layer.size).sum(),
     });
-    for (number, layer) in manifest.layers.iter().enumerate() {
-        extract_layer(source, layer, diff_ids.get(number), &mut extractor, observer)?;
-    }
+    let layers = Layers { source, layers: &manifest.layers, diff_ids, observer };
+    layers.for_each(|tar| extractor.layer(tar, &mut |bytes| observer.event(Event::Extracted { bytes })))?;
     let last = manifest.layers.last().unwrap_or(&manifest.config);
     let finished =
         extractor.finish().map_err(|source| TransferError::Extract { layer: last.digest.clone(), source });
     Ok((finished?, config))
-}
-
-fn extract_layer(
-    source: &dyn ImageSource,
-    layer: &Descriptor,
-    diff_id: Option<&Digest>,
-    extractor: &mut Extractor,
-    observer: &dyn Observer,
-) -> Result<(), TransferError> {
-    let what = format!("layer `{}`", layer.digest);
-    let broken = |error| TransferError::from_read(&source.place(), &what, error);
-    observer.event(Event::BlobStarted { descriptor: layer });
-    let stored = Counted { inner: source.open_blob(layer)?, digest: &layer.digest, observer };
-    let algorithm = diff_id.map_or(Algorithm::Sha256, Digest::algorithm);
-    // Three stages at the same time: reading and verifying, inflating and hashing, writing files.
-    let (extracted, (unpacked, rest)) = std::thread::scope(|scope| -> io::Result<_> {
-        let stored = read_ahead(scope, stored, Blocks::Large)?;
-        let (writer, reader) = pipe(Blocks::Large);
-        let unpacking = threads::spawn(scope, move || unpack(stored, algorithm, writer))?;
-        let extracted = extractor.layer(reader, &mut |bytes| observer.event(Event::Extracted { bytes }));
-        // Joined in any case: what was wrong with the stored bytes explains what could not be extracted.
-        Ok((extracted, unpacking.join().unwrap_or_else(|_| (None, Err(io::ErrorKind::BrokenPipe.into())))))
-    })
-    .map_err(broken)?;
-    let found = match (extracted, rest) {
-        (Ok(()), Ok(())) => unpacked,
-        (Ok(()), Err(error)) => return Err(broken(error)),
-        (Err(_), Err(error)) if Mismatch::in_error(&error).is_some() => return Err(broken(error)),
-        (Err(error), _) => return Err(extraction_failed(error, layer, broken)),
-    };
-    if let (Some(expected), Some(found)) = (diff_id, found)
-        && *expected != found
-    {
-        let (layer, expected) = (layer.digest.clone(), expected.clone());
-        return Err(TransferError::DiffId { place: source.place(), layer, expected, found });
-    }
-    observer
-        .event(Event::BlobFinished { descriptor: layer, outcome: super::events::BlobOutcome::Transferred });
-    Ok(())
-}
-
-/// Inflates and hashes a layer into a pipe, then reads what is left of the stored bytes.
-///
-/// Returns the digest if the layer came to its end, and how the stored bytes ended: whatever follows the compressed
-/// stream has to be part of the promised bytes too, and where they are not the promised ones, that is why they could
-/// not be unpacked.
-fn unpack(
-    mut stored: PipeReader,
-    algorithm: Algorithm,
-    mut writer: PipeWriter,
-) -> (Option<Digest>, io::Result<()>) {
-    let mut hasher = algorithm.hasher();
-    let mut unpack = || {
-        let mut decoder = Decoder::with_threads(Box::new(&mut stored), inflaters())?;
-        while writer.is_open() {
-            let space = writer.space();
-            match decoder.read(space) {
-                Ok(0) => break,
-                Ok(count) => {
-                    hasher.update(space.get(..count).unwrap_or(space));
-                    writer.advance(count);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    };
-    let unpacked = unpack();
-    let digest = unpacked.is_ok().then(|| hasher.finish());
-    // A reader tells once that its bytes are wrong, and whoever extracts may have stopped before it heard that.
-    let wrong = unpacked.as_ref().err().and_then(Mismatch::in_error).cloned();
-    writer.finish(unpacked);
-    let rest = io::copy(&mut stored, &mut io::sink()).map(drop);
-    (digest, wrong.map_or(rest, |mismatch| Err(io::Error::new(io::ErrorKind::InvalidData, mismatch))))
-}
-
-/// Threads that inflate one layer; past eight, its digest and the file system are the limit.
-fn inflaters() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from).min(8)
-}
-
-/// Tells a broken stream from a folder that cannot be written.
-fn extraction_failed(
-    error: ExtractError,
-    layer: &Descriptor,
-    broken: impl Fn(io::Error) -> TransferError,
-) -> TransferError {
-    let failed = |source| TransferError::Extract { layer: layer.digest.clone(), source };
-    match error {
-        ExtractError::Tar(error) => error.into_io().map_or_else(|error| failed(error.into()), broken),
-        other => failed(other),
-    }
-}
-
-/// Reports what flows past.
-struct Counted<'a, R> {
-    inner: R,
-    digest: &'a Digest,
-    observer: &'a dyn Observer,
-}
-
-impl<R: Read> Read for Counted<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        self.observer.event(Event::BlobProgress { digest: self.digest, bytes: n as u64 });
-        Ok(n)
-    }
 }

@@ -23,6 +23,7 @@ mod to_archive;
 mod to_folder;
 mod to_layout;
 mod to_registry;
+mod unpacking;
 pub mod verify;
 mod workers;
 

@@ -185,6 +185,38 @@ fn copies_out_of_a_registry_survive_or_leave_no_file() {
     }
 }
 
+/// A room with an image of several layers in `many.tar`.
+fn room_with_layers() -> Lab {
+    let files = (0..120).map(|file| format!("f many/node_modules/p{file}/f.js random:60000:{file}"));
+    let lab = lab().tree(&files.collect::<Vec<_>>());
+    let words = ["push", "-s", "-f", "many", "--layers", "auto", "--to-oci-tar", "many.tar", "--json"];
+    let layers = lab.run(&words).succeeds().json()["layers"].as_u64().unwrap();
+    assert!(layers > 3, "{layers} layers");
+    lab
+}
+
+#[test]
+fn a_pull_asks_for_the_next_layers_while_it_waits_for_the_first() {
+    let lab = room_with_layers();
+    let registry = FaultRegistry::start(Access::Open, vec![]);
+    let image = format!("{}/team/app:latest", registry.host());
+    let _ = hasty(&lab, &["copy", "--tar", "many.tar", "--to-repo", &image]).run().succeeds();
+    // The configuration is the first blob to be read.
+    registry.rule(on("GET", Thing::Blob, Fault::Silence).nth(2));
+    let before = registry.log().len();
+    let _ = hasty(&lab, &["pull", "-i", &image, "-o", "out"]).run().succeeds();
+    let log = registry.log();
+    let layers: Vec<&str> = log[before..]
+        .iter()
+        .filter(|request| request.thing == Thing::Blob)
+        .skip(1)
+        .map(|request| request.path.as_str())
+        .collect();
+    let again = layers.iter().skip(1).position(|path| *path == layers[0]);
+    assert_eq!(again, Some(2), "two others before it was asked for again: {layers:#?}");
+    assert_eq!(std::fs::read_dir(lab.path("out/node_modules")).unwrap().count(), 120);
+}
+
 #[test]
 fn a_push_or_pull_ends_within_a_second_of_a_signal() {
     let silence = |method, thing| on(method, thing, Fault::Silence).always();

@@ -1,0 +1,214 @@
+//! Layers on their way to whoever extracts them: fetched, verified, inflated and hashed on threads of their own.
+//!
+//! Layers are extracted in order, one at a time, because a later one replaces and hides what is in an earlier one. But
+//! the next ones are fetched and inflated meanwhile, as far as their pipes hold.
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Scope, ScopedJoinHandle};
+
+use crate::model::{Algorithm, Descriptor, Digest};
+use crate::stream::{Blocks, Decoder, Mismatch, PipeReader, PipeWriter, pipe, read_ahead, threads};
+use crate::tar::ExtractError;
+
+use super::events::{BlobOutcome, Event, Observer};
+use super::{ImageSource, TransferError};
+
+/// Most layers under way at a time, the one being extracted included.
+const UNDER_WAY: usize = 3;
+
+/// An image's layers, lowest first.
+pub(super) struct Layers<'a> {
+    pub(super) source: &'a dyn ImageSource,
+    pub(super) layers: &'a [Descriptor],
+    /// One for each layer, or none at all.
+    pub(super) diff_ids: &'a [Digest],
+    pub(super) observer: &'a dyn Observer,
+}
+
+/// What became of a layer: its digest unpacked, if it came to its end, and how its stored bytes ended.
+type Unpacked = Result<(Option<Digest>, io::Result<()>), TransferError>;
+
+/// A layer under way.
+struct Layer<'scope, 'a> {
+    descriptor: &'a Descriptor,
+    diff_id: Option<&'a Digest>,
+    tar: PipeReader,
+    thread: ScopedJoinHandle<'scope, Unpacked>,
+}
+
+impl<'a> Layers<'a> {
+    /// Hands out each layer's tar, in order; that it was the promised one is proven when this returns well.
+    pub(super) fn for_each(
+        &self,
+        mut extract: impl FnMut(PipeReader) -> Result<(), ExtractError>,
+    ) -> Result<(), TransferError> {
+        let under_way = UNDER_WAY.min(self.layers.len()).max(1);
+        let inflaters = (inflaters() / under_way).max(1);
+        let abandoned = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let mut coming = self.layers.iter().enumerate();
+            let mut ahead = VecDeque::new();
+            let mut one = || {
+                while ahead.len() < under_way
+                    && let Some((number, layer)) = coming.next()
+                {
+                    ahead.push_back(self.begin(scope, number, layer, inflaters, &abandoned)?);
+                }
+                let Some(layer) = ahead.pop_front() else { return Ok(false) };
+                self.end(layer, &mut extract).map(|()| true)
+            };
+            loop {
+                match one() {
+                    Ok(true) => {}
+                    Ok(false) => return Ok(()),
+                    Err(error) => {
+                        abandoned.store(true, Ordering::Relaxed);
+                        return Err(error);
+                    }
+                }
+            }
+        })
+    }
+
+    fn begin<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        number: usize,
+        descriptor: &'a Descriptor,
+        inflaters: usize,
+        abandoned: &'scope AtomicBool,
+    ) -> Result<Layer<'scope, 'a>, TransferError> {
+        let diff_id = self.diff_ids.get(number);
+        let algorithm = diff_id.map_or(Algorithm::Sha256, Digest::algorithm);
+        self.observer.event(Event::BlobStarted { descriptor });
+        let (writer, tar) = pipe(Blocks::Large);
+        let work = move || self.unpack(descriptor, algorithm, inflaters, abandoned, writer);
+        let thread = threads::spawn(scope, work).map_err(|error| self.broken(descriptor, error))?;
+        Ok(Layer { descriptor, diff_id, tar, thread })
+    }
+
+    fn end(
+        &self,
+        layer: Layer<'_, '_>,
+        extract: impl FnOnce(PipeReader) -> Result<(), ExtractError>,
+    ) -> Result<(), TransferError> {
+        let Layer { descriptor, diff_id, tar, thread } = layer;
+        let extracted = extract(tar);
+        // Joined in any case: what was wrong with the stored bytes explains what could not be extracted.
+        let (unpacked, rest) =
+            thread.join().unwrap_or_else(|_| Ok((None, Err(io::ErrorKind::BrokenPipe.into()))))?;
+        match (extracted, rest) {
+            (Ok(()), Ok(())) => {}
+            (Ok(()), Err(error)) => return Err(self.broken(descriptor, error)),
+            (Err(_), Err(error)) if Mismatch::in_error(&error).is_some() => {
+                return Err(self.broken(descriptor, error));
+            }
+            (Err(error), _) => return Err(self.extraction_failed(error, descriptor)),
+        }
+        if let (Some(expected), Some(found)) = (diff_id, unpacked)
+            && *expected != found
+        {
+            let (place, layer, expected) = (self.source.place(), descriptor.digest.clone(), expected.clone());
+            return Err(TransferError::DiffId { place, layer, expected, found });
+        }
+        self.observer.event(Event::BlobFinished { descriptor, outcome: BlobOutcome::Transferred });
+        Ok(())
+    }
+
+    /// Unpacks a layer into a pipe; reading and verifying on one thread, inflating and hashing on this one.
+    fn unpack(
+        &self,
+        layer: &Descriptor,
+        algorithm: Algorithm,
+        inflaters: usize,
+        abandoned: &AtomicBool,
+        writer: PipeWriter,
+    ) -> Unpacked {
+        let inner = self.source.open_blob(layer)?;
+        let stored = Counted { inner, digest: &layer.digest, observer: self.observer, abandoned };
+        std::thread::scope(|scope| match read_ahead(scope, stored, Blocks::Large) {
+            Ok(stored) => Ok(unpack(stored, algorithm, inflaters, writer)),
+            Err(error) => Err(self.broken(layer, error)),
+        })
+    }
+
+    fn broken(&self, layer: &Descriptor, error: io::Error) -> TransferError {
+        TransferError::from_read(&self.source.place(), &format!("layer `{}`", layer.digest), error)
+    }
+
+    /// Tells a broken stream from a folder that cannot be written.
+    fn extraction_failed(&self, error: ExtractError, layer: &Descriptor) -> TransferError {
+        let failed = |source| TransferError::Extract { layer: layer.digest.clone(), source };
+        match error {
+            ExtractError::Tar(error) => match error.into_io() {
+                Ok(error) => self.broken(layer, error),
+                Err(error) => failed(error.into()),
+            },
+            other => failed(other),
+        }
+    }
+}
+
+/// Inflates and hashes a layer into a pipe, then reads what is left of the stored bytes.
+///
+/// Returns the digest if the layer came to its end, and how the stored bytes ended: whatever follows the compressed
+/// stream has to be part of the promised bytes too, and where they are not the promised ones, that is why they could
+/// not be unpacked.
+fn unpack(
+    mut stored: PipeReader,
+    algorithm: Algorithm,
+    inflaters: usize,
+    mut writer: PipeWriter,
+) -> (Option<Digest>, io::Result<()>) {
+    let mut hasher = algorithm.hasher();
+    let mut unpack = || {
+        let mut decoder = Decoder::with_threads(Box::new(&mut stored), inflaters)?;
+        while writer.is_open() {
+            let space = writer.space();
+            match decoder.read(space) {
+                Ok(0) => break,
+                Ok(count) => {
+                    hasher.update(space.get(..count).unwrap_or(space));
+                    writer.advance(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    };
+    let unpacked = unpack();
+    let digest = unpacked.is_ok().then(|| hasher.finish());
+    // A reader tells once that its bytes are wrong, and whoever extracts may have stopped before it heard that.
+    let wrong = unpacked.as_ref().err().and_then(Mismatch::in_error).cloned();
+    writer.finish(unpacked);
+    let rest = io::copy(&mut stored, &mut io::sink()).map(drop);
+    (digest, wrong.map_or(rest, |mismatch| Err(io::Error::new(io::ErrorKind::InvalidData, mismatch))))
+}
+
+/// Threads that inflate one layer; past eight, its digest and the file system are the limit.
+fn inflaters() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(8)
+}
+
+/// Reports what flows past.
+struct Counted<'a, R> {
+    inner: R,
+    digest: &'a Digest,
+    observer: &'a dyn Observer,
+    /// Another layer could not be extracted; nobody needs this one any more.
+    abandoned: &'a AtomicBool,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.abandoned.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let n = self.inner.read(buffer)?;
+        self.observer.event(Event::BlobProgress { digest: self.digest, bytes: n as u64 });
+        Ok(n)
+    }
+}
