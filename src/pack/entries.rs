@@ -16,7 +16,7 @@ pub struct LayerForm {
     pub compression: CompressionLevel,
     /// Which media type it gets.
     pub media_types: MediaTypes,
-    /// Compressing threads; does not change the result.
+    /// Compressing threads, none to do all on the calling one; does not change the result.
     pub threads: usize,
 }
 

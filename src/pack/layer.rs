@@ -34,7 +34,7 @@ pub struct LayerOptions {
     pub compression: CompressionLevel,
     /// Which media type it gets.
     pub media_types: MediaTypes,
-    /// Compressing threads; does not change the result.
+    /// Compressing threads, none to do all on the calling one; does not change the result.
     pub threads: usize,
     /// Device and inode of a file to leave out: the archive that is being replaced.
     pub skip: Option<(u64, u64)>,

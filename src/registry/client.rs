@@ -339,7 +339,7 @@ impl Client {
     /// Opens a blob for reading.
     ///
     /// Errors while reading: an [`io::Error`](std::io::Error) that carries a [`RegistryError`]
-    /// ([`RegistryError::in_error`]) when the registry kept failing, or a [`Mismatch`](crate::stream::Mismatch) when
+    /// ([`RegistryError::in_error`]) when the registry kept failing, or a [`Mismatch`] when
     /// size or digest are wrong at the end. A mismatch may be an accident of the transfer: the caller opens the blob
     /// once more before giving up.
     pub fn open_blob(

@@ -23,6 +23,7 @@ const KNOWN_FOR: Duration = Duration::from_secs(10);
 /// Asks the system for addresses; unlike ureq's own it can be cancelled, and does not panic without threads.
 #[derive(Debug, Default)]
 pub(super) struct SystemNames {
+    /// Until when what is known.
     known: Mutex<HashMap<String, (Instant, Vec<SocketAddr>)>>,
 }
 
@@ -33,8 +34,8 @@ impl SystemNames {
             return Ok(vec![address]);
         }
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, addresses)) = known().get(name)
-            && at.elapsed() < KNOWN_FOR
+        if let Some((until, addresses)) = known().get(name)
+            && Instant::now() < *until
         {
             return Ok(addresses.clone());
         }
@@ -45,7 +46,13 @@ impl SystemNames {
             _ => Error::Io(error),
         })?;
         let found: Vec<_> = found.take(MOST_ADDRESSES).collect();
-        known().insert(name.to_owned(), (Instant::now(), found.clone()));
+        let now = Instant::now();
+        let mut known = known();
+        // Names come from redirects too, and there may be very many of them.
+        known.retain(|_, (until, _)| now < *until);
+        if !found.is_empty() {
+            known.insert(name.to_owned(), (now + KNOWN_FOR, found.clone()));
+        }
         Ok(found)
     }
 }
@@ -95,10 +102,13 @@ mod tests {
         let found = names.addresses("localhost:80", timeout).unwrap();
         assert!(!found.is_empty());
         let elsewhere = vec![SocketAddr::from(([192, 0, 2, 1], 80))];
-        names.known.lock().unwrap().insert("localhost:80".to_owned(), (Instant::now(), elsewhere.clone()));
+        names
+            .known
+            .lock()
+            .unwrap()
+            .insert("localhost:80".to_owned(), (Instant::now() + KNOWN_FOR, elsewhere.clone()));
         assert_eq!(names.addresses("localhost:80", timeout).unwrap(), elsewhere, "nobody was asked");
-        let long_ago = Instant::now().checked_sub(KNOWN_FOR).unwrap();
-        names.known.lock().unwrap().insert("localhost:80".to_owned(), (long_ago, elsewhere));
+        names.known.lock().unwrap().insert("localhost:80".to_owned(), (Instant::now(), elsewhere));
         assert_eq!(names.addresses("localhost:80", timeout).unwrap(), found, "asked again");
     }
 }

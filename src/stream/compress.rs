@@ -90,13 +90,14 @@ struct Here<'a> {
     blob_digest: Hasher,
     size: u64,
     sink: &'a mut (dyn Write + Send),
+    failed: bool,
 }
 
 impl<'a> Here<'a> {
     fn new(level: CompressionLevel, sink: &'a mut (dyn Write + Send)) -> Self {
         let (diff_id, blob_digest) = (Algorithm::Sha256.hasher(), Algorithm::Sha256.hasher());
         let (codec, output) = (Codec::new(level), Vec::new());
-        Self { codec, diff_id, uncompressed_size: 0, output, blob_digest, size: 0, sink }
+        Self { codec, diff_id, uncompressed_size: 0, output, blob_digest, size: 0, sink, failed: false }
     }
 
     fn work(&mut self, block: &[u8]) -> io::Result<()> {
@@ -106,10 +107,15 @@ impl<'a> Here<'a> {
         self.codec.compress(block, &mut self.output);
         self.blob_digest.update(&self.output);
         self.size += self.output.len() as u64;
-        self.sink.write_all(&self.output)
+        let result = self.sink.write_all(&self.output);
+        self.failed |= result.is_err();
+        result
     }
 
     fn finish(self) -> io::Result<Compressed> {
+        if self.failed {
+            return Err(broken());
+        }
         self.sink.flush()?;
         Ok(Compressed {
             diff_id: self.diff_id.finish(),
@@ -211,8 +217,8 @@ type Numbered = (u64, Arc<Vec<u8>>);
 /// Shape: blocks in order, at least one (an empty stream is one empty member).
 /// Errors: there are no threads to be had; the sink's error if there was one, else the producer's; on error `sink`
 /// holds a useless part.
-/// Cost: `threads` compressing threads (at most 8), two hashing, one writing; `4 * threads + 5` blocks of memory,
-/// however long the stream and however slow the sink. Without threads (0) all is done on this one, with two blocks:
+/// Cost: `threads` compressing threads (at most 8), two hashing, one writing; `5 * threads + 5` blocks of memory,
+/// however long the stream and however slow the sink. Without threads (0) all is done on this one, with three blocks:
 /// that takes the least CPU time, for whoever compresses several streams at a time.
 pub fn compress<T, E>(
     level: CompressionLevel,

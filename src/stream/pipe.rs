@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::io::{self, BufRead, Read};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Scope;
+use std::time::Duration;
 
 use super::threads;
 
@@ -36,6 +37,9 @@ impl Blocks {
         }
     }
 }
+
+/// How long a reader waits for several blocks where one is there.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// What the two ends share.
 #[derive(Debug)]
@@ -204,7 +208,13 @@ impl PipeReader {
         if state.filled.is_empty() {
             state.reader_waits = true;
             while state.end.is_none() && state.filled.len() < self.shared.batch {
-                state = self.shared.readable.wait(state).unwrap_or_else(PoisonError::into_inner);
+                let waited = self.shared.readable.wait_timeout(state, LONGEST_WAIT);
+                let (woken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+                state = woken;
+                // A slow source shall not keep what it has from whoever is waited for elsewhere.
+                if timeout.timed_out() && !state.filled.is_empty() {
+                    break;
+                }
             }
             state.reader_waits = false;
         }
@@ -368,5 +378,14 @@ mod tests {
             drop(reader);
             // The scope ends only when the thread does.
         });
+    }
+
+    #[test]
+    fn a_slow_source_does_not_keep_what_it_has() {
+        let (mut writer, mut reader) = pipe(Blocks::Small);
+        writer.advance(Blocks::Small.bytes());
+        // One of eight that would be worth waking up for, and the writer goes on living.
+        assert_eq!(reader.fill_buf().unwrap().len(), Blocks::Small.bytes());
+        writer.finish(Ok(()));
     }
 }

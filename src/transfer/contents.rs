@@ -24,6 +24,8 @@ pub struct PullOptions {
     pub umask: u32,
     /// Only these paths and what is below them; everything when empty.
     pub include: Vec<Vec<u8>>,
+    /// Blobs moved at the same time, at most; of layers that are extracted it is three.
+    pub concurrency: usize,
 }
 
 /// What was pulled.
@@ -121,7 +123,8 @@ pub(super) fn pull_staged(
     let document = manifest.manifest().cloned().ok_or(TransferError::Stopped)?;
     let attempt = || {
         let staging = StagedFolder::create(&options.target, options.overwrite, options.umask)?;
-        let (summary, config) = extract(source, &document, staging.open()?, policy.clone(), observer)?;
+        let (summary, config) =
+            extract(source, &document, staging.open()?, policy.clone(), options.concurrency, observer)?;
         if !summary.unmatched.is_empty() {
             return Err(TransferError::NotIncluded { place: source.place(), paths: summary.unmatched });
         }
@@ -142,6 +145,7 @@ pub(super) fn extract(
     manifest: &ImageManifest,
     folder: OwnedFd,
     policy: Policy,
+    concurrency: usize,
     observer: &dyn Observer,
 ) -> Result<(Summary, Option<Config>), TransferError> {
     let config = source.read_config(manifest)?;
@@ -159,7 +163,7 @@ pub(super) fn extract(
         blobs: manifest.layers.len() as u64,
         bytes: manifest.layers.iter().map(|layer| layer.size).sum(),
     });
-    let layers = Layers { source, layers: &manifest.layers, diff_ids, observer };
+    let layers = Layers { source, layers: &manifest.layers, diff_ids, concurrency, observer };
     layers.for_each(|tar| extractor.layer(tar, &mut |bytes| observer.event(Event::Extracted { bytes })))?;
     let last = manifest.layers.last().unwrap_or(&manifest.config);
     let finished =

@@ -63,7 +63,7 @@ fn layer(name: &str, content: &[u8], media_types: MediaTypes) -> io::Result<(Pac
     let tar = layer_tar(name, content)?;
     let mut bytes = Vec::new();
     let level = CompressionLevel::default();
-    let ((), compressed) = compress(level, 1, &mut bytes, |sink| io::Write::write_all(sink, &tar))?;
+    let ((), compressed) = compress(level, 0, &mut bytes, |sink| io::Write::write_all(sink, &tar))?;
     let descriptor = Descriptor::new(media_types.layer(level), compressed.blob_digest, compressed.size);
     let layer = PackedLayer {
         descriptor,

@@ -29,7 +29,6 @@ pub fn pull_bundle(
     collection: &Collection,
     root: &Member,
     options: &PullOptions,
-    concurrency: usize,
     observer: &dyn Observer,
 ) -> Result<PullReport, TransferError> {
     let nested: Vec<&Member> = collection
@@ -38,6 +37,7 @@ pub fn pull_bundle(
         .filter(|member| member.bundle.is_some() && member.descriptor.digest != root.descriptor.digest)
         .collect();
     let bundles: Vec<&Member> = std::iter::once(root).chain(nested.iter().copied()).collect();
+    let concurrency = options.concurrency;
     let locks = workers::map(&bundles, concurrency, |member| relocated(places, member, concurrency))?;
     let manifest = places.read_document(&root.descriptor)?;
     let policy = Policy { include: options.include.clone(), ..Policy::contents(options.umask) };
@@ -50,7 +50,14 @@ pub fn pull_bundle(
             let document = places.read_document(&member.descriptor)?;
             let manifest = document.manifest().ok_or(TransferError::Stopped)?;
             let policy = Policy::contents(options.umask);
-            extract(places, manifest, into.try_clone().map_err(failed(options))?, policy, observer)?;
+            extract(
+                places,
+                manifest,
+                into.try_clone().map_err(failed(options))?,
+                policy,
+                concurrency,
+                observer,
+            )?;
             if let Some(lock) = lock {
                 rewrite(&into, lock, options)?;
             }

@@ -1,7 +1,8 @@
 //! Layers on their way to whoever extracts them: fetched, verified, inflated and hashed on threads of their own.
 //!
 //! Layers are extracted in order, one at a time, because a later one replaces and hides what is in an earlier one. But
-//! the next ones are fetched and inflated meanwhile, as far as their pipes hold.
+//! the next ones are fetched and inflated meanwhile, as far as their pipes hold. After an error in one of them the others
+//! end with what they are reading; where that is a silent registry, with its time-out.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -17,6 +18,8 @@ use super::{ImageSource, TransferError};
 
 /// Most layers under way at a time, the one being extracted included.
 const UNDER_WAY: usize = 3;
+/// Bytes before a layer that is begun ahead: registries cut connections on which nothing moves for long.
+const NEAR: u64 = 128 << 20;
 
 /// An image's layers, lowest first.
 pub(super) struct Layers<'a> {
@@ -24,6 +27,8 @@ pub(super) struct Layers<'a> {
     pub(super) layers: &'a [Descriptor],
     /// One for each layer, or none at all.
     pub(super) diff_ids: &'a [Digest],
+    /// Blobs moved at the same time, as far as there is use for it.
+    pub(super) concurrency: usize,
     pub(super) observer: &'a dyn Observer,
 }
 
@@ -44,17 +49,24 @@ impl<'a> Layers<'a> {
         &self,
         mut extract: impl FnMut(PipeReader) -> Result<(), ExtractError>,
     ) -> Result<(), TransferError> {
-        let under_way = UNDER_WAY.min(self.layers.len()).max(1);
-        let inflaters = (inflaters() / under_way).max(1);
+        let most = UNDER_WAY.min(self.concurrency).max(1);
         let abandoned = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            let mut coming = self.layers.iter().enumerate();
-            let mut ahead = VecDeque::new();
+            let mut coming = self.layers.iter().enumerate().peekable();
+            let mut ahead: VecDeque<Layer<'_, '_>> = VecDeque::new();
             let mut one = || {
-                while ahead.len() < under_way
-                    && let Some((number, layer)) = coming.next()
-                {
-                    ahead.push_back(self.begin(scope, number, layer, inflaters, &abandoned)?);
+                while let Some((number, layer)) = coming.peek() {
+                    let before: u64 = ahead.iter().map(|layer| layer.descriptor.size).sum();
+                    if ahead.len() >= most || before > NEAR {
+                        break;
+                    }
+                    match self.begin(scope, *number, layer, &abandoned) {
+                        Ok(layer) => ahead.push_back(layer),
+                        // There will be a thread for it when those before it are done.
+                        Err(_) if !ahead.is_empty() => break,
+                        Err(error) => return Err(error),
+                    }
+                    coming.next();
                 }
                 let Some(layer) = ahead.pop_front() else { return Ok(false) };
                 self.end(layer, &mut extract).map(|()| true)
@@ -77,12 +89,11 @@ impl<'a> Layers<'a> {
         scope: &'scope Scope<'scope, '_>,
         number: usize,
         descriptor: &'a Descriptor,
-        inflaters: usize,
         abandoned: &'scope AtomicBool,
     ) -> Result<Layer<'scope, 'a>, TransferError> {
         let diff_id = self.diff_ids.get(number);
         let algorithm = diff_id.map_or(Algorithm::Sha256, Digest::algorithm);
-        self.observer.event(Event::BlobStarted { descriptor });
+        let inflaters = self.inflaters(descriptor);
         let (writer, tar) = pipe(Blocks::Large);
         let work = move || self.unpack(descriptor, algorithm, inflaters, abandoned, writer);
         let thread = threads::spawn(scope, work).map_err(|error| self.broken(descriptor, error))?;
@@ -117,6 +128,14 @@ impl<'a> Layers<'a> {
         Ok(())
     }
 
+    /// Returns the layer's share of the threads that inflate; past eight, a digest and the file system are the limit.
+    fn inflaters(&self, layer: &Descriptor) -> usize {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
+        let all: u64 = self.layers.iter().map(|layer| layer.size).sum();
+        let share = (u128::from(layer.size) * threads as u128).div_ceil(u128::from(all.max(1)));
+        usize::try_from(share).unwrap_or(1).clamp(1, threads)
+    }
+
     /// Unpacks a layer into a pipe; reading and verifying on one thread, inflating and hashing on this one.
     fn unpack(
         &self,
@@ -126,11 +145,24 @@ impl<'a> Layers<'a> {
         abandoned: &AtomicBool,
         writer: PipeWriter,
     ) -> Unpacked {
-        let inner = self.source.open_blob(layer)?;
-        let stored = Counted { inner, digest: &layer.digest, observer: self.observer, abandoned };
+        let open = || {
+            let (digest, observer) = (&layer.digest, self.observer);
+            Ok::<_, TransferError>(Counted {
+                inner: self.source.open_blob(layer)?,
+                digest,
+                observer,
+                abandoned,
+            })
+        };
+        if abandoned.load(Ordering::Relaxed) {
+            return Err(TransferError::Stopped);
+        }
+        self.observer.event(Event::BlobStarted { descriptor: layer });
+        let stored = open()?;
         std::thread::scope(|scope| match read_ahead(scope, stored, Blocks::Large) {
             Ok(stored) => Ok(unpack(stored, algorithm, inflaters, writer)),
-            Err(error) => Err(self.broken(layer, error)),
+            // Without a thread to be had it takes longer, and that is all.
+            Err(_) => Ok(unpack(open()?, algorithm, 1, writer)),
         })
     }
 
@@ -157,7 +189,7 @@ impl<'a> Layers<'a> {
 /// stream has to be part of the promised bytes too, and where they are not the promised ones, that is why they could
 /// not be unpacked.
 fn unpack(
-    mut stored: PipeReader,
+    mut stored: impl Read + Send,
     algorithm: Algorithm,
     inflaters: usize,
     mut writer: PipeWriter,
@@ -186,11 +218,6 @@ fn unpack(
     writer.finish(unpacked);
     let rest = io::copy(&mut stored, &mut io::sink()).map(drop);
     (digest, wrong.map_or(rest, |mismatch| Err(io::Error::new(io::ErrorKind::InvalidData, mismatch))))
-}
-
-/// Threads that inflate one layer; past eight, its digest and the file system are the limit.
-fn inflaters() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from).min(8)
 }
 
 /// Reports what flows past.

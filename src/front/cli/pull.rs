@@ -56,15 +56,15 @@ fn pull(
         platform: options.platform.clone(),
         umask: system::umask(),
         include: options.include.iter().map(|path| path.clone().into_bytes()).collect(),
+        concurrency: options.registry.concurrency,
     };
     let as_bundle = root.bundle.is_some() && !matches!(options.source, Source::Image(_));
     let report = if as_bundle {
-        let concurrency = options.registry.concurrency;
         let nested = match options.recursive {
             true => collection.clone(),
             false => transfer::Collection { members: vec![root.clone()] },
         };
-        transfer::pull_bundle(places, &nested, root, &pull, concurrency, observer)?
+        transfer::pull_bundle(places, &nested, root, &pull, observer)?
     } else {
         transfer::pull_contents(places, &root.descriptor, &pull, observer)?
     };

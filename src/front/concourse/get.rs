@@ -219,6 +219,7 @@ impl Get<'_> {
             platform: Some(self.params.platform.clone()),
             umask: UMASK,
             include: Vec::new(),
+            concurrency: TRANSFER_CONCURRENCY,
         };
         let report = self.watch(Wording::Fetched, |observer| match self.params.format {
             Format::Rootfs => transfer::pull_rootfs(source, root, &options, ownership(), observer),

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::access::TRANSFER_CONCURRENCY;
 use super::glob;
 use super::packing::{self, Form, Param, Values};
 use super::rootfs::{UMASK, image_metadata, ownership};
@@ -160,6 +161,7 @@ fn unpack_rootfs(
         platform: None,
         umask: UMASK,
         include: Vec::new(),
+        concurrency: TRANSFER_CONCURRENCY,
     };
     let root = packed.manifest.descriptor();
     let report = reporter::watch(&context.ui, Wording::Fetched, |observer| {

@@ -15,8 +15,10 @@ use crate::transfer::{TransferError, workers};
 
 use super::Base;
 
-/// Most layers packed at the same time; each has its own blocks of memory.
-const PACKERS: usize = 8;
+/// Most layers packed at the same time, each with three blocks of memory where one thread does it.
+const PACKERS: usize = 16;
+/// Most blocks of memory of all layers that are packed by several threads each.
+const MOST_BLOCKS: usize = 64;
 
 /// A layer, and where it is; nowhere if the base has it.
 pub(super) type Placed = (PackedLayer, Option<Spooled>);
@@ -90,6 +92,16 @@ fn by_size(tree: &SourceTree, groups: &[Vec<usize>]) -> Vec<(u64, usize)> {
     sizes
 }
 
+/// Returns how many threads compress each of so many large layers: none where one thread does it all.
+fn threads_each(threads: usize, large: usize) -> usize {
+    let large = large.max(1);
+    // What `stream::compress` takes: five blocks for each thread, and five more.
+    let afforded = (MOST_BLOCKS / large).saturating_sub(5) / 5;
+    let several = (threads / large).min(afforded);
+    // A single one would have all the costs of handing blocks over and nothing of the use.
+    if several == 1 && large > 1 { 0 } else { several }
+}
+
 /// Packs every group that the base has no layer for, and hands out each that is packed.
 ///
 /// Shape: the bytes of a layer depend neither on how many are packed at the same time nor on their order.
@@ -102,21 +114,21 @@ pub(super) fn pack_layers(
     observer: &dyn Observer,
     ready: Ready<'_>,
 ) -> Result<Vec<Placed>, TransferError> {
-    let packers = form.threads.min(PACKERS).min(groups.len()).max(1);
+    let packers = form.threads.clamp(1, PACKERS);
     // The largest first, so that none is left over at the end.
     let mut order = by_size(tree, groups);
     order.reverse();
     let total: u64 = order.iter().map(|(size, _)| size).sum();
     // Work that is all on one thread takes the least time together; what is more than a packer's share would be waited
     // for at the end, and gets several.
-    let share = total / form.threads.max(1) as u64;
-    let large = order.iter().filter(|(size, _)| *size > share).count().max(1);
+    let share = total / packers as u64;
+    let is_large = |size: u64| size > share || groups.len() == 1;
+    let several = threads_each(packers, order.iter().filter(|(size, _)| is_large(*size)).count());
     let spools = Spools::new(folder);
     let done = Mutex::new(BTreeMap::new());
     let progress = |bytes| observer.event(Event::Packed { bytes });
     workers::for_each(&order, packers, |(size, number)| {
-        let several = if *size > share { form.threads / large } else { 0 };
-        let form = LayerForm { threads: several, ..form };
+        let form = LayerForm { threads: if is_large(*size) { several } else { 0 }, ..form };
         let group = groups.get(*number).map_or(&[][..], Vec::as_slice);
         let layer = match reused(tree, group, form, base, &progress)? {
             Some(layer) => (layer, None),
@@ -140,4 +152,28 @@ pub(super) fn pack_layers(
         Ok(())
     })?;
     Ok(done.into_inner().map_err(|_| TransferError::Stopped)?.into_values().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_layers_share_threads_and_memory() {
+        let cases = [
+            (1, 1, 1),
+            (2, 1, 2),
+            (8, 1, 8),
+            (16, 1, 11),
+            (8, 2, 4),
+            (8, 3, 2),
+            (16, 3, 3),
+            (8, 5, 0),
+            (16, 15, 0),
+        ];
+        for (threads, large, each) in cases {
+            assert_eq!(threads_each(threads, large), each, "{threads} threads, {large} large layers");
+            assert!(large * (5 * each + 5) <= MOST_BLOCKS || each == 0);
+        }
+    }
 }
