@@ -28,7 +28,7 @@ pub const PATH_BYTES: usize = 4096;
 pub const TAR_EXTENSION_BYTES: u64 = 1024 * 1024;
 /// Largest zstd window that is decoded, as a power of two: 128 MiB, what `zstd --long=27` writes; `pull` reads three layers at a time.
 pub const ZSTD_WINDOW_LOG: u32 = 27;
-/// Most blobs moved at the same time; each holds a connection, a few buffers, and if it is large half a MiB more.
+/// Most blobs moved at the same time; each holds a connection and a few buffers.
 pub const CONCURRENCY: usize = 64;
 /// Largest `oci-layout` file, bytes; it holds one version number.
 pub const OCI_LAYOUT_BYTES: u64 = 64 * 1024;

@@ -1,6 +1,6 @@
 //! A bounded number of threads over a list, where the first error stops the rest; and one more for what is large.
 
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::thread::Scope;
@@ -10,11 +10,52 @@ use crate::stream::{BlobStream, Blocks, cancel, read_ahead, threads};
 
 use super::TransferError;
 
-/// Blobs of at least this size are read and verified on a thread of their own while they are written or sent; of
-/// smaller ones several are under way, and overlap with each other instead.
+/// A blob of at least this size is read on a thread of its own while it is written or sent; of smaller ones several are
+/// under way, and overlap with each other instead.
 const WORTH_A_THREAD: u64 = 32 * 1024 * 1024;
 /// What is read at once of a blob that has no thread of its own.
 const READ_BYTES: usize = 32 * 1024;
+
+/// Whether a blob has a thread of its own now. One at a time is enough: of several blobs on their way one works while
+/// another waits, and what is between two threads is half a MiB for each blob.
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// The right to a thread of its own; there is room for the next when it is dropped.
+struct Room;
+
+impl Room {
+    fn take() -> Option<Self> {
+        (!TAKEN.swap(true, Ordering::Relaxed)).then_some(Self)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        TAKEN.store(false, Ordering::Relaxed);
+    }
+}
+
+/// A reader that has a thread of its own.
+struct Ahead<R> {
+    reader: R,
+    _room: Room,
+}
+
+impl<R: Read> Read for Ahead<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(buffer)
+    }
+}
+
+impl<R: BufRead> BufRead for Ahead<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.reader.fill_buf()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.reader.consume(count);
+    }
+}
 
 /// Which thread verifies a blob that has one of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +66,7 @@ pub(super) enum Verified {
     Using,
 }
 
-/// Returns a reader of a blob that works ahead of whoever reads from it, where the blob's size is worth it.
+/// Returns a reader of a blob that works ahead of whoever reads from it, where the blob's size is worth it and no other has one.
 ///
 /// Errors: there is no thread to be had.
 pub(super) fn ahead<'scope>(
@@ -34,12 +75,18 @@ pub(super) fn ahead<'scope>(
     source: BlobStream<'scope>,
     verified: Verified,
 ) -> io::Result<Box<dyn BufRead + Send + 'scope>> {
-    if blob.size < WORTH_A_THREAD {
+    let room = if blob.size < WORTH_A_THREAD { None } else { Room::take() };
+    let Some(room) = room else {
         return Ok(Box::new(BufReader::with_capacity(READ_BYTES, source)));
-    }
+    };
     Ok(match verified {
-        Verified::Reading => Box::new(read_ahead(scope, source, Blocks::Small)?),
-        Verified::Using => Box::new(source.over(|source| read_ahead(scope, source, Blocks::Small))?),
+        Verified::Reading => {
+            Box::new(Ahead { reader: read_ahead(scope, source, Blocks::Small)?, _room: room })
+        }
+        Verified::Using => {
+            let reader = source.over(|source| read_ahead(scope, source, Blocks::Small))?;
+            Box::new(Ahead { reader, _room: room })
+        }
     })
 }
 
