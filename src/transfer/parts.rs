@@ -1,12 +1,14 @@
 //! What was fetched, kept beside the tar while it is written, so that a broken copy goes on where it was.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::model::{Descriptor, Digest, RawDocument, Repository};
 use crate::stream::{AtomicFile, BlobStream, FileError, VerifyingReader};
 
+use super::events::Silent;
+use super::to_layout::pour;
 use super::{ImageSource, TransferError};
 
 /// Smallest blob that is worth a file of its own, bytes.
@@ -59,19 +61,9 @@ impl<'a> Parts<'a> {
     }
 
     fn fetch(&self, path: &Path, descriptor: &Descriptor) -> Result<(), TransferError> {
-        let what = format!("blob `{}`", descriptor.digest);
-        let mut from = self.inner.open_blob(descriptor)?;
         let to = AtomicFile::create(path, MODE)?;
-        let mut buffer = vec![0; 256 * 1024];
-        loop {
-            match from.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(n) => io::Write::write_all(&mut to.file(), buffer.get(..n).unwrap_or_default())
-                    .map_err(|error| FileError::io("write", path, error))?,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(TransferError::from_read(&self.inner.place(), &what, error)),
-            }
-        }
+        let failed = |error| FileError::io("write", path, error);
+        pour(self.inner, descriptor, &mut to.file(), &failed, &Silent)?;
         Ok(to.commit()?)
     }
 }
