@@ -339,9 +339,8 @@ impl Client {
     /// Opens a blob for reading.
     ///
     /// Errors while reading: an [`io::Error`](std::io::Error) that carries a [`RegistryError`]
-    /// ([`RegistryError::in_error`]) when the registry kept failing, or a [`Mismatch`] when
-    /// size or digest are wrong at the end. A mismatch may be an accident of the transfer: the caller opens the blob
-    /// once more before giving up.
+    /// ([`RegistryError::in_error`]) when the registry kept failing, or a [`Mismatch`] when size or digest are wrong
+    /// at the end. A mismatch may be an accident of the transfer: the caller opens the blob once more before giving up.
     pub fn open_blob(
         &self,
         repository: &Repository,
@@ -352,8 +351,8 @@ impl Client {
 
     /// Makes sure that a repository has a blob: it is there already, or mounted, or uploaded.
     ///
-    /// `progress` is told the bytes sent since
-    /// it was last called; each new call of [`BlobBody::open`] means that sending begins anew.
+    /// `progress` is told the bytes sent since it was last called; each new call of [`BlobBody::open`] means that
+    /// sending begins anew.
     /// Errors: [`RegistryError::Source`] when `body` cannot be read.
     pub fn push_blob(
         &self,

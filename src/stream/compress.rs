@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 
-use crate::model::{Algorithm, Digest, Hasher};
+use crate::model::{Algorithm, Digest};
 
 use super::codec::Codec;
-use super::{CompressionLevel, cancel, threads};
+use super::{CompressionLevel, HashingWriter, cancel, threads};
 
 /// Uncompressed bytes in one gzip member or zstd frame.
 ///
@@ -84,30 +84,23 @@ impl Queues {
 /// All the work on a block, done where it was filled.
 struct Here<'a> {
     codec: Codec,
-    diff_id: Hasher,
-    uncompressed_size: u64,
+    plain: HashingWriter<io::Sink>,
     output: Vec<u8>,
-    blob_digest: Hasher,
-    size: u64,
-    sink: &'a mut (dyn Write + Send),
+    stored: HashingWriter<&'a mut (dyn Write + Send)>,
     failed: bool,
 }
 
 impl<'a> Here<'a> {
     fn new(level: CompressionLevel, sink: &'a mut (dyn Write + Send)) -> Self {
-        let (diff_id, blob_digest) = (Algorithm::Sha256.hasher(), Algorithm::Sha256.hasher());
-        let (codec, output) = (Codec::new(level), Vec::new());
-        Self { codec, diff_id, uncompressed_size: 0, output, blob_digest, size: 0, sink, failed: false }
+        let (plain, stored) = (HashingWriter::new(io::sink()), HashingWriter::new(sink));
+        Self { codec: Codec::new(level), plain, output: Vec::new(), stored, failed: false }
     }
 
     fn work(&mut self, block: &[u8]) -> io::Result<()> {
-        self.diff_id.update(block);
-        self.uncompressed_size += block.len() as u64;
+        self.plain.write_all(block)?;
         self.output.clear();
         self.codec.compress(block, &mut self.output);
-        self.blob_digest.update(&self.output);
-        self.size += self.output.len() as u64;
-        let result = self.sink.write_all(&self.output);
+        let result = self.stored.write_all(&self.output);
         self.failed |= result.is_err();
         result
     }
@@ -116,13 +109,10 @@ impl<'a> Here<'a> {
         if self.failed {
             return Err(broken());
         }
-        self.sink.flush()?;
-        Ok(Compressed {
-            diff_id: self.diff_id.finish(),
-            uncompressed_size: self.uncompressed_size,
-            blob_digest: self.blob_digest.finish(),
-            size: self.size,
-        })
+        let (sink, blob_digest, size) = self.stored.finish();
+        sink.flush()?;
+        let (_, diff_id, uncompressed_size) = self.plain.finish();
+        Ok(Compressed { diff_id, uncompressed_size, blob_digest, size })
     }
 }
 

@@ -35,25 +35,15 @@ impl Drop for Room {
     }
 }
 
-/// A reader that has a thread of its own.
+/// What is read on a thread of its own.
 struct Ahead<R> {
-    reader: R,
+    source: R,
     _room: Room,
 }
 
 impl<R: Read> Read for Ahead<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.reader.read(buffer)
-    }
-}
-
-impl<R: BufRead> BufRead for Ahead<R> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        self.reader.fill_buf()
-    }
-
-    fn consume(&mut self, count: usize) {
-        self.reader.consume(count);
+        self.source.read(buffer)
     }
 }
 
@@ -66,7 +56,8 @@ pub(super) enum Verified {
     Using,
 }
 
-/// Returns a reader of a blob that works ahead of whoever reads from it, where the blob's size is worth it and no other has one.
+/// Returns a reader of a blob that works ahead of whoever reads from it, where the blob's size is worth it and no other
+/// has a thread.
 ///
 /// Errors: there is no thread to be had.
 pub(super) fn ahead<'scope>(
@@ -80,12 +71,9 @@ pub(super) fn ahead<'scope>(
         return Ok(Box::new(BufReader::with_capacity(READ_BYTES, source)));
     };
     Ok(match verified {
-        Verified::Reading => {
-            Box::new(Ahead { reader: read_ahead(scope, source, Blocks::Small)?, _room: room })
-        }
+        Verified::Reading => Box::new(read_ahead(scope, Ahead { source, _room: room }, Blocks::Small)?),
         Verified::Using => {
-            let reader = source.over(|source| read_ahead(scope, source, Blocks::Small))?;
-            Box::new(Ahead { reader, _room: room })
+            Box::new(source.over(|source| read_ahead(scope, Ahead { source, _room: room }, Blocks::Small))?)
         }
     })
 }

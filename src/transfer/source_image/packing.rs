@@ -82,13 +82,13 @@ impl<'a> Spools<'a> {
     }
 }
 
-/// Returns the groups' numbers, each behind the size of its contents, the smallest first.
+/// Returns the groups' numbers, each behind the size of its contents, the largest first.
 fn by_size(tree: &SourceTree, groups: &[Vec<usize>]) -> Vec<(u64, usize)> {
     let size = |group: &[usize]| -> u64 {
         group.iter().filter_map(|entry| tree.entries().get(*entry)).map(SourceEntry::size).sum()
     };
     let mut sizes: Vec<_> = groups.iter().enumerate().map(|(number, group)| (size(group), number)).collect();
-    sizes.sort_unstable();
+    sizes.sort_by_key(|(size, _)| std::cmp::Reverse(*size));
     sizes
 }
 
@@ -116,8 +116,7 @@ pub(super) fn pack_layers(
 ) -> Result<Vec<Placed>, TransferError> {
     let packers = form.threads.clamp(1, PACKERS);
     // The largest first, so that none is left over at the end.
-    let mut order = by_size(tree, groups);
-    order.reverse();
+    let order = by_size(tree, groups);
     let total: u64 = order.iter().map(|(size, _)| size).sum();
     // Work that is all on one thread takes the least time together; what is more than a packer's share would be waited
     // for at the end, and gets several.
