@@ -185,22 +185,22 @@ fn copies_out_of_a_registry_survive_or_leave_no_file() {
     }
 }
 
-/// A room with an image of several layers in `many.tar`.
-fn room_with_layers() -> Lab {
+/// A room with an image of several layers in `many.tar`, and a registry that has it under the name that is returned.
+fn layers_in_a_registry() -> (Lab, FaultRegistry, String) {
     let files = (0..120).map(|file| format!("f many/node_modules/p{file}/f.js random:60000:{file}"));
     let lab = lab().tree(&files.collect::<Vec<_>>());
     let words = ["push", "-s", "-f", "many", "--layers", "auto", "--to-oci-tar", "many.tar", "--json"];
     let layers = lab.run(&words).succeeds().json()["layers"].as_u64().unwrap();
     assert!(layers > 3, "{layers} layers");
-    lab
+    let registry = FaultRegistry::start(Access::Open, vec![]);
+    let image = format!("{}/team/app:latest", registry.host());
+    let _ = hasty(&lab, &["copy", "--tar", "many.tar", "--to-repo", &image]).run().succeeds();
+    (lab, registry, image)
 }
 
 #[test]
 fn a_pull_asks_for_the_next_layers_while_it_waits_for_one() {
-    let lab = room_with_layers();
-    let registry = FaultRegistry::start(Access::Open, vec![]);
-    let image = format!("{}/team/app:latest", registry.host());
-    let _ = hasty(&lab, &["copy", "--tar", "many.tar", "--to-repo", &image]).run().succeeds();
+    let (lab, registry, image) = layers_in_a_registry();
     // The configuration is the first blob to be read, a layer the second.
     registry.rule(on("GET", Thing::Blob, Fault::Silence).nth(2));
     let before = registry.log().len();
@@ -219,17 +219,16 @@ fn a_pull_asks_for_the_next_layers_while_it_waits_for_one() {
 
 #[test]
 fn a_layer_ahead_that_is_not_there_is_named_and_nothing_is_left() {
-    let lab = room_with_layers();
-    let registry = FaultRegistry::start(Access::Open, vec![]);
-    let image = format!("{}/team/app:latest", registry.host());
-    let _ = hasty(&lab, &["copy", "--tar", "many.tar", "--to-repo", &image]).run().succeeds();
+    let (lab, registry, image) = layers_in_a_registry();
     let described = lab.run(&["describe", "--tar", "many.tar", "--json"]).succeeds().json();
     let layers = described["images"][0]["layers"].as_array().unwrap();
     let gone = layers[1]["digest"].as_str().unwrap();
     registry.forget_blob("team/app", gone);
+    let before = std::fs::read_dir(lab.path(".")).unwrap().count();
     let output = hasty(&lab, &["pull", "-i", &image, "-o", "out"]).run().fails(1, &[gone, "has no blob"]);
     assert!(!output.stderr.contains("broken pipe"), "{output}");
     assert!(!lab.path("out").exists());
+    assert_eq!(std::fs::read_dir(lab.path(".")).unwrap().count(), before, "no folder half done");
 }
 
 #[test]
