@@ -26,7 +26,8 @@ pub const ARCHIVE_ENTRIES: usize = 1_000_000;
 pub const PATH_BYTES: usize = 4096;
 /// Largest extended (PAX) header or GNU long name, bytes; GNU tar writes a few hundred.
 pub const TAR_EXTENSION_BYTES: u64 = 1024 * 1024;
-/// Largest zstd window that is decoded, as a power of two: 128 MiB, what `zstd --long=27` writes; `pull` reads three layers at a time.
+/// Largest zstd window that is decoded, as a power of two: 128 MiB, what `zstd --long=27` writes; `pull` reads
+/// three layers at a time.
 pub const ZSTD_WINDOW_LOG: u32 = 27;
 /// Most blobs moved at the same time; each holds a connection and a few buffers.
 pub const CONCURRENCY: usize = 64;
