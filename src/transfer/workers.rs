@@ -2,11 +2,11 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::Scope;
 
 use crate::model::Descriptor;
-use crate::stream::{BlobStream, Blocks, cancel, read_ahead, threads};
+use crate::stream::{BlobStream, Blocks, PipeReader, cancel, read_ahead, threads};
 
 use super::TransferError;
 
@@ -25,7 +25,8 @@ struct Room;
 
 impl Room {
     fn take() -> Option<Self> {
-        (!TAKEN.swap(true, Ordering::Relaxed)).then_some(Self)
+        // `then_some` would make one where there is none, and drop it.
+        (!TAKEN.swap(true, Ordering::Relaxed)).then(|| Self)
     }
 }
 
@@ -35,15 +36,26 @@ impl Drop for Room {
     }
 }
 
-/// What is read on a thread of its own.
+/// One end of what is read on a thread of its own. Each end keeps the room: the thread may outlive its reader, and what
+/// was read ahead the thread.
 struct Ahead<R> {
-    source: R,
-    _room: Room,
+    end: R,
+    _room: Arc<Room>,
 }
 
 impl<R: Read> Read for Ahead<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.source.read(buffer)
+        self.end.read(buffer)
+    }
+}
+
+impl<R: BufRead> BufRead for Ahead<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.end.fill_buf()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.end.consume(count);
     }
 }
 
@@ -71,11 +83,19 @@ pub(super) fn ahead<'scope>(
         return Ok(Box::new(BufReader::with_capacity(READ_BYTES, source)));
     };
     Ok(match verified {
-        Verified::Reading => Box::new(read_ahead(scope, Ahead { source, _room: room }, Blocks::Small)?),
-        Verified::Using => {
-            Box::new(source.over(|source| read_ahead(scope, Ahead { source, _room: room }, Blocks::Small))?)
-        }
+        Verified::Reading => Box::new(on_its_own(scope, room, source)?),
+        Verified::Using => Box::new(source.over(|source| on_its_own(scope, room, source))?),
     })
+}
+
+fn on_its_own<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    room: Room,
+    source: impl Read + Send + 'scope,
+) -> io::Result<Ahead<PipeReader>> {
+    let room = Arc::new(room);
+    let source = Ahead { end: source, _room: Arc::clone(&room) };
+    Ok(Ahead { end: read_ahead(scope, source, Blocks::Small)?, _room: room })
 }
 
 /// The first error of several threads, which tells the others to stop.
@@ -189,6 +209,16 @@ pub(super) fn fed<T: Send, R>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn there_is_room_for_one_at_a_time() {
+        let first = Room::take();
+        assert!(first.is_some());
+        assert!(Room::take().is_none());
+        assert!(Room::take().is_none(), "asking in vain leaves the first its room");
+        drop(first);
+        assert!(Room::take().is_some());
+    }
 
     #[test]
     fn every_item_is_worked_on_once_and_the_first_error_comes_back() {
