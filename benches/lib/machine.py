@@ -1,5 +1,6 @@
 """Where a benchmark runs: the folder it works in, and what its report says about the machine."""
 
+import contextlib
 import datetime
 import os
 import platform
@@ -30,3 +31,14 @@ def describe(work, tools):
             "medium": "memory (tmpfs)" if work.startswith("/dev/shm") else f"disk ({work})",
             "load_before": os.getloadavg()[0],
             "versions": {name: jobs.version_of(name) for name in tools}}
+
+
+@contextlib.contextmanager
+def on_cores(cores):
+    """Keeps whatever is started inside on these cores."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

@@ -30,7 +30,7 @@ def shares(row):
     """Returns the two limits in seconds: the slowest stage alone, and all work shared out over the cores."""
     limit, cores = row["limit"], row["limit"]["cores"]
     stages = {"compressing on all cores": limit["compress"] / cores,
-              "hashing twice": max(limit["hash_in"], limit["hash_out"], (limit["hash_in"] + limit["hash_out"]) / cores),
+              "hashing twice at the same time": max(limit["hash_in"], limit["hash_out"], (limit["hash_in"] + limit["hash_out"]) / cores),
               "reading": limit["read"]}
     slowest = max(stages, key=stages.get)
     work = (limit["compress"] + limit["hash_in"] + limit["hash_out"] + limit["read"] + limit["write"]) / cores
@@ -51,7 +51,10 @@ def packing(rows):
         parts.append(table(header, lines) + "\n")
         if "limit" in row:
             slowest, seconds, work = shares(row)
-            parts.append(f"Limit: {slowest} {seconds:.2f} s, of which imgrelay reaches {100 * seconds / own['wall']:.0f} %; "
+            hashing = row["limit"]["hash_in"] + row["limit"]["hash_out"]
+            apart = f" (one after the other {hashing:.2f} s)" if slowest.startswith("hashing") else ""
+            parts.append(f"Limit: {slowest} {seconds:.2f} s{apart}, of which imgrelay reaches "
+                         f"{100 * seconds / own['wall']:.0f} %; "
                          f"all the work (reading, deflating, two digests, writing) spread over "
                          f"{row['limit']['cores']} cores takes {work:.2f} s, {100 * work / own['wall']:.0f} %.\n")
         if row.get("calls"):
