@@ -116,7 +116,8 @@ impl PipeWriter {
         self.block.get_mut(self.filled..).unwrap_or_default()
     }
 
-    /// Keeps the first `count` bytes of the space; waits when the reader is behind.
+    /// Keeps the first `count` bytes of the space; waits when the reader is behind. When nobody reads any more, what is
+    /// written is thrown away.
     pub fn advance(&mut self, count: usize) {
         self.filled = (self.filled + count).min(self.blocks.bytes());
         if self.filled == self.blocks.bytes() {
@@ -124,10 +125,23 @@ impl PipeWriter {
         }
     }
 
-    /// Tells whether anybody still reads; when not, what is written is thrown away.
-    #[must_use]
-    pub fn is_open(&self) -> bool {
-        self.open
+    /// Reads a source to its end, or until nobody reads this pipe any more; `seen` is shown each piece.
+    ///
+    /// Errors: the source's; saying the end is the caller's, see [`PipeWriter::finish`].
+    pub fn fill_from(&mut self, mut source: impl Read, mut seen: impl FnMut(&[u8])) -> io::Result<()> {
+        while self.open {
+            let space = self.space();
+            match source.read(space) {
+                Ok(0) => break,
+                Ok(count) => {
+                    seen(space.get(..count).unwrap_or(space));
+                    self.advance(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Ends the stream: the reader gets what was written so far and then the end, or the error.
@@ -271,22 +285,13 @@ impl Drop for PipeReader {
 /// Errors: there is no thread to be had.
 pub fn read_ahead<'scope, R: Read + Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
-    mut source: R,
+    source: R,
     blocks: Blocks,
 ) -> io::Result<PipeReader> {
     let (mut writer, reader) = pipe(blocks);
     threads::spawn(scope, move || {
-        loop {
-            match source.read(writer.space()) {
-                Ok(0) => return writer.finish(Ok(())),
-                Ok(count) => writer.advance(count),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return writer.finish(Err(error)),
-            }
-            if !writer.is_open() {
-                return writer.finish(Ok(()));
-            }
-        }
+        let result = writer.fill_from(source, |_| ());
+        writer.finish(result);
     })?;
     Ok(reader)
 }

@@ -195,23 +195,8 @@ fn unpack(
     mut writer: PipeWriter,
 ) -> (Option<Digest>, io::Result<()>) {
     let mut hasher = algorithm.hasher();
-    let mut unpack = || {
-        let mut decoder = Decoder::with_threads(Box::new(&mut stored), inflaters)?;
-        while writer.is_open() {
-            let space = writer.space();
-            match decoder.read(space) {
-                Ok(0) => break,
-                Ok(count) => {
-                    hasher.update(space.get(..count).unwrap_or(space));
-                    writer.advance(count);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    };
-    let unpacked = unpack();
+    let unpacked = Decoder::with_threads(Box::new(&mut stored), inflaters)
+        .and_then(|decoder| writer.fill_from(decoder, |bytes| hasher.update(bytes)));
     let digest = unpacked.is_ok().then(|| hasher.finish());
     // A reader tells once that its bytes are wrong, and whoever extracts may have stopped before it heard that.
     let wrong = unpacked.as_ref().err().and_then(Mismatch::in_error).cloned();
