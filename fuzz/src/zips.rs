@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use imgrelay::pack::{EntryRules, ModeRule, PackError, SourceOptions, SourceTree};
+use imgrelay::pack::{AppOptions, AppTree, EntryRules, ModeRule, PackError};
 use imgrelay::tree::SymlinkPolicy;
 use imgrelay::zip::{Archive, Entry, EntryKind};
 
@@ -58,7 +58,7 @@ fn read(archive: &Archive, entry: &Entry, step: usize) -> Option<Vec<u8>> {
 /// What becomes of it as an app: each path once, none below a file.
 fn list(path: &std::path::Path, length: usize) {
     for symlinks in [SymlinkPolicy::Copy, SymlinkPolicy::Refuse] {
-        let options = SourceOptions {
+        let options = AppOptions {
             exclusions: Vec::new(),
             symlinks,
             size_limit: 64 * 1024 * 1024,
@@ -66,7 +66,7 @@ fn list(path: &std::path::Path, length: usize) {
             rules: EntryRules { mtime: 1, modes: ModeRule::Owner },
             skip: None,
         };
-        let tree: Result<SourceTree, PackError> = SourceTree::list(path, &options);
+        let tree: Result<AppTree, PackError> = AppTree::list(path, &options);
         let Ok(tree) = tree else { continue };
         let mut seen = BTreeSet::new();
         for entry in tree.entries() {

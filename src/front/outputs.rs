@@ -67,7 +67,8 @@ pub enum ImageKind {
     /// A plain image.
     Image,
     /// A Cloud Foundry source image.
-    Source,
+    #[serde(rename = "source")]
+    App,
     /// Several images under one digest.
     Index,
 }
@@ -79,7 +80,7 @@ impl ImageKind {
         match self {
             Self::Bundle => "bundle",
             Self::Image => "image",
-            Self::Source => "source",
+            Self::App => "source",
             Self::Index => "index",
         }
     }

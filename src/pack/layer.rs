@@ -16,7 +16,7 @@ use crate::tar::header::{EntryType, Header};
 use crate::tree::{Content, Entry, EntryKind, Filter, SymlinkPolicy, TreeError, Visitor, walk};
 
 use super::entries::{EntryWriter, LayerForm, write_layer};
-use super::{MediaTypes, ModeRule, SourceError};
+use super::{AppError, MediaTypes, ModeRule};
 
 /// Begins names that delete what lower layers have (image-spec layer.md, "Whiteouts").
 const WHITEOUT: &str = ".wh.";
@@ -91,15 +91,15 @@ pub enum PackError {
     },
     /// What is to become a source image cannot be one.
     #[error(transparent)]
-    Source(Box<SourceError>),
+    App(Box<AppError>),
     /// The output could not be written; which file is known above.
     #[error("cannot write the layer: {0}")]
     Sink(#[from] io::Error),
 }
 
-impl From<SourceError> for PackError {
-    fn from(error: SourceError) -> Self {
-        Self::Source(Box::new(error))
+impl From<AppError> for PackError {
+    fn from(error: AppError) -> Self {
+        Self::App(Box::new(error))
     }
 }
 

@@ -3,21 +3,21 @@
 //! Floor 3. What is packed is a value, a [`Profile`]: another packaging format is another value, not another path
 //! through the code. Knows no registry.
 
+mod app;
 mod bundle;
 mod entries;
 mod image;
 mod layer;
 mod packages;
 mod profile;
-mod source;
 
+pub use app::{
+    AppEntry, AppError, AppOptions, AppTree, CompletedFile, Completion, CopiedLinks, Layering, MOST_LAYERS,
+    MatchRequest, Resource, ResourceError, parse_resources,
+};
 pub use bundle::{BundleError, BundleLayout, find_bundle};
 pub use entries::{LayerForm, UnpackedLayer};
 pub use image::{ComposedImage, ImageOptions, compose};
 pub use layer::{LayerOptions, PackError, PackedLayer, pack_layer};
 pub use packages::{PackageChecks, PackageFault, PackageProblem, package_problems};
 pub use profile::{Consumer, EntryRules, MediaTypes, ModeRule, Profile};
-pub use source::{
-    CompletedFile, Completion, CopiedLinks, Layering, MOST_LAYERS, MatchRequest, Resource, ResourceError,
-    SourceEntry, SourceError, SourceOptions, SourceTree, parse_resources,
-};

@@ -135,7 +135,7 @@ impl ModeRule {
 
 /// 1980-01-01T00:00:01Z, the time that Cloud Foundry's packagers and the buildpacks give every file: the first second
 /// that a zip archive can hold, and one after it.
-const SOURCE_MTIME: u32 = 315_532_801;
+const APP_MTIME: u32 = 315_532_801;
 
 impl Profile {
     /// A Carvel bundle.
@@ -157,13 +157,13 @@ impl Profile {
         consumer: Consumer::ANY,
     };
     /// A Cloud Foundry source image, as kpack extracts it.
-    pub const SOURCE: Self = Self {
+    pub const APP: Self = Self {
         name: "source",
         // Not `source.contenttype.kpack.io`: with it kpack expects one archive inside, not the files.
         labels: &[],
         history_author: "imgrelay",
         is_bundle: false,
-        entries: EntryRules { mtime: SOURCE_MTIME, modes: ModeRule::Readable },
+        entries: EntryRules { mtime: APP_MTIME, modes: ModeRule::Readable },
         consumer: Consumer { drops_links: true, ..Consumer::ANY },
     };
     /// What Flux's `OCIRepository` reads. Source: fluxcd/pkg oci/client, source-controller (behaviour).

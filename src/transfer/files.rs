@@ -2,7 +2,7 @@
 //! one small download; where that was not done, read off the layers.
 //!
 //! The list is a shortcut, not a proof. What is taken from an image because of it is read from its layers, verified,
-//! and compared with what was asked for (`source_image`).
+//! and compared with what was asked for (`app_image`).
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

@@ -3,6 +3,8 @@
 //! Floor 4. The only place where stores and registries meet. A sink is a function that takes a source and the
 //! [`Graph`] of what hangs below a root; nothing of it is re-serialised on the way.
 
+mod app_image;
+mod app_push;
 mod collection;
 mod contents;
 mod describe;
@@ -17,8 +19,6 @@ mod parts;
 mod produce;
 mod pull_bundle;
 mod source;
-mod source_image;
-mod source_push;
 mod to_archive;
 mod to_folder;
 mod to_layout;
@@ -27,6 +27,8 @@ mod unpacking;
 pub mod verify;
 mod workers;
 
+pub use app_image::{AppRequest, Base, Resources, pack_app_to_layout};
+pub use app_push::{AppPush, Earlier, earlier_image, push_app};
 pub use collection::{
     Attached, Collection, CollectionReport, CollectionRequest, DefaultTags, Gathering, Member, Places, Role,
     gather, push_collection,
@@ -41,8 +43,6 @@ pub use parts::{Joined, Parts};
 pub use produce::{PackRequest, PackedImage, PackedSource, pack_to_layout, pack_to_spool};
 pub use pull_bundle::pull_bundle;
 pub use source::{ImageSource, RegistrySource, StoreSource};
-pub use source_image::{Base, Resources, SourceRequest, pack_source_to_layout};
-pub use source_push::{Earlier, SourcePush, earlier_image, push_source};
 pub use to_archive::{ArchiveRequest, copy_to_docker_tar, copy_to_imgpkg_tar};
 pub use to_folder::{SINGLE_IMAGE, copy_to_folder};
 pub use to_layout::{LayoutReport, LayoutRequest, copy_to_layout};

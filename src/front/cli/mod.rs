@@ -36,7 +36,7 @@ use super::outputs::Document;
 use super::outputs::Outcome;
 use super::signals;
 use super::ui::{Settings, Ui};
-use crate::transfer::{PackRequest, SourceRequest};
+use crate::transfer::{AppRequest, PackRequest};
 use args::SWITCH;
 pub(in crate::front) use gathering::stored_roots;
 pub(in crate::front) use push::references;
@@ -256,9 +256,9 @@ pub(in crate::front) enum PackWork {
     /// A bundle or an image.
     Plain(PackRequest),
     /// A source image.
-    Source {
+    App {
         /// What is packed.
-        request: SourceRequest,
+        request: AppRequest,
         /// The tar or folder with the earlier image.
         base: Option<PathBuf>,
     },

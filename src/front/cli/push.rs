@@ -16,14 +16,14 @@ use crate::front::reporter::{self, Wording};
 use crate::front::{registries, system};
 use crate::lock::{BundleLock, default_tag};
 use crate::model::{Reference, Tag, limits};
-use crate::pack::{ImageOptions, LayerForm, LayerOptions, Profile, SourceOptions, parse_resources};
+use crate::pack::{AppOptions, ImageOptions, LayerForm, LayerOptions, Profile, parse_resources};
 use crate::store::ImageStore;
 use crate::store::layout::LayoutTarget;
 use crate::stream::{AtomicFile, FileError, TooLarge, read_bounded};
 use crate::transfer::events::Observer;
 use crate::transfer::{
-    self, Attached, Base, Earlier, Gathering, ImageSource as _, LayoutRequest, Member, Named, PackRequest,
-    PackedImage, Places, PushRequest, Resources, Role, SourcePush, SourceRequest, StoreSource,
+    self, AppPush, AppRequest, Attached, Base, Earlier, Gathering, ImageSource as _, LayoutRequest, Member,
+    Named, PackRequest, PackedImage, Places, PushRequest, Resources, Role, StoreSource,
 };
 use crate::tree::Filter;
 
@@ -56,12 +56,12 @@ fn to_tar(
     let store = base_store(context, options)?;
     let spooled =
         reporter::watch(&context.ui, Wording::Written, |observer| match (options.kind, options.inflate) {
-            (PushKind::Source, _) => {
-                let request = source_request(options, Some(&layout))?;
+            (PushKind::App, _) => {
+                let request = app_request(options, Some(&layout))?;
                 let store = store.as_deref().map(StoreSource);
                 let base = store.as_ref().map(base_of_store).transpose()?;
                 let packed =
-                    transfer::pack_source_to_layout(&request, base.as_ref(), &layout, &names, observer)?;
+                    transfer::pack_app_to_layout(&request, base.as_ref(), &layout, &names, observer)?;
                 Ok::<_, Failure>(packed)
             }
             (_, Some(attached)) => {
@@ -143,9 +143,9 @@ fn to_registry(
     let store = base_store(context, options)?;
     let store = store.as_deref().map(StoreSource);
     let packed = reporter::watch(&context.ui, Wording::Uploaded, |observer| match options.kind {
-        PushKind::Source => {
-            let push = SourcePush {
-                request: &source_request(options, None)?,
+        PushKind::App => {
+            let push = AppPush {
+                request: &app_request(options, None)?,
                 earlier: match (&options.base, &store) {
                     (_, Some(store)) => Earlier::Known(base_of_store(store)?),
                     (Some(BaseImage::Registry { reference, given }), _) => {
@@ -158,7 +158,7 @@ fn to_registry(
                 concurrency: options.registry.concurrency,
                 folder: system::temporary_folder(context.env),
             };
-            Ok::<_, Failure>(transfer::push_source(&push, &client, observer)?)
+            Ok::<_, Failure>(transfer::push_app(&push, &client, observer)?)
         }
         _ => {
             let folder = system::temporary_folder(context.env);
@@ -218,8 +218,8 @@ pub(super) fn send_to_stdout(mut spool: File) -> Result<(), Failure> {
 /// Returns what is to be packed, without a destination.
 pub(super) fn work(options: PushOptions) -> Result<PackWork, Failure> {
     Ok(match options.kind {
-        PushKind::Source => PackWork::Source {
-            request: source_request(&options, None)?,
+        PushKind::App => PackWork::App {
+            request: app_request(&options, None)?,
             base: match options.base {
                 Some(BaseImage::Tar(path)) => Some(path),
                 _ => None,
@@ -234,7 +234,7 @@ fn request(options: &PushOptions, target: Option<&LayoutTarget>) -> Result<PackR
     let profile = match options.kind {
         PushKind::Bundle => Some(Profile::BUNDLE),
         PushKind::Image => Some(contents.format.unwrap_or(Profile::IMAGE)),
-        PushKind::Source | PushKind::Detect => None,
+        PushKind::App | PushKind::Detect => None,
     };
     Ok(PackRequest {
         roots: contents.roots.clone(),
@@ -272,17 +272,17 @@ fn image_options(contents: &Contents) -> ImageOptions {
     }
 }
 
-fn source_request(options: &PushOptions, target: Option<&LayoutTarget>) -> Result<SourceRequest, Failure> {
+fn app_request(options: &PushOptions, target: Option<&LayoutTarget>) -> Result<AppRequest, Failure> {
     let contents = &options.contents;
-    Ok(SourceRequest {
+    Ok(AppRequest {
         resources: options.resources.as_deref().map(read_resources).transpose()?,
         path: contents.roots.first().cloned().unwrap_or_default(),
-        options: SourceOptions {
+        options: AppOptions {
             exclusions: contents.exclusions.clone(),
             symlinks: contents.symlinks,
             size_limit: contents.size_limit,
             preserve_permissions: contents.preserve_permissions,
-            rules: Profile::SOURCE.entries,
+            rules: Profile::APP.entries,
             skip: replaced(target),
         },
         layering: contents.layering,
@@ -341,7 +341,7 @@ fn outcome(
     ImageOutcome {
         kind: match packed.profile {
             Profile::BUNDLE => ImageKind::Bundle,
-            Profile::SOURCE => ImageKind::Source,
+            Profile::APP => ImageKind::App,
             _ => ImageKind::Image,
         },
         digest: packed.manifest.digest().clone(),

@@ -253,7 +253,7 @@ fn work(
             request.roots = roots;
             request.image.labels = labels;
         }
-        PackWork::Source { request, .. } => {
+        PackWork::App { request, .. } => {
             let count = roots.len();
             let [root] = <[PathBuf; 1]>::try_from(roots).map_err(|_| {
                 let problem = format!("a source image is made of one folder or zip, found {count}");

@@ -25,7 +25,7 @@ use crate::model::{Digest, Tag, limits};
 use crate::pack::Layering;
 use crate::registry::Client;
 use crate::stream::{TooLarge, read_bounded};
-use crate::transfer::{self, Earlier, PackRequest, SourcePush, SourceRequest, StoreSource};
+use crate::transfer::{self, AppPush, AppRequest, Earlier, PackRequest, StoreSource};
 
 /// What is pushed.
 #[derive(Debug)]
@@ -192,7 +192,7 @@ pub(super) fn run(
         What::Image(pattern) => put.image(folder, pattern, &mut tags)?,
         What::Files(work) => match work.as_ref() {
             PackWork::Plain(request) => put.packed(request, &mut tags)?,
-            PackWork::Source { request, base } => put.packed_source(request, base.as_deref(), &mut tags)?,
+            PackWork::App { request, base } => put.packed_app(request, base.as_deref(), &mut tags)?,
         },
     };
     let first = tags.first().map(ToString::to_string);
@@ -261,9 +261,9 @@ impl Put<'_> {
     }
 
     /// Packs a source image and pushes it; what the repository has of an earlier one is used again.
-    fn packed_source(
+    fn packed_app(
         &self,
-        request: &SourceRequest,
+        request: &AppRequest,
         base: Option<&Path>,
         tags: &mut Vec<Tag>,
     ) -> Result<Digest, Failure> {
@@ -283,7 +283,7 @@ impl Put<'_> {
             }
         };
         let tags = self.complete(tags, "a source image")?;
-        let push = SourcePush {
+        let push = AppPush {
             request,
             earlier,
             repository: repository.clone(),
@@ -292,7 +292,7 @@ impl Put<'_> {
             folder: self.temporary.to_owned(),
         };
         let packed = reporter::watch(self.ui, Wording::Uploaded, |observer| {
-            transfer::push_source(&push, self.client, observer)
+            transfer::push_app(&push, self.client, observer)
         })?;
         Ok(packed.manifest.digest().clone())
     }

@@ -96,7 +96,7 @@ fn pack(
     let target = LayoutTarget::File(tar.to_owned());
     let base = match work {
         PackWork::Plain(_) => None,
-        PackWork::Source { base, .. } => {
+        PackWork::App { base, .. } => {
             packing::open_base(base.as_deref(), &system::temporary_folder(context.env))?
         }
     };
@@ -104,8 +104,8 @@ fn pack(
     let base = base.as_ref().map(packing::base_of).transpose()?;
     Ok(reporter::watch(&context.ui, Wording::Written, |observer| match work {
         PackWork::Plain(request) => transfer::pack_to_layout(request, &target, names, observer),
-        PackWork::Source { request, .. } => {
-            transfer::pack_source_to_layout(request, base.as_ref(), &target, names, observer)
+        PackWork::App { request, .. } => {
+            transfer::pack_app_to_layout(request, base.as_ref(), &target, names, observer)
         }
     })?)
 }

@@ -5,7 +5,7 @@ use std::io;
 use super::{Failure, Kind};
 use crate::front::credentials::CredentialsError;
 use crate::model::{DigestError, DocumentError, PlatformError, ReferenceError};
-use crate::pack::{BundleError, PackError, SourceError};
+use crate::pack::{AppError, BundleError, PackError};
 use crate::registry::{Credentials, RegistryError, Task, TrustProblem, Verb};
 use crate::store::StoreError;
 use crate::stream::{CompressionLevelError, FileError, cancel};
@@ -91,7 +91,7 @@ impl From<PackError> for Failure {
         match error {
             PackError::Tree(error) => error.into(),
             PackError::File(error) => error.into(),
-            PackError::Source(error) => (*error).into(),
+            PackError::App(error) => (*error).into(),
             PackError::Sink(ref source) => Self::of(Kind::Refused, &error).with_io_hint(source),
             PackError::Duplicate { .. } => Self::of(Kind::Refused, &error)
                 .hint("folders that share paths cannot become one image; rename one, or leave it out"),
@@ -103,21 +103,21 @@ impl From<PackError> for Failure {
     }
 }
 
-impl From<SourceError> for Failure {
-    fn from(error: SourceError) -> Self {
+impl From<AppError> for Failure {
+    fn from(error: AppError) -> Self {
         let failure = Self::of(Kind::Refused, &error);
         match error {
-            SourceError::Zip { source: ZipError::NotAZip, .. } | SourceError::NotASource { .. } => {
+            AppError::Zip { source: ZipError::NotAZip, .. } | AppError::NotAnApp { .. } => {
                 failure.hint("name a folder, or a zip, jar or war, with `-f`")
             }
-            SourceError::Zip { source: ZipError::Io(ref source), .. } => failure.with_io_hint(source),
-            SourceError::TooLarge { .. } => {
+            AppError::Zip { source: ZipError::Io(ref source), .. } => failure.with_io_hint(source),
+            AppError::TooLarge { .. } => {
                 failure.hint("leave files out with `.cfignore`, or allow more with `--size-limit`")
             }
-            SourceError::Link { .. } => {
+            AppError::Link { .. } => {
                 failure.hint("kpack drops links, so what they lead to is packed; change the link")
             }
-            SourceError::Empty { .. } => failure.hint("look into `.cfignore`"),
+            AppError::Empty { .. } => failure.hint("look into `.cfignore`"),
             _ => failure,
         }
     }

@@ -36,7 +36,7 @@ pub(super) fn markdown(image: &ImageOutcome) -> String {
     if let Some(repository) = &image.repository {
         let pull = match image.kind {
             ImageKind::Bundle => format!("imgrelay pull -b {repository}@{} -o OUT", image.digest),
-            ImageKind::Image | ImageKind::Index | ImageKind::Source => {
+            ImageKind::Image | ImageKind::Index | ImageKind::App => {
                 format!("docker pull {repository}@{}", image.digest)
             }
         };

@@ -74,7 +74,7 @@ pub enum PushKind {
     /// A plain image.
     Image,
     /// A Cloud Foundry source image.
-    Source,
+    App,
     /// A bundle if a root has `.imgpkg`, else a plain image.
     Detect,
 }
@@ -145,7 +145,7 @@ pub fn push(args: &PushArgs, env: &Env) -> Result<PushOptions, Failure> {
     if lock_output.is_some() {
         if let Some(flag) = match kind {
             PushKind::Image => Some("--image"),
-            PushKind::Source => Some("--source"),
+            PushKind::App => Some("--source"),
             _ => None,
         } {
             let message = format!("`--lock-output` works with bundles only, but `{flag}` was given");
@@ -203,7 +203,7 @@ fn kind_and_name(args: &PushArgs) -> Result<(PushKind, Option<Reference>), Failu
     let given = [
         ("--bundle", PushKind::Bundle, args.bundle.as_deref()),
         ("--image", PushKind::Image, args.image.as_deref()),
-        ("--source", PushKind::Source, args.source.as_deref()),
+        ("--source", PushKind::App, args.source.as_deref()),
     ];
     let given = given.into_iter().filter_map(|(flag, kind, text)| Some((flag, kind, text?)));
     let all: Vec<(&str, PushKind, &str)> = given.collect();
@@ -248,7 +248,7 @@ fn no_destination(kind: PushKind) -> Failure {
     let failure = match kind {
         PushKind::Bundle => Failure::misuse("`--bundle` has no reference to push to"),
         PushKind::Image => Failure::misuse("`--image` has no reference to push to"),
-        PushKind::Source => Failure::misuse("`--source` has no reference to push to"),
+        PushKind::App => Failure::misuse("`--source` has no reference to push to"),
         PushKind::Detect => Failure::misuse(
             "no destination was given, expected `--bundle`, `--image` or `--source` with a reference",
         ),
@@ -261,7 +261,7 @@ fn no_destination(kind: PushKind) -> Failure {
 /// Finds the format of a plain image, and refuses what its consumer would.
 fn format(args: &PushArgs, kind: PushKind) -> Result<Option<Profile>, Failure> {
     let Some(name) = given(args.format.as_deref()) else { return Ok(None) };
-    if matches!(kind, PushKind::Bundle | PushKind::Source) {
+    if matches!(kind, PushKind::Bundle | PushKind::App) {
         return Err(Failure::misuse("`--format` works with `--image` only")
             .hint("bundles have imgpkg's format, source images kpack's"));
     }
@@ -286,7 +286,7 @@ fn format(args: &PushArgs, kind: PushKind) -> Result<Option<Profile>, Failure> {
 fn contents(args: &PushArgs, kind: PushKind, format: Option<Profile>) -> Result<Contents, Failure> {
     let roots: Vec<PathBuf> = args.file.iter().filter(|path| !path.as_os_str().is_empty()).cloned().collect();
     let resources = given_path(args.resources.as_ref());
-    if resources.is_some() && kind != PushKind::Source {
+    if resources.is_some() && kind != PushKind::App {
         return Err(Failure::misuse("`--resources` works with `--source` only"));
     }
     if roots.is_empty() && resources.is_none() {
@@ -294,15 +294,15 @@ fn contents(args: &PushArgs, kind: PushKind, format: Option<Profile>) -> Result<
     }
     let size_limit = parsed("--size-limit", args.size_limit.as_deref(), size)?;
     match (kind, roots.as_slice()) {
-        (PushKind::Source, [_, _, ..]) => {
+        (PushKind::App, [_, _, ..]) => {
             return Err(Failure::misuse(format!("a source image has one `--file`, found {}", roots.len()))
                 .hint("name the app's folder or its zip"));
         }
-        (PushKind::Source, _) if given(args.symlinks.as_deref()) == Some("keep") => {
+        (PushKind::App, _) if given(args.symlinks.as_deref()) == Some("keep") => {
             return Err(Failure::misuse("`--symlinks keep` cannot be used with `--source`")
                 .hint("kpack drops links; `copy`, the default, packs what they lead to"));
         }
-        (PushKind::Source, _) => {}
+        (PushKind::App, _) => {}
         (_, _) if size_limit.is_some() => {
             return Err(Failure::misuse("`--size-limit` works with `--source` only"));
         }
@@ -331,7 +331,7 @@ fn contents(args: &PushArgs, kind: PushKind, format: Option<Profile>) -> Result<
         symlinks: match given(args.symlinks.as_deref()) {
             Some("copy") => SymlinkPolicy::Copy,
             Some("refuse") => SymlinkPolicy::Refuse,
-            _ if kind == PushKind::Source || format.is_some_and(|format| format.consumer.drops_links) => {
+            _ if kind == PushKind::App || format.is_some_and(|format| format.consumer.drops_links) => {
                 SymlinkPolicy::Copy
             }
             _ => SymlinkPolicy::Keep,
@@ -414,7 +414,7 @@ mod tests {
     #[test]
     fn a_source_image_copies_links_and_is_limited() {
         let options = resolve(&["-s", "r.io/a", "-f", "app.zip"]).unwrap();
-        assert_eq!(options.kind, PushKind::Source);
+        assert_eq!(options.kind, PushKind::App);
         assert_eq!(options.contents.symlinks, SymlinkPolicy::Copy);
         assert_eq!(options.contents.size_limit, 1_073_741_824);
         let options = resolve(&["-s", "", "-b", "", "-i", "r.io/a", "-f", "d"]).unwrap();

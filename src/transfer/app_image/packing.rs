@@ -7,7 +7,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use crate::pack::{LayerForm, PackedLayer, SourceEntry, SourceTree};
+use crate::pack::{AppEntry, AppTree, LayerForm, PackedLayer};
 use crate::stream::{WriteFrom, nameless_file};
 use crate::transfer::events::{Event, Observer};
 use crate::transfer::produce::{Spooled, with_path};
@@ -28,7 +28,7 @@ pub(in crate::transfer) type Ready<'a> = &'a (dyn Fn(&Spooled) -> Result<(), Tra
 
 /// Finds a group's layer in the base; costs one reading of the group's files.
 pub(super) fn reused(
-    tree: &SourceTree,
+    tree: &AppTree,
     group: &[usize],
     form: LayerForm,
     base: Option<&Base<'_>>,
@@ -83,9 +83,9 @@ impl<'a> Spools<'a> {
 }
 
 /// Returns the groups' numbers, each behind the size of its contents, the largest first.
-fn by_size(tree: &SourceTree, groups: &[Vec<usize>]) -> Vec<(u64, usize)> {
+fn by_size(tree: &AppTree, groups: &[Vec<usize>]) -> Vec<(u64, usize)> {
     let size = |group: &[usize]| -> u64 {
-        group.iter().filter_map(|entry| tree.entries().get(*entry)).map(SourceEntry::size).sum()
+        group.iter().filter_map(|entry| tree.entries().get(*entry)).map(AppEntry::size).sum()
     };
     let mut sizes: Vec<_> = groups.iter().enumerate().map(|(number, group)| (size(group), number)).collect();
     sizes.sort_by_key(|(size, _)| std::cmp::Reverse(*size));
@@ -106,7 +106,7 @@ fn threads_each(threads: usize, large: usize) -> usize {
 ///
 /// Shape: the bytes of a layer depend neither on how many are packed at the same time nor on their order.
 pub(super) fn pack_layers(
-    tree: &SourceTree,
+    tree: &AppTree,
     groups: &[Vec<usize>],
     form: LayerForm,
     base: Option<&Base<'_>>,

@@ -6,7 +6,7 @@ use crate::zip::ZipError;
 
 /// Why a folder or zip cannot become a source image.
 #[derive(Debug, thiserror::Error)]
-pub enum SourceError {
+pub enum AppError {
     /// The zip, or one of its entries, is not acceptable.
     #[error("`{}`: {source}", path.display())]
     Zip {
@@ -17,7 +17,7 @@ pub enum SourceError {
     },
     /// Neither a folder nor a regular file.
     #[error("`{}` is neither a folder nor a file, expected a folder or a zip archive", path.display())]
-    NotASource {
+    NotAnApp {
         /// The path.
         path: PathBuf,
     },

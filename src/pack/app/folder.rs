@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::collect::Collector;
 use super::ignore::{IGNORE_FILE, filter};
-use super::{Content, PackError, SourceError, SourceOptions};
+use super::{AppError, AppOptions, Content, PackError};
 use crate::model::limits;
 use crate::stream::{FileError, TooLarge, read_bounded};
 use crate::tree::{self, Entry, EntryKind, Visitor, walk};
@@ -16,7 +16,7 @@ pub(super) fn as_path(path: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(path))
 }
 
-pub(super) fn list(root: &Path, options: &SourceOptions) -> Result<Collector, PackError> {
+pub(super) fn list(root: &Path, options: &AppOptions) -> Result<Collector, PackError> {
     let real_root = root.canonicalize().map_err(|error| FileError::io("follow", root, error))?;
     let own = own_patterns(root)?;
     let filter = filter(root, &options.exclusions, own.as_deref())?;
@@ -36,7 +36,7 @@ fn own_patterns(root: &Path) -> Result<Option<Vec<u8>>, PackError> {
         Err(TooLarge::Io(error)) => Err(FileError::io("read", &path, error).into()),
         Err(TooLarge::Limit { limit }) => {
             let problem = format!("it has more than {limit} bytes");
-            Err(SourceError::Ignore { path: root.to_owned(), problem }.into())
+            Err(AppError::Ignore { path: root.to_owned(), problem }.into())
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::SourceEntry;
+use super::AppEntry;
 use super::units::{Class, unit_of};
 use crate::model::Digest;
 
@@ -31,8 +31,8 @@ const FEW_BYTES: u64 = 4 << 20;
 const TARGETS: std::ops::Range<u32> = 18..63;
 
 /// Returns the entries of each layer, lowest first, in order; every entry is in exactly one.
-pub(super) fn layers(entries: &[SourceEntry], layering: Layering) -> Vec<Vec<usize>> {
-    let total: u64 = entries.iter().map(SourceEntry::size).sum();
+pub(super) fn layers(entries: &[AppEntry], layering: Layering) -> Vec<Vec<usize>> {
+    let total: u64 = entries.iter().map(AppEntry::size).sum();
     if layering == Layering::One || entries.len() < FEW_FILES || total < FEW_BYTES {
         return vec![(0..entries.len()).collect()];
     }
@@ -68,7 +68,7 @@ struct Members {
 }
 
 impl Members {
-    fn add(&mut self, number: usize, entry: &SourceEntry) {
+    fn add(&mut self, number: usize, entry: &AppEntry) {
         self.numbers.push(number);
         // A header and half a block of padding count too: many small files are large in a tar.
         self.size += entry.size() + 768;
@@ -94,11 +94,7 @@ enum Place<'a> {
 }
 
 /// Puts pieces into layers of about `target` bytes.
-fn group<'a>(
-    entries: &'a [SourceEntry],
-    units: &[Piece<'a>],
-    target: u64,
-) -> BTreeMap<Place<'a>, Vec<usize>> {
+fn group<'a>(entries: &'a [AppEntry], units: &[Piece<'a>], target: u64) -> BTreeMap<Place<'a>, Vec<usize>> {
     let mut pieces = Vec::new();
     for unit in units {
         split(entries, unit, target, &mut pieces);
@@ -136,7 +132,7 @@ fn bucket(name: &[u8], size: u64, target: u64) -> u64 {
 }
 
 /// Splits an app's own folder that is larger than a layer should be into its folders, and so on; packages stay whole.
-fn split<'a>(entries: &'a [SourceEntry], unit: &Piece<'a>, target: u64, pieces: &mut Vec<Piece<'a>>) {
+fn split<'a>(entries: &'a [AppEntry], unit: &Piece<'a>, target: u64, pieces: &mut Vec<Piece<'a>>) {
     let is_own = unit
         .members
         .numbers
@@ -173,11 +169,11 @@ mod tests {
     use super::*;
 
     /// An app with packages of very different sizes, deterministic.
-    fn app() -> Vec<SourceEntry> {
+    fn app() -> Vec<AppEntry> {
         let mut entries = Vec::new();
         let mut add = |path: String, size: u64| {
             let content = Content::Zip { size, index: 0 };
-            entries.push(SourceEntry { path: path.into_bytes(), mode: 0o644, content });
+            entries.push(AppEntry { path: path.into_bytes(), mode: 0o644, content });
         };
         for package in 0..400_u64 {
             let files = 1 + package % 37;
@@ -198,14 +194,14 @@ mod tests {
     }
 
     /// What decides whether a layer is the same: the paths and sizes in it.
-    fn contents(entries: &[SourceEntry]) -> Vec<Vec<(Vec<u8>, u64)>> {
+    fn contents(entries: &[AppEntry]) -> Vec<Vec<(Vec<u8>, u64)>> {
         let layers = layers(entries, Layering::Auto);
         let of = |number: &usize| (entries[*number].path.clone(), entries[*number].size());
         layers.iter().map(|layer| layer.iter().map(of).collect()).collect()
     }
 
     /// How many bytes are in layers that the other app does not have.
-    fn moved(old: &[SourceEntry], new: &[SourceEntry]) -> (usize, u64) {
+    fn moved(old: &[AppEntry], new: &[AppEntry]) -> (usize, u64) {
         let old = contents(old);
         let changed: Vec<_> = contents(new).into_iter().filter(|layer| !old.contains(layer)).collect();
         (changed.len(), changed.iter().flatten().map(|(_, size)| size).sum())
@@ -232,18 +228,18 @@ mod tests {
     #[test]
     fn a_change_moves_little_else() {
         let old = app();
-        let total: u64 = old.iter().map(SourceEntry::size).sum();
-        let change = |change: &dyn Fn(&mut Vec<SourceEntry>)| {
+        let total: u64 = old.iter().map(AppEntry::size).sum();
+        let change = |change: &dyn Fn(&mut Vec<AppEntry>)| {
             let mut new = old.clone();
             change(&mut new);
             moved(&old, &new)
         };
-        let resize = |entry: &mut SourceEntry| {
+        let resize = |entry: &mut AppEntry| {
             let size = entry.size() + 17;
             entry.content = Content::Zip { size, index: 0 };
         };
         let grow = |prefix: &'static str| {
-            move |entries: &mut Vec<SourceEntry>| {
+            move |entries: &mut Vec<AppEntry>| {
                 entries.iter_mut().filter(|entry| entry.path.starts_with(prefix.as_bytes())).for_each(resize);
             }
         };
@@ -267,7 +263,7 @@ mod tests {
             let mut entries = Vec::new();
             let mut add = |path: String, size: u64| {
                 let content = Content::Zip { size, index: 0 };
-                entries.push(SourceEntry { path: path.into_bytes(), mode: 0o644, content });
+                entries.push(AppEntry { path: path.into_bytes(), mode: 0o644, content });
             };
             for package in 0..150_u64 {
                 let version = version(package);
@@ -282,7 +278,7 @@ mod tests {
             entries
         };
         let old = app(&|_| 1);
-        let total: u64 = old.iter().map(SourceEntry::size).sum();
+        let total: u64 = old.iter().map(AppEntry::size).sum();
         for upgraded in [0, 7, 149] {
             let new = app(&|package| if package == upgraded { 2 } else { 1 });
             let (layers, bytes) = moved(&old, &new);

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::collect::Collector;
 use super::ignore::{IGNORE_FILE, filter};
-use super::{CompletedFile, Content, SourceError, SourceOptions};
+use super::{AppError, AppOptions, CompletedFile, Content};
 use crate::model::limits;
 use crate::tar::display_name;
 use crate::tree::{Filter, LinkProblem, SymlinkPolicy};
@@ -44,8 +44,8 @@ pub(super) fn list(
     path: &Path,
     archive: Option<&Archive>,
     completed: &[CompletedFile],
-    options: &SourceOptions,
-) -> Result<Collector, SourceError> {
+    options: &AppOptions,
+) -> Result<Collector, AppError> {
     let entries = archive.map(Archive::entries).unwrap_or_default();
     let nodes = tree_of(path, entries, completed)?;
     let tree = Tree { path, archive, entries, completed, nodes: &nodes };
@@ -68,7 +68,7 @@ fn tree_of<'a>(
     path: &Path,
     entries: &'a [Entry],
     completed: &'a [CompletedFile],
-) -> Result<Vec<Node<'a>>, SourceError> {
+) -> Result<Vec<Node<'a>>, AppError> {
     let mut nodes: Vec<Node<'_>> = Vec::with_capacity(entries.len() + completed.len());
     let explicit = entries.iter().map(|entry| (entry.path.as_slice(), entry.kind));
     let left_out = completed.iter().map(|file| (file.resource.path.as_slice(), EntryKind::File));
@@ -103,10 +103,10 @@ fn tree_of<'a>(
 }
 
 /// Tells why a path cannot be twice.
-fn clash(path: &Path, entries: &[Entry], completed: &[CompletedFile], node: &Node<'_>) -> SourceError {
-    let zip = |source| SourceError::Zip { path: path.to_owned(), source };
+fn clash(path: &Path, entries: &[Entry], completed: &[CompletedFile], node: &Node<'_>) -> AppError {
+    let zip = |source| AppError::Zip { path: path.to_owned(), source };
     if node.index.is_some_and(|index| index >= entries.len()) {
-        return SourceError::Clash { path: path.to_owned(), entry: display_name(node.path) };
+        return AppError::Clash { path: path.to_owned(), entry: display_name(node.path) };
     }
     if node.index.is_some() {
         return zip(ZipError::entry(node.path, EntryProblem::Duplicate));
@@ -151,13 +151,13 @@ impl<'a> Tree<'a> {
         Some((index, self.completed.get(index)?))
     }
 
-    fn read(&self, node: &Node<'_>, limit: u64) -> Result<Option<Vec<u8>>, SourceError> {
-        let zip = |source| SourceError::Zip { path: self.path.to_owned(), source };
+    fn read(&self, node: &Node<'_>, limit: u64) -> Result<Option<Vec<u8>>, AppError> {
+        let zip = |source| AppError::Zip { path: self.path.to_owned(), source };
         let (Some(entry), Some(archive)) = (self.entry(node), self.archive) else { return Ok(None) };
         archive.open_entry(entry).and_then(|reader| reader.read_whole(limit)).map_err(zip)
     }
 
-    fn own_patterns(&self) -> Result<Option<Vec<u8>>, SourceError> {
+    fn own_patterns(&self) -> Result<Option<Vec<u8>>, AppError> {
         let found = self.find(IGNORE_FILE.as_bytes()).and_then(|at| self.nodes.get(at));
         let Some(node) = found.filter(|node| node.kind == EntryKind::File && self.entry(node).is_some())
         else {
@@ -165,7 +165,7 @@ impl<'a> Tree<'a> {
         };
         match self.read(node, limits::IGNORE_BYTES)? {
             Some(bytes) => Ok(Some(bytes)),
-            None => Err(SourceError::Ignore {
+            None => Err(AppError::Ignore {
                 path: self.path.to_owned(),
                 problem: format!("it has more than {} bytes", limits::IGNORE_BYTES),
             }),
@@ -173,9 +173,9 @@ impl<'a> Tree<'a> {
     }
 
     /// Finds the file or folder that a link leads to in the end.
-    fn follow(&self, link: &Node<'_>) -> Result<usize, SourceError> {
+    fn follow(&self, link: &Node<'_>) -> Result<usize, AppError> {
         let target = self.read(link, limits::PATH_BYTES as u64)?.unwrap_or_default();
-        let refuse = |problem: LinkProblem| SourceError::Link {
+        let refuse = |problem: LinkProblem| AppError::Link {
             path: self.path.to_owned(),
             entry: display_name(link.path),
             target: display_name(&target),
@@ -195,7 +195,7 @@ impl<'a> Tree<'a> {
         folder: &[u8],
         target: &[u8],
         hops: &mut usize,
-    ) -> Result<Result<Vec<u8>, LinkProblem>, SourceError> {
+    ) -> Result<Result<Vec<u8>, LinkProblem>, AppError> {
         let mut place = folder.to_vec();
         let mut open: Vec<Vec<u8>> = target.split(|byte| *byte == b'/').rev().map(<[u8]>::to_vec).collect();
         while let Some(component) = open.pop() {
@@ -271,7 +271,7 @@ struct Expansion<'a> {
 
 impl<'a> Expansion<'a> {
     /// Adds nodes `from..to`, with the beginning of their paths replaced.
-    fn expand(&mut self, from: usize, to: usize, real: &[u8], shown: &[u8]) -> Result<(), SourceError> {
+    fn expand(&mut self, from: usize, to: usize, real: &[u8], shown: &[u8]) -> Result<(), AppError> {
         let mut at = from;
         while at < to {
             let Some(node) = self.tree.nodes.get(at).copied() else { break };
@@ -291,7 +291,7 @@ impl<'a> Expansion<'a> {
         Ok(())
     }
 
-    fn add(&mut self, node: &Node<'_>, path: &[u8], linked: bool) -> Result<(), SourceError> {
+    fn add(&mut self, node: &Node<'_>, path: &[u8], linked: bool) -> Result<(), AppError> {
         if let Some((index, file)) = self.tree.completed(node) {
             let content = Content::Completed { size: file.resource.sum.size, index };
             return self.collector.add(path, file.resource.mode, content, linked);
@@ -310,10 +310,10 @@ impl<'a> Expansion<'a> {
         self.collector.add(path, mode, content, linked)
     }
 
-    fn link(&mut self, link: &Node<'a>, path: &[u8]) -> Result<(), SourceError> {
+    fn link(&mut self, link: &Node<'a>, path: &[u8]) -> Result<(), AppError> {
         let refuse = |tree: &Tree<'_>, problem: LinkProblem| {
             let target = tree.read(link, limits::PATH_BYTES as u64)?.unwrap_or_default();
-            Err(SourceError::Link {
+            Err(AppError::Link {
                 path: tree.path.to_owned(),
                 entry: display_name(link.path),
                 target: display_name(&target),

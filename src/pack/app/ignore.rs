@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::SourceError;
+use super::AppError;
 use crate::tree::Filter;
 
 /// The file with an app's own patterns, at its root.
@@ -15,12 +15,12 @@ const DEFAULTS: &str =
     ".cfignore\n.DS_Store\n.git\n.gitignore\n.hg\n.svn\n_darcs\nmanifest.yaml\nmanifest.yml\n";
 
 /// Makes the filter for an app.
-pub(super) fn filter(path: &Path, exclusions: &[String], own: Option<&[u8]>) -> Result<Filter, SourceError> {
+pub(super) fn filter(path: &Path, exclusions: &[String], own: Option<&[u8]>) -> Result<Filter, AppError> {
     let own = String::from_utf8_lossy(own.unwrap_or_default());
     let own = own.trim_start_matches('\u{feff}');
     Filter::exact(exclusions.iter().map(String::as_bytes))
         .with_patterns(&format!("{own}\n{DEFAULTS}"))
-        .map_err(|problem| SourceError::Ignore { path: path.to_owned(), problem })
+        .map_err(|problem| AppError::Ignore { path: path.to_owned(), problem })
 }
 
 #[cfg(test)]

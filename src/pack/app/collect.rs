@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Content, CopiedLinks, SourceEntry, SourceError, SourceOptions};
+use super::{AppEntry, AppError, AppOptions, Content, CopiedLinks};
 use crate::model::limits;
 use crate::tar::display_name;
 
@@ -12,7 +12,7 @@ const WHITEOUT: &[u8] = b".wh.";
 /// The list while it grows, in walk order.
 pub(super) struct Collector {
     path: PathBuf,
-    entries: Vec<SourceEntry>,
+    entries: Vec<AppEntry>,
     links: Option<CopiedLinks>,
     total: u64,
     limit: u64,
@@ -21,7 +21,7 @@ pub(super) struct Collector {
 }
 
 impl Collector {
-    pub(super) fn new(path: &Path, options: &SourceOptions) -> Self {
+    pub(super) fn new(path: &Path, options: &AppOptions) -> Self {
         Self {
             path: path.to_owned(),
             entries: Vec::new(),
@@ -40,16 +40,16 @@ impl Collector {
         mode: u32,
         content: Content,
         linked: bool,
-    ) -> Result<(), SourceError> {
+    ) -> Result<(), AppError> {
         if self.entries.len() >= limits::ARCHIVE_ENTRIES {
-            return Err(SourceError::TooMany { path: self.path.clone(), limit: limits::ARCHIVE_ENTRIES });
+            return Err(AppError::TooMany { path: self.path.clone(), limit: limits::ARCHIVE_ENTRIES });
         }
         if path.len() > limits::PATH_BYTES {
-            return Err(SourceError::LongPath { path: self.path.clone(), entry: display_name(path) });
+            return Err(AppError::LongPath { path: self.path.clone(), entry: display_name(path) });
         }
         // kpack makes files of them, every other reader deletes what they name.
         if path.split(|byte| *byte == b'/').any(|name| name.starts_with(WHITEOUT)) {
-            return Err(SourceError::Whiteout { path: self.path.clone(), entry: display_name(path) });
+            return Err(AppError::Whiteout { path: self.path.clone(), entry: display_name(path) });
         }
         // A folder that has something in it is there by what is in it.
         if let Some(last) = self.entries.last()
@@ -66,10 +66,10 @@ impl Collector {
             (true, true) => mode & 0o777 | 0o700,
             (true, false) => mode & 0o777 | 0o600,
         };
-        let entry = SourceEntry { path: path.to_vec(), mode, content };
+        let entry = AppEntry { path: path.to_vec(), mode, content };
         self.total = self.total.saturating_add(entry.size());
         if self.total > self.limit {
-            return Err(SourceError::TooLarge {
+            return Err(AppError::TooLarge {
                 path: self.path.clone(),
                 limit: self.limit,
                 total: self.total,
@@ -85,7 +85,7 @@ impl Collector {
     }
 
     /// Ends the list.
-    pub(super) fn finish(mut self) -> (Vec<SourceEntry>, Option<CopiedLinks>) {
+    pub(super) fn finish(mut self) -> (Vec<AppEntry>, Option<CopiedLinks>) {
         self.entries.shrink_to_fit();
         (self.entries, self.links)
     }

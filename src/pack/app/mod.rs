@@ -30,13 +30,13 @@ use super::{EntryRules, PackError, PackedLayer};
 
 use collect::Collector;
 pub use completion::{CompletedFile, Completion};
-pub use error::SourceError;
+pub use error::AppError;
 pub use layers::{Layering, MOST_LAYERS};
 pub use resources::{MatchRequest, Resource, ResourceError, parse_resources};
 
 /// What is taken from a folder or zip.
 #[derive(Clone, Debug)]
-pub struct SourceOptions {
+pub struct AppOptions {
     /// Exact paths that are left out, besides what `.cfignore` and cf's defaults leave out.
     pub exclusions: Vec<String>,
     /// What becomes of links: [`SymlinkPolicy::Copy`] or [`SymlinkPolicy::Refuse`]; kpack drops those that are kept.
@@ -53,7 +53,7 @@ pub struct SourceOptions {
 
 /// One file, or one folder that has nothing in it.
 #[derive(Clone, Debug)]
-pub struct SourceEntry {
+pub struct AppEntry {
     /// Path inside the image, `/`-separated bytes.
     pub path: Vec<u8>,
     /// Permission bits as they are written.
@@ -61,7 +61,7 @@ pub struct SourceEntry {
     content: Content,
 }
 
-impl SourceEntry {
+impl AppEntry {
     /// Returns the bytes of a file; 0 for a folder.
     #[must_use]
     pub fn size(&self) -> u64 {
@@ -95,10 +95,10 @@ enum Content {
 
 /// An app, listed: files and empty folders in the order they are packed.
 #[derive(Debug)]
-pub struct SourceTree {
+pub struct AppTree {
     path: PathBuf,
     archive: Option<Archive>,
-    entries: Vec<SourceEntry>,
+    entries: Vec<AppEntry>,
     links: Option<CopiedLinks>,
     mtime: u32,
     completion: Option<Completion>,
@@ -120,21 +120,21 @@ fn open_archive(path: &Path) -> Result<Archive, PackError> {
     let failed = |error| FileError::io("read", path, error);
     // Looked at first, because opening a pipe would wait for ever.
     if !std::fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(SourceError::NotASource { path: path.to_owned() }.into());
+        return Err(AppError::NotAnApp { path: path.to_owned() }.into());
     }
     let file = File::open(path).map_err(failed)?;
-    let zip = |source| SourceError::Zip { path: path.to_owned(), source };
+    let zip = |source| AppError::Zip { path: path.to_owned(), source };
     Ok(Archive::open(file).map_err(zip)?)
 }
 
-impl SourceTree {
+impl AppTree {
     /// Lists a folder, or a zip, jar or war.
     ///
     /// Shape: in walk order (`b`, `b/c`, `b.txt`), each path once, folders only where nothing is in them: layers made
     /// of any part of the list share no path, and every reader makes the folders above a file by itself.
-    /// Errors: [`SourceError`] and [`crate::tree::TreeError`], with the entry's name, before any content is packed.
+    /// Errors: [`AppError`] and [`crate::tree::TreeError`], with the entry's name, before any content is packed.
     /// Cost: each file of a folder is opened once; memory grows with the number of entries, not with their sizes.
-    pub fn list(path: &Path, options: &SourceOptions) -> Result<Self, PackError> {
+    pub fn list(path: &Path, options: &AppOptions) -> Result<Self, PackError> {
         let failed = |error| FileError::io("read", path, error);
         if std::fs::metadata(path).map_err(failed)?.is_dir() {
             let collected = folder::list(path, options)?;
@@ -151,16 +151,16 @@ impl SourceTree {
     ///
     /// Links of the zip are followed to files of either. `name` is the list of resources, for messages about an app
     /// without an upload.
-    /// Shape and errors: as [`SourceTree::list`]; also a path that comes from both.
+    /// Shape and errors: as [`AppTree::list`]; also a path that comes from both.
     pub fn complete(
         upload: Option<&Path>,
         name: &Path,
-        options: &SourceOptions,
+        options: &AppOptions,
         completion: Completion,
     ) -> Result<Self, PackError> {
         let path = upload.unwrap_or(name);
         if upload.is_some_and(Path::is_dir) {
-            return Err(SourceError::CompletedFolder { path: path.to_owned() }.into());
+            return Err(AppError::CompletedFolder { path: path.to_owned() }.into());
         }
         let archive = upload.map(open_archive).transpose()?;
         let collected = archive::list(path, archive.as_ref(), &completion.entries, options)?;
@@ -181,11 +181,11 @@ impl SourceTree {
         real: PathBuf,
         archive: Option<Archive>,
         collected: Collector,
-        options: &SourceOptions,
+        options: &AppOptions,
     ) -> Result<Self, PackError> {
         let (entries, links) = collected.finish();
         if entries.is_empty() {
-            return Err(SourceError::Empty { path: path.to_owned() }.into());
+            return Err(AppError::Empty { path: path.to_owned() }.into());
         }
         let (mtime, sums) = (options.rules.mtime, Mutex::default());
         Ok(Self { path: real, archive, entries, links, mtime, completion: None, sums })
@@ -193,7 +193,7 @@ impl SourceTree {
 
     /// Returns files and empty folders, in order.
     #[must_use]
-    pub fn entries(&self) -> &[SourceEntry] {
+    pub fn entries(&self) -> &[AppEntry] {
         &self.entries
     }
 
@@ -220,7 +220,7 @@ impl SourceTree {
         write_layer(form, sink, progress, |writer| self.write(entries, writer))
     }
 
-    /// Computes the `diff_id` of the layer that [`SourceTree::pack`] would make, in one reading.
+    /// Computes the `diff_id` of the layer that [`AppTree::pack`] would make, in one reading.
     pub fn hash(&self, entries: &[usize], progress: &dyn Fn(u64)) -> Result<UnpackedLayer, PackError> {
         hash_layer(progress, |writer| self.write(entries, writer))
     }
@@ -249,7 +249,7 @@ impl SourceTree {
     /// Writes an entry, and returns what the file is if that is wanted.
     fn write_entry<S: BlockSink>(
         &self,
-        entry: &SourceEntry,
+        entry: &AppEntry,
         header: &Header<'_>,
         writer: &mut EntryWriter<'_, S>,
     ) -> Result<Option<FileSum>, PackError> {
@@ -279,7 +279,7 @@ impl SourceTree {
                 file.finish()?;
             }
             Content::Zip { index, .. } => {
-                let zip = |source| SourceError::Zip { path: self.path.clone(), source };
+                let zip = |source| AppError::Zip { path: self.path.clone(), source };
                 let archive = self.archive.as_ref().ok_or_else(missing)?;
                 let packed = archive.entries().get(*index).ok_or_else(missing)?;
                 let mut file = archive.open_entry(packed).map_err(zip)?;

@@ -11,9 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::model::{Descriptor, Digest, Reference, media_type};
-use crate::pack::{
-    ImageOptions, LayerForm, Layering, PackedLayer, Profile, Resource, SourceOptions, SourceTree,
-};
+use crate::pack::{AppOptions, AppTree, ImageOptions, LayerForm, Layering, PackedLayer, Profile, Resource};
 use crate::store::layout::{LayoutTarWriter, LayoutTarget};
 use crate::tar::display_name;
 
@@ -27,13 +25,13 @@ use packing::{Placed, pack_layers, reused};
 
 /// What is to be packed.
 #[derive(Clone, Debug)]
-pub struct SourceRequest {
+pub struct AppRequest {
     /// A folder, or a zip, jar or war; with resources there may be none.
     pub path: PathBuf,
     /// Files to be taken from the earlier image.
     pub resources: Option<Resources>,
     /// What is taken from it.
-    pub options: SourceOptions,
+    pub options: AppOptions,
     /// How it is spread over layers.
     pub layering: Layering,
     /// How layers are stored.
@@ -108,17 +106,17 @@ impl<'a> Base<'a> {
 
 /// Lists the app and tells about links.
 fn list(
-    request: &SourceRequest,
+    request: &AppRequest,
     base: Option<&Base<'_>>,
     folder: &Path,
     observer: &dyn Observer,
-) -> Result<(SourceTree, Vec<Vec<usize>>), TransferError> {
+) -> Result<(AppTree, Vec<Vec<usize>>), TransferError> {
     let tree = match &request.resources {
-        None => SourceTree::list(&request.path, &request.options)?,
+        None => AppTree::list(&request.path, &request.options)?,
         Some(resources) => {
             let completion = complete(base, &resources.list, folder, request.form.threads)?;
             let upload = Some(request.path.as_path()).filter(|path| !path.as_os_str().is_empty());
-            SourceTree::complete(upload, &resources.path, &request.options, completion)?
+            AppTree::complete(upload, &resources.path, &request.options, completion)?
         }
     };
     if let Some(links) = tree.copied_links() {
@@ -133,8 +131,8 @@ fn list(
 ///
 /// Several layers are packed at the same time, into a file beside the tar, and put in their places in order.
 /// Errors: nothing is visible at the target after one.
-pub fn pack_source_to_layout(
-    request: &SourceRequest,
+pub fn pack_app_to_layout(
+    request: &AppRequest,
     base: Option<&Base<'_>>,
     target: &LayoutTarget,
     names: &[Reference],
@@ -164,13 +162,13 @@ pub fn pack_source_to_layout(
         }
     };
     let expected = request.expected_digest.as_ref();
-    let image = composed(&Profile::SOURCE, &layers, &request.image, expected, observer)?;
-    finish_layout(writer, Profile::SOURCE, layers, &image, names)
+    let image = composed(&Profile::APP, &layers, &request.image, expected, observer)?;
+    finish_layout(writer, Profile::APP, layers, &image, names)
 }
 
 /// Packs a layer straight into its place.
 fn only_layer(
-    tree: &SourceTree,
+    tree: &AppTree,
     group: &[usize],
     form: LayerForm,
     base: Option<&Base<'_>>,
@@ -205,8 +203,8 @@ fn copy_blob(
 ///
 /// Shape: the image, where its blobs are, and, for a request with resources, which files it has. Of several layers
 /// each is handed out when it is packed, before it is known what the others are.
-pub(super) fn pack_source_to_spool<'a>(
-    request: &SourceRequest,
+pub(super) fn pack_app_to_spool<'a>(
+    request: &AppRequest,
     base: Option<&Base<'a>>,
     folder: &Path,
     observer: &dyn Observer,
@@ -219,8 +217,8 @@ pub(super) fn pack_source_to_spool<'a>(
     let (layers, spooled): (Vec<PackedLayer>, Vec<_>) = placed.into_iter().unzip();
     let spooled = spooled.into_iter().flatten().collect();
     let expected = request.expected_digest.as_ref();
-    let image = composed(&Profile::SOURCE, &layers, &request.image, expected, observer)?;
-    let packed = finished(Profile::SOURCE, layers, &image, None);
+    let image = composed(&Profile::APP, &layers, &request.image, expected, observer)?;
+    let packed = finished(Profile::APP, layers, &image, None);
     let base = base.map(|base| base.source);
     let source = PackedSource { spooled, image, place: folder.to_owned(), base };
     Ok((packed, source, FileList::new(tree.sums())))

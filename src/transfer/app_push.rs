@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::model::{Descriptor, Digest, Reference, Repository, Tag};
 use crate::registry::{Client, PushStart, RegistryError};
 
+use super::app_image::{Ready, pack_app_to_spool};
 use super::events::{BlobOutcome, Observer};
 use super::produce::Spooled;
-use super::source_image::{Ready, pack_source_to_spool};
 use super::to_registry::BlobPush;
 use super::{
-    Base, FileList, PackedImage, PackedSource, PushRequest, RegistrySource, SourceRequest, TransferError,
+    AppRequest, Base, FileList, PackedImage, PackedSource, PushRequest, RegistrySource, TransferError,
     push_file_list, push_to_registry, workers,
 };
 
@@ -35,9 +35,9 @@ pub enum Earlier<'a> {
 
 /// What is packed, and where it goes.
 #[derive(Clone, Debug)]
-pub struct SourcePush<'a> {
+pub struct AppPush<'a> {
     /// What is packed.
-    pub request: &'a SourceRequest,
+    pub request: &'a AppRequest,
     /// The image whose layers are used again.
     pub earlier: Earlier<'a>,
     /// The repository it goes to.
@@ -55,8 +55,8 @@ pub struct SourcePush<'a> {
 /// Errors: [`TransferError::UnexpectedDigest`] before anything is sent; those of reading the earlier image, unless it
 /// need not be there.
 /// Cost: each file is read once where no layer can be used again, else up to twice.
-pub fn push_source(
-    push: &SourcePush<'_>,
+pub fn push_app(
+    push: &AppPush<'_>,
     client: &Client,
     observer: &dyn Observer,
 ) -> Result<PackedImage, TransferError> {
@@ -128,7 +128,7 @@ impl Absent {
 /// An image in a spool: itself, its blobs, and its files.
 type Spool<'a> = (PackedImage, PackedSource<'a>, FileList);
 
-impl SourcePush<'_> {
+impl AppPush<'_> {
     fn with_base(
         &self,
         base: Option<&Base<'_>>,
@@ -160,7 +160,7 @@ impl SourcePush<'_> {
         client: &Client,
         observer: &dyn Observer,
     ) -> Result<(Spool<'a>, BTreeSet<Digest>), TransferError> {
-        let pack = |ready: Ready<'_>| pack_source_to_spool(self.request, base, &self.folder, observer, ready);
+        let pack = |ready: Ready<'_>| pack_app_to_spool(self.request, base, &self.folder, observer, ready);
         if self.request.expected_digest.is_some() {
             return Ok((pack(&|_| Ok(()))?, BTreeSet::new()));
         }
