@@ -1,6 +1,6 @@
 //! What is tried with arbitrary bytes, and what must hold: the bodies of the fuzz targets.
 //!
-//! The targets in `fuzz_targets/` hand these to libFuzzer; `tests/it/fuzzing.rs` runs the same bodies over the
+//! The targets in `fuzz_targets/` hand these to libFuzzer; `tests/it/hostile/fuzzing.rs` runs the same bodies over the
 //! seeds and over mutations of them in the ordinary suite. A body panics when something does not hold.
 #![allow(clippy::unwrap_used, clippy::panic, unreachable_pub, dead_code, reason = "a finding is a panic")]
 

@@ -1,0 +1,5 @@
+//! The command line as a whole: help, exit codes, signals, and what is printed where.
+
+pub(crate) mod basics;
+pub(crate) mod results;
+pub(crate) mod signals;

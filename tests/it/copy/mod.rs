@@ -1,0 +1,7 @@
+//! `copy` between tars and registries, and what its flags add.
+
+pub(crate) mod append;
+pub(crate) mod failures;
+pub(crate) mod matrix;
+pub(crate) mod referrers;
+pub(crate) mod resume;

@@ -1,0 +1,3 @@
+//! The documentation, held to what the program does.
+
+pub(crate) mod blocks;

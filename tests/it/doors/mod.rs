@@ -1,0 +1,5 @@
+//! The other doors: GitHub, Tekton, and the examples for further CI systems.
+
+pub(crate) mod examples;
+pub(crate) mod github;
+pub(crate) mod tekton;

@@ -1,0 +1,5 @@
+//! Images as other programs read them.
+
+pub(crate) mod consumers;
+pub(crate) mod gzip_members;
+pub(crate) mod readers;

@@ -1,0 +1,6 @@
+//! Input that means harm: attacks by name, limits, fuzzing, secrets.
+
+pub(crate) mod attacks;
+pub(crate) mod fuzzing;
+pub(crate) mod limits;
+pub(crate) mod secrets;

@@ -1,0 +1,3 @@
+//! `pull`: layers extracted to a folder.
+
+pub(crate) mod extraction;

@@ -1,0 +1,10 @@
+//! The registry client and the program against registries, honest and faulty.
+
+pub(crate) mod cli;
+pub(crate) mod cloud;
+pub(crate) mod faults;
+pub(crate) mod habits;
+pub(crate) mod helpers;
+pub(crate) mod matrix;
+pub(crate) mod other;
+pub(crate) mod real;
