@@ -15,13 +15,13 @@ use serde::Deserialize;
 use crate::model::{Repository, limits};
 use crate::stream::read_bounded;
 
-use super::answer;
 use super::challenge::{self, Challenge};
 use super::error::{Credentials, RegistryError, ServerMessage, Task, Verb};
-use super::exchange::{Core, Host, Tries};
+use super::error_body;
 use super::helper::HelperError;
 use super::http::{Method, Payload, Request, Response};
 use super::keychain::Credential;
+use super::requests::{Core, Host, Tries};
 use super::secret::Secret;
 use super::url::{Origin, Url, encode};
 
@@ -203,7 +203,7 @@ impl Core {
             .collect();
         let url = response.url.clone();
         let challenges = challenge::parse(headers.iter().map(String::as_str));
-        let message = answer::message(response);
+        let message = error_body::message(response);
         tries.rounds += 1;
         let give_up = || refused(task, 401, credential.as_ref(), message.clone());
         if tries.rounds >= ROUNDS || matches!(credential, Some(Credential::RegistryToken(_))) {
@@ -307,7 +307,7 @@ impl Core {
         };
         let status = response.status;
         if status != 200 {
-            let message = answer::message(response);
+            let message = error_body::message(response);
             return Err(match status {
                 400 | 401 | 403 => refused(task, status, credential, message),
                 _ => RegistryError::Protocol {

@@ -8,14 +8,14 @@ use serde::de::IgnoredAny;
 use crate::model::{Descriptor, Digest, DocumentError, RawDocument, Repository, Target, limits, media_type};
 use crate::stream::{BlobStream, Mismatch, TooLarge, read_bounded};
 
-use super::answer;
 use super::auth::Scopes;
 use super::download;
 use super::error::{RegistryError, ServerMessage, Task, Verb};
-use super::exchange::{Call, Core, Follow, Later, Tries};
+use super::error_body;
 use super::http::{Failure, Method, Response};
 use super::options::ClientOptions;
 use super::paging::each_page;
+use super::requests::{Call, Core, Follow, Later, Tries};
 use super::upload::{self, BlobBody, PushStart};
 
 /// What became of a blob that was to be pushed.
@@ -453,7 +453,7 @@ pub(super) fn unexpected(
     response: Response,
 ) -> RegistryError {
     let status = response.status;
-    let message = answer::message(response);
+    let message = error_body::message(response);
     let task = task.clone();
     match status {
         401 | 403 => core.refusal(repository, &task, status, message),

@@ -8,8 +8,8 @@ use crate::stream::{BlobStream, VerifyingReader};
 use super::auth::Scopes;
 use super::client::{broken_body, unexpected};
 use super::error::{RegistryError, Task, Verb};
-use super::exchange::{Call, Core, Follow, Later, Tries};
 use super::http::Method;
+use super::requests::{Call, Core, Follow, Later, Tries};
 
 /// Progress after which a broken connection counts as the first one again, bytes.
 const PROGRESS: u64 = 1024 * 1024;

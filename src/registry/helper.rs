@@ -167,5 +167,5 @@ pub(super) fn read_answer(is_success: bool, output: &[u8]) -> Result<Option<Cred
         return Ok(None);
     }
     // An answer may be there all the same, with what must not be printed.
-    Err(Some(if said.starts_with('{') { String::new() } else { super::answer::printable(said) }))
+    Err(Some(if said.starts_with('{') { String::new() } else { super::error_body::printable(said) }))
 }

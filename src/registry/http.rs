@@ -11,12 +11,12 @@ use ureq::{Agent, Error, SendBody, Timeout};
 
 use crate::stream::cancel;
 
-use super::answer::printable;
-use super::discretion::Discretion;
 use super::error::TrustProblem;
-use super::names::SystemNames;
+use super::error_body::printable;
 use super::options::{ClientOptions, RequestRecord};
 use super::proxy::ProxyRules;
+use super::redaction::Discretion;
+use super::resolver::SystemNames;
 use super::secret::Secret;
 use super::tls::{BadConfiguration, TlsConnector, Trust, trust_problem};
 use super::transport::{self, NoThread, TcpConnector};

@@ -15,8 +15,8 @@ use serde::Deserialize;
 use crate::model::{Registry, Repository};
 use crate::stream::cancel;
 
-use super::answer::printable;
 use super::cloud::{CloudLogins, Wire};
+use super::error_body::printable;
 use super::helper::{CredentialHelpers, HelperError, ProcessHelpers};
 use super::retry;
 use super::secret::Secret;

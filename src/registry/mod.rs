@@ -2,35 +2,35 @@
 //!
 //! Floor 2. Synchronous; safe to use from many threads at once, which then share connections, tokens and
 //! back-off. Each request decides about credentials, redirects and repetition by the same rules ([`Client`]'s
-//! verbs → `exchange` → `http`). Knows nothing of files and archives, and never prints.
+//! verbs → `requests` → `http`). Knows nothing of files and archives, and never prints.
 //!
 //! Source: OCI distribution-spec 1.1; distribution "Token Authentication Specification".
 
-mod answer;
 mod auth;
 mod challenge;
 mod client;
 mod cloud;
-mod discretion;
 mod download;
 mod error;
-mod exchange;
+mod error_body;
 #[doc(hidden)]
 pub mod fuzzing;
 mod helper;
 mod http;
 mod keychain;
-mod names;
 mod options;
 mod paging;
 mod proxy;
+mod redaction;
 mod referrers;
+mod requests;
+mod resolver;
 mod retry;
 mod secret;
-mod session;
 mod tls;
 mod transport;
 mod upload;
+mod upload_session;
 mod url;
 
 pub use client::{Client, PushOutcome};

@@ -8,8 +8,8 @@ use crate::stream::{TooLarge, read_bounded};
 use super::auth::Scopes;
 use super::client::{broken_body, unexpected};
 use super::error::{RegistryError, Task};
-use super::exchange::{Call, Core, Follow, Tries};
 use super::http::Method;
+use super::requests::{Call, Core, Follow, Tries};
 use super::url::Url;
 
 /// Calls `take` with the body of each page, first to last; `None` when the first one is not there (404).

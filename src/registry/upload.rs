@@ -11,9 +11,9 @@ use crate::model::{Descriptor, Digest, Repository};
 use super::auth::{AuthTries, Scopes};
 use super::client::{PushOutcome, unexpected};
 use super::error::{RegistryError, Task, Verb};
-use super::exchange::{Attempt, Call, Core, Follow, Host, Later, Tries};
 use super::http::{Method, Response};
-use super::session::{Session, Step};
+use super::requests::{Attempt, Call, Core, Follow, Host, Later, Tries};
+use super::upload_session::{Session, Step};
 use super::url::Url;
 
 const MIB: u64 = 1024 * 1024;

@@ -19,8 +19,8 @@ use super::super::http::Method;
 use super::super::keychain::Credential;
 use super::super::secret::Secret;
 use super::super::url::{Url, encode};
+use super::client::{Ask, Reach, Wire, element};
 use super::sigv4::{AwsKeys, Scope, sign};
-use super::wire::{Ask, Reach, Wire, element};
 use super::{Given, Problem, basic, clock};
 
 /// Domains under which ECR's private registries live.

@@ -13,7 +13,7 @@ use super::super::http::Method;
 use super::super::secret::Secret;
 use super::super::url::{Scheme, Url, encode, origin};
 use super::aws::read_file;
-use super::wire::{Ask, Reach, Wire};
+use super::client::{Ask, Reach, Wire};
 use super::{Given, Problem, basic};
 
 /// The user name that goes with a refresh token.

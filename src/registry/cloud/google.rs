@@ -10,8 +10,8 @@ use crate::model::Registry;
 use super::super::http::Method;
 use super::super::secret::Secret;
 use super::super::url::Url;
+use super::client::{Ask, Reach, Wire};
 use super::google_federation::GoogleFederation;
-use super::wire::{Ask, Reach, Wire};
 use super::{Given, Problem, basic};
 
 /// How to log in to Google's registries.

@@ -12,7 +12,7 @@ use super::super::http::Method;
 use super::super::secret::Secret;
 use super::super::url::{Url, encode};
 use super::aws::{may_be_plain, read_file};
-use super::wire::{Ask, Reach, Wire};
+use super::client::{Ask, Reach, Wire};
 use super::{Given, Problem, basic, clock};
 
 /// What the access token may be used for; registries know no narrower one.

@@ -7,11 +7,11 @@
 
 mod aws;
 mod azure;
+mod client;
 mod clock;
 mod google;
 mod google_federation;
 mod sigv4;
-mod wire;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -26,11 +26,11 @@ use super::secret::Secret;
 
 pub use aws::{AwsEndpoints, AwsLogin, ContainerCredentials, WebIdentity};
 pub use azure::{AppService, AzureLogin};
+pub(super) use client::{ProviderWire, Wire};
 pub use clock::Clock;
 pub use google::GoogleLogin;
 pub use google_federation::GoogleFederation;
 pub use sigv4::AwsKeys;
-pub(super) use wire::{ProviderWire, Wire};
 
 /// Credentials are renewed so long before they expire: a body that is being sent needs them to the end.
 const MARGIN: u64 = 300;
@@ -45,7 +45,7 @@ pub(super) fn read_every_answer(body: &[u8]) -> Vec<String> {
         google::read_token(body)
             .map_or_else(|| "none".to_owned(), |(token, life)| format!("{token:?} {life}")),
     );
-    read.push(wire::reason(body, &super::answer::printable));
+    read.push(client::reason(body, &super::error_body::printable));
     read
 }
 
@@ -227,7 +227,7 @@ fn basic(username: &str, password: impl Into<String>) -> Credential {
 mod tests {
     use std::sync::Arc;
 
-    use super::wire::{Answer, Ask};
+    use super::client::{Answer, Ask};
     use super::*;
 
     struct Nobody;

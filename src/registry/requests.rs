@@ -392,7 +392,7 @@ impl Core {
         }
         let after = retry::retry_after(response.header("retry-after"), response.header("date"));
         let status = response.status;
-        let message = super::answer::message(response);
+        let message = super::error_body::message(response);
         let reason = match status {
             429 => " (too many requests)",
             503 => " (unavailable)",

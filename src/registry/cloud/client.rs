@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::answer::printable;
+use super::super::error_body::printable;
 use super::super::http::{FailureKind, Http, Method, Payload, Request};
 use super::super::options::{ClientOptions, Proxies, RetryRecord, Timeouts, TlsOptions};
 use super::super::retry;

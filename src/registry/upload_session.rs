@@ -8,8 +8,8 @@ use crate::model::Digest;
 use super::auth::{AuthTries, may_aim_at};
 use super::client::unexpected;
 use super::error::RegistryError;
-use super::exchange::{Attempt, Call, Tries};
 use super::http::{Method, Payload, Response};
+use super::requests::{Attempt, Call, Tries};
 use super::upload::{Upload, UploadForm};
 use super::url::Url;
 
