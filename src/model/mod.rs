@@ -12,6 +12,7 @@ pub mod limits;
 pub mod media_type;
 mod platform;
 mod reference;
+pub mod time;
 
 pub use config::{Config, ConfigDetails, ConfigError, History, Rootfs};
 pub use descriptor::{Annotations, Descriptor};

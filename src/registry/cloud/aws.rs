@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use crate::model::{Registry, limits};
+use crate::model::{Registry, limits, time};
 use crate::stream::read_bounded;
 
 use super::super::http::Method;
@@ -163,7 +163,7 @@ impl AwsLogin {
             ("content-type", "application/x-amz-json-1.1".to_owned()),
             ("x-amz-target", target.to_owned()),
         ];
-        let scope = Scope { region: &place.region, service, time: clock::basic_form(now) };
+        let scope = Scope { region: &place.region, service, time: time::format_basic(now) };
         let signature = sign("POST", &url, &headers, body.as_bytes(), &found.keys, &scope);
         headers.extend(signature);
         let ask = Ask { method: Method::Post, url: url.clone(), headers, body, reach: Reach::Far };
@@ -223,7 +223,7 @@ impl AwsLogin {
             self.session_name()
         );
         let mut headers = vec![("content-type", "application/x-www-form-urlencoded".to_owned())];
-        let scope = Scope { region: &region, service: "sts", time: clock::basic_form(now) };
+        let scope = Scope { region: &region, service: "sts", time: time::format_basic(now) };
         headers.extend(sign("POST", &url, &headers, body.as_bytes(), keys, &scope));
         let ask = Ask { method: Method::Post, url: url.clone(), headers, body, reach: Reach::Far };
         let answer = wire.send(&ask)?.success(&url)?;
@@ -286,7 +286,7 @@ fn read_role_keys(bytes: &[u8], url: &Url) -> Result<Temporary, Problem> {
         secret_access_key: found.secret_access_key.into(),
         session_token: found.token.filter(|token| !token.is_empty()).map(Secret::from),
     };
-    Ok(Temporary { keys, expires: found.expiration.as_deref().and_then(clock::parse) })
+    Ok(Temporary { keys, expires: found.expiration.as_deref().and_then(clock::parse_expiry) })
 }
 
 impl ContainerCredentials {
@@ -362,7 +362,7 @@ fn read_sts(bytes: &[u8], url: &Url) -> Result<Temporary, Problem> {
         (Some(access_key_id), Some(secret), Some(token)) => {
             let session_token = Some(Secret::from(token));
             let keys = AwsKeys { access_key_id, secret_access_key: secret.into(), session_token };
-            Ok(Temporary { keys, expires: element(&text, "Expiration").and_then(clock::parse) })
+            Ok(Temporary { keys, expires: element(&text, "Expiration").and_then(clock::parse_expiry) })
         }
         _ => Err(Problem::Refused(format!("`{}` sent no access keys", url.origin()))),
     }

@@ -224,7 +224,7 @@ impl GoogleFederation {
         let ask = Ask { method: Method::Post, url: url.clone(), headers, body, reach: Reach::Far };
         let found: Generated = serde_json::from_slice(&wire.send(&ask)?.success(url)?)
             .map_err(|_| Problem::Refused(format!("`{}` sent no access token", url.origin())))?;
-        Ok((found.access_token.into(), found.expire_time.as_deref().and_then(clock::parse)))
+        Ok((found.access_token.into(), found.expire_time.as_deref().and_then(clock::parse_expiry)))
     }
 }
 
