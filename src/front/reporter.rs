@@ -124,7 +124,7 @@ fn warning_text(warning: &Warning) -> String {
         Warning::ImagesMissing { images } => format!(
             "only the bundle itself is copied, without the {} it names: {}; `--inflate` fetches them",
             text::counted(images.len() as u64, "image"),
-            text::quoted_list(images.iter().take(10).cloned())
+            text::quoted_list(images)
         ),
         Warning::AttachedLeftOut { count } => format!(
             "{} left out: docker's tar holds an image alone, `--to-oci-tar` what is attached to it too",

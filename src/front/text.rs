@@ -3,11 +3,9 @@
 //! Pure functions; what they return goes to a terminal or a build log.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::time::Duration;
 
-/// Items of a list that are shown before it is cut.
-const LIST_LIMIT: usize = 10;
+use crate::model::list;
 
 /// Escapes what could move a cursor, hide text or begin a new line in a terminal or a build log.
 ///
@@ -88,23 +86,10 @@ pub fn counted(count: u64, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {rest}{y}") }
 }
 
-/// Lists items in back-quotes, the first ten of them, and says how many are not shown.
+/// Lists items in back-quotes and escaped, the first ten of them, and says how many are not shown.
 #[must_use]
 pub fn quoted_list<I: IntoIterator<Item: AsRef<str>>>(items: I) -> String {
-    let mut out = String::new();
-    let mut hidden = 0_usize;
-    for (index, item) in items.into_iter().enumerate() {
-        if index >= LIST_LIMIT {
-            hidden += 1;
-            continue;
-        }
-        let separator = if index == 0 { "" } else { ", " };
-        write!(out, "{separator}`{}`", escaped(item.as_ref())).expect("writing to a String cannot fail");
-    }
-    if hidden > 0 {
-        write!(out, " and {hidden} more").expect("writing to a String cannot fail");
-    }
-    out
+    list::quoted_list(items.into_iter().map(|item| escaped(item.as_ref()).into_owned()))
 }
 
 /// Returns the candidate that `word` is most likely a misspelling of, if one is near enough.

@@ -9,6 +9,7 @@ mod document;
 mod file_sum;
 mod json;
 pub mod limits;
+pub mod list;
 pub mod media_type;
 mod platform;
 mod reference;

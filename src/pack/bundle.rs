@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::lock::{BUNDLE_FOLDER, IMAGES_LOCK_FILE, ImagesLock, LockError};
 use crate::model::limits;
+use crate::model::list::quoted_list;
 use crate::stream::{FileError, TooLarge, read_bounded};
 use crate::tree::Filter;
 
@@ -85,9 +86,7 @@ pub enum BundleError {
 }
 
 fn list(paths: &[PathBuf]) -> String {
-    let shown: Vec<String> = paths.iter().take(10).map(|path| format!("`{}`", path.display())).collect();
-    let more = paths.len().saturating_sub(10);
-    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
+    quoted_list(paths.iter().map(|path| path.display()))
 }
 
 /// Finds the `.imgpkg` folder that is a direct child of exactly one root, and reads its lock file.

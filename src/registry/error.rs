@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::model::DocumentError;
+use crate::model::list::quoted_list;
 use crate::stream::Mismatch;
 
 /// What was being done, for messages: `` upload blob `sha256:…` to `reg.example/team/app` ``.
@@ -103,9 +104,7 @@ impl fmt::Display for TrustProblem {
                 f.write_str("its certificate is for another name")
             }
             Self::WrongName { names } => {
-                let shown: Vec<String> = names.iter().take(10).map(|name| format!("`{name}`")).collect();
-                write!(f, "its certificate is for {}", shown.join(", "))?;
-                if names.len() > 10 { write!(f, " and {} more", names.len() - 10) } else { Ok(()) }
+                write!(f, "its certificate is for {}", quoted_list(names))
             }
             Self::Expired => f.write_str("its certificate has expired"),
             Self::NotYetValid => f.write_str("its certificate is not valid yet"),

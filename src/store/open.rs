@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::model::limits;
+use crate::model::list::quoted_list;
 use crate::stream::{Compression, FileError};
 use crate::tar::{display_name, is_tar_start};
 
@@ -125,13 +126,10 @@ fn open_folder(folder: File, path: &Path, temporary: &Path) -> Result<OpenedStor
         count => {
             let name = |store: &OpenedStore| {
                 let name = store.path.file_name().unwrap_or_default();
-                format!("`{}`", display_name(name.as_encoded_bytes()))
+                display_name(name.as_encoded_bytes())
             };
-            let mut names: Vec<String> = found.iter().take(10).map(name).collect();
-            if count > names.len() {
-                names.push("…".to_owned());
-            }
-            let text = format!("a folder with {count} image archives, expected one: {}", names.join(", "));
+            let names = quoted_list(found.iter().map(name));
+            let text = format!("a folder with {count} image archives, expected one: {names}");
             Err(StoreError::unknown(path, text))
         }
     }

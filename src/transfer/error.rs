@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::lock::LockError;
+use crate::model::list::{clause_list, quoted_list};
 use crate::model::{ConfigError, Digest, DocumentError, Platform};
 use crate::pack::{BundleError, PackError, PackageProblem};
 use crate::registry::RegistryError;
@@ -30,7 +31,7 @@ pub enum TransferError {
     #[error(transparent)]
     Bundle(#[from] BundleError),
     /// A package repository with mistakes was to be refused.
-    #[error("this package repository has {}: {}", mistakes(problems.len()), first_ones(problems))]
+    #[error("this package repository has {}: {}", mistakes(problems.len()), clause_list(problems))]
     Packages {
         /// What is wrong.
         problems: Vec<PackageProblem>,
@@ -279,12 +280,6 @@ fn mistakes(count: usize) -> String {
     if count == 1 { "a mistake".to_owned() } else { format!("{count} mistakes") }
 }
 
-fn first_ones(problems: &[PackageProblem]) -> String {
-    let shown: Vec<String> = problems.iter().take(10).map(ToString::to_string).collect();
-    let more = problems.len().saturating_sub(10);
-    if more == 0 { shown.join("; ") } else { format!("{}; and {more} more", shown.join("; ")) }
-}
-
 fn without(place: Option<&str>) -> String {
     match place {
         Some(place) => format!("the earlier image in {place} has no such file"),
@@ -296,7 +291,5 @@ fn list(items: &[String]) -> String {
     if items.is_empty() {
         return "none".to_owned();
     }
-    let shown: Vec<String> = items.iter().take(10).map(|item| format!("`{item}`")).collect();
-    let more = items.len().saturating_sub(10);
-    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
+    quoted_list(items)
 }

@@ -263,9 +263,8 @@ pub(super) fn main_member<'a>(
     let first = collection.root_bundle().or_else(|| roots.first().copied());
     match first {
         Some(_) if exactly && roots.len() > 1 && collection.root_bundle().is_none() => {
-            let digests = crate::front::text::quoted_list(
-                roots.iter().take(10).map(|root| root.descriptor.digest.to_string()),
-            );
+            let digests =
+                crate::front::text::quoted_list(roots.iter().map(|root| root.descriptor.digest.to_string()));
             Err(Failure::refused(format!("{place} holds {} images, expected one: {digests}", roots.len()))
                 .hint("copy the one you want into a tar of its own"))
         }

@@ -33,8 +33,7 @@ pub(in crate::front) fn only_root<'a>(place: &str, roots: &'a [Root]) -> Result<
         ([root], _) => Ok(root),
         (_, [root]) => Ok(root),
         (roots, _) => {
-            let digests =
-                text::quoted_list(roots.iter().take(10).map(|root| root.descriptor.digest.to_string()));
+            let digests = text::quoted_list(roots.iter().map(|root| root.descriptor.digest.to_string()));
             Err(Failure::refused(format!("{place} holds {} images, expected one: {digests}", roots.len()))
                 .hint(
                     "copy the one you want into a tar of its own, or push all with `copy` and pull by digest",

@@ -120,7 +120,7 @@ impl<'a> Chosen<'a> {
                 what: What::Index(Box::new(index)),
             });
         }
-        let digests = text::quoted_list(roots.iter().take(10).map(|root| root.descriptor.digest.to_string()));
+        let digests = text::quoted_list(roots.iter().map(|root| root.descriptor.digest.to_string()));
         Err(Failure::refused(format!(
             "`params.image`: `{pattern}` holds {} images, expected one: {digests}",
             roots.len()
