@@ -1,4 +1,5 @@
-//! The rules of the house: floors, sizes, dependencies.
+//! The rules of the house: floors, sizes, dependencies, words.
 
 pub(crate) mod deny;
 pub(crate) mod rules;
+mod words;

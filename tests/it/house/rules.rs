@@ -1,7 +1,5 @@
 //! The rules of the house, read off the source: who may use whom, how large files and functions may be.
 
-mod words;
-
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
