@@ -18,11 +18,11 @@ const ALLOWED: &[(&str, &str)] = &[
     ("tests/it/house/words.rs", ""),
 ];
 
-/// Folders and files whose texts are still to be rewritten. An entry under which no word is left is an error.
+/// Folders and files whose texts are still to be rewritten. An entry without such a word left is an error, so the list
+/// shrinks.
 const TO_DO: &[&str] = &[
     "src/model",
     "src/stream",
-    "src/lock",
     "src/store",
     "src/tar",
     "src/zip",
@@ -35,10 +35,8 @@ const TO_DO: &[&str] = &[
     "testkit",
     "benches",
     "fuzz",
-    "docs",
-    "README.md",
-    "SECURITY.md",
-    "examples",
+    "docs/registry-faults.md",
+    "docs/limits.md",
 ];
 
 const ROOTS: [&str; 11] =
