@@ -1,11 +1,16 @@
 //! What a user is told when something did not work: kind, message, causes, hints.
 //!
 //! Everything below the front fails with typed errors; they become a [`Failure`] here, and one function turns it
-//! into text. Advice lives in hints only, so that messages stay true whatever the caller wants to do next.
+//! into text. Advice lives in hints only, so that messages stay true whatever the caller wants to do next. Flags
+//! are values in both, and each door names them in its own words.
 
-mod lower;
+mod conversions;
+mod hint;
+mod message;
 
-pub(in crate::front) use lower::NO_CREDENTIALS;
+pub use hint::Hint;
+pub(in crate::front) use message::message;
+pub use message::{CommandLine, Mention, Message, Part, Sense, Spelling, Vocabulary};
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -54,36 +59,36 @@ pub struct Failure {
     /// Decides the exit code.
     pub kind: Kind,
     /// What failed, on which object, found against expected; lower case, no full stop.
-    pub message: String,
+    pub message: Message,
     /// What lies behind it, nearest first.
     pub causes: Vec<String>,
     /// What the user may do about it.
-    pub hints: Vec<String>,
+    pub hints: Vec<Hint>,
 }
 
 impl Failure {
     /// Makes a failure of any kind.
-    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+    pub fn new(kind: Kind, message: impl Into<Message>) -> Self {
         Self { kind, message: message.into(), causes: Vec::new(), hints: Vec::new() }
     }
 
     /// Makes a failure of an operation.
-    pub fn refused(message: impl Into<String>) -> Self {
+    pub fn refused(message: impl Into<Message>) -> Self {
         Self::new(Kind::Refused, message)
     }
 
     /// Makes a failure of what was typed or configured.
-    pub fn misuse(message: impl Into<String>) -> Self {
+    pub fn misuse(message: impl Into<Message>) -> Self {
         Self::new(Kind::Misuse, message)
     }
 
     /// Makes the failure of a verification.
-    pub fn difference(message: impl Into<String>) -> Self {
+    pub fn difference(message: impl Into<Message>) -> Self {
         Self::new(Kind::Difference, message)
     }
 
     /// Makes a failure of the other side.
-    pub fn remote(message: impl Into<String>) -> Self {
+    pub fn remote(message: impl Into<Message>) -> Self {
         Self::new(Kind::Remote, message)
     }
 
@@ -91,8 +96,8 @@ impl Failure {
     ///
     /// A message that already ends with its source's text (`…: {source}`) is not followed by that text again.
     pub fn of(kind: Kind, error: &dyn Error) -> Self {
-        let mut failure = Self::new(kind, error.to_string());
-        let mut last = failure.message.clone();
+        let mut last = error.to_string();
+        let mut failure = Self::new(kind, last.clone());
         let mut source = error.source();
         for _ in 0..CAUSE_LIMIT {
             let Some(cause) = source else { break };
@@ -107,7 +112,7 @@ impl Failure {
     }
 
     /// Adds advice.
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub fn hint(mut self, hint: impl Into<Hint>) -> Self {
         self.hints.push(hint.into());
         self
     }
@@ -118,9 +123,15 @@ impl Failure {
         self
     }
 
-    /// Returns the text for a terminal or a log: lines, each ended.
+    /// Returns the text for a terminal or a log in the command line's words: lines, each ended.
     #[must_use]
     pub fn render(&self, color: bool) -> String {
+        self.render_in(&CommandLine, color)
+    }
+
+    /// Returns the text in a door's words.
+    #[must_use]
+    pub fn render_in(&self, vocabulary: &dyn Vocabulary, color: bool) -> String {
         let mut out = String::new();
         let paint = |style: &str, word: &str| {
             if color { format!("\x1b[{style}m{word}\x1b[0m") } else { word.to_owned() }
@@ -128,14 +139,26 @@ impl Failure {
         let mut line = |start: &str, text: &str| {
             writeln!(out, "{start} {}", text::escaped(text)).expect("writing to a String cannot fail");
         };
-        line(&format!("imgrelay: {}", paint("1;31", "error:")), &self.message);
+        line(&format!("imgrelay: {}", paint("1;31", "error:")), &self.message.render(vocabulary));
         for cause in &self.causes {
             line("  caused by:", cause);
         }
-        for hint in &self.hints {
-            line(&format!("  {}", paint("36", "hint:")), hint);
+        for hint in self.hints.iter().filter_map(|hint| hint.render(vocabulary)) {
+            line(&format!("  {}", paint("36", "hint:")), &hint);
         }
         out
+    }
+
+    /// Returns the failure with all its texts in a door's words, so that no other door changes them.
+    pub fn in_words_of(self, vocabulary: &dyn Vocabulary) -> Self {
+        let mut hints: Vec<String> = Vec::new();
+        for hint in self.hints.iter().filter_map(|hint| hint.render(vocabulary)) {
+            if !hints.contains(&hint) {
+                hints.push(hint);
+            }
+        }
+        let message = self.message.render(vocabulary).into();
+        Self { message, hints: hints.into_iter().map(Hint::from).collect(), ..self }
     }
 }
 

@@ -8,6 +8,7 @@ pub mod credentials;
 pub mod env;
 pub mod exit;
 pub mod failure;
+pub mod flag;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod github;

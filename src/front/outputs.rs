@@ -502,7 +502,13 @@ pub(super) mod tests {
         );
         let lines = dotenv(&packed("my app.tar")).unwrap();
         assert!(lines.contains("\nIMGRELAY_PATH=my app.tar\n"), "{lines}");
-        assert!(dotenv(&packed("a\nLD_PRELOAD=x")).unwrap_err().message.contains("has a control character"));
+        assert!(
+            dotenv(&packed("a\nLD_PRELOAD=x"))
+                .unwrap_err()
+                .message
+                .to_string()
+                .contains("has a control character")
+        );
         for line in lines.lines() {
             let key = line.split('=').next().unwrap();
             assert!(DOTENV_KEYS.contains(&key), "{key}");
@@ -567,7 +573,7 @@ pub(super) mod tests {
             ("digest:", "result `digest` has no path"),
             ("github", "`GITHUB_OUTPUT` is not set"),
         ] {
-            assert!(parse(text).unwrap_err().message.contains(expected), "{text}");
+            assert!(parse(text).unwrap_err().message.to_string().contains(expected), "{text}");
         }
         let env = Env::from_pairs([("GITHUB_OUTPUT", "/gh/out")]);
         assert_eq!(ResultFile::parse("github", &env).unwrap().path, Path::new("/gh/out"));
@@ -599,13 +605,15 @@ pub(super) mod tests {
         assert_eq!(read("url"), "reg.example/team/app:v1");
         assert_eq!(read("ref"), format!("reg.example/team/app@sha256:{HEX}"));
         let path = [file(Format::Path, "path")];
-        assert!(write(&path, &pushed()).unwrap_err().message.ends_with("the image is in no file"));
+        assert!(
+            write(&path, &pushed()).unwrap_err().message.to_string().ends_with("the image is in no file")
+        );
         write(&path, &packed("out/app.tar")).unwrap();
         assert_eq!(read("path"), "out/app.tar");
         let missing = file(Format::Json, "no/such/json");
         let failure =
             produce(std::slice::from_ref(&missing), None, || panic!("the work is not begun")).unwrap_err();
-        assert!(failure.message.ends_with("no/such` is not a folder"), "{}", failure.message);
+        assert!(failure.message.to_string().ends_with("no/such` is not a folder"), "{}", failure.message);
         let handed_over = |length: usize| {
             let path = "p".repeat(length);
             let there = [ResultFile { format: Format::Tekton, path: folder.clone() }];
@@ -621,12 +629,17 @@ pub(super) mod tests {
         assert!(serde_json::to_string(&message).unwrap().len() < 4096 - 100);
         let failure = handed_over(2999).unwrap_err();
         assert!(
-            failure.message.starts_with("the path of the tar has 3001 bytes as JSON"),
+            failure.message.to_string().starts_with("the path of the tar has 3001 bytes as JSON"),
             "{}",
             failure.message
         );
         let failure = write(&[missing], &pushed()).unwrap_err();
-        assert!(failure.hints.iter().any(|hint| hint.starts_with("the image itself is done: reg.example/")));
+        assert!(
+            failure
+                .hints
+                .iter()
+                .any(|hint| hint.to_string().starts_with("the image itself is done: reg.example/"))
+        );
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

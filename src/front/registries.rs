@@ -211,7 +211,7 @@ mod tests {
         let given = |words: &[&str]| options(words, &[]).map(|options| options.tls.ca_certificates);
         let flag = format!("--registry-ca-cert-path={}", folder.display());
         let failure = given(&[&flag]).unwrap_err();
-        assert!(failure.message.contains("holds no certificates"), "{}", failure.message);
+        assert!(failure.message.to_string().contains("holds no certificates"), "{}", failure.message);
         let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, folder.join(name)).unwrap();
         for (name, text) in [("ca.crt", "one"), ("b.pem", "two"), ("notes.txt", "no"), (".x.crt", "no")] {
             std::fs::write(folder.join("..2026_01_01").join(name), text).unwrap();
@@ -271,9 +271,12 @@ mod tests {
     #[test]
     fn missing_files_are_named() {
         let failure = options(&["--registry-ca-cert-path=/no/ca.pem"], &[]).unwrap_err();
-        assert!(failure.message.starts_with("cannot read certificates `/no/ca.pem`"), "{failure:?}");
+        assert!(
+            failure.message.to_string().starts_with("cannot read certificates `/no/ca.pem`"),
+            "{failure:?}"
+        );
         let failure = options(&["--authfile=/no/auth.json"], &[]).unwrap_err();
-        assert!(failure.message.contains("`/no/auth.json`"), "{failure:?}");
+        assert!(failure.message.to_string().contains("`/no/auth.json`"), "{failure:?}");
     }
 
     #[test]

@@ -131,6 +131,9 @@ impl Core {
                 RegistryError::Unreachable { task: Box::new(task), attempts, elapsed, cause }
             }
             HelperError::Cancelled => RegistryError::Cancelled,
+            HelperError::Missing { .. } | HelperError::Failed { .. } => {
+                RegistryError::CredentialHelper { problem: error.to_string() }
+            }
             other => RegistryError::Configuration { problem: other.to_string() },
         })
     }

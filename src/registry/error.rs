@@ -200,7 +200,13 @@ pub enum RegistryError {
         /// Why.
         problem: TrustProblem,
     },
-    /// Our configuration cannot work: a missing helper program, an unreadable certificate, an invalid proxy.
+    /// A credential helper program is missing or failed.
+    #[error("{problem}")]
+    CredentialHelper {
+        /// Which one, and what is wrong.
+        problem: String,
+    },
+    /// Our configuration cannot work: an unreadable certificate, an invalid proxy.
     #[error("{problem}")]
     Configuration {
         /// What is wrong, with the name of the setting's source.

@@ -10,7 +10,8 @@ use super::gathering::{Depth, Origin, main_member};
 use super::push::{LOCK_MODE, layout_target, send_to_stdout};
 use super::resolve::{self, CopyOptions, Sink, TarTarget};
 use super::sources::{check_expected, open_oci};
-use crate::front::failure::Failure;
+use crate::front::failure::{Failure, message};
+use crate::front::flag::Flag;
 use crate::front::outputs::{self, ImageKind, ImageOutcome, Outcome};
 use crate::front::reporter::{self, Wording};
 use crate::lock::{BundleLock, ImagesLock, LockedImage};
@@ -74,8 +75,10 @@ impl Copy<'_> {
             Sink::Registry { repository, tag } => {
                 let roots = collection.members.iter().filter(|member| member.role == Role::Root).count();
                 if tag.is_some() && roots > 1 {
-                    let message =
-                        format!("`--to-repo` has a tag, but {} holds {roots} images", self.places.place());
+                    let message = message!(
+                        Flag::TO_REPO,
+                        format!(" has a tag, but {} holds {roots} images", self.places.place())
+                    );
                     return Err(
                         Failure::misuse(message).hint("leave the tag out: the recorded tags are kept")
                     );
@@ -232,9 +235,13 @@ impl Copy<'_> {
                 let (images, attached) = (of_role(false), of_role(true));
                 if images > 1 {
                     let message = format!("docker's tar is written for one image, but there are {images}");
-                    return Err(
-                        Failure::refused(message).hint("use `--to-oci-tar`, or `--thin` for a bundle")
-                    );
+                    return Err(Failure::refused(message).hint(message!(
+                        "use ",
+                        Flag::TO_OCI_TAR,
+                        ", or ",
+                        Flag::THIN,
+                        " for a bundle"
+                    )));
                 }
                 if attached > 0 {
                     let warning = Warning::AttachedLeftOut { count: attached };
@@ -258,7 +265,7 @@ impl Copy<'_> {
                 "{} holds several bundles, and nothing says which one `--lock-output` is about",
                 self.places.place()
             ))
-            .hint("copy the bundle you want with `-b`"));
+            .hint(message!("copy the bundle you want with ", Flag::BUNDLE.mention().short())));
         }
         let at = |image: &LockedImage| {
             let image_there = image.image.digest.clone().map(|digest| repository.with_digest(digest));
@@ -357,8 +364,9 @@ fn name_further(member: &mut Member, tags: &[Tag]) -> Result<(), Failure> {
     let repository =
         member.names.iter().find_map(|name| name.reference.as_ref()).map(|name| name.repository.clone());
     let Some(repository) = repository else {
-        return Err(Failure::misuse(format!("tag `{tag}` has no repository it could belong to"))
-            .hint("the image has no recorded name; give the tag when it is copied with `--to-repo`"));
+        return Err(Failure::misuse(format!("tag `{tag}` has no repository it could belong to")).hint(
+            message!("the image has no recorded name; give the tag when it is copied with ", Flag::TO_REPO),
+        ));
     };
     for tag in tags.iter().filter(|tag| !member.tags().contains(tag)).collect::<Vec<_>>() {
         let reference = Some(repository.with_tag(tag.clone()));

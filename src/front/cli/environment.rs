@@ -303,7 +303,7 @@ mod tests {
              hint: did you mean `IMGRELAY_COMPRESSION`?\n"
         );
         let failure = refused("IMGRELAY_SOMETHING_ELSE").unwrap_err();
-        assert!(failure.hints[0].contains("docs/environment.md"));
+        assert!(failure.hints[0].to_string().contains("docs/environment.md"));
         assert_eq!(refuse_unknown(&command, &Env::from_pairs([("IMGRELAY_NONE", "")])), Ok(()));
     }
 

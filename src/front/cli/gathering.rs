@@ -5,7 +5,8 @@ use std::path::Path;
 use super::Context;
 use super::resolve::{RegistryOptions, Source};
 use super::sources::{open_oci, open_store, read_lock};
-use crate::front::failure::Failure;
+use crate::front::failure::{Failure, message};
+use crate::front::flag::Flag;
 use crate::front::registries;
 use crate::lock::{BundleLock, ImagesLock};
 use crate::model::{Reference, Tag, Target};
@@ -167,17 +168,23 @@ impl Origin {
             false => "a plain image",
         };
         match &self.wanted {
-            Wanted::Bundle(reference) if !is_bundle => {
-                Err(Failure::refused(format!("`{reference}` is {kind}, expected a bundle"))
-                    .hint("use `-i` for images"))
-            }
+            Wanted::Bundle(reference) if !is_bundle => Err(Failure::refused(format!(
+                "`{reference}` is {kind}, expected a bundle"
+            ))
+            .hint(message!("use ", Flag::IMAGE.kind(), " for images"))),
             Wanted::BundleLock(lock) if !is_bundle => {
                 Err(Failure::refused(format!("`{}` is {kind}, expected a bundle", lock.image)))
             }
-            Wanted::Image(reference) if is_bundle && !depth.bundles_as_images => {
-                Err(Failure::refused(format!("`{reference}` is a bundle, expected a plain image"))
-                    .hint("use `-b` for bundles; with `--thin` without the images they name"))
-            }
+            Wanted::Image(reference) if is_bundle && !depth.bundles_as_images => Err(Failure::refused(
+                format!("`{reference}` is a bundle, expected a plain image"),
+            )
+            .hint(message!(
+                "use ",
+                Flag::BUNDLE.kind(),
+                " for bundles; with ",
+                Flag::THIN,
+                " without the images they name"
+            ))),
             Wanted::ImagesLock(_) => match collection.members.iter().find(|member| member.bundle.is_some()) {
                 Some(member) => Err(TransferError::BundleInLock { image: member.label() }.into()),
                 None => Ok(()),

@@ -6,63 +6,71 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::environment::FromEnv;
-use crate::front::failure::Failure;
+use crate::front::failure::{Failure, Hint, Mention, Message, Part, Spelling, message};
+use crate::front::flag::Flag;
 use crate::front::text;
 
 /// Makes a failure from a parser's error; `from_env` are the flags that came from variables.
 pub(super) fn from_clap(error: &clap::Error, words: &[OsString], from_env: &[FromEnv]) -> Failure {
-    let flag = one(error, ContextKind::InvalidArg).map(|shown| bare(&shown));
-    let variable = flag
-        .as_deref()
-        .and_then(|flag| from_env.iter().find(|used| flag.strip_prefix("--") == Some(&used.flag)));
-    let subject = match (&flag, variable) {
-        (_, Some(used)) => format!("environment variable `{}`", used.variable),
-        (Some(flag), None) => format!("`{}`", as_typed(flag, words)),
-        (None, None) => String::new(),
-    };
-    let mut failure = Failure::misuse(message(error, &subject, flag.as_deref()));
+    let shown = one(error, ContextKind::InvalidArg).map(|shown| bare(&shown));
+    let subject = shown.as_deref().map(|shown| subject(shown, words, from_env));
+    let mut failure = Failure::misuse(message_of(error, subject, shown.as_deref()));
     let suggestions =
         [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue];
     // clap puts the likeliest last.
     if let Some(near) = suggestions.into_iter().find_map(|kind| many(error, kind).pop()) {
         failure = failure.hint(format!("did you mean `{}`?", bare(&near)));
     }
-    failure.hint(format!("see `{} --help`", command_path(words)))
+    failure.hint(Hint::command("see ", format!("{} --help", command_path(words)), ""))
 }
 
-fn message(error: &clap::Error, subject: &str, flag: Option<&str>) -> String {
+/// Names what an error is about: a flag as it was given, or the name of an argument.
+fn subject(shown: &str, words: &[OsString], from_env: &[FromEnv]) -> Part {
+    let Some(flag) = shown.strip_prefix("--").and_then(Flag::find) else {
+        return Part::Text(format!("`{shown}`"));
+    };
+    let spelling = match from_env.iter().find(|used| used.flag == flag.long()) {
+        Some(used) => Spelling::Variable(used.variable.clone()),
+        None => as_typed(flag, words),
+    };
+    Part::Flag(Mention { spelling, ..flag.mention() })
+}
+
+fn message_of(error: &clap::Error, subject: Option<Part>, shown: Option<&str>) -> Message {
     let value = one(error, ContextKind::InvalidValue).unwrap_or_default();
+    let subject = subject.unwrap_or_else(|| Part::Text(String::new()));
     match error.kind() {
-        ErrorKind::UnknownArgument => match flag {
-            Some(flag) if flag.starts_with('-') => format!("unknown flag {subject}"),
-            _ => format!("unexpected argument {subject}"),
+        ErrorKind::UnknownArgument => match shown {
+            Some(shown) if shown.starts_with('-') => message!("unknown flag ", subject),
+            _ => message!("unexpected argument ", subject),
         },
         ErrorKind::InvalidSubcommand => {
             format!("unknown command `{}`", one(error, ContextKind::InvalidSubcommand).unwrap_or_default())
+                .into()
         }
         ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            "no command was given".to_owned()
+            "no command was given".into()
         }
-        ErrorKind::InvalidValue if value.is_empty() => format!("{subject} needs a value"),
+        ErrorKind::InvalidValue if value.is_empty() => message!(subject, " needs a value"),
         ErrorKind::InvalidValue => {
             let expected = text::quoted_list(many(error, ContextKind::ValidValue));
-            format!("{subject} cannot be `{value}`, expected one of {expected}")
+            message!(subject, format!(" cannot be `{value}`, expected one of {expected}"))
         }
         ErrorKind::ValueValidation => {
             let reason = error.source().map(ToString::to_string).unwrap_or_default();
-            format!("{subject} cannot be `{value}`: {reason}")
+            message!(subject, format!(" cannot be `{value}`: {reason}"))
         }
-        ErrorKind::InvalidUtf8 => "an argument is not valid UTF-8".to_owned(),
+        ErrorKind::InvalidUtf8 => "an argument is not valid UTF-8".into(),
         ErrorKind::MissingRequiredArgument => {
             let missing = many(error, ContextKind::InvalidArg);
-            format!("{} is missing", text::quoted_list(missing))
+            format!("{} is missing", text::quoted_list(missing)).into()
         }
-        ErrorKind::NoEquals => format!("{subject} needs a `=` before its value"),
-        ErrorKind::TooManyValues => format!("unexpected value `{value}` after {subject}"),
+        ErrorKind::NoEquals => message!(subject, " needs a `=` before its value"),
+        ErrorKind::TooManyValues => message!(format!("unexpected value `{value}` after "), subject),
         _ => {
             let text = error.to_string();
             let first = text.lines().next().unwrap_or_default();
-            first.strip_prefix("error: ").unwrap_or(first).to_owned()
+            first.strip_prefix("error: ").unwrap_or(first).into()
         }
     }
 }
@@ -88,17 +96,19 @@ fn bare(shown: &str) -> String {
     shown.trim_start_matches('<').trim_end_matches('>').to_owned()
 }
 
-/// Returns a flag by the name that was typed: the parser knows only the first of several.
-fn as_typed(flag: &str, words: &[OsString]) -> String {
+/// Returns how a flag was typed: the parser knows only the first of several names.
+fn as_typed(flag: Flag, words: &[OsString]) -> Spelling {
     let is_typed = |name: &str| {
         let rest = words.iter().filter_map(|word| word.to_str()?.strip_prefix("--")?.strip_prefix(name));
         rest.into_iter().any(|rest| rest.is_empty() || rest.starts_with('='))
     };
-    let Some(name) = flag.strip_prefix("--").filter(|name| !is_typed(name)) else { return flag.to_owned() };
+    if is_typed(flag.long()) {
+        return Spelling::Long;
+    }
     let (_, command) = chosen(words);
-    let arg = command.get_arguments().find(|arg| arg.get_long() == Some(name));
+    let arg = command.get_arguments().find(|arg| arg.get_long() == Some(flag.long()));
     let mut aliases = arg.and_then(clap::Arg::get_all_aliases).unwrap_or_default().into_iter();
-    aliases.find(|alias| is_typed(alias)).map_or_else(|| flag.to_owned(), |alias| format!("--{alias}"))
+    aliases.find(|alias| is_typed(alias)).map_or(Spelling::Long, |alias| Spelling::Alias(alias.to_owned()))
 }
 
 /// Names the command that was chosen: `imgrelay tag list`.

@@ -5,7 +5,8 @@ use super::args::PullArgs;
 use super::gathering::{Depth, Origin, main_member};
 use super::resolve::{self, PullOptions, Source};
 use super::sources::check_expected;
-use crate::front::failure::Failure;
+use crate::front::failure::{Failure, message};
+use crate::front::flag::Flag;
 use crate::front::outputs::{self, ImageKind, ImageOutcome, Outcome};
 use crate::front::reporter::{self, Wording};
 use crate::front::system;
@@ -18,8 +19,8 @@ pub(super) fn run(context: &Context<'_>, args: &PullArgs) -> Result<Outcome, Fai
     outputs::produce(&options.results, Some(&options.output), || {
         let origin = Origin::open(context, &options.source, &options.registry, false)?;
         if origin.images_lock().is_some() {
-            return Err(Failure::misuse("`--lock` names an ImagesLock, expected a BundleLock")
-                .hint("pull each of its images with `-i`"));
+            return Err(Failure::misuse(message!(Flag::LOCK, " names an ImagesLock, expected a BundleLock"))
+                .hint(message!("pull each of its images with ", Flag::IMAGE.mention().short())));
         }
         origin.with(|places| {
             reporter::watch(&context.ui, Wording::Fetched, |observer| {
@@ -47,8 +48,15 @@ fn pull(
     if let (Source::Image(reference), true, true) =
         (&options.source, root.bundle.is_some(), options.refuse_bundle_as_image)
     {
-        return Err(Failure::refused(format!("`{reference}` is a bundle, expected a plain image"))
-            .hint("use `-b` for bundles, or `--image-is-bundle-check=false` to pull it as an image"));
+        return Err(Failure::refused(format!("`{reference}` is a bundle, expected a plain image")).hint(
+            message!(
+                "use ",
+                Flag::BUNDLE.kind(),
+                " for bundles, or ",
+                Flag::IMAGE_IS_BUNDLE_CHECK.with("false"),
+                " to pull it as an image"
+            ),
+        ));
     }
     let pull = transfer::PullOptions {
         target: options.output.clone(),

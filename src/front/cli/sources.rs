@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::Context;
-use crate::front::failure::Failure;
+use crate::front::failure::{Failure, message};
+use crate::front::flag::Flag;
 use crate::front::{system, text};
 use crate::model::{Digest, limits};
 use crate::store::{self, ImageStore, Root, StoreKind};
@@ -21,7 +22,7 @@ pub(super) fn open_oci(context: &Context<'_>, path: &Path) -> Result<Box<dyn Ima
         StoreKind::OciLayoutTar | StoreKind::OciLayoutDirectory => Ok(store),
         other => {
             Err(Failure::refused(format!("`{}` is {}, expected an OCI layout", path.display(), other.name()))
-                .hint("use `--tar`, which takes every kind"))
+                .hint(message!("use ", Flag::TAR, ", which takes every kind")))
         }
     }
 }
@@ -35,9 +36,7 @@ pub(in crate::front) fn only_root<'a>(place: &str, roots: &'a [Root]) -> Result<
         (roots, _) => {
             let digests = text::quoted_list(roots.iter().map(|root| root.descriptor.digest.to_string()));
             Err(Failure::refused(format!("{place} holds {} images, expected one: {digests}", roots.len()))
-                .hint(
-                    "copy the one you want into a tar of its own, or push all with `copy` and pull by digest",
-                ))
+                .hint("copy the one you want into a tar of its own, or push all of them and pull by digest"))
         }
     }
 }

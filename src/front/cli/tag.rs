@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use super::Context;
 use super::args::{DeleteArgs, TagAddArgs, TagDeleteArgs, TagListArgs, TagResolveArgs};
 use super::resolve;
-use crate::front::failure::Failure;
+use crate::front::failure::{Failure, Hint};
 use crate::front::outputs::{Document, Outcome};
 use crate::front::{registries, text};
 use crate::model::{Digest, Reference, Tag, Target};
@@ -62,8 +62,9 @@ pub(super) fn resolve(context: &Context<'_>, args: &TagResolveArgs) -> Result<Ou
     let client = registries::client(&registry, context.env, &context.ui)?;
     let target = reference.target();
     let Some(found) = client.head_manifest(&reference.repository, &target)? else {
-        return Err(Failure::refused(format!("`{}` has no manifest `{target}`", reference.repository))
-            .hint(format!("`imgrelay tag list -i {}` shows its tags", reference.repository)));
+        return Err(Failure::refused(format!("`{}` has no manifest `{target}`", reference.repository)).hint(
+            Hint::command("", format!("imgrelay tag list -i {}", reference.repository), " shows its tags"),
+        ));
     };
     let line = format!("{}@{}", reference.repository, found.digest);
     let json = serde_json::json!({

@@ -184,7 +184,7 @@ mod tests {
             (r#""azure_environment":"Azure""#, "`source.azure_environment`: `Azure` is none of"),
         ] {
             let failure = parse(&format!(r#"{{"repository":"a",{keys}}}"#)).unwrap_err();
-            assert!(failure.message.contains(expected), "{failure:?}");
+            assert!(failure.message.to_string().contains(expected), "{failure:?}");
         }
     }
 }

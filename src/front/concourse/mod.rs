@@ -10,6 +10,7 @@ mod fields;
 pub(super) mod fuzzing;
 mod get;
 mod glob;
+mod hints;
 pub mod packing;
 mod protocol;
 mod put;
@@ -18,7 +19,6 @@ mod source;
 pub mod task;
 mod upload;
 mod version;
-mod words;
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
@@ -80,7 +80,7 @@ pub fn run(step: Result<Step, Failure>, env: &Env) -> Result<(), Failure> {
 
 /// Does what a request asks for and returns the answer.
 pub fn answer(step: &Step, input: impl Read, env: &Env, ui: &Arc<Ui>) -> Result<Value, Failure> {
-    respond(step, input, env, ui).map_err(words::in_concourse_words)
+    respond(step, input, env, ui).map_err(|failure| failure.in_words_of(&hints::PipelineWords))
 }
 
 fn respond(step: &Step, input: impl Read, env: &Env, ui: &Arc<Ui>) -> Result<Value, Failure> {

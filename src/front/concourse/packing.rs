@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use crate::front::cli::{self, PackWork};
 use crate::front::env::Env;
-use crate::front::failure::Failure;
+use crate::front::failure::{Failure, Mention, Vocabulary};
+use crate::front::flag::Flag;
 use crate::front::text;
 use crate::model::{Digest, keys};
 use crate::store::{self, ImageStore};
@@ -234,17 +235,7 @@ fn work(
     labels: BTreeMap<String, String>,
     env: &Env,
 ) -> Result<PackWork, Failure> {
-    let name = |flag: &str| match PARAMS.iter().find(|param| param.flag == flag) {
-        Some(param) => Some(values.name(param.key)),
-        // The kinds are flags of their own.
-        None if ["bundle", "image", "source"].contains(&flag) => {
-            Some(format!("{}: {flag}", values.name(KIND)))
-        }
-        None if flag == "expected-digest" => Some(values.name("expected_digest")),
-        None => None,
-    };
-    let mut work = cli::pack_work(words, env)
-        .map_err(|failure| Failure { message: rename_flags(&failure.message, &name), ..failure })?;
+    let mut work = cli::pack_work(words, env).map_err(|failure| failure.in_words_of(&ParamNames(values)))?;
     if labels.contains_key(keys::BUNDLE_LABEL) {
         return Err(values.wrong(LABELS, &format!("label `{}` is reserved", keys::BUNDLE_LABEL)));
     }
@@ -266,26 +257,38 @@ fn work(
     Ok(work)
 }
 
-/// Puts another name in place of every `` `--flag` ``; an alternative that has none here is left out.
-fn rename_flags(message: &str, name: &dyn Fn(&str) -> Option<String>) -> String {
-    const OR: &str = " or ";
-    let mut parts = message.split("`--");
-    let mut out = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let (flag, rest) = part.split_once('`').unwrap_or((part, ""));
-        // A flag may be quoted with its value.
-        let (flag, value) = flag.split_once(' ').unwrap_or((flag, ""));
-        let separator = if value.is_empty() { "" } else { ": " };
-        let name = name(flag);
-        if name.is_none() && out.ends_with(OR) {
-            out.truncate(out.len() - OR.len());
-        } else {
-            let name = name.unwrap_or_else(|| flag.replace('-', "_"));
-            out.push_str(&format!("`{name}{separator}{value}`"));
-        }
-        out.push_str(rest);
+/// Names the param that stands for a flag; `name` is what messages call a param.
+pub(super) fn field(mention: &Mention, name: &dyn Fn(&str) -> String) -> Option<String> {
+    let flag = mention.flag;
+    let is_kind = [Flag::BUNDLE, Flag::IMAGE, Flag::SOURCE].contains(&flag);
+    let (key, value) = match PARAMS.iter().find(|param| param.flag == flag.long()) {
+        Some(param) => (param.key, mention.value.as_deref()),
+        // The kinds are flags of their own.
+        None if is_kind => (KIND, Some(flag.long())),
+        None if flag == Flag::EXPECTED_DIGEST => ("expected_digest", mention.value.as_deref()),
+        None => return None,
+    };
+    let value = value.map(|value| format!(": {value}")).unwrap_or_default();
+    Some(format!("`{}{value}`", name(key)))
+}
+
+/// The words of a caller whose params are named by `Values`.
+struct ParamNames<'a>(&'a dyn Values);
+
+impl std::fmt::Debug for ParamNames<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ParamNames")
     }
-    out
+}
+
+impl Vocabulary for ParamNames<'_> {
+    fn flag(&self, mention: &Mention) -> Option<String> {
+        field(mention, &|key| self.0.name(key))
+    }
+
+    fn command(&self, _: &str) -> Option<String> {
+        None
+    }
 }
 
 /// Returns the flag that chooses a kind.
@@ -318,18 +321,16 @@ mod tests {
 
     #[test]
     fn flags_in_messages_get_the_pipelines_names() {
-        let name = |flag: &str| (flag != "other").then(|| format!("params.{}", flag.replace('-', "_")));
-        assert_eq!(
-            rename_flags("`--size-limit` works with `--source` only, not `--symlinks keep`", &name),
-            "`params.size_limit` works with `params.source` only, not `params.symlinks: keep`"
-        );
-        assert_eq!(rename_flags("nothing `here`", &name), "nothing `here`");
-        for (message, expected) in [
-            ("works with `--layers auto` or `--other` only", "works with `params.layers: auto` only"),
-            ("`--other x` is needed", "`other: x` is needed"),
-            ("`--one` or `--two`", "`params.one` or `params.two`"),
+        let name = |key: &str| format!("params.{key}");
+        for (mention, expected) in [
+            (Flag::SIZE_LIMIT.mention(), Some("`params.size_limit`")),
+            (Flag::SOURCE.mention(), Some("`params.kind: source`")),
+            (Flag::SYMLINKS.with("keep"), Some("`params.symlinks: keep`")),
+            (Flag::BASE_TAR.mention(), Some("`params.base`")),
+            (Flag::EXPECTED_DIGEST.mention(), Some("`params.expected_digest`")),
+            (Flag::RESOURCES.mention(), None),
         ] {
-            assert_eq!(rename_flags(message, &name), expected);
+            assert_eq!(field(&mention, &name).as_deref(), expected, "{mention:?}");
         }
     }
 

@@ -150,7 +150,7 @@ mod tests {
             (r#"{"version":{"ref":"x"}}"#, "unknown field `version.ref`"),
         ] {
             let failure = read(text).map(|_| ()).unwrap_err();
-            assert!(failure.message.contains(expected), "{text}: {}", failure.message);
+            assert!(failure.message.to_string().contains(expected), "{text}: {}", failure.message);
         }
     }
 }

@@ -301,7 +301,10 @@ pub(super) mod tests {
 
     fn message(text: &str) -> String {
         let failure = parse(text).unwrap_err();
-        std::iter::once(failure.message).chain(failure.hints).collect::<Vec<_>>().join(" | ")
+        std::iter::once(failure.message.to_string())
+            .chain(failure.hints.iter().map(ToString::to_string))
+            .collect::<Vec<_>>()
+            .join(" | ")
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::packing::{self, Form, Param, Values};
 use super::rootfs::{UMASK, image_metadata, ownership};
 use crate::front::cli::{Context, PackWork, references};
 use crate::front::env::Env;
-use crate::front::failure::Failure;
+use crate::front::failure::{Failure, Hint, Mention, Vocabulary};
 use crate::front::outputs::{Document, Outcome};
 use crate::front::reporter::{self, Wording};
 use crate::front::system;
@@ -47,6 +47,32 @@ pub fn params() -> impl Iterator<Item = &'static Param> {
 
 /// Builds the image.
 pub(in crate::front) fn run(context: &Context<'_>) -> Result<Outcome, Failure> {
+    build(context).map_err(|failure| failure.in_words_of(&VariableNames))
+}
+
+/// The task's words: its variables.
+#[derive(Clone, Copy, Debug)]
+struct VariableNames;
+
+impl Vocabulary for VariableNames {
+    fn flag(&self, mention: &Mention) -> Option<String> {
+        packing::field(mention, &|key| key.to_ascii_uppercase())
+    }
+
+    fn command(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn instead(&self, hint: &Hint) -> Option<String> {
+        match hint {
+            Hint::KindImage => Some("set `KIND: image`".to_owned()),
+            Hint::KindBundle => Some("set `KIND: bundle`".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+fn build(context: &Context<'_>) -> Result<Outcome, Failure> {
     let env = context.env;
     let mut variables = Variables(env);
     let output = PathBuf::from(variables.text("output")?.unwrap_or_else(|| "image".to_owned()));
@@ -276,8 +302,18 @@ mod tests {
         let expected = ["r.example/a:v1", "r.example/a:v2"].map(str::to_owned).to_vec();
         assert_eq!(names(&[("REFERENCE", "r.example/a:v1"), ("TAGS", "v2 v1")]), Ok(expected));
         assert!(
-            names(&[("TAGS", "v2")]).unwrap_err().message.starts_with("`TAGS`: tag `v2` has no repository")
+            names(&[("TAGS", "v2")])
+                .unwrap_err()
+                .message
+                .to_string()
+                .starts_with("`TAGS`: tag `v2` has no repository")
         );
-        assert!(names(&[("REFERENCE", "r.example/A")]).unwrap_err().message.starts_with("`REFERENCE`: "));
+        assert!(
+            names(&[("REFERENCE", "r.example/A")])
+                .unwrap_err()
+                .message
+                .to_string()
+                .starts_with("`REFERENCE`: ")
+        );
     }
 }

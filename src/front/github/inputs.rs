@@ -7,7 +7,8 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use crate::front::env::{self, Env};
-use crate::front::failure::Failure;
+use crate::front::failure::{Failure, Hint, Mention, Sense, Vocabulary};
+use crate::front::flag::Flag;
 use crate::front::text;
 use crate::model::Reference;
 
@@ -30,34 +31,27 @@ const VARIABLES: [(&str, &str); 5] = [
     ("username", "IMGRELAY_REGISTRY_USERNAME"),
     ("password", "IMGRELAY_REGISTRY_PASSWORD"),
 ];
-/// Flags and variables as messages name them, with the input they come from.
-const NAMES: [(&str, &str); 26] = [
-    ("-b", "kind: bundle"),
-    ("-f", "files"),
-    ("-f PATH", "files"),
-    ("-i", "kind: image"),
-    ("-s", "kind: source"),
-    ("--annotation", "annotations"),
-    ("--bundle", "image"),
-    ("--compression", "compression"),
-    ("--expected-digest", "expected-digest"),
-    ("--file", "files"),
-    ("--file-exclusion", "exclude"),
-    ("--image", "image"),
-    ("--labels", "labels"),
-    ("--platform", "platform"),
-    ("--registry-ca-cert-path", "ca-file"),
-    ("--registry-ca-cert-path FILE", "ca-file"),
-    ("--registry-password", "password"),
-    ("--registry-username", "username"),
-    ("--tag", "tags"),
-    ("--tar", "tar"),
-    ("--to-oci-tar", "tar"),
-    ("--to-repo", "image"),
-    ("IMGRELAY_FILE", "files"),
-    ("IMGRELAY_REGISTRY_PASSWORD", "password"),
-    ("IMGRELAY_REGISTRY_USERNAME", "username"),
-    ("IMGRELAY_TAG", "tags"),
+/// The flags that an input sets.
+const NAMES: [(Flag, &str); 19] = [
+    (Flag::ANNOTATION, "annotations"),
+    (Flag::BUNDLE, "image"),
+    (Flag::COMPRESSION, "compression"),
+    (Flag::EXPECTED_DIGEST, "expected-digest"),
+    (Flag::FILE, "files"),
+    (Flag::FILE_EXCLUSION, "exclude"),
+    (Flag::IMAGE, "image"),
+    (Flag::LABELS, "labels"),
+    (Flag::PLATFORM, "platform"),
+    (Flag::PRESERVE_PERMISSIONS, "preserve-permissions"),
+    (Flag::REGISTRY_CA_CERT_PATH, "ca-file"),
+    (Flag::REGISTRY_PASSWORD, "password"),
+    (Flag::REGISTRY_USERNAME, "username"),
+    (Flag::REGISTRY_VERIFY_CERTS, "tls-verify"),
+    (Flag::SOURCE, "image"),
+    (Flag::TAG, "tags"),
+    (Flag::TAR, "tar"),
+    (Flag::TO_OCI_TAR, "tar"),
+    (Flag::TO_REPO, "image"),
 ];
 
 /// What the inputs ask for.
@@ -134,11 +128,43 @@ pub(super) fn secrets(env: &Env) -> Vec<&str> {
     inputs.get("password").into_iter().chain(of_env.filter_map(|(_, value)| value.to_str())).collect()
 }
 
-/// Names inputs where a message names flags or variables, which nobody typed.
-pub(super) fn in_words_of_inputs(message: &str) -> String {
-    NAMES.iter().fold(message.to_owned(), |message, (name, input)| {
-        message.replace(&format!("`{name}`"), &format!("input `{input}`"))
-    })
+/// The action's words: inputs, and variables for flags that have no input.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InputNames;
+
+impl Vocabulary for InputNames {
+    fn flag(&self, mention: &Mention) -> Option<String> {
+        let flag = mention.flag;
+        if mention.sense == Sense::Kind {
+            return Some(format!("input `kind: {}`", flag.long()));
+        }
+        let value = mention.value.as_ref().map(|value| format!(": {value}")).unwrap_or_default();
+        Some(match NAMES.iter().find(|(known, _)| *known == flag) {
+            // A placeholder such as `FILE` says nothing that the input's name does not.
+            Some((_, input)) => format!("input `{input}`"),
+            None => format!("`{}{value}`", flag.variable()),
+        })
+    }
+
+    fn command(&self, command: &str) -> Option<String> {
+        Some(format!("`{command}`"))
+    }
+
+    fn instead(&self, hint: &Hint) -> Option<String> {
+        match hint {
+            Hint::LogIn { host } => Some(format!(
+                "no credentials for `{host}` were found: set the inputs `username` and `password`; what `docker \
+                 login` or docker/login-action stored on the runner cannot be seen here, unless `DOCKER_CONFIG` named \
+                 a folder below the workspace or `${{{{ runner.temp }}}}` before the login"
+            )),
+            Hint::CredentialHelper => Some(
+                "credential helpers are programs of the runner and cannot be run inside a container action: set the \
+                 inputs `username` and `password`"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
 }
 
 struct Inputs<'a> {
@@ -271,6 +297,7 @@ fn lines<'a>(items: impl Iterator<Item = &'a str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::front::failure::{Message, Spelling, message};
 
     fn request(pairs: &[(&str, &str)]) -> Result<Request, Failure> {
         let fixed = [("GITHUB_WORKSPACE", "/github/workspace"), ("RUNNER_TEMP", "/github/runner_temp")];
@@ -368,16 +395,28 @@ mod tests {
             ),
         ] {
             let failure = request(&pairs).unwrap_err();
-            assert!(failure.message.contains(expected), "{pairs:?}: {}", failure.message);
+            assert!(failure.message.to_string().contains(expected), "{pairs:?}: {}", failure.message);
         }
     }
 
     #[test]
     fn messages_name_inputs_instead_of_flags() {
-        assert_eq!(
-            in_words_of_inputs("`--to-repo`: `--tags` or `IMGRELAY_TAG`"),
-            "input `image`: `--tags` or input `tags`"
-        );
-        assert_eq!(in_words_of_inputs("use `-i` to make"), "use input `kind: image` to make");
+        let text = |message: Message| message.render(&InputNames);
+        let variable = Spelling::Variable("IMGRELAY_TAG".to_owned());
+        let from_variable = Mention { spelling: variable, ..Flag::TAG.mention() };
+        assert_eq!(text(message!(Flag::TO_REPO, ": ", from_variable)), "input `image`: input `tags`");
+        assert_eq!(text(message!("use ", Flag::IMAGE.kind())), "use input `kind: image`");
+        assert_eq!(text(message!(Flag::SYMLINKS.with("keep"))), "`IMGRELAY_SYMLINKS: keep`");
+    }
+
+    #[test]
+    fn hints_are_those_for_a_container_action() {
+        let said = |hint: Hint| hint.render(&InputNames).unwrap();
+        let login = said(Hint::LogIn { host: "r".to_owned() });
+        assert!(login.starts_with("no credentials for `r` were found: set the inputs `username`"), "{login}");
+        assert!(login.contains("`${{ runner.temp }}` before the login"), "{login}");
+        assert!(said(Hint::CredentialHelper).starts_with("credential helpers are programs of the runner"));
+        assert_eq!(said(Hint::TrustCa), "name the authority's certificate with input `ca-file`");
+        assert_eq!(said("y: z".into()), "y: z");
     }
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use super::cli::{self, Door};
 use super::env::{self, Env};
-use super::failure::{self, Failure};
+use super::failure::Failure;
 use super::outputs::{self, Format, ImageOutcome, Outcome, ResultFile};
 use super::ui::{Settings, Ui};
 use commands::Guard;
@@ -32,7 +32,7 @@ pub fn run(words: &[OsString], env: &Env) -> Result<(), Failure> {
     // Before anything else is said, so that nothing can be said with a secret in it.
     let masks: String = inputs::secrets(env).into_iter().map(commands::masks).collect();
     command(&masks);
-    let result = action(words, env).map_err(for_a_container);
+    let result = action(words, env).map_err(|failure| failure.in_words_of(&inputs::InputNames));
     if let Err(failure) = &result {
         command(&commands::error(failure));
     }
@@ -118,51 +118,9 @@ fn declare(image: &ImageOutcome, env: &Env) -> Result<(), Failure> {
     outputs::append(&path, &format!("oci://{repository}@{}\n", image.digest))
 }
 
-/// Says what is different in a container action, and names inputs instead of flags.
-fn for_a_container(mut failure: Failure) -> Failure {
-    for text in std::iter::once(&mut failure.message).chain(&mut failure.causes).chain(&mut failure.hints) {
-        *text = inputs::in_words_of_inputs(text);
-    }
-    for hint in &mut failure.hints {
-        if let Some((what, _)) = hint.split_once(": ").filter(|_| hint.starts_with(failure::NO_CREDENTIALS)) {
-            *hint = format!(
-                "{what}: set the inputs `username` and `password`; what `docker login` or docker/login-action \
-                 stored on the runner cannot be seen here, unless `DOCKER_CONFIG` named a folder below the \
-                 workspace or `${{{{ runner.temp }}}}` before the login"
-            );
-        }
-    }
-    if failure.message.contains("docker-credential-") {
-        failure.hints.push(
-            "credential helpers are programs of the runner and cannot be run inside a container action: set the \
-             inputs `username` and `password`"
-                .into(),
-        );
-    }
-    failure
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hints_are_those_for_a_container_action() {
-        let failure = Failure::refused("registry `r` refused (401)")
-            .hint(format!("{} `r` were found: use `docker login r`", failure::NO_CREDENTIALS));
-        let hints = for_a_container(failure).hints;
-        assert!(
-            hints[0].starts_with("no credentials for `r` were found: set the inputs `username`"),
-            "{hints:?}"
-        );
-        assert!(hints[0].contains("`${{ runner.temp }}` before the login"), "{hints:?}");
-        let failure = Failure::misuse("credential helper `docker-credential-ecr-login` failed for `r`: x");
-        assert!(
-            for_a_container(failure).hints[0].starts_with("credential helpers are programs of the runner")
-        );
-        let other = Failure::refused("x").hint("y: z");
-        assert_eq!(for_a_container(other.clone()), other);
-    }
 
     #[test]
     fn a_path_that_the_host_does_not_have_is_no_output() {
@@ -183,9 +141,9 @@ mod tests {
         declare(&image, &env).unwrap();
         let expected = format!("oci://reg.example/team/app@{}\n", image.digest);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
-        assert!(declare(&image, &Env::default()).unwrap_err().message.contains("is not set"));
+        assert!(declare(&image, &Env::default()).unwrap_err().message.to_string().contains("is not set"));
         let tar = ImageOutcome { repository: None, ..image };
-        assert!(declare(&tar, &env).unwrap_err().message.contains("needs `command: push`"));
+        assert!(declare(&tar, &env).unwrap_err().message.to_string().contains("needs `command: push`"));
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

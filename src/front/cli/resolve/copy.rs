@@ -8,7 +8,8 @@ use super::{
 };
 use crate::front::cli::args::CopyArgs;
 use crate::front::env::Env;
-use crate::front::failure::Failure;
+use crate::front::failure::{Failure, message};
+use crate::front::flag::Flag;
 use crate::front::outputs::ResultFile;
 use crate::model::{Digest, Platform, Repository, Tag};
 use crate::transfer::Attached;
@@ -69,46 +70,62 @@ pub enum Sink {
 /// Resolves `copy`.
 pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
     let flags = SourceFlags { lock: given_path(args.lock.as_ref()), ..SourceFlags::of(&args.source) };
-    let source = source(&flags, &["--bundle", "--image", "--lock", "--tar", "--oci-tar"])?;
+    let source = source(&flags, &[Flag::BUNDLE, Flag::IMAGE, Flag::LOCK, Flag::TAR, Flag::OCI_TAR])?;
     let to_repo =
-        given(args.to_repo.as_deref()).map(|text| target_reference("--to-repo", text)).transpose()?;
+        given(args.to_repo.as_deref()).map(|text| target_reference(Flag::TO_REPO, text)).transpose()?;
     let to_repo = to_repo.map(|name| Sink::Registry { repository: name.repository, tag: name.tag });
     let to_oci_tar = given_path(args.to_oci_tar.as_ref()).map(|path| Sink::OciTar(TarTarget::of(path)));
     let to_tar = given_path(args.to_tar.as_ref()).map(|path| Sink::ImgpkgTar(TarTarget::of(path)));
     let to_docker_tar =
         given_path(args.to_docker_tar.as_ref()).map(|path| Sink::DockerTar(TarTarget::of(path)));
     let sinks = vec![
-        ("--to-repo", to_repo),
-        ("--to-oci-tar", to_oci_tar),
-        ("--to-tar", to_tar),
-        ("--to-docker-tar", to_docker_tar),
+        (Flag::TO_REPO, to_repo),
+        (Flag::TO_OCI_TAR, to_oci_tar),
+        (Flag::TO_TAR, to_tar),
+        (Flag::TO_DOCKER_TAR, to_docker_tar),
     ];
     let sink = exactly_one("destination", sinks)?;
     let lock_output = given_path(args.lock_output.as_ref()).map(PathBuf::from);
     if lock_output.is_some() && !matches!(sink, Sink::Registry { .. }) {
-        return Err(Failure::misuse("`--lock-output` cannot be used when a tar is written")
-            .hint("a lock names images in a registry; write it when the tar is copied with `--to-repo`"));
+        return Err(Failure::misuse(message!(Flag::LOCK_OUTPUT, " cannot be used when a tar is written"))
+            .hint(message!(
+                "a lock names images in a registry; write it when the tar is copied with ",
+                Flag::TO_REPO
+            )));
     }
     let (thin, inflate) = (is_on(args.thin, false), is_on(args.inflate, false));
     if thin && inflate {
-        return Err(Failure::misuse("`--thin` and `--inflate` exclude each other"));
+        return Err(Failure::misuse(message!(Flag::THIN, " and ", Flag::INFLATE, " exclude each other")));
     }
     if thin && matches!(source, Source::Tar(_) | Source::OciTar(_)) {
-        return Err(Failure::misuse("`--thin` cannot be used with a tar, which is copied as it is"));
+        return Err(Failure::misuse(message!(
+            Flag::THIN,
+            " cannot be used with a tar, which is copied as it is"
+        )));
     }
     let (append, resume) = (is_on(args.append, false), is_on(args.resume, false));
     match &sink {
         Sink::OciTar(TarTarget::File(_)) => {}
         Sink::ImgpkgTar(TarTarget::File(_)) | Sink::DockerTar(TarTarget::File(_)) if !append => {}
         _ if append => {
-            return Err(Failure::misuse("`--append` works with a file for `--to-oci-tar` only"));
+            return Err(Failure::misuse(message!(
+                Flag::APPEND,
+                " works with a file for ",
+                Flag::TO_OCI_TAR,
+                " only"
+            )));
         }
-        _ if resume => return Err(Failure::misuse("`--resume` works when a tar is written to a file only")),
+        _ if resume => {
+            return Err(Failure::misuse(message!(
+                Flag::RESUME,
+                " works when a tar is written to a file only"
+            )));
+        }
         _ => {}
     }
     let repo_based_tags = is_on(args.repo_based_tags, false);
     if repo_based_tags && !matches!(sink, Sink::Registry { .. }) {
-        return Err(Failure::misuse("`--repo-based-tags` works with `--to-repo` only"));
+        return Err(Failure::misuse(message!(Flag::REPO_BASED_TAGS, " works with ", Flag::TO_REPO, " only")));
     }
     let attached = Attached {
         cosign: is_on(args.cosign_signatures, false),
@@ -138,7 +155,7 @@ pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
 fn chosen_platform(text: Option<&str>, sink: &Sink) -> Result<Option<Platform>, Failure> {
     let chosen = platform(text)?;
     if chosen.is_some() && !matches!(sink, Sink::DockerTar(_)) {
-        return Err(Failure::misuse("`--platform` works with `--to-docker-tar` only")
+        return Err(Failure::misuse(message!(Flag::PLATFORM, " works with ", Flag::TO_DOCKER_TAR, " only"))
             .hint("everything else gets all platforms, so that digests stay what they are"));
     }
     Ok(chosen)
@@ -203,7 +220,7 @@ mod tests {
         ];
         for (words, expected) in cases {
             let failure = resolve(words).unwrap_err();
-            assert!(failure.message.contains(expected), "{words:?}: {}", failure.message);
+            assert!(failure.message.to_string().contains(expected), "{words:?}: {}", failure.message);
         }
     }
 }

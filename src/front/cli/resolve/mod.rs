@@ -22,9 +22,9 @@ pub use registry::{RegistryOptions, registry};
 use super::args::{Globals, SourceArgs, TarArgs};
 use super::values::Switch;
 use crate::front::env::Env;
-use crate::front::failure::Failure;
+use crate::front::failure::{Failure, Part, message};
+use crate::front::flag::Flag;
 use crate::front::outputs::ResultFile;
-use crate::front::text;
 use crate::front::ui::{Progress, Settings, Verbosity, When};
 use crate::model::{Digest, Platform, Reference, Repository, Tag};
 
@@ -64,8 +64,10 @@ impl TarTarget {
 
     fn check_against(&self, terminal: bool) -> Result<(), Failure> {
         if *self == Self::Stdout && terminal {
-            return Err(Failure::misuse("a tar cannot be written to a terminal")
-                .hint("redirect standard output, or name a file: `--to-oci-tar FILE`"));
+            return Err(Failure::misuse("a tar cannot be written to a terminal").hint(message!(
+                "redirect standard output, or name a file: ",
+                Flag::TO_OCI_TAR.with("FILE")
+            )));
         }
         Ok(())
     }
@@ -84,7 +86,9 @@ impl TarTarget {
 pub fn settings(args: &Globals) -> Result<Settings, Failure> {
     let (quiet, debug) = (is_on(args.quiet, false), is_on(args.debug, false));
     let verbosity = match (quiet, debug) {
-        (true, true) => return Err(Failure::misuse("`--quiet` and `--debug` exclude each other")),
+        (true, true) => {
+            return Err(Failure::misuse(message!(Flag::QUIET, " and ", Flag::DEBUG, " exclude each other")));
+        }
         (true, false) => Verbosity::Quiet,
         (false, true) => Verbosity::Debug,
         (false, false) => Verbosity::Normal,
@@ -120,7 +124,7 @@ fn given_path(path: Option<&PathBuf>) -> Option<&Path> {
 
 /// Parses a flag's value, if one was given, and names the flag when it is wrong.
 fn parsed<T, E: std::fmt::Display>(
-    flag: &str,
+    flag: Flag,
     value: Option<&str>,
     parse: impl Fn(&str) -> Result<T, E>,
 ) -> Result<Option<T>, Failure> {
@@ -129,7 +133,7 @@ fn parsed<T, E: std::fmt::Display>(
 
 /// Parses every value of a flag that may be repeated; empty ones are left out.
 fn parsed_list<T, E: std::fmt::Display>(
-    flag: &str,
+    flag: Flag,
     values: &[String],
     parse: impl Fn(&str) -> Result<T, E>,
 ) -> Result<Vec<T>, Failure> {
@@ -140,12 +144,12 @@ fn parsed_list<T, E: std::fmt::Display>(
         .collect()
 }
 
-fn wrong(flag: &str, error: &dyn std::fmt::Display) -> Failure {
-    Failure::misuse(format!("`{flag}`: {error}"))
+fn wrong(flag: Flag, error: &dyn std::fmt::Display) -> Failure {
+    Failure::misuse(message!(flag, format!(": {error}")))
 }
 
 /// Parses a reference; says so when only capital letters are wrong.
-fn reference(flag: &str, text: &str) -> Result<Reference, Failure> {
+fn reference(flag: Flag, text: &str) -> Result<Reference, Failure> {
     text.parse().map_err(|error| {
         let failure = wrong(flag, &error);
         let lower = lower_case_name(text);
@@ -172,30 +176,31 @@ fn lower_case_name(text: &str) -> String {
 }
 
 /// Parses a reference that is written to, which cannot have a digest.
-fn target_reference(flag: &str, text: &str) -> Result<Reference, Failure> {
+fn target_reference(flag: Flag, text: &str) -> Result<Reference, Failure> {
     let reference = reference(flag, text)?;
     if reference.digest.is_some() {
-        let failure =
-            Failure::misuse(format!("`{flag}`: `{text}` has a digest, expected `registry/repository:tag`"));
-        return Err(failure.hint("the digest follows from the content; use `--expected-digest` to check it"));
+        let failure = wrong(flag, &format_args!("`{text}` has a digest, expected `registry/repository:tag`"));
+        return Err(failure.hint(message!(
+            "the digest follows from the content; use ",
+            Flag::EXPECTED_DIGEST,
+            " to check it"
+        )));
     }
     Ok(reference)
 }
 
 /// Parses a repository; a tag or digest behind it is refused.
-fn repository(flag: &str, text: &str) -> Result<Repository, Failure> {
+fn repository(flag: Flag, text: &str) -> Result<Repository, Failure> {
     let reference = reference(flag, text)?;
     if reference.tag.is_some() || reference.digest.is_some() {
-        return Err(Failure::misuse(format!(
-            "`{flag}`: `{text}` has a tag or digest, expected a repository"
-        )));
+        return Err(wrong(flag, &format_args!("`{text}` has a tag or digest, expected a repository")));
     }
     Ok(reference.repository)
 }
 
 fn tags(values: &[String]) -> Result<Vec<Tag>, Failure> {
     let mut tags: Vec<Tag> = Vec::new();
-    for tag in parsed_list("--tag", values, str::parse::<Tag>)? {
+    for tag in parsed_list(Flag::TAG, values, str::parse::<Tag>)? {
         if !tags.contains(&tag) {
             tags.push(tag);
         }
@@ -204,11 +209,11 @@ fn tags(values: &[String]) -> Result<Vec<Tag>, Failure> {
 }
 
 fn expected_digest(value: Option<&str>) -> Result<Option<Digest>, Failure> {
-    parsed("--expected-digest", value, str::parse::<Digest>)
+    parsed(Flag::EXPECTED_DIGEST, value, str::parse::<Digest>)
 }
 
 fn platform(value: Option<&str>) -> Result<Option<Platform>, Failure> {
-    parsed("--platform", value, str::parse::<Platform>)
+    parsed(Flag::PLATFORM, value, str::parse::<Platform>)
 }
 
 fn results(values: &[String], env: &Env) -> Result<Vec<ResultFile>, Failure> {
@@ -216,17 +221,17 @@ fn results(values: &[String], env: &Env) -> Result<Vec<ResultFile>, Failure> {
 }
 
 /// Takes the one value out of several flags of which exactly one has to be given.
-fn exactly_one<T>(what: &str, candidates: Vec<(&'static str, Option<T>)>) -> Result<T, Failure> {
-    let flags: Vec<&str> = candidates.iter().map(|(flag, _)| *flag).collect();
-    let mut found: Vec<(&str, T)> =
+fn exactly_one<T>(what: &str, candidates: Vec<(Flag, Option<T>)>) -> Result<T, Failure> {
+    let flags: Vec<Flag> = candidates.iter().map(|(flag, _)| *flag).collect();
+    let mut found: Vec<(Flag, T)> =
         candidates.into_iter().filter_map(|(flag, value)| Some((flag, value?))).collect();
     if found.len() > 1 {
-        let found = text::quoted_list(found.iter().map(|(flag, _)| flag));
-        return Err(Failure::misuse(format!("{found} exclude each other, expected one {what}")));
+        let found = Part::list_of(found.iter().map(|(flag, _)| *flag));
+        return Err(Failure::misuse(message!(found, format!(" exclude each other, expected one {what}"))));
     }
     let Some((_, value)) = found.pop() else {
-        let flags = text::quoted_list(flags);
-        return Err(Failure::misuse(format!("no {what} was given, expected one of {flags}")));
+        let none = format!("no {what} was given, expected one of ");
+        return Err(Failure::misuse(message!(none, Part::list_of(flags))));
     };
     Ok(value)
 }
@@ -254,18 +259,18 @@ impl<'a> SourceFlags<'a> {
 }
 
 /// Resolves the one source; `allowed` are the flags the command has.
-fn source(flags: &SourceFlags<'_>, allowed: &[&str]) -> Result<Source, Failure> {
+fn source(flags: &SourceFlags<'_>, allowed: &[Flag]) -> Result<Source, Failure> {
     let by_name = |flag, text: Option<&str>, make: fn(Reference) -> Source| {
         given(text).map(|text| reference(flag, text).map(make)).transpose()
     };
     let by_path = |path: Option<&Path>, make: fn(PathBuf) -> Source| path.map(|path| make(path.to_owned()));
     let candidates = vec![
-        ("--bundle", by_name("--bundle", flags.bundle, Source::Bundle)?),
-        ("--image", by_name("--image", flags.image, Source::Image)?),
-        ("--source", by_name("--source", flags.source, Source::Image)?),
-        ("--lock", by_path(flags.lock, Source::Lock)),
-        ("--tar", by_path(flags.tar, Source::Tar)),
-        ("--oci-tar", by_path(flags.oci_tar, Source::OciTar)),
+        (Flag::BUNDLE, by_name(Flag::BUNDLE, flags.bundle, Source::Bundle)?),
+        (Flag::IMAGE, by_name(Flag::IMAGE, flags.image, Source::Image)?),
+        (Flag::SOURCE, by_name(Flag::SOURCE, flags.source, Source::Image)?),
+        (Flag::LOCK, by_path(flags.lock, Source::Lock)),
+        (Flag::TAR, by_path(flags.tar, Source::Tar)),
+        (Flag::OCI_TAR, by_path(flags.oci_tar, Source::OciTar)),
     ];
     let candidates = candidates.into_iter().filter(|(flag, _)| allowed.contains(flag)).collect();
     let source = exactly_one("source", candidates)?;
@@ -284,6 +289,7 @@ fn source(flags: &SourceFlags<'_>, allowed: &[&str]) -> Result<Source, Failure> 
 pub(crate) mod tests {
     use super::*;
     use crate::front::cli::args as typed;
+    use crate::front::failure::Hint;
     use clap::{Args as _, FromArgMatches};
 
     /// Parses words as a command does, without environment.
@@ -340,17 +346,22 @@ pub(crate) mod tests {
         assert_eq!(globals(&["--color"]).unwrap().color, When::Always);
         assert_eq!(globals(&["--progress", ""]), Ok(Settings::default()));
         assert_eq!(globals(&["--tty", "-y"]), Ok(Settings::default()));
-        assert!(globals(&["-q", "--debug"]).unwrap_err().message.contains("exclude each other"));
+        assert!(globals(&["-q", "--debug"]).unwrap_err().message.to_string().contains("exclude each other"));
     }
 
     #[test]
     fn wrong_references_come_with_the_right_spelling() {
-        let failure = reference("--bundle", "reg.example/Team/App:V1").unwrap_err();
-        assert!(failure.message.starts_with("`--bundle`: repository `reg.example/Team/App` is not valid"));
+        let failure = reference(Flag::BUNDLE, "reg.example/Team/App:V1").unwrap_err();
+        assert!(
+            failure
+                .message
+                .to_string()
+                .starts_with("`--bundle`: repository `reg.example/Team/App` is not valid")
+        );
         assert_eq!(failure.hints, ["names are lower case: `reg.example/team/app:V1`"]);
-        let failure = reference("--image", "docker://reg.example/app").unwrap_err();
+        let failure = reference(Flag::IMAGE, "docker://reg.example/app").unwrap_err();
         assert_eq!(failure.hints, ["write it without `docker://`: `reg.example/app`"]);
-        let failure = reference("--image", "reg.example/app:-").unwrap_err();
-        assert_eq!(failure.hints, Vec::<String>::new());
+        let failure = reference(Flag::IMAGE, "reg.example/app:-").unwrap_err();
+        assert_eq!(failure.hints, Vec::<Hint>::new());
     }
 }

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use super::{
     RegistryOptions, TarTarget, expected_digest, given, given_path, is_on, parsed, parsed_list, platform,
-    reference, registry, results, tags, target_reference,
+    reference, registry, results, tags, target_reference, wrong,
 };
 use crate::front::cli::args::PushArgs;
 use crate::front::cli::values::{key_value, size};
 use crate::front::env::Env;
-use crate::front::failure::Failure;
+use crate::front::failure::{Failure, Hint, Mention, Message, Part, message};
+use crate::front::flag::Flag;
 use crate::front::outputs::ResultFile;
-use crate::front::text;
 use crate::model::{Annotations, Digest, Platform, Reference, Tag, keys};
 use crate::pack::{Layering, MediaTypes, PackageChecks, Profile};
 use crate::stream::CompressionLevel;
@@ -24,6 +24,9 @@ const EXCLUSION_DEFAULT: &str = ".git";
 
 /// Most bytes of an app, as Cloud Controller's `packages.max_package_size`.
 const SIZE_LIMIT_DEFAULT: u64 = 1 << 30;
+
+/// The flags that say what is made.
+const KINDS: [Flag; 3] = [Flag::BUNDLE, Flag::IMAGE, Flag::SOURCE];
 
 /// Everything `push` needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,22 +141,37 @@ pub fn push(args: &PushArgs, env: &Env) -> Result<PushOptions, Failure> {
     if let (Destination::OciTar { name: None, .. }, Some(tag)) = (&destination, tags.first()) {
         // Readers make unusable names of a tag without a repository.
         return Err(Failure::misuse(format!("tag `{tag}` has no repository it could belong to")).hint(
-            "name the image: `-b registry/repository`, `-i registry/repository` or `-s registry/repository`",
+            message!(
+                "name the image: ",
+                Part::any_of(KINDS.map(|flag| flag.with("registry/repository").short()))
+            ),
         ));
     }
     let lock_output = given_path(args.lock_output.as_ref()).map(PathBuf::from);
     if lock_output.is_some() {
         if let Some(flag) = match kind {
-            PushKind::Image => Some("--image"),
-            PushKind::App => Some("--source"),
+            PushKind::Image => Some(Flag::IMAGE),
+            PushKind::App => Some(Flag::SOURCE),
             _ => None,
         } {
-            let message = format!("`--lock-output` works with bundles only, but `{flag}` was given");
-            return Err(Failure::misuse(message));
+            return Err(Failure::misuse(message!(
+                Flag::LOCK_OUTPUT,
+                " works with bundles only, but ",
+                flag.mention().kind(),
+                " was given"
+            )));
         }
         if matches!(destination, Destination::OciTar { .. }) {
-            return Err(Failure::misuse("`--lock-output` cannot be used with `--to-oci-tar`")
-                .hint("a lock names an image in a registry; use it with `copy --tar … --to-repo …`"));
+            return Err(Failure::misuse(message!(
+                Flag::LOCK_OUTPUT,
+                " cannot be used with ",
+                Flag::TO_OCI_TAR
+            ))
+            .hint(Hint::command(
+                "a lock names an image in a registry; use it with ",
+                "copy --tar … --to-repo …",
+                "",
+            )));
         }
     }
     let contents = contents(args, kind, format)?;
@@ -181,18 +199,32 @@ fn inflate(args: &PushArgs, kind: PushKind, destination: &Destination) -> Result
     };
     if !is_on(args.inflate, false) {
         if attached != Attached::default() {
-            return Err(Failure::misuse(
-                "`--cosign-signatures` and `--referrers` work with `--inflate` only",
-            ));
+            return Err(Failure::misuse(message!(
+                Flag::COSIGN_SIGNATURES,
+                " and ",
+                Flag::REFERRERS,
+                " work with ",
+                Flag::INFLATE,
+                " only"
+            )));
         }
         return Ok(None);
     }
     if kind == PushKind::Image {
-        return Err(Failure::misuse("`--inflate` works with bundles only, but `--image` was given"));
+        return Err(Failure::misuse(message!(
+            Flag::INFLATE,
+            " works with bundles only, but ",
+            Flag::IMAGE.mention().kind(),
+            " was given"
+        )));
     }
     if matches!(destination, Destination::Registry(_)) {
-        return Err(Failure::misuse("`--inflate` works with `--to-oci-tar` only")
-            .hint("copy the pushed bundle with `copy -b … --to-repo …`, which brings its images along"));
+        return Err(Failure::misuse(message!(Flag::INFLATE, " works with ", Flag::TO_OCI_TAR, " only"))
+            .hint(Hint::command(
+                "copy the pushed bundle with ",
+                "copy -b … --to-repo …",
+                ", which brings its images along",
+            )));
     }
     Ok(Some(attached))
 }
@@ -201,20 +233,20 @@ fn inflate(args: &PushArgs, kind: PushKind, destination: &Destination) -> Result
 fn kind_and_name(args: &PushArgs) -> Result<(PushKind, Option<Reference>), Failure> {
     let named = |flag, text: &str| given(Some(text)).map(|text| target_reference(flag, text)).transpose();
     let given = [
-        ("--bundle", PushKind::Bundle, args.bundle.as_deref()),
-        ("--image", PushKind::Image, args.image.as_deref()),
-        ("--source", PushKind::App, args.source.as_deref()),
+        (Flag::BUNDLE, PushKind::Bundle, args.bundle.as_deref()),
+        (Flag::IMAGE, PushKind::Image, args.image.as_deref()),
+        (Flag::SOURCE, PushKind::App, args.source.as_deref()),
     ];
     let given = given.into_iter().filter_map(|(flag, kind, text)| Some((flag, kind, text?)));
-    let all: Vec<(&str, PushKind, &str)> = given.collect();
+    let all: Vec<(Flag, PushKind, &str)> = given.collect();
     // A template may leave all but one of them empty.
     let named_ones: Vec<_> = all.iter().copied().filter(|(_, _, text)| !text.is_empty()).collect();
     match if named_ones.is_empty() { all.as_slice() } else { named_ones.as_slice() } {
         [] => Ok((PushKind::Detect, None)),
-        [(flag, kind, text)] => Ok((*kind, named(flag, text)?)),
+        [(flag, kind, text)] => Ok((*kind, named(*flag, text)?)),
         several => {
-            let flags = text::quoted_list(several.iter().map(|(flag, ..)| flag));
-            Err(Failure::misuse(format!("{flags} exclude each other")))
+            let flags = Part::list_of(several.iter().map(|(flag, ..)| flag.mention().kind()));
+            Err(Failure::misuse(message!(flags, " exclude each other")))
         }
     }
 }
@@ -222,20 +254,30 @@ fn kind_and_name(args: &PushArgs) -> Result<(PushKind, Option<Reference>), Failu
 /// Finds the earlier image: in layers that nobody compares, nothing can be used again.
 fn base(args: &PushArgs, layering: Layering, to: &Destination) -> Result<Option<BaseImage>, Failure> {
     let (tar, name) = (given_path(args.base_tar.as_ref()), given(args.base.as_deref()));
-    let flag = tar.map(|_| "--base-tar").or(name.map(|_| "--base"));
+    let flag = tar.map(|_| Flag::BASE_TAR).or(name.map(|_| Flag::BASE));
     let is_used = layering == Layering::Auto || given_path(args.resources.as_ref()).is_some();
     if let Some(flag) = flag.filter(|_| !is_used) {
-        return Err(Failure::misuse(format!("`{flag}` works with `--layers auto` or `--resources` only")));
+        return Err(Failure::misuse(message!(
+            flag,
+            " works with ",
+            Part::any_of([Flag::LAYERS.with("auto"), Flag::RESOURCES.mention()]),
+            " only"
+        )));
     }
     match (tar, name, to) {
-        (Some(_), Some(_), _) => Err(Failure::misuse("`--base` and `--base-tar` exclude each other")),
-        (Some(path), None, _) => Ok(Some(BaseImage::Tar(path.to_owned()))),
-        (None, Some(_), Destination::OciTar { .. }) => {
-            Err(Failure::misuse("`--base` cannot be used with `--to-oci-tar`, which contacts no registry")
-                .hint("use `--base-tar`"))
+        (Some(_), Some(_), _) => {
+            Err(Failure::misuse(message!(Flag::BASE, " and ", Flag::BASE_TAR, " exclude each other")))
         }
+        (Some(path), None, _) => Ok(Some(BaseImage::Tar(path.to_owned()))),
+        (None, Some(_), Destination::OciTar { .. }) => Err(Failure::misuse(message!(
+            Flag::BASE,
+            " cannot be used with ",
+            Flag::TO_OCI_TAR,
+            ", which contacts no registry"
+        ))
+        .hint(message!("use ", Flag::BASE_TAR))),
         (None, Some(text), Destination::Registry(_)) => {
-            Ok(Some(BaseImage::Registry { reference: reference("--base", text)?, given: true }))
+            Ok(Some(BaseImage::Registry { reference: reference(Flag::BASE, text)?, given: true }))
         }
         (None, None, Destination::Registry(name)) if is_used => {
             Ok(Some(BaseImage::Registry { reference: name.clone(), given: false }))
@@ -245,70 +287,97 @@ fn base(args: &PushArgs, layering: Layering, to: &Destination) -> Result<Option<
 }
 
 fn no_destination(kind: PushKind) -> Failure {
+    let nameless = |flag: Flag| Failure::misuse(message!(flag, " has no reference to push to"));
     let failure = match kind {
-        PushKind::Bundle => Failure::misuse("`--bundle` has no reference to push to"),
-        PushKind::Image => Failure::misuse("`--image` has no reference to push to"),
-        PushKind::App => Failure::misuse("`--source` has no reference to push to"),
-        PushKind::Detect => Failure::misuse(
-            "no destination was given, expected `--bundle`, `--image` or `--source` with a reference",
-        ),
+        PushKind::Bundle => nameless(Flag::BUNDLE),
+        PushKind::Image => nameless(Flag::IMAGE),
+        PushKind::App => nameless(Flag::SOURCE),
+        PushKind::Detect => Failure::misuse(message!(
+            "no destination was given, expected one of ",
+            Part::list_of(KINDS),
+            " with a reference"
+        )),
     };
-    failure.hint(
-        "push to a registry with `-b REFERENCE`, `-i REFERENCE` or `-s REFERENCE`, or write a tar with `--to-oci-tar FILE`",
-    )
+    failure.hint(message!(
+        "push to a registry with ",
+        Part::any_of(KINDS.map(|flag| flag.with("REFERENCE").short())),
+        ", or write a tar with ",
+        Flag::TO_OCI_TAR.with("FILE")
+    ))
 }
 
 /// Finds the format of a plain image, and refuses what its consumer would.
 fn format(args: &PushArgs, kind: PushKind) -> Result<Option<Profile>, Failure> {
     let Some(name) = given(args.format.as_deref()) else { return Ok(None) };
     if matches!(kind, PushKind::Bundle | PushKind::App) {
-        return Err(Failure::misuse("`--format` works with `--image` only")
-            .hint("bundles have imgpkg's format, source images kpack's"));
+        return Err(Failure::misuse(message!(
+            Flag::FORMAT,
+            " works with ",
+            Flag::IMAGE.mention().kind(),
+            " only"
+        ))
+        .hint("bundles have imgpkg's format, source images kpack's"));
     }
     let found = Profile::FORMATS.into_iter().find(|profile| profile.name == name);
     let consumer = found.map(|profile| profile.consumer).unwrap_or_default();
-    let cannot = |what: &str, why: &str| {
-        Err(Failure::misuse(format!("{what} cannot be used with `--format {name}`")).hint(why))
+    let cannot = |what: Message, why: &str| {
+        let text = what.then(message!(" cannot be used with ", Flag::FORMAT.with(name)));
+        Err(Failure::misuse(text).hint(why))
     };
     if consumer.only_oci_gzip && given(args.media_types.as_deref()) == Some("docker") {
-        return cannot("`--media-types docker`", "its reader takes OCI media types only");
+        return cannot(message!(Flag::MEDIA_TYPES.with("docker")), "its reader takes OCI media types only");
     }
     let compression = given(args.compression.as_deref());
     if consumer.only_oci_gzip && compression.is_some_and(|kind| !kind.starts_with("gzip")) {
-        return cannot("`--compression` other than gzip", "its reader takes gzip only");
+        return cannot(message!(Flag::COMPRESSION, " other than gzip"), "its reader takes gzip only");
     }
     if consumer.drops_links && given(args.symlinks.as_deref()) == Some("keep") {
-        return cannot("`--symlinks keep`", "its reader drops links; `copy` packs what they lead to");
+        return cannot(
+            message!(Flag::SYMLINKS.with("keep")),
+            "its reader drops links; `copy` packs what they lead to",
+        );
     }
     Ok(found)
+}
+
+fn only_with_source(mention: Mention) -> Failure {
+    Failure::misuse(message!(mention, " works with ", Flag::SOURCE.mention().kind(), " only"))
 }
 
 fn contents(args: &PushArgs, kind: PushKind, format: Option<Profile>) -> Result<Contents, Failure> {
     let roots: Vec<PathBuf> = args.file.iter().filter(|path| !path.as_os_str().is_empty()).cloned().collect();
     let resources = given_path(args.resources.as_ref());
     if resources.is_some() && kind != PushKind::App {
-        return Err(Failure::misuse("`--resources` works with `--source` only"));
+        return Err(only_with_source(Flag::RESOURCES.mention()));
     }
     if roots.is_empty() && resources.is_none() {
-        return Err(Failure::misuse("no files were given").hint("name folders or files with `-f PATH`"));
+        return Err(Failure::misuse("no files were given")
+            .hint(message!("name folders or files with ", Flag::FILE.with("PATH").short())));
     }
-    let size_limit = parsed("--size-limit", args.size_limit.as_deref(), size)?;
+    let size_limit = parsed(Flag::SIZE_LIMIT, args.size_limit.as_deref(), size)?;
     match (kind, roots.as_slice()) {
         (PushKind::App, [_, _, ..]) => {
-            return Err(Failure::misuse(format!("a source image has one `--file`, found {}", roots.len()))
-                .hint("name the app's folder or its zip"));
+            return Err(Failure::misuse(message!(
+                "a source image has one ",
+                Flag::FILE,
+                format!(", found {}", roots.len())
+            ))
+            .hint("name the app's folder or its zip"));
         }
         (PushKind::App, _) if given(args.symlinks.as_deref()) == Some("keep") => {
-            return Err(Failure::misuse("`--symlinks keep` cannot be used with `--source`")
-                .hint("kpack drops links; `copy`, the default, packs what they lead to"));
+            return Err(Failure::misuse(message!(
+                Flag::SYMLINKS.with("keep"),
+                " cannot be used with ",
+                Flag::SOURCE.mention().kind()
+            ))
+            .hint("kpack drops links; `copy`, the default, packs what they lead to"));
         }
         (PushKind::App, _) => {}
         (_, _) if size_limit.is_some() => {
-            return Err(Failure::misuse("`--size-limit` works with `--source` only"));
+            return Err(only_with_source(Flag::SIZE_LIMIT.mention()));
         }
         (_, _) if given(args.layers.as_deref()) == Some("auto") => {
-            return Err(Failure::misuse("`--layers auto` works with `--source` only")
-                .hint("bundles have to have one layer"));
+            return Err(only_with_source(Flag::LAYERS.with("auto")).hint("bundles have to have one layer"));
         }
         _ => {}
     }
@@ -317,14 +386,14 @@ fn contents(args: &PushArgs, kind: PushKind, format: Option<Profile>) -> Result<
     if exclusions.is_empty() {
         exclusions.push(EXCLUSION_DEFAULT.to_owned());
     }
-    let labels: BTreeMap<_, _> = parsed_list("--labels", &args.labels, key_value)?.into_iter().collect();
+    let labels: BTreeMap<_, _> = parsed_list(Flag::LABELS, &args.labels, key_value)?.into_iter().collect();
     if labels.contains_key(keys::BUNDLE_LABEL) {
-        return Err(Failure::misuse(format!("`--labels`: label `{}` is reserved", keys::BUNDLE_LABEL))
-            .hint("`-b` sets it, `-i` does not"));
+        return Err(wrong(Flag::LABELS, &format_args!("label `{}` is reserved", keys::BUNDLE_LABEL))
+            .hint(message!(Flag::BUNDLE.kind(), " sets it, ", Flag::IMAGE.kind(), " does not")));
     }
     let annotations: Annotations =
-        parsed_list("--annotation", &args.annotation, key_value)?.into_iter().collect();
-    let compression = parsed("--compression", args.compression.as_deref(), str::parse::<CompressionLevel>)?;
+        parsed_list(Flag::ANNOTATION, &args.annotation, key_value)?.into_iter().collect();
+    let compression = parsed(Flag::COMPRESSION, args.compression.as_deref(), str::parse::<CompressionLevel>)?;
     Ok(Contents {
         roots,
         exclusions,
@@ -519,7 +588,7 @@ mod tests {
         for (words, expected) in cases {
             let failure = resolve(words).unwrap_err();
             assert_eq!(failure.kind, crate::front::failure::Kind::Misuse, "{words:?}");
-            assert!(failure.message.contains(expected), "{words:?}: {}", failure.message);
+            assert!(failure.message.to_string().contains(expected), "{words:?}: {}", failure.message);
         }
     }
 

@@ -4,14 +4,15 @@ use std::path::PathBuf;
 
 use super::{
     RegistryOptions, Source, SourceFlags, expected_digest, given, given_path, is_on, parsed_list, platform,
-    reference, registry, repository, results, source, tags,
+    reference, registry, repository, results, source, tags, wrong,
 };
 use crate::front::cli::args::{
     DeleteArgs, DescribeArgs, MatchArgs, PullArgs, TagAddArgs, TagDeleteArgs, TagListArgs, TagResolveArgs,
     VerifyArgs,
 };
 use crate::front::env::Env;
-use crate::front::failure::Failure;
+use crate::front::failure::{Failure, Hint, message};
+use crate::front::flag::Flag;
 use crate::front::outputs::ResultFile;
 use crate::model::{Digest, Platform, Reference, Repository, Tag};
 
@@ -43,24 +44,34 @@ pub struct PullOptions {
 /// Resolves `pull`.
 pub fn pull(args: &PullArgs, env: &Env) -> Result<PullOptions, Failure> {
     let flags = SourceFlags { lock: given_path(args.lock.as_ref()), ..SourceFlags::of(&args.source) };
-    let source = source(&flags, &["--bundle", "--image", "--lock", "--tar", "--oci-tar"])?;
+    let source = source(&flags, &[Flag::BUNDLE, Flag::IMAGE, Flag::LOCK, Flag::TAR, Flag::OCI_TAR])?;
     let Some(output) = given_path(args.output.as_ref()) else {
-        return Err(Failure::misuse("no folder to extract into was given").hint("name one with `-o FOLDER`"));
+        return Err(Failure::misuse("no folder to extract into was given")
+            .hint(message!("name one with ", Flag::OUTPUT.with("FOLDER").short())));
     };
     // Elsewhere `--output` names a result file; a folder called `json:x` is never what is meant.
     if let Some(text) = output.to_str().filter(|text| text.contains(':'))
         && ResultFile::parse(text, env).is_ok()
     {
-        return Err(Failure::misuse(format!("`--output`: `{text}` is a result file, expected a folder"))
-            .hint(format!("use `--result {text}`")));
+        return Err(wrong(Flag::OUTPUT, &format_args!("`{text}` is a result file, expected a folder"))
+            .hint(message!("use ", Flag::RESULT.with(text))));
     }
     let check = args.image_is_bundle_check.unwrap_or_default().given();
     if check.is_some() && matches!(source, Source::Bundle(_)) {
-        return Err(Failure::misuse("`--image-is-bundle-check` cannot be used with `--bundle`"));
+        return Err(Failure::misuse(message!(
+            Flag::IMAGE_IS_BUNDLE_CHECK,
+            " cannot be used with ",
+            Flag::BUNDLE
+        )));
     }
     let recursive = is_on(args.recursive, false);
     if recursive && matches!(source, Source::Image(_)) {
-        return Err(Failure::misuse("`--recursive` works with bundles only, but `--image` was given"));
+        return Err(Failure::misuse(message!(
+            Flag::RECURSIVE,
+            " works with bundles only, but ",
+            Flag::IMAGE,
+            " was given"
+        )));
     }
     Ok(PullOptions {
         source,
@@ -104,14 +115,20 @@ pub enum DescribeForm {
 pub fn describe(args: &DescribeArgs, json: bool) -> Result<DescribeOptions, Failure> {
     let form = match given(args.output_type.as_deref()) {
         Some("yaml") if json => {
-            return Err(Failure::misuse("`--json` and `--output-type yaml` exclude each other"));
+            return Err(Failure::misuse(message!(
+                Flag::JSON,
+                " and ",
+                Flag::OUTPUT_TYPE.with("yaml"),
+                " exclude each other"
+            )));
         }
         Some("yaml") => DescribeForm::Yaml,
         Some("json") => DescribeForm::Json,
         _ if json => DescribeForm::Json,
         _ => DescribeForm::Text,
     };
-    let source = source(&SourceFlags::of(&args.source), &["--bundle", "--image", "--tar", "--oci-tar"])?;
+    let source =
+        source(&SourceFlags::of(&args.source), &[Flag::BUNDLE, Flag::IMAGE, Flag::TAR, Flag::OCI_TAR])?;
     let cosign = is_on(args.cosign_artifacts, matches!(source, Source::Bundle(_)));
     Ok(DescribeOptions { source, cosign, form, registry: registry(&args.registry)? })
 }
@@ -127,7 +144,7 @@ pub struct VerifyOptions {
 
 /// Resolves `verify`.
 pub fn verify(args: &VerifyArgs) -> Result<VerifyOptions, Failure> {
-    let source = source(&SourceFlags::of_tar(&args.source), &["--tar", "--oci-tar"])?;
+    let source = source(&SourceFlags::of_tar(&args.source), &[Flag::TAR, Flag::OCI_TAR])?;
     Ok(VerifyOptions { source, expected_digest: expected_digest(args.expected_digest.as_deref())? })
 }
 
@@ -158,7 +175,7 @@ pub fn match_resources(args: &MatchArgs) -> Result<MatchOptions, Failure> {
     let image = args.source.as_deref();
     let source = source(
         &SourceFlags { source: image, ..SourceFlags::of_tar(&args.tars) },
-        &["--source", "--tar", "--oci-tar"],
+        &[Flag::SOURCE, Flag::TAR, Flag::OCI_TAR],
     )?;
     Ok(MatchOptions { source, registry: registry(&args.registry)? })
 }
@@ -166,10 +183,11 @@ pub fn match_resources(args: &MatchArgs) -> Result<MatchOptions, Failure> {
 /// Resolves `tag list`.
 pub fn tag_list(args: &TagListArgs) -> Result<TagListOptions, Failure> {
     let Some(text) = given(args.image.as_deref()) else {
-        return Err(Failure::misuse("no repository was given").hint("name one with `-i REPOSITORY`"));
+        return Err(Failure::misuse("no repository was given")
+            .hint(message!("name one with ", Flag::IMAGE.with("REPOSITORY").short())));
     };
     Ok(TagListOptions {
-        repository: repository("--image", text)?,
+        repository: repository(Flag::IMAGE, text)?,
         digests: is_on(args.digests, false),
         internal: is_on(args.imgpkg_internal_tags, false),
         registry: registry(&args.registry)?,
@@ -179,39 +197,44 @@ pub fn tag_list(args: &TagListArgs) -> Result<TagListOptions, Failure> {
 /// Resolves `tag add`: the image and its further tags.
 pub fn tag_add(args: &TagAddArgs) -> Result<(Reference, Vec<Tag>, RegistryOptions), Failure> {
     let Some(text) = given(args.image.as_deref()) else {
-        return Err(Failure::misuse("no image was given").hint("name one with `-i REFERENCE`"));
+        return Err(Failure::misuse("no image was given")
+            .hint(message!("name one with ", Flag::IMAGE.with("REFERENCE").short())));
     };
     let tags = tags(&args.tag)?;
     if tags.is_empty() {
-        return Err(Failure::misuse("no tag was given").hint("name one with `--tag TAG`"));
+        return Err(
+            Failure::misuse("no tag was given").hint(message!("name one with ", Flag::TAG.with("TAG")))
+        );
     }
-    Ok((reference("--image", text)?, tags, registry(&args.registry)?))
+    Ok((reference(Flag::IMAGE, text)?, tags, registry(&args.registry)?))
 }
 
 /// Resolves `tag delete`: repositories, each with the tag to delete.
 pub fn tag_delete(args: &TagDeleteArgs) -> Result<(Vec<Reference>, RegistryOptions), Failure> {
-    let references = parsed_list("--image", &args.image, str::parse::<Reference>)?;
+    let references = parsed_list(Flag::IMAGE, &args.image, str::parse::<Reference>)?;
     if references.is_empty() {
-        return Err(Failure::misuse("no tag was given").hint("name one with `-i REPOSITORY:TAG`"));
+        return Err(Failure::misuse("no tag was given")
+            .hint(message!("name one with ", Flag::IMAGE.with("REPOSITORY:TAG").short())));
     }
     // Nothing is assumed where something is lost: `latest` has to be written.
     match references.iter().find(|reference| reference.tag.is_none() || reference.digest.is_some()) {
-        Some(other) => Err(Failure::misuse(format!("`--image`: `{other}` is not a repository with a tag"))
-            .hint("`imgrelay delete` deletes images by digest")),
+        Some(other) => Err(wrong(Flag::IMAGE, &format_args!("`{other}` is not a repository with a tag"))
+            .hint(Hint::command("", "imgrelay delete", " deletes images by digest"))),
         None => Ok((references, registry(&args.registry)?)),
     }
 }
 
 /// Resolves `delete`: repositories, each with the digest to delete.
 pub fn delete(args: &DeleteArgs) -> Result<(Vec<Reference>, RegistryOptions), Failure> {
-    let references = parsed_list("--image", &args.image, str::parse::<Reference>)?;
+    let references = parsed_list(Flag::IMAGE, &args.image, str::parse::<Reference>)?;
     if references.is_empty() {
-        return Err(Failure::misuse("no image was given").hint("name one with `-i REPOSITORY@DIGEST`"));
+        return Err(Failure::misuse("no image was given")
+            .hint(message!("name one with ", Flag::IMAGE.with("REPOSITORY@DIGEST").short())));
     }
     match references.iter().find(|reference| reference.digest.is_none()) {
-        Some(other) => Err(Failure::misuse(format!("`--image`: `{other}` has no digest")).hint(
-            "a tag may move meanwhile; `imgrelay tag resolve` prints its digest, `tag delete` deletes it",
-        )),
+        Some(other) => Err(wrong(Flag::IMAGE, &format_args!("`{other}` has no digest"))
+            .hint(Hint::command("the tag may move meanwhile; ", "imgrelay tag resolve", " prints its digest"))
+            .hint(Hint::command("", "imgrelay tag delete", " deletes a tag"))),
         None => Ok((references, registry(&args.registry)?)),
     }
 }
@@ -219,9 +242,10 @@ pub fn delete(args: &DeleteArgs) -> Result<(Vec<Reference>, RegistryOptions), Fa
 /// Resolves `tag resolve`.
 pub fn tag_resolve(args: &TagResolveArgs) -> Result<(Reference, RegistryOptions), Failure> {
     let Some(text) = given(args.image.as_deref()) else {
-        return Err(Failure::misuse("no reference was given").hint("name one with `-i REFERENCE`"));
+        return Err(Failure::misuse("no reference was given")
+            .hint(message!("name one with ", Flag::IMAGE.with("REFERENCE").short())));
     };
-    Ok((reference("--image", text)?, registry(&args.registry)?))
+    Ok((reference(Flag::IMAGE, text)?, registry(&args.registry)?))
 }
 
 #[cfg(test)]
@@ -250,7 +274,7 @@ mod tests {
         ];
         for (words, expected) in cases {
             let failure = resolve(words).unwrap_err();
-            assert!(failure.message.contains(expected), "{words:?}: {}", failure.message);
+            assert!(failure.message.to_string().contains(expected), "{words:?}: {}", failure.message);
         }
     }
 
@@ -267,9 +291,21 @@ mod tests {
     #[test]
     fn verify_reads_a_tar_and_tags_need_a_name() {
         assert_eq!(verify(&args(&["--tar", "t"])).unwrap().source, Source::Tar("t".into()));
-        assert!(verify(&args(&[])).unwrap_err().message.contains("expected one of `--tar`, `--oci-tar`"));
-        assert!(tag_list(&args(&["-i", "r.io/a:v1"])).unwrap_err().message.contains("expected a repository"));
-        assert!(tag_list(&args(&[])).unwrap_err().message.contains("no repository was given"));
+        assert!(
+            verify(&args(&[]))
+                .unwrap_err()
+                .message
+                .to_string()
+                .contains("expected one of `--tar`, `--oci-tar`")
+        );
+        assert!(
+            tag_list(&args(&["-i", "r.io/a:v1"]))
+                .unwrap_err()
+                .message
+                .to_string()
+                .contains("expected a repository")
+        );
+        assert!(tag_list(&args(&[])).unwrap_err().message.to_string().contains("no repository was given"));
         assert_eq!(tag_resolve(&args(&["-i", "r.io/a:v1"])).unwrap().0.to_string(), "r.io/a:v1");
     }
 }

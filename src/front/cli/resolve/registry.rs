@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{given, given_path, is_on, parsed};
+use super::{given, given_path, is_on, parsed, wrong};
 use crate::front::cli::args::RegistryArgs;
 use crate::front::cli::values;
 use crate::front::credentials::CredentialFlags;
-use crate::front::failure::Failure;
+use crate::front::failure::{Failure, message};
+use crate::front::flag::Flag;
 use crate::model::{ReferenceError, limits};
 use crate::registry::{Mirror, Secret};
 
@@ -44,15 +45,15 @@ pub struct RegistryOptions {
 
 /// Resolves the registry flags.
 pub fn registry(args: &RegistryArgs) -> Result<RegistryOptions, Failure> {
-    let attempts = parsed("--registry-retry-count", args.registry_retry_count.as_deref(), |text| match text
-        .parse::<u32>()
-    {
-        // 0 is one attempt, as in imgpkg.
-        Ok(number @ 0..=100) => Ok(number.max(1)),
-        _ => Err(format!("`{text}` is not a number from 1 to 100")),
+    let attempts = parsed(Flag::REGISTRY_RETRY_COUNT, args.registry_retry_count.as_deref(), |text| {
+        match text.parse::<u32>() {
+            // 0 is one attempt, as in imgpkg.
+            Ok(number @ 0..=100) => Ok(number.max(1)),
+            _ => Err(format!("`{text}` is not a number from 1 to 100")),
+        }
     })?;
     let concurrency =
-        parsed("--concurrency", args.concurrency.as_deref(), |text| match text.parse::<usize>() {
+        parsed(Flag::CONCURRENCY, args.concurrency.as_deref(), |text| match text.parse::<usize>() {
             Ok(number) if (1..=limits::CONCURRENCY).contains(&number) => Ok(number),
             _ => Err(format!("`{text}` is not a number from 1 to {}", limits::CONCURRENCY)),
         })?;
@@ -74,16 +75,20 @@ pub fn registry(args: &RegistryArgs) -> Result<RegistryOptions, Failure> {
         mirrors: mirrors(args)?,
         attempts: attempts.unwrap_or(ATTEMPTS_DEFAULT),
         response_header_timeout: timeout(
-            "--registry-response-header-timeout",
+            Flag::REGISTRY_RESPONSE_HEADER_TIMEOUT,
             &args.registry_response_header_timeout,
             RESPONSE_HEADER_TIMEOUT_DEFAULT,
         )?,
         connect_timeout: timeout(
-            "--registry-connect-timeout",
+            Flag::REGISTRY_CONNECT_TIMEOUT,
             &args.registry_connect_timeout,
             CONNECT_TIMEOUT_DEFAULT,
         )?,
-        idle_timeout: timeout("--registry-idle-timeout", &args.registry_idle_timeout, IDLE_TIMEOUT_DEFAULT)?,
+        idle_timeout: timeout(
+            Flag::REGISTRY_IDLE_TIMEOUT,
+            &args.registry_idle_timeout,
+            IDLE_TIMEOUT_DEFAULT,
+        )?,
         concurrency: concurrency.unwrap_or(CONCURRENCY_DEFAULT),
     })
 }
@@ -96,10 +101,7 @@ fn mirrors(args: &RegistryArgs) -> Result<Vec<Mirror>, Failure> {
         Ok(Mirror { of: registry(&of)?, at: registry(&at)? })
     };
     let given = args.registry_mirror.iter().filter(|text| !text.is_empty());
-    given
-        .map(mirror)
-        .collect::<Result<_, String>>()
-        .map_err(|problem| Failure::misuse(format!("`--registry-mirror`: {problem}")))
+    given.map(mirror).collect::<Result<_, String>>().map_err(|problem| wrong(Flag::REGISTRY_MIRROR, &problem))
 }
 
 /// Takes the credentials over, if they are whole.
@@ -108,13 +110,17 @@ fn credentials(args: &RegistryArgs) -> Result<CredentialFlags, Failure> {
     let username = given(args.registry_username.as_deref()).map(str::to_owned);
     let password = secret(&args.registry_password);
     match (&username, &password) {
-        (Some(_), None) => {
-            Err(Failure::misuse("`--registry-username` is given without `--registry-password`")
-                .hint("set the environment variable `IMGRELAY_REGISTRY_PASSWORD`"))
-        }
-        (None, Some(_)) => {
-            Err(Failure::misuse("`--registry-password` is given without `--registry-username`"))
-        }
+        (Some(_), None) => Err(Failure::misuse(message!(
+            Flag::REGISTRY_USERNAME,
+            " is given without ",
+            Flag::REGISTRY_PASSWORD
+        ))
+        .hint(message!("set the ", Flag::REGISTRY_PASSWORD.by_variable()))),
+        (None, Some(_)) => Err(Failure::misuse(message!(
+            Flag::REGISTRY_PASSWORD,
+            " is given without ",
+            Flag::REGISTRY_USERNAME
+        ))),
         _ => Ok(CredentialFlags {
             username,
             password,
@@ -185,7 +191,11 @@ mod tests {
             }
             for value in bad {
                 let failure = resolve(&[&format!("{flag}={value}")]).unwrap_err();
-                assert!(failure.message.starts_with(&format!("`{flag}`: ")), "{}", failure.message);
+                assert!(
+                    failure.message.to_string().starts_with(&format!("`{flag}`: ")),
+                    "{}",
+                    failure.message
+                );
             }
         }
         assert_eq!(resolve(&["--registry-retry-count=0"]).unwrap().attempts, 1);
@@ -203,7 +213,7 @@ mod tests {
         assert_eq!(mirrors("a.example=b.example").unwrap(), ["a.example b.example"]);
         for wrong in ["a.example", "a.example=", "=b.example", "a.example=b/c", "a b=c"] {
             let failure = mirrors(wrong).unwrap_err();
-            assert!(failure.message.starts_with("`--registry-mirror`: "), "{wrong}: {failure:?}");
+            assert!(failure.message.to_string().starts_with("`--registry-mirror`: "), "{wrong}: {failure:?}");
         }
     }
 
@@ -220,7 +230,7 @@ mod tests {
         assert_eq!(credentials(&["--registry-anon=false"]), Ok(CredentialFlags::default()));
         for half in ["--registry-username=u", "--registry-password=hunter2"] {
             let failure = credentials(&[half]).unwrap_err();
-            assert!(failure.message.contains("is given without"), "{failure:?}");
+            assert!(failure.message.to_string().contains("is given without"), "{failure:?}");
             assert!(!format!("{failure:?}").contains("hunter2"));
         }
     }

@@ -2,8 +2,9 @@
 
 use std::io;
 
-use super::{Failure, Kind};
+use super::{Failure, Hint, Kind, message};
 use crate::front::credentials::CredentialsError;
+use crate::front::flag::Flag;
 use crate::model::{DigestError, DocumentError, PlatformError, ReferenceError};
 use crate::pack::{AppError, BundleError, PackError};
 use crate::registry::{Credentials, RegistryError, Task, TrustProblem, Verb};
@@ -14,16 +15,13 @@ use crate::transfer::TransferError;
 use crate::tree::TreeError;
 use crate::zip::ZipError;
 
-/// Start of the hint that no credentials were found; doors that know better say something else instead.
-pub(in crate::front) const NO_CREDENTIALS: &str = "no credentials for";
-
 impl From<FileError> for Failure {
     fn from(error: FileError) -> Self {
         let failure = Self::of(Kind::Refused, &error);
         match &error {
             FileError::Io { source, .. } => failure.with_io_hint(source),
             FileError::NotEmpty { .. } => {
-                failure.hint("choose a new folder, or replace this one with `--force`")
+                failure.hint(message!("choose a new folder, or replace this one with ", Flag::FORCE))
             }
             FileError::NotAFile { .. } => {
                 failure.hint("name a regular file, which is replaced, or a path where nothing is yet")
@@ -76,12 +74,17 @@ impl From<TreeError> for Failure {
         let failure = Self::of(Kind::Refused, &error);
         match &error {
             TreeError::Io { source, .. } => failure.with_io_hint(source),
-            TreeError::Changed { .. } => failure.hint("let whatever writes there finish, then try again"),
+            TreeError::Changed { .. } => {
+                failure.hint("wait until nothing writes to that folder, then try again")
+            }
             TreeError::Kind { .. } => failure.hint("remove it; it cannot be part of an image"),
             TreeError::TooDeep { .. } => failure.hint("pack an archive of it instead, or leave it out"),
-            TreeError::Link { .. } => failure.hint(
-                "change the link, leave it out with `--file-exclusion`, or pack what links inside the folder point at with `--symlinks copy`",
-            ),
+            TreeError::Link { .. } => failure.hint(message!(
+                "change the link, leave it out with ",
+                Flag::FILE_EXCLUSION,
+                ", or pack what links inside the folder point at with ",
+                Flag::SYMLINKS.with("copy"),
+            )),
         }
     }
 }
@@ -96,7 +99,7 @@ impl From<PackError> for Failure {
             PackError::Duplicate { .. } => Self::of(Kind::Refused, &error)
                 .hint("folders that share paths cannot become one image; rename one, or leave it out"),
             PackError::Whiteout { .. } => Self::of(Kind::Refused, &error)
-                .hint("rename the file, or leave it out with `--file-exclusion`"),
+                .hint(message!("rename the file, or leave it out with ", Flag::FILE_EXCLUSION)),
             PackError::SecondBundle { .. } => Self::of(Kind::Refused, &error)
                 .hint("a bundle refers to another bundle by naming it in `.imgpkg/images.yml`"),
         }
@@ -107,13 +110,11 @@ impl From<AppError> for Failure {
     fn from(error: AppError) -> Self {
         let failure = Self::of(Kind::Refused, &error);
         match error {
-            AppError::Zip { source: ZipError::NotAZip, .. } | AppError::NotAnApp { .. } => {
-                failure.hint("name a folder, or a zip, jar or war, with `-f`")
-            }
+            AppError::Zip { source: ZipError::NotAZip, .. } | AppError::NotAnApp { .. } => failure
+                .hint(message!("name a folder, or a zip, jar or war, with ", Flag::FILE.mention().short())),
             AppError::Zip { source: ZipError::Io(ref source), .. } => failure.with_io_hint(source),
-            AppError::TooLarge { .. } => {
-                failure.hint("leave files out with `.cfignore`, or allow more with `--size-limit`")
-            }
+            AppError::TooLarge { .. } => failure
+                .hint(message!("leave files out with `.cfignore`, or allow more with ", Flag::SIZE_LIMIT)),
             AppError::Link { .. } => {
                 failure.hint("kpack drops links, so what they lead to is packed; change the link")
             }
@@ -128,8 +129,8 @@ impl From<BundleError> for Failure {
         let failure = Self::of(Kind::Refused, &error);
         match error {
             BundleError::File(error) => error.into(),
-            BundleError::Missing { .. } => failure.hint("use `-i` to make a plain image"),
-            BundleError::IsBundle { .. } => failure.hint("use `-b` to push a bundle"),
+            BundleError::Missing { .. } => failure.hint(Hint::KindImage),
+            BundleError::IsBundle { .. } => failure.hint(Hint::KindBundle),
             BundleError::NoLockFile { .. } => failure
                 .hint("list in it the images that the bundle needs; the list may be empty: `images: []`"),
             BundleError::NotAChild { .. } => failure.hint("name the folder that holds `.imgpkg`"),
@@ -166,9 +167,11 @@ impl From<StoreError> for Failure {
             StoreError::Tar { .. } | StoreError::Damaged { .. } | StoreError::Missing { .. } => {
                 Self::of(Kind::Refused, &error).hint(AGAIN)
             }
-            StoreError::UnknownKind { .. } => {
-                Self::of(Kind::Refused, &error).hint("make one with `imgrelay push --to-oci-tar FILE`")
-            }
+            StoreError::UnknownKind { .. } => Self::of(Kind::Refused, &error).hint(Hint::command(
+                "make one with ",
+                "imgrelay push --to-oci-tar FILE",
+                "",
+            )),
             StoreError::Document { .. } | StoreError::TooLarge { .. } => Self::of(Kind::Refused, &error),
         }
     }
@@ -202,6 +205,7 @@ impl From<RegistryError> for Failure {
                 None => of(Kind::Refused),
             },
             RegistryError::Configuration { .. } => of(Kind::Misuse),
+            RegistryError::CredentialHelper { .. } => of(Kind::Misuse).hint(Hint::CredentialHelper),
             RegistryError::System { .. } => of(Kind::Refused).hint("give it more memory or threads (`ulimit -v`, `ulimit -u`)"),
             RegistryError::Mismatch { .. } => of(Kind::Difference).hint(
                 "the registry, or something on the way to it, sends damaged bytes; try again, or push the image anew",
@@ -238,7 +242,8 @@ impl From<TransferError> for Failure {
             TransferError::Pack(error) => error.into(),
             TransferError::Bundle(error) => error.into(),
             TransferError::Mismatch { .. } | TransferError::DiffId { .. } => of(Kind::Difference)
-                .hint("what was read is damaged; make or fetch it again (`imgrelay verify` lists all damage of a tar)"),
+                .hint("what was read is damaged; make or fetch it again")
+                .hint(Hint::command("", "imgrelay verify", " lists all damage of a tar")),
             TransferError::UnexpectedDigest { .. } => of(Kind::Difference),
             TransferError::Extract { source: ref extract, .. } => match extract.io_error() {
                 Some(source) => of(Kind::Refused).with_io_hint(source),
@@ -249,15 +254,18 @@ impl From<TransferError> for Failure {
                 let Self { kind, hints, .. } = Self::from(*source);
                 Self { hints, ..of_kind(kind, &message) }
             }
-            TransferError::NonDistributableMissing { .. } => of(Kind::Refused).hint(
-                "leave out `--include-non-distributable-layers`, or give it too when the tar is written",
-            ),
+            TransferError::NonDistributableMissing { .. } => of(Kind::Refused).hint(message!(
+                "leave out ",
+                Flag::INCLUDE_NON_DISTRIBUTABLE_LAYERS,
+                ", or give it too when the tar is written",
+            )),
             TransferError::Packages { .. } => of(Kind::Refused)
-                .hint("correct them, or pack it as it is with `--package-checks warn`"),
-            TransferError::BundleInLock { .. } => {
-                of(Kind::Refused).hint("make a bundle that names these images, and copy it with `-b`")
-            }
-            TransferError::NoPlatform { .. } => of(Kind::Refused).hint("choose one with `--platform`"),
+                .hint(message!("correct them, or pack it as it is with ", Flag::PACKAGE_CHECKS.with("warn"))),
+            TransferError::BundleInLock { .. } => of(Kind::Refused).hint(message!(
+                "make a bundle that names these images, and copy it with ",
+                Flag::BUNDLE.kind()
+            )),
+            TransferError::NoPlatform { .. } => of(Kind::Refused).hint(Hint::ChoosePlatform),
             _ => of(Kind::Refused),
         }
     }
@@ -275,22 +283,15 @@ fn is_unreachable(error: &io::Error) -> bool {
     )
 }
 
-fn credentials_hint(task: &Task, status: u16, credentials: Credentials) -> String {
-    let host = &task.host;
+fn credentials_hint(task: &Task, status: u16, credentials: Credentials) -> Hint {
+    let (host, repository) = (task.host.clone(), task.repository.clone());
     match (credentials, status) {
-        (Credentials::None, _) => format!(
-            "{NO_CREDENTIALS} `{host}` were found: use `docker login {host}`, `--authfile`, or \
-             `--registry-username` with the variable `IMGRELAY_REGISTRY_PASSWORD`"
-        ),
-        // Token servers hand out tokens without the rights asked for, so this may be a missing right as well.
-        (Credentials::Given, 401) => format!(
-            "check the user name and password or token for `{host}`, and that the account may use `{}`",
-            task.repository
-        ),
+        (Credentials::None, _) => Hint::LogIn { host },
+        (Credentials::Given, 401) => Hint::CheckLogin { host, repository },
         (Credentials::Given, _) => {
             let what = if task.verb == Verb::Upload { "push to" } else { "pull from" };
-            let repository = &task.repository;
             format!("the account may not {what} `{repository}`, or the repository has to be created first")
+                .into()
         }
     }
 }
@@ -310,16 +311,12 @@ fn rejection_hint(status: u16) -> &'static str {
     }
 }
 
-fn trust_hint(problem: &TrustProblem) -> Option<&'static str> {
+fn trust_hint(problem: &TrustProblem) -> Option<Hint> {
     match problem {
-        TrustProblem::UnknownAuthority => {
-            Some("name the authority's certificate with `--registry-ca-cert-path FILE`")
-        }
-        TrustProblem::NotYetValid => Some("check the clock of this machine"),
-        TrustProblem::WrongName { .. } => Some("use one of the names that the certificate is for"),
-        TrustProblem::ClientCertificate => {
-            Some("put `client.cert` and `client.key` into `/etc/containers/certs.d/<registry>/`")
-        }
+        TrustProblem::UnknownAuthority => Some(Hint::TrustCa),
+        TrustProblem::NotYetValid => Some("check the clock of this machine".into()),
+        TrustProblem::WrongName { .. } => Some("use one of the names that the certificate is for".into()),
+        TrustProblem::ClientCertificate => Some(Hint::ClientCertificate),
         TrustProblem::Expired | TrustProblem::Other(_) => None,
     }
 }
@@ -347,7 +344,7 @@ mod tests {
         ] {
             let failure = refused(status, credentials);
             assert_eq!(failure.kind, Kind::Refused);
-            assert!(failure.hints[0].starts_with(expected), "{failure:?}");
+            assert!(failure.hints[0].to_string().starts_with(expected), "{failure:?}");
         }
     }
 

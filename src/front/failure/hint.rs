@@ -1,0 +1,133 @@
+//! Advice: what a user may do about a failure.
+//!
+//! What several doors say in different words is a value of its own; everything else is a [`Message`].
+
+use std::fmt;
+
+use super::message::{CommandLine, Message, Vocabulary, message};
+use crate::front::failure::Part;
+use crate::front::flag::Flag;
+
+/// A piece of advice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// No credentials for this registry were found.
+    LogIn {
+        /// The registry's host.
+        host: String,
+    },
+    /// The registry did not take the credentials.
+    CheckLogin {
+        /// The registry's host.
+        host: String,
+        /// The repository that was asked for.
+        repository: String,
+    },
+    /// A credential helper program could not be used.
+    CredentialHelper,
+    /// The registry's certificate is signed by an authority that is not known here.
+    TrustCa,
+    /// The registry asks for a client certificate.
+    ClientCertificate,
+    /// One platform has to be chosen.
+    ChoosePlatform,
+    /// A plain image has to be made, no bundle.
+    KindImage,
+    /// A bundle has to be made, no plain image.
+    KindBundle,
+    /// Anything else; doors that lack a flag it mentions leave it out.
+    Text(Message),
+}
+
+impl Hint {
+    /// Writes the advice in a door's words; `None` if it is about something that the door does not have.
+    #[must_use]
+    pub fn render(&self, vocabulary: &dyn Vocabulary) -> Option<String> {
+        vocabulary.instead(self).or_else(|| self.usual()?.render_whole(vocabulary))
+    }
+
+    /// Returns the usual text.
+    fn usual(&self) -> Option<Message> {
+        Some(match self {
+            Self::LogIn { host } => message!(
+                format!("no credentials for `{host}` were found: use `docker login {host}`, "),
+                Flag::AUTHFILE,
+                ", or ",
+                Flag::REGISTRY_USERNAME,
+                format!(" with the variable `{}`", Flag::REGISTRY_PASSWORD.variable()),
+            ),
+            // Token servers hand out tokens without the rights asked for, so this may be a missing right as well.
+            Self::CheckLogin { host, repository } => Message::from(format!(
+                "check the user name and password or token for `{host}`, and that the account may use `{repository}`"
+            )),
+            Self::CredentialHelper => return None,
+            Self::TrustCa => {
+                message!("name the authority's certificate with ", Flag::REGISTRY_CA_CERT_PATH.with("FILE"))
+            }
+            Self::ClientCertificate => {
+                "put `client.cert` and `client.key` into `/etc/containers/certs.d/<registry>/`".into()
+            }
+            Self::ChoosePlatform => message!("choose one with ", Flag::PLATFORM),
+            Self::KindImage => message!("use ", Flag::IMAGE.kind(), " to make a plain image"),
+            Self::KindBundle => message!("use ", Flag::BUNDLE.kind(), " to push a bundle"),
+            Self::Text(text) => text.clone(),
+        })
+    }
+
+    /// Makes advice of a command to type between other words.
+    pub fn command(before: &str, command: impl Into<String>, after: &str) -> Self {
+        Self::Text(Message::new(vec![before.into(), Part::Command(command.into()), after.into()]))
+    }
+}
+
+impl fmt::Display for Hint {
+    /// Writes the advice in the command line's words.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(&CommandLine).unwrap_or_default())
+    }
+}
+
+impl From<Message> for Hint {
+    fn from(text: Message) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&str> for Hint {
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<String> for Hint {
+    fn from(text: String) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+/// Tests compare texts as the command line writes them.
+#[cfg(test)]
+impl PartialEq<&str> for Hint {
+    fn eq(&self, text: &&str) -> bool {
+        self.to_string() == *text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_text_is_that_of_the_command_line() {
+        let host = "reg.example".to_owned();
+        assert_eq!(
+            Hint::LogIn { host },
+            "no credentials for `reg.example` were found: use `docker login reg.example`, `--authfile`, or \
+             `--registry-username` with the variable `IMGRELAY_REGISTRY_PASSWORD`"
+        );
+        assert_eq!(Hint::TrustCa, "name the authority's certificate with `--registry-ca-cert-path FILE`");
+        assert_eq!(Hint::KindImage, "use `-i` to make a plain image");
+        assert_eq!(Hint::command("", "imgrelay version", " tells it"), "`imgrelay version` tells it");
+        assert_eq!(Hint::CredentialHelper.render(&CommandLine), None);
+    }
+}
