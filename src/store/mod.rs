@@ -13,6 +13,7 @@ use crate::tar::TarError;
 mod archive;
 mod docker_archive;
 pub mod imgpkg_tar;
+mod kind;
 pub mod layout;
 mod open;
 mod opened;

@@ -14,6 +14,7 @@ use crate::stream::{Compression, FileError};
 use crate::tar::{display_name, is_tar_start};
 
 use super::archive::Archive;
+use super::kind::{looks_like, not_an_archive};
 use super::opened::OpenedStore;
 use super::spool::spool;
 use super::{ImageStore, Remark, StoreError, docker_archive, imgpkg_tar, layout};
@@ -178,27 +179,4 @@ fn start_of(file: &File, path: &Path) -> Result<Vec<u8>, StoreError> {
     }
     start.truncate(filled);
     Ok(start)
-}
-
-/// Makes the error for content that is none of the known kinds.
-pub(super) fn not_an_archive(path: &Path, found: &str) -> StoreError {
-    let expected = "expected an OCI layout (tar or folder), a docker-save tar or an imgpkg tar";
-    StoreError::unknown(path, format!("it is {found}, {expected}"))
-}
-
-/// Names well-known content by its first bytes.
-pub(super) fn looks_like(start: &[u8]) -> &'static str {
-    match start {
-        [] => "an empty file",
-        [b'P', b'K', 3 | 5, 4 | 6, ..] => "a zip archive",
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => "an xz-compressed file",
-        [b'B', b'Z', b'h', b'1'..=b'9', ..] => "a bzip2-compressed file",
-        [b'7', b'z', 0xbc, 0xaf, ..] => "a 7z archive",
-        [0x7f, b'E', b'L', b'F', ..] => "a program",
-        [b'{' | b'[', ..] => "a JSON document",
-        [b'-', b'-', b'-', b'\n', ..] => "a YAML document",
-        _ if start.iter().all(|byte| !byte.is_ascii_control() || byte.is_ascii_whitespace()) => "a text file",
-        _ if start.len() < 512 => "too short for a tar",
-        _ => "neither a tar nor compressed",
-    }
 }

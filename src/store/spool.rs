@@ -8,7 +8,7 @@ use crate::stream::{Compression, Decoder, FileError, cancel, nameless_file};
 use crate::tar::is_tar_start;
 
 use super::StoreError;
-use super::open::{looks_like, not_an_archive};
+use super::kind::{looks_like, not_an_archive};
 
 /// Unpacks `source` into a nameless file in `temporary` and tells what it was compressed with.
 ///

@@ -4,10 +4,9 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::os::unix::fs::FileExt as _;
 
-use libdeflater::Crc;
-
+use super::bytes::{LOCAL_BYTES, Span, crc_of, u16_at, u32_at, u64_at};
 use super::names::{self, NameRules};
-use super::reader::{EntryReader, Span};
+use super::reader::EntryReader;
 use super::{EntryProblem, ZipError};
 use crate::model::limits;
 
@@ -22,9 +21,6 @@ const LOCATOR64_LEN: usize = 20;
 const LOCATOR64_BYTES: u64 = LOCATOR64_LEN as u64;
 const ENTRY: u32 = 0x0201_4b50;
 const ENTRY_BYTES: usize = 46;
-/// Bytes of the header in front of an entry's content, without name and extra fields.
-pub(super) const LOCAL_LEN: usize = 30;
-pub(super) const LOCAL_BYTES: u64 = LOCAL_LEN as u64;
 
 /// Hosts whose attributes hold Unix permissions in their upper half (APPNOTE 4.4.2.2).
 const UNIX: u8 = 3;
@@ -102,24 +98,6 @@ impl Archive {
     }
 }
 
-pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    bytes.get(at..at + 2).and_then(|bytes| bytes.try_into().ok()).map_or(0, u16::from_le_bytes)
-}
-
-pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    bytes.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes)
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    bytes.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
-}
-
-pub(super) fn crc_of(bytes: &[u8]) -> u32 {
-    let mut crc = Crc::new();
-    crc.update(bytes);
-    crc.sum()
-}
-
 fn damaged(problem: impl Into<String>) -> ZipError {
     ZipError::Damaged(problem.into())
 }
@@ -140,7 +118,7 @@ fn find_end(file: &File) -> Result<End, ZipError> {
         .filter(|at| tail.get(*at..at + 4) == Some(&signature))
         .find(comment_fits)
         .ok_or(ZipError::NotAZip)?;
-    let record = tail.get(at..).unwrap_or_default();
+    let record = &tail[at..];
     let at = from + at as u64;
     let (disk, count) = (u16_at(record, 4), u64::from(u16_at(record, 10)));
     let (size, offset) = (u64::from(u32_at(record, 12)), u64::from(u32_at(record, 16)));
@@ -200,7 +178,7 @@ fn read_entries(file: &File, end: &End) -> Result<Vec<Entry>, ZipError> {
         let mut variable = vec![0; name + extra + comment];
         directory.read_exact(&mut variable).map_err(cut)?;
         let (raw, rest) = variable.split_at(name);
-        let extra = rest.get(..extra).unwrap_or_default();
+        let extra = &rest[..extra];
         let read = parse(&fixed, raw, extra).map_err(|problem| ZipError::entry(raw, problem))?;
         if let Some(mut entry) = read {
             entry.offset = entry.offset.saturating_add(end.shift);
@@ -218,7 +196,7 @@ fn set_limits(entries: &mut [Entry], extents: &mut [(u64, u64, usize)], end: u64
     extents.sort_unstable();
     for (position, (_, least, index)) in extents.iter().enumerate() {
         let limit = extents.get(position + 1).map_or(end, |(next, ..)| *next);
-        let Some(entry) = entries.get_mut(*index) else { continue };
+        let entry = &mut entries[*index];
         if *least > limit {
             return Err(ZipError::entry(&entry.path, EntryProblem::Overlap));
         }
@@ -228,7 +206,7 @@ fn set_limits(entries: &mut [Entry], extents: &mut [(u64, u64, usize)], end: u64
 }
 
 /// Reads one record (APPNOTE 4.3.12); `None` for an entry that stands for the root.
-fn parse(fixed: &[u8], raw: &[u8], extra: &[u8]) -> Result<Option<Entry>, EntryProblem> {
+fn parse(fixed: &[u8; ENTRY_BYTES], raw: &[u8], extra: &[u8]) -> Result<Option<Entry>, EntryProblem> {
     let flags = u16_at(fixed, 8);
     // Bit 0: encrypted; 6: strong encryption; 13: masked headers.
     if flags & 0b10_0000_0100_0001 != 0 {
@@ -238,8 +216,7 @@ fn parse(fixed: &[u8], raw: &[u8], extra: &[u8]) -> Result<Option<Entry>, EntryP
     if !matches!(method, 0 | 8) || flags & (1 << 5) != 0 {
         return Err(EntryProblem::Method(method_name(method)));
     }
-    let host = fixed.get(5).copied().unwrap_or_default();
-    let unix = matches!(host, UNIX | DARWIN);
+    let unix = matches!(fixed[5], UNIX | DARWIN);
     let rules = NameRules { utf8: flags & (1 << 11) != 0, unix, unicode: unicode_path(extra, raw) };
     let name = names::decode(raw, rules)?;
     let Some((path, slash)) = names::path(&name, unix)? else { return Ok(None) };
@@ -299,8 +276,9 @@ fn field(mut extra: &[u8], wanted: u16) -> Option<&[u8]> {
 /// Returns the name of an Info-ZIP Unicode path field, if it belongs to this name (APPNOTE 4.6.9).
 fn unicode_path<'a>(extra: &'a [u8], raw: &[u8]) -> Option<&'a [u8]> {
     let data = field(extra, 0x7075)?;
-    let fits = data.first() == Some(&1) && u32_at(data, 1) == crc_of(raw);
-    if fits { data.get(5..).filter(|name| !name.is_empty()) } else { None }
+    let (head, name) = data.split_at_checked(5)?;
+    let fits = head[0] == 1 && u32_at(head, 1) == crc_of(raw) && !name.is_empty();
+    fits.then_some(name)
 }
 
 fn method_name(method: u16) -> String {

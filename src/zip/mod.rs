@@ -4,6 +4,7 @@
 //! place in the file. Nothing is extracted here and links are data; what may go into an image is decided above.
 //! Source: PKWARE APPNOTE 6.3.10 (section numbers below are its), Info-ZIP's `extrafld.txt`.
 
+mod bytes;
 mod directory;
 mod error;
 mod names;

@@ -1,42 +1,18 @@
 //! One entry's content: unpacked as it is read, and held to what the directory declares.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{BufReader, Read};
 use std::os::unix::fs::FileExt as _;
 
 use flate2::bufread::DeflateDecoder;
 use libdeflater::Crc;
 
-use super::directory::{LOCAL_BYTES, LOCAL_LEN, crc_of, u16_at, u32_at};
+use super::bytes::{LOCAL_BYTES, LOCAL_LEN, Span, crc_of, u16_at, u32_at};
 use super::{Entry, EntryProblem, ZipError};
 
 const LOCAL: u32 = 0x0403_4b50;
 /// Bytes of compressed data read at once.
 const BUFFER_BYTES: usize = 64 * 1024;
-
-/// A range of a file, read by position, so that several readers do not disturb one another.
-#[derive(Debug)]
-pub(super) struct Span<'a> {
-    file: &'a File,
-    offset: u64,
-    left: u64,
-}
-
-impl<'a> Span<'a> {
-    pub(super) fn new(file: &'a File, offset: u64, size: u64) -> Self {
-        Self { file, offset, left: size }
-    }
-}
-
-impl Read for Span<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
-        let n = self.file.read_at(buffer.get_mut(..most).unwrap_or_default(), self.offset)?;
-        self.offset += n as u64;
-        self.left -= n as u64;
-        Ok(n)
-    }
-}
 
 #[derive(Debug)]
 enum Body<'a> {
@@ -106,7 +82,7 @@ impl<'a> EntryReader<'a> {
         let left = self.entry.size - self.read;
         // One byte more is asked for than there should be.
         let most = usize::try_from(left.saturating_add(1)).unwrap_or(usize::MAX).min(buffer.len());
-        let buffer = buffer.get_mut(..most).unwrap_or_default();
+        let buffer = &mut buffer[..most];
         let n = match &mut self.body {
             Body::Stored(span) => span.read(buffer)?,
             Body::Deflated(decoder) => match decoder.read(buffer) {
@@ -117,7 +93,7 @@ impl<'a> EntryReader<'a> {
         if n as u64 > left {
             return Err(self.wrong(EntryProblem::Longer(self.entry.size)));
         }
-        self.crc.0.update(buffer.get(..n).unwrap_or_default());
+        self.crc.0.update(&buffer[..n]);
         self.read += n as u64;
         Ok(n)
     }
