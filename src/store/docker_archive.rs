@@ -17,7 +17,7 @@ use crate::stream::{Compression, FileError, HashingWriter, cancel, threads};
 use crate::tar::{EndMark, display_name};
 
 use super::archive::{Archive, Node, Span, clean};
-use super::opened::{Held, OpenedStore, Place};
+use super::opened::{Backing, Held, Store};
 use super::{Remark, Root, RootName, StoreError, StoreKind};
 
 /// Name of the table of contents.
@@ -35,7 +35,7 @@ struct Image {
 }
 
 /// Opens an indexed docker-save tar whose `manifest.json` was read.
-pub(super) fn open(archive: Archive, table: &[u8], path: &Path) -> Result<OpenedStore, StoreError> {
+pub(super) fn open(archive: Archive, table: &[u8], path: &Path) -> Result<Store, StoreError> {
     let damaged = |problem: String| StoreError::damaged(path, problem);
     let images: Vec<Image> = serde_json::from_slice(table)
         .map_err(|error| damaged(format!("`{TABLE}` is not what docker writes: {error}")))?;
@@ -71,7 +71,7 @@ pub(super) fn open(archive: Archive, table: &[u8], path: &Path) -> Result<Opened
         remarks.push(Remark::NoEndMark);
     }
     let (path, kind) = (path.to_owned(), StoreKind::DockerArchive);
-    Ok(OpenedStore { path, kind, roots, held, place: Place::Archive(archive), remarks })
+    Ok(Store { path, kind, roots, held, backing: Backing::Archive(archive), remarks })
 }
 
 fn add_root(roots: &mut Vec<Root>, manifest: &RawDocument, image: &Image, remarks: &mut Vec<Remark>) {

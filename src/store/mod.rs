@@ -1,9 +1,8 @@
 //! Places on disk where images rest: OCI layouts (tar or folder), docker-save and imgpkg archives.
 //!
-//! Floor 2. One small capability, [`ImageStore`], is all that the floors above see of any of them; which kind
-//! of file it is was found by content in [`open()`]. Does not know registries.
+//! Floor 2. The floors above see one type, [`Store`], whatever the kind of file; [`open()`] finds the kind by
+//! content. Does not know registries.
 
-use std::io::Read;
 use std::path::PathBuf;
 
 use crate::model::{Annotations, Descriptor, Digest, DocumentError, RawDocument, Reference, Tag, limits};
@@ -21,6 +20,7 @@ pub mod slots;
 mod spool;
 
 pub use open::open;
+pub use opened::Store;
 
 /// Names under which one top-level image of a store is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,35 +50,6 @@ impl Root {
     pub fn annotations(&self) -> &Annotations {
         &self.descriptor.annotations
     }
-}
-
-/// Somewhere images can be read from, one blob at a time, in any order, from several threads.
-pub trait ImageStore: Send + Sync + std::fmt::Debug {
-    /// Returns what the store is, for messages: `` OCI layout tar `app.tar` ``.
-    fn describe(&self) -> String;
-
-    /// Returns the file or folder it is in.
-    fn path(&self) -> &std::path::Path;
-
-    /// Returns which of the known kinds it is.
-    fn kind(&self) -> StoreKind;
-
-    /// Returns the top-level images in file order; never empty.
-    fn roots(&self) -> &[Root];
-
-    /// Returns the size in bytes of a stored blob, or `None` when the store does not hold it.
-    fn blob_size(&self, digest: &Digest) -> Option<u64>;
-
-    /// Opens the bytes stored for a digest, **unverified**; use [`open_verified`] unless the caller hashes.
-    ///
-    /// Errors: [`StoreError::Missing`] when the store does not hold it.
-    fn open_blob(&self, digest: &Digest) -> Result<Box<dyn Read + Send + '_>, StoreError>;
-
-    /// Returns the digests of everything stored, referenced or not, in order of digest.
-    fn blobs(&self) -> Vec<Digest>;
-
-    /// Returns what was noticed while opening that is not damage.
-    fn remarks(&self) -> &[Remark];
 }
 
 /// Something about the form of a store that is no damage, but that some readers refuse or a user should know.
@@ -210,16 +181,13 @@ impl StoreError {
 }
 
 /// Opens a stored blob so that reading it to the end proves size and digest.
-pub fn open_verified<'a>(
-    store: &'a dyn ImageStore,
-    descriptor: &Descriptor,
-) -> Result<BlobStream<'a>, StoreError> {
-    let reader = store.open_blob(&descriptor.digest)?;
+pub fn open_verified<'a>(store: &'a Store, descriptor: &Descriptor) -> Result<BlobStream<'a>, StoreError> {
+    let reader = store.open_unverified(&descriptor.digest)?;
     Ok(VerifyingReader::new(reader, descriptor.digest.clone(), descriptor.size))
 }
 
 /// Reads a stored blob into memory, verified, at most `limit` bytes.
-pub fn read_blob(store: &dyn ImageStore, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, StoreError> {
+fn read_blob(store: &Store, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, StoreError> {
     let path = || store.path().to_owned();
     if descriptor.size > limit {
         return Err(StoreError::TooLarge {
@@ -240,7 +208,7 @@ pub fn read_blob(store: &dyn ImageStore, descriptor: &Descriptor, limit: u64) ->
 }
 
 /// Reads a stored manifest or index, verified.
-pub fn read_document(store: &dyn ImageStore, descriptor: &Descriptor) -> Result<RawDocument, StoreError> {
+pub fn read_document(store: &Store, descriptor: &Descriptor) -> Result<RawDocument, StoreError> {
     let bytes = read_blob(store, descriptor, limits::DOCUMENT_BYTES)?;
     RawDocument::parse(bytes, Some(&descriptor.media_type))
         .map(|document| document.known_as(&descriptor.digest))

@@ -15,9 +15,9 @@ use crate::tar::{display_name, is_tar_start};
 
 use super::archive::Archive;
 use super::kind::{looks_like, not_an_archive};
-use super::opened::OpenedStore;
+use super::opened::Store;
 use super::spool::spool;
-use super::{ImageStore, Remark, StoreError, docker_archive, imgpkg_tar, layout};
+use super::{Remark, StoreError, docker_archive, imgpkg_tar, layout};
 
 /// Opens an OCI layout (tar or folder), docker-save tar or imgpkg tar, or the one of these in a folder.
 ///
@@ -26,20 +26,19 @@ use super::{ImageStore, Remark, StoreError, docker_archive, imgpkg_tar, layout};
 /// Errors: [`StoreError::UnknownKind`] says what the content looks like instead.
 /// Cost: reads the headers of the tar, not its blobs; docker-save tars are hashed once, because nothing in them
 /// says what their layers' digests are.
-pub fn open(path: &Path, temporary: &Path) -> Result<Box<dyn ImageStore>, StoreError> {
+pub fn open(path: &Path, temporary: &Path) -> Result<Store, StoreError> {
     let file = File::open(path).map_err(|error| FileError::io("open", path, error))?;
     let metadata = file.metadata().map_err(|error| FileError::io("look at", path, error))?;
-    let store = if metadata.is_dir() {
-        open_folder(file, path, temporary)?
+    if metadata.is_dir() {
+        open_folder(file, path, temporary)
     } else if metadata.is_file() {
-        open_file(file, path, temporary)?
+        open_file(file, path, temporary)
     } else {
-        unpack(file, path, temporary)?
-    };
-    Ok(Box::new(store))
+        unpack(file, path, temporary)
+    }
 }
 
-fn open_file(file: File, path: &Path, temporary: &Path) -> Result<OpenedStore, StoreError> {
+fn open_file(file: File, path: &Path, temporary: &Path) -> Result<Store, StoreError> {
     let start = start_of(&file, path)?;
     match Compression::of_magic(&start) {
         Compression::None if is_tar_start(&start) => recognise(Archive::open(file, path)?, path),
@@ -48,7 +47,7 @@ fn open_file(file: File, path: &Path, temporary: &Path) -> Result<OpenedStore, S
     }
 }
 
-fn unpack(file: File, path: &Path, temporary: &Path) -> Result<OpenedStore, StoreError> {
+fn unpack(file: File, path: &Path, temporary: &Path) -> Result<Store, StoreError> {
     let (file, compression) = spool(Box::new(file), path, temporary, limits::SPOOL_BYTES)?;
     let archive = Archive::open(file, path)?;
     let mut store = recognise(archive, path).map_err(|error| match error {
@@ -76,7 +75,7 @@ fn compression_name(compression: Compression) -> &'static str {
 }
 
 /// Decides by the names in a tar what it is.
-fn recognise(archive: Archive, path: &Path) -> Result<OpenedStore, StoreError> {
+fn recognise(archive: Archive, path: &Path) -> Result<Store, StoreError> {
     let has = |name: &str| archive.node(name.as_bytes()).is_some();
     if has("oci-layout") || (has("index.json") && !has("manifest.json")) {
         // BuildKit and docker 25 add docker's manifest.json for old readers; the layout is the whole truth.
@@ -98,7 +97,7 @@ fn recognise(archive: Archive, path: &Path) -> Result<OpenedStore, StoreError> {
     Err(not_an_archive(path, &found))
 }
 
-fn open_folder(folder: File, path: &Path, temporary: &Path) -> Result<OpenedStore, StoreError> {
+fn open_folder(folder: File, path: &Path, temporary: &Path) -> Result<Store, StoreError> {
     if path.join("oci-layout").exists() || path.join("index.json").exists() {
         return layout::open_directory(OwnedFd::from(folder), path);
     }
@@ -125,7 +124,7 @@ fn open_folder(folder: File, path: &Path, temporary: &Path) -> Result<OpenedStor
         )),
         1 => found.pop().ok_or_else(|| not_an_archive(path, "a folder")),
         count => {
-            let name = |store: &OpenedStore| {
+            let name = |store: &Store| {
                 let name = store.path.file_name().unwrap_or_default();
                 display_name(name.as_encoded_bytes())
             };

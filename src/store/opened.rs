@@ -9,7 +9,7 @@ use crate::model::Digest;
 
 use super::archive::{Archive, Span};
 use super::layout::Directory;
-use super::{ImageStore, Remark, Root, StoreError, StoreKind};
+use super::{Remark, Root, StoreError, StoreKind};
 
 /// Where the bytes of one digest are.
 #[derive(Clone, Debug)]
@@ -34,30 +34,28 @@ impl Held {
 
 /// What the blobs are read from.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum Backing {
     Archive(Archive),
     Directory(Directory),
 }
 
-/// The one implementation of [`ImageStore`]; the kinds differ only in how they fill it.
+/// A file or folder that images are read from, one blob at a time, in any order, from several threads.
+///
+/// The kinds of store differ only in how they fill this; see [`super::open()`].
 #[derive(Debug)]
-pub(super) struct OpenedStore {
+pub struct Store {
     pub(super) path: PathBuf,
     pub(super) kind: StoreKind,
     pub(super) roots: Vec<Root>,
     pub(super) held: BTreeMap<Digest, Held>,
-    pub(super) place: Place,
+    pub(super) backing: Backing,
     pub(super) remarks: Vec<Remark>,
 }
 
-impl OpenedStore {
-    fn missing(&self, digest: &Digest) -> StoreError {
-        StoreError::Missing { path: self.path.clone(), digest: digest.clone() }
-    }
-}
-
-impl ImageStore for OpenedStore {
-    fn describe(&self) -> String {
+impl Store {
+    /// Returns what the store is, for messages: `` OCI layout tar `app.tar` ``.
+    #[must_use]
+    pub fn describe(&self) -> String {
         let kind = match self.kind {
             StoreKind::OciLayoutTar => "OCI layout tar",
             StoreKind::OciLayoutDirectory => "OCI layout folder",
@@ -67,36 +65,55 @@ impl ImageStore for OpenedStore {
         format!("{kind} `{}`", self.path.display())
     }
 
-    fn path(&self) -> &Path {
+    /// Returns the file or folder it is in.
+    #[must_use]
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
-    fn kind(&self) -> StoreKind {
+    /// Returns which of the known kinds it is.
+    #[must_use]
+    pub fn kind(&self) -> StoreKind {
         self.kind
     }
 
-    fn roots(&self) -> &[Root] {
+    /// Returns the top-level images in file order; never empty.
+    #[must_use]
+    pub fn roots(&self) -> &[Root] {
         &self.roots
     }
 
-    fn blob_size(&self, digest: &Digest) -> Option<u64> {
+    /// Returns the size in bytes of a stored blob, or `None` when the store does not hold it.
+    #[must_use]
+    pub fn blob_size(&self, digest: &Digest) -> Option<u64> {
         self.held.get(digest).map(Held::size)
     }
 
-    fn open_blob(&self, digest: &Digest) -> Result<Box<dyn Read + Send + '_>, StoreError> {
-        match (self.held.get(digest), &self.place) {
+    /// Opens the bytes stored for a digest, **unverified**; use [`super::open_verified`] unless the caller hashes.
+    ///
+    /// Errors: [`StoreError::Missing`] when the store does not hold it.
+    pub fn open_unverified(&self, digest: &Digest) -> Result<Box<dyn Read + Send + '_>, StoreError> {
+        match (self.held.get(digest), &self.backing) {
             (Some(Held::Memory(bytes)), _) => Ok(Box::new(Cursor::new(Arc::clone(bytes)))),
-            (Some(Held::Archive(span)), Place::Archive(archive)) => Ok(Box::new(archive.reader(*span))),
-            (Some(Held::Directory(_)), Place::Directory(directory)) => directory.open_blob(digest),
-            _ => Err(self.missing(digest)),
+            (Some(Held::Archive(span)), Backing::Archive(archive)) => Ok(Box::new(archive.reader(*span))),
+            (Some(Held::Directory(_)), Backing::Directory(directory)) => directory.open_blob(digest),
+            (Some(Held::Archive(_)), Backing::Directory(_))
+            | (Some(Held::Directory(_)), Backing::Archive(_)) => {
+                unreachable!("each kind of store fills `held` for its own backing")
+            }
+            (None, _) => Err(StoreError::Missing { path: self.path.clone(), digest: digest.clone() }),
         }
     }
 
-    fn blobs(&self) -> Vec<Digest> {
+    /// Returns the digests of everything stored, referenced or not, in order of digest.
+    #[must_use]
+    pub fn blobs(&self) -> Vec<Digest> {
         self.held.keys().cloned().collect()
     }
 
-    fn remarks(&self) -> &[Remark] {
+    /// Returns what was noticed while opening that is not damage.
+    #[must_use]
+    pub fn remarks(&self) -> &[Remark] {
         &self.remarks
     }
 }

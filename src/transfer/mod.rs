@@ -42,7 +42,7 @@ pub use names::{Named, named_roots};
 pub use parts::{Joined, Parts};
 pub use produce::{PackRequest, PackedImage, PackedSource, pack_to_layout, pack_to_spool};
 pub use pull_bundle::pull_bundle;
-pub use source::{ImageSource, RegistrySource, StoreSource};
+pub use source::{ImageSource, RegistrySource};
 pub use to_archive::{ArchiveRequest, copy_to_docker_tar, copy_to_imgpkg_tar};
 pub use to_folder::{SINGLE_IMAGE, copy_to_folder};
 pub use to_layout::{LayoutReport, LayoutRequest, copy_to_layout};

@@ -7,7 +7,7 @@ use crate::model::{
     Config, Descriptor, Digest, ImageManifest, RawDocument, Repository, Target, limits, media_type,
 };
 use crate::registry::Client;
-use crate::store::{self, ImageStore};
+use crate::store::{self, Store};
 use crate::stream::{BlobStream, TooLarge, read_bounded};
 
 use super::TransferError;
@@ -69,25 +69,21 @@ pub trait ImageSource: Sync {
     }
 }
 
-/// A tar or folder.
-#[derive(Clone, Copy, Debug)]
-pub struct StoreSource<'a>(pub &'a dyn ImageStore);
-
-impl ImageSource for StoreSource<'_> {
+impl ImageSource for Store {
     fn place(&self) -> String {
-        format!("`{}`", self.0.path().display())
+        format!("`{}`", self.path().display())
     }
 
     fn read_document(&self, descriptor: &Descriptor) -> Result<RawDocument, TransferError> {
-        Ok(store::read_document(self.0, descriptor)?)
+        Ok(store::read_document(self, descriptor)?)
     }
 
     fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobStream<'_>, TransferError> {
-        Ok(store::open_verified(self.0, descriptor)?)
+        Ok(store::open_verified(self, descriptor)?)
     }
 
     fn lacks(&self, digest: &Digest) -> bool {
-        self.0.blob_size(digest).is_none()
+        self.blob_size(digest).is_none()
     }
 }
 

@@ -21,7 +21,7 @@ use crate::stream::AtomicFile;
 use crate::transfer::events::{Event, Observer, Warning};
 use crate::transfer::{
     self, ArchiveRequest, Collection, CollectionRequest, DefaultTags, Graph, ImageSource, Joined,
-    LayoutRequest, Member, Named, Parts, Places, PushRequest, Role, StoreSource,
+    LayoutRequest, Member, Named, Parts, Places, PushRequest, Role,
 };
 
 pub(super) fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Outcome, Failure> {
@@ -187,8 +187,7 @@ impl Copy<'_> {
         let Some(existing) = existing else {
             return self.write_layout(self.places, &request, target);
         };
-        let first = StoreSource(existing.as_ref());
-        let joined = Joined { first: &first, second: self.places };
+        let joined = Joined { first: &existing, second: self.places };
         let new = collection.named_with_origins();
         let roots = appended(transfer::named_roots(existing.roots()), new)?;
         self.write_layout(&joined, &LayoutRequest { roots, ..request }, target)

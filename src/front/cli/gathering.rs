@@ -11,16 +11,14 @@ use crate::front::registries;
 use crate::lock::{BundleLock, ImagesLock};
 use crate::model::{Reference, Tag, Target};
 use crate::registry::Client;
-use crate::store::{ImageStore, Root, RootName, StoreKind};
+use crate::store::{Root, RootName, Store, StoreKind};
 use crate::transfer::events::Observer;
-use crate::transfer::{
-    self, Attached, Collection, Gathering, Member, Places, Role, StoreSource, TransferError,
-};
+use crate::transfer::{self, Attached, Collection, Gathering, Member, Places, Role, TransferError};
 
 /// A source that is open, before it is known what belongs to it.
 pub(super) struct Origin {
     wanted: Wanted,
-    store: Option<Box<dyn ImageStore>>,
+    store: Option<Store>,
     client: Option<Client>,
 }
 
@@ -101,10 +99,7 @@ impl Origin {
     /// Runs work with the source as one place.
     pub(super) fn with<T>(&self, work: impl FnOnce(&Places<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
         match &self.store {
-            Some(store) => {
-                let source = StoreSource(store.as_ref());
-                work(&Places::over(&source, self.client.as_ref()))
-            }
+            Some(store) => work(&Places::over(store, self.client.as_ref())),
             None => work(&Places::remote(self.client()?)),
         }
     }

@@ -10,17 +10,17 @@ use crate::front::reporter::{self, Wording};
 use crate::front::{registries, system};
 use crate::model::limits;
 use crate::pack::MatchRequest;
-use crate::store::ImageStore;
+use crate::store::Store;
 use crate::stream::{TooLarge, read_bounded};
 use crate::transfer::events::Observer;
-use crate::transfer::{self, FileList, ImageSource as _, StoreSource, file_list};
+use crate::transfer::{self, FileList, ImageSource as _, file_list};
 
 pub(super) fn run(context: &Context<'_>, args: &MatchArgs) -> Result<Outcome, Failure> {
     let options = resolve::match_resources(args)?;
     let request = read_request()?;
     let files = reporter::watch(&context.ui, Wording::Fetched, |observer| match &options.source {
-        Source::Tar(path) => files_of_store(open_store(context, path)?.as_ref()),
-        Source::OciTar(path) => files_of_store(open_oci(context, path)?.as_ref()),
+        Source::Tar(path) => files_of_store(&open_store(context, path)?),
+        Source::OciTar(path) => files_of_store(&open_oci(context, path)?),
         Source::Image(reference) | Source::Bundle(reference) => {
             let client = registries::client(&options.registry, context.env, &context.ui)?;
             let concurrency = options.registry.concurrency.min(system::threads());
@@ -39,10 +39,9 @@ pub(super) fn run(context: &Context<'_>, args: &MatchArgs) -> Result<Outcome, Fa
     Ok(Outcome::Document(Document { text: format!("{answer}\n"), json, failure: None }))
 }
 
-fn files_of_store(store: &dyn ImageStore) -> Result<FileList, Failure> {
-    let source = StoreSource(store);
-    let root = only_root(&source.place(), store.roots())?;
-    Ok(FileList::read(&source, &root.descriptor, system::threads())?)
+fn files_of_store(store: &Store) -> Result<FileList, Failure> {
+    let root = only_root(&store.place(), store.roots())?;
+    Ok(FileList::read(store, &root.descriptor, system::threads())?)
 }
 
 /// Reads the request from standard input.

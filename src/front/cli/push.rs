@@ -17,13 +17,13 @@ use crate::front::{registries, system};
 use crate::lock::{BundleLock, default_tag};
 use crate::model::{Reference, Tag, limits};
 use crate::pack::{AppOptions, ImageOptions, LayerForm, LayerOptions, Profile, parse_resources};
-use crate::store::ImageStore;
+use crate::store::Store;
 use crate::store::layout::LayoutTarget;
 use crate::stream::{AtomicFile, FileError, TooLarge, read_bounded};
 use crate::transfer::events::Observer;
 use crate::transfer::{
     self, AppPush, AppRequest, Attached, Base, Earlier, Gathering, ImageSource as _, LayoutRequest, Member,
-    Named, PackRequest, PackedImage, Places, PushRequest, Resources, Role, StoreSource,
+    Named, PackRequest, PackedImage, Places, PushRequest, Resources, Role,
 };
 use crate::tree::Filter;
 
@@ -58,7 +58,6 @@ fn to_tar(
         reporter::watch(&context.ui, Wording::Written, |observer| match (options.kind, options.inflate) {
             (PushKind::App, _) => {
                 let request = app_request(options, Some(&layout))?;
-                let store = store.as_deref().map(StoreSource);
                 let base = store.as_ref().map(base_of_store).transpose()?;
                 let packed =
                     transfer::pack_app_to_layout(&request, base.as_ref(), &layout, &names, observer)?;
@@ -121,15 +120,15 @@ fn inflate(
 }
 
 /// Opens the tar with the earlier image, if there is one.
-fn base_store(context: &Context<'_>, options: &PushOptions) -> Result<Option<Box<dyn ImageStore>>, Failure> {
+fn base_store(context: &Context<'_>, options: &PushOptions) -> Result<Option<Store>, Failure> {
     match &options.base {
         Some(BaseImage::Tar(path)) => sources::open_store(context, path).map(Some),
         _ => Ok(None),
     }
 }
 
-fn base_of_store<'a>(store: &'a StoreSource<'_>) -> Result<Base<'a>, Failure> {
-    let root = sources::only_root(&store.place(), store.0.roots())?;
+fn base_of_store(store: &Store) -> Result<Base<'_>, Failure> {
+    let root = sources::only_root(&store.place(), store.roots())?;
     Ok(Base::of(store, &root.descriptor)?)
 }
 
@@ -141,7 +140,6 @@ fn to_registry(
     let client = registries::client(&options.registry, context.env, &context.ui)?;
     let tags: Vec<Tag> = references(name, &options.tags).into_iter().filter_map(|name| name.tag).collect();
     let store = base_store(context, options)?;
-    let store = store.as_deref().map(StoreSource);
     let packed = reporter::watch(&context.ui, Wording::Uploaded, |observer| match options.kind {
         PushKind::App => {
             let push = AppPush {

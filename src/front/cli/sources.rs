@@ -7,16 +7,16 @@ use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
 use crate::front::{system, text};
 use crate::model::{Digest, limits};
-use crate::store::{self, ImageStore, Root, StoreKind};
+use crate::store::{self, Root, Store, StoreKind};
 use crate::stream::{FileError, TooLarge, read_bounded};
 
 /// Opens a tar or folder of any known kind.
-pub(super) fn open_store(context: &Context<'_>, path: &Path) -> Result<Box<dyn ImageStore>, Failure> {
+pub(super) fn open_store(context: &Context<'_>, path: &Path) -> Result<Store, Failure> {
     Ok(store::open(path, &system::temporary_folder(context.env))?)
 }
 
 /// Opens a tar or folder that has to be an OCI layout.
-pub(super) fn open_oci(context: &Context<'_>, path: &Path) -> Result<Box<dyn ImageStore>, Failure> {
+pub(super) fn open_oci(context: &Context<'_>, path: &Path) -> Result<Store, Failure> {
     let store = open_store(context, path)?;
     match store.kind() {
         StoreKind::OciLayoutTar | StoreKind::OciLayoutDirectory => Ok(store),

@@ -25,7 +25,7 @@ pub(super) fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<Outcome, F
         }
     };
     let report = reporter::watch(&context.ui, Wording::Fetched, |observer| {
-        Ok::<_, Failure>(verify(store.as_ref(), system::threads(), observer))
+        Ok::<_, Failure>(verify(&store, system::threads(), observer))
     })?;
     for warning in &report.warnings {
         context.ui.warning(&warning.to_string());

@@ -12,8 +12,8 @@ use crate::front::failure::{Failure, Mention, Vocabulary};
 use crate::front::flag::Flag;
 use crate::front::text;
 use crate::model::{Digest, keys};
-use crate::store::{self, ImageStore};
-use crate::transfer::{Base, ImageSource as _, StoreSource};
+use crate::store::{self, Store};
+use crate::transfer::{Base, ImageSource as _};
 
 /// How a param is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -302,16 +302,13 @@ fn kind_flag(kind: &str) -> Result<&'static str, String> {
 }
 
 /// Opens the tar or folder with the earlier image.
-pub(super) fn open_base(
-    path: Option<&Path>,
-    temporary: &Path,
-) -> Result<Option<Box<dyn ImageStore>>, Failure> {
+pub(super) fn open_base(path: Option<&Path>, temporary: &Path) -> Result<Option<Store>, Failure> {
     Ok(path.map(|path| store::open(path, temporary)).transpose()?)
 }
 
 /// Learns the layers of the one image in a store.
-pub(super) fn base_of<'a>(store: &'a StoreSource<'_>) -> Result<Base<'a>, Failure> {
-    let root = cli::only_root(&store.place(), store.0.roots())?;
+pub(super) fn base_of(store: &Store) -> Result<Base<'_>, Failure> {
+    let root = cli::only_root(&store.place(), store.roots())?;
     Ok(Base::of(store, &root.descriptor)?)
 }
 

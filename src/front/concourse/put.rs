@@ -25,7 +25,7 @@ use crate::model::{Digest, Tag, limits};
 use crate::pack::Layering;
 use crate::registry::Client;
 use crate::stream::{TooLarge, read_bounded};
-use crate::transfer::{self, AppPush, AppRequest, Earlier, PackRequest, StoreSource};
+use crate::transfer::{self, AppPush, AppRequest, Earlier, PackRequest};
 
 /// What is pushed.
 #[derive(Debug)]
@@ -232,7 +232,7 @@ impl Put<'_> {
     /// Pushes what earlier steps made.
     fn image(&self, folder: &Path, pattern: &str, tags: &mut Vec<Tag>) -> Result<Digest, Failure> {
         let store = upload::open(folder, pattern, self.temporary)?;
-        let mut chosen = Chosen::of(store.as_ref(), pattern)?;
+        let mut chosen = Chosen::of(&store, pattern)?;
         if !self.params.referrers {
             let left = chosen.without_attached();
             if left > 0 {
@@ -268,7 +268,6 @@ impl Put<'_> {
         tags: &mut Vec<Tag>,
     ) -> Result<Digest, Failure> {
         let store = packing::open_base(base, self.temporary)?;
-        let store = store.as_deref().map(StoreSource);
         let repository = &self.source.repository;
         let earlier = match &store {
             Some(store) => Earlier::Known(packing::base_of(store)?),

@@ -19,7 +19,7 @@ use crate::front::system;
 use crate::model::{Digest, Reference, Tag};
 use crate::store::layout::LayoutTarget;
 use crate::stream::{AtomicFile, Overwrite};
-use crate::transfer::{self, PackedImage, PullOptions, StoreSource};
+use crate::transfer::{self, PackedImage, PullOptions};
 
 /// Params of the task besides those of packing.
 const OWN: &[Param] = &[
@@ -126,7 +126,6 @@ fn pack(
             packing::open_base(base.as_deref(), &system::temporary_folder(context.env))?
         }
     };
-    let base = base.as_deref().map(StoreSource);
     let base = base.as_ref().map(packing::base_of).transpose()?;
     Ok(reporter::watch(&context.ui, Wording::Written, |observer| match work {
         PackWork::Plain(request) => transfer::pack_to_layout(request, &target, names, observer),
@@ -180,7 +179,6 @@ fn unpack_rootfs(
     packed: &PackedImage,
 ) -> Result<(), Failure> {
     let store = crate::store::open(tar, &system::temporary_folder(context.env))?;
-    let source = StoreSource(store.as_ref());
     let options = PullOptions {
         target: output.join("rootfs"),
         overwrite: Overwrite::Replace,
@@ -191,7 +189,7 @@ fn unpack_rootfs(
     };
     let root = packed.manifest.descriptor();
     let report = reporter::watch(&context.ui, Wording::Fetched, |observer| {
-        transfer::pull_rootfs(&source, &root, &options, ownership(), observer)
+        transfer::pull_rootfs(&store, &root, &options, ownership(), observer)
     })?;
     let metadata = String::from_utf8_lossy(&image_metadata(report.config.as_ref())).into_owned();
     write(output, "metadata.json", &metadata)

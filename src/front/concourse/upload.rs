@@ -12,12 +12,12 @@ use crate::front::text;
 use crate::front::ui::Ui;
 use crate::model::{Descriptor, Digest, RawDocument, Repository, Tag, keys, limits, media_type};
 use crate::registry::Client;
-use crate::store::{self, ImageStore, Root, RootName, StoreKind};
+use crate::store::{self, Root, RootName, Store, StoreKind};
 use crate::stream::{BlobStream, FileError, TooLarge, read_bounded};
 use crate::transfer::events::{Observer, Silent};
 use crate::transfer::{
     self, Attached, Collection, CollectionRequest, DefaultTags, Gathering, ImageSource, PackedSource, Places,
-    PushRequest, Role, StoreSource, TransferError,
+    PushRequest, Role, TransferError,
 };
 
 /// Pushes an image that was just packed.
@@ -48,7 +48,7 @@ fn watch(ui: &Ui, work: impl FnOnce(&dyn Observer) -> Result<(), TransferError>)
 }
 
 /// Opens the one archive or folder that a pattern finds.
-pub(super) fn open(folder: &Path, pattern: &str, temporary: &Path) -> Result<Box<dyn ImageStore>, Failure> {
+pub(super) fn open(folder: &Path, pattern: &str, temporary: &Path) -> Result<Store, Failure> {
     let mut found = glob::find(folder, pattern)?;
     let short = |path: &PathBuf| path.strip_prefix(folder).unwrap_or(path).display().to_string();
     if found.len() > 1 {
@@ -72,7 +72,7 @@ pub(super) fn open(folder: &Path, pattern: &str, temporary: &Path) -> Result<Box
 
 /// What of a store is pushed.
 pub(super) struct Chosen<'a> {
-    store: StoreSource<'a>,
+    store: &'a Store,
     /// Digest of what gets the tags.
     digest: Digest,
     what: What,
@@ -89,11 +89,10 @@ impl<'a> Chosen<'a> {
     /// Finds out what in a store is meant.
     ///
     /// Errors: several images, and nothing says which one it is about.
-    pub(super) fn of(store: &'a dyn ImageStore, pattern: &str) -> Result<Self, Failure> {
-        let source = StoreSource(store);
+    pub(super) fn of(store: &'a Store, pattern: &str) -> Result<Self, Failure> {
         let roots = store.roots();
         let collection = {
-            let places = Places::over(&source, None);
+            let places = Places::over(store, None);
             let attached = Attached::default();
             let gathering = Gathering { thick: false, attached, concurrency: TRANSFER_CONCURRENCY };
             transfer::gather(&places, cli::stored_roots(roots), &gathering, &Silent)?
@@ -108,17 +107,13 @@ impl<'a> Chosen<'a> {
         };
         if let Some(main) = main {
             let digest = main.descriptor.digest.clone();
-            return Ok(Self { store: source, digest, what: What::Images(collection) });
+            return Ok(Self { store, digest, what: What::Images(collection) });
         }
         // Images without names of their own in one layout are the platforms of one image.
         let is_index = |root: &Root| root.names.is_empty() || root.descriptor.platform.is_some();
         if store.kind() == StoreKind::OciLayoutDirectory && roots.iter().all(is_index) {
             let index = read_index(store)?;
-            return Ok(Self {
-                store: source,
-                digest: index.digest().clone(),
-                what: What::Index(Box::new(index)),
-            });
+            return Ok(Self { store, digest: index.digest().clone(), what: What::Index(Box::new(index)) });
         }
         let digests = text::quoted_list(roots.iter().map(|root| root.descriptor.digest.to_string()));
         Err(Failure::refused(format!(
@@ -193,7 +188,7 @@ impl<'a> Chosen<'a> {
 }
 
 /// Reads the `index.json` of a layout folder as an image index.
-fn read_index(store: &dyn ImageStore) -> Result<RawDocument, Failure> {
+fn read_index(store: &Store) -> Result<RawDocument, Failure> {
     let path = store.path().join("index.json");
     let failed = |error| FileError::io("read", &path, error);
     let file = std::fs::File::open(&path).map_err(failed)?;

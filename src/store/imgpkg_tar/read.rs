@@ -15,7 +15,7 @@ use crate::tar::{EndMark, display_name};
 
 use super::super::archive::{Archive, Node};
 use super::super::docker_archive::TABLE;
-use super::super::opened::{Held, OpenedStore, Place};
+use super::super::opened::{Backing, Held, Store};
 use super::super::{Remark, Root, RootName, StoreError, StoreKind};
 use super::ROOT_LABEL;
 
@@ -91,7 +91,7 @@ pub(in crate::store) fn is_imgpkg_table(table: &[u8]) -> bool {
 }
 
 /// Opens an indexed imgpkg tar whose `manifest.json` was read.
-pub(in crate::store) fn open(archive: Archive, table: &[u8], path: &Path) -> Result<OpenedStore, StoreError> {
+pub(in crate::store) fn open(archive: Archive, table: &[u8], path: &Path) -> Result<Store, StoreError> {
     let damaged = |problem: String| StoreError::damaged(path, problem);
     let items: Option<Vec<Item>> = serde_json::from_slice(table)
         .map_err(|error| damaged(format!("`{TABLE}` is not what imgpkg writes: {error}")))?;
@@ -122,7 +122,7 @@ pub(in crate::store) fn open(archive: Archive, table: &[u8], path: &Path) -> Res
         remarks.push(Remark::NoEndMark);
     }
     let (path, kind) = (path.to_owned(), StoreKind::ImgpkgTar);
-    Ok(OpenedStore { path, kind, roots, held, place: Place::Archive(archive), remarks })
+    Ok(Store { path, kind, roots, held, backing: Backing::Archive(archive), remarks })
 }
 
 /// Reads `sha256-<hex>.tar.gz`; imgpkg uses that ending for every compression.

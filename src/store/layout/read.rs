@@ -19,7 +19,7 @@ use crate::stream::{FileError, TooLarge, read_bounded};
 use crate::tar::{EndMark, display_name};
 
 use super::super::archive::{Archive, Node};
-use super::super::opened::{Held, OpenedStore, Place};
+use super::super::opened::{Backing, Held, Store};
 use super::super::{Remark, Root, RootName, StoreError, StoreKind};
 
 const VERSION_FILE: &str = "oci-layout";
@@ -28,7 +28,7 @@ const VERSION: &str = "1.0.0";
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
 
 /// Opens an indexed tar that has `oci-layout` or `index.json`.
-pub(in crate::store) fn open_tar(archive: Archive, path: &Path) -> Result<OpenedStore, StoreError> {
+pub(in crate::store) fn open_tar(archive: Archive, path: &Path) -> Result<Store, StoreError> {
     let version = archive.read_small(VERSION_FILE, limits::OCI_LAYOUT_BYTES)?;
     let index = archive.read_small(INDEX_FILE, limits::TABLE_OF_CONTENTS_BYTES)?;
     let mut remarks = Vec::new();
@@ -57,11 +57,11 @@ pub(in crate::store) fn open_tar(archive: Archive, path: &Path) -> Result<Opened
         remarks.push(Remark::NoDockerManifest);
     }
     let (path, kind) = (path.to_owned(), StoreKind::OciLayoutTar);
-    Ok(OpenedStore { path, kind, roots, held, place: Place::Archive(archive), remarks })
+    Ok(Store { path, kind, roots, held, backing: Backing::Archive(archive), remarks })
 }
 
 /// Opens a folder that has `oci-layout` or `index.json`.
-pub(in crate::store) fn open_directory(root: OwnedFd, path: &Path) -> Result<OpenedStore, StoreError> {
+pub(in crate::store) fn open_directory(root: OwnedFd, path: &Path) -> Result<Store, StoreError> {
     let directory = Directory::open(root, path)?;
     let version = directory.read_small(VERSION_FILE, limits::OCI_LAYOUT_BYTES)?;
     let index = directory.read_small(INDEX_FILE, limits::TABLE_OF_CONTENTS_BYTES)?;
@@ -69,7 +69,7 @@ pub(in crate::store) fn open_directory(root: OwnedFd, path: &Path) -> Result<Ope
     let roots = read_roots(path, version, index, &mut remarks)?;
     let held = directory.list(&mut remarks)?;
     let (path, kind) = (path.to_owned(), StoreKind::OciLayoutDirectory);
-    Ok(OpenedStore { path, kind, roots, held, place: Place::Directory(directory), remarks })
+    Ok(Store { path, kind, roots, held, backing: Backing::Directory(directory), remarks })
 }
 
 /// Reads `<algorithm>/<hex>`.

@@ -8,7 +8,7 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 
 use crate::model::Digest;
-use crate::store::{ImageStore, Remark, StoreKind};
+use crate::store::{Remark, Store, StoreKind};
 use crate::stream::Compression;
 
 /// Something a user should know about a store that is no damage.
@@ -80,11 +80,7 @@ pub enum Advice {
 /// Longest list in a warning.
 const NAMED: usize = 10;
 
-pub(super) fn about(
-    store: &dyn ImageStore,
-    unreferenced: &BTreeSet<Digest>,
-    absent: &[Digest],
-) -> Vec<Advice> {
+pub(super) fn about(store: &Store, unreferenced: &BTreeSet<Digest>, absent: &[Digest]) -> Vec<Advice> {
     let mut advice = Vec::new();
     let is_layout = matches!(store.kind(), StoreKind::OciLayoutTar | StoreKind::OciLayoutDirectory);
     if is_layout {

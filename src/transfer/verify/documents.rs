@@ -6,7 +6,7 @@ use crate::model::{
     Config, Descriptor, Digest, Document, ImageManifest, RawDocument, find_repeated_member, limits,
     media_type,
 };
-use crate::store::{ImageStore, Remark, StoreKind};
+use crate::store::{Remark, Store, StoreKind};
 use crate::stream::{TooLarge, read_bounded};
 
 use super::super::events::{Event, Observer};
@@ -31,7 +31,7 @@ pub(super) struct Task {
 }
 
 pub(super) struct Walk<'a> {
-    store: &'a dyn ImageStore,
+    store: &'a Store,
     observer: &'a dyn Observer,
     pub(super) seen: BTreeMap<Digest, Seen>,
     pub(super) problems: Vec<Problem>,
@@ -48,7 +48,7 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(store: &'a dyn ImageStore, observer: &'a dyn Observer) -> Self {
+    pub(super) fn new(store: &'a Store, observer: &'a dyn Observer) -> Self {
         Self {
             store,
             observer,
@@ -163,7 +163,7 @@ impl<'a> Walk<'a> {
 
     /// Reads a document whole and proves its digest.
     fn read(&mut self, digest: &Digest, limit: u64) -> Option<Vec<u8>> {
-        let reader = match self.store.open_blob(digest) {
+        let reader = match self.store.open_unverified(digest) {
             Ok(reader) => reader,
             Err(error) => {
                 self.report(digest, Fault::Unreadable { reason: error.to_string() }, "");

@@ -12,7 +12,7 @@ mod report;
 use std::collections::BTreeSet;
 
 use crate::model::Digest;
-use crate::store::ImageStore;
+use crate::store::Store;
 
 use super::events::Observer;
 
@@ -25,7 +25,7 @@ pub use report::{Fault, Problem, RootReport, VerifyReport};
 /// every number of threads.
 /// Cost: reads each blob once; memory does not grow with the blobs. Stops early when the process is cancelled,
 /// which the caller can ask [`crate::stream::cancel::is_cancelled`]; the report then says nothing about the rest.
-pub fn verify(store: &dyn ImageStore, threads: usize, observer: &dyn Observer) -> VerifyReport {
+pub fn verify(store: &Store, threads: usize, observer: &dyn Observer) -> VerifyReport {
     let mut walk = documents::Walk::new(store, observer);
     walk.run();
     let documents::Walk { mut problems, tasks, seen, absent, documents, mut bytes, .. } = walk;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use imgrelay::model::Descriptor;
-use imgrelay::store::{self, ImageStore, StoreKind};
+use imgrelay::store::{self, Store, StoreKind};
 use imgrelay::tar::{Extractor, Ownership, Policy};
 use imgrelay::transfer::events::Silent;
 use imgrelay::transfer::verify::{VerifyReport, verify};
@@ -23,21 +23,21 @@ const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 
-fn open(path: &Path) -> Box<dyn ImageStore> {
+fn open(path: &Path) -> Store {
     store::open(path, &std::env::temp_dir()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Opens an archive and proves that everything in it fits.
 #[track_caller]
-fn sound(path: &Path) -> Box<dyn ImageStore> {
+fn sound(path: &Path) -> Store {
     let store = open(path);
-    let report = verify(store.as_ref(), 2, &Silent);
+    let report = verify(&store, 2, &Silent);
     assert!(report.is_sound(), "{}: {:#?}", path.display(), report.problems);
     assert!(report.blobs > 0 && report.documents > 1, "{report:#?}");
     store
 }
 
-fn problems(store: &dyn ImageStore) -> Vec<String> {
+fn problems(store: &Store) -> Vec<String> {
     let report: VerifyReport = verify(store, 2, &Silent);
     report.problems.iter().map(ToString::to_string).collect()
 }
@@ -53,12 +53,12 @@ fn layout() -> Layout {
     layout
 }
 
-fn names(store: &dyn ImageStore) -> Vec<String> {
+fn names(store: &Store) -> Vec<String> {
     let names = store.roots().iter().flat_map(|root| &root.names);
     names.map(|name| name.reference.as_ref().map_or_else(String::new, ToString::to_string)).collect()
 }
 
-fn root(store: &dyn ImageStore) -> &Descriptor {
+fn root(store: &Store) -> &Descriptor {
     &store.roots()[0].descriptor
 }
 
@@ -70,7 +70,7 @@ fn transport(kind: &str, path: &Path, name: &str) -> String {
 fn layouts_packed_by_gnu_tar_and_python_are_read() {
     let scratch = Scratch::new("packed");
     let folder = layout().write_folder(&scratch, "layout");
-    let expected = root(sound(&folder).as_ref()).clone();
+    let expected = root(&sound(&folder)).clone();
     for (name, options) in [
         ("pax", vec!["--format=pax"]),
         ("gnu", vec!["--format=gnu"]),
@@ -86,7 +86,7 @@ fn layouts_packed_by_gnu_tar_and_python_are_read() {
             run(tar.arg("--create").args(options).arg("--file").arg(&path).arg("-C").arg(&folder).arg("."))
                 .success();
         let store = sound(&path);
-        assert_eq!((store.kind(), root(store.as_ref())), (StoreKind::OciLayoutTar, &expected), "{name}");
+        assert_eq!((store.kind(), root(&store)), (StoreKind::OciLayoutTar, &expected), "{name}");
     }
     for format in ["USTAR", "GNU", "PAX"] {
         let path = scratch.join(format!("python-{format}.tar"));
@@ -95,7 +95,7 @@ fn layouts_packed_by_gnu_tar_and_python_are_read() {
                       tar.add(sys.argv[2], arcname='')\n";
         let mut python = tool("python3");
         let _ = run(python.args(["-c", script]).arg(&path).arg(&folder).arg(format)).success();
-        assert_eq!(root(sound(&path).as_ref()), &expected, "{format}");
+        assert_eq!(root(&sound(&path)), &expected, "{format}");
     }
 }
 
@@ -108,8 +108,8 @@ fn archives_of_skopeo_are_read() {
     let _ = skopeo_copy(&from, &transport("oci-archive", &oci, "reg.example/team/app:v1"), &[]).success();
     let store = sound(&oci);
     assert_eq!(store.kind(), StoreKind::OciLayoutTar);
-    assert_eq!(root(store.as_ref()).digest, root(open(&folder).as_ref()).digest, "byte for byte");
-    assert_eq!(names(store.as_ref()), ["reg.example/team/app:v1"]);
+    assert_eq!(root(&store).digest, root(&open(&folder)).digest, "byte for byte");
+    assert_eq!(names(&store), ["reg.example/team/app:v1"]);
 
     let docker = scratch.join("docker.tar");
     let mut skopeo = tool("skopeo");
@@ -117,8 +117,8 @@ fn archives_of_skopeo_are_read() {
     let _ = run(skopeo.args(["--insecure-policy", "copy", "--quiet", &from, &to])).success();
     let store = sound(&docker);
     assert_eq!(store.kind(), StoreKind::DockerArchive);
-    assert_eq!(names(store.as_ref()), ["reg.example/team/app:v1"]);
-    let raw = store::read_document(store.as_ref(), root(store.as_ref())).unwrap();
+    assert_eq!(names(&store), ["reg.example/team/app:v1"]);
+    let raw = store::read_document(&store, root(&store)).unwrap();
     let layers = &raw.manifest().unwrap().layers;
     let types: Vec<&str> = layers.iter().map(|layer| layer.media_type.as_str()).collect();
     assert_eq!((raw.media_type(), types), (DOCKER_MANIFEST, vec![DOCKER_LAYER; 2]));
@@ -167,14 +167,14 @@ fn archives_of_podman_are_read() {
     };
     let one = "reg.example/team/app:v1";
     let store = sound(&save("oci-archive", "oci.tar", &[one]));
-    assert_eq!((store.kind(), names(store.as_ref())), (StoreKind::OciLayoutTar, vec![one.to_owned()]));
+    assert_eq!((store.kind(), names(&store)), (StoreKind::OciLayoutTar, vec![one.to_owned()]));
     let store = sound(&save("oci-dir", "oci-dir", &[one]));
     assert_eq!(store.kind(), StoreKind::OciLayoutDirectory);
     let store = sound(&save("docker-archive", "docker.tar", &[one]));
-    assert_eq!((store.kind(), names(store.as_ref())), (StoreKind::DockerArchive, vec![one.to_owned()]));
+    assert_eq!((store.kind(), names(&store)), (StoreKind::DockerArchive, vec![one.to_owned()]));
     let both = save("docker-archive", "both.tar", &["-m", one, "reg.example/team/other:v2"]);
     let store = sound(&both);
-    let mut found = names(store.as_ref());
+    let mut found = names(&store);
     found.sort();
     assert_eq!(
         (store.roots().len(), found),
@@ -212,8 +212,8 @@ fn a_docker_save_tar_with_linked_layers_is_read() {
     let scratch = Scratch::new("docker");
     let store = sound(&scratch.write("d.tar", docker_tar(|table| table).finish()));
     assert_eq!(store.kind(), StoreKind::DockerArchive);
-    assert_eq!(names(store.as_ref()), ["reg.example/app:1", "docker.io/library/app:2"]);
-    let raw = store::read_document(store.as_ref(), root(store.as_ref())).unwrap();
+    assert_eq!(names(&store), ["reg.example/app:1", "docker.io/library/app:2"]);
+    let raw = store::read_document(&store, root(&store)).unwrap();
     let layers = &raw.manifest().unwrap().layers;
     let types: Vec<&str> = layers.iter().map(|layer| layer.media_type.as_str()).collect();
     assert_eq!(types, [DOCKER_LAYER, DOCKER_LAYER_GZIP, DOCKER_LAYER]);
@@ -255,7 +255,7 @@ fn broken_docker_save_tars_are_refused_with_the_reason() {
     }
     // A layer that is not what the configuration says is found by the check, not at opening.
     let store = open(&scratch.write("d.tar", three("two/layer.tar").finish()));
-    assert!(problems(store.as_ref())[0].contains("unpacks to"), "{:?}", problems(store.as_ref()));
+    assert!(problems(&store)[0].contains("unpacks to"), "{:?}", problems(&store));
 }
 
 /// An image as imgpkg stores it, and its layer's file.
@@ -312,11 +312,11 @@ fn an_imgpkg_tar_is_read() {
     let raw = changed[1]["Image"]["Config"]["Raw"].as_str().unwrap().replace("layers", "Layers");
     changed[1]["Image"]["Config"]["Raw"] = json!(raw);
     let store = open(&scratch.write("i.tar", tar_of(&[table(changed), one.clone(), two.clone()])));
-    let found = problems(store.as_ref());
+    let found = problems(&store);
     assert!(matches!(found.as_slice(), [one] if one.contains("does not match")), "{found:#?}");
 
     let store = open(&scratch.write("i.tar", tar_of(&[table(items.clone()), one.clone()])));
-    assert!(matches!(problems(store.as_ref()).as_slice(), [one] if one.contains("is missing")));
+    assert!(matches!(problems(&store).as_slice(), [one] if one.contains("is missing")));
 
     let both = json!([{"ImageIndex": items[0]["ImageIndex"], "Image": items[1]["Image"]}]);
     let mut twice = items;
@@ -340,7 +340,7 @@ fn a_layout_tar_with_dockers_manifest_is_a_layout() {
     files.insert(0, ("manifest.json".into(), b"[{\"Config\":\"absent\"}]".to_vec()));
     let store = sound(&scratch.write("both.tar", tar_of(&files)));
     assert_eq!((store.kind(), store.remarks().len()), (StoreKind::OciLayoutTar, 0));
-    assert_eq!(root(store.as_ref()).media_type, MANIFEST);
+    assert_eq!(root(&store).media_type, MANIFEST);
 }
 
 #[test]

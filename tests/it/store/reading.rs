@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use imgrelay::model::Descriptor;
-use imgrelay::store::{self, ImageStore, Remark, Root, StoreError, StoreKind};
+use imgrelay::store::{self, Remark, Root, Store, StoreError, StoreKind};
 use imgrelay::transfer::events::Silent;
 use imgrelay::transfer::verify::verify;
 use testkit::scratch::Scratch;
@@ -12,7 +12,7 @@ use testkit::tarball::{Header, Tarball};
 
 use crate::layouts::{CONTAINERD_NAME, Layout, REF_NAME, gzip, hex, named, tar_of};
 
-fn open(path: &Path) -> Result<Box<dyn ImageStore>, StoreError> {
+fn open(path: &Path) -> Result<Store, StoreError> {
     store::open(path, &std::env::temp_dir())
 }
 
@@ -24,8 +24,8 @@ fn refusal(path: &Path) -> String {
 }
 
 /// Reads everything reachable, verified, and returns how many blobs that was.
-fn read_everything(store: &dyn ImageStore) -> usize {
-    fn follow(store: &dyn ImageStore, descriptor: &Descriptor, count: &mut usize) {
+fn read_everything(store: &Store) -> usize {
+    fn follow(store: &Store, descriptor: &Descriptor, count: &mut usize) {
         *count += 1;
         if descriptor.is_index() || descriptor.is_manifest() {
             let raw = store::read_document(store, descriptor).unwrap();
@@ -72,7 +72,7 @@ fn a_layout_tar_is_read_in_any_order_with_any_prefix() {
     for (name, bytes) in [("plain", layout.tar()), ("reversed", tar_of(&reversed)), ("dotted", dotted)] {
         let store = open(&folder.write(name, bytes)).unwrap();
         assert_eq!(store.kind(), StoreKind::OciLayoutTar);
-        assert_eq!(read_everything(store.as_ref()), 3, "{name}");
+        assert_eq!(read_everything(&store), 3, "{name}");
         assert_eq!(names(&store.roots()[0]), [(some("v1"), some("reg.example/team/app:v1"))]);
         assert_eq!(store.remarks(), [Remark::NoDockerManifest]);
         assert_eq!(store.blobs().len(), 3);
@@ -86,14 +86,14 @@ fn a_layout_folder_is_read() {
     let path = layout.write_folder(&folder, "layout");
     let store = open(&path).unwrap();
     assert_eq!(store.kind(), StoreKind::OciLayoutDirectory);
-    assert_eq!(read_everything(store.as_ref()), 3);
+    assert_eq!(read_everything(&store), 3);
     let digest = store.roots()[0].descriptor.digest.clone();
     let file = path.join("blobs/sha256").join(digest.hex());
     std::fs::remove_file(&file).unwrap();
-    assert!(matches!(store.open_blob(&digest), Err(StoreError::Missing { .. })));
+    assert!(matches!(store.open_unverified(&digest), Err(StoreError::Missing { .. })));
     // A blob that turns into a link while the store is open is not followed.
     std::os::unix::fs::symlink("/etc/passwd", &file).unwrap();
-    assert!(store.open_blob(&digest).is_err());
+    assert!(store.open_unverified(&digest).is_err());
     assert!(refusal(&path).contains("is not a regular file"));
 }
 
@@ -109,7 +109,7 @@ fn blobs_are_read_from_several_threads_at_once() {
     std::thread::scope(|scope| {
         for blob in &blobs {
             let blob: Descriptor = serde_json::from_value(blob.clone()).unwrap();
-            let store = store.as_ref();
+            let store = &store;
             scope.spawn(move || {
                 let mut bytes = Vec::new();
                 store::open_verified(store, &blob).unwrap().read_to_end(&mut bytes).unwrap();
@@ -242,7 +242,7 @@ fn wrapped_tars_are_unpacked_and_leave_nothing() {
     for (name, bytes) in [("gzip", gzip(&tar)), ("members", members), ("zstd", zstd)] {
         let path = folder.write(name, bytes);
         let store = store::open(&path, temporary.path()).unwrap();
-        assert_eq!(read_everything(store.as_ref()), 3, "{name}");
+        assert_eq!(read_everything(&store), 3, "{name}");
         assert!(matches!(store.remarks(), [Remark::NoDockerManifest, Remark::Wrapped(_)]), "{name}");
         assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0, "{name}");
     }
@@ -271,7 +271,7 @@ fn a_pipe_is_read_too() {
     };
     let store = open(&pipe).unwrap();
     writer.join().unwrap();
-    assert_eq!(read_everything(store.as_ref()), 3);
+    assert_eq!(read_everything(&store), 3);
     assert_eq!(store.remarks(), [Remark::NoDockerManifest]);
 }
 
@@ -308,7 +308,7 @@ fn every_truncation_of_a_layout_tar_is_noticed() {
             Err(error) => assert!(!error.to_string().is_empty()),
             Ok(store) => {
                 let whole = length >= data_end;
-                let report = verify(store.as_ref(), 1, &Silent);
+                let report = verify(&store, 1, &Silent);
                 assert_eq!(report.is_sound(), whole, "cut at {length}: {:?}", report.problems);
                 // At a border between entries the end mark is what is missing.
                 assert!(
@@ -355,7 +355,7 @@ fn no_change_of_a_header_changes_what_an_image_is() {
                 tar[header..header + 512].copy_from_slice(&block);
                 match open(&fresh(&folder, &tar)) {
                     Err(_) => refused += 1,
-                    Ok(store) if !verify(store.as_ref(), 1, &Silent).is_sound() => unsound += 1,
+                    Ok(store) if !verify(&store, 1, &Silent).is_sound() => unsound += 1,
                     Ok(store) => {
                         assert_eq!(store.roots()[0].descriptor.digest, image, "byte {position} = {value:#x}");
                         same += 1;

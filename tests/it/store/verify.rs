@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use imgrelay::store::{self, ImageStore};
+use imgrelay::store::{self, Store};
 use imgrelay::transfer::events::{Event, Observer, Silent};
 use imgrelay::transfer::verify::{Fault, VerifyReport, verify};
 use serde_json::json;
@@ -14,14 +14,14 @@ use crate::layouts::{
     tar_of,
 };
 
-fn open(folder: &Scratch, bytes: impl AsRef<[u8]>) -> Box<dyn ImageStore> {
+fn open(folder: &Scratch, bytes: impl AsRef<[u8]>) -> Store {
     // A file that is truncated and written again is synced by ext4, which takes its time.
     let _ = std::fs::remove_file(folder.join("image.tar"));
     store::open(&folder.write("image.tar", bytes), &std::env::temp_dir()).unwrap()
 }
 
 fn check(folder: &Scratch, bytes: impl AsRef<[u8]>) -> VerifyReport {
-    verify(open(folder, bytes).as_ref(), 2, &Silent)
+    verify(&open(folder, bytes), 2, &Silent)
 }
 
 fn problems(report: &VerifyReport) -> Vec<String> {
@@ -59,7 +59,7 @@ fn a_sound_archive_has_no_problems_and_every_byte_is_counted_once() {
     files.push(("manifest.json".into(), b"[]".to_vec()));
     let store = open(&folder, tar_of(&files));
     let count = Count(AtomicU64::new(0));
-    let report = verify(store.as_ref(), 4, &count);
+    let report = verify(&store, 4, &count);
     assert!(report.is_sound(), "{:?}", problems(&report));
     assert_eq!(report.warnings, []);
     assert_eq!((report.documents, report.blobs), (5, 3));
@@ -132,7 +132,7 @@ fn all_problems_are_found_in_one_run_whatever_the_number_of_threads() {
     files.push((format!("blobs/sha256/{}", hex(b"orphan")), b"orphan".to_vec()));
 
     let store = open(&folder, tar_of(&files));
-    let report = verify(store.as_ref(), 1, &Silent);
+    let report = verify(&store, 1, &Silent);
     let found = problems(&report);
     let digest = |value: &serde_json::Value| value["digest"].as_str().unwrap().to_owned();
     let expected = [
@@ -159,7 +159,7 @@ fn all_problems_are_found_in_one_run_whatever_the_number_of_threads() {
     assert_eq!(count("nothing refers to 1 of the blobs (6 bytes)"), 1, "{warnings:#?}");
     assert_eq!(count("1 layers that may not be distributed"), 1, "{warnings:#?}");
     for threads in [0, 2, 9, 1000] {
-        assert_eq!(verify(store.as_ref(), threads, &Silent), report, "{threads} threads");
+        assert_eq!(verify(&store, threads, &Silent), report, "{threads} threads");
     }
     let json = serde_json::to_value(&report.problems[0]).unwrap();
     assert!(
