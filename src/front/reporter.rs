@@ -7,8 +7,10 @@ mod bars;
 mod tally;
 
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use crate::stream::lock;
 
 use super::text;
 use super::ui::{Progress, Ui};
@@ -86,7 +88,7 @@ struct Reporter<'a> {
 
 impl Reporter<'_> {
     fn tally(&self) -> MutexGuard<'_, Tally> {
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.tally)
     }
 
     fn tick(&self) {

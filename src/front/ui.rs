@@ -6,6 +6,8 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::stream::lock;
+
 use indicatif::{MultiProgress, ProgressDrawTarget};
 
 use super::env::{self, Env};
@@ -214,7 +216,7 @@ impl Ui {
     /// Errors: anything but a closed pipe, such as a full disk behind a redirection.
     pub fn print(&self, text: &str) -> Result<(), Failure> {
         let written = self.bars.suspend(|| {
-            let mut stdout = self.stdout.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut stdout = lock(&self.stdout);
             stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
         });
         match written {
@@ -228,7 +230,7 @@ impl Ui {
 
     fn to_stderr(&self, text: &str) {
         self.bars.suspend(|| {
-            let mut stderr = self.stderr.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut stderr = lock(&self.stderr);
             // Nobody is left to be told.
             let _ = stderr.write_all(text.as_bytes());
         });

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use crate::model::{Repository, limits};
-use crate::stream::read_bounded;
+use crate::stream::{lock, read_bounded};
 
 use super::challenge::{self, Challenge};
 use super::error::{Credentials, RegistryError, ServerMessage, Task, Verb};
@@ -104,10 +104,6 @@ impl AuthTries {
     pub(super) fn accepted(&mut self) {
         self.rounds = 0;
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Makes the error for a request that stays refused.

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -13,7 +13,7 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use serde::Deserialize;
 
 use crate::model::{Registry, Repository};
-use crate::stream::cancel;
+use crate::stream::{cancel, lock};
 
 use super::cloud::{CloudLogins, Wire};
 use super::error_body::printable;
@@ -173,7 +173,7 @@ impl Keychain {
     ) -> Result<Option<Credential>, HelperError> {
         let server = if registry.is_docker_hub() { HUB_KEY } else { registry.as_str() };
         let key = (helper.to_owned(), server.to_owned());
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asked = lock(&self.asked);
         if let Some(answer) = asked.get(&key) {
             return Ok(answer.clone());
         }

@@ -3,7 +3,9 @@
 //! Error bodies, warnings and locations come from outside, and some servers and proxies put what they were sent into
 //! them. Each secret is remembered when it is sent, in the forms in which a peer can give it back.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
+
+use crate::stream::lock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
@@ -46,7 +48,7 @@ impl Discretion {
         let forms =
             [secret.to_owned(), encode(secret), fully_escaped(secret), STANDARD_NO_PAD.encode(secret)];
         let forms = forms.map(Secret::new);
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.0);
         if known.contains(&forms[0]) {
             return;
         }
@@ -102,7 +104,7 @@ impl Discretion {
 
     /// Replaces every secret in a text from outside by `***`.
     pub(super) fn hide(&self, text: &str) -> String {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock(&self.0);
         // Longer ones first: a secret may be part of another.
         let mut known: Vec<&Secret> = known.iter().collect();
         known.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));

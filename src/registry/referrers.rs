@@ -3,11 +3,10 @@
 //! A registry with the referrers API keeps the list itself; for the others the client keeps an index under the
 //! tag `<algorithm>-<hex>`. Source: distribution-spec, "Listing Referrers", "Referrers Tag Schema".
 
-use std::sync::PoisonError;
-
 use crate::model::{
     Annotations, Descriptor, Digest, ImageIndex, RawDocument, Repository, Tag, Target, media_type,
 };
+use crate::stream::lock;
 
 use super::client::Client;
 use super::error::{RegistryError, Task, Verb};
@@ -59,7 +58,7 @@ impl Client {
         let entry = referrer(document);
         let target = Target::Tag(fallback_tag(subject));
         let holds = |index: &ImageIndex| index.manifests.iter().any(|own| own.digest == entry.digest);
-        let _alone = self.listing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = lock(&self.listing);
         for _ in 0..ROUNDS {
             let mut index = self.fallback_index(repository, subject)?.unwrap_or_else(empty_index);
             if holds(&index) {

@@ -1,10 +1,11 @@
 //! Between the verbs and the wire: which address, which credentials, redirects, and when to try again.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::model::{Registry, Repository, limits};
+use crate::stream::lock;
 
 use super::auth::{AuthTries, Memory, Scopes, may_aim_at};
 use super::cloud::ProviderWire;
@@ -194,7 +195,7 @@ impl Core {
         read: impl Fn(&Repository) -> Result<T, RegistryError>,
     ) -> Result<T, RegistryError> {
         for mirror in self.options.mirrors.iter().filter(|mirror| mirror.of == *repository.registry()) {
-            let useless = || self.useless_mirrors.lock().unwrap_or_else(PoisonError::into_inner);
+            let useless = || lock(&self.useless_mirrors);
             let Ok(mirrored) = format!("{}/{}", mirror.at, repository.name()).parse() else { continue };
             if useless().contains(&mirror.at) {
                 continue;
@@ -215,7 +216,7 @@ impl Core {
     }
 
     pub(super) fn host(&self, registry: &Registry) -> Arc<Host> {
-        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hosts = lock(&self.hosts);
         Arc::clone(hosts.entry(registry.clone()).or_default())
     }
 
@@ -228,7 +229,7 @@ impl Core {
     /// Finds out once whether a registry is spoken to with TLS.
     fn base(&self, registry: &Registry, task: &Task) -> Result<Origin, RegistryError> {
         let host = self.host(registry);
-        let mut base = host.base.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut base = lock(&host.base);
         if let Some(base) = base.as_ref() {
             return Ok(base.clone());
         }
@@ -429,7 +430,7 @@ impl Core {
             let text = text.trim();
             let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
             let text = response.shown(&text.replace("\\\"", "\""));
-            let mut warned = host.warned.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut warned = lock(&host.warned);
             if warned.len() < 100 && warned.insert(text.clone()) {
                 self.options.events.warning(&call.task.host, &text);
             }

@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use crate::stream::lock;
 
 use ureq::Error;
 use ureq::config::Config;
@@ -33,7 +35,7 @@ impl SystemNames {
         if let Ok(address) = name.parse() {
             return Ok(vec![address]);
         }
-        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = || lock(&self.known);
         if let Some((until, addresses)) = known().get(name)
             && Instant::now() < *until
         {

@@ -1,10 +1,10 @@
 //! What is worth trying again, after how long, and how the workers of one host wait together.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::model::time::Timestamp;
-use crate::stream::cancel;
+use crate::stream::{cancel, lock};
 
 /// Longest delay between two attempts that we choose ourselves.
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
@@ -79,7 +79,7 @@ impl Gate {
     pub(super) fn enter(&self) -> Result<(), super::RegistryError> {
         loop {
             let wait = {
-                let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut state = lock(&self.0);
                 let now = Instant::now();
                 let closed = state.closed_until.and_then(|until| until.checked_duration_since(now));
                 let paced = state.next.and_then(|next| next.checked_duration_since(now));
@@ -97,7 +97,7 @@ impl Gate {
 
     /// The registry asked everybody to slow down: nobody starts for `pause`, and then not as fast as before.
     pub(super) fn slow_down(&self, pause: Duration, too_many: bool) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.0);
         let until = Instant::now() + pause;
         // Workers whose requests were refused in the same moment are one complaint, not many.
         let first = state.closed_until.is_none_or(|closed| closed <= Instant::now());
@@ -109,7 +109,7 @@ impl Gate {
 
     /// A request succeeded; the pace recovers slowly.
     pub(super) fn succeeded(&self) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.0);
         if !state.pace.is_zero() {
             let faster = state.pace.mul_f64(0.95);
             state.pace = if faster < Duration::from_millis(2) { Duration::ZERO } else { faster };

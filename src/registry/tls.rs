@@ -10,7 +10,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustls::client::WebPkiServerVerifier;
@@ -28,7 +28,7 @@ use ureq::unversioned::transport::{
 };
 
 use crate::model::limits;
-use crate::stream::{TooLarge, cancel, read_bounded};
+use crate::stream::{TooLarge, cancel, lock, read_bounded};
 
 use super::error::TrustProblem;
 use super::options::{ClientIdentity, SystemTrust, TlsOptions};
@@ -74,7 +74,7 @@ impl Trust {
 
     /// Returns the configuration for a host, made at its first connection.
     fn config(&self, host: &str) -> Result<Arc<ClientConfig>, String> {
-        let mut by_host = self.by_host.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_host = lock(&self.by_host);
         if let Some(config) = by_host.get(host) {
             return config.clone();
         }

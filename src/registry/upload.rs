@@ -4,9 +4,9 @@
 //! failed is never trusted again (some registries keep half of it): the blob is asked for and sent anew.
 
 use std::io::{self, Read};
-use std::sync::PoisonError;
 
 use crate::model::{Descriptor, Digest, Repository};
+use crate::stream::lock;
 
 use super::auth::{AuthTries, Scopes};
 use super::client::{PushOutcome, unexpected};
@@ -140,7 +140,7 @@ impl Upload<'_> {
     fn run(&self, start: PushStart<'_>) -> Result<PushOutcome, RegistryError> {
         let mut tries = Tries::new();
         let mut auth = AuthTries::default();
-        let mut form = *self.host.upload_form.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut form = *lock(&self.host.upload_form);
         let (mut first, mut broken, mut lost) = (true, 0, 0);
         // Chunks that nobody asked for, because the connection broke in the middle of a large body.
         let mut chunked_by_choice = Some(false);
@@ -218,7 +218,7 @@ impl Upload<'_> {
 
     /// Remembers the form that worked for the registry's other blobs.
     fn learn(&self, form: UploadForm) {
-        *self.host.upload_form.lock().unwrap_or_else(PoisonError::into_inner) = form;
+        *lock(&self.host.upload_form) = form;
     }
 
     pub(super) fn call(&self, method: Method, url: Url) -> Call<'_> {

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Config, Descriptor, Digest, RawDocument, Reference, limits, media_type, to_json};
-use crate::stream::{Compression, FileError, HashingWriter, cancel, threads};
+use crate::stream::{Compression, FileError, HashingWriter, cancel, into_value, lock, threads};
 use crate::tar::{EndMark, display_name};
 
 use super::archive::{Archive, Node, Span, clean};
@@ -209,14 +209,14 @@ fn describe_layers(
     let work = || -> Result<(), StoreError> {
         while let Some(span) = spans.get(next.fetch_add(1, Ordering::Relaxed)) {
             let layer = describe_layer(archive, *span).map_err(|error| FileError::io("read", path, error))?;
-            done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(span.offset, layer);
+            lock(&done).insert(span.offset, layer);
         }
         Ok(())
     };
     let threads =
         std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8).min(spans.len().max(1));
     threads::share(threads, work).into_iter().collect::<Result<(), _>>()?;
-    Ok(done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
+    Ok(into_value(done))
 }
 
 fn describe_layer(archive: &Archive, span: Span) -> std::io::Result<Descriptor> {

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use crate::model::{Algorithm, Digest};
 
 use super::codec::Codec;
-use super::{CompressionLevel, HashingWriter, cancel, threads};
+use super::{CompressionLevel, HashingWriter, cancel, lock, threads};
 
 /// Uncompressed bytes in one gzip member or zstd frame.
 ///
@@ -310,10 +310,8 @@ fn compress_blocks(
     loop {
         // Space for the result first, then the oldest block: whoever has the block that is to be written next has
         // space for it, so waiting for space cannot last for ever. Without the wait a slow sink fills the memory.
-        let received = outputs.lock().map(|outputs| outputs.recv());
-        let Ok(Ok(mut output)) = received else { return };
-        let received = queue.lock().map(|queue| queue.recv());
-        let Ok(Ok((number, block))) = received else { return };
+        let Ok(mut output) = lock(outputs).recv() else { return };
+        let Ok((number, block)) = lock(queue).recv() else { return };
         output.clear();
         codec.compress(&block, &mut output);
         give_back(block, back);

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Scope;
 use std::time::Duration;
 
-use super::threads;
+use super::{lock, threads};
 
 /// How large the blocks of a pipe are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +72,8 @@ enum End {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
     }
 }
 
@@ -151,7 +151,7 @@ impl PipeWriter {
         if self.starved {
             result = Err(io::ErrorKind::OutOfMemory.into());
         }
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state();
         if self.open && !rest.is_empty() {
             state.filled.push_back(rest);
         }
@@ -165,7 +165,7 @@ impl PipeWriter {
         if !self.open {
             return;
         }
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state();
         if state.free.is_empty() {
             state.writer_waits = true;
             while !state.reader_is_gone && state.free.len() < self.shared.batch {
@@ -191,7 +191,7 @@ impl PipeWriter {
 
 impl Drop for PipeWriter {
     fn drop(&mut self) {
-        self.shared.lock().end.get_or_insert(End::Failed(io::ErrorKind::BrokenPipe.into()));
+        self.shared.state().end.get_or_insert(End::Failed(io::ErrorKind::BrokenPipe.into()));
         self.shared.readable.notify_one();
     }
 }
@@ -212,7 +212,7 @@ impl PipeReader {
     /// Gives the block back and returns the next one, or how the stream ended.
     fn exchange(&mut self) -> Result<Vec<u8>, End> {
         let read = std::mem::take(&mut self.block);
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state();
         if !read.is_empty() {
             state.free.push(read);
         }
@@ -272,7 +272,7 @@ impl Read for PipeReader {
 
 impl Drop for PipeReader {
     fn drop(&mut self) {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state();
         state.reader_is_gone = true;
         state.filled.clear();
         self.shared.writable.notify_one();

@@ -10,9 +10,11 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use rustix::fs::{self as rfs, CWD, FileType, FlockOperation, Mode, OFlags};
+
+use super::lock;
 
 /// Most bytes of the target's name that are part of a temporary name.
 const NAME_BYTES: usize = 200;
@@ -20,7 +22,7 @@ const NAME_BYTES: usize = 200;
 static PATHS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 fn paths() -> MutexGuard<'static, Vec<PathBuf>> {
-    PATHS.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&PATHS)
 }
 
 /// A file or folder that exists for a while only; dropping this forgets it and removes nothing.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::model::{Descriptor, Digest, Reference, Repository, Tag};
 use crate::registry::{Client, PushStart, RegistryError};
+use crate::stream::{into_value, lock};
 
 use super::app_image::{Ready, pack_app_to_spool};
 use super::events::{BlobOutcome, Observer};
@@ -176,13 +177,11 @@ impl AppPush<'_> {
                 observer,
             };
             absent.learn(push.send(&|| Ok(layer.open()))?);
-            if let Ok(mut sent) = sent.lock() {
-                sent.insert(layer.descriptor.digest.clone());
-            }
+            lock(&sent).insert(layer.descriptor.digest.clone());
             Ok(())
         };
         let packed =
             workers::fed(self.concurrency, send, |hand_over| pack(&|layer| hand_over(layer.clone())))?;
-        Ok((packed, sent.into_inner().unwrap_or_default()))
+        Ok((packed, into_value(sent)))
     }
 }

@@ -13,7 +13,7 @@ use crate::model::{
 };
 use crate::pack::{ImageOptions, MediaTypes};
 use crate::registry::{Client, RegistryError};
-use crate::stream::{TooLarge, read_bounded};
+use crate::stream::{TooLarge, into_value, lock, read_bounded};
 
 use super::events::{Event, Observer, Warning};
 use super::layer_files::for_each_file;
@@ -77,10 +77,10 @@ impl FileList {
         workers::for_each(&layers, concurrency, |layer| {
             for_each_file(source, layer, |file| {
                 let sum = file.hash(|_| Ok(()))?;
-                let count = sums.lock().map_or(0, |mut sums| {
-                    sums.insert(sum);
-                    sums.len()
-                });
+                let mut sums = lock(&sums);
+                sums.insert(sum);
+                let count = sums.len();
+                drop(sums);
                 if count > limits::ARCHIVE_ENTRIES {
                     let (place, limit) = (source.place(), limits::ARCHIVE_ENTRIES);
                     return Err(TransferError::TooMany { place, what: "files", limit });
@@ -88,7 +88,7 @@ impl FileList {
                 Ok(())
             })
         })?;
-        Ok(Self::new(sums.into_inner().map_err(|_| TransferError::Stopped)?))
+        Ok(Self::new(into_value(sums)))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::model::{
 };
 use crate::registry::Client;
 use crate::store::{self, Store};
-use crate::stream::{BlobStream, TooLarge, read_bounded};
+use crate::stream::{BlobStream, TooLarge, lock, read_bounded};
 
 use super::TransferError;
 
@@ -111,9 +111,7 @@ impl<'a> RegistrySource<'a> {
     }
 
     fn keep(&self, document: RawDocument) {
-        if let Ok(mut documents) = self.documents.lock() {
-            documents.insert(document.digest().clone(), document);
-        }
+        lock(&self.documents).insert(document.digest().clone(), document);
     }
 }
 
@@ -123,8 +121,7 @@ impl ImageSource for RegistrySource<'_> {
     }
 
     fn read_document(&self, descriptor: &Descriptor) -> Result<RawDocument, TransferError> {
-        let kept =
-            self.documents.lock().ok().and_then(|documents| documents.get(&descriptor.digest).cloned());
+        let kept = lock(&self.documents).get(&descriptor.digest).cloned();
         if let Some(document) = kept {
             return Ok(document);
         }

@@ -7,7 +7,7 @@ use std::thread::Scope;
 
 use crate::model::{Descriptor, Digest, RawDocument, Repository, Tag, Target};
 use crate::registry::{BlobBody, Client, PushOutcome, PushStart};
-use crate::stream::BlobStream;
+use crate::stream::{BlobStream, into_value, lock};
 
 use super::events::{BlobOutcome, Event, Observer, Warning};
 use super::workers::{self, Verified};
@@ -173,13 +173,12 @@ fn push_content(
             return Ok(());
         }
         let outcome = push_blob(source, client, &request.repository, &[], blob, observer)?;
-        if let Ok(mut report) = done.lock() {
-            *report.blobs.entry(outcome).or_default() += 1;
-            report.bytes_sent += if outcome == BlobOutcome::Transferred { blob.size } else { 0 };
-        }
+        let mut report = lock(&done);
+        *report.blobs.entry(outcome).or_default() += 1;
+        report.bytes_sent += if outcome == BlobOutcome::Transferred { blob.size } else { 0 };
         Ok(())
     })?;
-    let report = done.into_inner().map_err(|_| TransferError::Stopped)?;
+    let report = into_value(done);
     for document in graph.documents.iter().filter(|document| *document.digest() != root.digest) {
         let present = push_child(client, request, document)?;
         report.documents_written += u64::from(!present);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::Scope;
 
 use crate::model::Descriptor;
-use crate::stream::{BlobStream, Blocks, PipeReader, cancel, read_ahead, threads};
+use crate::stream::{BlobStream, Blocks, PipeReader, cancel, into_value, lock, read_ahead, threads};
 
 use super::TransferError;
 
@@ -114,18 +114,16 @@ impl FirstError {
     fn note(&self, result: Result<(), TransferError>) {
         if let Err(error) = result {
             self.failed.store(true, Ordering::Relaxed);
-            if let Ok(mut first) = self.error.lock() {
-                first.get_or_insert(error);
-            }
+            lock(&self.error).get_or_insert(error);
         }
     }
 
     /// Returns the error; without one `otherwise`, unless a signal came.
     fn or<T>(self, otherwise: Result<T, TransferError>) -> Result<T, TransferError> {
-        match self.error.into_inner() {
-            Ok(Some(error)) => Err(error),
-            _ if cancel::is_cancelled() => Err(TransferError::Stopped),
-            _ => otherwise,
+        match into_value(self.error) {
+            Some(error) => Err(error),
+            None if cancel::is_cancelled() => Err(TransferError::Stopped),
+            None => otherwise,
         }
     }
 }
@@ -160,12 +158,10 @@ pub fn map<T: Sync, R: Send>(
     let numbered: Vec<(usize, &T)> = items.iter().enumerate().collect();
     for_each(&numbered, concurrency, |(number, item)| {
         let result = work(item)?;
-        if let Some(Ok(mut slot)) = results.get(*number).map(Mutex::lock) {
-            *slot = Some(result);
-        }
+        *lock(&results[*number]) = Some(result);
         Ok(())
     })?;
-    Ok(results.into_iter().filter_map(|slot| slot.into_inner().ok().flatten()).collect())
+    Ok(results.into_iter().filter_map(into_value).collect())
 }
 
 /// Runs `produce`, and `work` on what it hands over, at most `concurrency` at a time, while it goes on.
@@ -179,9 +175,10 @@ pub(super) fn fed<T: Send, R>(
     let (sender, receiver) = mpsc::channel();
     let receiver = Mutex::new(receiver);
     let first = FirstError::default();
+    // A thread holds the lock only until it has an item; the next thread waits for one while this one works.
+    let next = || lock(&receiver).recv();
     let run = || {
-        // The lock is held only until an item comes; whoever has it works while the next one waits.
-        while let Some(item) = receiver.lock().ok().and_then(|receiver| receiver.recv().ok()) {
+        while let Ok(item) = next() {
             if !first.is_over() {
                 first.note(work(item));
             }

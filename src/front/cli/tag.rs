@@ -11,6 +11,7 @@ use crate::front::outputs::{Document, Outcome};
 use crate::front::{registries, text};
 use crate::model::{Digest, Reference, Tag, Target};
 use crate::registry::RegistryError;
+use crate::stream::{into_value, lock};
 use crate::transfer::TransferError;
 
 /// Ends of the tags that imgpkg and imgrelay keep for themselves.
@@ -28,15 +29,11 @@ pub(super) fn list(context: &Context<'_>, args: &TagListArgs) -> Result<Outcome,
         crate::transfer::for_each(&numbered, options.registry.concurrency, |(number, tag)| {
             let Ok(tag) = tag.parse::<Tag>() else { return Ok(()) };
             let found = client.head_manifest(&options.repository, &Target::Tag(tag))?;
-            if let (Ok(mut digests), Some(found)) = (digests.lock(), found)
-                && let Some(slot) = digests.get_mut(*number)
-            {
-                *slot = Some(found.digest);
-            }
+            lock(&digests)[*number] = found.map(|found| found.digest);
             Ok(())
         })?;
     }
-    let digests = digests.into_inner().unwrap_or_default();
+    let digests = into_value(digests);
     let mut lines = String::new();
     let mut json = Vec::new();
     for (tag, digest) in tags.iter().zip(digests) {

@@ -16,6 +16,7 @@ use crate::front::ui::Ui;
 use crate::model::time::Timestamp;
 use crate::model::{Config, Digest, Repository, Tag, Target, limits};
 use crate::registry::Client;
+use crate::stream::{into_value, lock};
 use crate::transfer::{self, ImageSource as _, RegistrySource};
 
 /// Beginnings of pre-releases that always count as such; others are variants.
@@ -98,14 +99,10 @@ impl Check<'_> {
             // What is no tag by the grammar cannot be asked for.
             let Ok(tag) = tag.parse::<Tag>() else { return Ok(()) };
             let digest = self.client.find_digest(self.repository, &Target::Tag(tag))?;
-            if let Ok(mut found) = found.lock()
-                && let Some(slot) = found.get_mut(*number)
-            {
-                *slot = digest;
-            }
+            lock(&found)[*number] = digest;
             Ok(())
         })?;
-        let found = found.into_inner().unwrap_or_default();
+        let found = into_value(found);
         Ok(tags.iter().copied().zip(found).filter_map(|(tag, digest)| Some((tag, digest?))).collect())
     }
 
@@ -141,12 +138,10 @@ impl Check<'_> {
             // An artifact without a time comes before everything that has one.
             let created = Config::parse(&bytes).ok().and_then(|config| config.created);
             let moment = created.and_then(|text| Timestamp::parse_rfc3339(&text)).unwrap_or_default();
-            if let Ok(mut times) = times.lock() {
-                times.insert(digest.clone(), moment);
-            }
+            lock(&times).insert(digest.clone(), moment);
             Ok(())
         })?;
-        Ok(times.into_inner().unwrap_or_default())
+        Ok(into_value(times))
     }
 
     /// Returns version numbers in their order, one for each digest, and the bare tag last.

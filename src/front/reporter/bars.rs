@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::model::Digest;
+use crate::stream::lock;
 use crate::transfer::events::Event;
 
 /// Blobs smaller than this are done before a bar could be read, bytes.
@@ -36,7 +37,7 @@ impl Bars {
     }
 
     fn blobs(&self) -> MutexGuard<'_, HashMap<Digest, ProgressBar>> {
-        self.blobs.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.blobs)
     }
 
     /// Shows an event.

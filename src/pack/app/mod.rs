@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use crate::model::{FileHasher, FileSum};
-use crate::stream::{BlockSink, FileError, ReadFrom};
+use crate::stream::{BlockSink, FileError, ReadFrom, lock};
 use crate::tar::header::{EntryType, Header};
 use crate::tree::{FileIdentity, SymlinkPolicy, reopen};
 use crate::zip::Archive;
@@ -172,7 +172,7 @@ impl AppTree {
     /// Returns what the files are, as far as they were packed or hashed; nothing without a completion.
     #[must_use]
     pub fn sums(&self) -> Vec<FileSum> {
-        self.sums.lock().map(|sums| sums.iter().flatten().copied().collect()).unwrap_or_default()
+        lock(&self.sums).iter().flatten().copied().collect()
     }
 
     /// `path` is what was given, `real` where files are read.
@@ -237,9 +237,7 @@ impl AppTree {
             let (path, mode) = (entry.path.as_slice(), entry.mode);
             let header = Header { path, kind, mode, size: entry.size(), link: b"", mtime: self.mtime };
             let sum = self.write_entry(entry, &header, writer)?;
-            if let Ok(mut sums) = self.sums.lock()
-                && let Some(place) = sums.get_mut(*number)
-            {
+            if let Some(place) = lock(&self.sums).get_mut(*number) {
                 *place = sum;
             }
         }

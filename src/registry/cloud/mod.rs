@@ -15,10 +15,11 @@ mod sigv4;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::model::Registry;
+use crate::stream::lock;
 
 use super::helper::HelperError;
 use super::keychain::Credential;
@@ -124,7 +125,7 @@ impl CloudLogins {
         wire: &dyn Wire,
     ) -> Result<Option<Credential>, HelperError> {
         // Held while a provider is asked: the other workers need the same answer.
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(&self.kept);
         let now = (self.clock)();
         if let Some(kept) = kept.get(registry).filter(|kept| now < kept.fresh_until) {
             return Ok(kept.credential.clone());

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::model::FileSum;
 use crate::pack::{CompletedFile, Completion, Resource};
-use crate::stream::{FileError, WriteFrom};
+use crate::stream::{FileError, WriteFrom, into_value, lock};
 use crate::tar::display_name;
 use crate::transfer::layer_files::for_each_file;
 use crate::transfer::{TransferError, workers};
@@ -43,11 +43,9 @@ pub(super) fn complete(
                     let write = |error| FileError::io("write", folder, error);
                     let sum = file.hash(|bytes| Ok(copy.write_all(bytes).map_err(write)?))?;
                     let end = copy.position();
-                    if wanted.contains(&sum)
-                        && let Ok(mut found) = found.lock()
-                    {
+                    if wanted.contains(&sum) {
                         // What is there already, or is not wanted, is written over by the next file.
-                        found.entry(sum).or_insert_with(|| {
+                        lock(&found).entry(sum).or_insert_with(|| {
                             spool.end = end;
                             (spool.file.clone(), start)
                         });
@@ -57,7 +55,7 @@ pub(super) fn complete(
             })
         })?;
     }
-    let found = found.into_inner().map_err(|_| TransferError::Stopped)?;
+    let found = into_value(found);
     let place = |resource: &Resource| match found.get(&resource.sum) {
         Some((file, offset)) => {
             Ok(CompletedFile { resource: resource.clone(), file: file.clone(), offset: *offset })

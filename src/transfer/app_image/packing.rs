@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use crate::pack::{AppEntry, AppTree, LayerForm, PackedLayer};
-use crate::stream::{WriteFrom, nameless_file};
+use crate::stream::{WriteFrom, into_value, lock, nameless_file};
 use crate::transfer::events::{Event, Observer};
 use crate::transfer::produce::{Spooled, with_path};
 use crate::transfer::{TransferError, workers};
@@ -69,15 +69,13 @@ impl<'a> Spools<'a> {
         &self,
         work: impl FnOnce(&mut Spool) -> Result<T, TransferError>,
     ) -> Result<T, TransferError> {
-        let free = self.free.lock().map_err(|_| TransferError::Stopped)?.pop();
+        let free = lock(&self.free).pop();
         let mut spool = match free {
             Some(spool) => spool,
             None => Spool { file: Arc::new(nameless_file(self.folder)?), end: 0 },
         };
         let result = work(&mut spool);
-        if let Ok(mut free) = self.free.lock() {
-            free.push(spool);
-        }
+        lock(&self.free).push(spool);
         result
     }
 }
@@ -145,12 +143,10 @@ pub(super) fn pack_layers(
                 (layer, Some(spooled))
             }
         };
-        if let Ok(mut done) = done.lock() {
-            done.insert(*number, layer);
-        }
+        lock(&done).insert(*number, layer);
         Ok(())
     })?;
-    Ok(done.into_inner().map_err(|_| TransferError::Stopped)?.into_values().collect())
+    Ok(into_value(done).into_values().collect())
 }
 
 #[cfg(test)]

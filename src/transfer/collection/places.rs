@@ -5,11 +5,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Cursor;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::model::{Descriptor, Digest, RawDocument, Reference, Repository, Target};
 use crate::registry::{Client, RegistryError};
-use crate::stream::{BlobStream, VerifyingReader};
+use crate::stream::{BlobStream, VerifyingReader, lock};
 
 use super::super::{ImageSource, TransferError};
 
@@ -106,7 +106,7 @@ impl<'a> Places<'a> {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn unknown(&self, digest: &Digest) -> TransferError {

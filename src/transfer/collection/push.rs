@@ -2,11 +2,12 @@
 //! tags that users know last of all.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::lock::{default_tag, locations_tag, repository_based_tag};
 use crate::model::{Descriptor, Digest, RawDocument, Repository, Tag, Target};
 use crate::registry::{Client, PushStart, RegistryError};
+use crate::stream::{into_value, lock};
 
 use super::super::events::{BlobOutcome, Event, Observer, Warning};
 use super::super::one_file::OneFileImage;
@@ -77,7 +78,7 @@ pub fn push_collection(
     push.documents(&missing, &graphs)?;
     push.locations()?;
     push.tags()?;
-    push.report.into_inner().map_err(|_| TransferError::Stopped)
+    Ok(into_value(push.report))
 }
 
 struct Push<'a> {
@@ -104,10 +105,10 @@ impl Written {
         document: &Digest,
         write: impl FnOnce(bool) -> Result<(), TransferError>,
     ) -> Result<(), TransferError> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.0);
         let own = Arc::clone(all.entry(document.clone()).or_default());
         drop(all);
-        let mut written = own.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut written = lock(&own);
         write(*written)?;
         *written = true;
         Ok(())
@@ -116,9 +117,7 @@ impl Written {
 
 impl Push<'_> {
     fn count(&self, change: impl FnOnce(&mut CollectionReport)) {
-        if let Ok(mut report) = self.report.lock() {
-            change(&mut report);
-        }
+        change(&mut lock(&self.report));
     }
 
     /// Returns what a member is asked for under, and pushed under first.
@@ -147,12 +146,12 @@ impl Push<'_> {
                 self.count(|report| report.present += 1);
                 self.observer
                     .event(Event::ManifestFinished { descriptor: &member.descriptor, present: true });
-            } else if let Ok(mut missing) = missing.lock() {
-                missing.insert(digest.clone());
+            } else {
+                lock(&missing).insert(digest.clone());
             }
             Ok(())
         })?;
-        let missing = missing.into_inner().unwrap_or_default();
+        let missing = into_value(missing);
         let wanted = |member: &&Member| missing.contains(&member.descriptor.digest);
         Ok(self.collection.members.iter().filter(wanted).collect())
     }
@@ -167,12 +166,10 @@ impl Push<'_> {
         let graphs: Mutex<HashMap<Digest, Graph>> = Mutex::default();
         workers::for_each(missing, self.request.concurrency, |member| {
             let graph = Graph::of(self.places, &member.descriptor)?;
-            if let Ok(mut graphs) = graphs.lock() {
-                graphs.insert(member.descriptor.digest.clone(), graph);
-            }
+            lock(&graphs).insert(member.descriptor.digest.clone(), graph);
             Ok(())
         })?;
-        Ok(graphs.into_inner().unwrap_or_default())
+        Ok(into_value(graphs))
     }
 
     fn is_skipped(&self, blob: &Descriptor) -> bool {

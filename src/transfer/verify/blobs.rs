@@ -2,13 +2,13 @@
 //! steps of one blob at the same time.
 
 use std::io::{self, BufRead as _, Read};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use crate::model::{Algorithm, Digest, media_type};
 use crate::store::Store;
 use crate::stream::{
-    Blocks, Compression, Decoder, PipeReader, PipeWriter, cancel, pipe, read_ahead, threads,
+    Blocks, Compression, Decoder, PipeReader, PipeWriter, cancel, into_value, lock, pipe, read_ahead, threads,
 };
 
 use super::super::events::{Event, Observer};
@@ -46,12 +46,12 @@ pub(super) fn check(
             }
             let faults = check_one(store, task, inflaters, &read, observer);
             if !faults.is_empty() {
-                found.lock().unwrap_or_else(PoisonError::into_inner).push((at, faults));
+                lock(&found).push((at, faults));
             }
         }
     };
     threads::share(at_once, work);
-    let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut found = into_value(found);
     found.sort_by_key(|(at, _)| *at);
     let problems = found.into_iter().flat_map(|(at, faults)| {
         let (blob, referred_by) = (tasks[at].digest.clone(), tasks[at].referred_by.clone());
