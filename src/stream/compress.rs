@@ -52,7 +52,7 @@ impl std::fmt::Debug for BlockWriter<'_> {
     }
 }
 
-/// Who works on the blocks.
+/// Where the blocks are worked on.
 enum Stages<'a> {
     Threads(Queues),
     Here(Box<Here<'a>>),
@@ -63,7 +63,7 @@ struct Queues {
     free: Receiver<Vec<u8>>,
     to_hash: SyncSender<Arc<Vec<u8>>>,
     to_compress: SyncSender<Numbered>,
-    /// The sink failed; the stages go on taking blocks, so that nobody waits for ever.
+    /// The sink failed; the stages go on taking blocks, so that no thread waits for ever.
     failed: Arc<AtomicBool>,
 }
 
@@ -134,7 +134,7 @@ impl<'a> BlockWriter<'a> {
         if self.filled == BLOCK_BYTES {
             self.send()?;
         }
-        self.block.get_mut(self.filled..).ok_or_else(broken)
+        Ok(&mut self.block[self.filled..])
     }
 
     /// Keeps the first `read` bytes of the space that was offered.
@@ -153,7 +153,7 @@ impl<'a> BlockWriter<'a> {
                 // A new block is all zero pages that cost nothing until used; one that comes round has its length.
                 self.block.resize(BLOCK_BYTES, 0);
             }
-            Stages::Here(here) => here.work(self.block.get(..filled).unwrap_or_default())?,
+            Stages::Here(here) => here.work(&self.block[..filled])?,
         }
         self.sent += 1;
         Ok(())
@@ -188,8 +188,7 @@ impl Write for BlockWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let space = self.space()?;
         let n = bytes.len().min(space.len());
-        let (to, from) = (space.get_mut(..n).ok_or_else(broken)?, bytes.get(..n).ok_or_else(broken)?);
-        to.copy_from_slice(from);
+        space[..n].copy_from_slice(&bytes[..n]);
         self.advance(n);
         Ok(n)
     }
@@ -202,6 +201,43 @@ impl Write for BlockWriter<'_> {
 /// A block on its way to be compressed, with its place in the stream.
 type Numbered = (u64, Arc<Vec<u8>>);
 
+/// How many blocks and outputs go round between the threads.
+///
+/// They are also the capacities of the queues, and that is why no thread waits for ever:
+///
+/// 1. A block is taken from `free` before it is sent, and is in each queue at most once. So a queue of `blocks` never
+///    is full, the producer waits only for a free block, and the same holds for outputs and their hash queue.
+/// 2. A free block comes back when the hasher and a compressor are done with it. The hasher waits for nothing else.
+/// 3. A compressor takes an output first and then the oldest block. So each block that was taken has its output, and
+///    reaches the writer without waiting.
+/// 4. The writer waits for the block whose turn it is. If that block was taken, it arrives by 3. If it was not, no
+///    later one was taken either, so the writer keeps none, and all outputs are free, in the hands of compressors
+///    that wait for a block, or with the output's hasher, which waits for nothing else: the oldest block is taken.
+/// 5. After an error the writer goes on taking blocks, and the hashers too, until the producer stops.
+#[derive(Clone, Copy)]
+struct Circulating {
+    /// One for each compressor to work on and one waiting for it; one each with the producer, the hasher and on its
+    /// way. Fewer would be right too, and slower.
+    blocks: usize,
+    /// One for each compressor to fill and one that waits for its turn; one with the writer.
+    outputs: usize,
+}
+
+impl Circulating {
+    fn for_threads(threads: usize) -> Self {
+        Self { blocks: 2 * threads + 3, outputs: 2 * threads + 1 }
+    }
+}
+
+/// Makes a queue of so many empty blocks, and its entrance; their memory is allocated on first use.
+fn stock(count: usize) -> (Sender<Vec<u8>>, Receiver<Vec<u8>>) {
+    let (give_back, free) = channel();
+    for _ in 0..count {
+        give_back.send(Vec::new()).expect("both ends are here");
+    }
+    (give_back, free)
+}
+
 /// Runs `produce` and sends what it writes through the compressor into `sink`.
 ///
 /// Shape: blocks in order, at least one (an empty stream is one empty member).
@@ -209,7 +245,7 @@ type Numbered = (u64, Arc<Vec<u8>>);
 /// holds a useless part.
 /// Cost: `threads` compressing threads (at most 8), two hashing, one writing; `5 * threads + 5` blocks of memory,
 /// however long the stream and however slow the sink. Without threads (0) all is done on this one, with three blocks:
-/// that takes the least CPU time, for whoever compresses several streams at a time.
+/// that takes the least CPU time, for callers that compress several streams at a time.
 pub fn compress<T, E>(
     level: CompressionLevel,
     threads: usize,
@@ -223,25 +259,19 @@ where
         let mut writer = BlockWriter::new(Stages::Here(Box::new(Here::new(level, sink))));
         let produced = produce(&mut writer)?;
         writer.send_rest()?;
-        let Stages::Here(here) = writer.stages else { return Err(broken().into()) };
-        return Ok((produced, here.finish()?));
+        match writer.stages {
+            Stages::Here(here) => return Ok((produced, here.finish()?)),
+            Stages::Threads(_) => unreachable!("the writer was made without threads"),
+        }
     }
     let threads = threads.min(MAX_THREADS);
-    let blocks = 2 * threads + 3;
-    let (give_back, free) = channel::<Vec<u8>>();
-    for _ in 0..blocks {
-        // Allocated on first use: a small folder needs one block.
-        let _ = give_back.send(Vec::new());
-    }
-    let (to_hash, hash_queue) = sync_channel::<Arc<Vec<u8>>>(blocks);
-    let (to_compress, compress_queue) = sync_channel::<Numbered>(blocks);
+    let circulating = Circulating::for_threads(threads);
+    let (give_back, free) = stock(circulating.blocks);
+    let (to_hash, hash_queue) = sync_channel::<Arc<Vec<u8>>>(circulating.blocks);
+    let (to_compress, compress_queue) = sync_channel::<Numbered>(circulating.blocks);
     let (to_write, write_queue) = channel::<(u64, Vec<u8>)>();
-    // Never more than there are blocks for output, so it need not hold anybody back.
-    let (to_hash_output, output_hash_queue) = sync_channel::<Arc<Vec<u8>>>(2 * threads + 1);
-    let (give_back_output, free_output) = channel::<Vec<u8>>();
-    for _ in 0..2 * threads + 1 {
-        let _ = give_back_output.send(Vec::new());
-    }
+    let (to_hash_output, output_hash_queue) = sync_channel::<Arc<Vec<u8>>>(circulating.outputs);
+    let (give_back_output, free_output) = stock(circulating.outputs);
     let free_output = Mutex::new(free_output);
     let compress_queue = Mutex::new(compress_queue);
     let failed = Arc::new(AtomicBool::new(false));
@@ -274,9 +304,9 @@ where
             produced = Err(E::from(error));
         }
         drop(writer);
-        let (diff_id, uncompressed_size) = hashing.join().map_err(|_| E::from(broken()))?;
-        let (blob_digest, size) = hashing_output.join().map_err(|_| E::from(broken()))?;
-        writing.join().map_err(|_| E::from(broken()))??;
+        let (diff_id, uncompressed_size) = threads::join(hashing);
+        let (blob_digest, size) = threads::join(hashing_output);
+        threads::join(writing)?;
         Ok((produced?, Compressed { diff_id, uncompressed_size, blob_digest, size }))
     })
 }
@@ -308,8 +338,8 @@ fn compress_blocks(
 ) {
     let mut codec = Codec::new(level);
     loop {
-        // Space for the result first, then the oldest block: whoever has the block that is to be written next has
-        // space for it, so waiting for space cannot last for ever. Without the wait a slow sink fills the memory.
+        // Space for the result first, then the oldest block: see `Circulating`. Without the wait for space a slow sink
+        // would fill the memory.
         let Ok(mut output) = lock(outputs).recv() else { return };
         let Ok((number, block)) = lock(queue).recv() else { return };
         output.clear();

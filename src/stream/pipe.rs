@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Scope;
 use std::time::Duration;
 
+use super::verifying::again;
 use super::{lock, threads};
 
 /// How large the blocks of a pipe are.
@@ -93,7 +94,7 @@ pub fn pipe(blocks: Blocks) -> (PipeWriter, PipeReader) {
     let block = vec![0; blocks.bytes()];
     let writer =
         PipeWriter { shared: Arc::clone(&shared), blocks, block, filled: 0, open: true, starved: false };
-    (writer, PipeReader { shared, block: Vec::new(), position: 0, ended: false })
+    (writer, PipeReader { shared, block: Vec::new(), position: 0, end: None })
 }
 
 /// The end that is written to.
@@ -113,7 +114,7 @@ impl PipeWriter {
     /// Returns free space to read into; never empty.
     pub fn space(&mut self) -> &mut [u8] {
         // `advance` sends a full block, so something is always free.
-        self.block.get_mut(self.filled..).unwrap_or_default()
+        &mut self.block[self.filled..]
     }
 
     /// Keeps the first `count` bytes of the space; waits when the reader is behind. When nobody reads any more, what is
@@ -134,7 +135,7 @@ impl PipeWriter {
             match source.read(space) {
                 Ok(0) => break,
                 Ok(count) => {
-                    seen(space.get(..count).unwrap_or(space));
+                    seen(&space[..count]);
                     self.advance(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -174,6 +175,7 @@ impl PipeWriter {
             state.writer_waits = false;
         }
         let size = self.blocks.bytes();
+        // None is free only when the reader is gone.
         let mut empty = state.free.pop().unwrap_or_default();
         self.starved = empty.try_reserve_exact(size.saturating_sub(empty.len())).is_err();
         self.open = !self.starved && !state.reader_is_gone;
@@ -198,14 +200,15 @@ impl Drop for PipeWriter {
 
 /// The end that is read from.
 ///
-/// Errors: the one the writer ended with, once, then the end; [`io::ErrorKind::BrokenPipe`] when the writer went away
-/// without ending the stream.
+/// Errors: the one the writer ended with, from every later read too; [`io::ErrorKind::BrokenPipe`] when the writer
+/// went away without ending the stream.
 #[derive(Debug)]
 pub struct PipeReader {
     shared: Arc<Shared>,
     block: Vec<u8>,
     position: usize,
-    ended: bool,
+    /// How the stream ended, once the reader is there.
+    end: Option<End>,
 }
 
 impl PipeReader {
@@ -234,26 +237,29 @@ impl PipeReader {
         }
         match state.filled.pop_front() {
             Some(block) => Ok(block),
-            None => Err(state.end.take().unwrap_or(End::Whole)),
+            None => Err(state.end.take().expect("without a block the wait ends only with the stream")),
         }
     }
 }
 
 impl BufRead for PipeReader {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.position == self.block.len() && !self.ended {
+        if self.position == self.block.len() {
             self.position = 0;
-            match self.exchange() {
-                Ok(block) => self.block = block,
-                Err(end) => {
-                    self.ended = true;
-                    if let End::Failed(error) = end {
+            match &self.end {
+                None => match self.exchange() {
+                    Ok(block) => self.block = block,
+                    Err(End::Whole) => self.end = Some(End::Whole),
+                    Err(End::Failed(error)) => {
+                        self.end = Some(End::Failed(again(&error)));
                         return Err(error);
                     }
-                }
+                },
+                Some(End::Whole) => {}
+                Some(End::Failed(error)) => return Err(again(error)),
             }
         }
-        Ok(self.block.get(self.position..).unwrap_or_default())
+        Ok(&self.block[self.position..])
     }
 
     fn consume(&mut self, count: usize) {
@@ -352,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_comes_once_and_after_the_bytes_before_it() {
+    fn an_error_comes_after_the_bytes_before_it_and_stays() {
         std::thread::scope(|scope| {
             let error = Some(io::Error::other("torn"));
             let mut reader =
@@ -361,7 +367,9 @@ mod tests {
             let mut found = Vec::new();
             let error = reader.read_to_end(&mut found).unwrap_err();
             assert_eq!((error.to_string().as_str(), found.len()), ("torn", 300_000));
-            assert_eq!(reader.read(&mut [0; 8]).unwrap(), 0);
+            for _ in 0..2 {
+                assert_eq!(reader.read(&mut [0; 8]).unwrap_err().to_string(), "torn");
+            }
         });
     }
 
@@ -371,7 +379,9 @@ mod tests {
         writer.advance(BLOCK_BYTES);
         drop(writer);
         let mut found = Vec::new();
-        assert_eq!(reader.read_to_end(&mut found).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        for _ in 0..2 {
+            assert_eq!(reader.read_to_end(&mut found).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        }
         assert_eq!(found.len(), BLOCK_BYTES);
     }
 

@@ -20,17 +20,18 @@ where
     })
 }
 
+/// Waits for a thread and returns its result; a panic there goes on here.
+pub fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 /// Runs `work` on this thread and on as many more as there are, at most `threads` together; returns what each returned.
 pub fn share<T: Send>(threads: usize, work: impl Fn() -> T + Sync) -> Vec<T> {
     std::thread::scope(|scope| {
         // With fewer threads it takes longer, and that is all.
         let more: Vec<_> = (1..threads).map_while(|_| spawn(scope, &work).ok()).collect();
         let own = work();
-        let others = more.into_iter().map(|thread| match thread.join() {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic),
-        });
-        std::iter::once(own).chain(others).collect()
+        std::iter::once(own).chain(more.into_iter().map(join)).collect()
     })
 }
 

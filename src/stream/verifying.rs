@@ -81,16 +81,27 @@ impl Mismatch {
     }
 }
 
+/// Makes an I/O error once more, for a reader that fails again with what it failed with before.
+pub(super) fn again(error: &io::Error) -> io::Error {
+    match (Mismatch::in_error(error), error.raw_os_error()) {
+        (Some(mismatch), _) => io::Error::new(error.kind(), mismatch.clone()),
+        (None, Some(code)) => io::Error::from_raw_os_error(code),
+        (None, None) => io::Error::new(error.kind(), error.to_string()),
+    }
+}
+
 /// A reader that passes bytes through and fails when size or digest is not as promised.
 ///
-/// Errors: an [`io::Error`] of kind `InvalidData` that carries a [`Mismatch`]. The last of the promised bytes is
-/// handed out only when the digest is right, so whoever counts bytes (an HTTP body of known length) never gets a
-/// wrong blob whole; whether more follow is known at the end (`Ok(0)`) only.
+/// Errors: an [`io::Error`] of kind `InvalidData` that carries a [`Mismatch`], from every read after the first that
+/// failed too. The last of the promised bytes is handed out only when the digest is right, so a caller that counts
+/// bytes (an HTTP body of known length) never gets a wrong blob whole. Whether more bytes follow is known only at
+/// the end (`Ok(0)`).
 pub struct VerifyingReader<R> {
     inner: R,
-    /// None when the digest has been compared, or the stream was found to be wrong.
+    /// None when the digest has been compared.
     hasher: Option<Hasher>,
-    failed: bool,
+    /// What was wrong; every later read fails with it.
+    mismatch: Option<Mismatch>,
     expected: Digest,
     expected_size: u64,
     read: u64,
@@ -111,7 +122,7 @@ impl<R: Read> VerifyingReader<R> {
     /// Wraps a reader that is to give exactly `size` bytes with `digest`.
     pub fn new(inner: R, digest: Digest, size: u64) -> Self {
         let hasher = Some(digest.algorithm().hasher());
-        Self { inner, hasher, failed: false, expected: digest, expected_size: size, read: 0, ahead: 0 }
+        Self { inner, hasher, mismatch: None, expected: digest, expected_size: size, read: 0, ahead: 0 }
     }
 
     /// Puts something between this and what it reads from; for a stream that nothing was read of.
@@ -130,8 +141,17 @@ impl<R: Read> VerifyingReader<R> {
     }
 
     fn fail(&mut self, mismatch: Mismatch) -> io::Error {
-        self.failed = true;
+        self.mismatch = Some(mismatch.clone());
         io::Error::new(io::ErrorKind::InvalidData, mismatch)
+    }
+
+    /// Fails when stopping was asked for, or with the mismatch that an earlier read has found.
+    fn check(&self) -> io::Result<()> {
+        cancel::check()?;
+        match &self.mismatch {
+            Some(mismatch) => Err(io::Error::new(io::ErrorKind::InvalidData, mismatch.clone())),
+            None => Ok(()),
+        }
     }
 
     fn too_long(&mut self) -> io::Error {
@@ -184,18 +204,15 @@ impl<R: Read> Read for VerifyingReader<R> {
         if buffer.is_empty() {
             return Ok(0);
         }
-        cancel::check()?;
-        if self.failed {
-            return Ok(0);
-        }
+        self.check()?;
         if self.ahead > 0 {
             let most = self.ahead.min(buffer.len());
-            let n = self.inner.read(buffer.get_mut(..most).unwrap_or_default())?;
+            let n = self.inner.read(&mut buffer[..most])?;
             self.ahead -= n;
             return Ok(n);
         }
         let n = self.inner.read(buffer)?;
-        Self::hash(self.read, self.expected_size, &mut self.hasher, buffer.get(..n).unwrap_or(buffer));
+        Self::hash(self.read, self.expected_size, &mut self.hasher, &buffer[..n]);
         self.count(n, |inner| Ok(inner.read(&mut [0])? > 0))?;
         Ok(n)
     }
@@ -203,10 +220,7 @@ impl<R: Read> Read for VerifyingReader<R> {
 
 impl<R: BufRead> BufRead for VerifyingReader<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        cancel::check()?;
-        if self.failed {
-            return Ok(&[]);
-        }
+        self.check()?;
         if self.ahead == 0 {
             let bytes = self.inner.fill_buf()?;
             let n = bytes.len();
@@ -254,12 +268,16 @@ mod tests {
     }
 
     #[test]
-    fn whoever_stops_at_the_promised_length_has_the_promised_bytes() {
+    fn a_reader_that_stops_at_the_promised_length_has_the_promised_bytes() {
         for (bytes, sound) in [(b"hello", true), (b"jello", false)] {
             let mut reader = VerifyingReader::new(&bytes[..], Digest::sha256_of(b"hello"), 5);
             let mut buffer = [0; 5];
             assert_eq!(reader.read_exact(&mut buffer).is_ok(), sound);
-            assert_eq!(reader.read(&mut buffer).ok(), Some(0), "nothing after the end or an error");
+            assert_eq!(
+                reader.read(&mut buffer).ok(),
+                sound.then_some(0),
+                "an end only after the right bytes"
+            );
         }
     }
 
@@ -286,7 +304,12 @@ mod tests {
                 }
                 Err(error) => {
                     let mismatch = Mismatch::in_error(&error).cloned();
-                    assert_eq!(reader.fill_buf().unwrap(), b"", "nothing after an error");
+                    for _ in 0..2 {
+                        let again = reader.fill_buf().expect_err("a reader that failed stays failed");
+                        assert_eq!(Mismatch::in_error(&again), mismatch.as_ref());
+                        let again = reader.read(&mut [0; 2]).expect_err("a reader that failed stays failed");
+                        assert_eq!(Mismatch::in_error(&again), mismatch.as_ref());
+                    }
                     return (out, mismatch);
                 }
             };
