@@ -1,6 +1,8 @@
-//! The rules of the house: floors, sizes, dependencies, words, and what visitors of the repository find.
+//! The rules of the house: floors, sizes, dependencies, words, links, and what visitors of the repository find.
 
 pub(crate) mod deny;
 mod habits;
+mod links;
+mod messages;
 pub(crate) mod rules;
 mod words;
