@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn the_list_of_flags_is_that_of_the_command_line() {
         let mut found = BTreeSet::new();
-        collect(&crate::front::cli::command(), &mut found);
+        collect(&crate::front::program::command(), &mut found);
         let typed: BTreeSet<&str> = found.iter().map(|(long, _)| long.as_str()).collect();
         let listed: BTreeSet<&str> = Flag::ALL.iter().map(|flag| flag.long).collect();
         assert_eq!(listed, typed);

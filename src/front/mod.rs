@@ -4,6 +4,7 @@
 
 pub mod cli;
 pub mod concourse;
+pub mod context;
 pub mod credentials;
 pub mod env;
 pub mod exit;
@@ -12,7 +13,10 @@ pub mod flag;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod github;
+mod main_image;
 pub mod outputs;
+mod packing;
+pub mod program;
 pub mod registries;
 pub mod reporter;
 pub mod signals;
@@ -35,7 +39,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match (concourse::Step::of_words(&words), words.split_first()) {
         (Some(step), _) => concourse::run(step, &env),
         (None, Some((_, [door, rest @ ..]))) if door == github::NAME => github::run(rest, &env),
-        (None, _) => cli::run(words, &env),
+        (None, _) => program::run(words, &env),
     };
     ExitCode::from(match result {
         Ok(()) => exit::DONE,

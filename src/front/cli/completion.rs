@@ -3,10 +3,11 @@
 use clap::Args;
 use serde_json::json;
 
+use super::grammar;
 use crate::front::outputs::{Document, Outcome};
 
 /// Shown below the help.
-pub(super) const EXAMPLES: &str = "\
+pub(in crate::front) const EXAMPLES: &str = "\
 Examples:
   imgrelay completion bash > /etc/bash_completion.d/imgrelay
   imgrelay completion zsh > \"${fpath[1]}/_imgrelay\"
@@ -15,15 +16,15 @@ Examples:
 /// Print a completion script for a shell
 #[derive(Clone, Debug, Args)]
 #[group(skip)]
-pub(super) struct CompletionArgs {
+pub(in crate::front) struct CompletionArgs {
     /// The shell
     #[arg(value_name = "SHELL")]
-    pub(super) shell: clap_complete::Shell,
+    pub(in crate::front) shell: clap_complete::Shell,
 }
 
-pub(super) fn run(args: &CompletionArgs) -> Outcome {
+pub(in crate::front) fn run(args: &CompletionArgs, command: clap::Command) -> Outcome {
     let mut script = Vec::new();
-    let mut command = super::plain_switches(<super::Cli as clap::CommandFactory>::command());
+    let mut command = grammar::plain_switches(command);
     clap_complete::generate(args.shell, &mut command, "imgrelay", &mut script);
     let text = String::from_utf8_lossy(&script).into_owned();
     let json = json!({"shell": args.shell.to_string(), "script": text});

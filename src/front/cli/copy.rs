@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
 
-use super::Context;
 use super::args::CopyArgs;
-use super::gathering::{Depth, Origin, main_member};
+use super::open_source::{Depth, OpenedSource};
 use super::push::{LOCK_MODE, layout_target, send_to_stdout};
 use super::resolve::{self, CopyOptions, Sink, TarTarget};
-use super::sources::{check_expected, open_oci};
+use super::stores::{check_expected, open_oci};
+use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
+use crate::front::main_image::main_member;
 use crate::front::outputs::{self, ImageKind, ImageOutcome, Outcome};
 use crate::front::reporter::{self, Wording};
 use crate::lock::{BundleLock, ImagesLock, LockedImage};
@@ -24,7 +25,7 @@ use crate::transfer::{
     LayoutRequest, Member, Named, Parts, Places, PushRequest, Role,
 };
 
-pub(super) fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Outcome, Failure> {
+pub(in crate::front) fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Outcome, Failure> {
     let options = resolve::copy(args, context.env)?;
     let target = match &options.sink {
         Sink::OciTar(target) | Sink::ImgpkgTar(target) | Sink::DockerTar(target) => Some(target),
@@ -34,7 +35,7 @@ pub(super) fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Outcome, Fai
     let remote =
         options.inflate || options.include_non_distributable || matches!(options.sink, Sink::Registry { .. });
     outputs::produce(&options.results, target.map(TarTarget::path), || {
-        let origin = Origin::open(context, &options.source, &options.registry, remote)?;
+        let origin = OpenedSource::open(context, &options.source, &options.registry, remote)?;
         let wording = match &options.sink {
             Sink::Registry { .. } => Wording::Uploaded,
             _ => Wording::Written,
@@ -51,7 +52,7 @@ pub(super) fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Outcome, Fai
 struct Copy<'a> {
     context: &'a Context<'a>,
     options: &'a CopyOptions,
-    origin: &'a Origin,
+    origin: &'a OpenedSource,
     places: &'a Places<'a>,
     observer: &'a dyn Observer,
 }

@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::Context;
 use super::args::DescribeArgs;
-use super::gathering::{Depth, Origin};
+use super::open_source::{Depth, OpenedSource};
 use super::resolve::{self, DescribeForm};
+use crate::front::context::Context;
 use crate::front::failure::Failure;
 use crate::front::outputs::{Document, Outcome};
 use crate::front::text;
@@ -13,9 +13,13 @@ use crate::front::ui::Ui;
 use crate::transfer::events::{Event, Observer};
 use crate::transfer::{self, Attached, Description, NodeKind};
 
-pub(super) fn run(context: &Context<'_>, args: &DescribeArgs, json: bool) -> Result<Outcome, Failure> {
+pub(in crate::front) fn run(
+    context: &Context<'_>,
+    args: &DescribeArgs,
+    json: bool,
+) -> Result<Outcome, Failure> {
     let options = resolve::describe(args, json)?;
-    let origin = Origin::open(context, &options.source, &options.registry, false)?;
+    let origin = OpenedSource::open(context, &options.source, &options.registry, false)?;
     let images = origin.with(|places| {
         let depth = Depth {
             thick: true,
@@ -74,7 +78,7 @@ fn tree(node: &Description, depth: usize) -> String {
         line(format!("  Name: {name}"));
     }
     if let Some(origin) = &node.origin {
-        line(format!("  Origin: {origin}"));
+        line(format!("  OpenedSource: {origin}"));
     }
     if let Some(platform) = &node.platform {
         line(format!("  Platform: {platform}"));

@@ -151,7 +151,7 @@ pub fn refuse_unknown(command: &Command, env: &Env) -> Result<(), Failure> {
 
 /// What a variable stands for.
 #[derive(Debug, Default)]
-struct Known {
+pub(in crate::front) struct Known {
     flags: Vec<String>,
     commands: Vec<String>,
     meaning: String,
@@ -159,7 +159,7 @@ struct Known {
 }
 
 /// Collects the variables of all flags of all commands.
-fn known(command: &Command) -> BTreeMap<String, Known> {
+pub(in crate::front) fn known(command: &Command) -> BTreeMap<String, Known> {
     let mut known = BTreeMap::new();
     collect(command, "", &mut known);
     known
@@ -236,11 +236,11 @@ pub fn page(command: &Command) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::front::cli::{self, args};
+    use crate::front::cli::{args, grammar};
     use clap::{Args as _, FromArgMatches};
 
     fn push(typed: &[&str], pairs: &[(&str, &str)]) -> (args::PushArgs, Vec<FromEnv>) {
-        let command = || cli::prepare(args::PushArgs::augment_args(Command::new("push")));
+        let command = || grammar::prepare(args::PushArgs::augment_args(Command::new("push")));
         let words: Vec<&str> = std::iter::once("push").chain(typed.iter().copied()).collect();
         let matches = command().try_get_matches_from(&words).unwrap();
         let (command, used) = apply(command(), &matches, &Env::from_pairs(pairs.iter().copied()));
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn an_unknown_variable_is_refused_with_the_nearest_name() {
-        let command = cli::prepare(args::PushArgs::augment_args(Command::new("push")));
+        let command = grammar::prepare(args::PushArgs::augment_args(Command::new("push")));
         let refused = |name: &str| refuse_unknown(&command, &Env::from_pairs([(name, "x")]));
         assert_eq!(refused("IMGRELAY_COMPRESSION"), Ok(()));
         assert_eq!(refused("IMGRELAY_DIGEST"), Ok(()), "written by --result dotenv");
@@ -305,31 +305,5 @@ mod tests {
         let failure = refused("IMGRELAY_SOMETHING_ELSE").unwrap_err();
         assert!(failure.hints[0].to_string().contains("docs/environment.md"));
         assert_eq!(refuse_unknown(&command, &Env::from_pairs([("IMGRELAY_NONE", "")])), Ok(()));
-    }
-
-    #[test]
-    fn written_dotenv_keys_are_no_flags_variables() {
-        let push = args::PushArgs::augment_args(Command::new("push"));
-        let copy = args::CopyArgs::augment_args(Command::new("copy"));
-        let pull = args::PullArgs::augment_args(Command::new("pull"));
-        let known = known(&cli::command().subcommands([push, copy, pull]));
-        assert!(known.contains_key("IMGRELAY_TO_REPO"));
-        for key in outputs::DOTENV_KEYS {
-            assert!(!known.contains_key(*key), "a later job would read `{key}` as a flag");
-        }
-    }
-
-    #[test]
-    fn the_environment_page_is_current() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/environment.md");
-        let page = page(&cli::command());
-        if Env::of_process().text("UPDATE_DOCS").is_some() {
-            std::fs::write(path, &page).unwrap();
-        }
-        let found = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(
-            found == page,
-            "docs/environment.md is not current; write it with UPDATE_DOCS=1 cargo test environment"
-        );
     }
 }

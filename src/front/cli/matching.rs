@@ -1,10 +1,11 @@
 //! `match`: which files of a request an earlier source image has, JSON in and out.
 
-use super::Context;
 use super::args::MatchArgs;
 use super::resolve::{self, Source};
-use super::sources::{only_root, open_oci, open_store};
+use super::stores::{open_oci, open_store};
+use crate::front::context::Context;
 use crate::front::failure::{Failure, Kind};
+use crate::front::main_image::only_root;
 use crate::front::outputs::{Document, Outcome};
 use crate::front::reporter::{self, Wording};
 use crate::front::{registries, system};
@@ -15,7 +16,7 @@ use crate::stream::{TooLarge, read_bounded};
 use crate::transfer::events::Observer;
 use crate::transfer::{self, FileList, ImageSource as _, file_list};
 
-pub(super) fn run(context: &Context<'_>, args: &MatchArgs) -> Result<Outcome, Failure> {
+pub(in crate::front) fn run(context: &Context<'_>, args: &MatchArgs) -> Result<Outcome, Failure> {
     let options = resolve::match_resources(args)?;
     let request = read_request()?;
     let files = reporter::watch(&context.ui, Wording::Fetched, |observer| match &options.source {

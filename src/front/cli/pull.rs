@@ -1,12 +1,13 @@
 //! `pull`: the contents of an image or bundle into a folder.
 
-use super::Context;
 use super::args::PullArgs;
-use super::gathering::{Depth, Origin, main_member};
+use super::open_source::{Depth, OpenedSource};
 use super::resolve::{self, PullOptions, Source};
-use super::sources::check_expected;
+use super::stores::check_expected;
+use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
+use crate::front::main_image::main_member;
 use crate::front::outputs::{self, ImageKind, ImageOutcome, Outcome};
 use crate::front::reporter::{self, Wording};
 use crate::front::system;
@@ -14,10 +15,10 @@ use crate::stream::Overwrite;
 use crate::transfer::events::Observer;
 use crate::transfer::{self, Attached, Graph, ImageSource, Places};
 
-pub(super) fn run(context: &Context<'_>, args: &PullArgs) -> Result<Outcome, Failure> {
+pub(in crate::front) fn run(context: &Context<'_>, args: &PullArgs) -> Result<Outcome, Failure> {
     let options = resolve::pull(args, context.env)?;
     outputs::produce(&options.results, Some(&options.output), || {
-        let origin = Origin::open(context, &options.source, &options.registry, false)?;
+        let origin = OpenedSource::open(context, &options.source, &options.registry, false)?;
         if origin.images_lock().is_some() {
             return Err(Failure::misuse(message!(Flag::LOCK, " names an ImagesLock, expected a BundleLock"))
                 .hint(message!("pull each of its images with ", Flag::IMAGE.mention().short())));
@@ -32,7 +33,7 @@ pub(super) fn run(context: &Context<'_>, args: &PullArgs) -> Result<Outcome, Fai
 
 fn pull(
     options: &PullOptions,
-    origin: &Origin,
+    origin: &OpenedSource,
     places: &Places<'_>,
     observer: &dyn Observer,
 ) -> Result<ImageOutcome, Failure> {

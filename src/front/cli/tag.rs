@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::sync::Mutex;
 
-use super::Context;
 use super::args::{DeleteArgs, TagAddArgs, TagDeleteArgs, TagListArgs, TagResolveArgs};
 use super::resolve;
+use crate::front::context::Context;
 use crate::front::failure::{Failure, Hint};
 use crate::front::outputs::{Document, Outcome};
 use crate::front::{registries, text};
@@ -17,7 +17,7 @@ use crate::transfer::TransferError;
 /// Ends of the tags that imgpkg and imgrelay keep for themselves.
 const INTERNAL: [&str; 2] = [".imgpkg", ".imgrelay"];
 
-pub(super) fn list(context: &Context<'_>, args: &TagListArgs) -> Result<Outcome, Failure> {
+pub(in crate::front) fn list(context: &Context<'_>, args: &TagListArgs) -> Result<Outcome, Failure> {
     let options = resolve::tag_list(args)?;
     let client = registries::client(&options.registry, context.env, &context.ui)?;
     let mut tags = client.list_tags(&options.repository)?;
@@ -54,7 +54,7 @@ pub(super) fn list(context: &Context<'_>, args: &TagListArgs) -> Result<Outcome,
     Ok(Outcome::Document(Document { text: lines, json, failure: None }))
 }
 
-pub(super) fn resolve(context: &Context<'_>, args: &TagResolveArgs) -> Result<Outcome, Failure> {
+pub(in crate::front) fn resolve(context: &Context<'_>, args: &TagResolveArgs) -> Result<Outcome, Failure> {
     let (reference, registry) = resolve::tag_resolve(args)?;
     let client = registries::client(&registry, context.env, &context.ui)?;
     let target = reference.target();
@@ -73,7 +73,7 @@ pub(super) fn resolve(context: &Context<'_>, args: &TagResolveArgs) -> Result<Ou
     Ok(Outcome::Document(Document { text: format!("{line}\n"), json, failure: None }))
 }
 
-pub(super) fn add(context: &Context<'_>, args: &TagAddArgs) -> Result<Outcome, Failure> {
+pub(in crate::front) fn add(context: &Context<'_>, args: &TagAddArgs) -> Result<Outcome, Failure> {
     let (reference, tags, registry) = resolve::tag_add(args)?;
     let client = registries::client(&registry, context.env, &context.ui)?;
     let document = client.fetch_manifest(&reference.repository, &reference.target())?;
@@ -92,7 +92,7 @@ pub(super) fn add(context: &Context<'_>, args: &TagAddArgs) -> Result<Outcome, F
     Ok(lines("added", &tags.iter().map(named).collect::<Vec<_>>()))
 }
 
-pub(super) fn delete(context: &Context<'_>, args: &TagDeleteArgs) -> Result<Outcome, Failure> {
+pub(in crate::front) fn delete(context: &Context<'_>, args: &TagDeleteArgs) -> Result<Outcome, Failure> {
     let (references, registry) = resolve::tag_delete(args)?;
     let client = registries::client(&registry, context.env, &context.ui)?;
     let result =
@@ -106,7 +106,7 @@ pub(super) fn delete(context: &Context<'_>, args: &TagDeleteArgs) -> Result<Outc
     }
 }
 
-pub(super) fn delete_images(context: &Context<'_>, args: &DeleteArgs) -> Result<Outcome, Failure> {
+pub(in crate::front) fn delete_images(context: &Context<'_>, args: &DeleteArgs) -> Result<Outcome, Failure> {
     let (references, registry) = resolve::delete(args)?;
     let client = registries::client(&registry, context.env, &context.ui)?;
     let result =

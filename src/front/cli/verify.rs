@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::Context;
 use super::args::VerifyArgs;
 use super::resolve::{self, Source};
-use super::sources::{check_expected, only_root, open_oci, open_store};
+use super::stores::{check_expected, open_oci, open_store};
+use crate::front::context::Context;
 use crate::front::failure::Failure;
+use crate::front::main_image::only_root;
 use crate::front::outputs::{Document, Outcome};
 use crate::front::reporter::{self, Wording};
 use crate::front::{system, text};
@@ -15,7 +16,7 @@ use crate::transfer::verify::{VerifyReport, verify};
 /// Problems named in the failure's text; all of them are in the JSON.
 const SHOWN: usize = 100;
 
-pub(super) fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<Outcome, Failure> {
+pub(in crate::front) fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<Outcome, Failure> {
     let options = resolve::verify(args)?;
     let store = match &options.source {
         Source::OciTar(path) => open_oci(context, path)?,

@@ -5,11 +5,11 @@ use serde_json::json;
 use crate::front::outputs::{Document, Outcome};
 
 /// Returns the line that `version` and `--version` print.
-pub(super) fn line() -> String {
+pub(in crate::front) fn line() -> String {
     format!("imgrelay version {}\n", env!("CARGO_PKG_VERSION"))
 }
 
-pub(super) fn run() -> Outcome {
+pub(in crate::front) fn run() -> Outcome {
     let json = json!({"name": "imgrelay", "version": env!("CARGO_PKG_VERSION")});
     Outcome::Document(Document { text: line(), json, failure: None })
 }

@@ -4,16 +4,18 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::front::cli::{self, PackWork};
+use clap::{Args as _, FromArgMatches as _};
+
+use crate::front::cli::args::PushArgs;
+use crate::front::cli::{clap_errors, grammar, resolve};
 use crate::front::env::Env;
 use crate::front::failure::{Failure, Mention, Vocabulary};
 use crate::front::flag::Flag;
+use crate::front::packing::{self, PackWork};
 use crate::front::text;
 use crate::model::{Digest, keys};
-use crate::store::{self, Store};
-use crate::transfer::{Base, ImageSource as _};
 
 /// How a param is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -235,7 +237,7 @@ fn work(
     labels: BTreeMap<String, String>,
     env: &Env,
 ) -> Result<PackWork, Failure> {
-    let mut work = cli::pack_work(words, env).map_err(|failure| failure.in_words_of(&ParamNames(values)))?;
+    let mut work = pack_work(words, env).map_err(|failure| failure.in_words_of(&ParamNames(values)))?;
     if labels.contains_key(keys::BUNDLE_LABEL) {
         return Err(values.wrong(LABELS, &format!("label `{}` is reserved", keys::BUNDLE_LABEL)));
     }
@@ -255,6 +257,19 @@ fn work(
         }
     }
     Ok(work)
+}
+
+/// Resolves words of `push` into what is to be packed; without a destination, and with roots the caller replaces.
+fn pack_work(words: &[OsString], env: &Env) -> Result<PackWork, Failure> {
+    let fixed = ["push", "--to-oci-tar=-", "--file=."].map(OsString::from);
+    let command = grammar::prepare(PushArgs::augment_args(clap::Command::new("push")));
+    let all: Vec<OsString> = fixed.iter().chain(words).cloned().collect();
+    let args = command
+        .clone()
+        .try_get_matches_from(&all)
+        .and_then(|matches| PushArgs::from_arg_matches(&matches))
+        .map_err(|error| clap_errors::from_clap(&error, &command, &all, &[]))?;
+    packing::work(resolve::push(&args, env)?)
 }
 
 /// Names the param that stands for a flag; `name` is what messages call a param.
@@ -301,17 +316,6 @@ fn kind_flag(kind: &str) -> Result<&'static str, String> {
     })
 }
 
-/// Opens the tar or folder with the earlier image.
-pub(super) fn open_base(path: Option<&Path>, temporary: &Path) -> Result<Option<Store>, Failure> {
-    Ok(path.map(|path| store::open(path, temporary)).transpose()?)
-}
-
-/// Learns the layers of the one image in a store.
-pub(super) fn base_of(store: &Store) -> Result<Base<'_>, Failure> {
-    let root = cli::only_root(&store.place(), store.roots())?;
-    Ok(Base::of(store, &root.descriptor)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -333,7 +337,7 @@ mod tests {
 
     #[test]
     fn every_param_that_is_a_flag_is_one_of_push() {
-        let command = cli::command();
+        let command = crate::front::program::command();
         let push = command.find_subcommand("push").unwrap();
         for param in PARAMS.iter().filter(|param| !param.flag.is_empty()) {
             assert!(push.get_arguments().any(|arg| arg.get_long() == Some(param.flag)), "{}", param.flag);

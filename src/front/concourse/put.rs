@@ -15,9 +15,9 @@ use super::protocol::{Metadata, Request, Response, Version};
 use super::source::Source;
 use super::upload::{self, Chosen};
 use super::version;
-use crate::front::cli::PackWork;
 use crate::front::env::Env;
 use crate::front::failure::Failure;
+use crate::front::packing::{PackWork, base_of_store, open_base};
 use crate::front::reporter::{self, Wording};
 use crate::front::text;
 use crate::front::ui::Ui;
@@ -267,10 +267,10 @@ impl Put<'_> {
         base: Option<&Path>,
         tags: &mut Vec<Tag>,
     ) -> Result<Digest, Failure> {
-        let store = packing::open_base(base, self.temporary)?;
+        let store = open_base(base, self.temporary)?;
         let repository = &self.source.repository;
         let earlier = match &store {
-            Some(store) => Earlier::Known(packing::base_of(store)?),
+            Some(store) => Earlier::Known(base_of_store(store)?),
             // In a single layer nothing can be used again.
             None if request.layering == Layering::One => Earlier::None,
             None => {

@@ -10,10 +10,11 @@ use super::access::TRANSFER_CONCURRENCY;
 use super::glob;
 use super::packing::{self, Form, Param, Values};
 use super::rootfs::{UMASK, image_metadata, ownership};
-use crate::front::cli::{Context, PackWork, references};
+use crate::front::context::Context;
 use crate::front::env::Env;
 use crate::front::failure::{Failure, Hint, Mention, Vocabulary};
 use crate::front::outputs::{Document, Outcome};
+use crate::front::packing::{PackWork, base_of_store, open_base, references};
 use crate::front::reporter::{self, Wording};
 use crate::front::system;
 use crate::model::{Digest, Reference, Tag};
@@ -122,11 +123,9 @@ fn pack(
     let target = LayoutTarget::File(tar.to_owned());
     let base = match work {
         PackWork::Plain(_) => None,
-        PackWork::App { base, .. } => {
-            packing::open_base(base.as_deref(), &system::temporary_folder(context.env))?
-        }
+        PackWork::App { base, .. } => open_base(base.as_deref(), &system::temporary_folder(context.env))?,
     };
-    let base = base.as_ref().map(packing::base_of).transpose()?;
+    let base = base.as_ref().map(base_of_store).transpose()?;
     Ok(reporter::watch(&context.ui, Wording::Written, |observer| match work {
         PackWork::Plain(request) => transfer::pack_to_layout(request, &target, names, observer),
         PackWork::App { request, .. } => {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::access::TRANSFER_CONCURRENCY;
 use super::glob;
-use crate::front::cli;
 use crate::front::failure::Failure;
+use crate::front::main_image::stored_roots;
 use crate::front::reporter::{self, Wording};
 use crate::front::text;
 use crate::front::ui::Ui;
@@ -95,7 +95,7 @@ impl<'a> Chosen<'a> {
             let places = Places::over(store, None);
             let attached = Attached::default();
             let gathering = Gathering { thick: false, attached, concurrency: TRANSFER_CONCURRENCY };
-            transfer::gather(&places, cli::stored_roots(roots), &gathering, &Silent)?
+            transfer::gather(&places, stored_roots(roots), &gathering, &Silent)?
         };
         let mut mains = collection.members.iter().filter(|member| member.role == Role::Root);
         let main = match (mains.next(), mains.next()) {

@@ -109,7 +109,7 @@ impl From<String> for Hint {
 #[cfg(test)]
 impl PartialEq<&str> for Hint {
     fn eq(&self, text: &&str) -> bool {
-        self.to_string() == *text
+        self.to_string().as_str() == *text
     }
 }
 

@@ -280,7 +280,7 @@ pub(in crate::front) use message;
 #[cfg(test)]
 impl PartialEq<&str> for Message {
     fn eq(&self, text: &&str) -> bool {
-        self.to_string() == *text
+        self.to_string().as_str() == *text
     }
 }
 

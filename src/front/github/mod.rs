@@ -12,10 +12,10 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, lchown};
 use std::path::{Path, PathBuf};
 
-use super::cli::{self, Door};
 use super::env::{self, Env};
 use super::failure::Failure;
 use super::outputs::{self, Format, ImageOutcome, Outcome, ResultFile};
+use super::program::{self, Door};
 use super::ui::{Settings, Ui};
 use commands::Guard;
 
@@ -71,7 +71,7 @@ fn action(words: &[OsString], env: &Env) -> Result<(), Failure> {
     };
     // The annotation tells it, and the runner shows annotations in the log as well.
     let door = Door { ui: &ui, confirmed: &confirmed, failed: &|_, _| () };
-    cli::run_behind(&door, request.words, &request.env)
+    program::run_behind(&door, request.words, &request.env)
 }
 
 /// Returns the outcome without paths that mean nothing outside the container.

@@ -289,13 +289,13 @@ fn source(flags: &SourceFlags<'_>, allowed: &[Flag]) -> Result<Source, Failure> 
 pub(crate) mod tests {
     use super::*;
     use crate::front::cli::args as typed;
+    use crate::front::cli::grammar;
     use crate::front::failure::Hint;
     use clap::{Args as _, FromArgMatches};
 
     /// Parses words as a command does, without environment.
     pub(crate) fn args<T: clap::Args + FromArgMatches>(words: &[&str]) -> T {
-        let command =
-            super::super::prepare(T::augment_args(clap::Command::new("x").args_override_self(true)));
+        let command = grammar::prepare(T::augment_args(clap::Command::new("x").args_override_self(true)));
         let words = std::iter::once("x").chain(words.iter().copied());
         T::from_arg_matches(&command.try_get_matches_from(words).unwrap()).unwrap()
     }
@@ -316,8 +316,8 @@ pub(crate) mod tests {
             typed::DeleteArgs::augment_args(clap::Command::new("delete")),
         ] {
             let command = Globals::augment_args(command).max_term_width(80);
-            super::super::prepare(command.clone()).debug_assert();
-            let help = super::super::plain_switches(command).render_help().to_string();
+            grammar::prepare(command.clone()).debug_assert();
+            let help = grammar::plain_switches(command).render_help().to_string();
             for line in help.lines() {
                 assert!(line.chars().count() <= 80, "{line}");
             }

@@ -10,10 +10,15 @@ use crate::front::failure::{Failure, Hint, Mention, Message, Part, Spelling, mes
 use crate::front::flag::Flag;
 use crate::front::text;
 
-/// Makes a failure from a parser's error; `from_env` are the flags that came from variables.
-pub(super) fn from_clap(error: &clap::Error, words: &[OsString], from_env: &[FromEnv]) -> Failure {
+/// Makes a failure from the error of a command's parser; `from_env` are the flags that came from variables.
+pub(in crate::front) fn from_clap(
+    error: &clap::Error,
+    command: &clap::Command,
+    words: &[OsString],
+    from_env: &[FromEnv],
+) -> Failure {
     let shown = one(error, ContextKind::InvalidArg).map(|shown| bare(&shown));
-    let subject = shown.as_deref().map(|shown| subject(shown, words, from_env));
+    let subject = shown.as_deref().map(|shown| subject(shown, command, words, from_env));
     let mut failure = Failure::misuse(message_of(error, subject, shown.as_deref()));
     let suggestions =
         [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue];
@@ -21,17 +26,17 @@ pub(super) fn from_clap(error: &clap::Error, words: &[OsString], from_env: &[Fro
     if let Some(near) = suggestions.into_iter().find_map(|kind| many(error, kind).pop()) {
         failure = failure.hint(format!("did you mean `{}`?", bare(&near)));
     }
-    failure.hint(Hint::command("see ", format!("{} --help", command_path(words)), ""))
+    failure.hint(Hint::command("see ", format!("{} --help", command_path(command, words)), ""))
 }
 
 /// Names what an error is about: a flag as it was given, or the name of an argument.
-fn subject(shown: &str, words: &[OsString], from_env: &[FromEnv]) -> Part {
+fn subject(shown: &str, command: &clap::Command, words: &[OsString], from_env: &[FromEnv]) -> Part {
     let Some(flag) = shown.strip_prefix("--").and_then(Flag::find) else {
         return Part::Text(format!("`{shown}`"));
     };
     let spelling = match from_env.iter().find(|used| used.flag == flag.long()) {
         Some(used) => Spelling::Variable(used.variable.clone()),
-        None => as_typed(flag, words),
+        None => as_typed(flag, command, words),
     };
     Part::Flag(Mention { spelling, ..flag.mention() })
 }
@@ -97,7 +102,7 @@ fn bare(shown: &str) -> String {
 }
 
 /// Returns how a flag was typed: the parser knows only the first of several names.
-fn as_typed(flag: Flag, words: &[OsString]) -> Spelling {
+fn as_typed(flag: Flag, root: &clap::Command, words: &[OsString]) -> Spelling {
     let is_typed = |name: &str| {
         let rest = words.iter().filter_map(|word| word.to_str()?.strip_prefix("--")?.strip_prefix(name));
         rest.into_iter().any(|rest| rest.is_empty() || rest.starts_with('='))
@@ -105,27 +110,26 @@ fn as_typed(flag: Flag, words: &[OsString]) -> Spelling {
     if is_typed(flag.long()) {
         return Spelling::Long;
     }
-    let (_, command) = chosen(words);
+    let (_, command) = chosen(root, words);
     let arg = command.get_arguments().find(|arg| arg.get_long() == Some(flag.long()));
     let mut aliases = arg.and_then(clap::Arg::get_all_aliases).unwrap_or_default().into_iter();
     aliases.find(|alias| is_typed(alias)).map_or(Spelling::Long, |alias| Spelling::Alias(alias.to_owned()))
 }
 
 /// Names the command that was chosen: `imgrelay tag list`.
-fn command_path(words: &[OsString]) -> String {
-    chosen(words).0
+fn command_path(root: &clap::Command, words: &[OsString]) -> String {
+    chosen(root, words).0
 }
 
 /// Finds the command that was chosen, as far as it was understood, with its whole name.
-fn chosen(words: &[OsString]) -> (String, clap::Command) {
-    let root = super::command();
+fn chosen<'a>(root: &'a clap::Command, words: &[OsString]) -> (String, &'a clap::Command) {
     let mut path = root.get_name().to_owned();
-    let mut command = &root;
+    let mut command = root;
     for word in words.iter().skip(1).filter_map(|word| word.to_str()) {
         if let Some(next) = command.find_subcommand(word) {
             path = format!("{path} {}", next.get_name());
             command = next;
         }
     }
-    (path, command.clone())
+    (path, command)
 }

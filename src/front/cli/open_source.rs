@@ -2,21 +2,22 @@
 
 use std::path::Path;
 
-use super::Context;
 use super::resolve::{RegistryOptions, Source};
-use super::sources::{open_oci, open_store, read_lock};
+use super::stores::{open_oci, open_store, read_lock};
+use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
+use crate::front::main_image::stored_roots;
 use crate::front::registries;
 use crate::lock::{BundleLock, ImagesLock};
 use crate::model::{Reference, Tag, Target};
 use crate::registry::Client;
-use crate::store::{Root, RootName, Store, StoreKind};
+use crate::store::{RootName, Store, StoreKind};
 use crate::transfer::events::Observer;
 use crate::transfer::{self, Attached, Collection, Gathering, Member, Places, Role, TransferError};
 
 /// A source that is open, before it is known what belongs to it.
-pub(super) struct Origin {
+pub(super) struct OpenedSource {
     wanted: Wanted,
     store: Option<Store>,
     client: Option<Client>,
@@ -44,7 +45,7 @@ pub(super) struct Depth {
     pub(super) bundles_as_images: bool,
 }
 
-impl Origin {
+impl OpenedSource {
     /// Opens a source; `remote` tells whether registries are needed for anything.
     pub(super) fn open(
         context: &Context<'_>,
@@ -216,26 +217,6 @@ fn remote_root(
     })
 }
 
-/// Makes members of what is in a tar; where one is marked as what the tar is about, the others belong to it.
-pub(in crate::front) fn stored_roots(roots: &[Root]) -> Vec<Member> {
-    let any_marked = roots.iter().any(|root| root.is_root_bundle);
-    let member = |root: &Root| {
-        let mut member = Member {
-            descriptor: root.descriptor.clone(),
-            names: root.names.clone(),
-            origin: root.origin.clone(),
-            role: if any_marked && !root.is_root_bundle { Role::Named } else { Role::Root },
-            bundle: None,
-        };
-        if root.is_root_bundle {
-            // Other formats mark it in their own way.
-            member.descriptor.annotations.insert(crate::model::keys::ROOT.to_owned(), "true".to_owned());
-        }
-        member
-    };
-    roots.iter().map(member).collect()
-}
-
 /// Reads a lock file of either kind.
 fn lock(path: &Path) -> Result<Wanted, Failure> {
     let text = read_lock(path)?;
@@ -253,24 +234,4 @@ fn lock(path: &Path) -> Result<Wanted, Failure> {
             .map_err(|error| invalid("ImagesLock", &error));
     }
     BundleLock::parse(&text).map(Wanted::BundleLock).map_err(|error| invalid("BundleLock", &error))
-}
-
-/// Chooses the image that a result is about: the bundle, else the first root.
-pub(super) fn main_member<'a>(
-    collection: &'a Collection,
-    place: &str,
-    exactly: bool,
-) -> Result<&'a Member, Failure> {
-    let roots: Vec<&Member> = collection.members.iter().filter(|member| member.role == Role::Root).collect();
-    let first = collection.root_bundle().or_else(|| roots.first().copied());
-    match first {
-        Some(_) if exactly && roots.len() > 1 && collection.root_bundle().is_none() => {
-            let digests =
-                crate::front::text::quoted_list(roots.iter().map(|root| root.descriptor.digest.to_string()));
-            Err(Failure::refused(format!("{place} holds {} images, expected one: {digests}", roots.len()))
-                .hint("copy the one you want into a tar of its own"))
-        }
-        Some(member) => Ok(member),
-        None => Err(Failure::refused(format!("{place} holds no image"))),
-    }
 }

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use super::Context;
+use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
-use crate::front::{system, text};
+use crate::front::system;
 use crate::model::{Digest, limits};
-use crate::store::{self, Root, Store, StoreKind};
+use crate::store::{self, Store, StoreKind};
 use crate::stream::{FileError, TooLarge, read_bounded};
 
 /// Opens a tar or folder of any known kind.
@@ -23,20 +23,6 @@ pub(super) fn open_oci(context: &Context<'_>, path: &Path) -> Result<Store, Fail
         other => {
             Err(Failure::refused(format!("`{}` is {}, expected an OCI layout", path.display(), other.name()))
                 .hint(message!("use ", Flag::TAR, ", which takes every kind")))
-        }
-    }
-}
-
-/// Chooses the one root that a command works on.
-pub(in crate::front) fn only_root<'a>(place: &str, roots: &'a [Root]) -> Result<&'a Root, Failure> {
-    let marked: Vec<&Root> = roots.iter().filter(|root| root.is_root_bundle).collect();
-    match (roots, marked.as_slice()) {
-        ([root], _) => Ok(root),
-        (_, [root]) => Ok(root),
-        (roots, _) => {
-            let digests = text::quoted_list(roots.iter().map(|root| root.descriptor.digest.to_string()));
-            Err(Failure::refused(format!("{place} holds {} images, expected one: {digests}", roots.len()))
-                .hint("copy the one you want into a tar of its own, or push all of them and pull by digest"))
         }
     }
 }

@@ -1,0 +1,172 @@
+//! What is packed, as every door asks for it: the typed request, its ignore files, the earlier image.
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::cli::resolve::{BaseImage, Contents, PushKind, PushOptions};
+use super::failure::{Failure, Kind};
+use super::main_image::only_root;
+use super::system;
+use crate::model::{Reference, Tag, limits};
+use crate::pack::{AppOptions, ImageOptions, LayerForm, LayerOptions, Profile, parse_resources};
+use crate::store::layout::LayoutTarget;
+use crate::store::{self, Store};
+use crate::stream::{FileError, TooLarge, read_bounded};
+use crate::transfer::{AppRequest, Base, ImageSource as _, PackRequest, Resources};
+use crate::tree::Filter;
+
+/// Patterns in gitignore syntax of what is left out of a root; left out itself.
+const IGNORE_FILE: &str = ".imgrelayignore";
+
+/// What is to be packed, of either kind.
+#[derive(Debug)]
+pub(super) enum PackWork {
+    /// A bundle or an image.
+    Plain(PackRequest),
+    /// A source image.
+    App {
+        /// What is packed.
+        request: AppRequest,
+        /// The tar or folder with the earlier image.
+        base: Option<PathBuf>,
+    },
+}
+
+/// Returns what is to be packed, without a destination.
+pub(super) fn work(options: PushOptions) -> Result<PackWork, Failure> {
+    Ok(match options.kind {
+        PushKind::App => PackWork::App {
+            request: app_request(&options, None)?,
+            base: match options.base {
+                Some(BaseImage::Tar(path)) => Some(path),
+                _ => None,
+            },
+        },
+        _ => PackWork::Plain(request(&options, None)?),
+    })
+}
+
+pub(super) fn request(options: &PushOptions, target: Option<&LayoutTarget>) -> Result<PackRequest, Failure> {
+    let contents = &options.contents;
+    let profile = match options.kind {
+        PushKind::Bundle => Some(Profile::BUNDLE),
+        PushKind::Image => Some(contents.format.unwrap_or(Profile::IMAGE)),
+        PushKind::App | PushKind::Detect => None,
+    };
+    Ok(PackRequest {
+        roots: contents.roots.clone(),
+        profile,
+        layer: LayerOptions {
+            filter: filter(contents)?,
+            symlinks: contents.symlinks,
+            preserve_permissions: contents.preserve_permissions,
+            compression: contents.compression,
+            media_types: contents.media_types,
+            threads: system::threads(),
+            skip: replaced(target),
+            only_bundle_folder: None,
+        },
+        image: image_options(contents),
+        expected_digest: options.expected_digest.clone(),
+        package_checks: contents.package_checks,
+    })
+}
+
+/// Returns the archive that is being replaced: if it lies inside the folder it must not go into the new one.
+fn replaced(target: Option<&LayoutTarget>) -> Option<(u64, u64)> {
+    match target {
+        Some(LayoutTarget::File(path)) => std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino())),
+        _ => None,
+    }
+}
+
+fn image_options(contents: &Contents) -> ImageOptions {
+    ImageOptions {
+        media_types: contents.media_types,
+        platform: contents.platform.clone(),
+        labels: contents.labels.clone(),
+        annotations: contents.annotations.clone(),
+    }
+}
+
+pub(super) fn app_request(
+    options: &PushOptions,
+    target: Option<&LayoutTarget>,
+) -> Result<AppRequest, Failure> {
+    let contents = &options.contents;
+    Ok(AppRequest {
+        resources: options.resources.as_deref().map(read_resources).transpose()?,
+        path: contents.roots.first().cloned().unwrap_or_default(),
+        options: AppOptions {
+            exclusions: contents.exclusions.clone(),
+            symlinks: contents.symlinks,
+            size_limit: contents.size_limit,
+            preserve_permissions: contents.preserve_permissions,
+            rules: Profile::APP.entries,
+            skip: replaced(target),
+        },
+        layering: contents.layering,
+        form: LayerForm {
+            compression: contents.compression,
+            media_types: contents.media_types,
+            threads: system::threads(),
+        },
+        image: image_options(contents),
+        expected_digest: options.expected_digest.clone(),
+    })
+}
+
+/// Reads the list of resources that came with an upload.
+fn read_resources(path: &Path) -> Result<Resources, Failure> {
+    let text = read_text(path, limits::RESOURCES_BYTES)?;
+    let list = parse_resources(&text)
+        .map_err(|error| Failure::of(Kind::Misuse, &error).caused_by(format!("in `{}`", path.display())))?;
+    Ok(Resources { path: path.to_owned(), list })
+}
+
+/// Returns what is left out: the paths that were given, and what each root's own ignore file says.
+fn filter(contents: &Contents) -> Result<Filter, Failure> {
+    let mut filter = Filter::exact(contents.exclusions.iter().map(String::as_bytes));
+    for root in &contents.roots {
+        let path = root.join(IGNORE_FILE);
+        // Looked at first, because opening a pipe would wait for ever.
+        let text = match std::fs::metadata(&path) {
+            Ok(metadata) if metadata.is_file() => Some(read_text(&path, limits::LOCK_BYTES)?),
+            _ => None,
+        };
+        filter = filter.and_root(IGNORE_FILE, text.as_deref()).map_err(|problem| {
+            Failure::misuse(format!("`{}` is not in gitignore syntax: {problem}", path.display()))
+        })?;
+    }
+    Ok(filter)
+}
+
+fn read_text(path: &Path, limit: u64) -> Result<String, Failure> {
+    let failed = |error| Failure::from(FileError::io("read", path, error));
+    let bytes = read_bounded(File::open(path).map_err(failed)?, limit).map_err(|error| match error {
+        TooLarge::Io(error) => failed(error),
+        TooLarge::Limit { limit } => {
+            Failure::misuse(format!("`{}` has more than {limit} bytes", path.display()))
+        }
+    })?;
+    String::from_utf8(bytes).map_err(|_| Failure::misuse(format!("`{}` is not UTF-8 text", path.display())))
+}
+
+/// Returns a reference for each tag: the name's own (`latest` if it has none), then the further ones.
+pub(super) fn references(name: &Reference, further: &[Tag]) -> Vec<Reference> {
+    let first = name.tag.clone().unwrap_or_else(Tag::latest);
+    let further = further.iter().filter(|tag| **tag != first);
+    std::iter::once(&first).chain(further).map(|tag| name.repository.with_tag(tag.clone())).collect()
+}
+
+/// Opens the tar or folder with the earlier image.
+pub(super) fn open_base(path: Option<&Path>, temporary: &Path) -> Result<Option<Store>, Failure> {
+    Ok(path.map(|path| store::open(path, temporary)).transpose()?)
+}
+
+/// Learns the layers of the one image in a store.
+pub(super) fn base_of_store(store: &Store) -> Result<Base<'_>, Failure> {
+    let root = only_root(&store.place(), store.roots())?;
+    Ok(Base::of(store, &root.descriptor)?)
+}

@@ -1,0 +1,235 @@
+//! The program: every command of every door, from words to a command that runs, and its exit.
+//!
+//! Two steps, as ripgrep does it: [`args`] is what was typed, [`resolve`] what it means. A command is registered
+//! here only when it works. Other doors run the same commands with [`run_behind`].
+
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use super::cli::{
+    args, clap_errors, completion, copy, describe, environment, grammar, matching, pull, push, resolve, tag,
+    verify, version,
+};
+use super::concourse::{self, Step};
+use super::context::Context;
+use super::env::Env;
+use super::failure::Failure;
+use super::outputs::{Document, Outcome};
+use super::signals;
+use super::ui::{Settings, Ui};
+
+/// Builds container images without a registry, relays them as one tar, pushes them later
+#[derive(Debug, Parser)]
+#[command(
+    name = "imgrelay",
+    version,
+    max_term_width = 80,
+    args_override_self = true,
+    disable_help_subcommand = true,
+    arg_required_else_help = true,
+    after_help = "Every flag can be given as environment variable IMGRELAY_<FLAG>.\n\nExit codes: 0 done, 1 refused or failed, \
+                  2 misuse, 3 difference found, 4 remote kept failing, 70 bug."
+)]
+struct Cli {
+    #[command(flatten)]
+    globals: args::Globals,
+    #[command(subcommand)]
+    command: Verb,
+}
+
+/// The commands; those with flags are described beside their flags.
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Push(Box<args::PushArgs>),
+    Copy(Box<args::CopyArgs>),
+    Pull(Box<args::PullArgs>),
+    Describe(Box<args::DescribeArgs>),
+    Verify(args::VerifyArgs),
+    Match(Box<args::MatchArgs>),
+    /// Look at and change the tags of a repository
+    #[command(subcommand)]
+    Tag(TagVerb),
+    Delete(Box<args::DeleteArgs>),
+    /// Concourse: list the versions of a resource (request on standard input)
+    Check,
+    /// Concourse: fetch a version into FOLDER (request on standard input)
+    In(args::StepArgs),
+    /// Concourse: push what lies in FOLDER (request on standard input)
+    Out(args::StepArgs),
+    /// Concourse: build an image in a task, from params in the environment
+    Task,
+    #[command(after_help = completion::EXAMPLES)]
+    Completion(completion::CompletionArgs),
+    /// Print the version
+    Version,
+}
+
+/// The commands of `tag`.
+#[derive(Debug, Subcommand)]
+enum TagVerb {
+    #[command(visible_alias = "ls")]
+    List(Box<args::TagListArgs>),
+    Resolve(Box<args::TagResolveArgs>),
+    Add(Box<args::TagAddArgs>),
+    Delete(Box<args::TagDeleteArgs>),
+}
+
+/// Returns the whole command line, for help, completion and the list of variables.
+#[must_use]
+pub fn command() -> clap::Command {
+    grammar::prepare(Cli::command())
+}
+
+/// What parsing ended in.
+enum Parsed {
+    /// A command to run.
+    Run(Box<Cli>),
+    /// Text the user asked for.
+    Show(String),
+}
+
+/// Runs the command line; what went wrong is printed already when the failure comes back.
+pub fn run(words: Vec<OsString>, env: &Env) -> Result<(), Failure> {
+    let door = Door {
+        ui: &|settings| Ui::new(settings, env),
+        confirmed: &|_| Ok(()),
+        failed: &|ui, failure| ui.failure(failure),
+    };
+    run_behind(&door, words, env)
+}
+
+/// What another door does differently when it runs the command line.
+pub(super) struct Door<'a> {
+    /// Makes the streams.
+    pub(super) ui: &'a dyn Fn(&Settings) -> Ui,
+    /// Is called when the work is done, before the result is printed.
+    pub(super) confirmed: &'a dyn Fn(&Outcome) -> Result<(), Failure>,
+    /// Tells what went wrong.
+    pub(super) failed: &'a dyn Fn(&Ui, &Failure),
+}
+
+/// Runs the command line behind a door.
+pub(super) fn run_behind(door: &Door<'_>, words: Vec<OsString>, env: &Env) -> Result<(), Failure> {
+    let fallback = || (door.ui)(&Settings::default());
+    let early = |failure: &Failure| (door.failed)(&fallback(), failure);
+    let cli = match parse(words, env).inspect_err(early)? {
+        Parsed::Run(cli) => *cli,
+        Parsed::Show(text) => return fallback().print(&text),
+    };
+    let settings = resolve::settings(&cli.globals).inspect_err(early)?;
+    let ui = Arc::new((door.ui)(&settings));
+    let context = Context { env, ui: Arc::clone(&ui) };
+    let result = dispatch(&context, cli.command, settings.json)
+        .and_then(|outcome| (door.confirmed)(&outcome).and_then(|()| ui.outcome(&outcome)))
+        .map_err(signals::explain);
+    if let Err(failure) = &result {
+        (door.failed)(&ui, failure);
+    }
+    result
+}
+
+fn dispatch(context: &Context<'_>, verb: Verb, json: bool) -> Result<Outcome, Failure> {
+    match verb {
+        Verb::Push(args) => push::run(context, &args),
+        Verb::Copy(args) => copy::run(context, &args),
+        Verb::Pull(args) => pull::run(context, &args),
+        Verb::Describe(args) => describe::run(context, &args, json),
+        Verb::Verify(args) => verify::run(context, &args),
+        Verb::Match(args) => matching::run(context, &args),
+        Verb::Tag(TagVerb::List(args)) => tag::list(context, &args),
+        Verb::Tag(TagVerb::Resolve(args)) => tag::resolve(context, &args),
+        Verb::Tag(TagVerb::Add(args)) => tag::add(context, &args),
+        Verb::Tag(TagVerb::Delete(args)) => tag::delete(context, &args),
+        Verb::Delete(args) => tag::delete_images(context, &args),
+        Verb::Check => step(context, &Step::Check),
+        Verb::In(args) => step(context, &Step::In(args.folder)),
+        Verb::Out(args) => step(context, &Step::Out(args.folder)),
+        Verb::Task => concourse::task::run(context),
+        Verb::Completion(args) => Ok(completion::run(&args, Cli::command())),
+        Verb::Version => Ok(version::run()),
+    }
+}
+
+/// Runs a step of the Concourse protocol; its answer is JSON in any case.
+fn step(context: &Context<'_>, step: &Step) -> Result<Outcome, Failure> {
+    let json = concourse::answer(step, std::io::stdin().lock(), context.env, &context.ui)?;
+    Ok(Outcome::Document(Document { text: format!("{json}\n"), json, failure: None }))
+}
+
+/// Parses the words twice: first alone, to learn what was typed, then with the environment behind them.
+///
+/// Most environments have no variable of ours; describing the command line again for them would take a third of
+/// the time a short command lasts.
+fn parse(mut words: Vec<OsString>, env: &Env) -> Result<Parsed, Failure> {
+    // Messages and help name the tool, not the path it was called by.
+    match words.first_mut() {
+        Some(name) => *name = "imgrelay".into(),
+        None => words.push("imgrelay".into()),
+    }
+    let typed = match command().try_get_matches_from(&words) {
+        Ok(typed) => typed,
+        Err(error) => {
+            return match error.kind() {
+                ErrorKind::DisplayVersion => Ok(Parsed::Show(version::line())),
+                ErrorKind::DisplayHelp => Ok(Parsed::Show(help(&words, &error))),
+                _ => Err(clap_errors::from_clap(&error, &command(), &words, &[])),
+            };
+        }
+    };
+    let (matches, from_env) = if environment::has_ours(env) {
+        environment::refuse_unknown(&command(), env)?;
+        let (with_defaults, from_env) = environment::apply(command(), &typed, env);
+        let matches = with_defaults.try_get_matches_from(&words);
+        (matches.map_err(|error| clap_errors::from_clap(&error, &command(), &words, &from_env))?, from_env)
+    } else {
+        (typed, Vec::new())
+    };
+    let cli = Cli::from_arg_matches(&matches)
+        .map_err(|error| clap_errors::from_clap(&error, &command(), &words, &from_env))?;
+    Ok(Parsed::Run(Box::new(cli)))
+}
+
+/// Returns the help text with switches shown plainly.
+fn help(words: &[OsString], error: &clap::Error) -> String {
+    let plain = grammar::plain_switches(Cli::command()).try_get_matches_from(words);
+    match plain {
+        Err(plain) if plain.kind() == ErrorKind::DisplayHelp => plain.to_string(),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::front::outputs;
+    use clap::Args as _;
+
+    #[test]
+    fn written_dotenv_keys_are_no_flags_variables() {
+        let push = args::PushArgs::augment_args(clap::Command::new("push"));
+        let copy = args::CopyArgs::augment_args(clap::Command::new("copy"));
+        let pull = args::PullArgs::augment_args(clap::Command::new("pull"));
+        let known = environment::known(&command().subcommands([push, copy, pull]));
+        assert!(known.contains_key("IMGRELAY_TO_REPO"));
+        for key in outputs::DOTENV_KEYS {
+            assert!(!known.contains_key(*key), "a later job would read `{key}` as a flag");
+        }
+    }
+
+    #[test]
+    fn the_environment_page_is_current() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/environment.md");
+        let page = environment::page(&command());
+        if Env::of_process().text("UPDATE_DOCS").is_some() {
+            std::fs::write(path, &page).unwrap();
+        }
+        let found = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            found == page,
+            "docs/environment.md is not current; write it with UPDATE_DOCS=1 cargo test environment"
+        );
+    }
+}
