@@ -15,7 +15,7 @@ use super::ui::Ui;
 use crate::model::limits;
 use crate::registry::{
     Client, ClientEvents, ClientOptions, PlainHttp, Proxies, RequestRecord, RetryRecord, Secret, SystemTrust,
-    Timeouts, TlsOptions,
+    Timeouts, TlsOptions, WireOptions,
 };
 use crate::stream::{FileError, TooLarge, read_bounded};
 
@@ -40,25 +40,29 @@ fn client_options(options: &RegistryOptions, env: &Env, ui: &Arc<Ui>) -> Result<
         closing_response: defaults.closing_response.max(options.response_header_timeout),
     };
     let surroundings = surroundings(env, ui);
-    Ok(ClientOptions {
+    let wire = WireOptions {
         tls: TlsOptions {
             ca_certificates: certificates(&options.ca_files)?,
             verify: options.verify_certificates,
             ..surroundings.tls
         },
+        timeouts,
+        concurrency: options.concurrency,
+        ..surroundings
+    };
+    Ok(ClientOptions {
+        wire,
         plain_http: if options.allow_http { PlainHttp::Anywhere } else { PlainHttp::LoopbackOnly },
         credentials: Arc::new(keychain),
         mirrors: options.mirrors.clone(),
         retries: options.attempts.saturating_sub(1),
-        timeouts,
-        concurrency: options.concurrency,
-        ..surroundings
+        ..ClientOptions::default()
     })
 }
 
 /// Returns what the machine decides, whoever asks: trust, proxies, and where requests are told of.
-pub(super) fn surroundings(env: &Env, ui: &Arc<Ui>) -> ClientOptions {
-    ClientOptions {
+pub(super) fn surroundings(env: &Env, ui: &Arc<Ui>) -> WireOptions {
+    WireOptions {
         tls: TlsOptions {
             system_trust: system_trust(env),
             certs_directories: certs_directories(env),
@@ -66,7 +70,7 @@ pub(super) fn surroundings(env: &Env, ui: &Arc<Ui>) -> ClientOptions {
         },
         proxies: proxies(env),
         events: Arc::new(Wire { ui: Arc::clone(ui) }),
-        ..ClientOptions::default()
+        ..WireOptions::default()
     }
 }
 
@@ -208,7 +212,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("imgrelay-config-map-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(folder.join("..2026_01_01")).unwrap();
-        let given = |words: &[&str]| options(words, &[]).map(|options| options.tls.ca_certificates);
+        let given = |words: &[&str]| options(words, &[]).map(|options| options.wire.tls.ca_certificates);
         let flag = format!("--registry-ca-cert-path={}", folder.display());
         let failure = given(&[&flag]).unwrap_err();
         assert!(failure.message.to_string().contains("holds no certificates"), "{}", failure.message);
@@ -233,18 +237,18 @@ mod tests {
             "--concurrency=9",
         ];
         let found = options(&words, &[]).unwrap();
-        assert_eq!((found.retries, found.concurrency, found.tls.verify), (2, 9, false));
+        assert_eq!((found.retries, found.wire.concurrency, found.wire.tls.verify), (2, 9, false));
         assert_eq!(found.plain_http, PlainHttp::Anywhere);
-        assert_eq!(found.timeouts.response, Duration::from_secs(400));
-        assert_eq!(found.timeouts.closing_response, Duration::from_secs(400));
+        assert_eq!(found.wire.timeouts.response, Duration::from_secs(400));
+        assert_eq!(found.wire.timeouts.closing_response, Duration::from_secs(400));
         let found = options(&[], &[]).unwrap();
-        assert_eq!((found.retries, found.concurrency, found.tls.verify), (4, 5, true));
+        assert_eq!((found.retries, found.wire.concurrency, found.wire.tls.verify), (4, 5, true));
         let seconds = Duration::from_secs;
-        let Timeouts { connect, idle, response, closing_response } = found.timeouts;
+        let Timeouts { connect, idle, response, closing_response } = found.wire.timeouts;
         assert_eq!((connect, idle), (seconds(10), seconds(30)));
         assert_eq!((response, closing_response), (seconds(30), seconds(60)));
         let found = options(&["--registry-connect-timeout=2s", "--registry-idle-timeout=7s"], &[]).unwrap();
-        assert_eq!((found.timeouts.connect, found.timeouts.idle), (seconds(2), seconds(7)));
+        assert_eq!((found.wire.timeouts.connect, found.wire.timeouts.idle), (seconds(2), seconds(7)));
     }
 
     #[test]
@@ -259,12 +263,12 @@ mod tests {
             ("HOME", "/no/home"),
         ];
         let found = options(&[], &env).unwrap();
-        assert_eq!(found.proxies.https.as_ref().map(Secret::expose), Some("http://lower:1"));
-        assert_eq!(found.proxies.http.as_ref().map(Secret::expose), Some("http://plain:1"));
-        assert_eq!(found.proxies.no_proxy, "a,b");
-        assert_eq!(found.tls.system_trust.file, Some("/x/ca.pem".into()));
-        assert_eq!(found.tls.system_trust.directories, [PathBuf::from("/x"), PathBuf::from("/y")]);
-        let first = found.tls.certs_directories.first().cloned();
+        assert_eq!(found.wire.proxies.https.as_ref().map(Secret::expose), Some("http://lower:1"));
+        assert_eq!(found.wire.proxies.http.as_ref().map(Secret::expose), Some("http://plain:1"));
+        assert_eq!(found.wire.proxies.no_proxy, "a,b");
+        assert_eq!(found.wire.tls.system_trust.file, Some("/x/ca.pem".into()));
+        assert_eq!(found.wire.tls.system_trust.directories, [PathBuf::from("/x"), PathBuf::from("/y")]);
+        let first = found.wire.tls.certs_directories.first().cloned();
         assert_eq!(first, Some("/no/home/.config/containers/certs.d".into()));
     }
 

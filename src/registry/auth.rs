@@ -1,7 +1,7 @@
-//! Showing who we are: challenges remembered per registry, tokens fetched once and kept while they are fresh.
+//! Registry authentication: the scheme is remembered per registry, tokens are fetched once and kept while they are valid.
 //!
-//! Credentials belong to the registry's origin. They go to the registry itself and to the token server it names,
-//! if that one keeps the rules below; never along a redirect or to an upload location elsewhere.
+//! Credentials belong to the registry's origin. They are sent to the registry and to the token server it names if
+//! `check_realm` allows that server; they do not follow a redirect or an upload location to another origin.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -16,12 +16,15 @@ use crate::model::{Repository, limits};
 use crate::stream::{lock, read_bounded};
 
 use super::challenge::{self, Challenge};
+use super::classify;
+use super::cloud::HttpCloudClient;
+use super::credential::Credential;
 use super::error::{Credentials, RegistryError, ServerMessage, Task, Verb};
 use super::error_body;
 use super::helper::HelperError;
-use super::http::{Method, Payload, Request, Response};
-use super::keychain::Credential;
-use super::requests::{Core, Host, Tries};
+use super::http::{Http, Method, Payload, Request, Response};
+use super::keychain::Keychain;
+use super::retry::{RetryBudget, RetryPolicy};
 use super::secret::Secret;
 use super::url::{Origin, Url, encode};
 
@@ -29,7 +32,7 @@ use super::url::{Origin, Url, encode};
 const DEFAULT_LIFE: u64 = 60;
 /// Longest life believed; some servers send nanoseconds.
 const LONGEST_LIFE: u64 = 24 * 3600;
-/// How we present ourselves to OAuth2 token servers.
+/// The client's name for OAuth2 token servers.
 const CLIENT_ID: &str = "imgrelay";
 /// How often one request may be challenged: no token yet, a stale one, a too narrow one.
 const ROUNDS: u32 = 3;
@@ -59,16 +62,24 @@ impl Scopes {
         })
     }
 
+    /// Returns the scopes together with further ones that a challenge named.
+    fn with(&self, wider: &[String]) -> Self {
+        let mut all = self.clone();
+        all.0.extend(wider.iter().filter(|scope| !self.covers(scope)).cloned());
+        all
+    }
+
     fn key(&self) -> String {
         self.0.join(" ")
     }
 }
 
-/// How a registry wants to be convinced, as far as it is known.
+/// The auth scheme that the registry asked for.
 #[derive(Clone, Debug, Default)]
-enum Known {
+enum AuthScheme {
+    /// No challenge came yet.
     #[default]
-    Nothing,
+    Unknown,
     Basic,
     Bearer {
         realm: Url,
@@ -76,10 +87,10 @@ enum Known {
     },
 }
 
-/// What is remembered about one registry.
+/// Auth scheme and tokens of one registry.
 #[derive(Default)]
-pub(super) struct Memory {
-    known: Mutex<Known>,
+pub(super) struct HostAuth {
+    scheme: Mutex<AuthScheme>,
     tokens: Mutex<HashMap<String, Arc<Mutex<Option<Token>>>>>,
     /// A refresh token that a token server gave in place of the stored one.
     refreshed: Mutex<Option<Secret>>,
@@ -91,19 +102,43 @@ pub(super) struct Token {
     fresh_until: Instant,
 }
 
-/// How one request got on with authentication so far.
+/// State of the authentication of one request.
 #[derive(Default)]
-pub(super) struct AuthTries {
+pub(super) struct AuthProgress {
     rounds: u32,
     sent: Option<Secret>,
     wider: Vec<String>,
 }
 
-impl AuthTries {
+impl AuthProgress {
     /// A request was accepted; what comes later is challenged anew.
     pub(super) fn accepted(&mut self) {
         self.rounds = 0;
     }
+}
+
+/// Reads the challenges of a 401, in order.
+fn challenges(response: &Response) -> Vec<Challenge> {
+    let headers = response.headers.get_all("www-authenticate").iter();
+    challenge::parse(headers.filter_map(|value| value.to_str().ok()))
+}
+
+/// Tells whether a text can be sent as a token in a header.
+fn is_token(text: &str) -> bool {
+    text.bytes().all(|byte| (0x21..=0x7e).contains(&byte))
+}
+
+/// Makes the form that exchanges a refresh token (OAuth2).
+fn refresh_form(token: &Secret, service: Option<&str>, scopes: &[String]) -> Secret {
+    let mut form = format!(
+        "grant_type=refresh_token&client_id={CLIENT_ID}&refresh_token={}&scope={}",
+        encode(token.expose()),
+        encode(&scopes.join(" "))
+    );
+    if let Some(service) = service {
+        form.push_str(&format!("&service={}", encode(service)));
+    }
+    Secret::new(form)
 }
 
 /// Makes the error for a request that stays refused.
@@ -117,10 +152,42 @@ fn refused(
     RegistryError::Refused { task: Box::new(task.clone()), status, credentials, message }
 }
 
-impl Core {
+/// What one request authenticates for.
+pub(super) struct Subject<'a> {
+    pub(super) host: &'a HostAuth,
+    pub(super) repository: &'a Repository,
+    pub(super) scopes: &'a Scopes,
+    pub(super) task: &'a Task,
+}
+
+/// A token server and what it is asked for.
+struct TokenRequest<'a> {
+    realm: &'a Url,
+    service: Option<&'a str>,
+    credential: Option<&'a Credential>,
+}
+
+/// Finds credentials, answers challenges and fetches tokens.
+pub(super) struct Authenticator {
+    http: Arc<Http>,
+    credentials: Arc<Keychain>,
+    cloud: HttpCloudClient,
+    policy: RetryPolicy,
+}
+
+impl Authenticator {
+    pub(super) fn new(
+        http: Arc<Http>,
+        credentials: Arc<Keychain>,
+        cloud: HttpCloudClient,
+        policy: RetryPolicy,
+    ) -> Self {
+        Self { http, credentials, cloud, policy }
+    }
+
     /// Returns the credentials for a repository.
-    pub(super) fn credential(&self, repository: &Repository) -> Result<Option<Credential>, RegistryError> {
-        let found = self.options.credentials.lookup_with(repository, Some(&self.providers));
+    fn credential(&self, repository: &Repository) -> Result<Option<Credential>, RegistryError> {
+        let found = self.credentials.lookup_with(repository, Some(&self.cloud));
         found.map_err(|error| match error {
             HelperError::CloudUnreachable { login, attempts, elapsed, cause, .. } => {
                 let task = Task::new(repository, Verb::LogIn, format!("credentials ({login})"));
@@ -146,89 +213,79 @@ impl Core {
         refused(task, status, credential.as_ref(), message)
     }
 
-    /// Returns the `Authorization` header for a request to the registry itself, as far as we know it needs one.
+    /// Returns the `Authorization` header for a request to the registry, if it is known to need one.
     pub(super) fn authorization(
         &self,
-        host: &Host,
-        repository: &Repository,
-        scopes: &Scopes,
-        task: &Task,
-        tries: &mut AuthTries,
+        subject: &Subject<'_>,
+        progress: &mut AuthProgress,
     ) -> Result<Option<Secret>, RegistryError> {
-        let credential = self.credential(repository)?;
+        let credential = self.credential(subject.repository)?;
         if let Some(Credential::RegistryToken(token)) = &credential {
-            if !token.expose().bytes().all(|byte| (0x21..=0x7e).contains(&byte)) {
-                let problem =
-                    format!("the token for `{}` has characters that a token cannot have", task.host);
+            if !is_token(token.expose()) {
+                let host = &subject.task.host;
+                let problem = format!("the token for `{host}` has characters that a token cannot have");
                 return Err(RegistryError::Configuration { problem });
             }
-            tries.sent = Some(Secret::new(format!("Bearer {}", token.expose())));
-            return Ok(tries.sent.clone());
+            progress.sent = Some(Secret::new(format!("Bearer {}", token.expose())));
+            return Ok(progress.sent.clone());
         }
-        let known = lock(&host.auth.known).clone();
-        let header = match (known, &credential) {
-            (Known::Basic, Some(Credential::Basic { username, password })) => {
+        let scheme = lock(&subject.host.scheme).clone();
+        let header = match (scheme, &credential) {
+            (AuthScheme::Basic, Some(Credential::Basic { username, password })) => {
                 Some(basic_header(username, password))
             }
-            (Known::Bearer { realm, service }, _) => {
-                let mut scopes = scopes.clone();
-                scopes.0.extend(
-                    tries.wider.iter().filter(|scope| !scopes.covers(scope)).cloned().collect::<Vec<_>>(),
-                );
-                Some(self.token(host, &realm, service.as_deref(), &scopes, credential.as_ref(), task)?)
+            (AuthScheme::Bearer { realm, service }, _) => {
+                let scopes = subject.scopes.with(&progress.wider);
+                let request = TokenRequest {
+                    realm: &realm,
+                    service: service.as_deref(),
+                    credential: credential.as_ref(),
+                };
+                Some(self.token(subject, &request, &scopes)?)
             }
             _ => None,
         };
-        tries.sent.clone_from(&header);
+        progress.sent.clone_from(&header);
         Ok(header)
     }
 
     /// Takes a 401 from the registry: `Ok` when the request is worth sending again with other credentials.
     pub(super) fn challenged(
         &self,
-        host: &Host,
+        subject: &Subject<'_>,
         response: Response,
-        repository: &Repository,
-        scopes: &Scopes,
-        task: &Task,
-        tries: &mut AuthTries,
+        progress: &mut AuthProgress,
     ) -> Result<(), RegistryError> {
-        let credential = self.credential(repository)?;
-        let headers: Vec<String> = response
-            .headers
-            .get_all("www-authenticate")
-            .iter()
-            .filter_map(|value| value.to_str().ok().map(str::to_owned))
-            .collect();
+        let credential = self.credential(subject.repository)?;
+        let challenges = challenges(&response);
         let url = response.url.clone();
-        let challenges = challenge::parse(headers.iter().map(String::as_str));
         let message = error_body::message(response);
-        tries.rounds += 1;
-        let give_up = || refused(task, 401, credential.as_ref(), message.clone());
-        if tries.rounds >= ROUNDS || matches!(credential, Some(Credential::RegistryToken(_))) {
+        progress.rounds += 1;
+        let give_up = || refused(subject.task, 401, credential.as_ref(), message.clone());
+        if progress.rounds >= ROUNDS || matches!(credential, Some(Credential::RegistryToken(_))) {
             return Err(give_up());
         }
-        let bearer = challenges.iter().find_map(|challenge| match challenge {
+        let bearer = challenges.into_iter().find_map(|challenge| match challenge {
             Challenge::Bearer { realm, service, scope, .. } => Some((realm, service, scope)),
             Challenge::Basic => None,
         });
         if let Some((realm, service, scope)) = bearer {
-            let realm = url.join(realm).map_err(|problem| RegistryError::Protocol {
-                task: Box::new(task.clone()),
+            let realm = url.join(&realm).map_err(|problem| RegistryError::Protocol {
+                task: Box::new(subject.task.clone()),
                 problem: format!("the registry names a token server whose URL {problem}"),
             })?;
-            check_realm(url.origin(), &realm, task)?;
-            *lock(&host.auth.known) = Known::Bearer { realm, service: service.clone() };
-            tries.wider.extend(scope.iter().filter(|scope| !scopes.covers(scope)).cloned());
-            if let Some(sent) = &tries.sent {
-                host.auth.forget(sent);
+            check_realm(url.origin(), &realm, subject.task)?;
+            *lock(&subject.host.scheme) = AuthScheme::Bearer { realm, service };
+            progress.wider.extend(scope.into_iter().filter(|scope| !subject.scopes.covers(scope)));
+            if let Some(sent) = &progress.sent {
+                subject.host.forget(sent);
             }
             return Ok(());
         }
         // A 401 without a challenge, or with one we cannot read, is how some registries ask for Basic.
-        let was_basic = tries.sent.is_some();
+        let was_basic = progress.sent.is_some();
         if matches!(credential, Some(Credential::Basic { .. })) && !was_basic {
-            *lock(&host.auth.known) = Known::Basic;
+            *lock(&subject.host.scheme) = AuthScheme::Basic;
             return Ok(());
         }
         Err(give_up())
@@ -237,23 +294,20 @@ impl Core {
     /// Returns a token for the scopes, fetched by one thread at a time.
     fn token(
         &self,
-        host: &Host,
-        realm: &Url,
-        service: Option<&str>,
+        subject: &Subject<'_>,
+        request: &TokenRequest<'_>,
         scopes: &Scopes,
-        credential: Option<&Credential>,
-        task: &Task,
     ) -> Result<Secret, RegistryError> {
-        let slot = Arc::clone(lock(&host.auth.tokens).entry(scopes.key()).or_default());
+        let slot = Arc::clone(lock(&subject.host.tokens).entry(scopes.key()).or_default());
         let mut slot = lock(&slot);
         if let Some(token) = slot.as_ref().filter(|token| Instant::now() < token.fresh_until) {
             return Ok(token.header.clone());
         }
-        let fetch = |scopes: &[String]| self.fetch_token(host, realm, service, scopes, credential, task);
+        let fetch = |scopes: &[String]| self.fetch_token(subject, request, scopes);
         let token = match fetch(&scopes.0) {
             // Some servers refuse the whole request for one scope of several; ask for what is needed most.
             Err(RegistryError::Refused { .. }) if scopes.0.len() > 1 => {
-                fetch(scopes.0.get(..1).unwrap_or_default())?
+                fetch(scopes.0.get(..1).expect("there are several scopes"))?
             }
             other => other?,
         };
@@ -264,36 +318,23 @@ impl Core {
 
     fn fetch_token(
         &self,
-        host: &Host,
-        realm: &Url,
-        service: Option<&str>,
+        subject: &Subject<'_>,
+        request: &TokenRequest<'_>,
         scopes: &[String],
-        credential: Option<&Credential>,
-        task: &Task,
     ) -> Result<Token, RegistryError> {
-        let started = Instant::now();
+        let (task, started) = (subject.task, Instant::now());
+        let TokenRequest { realm, credential, .. } = *request;
         let get = |authorization: Option<Secret>| {
-            let mut url = realm.clone();
-            if let Some(service) = service {
-                url = url.with_query("service", service);
-            }
-            for scope in scopes {
-                url = url.with_query("scope", scope);
-            }
+            let query = request.service.map(|service| ("service", service)).into_iter();
+            let query = query.chain(scopes.iter().map(|scope| ("scope", scope.as_str())));
+            let url = query.fold(realm.clone(), |url, (key, value)| url.with_query(key, value));
             self.ask_token_server(&url, authorization.as_ref(), None, task)
         };
         let response = match credential {
             Some(Credential::IdentityToken(stored)) => {
-                let token = lock(&host.auth.refreshed).clone().unwrap_or_else(|| stored.clone());
-                let mut form = format!(
-                    "grant_type=refresh_token&client_id={CLIENT_ID}&refresh_token={}&scope={}",
-                    encode(token.expose()),
-                    encode(&scopes.join(" "))
-                );
-                if let Some(service) = service {
-                    form.push_str(&format!("&service={}", encode(service)));
-                }
-                let response = self.ask_token_server(realm, None, Some(&form), task)?;
+                let token = lock(&subject.host.refreshed).clone().unwrap_or_else(|| stored.clone());
+                let form = refresh_form(&token, request.service, scopes);
+                let response = self.ask_token_server(realm, None, Some(form.expose()), task)?;
                 if matches!(response.status, 404 | 405) {
                     response.drain();
                     get(Some(basic_header("<token>", &token)))?
@@ -323,7 +364,7 @@ impl Core {
             .map_err(|_| problem("sent an answer that could not be read"))?;
         let (token, refresh) = Token::parse(&body, started).ok_or_else(|| problem("sent no token"))?;
         if refresh.is_some() && matches!(credential, Some(Credential::IdentityToken(_))) {
-            *lock(&host.auth.refreshed) = refresh;
+            *lock(&subject.host.refreshed) = refresh;
         }
         Ok(token)
     }
@@ -336,7 +377,7 @@ impl Core {
         form: Option<&str>,
         task: &Task,
     ) -> Result<Response, RegistryError> {
-        let mut tries = Tries::new();
+        let mut tries = RetryBudget::new();
         let mut target = url.clone();
         let mut redirects = 0;
         loop {
@@ -369,19 +410,19 @@ impl Core {
                     }
                     continue;
                 }
-                Ok(response) => match self.later(response) {
+                Ok(response) => match classify::response(&self.http, response) {
                     Ok(response) => return Ok(response),
                     Err(later) => later,
                 },
-                Err(failure) => self.failure(failure, &target.origin().to_string())?,
+                Err(failure) => classify::wire_error(failure, &target.origin().to_string())?,
             };
             let later = later.about(&format!("token server `{}`", target.origin()));
-            tries.failed(self, None, task, later)?;
+            tries.failed(&self.policy, None, task, later)?;
         }
     }
 }
 
-impl Memory {
+impl HostAuth {
     /// Drops the token that was refused, unless another thread has replaced it.
     fn forget(&self, header: &Secret) {
         let slots: Vec<_> = lock(&self.tokens).values().cloned().collect();
@@ -395,7 +436,7 @@ impl Memory {
 }
 
 #[derive(Deserialize)]
-struct TokenAnswer {
+struct TokenResponse {
     #[serde(default)]
     token: Option<String>,
     #[serde(default)]
@@ -408,11 +449,11 @@ struct TokenAnswer {
 
 impl Token {
     pub(super) fn parse(body: &[u8], started: Instant) -> Option<(Self, Option<Secret>)> {
-        let answer: TokenAnswer = serde_json::from_slice(body).ok()?;
+        let answer: TokenResponse = serde_json::from_slice(body).ok()?;
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
         let token = given(answer.token).or(given(answer.access_token)).map(Secret::from)?;
         // It goes into a header; anything else in it would be an attack or an accident.
-        if !token.expose().bytes().all(|byte| (0x21..=0x7e).contains(&byte)) {
+        if !is_token(token.expose()) {
             return None;
         }
         let life = answer.expires_in.and_then(|number| number.as_u64()).filter(|life| *life > 0);

@@ -9,47 +9,27 @@ use crate::model::{Descriptor, Digest, DocumentError, RawDocument, Repository, T
 use crate::stream::{BlobStream, Mismatch, TooLarge, read_bounded};
 
 use super::auth::Scopes;
+use super::blob_body::BlobBody;
+use super::classify;
 use super::download;
 use super::error::{RegistryError, ServerMessage, Task, Verb};
-use super::error_body;
-use super::http::{Failure, Method, Response};
+use super::http::{Method, Response};
 use super::options::ClientOptions;
 use super::paging::each_page;
-use super::requests::{Call, Core, Follow, Later, Tries};
-use super::upload::{self, BlobBody, PushStart};
-
-/// What became of a blob that was to be pushed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PushOutcome {
-    /// Its bytes were sent.
-    Uploaded,
-    /// The registry took it over from another of its repositories.
-    Mounted,
-    /// It was there already.
-    Present,
-}
+use super::requests::{Call, Follow, Requester, unexpected};
+use super::retry::RetryBudget;
+use super::upload::{self, PushOutcome, PushStart};
 
 /// A client for any number of registries.
 pub struct Client {
-    pub(super) core: Core,
+    pub(super) requester: Requester,
     /// Held while a list of referrers is read, changed and written, which no registry does in one step.
     pub(super) listing: Mutex<()>,
 }
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("options", &self.core.options).finish_non_exhaustive()
-    }
-}
-
-impl Task {
-    pub(super) fn new(repository: &Repository, verb: Verb, object: String) -> Self {
-        Self {
-            host: repository.registry().to_string(),
-            repository: repository.name().to_owned(),
-            verb,
-            object,
-        }
+        f.debug_struct("Client").field("options", &self.requester.options).finish_non_exhaustive()
     }
 }
 
@@ -78,15 +58,15 @@ fn content_digest(response: &Response) -> Option<Digest> {
 }
 
 /// What a registry says of a document without sending it.
-enum Headed {
+enum HeadResult {
     Absent,
     There {
         kind: Option<String>,
         digest: Digest,
         size: Option<u64>,
     },
-    /// Nothing that could be relied on.
-    Untold,
+    /// Nothing reliable.
+    Inconclusive,
 }
 
 /// A document as it came.
@@ -105,7 +85,7 @@ impl Client {
     ///
     /// Errors: [`RegistryError::Configuration`] for certificates and proxies that cannot work.
     pub fn new(options: ClientOptions) -> Result<Self, RegistryError> {
-        Ok(Self { core: Core::new(options)?, listing: Mutex::new(()) })
+        Ok(Self { requester: Requester::new(options)?, listing: Mutex::new(()) })
     }
 
     fn manifest_call<'a>(
@@ -124,7 +104,7 @@ impl Client {
         Ok(Call {
             repository,
             method,
-            url: self.core.url(repository, &format!("manifests/{target}"), task)?,
+            url: self.requester.url(repository, &format!("manifests/{target}"))?,
             headers: if reading { vec![("accept", accept())] } else { Vec::new() },
             scopes: Scopes::new(repository, actions),
             task,
@@ -143,11 +123,11 @@ impl Client {
         target: &Target,
     ) -> Result<Option<Descriptor>, RegistryError> {
         match self.head(repository, target)? {
-            Headed::Absent => return Ok(None),
-            Headed::There { kind: Some(kind), digest, size: Some(size) } => {
+            HeadResult::Absent => return Ok(None),
+            HeadResult::There { kind: Some(kind), digest, size: Some(size) } => {
                 return Ok(Some(Descriptor::new(&kind, digest, size)));
             }
-            Headed::There { .. } | Headed::Untold => {}
+            HeadResult::There { .. } | HeadResult::Inconclusive => {}
         }
         match self.fetch_here(repository, target) {
             Ok(document) => Ok(Some(document.descriptor())),
@@ -157,13 +137,13 @@ impl Client {
     }
 
     /// Asks for a manifest or index without its bytes.
-    fn head(&self, repository: &Repository, target: &Target) -> Result<Headed, RegistryError> {
+    fn head(&self, repository: &Repository, target: &Target) -> Result<HeadResult, RegistryError> {
         let task = Task::new(repository, Verb::Find, format!("manifest `{target}`"));
         let call = self.manifest_call(repository, target, Method::Head, &task)?;
-        let response = match self.core.run(&call, None) {
+        let response = match self.requester.run(&call, None) {
             Ok(response) => response,
             // Some registries let nobody HEAD.
-            Err(RegistryError::Refused { .. }) => return Ok(Headed::Untold),
+            Err(RegistryError::Refused { .. }) => return Ok(HeadResult::Inconclusive),
             Err(error) => return Err(error),
         };
         let (status, kind, size) = (response.status, announced(&response), response.content_length());
@@ -171,9 +151,9 @@ impl Client {
         let digest = content_digest(&response).filter(fits);
         response.drain();
         Ok(match (status, digest) {
-            (404, _) => Headed::Absent,
-            (200, Some(digest)) => Headed::There { kind, digest, size },
-            _ => Headed::Untold,
+            (404, _) => HeadResult::Absent,
+            (200, Some(digest)) => HeadResult::There { kind, digest, size },
+            _ => HeadResult::Inconclusive,
         })
     }
 
@@ -186,9 +166,9 @@ impl Client {
         target: &Target,
     ) -> Result<Option<Digest>, RegistryError> {
         match self.head(repository, target)? {
-            Headed::Absent => return Ok(None),
-            Headed::There { digest, .. } => return Ok(Some(digest)),
-            Headed::Untold => {}
+            HeadResult::Absent => return Ok(None),
+            HeadResult::There { digest, .. } => return Ok(Some(digest)),
+            HeadResult::Inconclusive => {}
         }
         match self.fetch_bytes(repository, target) {
             Ok(fetched) if serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(&fetched.bytes).is_ok() => {
@@ -213,7 +193,7 @@ impl Client {
         repository: &Repository,
         target: &Target,
     ) -> Result<RawDocument, RegistryError> {
-        self.core.read_from(repository, |from| self.fetch_here(from, target))
+        self.requester.read_from(repository, |from| self.fetch_here(from, target))
     }
 
     pub(super) fn fetch_here(
@@ -234,12 +214,12 @@ impl Client {
     fn fetch_bytes(&self, repository: &Repository, target: &Target) -> Result<Fetched, RegistryError> {
         let task = Task::new(repository, Verb::Read, format!("manifest `{target}`"));
         let call = self.manifest_call(repository, target, Method::Get, &task)?;
-        let mut tries = Tries::new();
+        let mut tries = RetryBudget::new();
         let mut refetched = false;
         loop {
-            let response = self.core.run(&call, None)?;
+            let response = self.requester.run(&call, None)?;
             if response.status != 200 {
-                return Err(self.unexpected(repository, &task, response));
+                return Err(unexpected(&self.requester, repository, &task, response));
             }
             let kind = announced(&response);
             let expected = match target {
@@ -252,9 +232,8 @@ impl Client {
                     return Err(RegistryError::TooLarge { task: Box::new(task), limit });
                 }
                 Err(TooLarge::Io(error)) => {
-                    let failure = Failure::of_read(error, self.core.http.idle());
-                    let later = self.core.failure(failure, &task.host)?;
-                    tries.failed(&self.core, None, &task, later)?;
+                    let failure = classify::broken_body(&self.requester.http, error, &task.host)?;
+                    tries.failed(&self.requester.policy, None, &task, failure)?;
                     continue;
                 }
             };
@@ -299,7 +278,7 @@ impl Client {
         let task = Task::new(repository, Verb::Upload, format!("manifest `{target}`"));
         let mut call = self.manifest_call(repository, target, Method::Put, &task)?;
         call.headers.push(("content-type", document.media_type().to_owned()));
-        let response = self.core.run(&call, Some(document.bytes()))?;
+        let response = self.requester.run(&call, Some(document.bytes()))?;
         match response.status {
             200..=299 => {
                 let stored = content_digest(&response);
@@ -318,7 +297,7 @@ impl Client {
                 }
             }
             400 | 403 | 409 | 412 if matches!(target, Target::Tag(_)) => {
-                let refusal = self.unexpected(repository, &task, response);
+                let refusal = unexpected(&self.requester, repository, &task, response);
                 let there = self.head_manifest(repository, target);
                 match there {
                     // It was listed when it was written first.
@@ -326,14 +305,14 @@ impl Client {
                     _ => Err(refusal),
                 }
             }
-            _ => Err(self.unexpected(repository, &task, response)),
+            _ => Err(unexpected(&self.requester, repository, &task, response)),
         }
     }
 
     /// Asks whether a blob is there; where the registry will not say, it counts as absent.
     pub fn has_blob(&self, repository: &Repository, digest: &Digest) -> Result<bool, RegistryError> {
         let task = Task::new(repository, Verb::Find, format!("blob `{digest}`"));
-        upload::has_blob(&self.core, repository, digest, &task, "pull")
+        upload::has_blob(&self.requester, repository, digest, &task, "pull")
     }
 
     /// Opens a blob for reading.
@@ -346,7 +325,7 @@ impl Client {
         repository: &Repository,
         descriptor: &Descriptor,
     ) -> Result<BlobStream<'_>, RegistryError> {
-        self.core.read_from(repository, |from| download::open(&self.core, from, descriptor))
+        self.requester.read_from(repository, |from| download::open(&self.requester, from, descriptor))
     }
 
     /// Makes sure that a repository has a blob: it is there already, or mounted, or uploaded.
@@ -362,13 +341,13 @@ impl Client {
         start: PushStart<'_>,
         progress: &dyn Fn(u64),
     ) -> Result<PushOutcome, RegistryError> {
-        upload::push_blob(&self.core, repository, descriptor, body, start, progress)
+        upload::push_blob(&self.requester, repository, descriptor, body, start, progress)
     }
 
     /// Makes the error for a document that is none; its words are not repeated if secrets of ours are among them.
     fn invalid_document(&self, task: Task, source: DocumentError) -> RegistryError {
         let (task, words) = (Box::new(task), source.to_string());
-        let hidden = self.core.http.discretion.hide(&words);
+        let hidden = self.requester.http.redactor.redact(&words);
         if hidden == words {
             return RegistryError::Document { task, source };
         }
@@ -386,19 +365,19 @@ impl Client {
         }
         let task = Task::new(repository, Verb::List, "tags".to_owned());
         // ECR refuses more than 1000 at once.
-        let url = self.core.url(repository, "tags/list?n=1000", &task)?;
+        let url = self.requester.url(repository, "tags/list?n=1000")?;
         let mut tags: Vec<String> = Vec::new();
         let mut seen = std::collections::HashSet::new();
         let mut take = |page: &[u8]| {
             let page: Page = serde_json::from_slice(page).map_err(|error| RegistryError::Protocol {
                 task: Box::new(task.clone()),
-                problem: self.core.http.discretion.hide(&format!("the list is not valid: {error}")),
+                problem: self.requester.http.redactor.redact(&format!("the list is not valid: {error}")),
             })?;
             let new = page.tags.unwrap_or_default().into_iter().filter(|tag| seen.insert(tag.clone()));
             tags.extend(new);
             Ok(())
         };
-        match each_page(&self.core, repository, url, "application/json", &task, &mut take)? {
+        match each_page(&self.requester, repository, url, "application/json", &task, &mut take)? {
             Some(()) => Ok(tags),
             None => Err(RegistryError::NotFound { task: Box::new(task), message: ServerMessage::default() }),
         }
@@ -417,24 +396,14 @@ impl Client {
     fn delete(&self, repository: &Repository, target: &Target) -> Result<(), RegistryError> {
         let task = Task::new(repository, Verb::Delete, format!("manifest `{target}`"));
         let call = self.manifest_call(repository, target, Method::Delete, &task)?;
-        let response = self.core.run(&call, None)?;
+        let response = self.requester.run(&call, None)?;
         match response.status {
             200..=299 => {
                 response.drain();
                 Ok(())
             }
-            _ => Err(self.unexpected(repository, &task, response)),
+            _ => Err(unexpected(&self.requester, repository, &task, response)),
         }
-    }
-
-    /// Makes the error for an answer with a status that ends the matter.
-    pub(super) fn unexpected(
-        &self,
-        repository: &Repository,
-        task: &Task,
-        response: Response,
-    ) -> RegistryError {
-        unexpected(&self.core, repository, task, response)
     }
 }
 
@@ -443,30 +412,4 @@ fn digest_like(other: &Digest, bytes: &[u8]) -> Digest {
     let mut hasher = other.algorithm().hasher();
     hasher.update(bytes);
     hasher.finish()
-}
-
-/// Makes the error for an answer with a status that ends the matter.
-pub(super) fn unexpected(
-    core: &Core,
-    repository: &Repository,
-    task: &Task,
-    response: Response,
-) -> RegistryError {
-    let status = response.status;
-    let message = error_body::message(response);
-    let task = task.clone();
-    match status {
-        401 | 403 => core.refusal(repository, &task, status, message),
-        404 => RegistryError::NotFound { task: Box::new(task), message },
-        400..=499 | 501 | 505..=599 => RegistryError::Rejected { task: Box::new(task), status, message },
-        _ => RegistryError::Protocol {
-            task: Box::new(task),
-            problem: format!("the answer was {status}{message}, which means nothing here"),
-        },
-    }
-}
-
-/// Makes a failure that may go away of a broken body.
-pub(super) fn broken_body(core: &Core, error: std::io::Error, host: &str) -> Result<Later, RegistryError> {
-    core.failure(Failure::of_read(error, core.http.idle()), host)
 }

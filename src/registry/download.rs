@@ -6,10 +6,12 @@ use crate::model::{Descriptor, Repository};
 use crate::stream::{BlobStream, VerifyingReader};
 
 use super::auth::Scopes;
-use super::client::{broken_body, unexpected};
+
+use super::classify;
 use super::error::{RegistryError, Task, Verb};
 use super::http::Method;
-use super::requests::{Call, Core, Follow, Later, Tries};
+use super::requests::{Call, Follow, Requester, unexpected};
+use super::retry::{RetryBudget, Transient};
 
 /// Progress after which a broken connection counts as the first one again, bytes.
 const PROGRESS: u64 = 1024 * 1024;
@@ -18,13 +20,13 @@ const CONNECTIONS: u32 = 1000;
 
 /// Opens a blob; see [`Client::open_blob`](super::Client::open_blob).
 pub(super) fn open<'a>(
-    core: &'a Core,
+    requester: &'a Requester,
     repository: &Repository,
     descriptor: &Descriptor,
 ) -> Result<BlobStream<'a>, RegistryError> {
     let task = Task::new(repository, Verb::Read, format!("blob `{}`", descriptor.digest));
     let mut body = Resuming {
-        core,
+        requester,
         repository: repository.clone(),
         descriptor: descriptor.clone(),
         task,
@@ -32,7 +34,7 @@ pub(super) fn open<'a>(
         received: 0,
         mark: 0,
         connections: 0,
-        tries: Tries::new(),
+        tries: RetryBudget::new(),
     };
     body.connect()?;
     Ok(VerifyingReader::new(body, descriptor.digest.clone(), descriptor.size).boxed())
@@ -40,7 +42,7 @@ pub(super) fn open<'a>(
 
 /// The bytes of a blob over as many connections as it takes.
 struct Resuming<'a> {
-    core: &'a Core,
+    requester: &'a Requester,
     repository: Repository,
     descriptor: Descriptor,
     task: Task,
@@ -50,7 +52,7 @@ struct Resuming<'a> {
     /// `received` at the last break that counted.
     mark: u64,
     connections: u32,
-    tries: Tries,
+    tries: RetryBudget,
 }
 
 impl std::fmt::Debug for Resuming<'_> {
@@ -71,14 +73,14 @@ impl Resuming<'_> {
         let call = Call {
             repository: &repository,
             method: Method::Get,
-            url: self.core.url(&repository, &format!("blobs/{digest}"), &self.task)?,
+            url: self.requester.url(&repository, &format!("blobs/{digest}"))?,
             headers,
             scopes: Scopes::new(&repository, "pull"),
             task: &self.task,
             follow: Follow::Yes,
             closing: None,
         };
-        let response = self.core.run(&call, None)?;
+        let response = self.requester.run(&call, None)?;
         match response.status {
             200 => {
                 let skip = self.received;
@@ -106,18 +108,18 @@ impl Resuming<'_> {
                 response.drain();
                 self.reader = None;
             }
-            _ => return Err(unexpected(self.core, &repository, &self.task, response)),
+            _ => return Err(unexpected(self.requester, &repository, &self.task, response)),
         }
         Ok(())
     }
 
-    fn resume(&mut self, later: Later) -> Result<(), RegistryError> {
+    fn resume(&mut self, later: Transient) -> Result<(), RegistryError> {
         if self.received - self.mark >= PROGRESS && self.connections < CONNECTIONS {
             self.tries.progressed();
             self.mark = self.received;
         }
-        let host = self.core.host(self.repository.registry());
-        self.tries.failed(self.core, Some(&host), &self.task, later)?;
+        let host = self.requester.host(self.repository.registry());
+        self.requester.wait(&mut self.tries, &host, &self.task, later)?;
         self.connect()
     }
 }
@@ -133,7 +135,7 @@ impl Read for Resuming<'_> {
             let Some(reader) = &mut self.reader else { return Ok(0) };
             let later = match reader.read(buffer) {
                 Ok(0) if self.received >= self.descriptor.size => return Ok(0),
-                Ok(0) => Later::new(format!(
+                Ok(0) => Transient::new(format!(
                     "the body ended after {} of {} bytes",
                     self.received, self.descriptor.size
                 )),
@@ -142,7 +144,8 @@ impl Read for Resuming<'_> {
                     return Ok(n);
                 }
                 Err(_) if self.received == self.descriptor.size => return Ok(0),
-                Err(error) => broken_body(self.core, error, &self.task.host).map_err(io::Error::other)?,
+                Err(error) => classify::broken_body(&self.requester.http, error, &self.task.host)
+                    .map_err(io::Error::other)?,
             };
             self.resume(later).map_err(io::Error::other)?;
         }

@@ -4,8 +4,8 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use crate::model::DocumentError;
 use crate::model::list::quoted_list;
+use crate::model::{DocumentError, Repository};
 use crate::stream::Mismatch;
 
 /// What was being done, for messages: `` upload blob `sha256:…` to `reg.example/team/app` ``.
@@ -19,6 +19,17 @@ pub struct Task {
     pub verb: Verb,
     /// On what: `` blob `sha256:…` ``, `` manifest `v1` ``.
     pub object: String,
+}
+
+impl Task {
+    pub(super) fn new(repository: &Repository, verb: Verb, object: String) -> Self {
+        Self {
+            host: repository.registry().to_string(),
+            repository: repository.name().to_owned(),
+            verb,
+            object,
+        }
+    }
 }
 
 /// What can be done with a registry.
@@ -72,7 +83,7 @@ impl fmt::Display for Task {
 pub enum Credentials {
     /// None are known for the registry.
     None,
-    /// Known ones, which were not enough.
+    /// AuthScheme ones, which were not enough.
     Given,
 }
 

@@ -7,9 +7,7 @@ use serde::Deserialize;
 
 use super::error::ServerMessage;
 use super::http::Response;
-
-/// Longest message that is shown, characters.
-const SHOWN: usize = 400;
+use super::sanitize::{SHOWN, sanitize};
 
 #[derive(Deserialize)]
 struct Body {
@@ -38,11 +36,11 @@ struct Entry {
 ///
 /// Source: distribution-spec, "Error Codes".
 pub(super) fn message(response: Response) -> ServerMessage {
-    let discretion = Arc::clone(&response.discretion);
+    let redactor = Arc::clone(&response.redactor);
     let is_html = response.header("content-type").is_some_and(|kind| kind.contains("html"));
     let mut bytes = Vec::new();
     let _ = response.into_reader().take(crate::model::limits::ERROR_BYTES).read_to_end(&mut bytes);
-    if is_html { ServerMessage::default() } else { parse(&bytes, &|text| printable(&discretion.hide(text))) }
+    if is_html { ServerMessage::default() } else { parse(&bytes, &|text| sanitize(&redactor.redact(text))) }
 }
 
 /// `shown` makes a text of the server fit to be shown.
@@ -72,23 +70,6 @@ pub(super) fn parse(bytes: &[u8], shown: &dyn Fn(&str) -> String) -> ServerMessa
             ServerMessage { code: String::new(), text: shown(&text) }
         }
     }
-}
-
-/// Makes a text from outside safe for a terminal and a log, and short.
-pub(super) fn printable(text: &str) -> String {
-    let mut out: String = text
-        .chars()
-        .take(SHOWN)
-        .flat_map(|character| {
-            let plain = !character.is_control() && !('\u{202a}'..='\u{202e}').contains(&character);
-            // Only what could act on a terminal is escaped; quotes and accents stay readable.
-            if plain { vec![character] } else { character.escape_default().collect() }
-        })
-        .collect();
-    if text.chars().nth(SHOWN).is_some() {
-        out.push('…');
-    }
-    out
 }
 
 #[cfg(test)]
@@ -124,9 +105,9 @@ mod tests {
             (format!(r#"{{"message":{long}}}"#), "", format!("{}…", "x".repeat(400))),
         ];
         for (body, code, text) in cases {
-            let found = parse(body.as_bytes(), &printable);
+            let found = parse(body.as_bytes(), &sanitize);
             assert_eq!((found.code.as_str(), &found.text), (code, &text), "{body}");
         }
-        assert_eq!(parse(&[0xff; 100], &printable), ServerMessage::default());
+        assert_eq!(parse(&[0xff; 100], &sanitize), ServerMessage::default());
     }
 }

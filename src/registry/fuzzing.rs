@@ -40,7 +40,7 @@ pub fn retry_after(value: &str, date: &str) -> Option<Duration> {
 /// shows in a log: registry, token server, credential helper, and the providers of the cloud logins.
 #[must_use]
 pub fn answers(body: &[u8]) -> Vec<String> {
-    let message = super::error_body::parse(body, &super::error_body::printable);
+    let message = super::error_body::parse(body, &super::sanitize::sanitize);
     let token = super::auth::Token::parse(body, Instant::now());
     let mut read = vec![message.code, message.text, format!("{token:?}")];
     for is_success in [true, false] {

@@ -11,7 +11,8 @@ use serde::Deserialize;
 use crate::model::limits;
 use crate::stream::{cancel, read_bounded};
 
-use super::keychain::{Credential, basic};
+use super::credential::{Credential, basic};
+use super::sanitize::sanitize;
 
 /// Longest time a helper may take; some open a browser or ask a daemon, none of that works in a pipeline.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
@@ -28,13 +29,13 @@ pub trait CredentialHelpers: Send + Sync {
 pub enum HelperError {
     /// The program is not installed.
     #[error(
-        "`{origin}` names the credential helper `{helper}`, but the program `docker-credential-{helper}` is not in the search path"
+        "`{config_path}` names the credential helper `{helper}`, but the program `docker-credential-{helper}` is not in the search path"
     )]
     Missing {
         /// Its name without the prefix.
         helper: String,
         /// The configuration that names it.
-        origin: String,
+        config_path: String,
     },
     /// The program ran and failed.
     #[error("credential helper `docker-credential-{helper}` failed for `{server}`: {problem}")]
@@ -78,7 +79,7 @@ pub enum HelperError {
 impl HelperError {
     pub(super) fn configured_in(self, file: &str) -> Self {
         match self {
-            Self::Missing { helper, .. } => Self::Missing { helper, origin: file.to_owned() },
+            Self::Missing { helper, .. } => Self::Missing { helper, config_path: file.to_owned() },
             other => other,
         }
     }
@@ -90,7 +91,7 @@ pub struct ProcessHelpers;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+struct HelperOutput {
     #[serde(default)]
     username: String,
     #[serde(default)]
@@ -116,7 +117,7 @@ impl CredentialHelpers for ProcessHelpers {
             .spawn()
             .map_err(|error| match error.kind() {
                 std::io::ErrorKind::NotFound => {
-                    HelperError::Missing { helper: helper.to_owned(), origin: String::new() }
+                    HelperError::Missing { helper: helper.to_owned(), config_path: String::new() }
                 }
                 _ => failed(error.to_string()),
             })?;
@@ -155,10 +156,10 @@ impl CredentialHelpers for ProcessHelpers {
 
 /// Reads what a helper wrote to its standard output.
 ///
-/// Errors: its own words if it failed, made printable; `None` if its answer has another form.
+/// Errors: its own words if it failed, sanitized; `None` if its answer has another form.
 pub(super) fn read_answer(is_success: bool, output: &[u8]) -> Result<Option<Credential>, Option<String>> {
     if is_success {
-        let answer: Answer = serde_json::from_slice(output).map_err(|_| None)?;
+        let answer: HelperOutput = serde_json::from_slice(output).map_err(|_| None)?;
         return Ok((!answer.secret.is_empty()).then(|| basic(answer.username, answer.secret)));
     }
     let said = String::from_utf8_lossy(output);
@@ -167,5 +168,5 @@ pub(super) fn read_answer(is_success: bool, output: &[u8]) -> Result<Option<Cred
         return Ok(None);
     }
     // An answer may be there all the same, with what must not be printed.
-    Err(Some(if said.starts_with('{') { String::new() } else { super::error_body::printable(said) }))
+    Err(Some(if said.starts_with('{') { String::new() } else { sanitize(said) }))
 }

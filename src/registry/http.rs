@@ -12,15 +12,16 @@ use ureq::{Agent, Error, SendBody, Timeout};
 use crate::stream::cancel;
 
 use super::error::TrustProblem;
-use super::error_body::printable;
-use super::options::{ClientOptions, RequestRecord};
+use super::events::RequestRecord;
 use super::proxy::ProxyRules;
-use super::redaction::Discretion;
-use super::resolver::SystemNames;
+use super::redaction::Redactor;
+use super::resolver::SystemResolver;
+use super::sanitize::sanitize;
 use super::secret::Secret;
 use super::tls::{BadConfiguration, TlsConnector, Trust, trust_problem};
 use super::transport::{self, NoThread, TcpConnector};
 use super::url::Url;
+use super::wire_options::WireOptions;
 
 /// Bodies of at least this size ask for permission first, so that a refusal costs nothing.
 const EXPECT_CONTINUE_FROM: u64 = 1024 * 1024;
@@ -30,6 +31,21 @@ const BUFFER_BYTES: usize = 32 * 1024;
 
 /// Bytes that a front end which holds a body passes on, or a registry moves into its storage, in a second.
 const PASSED_ON_PER_SECOND: u64 = 8 * 1024 * 1024;
+
+/// Headers whose values are secrets, besides `Authorization` of a registry.
+const SECRET_HEADERS: [&str; 4] =
+    ["authorization", "x-aws-ec2-metadata-token", "x-amz-security-token", "x-identity-header"];
+/// Fields of a form whose values are secrets.
+const SECRET_FIELDS: [&str; 8] = [
+    "refresh_token",
+    "access_token",
+    "password",
+    "client_secret",
+    "client_assertion",
+    "assertion",
+    "subject_token",
+    "WebIdentityToken",
+];
 
 /// Methods of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +99,7 @@ pub(super) struct Response {
     pub(super) headers: HeaderMap,
     pub(super) url: Url,
     body: ureq::Body,
-    pub(super) discretion: Arc<Discretion>,
+    pub(super) redactor: Arc<Redactor>,
 }
 
 impl Response {
@@ -93,14 +109,14 @@ impl Response {
 
     /// Makes a text of the peer fit to be shown: without our secrets, without control characters, not too long.
     pub(super) fn shown(&self, text: &str) -> String {
-        printable(&self.discretion.hide(text))
+        sanitize(&self.redactor.redact(text))
     }
 
     pub(super) fn content_length(&self) -> Option<u64> {
         self.header("content-length").and_then(|text| text.trim().parse().ok())
     }
 
-    /// Returns the body's reader; errors of the wire are found in it with [`Failure::of_read`].
+    /// Returns the body's reader; errors of the wire are found in it with [`WireError::of_read`].
     pub(super) fn into_reader(self) -> impl Read + Send {
         self.body.into_with_config().limit(u64::MAX).reader()
     }
@@ -113,8 +129,8 @@ impl Response {
 
 /// Why no answer came.
 #[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) kind: FailureKind,
+pub(super) struct WireError {
+    pub(super) kind: WireErrorKind,
     /// In words, with phase and time.
     pub(super) text: String,
     /// Nothing came within the time allowed.
@@ -123,7 +139,7 @@ pub(super) struct Failure {
 
 /// What a caller does differently.
 #[derive(Debug)]
-pub(super) enum FailureKind {
+pub(super) enum WireErrorKind {
     /// No connection could be made.
     Connect,
     /// The connection broke, or went silent.
@@ -142,7 +158,7 @@ pub(super) enum FailureKind {
     Cancelled,
 }
 
-impl Failure {
+impl WireError {
     /// Reads the failure out of an error that reading a body gave.
     pub(super) fn of_read(error: io::Error, idle: Duration) -> Self {
         Self::new(Error::from(error), "receiving the body", Phases { idle, ..Phases::default() })
@@ -150,7 +166,11 @@ impl Failure {
 
     fn new(error: Error, doing: &str, phases: Phases) -> Self {
         if cancel::is_cancelled() {
-            return Self { kind: FailureKind::Cancelled, text: "stopped by a signal".into(), silent: false };
+            return Self {
+                kind: WireErrorKind::Cancelled,
+                text: "stopped by a signal".into(),
+                silent: false,
+            };
         }
         let seconds = |duration: Duration| {
             if duration.as_secs() > 0 {
@@ -162,60 +182,81 @@ impl Failure {
         let silent = matches!(error, Error::Timeout(_));
         let (kind, text) = match error {
             Error::Timeout(Timeout::Resolve | Timeout::Connect) => (
-                FailureKind::Connect,
+                WireErrorKind::Connect,
                 format!("timed out after {} while connecting", seconds(phases.connect)),
             ),
             Error::Timeout(Timeout::RecvResponse) => (
-                FailureKind::Broken,
+                WireErrorKind::Broken,
                 format!("timed out after {} waiting for response headers", seconds(phases.response)),
             ),
             Error::Timeout(_) => {
-                (FailureKind::Broken, format!("nothing moved for {} while {doing}", seconds(phases.idle)))
+                (WireErrorKind::Broken, format!("nothing moved for {} while {doing}", seconds(phases.idle)))
             }
-            Error::HostNotFound => (FailureKind::Connect, "the host name is not known".into()),
-            Error::ConnectionFailed => (FailureKind::Connect, "connection failed".into()),
-            Error::ConnectProxyFailed(text) => (FailureKind::Connect, format!("the proxy refused: {text}")),
+            Error::HostNotFound => (WireErrorKind::Connect, "the host name is not known".into()),
+            Error::ConnectionFailed => (WireErrorKind::Connect, "connection failed".into()),
+            Error::ConnectProxyFailed(text) => (WireErrorKind::Connect, format!("the proxy refused: {text}")),
             Error::Rustls(error) => match (trust_problem(&error), error) {
-                (Some(problem), _) => (FailureKind::Trust(problem.clone()), problem.to_string()),
+                (Some(problem), _) => (WireErrorKind::Trust(problem.clone()), problem.to_string()),
                 (None, rustls::Error::InvalidMessage(_)) => {
-                    (FailureKind::NotTls, "the host answered in plain text where TLS was expected".into())
+                    (WireErrorKind::NotTls, "the host answered in plain text where TLS was expected".into())
                 }
-                (None, error) => (FailureKind::Broken, format!("TLS failed: {error}")),
+                (None, error) => (WireErrorKind::Broken, format!("TLS failed: {error}")),
             },
             Error::Io(error) => io_failure(&error, doing),
             Error::Other(other) if other.is::<BadConfiguration>() => {
-                (FailureKind::Configuration, other.to_string())
+                (WireErrorKind::Configuration, other.to_string())
             }
-            Error::BodyStalled => (FailureKind::Broken, format!("connection closed while {doing}")),
-            other => (FailureKind::Protocol, format!("the answer is not valid HTTP: {other}")),
+            Error::BodyStalled => (WireErrorKind::Broken, format!("connection closed while {doing}")),
+            other => (WireErrorKind::Protocol, format!("the answer is not valid HTTP: {other}")),
         };
         Self { kind, text, silent }
     }
 }
 
-fn io_failure(error: &io::Error, doing: &str) -> (FailureKind, String) {
+fn io_failure(error: &io::Error, doing: &str) -> (WireErrorKind, String) {
     use io::ErrorKind as K;
     if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         if let Some(problem) = trust_problem(error) {
-            return (FailureKind::Trust(problem.clone()), problem.to_string());
+            return (WireErrorKind::Trust(problem.clone()), problem.to_string());
         }
-        return (FailureKind::Broken, format!("TLS failed: {error}"));
+        return (WireErrorKind::Broken, format!("TLS failed: {error}"));
     }
     if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<NoThread>()) {
-        return (FailureKind::NoThread, error.to_string());
+        return (WireErrorKind::NoThread, error.to_string());
     }
     match error.kind() {
-        K::ConnectionRefused => (FailureKind::Connect, "connection refused".into()),
+        K::ConnectionRefused => (WireErrorKind::Connect, "connection refused".into()),
         K::HostUnreachable | K::NetworkUnreachable | K::AddrNotAvailable => {
-            (FailureKind::Connect, "the host cannot be reached".into())
+            (WireErrorKind::Connect, "the host cannot be reached".into())
         }
         K::ConnectionReset | K::BrokenPipe | K::UnexpectedEof | K::ConnectionAborted | K::NotConnected => {
-            (FailureKind::Broken, format!("connection closed while {doing}"))
+            (WireErrorKind::Broken, format!("connection closed while {doing}"))
         }
         _ if error.to_string().contains("lookup address") => {
-            (FailureKind::Connect, "the host name is not known".into())
+            (WireErrorKind::Connect, "the host name is not known".into())
         }
-        _ => (FailureKind::Broken, format!("{error} while {doing}")),
+        _ => (WireErrorKind::Broken, format!("{error} while {doing}")),
+    }
+}
+
+/// Remembers every secret in a request, so that it is redacted in what comes back.
+fn remember_request(redactor: &Redactor, request: &Request<'_>) {
+    let headers = request.headers.iter().filter(|(name, _)| SECRET_HEADERS.contains(name));
+    let authorization = request.authorization.iter().map(Secret::expose);
+    authorization
+        .chain(headers.map(|(_, value)| value.as_str()))
+        .for_each(|header| redactor.remember_authorization(header));
+    request.url.secret_values().for_each(|value| redactor.remember_escaped(value));
+    let is_form =
+        |(name, value): &(&str, String)| *name == "content-type" && value.contains("form-urlencoded");
+    if let Payload::Bytes(form) = request.payload
+        && request.headers.iter().any(is_form)
+        && let Ok(form) = std::str::from_utf8(form)
+    {
+        let fields = form.split('&').filter_map(|field| field.split_once('='));
+        fields
+            .filter(|(name, _)| SECRET_FIELDS.contains(name))
+            .for_each(|(_, value)| redactor.remember_escaped(value));
     }
 }
 
@@ -227,20 +268,20 @@ struct Phases {
     response: Duration,
 }
 
-/// The wire: connections kept for reuse, trust, proxies, time-outs.
+/// The HTTP client: connections kept for reuse, trust, proxies, time-outs.
 pub(super) struct Http {
     agent: Agent,
-    options: Arc<ClientOptions>,
+    options: WireOptions,
     proxies: ProxyRules,
     /// Some server does not know `Expect` (417).
     expects_nothing: AtomicBool,
     /// What was sent and is not to be printed when it comes back.
-    pub(super) discretion: Arc<Discretion>,
+    pub(super) redactor: Arc<Redactor>,
 }
 
 impl Http {
     /// Prepares; opens no file and no connection.
-    pub(super) fn new(options: Arc<ClientOptions>) -> Result<Self, String> {
+    pub(super) fn new(options: &WireOptions) -> Result<Self, String> {
         let trust = Arc::new(Trust::new(options.tls.clone())?);
         let timeouts = options.timeouts;
         let idle_connections = options.concurrency.max(1) + 2;
@@ -266,27 +307,27 @@ impl Http {
             .build();
         let tcp = TcpConnector { events: Arc::clone(&options.events) };
         let connector = ().chain(ConnectProxyConnector::default()).chain(tcp).chain(TlsConnector { trust });
-        let agent = Agent::with_parts(config, connector, SystemNames::default());
+        let agent = Agent::with_parts(config, connector, SystemResolver::default());
         let proxies = ProxyRules::new(&options.proxies)?;
         Ok(Self {
             agent,
-            options,
+            options: options.clone(),
             proxies,
             expects_nothing: AtomicBool::new(false),
-            discretion: Arc::default(),
+            redactor: Arc::default(),
         })
     }
 
     /// Sends one request and waits for the head of its answer.
-    pub(super) fn send(&self, request: Request<'_>) -> Result<Response, Failure> {
+    pub(super) fn send(&self, request: Request<'_>) -> Result<Response, WireError> {
         let started = Instant::now();
         let (method, url, attempt) = (request.method, request.url.clone(), request.attempt);
-        self.discretion.learn_request(&request);
+        remember_request(&self.redactor, &request);
         let (result, sent) = self.exchange(request);
         let result =
-            result.map_err(|failure| Failure { text: self.discretion.hide(&failure.text), ..failure });
+            result.map_err(|failure| WireError { text: self.redactor.redact(&failure.text), ..failure });
         // A peer may have put what it was sent into the location that led here.
-        let printed = self.discretion.hide(&url.to_string());
+        let printed = self.redactor.redact(&url.to_string());
         let (status, problem, announced) = match &result {
             Ok(response) => (Some(response.status), None, response.content_length()),
             Err(failure) => (None, Some(failure.text.as_str()), None),
@@ -304,7 +345,7 @@ impl Http {
         result
     }
 
-    fn exchange(&self, request: Request<'_>) -> (Result<Response, Failure>, u64) {
+    fn exchange(&self, request: Request<'_>) -> (Result<Response, WireError>, u64) {
         let url = request.url.clone();
         let mut builder = HttpRequest::builder().method(request.method.as_str()).uri(url.expose());
         for (name, value) in &request.headers {
@@ -323,7 +364,7 @@ impl Http {
         }
         let failed = |error| {
             let text = format!("the request cannot be written: {error}");
-            Failure { kind: FailureKind::Protocol, text, silent: false }
+            WireError { kind: WireErrorKind::Protocol, text, silent: false }
         };
         if !matches!(request.method, Method::Post | Method::Put | Method::Patch) {
             let message = builder.body(SendBody::none()).map_err(failed);
@@ -343,7 +384,7 @@ impl Http {
         url: Url,
         closing: Option<u64>,
         length: u64,
-    ) -> Result<Response, Failure> {
+    ) -> Result<Response, WireError> {
         let timeouts = self.options.timeouts;
         let response = if closing.is_some() { timeouts.closing_response } else { timeouts.response };
         // A front end may hold a body until it is complete and only then pass it on.
@@ -360,13 +401,13 @@ impl Http {
                     headers: parts.headers,
                     url,
                     body,
-                    discretion: Arc::clone(&self.discretion),
+                    redactor: Arc::clone(&self.redactor),
                 })
             }
             Err(error) => {
                 let doing = if length > 0 { "sending the body" } else { "waiting for an answer" };
                 let phases = Phases { connect: timeouts.connect, idle: timeouts.idle, response };
-                Err(Failure::new(error, doing, phases))
+                Err(WireError::new(error, doing, phases))
             }
         }
     }

@@ -15,32 +15,14 @@ use serde::Deserialize;
 use crate::model::{Registry, Repository};
 use crate::stream::{cancel, lock};
 
-use super::cloud::{CloudLogins, Wire};
-use super::error_body::printable;
+use super::cloud::{CloudClient, CloudLogins};
+use super::credential::{Credential, basic};
 use super::helper::{CredentialHelpers, HelperError, ProcessHelpers};
 use super::retry;
-use super::secret::Secret;
+use super::sanitize::sanitize;
 
 /// The key under which docker keeps Docker Hub's credentials.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
-
-/// How we show who we are.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Credential {
-    /// User name and password.
-    Basic {
-        /// User name.
-        username: String,
-        /// Password, or a token in its place.
-        password: Secret,
-    },
-    /// A refresh token that token servers exchange (OAuth2).
-    IdentityToken(Secret),
-    /// A finished bearer token.
-    RegistryToken(Secret),
-    /// Explicitly nobody; later sources are not asked.
-    Anonymous,
-}
 
 /// Credentials for one host, or a part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,19 +85,19 @@ impl Keychain {
         self.lookup_with(repository, None)
     }
 
-    /// Returns the credentials for a repository; cloud providers are asked over the wire.
+    /// Returns the credentials for a repository; cloud providers are asked through it.
     pub(super) fn lookup_with(
         &self,
         repository: &Repository,
-        wire: Option<&dyn Wire>,
+        client: Option<&dyn CloudClient>,
     ) -> Result<Option<Credential>, HelperError> {
         for source in &self.sources {
             let found = match source {
                 CredentialSource::Everywhere(credential) => Some(credential.clone()),
                 CredentialSource::Hosts(hosts) => longest_host_match(hosts, repository),
                 CredentialSource::File(config) => self.lookup_in_file(config, repository)?,
-                CredentialSource::Cloud(logins) => match wire {
-                    Some(wire) => logins.credential(repository.registry(), wire)?,
+                CredentialSource::Cloud(logins) => match client {
+                    Some(client) => logins.credential(repository.registry(), client)?,
                     None => None,
                 },
             };
@@ -136,7 +118,7 @@ impl Keychain {
         let helper =
             longest_match(config.helpers.iter().map(|(key, helper)| (key.as_str(), helper)), repository);
         if let Some(helper) = helper
-            && let Some(found) = self.ask(helper, repository.registry(), &config.origin)?
+            && let Some(found) = self.ask(helper, repository.registry(), &config.config_path)?
         {
             return Ok(Some(found));
         }
@@ -145,7 +127,7 @@ impl Keychain {
             return Ok(Some(credential.clone()));
         }
         match &config.store {
-            Some(store) => self.ask(store, repository.registry(), &config.origin),
+            Some(store) => self.ask(store, repository.registry(), &config.config_path),
             None => Ok(None),
         }
     }
@@ -156,7 +138,8 @@ impl Keychain {
         loop {
             match self.helpers.get(helper, server) {
                 Err(HelperError::Failed { .. }) if attempt < HELPER_ATTEMPTS && !cancel::is_cancelled() => {
-                    retry::sleep(retry::delay(HELPER_DELAY, attempt)).map_err(|_| HelperError::Cancelled)?;
+                    retry::sleep(retry::delay_before(HELPER_DELAY, attempt))
+                        .map_err(|_| HelperError::Cancelled)?;
                     attempt += 1;
                 }
                 other => return other,
@@ -169,7 +152,7 @@ impl Keychain {
         &self,
         helper: &str,
         registry: &Registry,
-        origin: &str,
+        config_path: &str,
     ) -> Result<Option<Credential>, HelperError> {
         let server = if registry.is_docker_hub() { HUB_KEY } else { registry.as_str() };
         let key = (helper.to_owned(), server.to_owned());
@@ -177,7 +160,7 @@ impl Keychain {
         if let Some(answer) = asked.get(&key) {
             return Ok(answer.clone());
         }
-        let answer = self.ask_again(helper, server).map_err(|error| error.configured_in(origin))?;
+        let answer = self.ask_again(helper, server).map_err(|error| error.configured_in(config_path))?;
         asked.insert(key, answer.clone());
         Ok(answer)
     }
@@ -192,7 +175,7 @@ const HELPER_DELAY: Duration = Duration::from_millis(250);
 #[derive(Clone, Debug, Default)]
 pub struct DockerConfig {
     /// Where it came from, for messages.
-    pub origin: String,
+    pub config_path: String,
     auths: BTreeMap<String, Credential>,
     helpers: BTreeMap<String, String>,
     store: Option<String>,
@@ -200,10 +183,10 @@ pub struct DockerConfig {
 
 /// Why a configuration cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{origin}` is not a valid registry configuration: {problem}")]
+#[error("`{config_path}` is not a valid registry configuration: {problem}")]
 pub struct DockerConfigError {
     /// The file or variable.
-    pub origin: String,
+    pub config_path: String,
     /// What is wrong; never shows values.
     pub problem: String,
 }
@@ -235,8 +218,8 @@ struct RawAuth {
 
 impl DockerConfig {
     /// Parses `config.json`, `.dockerconfigjson` or `auth.json`; or `.dockercfg`, which is only its `auths`.
-    pub fn parse(text: &[u8], origin: &str) -> Result<Self, DockerConfigError> {
-        let failed = |problem: String| DockerConfigError { origin: origin.to_owned(), problem };
+    pub fn parse(text: &[u8], config_path: &str) -> Result<Self, DockerConfigError> {
+        let failed = |problem: String| DockerConfigError { config_path: config_path.to_owned(), problem };
         // serde_json's own messages may quote values; position and kind are enough.
         let json = |error: serde_json::Error| {
             failed(format!("{:?} error at line {} column {}", error.classify(), error.line(), error.column()))
@@ -254,7 +237,7 @@ impl DockerConfig {
         for (key, entry) in raw.auths.unwrap_or_default() {
             let entry = entry.credential();
             let credential =
-                entry.map_err(|problem| failed(format!("`auths` entry `{}`: {problem}", printable(&key))))?;
+                entry.map_err(|problem| failed(format!("`auths` entry `{}`: {problem}", sanitize(&key))))?;
             if let Some(credential) = credential {
                 auths.insert(normalise(&key), credential);
             }
@@ -262,7 +245,7 @@ impl DockerConfig {
         let helpers = raw.cred_helpers.unwrap_or_default();
         let helpers = helpers.into_iter().map(|(key, helper)| (normalise(&key), helper)).collect();
         let store = raw.creds_store.filter(|store| !store.is_empty());
-        Ok(Self { origin: origin.to_owned(), auths, helpers, store })
+        Ok(Self { config_path: config_path.to_owned(), auths, helpers, store })
     }
 }
 
@@ -284,15 +267,6 @@ impl RawAuth {
             (None, None) => Ok(None),
             _ => Err("only one of `username` and `password` is given"),
         }
-    }
-}
-
-/// Makes credentials of what a helper or file gives; the user `<token>` marks an identity token.
-pub(super) fn basic(username: String, password: String) -> Credential {
-    if username == "<token>" {
-        Credential::IdentityToken(password.into())
-    } else {
-        Credential::Basic { username, password: password.into() }
     }
 }
 
@@ -411,7 +385,7 @@ mod tests {
                 ("known", "reg.example") => Ok(Some(basic("helper".into(), "h".into()))),
                 ("known", HUB_KEY) => Ok(Some(basic("<token>".into(), "hub-token".into()))),
                 ("known", _) => Ok(None),
-                _ => Err(HelperError::Missing { helper: helper.to_owned(), origin: String::new() }),
+                _ => Err(HelperError::Missing { helper: helper.to_owned(), config_path: String::new() }),
             }
         }
     }

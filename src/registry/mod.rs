@@ -7,12 +7,16 @@
 //! Source: OCI distribution-spec 1.1; distribution "Token Authentication Specification".
 
 mod auth;
+mod blob_body;
 mod challenge;
+mod classify;
 mod client;
 mod cloud;
+mod credential;
 mod download;
 mod error;
 mod error_body;
+mod events;
 #[doc(hidden)]
 pub mod fuzzing;
 mod helper;
@@ -26,24 +30,28 @@ mod referrers;
 mod requests;
 mod resolver;
 mod retry;
+mod sanitize;
 mod secret;
 mod tls;
 mod transport;
 mod upload;
+mod upload_form;
 mod upload_session;
 mod url;
+mod wire_options;
 
-pub use client::{Client, PushOutcome};
+pub use blob_body::BlobBody;
+pub use client::Client;
 pub use cloud::{
     AppService, AwsEndpoints, AwsKeys, AwsLogin, AzureLogin, Clock, CloudLogin, CloudLogins,
     ContainerCredentials, GitHubLogin, GoogleFederation, GoogleLogin, WebIdentity,
 };
+pub use credential::Credential;
 pub use error::{Credentials, RegistryError, ServerMessage, Task, TrustProblem, Verb};
+pub use events::{ClientEvents, NoEvents, RequestRecord, RetryRecord};
 pub use helper::{CredentialHelpers, HelperError, ProcessHelpers};
-pub use keychain::{Credential, CredentialSource, DockerConfig, DockerConfigError, HostCredential, Keychain};
-pub use options::{
-    ClientEvents, ClientIdentity, ClientOptions, Mirror, NoEvents, PlainHttp, Proxies, RequestRecord,
-    RetryRecord, SystemTrust, Timeouts, TlsOptions,
-};
+pub use keychain::{CredentialSource, DockerConfig, DockerConfigError, HostCredential, Keychain};
+pub use options::{ClientOptions, Mirror, PlainHttp};
 pub use secret::Secret;
-pub use upload::{BlobBody, PushStart};
+pub use upload::{PushOutcome, PushStart};
+pub use wire_options::{ClientIdentity, Proxies, SystemTrust, Timeouts, TlsOptions, WireOptions};

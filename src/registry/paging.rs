@@ -6,10 +6,12 @@ use crate::model::{Repository, limits};
 use crate::stream::{TooLarge, read_bounded};
 
 use super::auth::Scopes;
-use super::client::{broken_body, unexpected};
+
+use super::classify;
 use super::error::{RegistryError, Task};
 use super::http::Method;
-use super::requests::{Call, Core, Follow, Tries};
+use super::requests::{Call, Follow, Requester, unexpected};
+use super::retry::RetryBudget;
 use super::url::Url;
 
 /// Calls `take` with the body of each page, first to last; `None` when the first one is not there (404).
@@ -17,7 +19,7 @@ use super::url::Url;
 /// Errors: [`RegistryError::Protocol`] for a link to elsewhere, to a page that was read already, or beyond
 /// [`limits::PAGES`].
 pub(super) fn each_page(
-    core: &Core,
+    requester: &Requester,
     repository: &Repository,
     first: Url,
     accept: &str,
@@ -26,7 +28,7 @@ pub(super) fn each_page(
 ) -> Result<Option<()>, RegistryError> {
     let protocol = |problem: String| RegistryError::Protocol { task: Box::new(task.clone()), problem };
     let mut seen = HashSet::new();
-    let mut tries = Tries::new();
+    let mut tries = RetryBudget::new();
     let mut url = first;
     loop {
         let call = Call {
@@ -39,14 +41,14 @@ pub(super) fn each_page(
             follow: Follow::Yes,
             closing: None,
         };
-        let response = core.run(&call, None)?;
+        let response = requester.run(&call, None)?;
         match response.status {
             200 => {}
             404 if seen.is_empty() => {
                 response.drain();
                 return Ok(None);
             }
-            _ => return Err(unexpected(core, repository, task, response)),
+            _ => return Err(unexpected(requester, repository, task, response)),
         }
         let next = next_link(response.headers.get_all("link").iter().filter_map(|value| value.to_str().ok()));
         let from = response.url.clone();
@@ -56,8 +58,8 @@ pub(super) fn each_page(
                 return Err(RegistryError::TooLarge { task: Box::new(task.clone()), limit });
             }
             Err(TooLarge::Io(error)) => {
-                let later = broken_body(core, error, &task.host)?;
-                tries.failed(core, None, task, later)?;
+                let later = classify::broken_body(&requester.http, error, &task.host)?;
+                tries.failed(&requester.policy, None, task, later)?;
                 continue;
             }
         };

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 
 use ureq::Proxy;
 
-use super::options::Proxies;
+use super::secret::Secret;
 use super::url::{Origin, Url};
+use super::wire_options::Proxies;
 
 /// Proxies, parsed.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub(super) struct ProxyRules {
 
 impl ProxyRules {
     pub(super) fn new(proxies: &Proxies) -> Result<Self, String> {
-        let parse = |value: &Option<super::Secret>, name: &str| match value {
+        let parse = |value: &Option<Secret>, name: &str| match value {
             None => Ok(None),
             Some(text) if text.is_empty() => Ok(None),
             Some(text) => match Proxy::new(text.expose()) {
@@ -92,7 +93,6 @@ fn in_network(address: IpAddr, network: &str, bits: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Secret;
     use super::*;
 
     #[test]

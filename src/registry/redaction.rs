@@ -1,4 +1,4 @@
-//! Secrets of ours in somebody else's words: what was sent to a peer is not printed when the peer repeats it.
+//! Redacts secrets that a server echoes back.
 //!
 //! Error bodies, warnings and locations come from outside, and some servers and proxies put what they were sent into
 //! them. Each secret is remembered when it is sent, in the forms in which a peer can give it back.
@@ -10,7 +10,6 @@ use crate::stream::lock;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 
-use super::http::{Payload, Request};
 use super::secret::Secret;
 use super::url::{decode, encode};
 
@@ -19,28 +18,13 @@ const SHORTEST: usize = 4;
 /// Most texts remembered; a long run asks for many tokens, and only recent ones are repeated.
 const MOST: usize = 256;
 
-/// Headers whose values are secrets, besides `Authorization` of a registry.
-const SECRET_HEADERS: [&str; 4] =
-    ["authorization", "x-aws-ec2-metadata-token", "x-amz-security-token", "x-identity-header"];
-/// Fields of a form whose values are secrets.
-const SECRET_FIELDS: [&str; 8] = [
-    "refresh_token",
-    "access_token",
-    "password",
-    "client_secret",
-    "client_assertion",
-    "assertion",
-    "subject_token",
-    "WebIdentityToken",
-];
-
 /// What was sent so far and must not be printed.
 #[derive(Default)]
-pub(super) struct Discretion(Mutex<Vec<Secret>>);
+pub(super) struct Redactor(Mutex<Vec<Secret>>);
 
-impl Discretion {
+impl Redactor {
     /// Remembers a secret: as it is, as part of a URL with and without escaped delimiters, and in Base64.
-    pub(super) fn learn(&self, secret: &str) {
+    pub(super) fn remember(&self, secret: &str) {
         if secret.len() < SHORTEST {
             return;
         }
@@ -62,48 +46,27 @@ impl Discretion {
     }
 
     /// Remembers what an `Authorization` header carries: the token, or user and password in all forms.
-    pub(super) fn learn_authorization(&self, header: &str) {
-        let Some((scheme, value)) = header.split_once(' ') else { return self.learn(header) };
-        self.learn(value);
+    pub(super) fn remember_authorization(&self, header: &str) {
+        let Some((scheme, value)) = header.split_once(' ') else { return self.remember(header) };
+        self.remember(value);
         if !scheme.eq_ignore_ascii_case("basic") {
             return;
         }
         let pair = STANDARD.decode(value).ok().and_then(|pair| String::from_utf8(pair).ok()).map(Secret::new);
         if let Some((_, password)) = pair.as_ref().and_then(|pair| pair.expose().split_once(':')) {
-            self.learn(value.trim_end_matches('='));
-            self.learn(password);
-        }
-    }
-
-    /// Remembers everything in a request that only its receiver may see.
-    pub(super) fn learn_request(&self, request: &Request<'_>) {
-        let headers = request.headers.iter().filter(|(name, _)| SECRET_HEADERS.contains(name));
-        let authorization = request.authorization.iter().map(Secret::expose);
-        authorization
-            .chain(headers.map(|(_, value)| value.as_str()))
-            .for_each(|header| self.learn_authorization(header));
-        request.url.secret_values().for_each(|value| self.learn_escaped(value));
-        let is_form =
-            |(name, value): &(&str, String)| *name == "content-type" && value.contains("form-urlencoded");
-        if let Payload::Bytes(form) = request.payload
-            && request.headers.iter().any(is_form)
-            && let Ok(form) = std::str::from_utf8(form)
-        {
-            let fields = form.split('&').filter_map(|field| field.split_once('='));
-            fields
-                .filter(|(name, _)| SECRET_FIELDS.contains(name))
-                .for_each(|(_, value)| self.learn_escaped(value));
+            self.remember(value.trim_end_matches('='));
+            self.remember(password);
         }
     }
 
     /// Remembers a value from a URL or a form, as it came and decoded.
-    fn learn_escaped(&self, value: &str) {
-        self.learn(value);
-        self.learn(&decode(value));
+    pub(super) fn remember_escaped(&self, value: &str) {
+        self.remember(value);
+        self.remember(&decode(value));
     }
 
     /// Replaces every secret in a text from outside by `***`.
-    pub(super) fn hide(&self, text: &str) -> String {
+    pub(super) fn redact(&self, text: &str) -> String {
         let known = lock(&self.0);
         // Longer ones first: a secret may be part of another.
         let mut known: Vec<&Secret> = known.iter().collect();
@@ -137,11 +100,11 @@ mod tests {
 
     #[test]
     fn what_was_sent_is_hidden_in_every_form() {
-        let known = Discretion::default();
+        let known = Redactor::default();
         // `ci:pass/w0rd+x`
-        known.learn_authorization("Basic Y2k6cGFzcy93MHJkK3g=");
-        known.learn_authorization("Bearer abc.def");
-        known.learn("x");
+        known.remember_authorization("Basic Y2k6cGFzcy93MHJkK3g=");
+        known.remember_authorization("Bearer abc.def");
+        known.remember("x");
         for (text, expected) in [
             ("user ci with pass/w0rd+x", "user ci with ***"),
             ("a=pass%2Fw0rd%2Bx&b", "a=***&b"),
@@ -151,16 +114,16 @@ mod tests {
             ("token abc.def, abc", "token ***, abc"),
             ("nothing of ours: x", "nothing of ours: x"),
         ] {
-            assert_eq!(known.hide(text), expected);
+            assert_eq!(known.redact(text), expected);
         }
     }
 
     #[test]
     fn only_so_many_are_remembered() {
-        let known = Discretion::default();
+        let known = Redactor::default();
         for number in 0..1000 {
-            known.learn(&format!("secret-{number:04}"));
+            known.remember(&format!("secret-{number:04}"));
         }
-        assert_eq!(known.hide("secret-0999 secret-0000"), "*** secret-0000");
+        assert_eq!(known.redact("secret-0999 secret-0000"), "*** secret-0000");
     }
 }

@@ -22,7 +22,7 @@ impl Client {
         subject: &Digest,
     ) -> Result<Vec<Descriptor>, RegistryError> {
         let task = Task::new(repository, Verb::List, format!("referrers of `{subject}`"));
-        let url = self.core.url(repository, &format!("referrers/{subject}"), &task)?;
+        let url = self.requester.url(repository, &format!("referrers/{subject}"))?;
         let mut found = Vec::new();
         let mut is_index = true;
         let mut take = |page: &[u8]| {
@@ -35,7 +35,7 @@ impl Client {
             }
             Ok(())
         };
-        match each_page(&self.core, repository, url, media_type::OCI_INDEX, &task, &mut take) {
+        match each_page(&self.requester, repository, url, media_type::OCI_INDEX, &task, &mut take) {
             Ok(Some(())) if is_index => return Ok(found),
             Ok(_) | Err(RegistryError::Rejected { .. }) => {}
             Err(error) => return Err(error),

@@ -1,30 +1,28 @@
-//! Between the verbs and the wire: which address, which credentials, redirects, and when to try again.
+//! Sends a verb's requests: chooses scheme and mirror, adds credentials, follows redirects, repeats what failed.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use crate::model::{Registry, Repository, limits};
 use crate::stream::lock;
 
-use super::auth::{AuthTries, Memory, Scopes, may_aim_at};
-use super::cloud::ProviderWire;
+use super::auth::{AuthProgress, Authenticator, HostAuth, Scopes, Subject, may_aim_at};
+use super::classify;
+use super::cloud::HttpCloudClient;
 use super::error::{RegistryError, Task};
-use super::http::{Failure, FailureKind, Http, Method, Payload, Request, Response};
-use super::options::{ClientOptions, RetryRecord};
-use super::retry::{self, Gate};
-use super::upload::UploadForm;
+use super::error_body;
+use super::http::{Http, Method, Payload, Request, Response, WireErrorKind};
+use super::options::ClientOptions;
+use super::retry::{Gate, RetryBudget, RetryPolicy, Transient};
+use super::upload_form::UploadForm;
 use super::url::{Origin, Scheme, Url, origin};
 
-/// Attempts that met silence before a peer counts as gone: each costs a whole time-out, and who says nothing twice
-/// hardly speaks the third time.
-const SILENT_ATTEMPTS: u32 = 2;
-
-/// What all verbs share.
-pub(super) struct Core {
-    pub(super) options: Arc<ClientOptions>,
-    pub(super) http: Http,
-    pub(super) providers: ProviderWire,
+/// Sends the requests of all verbs.
+pub(super) struct Requester {
+    pub(super) options: ClientOptions,
+    pub(super) http: Arc<Http>,
+    authenticator: Authenticator,
+    pub(super) policy: RetryPolicy,
     hosts: Mutex<HashMap<Registry, Arc<Host>>>,
     /// Mirrors that could not be used; they are not asked again.
     useless_mirrors: Mutex<HashSet<Registry>>,
@@ -36,7 +34,7 @@ pub(super) struct Host {
     /// Scheme, host and port, once it is known whether TLS is spoken.
     base: Mutex<Option<Origin>>,
     pub(super) gate: Gate,
-    pub(super) auth: Memory,
+    pub(super) auth: HostAuth,
     pub(super) upload_form: Mutex<UploadForm>,
     warned: Mutex<HashSet<String>>,
 }
@@ -53,6 +51,15 @@ pub(super) struct Call<'a> {
     pub(super) closing: Option<u64>,
 }
 
+/// Who receives a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Peer {
+    /// The registry, which gets credentials.
+    Registry,
+    /// Another host that the registry redirected to.
+    Elsewhere,
+}
+
 /// Whether redirects are followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Follow {
@@ -63,35 +70,11 @@ pub(super) enum Follow {
 /// Why one attempt did not give an answer to work with.
 pub(super) enum Attempt {
     /// Credentials have changed; send the same at once.
-    Again,
+    Reauthenticate,
     /// It may work later.
-    Later(Later),
+    Transient(Transient),
     /// It will not work.
     Fatal(RegistryError),
-}
-
-/// A failure that may go away.
-#[derive(Debug)]
-pub(super) struct Later {
-    pub(super) cause: String,
-    /// The status, when there was an answer.
-    pub(super) status: Option<u16>,
-    /// How long the registry asked to wait.
-    pub(super) after: Option<Duration>,
-    /// Nothing came within the time allowed.
-    pub(super) silent: bool,
-}
-
-impl Later {
-    pub(super) fn new(cause: impl Into<String>) -> Self {
-        Self { cause: cause.into(), status: None, after: None, silent: false }
-    }
-
-    /// Says who failed, when it is not the registry itself.
-    pub(super) fn about(mut self, who: &str) -> Self {
-        self.cause = format!("{who}: {}", self.cause);
-        self
-    }
 }
 
 impl From<RegistryError> for Attempt {
@@ -100,90 +83,20 @@ impl From<RegistryError> for Attempt {
     }
 }
 
-/// Counts the attempts at one thing.
-pub(super) struct Tries {
-    started: Instant,
-    failed: u32,
-    limited: u32,
-    silent: u32,
-}
-
-impl Tries {
-    pub(super) fn new() -> Self {
-        Self { started: Instant::now(), failed: 0, limited: 0, silent: 0 }
-    }
-
-    /// Returns the number of the attempt that is being made, from 1.
-    pub(super) fn attempt(&self) -> u32 {
-        self.failed + self.limited + 1
-    }
-
-    /// Begins to count anew, after something has moved.
-    pub(super) fn progressed(&mut self) {
-        (self.failed, self.limited, self.silent) = (0, 0, 0);
-    }
-
-    /// Takes a failure and waits; fails when it was one too many.
-    pub(super) fn failed(
-        &mut self,
-        core: &Core,
-        host: Option<&Host>,
-        task: &Task,
-        later: Later,
-    ) -> Result<(), RegistryError> {
-        let attempt = self.attempt();
-        let limited = later.status == Some(429);
-        if limited {
-            self.limited += 1;
-        } else {
-            self.failed += 1;
-        }
-        // Being told to wait is not failing; but a registry that says nothing else is not usable either.
-        let retries = core.options.retries;
-        self.silent += u32::from(later.silent);
-        if self.failed > retries || self.limited > retries.saturating_mul(4) || self.silent >= SILENT_ATTEMPTS
-        {
-            return Err(RegistryError::Unreachable {
-                task: Box::new(task.clone()),
-                attempts: attempt,
-                elapsed: self.started.elapsed(),
-                cause: later.cause,
-            });
-        }
-        let base = core.options.retry_delay;
-        let delay = match later.after {
-            Some(after) => after,
-            // A connection that died while it was idle says nothing about the registry.
-            None if later.status.is_none() && attempt == 1 => base / 10,
-            None => retry::delay(base, attempt),
-        };
-        core.options.events.retry(&RetryRecord {
-            host: &task.host,
-            task: &task.to_string(),
-            cause: &later.cause,
-            attempt,
-            delay,
-        });
-        if let Some(host) = host
-            && matches!(later.status, Some(429 | 503))
-        {
-            // The gate makes every worker of this host wait, this one too.
-            host.gate.slow_down(delay, limited);
-            return Ok(());
-        }
-        retry::sleep(delay)
-    }
-}
-
-impl Core {
+impl Requester {
     pub(super) fn new(options: ClientOptions) -> Result<Self, RegistryError> {
-        let options = Arc::new(options);
-        let http =
-            Http::new(Arc::clone(&options)).map_err(|problem| RegistryError::Configuration { problem })?;
-        let providers =
-            ProviderWire::new(&options).map_err(|problem| RegistryError::Configuration { problem })?;
+        let configuration = |problem| RegistryError::Configuration { problem };
+        let policy = RetryPolicy {
+            retries: options.retries,
+            delay: options.retry_delay,
+            events: Arc::clone(&options.wire.events),
+        };
+        let http = Arc::new(Http::new(&options.wire).map_err(configuration)?);
+        let cloud = HttpCloudClient::new(&options.wire, policy.clone()).map_err(configuration)?;
+        let credentials = Arc::clone(&options.credentials);
+        let authenticator = Authenticator::new(Arc::clone(&http), credentials, cloud, policy.clone());
         let (hosts, useless_mirrors) = (Mutex::default(), Mutex::default());
-        Ok(Self { options, http, providers, hosts, useless_mirrors })
+        Ok(Self { options, http, authenticator, policy, hosts, useless_mirrors })
     }
 
     /// Reads from the first mirror that can, else from the registry itself.
@@ -205,7 +118,7 @@ impl Core {
                 Err(RegistryError::Cancelled) => return Err(RegistryError::Cancelled),
                 Err(RegistryError::NotFound { .. }) => {}
                 Err(error) => {
-                    self.options
+                    self.policy
                         .events
                         .warning(mirror.at.as_str(), &format!("the mirror is left out: {error}"));
                     useless().insert(mirror.at.clone());
@@ -221,13 +134,13 @@ impl Core {
     }
 
     /// Returns the URL of a path below `/v2/<name>/`.
-    pub(super) fn url(&self, repository: &Repository, rest: &str, task: &Task) -> Result<Url, RegistryError> {
-        let base = self.base(repository.registry(), task)?;
+    pub(super) fn url(&self, repository: &Repository, rest: &str) -> Result<Url, RegistryError> {
+        let base = self.base(repository.registry())?;
         Ok(Url::new(base, &format!("/v2/{}/{rest}", repository.name())))
     }
 
     /// Finds out once whether a registry is spoken to with TLS.
-    fn base(&self, registry: &Registry, task: &Task) -> Result<Origin, RegistryError> {
+    fn base(&self, registry: &Registry) -> Result<Origin, RegistryError> {
         let host = self.host(registry);
         let mut base = lock(&host.base);
         if let Some(base) = base.as_ref() {
@@ -243,7 +156,7 @@ impl Core {
             tls
         } else if registry.port() == Some(80) {
             plain
-        } else if self.speaks_tls(&tls, registry, task)? {
+        } else if self.speaks_tls(&tls, registry)? {
             tls
         } else {
             plain
@@ -253,9 +166,9 @@ impl Core {
     }
 
     /// Greets in TLS; only a host that may be talked to in plain http is asked this way.
-    fn speaks_tls(&self, tls: &Origin, registry: &Registry, task: &Task) -> Result<bool, RegistryError> {
+    fn speaks_tls(&self, tls: &Origin, registry: &Registry) -> Result<bool, RegistryError> {
         if tls.is_loopback() {
-            return Ok(super::tls::greets_in_tls(tls, self.options.timeouts.connect));
+            return Ok(super::tls::greets_in_tls(tls, self.options.wire.timeouts.connect));
         }
         let url = Url::new(tls.clone(), "/v2/");
         let result = self.http.send(Request {
@@ -273,11 +186,11 @@ impl Core {
                 Ok(true)
             }
             Err(failure) => Ok(match failure.kind {
-                FailureKind::NotTls | FailureKind::Broken | FailureKind::Protocol => false,
+                WireErrorKind::NotTls | WireErrorKind::Broken | WireErrorKind::Protocol => false,
                 // Without a port, plain http has its own.
-                FailureKind::Connect => registry.port().is_some(),
-                FailureKind::Trust(_) | FailureKind::Configuration | FailureKind::NoThread => true,
-                FailureKind::Cancelled => return self.failure(failure, &task.host).map(|_| true),
+                WireErrorKind::Connect => registry.port().is_some(),
+                WireErrorKind::Trust(_) | WireErrorKind::Configuration | WireErrorKind::NoThread => true,
+                WireErrorKind::Cancelled => return Err(RegistryError::Cancelled),
             }),
         }
     }
@@ -285,138 +198,61 @@ impl Core {
     /// Sends a call until it is answered, waiting and trying again where that makes sense.
     pub(super) fn run(&self, call: &Call<'_>, body: Option<&[u8]>) -> Result<Response, RegistryError> {
         let host = self.host(call.repository.registry());
-        let mut tries = Tries::new();
-        let mut auth = AuthTries::default();
+        let mut tries = RetryBudget::new();
+        let mut auth = AuthProgress::default();
         loop {
             let payload = body.map_or(Payload::None, Payload::Bytes);
             match self.attempt(&host, call, payload, &mut auth, tries.attempt()) {
                 Ok(response) => return Ok(response),
-                Err(Attempt::Again) => {}
-                Err(Attempt::Later(later)) => tries.failed(self, Some(&host), call.task, later)?,
+                Err(Attempt::Reauthenticate) => {}
+                Err(Attempt::Transient(failure)) => self.wait(&mut tries, &host, call.task, failure)?,
                 Err(Attempt::Fatal(error)) => return Err(error),
             }
         }
     }
 
-    /// Sends a call once.
+    /// Waits after a failure at a registry; an error when the retry policy allows no further attempt.
+    pub(super) fn wait(
+        &self,
+        tries: &mut RetryBudget,
+        host: &Host,
+        task: &Task,
+        failure: Transient,
+    ) -> Result<(), RegistryError> {
+        tries.failed(&self.policy, Some(&host.gate), task, failure)
+    }
+
+    /// Sends a call once and follows its redirects.
     ///
-    /// Any status is an answer except those that mean "later" and a 401, which changes the credentials.
+    /// Any status is a response except those that are worth repeating and a 401, which changes the credentials.
     pub(super) fn attempt(
         &self,
         host: &Host,
         call: &Call<'_>,
         payload: Payload<'_>,
-        auth: &mut AuthTries,
+        auth: &mut AuthProgress,
         attempt: u32,
     ) -> Result<Response, Attempt> {
-        let registry = self.base(call.repository.registry(), call.task)?;
+        let registry = self.base(call.repository.registry())?;
+        let sending = Sending { requester: self, host, call, attempt };
         let mut payload = Some(payload);
         let mut url = call.url.clone();
         for _ in 0..=limits::REDIRECTS {
             host.gate.enter()?;
-            let at_home = *url.origin() == registry;
-            let authorization = if at_home {
-                self.authorization(host, call.repository, &call.scopes, call.task, auth)?
-            } else {
-                None
-            };
-            let sent = self.http.send(Request {
-                method: call.method,
-                url: &url,
-                headers: call.headers.clone(),
-                authorization,
-                payload: payload.take().unwrap_or(Payload::None),
-                closing: call.closing,
-                attempt,
-            });
-            let response = match sent {
-                Ok(response) => response,
-                Err(failure) => {
-                    let later = self.failure(failure, &url.origin().to_string())?;
-                    let elsewhere = format!("`{}`", url.origin());
-                    return Err(Attempt::Later(if at_home { later } else { later.about(&elsewhere) }));
-                }
-            };
+            let peer = if *url.origin() == registry { Peer::Registry } else { Peer::Elsewhere };
+            let response = sending.send(&url, peer, payload.take().unwrap_or(Payload::None), auth)?;
             self.warn(host, call, &response);
-            if call.follow == Follow::Yes && matches!(response.status, 301 | 302 | 303 | 307 | 308) {
-                let next = self.redirect(&url, &response, call.task);
-                response.drain();
-                url = next?;
-                continue;
+            if call.follow == Follow::No || !matches!(response.status, 301 | 302 | 303 | 307 | 308) {
+                return sending.accept(response, peer, auth);
             }
-            if at_home && response.status == 401 {
-                self.challenged(host, response, call.repository, &call.scopes, call.task, auth)?;
-                return Err(Attempt::Again);
-            }
-            if at_home {
-                auth.accepted();
-            }
-            let response = self.later(response).map_err(Attempt::Later)?;
-            if !at_home && response.status >= 400 && call.follow == Follow::Yes {
-                // Signed URLs expire; the registry gives out new ones.
-                let cause = format!("`{}` answered {}", url.origin(), response.status);
-                response.drain();
-                return Err(Attempt::Later(Later::new(cause)));
-            }
-            host.gate.succeeded();
-            return Ok(response);
+            let next = redirect(&url, &response, call.task);
+            response.drain();
+            url = next?;
         }
         Err(Attempt::Fatal(RegistryError::Protocol {
             task: Box::new(call.task.clone()),
             problem: format!("more than {} redirects", limits::REDIRECTS),
         }))
-    }
-
-    /// Returns where a redirect leads, if it may be followed.
-    fn redirect(&self, from: &Url, response: &Response, task: &Task) -> Result<Url, RegistryError> {
-        let location = response.header("location").unwrap_or("");
-        let problem = match from.join(location) {
-            Err(problem) => format!("redirect to a location that {problem}"),
-            Ok(to) if from.is_https() && !to.is_https() => format!("redirect from https to `{to}`"),
-            Ok(to) if !may_aim_at(from.origin(), to.origin()) => {
-                format!("redirect to this machine or link, `{to}`")
-            }
-            Ok(to) => return Ok(to),
-        };
-        Err(RegistryError::Protocol {
-            task: Box::new(task.clone()),
-            problem: format!("{}, which is not followed", response.discretion.hide(&problem)),
-        })
-    }
-
-    /// Passes an answer on, unless its status means that it may be another one later.
-    pub(super) fn later(&self, response: Response) -> Result<Response, Later> {
-        if response.status == 417 {
-            self.http.stop_expecting();
-        } else if !retry::is_retryable(response.status) {
-            return Ok(response);
-        }
-        let after = retry::retry_after(response.header("retry-after"), response.header("date"));
-        let status = response.status;
-        let message = super::error_body::message(response);
-        let reason = match status {
-            429 => " (too many requests)",
-            503 => " (unavailable)",
-            502 | 504 => " (gateway)",
-            _ => "",
-        };
-        let cause = format!("the answer was {status}{reason}{message}");
-        Err(Later { cause, status: Some(status), after, silent: false })
-    }
-
-    /// Sorts a failure of the wire: may it go away?
-    pub(super) fn failure(&self, failure: Failure, host: &str) -> Result<Later, RegistryError> {
-        match failure.kind {
-            FailureKind::Connect | FailureKind::Broken | FailureKind::NotTls | FailureKind::Protocol => {
-                Ok(Later { silent: failure.silent, ..Later::new(failure.text) })
-            }
-            FailureKind::Trust(problem) => Err(RegistryError::Trust { host: host.to_owned(), problem }),
-            FailureKind::Configuration => Err(RegistryError::Configuration { problem: failure.text }),
-            FailureKind::NoThread => {
-                Err(RegistryError::System { host: host.to_owned(), problem: failure.text })
-            }
-            FailureKind::Cancelled => Err(RegistryError::Cancelled),
-        }
     }
 
     /// Passes on `Warning` headers, each text once per host.
@@ -432,8 +268,113 @@ impl Core {
             let text = response.shown(&text.replace("\\\"", "\""));
             let mut warned = lock(&host.warned);
             if warned.len() < 100 && warned.insert(text.clone()) {
-                self.options.events.warning(&call.task.host, &text);
+                self.policy.events.warning(&call.task.host, &text);
             }
         }
+    }
+}
+
+/// One attempt at a call.
+struct Sending<'a> {
+    requester: &'a Requester,
+    host: &'a Host,
+    call: &'a Call<'a>,
+    attempt: u32,
+}
+
+impl Sending<'_> {
+    /// Sends the call to one URL; only the registry itself gets credentials.
+    fn send(
+        &self,
+        url: &Url,
+        peer: Peer,
+        payload: Payload<'_>,
+        auth: &mut AuthProgress,
+    ) -> Result<Response, Attempt> {
+        let authorization = match peer {
+            Peer::Registry => self.requester.authenticator.authorization(&self.subject(), auth)?,
+            Peer::Elsewhere => None,
+        };
+        let sent = self.requester.http.send(Request {
+            method: self.call.method,
+            url,
+            headers: self.call.headers.clone(),
+            authorization,
+            payload,
+            closing: self.call.closing,
+            attempt: self.attempt,
+        });
+        sent.map_err(|error| {
+            let origin = url.origin().to_string();
+            match classify::wire_error(error, &origin) {
+                Ok(failure) if peer == Peer::Registry => Attempt::Transient(failure),
+                Ok(failure) => Attempt::Transient(failure.about(&format!("`{origin}`"))),
+                Err(error) => Attempt::Fatal(error),
+            }
+        })
+    }
+
+    /// Sorts a response that is no redirect.
+    fn accept(&self, response: Response, peer: Peer, auth: &mut AuthProgress) -> Result<Response, Attempt> {
+        if peer == Peer::Registry {
+            if response.status == 401 {
+                self.requester.authenticator.challenged(&self.subject(), response, auth)?;
+                return Err(Attempt::Reauthenticate);
+            }
+            auth.accepted();
+        }
+        let response = classify::response(&self.requester.http, response).map_err(Attempt::Transient)?;
+        if peer == Peer::Elsewhere && response.status >= 400 && self.call.follow == Follow::Yes {
+            // Signed URLs expire; the registry gives out new ones.
+            let cause = format!("`{}` answered {}", response.url.origin(), response.status);
+            response.drain();
+            return Err(Attempt::Transient(Transient::new(cause)));
+        }
+        self.host.gate.succeeded();
+        Ok(response)
+    }
+
+    /// Returns for whom the call authenticates.
+    fn subject(&self) -> Subject<'_> {
+        let Call { repository, scopes, task, .. } = self.call;
+        Subject { host: &self.host.auth, repository, scopes, task }
+    }
+}
+
+/// Returns where a redirect leads, if it may be followed.
+fn redirect(from: &Url, response: &Response, task: &Task) -> Result<Url, RegistryError> {
+    let location = response.header("location").unwrap_or("");
+    let problem = match from.join(location) {
+        Err(problem) => format!("redirect to a location that {problem}"),
+        Ok(to) if from.is_https() && !to.is_https() => format!("redirect from https to `{to}`"),
+        Ok(to) if !may_aim_at(from.origin(), to.origin()) => {
+            format!("redirect to this machine or link, `{to}`")
+        }
+        Ok(to) => return Ok(to),
+    };
+    Err(RegistryError::Protocol {
+        task: Box::new(task.clone()),
+        problem: format!("{}, which is not followed", response.redactor.redact(&problem)),
+    })
+}
+
+/// Makes the error for an answer with a status that ends the matter.
+pub(super) fn unexpected(
+    requester: &Requester,
+    repository: &Repository,
+    task: &Task,
+    response: Response,
+) -> RegistryError {
+    let status = response.status;
+    let message = error_body::message(response);
+    let task = task.clone();
+    match status {
+        401 | 403 => requester.authenticator.refusal(repository, &task, status, message),
+        404 => RegistryError::NotFound { task: Box::new(task), message },
+        400..=499 | 501 | 505..=599 => RegistryError::Rejected { task: Box::new(task), status, message },
+        _ => RegistryError::Protocol {
+            task: Box::new(task),
+            problem: format!("the answer was {status}{message}, which means nothing here"),
+        },
     }
 }

@@ -14,7 +14,7 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-use super::transport::{Deadline, aside};
+use super::transport::{Deadline, run_detached};
 
 /// Most addresses of a host that are tried; ureq has room for no more.
 const MOST_ADDRESSES: usize = 16;
@@ -24,12 +24,12 @@ const KNOWN_FOR: Duration = Duration::from_secs(10);
 
 /// Asks the system for addresses; unlike ureq's own it can be cancelled, and does not panic without threads.
 #[derive(Debug, Default)]
-pub(super) struct SystemNames {
+pub(super) struct SystemResolver {
     /// Until when what is known.
     known: Mutex<HashMap<String, (Instant, Vec<SocketAddr>)>>,
 }
 
-impl SystemNames {
+impl SystemResolver {
     /// Returns the addresses of `host:port`.
     fn addresses(&self, name: &str, timeout: NextTimeout) -> Result<Vec<SocketAddr>, Error> {
         if let Ok(address) = name.parse() {
@@ -43,10 +43,11 @@ impl SystemNames {
         }
         let left = Deadline::new(timeout).left().ok_or(Error::Timeout(timeout.reason))?;
         let asked = name.to_owned();
-        let found = aside(left, move || asked.to_socket_addrs()).map_err(|error| match error.kind() {
-            ErrorKind::TimedOut => Error::Timeout(timeout.reason),
-            _ => Error::Io(error),
-        })?;
+        let found =
+            run_detached(left, move || asked.to_socket_addrs()).map_err(|error| match error.kind() {
+                ErrorKind::TimedOut => Error::Timeout(timeout.reason),
+                _ => Error::Io(error),
+            })?;
         let found: Vec<_> = found.take(MOST_ADDRESSES).collect();
         let now = Instant::now();
         let mut known = known();
@@ -59,7 +60,7 @@ impl SystemNames {
     }
 }
 
-impl Resolver for SystemNames {
+impl Resolver for SystemResolver {
     fn resolve(
         &self,
         uri: &Uri,
@@ -88,7 +89,7 @@ mod tests {
                 reason: ureq::Timeout::Resolve,
                 ..NextTimeout::default()
             };
-            let found = SystemNames::default().resolve(&uri.parse().unwrap(), &Config::default(), timeout);
+            let found = SystemResolver::default().resolve(&uri.parse().unwrap(), &Config::default(), timeout);
             found.map(|found| found.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
         assert_eq!(resolve("http://127.0.0.1:5000/v2/").unwrap(), ["127.0.0.1:5000"]);
@@ -100,7 +101,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_known_for_a_while() {
-        let (names, timeout) = (SystemNames::default(), NextTimeout::default());
+        let (names, timeout) = (SystemResolver::default(), NextTimeout::default());
         let found = names.addresses("localhost:80", timeout).unwrap();
         assert!(!found.is_empty());
         let elsewhere = vec![SocketAddr::from(([192, 0, 2, 1], 80))];

@@ -1,10 +1,13 @@
 //! What is worth trying again, after how long, and how the workers of one host wait together.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::model::time::Timestamp;
 use crate::stream::{cancel, lock};
+
+use super::error::{RegistryError, Task};
+use super::events::{ClientEvents, RetryRecord};
 
 /// Longest delay between two attempts that we choose ourselves.
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
@@ -12,6 +15,10 @@ const LONGEST_DELAY: Duration = Duration::from_secs(30);
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(120);
 /// Slowest pace a registry can push us to: one request in this time.
 const SLOWEST_PACE: Duration = Duration::from_secs(1);
+
+/// Attempts that met silence before a peer counts as gone: each costs a whole time-out, and who says nothing twice
+/// hardly speaks the third time.
+const SILENT_ATTEMPTS: u32 = 2;
 
 /// Tells whether a status means that the same request may succeed later.
 ///
@@ -21,7 +28,7 @@ pub(super) fn is_retryable(status: u16) -> bool {
 }
 
 /// Returns the delay after the `attempt`-th failure (from 1): doubling, between half and all of it at random.
-pub(super) fn delay(base: Duration, attempt: u32) -> Duration {
+pub(super) fn delay_before(base: Duration, attempt: u32) -> Duration {
     let full = base.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(LONGEST_DELAY);
     let mut bytes = [0; 2];
     // Without random numbers all clients wait the same time, which is only less kind.
@@ -47,16 +54,125 @@ pub(super) fn retry_after(value: Option<&str>, date: Option<&str>) -> Option<Dur
 /// Waits, looking at the stop signal every 50 ms.
 ///
 /// Errors: `Err` when stopping was asked for.
-pub(super) fn sleep(duration: Duration) -> Result<(), super::RegistryError> {
+pub(super) fn sleep(duration: Duration) -> Result<(), RegistryError> {
     let until = Instant::now() + duration;
     loop {
         if cancel::is_cancelled() {
-            return Err(super::RegistryError::Cancelled);
+            return Err(RegistryError::Cancelled);
         }
         match until.checked_duration_since(Instant::now()) {
             Some(left) if !left.is_zero() => std::thread::sleep(left.min(Duration::from_millis(50))),
             _ => return Ok(()),
         }
+    }
+}
+
+/// How often and after which delay failed requests are repeated.
+#[derive(Clone)]
+pub(super) struct RetryPolicy {
+    /// Repetitions of one request; 0 for none.
+    pub(super) retries: u32,
+    /// First delay; it doubles.
+    pub(super) delay: Duration,
+    pub(super) events: Arc<dyn ClientEvents>,
+}
+
+/// A failure that may go away.
+#[derive(Debug)]
+pub(super) struct Transient {
+    pub(super) cause: String,
+    /// The status, when there was an answer.
+    pub(super) status: Option<u16>,
+    /// How long the registry asked to wait.
+    pub(super) after: Option<Duration>,
+    /// Nothing came within the time allowed.
+    pub(super) silent: bool,
+}
+
+impl Transient {
+    pub(super) fn new(cause: impl Into<String>) -> Self {
+        Self { cause: cause.into(), status: None, after: None, silent: false }
+    }
+
+    /// Says who failed, when it is not the registry itself.
+    pub(super) fn about(mut self, who: &str) -> Self {
+        self.cause = format!("{who}: {}", self.cause);
+        self
+    }
+}
+
+/// Counts the attempts at one task against the policy.
+pub(super) struct RetryBudget {
+    started: Instant,
+    failed: u32,
+    limited: u32,
+    silent: u32,
+}
+
+impl RetryBudget {
+    pub(super) fn new() -> Self {
+        Self { started: Instant::now(), failed: 0, limited: 0, silent: 0 }
+    }
+
+    /// Returns the number of the attempt that is being made, from 1.
+    pub(super) fn attempt(&self) -> u32 {
+        self.failed + self.limited + 1
+    }
+
+    /// Begins to count anew, after something has moved.
+    pub(super) fn progressed(&mut self) {
+        (self.failed, self.limited, self.silent) = (0, 0, 0);
+    }
+
+    /// Takes a failure and waits; an error when the policy allows no further attempt.
+    pub(super) fn failed(
+        &mut self,
+        policy: &RetryPolicy,
+        gate: Option<&Gate>,
+        task: &Task,
+        failure: Transient,
+    ) -> Result<(), RegistryError> {
+        let attempt = self.attempt();
+        let limited = failure.status == Some(429);
+        if limited {
+            self.limited += 1;
+        } else {
+            self.failed += 1;
+        }
+        // Being told to wait is not failing; but a registry that says nothing else is not usable either.
+        let retries = policy.retries;
+        self.silent += u32::from(failure.silent);
+        if self.failed > retries || self.limited > retries.saturating_mul(4) || self.silent >= SILENT_ATTEMPTS
+        {
+            return Err(RegistryError::Unreachable {
+                task: Box::new(task.clone()),
+                attempts: attempt,
+                elapsed: self.started.elapsed(),
+                cause: failure.cause,
+            });
+        }
+        let base = policy.delay;
+        let delay = match failure.after {
+            Some(after) => after,
+            // A connection that died while it was idle says nothing about the registry.
+            None if failure.status.is_none() && attempt == 1 => base / 10,
+            None => delay_before(base, attempt),
+        };
+        policy.events.retry(&RetryRecord {
+            host: &task.host,
+            task: &task.to_string(),
+            cause: &failure.cause,
+            attempt,
+            delay,
+        });
+        if let Some(gate) = gate
+            && matches!(failure.status, Some(429 | 503))
+        {
+            // The gate makes every worker of this host wait, this one too.
+            gate.slow_down(delay, limited);
+            return Ok(());
+        }
+        sleep(delay)
     }
 }
 
@@ -76,7 +192,7 @@ struct GateState {
 
 impl Gate {
     /// Waits until a request may start.
-    pub(super) fn enter(&self) -> Result<(), super::RegistryError> {
+    pub(super) fn enter(&self) -> Result<(), RegistryError> {
         loop {
             let wait = {
                 let mut state = lock(&self.0);
@@ -195,7 +311,7 @@ mod tests {
     #[test]
     fn delays_double_and_stay_within_their_bounds() {
         for (attempt, full) in [(1, 300), (2, 600), (3, 1_200), (12, 30_000), (u32::MAX, 30_000)] {
-            let delay = delay(Duration::from_millis(300), attempt);
+            let delay = delay_before(Duration::from_millis(300), attempt);
             let bounds = Duration::from_millis(full / 2)..=Duration::from_millis(full);
             assert!(bounds.contains(&delay), "{attempt}: {delay:?}");
         }

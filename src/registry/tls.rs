@@ -31,9 +31,9 @@ use crate::model::limits;
 use crate::stream::{TooLarge, cancel, lock, read_bounded};
 
 use super::error::TrustProblem;
-use super::options::{ClientIdentity, SystemTrust, TlsOptions};
 use super::secret::Secret;
 use super::url::Origin;
+use super::wire_options::{ClientIdentity, SystemTrust, TlsOptions};
 
 /// Where systems keep their authorities in one file; the first that exists is read.
 const BUNDLES: [&str; 6] = [

@@ -16,7 +16,7 @@ use ureq::{Error, Timeout};
 
 use crate::stream::cancel;
 
-use super::options::ClientEvents;
+use super::events::ClientEvents;
 
 /// How long a wait may last before the stop signal is looked at.
 const SLICE: Duration = Duration::from_millis(100);
@@ -101,7 +101,7 @@ impl<In: Transport> Connector<In> for TcpConnector {
     }
 }
 
-/// Tries the addresses one after the other, each for its share of the time left.
+/// RetryBudget the addresses one after the other, each for its share of the time left.
 fn connect_any(addresses: &[SocketAddr], timeout: NextTimeout) -> Result<TcpStream, Error> {
     let deadline = Deadline::new(timeout);
     let mut last = Error::Io(ErrorKind::ConnectionRefused.into());
@@ -121,7 +121,7 @@ fn connect_any(addresses: &[SocketAddr], timeout: NextTimeout) -> Result<TcpStre
 
 fn connect_one(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
     // The connection's own time-out is exact; the other is for a system that does not keep it.
-    aside(timeout.saturating_mul(2), move || TcpStream::connect_timeout(&address, timeout))
+    run_detached(timeout.saturating_mul(2), move || TcpStream::connect_timeout(&address, timeout))
 }
 
 /// The system is out of threads, or of memory for them; waiting for the peer does not help.
@@ -130,7 +130,7 @@ fn connect_one(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> 
 pub(super) struct NoThread(io::Error);
 
 /// Runs blocking work that cannot be interrupted in a thread of its own, and leaves it there when it is not wanted.
-pub(super) fn aside<T: Send + 'static>(
+pub(super) fn run_detached<T: Send + 'static>(
     timeout: Duration,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
@@ -303,9 +303,9 @@ mod tests {
             Ok(())
         };
         let started = Instant::now();
-        let error = aside(Duration::from_millis(1), slow).unwrap_err();
+        let error = run_detached(Duration::from_millis(1), slow).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(started.elapsed() < Duration::from_secs(10));
-        assert_eq!(aside(Duration::from_secs(10), || Ok(7)).unwrap(), 7);
+        assert_eq!(run_detached(Duration::from_secs(10), || Ok(7)).unwrap(), 7);
     }
 }

@@ -3,73 +3,20 @@
 //! The first form is docker's own, which every registry takes: POST, one PATCH with everything, PUT. A session that
 //! failed is never trusted again (some registries keep half of it): the blob is asked for and sent anew.
 
-use std::io::{self, Read};
-
 use crate::model::{Descriptor, Digest, Repository};
 use crate::stream::lock;
 
-use super::auth::{AuthTries, Scopes};
-use super::client::{PushOutcome, unexpected};
+use super::auth::{AuthProgress, Scopes};
+use super::blob_body::BlobBody;
 use super::error::{RegistryError, Task, Verb};
 use super::http::{Method, Response};
-use super::requests::{Attempt, Call, Core, Follow, Host, Later, Tries};
-use super::upload_session::{Session, Step};
-use super::url::Url;
+use super::requests::{Attempt, Call, Follow, Requester, unexpected};
+use super::retry::{RetryBudget, Transient};
+use super::upload_form::{MIB, UploadForm};
+use super::upload_session::{Session, Step, Upload};
 
-const MIB: u64 = 1024 * 1024;
-/// Chunk sizes that are tried, largest first; GHCR takes at most 4 MiB, AWS at least 5 MiB but says so.
-const CHUNKS: [u64; 5] = [64 * MIB, 16 * MIB, 8 * MIB, 4 * MIB, MIB];
 /// Blobs of at least this size are sent in chunks when the connection broke twice in the middle.
 const WORTH_CHUNKING: u64 = 16 * MIB;
-
-/// Something that can be sent, and sent again from the start.
-pub trait BlobBody: Sync {
-    /// Opens it at its first byte; called for each attempt.
-    fn open(&self) -> io::Result<Box<dyn Read + Send + '_>>;
-
-    /// Opens it at a later byte; what can seek should do so.
-    fn open_at(&self, offset: u64) -> io::Result<Box<dyn Read + Send + '_>> {
-        let mut reader = self.open()?;
-        let skipped = io::copy(&mut reader.by_ref().take(offset), &mut io::sink())?;
-        if skipped < offset { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(reader) }
-    }
-}
-
-impl BlobBody for [u8] {
-    fn open(&self) -> io::Result<Box<dyn Read + Send + '_>> {
-        Ok(Box::new(self))
-    }
-}
-
-impl BlobBody for Vec<u8> {
-    fn open(&self) -> io::Result<Box<dyn Read + Send + '_>> {
-        Ok(Box::new(self.as_slice()))
-    }
-}
-
-/// The form in which a registry takes blobs, as far as we have learned.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum UploadForm {
-    /// One PATCH without a range, then an empty PUT.
-    #[default]
-    Patch,
-    /// Everything in the PUT.
-    Monolithic,
-    /// PATCHes with ranges, at most so many bytes each.
-    Chunked(u64),
-}
-
-impl UploadForm {
-    /// Returns the form to try when this one was refused; `too_large` when the size of a body was the reason.
-    fn next(self, too_large: bool) -> Option<Self> {
-        match self {
-            Self::Patch if !too_large => Some(Self::Monolithic),
-            _ if !too_large => None,
-            Self::Patch | Self::Monolithic => CHUNKS.first().map(|size| Self::Chunked(*size)),
-            Self::Chunked(size) => CHUNKS.into_iter().find(|smaller| *smaller < size).map(Self::Chunked),
-        }
-    }
-}
 
 /// How the push of a blob begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,9 +28,20 @@ pub enum PushStart<'a> {
     Send,
 }
 
+/// What became of a blob that was to be pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushOutcome {
+    /// Its bytes were sent.
+    Uploaded,
+    /// The registry took it over from another of its repositories.
+    Mounted,
+    /// It was there already.
+    Present,
+}
+
 /// Asks whether a blob is there; where the registry will not say, it counts as absent.
 pub(super) fn has_blob(
-    core: &Core,
+    requester: &Requester,
     repository: &Repository,
     digest: &Digest,
     task: &Task,
@@ -92,14 +50,14 @@ pub(super) fn has_blob(
     let call = Call {
         repository,
         method: Method::Head,
-        url: core.url(repository, &format!("blobs/{digest}"), task)?,
+        url: requester.url(repository, &format!("blobs/{digest}"))?,
         headers: Vec::new(),
         scopes: Scopes::new(repository, actions),
         task,
         follow: Follow::No,
         closing: None,
     };
-    match core.run(&call, None) {
+    match requester.run(&call, None) {
         Ok(response) => {
             let status = response.status;
             response.drain();
@@ -111,42 +69,38 @@ pub(super) fn has_blob(
     }
 }
 
-/// One blob on its way.
-pub(super) struct Upload<'a> {
-    pub(super) core: &'a Core,
-    pub(super) host: &'a Host,
-    pub(super) repository: &'a Repository,
-    pub(super) descriptor: &'a Descriptor,
-    pub(super) body: &'a dyn BlobBody,
-    pub(super) progress: &'a dyn Fn(u64),
-    pub(super) task: Task,
-}
-
 pub(super) fn push_blob(
-    core: &Core,
+    requester: &Requester,
     repository: &Repository,
     descriptor: &Descriptor,
     body: &dyn BlobBody,
     start: PushStart<'_>,
     progress: &dyn Fn(u64),
 ) -> Result<PushOutcome, RegistryError> {
-    let host = core.host(repository.registry());
+    let host = requester.host(repository.registry());
     let task = Task::new(repository, Verb::Upload, format!("blob `{}`", descriptor.digest));
-    let upload = Upload { core, host: &host, repository, descriptor, body, progress, task };
+    let upload = Upload { requester, host: &host, repository, descriptor, body, progress, task };
     upload.run(start)
 }
 
 impl Upload<'_> {
     fn run(&self, start: PushStart<'_>) -> Result<PushOutcome, RegistryError> {
-        let mut tries = Tries::new();
-        let mut auth = AuthTries::default();
+        let mut tries = RetryBudget::new();
+        let mut auth = AuthProgress::default();
         let mut form = *lock(&self.host.upload_form);
         let (mut first, mut broken, mut lost) = (true, 0, 0);
         // Chunks that nobody asked for, because the connection broke in the middle of a large body.
         let mut chunked_by_choice = Some(false);
         loop {
             let asks = !first || start != PushStart::Send;
-            if asks && has_blob(self.core, self.repository, &self.descriptor.digest, &self.task, "pull,push")?
+            if asks
+                && has_blob(
+                    self.requester,
+                    self.repository,
+                    &self.descriptor.digest,
+                    &self.task,
+                    "pull,push",
+                )?
             {
                 return Ok(if first { PushOutcome::Present } else { PushOutcome::Uploaded });
             }
@@ -160,13 +114,13 @@ impl Upload<'_> {
             let later = match result {
                 Ok(Step::Done) => {
                     if chunked_by_choice != Some(true) {
-                        self.learn(form);
+                        self.remember_form(form);
                     }
                     return Ok(PushOutcome::Uploaded);
                 }
                 Ok(Step::Refused { response, too_large }) => {
                     let status = response.status;
-                    let error = unexpected(self.core, self.repository, &self.task, response);
+                    let error = unexpected(self.requester, self.repository, &self.task, response);
                     self.abandon(&session);
                     match form.next(too_large) {
                         Some(next) => form = next,
@@ -178,24 +132,24 @@ impl Upload<'_> {
                     }
                     if too_large {
                         // Others need not find out for themselves.
-                        self.learn(form);
+                        self.remember_form(form);
                         continue;
                     }
                     let cause = format!("the answer was {status}");
-                    Later { status: Some(status), ..Later::new(cause) }
+                    Transient { status: Some(status), ..Transient::new(cause) }
                 }
                 Ok(Step::Lost(cause)) => {
                     lost += 1;
                     if lost > 1 && form == UploadForm::Patch {
                         form = UploadForm::Monolithic;
                     }
-                    Later::new(cause)
+                    Transient::new(cause)
                 }
-                Err(Attempt::Again) => {
+                Err(Attempt::Reauthenticate) => {
                     self.abandon(&session);
                     continue;
                 }
-                Err(Attempt::Later(later)) => {
+                Err(Attempt::Transient(later)) => {
                     if later.status.is_some() {
                         self.abandon(&session);
                     } else {
@@ -212,31 +166,18 @@ impl Upload<'_> {
                     return Err(error);
                 }
             };
-            tries.failed(self.core, Some(self.host), &self.task, later)?;
+            self.requester.wait(&mut tries, self.host, &self.task, later)?;
         }
     }
 
     /// Remembers the form that worked for the registry's other blobs.
-    fn learn(&self, form: UploadForm) {
+    fn remember_form(&self, form: UploadForm) {
         *lock(&self.host.upload_form) = form;
-    }
-
-    pub(super) fn call(&self, method: Method, url: Url) -> Call<'_> {
-        Call {
-            repository: self.repository,
-            method,
-            url,
-            headers: Vec::new(),
-            scopes: Scopes::new(self.repository, "pull,push"),
-            task: &self.task,
-            follow: Follow::No,
-            closing: None,
-        }
     }
 
     /// Opens a session, or has the blob mounted (`None`).
     fn start(&self, mount_from: &[Repository]) -> Result<Option<Session>, RegistryError> {
-        let url = self.core.url(self.repository, "blobs/uploads/", &self.task)?;
+        let url = self.requester.url(self.repository, "blobs/uploads/")?;
         let usable =
             |from: &&Repository| from.registry() == self.repository.registry() && *from != self.repository;
         if let Some(from) = mount_from.iter().find(usable) {
@@ -244,7 +185,7 @@ impl Upload<'_> {
             let mount = url.with_query("mount", &digest).with_query("from", from.name());
             let mut call = self.call(Method::Post, mount);
             call.scopes = call.scopes.and_pull(from);
-            match self.core.run(&call, None) {
+            match self.requester.run(&call, None) {
                 Ok(response) if response.status == 201 => {
                     response.drain();
                     return Ok(None);
@@ -257,15 +198,15 @@ impl Upload<'_> {
                 Err(error) => return Err(error),
             }
         }
-        let response = self.core.run(&self.call(Method::Post, url), None)?;
+        let response = self.requester.run(&self.call(Method::Post, url), None)?;
         match response.status {
             200..=299 => self.session(response).map(Some),
             404 => {
                 // That the blob is not there is why it is sent; what is missing is the repository.
                 let task = Task { object: "place for uploads".to_owned(), ..self.task.clone() };
-                Err(unexpected(self.core, self.repository, &task, response))
+                Err(unexpected(self.requester, self.repository, &task, response))
             }
-            _ => Err(unexpected(self.core, self.repository, &self.task, response)),
+            _ => Err(unexpected(self.requester, self.repository, &self.task, response)),
         }
     }
 
@@ -277,33 +218,5 @@ impl Upload<'_> {
         })?;
         response.drain();
         Ok(Session { location, least: least.unwrap_or(0) })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn refused_forms_lead_to_smaller_ones_until_none_is_left() {
-        let mut form = UploadForm::Patch;
-        let mut seen = vec![form];
-        while let Some(next) = form.next(true) {
-            form = next;
-            seen.push(form);
-        }
-        assert_eq!(seen.len(), 1 + CHUNKS.len());
-        assert_eq!(seen.last(), Some(&UploadForm::Chunked(MIB)));
-        assert_eq!(UploadForm::Patch.next(false), Some(UploadForm::Monolithic));
-        assert_eq!(UploadForm::Monolithic.next(false), None);
-    }
-
-    #[test]
-    fn a_body_is_opened_at_an_offset() {
-        let body: &[u8] = b"0123456789";
-        let mut text = String::new();
-        body.open_at(7).unwrap().read_to_string(&mut text).unwrap();
-        assert_eq!(text, "789");
-        assert!(body.open_at(11).is_err());
     }
 }

@@ -3,15 +3,27 @@
 use std::cell::RefCell;
 use std::io::{self, Read};
 
-use crate::model::Digest;
+use crate::model::{Descriptor, Digest, Repository};
 
-use super::auth::{AuthTries, may_aim_at};
-use super::client::unexpected;
-use super::error::RegistryError;
+use super::auth::{AuthProgress, Scopes, may_aim_at};
+use super::blob_body::BlobBody;
+use super::error::{RegistryError, Task};
 use super::http::{Method, Payload, Response};
-use super::requests::{Attempt, Call, Tries};
-use super::upload::{Upload, UploadForm};
+use super::requests::{Attempt, Call, Follow, Host, Requester, unexpected};
+use super::retry::RetryBudget;
+use super::upload_form::UploadForm;
 use super::url::Url;
+
+/// One blob on its way.
+pub(super) struct Upload<'a> {
+    pub(super) requester: &'a Requester,
+    pub(super) host: &'a Host,
+    pub(super) repository: &'a Repository,
+    pub(super) descriptor: &'a Descriptor,
+    pub(super) body: &'a dyn BlobBody,
+    pub(super) progress: &'a dyn Fn(u64),
+    pub(super) task: Task,
+}
 
 /// An open session.
 pub(super) struct Session {
@@ -33,6 +45,19 @@ pub(super) enum Step {
 }
 
 impl Upload<'_> {
+    pub(super) fn call(&self, method: Method, url: Url) -> Call<'_> {
+        Call {
+            repository: self.repository,
+            method,
+            url,
+            headers: Vec::new(),
+            scopes: Scopes::new(self.repository, "pull,push"),
+            task: &self.task,
+            follow: Follow::No,
+            closing: None,
+        }
+    }
+
     /// Reads where an upload goes on.
     pub(super) fn location(&self, response: &Response) -> Result<Option<Url>, RegistryError> {
         let Some(text) = response.header("location") else { return Ok(None) };
@@ -51,7 +76,7 @@ impl Upload<'_> {
             }
             Ok(to) => return Ok(Some(to)),
         };
-        let problem = response.discretion.hide(&problem);
+        let problem = response.redactor.redact(&problem);
         let problem = format!("the registry gave an {problem}, which is not followed");
         Err(RegistryError::Protocol { task: Box::new(self.task.clone()), problem })
     }
@@ -60,7 +85,7 @@ impl Upload<'_> {
         &self,
         form: UploadForm,
         session: &mut Session,
-        auth: &mut AuthTries,
+        auth: &mut AuthProgress,
         attempt: u32,
     ) -> Result<Step, Attempt> {
         let size = self.descriptor.size;
@@ -68,7 +93,7 @@ impl Upload<'_> {
             UploadForm::Patch => {
                 let call = self.content_call(Method::Patch, session.location.clone());
                 let response = self.stream(&call, 0, size, auth, attempt)?;
-                match self.judge(response, &mut session.location)? {
+                match self.classify(response, &mut session.location)? {
                     Step::Done => self.close(session, auth, attempt),
                     other => Ok(other),
                 }
@@ -96,7 +121,7 @@ impl Upload<'_> {
         call: &Call<'_>,
         offset: u64,
         length: u64,
-        auth: &mut AuthTries,
+        auth: &mut AuthProgress,
         attempt: u32,
     ) -> Result<Response, Attempt> {
         let failed =
@@ -105,7 +130,7 @@ impl Upload<'_> {
         let source = RefCell::new(None);
         let reader = Guarded { inner: reader.map_err(failed)?, error: &source, left: length };
         let payload = Payload::Stream { reader: Box::new(reader), length, progress: self.progress };
-        let result = self.core.attempt(self.host, call, payload, auth, attempt);
+        let result = self.requester.attempt(self.host, call, payload, auth, attempt);
         match source.take() {
             // The wire's error is only a consequence.
             Some(error) if result.is_err() && !crate::stream::cancel::is_cancelled() => Err(failed(error)),
@@ -114,7 +139,7 @@ impl Upload<'_> {
     }
 
     /// Sorts the answer to a PATCH, and takes over the new location.
-    fn judge(&self, response: Response, location: &mut Url) -> Result<Step, Attempt> {
+    fn classify(&self, response: Response, location: &mut Url) -> Result<Step, Attempt> {
         match response.status {
             // 202 by the specification; 201 and 204 by ECR and others.
             200..=299 => {
@@ -133,19 +158,19 @@ impl Upload<'_> {
                 let too_large = response.status == 416;
                 Ok(Step::Refused { response, too_large })
             }
-            _ => Err(Attempt::Fatal(unexpected(self.core, self.repository, &self.task, response))),
+            _ => Err(Attempt::Fatal(unexpected(self.requester, self.repository, &self.task, response))),
         }
     }
 
     /// Ends the session with an empty PUT.
-    fn close(&self, session: &Session, auth: &mut AuthTries, attempt: u32) -> Result<Step, Attempt> {
+    fn close(&self, session: &Session, auth: &mut AuthProgress, attempt: u32) -> Result<Step, Attempt> {
         let url = session.location.with_query("digest", &self.descriptor.digest.to_string());
         let mut call = self.content_call(Method::Put, url);
         call.closing = Some(self.descriptor.size);
         loop {
-            match self.core.attempt(self.host, &call, Payload::None, auth, attempt) {
+            match self.requester.attempt(self.host, &call, Payload::None, auth, attempt) {
                 // The token expired while the body was sent; the session is still good.
-                Err(Attempt::Again) => {}
+                Err(Attempt::Reauthenticate) => {}
                 Err(other) => return Err(other),
                 Ok(response) => return self.closed(response),
             }
@@ -177,7 +202,7 @@ impl Upload<'_> {
             }
             413 => Ok(Step::Refused { response, too_large: true }),
             400 | 405 | 411 | 415 | 416 | 501 => Ok(Step::Refused { response, too_large: false }),
-            _ => Err(Attempt::Fatal(unexpected(self.core, self.repository, &self.task, response))),
+            _ => Err(Attempt::Fatal(unexpected(self.requester, self.repository, &self.task, response))),
         }
     }
 
@@ -186,19 +211,19 @@ impl Upload<'_> {
         &self,
         chunk: u64,
         session: &mut Session,
-        auth: &mut AuthTries,
+        auth: &mut AuthProgress,
         attempt: u32,
     ) -> Result<Step, Attempt> {
         let size = self.descriptor.size;
         let mut offset = 0;
-        let mut tries = Tries::new();
+        let mut tries = RetryBudget::new();
         while offset < size {
             let length = chunk.min(size - offset);
             let mut call = self.content_call(Method::Patch, session.location.clone());
             call.headers.push(("content-range", format!("{offset}-{}", offset + length - 1)));
             let answered = self.stream(&call, offset, length, auth, attempt);
             let later = match answered {
-                Ok(response) => match self.judge(response, &mut session.location)? {
+                Ok(response) => match self.classify(response, &mut session.location)? {
                     Step::Done => {
                         // The reported range is not looked at: ECR's stays at the first chunk.
                         offset += length;
@@ -218,11 +243,11 @@ impl Upload<'_> {
                     }
                     other => return Ok(other),
                 },
-                Err(Attempt::Again) => continue,
-                Err(Attempt::Later(later)) => later,
+                Err(Attempt::Reauthenticate) => continue,
+                Err(Attempt::Transient(later)) => later,
                 Err(fatal) => return Err(fatal),
             };
-            tries.failed(self.core, Some(self.host), &self.task, later)?;
+            self.requester.wait(&mut tries, self.host, &self.task, later)?;
             match self.position(session, auth)? {
                 Some(position) if position >= offset && position <= offset + length => offset = position,
                 _ => return Ok(Step::Lost("the registry lost the upload session")),
@@ -232,9 +257,9 @@ impl Upload<'_> {
     }
 
     /// Asks how many bytes of a session the registry has.
-    fn position(&self, session: &mut Session, auth: &mut AuthTries) -> Result<Option<u64>, Attempt> {
+    fn position(&self, session: &mut Session, auth: &mut AuthProgress) -> Result<Option<u64>, Attempt> {
         let call = self.call(Method::Get, session.location.clone());
-        let response = match self.core.attempt(self.host, &call, Payload::None, auth, 1) {
+        let response = match self.requester.attempt(self.host, &call, Payload::None, auth, 1) {
             Ok(response) => response,
             Err(Attempt::Fatal(error)) => return Err(Attempt::Fatal(error)),
             Err(_) => return Ok(None),
@@ -255,12 +280,12 @@ impl Upload<'_> {
     /// Tells the registry that a session is not going to be ended; it need not listen.
     pub(super) fn abandon(&self, session: &Session) {
         let call = self.call(Method::Delete, session.location.clone());
-        let mut auth = AuthTries::default();
+        let mut auth = AuthProgress::default();
         for attempt in 1..=2 {
-            match self.core.attempt(self.host, &call, Payload::None, &mut auth, attempt) {
+            match self.requester.attempt(self.host, &call, Payload::None, &mut auth, attempt) {
                 Ok(response) => return response.drain(),
                 // The token has ended, as it may have for what the session was given up for; there is a new one.
-                Err(Attempt::Again) => {}
+                Err(Attempt::Reauthenticate) => {}
                 Err(_) => return,
             }
         }

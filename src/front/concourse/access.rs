@@ -14,6 +14,7 @@ use crate::front::{registries, system};
 use crate::model::Repository;
 use crate::registry::{
     Client, ClientOptions, Credential, CredentialSource, HostCredential, Keychain, PlainHttp, TlsOptions,
+    WireOptions,
 };
 
 /// Requests of a `check` at the same time: 500 tags at 10 ms each take a third of a second.
@@ -60,16 +61,20 @@ pub(super) fn client(source: &Source, purpose: Purpose, env: &Env, ui: &Arc<Ui>)
         Purpose::Check => (CHECK_CONCURRENCY, CHECK_RETRIES),
         Purpose::Transfer => (TRANSFER_CONCURRENCY, TRANSFER_RETRIES),
     };
-    Ok(Client::new(ClientOptions {
+    let wire = WireOptions {
         tls: TlsOptions {
             ca_certificates: source.ca_certificates.iter().map(|pem| pem.clone().into_bytes()).collect(),
             ..surroundings.tls
         },
+        concurrency,
+        ..surroundings
+    };
+    Ok(Client::new(ClientOptions {
+        wire,
         plain_http: if source.insecure { PlainHttp::Anywhere } else { PlainHttp::LoopbackOnly },
         credentials: Arc::new(Keychain::new(credentials)),
-        concurrency,
         retries,
-        ..surroundings
+        ..ClientOptions::default()
     })?)
 }
 

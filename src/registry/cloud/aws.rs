@@ -4,24 +4,22 @@
 //! role, the machine's role (IMDSv2 only). Source: ECR `GetAuthorizationToken`; STS `AssumeRole`,
 //! `AssumeRoleWithWebIdentity`; EC2 "Use IMDSv2"; ECS "Task IAM role".
 
-use std::fs::File;
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use crate::model::{Registry, limits, time};
-use crate::stream::read_bounded;
+use crate::model::{Registry, time};
 
+use super::super::credential::Credential;
 use super::super::http::Method;
-use super::super::keychain::Credential;
 use super::super::secret::Secret;
 use super::super::url::{Url, encode};
-use super::client::{Ask, Reach, Wire, element};
+use super::client::{CloudClient, CloudRequest, Reach, element};
+use super::clock;
+use super::login::{Granted, LoginError, basic, may_be_plain, read_file};
 use super::sigv4::{AwsKeys, Scope, sign};
-use super::{Given, Problem, basic, clock};
 
 /// Domains under which ECR's private registries live.
 const DOMAINS: [&str; 6] =
@@ -89,14 +87,14 @@ pub struct AwsEndpoints {
 
 /// A registry of ECR, read off its host name.
 #[derive(Debug, PartialEq, Eq)]
-struct Place {
+struct EcrEndpoint {
     region: String,
     domain: String,
     public: bool,
     fips: bool,
 }
 
-impl Place {
+impl EcrEndpoint {
     /// Reads `<account>.dkr.ecr[-fips].<region>.<domain>`, `<account>.dkr-ecr[-fips].<region>.on.aws`,
     /// or `public.ecr.aws`.
     fn of(registry: &Registry) -> Option<Self> {
@@ -142,14 +140,19 @@ struct Temporary {
 
 impl AwsLogin {
     pub(super) fn is_for(&self, registry: &Registry) -> bool {
-        Place::of(registry).is_some()
+        EcrEndpoint::of(registry).is_some()
     }
 
-    pub(super) fn ask(&self, registry: &Registry, now: u64, wire: &dyn Wire) -> Result<Given, Problem> {
-        let place = Place::of(registry).ok_or(Problem::Absent)?;
-        let mut found = self.find(&place, wire)?;
+    pub(super) fn ask(
+        &self,
+        registry: &Registry,
+        now: u64,
+        client: &dyn CloudClient,
+    ) -> Result<Granted, LoginError> {
+        let place = EcrEndpoint::of(registry).ok_or(LoginError::Absent)?;
+        let mut found = self.find(&place, client)?;
         for role in &self.roles {
-            found = self.assume(role, &found.keys, &place, now, wire)?;
+            found = self.assume(role, &found.keys, &place, now, client)?;
         }
         let (endpoint, service, target) = if place.public {
             (&self.endpoints.ecr_public, "ecr-public", "SpencerFrontendService.GetAuthorizationToken")
@@ -166,37 +169,37 @@ impl AwsLogin {
         let scope = Scope { region: &place.region, service, time: time::format_basic(now) };
         let signature = sign("POST", &url, &headers, body.as_bytes(), &found.keys, &scope);
         headers.extend(signature);
-        let ask = Ask { method: Method::Post, url: url.clone(), headers, body, reach: Reach::Far };
-        let answer = wire.send(&ask)?.success(&url)?;
+        let ask = CloudRequest { method: Method::Post, url: url.clone(), headers, body, reach: Reach::Far };
+        let answer = client.send(&ask)?.success(&url)?;
         let (credential, expires) = read_token(&answer)
-            .ok_or_else(|| Problem::Refused(format!("`{}` sent no authorization token", url.origin())))?;
+            .ok_or_else(|| LoginError::Refused(format!("`{}` sent no authorization token", url.origin())))?;
         let expires = match (expires, found.expires) {
             (Some(token), Some(keys)) => Some(token.min(keys.max(now + 900))),
             (token, _) => token,
         };
-        Ok(Given { credential, expires })
+        Ok(Granted { credential, expires })
     }
 
     /// Finds keys.
-    fn find(&self, place: &Place, wire: &dyn Wire) -> Result<Temporary, Problem> {
+    fn find(&self, place: &EcrEndpoint, client: &dyn CloudClient) -> Result<Temporary, LoginError> {
         let lasting = |keys: &AwsKeys| Temporary { keys: keys.clone(), expires: None };
         if let Some(keys) = &self.keys {
             return Ok(lasting(keys));
         }
         if let Some(identity) = &self.web_identity {
-            return self.exchange(identity, place, wire);
+            return self.exchange(identity, place, client);
         }
         if let Some(keys) = &self.profile {
             return Ok(lasting(keys));
         }
         if let Some(container) = &self.container {
-            return container.ask(wire);
+            return container.ask(client);
         }
-        let Some(instance) = &self.instance else { return Err(Problem::Absent) };
-        instance_keys(instance, wire)
+        let Some(instance) = &self.instance else { return Err(LoginError::Absent) };
+        instance_keys(instance, client)
     }
 
-    fn sts(&self, place: &Place) -> Result<(Url, String), Problem> {
+    fn sts(&self, place: &EcrEndpoint) -> Result<(Url, String), LoginError> {
         let region = self.region.clone().unwrap_or_else(|| place.region.clone());
         let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
         let url = self.endpoints.sts.clone().unwrap_or_else(|| format!("https://sts.{region}.{domain}"));
@@ -212,10 +215,10 @@ impl AwsLogin {
         &self,
         role: &str,
         keys: &AwsKeys,
-        place: &Place,
+        place: &EcrEndpoint,
         now: u64,
-        wire: &dyn Wire,
-    ) -> Result<Temporary, Problem> {
+        client: &dyn CloudClient,
+    ) -> Result<Temporary, LoginError> {
         let (url, region) = self.sts(place)?;
         let body = format!(
             "Action=AssumeRole&Version=2011-06-15&RoleArn={}&RoleSessionName={}",
@@ -225,13 +228,18 @@ impl AwsLogin {
         let mut headers = vec![("content-type", "application/x-www-form-urlencoded".to_owned())];
         let scope = Scope { region: &region, service: "sts", time: time::format_basic(now) };
         headers.extend(sign("POST", &url, &headers, body.as_bytes(), keys, &scope));
-        let ask = Ask { method: Method::Post, url: url.clone(), headers, body, reach: Reach::Far };
-        let answer = wire.send(&ask)?.success(&url)?;
+        let ask = CloudRequest { method: Method::Post, url: url.clone(), headers, body, reach: Reach::Far };
+        let answer = client.send(&ask)?.success(&url)?;
         read_sts(&answer, &url)
     }
 
     /// Exchanges the token of an identity provider; such a request is not signed.
-    fn exchange(&self, identity: &WebIdentity, place: &Place, wire: &dyn Wire) -> Result<Temporary, Problem> {
+    fn exchange(
+        &self,
+        identity: &WebIdentity,
+        place: &EcrEndpoint,
+        client: &dyn CloudClient,
+    ) -> Result<Temporary, LoginError> {
         let token = read_file(&identity.token_file)?;
         let (url, _) = self.sts(place)?;
         let body = format!(
@@ -241,29 +249,17 @@ impl AwsLogin {
             encode(token.expose())
         );
         let headers = vec![("content-type", "application/x-www-form-urlencoded".to_owned())];
-        let ask = Ask { method: Method::Post, url: url.clone(), headers, body, reach: Reach::Far };
-        let answer = wire.send(&ask)?.success(&url)?;
+        let ask = CloudRequest { method: Method::Post, url: url.clone(), headers, body, reach: Reach::Far };
+        let answer = client.send(&ask)?.success(&url)?;
         read_sts(&answer, &url)
     }
 }
 
 /// Parses an endpoint; ours end without a path.
-fn endpoint_url(text: &str) -> Result<Url, Problem> {
+fn endpoint_url(text: &str) -> Result<Url, LoginError> {
     let text = text.trim_end_matches('/');
     Url::parse(&format!("{text}/"))
-        .map_err(|problem| Problem::Refused(format!("endpoint `{text}` {problem}")))
-}
-
-/// Reads a file with a token.
-pub(super) fn read_file(path: &Path) -> Result<Secret, Problem> {
-    let shown = path.display();
-    let file =
-        File::open(path).map_err(|error| Problem::Refused(format!("cannot read `{shown}`: {error}")))?;
-    let bytes = read_bounded(file, limits::TOKEN_FILE_BYTES)
-        .map_err(|error| Problem::Refused(format!("cannot read `{shown}`: {error}")))?;
-    let text = String::from_utf8(bytes).ok();
-    let text = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-    text.map(Secret::from).ok_or_else(|| Problem::Refused(format!("`{shown}` holds no token")))
+        .map_err(|problem| LoginError::Refused(format!("endpoint `{text}` {problem}")))
 }
 
 /// Keys as containers and machines get them.
@@ -278,9 +274,9 @@ struct RoleKeys {
     expiration: Option<String>,
 }
 
-fn read_role_keys(bytes: &[u8], url: &Url) -> Result<Temporary, Problem> {
+fn read_role_keys(bytes: &[u8], url: &Url) -> Result<Temporary, LoginError> {
     let found: RoleKeys = serde_json::from_slice(bytes)
-        .map_err(|_| Problem::Refused(format!("`{}` sent no access keys", url.origin())))?;
+        .map_err(|_| LoginError::Refused(format!("`{}` sent no access keys", url.origin())))?;
     let keys = AwsKeys {
         access_key_id: found.access_key_id,
         secret_access_key: found.secret_access_key.into(),
@@ -290,12 +286,12 @@ fn read_role_keys(bytes: &[u8], url: &Url) -> Result<Temporary, Problem> {
 }
 
 impl ContainerCredentials {
-    fn ask(&self, wire: &dyn Wire) -> Result<Temporary, Problem> {
+    fn ask(&self, client: &dyn CloudClient) -> Result<Temporary, LoginError> {
         let url = Url::parse(&self.url)
-            .map_err(|problem| Problem::Refused(format!("the container's credentials URL {problem}")))?;
+            .map_err(|problem| LoginError::Refused(format!("the container's credentials URL {problem}")))?;
         if !url.is_https() && !may_be_plain(&url) {
             let host = url.origin();
-            return Err(Problem::Refused(format!(
+            return Err(LoginError::Refused(format!(
                 "the container's credentials are at `{host}` in plain http, which is for this machine only"
             )));
         }
@@ -304,33 +300,28 @@ impl ContainerCredentials {
             None => self.token.clone(),
         };
         let headers = token.map(|token| ("authorization", token.expose().to_owned())).into_iter().collect();
-        let ask =
-            Ask { method: Method::Get, url: url.clone(), headers, body: String::new(), reach: Reach::Near };
-        let answer = wire.send(&ask).map_err(|problem| match problem {
+        let ask = CloudRequest {
+            method: Method::Get,
+            url: url.clone(),
+            headers,
+            body: String::new(),
+            reach: Reach::Near,
+        };
+        let answer = client.send(&ask).map_err(|problem| match problem {
             // It was named, so it should be there.
-            Problem::Absent => Problem::Refused(format!("nobody answers at `{}`", url.origin())),
+            LoginError::Absent => LoginError::Refused(format!("nobody answers at `{}`", url.origin())),
             other => other,
         })?;
         read_role_keys(&answer.success(&url)?, &url)
     }
 }
 
-/// Tells whether keys may come in plain http: from this machine, ECS (169.254.170.2) and EKS (169.254.170.23).
-pub(super) fn may_be_plain(url: &Url) -> bool {
-    let known: [IpAddr; 3] = [
-        IpAddr::from([169, 254, 170, 2]),
-        IpAddr::from([169, 254, 170, 23]),
-        IpAddr::from([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23]),
-    ];
-    url.origin().is_loopback() || url.origin().address().is_some_and(|address| known.contains(&address))
-}
-
 /// Asks the machine for the keys of its role.
-fn instance_keys(instance: &str, wire: &dyn Wire) -> Result<Temporary, Problem> {
+fn instance_keys(instance: &str, client: &dyn CloudClient) -> Result<Temporary, LoginError> {
     let base = endpoint_url(instance)?;
     let send = |method, path: &str, headers| {
         let url = Url::new(base.origin().clone(), path);
-        wire.send(&Ask { method, url, headers, body: String::new(), reach: Reach::Near })
+        client.send(&CloudRequest { method, url, headers, body: String::new(), reach: Reach::Near })
     };
     let life = vec![("x-aws-ec2-metadata-token-ttl-seconds", METADATA_TOKEN_LIFE.to_owned())];
     let answer = send(Method::Put, "/latest/api/token", life)?;
@@ -340,22 +331,22 @@ fn instance_keys(instance: &str, wire: &dyn Wire) -> Result<Temporary, Problem> 
         (!text.is_empty() && text.bytes().all(|byte| (0x21..=0x7e).contains(&byte))).then_some(text)
     };
     let token = match answer.status {
-        200 => text(answer.body).ok_or(Problem::Absent)?,
-        _ => return Err(Problem::Absent),
+        200 => text(answer.body).ok_or(LoginError::Absent)?,
+        _ => return Err(LoginError::Absent),
     };
     let with_token = || vec![("x-aws-ec2-metadata-token", token.clone())];
     const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
     let answer = send(Method::Get, ROLES, with_token())?;
     let role = match answer.status {
         // A machine without a role.
-        404 => return Err(Problem::Absent),
-        _ => text(answer.success(&base)?).ok_or(Problem::Absent)?,
+        404 => return Err(LoginError::Absent),
+        _ => text(answer.success(&base)?).ok_or(LoginError::Absent)?,
     };
     let answer = send(Method::Get, &format!("{ROLES}{}", encode(&role)), with_token())?;
     read_role_keys(&answer.success(&base)?, &base)
 }
 
-fn read_sts(bytes: &[u8], url: &Url) -> Result<Temporary, Problem> {
+fn read_sts(bytes: &[u8], url: &Url) -> Result<Temporary, LoginError> {
     let text = String::from_utf8_lossy(bytes);
     let found = |name| element(&text, name).map(str::to_owned);
     match (found("AccessKeyId"), found("SecretAccessKey"), found("SessionToken")) {
@@ -364,7 +355,7 @@ fn read_sts(bytes: &[u8], url: &Url) -> Result<Temporary, Problem> {
             let keys = AwsKeys { access_key_id, secret_access_key: secret.into(), session_token };
             Ok(Temporary { keys, expires: element(&text, "Expiration").and_then(clock::parse_expiry) })
         }
-        _ => Err(Problem::Refused(format!("`{}` sent no access keys", url.origin()))),
+        _ => Err(LoginError::Refused(format!("`{}` sent no access keys", url.origin()))),
     }
 }
 
@@ -426,22 +417,8 @@ mod tests {
             ("public.ecr.aws.evil.example", None),
             ("reg.example", None),
         ] {
-            let place = Place::of(&host.parse().unwrap());
-            assert_eq!(place.as_ref().map(Place::endpoint).as_deref(), endpoint, "{host}");
-        }
-    }
-
-    #[test]
-    fn a_containers_keys_come_in_plain_http_from_near_only() {
-        for (url, allowed) in [
-            ("http://169.254.170.2/v2/x", true),
-            ("http://169.254.170.23/v1/credentials", true),
-            ("http://[fd00:ec2::23]/v1/credentials", true),
-            ("http://127.0.0.1:8080/x", true),
-            ("http://169.254.169.254/x", false),
-            ("http://evil.example/x", false),
-        ] {
-            assert_eq!(may_be_plain(&Url::parse(url).unwrap()), allowed, "{url}");
+            let place = EcrEndpoint::of(&host.parse().unwrap());
+            assert_eq!(place.as_ref().map(EcrEndpoint::endpoint).as_deref(), endpoint, "{host}");
         }
     }
 

@@ -12,9 +12,8 @@ use crate::model::Registry;
 use super::super::http::Method;
 use super::super::secret::Secret;
 use super::super::url::{Scheme, Url, encode, origin};
-use super::aws::read_file;
-use super::client::{Ask, Reach, Wire};
-use super::{Given, Problem, basic};
+use super::client::{CloudClient, CloudRequest, Reach};
+use super::login::{Granted, LoginError, basic, read_file};
 
 /// The user name that goes with a refresh token.
 const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
@@ -77,17 +76,22 @@ impl AzureLogin {
         CLOUDS.iter().any(|(end, ..)| host.ends_with(end)) || self.registries.iter().any(|own| own == host)
     }
 
-    pub(super) fn ask(&self, registry: &Registry, now: u64, wire: &dyn Wire) -> Result<Given, Problem> {
+    pub(super) fn ask(
+        &self,
+        registry: &Registry,
+        now: u64,
+        client: &dyn CloudClient,
+    ) -> Result<Granted, LoginError> {
         let expires = Some(now + REFRESH_LIFE);
         if let Some(token) = &self.refresh_token {
-            return Ok(Given { credential: basic(NOBODY, token.expose()), expires });
+            return Ok(Granted { credential: basic(NOBODY, token.expose()), expires });
         }
         let (_, resource, authority) =
             CLOUDS.into_iter().find(|(end, ..)| registry.as_str().ends_with(end)).unwrap_or(CLOUDS[0]);
-        let token = self.directory_token(resource, authority, wire)?;
+        let token = self.directory_token(resource, authority, client)?;
         // Nobody but the registry gets the token, and never in plain text beyond this machine.
         let scheme = if registry.is_loopback() { Scheme::Http } else { Scheme::Https };
-        let origin = origin(scheme, registry.api_host()).ok_or(Problem::Absent)?;
+        let origin = origin(scheme, registry.api_host()).ok_or(LoginError::Absent)?;
         let url = Url::new(origin, "/oauth2/exchange");
         let mut body = format!(
             "grant_type=access_token&service={}&access_token={}",
@@ -97,16 +101,21 @@ impl AzureLogin {
         if let Some(tenant) = &self.tenant_id {
             body.push_str(&format!("&tenant={}", encode(tenant)));
         }
-        let answer = wire.send(&form(url.clone(), body))?.success(&url)?;
+        let answer = client.send(&form(url.clone(), body))?.success(&url)?;
         let found: RefreshToken = serde_json::from_slice(&answer)
-            .map_err(|_| Problem::Refused(format!("`{}` sent no refresh token", url.origin())))?;
-        Ok(Given { credential: basic(NOBODY, found.refresh_token), expires })
+            .map_err(|_| LoginError::Refused(format!("`{}` sent no refresh token", url.origin())))?;
+        Ok(Granted { credential: basic(NOBODY, found.refresh_token), expires })
     }
 
     /// Gets a token of the directory.
-    fn directory_token(&self, resource: &str, authority: &str, wire: &dyn Wire) -> Result<Secret, Problem> {
-        let invalid = |problem| Problem::Refused(format!("the place to log in {problem}"));
-        if let (Some(client), Some(tenant)) = (&self.client_id, &self.tenant_id)
+    fn directory_token(
+        &self,
+        resource: &str,
+        authority: &str,
+        client: &dyn CloudClient,
+    ) -> Result<Secret, LoginError> {
+        let invalid = |problem| LoginError::Refused(format!("the place to log in {problem}"));
+        if let (Some(id), Some(tenant)) = (&self.client_id, &self.tenant_id)
             && (self.client_secret.is_some() || self.federated_token_file.is_some())
         {
             let authority = self.authority.as_deref().unwrap_or(authority).trim_end_matches('/');
@@ -119,12 +128,12 @@ impl AzureLogin {
                     encode("urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
                     encode(read_file(path)?.expose())
                 ),
-                (None, None) => return Err(Problem::Absent),
+                (None, None) => return Err(LoginError::Absent),
             };
             let scope = encode(&format!("{resource}.default"));
-            let client = encode(client);
-            let body = format!("grant_type=client_credentials&client_id={client}&scope={scope}&{proof}");
-            let answer = wire.send(&form(url.clone(), body))?.success(&url)?;
+            let id = encode(id);
+            let body = format!("grant_type=client_credentials&client_id={id}&scope={scope}&{proof}");
+            let answer = client.send(&form(url.clone(), body))?.success(&url)?;
             return access_token(&answer, &url);
         }
         let (base, headers) = match (&self.app_service, &self.instance) {
@@ -139,30 +148,35 @@ impl AzureLogin {
                 ),
                 vec![("metadata", "true".to_owned())],
             ),
-            (None, None) => return Err(Problem::Absent),
+            (None, None) => return Err(LoginError::Absent),
         };
         let mut url = Url::parse(&base).map_err(invalid)?.with_query("resource", resource);
-        if let Some(client) = &self.client_id {
-            url = url.with_query("client_id", client);
+        if let Some(id) = &self.client_id {
+            url = url.with_query("client_id", id);
         }
-        let ask =
-            Ask { method: Method::Get, url: url.clone(), headers, body: String::new(), reach: Reach::Near };
-        let answer = wire.send(&ask)?;
+        let ask = CloudRequest {
+            method: Method::Get,
+            url: url.clone(),
+            headers,
+            body: String::new(),
+            reach: Reach::Near,
+        };
+        let answer = client.send(&ask)?;
         if answer.status == 404 {
-            return Err(Problem::Absent);
+            return Err(LoginError::Absent);
         }
         access_token(&answer.success(&url)?, &url)
     }
 }
 
-fn form(url: Url, body: String) -> Ask {
+fn form(url: Url, body: String) -> CloudRequest {
     let headers = vec![("content-type", "application/x-www-form-urlencoded".to_owned())];
-    Ask { method: Method::Post, url, headers, body, reach: Reach::Far }
+    CloudRequest { method: Method::Post, url, headers, body, reach: Reach::Far }
 }
 
-fn access_token(bytes: &[u8], url: &Url) -> Result<Secret, Problem> {
+fn access_token(bytes: &[u8], url: &Url) -> Result<Secret, LoginError> {
     let found: AccessToken = serde_json::from_slice(bytes)
-        .map_err(|_| Problem::Refused(format!("`{}` sent no access token", url.origin())))?;
+        .map_err(|_| LoginError::Refused(format!("`{}` sent no access token", url.origin())))?;
     Ok(found.access_token.into())
 }
 

@@ -1,14 +1,15 @@
-//! Asking a provider: short requests and answers, tried again where that makes sense.
+//! The HTTP client for cloud providers: short requests and responses, repeated where that makes sense.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::error_body::printable;
-use super::super::http::{FailureKind, Http, Method, Payload, Request};
-use super::super::options::{ClientOptions, Proxies, RetryRecord, Timeouts, TlsOptions};
-use super::super::retry;
+use super::super::events::RetryRecord;
+use super::super::http::{Http, Method, Payload, Request, WireErrorKind};
+use super::super::retry::{self, RetryPolicy};
+use super::super::sanitize::sanitize;
 use super::super::url::Url;
-use super::Problem;
+use super::super::wire_options::{Proxies, Timeouts, TlsOptions, WireOptions};
+use super::login::LoginError;
 use crate::model::limits;
 use crate::stream::{TooLarge, read_bounded};
 
@@ -29,7 +30,7 @@ pub(in super::super) enum Reach {
 }
 
 /// One request.
-pub(in super::super) struct Ask {
+pub(in super::super) struct CloudRequest {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) headers: Vec<(&'static str, String)>,
@@ -38,7 +39,7 @@ pub(in super::super) struct Ask {
 }
 
 /// One answer, whatever its status.
-pub(in super::super) struct Answer {
+pub(in super::super) struct CloudResponse {
     pub(super) status: u16,
     pub(super) body: Vec<u8>,
     /// What an error says, fit to be shown; empty when it says nothing that is understood.
@@ -46,38 +47,33 @@ pub(in super::super) struct Answer {
 }
 
 /// Sends requests to providers.
-pub(in super::super) trait Wire {
-    /// Sends a request; a peer that is near and not there is [`Problem::Absent`].
-    #[expect(private_interfaces, reason = "only this module's logins look at the problem")]
-    fn send(&self, ask: &Ask) -> Result<Answer, Problem>;
+pub(in super::super) trait CloudClient {
+    /// Sends a request; a peer that is near and not there is [`LoginError::Absent`].
+    fn send(&self, ask: &CloudRequest) -> Result<CloudResponse, LoginError>;
 }
 
-/// The real wire.
-pub(in super::super) struct ProviderWire {
+/// Sends requests over HTTP.
+pub(in super::super) struct HttpCloudClient {
     far: Http,
     near: Http,
-    options: Arc<ClientOptions>,
+    policy: RetryPolicy,
 }
 
-impl ProviderWire {
-    pub(in super::super) fn new(options: &Arc<ClientOptions>) -> Result<Self, String> {
-        // Somebody who does not check a registry's certificate has not agreed to show keys to strangers.
+impl HttpCloudClient {
+    pub(in super::super) fn new(options: &WireOptions, policy: RetryPolicy) -> Result<Self, String> {
+        // A user who does not check a registry's certificate has not agreed to send keys to an unchecked provider.
         let tls = TlsOptions { verify: true, ..options.tls.clone() };
-        let far = ClientOptions { tls: tls.clone(), ..ClientOptions::clone(options) };
-        let near = ClientOptions {
+        let far = WireOptions { tls: tls.clone(), ..options.clone() };
+        let near = WireOptions {
             tls,
             proxies: Proxies::default(),
             timeouts: Timeouts { connect: NEAR, idle: NEAR, response: NEAR, closing_response: NEAR },
-            ..ClientOptions::clone(options)
+            ..options.clone()
         };
-        Ok(Self {
-            far: Http::new(Arc::new(far))?,
-            near: Http::new(Arc::new(near))?,
-            options: Arc::clone(options),
-        })
+        Ok(Self { far: Http::new(&far)?, near: Http::new(&near)?, policy })
     }
 
-    fn once(&self, ask: &Ask, attempt: u32) -> Result<Answer, Problem> {
+    fn once(&self, ask: &CloudRequest, attempt: u32) -> Result<CloudResponse, LoginError> {
         let http = if ask.reach == Reach::Near { &self.near } else { &self.far };
         let payload = if ask.body.is_empty() { Payload::None } else { Payload::Bytes(ask.body.as_bytes()) };
         let sent = http.send(Request {
@@ -90,76 +86,78 @@ impl ProviderWire {
             attempt,
         });
         let unreachable =
-            |cause: String| Problem::Unreachable { attempts: attempt, elapsed: Duration::ZERO, cause };
+            |cause: String| LoginError::Unreachable { attempts: attempt, elapsed: Duration::ZERO, cause };
         let response = sent.map_err(|failure| match failure.kind {
-            FailureKind::Cancelled => Problem::Cancelled,
-            FailureKind::Connect if ask.reach == Reach::Near => Problem::Absent,
-            _ if failure.silent && ask.reach == Reach::Near => Problem::Absent,
-            FailureKind::Trust(_) | FailureKind::Configuration | FailureKind::NoThread => {
-                Problem::Refused(format!("`{}`: {}", ask.url.origin(), failure.text))
+            WireErrorKind::Cancelled => LoginError::Cancelled,
+            WireErrorKind::Connect if ask.reach == Reach::Near => LoginError::Absent,
+            _ if failure.silent && ask.reach == Reach::Near => LoginError::Absent,
+            WireErrorKind::Trust(_) | WireErrorKind::Configuration | WireErrorKind::NoThread => {
+                LoginError::Refused(format!("`{}`: {}", ask.url.origin(), failure.text))
             }
             _ => unreachable(failure.text),
         })?;
         let status = response.status;
-        let discretion = Arc::clone(&response.discretion);
-        let shown = |text: &str| printable(&discretion.hide(text));
+        let redactor = Arc::clone(&response.redactor);
+        let shown = |text: &str| sanitize(&redactor.redact(text));
         match read_bounded(response.into_reader(), limits::CLOUD_ANSWER_BYTES) {
             Ok(body) if retry::is_retryable(status) => {
                 Err(unreachable(format!("the answer was {status}{}", reason(&body, &shown))))
             }
-            Ok(body) => Ok(Answer { status, reason: reason(&body, &shown), body }),
-            Err(TooLarge::Limit { limit }) => {
-                Err(Problem::Refused(format!("`{}` answered with more than {limit} bytes", ask.url.origin())))
-            }
+            Ok(body) => Ok(CloudResponse { status, reason: reason(&body, &shown), body }),
+            Err(TooLarge::Limit { limit }) => Err(LoginError::Refused(format!(
+                "`{}` answered with more than {limit} bytes",
+                ask.url.origin()
+            ))),
             Err(TooLarge::Io(_)) => Err(unreachable("its answer could not be read".to_owned())),
         }
     }
 }
 
-impl Wire for ProviderWire {
-    #[expect(private_interfaces, reason = "only this module's logins look at the problem")]
-    fn send(&self, ask: &Ask) -> Result<Answer, Problem> {
+impl CloudClient for HttpCloudClient {
+    fn send(&self, ask: &CloudRequest) -> Result<CloudResponse, LoginError> {
         let started = Instant::now();
         let allowed = match ask.reach {
-            Reach::Far => ATTEMPTS.min(self.options.retries + 1),
+            Reach::Far => ATTEMPTS.min(self.policy.retries + 1),
             Reach::Near => ATTEMPTS_NEAR,
         };
         let mut attempt = 1;
         loop {
             let cause = match self.once(ask, attempt) {
-                Err(Problem::Unreachable { cause, .. }) => cause,
+                Err(LoginError::Unreachable { cause, .. }) => cause,
                 other => return other,
             };
             let host = ask.url.origin().to_string();
             if attempt >= allowed {
                 let elapsed = started.elapsed();
-                return Err(Problem::Unreachable {
+                return Err(LoginError::Unreachable {
                     attempts: attempt,
                     elapsed,
                     cause: format!("`{host}`: {cause}"),
                 });
             }
-            let delay = retry::delay(self.options.retry_delay, attempt);
+            let delay = retry::delay_before(self.policy.delay, attempt);
             let task = format!("log in at `{host}`");
-            self.options.events.retry(&RetryRecord {
+            self.policy.events.retry(&RetryRecord {
                 host: &host,
                 task: &task,
                 cause: &cause,
                 attempt,
                 delay,
             });
-            retry::sleep(delay).map_err(|_| Problem::Cancelled)?;
+            retry::sleep(delay).map_err(|_| LoginError::Cancelled)?;
             attempt += 1;
         }
     }
 }
 
-impl Answer {
+impl CloudResponse {
     /// Returns the body of a success; anything else is a refusal in the provider's words.
-    pub(super) fn success(self, url: &Url) -> Result<Vec<u8>, Problem> {
+    pub(super) fn success(self, url: &Url) -> Result<Vec<u8>, LoginError> {
         match self.status {
             200..=299 => Ok(self.body),
-            status => Err(Problem::Refused(format!("`{}` answered {status}{}", url.origin(), self.reason))),
+            status => {
+                Err(LoginError::Refused(format!("`{}` answered {status}{}", url.origin(), self.reason)))
+            }
         }
     }
 }
@@ -214,7 +212,7 @@ mod tests {
             ("<html>", ""),
             ("", ""),
         ] {
-            assert_eq!(reason(body.as_bytes(), &printable), expected, "{body}");
+            assert_eq!(reason(body.as_bytes(), &sanitize), expected, "{body}");
         }
     }
 }

@@ -10,9 +10,9 @@ use crate::model::Registry;
 use super::super::http::Method;
 use super::super::secret::Secret;
 use super::super::url::Url;
-use super::client::{Ask, Reach, Wire};
+use super::client::{CloudClient, CloudRequest, Reach};
 use super::google_federation::GoogleFederation;
-use super::{Given, Problem, basic};
+use super::login::{Granted, LoginError, basic};
 
 /// How to log in to Google's registries.
 #[derive(Clone, Debug, Default)]
@@ -41,31 +41,36 @@ struct Token {
 }
 
 impl GoogleLogin {
-    pub(super) fn ask(&self, now: u64, wire: &dyn Wire) -> Result<Given, Problem> {
+    pub(super) fn ask(&self, now: u64, client: &dyn CloudClient) -> Result<Granted, LoginError> {
         if let Some(key) = &self.key {
-            return Ok(Given { credential: basic("_json_key", key.expose()), expires: None });
+            return Ok(Granted { credential: basic("_json_key", key.expose()), expires: None });
         }
         if let Some(federation) = &self.federation {
-            return federation.ask(now, wire);
+            return federation.ask(now, client);
         }
         if let Some(token) = &self.access_token {
-            return Ok(Given { credential: basic("oauth2accesstoken", token.expose()), expires: None });
+            return Ok(Granted { credential: basic("oauth2accesstoken", token.expose()), expires: None });
         }
-        let Some(metadata) = &self.metadata else { return Err(Problem::Absent) };
+        let Some(metadata) = &self.metadata else { return Err(LoginError::Absent) };
         let path = "/computeMetadata/v1/instance/service-accounts/default/token";
         let url = Url::parse(&format!("{}{path}", metadata.trim_end_matches('/')))
-            .map_err(|problem| Problem::Refused(format!("metadata server `{metadata}` {problem}")))?;
+            .map_err(|problem| LoginError::Refused(format!("metadata server `{metadata}` {problem}")))?;
         let headers = vec![("metadata-flavor", "Google".to_owned())];
-        let ask =
-            Ask { method: Method::Get, url: url.clone(), headers, body: String::new(), reach: Reach::Near };
-        let answer = wire.send(&ask)?;
+        let ask = CloudRequest {
+            method: Method::Get,
+            url: url.clone(),
+            headers,
+            body: String::new(),
+            reach: Reach::Near,
+        };
+        let answer = client.send(&ask)?;
         if answer.status == 404 {
-            return Err(Problem::Absent);
+            return Err(LoginError::Absent);
         }
         let (token, life) = read_token(&answer.success(&url)?)
-            .ok_or_else(|| Problem::Refused(format!("`{}` sent no access token", url.origin())))?;
+            .ok_or_else(|| LoginError::Refused(format!("`{}` sent no access token", url.origin())))?;
         let expires = Some(now.saturating_add(life));
-        Ok(Given { credential: basic("oauth2accesstoken", token.expose()), expires })
+        Ok(Granted { credential: basic("oauth2accesstoken", token.expose()), expires })
     }
 }
 

@@ -11,9 +11,9 @@ use serde::Deserialize;
 use super::super::http::Method;
 use super::super::secret::Secret;
 use super::super::url::{Url, encode};
-use super::aws::{may_be_plain, read_file};
-use super::client::{Ask, Reach, Wire};
-use super::{Given, Problem, basic, clock};
+use super::client::{CloudClient, CloudRequest, Reach};
+use super::clock;
+use super::login::{Granted, LoginError, basic, may_be_plain, read_file};
 
 /// What the access token may be used for; registries know no narrower one.
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
@@ -145,14 +145,14 @@ impl GoogleFederation {
     }
 
     /// Gets the foreign token, exchanges it, and becomes the service account if there is one.
-    pub(super) fn ask(&self, now: u64, wire: &dyn Wire) -> Result<Given, Problem> {
+    pub(super) fn ask(&self, now: u64, client: &dyn CloudClient) -> Result<Granted, LoginError> {
         #[derive(Deserialize)]
         struct Exchanged {
             access_token: String,
             #[serde(default)]
             expires_in: u64,
         }
-        let subject = self.subject_token(wire)?;
+        let subject = self.subject_token(client)?;
         let body = format!(
             "grant_type={}&audience={}&scope={}&requested_token_type={}&subject_token={}&subject_token_type={}",
             encode("urn:ietf:params:oauth:grant-type:token-exchange"),
@@ -164,28 +164,36 @@ impl GoogleFederation {
         );
         let url = &self.token_url;
         let headers = vec![("content-type", "application/x-www-form-urlencoded".to_owned())];
-        let ask = Ask { method: Method::Post, url: url.clone(), headers, body, reach: Reach::Far };
-        let found: Exchanged = serde_json::from_slice(&wire.send(&ask)?.success(url)?)
-            .map_err(|_| Problem::Refused(format!("`{}` sent no access token", url.origin())))?;
+        let ask = CloudRequest { method: Method::Post, url: url.clone(), headers, body, reach: Reach::Far };
+        let found: Exchanged = serde_json::from_slice(&client.send(&ask)?.success(url)?)
+            .map_err(|_| LoginError::Refused(format!("`{}` sent no access token", url.origin())))?;
         let token = Secret::from(found.access_token);
         let (token, expires) = match &self.impersonation {
-            Some(url) => self.impersonate(url, &token, wire)?,
+            Some(url) => self.impersonate(url, &token, client)?,
             None => (token, Some(now.saturating_add(found.expires_in))),
         };
-        Ok(Given { credential: basic("oauth2accesstoken", token.expose()), expires })
+        Ok(Granted { credential: basic("oauth2accesstoken", token.expose()), expires })
     }
 
-    fn subject_token(&self, wire: &dyn Wire) -> Result<Secret, Problem> {
+    fn subject_token(&self, client: &dyn CloudClient) -> Result<Secret, LoginError> {
         let (text, shown) = match &self.subject {
             Subject::File(path) => (read_file(path)?, format!("`{}`", path.display())),
             Subject::Url { url, headers } => {
                 let headers =
                     headers.iter().map(|(name, value)| (*name, value.expose().to_owned())).collect();
                 let reach = if may_be_near(url) { Reach::Near } else { Reach::Far };
-                let ask = Ask { method: Method::Get, url: url.clone(), headers, body: String::new(), reach };
-                let answer = wire.send(&ask).map_err(|problem| match problem {
+                let ask = CloudRequest {
+                    method: Method::Get,
+                    url: url.clone(),
+                    headers,
+                    body: String::new(),
+                    reach,
+                };
+                let answer = client.send(&ask).map_err(|problem| match problem {
                     // It was named, so it should be there.
-                    Problem::Absent => Problem::Refused(format!("nobody answers at `{}`", url.origin())),
+                    LoginError::Absent => {
+                        LoginError::Refused(format!("nobody answers at `{}`", url.origin()))
+                    }
                     other => other,
                 })?;
                 let text = String::from_utf8(answer.success(url)?).unwrap_or_default();
@@ -199,7 +207,7 @@ impl GoogleFederation {
                 Secret::new(document.get(field).and_then(|value| value.as_str()).unwrap_or(""))
             }
         };
-        if token.is_empty() { Err(Problem::Refused(format!("{shown} holds no token"))) } else { Ok(token) }
+        if token.is_empty() { Err(LoginError::Refused(format!("{shown} holds no token"))) } else { Ok(token) }
     }
 
     /// Gets the token of the service account.
@@ -207,8 +215,8 @@ impl GoogleFederation {
         &self,
         url: &Url,
         token: &Secret,
-        wire: &dyn Wire,
-    ) -> Result<(Secret, Option<u64>), Problem> {
+        client: &dyn CloudClient,
+    ) -> Result<(Secret, Option<u64>), LoginError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Generated {
@@ -221,9 +229,9 @@ impl GoogleFederation {
             ("content-type", "application/json".to_owned()),
             ("authorization", format!("Bearer {}", token.expose())),
         ];
-        let ask = Ask { method: Method::Post, url: url.clone(), headers, body, reach: Reach::Far };
-        let found: Generated = serde_json::from_slice(&wire.send(&ask)?.success(url)?)
-            .map_err(|_| Problem::Refused(format!("`{}` sent no access token", url.origin())))?;
+        let ask = CloudRequest { method: Method::Post, url: url.clone(), headers, body, reach: Reach::Far };
+        let found: Generated = serde_json::from_slice(&client.send(&ask)?.success(url)?)
+            .map_err(|_| LoginError::Refused(format!("`{}` sent no access token", url.origin())))?;
         Ok((found.access_token.into(), found.expire_time.as_deref().and_then(clock::parse_expiry)))
     }
 }

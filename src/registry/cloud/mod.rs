@@ -11,23 +11,25 @@ mod client;
 mod clock;
 mod google;
 mod google_federation;
+mod login;
 mod sigv4;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use crate::model::Registry;
 use crate::stream::lock;
 
+use super::credential::Credential;
 use super::helper::HelperError;
-use super::keychain::Credential;
 use super::secret::Secret;
 
 pub use aws::{AwsEndpoints, AwsLogin, ContainerCredentials, WebIdentity};
 pub use azure::{AppService, AzureLogin};
-pub(super) use client::{ProviderWire, Wire};
+use login::{Granted, LoginError};
+
+pub(super) use client::{CloudClient, HttpCloudClient};
 pub use clock::Clock;
 pub use google::GoogleLogin;
 pub use google_federation::GoogleFederation;
@@ -46,7 +48,7 @@ pub(super) fn read_every_answer(body: &[u8]) -> Vec<String> {
         google::read_token(body)
             .map_or_else(|| "none".to_owned(), |(token, life)| format!("{token:?} {life}")),
     );
-    read.push(client::reason(body, &super::error_body::printable));
+    read.push(client::reason(body, &super::sanitize::sanitize));
     read
 }
 
@@ -76,7 +78,7 @@ pub struct GitHubLogin {
 pub struct CloudLogins {
     logins: Vec<CloudLogin>,
     clock: Clock,
-    kept: Mutex<HashMap<Registry, Kept>>,
+    kept: Mutex<HashMap<Registry, CachedCredential>>,
 }
 
 impl fmt::Debug for CloudLogins {
@@ -87,28 +89,9 @@ impl fmt::Debug for CloudLogins {
 
 /// What a login gave.
 #[derive(Clone)]
-struct Kept {
+struct CachedCredential {
     credential: Option<Credential>,
     fresh_until: u64,
-}
-
-/// What a login gave, and until when it holds (seconds since 1970).
-struct Given {
-    credential: Credential,
-    expires: Option<u64>,
-}
-
-/// Why a login gave nothing.
-#[derive(Debug, PartialEq, Eq)]
-enum Problem {
-    /// There is nothing to log in with.
-    Absent,
-    /// What is there is not accepted, or cannot be used.
-    Refused(String),
-    /// The provider did not answer.
-    Unreachable { attempts: u32, elapsed: Duration, cause: String },
-    /// The stop signal came.
-    Cancelled,
 }
 
 impl CloudLogins {
@@ -122,7 +105,7 @@ impl CloudLogins {
     pub(super) fn credential(
         &self,
         registry: &Registry,
-        wire: &dyn Wire,
+        client: &dyn CloudClient,
     ) -> Result<Option<Credential>, HelperError> {
         // Held while a provider is asked: the other workers need the same answer.
         let mut kept = lock(&self.kept);
@@ -131,23 +114,26 @@ impl CloudLogins {
             return Ok(kept.credential.clone());
         }
         for login in self.logins.iter().filter(|login| login.is_for(registry)) {
-            let given = match login.ask(registry, now, wire) {
+            let given = match login.ask(registry, now, client) {
                 Ok(given) => given,
-                Err(Problem::Absent) if login.is_required() => {
-                    let problem = Problem::Refused(login.nothing_found().to_owned());
+                Err(LoginError::Absent) if login.is_required() => {
+                    let problem = LoginError::Refused(login.nothing_found().to_owned());
                     return Err(login.error(registry, problem));
                 }
-                Err(Problem::Absent) => continue,
+                Err(LoginError::Absent) => continue,
                 Err(problem) => return Err(login.error(registry, problem)),
             };
             let fresh_until = given.expires.map_or(u64::MAX, |expires| {
                 // Half of a very short life, so that it is not asked for again with each request.
                 expires.saturating_sub(MARGIN).max(now + expires.saturating_sub(now) / 2)
             });
-            kept.insert(registry.clone(), Kept { credential: Some(given.credential.clone()), fresh_until });
+            kept.insert(
+                registry.clone(),
+                CachedCredential { credential: Some(given.credential.clone()), fresh_until },
+            );
             return Ok(Some(given.credential));
         }
-        kept.insert(registry.clone(), Kept { credential: None, fresh_until: now + ABSENT_FOR });
+        kept.insert(registry.clone(), CachedCredential { credential: None, fresh_until: now + ABSENT_FOR });
         Ok(None)
     }
 }
@@ -191,50 +177,46 @@ impl CloudLogin {
         }
     }
 
-    fn ask(&self, registry: &Registry, now: u64, wire: &dyn Wire) -> Result<Given, Problem> {
+    fn ask(&self, registry: &Registry, now: u64, client: &dyn CloudClient) -> Result<Granted, LoginError> {
         match self {
-            Self::Aws(login) => login.ask(registry, now, wire),
-            Self::Google(login) => login.ask(now, wire),
-            Self::Azure(login) => login.ask(registry, now, wire),
+            Self::Aws(login) => login.ask(registry, now, client),
+            Self::Google(login) => login.ask(now, client),
+            Self::Azure(login) => login.ask(registry, now, client),
             Self::GitHub(login) => {
                 let username = login.actor.clone().unwrap_or_else(|| "imgrelay".to_owned());
                 let password = login.token.clone();
-                Ok(Given { credential: Credential::Basic { username, password }, expires: None })
+                Ok(Granted { credential: Credential::Basic { username, password }, expires: None })
             }
         }
     }
 
-    fn error(&self, registry: &Registry, problem: Problem) -> HelperError {
+    fn error(&self, registry: &Registry, problem: LoginError) -> HelperError {
         let (login, host) = (self.name().to_owned(), registry.to_string());
         match problem {
-            Problem::Unreachable { attempts, elapsed, cause } => {
+            LoginError::Unreachable { attempts, elapsed, cause } => {
                 HelperError::CloudUnreachable { login, host, attempts, elapsed, cause }
             }
-            Problem::Cancelled => HelperError::Cancelled,
-            Problem::Refused(problem) => HelperError::CloudRefused { login, host, problem },
-            Problem::Absent => {
+            LoginError::Cancelled => HelperError::Cancelled,
+            LoginError::Refused(problem) => HelperError::CloudRefused { login, host, problem },
+            LoginError::Absent => {
                 HelperError::CloudRefused { login, host, problem: "nothing to log in with".into() }
             }
         }
     }
 }
 
-/// Makes user name and password.
-fn basic(username: &str, password: impl Into<String>) -> Credential {
-    Credential::Basic { username: username.to_owned(), password: Secret::new(password) }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use super::client::{Answer, Ask};
+    use super::client::{CloudRequest, CloudResponse};
+    use super::login::basic;
     use super::*;
 
     struct Nobody;
-    impl Wire for Nobody {
-        fn send(&self, _: &Ask) -> Result<Answer, Problem> {
-            Err(Problem::Absent)
+    impl CloudClient for Nobody {
+        fn send(&self, _: &CloudRequest) -> Result<CloudResponse, LoginError> {
+            Err(LoginError::Absent)
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use imgrelay::model::{Descriptor, ImageManifest, RawDocument, Repository, Tag, Target, media_type};
 use imgrelay::registry::{
     Client, ClientEvents, ClientOptions, Credential, CredentialSource, Credentials, Keychain, Mirror,
-    PushOutcome, PushStart, RegistryError, RequestRecord, RetryRecord, Secret, Timeouts,
+    PushOutcome, PushStart, RegistryError, RequestRecord, RetryRecord, Secret, Timeouts, WireOptions,
 };
 use imgrelay::stream::Mismatch;
 use testkit::fault::{Access, Fault, FaultRegistry, Rule, Thing, digest_of, on};
@@ -41,16 +41,17 @@ impl ClientEvents for Record {
 
 pub(crate) fn options() -> ClientOptions {
     let credential = Credential::Basic { username: "ci".into(), password: Secret::new("s3cret") };
+    let timeouts = Timeouts {
+        connect: Duration::from_secs(5),
+        idle: Duration::from_millis(400),
+        response: Duration::from_millis(400),
+        closing_response: Duration::from_millis(600),
+    };
     ClientOptions {
         credentials: Arc::new(Keychain::new(vec![CredentialSource::Everywhere(credential)])),
         retries: 3,
         retry_delay: Duration::from_millis(10),
-        timeouts: Timeouts {
-            connect: Duration::from_secs(5),
-            idle: Duration::from_millis(400),
-            response: Duration::from_millis(400),
-            closing_response: Duration::from_millis(600),
-        },
+        wire: WireOptions { timeouts, ..WireOptions::default() },
         ..ClientOptions::default()
     }
 }
@@ -862,7 +863,11 @@ fn the_record_of_requests_holds_no_secrets_and_warnings_come_once() {
     let warning = Fault::Header("warning", Some("299 - \"quota \\\"low\\\"\"".into()));
     let registry = FaultRegistry::start(BEARER, vec![on("POST", Thing::Uploads, warning).nth(2).always()]);
     let record = Arc::new(Record::default());
-    let client = Client::new(ClientOptions { events: record.clone(), ..options() }).unwrap();
+    let client = Client::new(ClientOptions {
+        wire: WireOptions { events: record.clone(), ..options().wire },
+        ..options()
+    })
+    .unwrap();
     Image::new().push(&client, &repository(&registry)).unwrap();
     let requests = record.requests.lock().unwrap().join("\n");
     assert!(
@@ -1001,7 +1006,15 @@ fn mirrors_are_read_first_and_left_out_when_they_fail() {
         let record = Arc::new(Record::default());
         let of = repository.registry().clone();
         let mirrors = vec![Mirror { of, at: mirror.host().parse().unwrap() }];
-        (Client::new(ClientOptions { mirrors, events: record.clone(), ..options() }).unwrap(), record)
+        (
+            Client::new(ClientOptions {
+                mirrors,
+                wire: WireOptions { events: record.clone(), ..options().wire },
+                ..options()
+            })
+            .unwrap(),
+            record,
+        )
     };
     let mirror = FaultRegistry::start(Access::Open, vec![]);
     image.seed(&mirror);

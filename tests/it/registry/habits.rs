@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use imgrelay::model::{Repository, Target};
-use imgrelay::registry::{Client, ClientEvents, ClientOptions, RetryRecord, Timeouts};
+use imgrelay::registry::{Client, ClientEvents, ClientOptions, RetryRecord, Timeouts, WireOptions};
 use testkit::fault::{Access, Fault, FaultRegistry, Thing, on};
 use testkit::lab::Lab;
 use testkit::registry::{Registry, text};
@@ -41,8 +41,15 @@ fn a_wait_that_a_registry_asks_for_is_kept_by_all_workers() {
         let refusal = Fault::Answer(status, headers, String::new());
         let registry = FaultRegistry::start(Access::Open, vec![on("POST", Thing::Uploads, refusal)]);
         let delays = Arc::new(Delays::default());
-        let patient = ClientOptions { timeouts: Timeouts::default(), ..options() };
-        let client = Client::new(ClientOptions { events: delays.clone(), ..patient }).unwrap();
+        let patient = ClientOptions {
+            wire: WireOptions { timeouts: Timeouts::default(), ..options().wire },
+            ..options()
+        };
+        let client = Client::new(ClientOptions {
+            wire: WireOptions { events: delays.clone(), ..patient.wire.clone() },
+            ..patient
+        })
+        .unwrap();
         let repository: Repository = format!("{}/team/app", registry.host()).parse().unwrap();
         std::thread::scope(|scope| {
             let other = scope.spawn(|| {
@@ -75,7 +82,11 @@ fn a_session_is_ended_also_when_the_token_for_that_is_gone() {
         Access::Bearer { user: "ci", password: "s3cret", expires_in: Some(300), challenges: Vec::new() };
     let gone = |method| on(method, Thing::Session, Fault::RevokeTokens);
     let registry = FaultRegistry::start(access, vec![gone("PATCH"), gone("DELETE")]);
-    let client = Client::new(ClientOptions { timeouts: Timeouts::default(), ..options() }).unwrap();
+    let client = Client::new(ClientOptions {
+        wire: WireOptions { timeouts: Timeouts::default(), ..options().wire },
+        ..options()
+    })
+    .unwrap();
     let repository: Repository = format!("{}/team/app", registry.host()).parse().unwrap();
     Image::new().push(&client, &repository).unwrap();
     assert_eq!(registry.judge("team/app", "v1"), Ok(()));

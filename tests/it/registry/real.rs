@@ -9,7 +9,7 @@ use std::time::Duration;
 use imgrelay::model::Repository;
 use imgrelay::registry::{
     Client, ClientIdentity, ClientOptions, Credential, CredentialSource, Credentials, Keychain, Proxies,
-    PushStart, RegistryError, Secret, Timeouts, TlsOptions, TrustProblem,
+    PushStart, RegistryError, Secret, Timeouts, TlsOptions, TrustProblem, WireOptions,
 };
 use testkit::certificates::certificates;
 use testkit::nginx::{Nginx, Options};
@@ -19,7 +19,8 @@ use testkit::scratch::Scratch;
 use crate::registry::faults::{Image, bytes, options};
 
 fn patient() -> ClientOptions {
-    ClientOptions { timeouts: Timeouts { idle: Duration::from_secs(20), ..Timeouts::default() }, ..options() }
+    let timeouts = Timeouts { idle: Duration::from_secs(20), ..Timeouts::default() };
+    ClientOptions { wire: WireOptions { timeouts, ..options().wire }, ..options() }
 }
 
 fn trusting(ca: &str) -> TlsOptions {
@@ -34,10 +35,14 @@ fn identity() -> Option<ClientIdentity> {
     })
 }
 
+fn with_tls(tls: TlsOptions) -> ClientOptions {
+    ClientOptions { wire: WireOptions { tls, ..patient().wire }, ..patient() }
+}
+
 fn with_password(user: &str, password: &str) -> ClientOptions {
     let credential = Credential::Basic { username: user.into(), password: Secret::new(password) };
     let credentials = Arc::new(Keychain::new(vec![CredentialSource::Everywhere(credential)]));
-    ClientOptions { credentials, tls: trusting(&certificates().ca), ..patient() }
+    ClientOptions { credentials, ..with_tls(trusting(&certificates().ca)) }
 }
 
 fn try_push(host: &str, options: ClientOptions) -> Result<(), RegistryError> {
@@ -96,8 +101,8 @@ fn images_are_pushed_and_pulled_in_every_mode() {
 fn client_certificates_are_shown_where_they_are_asked_for() {
     let registry = Registry::with().mutual_tls().start();
     let tls = TlsOptions { client_identity: identity(), ..trusting(&certificates().ca) };
-    passes(&registry, registry.host(), ClientOptions { tls, ..patient() });
-    let error = try_push(registry.host(), ClientOptions { tls: trusting(&certificates().ca), ..patient() });
+    passes(&registry, registry.host(), with_tls(tls));
+    let error = try_push(registry.host(), with_tls(trusting(&certificates().ca)));
     let error = error.unwrap_err();
     let expected = matches!(&error, RegistryError::Trust { problem: TrustProblem::ClientCertificate, .. });
     assert!(expected, "{error:?}");
@@ -115,9 +120,9 @@ fn certs_directories_hold_trust_and_identity_per_host() {
         certs_directories: vec![PathBuf::from("/does/not/exist"), scratch.path().to_owned()],
         ..TlsOptions::default()
     };
-    passes(&registry, host, ClientOptions { tls: tls.clone(), ..patient() });
+    passes(&registry, host, with_tls(tls.clone()));
     scratch.write(format!("{host}/client.key"), "garbage");
-    let error = try_push(host, ClientOptions { tls, ..patient() }).unwrap_err();
+    let error = try_push(host, with_tls(tls)).unwrap_err();
     assert!(matches!(error, RegistryError::Configuration { .. }), "{error:?}");
     assert!(error.to_string().contains("client.cert"), "{error}");
 }
@@ -160,7 +165,7 @@ fn certificates_are_trusted_for_a_reason_only() {
     ];
     for (name, mode, tls, expected) in cases {
         let registry = mode.start();
-        match (try_push(registry.host(), ClientOptions { tls, ..patient() }), expected) {
+        match (try_push(registry.host(), with_tls(tls)), expected) {
             (Ok(()), None) => {}
             (Err(RegistryError::Trust { host, problem }), Some(expected)) => {
                 assert_eq!(problem, expected, "{name}");
@@ -173,7 +178,7 @@ fn certificates_are_trusted_for_a_reason_only() {
 
 #[test]
 fn certificates_that_cannot_be_used_are_refused_at_once() {
-    let with = |tls: TlsOptions| match Client::new(ClientOptions { tls, ..patient() }) {
+    let with = |tls: TlsOptions| match Client::new(with_tls(tls)) {
         Err(RegistryError::Configuration { problem }) => problem,
         other => panic!("{other:?}"),
     };
@@ -193,7 +198,7 @@ fn certificates_that_cannot_be_used_are_refused_at_once() {
         ClientIdentity { certificates: certificate, key: Secret::new(certificates().server.key.clone()) };
     let tls = TlsOptions { client_identity: Some(other_key), ..trusting(&certificates().ca) };
     let registry = Registry::with().mutual_tls().start();
-    let error = try_push(registry.host(), ClientOptions { tls, ..patient() }).unwrap_err();
+    let error = try_push(registry.host(), with_tls(tls)).unwrap_err();
     assert!(matches!(error, RegistryError::Configuration { .. }), "{error:?}");
 }
 
@@ -299,7 +304,10 @@ fn start_proxy(target: String) -> (String, Arc<std::sync::Mutex<Vec<String>>>) {
 fn proxies_are_gone_through_unless_a_host_is_exempt() {
     let registry = Registry::with().tls().htpasswd().start();
     let (proxy, log) = start_proxy(registry.host().to_owned());
-    let through = |proxies: Proxies| ClientOptions { proxies, retries: 0, ..with_password(USER, PASSWORD) };
+    let through = |proxies: Proxies| {
+        let options = with_password(USER, PASSWORD);
+        ClientOptions { wire: WireOptions { proxies, ..options.wire.clone() }, retries: 0, ..options }
+    };
     let with = |user: &str| Proxies {
         https: Some(Secret::new(format!("http://{user}@{proxy}"))),
         ..Proxies::default()
