@@ -4,5 +4,6 @@ pub(crate) mod deny;
 mod habits;
 mod links;
 mod messages;
+mod places;
 pub(crate) mod rules;
 mod words;

@@ -35,7 +35,6 @@ const TO_DO: &[&str] = &[
     "testkit",
     "benches",
     "fuzz",
-    "docs/registry-faults.md",
     "docs/limits.md",
 ];
 
@@ -130,6 +129,16 @@ fn a_pronoun_that_hides_the_actor_is_found_in_prose_and_in_names() {
     assert_eq!(check("a.rs", "runs as user `nobody`\n", &list), [""; 0]);
     assert_eq!(check("b.rs", "runs as user `nobody`\n", &list).len(), 1, "allowed in the other file only");
     assert_eq!(check("b.md", "The body of a response; some bodies.\n", &list), [""; 0]);
+}
+
+#[test]
+fn no_text_has_the_marks_of_a_merge() {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for path in ROOTS.iter().flat_map(|root| texts(package, root)) {
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        let mark = text.lines().position(|line| line.starts_with("<<<<<<< ") || line.starts_with(">>>>>>> "));
+        assert_eq!(mark, None, "{}: the line (from 0) has a mark of a merge", path.display());
+    }
 }
 
 #[test]

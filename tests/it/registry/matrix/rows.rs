@@ -500,7 +500,7 @@ pub(super) fn for_ever() -> Vec<Row> {
         row("a flipped bit in a blob for ever", None, always(blob(Fault::FlipBit)), None),
         row("a flipped bit in the manifest for ever", None, always(get(Fault::FlipBit)), None),
         row("403", always(open(denied())), always(get(denied())), always(tags(denied()))),
-        row("401, whatever is sent", always(open(basic())), always(get(basic())), always(tags(basic()))),
+        row("401 with any credentials", always(open(basic())), always(get(basic())), always(tags(basic()))),
         row("404", always(open(answer(404))), always(blob(answer(404))), always(tags(answer(404)))),
         row("400 for the manifest", always(put(answer(400))), None, None),
         row("413 for the manifest", always(put(answer(413))), None, None),
