@@ -112,7 +112,7 @@ fn examine_store(store: &Store) {
     }
     if report.problems.is_empty() {
         for root in store.roots() {
-            store::read_document(store, &root.descriptor).expect("a sound archive can be read");
+            store::read_document(store, &root.image.descriptor).expect("a sound archive can be read");
         }
     }
 }
@@ -238,7 +238,7 @@ pub(super) fn layout_roundtrip(data: &[u8]) {
     assert_eq!(file.metadata().unwrap().len(), written.size);
     let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
     let store = store::open(&path, &std::env::temp_dir()).unwrap();
-    assert_eq!(store.roots()[0].descriptor.digest, root.digest);
+    assert_eq!(store.roots()[0].image.descriptor.digest, root.digest);
     for blob in blobs.iter().copied().chain([&manifest[..], &config[..]]) {
         let mut back = Vec::new();
         store.open_unverified(&Digest::sha256_of(blob)).unwrap().read_to_end(&mut back).unwrap();

@@ -13,7 +13,8 @@ pub(super) fn only_root<'a>(place: &str, roots: &'a [Root]) -> Result<&'a Root, 
         ([root], _) => Ok(root),
         (_, [root]) => Ok(root),
         (roots, _) => {
-            let digests = text::quoted_list(roots.iter().map(|root| root.descriptor.digest.to_string()));
+            let digests =
+                text::quoted_list(roots.iter().map(|root| root.image.descriptor.digest.to_string()));
             Err(Failure::refused(format!("{place} holds {} images, expected one: {digests}", roots.len()))
                 .hint("copy the one you want into a tar of its own, or push all of them and pull by digest"))
         }
@@ -25,9 +26,9 @@ pub(super) fn stored_roots(roots: &[Root]) -> Vec<Member> {
     let any_marked = roots.iter().any(|root| root.is_root_bundle);
     let member = |root: &Root| {
         let mut member = Member {
-            descriptor: root.descriptor.clone(),
-            names: root.names.clone(),
-            origin: root.origin.clone(),
+            descriptor: root.image.descriptor.clone(),
+            names: root.image.names.clone(),
+            origin: root.image.origin.clone(),
             role: if any_marked && !root.is_root_bundle { Role::Named } else { Role::Root },
             bundle: None,
         };

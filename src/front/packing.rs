@@ -168,5 +168,5 @@ pub(super) fn open_base(path: Option<&Path>, temporary: &Path) -> Result<Option<
 /// Learns the layers of the one image in a store.
 pub(super) fn base_of_store(store: &Store) -> Result<Base<'_>, Failure> {
     let root = only_root(&store.place(), store.roots())?;
-    Ok(Base::of(store, &root.descriptor)?)
+    Ok(Base::of(store, &root.image.descriptor)?)
 }

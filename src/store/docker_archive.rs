@@ -18,7 +18,7 @@ use crate::tar::{EndMark, display_name};
 
 use super::archive::{Archive, Node, Span, clean};
 use super::opened::{Backing, Held, Store};
-use super::{Remark, Root, RootName, StoreError, StoreKind};
+use super::{ImageName, Remark, Root, StoreError, StoreKind};
 
 /// Name of the table of contents.
 pub(super) const TABLE: &str = "manifest.json";
@@ -76,18 +76,20 @@ pub(super) fn open(archive: Archive, table: &[u8], path: &Path) -> Result<Store,
 
 fn add_root(roots: &mut Vec<Root>, manifest: &RawDocument, image: &Image, remarks: &mut Vec<Remark>) {
     let descriptor = manifest.descriptor();
-    let at = roots.iter().position(|root| root.descriptor.digest == descriptor.digest).unwrap_or_else(|| {
-        roots.push(Root { descriptor, names: Vec::new(), origin: None, is_root_bundle: false });
-        roots.len() - 1
-    });
+    let at = roots.iter().position(|root| root.image.descriptor.digest == descriptor.digest).unwrap_or_else(
+        || {
+            roots.push(Root::new(descriptor));
+            roots.len() - 1
+        },
+    );
     for text in image.repo_tags.iter().flatten() {
         let Ok(reference) = text.parse::<Reference>() else {
             remarks.push(Remark::InvalidName(display_name(text.as_bytes())));
             continue;
         };
-        let name = RootName { tag: reference.tag.clone(), reference: Some(reference) };
-        if !roots[at].names.contains(&name) {
-            roots[at].names.push(name);
+        let name = ImageName { tag: reference.tag.clone(), reference: Some(reference) };
+        if !roots[at].image.names.contains(&name) {
+            roots[at].image.names.push(name);
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use crate::model::{Annotations, Descriptor, Digest, DocumentError, RawDocument, Reference, Tag, limits};
+use crate::model::{Descriptor, Digest, DocumentError, RawDocument, Reference, Tag, keys, limits};
 use crate::stream::{BlobStream, Compression, FileError, Mismatch, TooLarge, VerifyingReader, read_bounded};
 use crate::tar::TarError;
 
@@ -24,31 +24,62 @@ pub use opened::Store;
 
 /// Names under which one top-level image of a store is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RootName {
+pub struct ImageName {
     /// The tag, if the store records one.
     pub tag: Option<Tag>,
     /// The full reference, if the store records one.
     pub reference: Option<Reference>,
 }
 
+/// An image with the names it has, or is to get, in a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedImage {
+    /// What it points at, with the annotations of its entry.
+    pub descriptor: Descriptor,
+    /// Its names, in order; empty when it has none.
+    pub names: Vec<ImageName>,
+    /// Where the image came from: the reference in the lock file that names it, or where it was read.
+    pub origin: Option<Reference>,
+}
+
+impl NamedImage {
+    /// Makes an image without names.
+    #[must_use]
+    pub fn unnamed(descriptor: Descriptor) -> Self {
+        Self { descriptor, names: Vec::new(), origin: None }
+    }
+
+    /// Names an image by references; each must have a tag to be recorded.
+    #[must_use]
+    pub fn new(descriptor: Descriptor, references: &[Reference]) -> Self {
+        let name = |reference: &Reference| ImageName {
+            tag: reference.tag.clone(),
+            reference: Some(reference.clone()),
+        };
+        Self { names: references.iter().map(name).collect(), ..Self::unnamed(descriptor) }
+    }
+
+    /// Returns what to call it in messages: a full name, where it came from, or its digest.
+    #[must_use]
+    pub fn label(&self) -> String {
+        let named = self.names.iter().find_map(|name| name.reference.as_ref().map(ToString::to_string));
+        let origin = || self.descriptor.annotations.get(keys::ORIGIN).cloned();
+        named.or_else(origin).unwrap_or_else(|| self.descriptor.digest.to_string())
+    }
+}
+
 /// One top-level image of a store. Several entries of `index.json` on one digest are one root with many names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Root {
-    /// What it points at, with the annotations of its first entry.
-    pub descriptor: Descriptor,
-    /// Its names, in the order of the entries; empty when it has none.
-    pub names: Vec<RootName>,
-    /// Where the image came from: the reference in the bundle that names it, or where it was read.
-    pub origin: Option<Reference>,
+    /// The image, with the annotations of its first entry and its names in the order of the entries.
+    pub image: NamedImage,
     /// The store is about this image; the others are there because it refers to them.
     pub is_root_bundle: bool,
 }
 
 impl Root {
-    /// Returns the annotations of the first entry.
-    #[must_use]
-    pub fn annotations(&self) -> &Annotations {
-        &self.descriptor.annotations
+    pub(crate) fn new(descriptor: Descriptor) -> Self {
+        Self { image: NamedImage::unnamed(descriptor), is_root_bundle: false }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::model::{
     Annotations, Descriptor, Digest, Document, ImageManifest, Platform, RawDocument, Tag, keys, limits,
     media_type,
 };
-use crate::store::RootName;
+use crate::store::ImageName;
 use crate::stream::{TooLarge, read_bounded};
 
 use super::layer_files::for_each_file;
@@ -145,7 +145,7 @@ fn digest_of(reference: &str) -> Option<String> {
 
 fn described(places: &Places<'_>, member: &Member) -> Result<Description, TransferError> {
     let mut description = node(places, &member.descriptor, 0)?;
-    let name = |name: &RootName| match (&name.reference, &name.tag) {
+    let name = |name: &ImageName| match (&name.reference, &name.tag) {
         (Some(reference), _) => Some(reference.to_string()),
         (None, tag) => tag.as_ref().map(ToString::to_string),
     };

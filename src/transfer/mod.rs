@@ -38,7 +38,6 @@ pub use describe::{Description, LayerDescription, NodeKind, describe, describe_c
 pub use error::TransferError;
 pub use files::{FileList, file_list, push_file_list};
 pub use graph::Graph;
-pub use names::{Named, named_roots};
 pub use parts::{Joined, Parts};
 pub use produce::{PackRequest, PackedImage, PackedSource, pack_to_layout, pack_to_spool};
 pub use pull_bundle::pull_bundle;

@@ -10,12 +10,13 @@ use crate::pack::{
     BundleError, BundleLayout, ComposedImage, ImageOptions, LayerOptions, PackError, PackageChecks,
     PackedLayer, Profile, compose, find_bundle, pack_layer, package_problems,
 };
+use crate::store::NamedImage;
 use crate::store::layout::{LayoutTarWriter, LayoutTarget};
 use crate::stream::{BlobStream, FileError, ReadFrom, VerifyingReader, nameless_file};
 
 use super::events::{Event, Observer, Warning};
 use super::names::layout_index;
-use super::{ImageSource, Named, TransferError};
+use super::{ImageSource, TransferError};
 
 /// Most warnings about one package repository.
 const PACKAGE_WARNINGS: usize = 20;
@@ -151,7 +152,7 @@ pub(super) fn finish_layout(
 ) -> Result<PackedImage, TransferError> {
     writer.add_bytes(&config_of(image), &image.config)?;
     writer.add_document(&image.manifest)?;
-    let root = Named::new(image.manifest.descriptor(), names);
+    let root = NamedImage::new(image.manifest.descriptor(), names);
     let index = layout_index(&[root], std::slice::from_ref(&image.manifest));
     let written = writer.finish(&index)?;
     Ok(finished(profile, layers, image, written.spool))

@@ -4,13 +4,14 @@ use std::fs::File;
 use std::io::{self, BufRead as _};
 
 use crate::model::{Descriptor, Digest};
+use crate::store::NamedImage;
 use crate::store::layout::{BlobSlot, LayoutTarWriter, LayoutTarget};
 use crate::stream::FileError;
 
 use super::events::{BlobOutcome, Event, Observer, Warning};
 use super::names::layout_index;
 use super::workers::{self, Verified};
-use super::{Graph, ImageSource, Named, TransferError};
+use super::{Graph, ImageSource, TransferError};
 
 /// What is to be written.
 #[derive(Clone, Debug)]
@@ -18,7 +19,7 @@ pub struct LayoutRequest {
     /// Where to.
     pub target: LayoutTarget,
     /// The roots, first one first, with their names.
-    pub roots: Vec<Named>,
+    pub roots: Vec<NamedImage>,
     /// Blobs moved at the same time.
     pub concurrency: usize,
     /// Also fetch layers that may not be distributed.

@@ -17,12 +17,12 @@ use crate::front::outputs::{self, ImageKind, ImageOutcome, Outcome};
 use crate::front::reporter::{self, Wording};
 use crate::lock::{BundleLock, ImagesLock, LockedImage};
 use crate::model::{Digest, Repository, Tag};
-use crate::store::RootName;
+use crate::store::{ImageName, NamedImage};
 use crate::stream::AtomicFile;
 use crate::transfer::events::{Event, Observer, Warning};
 use crate::transfer::{
     self, ArchiveRequest, Collection, CollectionRequest, DefaultTags, Graph, ImageSource, Joined,
-    LayoutRequest, Member, Named, Parts, Places, PushRequest, Role,
+    LayoutRequest, Member, Parts, Places, PushRequest, Role,
 };
 
 pub(in crate::front) fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Outcome, Failure> {
@@ -190,7 +190,7 @@ impl Copy<'_> {
         };
         let joined = Joined { first: &existing, second: self.places };
         let new = collection.named_with_origins();
-        let roots = appended(transfer::named_roots(existing.roots()), new)?;
+        let roots = appended(existing.roots().iter().map(|root| root.image.clone()).collect(), new)?;
         self.write_layout(&joined, &LayoutRequest { roots, ..request }, target)
     }
 
@@ -316,9 +316,9 @@ impl Copy<'_> {
 }
 
 /// Adds roots to those a tar has; an image that is there already only gets its further names.
-fn appended(mut roots: Vec<Named>, new: Vec<Named>) -> Result<Vec<Named>, Failure> {
+fn appended(mut roots: Vec<NamedImage>, new: Vec<NamedImage>) -> Result<Vec<NamedImage>, Failure> {
     for mut root in new {
-        let taken = |name: &RootName| {
+        let taken = |name: &ImageName| {
             roots
                 .iter()
                 .any(|old| old.descriptor.digest != root.descriptor.digest && old.names.contains(name))
@@ -353,7 +353,7 @@ fn name_at_registry(member: &mut Member, repository: &Repository, tag: Option<&T
     for tag in tag.into_iter().chain(further) {
         if !member.tags().contains(tag) {
             let reference = Some(repository.with_tag(tag.clone()));
-            member.names.push(RootName { tag: Some(tag.clone()), reference });
+            member.names.push(ImageName { tag: Some(tag.clone()), reference });
         }
     }
 }
@@ -370,7 +370,7 @@ fn name_further(member: &mut Member, tags: &[Tag]) -> Result<(), Failure> {
     };
     for tag in tags.iter().filter(|tag| !member.tags().contains(tag)).collect::<Vec<_>>() {
         let reference = Some(repository.with_tag(tag.clone()));
-        member.names.push(RootName { tag: Some(tag.clone()), reference });
+        member.names.push(ImageName { tag: Some(tag.clone()), reference });
     }
     Ok(())
 }

@@ -42,7 +42,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &MatchArgs) -> Result<O
 
 fn files_of_store(store: &Store) -> Result<FileList, Failure> {
     let root = only_root(&store.place(), store.roots())?;
-    Ok(FileList::read(store, &root.descriptor, system::threads())?)
+    Ok(FileList::read(store, &root.image.descriptor, system::threads())?)
 }
 
 /// Reads the request from standard input.

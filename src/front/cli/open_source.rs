@@ -12,7 +12,7 @@ use crate::front::registries;
 use crate::lock::{BundleLock, ImagesLock};
 use crate::model::{Reference, Tag, Target};
 use crate::registry::Client;
-use crate::store::{RootName, Store, StoreKind};
+use crate::store::{ImageName, Store, StoreKind};
 use crate::transfer::events::Observer;
 use crate::transfer::{self, Attached, Collection, Gathering, Member, Places, Role, TransferError};
 
@@ -210,7 +210,7 @@ fn remote_root(
     };
     Ok(Member {
         descriptor: document.descriptor(),
-        names: vec![RootName { tag, reference: Some(name) }],
+        names: vec![ImageName { tag, reference: Some(name) }],
         origin: Some(reference.repository.with_digest(digest)),
         role: Role::Root,
         bundle: None,

@@ -17,13 +17,13 @@ use crate::front::{registries, system};
 use crate::lock::{BundleLock, default_tag};
 use crate::model::{Reference, Tag};
 use crate::pack::Profile;
-use crate::store::Store;
 use crate::store::layout::LayoutTarget;
+use crate::store::{NamedImage, Store};
 use crate::stream::{AtomicFile, FileError};
 use crate::transfer::events::Observer;
 use crate::transfer::{
-    self, AppPush, Attached, Earlier, Gathering, LayoutRequest, Member, Named, PackRequest, PackedImage,
-    Places, PushRequest, Role,
+    self, AppPush, Attached, Earlier, Gathering, LayoutRequest, Member, PackRequest, PackedImage, Places,
+    PushRequest, Role,
 };
 
 /// Permissions of lock files, as imgpkg's.
@@ -95,7 +95,7 @@ fn inflate(
     let (mut packed, source) = transfer::pack_to_spool(to.request, &folder, observer)?;
     let places = Places::over(&source, Some(&client));
     let root = Member {
-        names: Named::new(packed.manifest.descriptor(), to.names).names,
+        names: NamedImage::new(packed.manifest.descriptor(), to.names).names,
         descriptor: packed.manifest.descriptor(),
         origin: None,
         role: Role::Root,

@@ -18,11 +18,12 @@ use crate::front::text;
 use crate::front::ui::Ui;
 use crate::model::{Config, Descriptor, Platform, RawDocument, Reference, Repository, Tag, Target, to_json};
 use crate::registry::Client;
+use crate::store::NamedImage;
 use crate::store::layout::LayoutTarget;
 use crate::stream::{AtomicFile, FileError, Overwrite};
 use crate::transfer::events::Silent;
 use crate::transfer::{
-    self, Attached, Gathering, ImageSource, LayoutRequest, Member, Named, Places, PullOptions, PullReport,
+    self, Attached, Gathering, ImageSource, LayoutRequest, Member, Places, PullOptions, PullReport,
     RegistrySource, Role, TransferError,
 };
 
@@ -249,7 +250,7 @@ impl Get<'_> {
         repository: &Repository,
         root: Descriptor,
     ) -> Result<(), Failure> {
-        self.write_tar(source, vec![Named::new(root, &self.names(repository))])
+        self.write_tar(source, vec![NamedImage::new(root, &self.names(repository))])
     }
 
     /// Writes `image.tar` with signatures, attestations and SBOMs beside the image.
@@ -259,7 +260,7 @@ impl Get<'_> {
         let attached = Attached { cosign: true, referrers: true, locations: false };
         let gathering = Gathering { thick: false, attached, concurrency: TRANSFER_CONCURRENCY };
         let member = Member {
-            names: Named::new(root.clone(), &self.names(repository)).names,
+            names: NamedImage::new(root.clone(), &self.names(repository)).names,
             origin: Some(repository.with_digest(root.digest.clone())),
             descriptor: root,
             role: Role::Root,
@@ -271,7 +272,7 @@ impl Get<'_> {
         self.write_tar(&places, collection.named())
     }
 
-    fn write_tar(&self, source: &dyn ImageSource, roots: Vec<Named>) -> Result<(), Failure> {
+    fn write_tar(&self, source: &dyn ImageSource, roots: Vec<NamedImage>) -> Result<(), Failure> {
         let request = LayoutRequest {
             target: LayoutTarget::File(self.folder.join("image.tar")),
             roots,

@@ -12,7 +12,7 @@ use crate::front::text;
 use crate::front::ui::Ui;
 use crate::model::{Descriptor, Digest, RawDocument, Repository, Tag, keys, limits, media_type};
 use crate::registry::Client;
-use crate::store::{self, Root, RootName, Store, StoreKind};
+use crate::store::{self, ImageName, Root, Store, StoreKind};
 use crate::stream::{BlobStream, FileError, TooLarge, read_bounded};
 use crate::transfer::events::{Observer, Silent};
 use crate::transfer::{
@@ -110,12 +110,12 @@ impl<'a> Chosen<'a> {
             return Ok(Self { store, digest, what: What::Images(collection) });
         }
         // Images without names of their own in one layout are the platforms of one image.
-        let is_index = |root: &Root| root.names.is_empty() || root.descriptor.platform.is_some();
+        let is_index = |root: &Root| root.image.names.is_empty() || root.image.descriptor.platform.is_some();
         if store.kind() == StoreKind::OciLayoutDirectory && roots.iter().all(is_index) {
             let index = read_index(store)?;
             return Ok(Self { store, digest: index.digest().clone(), what: What::Index(Box::new(index)) });
         }
-        let digests = text::quoted_list(roots.iter().map(|root| root.descriptor.digest.to_string()));
+        let digests = text::quoted_list(roots.iter().map(|root| root.image.descriptor.digest.to_string()));
         Err(Failure::refused(format!(
             "`params.image`: `{pattern}` holds {} images, expected one: {digests}",
             roots.len()
@@ -178,7 +178,7 @@ impl<'a> Chosen<'a> {
         for member in &mut collection.members {
             if member.descriptor.digest == self.digest {
                 let own = tags.iter().cloned();
-                member.names = own.map(|tag| RootName { tag: Some(tag), reference: None }).collect();
+                member.names = own.map(|tag| ImageName { tag: Some(tag), reference: None }).collect();
             } else if member.role != Role::Attached {
                 member.names.clear();
             }

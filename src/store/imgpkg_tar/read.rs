@@ -16,7 +16,7 @@ use crate::tar::{EndMark, display_name};
 use super::super::archive::{Archive, Node};
 use super::super::docker_archive::TABLE;
 use super::super::opened::{Backing, Held, Store};
-use super::super::{Remark, Root, RootName, StoreError, StoreKind};
+use super::super::{ImageName, Remark, Root, StoreError, StoreKind};
 use super::ROOT_LABEL;
 
 #[derive(Debug, Deserialize)]
@@ -195,24 +195,24 @@ impl Found {
         let at = self
             .roots
             .iter()
-            .position(|root| root.descriptor.digest == descriptor.digest)
+            .position(|root| root.image.descriptor.digest == descriptor.digest)
             .unwrap_or_else(|| {
-                self.roots.push(Root { descriptor, names: Vec::new(), origin: None, is_root_bundle: false });
+                self.roots.push(Root::new(descriptor));
                 self.roots.len() - 1
             });
         let root = &mut self.roots[at];
         if !about.tag.is_empty() {
             match about.tag.parse::<Tag>() {
                 Ok(tag) => {
-                    let name = RootName { tag: Some(tag), reference: None };
-                    if !root.names.contains(&name) {
-                        root.names.push(name);
+                    let name = ImageName { tag: Some(tag), reference: None };
+                    if !root.image.names.contains(&name) {
+                        root.image.names.push(name);
                     }
                 }
                 Err(_) => self.remarks.push(Remark::InvalidName(display_name(about.tag.as_bytes()))),
             }
         }
-        root.origin = root.origin.take().or(origin);
+        root.image.origin = root.image.origin.take().or(origin);
         root.is_root_bundle |= is_root_bundle;
     }
 }

@@ -20,7 +20,7 @@ use crate::tar::{EndMark, display_name};
 
 use super::super::archive::{Archive, Node};
 use super::super::opened::{Backing, Held, Store};
-use super::super::{Remark, Root, RootName, StoreError, StoreKind};
+use super::super::{ImageName, Remark, Root, StoreError, StoreKind};
 
 const VERSION_FILE: &str = "oci-layout";
 const INDEX_FILE: &str = "index.json";
@@ -134,19 +134,20 @@ fn roots_of_index(bytes: &[u8], remarks: &mut Vec<Remark>) -> Result<Vec<Root>, 
             continue;
         }
         let at = *known.entry(entry.digest.clone()).or_insert_with(|| {
-            roots.push(new_root(entry));
+            roots.push(Root::new(entry.clone()));
             roots.len() - 1
         });
         let root = &mut roots[at];
-        if (&root.descriptor.media_type, root.descriptor.size) != (&entry.media_type, entry.size) {
+        if (&root.image.descriptor.media_type, root.image.descriptor.size) != (&entry.media_type, entry.size)
+        {
             return Err(format!("two entries for `{}` differ in size or type", entry.digest));
         }
-        root.origin = root.origin.take().or_else(|| origin(entry));
+        root.image.origin = root.image.origin.take().or_else(|| origin(entry));
         root.is_root_bundle |= is_marked(entry);
         if let Some(name) = name(entry, remarks)
-            && !root.names.contains(&name)
+            && !root.image.names.contains(&name)
         {
-            root.names.push(name);
+            root.image.names.push(name);
         }
     }
     match (roots.is_empty(), entries.first()) {
@@ -157,10 +158,6 @@ fn roots_of_index(bytes: &[u8], remarks: &mut Vec<Remark>) -> Result<Vec<Root>, 
             Err(format!("it lists no image, only content of type `{found}`"))
         }
     }
-}
-
-fn new_root(entry: &Descriptor) -> Root {
-    Root { descriptor: entry.clone(), names: Vec::new(), origin: None, is_root_bundle: false }
 }
 
 fn origin(entry: &Descriptor) -> Option<Reference> {
@@ -174,8 +171,8 @@ fn is_marked(entry: &Descriptor) -> bool {
 /// Reads the name of an entry: `ref.name` may be a tag or a full reference, containerd's is a full reference.
 ///
 /// Text that is neither is no reason to refuse an image: tools put file names and titles there.
-fn name(entry: &Descriptor, remarks: &mut Vec<Remark>) -> Option<RootName> {
-    let mut name = RootName::default();
+fn name(entry: &Descriptor, remarks: &mut Vec<Remark>) -> Option<ImageName> {
+    let mut name = ImageName::default();
     let mut invalid = |text: &str| remarks.push(Remark::InvalidName(display_name(text.as_bytes())));
     if let Some(text) = entry.annotations.get(keys::REF_NAME) {
         match (text.parse::<Tag>(), text.parse::<Reference>()) {
@@ -193,7 +190,7 @@ fn name(entry: &Descriptor, remarks: &mut Vec<Remark>) -> Option<RootName> {
     if name.tag.is_none() {
         name.tag = name.reference.as_ref().and_then(|reference| reference.tag.clone());
     }
-    (name != RootName::default()).then_some(name)
+    (name != ImageName::default()).then_some(name)
 }
 
 /// A layout folder, held open so that it cannot be exchanged while it is read.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::lock::{cosign_tag, locations_tag};
 use crate::model::{Digest, Reference, Repository, Tag, Target};
-use crate::store::RootName;
+use crate::store::ImageName;
 
 use super::super::{Graph, ImageSource as _, TransferError, workers};
 use super::{Collection, Gathering, Member, Places, Role, is_absence};
@@ -140,7 +140,7 @@ fn under_tag(
     match places.fetch(repository, &Target::Tag(tag.clone())) {
         Ok(document) => {
             // Without its repository: the tag is the image's name wherever it goes.
-            let names = vec![RootName { tag: Some(tag), reference: None }];
+            let names = vec![ImageName { tag: Some(tag), reference: None }];
             Ok(Some(attached(document.descriptor(), names, repository)))
         }
         Err(TransferError::Registry(error)) if is_absence(&error) => Ok(None),
@@ -186,7 +186,7 @@ fn referrers(
     Ok(found)
 }
 
-fn attached(descriptor: crate::model::Descriptor, names: Vec<RootName>, repository: &Repository) -> Member {
+fn attached(descriptor: crate::model::Descriptor, names: Vec<ImageName>, repository: &Repository) -> Member {
     let origin: Reference = repository.with_digest(descriptor.digest.clone());
     Member { descriptor, names, origin: Some(origin), role: Role::Attached, bundle: None }
 }

@@ -15,9 +15,7 @@ pub use push::{CollectionReport, CollectionRequest, DefaultTags, push_collection
 
 use crate::lock::{ImageLocations, ImagesLock};
 use crate::model::{Descriptor, Digest, Reference, Tag, keys};
-use crate::store::RootName;
-
-use super::Named;
+use crate::store::{ImageName, NamedImage};
 
 /// Why an image is in a collection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +34,7 @@ pub struct Member {
     /// What it points at.
     pub descriptor: Descriptor,
     /// Its names; those with a tag are kept.
-    pub names: Vec<RootName>,
+    pub names: Vec<ImageName>,
     /// The reference in the lock file that names it, or where it was read from.
     pub origin: Option<Reference>,
     /// Why it is here.
@@ -136,7 +134,7 @@ impl Collection {
 
     /// Returns the members as roots of a layout, each with its origin, the one the collection is about marked.
     #[must_use]
-    pub fn named(&self) -> Vec<Named> {
+    pub fn named(&self) -> Vec<NamedImage> {
         // A lone image needs no mark: plain tars stay as every other tool writes them.
         let plain = matches!(self.members.as_slice(), [_]);
         if plain { self.roots(false) } else { self.roots(true) }
@@ -144,11 +142,11 @@ impl Collection {
 
     /// Returns the same with origins in any case, for a tar that holds other images too.
     #[must_use]
-    pub fn named_with_origins(&self) -> Vec<Named> {
+    pub fn named_with_origins(&self) -> Vec<NamedImage> {
         self.roots(true)
     }
 
-    fn roots(&self, marked: bool) -> Vec<Named> {
+    fn roots(&self, marked: bool) -> Vec<NamedImage> {
         let root = self.root_bundle().map(|member| member.descriptor.digest.clone());
         let name = |member: &Member| {
             let mut descriptor = member.descriptor.clone();
@@ -160,7 +158,7 @@ impl Collection {
                     descriptor.annotations.insert(keys::ROOT.to_owned(), "true".to_owned());
                 }
             }
-            Named { descriptor, names: member.names.clone() }
+            NamedImage { descriptor, names: member.names.clone(), origin: None }
         };
         self.members.iter().map(name).collect()
     }

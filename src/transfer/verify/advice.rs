@@ -85,10 +85,10 @@ pub(super) fn about(store: &Store, unreferenced: &BTreeSet<Digest>, absent: &[Di
     let is_layout = matches!(store.kind(), StoreKind::OciLayoutTar | StoreKind::OciLayoutDirectory);
     if is_layout {
         for root in store.roots() {
-            if root.names.is_empty() {
-                advice.push(Advice::NoName { image: root.descriptor.digest.clone() });
+            if root.image.names.is_empty() {
+                advice.push(Advice::NoName { image: root.image.descriptor.digest.clone() });
             }
-            for name in root.names.iter().filter(|name| name.reference.is_none()) {
+            for name in root.image.names.iter().filter(|name| name.reference.is_none()) {
                 let tag = name.tag.as_ref().map(ToString::to_string).unwrap_or_default();
                 advice.push(Advice::BareTag { tag });
             }

@@ -71,7 +71,7 @@ impl<'a> Walk<'a> {
             StoreKind::DockerArchive | StoreKind::ImgpkgTar => "manifest.json",
         };
         for root in self.store.roots() {
-            self.document(&root.descriptor, table, 1);
+            self.document(&root.image.descriptor, table, 1);
         }
         for remark in self.store.remarks() {
             // Its type says nothing to us, but if its bytes are here they can be checked.

@@ -52,15 +52,15 @@ pub struct RootReport {
 
 impl RootReport {
     pub(super) fn of(root: &Root) -> Self {
-        let name = |name: &crate::store::RootName| match (&name.reference, &name.tag) {
+        let name = |name: &crate::store::ImageName| match (&name.reference, &name.tag) {
             (Some(reference), _) => Some(reference.to_string()),
             (None, Some(tag)) => Some(tag.to_string()),
             (None, None) => None,
         };
         Self {
-            digest: root.descriptor.digest.clone(),
-            media_type: root.descriptor.media_type.clone(),
-            names: root.names.iter().filter_map(name).collect(),
+            digest: root.image.descriptor.digest.clone(),
+            media_type: root.image.descriptor.media_type.clone(),
+            names: root.image.names.iter().filter_map(name).collect(),
         }
     }
 }

@@ -54,12 +54,12 @@ fn layout() -> Layout {
 }
 
 fn names(store: &Store) -> Vec<String> {
-    let names = store.roots().iter().flat_map(|root| &root.names);
+    let names = store.roots().iter().flat_map(|root| &root.image.names);
     names.map(|name| name.reference.as_ref().map_or_else(String::new, ToString::to_string)).collect()
 }
 
 fn root(store: &Store) -> &Descriptor {
-    &store.roots()[0].descriptor
+    &store.roots()[0].image.descriptor
 }
 
 fn transport(kind: &str, path: &Path, name: &str) -> String {
@@ -140,7 +140,7 @@ fn layouts_of_umoci_are_read() {
     let store = sound(&folder);
     assert_eq!((store.kind(), store.roots().len()), (StoreKind::OciLayoutDirectory, 1));
     let mut tags: Vec<String> =
-        store.roots()[0].names.iter().map(|name| name.tag.as_ref().unwrap().to_string()).collect();
+        store.roots()[0].image.names.iter().map(|name| name.tag.as_ref().unwrap().to_string()).collect();
     tags.sort();
     assert_eq!(tags, ["v1", "v2"]);
 }
@@ -295,8 +295,9 @@ fn an_imgpkg_tar_is_read() {
         .roots()
         .iter()
         .map(|root| {
-            let origin = root.origin.as_ref().map(|origin| origin.repository.to_string()).unwrap_or_default();
-            (root.descriptor.is_index(), root.is_root_bundle, origin, root.names.len())
+            let origin =
+                root.image.origin.as_ref().map(|origin| origin.repository.to_string()).unwrap_or_default();
+            (root.image.descriptor.is_index(), root.is_root_bundle, origin, root.image.names.len())
         })
         .collect();
     let expected = [
@@ -305,7 +306,7 @@ fn an_imgpkg_tar_is_read() {
         (false, false, "reg.example/orig/child".to_owned(), 0),
     ];
     assert_eq!(roots, expected);
-    assert_eq!(store.roots()[1].names[0].tag.as_ref().unwrap().as_str(), "v1");
+    assert_eq!(store.roots()[1].image.names[0].tag.as_ref().unwrap().as_str(), "v1");
 
     // Nothing in the format protects the strings; the digest does.
     let mut changed = items.clone();

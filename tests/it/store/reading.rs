@@ -39,16 +39,16 @@ fn read_everything(store: &Store) -> usize {
     }
     let mut count = 0;
     for root in store.roots() {
-        follow(store, &root.descriptor, &mut count);
+        follow(store, &root.image.descriptor, &mut count);
     }
     count
 }
 
 fn names(root: &Root) -> Vec<(Option<String>, Option<String>)> {
-    let text = |name: &store::RootName| {
+    let text = |name: &store::ImageName| {
         (name.tag.as_ref().map(ToString::to_string), name.reference.as_ref().map(ToString::to_string))
     };
-    root.names.iter().map(text).collect()
+    root.image.names.iter().map(text).collect()
 }
 
 fn some(text: &str) -> Option<String> {
@@ -87,7 +87,7 @@ fn a_layout_folder_is_read() {
     let store = open(&path).unwrap();
     assert_eq!(store.kind(), StoreKind::OciLayoutDirectory);
     assert_eq!(read_everything(&store), 3);
-    let digest = store.roots()[0].descriptor.digest.clone();
+    let digest = store.roots()[0].image.descriptor.digest.clone();
     let file = path.join("blobs/sha256").join(digest.hex());
     std::fs::remove_file(&file).unwrap();
     assert!(matches!(store.open_unverified(&digest), Err(StoreError::Missing { .. })));
@@ -138,7 +138,7 @@ fn entries_on_one_digest_become_one_root_with_all_names() {
     assert_eq!(names(one), [(some("v1"), None), (some("latest"), some("reg.example/app:latest"))]);
     assert_eq!(names(two), [(some("2"), some("reg.example:5000/x/y:2"))]);
     assert!(one.is_root_bundle && !two.is_root_bundle);
-    assert_eq!(two.origin.as_ref().map(ToString::to_string), some("reg.example/base:1"));
+    assert_eq!(two.image.origin.as_ref().map(ToString::to_string), some("reg.example/base:1"));
     assert!(store.remarks().contains(&Remark::InvalidName("not a name!".into())));
 }
 
@@ -338,7 +338,7 @@ fn no_change_of_a_header_changes_what_an_image_is() {
     let folder = Scratch::new("mutated");
     let layout = Layout::simple();
     let tar = layout.tar();
-    let image = open(&folder.write("t.tar", &tar)).unwrap().roots()[0].descriptor.digest.clone();
+    let image = open(&folder.write("t.tar", &tar)).unwrap().roots()[0].image.descriptor.digest.clone();
     let headers: Vec<usize> =
         (0..tar.len()).step_by(512).filter(|at| tar[at + 257..].starts_with(b"ustar")).collect();
     assert_eq!(headers.len(), 5);
@@ -357,7 +357,11 @@ fn no_change_of_a_header_changes_what_an_image_is() {
                     Err(_) => refused += 1,
                     Ok(store) if !verify(&store, 1, &Silent).is_sound() => unsound += 1,
                     Ok(store) => {
-                        assert_eq!(store.roots()[0].descriptor.digest, image, "byte {position} = {value:#x}");
+                        assert_eq!(
+                            store.roots()[0].image.descriptor.digest,
+                            image,
+                            "byte {position} = {value:#x}"
+                        );
                         same += 1;
                     }
                 }
