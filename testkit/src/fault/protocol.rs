@@ -1,7 +1,7 @@
 //! What a faithful registry answers, by the distribution specification.
 
-use super::connection::{Answer, Request, base64, parse_query, unescape};
-use super::{Access, State, digest_of, matches_digest};
+use super::message::{Answer, Request, base64, parse_query, unescape};
+use super::state::{Access, State, digest_of, matches_digest};
 
 pub(super) fn token(state: &mut State, request: &Request, body: &[u8]) -> Answer {
     let Access::Bearer { user, password, expires_in, .. } = state.access.clone() else {

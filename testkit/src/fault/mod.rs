@@ -4,200 +4,22 @@
 //! time; everything no rule matches is answered correctly. A request that is no part of the protocol, or a rule
 //! that never came to act, fails the test when the registry is dropped.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-
-use sha2::Digest as _;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use crate::planted;
 
 use connection::Connection;
-pub(crate) use connection::unescape;
+pub(crate) use message::unescape;
+pub use state::{Access, Fault, Logged, Rule, Thing, digest_of, on};
+use state::{State, lock, matches_digest};
 
 mod connection;
+mod message;
 mod protocol;
-
-/// What a request is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Thing {
-    /// `/v2/`.
-    Base,
-    /// `/v2/<name>/blobs/<digest>`.
-    Blob,
-    /// `/v2/<name>/blobs/uploads/`: opening a session.
-    Uploads,
-    /// An open session.
-    Session,
-    /// `/v2/<name>/manifests/<reference>`.
-    Manifest,
-    /// `/v2/<name>/tags/list`.
-    Tags,
-    /// `/v2/<name>/referrers/<digest>`.
-    Referrers,
-    /// The token server.
-    Token,
-    /// Blobs at another origin, where redirects lead.
-    Storage,
-    /// Anything else; always unexpected.
-    Other,
-}
-
-/// What is done instead of a proper answer.
-#[derive(Clone)]
-pub enum Fault {
-    /// Reads the request and answers with this; nothing else happens.
-    Answer(u16, Vec<(&'static str, String)>, String),
-    /// Answers before the body is read, and closes the connection.
-    EarlyAnswer(u16, &'static str),
-    /// Reads so many bytes of the body and closes; what is unread makes it a reset. A session keeps what came.
-    CutRequest(usize),
-    /// Does what is asked and closes without an answer.
-    LoseAnswer,
-    /// Sends so many bytes of the answer's body and closes.
-    CutAnswer(usize),
-    /// Reads the request and stays silent.
-    Silence,
-    /// Sends so many bytes of the answer's body and stays silent.
-    StallAnswer(usize),
-    /// Answers correctly but for one bit of the body.
-    FlipBit,
-    /// Answers correctly, with this header set, or removed.
-    Header(&'static str, Option<String>),
-    /// Repeats what the request carried, in error message, headers and location, with this status.
-    Echo(u16),
-    /// Answers correctly, with another status.
-    Status(u16),
-    /// Answers with these bytes in place of the body.
-    Body(Vec<u8>),
-    /// Redirects to this URL; `{}` in it is the digest or reference, `{foreign}` and `{sibling}` the second origin
-    /// by another host name and by the same.
-    Redirect(u16, String),
-    /// Answers correctly, with the location at this origin, which may be `{foreign}` or `{sibling}`.
-    LocationAt(String),
-    /// Answers as if the request had no `Range`.
-    IgnoreRange,
-    /// Forgets the session first.
-    ForgetSession,
-    /// Invalidates every token given out so far, then goes on correctly.
-    RevokeTokens,
-}
-
-/// When a fault comes.
-#[derive(Clone)]
-pub struct Rule {
-    method: &'static str,
-    thing: Thing,
-    skip: usize,
-    times: usize,
-    fault: Fault,
-    seen: usize,
-    fired: usize,
-}
-
-/// Begins a rule: the first such request, once.
-#[must_use]
-pub fn on(method: &'static str, thing: Thing, fault: Fault) -> Rule {
-    Rule { method, thing, skip: 0, times: 1, fault, seen: 0, fired: 0 }
-}
-
-impl Rule {
-    /// Acts on the n-th such request, counted from 1.
-    #[must_use]
-    pub fn nth(mut self, n: usize) -> Self {
-        self.skip = n - 1;
-        self
-    }
-
-    /// Acts so many times.
-    #[must_use]
-    pub fn times(mut self, times: usize) -> Self {
-        self.times = times;
-        self
-    }
-
-    /// Acts every time.
-    #[must_use]
-    pub fn always(mut self) -> Self {
-        self.times = usize::MAX;
-        self
-    }
-}
-
-/// Who may do what.
-#[derive(Clone, Debug, Default)]
-pub enum Access {
-    /// Everybody everything.
-    #[default]
-    Open,
-    /// One user with a password.
-    Basic(&'static str, &'static str),
-    /// Tokens from `/token`, which asks for the same user and password; with their life in seconds.
-    Bearer {
-        /// The user.
-        user: &'static str,
-        /// The password; also the only refresh token.
-        password: &'static str,
-        /// Life of a token in seconds, if it is told.
-        expires_in: Option<u64>,
-        /// `WWW-Authenticate` headers; `{}` is the proper Bearer challenge.
-        challenges: Vec<&'static str>,
-    },
-}
-
-/// One request, as it came.
-#[derive(Clone, Debug)]
-pub struct Logged {
-    /// Method.
-    pub method: String,
-    /// Path with query.
-    pub path: String,
-    /// What it is about.
-    pub thing: Thing,
-    /// Headers, names in lower case.
-    pub headers: BTreeMap<String, String>,
-    /// Bytes of the body that were read.
-    pub body_len: usize,
-    /// When it came, from the start of the registry.
-    pub at: Duration,
-    /// It came to the second origin.
-    pub foreign: bool,
-}
-
-#[derive(Default)]
-struct State {
-    blobs: HashMap<(String, String), Vec<u8>>,
-    manifests: HashMap<(String, String), (String, Vec<u8>)>,
-    tags: BTreeMap<(String, String), String>,
-    sessions: HashMap<String, Vec<u8>>,
-    /// Tokens given out, with their scopes.
-    tokens: HashMap<String, String>,
-    /// Sessions whose last part was smaller than the least, so that no more may come.
-    ended: HashSet<String>,
-    rules: Vec<Rule>,
-    log: Vec<Logged>,
-    unexpected: Vec<String>,
-    leaks: Vec<String>,
-    counter: usize,
-    access: Access,
-    referrers_api: bool,
-    mounts: bool,
-    foreign_port: u16,
-    page: usize,
-    body_limit: usize,
-    chunk_limit: usize,
-    least_chunk: usize,
-    rate_limit: usize,
-    scopes_honoured: usize,
-    immutable_tags: bool,
-    monolithic: bool,
-    /// The directory's token that is exchanged for the password, as ACR does.
-    exchange: Option<&'static str>,
-    /// The second of the last request, and how many there were in it.
-    rate: (u64, usize),
-}
+mod state;
 
 /// The registry; it stops, and judges, when it is dropped.
 pub struct FaultRegistry {
@@ -205,28 +27,6 @@ pub struct FaultRegistry {
     stop: Arc<AtomicBool>,
     port: u16,
     foreign_port: u16,
-}
-
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Computes `sha256:…`.
-#[must_use]
-pub fn digest_of(bytes: &[u8]) -> String {
-    let hex: String = sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hex}")
-}
-
-fn matches_digest(digest: &str, bytes: &[u8]) -> bool {
-    match digest.split_once(':') {
-        Some(("sha512", hex)) => {
-            let found: String =
-                sha2::Sha512::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-            found == hex
-        }
-        _ => digest_of(bytes) == digest,
-    }
 }
 
 impl FaultRegistry {
