@@ -8,7 +8,7 @@ pub(crate) fn lab() -> Lab {
 }
 
 #[test]
-fn the_room_holds_the_executable_of_this_build() {
+fn the_lab_has_the_executable_of_this_build() {
     let output = lab().run::<&str>(&[]);
     assert!(output.code.is_some() && output.line.ends_with("imgrelay"), "{output}");
 }

@@ -54,7 +54,7 @@ fn zip_of(folder: &Path, target: &Path, more: &[&str]) {
 }
 
 #[test]
-fn kpack_extracts_what_was_put_in_and_a_zip_gives_the_same_digest() {
+fn kpack_extracts_the_packed_app_and_a_zip_gives_the_same_digest() {
     let lab = lab().tree(&APP);
     let output = lab.run(&["push", "-s", "-f", "app", "--to-oci-tar", "app.tar"]).succeeds();
     let output =
@@ -98,7 +98,7 @@ fn every_entry_has_cloud_foundrys_time_and_one_layer_has_the_ordinary_type() {
 }
 
 #[test]
-fn a_source_image_is_pushed_and_comes_back() {
+fn an_app_image_is_pushed_and_pulled() {
     let registry = Registry::start();
     let lab = lab().tree(&APP);
     let name = format!("{}/apps/shop-packages", registry.host());
@@ -121,7 +121,7 @@ fn a_source_image_is_pushed_and_comes_back() {
 }
 
 #[test]
-fn what_the_cf_command_line_leaves_out_is_left_out_at_any_depth() {
+fn the_cf_defaults_are_excluded_at_any_depth() {
     let names = [
         ".cfignore",
         ".DS_Store",
@@ -156,7 +156,7 @@ fn what_the_cf_command_line_leaves_out_is_left_out_at_any_depth() {
 }
 
 #[test]
-fn permissions_are_kept_on_request_but_for_what_a_build_needs() {
+fn preserve_permissions_keeps_modes_but_for_what_a_build_needs() {
     let lab = lab().tree(&["f app/a 640 'x'", "f app/b 4111 'x'", "f app/c 777 'x'", "d app/d 70"]);
     let words = ["push", "-s", "-f", "app", "--preserve-permissions", "--to-oci-tar", "app.tar"];
     let _ = lab.run(&words).succeeds();
@@ -168,7 +168,7 @@ fn permissions_are_kept_on_request_but_for_what_a_build_needs() {
 }
 
 #[test]
-fn folders_that_cannot_be_a_source_image_are_refused() {
+fn folders_that_cannot_be_an_app_are_refused() {
     let lab = lab().tree(&[
         "l loop/a/b -> ../a",
         "l out/l -> ../other",

@@ -61,7 +61,7 @@ fn extracted(lab: &Lab, name: &str) -> String {
 }
 
 #[test]
-fn one_layer_and_many_give_the_same_tree() {
+fn app_layers_one_and_many_give_the_same_tree() {
     let lab = app();
     let mut lists = Vec::new();
     for (layers, least, most) in [("1", 1, 1), ("auto", 10, 100)] {
@@ -82,7 +82,7 @@ fn one_layer_and_many_give_the_same_tree() {
 }
 
 #[test]
-fn pushing_again_sends_only_what_changed_whatever_the_compressor() {
+fn pushing_an_app_again_sends_only_changed_layers() {
     let registry = Registry::start();
     let lab = app();
     let name = format!("{}/apps/shop:latest", registry.host());
@@ -111,7 +111,7 @@ fn pushing_again_sends_only_what_changed_whatever_the_compressor() {
 }
 
 #[test]
-fn layers_that_are_sent_while_others_are_packed_are_asked_for_once_or_not_at_all() {
+fn layers_sent_while_others_are_packed_cost_at_most_one_head() {
     let registry = Registry::start();
     let lab = app();
     let name = format!("{}/apps/shop:latest", registry.host());
@@ -148,7 +148,7 @@ fn layers_that_are_sent_while_others_are_packed_are_asked_for_once_or_not_at_all
 }
 
 #[test]
-fn a_registry_that_refuses_a_layer_ends_the_packing_with_its_answer() {
+fn a_registry_that_refuses_a_layer_ends_the_packing_with_its_response() {
     let registry = Registry::with().read_only().start();
     let lab = app();
     let name = format!("{}/apps/shop:latest", registry.host());
@@ -158,7 +158,7 @@ fn a_registry_that_refuses_a_layer_ends_the_packing_with_its_answer() {
 }
 
 #[test]
-fn a_layer_that_is_gone_is_sent_again() {
+fn a_reused_layer_that_the_registry_deleted_is_sent_again() {
     let registry = Registry::start();
     let lab = app();
     let name = format!("{}/apps/shop:latest", registry.host());
@@ -202,7 +202,7 @@ fn a_signal_ends_a_push_whose_first_layers_are_on_their_way() {
 
 /// Between the question whether a layer is there and the manifest that names it, the registry collects garbage.
 #[test]
-fn a_layer_that_goes_while_it_is_counted_on_is_sent_after_all() {
+fn a_reused_layer_that_disappears_during_the_push_is_sent() {
     let registry = FaultRegistry::start(Access::Open, vec![]);
     let lab = app();
     let name = format!("{}/apps/shop:latest", registry.host());
@@ -246,7 +246,7 @@ fn layers_of_another_repository_are_mounted() {
 }
 
 #[test]
-fn without_a_registry_unchanged_layers_come_from_the_earlier_tar() {
+fn base_tar_gives_unchanged_layers_without_a_registry() {
     let lab = app();
     let pack = |tar: &str, more: &[&str]| {
         let words = ["push", "-s", "-f", "app", "--layers", "auto", "--to-oci-tar", tar, "--json"];

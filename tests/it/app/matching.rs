@@ -75,7 +75,7 @@ fn whole(lab: &Lab) -> Value {
 }
 
 #[test]
-fn the_command_lines_partial_upload_becomes_the_image_of_the_whole_app() {
+fn a_partial_cf_upload_becomes_the_image_of_the_whole_app() {
     let registry = Registry::start();
     let lab = app();
     let name = format!("{}/apps/shop-packages:latest", registry.host());
@@ -118,7 +118,7 @@ fn the_command_lines_partial_upload_becomes_the_image_of_the_whole_app() {
 }
 
 #[test]
-fn everything_may_match_and_then_there_are_no_bits() {
+fn resource_matching_may_match_everything_and_then_there_are_no_bits() {
     let registry = Registry::start();
     let lab = lab().tree(&["f app/a 'hello'", "f app/b/c 755 'other'"]);
     let name = format!("{}/apps/small:latest", registry.host());
@@ -130,7 +130,7 @@ fn everything_may_match_and_then_there_are_no_bits() {
 }
 
 #[test]
-fn an_image_without_a_list_is_read_and_the_answer_is_the_same() {
+fn resource_matching_without_a_file_list_reads_the_layers() {
     let registry = Registry::start();
     let lab = app();
     let name = format!("{}/apps/shop:latest", registry.host());
@@ -155,7 +155,7 @@ fn an_image_without_a_list_is_read_and_the_answer_is_the_same() {
 }
 
 #[test]
-fn without_a_registry_the_earlier_tar_completes_the_upload() {
+fn base_tar_completes_a_partial_upload_without_a_registry() {
     let lab = app();
     let _ = whole(&lab);
     std::fs::rename(lab.path("whole.tar"), lab.path("earlier.tar")).unwrap();
@@ -171,7 +171,7 @@ fn without_a_registry_the_earlier_tar_completes_the_upload() {
 }
 
 #[test]
-fn what_the_list_claims_is_compared_with_the_verified_content() {
+fn the_file_list_is_compared_with_the_verified_content() {
     let lab = lab().tree(&["f app/a 'hello'", "f app/b 'world'"]);
     let _ = whole(&lab);
     let push = |list: &Value, more: &[&str]| {

@@ -28,7 +28,7 @@ fn python(lab: &Lab, script: &str) {
 }
 
 #[test]
-fn entries_of_every_origin_arrive_as_they_should() {
+fn zip_entries_of_every_host_system_are_extracted() {
     let unicode = |name: &str, raw: &[u8]| {
         let mut data = vec![1];
         data.extend(crc32(raw).to_le_bytes());
@@ -90,7 +90,7 @@ fn entries_of_every_origin_arrive_as_they_should() {
 }
 
 #[test]
-fn what_lies_or_leads_away_is_refused_with_its_name() {
+fn zip_entries_that_contradict_themselves_or_escape_are_refused() {
     let good = || ZipEntry::file("good", "data");
     let named = |name: &str| vec![good(), ZipEntry::file(name, "x")];
     let link =
@@ -168,7 +168,7 @@ fn what_lies_or_leads_away_is_refused_with_its_name() {
 }
 
 #[test]
-fn bombs_are_refused_by_what_they_declare_and_by_what_they_hold() {
+fn zip_bombs_are_refused_by_declared_and_by_real_size() {
     let lab = lab();
     // 3 MiB of zeros in 3 KiB; then the same with another size in the directory.
     python(
@@ -275,7 +275,7 @@ n.close()",
 }
 
 #[test]
-fn memory_does_not_grow_with_the_app() {
+fn packing_an_app_takes_constant_memory() {
     let lab = lab();
     python(
         &lab,

@@ -67,7 +67,7 @@ fn a_nested_bundle_arrives_flat_with_tags_locations_and_lock() {
 }
 
 #[test]
-fn the_users_tags_are_written_after_everything_else() {
+fn copy_writes_the_users_tags_last() {
     let (lab, source, target) = (lab(), Registry::start(), Registry::start());
     let (_, _, _, outer) = nested(&lab, source.host());
     let from = format!("{}/src/outer:v2", source.host());
@@ -95,7 +95,7 @@ fn the_users_tags_are_written_after_everything_else() {
 }
 
 #[test]
-fn an_unchanged_copy_asks_the_target_with_head_only() {
+fn an_unchanged_copy_sends_only_head_requests_to_the_target() {
     let (lab, source, target) = (lab(), Registry::start(), Registry::start());
     nested(&lab, source.host());
     let from = format!("{}/src/outer:v2", source.host());
@@ -109,7 +109,7 @@ fn an_unchanged_copy_asks_the_target_with_head_only() {
 }
 
 #[test]
-fn images_of_a_relocated_bundle_are_never_asked_for_where_they_came_from() {
+fn images_of_a_relocated_bundle_are_not_requested_from_their_origin() {
     let (lab, source, middle, target) = (lab(), Registry::start(), Registry::start(), Registry::start());
     let (one, _, _, outer) = nested(&lab, source.host());
     let at = format!("{}/m/bundle", middle.host());
@@ -125,7 +125,7 @@ fn images_of_a_relocated_bundle_are_never_asked_for_where_they_came_from() {
 }
 
 #[test]
-fn inside_one_registry_everything_is_mounted() {
+fn copy_inside_one_registry_mounts_every_blob() {
     let (lab, registry) = (lab(), Registry::start());
     let (_, _, _, outer) = nested(&lab, registry.host());
     registry.forget_requests();
@@ -184,7 +184,7 @@ fn wrong_kinds_are_refused_with_the_right_flag() {
 }
 
 #[test]
-fn an_image_that_is_nowhere_is_named() {
+fn a_missing_image_of_a_bundle_is_named() {
     let (lab, registry) = (lab(), Registry::start());
     let host = registry.host();
     let gone = format!("{host}/gone@sha256:{}", "ab".repeat(32));
@@ -194,7 +194,7 @@ fn an_image_that_is_nowhere_is_named() {
 }
 
 #[test]
-fn locks_of_both_kinds_are_copied_and_written() {
+fn lock_and_lock_output_handle_both_kinds_of_lock() {
     let (lab, source, target) = (lab(), Registry::start(), Registry::start());
     let (one, two, _, outer) = nested(&lab, source.host());
     let to = format!("{}/dst", target.host());
@@ -222,7 +222,7 @@ fn locks_of_both_kinds_are_copied_and_written() {
 }
 
 #[test]
-fn default_tags_may_begin_with_the_repository() {
+fn repo_based_tags_begin_with_the_repository() {
     let (lab, source, target) = (lab(), Registry::start(), Registry::start());
     let (one, _, inner, outer) = nested(&lab, source.host());
     let to = format!("{}/dst", target.host());
@@ -237,7 +237,7 @@ fn default_tags_may_begin_with_the_repository() {
 }
 
 #[test]
-fn thin_is_the_bundle_alone() {
+fn thin_copies_the_bundle_alone() {
     let (lab, source, target) = (lab(), Registry::start(), Registry::start());
     let (_, _, _, outer) = nested(&lab, source.host());
     let to = format!("{}/dst", target.host());
@@ -247,7 +247,7 @@ fn thin_is_the_bundle_alone() {
 }
 
 #[test]
-fn an_inflated_tar_needs_no_source() {
+fn inflate_makes_a_tar_that_needs_no_source_registry() {
     let (lab, mut source, target) = (lab(), Registry::start(), Registry::start());
     let (one, _, inner, _) = nested(&lab, source.host());
     bundle_folder(&lab, "app", &[&inner, &one]);
@@ -287,7 +287,7 @@ fn an_inflated_tar_needs_no_source() {
 }
 
 #[test]
-fn signatures_go_along_when_asked_for() {
+fn cosign_signatures_copies_signatures() {
     let (lab, source, target) = (lab(), Registry::start(), Registry::start());
     let (one, _, _, outer) = nested(&lab, source.host());
     for (of, what) in [(&one, "sig"), (&outer, "att"), (&one, "sbom")] {

@@ -68,7 +68,7 @@ fn an_index_in_a_bundle_arrives_with_all_its_children() {
 }
 
 #[test]
-fn a_list_of_images_goes_through_a_tar_and_comes_back_as_a_list() {
+fn an_images_lock_goes_through_a_tar_and_comes_back_as_a_lock() {
     let (lab, source, target) = (lab(), Registry::start(), Registry::start());
     let host = source.host();
     let (one, two) = (image(&lab, &format!("{host}/z"), "one"), image(&lab, &format!("{host}/a"), "two"));

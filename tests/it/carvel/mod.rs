@@ -1,6 +1,7 @@
 //! Bundles made for tests: small, nested, with what they name in registries of their own.
 
 pub(crate) mod copy;
+pub(crate) mod describe;
 pub(crate) mod kinds;
 pub(crate) mod packages;
 pub(crate) mod pull;

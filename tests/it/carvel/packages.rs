@@ -45,7 +45,7 @@ fn warnings(lab: &Lab) -> Vec<String> {
 }
 
 #[test]
-fn a_right_repository_and_other_folders_are_packed_without_a_word() {
+fn a_correct_package_repository_is_packed_without_warnings() {
     let lab = repository();
     assert_eq!(warnings(&lab), [""; 0]);
     // What ytt is still to fill in is not judged.
@@ -65,7 +65,7 @@ fn a_right_repository_and_other_folders_are_packed_without_a_word() {
 }
 
 #[test]
-fn every_mistake_in_a_repository_is_told_with_file_and_line() {
+fn every_mistake_in_a_package_repository_is_reported_with_file_and_line() {
     let kinds = "which keeps `Package` and `PackageMetadata` of `data.packaging.carvel.dev/v1alpha1`";
     let cases: [(&str, String, String); 11] = [
         (
@@ -150,7 +150,7 @@ fn every_mistake_in_a_repository_is_told_with_file_and_line() {
 }
 
 #[test]
-fn links_and_a_missing_lock_file_are_told_and_many_are_counted() {
+fn links_and_a_missing_lock_file_are_reported_and_many_are_counted() {
     let lab = repository();
     std::os::unix::fs::symlink("a.b.c/metadata.yml", lab.path("repo/packages/link.yml")).unwrap();
     assert_eq!(
@@ -185,7 +185,7 @@ fn examples(lab: &Lab) {
 }
 
 #[test]
-fn the_example_goes_from_folders_to_a_cluster_through_one_tar() {
+fn the_package_repository_example_goes_through_one_tar() {
     let (lab, mut build, target) = (lab(), Registry::start(), Registry::start());
     examples(&lab);
     let mirror = format!("registry.example.com={}", build.host());

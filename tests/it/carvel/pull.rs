@@ -28,7 +28,7 @@ fn a_bundle_that_was_never_copied_keeps_its_lock_file_byte_for_byte() {
 }
 
 #[test]
-fn a_copied_bundle_names_its_images_in_its_repository() {
+fn pull_of_a_copied_bundle_rewrites_the_lock_to_its_repository() {
     let (lab, mut source, target) = (lab(), Registry::start(), Registry::start());
     let (one, two, inner, outer) = nested(&lab, source.host());
     let to = format!("{}/dst", target.host());
@@ -49,7 +49,7 @@ fn a_copied_bundle_names_its_images_in_its_repository() {
 }
 
 #[test]
-fn images_beside_the_bundle_are_found_without_locations_all_or_nothing() {
+fn pull_without_locations_finds_images_beside_the_bundle_all_or_nothing() {
     let (lab, registry) = (lab(), Registry::start());
     let host = registry.host();
     let (one, two) = (image(&lab, &format!("{host}/one"), "one"), image(&lab, &format!("{host}/two"), "two"));
@@ -106,7 +106,7 @@ fn pull_and_push_give_the_same_digest() {
 }
 
 #[test]
-fn only_some_paths_are_pulled() {
+fn include_limits_a_pull_to_some_paths() {
     let (lab, registry) = (lab(), Registry::start());
     let host = registry.host();
     lab.write("b/.imgpkg/images.yml", format!("{HEADER}images: []\n"));

@@ -21,7 +21,7 @@ const COUNTED: &str = "<!-- counted -->\n";
 const SCENARIOS: usize = 86;
 
 #[test]
-fn what_was_pushed_is_pulled_by_its_tag_and_its_default_tag() {
+fn a_push_is_pulled_by_its_tag_and_its_default_tag() {
     let (lab, registry) = (samples::bundle(), Registry::start());
     for (kind, folder) in [("-b", "app"), ("-i", "app/config")] {
         let name = format!("{}/x{}", registry.host(), folder.len());
@@ -40,7 +40,7 @@ fn what_was_pushed_is_pulled_by_its_tag_and_its_default_tag() {
 }
 
 #[test]
-fn permissions_that_were_preserved_come_back() {
+fn preserve_permissions_on_push_comes_back_with_any_umask() {
     let registry = Registry::start();
     let lab = lab().tree(&["f x/run 755 '1'", "f x/text 640 '2'", "f x/read 400 '3'", "f x/d/all 666 '4'"]);
     let name = format!("{}/x:v1", registry.host());
@@ -63,7 +63,7 @@ fn permissions_that_were_preserved_come_back() {
 }
 
 #[test]
-fn a_bundle_lock_goes_through_a_tar_with_its_tag() {
+fn lock_of_a_bundle_goes_through_a_tar_with_its_tag() {
     let (lab, mut source, target) = (lab(), Registry::start(), Registry::start());
     let (_, _, inner, outer) = nested(&lab, source.host());
     let first = format!("{}/first", source.host());
@@ -91,7 +91,7 @@ fn a_bundle_lock_goes_through_a_tar_with_its_tag() {
 }
 
 #[test]
-fn an_image_keeps_its_tag_and_gets_a_lock() {
+fn copy_keeps_the_tag_of_an_image_and_writes_lock_output() {
     let (lab, source, target) = (lab(), Registry::start(), Registry::start());
     let one = image(&lab, &format!("{}/one", source.host()), "one");
     let from = format!("{}/one:latest", source.host());
@@ -117,7 +117,7 @@ fn an_image_keeps_its_tag_and_gets_a_lock() {
 }
 
 #[test]
-fn a_layer_deep_in_an_index_is_named_when_it_is_left_out() {
+fn a_non_distributable_layer_deep_in_an_index_is_named() {
     let (lab, source) = (lab(), Registry::start());
     let (reference, layer) = foreign(&source, "win", true);
     let bytes = source.storage().manifest("win", digest(&reference)).unwrap();
@@ -138,7 +138,7 @@ fn a_layer_deep_in_an_index_is_named_when_it_is_left_out() {
 }
 
 #[test]
-fn with_every_keychain_a_registry_of_ones_own_still_says_that_the_password_is_wrong() {
+fn all_iaas_keychains_leave_a_wrong_password_error_of_a_private_registry() {
     let (lab, registry) = (lab(), Registry::with().htpasswd().start());
     lab.write("app/a", "x");
     let name = format!("{}/app:v1", registry.host());
@@ -239,7 +239,7 @@ fn the_page_counts_its_scenarios_and_names_tests_that_exist() {
 
 #[test]
 fn a_test_that_does_not_exist_is_not_taken_for_one() {
-    assert!(exists("carvel::scenarios::permissions_that_were_preserved_come_back"));
+    assert!(exists("carvel::scenarios::preserve_permissions_on_push_comes_back_with_any_umask"));
     assert!(exists("lock::locations::tags_are_those_of_imgpkg"));
     for path in ["carvel::scenarios::rows", "carvel::scenarios::nothing", "nowhere::x", "x"] {
         assert!(!exists(path), "{path}");

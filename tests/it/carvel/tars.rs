@@ -143,7 +143,7 @@ fn an_index_in_an_imgpkg_tar_has_imgpkgs_fields_in_their_order() {
 }
 
 #[test]
-fn an_imgpkg_tar_brings_everything_back_without_its_source() {
+fn an_imgpkg_tar_is_imported_without_the_source_registry() {
     let (lab, mut source, target) = (lab(), Registry::start(), Registry::start());
     let (one, _, inner, outer) = nested(&lab, source.host());
     let from = format!("{}/src/outer:v2", source.host());
@@ -171,7 +171,7 @@ fn an_imgpkg_tar_brings_everything_back_without_its_source() {
 }
 
 #[test]
-fn a_tar_is_the_same_each_time() {
+fn copying_to_a_tar_is_deterministic() {
     let (lab, source) = (lab(), Registry::start());
     let (_, _, _, outer) = nested(&lab, source.host());
     for to in ["--to-tar", "--to-oci-tar"] {
@@ -183,7 +183,7 @@ fn a_tar_is_the_same_each_time() {
 }
 
 #[test]
-fn one_image_goes_into_a_docker_tar() {
+fn to_docker_tar_writes_one_image() {
     let (lab, source) = (lab(), Registry::start());
     let host = source.host();
     let one = image(&lab, &format!("{host}/one"), "one");
@@ -233,7 +233,7 @@ pub(crate) fn foreign(registry: &Registry, repository: &str, with_layer: bool) -
 }
 
 #[test]
-fn layers_that_may_not_be_distributed_are_left_out_named_and_copied_when_asked_for() {
+fn include_non_distributable_layers_copies_layers_otherwise_left_out() {
     let (lab, mut source, target) = (lab(), Registry::start(), Registry::start());
     let (reference, layer) = foreign(&source, "win", true);
     let has = |repository: &str| target.storage().layers(repository).contains(&layer);
@@ -287,7 +287,7 @@ fn layers_that_may_not_be_distributed_are_left_out_named_and_copied_when_asked_f
 }
 
 #[test]
-fn a_layer_left_out_on_import_is_missed_by_name_and_comes_with_the_next_import() {
+fn a_non_distributable_layer_missing_on_import_is_named() {
     let (lab, source, target) = (lab(), Registry::start(), Registry::start());
     let (reference, layer) = foreign(&source, "win", true);
     const INCLUDE: &str = "--include-non-distributable-layers";

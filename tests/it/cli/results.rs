@@ -37,7 +37,7 @@ fn words(command: &[&str], registry: &Registry) -> Vec<String> {
 }
 
 #[test]
-fn every_command_has_one_result_and_says_the_rest_in_plain_lines() {
+fn every_command_prints_one_result_and_plain_lines_on_standard_error() {
     let (lab, registry, digest) = room();
     for command in COMMANDS {
         let words = words(command, &registry);
@@ -107,7 +107,7 @@ fn progress_is_lines_in_a_log_and_bars_on_a_terminal() {
 }
 
 #[test]
-fn results_are_written_in_every_form() {
+fn result_files_are_written_in_every_format() {
     let lab = bundle().tree(&["d tekton"]);
     let registry = Registry::start();
     let repository = format!("{}/team/app", registry.host());
@@ -185,7 +185,7 @@ fn github_outputs(text: &str) -> std::collections::BTreeMap<String, String> {
 }
 
 #[test]
-fn results_that_cannot_be_written_stop_the_work_before_it_begins() {
+fn result_files_that_cannot_be_written_stop_the_work_before_it_begins() {
     let (lab, registry, _) = room();
     registry.forget_requests();
     let before = lab.list();
@@ -216,7 +216,7 @@ fn no_result_file_is_written_for_work_that_failed() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_success_unless_it_wanted_the_tar() {
+fn a_closed_standard_output_fails_only_when_it_receives_the_tar() {
     let (lab, registry, _) = room();
     let into_closed = |words: &[String]| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_imgrelay"));
@@ -242,7 +242,7 @@ fn a_reader_that_goes_away_is_success_unless_it_wanted_the_tar() {
 }
 
 #[test]
-fn with_the_tar_on_standard_output_the_result_is_on_standard_error() {
+fn a_tar_on_standard_output_moves_the_result_to_standard_error() {
     let lab = bundle();
     for (more, json) in [(&[][..], false), (&["--json"], true)] {
         let words = [&["push", "-b", NAME, "-f", "app", "--to-oci-tar", "-", "--quiet"], more].concat();

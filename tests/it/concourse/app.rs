@@ -53,7 +53,7 @@ fn copied(lab: &Lab, registry: &Registry, tag: &str) -> String {
 }
 
 #[test]
-fn a_put_makes_a_source_image_of_a_folder_or_a_zip() {
+fn a_put_makes_an_app_image_of_a_folder_or_a_zip() {
     let lab = app();
     let registry = Registry::start();
     let source = source(&registry, &json!({"tag": "v1"}));
@@ -81,7 +81,7 @@ fn a_put_makes_a_source_image_of_a_folder_or_a_zip() {
 }
 
 #[test]
-fn putting_again_with_many_layers_sends_only_what_changed() {
+fn putting_an_app_again_sends_only_changed_layers() {
     let lab = app();
     let registry = Registry::start();
     let edge = source(&registry, &json!({"tag": "edge"}));
@@ -124,7 +124,7 @@ fn putting_again_with_many_layers_sends_only_what_changed() {
 }
 
 #[test]
-fn the_task_makes_source_images_and_uses_the_layers_of_an_earlier_one() {
+fn the_task_makes_app_images_and_reuses_earlier_layers() {
     let lab = app();
     let task = |params: &[(&str, &str)]| {
         let all = [&[("FILES", "put/app"), ("KIND", "source")], params].concat();
@@ -144,7 +144,7 @@ fn the_task_makes_source_images_and_uses_the_layers_of_an_earlier_one() {
 }
 
 #[test]
-fn what_fits_no_source_image_is_said_in_the_pipelines_words() {
+fn params_that_fit_no_app_image_are_refused_with_their_names() {
     let lab = app();
     let registry = Registry::start();
     let source = source(&registry, &json!({"tag": "v1"}));

@@ -43,7 +43,7 @@ fn tags(source: &Value, version: &Value) -> Vec<String> {
 }
 
 #[test]
-fn version_numbers_come_in_their_order_with_the_best_name_of_each_image() {
+fn semver_versions_come_in_order_with_the_best_tag_of_each_image() {
     let registry = Registry::start();
     let one = image(&registry, "2024-01-01T00:00:00Z", &["1.0.0", "1.0", "1"]);
     let _ = image(&registry, "2024-01-02T00:00:00Z", &["1.10.0", "1.10"]);
@@ -64,7 +64,7 @@ fn version_numbers_come_in_their_order_with_the_best_name_of_each_image() {
 }
 
 #[test]
-fn a_bare_tag_that_stays_with_an_older_line_is_no_version_of_its_own() {
+fn latest_on_an_older_release_is_no_version_of_its_own() {
     let registry = Registry::start();
     let _ = image(&registry, "2024-01-01T00:00:00Z", &["1.9.0", "latest"]);
     let two = image(&registry, "2024-01-02T00:00:00Z", &["2.0.0"]);
@@ -83,7 +83,7 @@ fn a_bare_tag_that_stays_with_an_older_line_is_no_version_of_its_own() {
 }
 
 #[test]
-fn tags_that_match_come_in_the_registrys_order_or_by_creation() {
+fn tag_regex_lists_tags_in_registry_order_or_by_created_at_sort() {
     let registry = Registry::start();
     let late = image(&registry, "2024-03-01T00:00:00Z", &["dev-a"]);
     let early = image(&registry, "2024-03-01T00:30:00+01:00", &["dev-b"]);
@@ -101,7 +101,7 @@ fn tags_that_match_come_in_the_registrys_order_or_by_creation() {
 }
 
 #[test]
-fn one_tag_keeps_the_cursor_while_its_image_is_there() {
+fn check_with_tag_keeps_the_given_version_while_its_image_exists() {
     let registry = Registry::start();
     let source = source(&registry, &json!({"tag": "edge"}));
     let old = image(&registry, "2024-01-01T00:00:00Z", &["edge"]);
@@ -123,7 +123,7 @@ fn one_tag_keeps_the_cursor_while_its_image_is_there() {
 }
 
 #[test]
-fn what_is_wrong_is_said_in_the_pipelines_words_with_nothing_on_standard_output() {
+fn check_reports_errors_with_source_field_names() {
     let registry = Registry::start();
     let lab = lab();
     let request = |source: Value| json!({"source": source});
@@ -158,7 +158,7 @@ fn what_is_wrong_is_said_in_the_pipelines_words_with_nothing_on_standard_output(
 }
 
 #[test]
-fn a_failing_answer_is_tried_again_and_a_missing_head_is_made_up_for() {
+fn check_retries_and_falls_back_from_head_to_get() {
     for fault in [
         Fault::Answer(503, vec![], String::new()),
         Fault::Answer(429, vec![("retry-after", "0".to_owned())], String::new()),
@@ -178,7 +178,7 @@ fn a_failing_answer_is_tried_again_and_a_missing_head_is_made_up_for() {
 }
 
 #[test]
-fn only_the_digest_counts_and_not_what_is_under_it() {
+fn check_takes_a_manifest_by_its_digest_of_any_content() {
     let refused = || on("HEAD", Thing::Manifest, Fault::Answer(405, vec![], String::new())).always();
     let nameless = || on("GET", Thing::Manifest, Fault::Header("docker-content-digest", None)).always();
     let under = |bytes: &[u8]| {
@@ -306,7 +306,7 @@ impl Rounds {
 }
 
 #[test]
-fn five_hundred_tags_are_asked_for_at_the_same_time_and_only_newer_ones_with_a_cursor() {
+fn check_requests_five_hundred_tags_in_parallel_and_only_newer_ones_with_a_cursor() {
     for extra in [json!({}), json!({"tag_regex": "^1[.]"})] {
         let registry = Rounds::start(TOGETHER, 500);
         let mut source = json!({"repository": format!("{}/team/app", registry.host)});

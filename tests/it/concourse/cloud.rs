@@ -69,7 +69,7 @@ fn ecr_by_temporary_keys_with_a_bare_repository() {
 }
 
 #[test]
-fn keys_of_a_put_count_instead_of_those_of_the_source() {
+fn keys_of_put_params_replace_those_of_the_source() {
     let host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
     let registry = FaultRegistry::start(Access::Basic("AWS", "ecr-password"), vec![]);
     let service = ecr(STATIC);

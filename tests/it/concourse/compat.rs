@@ -21,7 +21,7 @@ fn put(lab: &Lab, source: &Value, params: &Value) -> Value {
 }
 
 #[test]
-fn keys_come_in_capitals_and_empty_values_say_nothing() {
+fn keys_may_be_capitals_and_empty_values_are_ignored() {
     let (lab, digest) = room();
     let registry = Registry::start();
     let repository = format!("{}/team/app", registry.host());
@@ -45,7 +45,7 @@ fn keys_come_in_capitals_and_empty_values_say_nothing() {
 }
 
 #[test]
-fn documents_are_known_by_what_they_say_and_not_by_a_header() {
+fn documents_are_recognised_by_content_not_by_content_type() {
     for kind in ["text/plain", "dummy"] {
         let (lab, digest) = room();
         let registry = FaultRegistry::start(Access::Open, vec![]);
@@ -97,7 +97,7 @@ fn dockers_archive_gives_the_manifest_that_go_containerregistry_makes() {
 }
 
 #[test]
-fn a_mirror_of_docker_hub_is_asked_first_and_never_pushed_to() {
+fn registry_mirror_is_read_first_and_never_pushed_to() {
     let (lab, digest) = room();
     let hub = FaultRegistry::start(Access::Open, vec![]);
     let tunnel = Tunnel::start("registry-1.docker.io", &hub.host());
@@ -136,7 +136,7 @@ fn a_mirror_of_docker_hub_is_asked_first_and_never_pushed_to() {
 }
 
 #[test]
-fn plain_http_to_other_machines_has_to_be_allowed() {
+fn insecure_is_needed_for_plain_http_to_other_hosts() {
     let hub = FaultRegistry::start(Access::Open, vec![]);
     let tunnel = Tunnel::start("registry.corp.example", &hub.host());
     let lab = lab();
@@ -155,7 +155,7 @@ fn plain_http_to_other_machines_has_to_be_allowed() {
 }
 
 #[test]
-fn prefixes_make_other_pre_releases_versions_and_annotations_become_metadata() {
+fn pre_release_prefixes_select_versions_and_annotations_become_metadata() {
     let lab = lab().tree(&["f src/a 'a'"]);
     let registry = Registry::start();
     let repository = format!("{}/team/app", registry.host());
@@ -180,7 +180,7 @@ fn prefixes_make_other_pre_releases_versions_and_annotations_become_metadata() {
 }
 
 #[test]
-fn a_failing_answer_does_not_fail_a_build() {
+fn put_survives_a_failing_response() {
     let answer = |status| Fault::Answer(status, vec![("retry-after", "0".to_owned())], String::new());
     for (number, faults) in [
         vec![on("POST", Thing::Uploads, answer(503)), on("GET", Thing::Blob, answer(503))],
@@ -225,7 +225,7 @@ fn a_stopped_put_leaves_no_tag_and_running_it_again_completes_it() {
 }
 
 #[test]
-fn what_get_writes_depends_on_its_request_alone() {
+fn get_writes_the_same_files_each_time() {
     let (lab, digest) = room();
     let registry = Registry::start();
     let source = source(&registry, &json!({"tag": "v1"}));

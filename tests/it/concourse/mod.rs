@@ -87,7 +87,7 @@ fn get(lab: &Lab, source: &Value, params: &Value, version: &Value) -> Value {
 const IMAGE: &str = "image/image.tar";
 
 #[test]
-fn what_was_put_is_checked_and_got_with_the_same_digest_at_every_kind_of_registry() {
+fn put_check_and_get_agree_on_the_digest_at_every_kind_of_registry() {
     let user = json!({"tag": "v1", "username": USER, "password": PASSWORD});
     for (registry, extra) in [
         (Registry::start(), json!({"tag": "v1"})),
@@ -138,7 +138,7 @@ fn putting_the_same_again_sends_nothing() {
 }
 
 #[test]
-fn every_format_is_sound_and_goes_back_with_its_digest() {
+fn every_format_of_get_is_valid_and_can_be_put_with_its_digest() {
     let (lab, digest) = room();
     let registry = Registry::start();
     let first = source(&registry, &json!({"tag": "v1"}));

@@ -381,7 +381,7 @@ fn files(folder: &str) -> Vec<PathBuf> {
 }
 
 #[test]
-fn every_pipeline_and_task_of_the_project_is_one_to_concourse() {
+fn every_pipeline_and_task_of_the_project_is_valid_for_concourse() {
     let pipelines = [files("examples/concourse"), vec![package().join("ci/pipeline.yml")]].concat();
     assert_eq!(pipelines.len(), 4);
     for path in pipelines {
@@ -399,7 +399,7 @@ fn every_pipeline_and_task_of_the_project_is_one_to_concourse() {
 }
 
 #[test]
-fn the_check_objects_to_what_concourse_refuses() {
+fn the_pipeline_check_refuses_what_concourse_refuses() {
     let with_step = |step: &str| {
         format!(
             "resources: [{{name: src, type: git, source: {{uri: u}}}}, {{name: app, type: imgrelay, source: {{repository: a}}}}]\n\
@@ -453,7 +453,7 @@ fn the_task_file_has_every_param_of_the_program_and_no_other() {
 
 #[test]
 #[expect(clippy::disallowed_methods, reason = "a switch for whoever runs the tests")]
-fn the_page_has_a_pipeline_that_is_one_and_every_param_of_the_task() {
+fn docs_concourse_has_valid_pipelines_and_every_task_param() {
     let path = package().join("docs/concourse.md");
     let page = std::fs::read_to_string(&path).unwrap();
     let pipelines: Vec<&str> =

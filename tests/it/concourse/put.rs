@@ -23,7 +23,7 @@ const IMAGE: &str = "image/image.tar";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 #[test]
-fn tags_come_from_source_version_aliases_and_file_in_this_order() {
+fn put_tags_come_from_source_version_bump_aliases_and_additional_tags() {
     let (lab, digest) = room();
     lab.write("put/meta/tags", "a\nb  c\n");
     let registry = Registry::start();
@@ -51,7 +51,7 @@ fn tags_come_from_source_version_aliases_and_file_in_this_order() {
 }
 
 #[test]
-fn nothing_is_sent_when_anything_in_the_request_is_wrong() {
+fn put_sends_nothing_when_the_request_is_invalid() {
     let (lab, _) = room();
     lab.write("put/meta/tags", "good bad!");
     lab.write("put/meta/digest", format!("sha256:{}", "0".repeat(64)));
@@ -276,7 +276,7 @@ fn damaged() -> ((Value, FaultRegistry), Value) {
 }
 
 #[test]
-fn a_put_may_say_who_pushes() {
+fn put_params_may_have_credentials_of_their_own() {
     let (lab, digest) = room();
     let registry = Registry::with().tls().htpasswd().start();
     let put = |user: Value, more: Value| {

@@ -41,7 +41,7 @@ fn bytes_read(output: &Output) -> u64 {
 }
 
 #[test]
-fn an_unchanged_tar_costs_questions_and_at_most_one_reading() {
+fn putting_an_unchanged_tar_sends_requests_without_bodies_and_reads_it_once() {
     let lab = room();
     let registry = Registry::start();
     for (file, most) in [

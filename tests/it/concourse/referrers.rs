@@ -106,7 +106,7 @@ impl Signed {
 const ALL: [&str; 5] = ["image", "sig", "att", "sbom", "signature of sbom"];
 
 #[test]
-fn referrers_come_along_from_one_registry_to_another_when_asked_for() {
+fn get_and_put_with_referrers_move_them_to_another_registry() {
     let (lab, digest) = room();
     let signed = signed(&lab, &digest);
     let version = json!({"tag": "v1", "digest": digest});
@@ -166,7 +166,7 @@ fn referrers_come_along_from_one_registry_to_another_when_asked_for() {
 }
 
 #[test]
-fn without_being_asked_for_nothing_is_looked_for() {
+fn referrers_are_not_requested_without_the_flag() {
     let (lab, digest) = room();
     let signed = signed(&lab, &digest);
     let from = source(&signed.registry, &json!({"tag": "v1"}));

@@ -45,7 +45,7 @@ fn inputs_become_a_tar_with_its_digest_and_names() {
 }
 
 #[test]
-fn a_root_file_system_for_the_next_task_comes_along_when_asked_for() {
+fn unpack_rootfs_writes_a_root_file_system_for_the_next_task() {
     let lab = room();
     let params = [("FILES", "src/*"), ("UNPACK_ROOTFS", "true"), ("PRESERVE_PERMISSIONS", "true")];
     let _ = task(&lab, &params).run().succeeds();
@@ -58,7 +58,7 @@ fn a_root_file_system_for_the_next_task_comes_along_when_asked_for() {
 }
 
 #[test]
-fn what_is_missing_is_said_in_the_words_of_the_task_file() {
+fn missing_task_params_are_named() {
     let lab = room();
     for (params, expected) in [
         (&[][..], "`FILES`: it is missing"),

@@ -230,7 +230,7 @@ fn a_folder_that_cannot_be_filled_is_refused() {
 }
 
 #[test]
-fn a_registry_that_is_down_is_a_reason_to_try_later() {
+fn a_registry_that_is_down_gives_the_exit_code_for_retrying() {
     let (lab, _) = packed();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let place = format!("127.0.0.1:{port}/team/app");
@@ -250,7 +250,7 @@ fn a_registry_that_is_down_is_a_reason_to_try_later() {
 }
 
 #[test]
-fn wrong_credentials_an_unknown_authority_and_a_closed_repository_are_told_apart() {
+fn wrong_credentials_an_unknown_ca_and_a_denied_repository_have_different_errors() {
     let (lab, _) = packed();
     let basic = Registry::with().tls().htpasswd().start();
     let tokens = Registry::with().tls().tokens(TokenOptions::default()).start();
@@ -286,7 +286,7 @@ fn wrong_credentials_an_unknown_authority_and_a_closed_repository_are_told_apart
 }
 
 #[test]
-fn what_is_not_there_and_what_may_not_be_written_is_said() {
+fn missing_images_and_unwritable_outputs_are_named() {
     let (lab, _) = packed();
     let mut registry = Registry::start();
     let place = format!("{}/team/app:v1", registry.host());
@@ -375,7 +375,7 @@ fn a_signal_while_a_registry_is_silent_leaves_nothing() {
 }
 
 #[test]
-fn a_blob_that_arrives_wrong_twice_never_reaches_a_file() {
+fn a_blob_with_a_wrong_digest_twice_is_never_written() {
     let (lab, _) = damaged();
     let registry = Registry::start();
     let place = format!("{}/team/app:v1", registry.host());

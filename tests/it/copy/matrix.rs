@@ -178,7 +178,7 @@ fn a_bundle_exported_again_after_its_import_has_the_same_images() {
 }
 
 #[test]
-fn tags_are_listed_without_those_that_imgpkg_keeps_for_itself() {
+fn tag_list_hides_imgpkgs_internal_tags() {
     let (lab, registry) = (lab(), Registry::start());
     let name = format!("{}/app", registry.host());
     let one = image(&lab, &name, "one");
@@ -196,7 +196,7 @@ fn tags_are_listed_without_those_that_imgpkg_keeps_for_itself() {
 }
 
 #[test]
-fn dockers_tar_gets_the_platform_that_is_asked_for() {
+fn platform_chooses_the_image_of_a_docker_tar() {
     let lab = lab();
     let mut layout = crate::layouts::Layout::default();
     let mut entries = Vec::new();

@@ -95,7 +95,7 @@ fn scene(lab: &Lab, source: &Registry) -> (String, Attached) {
 }
 
 #[test]
-fn referrers_of_bundles_indexes_and_children_go_along() {
+fn include_referrers_copies_referrers_of_bundles_indexes_and_children() {
     let (lab, mut source, target) = (lab(), Registry::start(), Registry::start());
     let (all, expected) = scene(&lab, &source);
     assert_eq!(expected.values().map(BTreeSet::len).sum::<usize>(), 6);
@@ -254,7 +254,7 @@ fn signatures_verify_after_every_way_of_copying() {
 }
 
 #[test]
-fn an_image_keeps_its_signature_through_a_tar_and_is_found_with_it_only() {
+fn an_image_keeps_its_signature_through_a_tar() {
     let (lab, source, target) = (lab(), Registry::start(), Registry::start());
     key(&lab);
     let one = image(&lab, &format!("{}/src/one", source.host()), "one");

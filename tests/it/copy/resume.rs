@@ -1,11 +1,11 @@
-//! `copy --resume` after a kill in the middle, at any concurrency: what was done is not fetched again.
+//! `copy --resume` after an error, and after a kill in the middle at any concurrency: no layer is fetched twice.
 
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt as _;
 use std::time::{Duration, Instant};
 
 use testkit::lab::Lab;
-use testkit::registry::Registry;
+use testkit::registry::{Registry, Request};
 
 use crate::carvel::bundle;
 use crate::crashes::start;
@@ -71,7 +71,7 @@ fn kill_in_the_middle(lab: &Lab, words: &[&str]) -> BTreeSet<String> {
 }
 
 #[test]
-fn a_killed_copy_goes_on_and_fetches_nothing_twice() {
+fn resume_after_a_kill_fetches_nothing_twice() {
     let registry = Registry::start();
     let (lab, name, layers) = scene(&registry);
     assert_eq!(layers.len(), IMAGES);
@@ -98,4 +98,61 @@ fn a_killed_copy_goes_on_and_fetches_nothing_twice() {
             std::fs::remove_file(lab.path("all.tar")).unwrap();
         }
     }
+}
+
+/// Pushes an image whose layer is worth keeping, and returns its reference and the digest of the layer.
+fn large(lab: &Lab, registry: &Registry, name: &str) -> (String, String) {
+    let mut content = vec![0; 200 * 1024];
+    let mut state =
+        name.bytes().fold(7u32, |state, byte| state.wrapping_mul(31).wrapping_add(u32::from(byte)));
+    for byte in &mut content {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        *byte = (state >> 24) as u8;
+    }
+    lab.write(&format!("{name}/data"), &content);
+    let to = format!("{}/src/{name}:v1", registry.host());
+    let reference = lab.run(&["push", "-i", &to, "-f", name]).succeeds().one_line().to_owned();
+    let manifest = registry.storage().manifest(&format!("src/{name}"), "v1").unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    (reference, manifest["layers"][0]["digest"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn resume_continues_a_copy_that_failed() {
+    let (lab, source) = (lab(), Registry::start());
+    let images: Vec<(String, String)> =
+        (0..8).map(|number| large(&lab, &source, &format!("image{number}"))).collect();
+    let references: Vec<&str> = images.iter().map(|(reference, _)| reference.as_str()).collect();
+    let name = format!("{}/b:v1", source.host());
+    let _ = bundle(&lab, &name, "b", &references);
+    let last = &images[7].1;
+    let bytes = source.storage().blob(last).unwrap();
+    for to in ["--to-oci-tar", "--to-tar"] {
+        let answer = source.ask("DELETE", &format!("/v2/src/image7/blobs/{last}"), &[], &[]);
+        assert_eq!(answer.status, 202, "{}", answer.text());
+        let copy = |words: &[&str]| lab.run(&[&["copy", "-b", &name, to, "all.tar"], words].concat());
+        // The tar has its layers in order of digest, so the one that is missing may come at any time.
+        let _ = copy(&["--resume", "--concurrency", "4"]).fails(1, &[last]);
+        assert!(!lab.path("all.tar").exists());
+        let kept = std::fs::read_dir(lab.path("all.tar.parts")).unwrap().count();
+        // A part that was damaged meanwhile is fetched again.
+        if let Some(part) = std::fs::read_dir(lab.path("all.tar.parts")).unwrap().next() {
+            std::fs::write(part.unwrap().path(), "damaged").unwrap();
+        }
+        source.put_blob("src/image7", &bytes);
+        source.forget_requests();
+        let _ = copy(&["--resume", "--concurrency", "4"]).succeeds();
+        assert!(!lab.path("all.tar.parts").exists());
+        let is_layer = |request: &&Request| {
+            images.iter().any(|(_, layer)| request.path.ends_with(layer)) && request.method == "GET"
+        };
+        let fetched = source.requests().iter().filter(is_layer).count();
+        assert_eq!(fetched, 8 - kept.saturating_sub(1), "{kept} were kept");
+        let resumed = lab.read("all.tar");
+        let _ = copy(&[]).succeeds();
+        assert!(lab.read("all.tar") == resumed);
+        std::fs::remove_file(lab.path("all.tar")).unwrap();
+    }
+    let words = ["copy", "-b", &name, "--to-repo", &format!("{}/x", source.host()), "--resume"];
+    let _ = lab.run(&words).fails(2, &["`--resume` works when a tar is written"]);
 }

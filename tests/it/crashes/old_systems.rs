@@ -49,7 +49,7 @@ fn everything(lab: &Lab, command: impl Fn(&[&str]) -> Command) {
 }
 
 #[test]
-fn where_renames_have_no_flags_outputs_are_put_in_place_all_the_same() {
+fn outputs_are_put_in_place_without_renameat2_flags() {
     for error in ["EINVAL", "ENOSYS", "EOPNOTSUPP"] {
         let lab = room();
         let log = lab.path("trace");
@@ -69,7 +69,7 @@ fn where_renames_have_no_flags_outputs_are_put_in_place_all_the_same() {
 }
 
 #[test]
-fn without_proc_files_have_a_temporary_name_and_nothing_is_left() {
+fn without_proc_temporary_files_have_a_name_and_are_removed() {
     let lab = room();
     everything(&lab, |words| {
         let mut command = tool("unshare");
@@ -85,7 +85,7 @@ fn without_proc_files_have_a_temporary_name_and_nothing_is_left() {
 
 /// Finds the call that opens a file without a name, and makes that one fail.
 #[test]
-fn where_files_must_have_a_name_they_have_a_temporary_one() {
+fn without_o_tmpfile_temporary_files_have_a_name() {
     let lab = room();
     let words = ["push", "-q", "-i", "r.example/a:v1", "-f", "source", "--to-oci-tar", "out.tar"];
     let strace = |inject: Option<usize>| {

@@ -366,7 +366,7 @@ fn the_action_packs_and_pushes_a_bundle_in_one_step() {
 }
 
 #[test]
-fn the_action_builds_a_source_image_and_pushes_it() {
+fn the_action_builds_an_app_image_and_pushes_it() {
     let registry = Registry::start();
     let runner = Runner::without_containers();
     tree::make(&runner.workspace(), &["d app", "f app/main.py 'print(1)'", "f app/run 755 '#!/bin/sh'"]);
@@ -394,7 +394,7 @@ fn the_action_builds_a_source_image_and_pushes_it() {
 }
 
 #[test]
-fn no_text_from_outside_becomes_a_workflow_command() {
+fn no_external_text_becomes_a_workflow_command() {
     let hostile = "::error title=pwned::x ##[error]y";
     // A name of a file, in an error message.
     let runner = Runner::without_containers();
@@ -428,7 +428,7 @@ fn no_text_from_outside_becomes_a_workflow_command() {
 }
 
 #[test]
-fn failures_say_what_is_different_in_a_container_action() {
+fn failures_explain_the_container_of_the_action() {
     let runner = Runner::without_containers();
     tree::make(&runner.workspace(), &["f a 'x'"]);
     let registry = Registry::with().htpasswd().start();
@@ -460,7 +460,7 @@ fn failures_say_what_is_different_in_a_container_action() {
 }
 
 #[test]
-fn the_file_says_what_the_program_reads_and_writes() {
+fn action_yml_lists_every_input_and_output() {
     let action = action();
     assert_eq!(action.runs.using, "docker");
     let image = concat!("docker://ghcr.io/example/imgrelay:", env!("CARGO_PKG_VERSION"), "-shell");
@@ -577,7 +577,7 @@ fn the_example_workflows_run_as_they_are_written() {
 }
 
 #[test]
-fn the_harness_objects_where_the_runner_would() {
+fn the_action_harness_refuses_what_the_runner_refuses() {
     for text in ["a\n", "a<<E\nb\n", "<<E\nE\n", "a=b"] {
         let found = std::panic::catch_unwind(|| file_command(text));
         assert!(found.is_err(), "{text:?}: {found:?}");

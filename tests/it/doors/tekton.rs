@@ -323,7 +323,7 @@ fn the_files_keep_the_rules_of_tekton_and_of_the_hub() {
 }
 
 #[test]
-fn a_wrong_reference_is_found() {
+fn a_wrong_tekton_variable_reference_is_found() {
     let mut unit = task("imgrelay-push");
     unit.step.args.push("--x=$(params.NOPE)".into());
     unit.step.args.push("--y=$(params.EXTRA_ARGS[*])".into());
@@ -348,7 +348,7 @@ fn a_wrong_reference_is_found() {
 }
 
 #[test]
-fn only_what_is_in_a_registry_has_results_that_chains_signs() {
+fn only_pushed_images_have_results_that_chains_signs() {
     let hint = |name: &str| {
         ["IMAGE_URL", "IMAGE_DIGEST", "ARTIFACT_URI", "ARTIFACT_DIGEST", "ARTIFACT_OUTPUTS"]
             .iter()
@@ -665,7 +665,7 @@ fn tasks_and_step_actions_build_and_push_unprivileged() {
 }
 
 #[test]
-fn credentials_of_the_service_account_and_the_longest_names_do() {
+fn credentials_of_the_service_account_and_the_longest_names_work() {
     let image = ToolImage::of(Path::new(PROGRAM), "/usr/local/bin/imgrelay");
     let registry = Registry::with().htpasswd().start();
     let credentials = registry.docker_config(USER, PASSWORD).join("config.json");
@@ -689,7 +689,7 @@ fn credentials_of_the_service_account_and_the_longest_names_do() {
 }
 
 #[test]
-fn a_source_image_is_built_and_pushed_and_too_long_a_path_is_refused() {
+fn an_app_image_is_built_and_pushed_and_too_long_a_path_is_refused() {
     let image = ToolImage::of(Path::new(PROGRAM), "/usr/local/bin/imgrelay");
     let registry = Registry::start();
     let pod = Pod::new(&image, 61234, 0);

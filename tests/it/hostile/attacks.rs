@@ -22,7 +22,7 @@ use crate::layouts::{CONFIG, LAYER_GZIP, Layout, MANIFEST, REF_NAME, descriptor,
 
 /// While layers are extracted another process swaps their folders for links to the outside, and back.
 #[test]
-fn a_folder_that_is_swapped_for_a_link_during_extraction_leads_nowhere() {
+fn a_folder_swapped_for_a_symlink_during_extraction_does_not_lead_outside() {
     let place = Scratch::new("race");
     place.write("outside/victim", "safe");
     place.write("outside/f0", "safe");
@@ -76,9 +76,9 @@ fn a_folder_that_is_swapped_for_a_link_during_extraction_leads_nowhere() {
 }
 
 #[test]
-fn a_folder_that_is_swapped_leads_an_ordinary_user_nowhere_either() {
+fn a_folder_swapped_for_a_symlink_does_not_lead_an_ordinary_user_outside() {
     crate::pull::extraction::again_as_an_ordinary_user(
-        "hostile::a_folder_that_is_swapped_for_a_link_during_extraction_leads_nowhere",
+        "hostile::a_folder_swapped_for_a_symlink_during_extraction_does_not_lead_outside",
     );
 }
 
@@ -197,7 +197,7 @@ fn a_second_archive_behind_the_first_is_not_read() {
 
 /// Text from outside is shown without what moves a cursor, begins a line, or turns the direction of writing.
 #[test]
-fn nothing_from_outside_steers_the_terminal() {
+fn terminal_escapes_from_outside_are_not_printed() {
     const EVIL: &str = "\u{1b}[2J\u{1b}]0;x\u{7}\r\n::set-output name=x::y\u{202e}";
     let mut layout = Layout::default();
     let config = json!({"architecture": EVIL, "os": "linux", "author": EVIL,
@@ -245,7 +245,7 @@ fn nothing_from_outside_steers_the_terminal() {
 }
 
 #[test]
-fn names_that_mean_something_elsewhere_are_only_names() {
+fn names_with_meaning_to_shells_and_other_systems_are_kept_as_names() {
     let lab = lab();
     let mut layout = Layout::default();
     let long = "n".repeat(255);
@@ -363,7 +363,7 @@ fn unknown_fields_arrive_byte_for_byte() {
 
 /// A registry whose headers never end costs a bounded amount of memory.
 #[test]
-fn headers_without_end_are_given_up() {
+fn endless_tar_headers_are_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
     std::thread::spawn(move || {

@@ -111,7 +111,7 @@ fn image_in(registry: &FaultRegistry) {
 }
 
 #[test]
-fn no_way_of_giving_credentials_shows_them_in_any_output() {
+fn no_source_of_credentials_shows_them_in_any_output() {
     for access in [Access::Basic("ci", PASSWORD), bearer()] {
         let registry = FaultRegistry::start(access.clone(), vec![]);
         image_in(&registry);
@@ -189,7 +189,7 @@ fn no_failure_shows_a_secret() {
 
 /// Servers and proxies that put what they were sent into errors, warnings and locations.
 #[test]
-fn nothing_that_a_server_repeats_is_shown() {
+fn secrets_that_a_server_echoes_are_redacted() {
     const PUSH: usize = 0;
     const PULL: usize = 1;
     const LIST: usize = 5;

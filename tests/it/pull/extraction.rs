@@ -60,7 +60,7 @@ fn file(name: &str, mode: u32, text: &str) -> (Header, Vec<u8>) {
 }
 
 #[test]
-fn contents_keep_empty_folders_links_and_get_imgpkgs_modes() {
+fn pull_keeps_empty_folders_and_links_and_sets_imgpkgs_modes() {
     let folder = Scratch::new("contents");
     let (mut secret, text) = file("dir/tool", 0o6700, "run");
     (secret.uid, secret.gid) = (1234, 4321);
@@ -90,7 +90,7 @@ fn contents_keep_empty_folders_links_and_get_imgpkgs_modes() {
 }
 
 #[test]
-fn upper_layers_win_and_whiteouts_hide_what_is_below() {
+fn upper_layers_win_and_whiteouts_and_opaque_folders_hide_lower_layers() {
     let lower = Tarball::new()
         .file("a", "old")
         .file("b", "gone")
@@ -164,7 +164,7 @@ fn only_included_paths_are_extracted() {
 }
 
 #[test]
-fn a_root_file_system_keeps_modes_links_and_owners() {
+fn a_root_file_system_keeps_modes_symlinks_hard_links_and_owners() {
     let folder = Scratch::new("rootfs");
     let (mut setuid, text) = file("bin/su", 0o4755, "su");
     setuid.uid = 1234;
@@ -206,7 +206,7 @@ fn a_root_file_system_keeps_modes_links_and_owners() {
 }
 
 #[test]
-fn what_contents_do_not_have_is_refused_by_name() {
+fn devices_fifos_dangling_hard_links_and_escaping_symlinks_are_refused_by_name() {
     let long = "x".repeat(256);
     let deep = "d/".repeat(600);
     let cases: [(Vec<u8>, &str); 16] = [
@@ -492,13 +492,13 @@ fn assert_no_way_out(root: &Path, attack: &str) {
 }
 
 #[test]
-fn nothing_outside_the_root_is_touched_whatever_the_archive_says() {
+fn extraction_touches_nothing_outside_the_root() {
     attack_everything();
 }
 
 /// An oracle that cannot object proves nothing: the same archives do harm where nobody looks.
 #[test]
-fn the_attacks_hurt_an_extractor_that_trusts_names() {
+fn the_extraction_attacks_work_against_an_extractor_that_trusts_names() {
     let base = Scratch::new("naive");
     let mut hurt = Vec::new();
     for at in 0..attacks(&base.join("outside")).len() {
@@ -557,13 +557,13 @@ pub(crate) fn again_as_an_ordinary_user(test: &str) {
 }
 
 #[test]
-fn nothing_outside_is_touched_as_an_ordinary_user_either() {
-    again_as_an_ordinary_user("extraction::nothing_outside_the_root_is_touched_whatever_the_archive_says");
+fn extraction_as_an_ordinary_user_touches_nothing_outside() {
+    again_as_an_ordinary_user("extraction::extraction_touches_nothing_outside_the_root");
 }
 
 /// What `pull` and Concourse's `in` do with the same attacks, with the real program and both kinds of user.
 #[test]
-fn nothing_outside_is_touched_through_any_door() {
+fn extraction_through_pull_and_concourse_in_touches_nothing_outside() {
     let lab = lab();
     let registry = FaultRegistry::start(Access::Open, vec![]);
     let outside = lab.path("got/outside");

@@ -27,7 +27,7 @@ fn room() -> Lab {
 }
 
 #[test]
-fn the_way_a_folder_was_made_leaves_no_trace() {
+fn file_order_times_and_owners_do_not_change_the_tar() {
     let first = room();
     let expected = tar(&first);
     oracle::validate_layout(first.path("out.tar"));
@@ -55,7 +55,7 @@ fn the_way_a_folder_was_made_leaves_no_trace() {
 }
 
 #[test]
-fn the_surroundings_of_a_run_leave_no_trace() {
+fn clock_umask_locale_and_environment_do_not_change_the_tar() {
     let lab = room();
     let expected = tar(&lab);
     let packed = |what: &str, run: testkit::lab::Run<'_>| {
@@ -95,7 +95,7 @@ fn another_user_packs_the_same() {
 }
 
 #[test]
-fn the_number_of_processors_leaves_no_trace() {
+fn the_number_of_processors_does_not_change_the_tar() {
     // Above the size from which blocks are compressed side by side.
     let lab = lab().tree(&["f app/large random:9000000:1", "f app/zeros zeros:20000000", "f app/x 'x'"]);
     for compression in ["gzip", "gzip:1", "gzip:9", "zstd:3", "none"] {
@@ -116,7 +116,7 @@ fn taskset(lab: &Lab, words: &[&str]) -> Vec<u8> {
 }
 
 #[test]
-fn the_spelling_of_a_path_leaves_no_trace() {
+fn the_spelling_of_a_path_does_not_change_the_tar() {
     let lab = room();
     let expected = tar(&lab);
     let absolute = lab.path("app").into_os_string().into_string().unwrap();

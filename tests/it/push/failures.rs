@@ -107,7 +107,7 @@ fn a_socket_is_refused() {
 }
 
 #[test]
-fn what_is_excluded_is_not_looked_at() {
+fn file_exclusion_skips_unreadable_files_too() {
     let lab = room(&["p app/pipe", "l app/l -> /etc", "f app/.wh.x"]);
     let words = ["push", "-f", "app", "--to-oci-tar", "out.tar", "--file-exclusion", "pipe,l,.wh.x"];
     let _ = lab.run(&words).succeeds();
@@ -254,7 +254,7 @@ fn a_read_only_folder_takes_no_output() {
 }
 
 #[test]
-fn a_full_disk_is_said_so_and_leaves_nothing_on_it() {
+fn a_full_disk_is_reported_and_no_file_is_left() {
     let (lab, _) = packed();
     let lab = lab.tree(&["f app/large random:300000:1"]);
     let _ = lab.run(&["push", "-f", "app", "--to-oci-tar", "large.tar"]).succeeds();

@@ -124,7 +124,7 @@ fn a_layer_of_nothing_is_imgpkgs() {
 }
 
 #[test]
-fn exclusions_are_imgpkgs() {
+fn file_exclusion_works_as_in_imgpkg() {
     let lab = lab().tree(&["f x/.git/a '1'", "f x/sub/.git/a '2'", "f x/b '3'", "f x/sub/b '4'"]);
     for exclude in [&[][..], &["b"], &["sub/b", "b"], &["sub"], &[".git", "sub/.git"]] {
         let mut words = vec!["-f", "x"];
@@ -139,7 +139,7 @@ fn exclusions_are_imgpkgs() {
 }
 
 #[test]
-fn trees_grown_by_chance_become_imgpkgs_layers() {
+fn random_trees_become_imgpkgs_layers() {
     for seed in 20_261_121..20_261_127 {
         let lab = lab();
         tree::grow(&lab.path("x"), seed, Shape::default());
@@ -198,7 +198,7 @@ fn row(name: &str, kind: &str, mode: u64, target: &str) -> (String, String, u64,
 }
 
 #[test]
-fn links_are_kept_or_copied_as_asked() {
+fn symlinks_keep_and_follow_do_what_they_say() {
     let lab = lab().tree(&[
         "f x/d/file 755 'hi'",
         "l x/d/up -> ../other",
@@ -232,7 +232,7 @@ fn links_are_kept_or_copied_as_asked() {
 }
 
 #[test]
-fn permissions_are_kept_when_asked() {
+fn preserve_permissions_keeps_modes() {
     let lab = lab().tree(&["d x/shared 2775", "f x/run 4755 'x'", "f x/open 666", "d x 750"]);
     let entries = layer_entries(&lab, &["-i", "-f", "x", "--preserve-permissions"]);
     let expected = [

@@ -94,7 +94,7 @@ fn tars_pass_through_pipes() {
 }
 
 #[test]
-fn modes_after_a_pull_are_imgpkgs() {
+fn modes_after_a_pull_are_imgpkgs_with_any_umask() {
     let lab = lab().tree(&["f x/run 755 '1'", "f x/text 640 '2'", "f x/read 400 '3'", "d x/d 750"]);
     let pulled = |words: &[&str], umask: &str| {
         let _ = lab.run(&[&["push", "-i", "-f", "x", "--to-oci-tar", "x.tar"], words].concat()).succeeds();

@@ -293,7 +293,7 @@ fn a_peer_that_takes_connections_and_says_nothing_is_reported() {
 }
 
 #[test]
-fn a_long_silence_is_told_while_it_lasts() {
+fn a_silent_registry_is_reported_while_it_is_silent() {
     let registry =
         FaultRegistry::start(Access::Open, vec![on("HEAD", Thing::Manifest, Fault::Silence).always()]);
     let lab = lab();
@@ -306,7 +306,7 @@ fn a_long_silence_is_told_while_it_lasts() {
 }
 
 #[test]
-fn debug_shows_every_request_with_its_outcome_and_no_secret() {
+fn debug_prints_every_request_with_its_outcome_and_no_secret() {
     let lab = room();
     let access = Access::Bearer { user: "ci", password: "hunter2", expires_in: None, challenges: Vec::new() };
     let registry = FaultRegistry::start(access, vec![on("PATCH", Thing::Session, Fault::CutRequest(MIB))]);
@@ -333,7 +333,7 @@ fn debug_shows_every_request_with_its_outcome_and_no_secret() {
 }
 
 #[test]
-fn a_mirror_is_read_first_and_done_without_when_it_fails() {
+fn a_mirror_is_read_first_and_skipped_when_it_fails() {
     let lab = room();
     let registry = FaultRegistry::start(Access::Open, vec![]);
     let mirror = FaultRegistry::start(Access::Open, vec![]);

@@ -261,7 +261,7 @@ fn roles_are_assumed_one_after_the_other() {
 }
 
 #[test]
-fn a_provider_that_refuses_or_fails_is_quoted() {
+fn the_error_of_a_cloud_provider_is_quoted() {
     let lab = room();
     let place = Place::new(ECR, "AWS", "ecr-password");
     let with = |service: &FakeService| {

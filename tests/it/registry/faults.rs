@@ -170,7 +170,7 @@ fn header(name: &'static str, value: &str) -> Fault {
 }
 
 #[test]
-fn pushes_survive_what_can_be_survived() {
+fn pushes_recover_from_transient_faults() {
     let html =
         Fault::Answer(502, vec![("content-type", "text/html".into())], "<html>bad gateway</html>".into());
     let date = Fault::Answer(
@@ -275,7 +275,7 @@ fn pushes_survive_what_can_be_survived() {
 }
 
 #[test]
-fn challenges_in_any_form_are_answered() {
+fn every_form_of_www_authenticate_is_understood() {
     for challenges in [
         vec!["Negotiate", "{}"],
         vec!["Basic realm=\"x\", {}"],
@@ -374,7 +374,7 @@ fn large_bodies_that_keep_breaking_are_sent_in_chunks_where_those_are_taken() {
 }
 
 #[test]
-fn a_limited_rate_is_kept_by_all_workers_together() {
+fn a_rate_limit_is_shared_by_all_workers() {
     let layers: Vec<Vec<u8>> = (0..24).map(|seed| bytes(seed, 1000)).collect();
     let image = Image::with_layers(&layers);
     let registry = FaultRegistry::start(Access::Open, vec![]).with_rate_limit(30);
@@ -394,7 +394,7 @@ fn a_limited_rate_is_kept_by_all_workers_together() {
 }
 
 #[test]
-fn mounts_are_tried_and_never_needed() {
+fn cross_repository_mounts_are_tried_and_never_needed() {
     let layer = bytes(7, 1000);
     let descriptor = Descriptor::of_bytes(media_type::OCI_LAYER, &layer);
     let digest = descriptor.digest.to_string();
@@ -458,7 +458,7 @@ fn empty_blobs_and_repeated_ones_are_pushed_once() {
 type Kind = fn(&RegistryError) -> bool;
 
 #[test]
-fn hopeless_pushes_end_soon_with_the_reason() {
+fn pushes_end_soon_on_permanent_faults() {
     let unreachable: Kind = |e| matches!(e, RegistryError::Unreachable { attempts: 4, .. });
     let silent: Kind = |e| matches!(e, RegistryError::Unreachable { attempts: 2, .. });
     let protocol: Kind = |e| matches!(e, RegistryError::Protocol { .. });
@@ -602,7 +602,7 @@ fn hopeless_pushes_end_soon_with_the_reason() {
 }
 
 #[test]
-fn pulls_survive_what_can_be_survived() {
+fn pulls_recover_from_transient_faults() {
     let storage = |registry: &FaultRegistry| {
         let url = format!("{}/storage/{{}}?sig=secret", registry.foreign());
         on("GET", Thing::Blob, Fault::Redirect(302, url)).always()
@@ -683,7 +683,7 @@ fn pulls_survive_what_can_be_survived() {
 }
 
 #[test]
-fn hopeless_pulls_end_soon_with_the_reason() {
+fn pulls_end_soon_on_permanent_faults() {
     let long = || {
         let mut layer = bytes(1, 3_000_000);
         layer.extend_from_slice(b"more");
@@ -997,7 +997,7 @@ fn manifests_and_tags_are_deleted() {
 }
 
 #[test]
-fn mirrors_are_read_first_and_left_out_when_they_fail() {
+fn mirrors_are_read_first_and_skipped_when_they_fail() {
     let image = Image::new();
     let registry = FaultRegistry::start(BEARER, vec![]);
     image.seed(&registry);

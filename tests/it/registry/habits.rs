@@ -27,7 +27,7 @@ impl ClientEvents for Delays {
 }
 
 #[test]
-fn a_wait_that_a_registry_asks_for_is_kept_by_all_workers() {
+fn retry_after_pauses_all_workers() {
     let second = Duration::from_secs(1);
     let seconds = || vec![("retry-after", "1".to_owned())];
     let date = || {
@@ -94,7 +94,7 @@ fn a_session_is_ended_also_when_the_token_for_that_is_gone() {
 }
 
 #[test]
-fn a_limited_rate_is_found_and_kept_to() {
+fn a_rate_limit_without_retry_after_is_respected() {
     let lab = lab();
     let mut layout = Layout::default();
     let layers: Vec<Vec<u8>> =
@@ -114,7 +114,7 @@ fn a_limited_rate_is_found_and_kept_to() {
 }
 
 #[test]
-fn an_unchanged_push_asks_once_for_each_tag_and_for_nothing_else() {
+fn an_unchanged_push_sends_one_request_for_each_tag() {
     let lab = lab().tree(&["f app/a 'one'"]);
     let _ = pack(&lab, &["-i", NAME, "-f", "app", "--tag", "v2,v3"], "app.tar");
     let registry = Registry::start();
@@ -181,7 +181,7 @@ fn resolve(lab: &Lab, image: &str, variable: &str, value: &str) -> testkit::lab:
 }
 
 #[test]
-fn the_systems_authorities_are_read_at_run_time_from_file_and_folder() {
+fn system_ca_certificates_are_read_at_run_time() {
     let (lab, digest) = packed();
     let registry = Registry::with().tls().start();
     let image = format!("{}/team/app:v1", registry.host());
@@ -209,7 +209,7 @@ fn the_systems_authorities_are_read_at_run_time_from_file_and_folder() {
 }
 
 #[test]
-fn moving_an_image_takes_little_more_memory_than_asking_for_it() {
+fn copying_an_image_takes_constant_memory() {
     let lab = lab();
     let mut layout = Layout::default();
     // Several that are worth a thread that reads ahead, and more than are moved at the same time.

@@ -27,7 +27,7 @@ fn basic() -> FaultRegistry {
 }
 
 #[test]
-fn helpers_are_run_with_the_host_on_standard_input() {
+fn credential_helpers_get_the_host_on_standard_input() {
     let lab = lab();
     let script = r#"test "$1" = get || exit 9; read -r host; test "$host" = "$EXPECTED" || { echo "$host?"; exit 8; }
 echo '{"ServerURL":"x","Username":"ci","Secret":"hunter2"}'"#;
@@ -55,7 +55,7 @@ fn the_user_token_means_an_identity_token() {
 }
 
 #[test]
-fn a_missing_helper_is_named_with_the_file_that_wants_it() {
+fn a_missing_credential_helper_is_named_with_the_config_file() {
     let lab = lab();
     let registry = basic();
     let config = lab.path("docker/config.json").display().to_string();
@@ -69,7 +69,7 @@ fn a_missing_helper_is_named_with_the_file_that_wants_it() {
 }
 
 #[test]
-fn a_helper_that_fails_at_times_is_tried_again() {
+fn a_credential_helper_that_fails_is_run_again() {
     let lab = lab();
     let script = r#"n=$(cat count 2>/dev/null || echo 0); echo $((n + 1)) >count
 test "$n" -ge 2 || { echo "the daemon is busy"; exit 1; }
@@ -84,7 +84,7 @@ echo '{"Username":"ci","Secret":"hunter2"}'"#;
 }
 
 #[test]
-fn a_helper_that_knows_nothing_leaves_the_registry_to_the_next_source() {
+fn a_credential_helper_without_an_entry_leaves_the_registry_to_the_next_keychain() {
     let lab = lab();
     helper(&lab, "empty", "echo x >>calls; echo 'credentials not found in native keychain'; exit 1");
     let registry = FaultRegistry::start(Access::Open, vec![]);

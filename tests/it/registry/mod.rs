@@ -8,3 +8,4 @@ pub(crate) mod helpers;
 pub(crate) mod matrix;
 pub(crate) mod other;
 pub(crate) mod real;
+pub(crate) mod tags;

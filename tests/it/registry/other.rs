@@ -91,7 +91,7 @@ fn images_are_pushed_copied_checked_and_pulled() {
 }
 
 #[test]
-fn refusals_and_what_it_does_not_know_are_told() {
+fn refusals_of_container_registry_are_reported() {
     let (registry, lab) = (Other::start(), room());
     let app = format!("{}/team/app:v1", registry.host);
     let wrong = lab

@@ -98,7 +98,7 @@ fn images_are_pushed_and_pulled_in_every_mode() {
 }
 
 #[test]
-fn client_certificates_are_shown_where_they_are_asked_for() {
+fn client_certificates_are_sent_when_requested() {
     let registry = Registry::with().mutual_tls().start();
     let tls = TlsOptions { client_identity: identity(), ..trusting(&certificates().ca) };
     passes(&registry, registry.host(), with_tls(tls));
@@ -109,7 +109,7 @@ fn client_certificates_are_shown_where_they_are_asked_for() {
 }
 
 #[test]
-fn certs_directories_hold_trust_and_identity_per_host() {
+fn certs_d_folders_have_ca_and_client_certificates_per_host() {
     let registry = Registry::with().mutual_tls().start();
     let scratch = Scratch::new("certs.d");
     let host = registry.host();
@@ -128,7 +128,7 @@ fn certs_directories_hold_trust_and_identity_per_host() {
 }
 
 #[test]
-fn certificates_are_trusted_for_a_reason_only() {
+fn registry_ca_cert_path_and_verify_certs_decide_which_certificates_are_trusted() {
     let ca = &certificates().ca;
     let cases: [(&str, Builder, TlsOptions, Option<TrustProblem>); 6] = [
         (
@@ -222,7 +222,7 @@ fn refusals_tell_whether_credentials_were_sent() {
 }
 
 #[test]
-fn front_ends_that_limit_or_hold_bodies_are_lived_with() {
+fn nginx_front_ends_that_limit_or_buffer_bodies_work() {
     let cases = [
         ("TLS in front of plain http", Options { tls: true, ..Options::default() }),
         ("bodies of at most 1 MiB", Options { body_limit: "1m", ..Options::default() }),
@@ -301,7 +301,7 @@ fn start_proxy(target: String) -> (String, Arc<std::sync::Mutex<Vec<String>>>) {
 }
 
 #[test]
-fn proxies_are_gone_through_unless_a_host_is_exempt() {
+fn proxies_are_used_unless_no_proxy_has_the_host() {
     let registry = Registry::with().tls().htpasswd().start();
     let (proxy, log) = start_proxy(registry.host().to_owned());
     let through = |proxies: Proxies| {

@@ -321,7 +321,7 @@ fn every_truncation_of_a_layout_tar_is_noticed() {
 }
 
 #[test]
-fn blob_names_that_are_no_digests_are_remarked() {
+fn blob_names_that_are_no_digests_are_reported() {
     let folder = Scratch::new("stray");
     let mut files = Layout::simple().files();
     files.push(("blobs/sha256/README".into(), b"hi".to_vec()));

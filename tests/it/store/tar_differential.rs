@@ -228,7 +228,7 @@ fn python_and_gnu_tar_see_the_same_entries_in_every_archive_that_both_read() {
 
 #[test]
 #[ignore = "a hundred times as many take minutes"]
-fn they_do_so_in_many_more_archives() {
+fn python_and_gnu_tar_see_the_same_entries_in_many_more_archives() {
     for seed in 0..20 {
         compare_all(1000 + seed, 3000);
     }

@@ -169,7 +169,7 @@ fn all_problems_are_found_in_one_run_whatever_the_number_of_threads() {
 }
 
 #[test]
-fn forms_that_some_reader_refuses_are_warned_about_by_name() {
+fn verify_warns_about_forms_that_some_reader_refuses() {
     let folder = Scratch::new("warned");
     let warnings = |bytes: Vec<u8>| -> Vec<serde_json::Value> {
         let report = check(&folder, bytes);

@@ -113,7 +113,7 @@ fn conversation(ask: Ask<'_>) -> Vec<String> {
 }
 
 #[test]
-fn without_faults_it_answers_like_dockers_registry() {
+fn without_faults_the_fault_server_answers_like_docker_registry() {
     let fault = FaultRegistry::start(Access::Open, Vec::new());
     let docker = Registry::start();
     let host = fault.host();
@@ -162,7 +162,7 @@ fn used(lab: &Lab, host: &str, asked: &dyn Fn() -> Vec<String>) -> Vec<Vec<Strin
 }
 
 #[test]
-fn without_faults_it_is_asked_what_dockers_registry_is_asked() {
+fn without_faults_the_fault_server_gets_the_requests_docker_registry_gets() {
     for (access, mode) in
         [(Access::Open, Registry::with()), (Access::Basic(USER, PASSWORD), Registry::with().htpasswd())]
     {
@@ -191,7 +191,7 @@ fn without_faults_it_is_asked_what_dockers_registry_is_asked() {
 
 #[test]
 #[should_panic(expected = "requests nobody expected: [\"TRACE /v2/\"]")]
-fn a_request_that_nobody_expected_fails_the_test() {
+fn an_unexpected_request_fails_the_test() {
     let registry = FaultRegistry::start(Access::Open, Vec::new());
     let answer = ask(&registry.host(), Transport::Plain, "TRACE", "/v2/", &[], b"").unwrap();
     assert_eq!(answer.status, 404);

@@ -277,7 +277,7 @@ fn table(models: &Models, rows: &[Row]) -> String {
 
 #[test]
 #[expect(clippy::disallowed_methods, reason = "a test may be told to write the page")]
-fn the_page_about_faults_says_what_happens() {
+fn docs_registry_faults_is_current() {
     let models = Models::new();
     let mut page = include_str!("introduction.md").to_owned();
     for (title, rows) in [
