@@ -5,9 +5,11 @@
 
 mod storage;
 mod token;
+mod users;
 
 pub use storage::Storage;
 pub use token::{TokenField, TokenOptions, TokenRequest, TokenServer};
+pub use users::{OTHER_PASSWORD, OTHER_USER, PASSWORD, USER};
 
 use crate::certificates::{Identity, certificates};
 use crate::http::{Answer, Transport, ask};
@@ -18,15 +20,6 @@ use base64::Engine as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
-
-/// The user who may do everything.
-pub const USER: &str = "ci";
-/// The password of [`USER`].
-pub const PASSWORD: &str = "s3cret";
-/// A user who may pull and push below `other/` only (with tokens; the password file knows no such limits).
-pub const OTHER_USER: &str = "other";
-/// The password of [`OTHER_USER`].
-pub const OTHER_PASSWORD: &str = "0ther";
 
 /// What our own requests call themselves, so that they can be left out of the log.
 const OWN_AGENT: &str = "testkit";

@@ -1,6 +1,6 @@
 //! A server of bearer tokens (distribution's token specification), with the awkward cases clients meet.
 
-use super::{OTHER_PASSWORD, OTHER_USER, PASSWORD, USER};
+use super::users::{OTHER_PASSWORD, OTHER_USER, PASSWORD, USER};
 use crate::certificates::certificates;
 use crate::http::{Received, read_request, server_config};
 use base64::Engine as _;

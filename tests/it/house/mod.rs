@@ -1,9 +1,11 @@
-//! The rules of the house: floors, sizes, dependencies, words, links, and what visitors of the repository find.
+//! The rules of the house: floors, circles, sizes, dependencies, words, links, and what visitors of the repository find.
 
+pub(crate) mod circles;
 pub(crate) mod deny;
-mod habits;
-mod links;
-mod messages;
-mod places;
+pub(crate) mod graph;
+pub(crate) mod habits;
+pub(crate) mod links;
+pub(crate) mod messages;
+pub(crate) mod places;
 pub(crate) mod rules;
-mod words;
+pub(crate) mod words;
