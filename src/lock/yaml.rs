@@ -63,7 +63,7 @@ fn with_line(error: &serde_saphyr::Error) -> LockError {
     // The library ends its message with the place, which we put in front.
     let message = error.without_snippet().to_string();
     let problem = match message.find(" at line ") {
-        Some(at) => message.get(..at).unwrap_or(&message).to_owned(),
+        Some(at) => message[..at].to_owned(),
         None => message,
     };
     LockError::Yaml { line, problem }

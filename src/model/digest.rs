@@ -120,7 +120,7 @@ impl Digest {
     /// Returns the first 12 hex characters with the algorithm, for progress and summaries.
     #[must_use]
     pub fn short(&self) -> String {
-        format!("{}:{}…", self.algorithm.name(), self.hex.get(..12).unwrap_or(&self.hex))
+        format!("{}:{}…", self.algorithm.name(), &self.hex[..12])
     }
 
     /// Computes the digest of `bytes` with this digest's algorithm and tells whether it is this one.

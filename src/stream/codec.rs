@@ -10,9 +10,9 @@ use super::gzip_member;
 /// How hard to compress, as `gzip[:1-12]`, `zstd[:1-19]` or `none`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CompressionLevel {
-    /// gzip at libdeflate's level 1 to 12.
+    /// gzip at libdeflate's level 1 to 12; another level is a mistake of the caller.
     Gzip(u8),
-    /// Zstandard at level 1 to 19.
+    /// Zstandard at level 1 to 19; another level is a mistake of the caller.
     Zstd(u8),
     /// Not compressed.
     None,
@@ -89,11 +89,11 @@ impl Codec {
     pub(super) fn new(level: CompressionLevel) -> Self {
         match level {
             CompressionLevel::Gzip(level) => {
-                let level = CompressionLvl::new(i32::from(level)).unwrap_or_default();
+                let level = CompressionLvl::new(i32::from(level)).expect("levels of gzip are 1 to 12");
                 Self::Gzip {
                     compressor: Compressor::new(level),
                     // `fastest()` would be level 0, which stores.
-                    probe: Compressor::new(CompressionLvl::new(1).unwrap_or_default()),
+                    probe: Compressor::new(CompressionLvl::new(1).expect("level 1 exists")),
                     sample: Vec::new(),
                     space: Vec::new(),
                 }
@@ -124,7 +124,7 @@ impl Codec {
                 let written = compressor
                     .compress_to_buffer(block, at_least(space, zstd::zstd_safe::compress_bound(block.len())))
                     .expect("the buffer has the size that zstd asked for");
-                output.extend_from_slice(space.get(..written).unwrap_or_default());
+                output.extend_from_slice(&space[..written]);
             }
             Self::None => output.extend_from_slice(block),
         }
@@ -195,7 +195,7 @@ fn deflate(compressor: &mut Compressor, block: &[u8], space: &mut Vec<u8>, outpu
     let space = at_least(space, compressor.deflate_compress_bound(block.len()));
     let written =
         compressor.deflate_compress(block, space).expect("the buffer has the size that libdeflate asked for");
-    output.extend_from_slice(space.get(..written).unwrap_or_default());
+    output.extend_from_slice(&space[..written]);
 }
 
 /// Appends the block in stored deflate blocks (RFC 1951 3.2.4).

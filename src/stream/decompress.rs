@@ -6,6 +6,7 @@ use std::io::{self, BufReader, Read};
 
 use super::gzip_member;
 use super::members::{Members, Progress, read_header};
+use super::verifying::again;
 use crate::model::limits;
 
 /// How a stream is compressed.
@@ -32,13 +33,15 @@ impl Compression {
     }
 }
 
-/// A reader that gives uncompressed bytes whatever the source is compressed with.
+/// A reader that gives uncompressed bytes, with any compression of the source.
 ///
-/// Errors: those of the decoder as [`io::Error`]; zstd windows above [`limits::ZSTD_WINDOW_LOG`] are refused.
+/// Errors: those of the decoder as [`io::Error`], from every later read too; zstd windows above [`limits::ZSTD_WINDOW_LOG`] are refused.
 /// Bytes after a gzip member that are not another member are an error, as in Go's reader.
 pub struct Decoder<'a> {
     inner: Inner<'a>,
     compression: Compression,
+    /// What reading failed with; the decoders below say it once and then the end.
+    failed: Option<io::Error>,
 }
 
 type Source<'a> = Box<dyn Read + Send + 'a>;
@@ -74,7 +77,7 @@ impl<'a> Decoder<'a> {
         let compression = Compression::of_magic(&start);
         if threads > 1 && gzip_member::length(&start).is_some() {
             let inner = Inner::Members(Box::new(Members::new(start, source, threads)));
-            return Ok(Self { inner, compression });
+            return Ok(Self { inner, compression, failed: None });
         }
         let source: Source<'a> = Box::new(io::Cursor::new(start).chain(source));
         let inner = match compression {
@@ -87,7 +90,7 @@ impl<'a> Decoder<'a> {
                 Inner::Zstd(Box::new(decoder))
             }
         };
-        Ok(Self { inner, compression })
+        Ok(Self { inner, compression, failed: None })
     }
 
     /// Tells what the source was compressed with.
@@ -99,6 +102,21 @@ impl<'a> Decoder<'a> {
 
 impl Read for Decoder<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some(error) = &self.failed {
+            return Err(again(error));
+        }
+        let result = self.decode(buffer);
+        if let Err(error) = &result
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            self.failed = Some(again(error));
+        }
+        result
+    }
+}
+
+impl Decoder<'_> {
+    fn decode(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match &mut self.inner {
             Inner::Plain(source) => source.read(buffer),
             Inner::Gzip(decoder) => decoder.read(buffer),
@@ -107,7 +125,7 @@ impl Read for Decoder<'_> {
                 Progress::Read(count) => Ok(count),
                 Progress::Ordinary(rest) => {
                     self.inner = Inner::gzip(rest);
-                    self.read(buffer)
+                    self.decode(buffer)
                 }
             },
         }
@@ -132,7 +150,12 @@ mod tests {
         let on = |threads| {
             let mut decoder = Decoder::with_threads(Box::new(bytes), threads)?;
             let mut out = Vec::new();
-            decoder.read_to_end(&mut out).map(|_| (decoder.compression(), out))
+            let result = decoder.read_to_end(&mut out);
+            if let Err(error) = &result {
+                let second = decoder.read(&mut [0]).expect_err("a reader that failed stays failed");
+                assert_eq!(second.to_string(), error.to_string());
+            }
+            result.map(|_| (decoder.compression(), out))
         };
         let one = on(1).map_err(|error: io::Error| error.to_string());
         for threads in [2, 3, 8] {
@@ -183,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn members_that_say_their_length_are_read_in_order_whatever_stands_between_them() {
+    fn members_that_say_their_length_are_read_in_order_with_others_between_them() {
         let texts: Vec<Vec<u8>> = (0..40_u8).map(|n| vec![n; 1000 * usize::from(n)]).collect();
         let blocks: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
         let all = texts.concat();
@@ -191,6 +214,33 @@ mod tests {
         let mixed = [members(&blocks[..20]), gzip(&blocks[20..].concat()), members(&[b"end"])].concat();
         assert_eq!(decode(&mixed).unwrap().1, [&all[..], b"end"].concat());
         assert_eq!(decode(&members(&[b""])).unwrap().1, b"");
+    }
+
+    /// Gives its bytes, then fails once, then ends.
+    struct Torn<'a>(&'a [u8], bool);
+
+    impl Read for Torn<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            match self.0.read(buffer)? {
+                0 if !std::mem::replace(&mut self.1, true) => Err(io::Error::other("torn")),
+                count => Ok(count),
+            }
+        }
+    }
+
+    #[test]
+    fn a_source_that_failed_is_no_end_of_the_stream() {
+        let zstd = zstd::encode_all(&(0..=255).collect::<Vec<u8>>()[..], 3).unwrap();
+        for whole in [members(&[b"one", b"two"]), [gzip(b"one"), gzip(b"two")].concat(), zstd] {
+            for (threads, end) in [(1, whole.len()), (2, whole.len()), (1, 30), (2, 30), (2, 25)] {
+                let source = Torn(&whole[..end.min(whole.len())], false);
+                let mut decoder = Decoder::with_threads(Box::new(source), threads).unwrap();
+                for _ in 0..3 {
+                    let error = decoder.read_to_end(&mut Vec::new()).unwrap_err();
+                    assert_eq!(error.to_string(), "torn", "{end} bytes on {threads} threads");
+                }
+            }
+        }
     }
 
     #[test]

@@ -27,7 +27,7 @@ impl Default for DiffIdWriter {
 impl DiffIdWriter {
     fn hash(&mut self) -> io::Result<()> {
         cancel::check()?;
-        self.hasher.update(self.buffer.get(..self.filled).unwrap_or(&self.buffer));
+        self.hasher.update(&self.buffer[..self.filled]);
         self.total += self.filled as u64;
         self.filled = 0;
         Ok(())
@@ -45,7 +45,7 @@ impl BlockSink for DiffIdWriter {
         if self.filled == self.buffer.len() {
             self.hash()?;
         }
-        Ok(self.buffer.get_mut(self.filled..).unwrap_or_default())
+        Ok(&mut self.buffer[self.filled..])
     }
 
     fn advance(&mut self, read: usize) {
@@ -57,9 +57,7 @@ impl Write for DiffIdWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let space = self.space()?;
         let n = bytes.len().min(space.len());
-        if let (Some(to), Some(from)) = (space.get_mut(..n), bytes.get(..n)) {
-            to.copy_from_slice(from);
-        }
+        space[..n].copy_from_slice(&bytes[..n]);
         self.advance(n);
         Ok(n)
     }

@@ -27,10 +27,7 @@ pub(super) fn append(block: &[u8], output: &mut Vec<u8>, deflate: impl FnOnce(&m
     let size = u32::try_from(block.len()).expect("a block is far below 4 GiB");
     output.extend_from_slice(&size.to_le_bytes());
     let length = u32::try_from(output.len() - start).expect("a member is far below 4 GiB");
-    let place = start + START.len()..start + HEADER_BYTES;
-    if let Some(place) = output.get_mut(place) {
-        place.copy_from_slice(&length.to_le_bytes());
-    }
+    output[start + START.len()..start + HEADER_BYTES].copy_from_slice(&length.to_le_bytes());
 }
 
 /// Returns the length of the member that begins with `header`, if it is one of ours and no longer than ours are.
@@ -51,7 +48,7 @@ pub(super) fn inflate(packed: &[u8], decompress: &mut flate2::Decompress, plain:
     if size > BLOCK_BYTES {
         return false;
     }
-    // Where memory is short, somebody with less to keep at a time shall try.
+    // Where memory is short, leave it to the streaming decoder, which needs less.
     if plain.try_reserve_exact((size + 1).saturating_sub(plain.len())).is_err() {
         return false;
     }

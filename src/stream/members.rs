@@ -91,7 +91,7 @@ impl<'a> Members<'a> {
 
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Progress<'a>> {
         loop {
-            let mut ready = self.current.plain.get(self.position..).unwrap_or_default();
+            let mut ready = &self.current.plain[self.position..];
             if !ready.is_empty() || buffer.is_empty() {
                 let count = ready.read(buffer)?;
                 self.position += count;
@@ -104,7 +104,7 @@ impl<'a> Members<'a> {
                     false => Progress::Ordinary(self.rest(Vec::new())),
                 });
             }
-            let job = self.take()?;
+            let job = self.take();
             if !job.whole {
                 return Ok(Progress::Ordinary(self.rest(job.packed)));
             }
@@ -140,17 +140,16 @@ impl<'a> Members<'a> {
             self.source.by_ref().take(rest).read_to_end(&mut job.packed)?;
             // Cut short: the lane will notice, and the ordinary decoder say so.
             read_header(&mut self.source, &mut self.header)?;
-            self.lanes.get(number).and_then(|lane| lane.jobs.send(job).ok()).ok_or_else(lane_lost)?;
+            self.lanes[number].jobs.send(job).expect(LANE_LIVES);
             self.sent += 1;
         }
         Ok(())
     }
 
-    fn take(&mut self) -> io::Result<Job> {
-        let lane = self.lanes.get(self.taken % self.threads).ok_or_else(lane_lost)?;
-        let job = lane.done.recv().map_err(|_| lane_lost())?;
+    fn take(&mut self) -> Job {
+        let job = self.lanes[self.taken % self.threads].done.recv().expect(LANE_LIVES);
         self.taken += 1;
-        Ok(job)
+        job
     }
 
     /// Chains what was taken from the source and not given out, and the source.
@@ -158,9 +157,8 @@ impl<'a> Members<'a> {
     /// Nothing is put together: that would take as much memory again, and it may be short of it that we are here.
     fn rest(&mut self, begun: Vec<u8>) -> Box<dyn Read + Send + 'a> {
         let mut pieces = vec![begun];
-        while self.taken < self.sent
-            && let Ok(job) = self.take()
-        {
+        while self.taken < self.sent {
+            let job = self.take();
             pieces.push(job.packed);
         }
         pieces.push(std::mem::take(&mut self.header));
@@ -178,7 +176,5 @@ pub(super) fn read_header(source: &mut dyn Read, header: &mut Vec<u8>) -> io::Re
     source.take(HEADER_BYTES as u64).read_to_end(header).map(drop)
 }
 
-/// A lane ended by itself; it does so only when it panicked.
-fn lane_lost() -> io::Error {
-    io::Error::other("a thread that inflates broke off")
-}
+/// A lane ends by itself only when it panicked.
+const LANE_LIVES: &str = "a lane ends only after its channels";

@@ -159,11 +159,11 @@ impl StagedFolder {
     /// Moves the old entries out of the way, the new ones up, and then the old ones away; all or nothing, as far as
     /// the system lets us move entries back.
     fn publish_from_inside(&self) -> Result<(), FileError> {
-        let own = self.path.file_name().map(OsString::from).unwrap_or_default();
+        let own = self.path.file_name().expect("a staging folder has a temporary name");
         // Not remembered as temporary: what is in it is not ours until everything new is in place.
         let old = self.target.join(temporary_name("old".as_ref()));
         let old_entries: Vec<OsString> =
-            names(&self.target)?.into_iter().filter(|name| *name != own).collect();
+            names(&self.target)?.into_iter().filter(|name| name != own).collect();
         if !old_entries.is_empty() {
             rfs::mkdir(&old, Mode::RWXU)
                 .map_err(|error| FileError::io("create a folder in", &self.target, error))?;

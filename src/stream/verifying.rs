@@ -30,7 +30,7 @@ impl<W: Write> HashingWriter<W> {
 impl<W: Write> Write for HashingWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = self.inner.write(bytes)?;
-        self.hasher.update(bytes.get(..n).unwrap_or(bytes));
+        self.hasher.update(&bytes[..n]);
         self.written += n as u64;
         Ok(n)
     }
