@@ -5,7 +5,6 @@
 pub(in crate::front) mod cloud;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
@@ -13,7 +12,7 @@ use crate::model::limits;
 use crate::registry::{
     Credential, CredentialSource, DockerConfig, DockerConfigError, HostCredential, Keychain, Secret,
 };
-use crate::stream::{FileError, TooLarge, read_bounded};
+use crate::stream::{FileError, read_file};
 
 use super::env::{self, Env};
 
@@ -48,14 +47,6 @@ pub enum CredentialsError {
     /// A file could not be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A file is larger than allowed.
-    #[error("`{}` has more than {limit} bytes, which is not accepted", path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// Most bytes allowed.
-        limit: u64,
-    },
     /// A file or variable is not a valid configuration.
     #[error(transparent)]
     Config(#[from] DockerConfigError),
@@ -158,31 +149,26 @@ fn files<'a>(get: &dyn Fn(&str) -> Option<&'a str>) -> Vec<PathBuf> {
 
 /// Reads a text file; `None` when it is not there.
 fn read_text(path: &Path) -> Result<Option<String>, CredentialsError> {
-    Ok(read_file(path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    Ok(read_if_present(path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 /// Reads one file; `None` when it is not there or empty.
 fn read_config(path: &Path) -> Result<Option<DockerConfig>, CredentialsError> {
-    let Some(text) = read_file(path)? else { return Ok(None) };
+    let Some(text) = read_if_present(path)? else { return Ok(None) };
     if text.iter().all(u8::is_ascii_whitespace) {
         return Ok(None);
     }
     Ok(Some(DockerConfig::parse(&text, &path.display().to_string())?))
 }
 
-fn read_file(path: &Path) -> Result<Option<Vec<u8>>, CredentialsError> {
-    let failed = |error| CredentialsError::File(FileError::io("read", path, error));
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(failed(error)),
-    };
-    read_bounded(file, limits::CREDENTIALS_BYTES).map(Some).map_err(|error| match error {
-        TooLarge::Limit { limit } => CredentialsError::TooLarge { path: path.to_owned(), limit },
-        TooLarge::Io(error) => failed(error),
-    })
+fn read_if_present(path: &Path) -> Result<Option<Vec<u8>>, CredentialsError> {
+    match read_file(path, limits::CREDENTIALS_BYTES) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) => match error.io_error().map(io::Error::kind) {
+            Some(ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+            _ => Err(error.into()),
+        },
+    }
 }
 
 /// Makes the source of credentials that hold for every registry.

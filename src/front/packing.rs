@@ -1,6 +1,5 @@
 //! What is packed, as every door asks for it: the typed request, its ignore files, the earlier image.
 
-use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +11,7 @@ use crate::model::{Reference, Tag, limits};
 use crate::pack::{AppOptions, ImageOptions, LayerForm, LayerOptions, Profile, parse_resources};
 use crate::store::layout::LayoutTarget;
 use crate::store::{self, Store};
-use crate::stream::{FileError, TooLarge, read_bounded};
+use crate::stream::read_text_file;
 use crate::transfer::{AppRequest, Base, ImageSource as _, PackRequest, Resources};
 use crate::tree::Filter;
 
@@ -143,14 +142,7 @@ fn filter(contents: &Contents) -> Result<Filter, Failure> {
 }
 
 fn read_text(path: &Path, limit: u64) -> Result<String, Failure> {
-    let failed = |error| Failure::from(FileError::io("read", path, error));
-    let bytes = read_bounded(File::open(path).map_err(failed)?, limit).map_err(|error| match error {
-        TooLarge::Io(error) => failed(error),
-        TooLarge::Limit { limit } => {
-            Failure::misuse(format!("`{}` has more than {limit} bytes", path.display()))
-        }
-    })?;
-    String::from_utf8(bytes).map_err(|_| Failure::misuse(format!("`{}` is not UTF-8 text", path.display())))
+    read_text_file(path, limit).map_err(Failure::of_input)
 }
 
 /// Returns a reference for each tag: the name's own (`latest` if it has none), then the further ones.

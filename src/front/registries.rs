@@ -1,7 +1,6 @@
 //! The registry client as flags and environment want it, and what it does on the wire as lines.
 
 use std::fmt::Write as _;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use crate::registry::{
     Client, ClientEvents, ClientOptions, PlainHttp, Proxies, RequestRecord, RetryRecord, Secret, SystemTrust,
     Timeouts, TlsOptions, WireOptions,
 };
-use crate::stream::{FileError, TooLarge, read_bounded};
+use crate::stream::{FileError, read_file};
 
 /// Folders with certificates per registry, as containers-certs.d(5) and docker have them.
 const CERTS_DIRECTORIES: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
@@ -115,15 +114,7 @@ fn certificate_files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
 }
 
 fn read_pem(path: &Path) -> Result<Vec<u8>, Failure> {
-    let failed = |error| Failure::from(FileError::io("read certificates", path, error));
-    let file = File::open(path).map_err(failed)?;
-    read_bounded(file, limits::CERTIFICATES_BYTES).map_err(|error| match error {
-        TooLarge::Io(error) => failed(error),
-        TooLarge::Limit { limit } => Failure::misuse(format!(
-            "`{}` has more than {limit} bytes, which no file of certificates needs",
-            path.display()
-        )),
-    })
+    read_file(path, limits::CERTIFICATES_BYTES).map_err(Failure::of_input)
 }
 
 fn system_trust(env: &Env) -> SystemTrust {
@@ -275,10 +266,7 @@ mod tests {
     #[test]
     fn missing_files_are_named() {
         let failure = options(&["--registry-ca-cert-path=/no/ca.pem"], &[]).unwrap_err();
-        assert!(
-            failure.message.to_string().starts_with("cannot read certificates `/no/ca.pem`"),
-            "{failure:?}"
-        );
+        assert!(failure.message.to_string().starts_with("cannot read `/no/ca.pem`"), "{failure:?}");
         let failure = options(&["--authfile=/no/auth.json"], &[]).unwrap_err();
         assert!(failure.message.to_string().contains("`/no/auth.json`"), "{failure:?}");
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::lock::{BUNDLE_FOLDER, IMAGES_LOCK_FILE, ImagesLock, LockError};
 use crate::model::limits;
 use crate::model::list::quoted_list;
-use crate::stream::{FileError, TooLarge, read_bounded};
+use crate::stream::{FileError, read_text_file};
 use crate::tree::Filter;
 
 /// A bundle definition that was found.
@@ -60,23 +60,9 @@ pub enum BundleError {
         /// Line, field and reason.
         source: LockError,
     },
-    /// The lock file is too large.
-    #[error("`{}` has more than {limit} bytes, which no lock file needs", path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// Most bytes allowed.
-        limit: u64,
-    },
     /// The lock file is a folder, pipe or device.
     #[error("`{}` is not a regular file", path.display())]
     NotAFile {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The lock file is not UTF-8.
-    #[error("`{}` is not UTF-8 text", path.display())]
-    NotText {
         /// The file.
         path: PathBuf,
     },
@@ -121,17 +107,11 @@ fn read_lock(path: &Path) -> Result<ImagesLock, BundleError> {
     if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
         return Err(BundleError::NotAFile { path: path.to_owned() });
     }
-    let file = match std::fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(BundleError::NoLockFile { path: path.to_owned() });
+    let text = read_text_file(path, limits::LOCK_BYTES).map_err(|error| match error.io_error() {
+        Some(io) if io.kind() == std::io::ErrorKind::NotFound => {
+            BundleError::NoLockFile { path: path.to_owned() }
         }
-        Err(error) => return Err(FileError::io("read", path, error).into()),
-    };
-    let bytes = read_bounded(file, limits::LOCK_BYTES).map_err(|error| match error {
-        TooLarge::Limit { limit } => BundleError::TooLarge { path: path.to_owned(), limit },
-        TooLarge::Io(error) => FileError::io("read", path, error).into(),
+        _ => error.into(),
     })?;
-    let text = String::from_utf8(bytes).map_err(|_| BundleError::NotText { path: path.to_owned() })?;
     ImagesLock::parse(&text).map_err(|source| BundleError::Lock { path: path.to_owned(), source })
 }

@@ -5,7 +5,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::fs::File;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -28,7 +27,7 @@ use ureq::unversioned::transport::{
 };
 
 use crate::model::limits;
-use crate::stream::{TooLarge, cancel, lock, read_bounded};
+use crate::stream::{cancel, lock, read_file};
 
 use super::error::TrustProblem;
 use super::secret::Secret;
@@ -163,9 +162,7 @@ fn system_authorities(trust: &SystemTrust) -> RootCertStore {
 
 /// Reads a file of certificates, which may be named by the environment and be anything.
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let failed = |error: TooLarge| format!("cannot read `{}`: {error}", path.display());
-    let file = File::open(path).map_err(|error| failed(error.into()))?;
-    read_bounded(file, limits::CERTIFICATES_BYTES).map_err(failed)
+    read_file(path, limits::CERTIFICATES_BYTES).map_err(|error| error.to_string())
 }
 
 /// Returns the parts of a file from each `BEGIN` line to its `END` line.

@@ -5,59 +5,14 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{self as rfs, AtFlags, CWD, FlockOperation, Mode, OFlags};
 
+use super::FileError;
 use super::temporary::{Temporary, claim, remove_abandoned, temporary_name};
-
-/// Why a file could not be created, written or put in place.
-#[derive(Debug, thiserror::Error)]
-pub enum FileError {
-    /// The target exists and is something else than a regular file.
-    #[error("cannot write `{}`: it is {found}, expected a regular file or nothing", path.display())]
-    NotAFile {
-        /// The target.
-        path: PathBuf,
-        /// What is there.
-        found: &'static str,
-    },
-    /// A folder to write to has something in it.
-    #[error("`{}` is not empty", path.display())]
-    NotEmpty {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// The operating system refused.
-    #[error("cannot {action} `{}`: {source}", path.display())]
-    Io {
-        /// What was tried, as a verb.
-        action: &'static str,
-        /// The file it was tried on.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-}
-
-impl FileError {
-    /// Makes the error for an operation on a path.
-    #[must_use]
-    pub fn io(action: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
-        Self::Io { action, path: path.to_owned(), source: source.into() }
-    }
-
-    /// Returns the operating system's error, if it was one.
-    #[must_use]
-    pub fn io_error(&self) -> Option<&io::Error> {
-        match self {
-            Self::Io { source, .. } => Some(source),
-            Self::NotAFile { .. } | Self::NotEmpty { .. } => None,
-        }
-    }
-}
 
 /// A file being written that is not visible under its name until [`AtomicFile::commit`].
 ///

@@ -1,6 +1,10 @@
 //! Reading at most so many bytes into memory.
 
+use std::fs::File;
 use std::io::{self, Read};
+use std::path::Path;
+
+use super::FileError;
 
 /// More bytes than allowed, or an I/O error before that.
 #[derive(Debug, thiserror::Error)]
@@ -28,9 +32,45 @@ pub fn read_bounded(source: impl Read, limit: u64) -> Result<Vec<u8>, TooLarge> 
     Ok(bytes)
 }
 
+/// Reads a whole file, at most `limit` bytes.
+///
+/// Errors: [`FileError::TooLarge`]; [`FileError::Io`], with kind `NotFound` where nothing is. A pipe is read too, so a
+/// caller that must not wait for one looks at the path first.
+pub fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+    let failed = |error| FileError::io("read", path, error);
+    read_bounded(File::open(path).map_err(failed)?, limit).map_err(|error| match error {
+        TooLarge::Limit { limit } => FileError::TooLarge { path: path.to_owned(), limit },
+        TooLarge::Io(error) => failed(error),
+    })
+}
+
+/// Reads a whole text file, at most `limit` bytes.
+///
+/// Errors: [`FileError::NotText`] when it is not UTF-8; those of [`read_file`].
+pub fn read_text_file(path: &Path, limit: u64) -> Result<String, FileError> {
+    String::from_utf8(read_file(path, limit)?).map_err(|_| FileError::NotText { path: path.to_owned() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_read_within_its_limit_and_as_text_only_if_it_is_text() {
+        let path = std::env::temp_dir().join(format!("imgrelay-bounded-{}", std::process::id()));
+        let missing = read_file(&path, 4).unwrap_err();
+        assert_eq!(missing.io_error().map(io::Error::kind), Some(io::ErrorKind::NotFound));
+        std::fs::write(&path, "aé\n").unwrap();
+        assert_eq!(read_file(&path, 4).unwrap(), "aé\n".as_bytes());
+        assert_eq!(read_text_file(&path, 4).unwrap(), "aé\n");
+        let shown = path.display();
+        let large = read_text_file(&path, 3).unwrap_err().to_string();
+        assert_eq!(large, format!("`{shown}` has more than 3 bytes"));
+        std::fs::write(&path, b"a\xc3").unwrap();
+        assert_eq!(read_file(&path, 4).unwrap(), b"a\xc3");
+        assert_eq!(read_text_file(&path, 4).unwrap_err().to_string(), format!("`{shown}` is not UTF-8 text"));
+        std::fs::remove_file(path).unwrap();
+    }
 
     #[test]
     fn exactly_the_limit_is_read_and_one_more_is_refused() {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::fs::{self as rfs, AtFlags, Mode, OFlags};
 
-use super::atomic::FileError;
+use super::FileError;
 use super::temporary::temporary_name;
 
 /// Opens a new file for reading and writing in a folder, without a name there and readable by nobody else.

@@ -8,7 +8,7 @@ use crate::front::flag::Flag;
 use crate::front::system;
 use crate::model::{Digest, limits};
 use crate::store::{self, Store, StoreKind};
-use crate::stream::{FileError, TooLarge, read_bounded};
+use crate::stream::{FileError, read_text_file};
 
 /// Opens a tar or folder of any known kind.
 pub(super) fn open_store(context: &Context<'_>, path: &Path) -> Result<Store, Failure> {
@@ -39,15 +39,8 @@ pub(super) fn check_expected(expected: Option<&Digest>, found: &Digest) -> Resul
 
 /// Reads the text of a lock file.
 pub(super) fn read_lock(path: &Path) -> Result<String, Failure> {
-    let failed = |error| Failure::from(FileError::io("read", path, error));
-    let file = std::fs::File::open(path).map_err(failed)?;
-    let bytes = read_bounded(file, limits::LOCK_BYTES).map_err(|error| match error {
-        TooLarge::Io(error) => failed(error),
-        TooLarge::Limit { limit } => Failure::refused(format!(
-            "`{}` has more than {limit} bytes, which no lock file needs",
-            path.display()
-        )),
-    })?;
-    String::from_utf8(bytes)
-        .map_err(|_| Failure::misuse(format!("`{}` is not UTF-8 text, expected a lock file", path.display())))
+    read_text_file(path, limits::LOCK_BYTES).map_err(|error| match error {
+        FileError::NotText { .. } => Failure::misuse(format!("{error}, expected a lock file")),
+        error => error.into(),
+    })
 }

@@ -13,7 +13,7 @@ use crate::front::ui::Ui;
 use crate::model::{Descriptor, Digest, RawDocument, Repository, Tag, keys, limits, media_type};
 use crate::registry::Client;
 use crate::store::{self, ImageName, Root, Store, StoreKind};
-use crate::stream::{BlobStream, FileError, TooLarge, read_bounded};
+use crate::stream::{BlobStream, read_file};
 use crate::transfer::events::{Observer, Silent};
 use crate::transfer::{
     self, Attached, Collection, CollectionRequest, DefaultTags, Gathering, ImageSource, PackedSource, Places,
@@ -190,14 +190,7 @@ impl<'a> Chosen<'a> {
 /// Reads the `index.json` of a layout folder as an image index.
 fn read_index(store: &Store) -> Result<RawDocument, Failure> {
     let path = store.path().join("index.json");
-    let failed = |error| FileError::io("read", &path, error);
-    let file = std::fs::File::open(&path).map_err(failed)?;
-    let bytes = read_bounded(file, limits::DOCUMENT_BYTES).map_err(|error| match error {
-        TooLarge::Io(error) => Failure::from(failed(error)),
-        TooLarge::Limit { limit } => {
-            Failure::refused(format!("`{}` has more than {limit} bytes", path.display()))
-        }
-    })?;
+    let bytes = read_file(&path, limits::DOCUMENT_BYTES)?;
     #[derive(Default, serde::Deserialize)]
     #[serde(rename_all = "camelCase", default)]
     struct Kind {

@@ -23,6 +23,7 @@ impl From<FileError> for Failure {
             FileError::NotEmpty { .. } => {
                 failure.hint(message!("choose a new folder, or replace this one with ", Flag::FORCE))
             }
+            FileError::TooLarge { .. } | FileError::NotText { .. } => failure,
             FileError::NotAFile { .. } => {
                 failure.hint("name a regular file, which is replaced, or a path where nothing is yet")
             }
@@ -31,6 +32,15 @@ impl From<FileError> for Failure {
 }
 
 impl Failure {
+    /// Makes the failure for a file that was named as input: one with unsuitable content was named by mistake.
+    #[must_use]
+    pub fn of_input(error: FileError) -> Self {
+        match error {
+            FileError::TooLarge { .. } | FileError::NotText { .. } => Self::of(Kind::Misuse, &error),
+            error => error.into(),
+        }
+    }
+
     /// Adds what usually helps against an error of the operating system.
     pub fn with_io_hint(self, error: &io::Error) -> Self {
         if cancel::is_cancelled() {
@@ -138,9 +148,7 @@ impl From<BundleError> for Failure {
             BundleError::Lock { .. } => failure.hint(
                 "an ImagesLock lists images by digest: `images: [{image: registry/repository@sha256:…}]`",
             ),
-            BundleError::TooLarge { .. } | BundleError::NotAFile { .. } | BundleError::NotText { .. } => {
-                failure
-            }
+            BundleError::NotAFile { .. } => failure,
         }
     }
 }

@@ -1,7 +1,6 @@
 //! An app in a folder.
 
 use std::ffi::OsStr;
-use std::fs::File;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -9,7 +8,7 @@ use super::collect::Collector;
 use super::ignore::{IGNORE_FILE, filter};
 use super::{AppError, AppOptions, Content, PackError};
 use crate::model::limits;
-use crate::stream::{FileError, TooLarge, read_bounded};
+use crate::stream::{FileError, read_file};
 use crate::tree::{self, Entry, EntryKind, Visitor, walk};
 
 pub(super) fn as_path(path: &[u8]) -> &Path {
@@ -30,14 +29,12 @@ fn own_patterns(root: &Path) -> Result<Option<Vec<u8>>, PackError> {
     if !std::fs::metadata(&path).is_ok_and(|metadata| metadata.is_file()) {
         return Ok(None);
     }
-    let file = File::open(&path).map_err(|error| FileError::io("read", &path, error))?;
-    match read_bounded(file, limits::IGNORE_BYTES) {
+    match read_file(&path, limits::IGNORE_BYTES) {
         Ok(bytes) => Ok(Some(bytes)),
-        Err(TooLarge::Io(error)) => Err(FileError::io("read", &path, error).into()),
-        Err(TooLarge::Limit { limit }) => {
-            let problem = format!("it has more than {limit} bytes");
-            Err(AppError::Ignore { path: root.to_owned(), problem }.into())
+        Err(error @ FileError::TooLarge { .. }) => {
+            Err(AppError::Ignore { path: root.to_owned(), problem: error.to_string() }.into())
         }
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -1,12 +1,11 @@
 //! What every provider's login has in common: its result, its error, token files.
 
-use std::fs::File;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::model::limits;
-use crate::stream::read_bounded;
+use crate::stream;
 
 use super::super::credential::Credential;
 use super::super::secret::Secret;
@@ -39,10 +38,8 @@ pub(super) fn basic(username: &str, password: impl Into<String>) -> Credential {
 /// Reads a file with a token.
 pub(super) fn read_file(path: &Path) -> Result<Secret, LoginError> {
     let shown = path.display();
-    let file =
-        File::open(path).map_err(|error| LoginError::Refused(format!("cannot read `{shown}`: {error}")))?;
-    let bytes = read_bounded(file, limits::TOKEN_FILE_BYTES)
-        .map_err(|error| LoginError::Refused(format!("cannot read `{shown}`: {error}")))?;
+    let bytes = stream::read_file(path, limits::TOKEN_FILE_BYTES)
+        .map_err(|error| LoginError::Refused(error.to_string()))?;
     let text = String::from_utf8(bytes).ok();
     let text = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
     text.map(Secret::from).ok_or_else(|| LoginError::Refused(format!("`{shown}` holds no token")))

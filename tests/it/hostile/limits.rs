@@ -555,7 +555,7 @@ fn files_of_certificates_are_bounded_wherever_they_are() {
     let folder = lab.home().join(".config/containers/certs.d").join(registry.host());
     std::fs::create_dir_all(&folder).unwrap();
     File::create(folder.join("ca.crt")).unwrap().set_len((4 << 20) + 1).unwrap();
-    let _ = pull().run().fails(2, &["ca.crt`: more than 4194304 bytes"]);
+    let _ = pull().run().fails(2, &["ca.crt` has more than 4194304 bytes"]);
 }
 
 #[test]

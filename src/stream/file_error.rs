@@ -1,0 +1,64 @@
+//! What can be wrong with a file or folder, with its path.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a file could not be read, created, written or put in place.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The target exists and is something else than a regular file.
+    #[error("cannot write `{}`: it is {found}, expected a regular file or nothing", path.display())]
+    NotAFile {
+        /// The target.
+        path: PathBuf,
+        /// What is there.
+        found: &'static str,
+    },
+    /// A folder to write to has something in it.
+    #[error("`{}` is not empty", path.display())]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file to read is larger than allowed.
+    #[error("`{}` has more than {limit} bytes", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Most bytes allowed.
+        limit: u64,
+    },
+    /// A file to read as text is not UTF-8.
+    #[error("`{}` is not UTF-8 text", path.display())]
+    NotText {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("cannot {action} `{}`: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The file it was tried on.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl FileError {
+    /// Makes the error for an operation on a path.
+    #[must_use]
+    pub fn io(action: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
+        Self::Io { action, path: path.to_owned(), source: source.into() }
+    }
+
+    /// Returns the operating system's error, if it was one.
+    #[must_use]
+    pub fn io_error(&self) -> Option<&io::Error> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
