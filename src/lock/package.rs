@@ -7,6 +7,8 @@
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
+use crate::model::SemanticVersion;
+
 use super::yaml::{self, LockError};
 
 /// Group and version of what a package repository holds.
@@ -175,7 +177,7 @@ impl PackagingObject {
         broken.extend(self.check_name("spec.refName", self.spec.ref_name.as_ref()));
         match &self.spec.version {
             None => broken.push(self.missing("spec.version")),
-            Some(version) if is_semantic_version(version) => {}
+            Some(version) if SemanticVersion::parse_strict(version).is_some() => {}
             Some(version) => broken.push(PackageRule::Version { found: version.clone() }),
         }
         match (&self.name, &self.spec.ref_name, &self.spec.version) {
@@ -231,27 +233,6 @@ fn is_qualified(name: &str) -> bool {
             && !label.ends_with('-')
     };
     name.len() <= NAME_BYTES && name.split('.').all(is_label) && name.split('.').count() >= 3
-}
-
-/// Returns whether a text is a version by semver.org 2.0.0: three numbers, then perhaps `-…` and `+…`.
-fn is_semantic_version(text: &str) -> bool {
-    let (rest, build) = text.split_once('+').map_or((text, None), |(rest, build)| (rest, Some(build)));
-    let (core, pre) = rest.split_once('-').map_or((rest, None), |(core, pre)| (core, Some(pre)));
-    let is_number = |part: &str| {
-        !part.is_empty()
-            && part.bytes().all(|byte| byte.is_ascii_digit())
-            && (part == "0" || !part.starts_with('0'))
-    };
-    let is_identifier = |part: &str| {
-        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-    };
-    let is_pre = |part: &str| {
-        is_identifier(part) && (is_number(part) || part.bytes().any(|byte| !byte.is_ascii_digit()))
-    };
-    core.split('.').count() == 3
-        && core.split('.').all(is_number)
-        && pre.is_none_or(|pre| pre.split('.').all(is_pre))
-        && build.is_none_or(|build| build.split('.').all(is_identifier))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub mod media_type;
 mod platform;
 mod reference;
 pub mod time;
+mod version;
 
 pub use config::{Config, ConfigDetails, ConfigError, History, Rootfs};
 pub use descriptor::{Annotations, Descriptor};
@@ -24,6 +25,7 @@ pub use file_sum::{FileHasher, FileSum, NotSha1};
 pub use json::find_repeated_member;
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError, Registry, Repository, Tag, Target};
+pub use version::SemanticVersion;
 
 /// Annotation keys and labels that imgrelay reads or writes.
 pub mod keys {

@@ -10,11 +10,10 @@ use std::sync::Mutex;
 use super::access::CHECK_CONCURRENCY;
 use super::protocol::Version;
 use super::source::{MirrorSource, Source, Tags, Versions};
-use super::version;
 use crate::front::failure::Failure;
 use crate::front::ui::Ui;
 use crate::model::time::Timestamp;
-use crate::model::{Config, Digest, Repository, Tag, Target, limits};
+use crate::model::{Config, Digest, Repository, SemanticVersion, Tag, Target, limits};
 use crate::registry::Client;
 use crate::stream::{into_value, lock};
 use crate::transfer::{self, ImageSource as _, RegistrySource};
@@ -147,7 +146,7 @@ impl Check<'_> {
     /// Returns version numbers in their order, one for each digest, and the bare tag last.
     fn newest(&self, tags: &[String], rule: &Versions) -> Result<Vec<Version>, Failure> {
         let bare = self.source.bare_tag();
-        let mut candidates: Vec<(&str, version::Version)> = tags
+        let mut candidates: Vec<(&str, SemanticVersion)> = tags
             .iter()
             .filter(|tag| *tag != bare)
             .filter_map(|tag| Some((tag.as_str(), candidate(tag, self.source.variant.as_deref(), rule)?)))
@@ -156,7 +155,7 @@ impl Check<'_> {
         let mut asked: Vec<&str> = candidates.iter().map(|(tag, _)| *tag).collect();
         asked.extend(tags.iter().map(String::as_str).filter(|tag| *tag == bare));
         let found = self.digests(&asked)?;
-        let mut best: Vec<(&str, &version::Version, &Digest)> = Vec::new();
+        let mut best: Vec<(&str, &SemanticVersion, &Digest)> = Vec::new();
         for (tag, digest) in found.iter().filter(|(tag, _)| *tag != bare) {
             let Some((_, version)) = candidates.iter().find(|(candidate, _)| candidate == tag) else {
                 continue;
@@ -184,7 +183,7 @@ impl Check<'_> {
     /// Leaves out what is not newer than the cursor, if that is still what it was, and returns those tags.
     fn leave_out_older<'t>(
         &self,
-        candidates: &mut Vec<(&'t str, version::Version)>,
+        candidates: &mut Vec<(&'t str, SemanticVersion)>,
     ) -> Result<Vec<&'t str>, Failure> {
         let cursor = self.cursor.and_then(|cursor| Some((cursor.tag()?, &cursor.digest)));
         let Some((tag, digest)) = cursor else { return Ok(Vec::new()) };
@@ -197,27 +196,27 @@ impl Check<'_> {
             *candidate == name || version.precedence(&at_cursor) == std::cmp::Ordering::Greater
         });
         *candidates = newer;
-        let older: Vec<(&str, version::Version)> = older;
+        let older: Vec<(&str, SemanticVersion)> = older;
         Ok(older.into_iter().map(|(tag, _)| tag).collect())
     }
 }
 
 /// Returns the version a tag stands for, if it counts.
-fn candidate(tag: &str, variant: Option<&str>, rule: &Versions) -> Option<version::Version> {
+fn candidate(tag: &str, variant: Option<&str>, rule: &Versions) -> Option<SemanticVersion> {
     let bare = match variant {
         Some(variant) => tag.strip_suffix(variant)?.strip_suffix('-')?,
         None => tag,
     };
-    let version = version::Version::parse(bare)?;
+    let version = SemanticVersion::parse_loose(bare)?;
     if rule.constraint.as_ref().is_some_and(|constraint| !constraint.allows(&version)) {
         return None;
     }
     if version.is_pre_release() {
-        let counts = |prefix: &str| version.pre.starts_with(prefix);
+        let counts = |prefix: &str| version.pre_release.starts_with(prefix);
         let known = PRE_RELEASES.iter().any(|prefix| counts(prefix));
         let extra = rule.prefixes.iter().any(|prefix| counts(prefix));
         // A further `-` begins another variant; prefixes of one's own may have one.
-        let plain = !version.pre.contains('-') || !rule.prefixes.is_empty();
+        let plain = !version.pre_release.contains('-') || !rule.prefixes.is_empty();
         if !rule.pre_releases || !plain || !(known || extra) {
             return None;
         }
@@ -225,19 +224,24 @@ fn candidate(tag: &str, variant: Option<&str>, rule: &Versions) -> Option<versio
     Some(version)
 }
 
+/// Returns how exactly a tag gives its version: `1.2.3` is more exact than `1.2`.
+fn exactness(version: &SemanticVersion) -> usize {
+    version.original().matches('.').count()
+}
+
 /// Tells which of two versions on one digest names it better: final ones, then more exact ones.
-fn is_better(new: &version::Version, known: &version::Version) -> bool {
+fn is_better(new: &SemanticVersion, known: &SemanticVersion) -> bool {
     match (known.is_pre_release(), new.is_pre_release()) {
         (false, true) => false,
         (true, false) => true,
-        _ => new.exactness() > known.exactness(),
+        _ => exactness(new) > exactness(known),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::front::concourse::version::Constraint;
+    use crate::front::concourse::constraint::Constraint;
 
     #[test]
     fn tags_count_as_versions_by_the_rules() {
@@ -269,7 +273,10 @@ mod tests {
     #[test]
     fn a_digest_gets_its_best_name() {
         let better = |new: &str, known: &str| {
-            is_better(&version::Version::parse(new).unwrap(), &version::Version::parse(known).unwrap())
+            is_better(
+                &SemanticVersion::parse_loose(new).unwrap(),
+                &SemanticVersion::parse_loose(known).unwrap(),
+            )
         };
         assert!(better("1.2.3", "1.2") && !better("1.2", "1.2.3"));
         assert!(better("1", "1.0.0-rc.1") && !better("1.0.0-rc.1", "1"));

@@ -6,6 +6,7 @@
 mod access;
 mod check;
 mod cloud;
+mod constraint;
 mod fields;
 pub(super) mod fuzzing;
 mod get;
@@ -18,7 +19,6 @@ mod rootfs;
 mod source;
 pub mod task;
 mod upload;
-mod version;
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read;

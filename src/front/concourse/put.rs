@@ -14,17 +14,16 @@ use super::packing::{self, Values};
 use super::protocol::{Metadata, Request, Response, Version};
 use super::source::Source;
 use super::upload::{self, Chosen};
-use super::version;
 use crate::front::env::Env;
 use crate::front::failure::Failure;
 use crate::front::packing::{PackWork, base_of_store, open_base};
 use crate::front::reporter::{self, Wording};
 use crate::front::text;
 use crate::front::ui::Ui;
-use crate::model::{Digest, Tag, limits};
+use crate::model::{Digest, SemanticVersion, Tag, limits};
 use crate::pack::Layering;
 use crate::registry::Client;
-use crate::stream::{TooLarge, read_bounded};
+use crate::stream::read_text_file;
 use crate::transfer::{self, AppPush, AppRequest, Earlier, PackRequest};
 
 /// What is pushed.
@@ -40,7 +39,7 @@ enum What {
 #[derive(Debug)]
 pub(super) struct Params {
     what: What,
-    version: Option<version::Version>,
+    version: Option<SemanticVersion>,
     bump_aliases: bool,
     additional_tags: Vec<Tag>,
     expected_digest: Option<Digest>,
@@ -70,7 +69,7 @@ impl Params {
         };
         let version = match fields.scalar("version")? {
             None => None,
-            Some(text) => Some(version::Version::parse(&text).ok_or_else(|| {
+            Some(text) => Some(SemanticVersion::parse_loose(&text).ok_or_else(|| {
                 fields
                     .invalid("version", format!("`{text}` is not a version such as `1.2.3` or `1.2.3-rc.1`"))
             })?),
@@ -153,17 +152,15 @@ fn expected_digest(fields: &mut Fields, folder: &Path) -> Result<Option<Digest>,
 }
 
 fn read_text(fields: &Fields, key: &str, path: &Path) -> Result<String, Failure> {
-    let shown = path.display();
-    let file = std::fs::File::open(path).map_err(|error| {
-        fields
-            .invalid(key, format!("cannot read `{shown}`: {error}"))
-            .hint("the path begins with the name of an artifact; `inputs` of the put step has to have it")
-    })?;
-    let bytes = read_bounded(file, limits::PARAM_FILE_BYTES).map_err(|error| match error {
-        TooLarge::Io(error) => fields.invalid(key, format!("cannot read `{shown}`: {error}")),
-        TooLarge::Limit { limit } => fields.invalid(key, format!("`{shown}` has more than {limit} bytes")),
-    })?;
-    String::from_utf8(bytes).map_err(|_| fields.invalid(key, format!("`{shown}` is not UTF-8")))
+    read_text_file(path, limits::PARAM_FILE_BYTES).map_err(|error| {
+        let failure = fields.invalid(key, &error);
+        match error.io_error() {
+            Some(_) => failure.hint(
+                "the path begins with the name of an artifact; `inputs` of the put step has to have it",
+            ),
+            None => failure,
+        }
+    })
 }
 
 /// Pushes and says what was pushed.
@@ -321,7 +318,7 @@ fn tag_of(version: &str, variant: Option<&str>) -> Result<Tag, Failure> {
 }
 
 /// Returns the tags that are to follow a version: `latest`, `1`, `1.2`, unless something newer has them.
-fn aliases(client: &Client, source: &Source, new: &version::Version) -> Result<Vec<Tag>, Failure> {
+fn aliases(client: &Client, source: &Source, new: &SemanticVersion) -> Result<Vec<Tag>, Failure> {
     let tags = match client.list_tags(&source.repository) {
         Ok(tags) => tags,
         // The first push makes the repository.
@@ -334,7 +331,7 @@ fn aliases(client: &Client, source: &Source, new: &version::Version) -> Result<V
             Some(variant) => tag.strip_suffix(variant)?.strip_suffix('-')?,
             None => tag,
         };
-        version::Version::parse(bare).filter(|version| !version.is_pre_release())
+        SemanticVersion::parse_loose(bare).filter(|version| !version.is_pre_release())
     });
     let (mut latest, mut major, mut minor) = (true, true, true);
     for other in there {

@@ -6,8 +6,8 @@ use regex::bytes::{Regex, RegexBuilder};
 use serde_json::value::RawValue;
 
 use super::cloud::{self, Cloud};
+use super::constraint::Constraint;
 use super::fields::Fields;
-use super::version::Constraint;
 use crate::front::failure::Failure;
 use crate::model::{Platform, Registry, Repository, Tag, limits};
 use crate::registry::Secret;
