@@ -13,7 +13,7 @@ const KIND: &str = "BundleLock";
 /// A bundle fixed by digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BundleLock {
-    /// Where it is; always with a digest, never with a tag.
+    /// The reference; always with a digest, never with a tag.
     pub image: Reference,
     /// The tag it was pushed or found under; none when it was given by digest.
     pub tag: Option<Tag>,

@@ -16,9 +16,9 @@ const KIND: &str = "ImagesLock";
 /// One image of an [`ImagesLock`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockedImage {
-    /// Where it is; always with a digest, never with a tag.
+    /// The reference; always with a digest, never with a tag.
     pub image: Reference,
-    /// Opaque notes of other tools, in key order.
+    /// Annotations of other tools, in key order.
     pub annotations: BTreeMap<String, String>,
 }
 

@@ -1,4 +1,4 @@
-//! `ImageLocations`: which images of a bundle are beside it in its repository, as imgpkg keeps it there.
+//! `ImageLocations`: the images of a bundle that are in the bundle's repository, in imgpkg's format.
 //!
 //! The document is the one file of an ordinary image with the tag [`locations_tag`]. Its presence means that every
 //! image the bundle names is in the same repository.
@@ -44,7 +44,7 @@ impl ImageLocations {
     }
 }
 
-/// Returns the tag under which imgpkg keeps an image by content, so that no clean-up takes it away.
+/// Returns the tag that imgpkg gives an image by digest, so that a clean-up of untagged images keeps it.
 #[must_use]
 pub fn default_tag(digest: &Digest) -> Tag {
     tag(digest, "imgpkg")
@@ -56,7 +56,7 @@ pub fn locations_tag(bundle: &Digest) -> Tag {
     tag(bundle, "image-locations.imgpkg")
 }
 
-/// Returns the tag cosign keeps something about an image under: `sig`, `att`, `sbom`.
+/// Returns cosign's tag for a signature (`sig`), an attestation (`att`) or an SBOM (`sbom`) of an image.
 #[must_use]
 pub fn cosign_tag(digest: &Digest, what: &str) -> Tag {
     tag(digest, what)

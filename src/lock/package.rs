@@ -1,7 +1,7 @@
 //! `Package` and `PackageMetadata`: what kapp-controller checks when it reads a package repository.
 //!
-//! Lenient, unlike the rest of this module: the documents belong to others and may hold any further field; each rule
-//! that is broken is a value, not an error. Source: kapp-controller `pkg/pkgrepository/app_template.go`,
+//! Lenient, unlike the rest of this module: a document may have fields that are not known here, and each broken rule
+//! is a value, not an error. Source: kapp-controller `pkg/pkgrepository/app_template.go`,
 //! `pkg/apiserver/apis/datapackaging/validation/validations.go`; kbld `pkg/kbld/config` (ids of an ImagesLock).
 
 use serde::Deserialize;
@@ -31,18 +31,18 @@ pub struct PackagingObject {
     pub kind: String,
     /// `metadata.name`.
     pub name: Option<String>,
-    /// The `spec` of a `Package`; of no meaning for anything else.
+    /// The `spec` of a `Package`; meaningless for another kind.
     pub spec: PackageSpec,
 }
 
-/// What is looked at in a `Package`'s `spec`.
+/// The fields of a `Package`'s `spec` that the rules need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PackageSpec {
     /// `refName`: the name of its `PackageMetadata`.
     pub ref_name: Option<String>,
     /// `version`.
     pub version: Option<String>,
-    /// How many steps `template.spec` has, by name.
+    /// The number of steps in each list of `template.spec`.
     pub steps: [(&'static str, usize); 3],
     /// `imgpkgBundle.image` of each fetch step that has one, with the field's path.
     pub bundles: Vec<(String, String)>,
@@ -51,7 +51,7 @@ pub struct PackageSpec {
 /// A rule that a document breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PackageRule {
-    /// Not what kapp-controller keeps.
+    /// kapp-controller does not keep objects of this kind.
     #[error(
         "`{kind}` of `{api_version}` is dropped by kapp-controller, which keeps `Package` and `PackageMetadata` of `{PACKAGING_API_VERSION}`"
     )]
@@ -61,7 +61,7 @@ pub enum PackageRule {
         /// `apiVersion`.
         api_version: String,
     },
-    /// A field without which it is refused.
+    /// A required field is missing.
     #[error("`{kind}` has no `{field}`")]
     Missing {
         /// `kind`.
@@ -69,7 +69,7 @@ pub enum PackageRule {
         /// The field's path.
         field: &'static str,
     },
-    /// Not a name that a package may have.
+    /// The name does not follow the rules for packages.
     #[error(
         "`{field}` is `{found}`, expected a domain name in lower case of at least three parts, as `app.team.example`"
     )]
@@ -79,7 +79,7 @@ pub enum PackageRule {
         /// What is there.
         found: String,
     },
-    /// A package's name has to be made of two other fields.
+    /// The name is not made of `spec.refName` and `spec.version`.
     #[error("`metadata.name` is `{found}`, expected `{expected}` (`spec.refName`, a dot, `spec.version`)")]
     PackageName {
         /// What is there.
@@ -198,7 +198,7 @@ impl PackagingObject {
 
 impl PackageSpec {
     fn of(spec: &serde_json::Value) -> Self {
-        // A version that YAML takes for a number is no semantic version either; it is shown as it is written.
+        // A version that YAML reads as a number is not a semantic version; the error shows it as written.
         let text = |field: &str| match spec.get(field) {
             Some(serde_json::Value::String(text)) if !text.is_empty() => Some(text.clone()),
             Some(serde_json::Value::Number(number)) => Some(number.to_string()),

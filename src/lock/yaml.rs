@@ -1,4 +1,4 @@
-//! What the documents share: reading with line numbers, and quoting the way Go's YAML writer does.
+//! Shared by the documents: reading with line numbers, and quoting as Go's YAML writer does.
 
 use serde::de::DeserializeOwned;
 use serde_saphyr::Spanned;
@@ -7,7 +7,7 @@ use crate::model::{Reference, ReferenceError};
 
 use super::API_VERSION;
 
-/// Why a text is not the document it should be.
+/// Why a text is not a valid document.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LockError {
     /// Not YAML, or a field is unknown, missing, doubled or of the wrong type.
@@ -38,7 +38,7 @@ pub enum LockError {
         /// The text.
         found: String,
     },
-    /// An image is no reference at all.
+    /// An image is not a valid reference.
     #[error("line {line}: `image`: {source}")]
     Reference {
         /// Line, from 1.
@@ -60,7 +60,7 @@ pub(super) fn read_all<T: DeserializeOwned>(text: &str) -> Result<Vec<T>, LockEr
 
 fn with_line(error: &serde_saphyr::Error) -> LockError {
     let line = error.location().map_or(0, |location| location.line());
-    // The library ends its message with the place, which we put in front.
+    // The library puts the line at the end of its message; ours has it in front.
     let message = error.without_snippet().to_string();
     let problem = match message.find(" at line ") {
         Some(at) => message[..at].to_owned(),
@@ -139,7 +139,7 @@ pub(super) fn scalar(text: &str) -> String {
         || text.starts_with(' ')
         || text.ends_with(' ');
     if looks_typed {
-        // Go's writer puts what would read as another type in double quotes, everything else in single ones.
+        // Go's writer uses double quotes for text that would be read as another type, and single quotes otherwise.
         return format!("\"{text}\"");
     }
     if unsafe_start || unsafe_inside || text.starts_with("---") {

@@ -1,7 +1,7 @@
-//! What Cloud Foundry knows a file by: SHA-1 and size.
+//! The key of a file in Cloud Foundry's resource matching: SHA-1 and size.
 //!
-//! Names a file among those of an earlier image of the same repository, nothing more: whatever is read because of it
-//! is held to the SHA-256 of its layer.
+//! It only finds a file among those of an earlier image of the same repository. The bytes that are then read are
+//! verified by the SHA-256 of their layer.
 
 use std::fmt;
 

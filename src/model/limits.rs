@@ -65,7 +65,7 @@ pub const REDIRECTS: usize = 10;
 pub const REQUEST_BYTES: u64 = 16 * 1024 * 1024;
 /// Largest file with tags or a digest that the params of a put name, bytes.
 pub const PARAM_FILE_BYTES: u64 = 64 * 1024;
-/// Largest compiled regular expression of a Concourse source, bytes; it runs in linear time whatever the expression.
+/// Largest compiled regular expression of a Concourse source, bytes; every expression runs in linear time.
 pub const REGEX_BYTES: usize = 1024 * 1024;
 /// Largest `.cfignore`, bytes; real ones have a few lines, and each pattern is tried on each path.
 pub const IGNORE_BYTES: u64 = 1024 * 1024;

@@ -53,7 +53,7 @@ impl Platform {
 
     /// Tells whether an image for `self` serves a request for `wanted`; a variant counts only when asked for.
     ///
-    /// Builders leave out the variant that everybody has: `v8` of `arm64`, `v7` of `arm` (containerd's rule).
+    /// Builders leave out the usual variant: `v8` of `arm64`, `v7` of `arm` (containerd's rule).
     #[must_use]
     pub fn serves(&self, wanted: &Self) -> bool {
         self.os == wanted.os

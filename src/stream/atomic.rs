@@ -1,7 +1,7 @@
-//! Files that appear whole or not at all: written beside the target without a name, synced, then renamed.
+//! Files that appear complete or not at all: written beside the target without a name, synced, then renamed.
 //!
-//! On Linux file systems with `O_TMPFILE` nothing is left behind even by `kill -9` or a power cut; elsewhere a
-//! hidden temporary file is used and removed on every path that unwinds.
+//! On Linux file systems with `O_TMPFILE`, `kill -9` and a power cut leave nothing behind. Elsewhere a hidden temporary
+//! file is used and removed on every path that unwinds.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -16,7 +16,7 @@ use super::temporary::{Temporary, claim, remove_abandoned, temporary_name};
 
 /// A file being written that is not visible under its name until [`AtomicFile::commit`].
 ///
-/// Dropping it without `commit` leaves the old file, or nothing, in place.
+/// Dropping it without `commit` leaves the target as it was.
 #[derive(Debug)]
 pub struct AtomicFile {
     file: File,
@@ -25,14 +25,14 @@ pub struct AtomicFile {
     name: OsString,
     /// Name of the temporary file in `directory`; none while the file has no name at all.
     temporary: Option<OsString>,
-    /// Keeps the temporary file's path known to whoever has to end the process.
+    /// Has the signal handler remove the temporary file if the process ends.
     _remembered: Option<Temporary>,
 }
 
 impl AtomicFile {
     /// Opens a new nameless file in the folder of `target`; `mode` is reduced by the umask.
     ///
-    /// What killed processes left of the same target is removed first.
+    /// Files that killed processes left for the same target are removed first.
     /// Errors: [`FileError::NotAFile`] for folders, devices and pipes, so that `/dev/null` is never replaced.
     pub fn create(target: &Path, mode: u32) -> Result<Self, FileError> {
         let target = resolve(target)?;
@@ -55,7 +55,7 @@ impl AtomicFile {
             && Path::new("/proc/self/fd").exists()
         {
             let file = File::from(file);
-            // For the moment at the end in which it has a temporary name.
+            // The lock protects the temporary name that the file has just before the rename.
             let _ = rfs::flock(&file, FlockOperation::NonBlockingLockExclusive);
             return Ok(Self { file, directory, target, name, temporary: None, _remembered: None });
         }
@@ -66,7 +66,7 @@ impl AtomicFile {
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
             let file = rfs::openat(&directory, &temporary, flags, mode)
                 .map_err(|error| FileError::io("create", &target, error))?;
-            // Until it is locked another process may take it for abandoned; then a new name is tried.
+            // Until it is locked, another process may remove it as abandoned; then a new name is tried.
             if claim(&file, &path) {
                 let (file, temporary) = (File::from(file), Some(temporary));
                 return Ok(Self { file, directory, target, name, temporary, _remembered: remembered });
@@ -88,7 +88,7 @@ impl AtomicFile {
 
     /// Writes the data to disk and gives the file its name, replacing an older file of that name.
     ///
-    /// Atomicity: readers see the old file or the whole new one, also across a crash.
+    /// Atomicity: readers see the old file or the complete new one, also after a crash.
     pub fn commit(mut self) -> Result<(), FileError> {
         let failed = |target: &Path| {
             let target = target.to_owned();
@@ -109,7 +109,7 @@ impl AtomicFile {
         rfs::renameat(&self.directory, &temporary, &self.directory, &self.name)
             .map_err(failed(&self.target))?;
         self.temporary = None;
-        // Some file systems cannot sync a directory; the rename itself has happened.
+        // Some file systems cannot sync a directory; the rename itself is done.
         let _ = rfs::fsync(&self.directory);
         Ok(())
     }

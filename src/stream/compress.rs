@@ -2,7 +2,7 @@
 //!
 //! The stream is cut into blocks of [`BLOCK_BYTES`]; each becomes one gzip member (RFC 1952 2.2) or one zstd frame
 //! (RFC 8878 3.1), which is what lets several threads compress while the result depends on the bytes alone,
-//! never on the number of threads or on timing. Memory is a fixed set of blocks that go round.
+//! never on the number of threads or on timing. Memory is a fixed set of blocks that are reused.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -23,7 +23,7 @@ pub const BLOCK_BYTES: usize = 1024 * 1024;
 /// Most compressing threads: past this the two digests, which are sequential, are the limit, and memory grows.
 const MAX_THREADS: usize = 8;
 
-/// What a compressed stream turned out to be.
+/// Digests and sizes of a compressed stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compressed {
     /// Digest of the bytes before compression.
@@ -36,7 +36,7 @@ pub struct Compressed {
     pub size: u64,
 }
 
-/// The stream's entrance: what is written here is hashed, compressed and written to the sink.
+/// The writer of the stream: its bytes are hashed, compressed and written to the sink.
 pub struct BlockWriter<'a> {
     /// Always [`BLOCK_BYTES`] long, so that space for reading into needs no clearing.
     block: Vec<u8>,
@@ -58,7 +58,7 @@ enum Stages<'a> {
     Here(Box<Here<'a>>),
 }
 
-/// The way to the threads that work on the blocks, and back.
+/// The queues to the threads that work on the blocks, and the queue of free blocks.
 struct Queues {
     free: Receiver<Vec<u8>>,
     to_hash: SyncSender<Arc<Vec<u8>>>,
@@ -81,7 +81,7 @@ impl Queues {
     }
 }
 
-/// All the work on a block, done where it was filled.
+/// All the work on a block, on the thread that filled it.
 struct Here<'a> {
     codec: Codec,
     plain: HashingWriter<io::Sink>,
@@ -116,7 +116,7 @@ impl<'a> Here<'a> {
     }
 }
 
-/// A stage went away because another failed; the real error comes from the sink's thread.
+/// A stage ended because another failed; the cause is the error of the writing thread.
 fn broken() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the output could not be written")
 }
@@ -159,7 +159,7 @@ impl<'a> BlockWriter<'a> {
         Ok(())
     }
 
-    /// Sends what is left; an empty stream is one empty block.
+    /// Sends the last block; an empty stream is one empty block.
     fn send_rest(&mut self) -> io::Result<()> {
         if self.filled > 0 || self.sent == 0 { self.send() } else { Ok(()) }
     }
@@ -241,8 +241,8 @@ fn stock(count: usize) -> (Sender<Vec<u8>>, Receiver<Vec<u8>>) {
 /// Runs `produce` and sends what it writes through the compressor into `sink`.
 ///
 /// Shape: blocks in order, at least one (an empty stream is one empty member).
-/// Errors: there are no threads to be had; the sink's error if there was one, else the producer's; on error `sink`
-/// holds a useless part.
+/// Errors: the system cannot start a thread; the sink's error if there was one, else the producer's. After an error
+/// `sink` holds an incomplete stream.
 /// Cost: `threads` compressing threads (at most 8), two hashing, one writing; `5 * threads + 5` blocks of memory,
 /// however long the stream and however slow the sink. Without threads (0) all is done on this one, with three blocks:
 /// that takes the least CPU time, for callers that compress several streams at a time.
@@ -290,7 +290,7 @@ where
             match threads::spawn(scope, work) {
                 Ok(_) => {}
                 Err(error) if number == 0 => return Err(error.into()),
-                // As many as there are.
+                // With fewer threads it takes longer.
                 Err(_) => break,
             }
         }
@@ -459,7 +459,7 @@ mod tests {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
                 let written = self.0.fetch_add(bytes.len(), Ordering::SeqCst);
                 if written == 0 {
-                    // Long enough for a producer that nobody stops to be far ahead.
+                    // Long enough for a producer that is not held back to be far ahead.
                     std::thread::sleep(std::time::Duration::from_millis(200));
                 }
                 Ok(bytes.len())

@@ -1,7 +1,7 @@
 //! One block as one gzip member that says how long it is.
 //!
-//! The length stands in an extra field (RFC 1952 2.3.1.1), which every reader skips. It lets ours find the next
-//! member without inflating this one, and so inflate several at a time.
+//! The length is in an extra field (RFC 1952 2.3.1.1), which every reader skips. Our reader uses it to find the next
+//! member without inflating this one, and so inflates several at a time.
 
 use libdeflater::Crc;
 
@@ -14,7 +14,7 @@ pub(super) const TRAILER_BYTES: usize = 8;
 /// Header up to the length: deflate, extra field, no time, unknown system; 8 bytes of extra field; subfield `IR`
 /// with 4 bytes, the length of the whole member, little-endian.
 const START: [u8; HEADER_BYTES - 4] = *b"\x1f\x8b\x08\x04\0\0\0\0\0\xff\x08\0IR\x04\0";
-/// The longest member worth a look: a stored block takes 5 bytes per 64 KiB more than its bytes.
+/// The longest member that our writer makes: a stored block adds 5 bytes for each 64 KiB.
 const MOST: usize = BLOCK_BYTES + 64 * 1024;
 
 /// Appends one member with `block` in it; `deflate` appends the deflate stream.
@@ -30,16 +30,16 @@ pub(super) fn append(block: &[u8], output: &mut Vec<u8>, deflate: impl FnOnce(&m
     output[start + START.len()..start + HEADER_BYTES].copy_from_slice(&length.to_le_bytes());
 }
 
-/// Returns the length of the member that begins with `header`, if it is one of ours and no longer than ours are.
+/// Returns the length of the member that begins with `header`, if our writer can have made it.
 pub(super) fn length(header: &[u8]) -> Option<usize> {
     let length = header.strip_prefix(&START)?.first_chunk::<4>()?;
     let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
     (HEADER_BYTES + TRAILER_BYTES..=MOST).contains(&length).then_some(length)
 }
 
-/// Inflates one member into `plain`, and tells whether `packed` was exactly one whole and right member.
+/// Inflates one member into `plain`, and tells whether `packed` is exactly one complete, correct member.
 ///
-/// Its length, its checksum and its size are what the member says, and the size is at most [`BLOCK_BYTES`].
+/// Correct means: length, checksum and size are those that the member states, and the size is at most [`BLOCK_BYTES`].
 pub(super) fn inflate(packed: &[u8], decompress: &mut flate2::Decompress, plain: &mut Vec<u8>) -> bool {
     let Some((rest, size)) = packed.split_last_chunk::<4>() else { return false };
     let Some((rest, crc)) = rest.split_last_chunk::<4>() else { return false };
@@ -104,7 +104,7 @@ mod tests {
         for at in HEADER_BYTES..good.len() {
             let mut bad = good.clone();
             bad[at] ^= 0x10;
-            // The last bits of a deflate stream may be anything; nobody reads them.
+            // The padding bits at the end of a deflate stream may have any value; no reader looks at them.
             let padding = at == good.len() - TRAILER_BYTES - 1;
             assert_eq!(inflated(&bad).as_deref(), padding.then_some(&block[..]), "byte {at}");
         }

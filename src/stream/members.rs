@@ -6,15 +6,15 @@ use std::thread;
 
 use super::gzip_member::{self, HEADER_BYTES};
 
-/// Members under way in one lane: one is inflated while the next waits, so that no lane is ever idle.
+/// Members in one lane: one is inflated while the next waits, so that a lane need not wait for its input.
 const DEPTH: usize = 2;
 
-/// One member on its way through a lane: what goes in comes back, with what is in it.
+/// One member in a lane; it comes back with its uncompressed bytes.
 #[derive(Debug, Default)]
 struct Job {
     packed: Vec<u8>,
     plain: Vec<u8>,
-    /// `packed` was exactly one right member; only then `plain` counts.
+    /// `packed` was exactly one correct member; only then `plain` is valid.
     whole: bool,
 }
 
@@ -30,7 +30,7 @@ impl Lane {
     fn spawn() -> io::Result<Self> {
         let (jobs, queue) = sync_channel::<Job>(DEPTH);
         let (finished, done) = sync_channel(DEPTH);
-        // It holds nothing but its buffers and ends when the other ends of its channels are dropped.
+        // The thread owns only its buffers, and ends when the other ends of its channels are dropped.
         thread::Builder::new().name("inflate".to_owned()).spawn(move || {
             let mut decompress = flate2::Decompress::new(false);
             for mut job in queue {
@@ -44,10 +44,10 @@ impl Lane {
     }
 }
 
-/// The uncompressed bytes of members that say how long they are.
+/// The uncompressed bytes of members that state their length.
 ///
-/// The first bytes that are not such a member, or a member that is not what it says, are left to a reader that takes
-/// one byte after the other: so every stream gives the same bytes and errors as there.
+/// From the first bytes that are not such a member, or the first member that is not as it states, the ordinary decoder
+/// reads on. So every stream gives the same bytes and errors as with that decoder alone.
 /// Cost: `threads` lanes, each with two members of at most 1 MiB and what they hold: 4 MiB per lane.
 pub(super) struct Members<'a> {
     source: Box<dyn Read + Send + 'a>,
@@ -65,9 +65,9 @@ pub(super) struct Members<'a> {
     spare: Vec<Job>,
 }
 
-/// What a reading ended in.
+/// The result of a read.
 pub(super) enum Progress<'a> {
-    /// So many bytes; none at the end.
+    /// The number of bytes; 0 at the end.
     Read(usize),
     /// The rest of the stream is for an ordinary decoder.
     Ordinary(Box<dyn Read + Send + 'a>),
@@ -113,7 +113,7 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// Sends members until the lanes are full or what comes next is not one.
+    /// Sends members until the lanes are full or the next bytes are not a member.
     fn send_more(&mut self) -> io::Result<()> {
         while self.sent - self.taken < DEPTH * self.threads {
             let Some(length) = gzip_member::length(&self.header) else { return Ok(()) };
@@ -121,7 +121,7 @@ impl<'a> Members<'a> {
             if number == self.lanes.len() {
                 match Lane::spawn() {
                     Ok(lane) => self.lanes.push(lane),
-                    // As many as there are; with none, the ordinary decoder does it alone.
+                    // Without any lane, the ordinary decoder reads the stream.
                     Err(_) if self.lanes.is_empty() => return Ok(()),
                     Err(_) => {
                         self.threads = self.lanes.len();
@@ -132,13 +132,13 @@ impl<'a> Members<'a> {
             let mut job = self.spare.pop().unwrap_or_default();
             job.packed.clear();
             if job.packed.try_reserve_exact(length).is_err() {
-                // With what is under way given back there is more; with nothing under way it is the end.
+                // Jobs that come back free memory; without any, reading fails.
                 return if self.sent > self.taken { Ok(()) } else { Err(io::ErrorKind::OutOfMemory.into()) };
             }
             job.packed.append(&mut self.header);
             let rest = (length - HEADER_BYTES) as u64;
             self.source.by_ref().take(rest).read_to_end(&mut job.packed)?;
-            // Cut short: the lane will notice, and the ordinary decoder say so.
+            // If the stream is cut short, the lane finds the member incomplete and the ordinary decoder reports it.
             read_header(&mut self.source, &mut self.header)?;
             self.lanes[number].jobs.send(job).expect(LANE_LIVES);
             self.sent += 1;
@@ -152,9 +152,9 @@ impl<'a> Members<'a> {
         job
     }
 
-    /// Chains what was taken from the source and not given out, and the source.
+    /// Chains the bytes that were taken from the source and not returned, and the source.
     ///
-    /// Nothing is put together: that would take as much memory again, and it may be short of it that we are here.
+    /// The pieces are not joined: a lack of memory may be the reason for this call.
     fn rest(&mut self, begun: Vec<u8>) -> Box<dyn Read + Send + 'a> {
         let mut pieces = vec![begun];
         while self.taken < self.sent {

@@ -1,4 +1,4 @@
-//! Temporary files without a name: gone when they are closed, also after `kill -9`.
+//! Temporary files without a name: the kernel removes them when they are closed, also after `kill -9`.
 
 use std::fs::File;
 use std::path::Path;
@@ -8,7 +8,7 @@ use rustix::fs::{self as rfs, AtFlags, Mode, OFlags};
 use super::FileError;
 use super::temporary::temporary_name;
 
-/// Opens a new file for reading and writing in a folder, without a name there and readable by nobody else.
+/// Opens a new file without a name in a folder, for reading and writing by this process only.
 pub fn nameless_file(folder: &Path) -> Result<File, FileError> {
     let failed = |error| FileError::io("create a temporary file in", folder, error);
     let mode = Mode::RUSR | Mode::WUSR;
@@ -16,7 +16,7 @@ pub fn nameless_file(folder: &Path) -> Result<File, FileError> {
     if let Ok(file) = rfs::open(folder, flags, mode) {
         return Ok(File::from(file));
     }
-    // No O_TMPFILE on this file system: create with a name and take the name away at once.
+    // Without O_TMPFILE on this file system: create the file with a name and remove the name at once.
     let directory = rfs::open(folder, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
     let name = temporary_name("spool".as_ref());
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;

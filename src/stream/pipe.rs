@@ -1,8 +1,8 @@
 //! A pipe in memory that moves whole blocks from one thread to another, so that hashing, inflating and writing of one
 //! stream overlap.
 //!
-//! The blocks go round: memory is fixed, and a slow reader holds the writer back. An end is always said: a reader
-//! whose writer went away without a word gets an error, never a short stream.
+//! The blocks are reused: memory is fixed, and a slow reader makes the writer wait. A reader whose writer was dropped
+//! without `finish` gets an error, never a short stream.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, Read};
@@ -16,9 +16,9 @@ use super::{lock, threads};
 /// How large the blocks of a pipe are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blocks {
-    /// 32 KiB: for what moves at the pace of a network, where each of several blobs at a time has a pipe.
+    /// 32 KiB: for data at the speed of a network, where each of several blobs at a time has a pipe.
     Small,
-    /// 256 KiB: for what moves at the pace of memory.
+    /// 256 KiB: for data at the speed of memory.
     Large,
 }
 
@@ -39,15 +39,15 @@ impl Blocks {
     }
 }
 
-/// How long a reader waits for several blocks where one is there.
+/// How long a reader that has one block waits for more.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// What the two ends share.
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// Somebody waits for this many blocks, filled or free, before going on: half of the pipe. Waking a thread costs as
-    /// much as hashing several kilobytes, and so it is woken for several blocks.
+    /// A waiting thread is woken when this many blocks are filled or free: half of the pipe. Waking a thread costs as
+    /// much as hashing several kilobytes, so it is not woken for each block.
     batch: usize,
     /// The reader may go on.
     readable: Condvar,
@@ -106,7 +106,7 @@ pub struct PipeWriter {
     block: Vec<u8>,
     filled: usize,
     open: bool,
-    /// There was no memory for another block, so that the stream is not whole.
+    /// There was no memory for another block, so the stream is incomplete.
     starved: bool,
 }
 
@@ -117,8 +117,8 @@ impl PipeWriter {
         &mut self.block[self.filled..]
     }
 
-    /// Keeps the first `count` bytes of the space; waits when the reader is behind. When nobody reads any more, what is
-    /// written is thrown away.
+    /// Keeps the first `count` bytes of the space; waits while all blocks are filled. After the reader was dropped, data
+    /// is discarded.
     pub fn advance(&mut self, count: usize) {
         self.filled = (self.filled + count).min(self.blocks.bytes());
         if self.filled == self.blocks.bytes() {
@@ -126,9 +126,9 @@ impl PipeWriter {
         }
     }
 
-    /// Reads a source to its end, or until nobody reads this pipe any more; `seen` is shown each piece.
+    /// Copies a source to its end, or until the reader is dropped; `seen` is called with each piece.
     ///
-    /// Errors: the source's; saying the end is the caller's, see [`PipeWriter::finish`].
+    /// Errors: the source's. The caller ends the stream with [`PipeWriter::finish`].
     pub fn fill_from(&mut self, mut source: impl Read, mut seen: impl FnMut(&[u8])) -> io::Result<()> {
         while self.open {
             let space = self.space();
@@ -160,7 +160,7 @@ impl PipeWriter {
         state.end = Some(result.map_or_else(End::Failed, |()| End::Whole));
     }
 
-    /// Hands the block over and gets a free one; when nobody reads any more it is kept, to be filled again.
+    /// Hands the block over and gets a free one; after the reader was dropped the block is kept, to be filled again.
     fn send(&mut self) {
         self.filled = 0;
         if !self.open {
@@ -228,7 +228,7 @@ impl PipeReader {
                 let waited = self.shared.readable.wait_timeout(state, LONGEST_WAIT);
                 let (woken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
                 state = woken;
-                // A slow source shall not keep what it has from whoever is waited for elsewhere.
+                // Hand over a partial batch after a second; another thread may depend on it.
                 if timeout.timed_out() && !state.filled.is_empty() {
                     break;
                 }
@@ -285,10 +285,10 @@ impl Drop for PipeReader {
     }
 }
 
-/// Reads a source on a thread of its own, at most one pipe ahead of whoever reads the result.
+/// Reads a source on a thread of its own, at most one pipe ahead of the returned reader.
 ///
-/// The thread ends with the source, with its first error, or soon after the result is dropped.
-/// Errors: there is no thread to be had.
+/// The thread ends with the source, at its first error, or soon after the reader is dropped.
+/// Errors: the system cannot start a thread.
 pub fn read_ahead<'scope, R: Read + Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     source: R,
@@ -308,7 +308,7 @@ mod tests {
 
     const BLOCK_BYTES: usize = 256 * 1024;
 
-    /// Gives a few bytes at a time, then ends or fails.
+    /// Returns a few bytes at a time, then ends or fails.
     struct Dripping {
         left: Vec<u8>,
         step: usize,

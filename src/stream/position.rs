@@ -1,10 +1,10 @@
-//! Reading and writing a file from a position of one's own, so that several users do not disturb one another.
+//! Reading and writing a file at a position of the reader's own, so that several threads can share one open file.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt as _;
 
-/// Writes at a moving position, whatever the file's own one is.
+/// Writes at its own moving position; the file's position is not used.
 #[derive(Debug)]
 pub struct WriteFrom<'a> {
     file: &'a File,
@@ -12,13 +12,13 @@ pub struct WriteFrom<'a> {
 }
 
 impl<'a> WriteFrom<'a> {
-    /// Begins at a position.
+    /// Starts at a position, in bytes from the start of the file.
     #[must_use]
     pub fn new(file: &'a File, position: u64) -> Self {
         Self { file, position }
     }
 
-    /// Returns where the next byte goes.
+    /// Returns the position of the next byte.
     #[must_use]
     pub fn position(&self) -> u64 {
         self.position
@@ -37,7 +37,7 @@ impl Write for WriteFrom<'_> {
     }
 }
 
-/// Reads at a moving position, whatever the file's own one is.
+/// Reads at its own moving position; the file's position is not used.
 #[derive(Debug)]
 pub struct ReadFrom<'a> {
     file: &'a File,
@@ -45,7 +45,7 @@ pub struct ReadFrom<'a> {
 }
 
 impl<'a> ReadFrom<'a> {
-    /// Begins at a position.
+    /// Starts at a position, in bytes from the start of the file.
     #[must_use]
     pub fn new(file: &'a File, position: u64) -> Self {
         Self { file, position }

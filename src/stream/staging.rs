@@ -1,8 +1,8 @@
-//! Folders that appear whole or not at all: filled under a name nobody looks for, then put in place.
+//! Folders that appear complete or not at all: filled under a hidden name, then renamed.
 //!
-//! Beside the target where that is possible: then the change of names is one step. A mount point, the working
-//! directory, or a folder whose parent is not ours can only be filled from inside: there the last step is one
-//! rename for each entry at the top, after everything has been written and verified.
+//! The hidden folder is beside the target where that is possible; then the rename is one step. A mount point, the
+//! working directory, or a folder in whose parent nothing may be created is filled from inside. There the last step
+//! is one rename for each entry at the top, after everything has been written and verified.
 
 use std::ffi::OsString;
 use std::io;
@@ -30,7 +30,7 @@ pub enum Overwrite {
 pub struct StagedFolder {
     path: PathBuf,
     target: PathBuf,
-    place: Place,
+    location: StagingLocation,
     umask: u32,
     published: bool,
     _remembered: Temporary,
@@ -38,9 +38,9 @@ pub struct StagedFolder {
     lock: Option<OwnedFd>,
 }
 
-/// Where the folder is filled.
+/// Where the hidden folder is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum StagingLocation {
     /// Beside a target that does not exist yet.
     New,
     /// Beside a target that exists.
@@ -50,9 +50,9 @@ enum Place {
 }
 
 impl StagedFolder {
-    /// Makes the folder to fill; `umask` is a value, because asking for it would change it.
+    /// Makes the folder to fill; `umask` is a parameter, because the system call that reads it changes it.
     ///
-    /// What killed processes left of the same target is removed first.
+    /// Folders that killed processes left for the same target are removed first.
     /// Errors: [`FileError::NotEmpty`]; the target is not a folder, or nothing can be created there.
     pub fn create(target: &Path, overwrite: Overwrite, umask: u32) -> Result<Self, FileError> {
         remove_abandoned(target, "".as_ref());
@@ -69,32 +69,37 @@ impl StagedFolder {
         // Resolved, so that a link is followed and `.` and `x/` have a name and a parent.
         let target = if exists { target.canonicalize() } else { std::path::absolute(target) }
             .map_err(|error| FileError::io("find", target, error))?;
-        let place = if !exists { Place::New } else { place_of(&target) };
-        if place != Place::Inside
+        let location = if !exists { StagingLocation::New } else { location_for(&target) };
+        if location != StagingLocation::Inside
             && let (Some(parent), Some(name)) = (target.parent(), target.file_name())
         {
             remove_abandoned(parent, name);
-            let made = Self::at(|| parent.join(temporary_name(name)), &target, place, umask);
+            let made = Self::at(|| parent.join(temporary_name(name)), &target, location, umask);
             match made {
-                Err(error) if place == Place::New => {
+                Err(error) if location == StagingLocation::New => {
                     return Err(FileError::io("create a folder in", parent, error));
                 }
-                // Nothing may be created beside the target; inside perhaps.
+                // Beside the target nothing can be created; inside it may be possible.
                 Err(_) => {}
                 Ok(staged) => return Ok(staged),
             }
         }
-        Self::at(|| target.join(temporary_name("".as_ref())), &target, Place::Inside, umask)
+        Self::at(|| target.join(temporary_name("".as_ref())), &target, StagingLocation::Inside, umask)
             .map_err(|error| FileError::io("create a folder in", &target, error))
     }
 
-    fn at(name: impl Fn() -> PathBuf, target: &Path, place: Place, umask: u32) -> rustix::io::Result<Self> {
+    fn at(
+        name: impl Fn() -> PathBuf,
+        target: &Path,
+        location: StagingLocation,
+        umask: u32,
+    ) -> rustix::io::Result<Self> {
         const TRIES: usize = 10;
         for _ in 0..TRIES {
             let path = name();
             let remembered = Temporary::remember(path.clone());
             rfs::mkdir(&path, Mode::RWXU)?;
-            // Until it is locked another process may take it for abandoned; then a new name is tried.
+            // Until it is locked, another process may remove it as abandoned; then a new name is tried.
             if let Ok(lock) = open_folder(&path)
                 && claim(&lock, &path)
             {
@@ -102,7 +107,7 @@ impl StagedFolder {
                 return Ok(Self {
                     path,
                     target,
-                    place,
+                    location,
                     umask,
                     published: false,
                     _remembered: remembered,
@@ -124,28 +129,28 @@ impl StagedFolder {
         open_folder(&self.path).map_err(|error| FileError::io("open", &self.path, error))
     }
 
-    /// Puts the content in place; what the target had is gone afterwards, not before.
+    /// Puts the content in place; the old content of the target is removed afterwards.
     pub fn publish(mut self) -> Result<(), FileError> {
         let failed = |error: Errno| FileError::io("write to", &self.target, error);
-        match self.place {
-            Place::New => {
+        match self.location {
+            StagingLocation::New => {
                 self.set_mode(0o777 & !self.umask)?;
-                // Without that flag a folder can still replace nothing but an empty one.
+                // Also without that flag, a folder can replace only an empty folder.
                 exchange(&self.path, &self.target, RenameFlags::NOREPLACE)
                     .or_else(|error| or_plain(error, || rfs::rename(&self.path, &self.target)))
                     .map_err(failed)?;
             }
-            Place::Beside => {
+            StagingLocation::Beside => {
                 let old = std::fs::metadata(&self.target)
                     .map_err(|error| FileError::io("look at", &self.target, error))?;
                 self.set_mode(old.permissions().mode() & 0o7777)?;
                 exchange(&self.path, &self.target, RenameFlags::EXCHANGE)
                     .or_else(|error| or_plain(error, || exchange_in_steps(&self.path, &self.target)))
                     .map_err(failed)?;
-                // What is now under the temporary name is the old folder.
+                // The temporary name now belongs to the old folder.
                 let _ = std::fs::remove_dir_all(&self.path);
             }
-            Place::Inside => self.publish_from_inside()?,
+            StagingLocation::Inside => self.publish_from_inside()?,
         }
         self.published = true;
         Ok(())
@@ -156,11 +161,11 @@ impl StagedFolder {
             .map_err(|error| FileError::io("set the mode of", &self.path, error))
     }
 
-    /// Moves the old entries out of the way, the new ones up, and then the old ones away; all or nothing, as far as
-    /// the system lets us move entries back.
+    /// Moves the old entries aside and the new ones up, then removes the old ones. If a move fails, the moves before it
+    /// are undone.
     fn publish_from_inside(&self) -> Result<(), FileError> {
         let own = self.path.file_name().expect("a staging folder has a temporary name");
-        // Not remembered as temporary: what is in it is not ours until everything new is in place.
+        // Not remembered as temporary: it holds the user's files until everything new is in place.
         let old = self.target.join(temporary_name("old".as_ref()));
         let old_entries: Vec<OsString> =
             names(&self.target)?.into_iter().filter(|name| name != own).collect();
@@ -190,7 +195,7 @@ impl StagedFolder {
 impl Drop for StagedFolder {
     fn drop(&mut self) {
         if !self.published {
-            // Removing needs descriptors, and there may be none left but this one.
+            // Removal needs file descriptors, and the lock may hold the last free one.
             self.lock = None;
             let _ = std::fs::remove_dir_all(&self.path);
         }
@@ -201,16 +206,16 @@ fn open_folder(path: &Path) -> rustix::io::Result<OwnedFd> {
     rfs::open(path, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Tells where an existing target is filled: from inside if its name cannot be given to another folder.
-fn place_of(target: &Path) -> Place {
+/// Tells where an existing target is filled: inside if another folder cannot take its name.
+fn location_for(target: &Path) -> StagingLocation {
     let device = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.dev()).ok();
-    // A bind mount of a folder of the same file system shows in its attributes only.
+    // A bind mount of a folder of the same file system is visible only in its attributes.
     let is_mounted = rfs::statx(CWD, target, AtFlags::empty(), StatxFlags::empty())
         .is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
     let is_mount_point = is_mounted || target.parent().is_none_or(|parent| device(parent) != device(target));
-    // A shell that stands in the folder would be left standing in the one that is removed.
+    // The working directory of the calling shell would otherwise be the folder that is removed.
     let is_here = std::env::current_dir().is_ok_and(|here| here.starts_with(target));
-    if is_mount_point || is_here { Place::Inside } else { Place::Beside }
+    if is_mount_point || is_here { StagingLocation::Inside } else { StagingLocation::Beside }
 }
 
 fn names(folder: &Path) -> Result<Vec<OsString>, FileError> {
@@ -223,7 +228,7 @@ fn exchange(from: &Path, to: &Path, flags: RenameFlags) -> Result<(), Errno> {
     rfs::renameat_with(CWD, from, CWD, to, flags)
 }
 
-/// Does something simpler where a file system (NFS, some FUSE) does not know the flags of a rename.
+/// Runs `plain` where a file system (NFS, some FUSE) does not support the flags of a rename.
 fn or_plain(error: Errno, plain: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
     match error {
         Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP => plain(),
@@ -231,7 +236,7 @@ fn or_plain(error: Errno, plain: impl FnOnce() -> Result<(), Errno>) -> Result<(
     }
 }
 
-/// Exchanges two folders by three renames; for a moment the second name is nobody's.
+/// Exchanges two folders by three renames; for a moment no folder has the second name.
 fn exchange_in_steps(new: &Path, target: &Path) -> Result<(), Errno> {
     let between = target.with_file_name(temporary_name("old".as_ref()));
     rfs::rename(target, &between)?;
@@ -260,28 +265,28 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_appears_whole_in_every_place_and_replaces_only_when_asked() {
-        for place in [Place::New, Place::Beside, Place::Inside] {
-            let base = folder(&format!("{place:?}"));
+    fn a_folder_appears_complete_in_every_location_and_replaces_only_when_asked() {
+        for location in [StagingLocation::New, StagingLocation::Beside, StagingLocation::Inside] {
+            let base = folder(&format!("{location:?}"));
             let target = base.join("out");
-            if place != Place::New {
+            if location != StagingLocation::New {
                 std::fs::create_dir(&target).unwrap();
                 std::fs::write(target.join("old"), "1").unwrap();
                 let refused = StagedFolder::create(&target, Overwrite::Refuse, 0o022).unwrap_err();
                 assert!(matches!(refused, FileError::NotEmpty { .. }), "{refused}");
             }
-            let staged = match place {
-                Place::Inside => {
-                    StagedFolder::at(|| target.join(".imgrelay-test"), &target, place, 0o022).unwrap()
+            let staged = match location {
+                StagingLocation::Inside => {
+                    StagedFolder::at(|| target.join(".imgrelay-test"), &target, location, 0o022).unwrap()
                 }
                 _ => StagedFolder::create(&target, Overwrite::Replace, 0o022).unwrap(),
             };
-            assert_eq!(staged.place, place);
+            assert_eq!(staged.location, location);
             std::fs::write(staged.path.join("new"), "2").unwrap();
-            assert!(!target.join("new").exists(), "{place:?}: not visible before it is complete");
+            assert!(!target.join("new").exists(), "{location:?}: not visible before it is complete");
             staged.publish().unwrap();
-            assert_eq!(listing(&target), ["new"], "{place:?}");
-            assert_eq!(listing(&base), ["out"], "{place:?}");
+            assert_eq!(listing(&target), ["new"], "{location:?}");
+            assert_eq!(listing(&base), ["out"], "{location:?}");
             std::fs::remove_dir_all(base).unwrap();
         }
     }

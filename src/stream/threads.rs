@@ -1,4 +1,4 @@
-//! Threads that may not be there: a system can be out of them, or of memory for their stacks.
+//! Starting threads where the system may refuse: it has limits on threads and on memory for their stacks.
 
 use std::io;
 use std::thread::{Builder, Scope, ScopedJoinHandle};
@@ -25,10 +25,10 @@ pub fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Runs `work` on this thread and on as many more as there are, at most `threads` together; returns what each returned.
+/// Runs `work` on this thread and on up to `threads - 1` more; returns each result, this thread's first.
 pub fn share<T: Send>(threads: usize, work: impl Fn() -> T + Sync) -> Vec<T> {
     std::thread::scope(|scope| {
-        // With fewer threads it takes longer, and that is all.
+        // If the system refuses a thread, fewer do the same work.
         let more: Vec<_> = (1..threads).map_while(|_| spawn(scope, &work).ok()).collect();
         let own = work();
         std::iter::once(own).chain(more.into_iter().map(join)).collect()

@@ -1,4 +1,4 @@
-//! Hashing what flows past, and refusing what is not what a descriptor promised.
+//! Hashing bytes on their way, and refusing those that do not match a descriptor.
 
 use std::io::{self, BufRead, Read, Write};
 
@@ -6,7 +6,7 @@ use crate::model::{Algorithm, Digest, Hasher};
 
 use super::cancel;
 
-/// A writer that counts and hashes what goes through it.
+/// A writer that counts and hashes the bytes it passes on.
 #[derive(Debug)]
 pub struct HashingWriter<W> {
     inner: W,
@@ -40,7 +40,7 @@ impl<W: Write> Write for HashingWriter<W> {
     }
 }
 
-/// What was read is not what the descriptor promised.
+/// How a blob differs from its descriptor.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Mismatch {
     /// The stream ended early.
@@ -125,14 +125,14 @@ impl<R: Read> VerifyingReader<R> {
         Self { inner, hasher, mismatch: None, expected: digest, expected_size: size, read: 0, ahead: 0 }
     }
 
-    /// Puts something between this and what it reads from; for a stream that nothing was read of.
+    /// Replaces the inner reader by one made from it, before anything was read.
     ///
     /// Errors: those of `change`.
     pub fn over<S: Read>(self, change: impl FnOnce(R) -> io::Result<S>) -> io::Result<VerifyingReader<S>> {
         Ok(VerifyingReader::new(change(self.inner)?, self.expected, self.expected_size))
     }
 
-    /// Hides what it reads from; for a stream that nothing was read of.
+    /// Hides the type of the inner reader, before anything was read.
     pub fn boxed<'a>(self) -> BlobStream<'a>
     where
         R: Send + 'a,
@@ -159,7 +159,7 @@ impl<R: Read> VerifyingReader<R> {
         self.fail(Mismatch::Long { expected, expected_size })
     }
 
-    /// Hashes what was read, as far as it was promised.
+    /// Hashes bytes that were read; bytes beyond the expected size are not hashed.
     fn hash(read: u64, promised: u64, hasher: &mut Option<Hasher>, bytes: &[u8]) {
         if read + bytes.len() as u64 <= promised
             && let Some(hasher) = hasher
@@ -168,7 +168,7 @@ impl<R: Read> VerifyingReader<R> {
         }
     }
 
-    /// Counts what was read, none at the end, and compares when it is all; `goes_on` tells whether there is more.
+    /// Counts bytes that were read (0 at the end) and compares after the last; `goes_on` tells whether more follow.
     fn count(&mut self, n: usize, goes_on: impl FnOnce(&mut R) -> io::Result<bool>) -> io::Result<()> {
         self.read += n as u64;
         if self.read > self.expected_size {
@@ -184,13 +184,13 @@ impl<R: Read> VerifyingReader<R> {
         Err(self.fail(Mismatch::Short { expected, expected_size, found_size }))
     }
 
-    /// Compares the digest, once, when all promised bytes are there.
+    /// Compares the digest once, after the last of the expected bytes.
     fn compare(&mut self, goes_on: impl FnOnce(&mut R) -> io::Result<bool>) -> io::Result<()> {
         let Some(found) = self.hasher.take().map(Hasher::finish) else { return Ok(()) };
         if found == self.expected {
             return Ok(());
         }
-        // Of a stream that goes on the length is what is wrong.
+        // If more bytes follow, the error is about the length.
         if goes_on(&mut self.inner).unwrap_or(false) {
             return Err(self.too_long());
         }
