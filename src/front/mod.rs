@@ -11,6 +11,7 @@ pub mod exit;
 pub mod failure;
 pub mod flag;
 #[doc(hidden)]
+#[doc(hidden)]
 pub mod fuzzing;
 pub mod github;
 mod main_image;

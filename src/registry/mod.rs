@@ -18,6 +18,7 @@ mod error;
 mod error_body;
 mod events;
 #[doc(hidden)]
+#[doc(hidden)]
 pub mod fuzzing;
 mod helper;
 mod http;

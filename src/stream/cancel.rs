@@ -1,7 +1,8 @@
-//! Stopping on a signal: one process-wide flag that long loops look at.
+//! The request to stop: one process-wide flag that long loops check.
 //!
-//! The front sets it from its signal handler thread; everything that moves bytes in a loop checks it once per
-//! block, so that it unwinds through its normal clean-up. Below the front nothing ever sets it.
+//! The front sets it from its signal handler thread. Every loop that moves bytes checks it once for each block and
+//! returns an error, so that the usual clean-up runs. No module below the front sets it. The flag belongs to the
+//! process; `docs/decisions/0004-process-wide-state.md` says why.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};

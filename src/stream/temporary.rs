@@ -1,10 +1,11 @@
-//! Names of what is to be removed if the process has to end without unwinding.
+//! The paths to remove if the process has to end without unwinding.
 //!
-//! A blocked thread cannot clean up when a signal ends the process; whoever ends it calls [`remove_all`]. Files
-//! without a name (see [`super::AtomicFile`]) need none of this.
+//! A blocked thread cannot clean up when a signal ends the process, so the thread that handles the signal calls
+//! [`remove_all`]. Files without a name (see [`super::AtomicFile`]) need none of this. The list belongs to the process;
+//! `docs/decisions/0004-process-wide-state.md` says why.
 //!
-//! What is left by a process that was killed is removed by the next one that writes to the same place: whoever
-//! uses a temporary file or folder holds a lock on it (`claim`), so one that nobody has locked is nobody's.
+//! A process that uses a temporary file or folder holds a lock on it (`claim`). An unlocked one is abandoned: its
+//! process was killed, and the next process that writes to the same target removes it.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,13 +26,13 @@ fn paths() -> MutexGuard<'static, Vec<PathBuf>> {
     lock(&PATHS)
 }
 
-/// A file or folder that exists for a while only; dropping this forgets it and removes nothing.
+/// The path of a temporary file or folder; dropping this takes it off the list and removes nothing.
 #[derive(Debug)]
 #[must_use]
 pub struct Temporary(PathBuf);
 
 impl Temporary {
-    /// Remembers a path; call it before the file or folder is made.
+    /// Puts a path on the list; call it before the file or folder is made.
     pub fn remember(path: PathBuf) -> Self {
         paths().push(path.clone());
         Self(path)
@@ -47,9 +48,9 @@ impl Drop for Temporary {
     }
 }
 
-/// Removes all that is remembered; the process must end right after.
+/// Removes everything on the list; the process must end right after.
 ///
-/// Threads that are still writing into a folder may win against the removal, so it is tried a few times.
+/// Another thread may still be writing into a folder while it is removed, so the removal is tried three times.
 pub fn remove_all() {
     for path in paths().iter() {
         for _ in 0..3 {
@@ -60,7 +61,7 @@ pub fn remove_all() {
     }
 }
 
-/// Removes a file, link or folder; tells whether nothing is there any more.
+/// Removes a file, link or folder, and tells whether the path is free.
 fn remove(path: &Path) -> bool {
     match std::fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => std::fs::remove_dir_all(path).is_ok(),
@@ -69,25 +70,25 @@ fn remove(path: &Path) -> bool {
     }
 }
 
-/// Locks an open temporary file or folder for as long as it stays open; `false` if somebody else removes it.
+/// Locks an open temporary file or folder for as long as it stays open; `false` if another process removes it.
 ///
-/// File systems without locks do no harm: there nothing is ever taken for abandoned.
+/// On a file system without locks the answer is `true`, and no process ever removes it as abandoned.
 pub(super) fn claim(open: impl AsFd, path: &Path) -> bool {
     match rfs::flock(&open, FlockOperation::NonBlockingLockExclusive) {
         Err(rustix::io::Errno::WOULDBLOCK) => return false,
         Err(_) => return true,
         Ok(()) => {}
     }
-    // Between its making and the lock somebody may have taken it for abandoned.
+    // Between creation and lock, another process may have removed it as abandoned.
     match (rfs::fstat(&open), rfs::lstat(path)) {
         (Ok(open), Ok(named)) => (open.st_dev, open.st_ino) == (named.st_dev, named.st_ino),
         _ => false,
     }
 }
 
-/// Removes the temporary files and folders for `name` in a folder whose processes are gone.
+/// Removes the temporary files and folders for `name` whose processes are gone.
 ///
-/// What cannot be listed, opened or removed stays; it is in nobody's way.
+/// An entry that cannot be listed, opened or removed stays; it disturbs no later run.
 pub(super) fn remove_abandoned(folder: &Path, name: &OsStr) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         if is_temporary_name_for(&entry.file_name(), name) {
@@ -99,7 +100,7 @@ pub(super) fn remove_abandoned(folder: &Path, name: &OsStr) {
     }
 }
 
-/// Opens and locks something that nobody else has locked.
+/// Opens and locks a file or folder that no process has locked.
 fn abandoned(path: &Path) -> Option<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let open = rfs::openat(CWD, path, flags, Mode::empty()).ok()?;
@@ -123,12 +124,12 @@ fn is_temporary_name_for(found: &OsStr, name: &OsStr) -> bool {
 pub(crate) fn temporary_name(name: &OsStr) -> OsString {
     let mut bytes = [0_u8; 8];
     let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    // Early boot is the only time this can fail; the process id still keeps two processes apart.
+    // This fails only in early boot; the process id still keeps two processes apart.
     if filled.is_err() {
         bytes = u64::from(std::process::id()).to_le_bytes();
     }
     let mut temporary = OsString::from(".");
-    // The whole must not be longer than a name may be (255 bytes), however long the target's is.
+    // A file name has at most 255 bytes, so a long name of the target is cut.
     temporary.push(OsStr::from_bytes(name.as_bytes().get(..NAME_BYTES).unwrap_or(name.as_bytes())));
     temporary.push(format!(".imgrelay-{:016x}", u64::from_le_bytes(bytes)));
     temporary
@@ -139,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_forgotten_stays_and_what_is_remembered_can_be_removed() {
+    fn paths_on_the_list_can_be_removed_and_others_stay() {
         let folder = std::env::temp_dir().join(format!("imgrelay-temporary-{}", std::process::id()));
         std::fs::create_dir_all(folder.join("kept/a")).unwrap();
         drop(Temporary::remember(folder.join("kept")));
@@ -149,7 +150,7 @@ mod tests {
         // Not `remove_all`: other tests of this process remember files too.
         assert!(paths().contains(&folder.join("gone")));
         assert!(remove(&gone.0) && !folder.join("gone").exists());
-        assert!(remove(&gone.0), "nothing there is as good");
+        assert!(remove(&gone.0), "a path where nothing is counts as removed");
         assert!(folder.join("kept/a").exists());
         std::fs::remove_dir_all(folder).unwrap();
     }
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_holds_is_removed_and_nothing_else() {
+    fn abandoned_temporaries_are_removed_and_locked_ones_stay() {
         let folder = std::env::temp_dir().join(format!("imgrelay-abandoned-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(folder.join("outside/inner")).unwrap();
