@@ -1,3 +1,4 @@
 //! The documentation, held to what the program does.
 
 pub(crate) mod blocks;
+mod yaml;
