@@ -1,13 +1,13 @@
-# The same image as ci/build-image makes, for those who build with docker:
+# The same image as ci/build-image makes, built with docker:
 #   ci/build-static && docker build --build-arg PROGRAM=target/x86_64-unknown-linux-gnu/release/imgrelay --build-arg VERSION=0.1.0 .
 FROM scratch AS temporary
 COPY ci/image/tmp/ /tmp/
 
 FROM scratch AS root
 ARG PROGRAM
-# A mode given for a folder counts for what is in it, hence the stage in between.
+# --chmod applies to the contents of a folder, not to the folder itself, hence the extra stage.
 COPY --from=temporary --chmod=1777 / /
-# The executable does what the name it is called by says; ci/image holds the links, and /tmp.
+# The executable chooses the command by the name it is started with; ci/image has the links and /tmp.
 COPY ci/image/opt/ /opt/
 COPY --chmod=755 ${PROGRAM} /usr/local/bin/imgrelay
 

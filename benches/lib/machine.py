@@ -35,7 +35,7 @@ def describe(work, tools):
 
 @contextlib.contextmanager
 def on_cores(cores):
-    """Keeps whatever is started inside on these cores."""
+    """Keeps processes that are started inside on these cores."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:

@@ -1,4 +1,4 @@
-//! Extraction: whatever the layers say, nothing outside the folder changes.
+//! Extraction: for all layers, nothing outside the folder changes.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -78,7 +78,7 @@ pub(super) fn extract(data: &[u8]) {
     });
 }
 
-/// Fails if a link in an extracted tree leads to something outside, or a mode bit gives somebody else's rights.
+/// Fails if a link in an extracted tree leads to something outside, or a mode bit gives the rights of another user.
 fn no_way_out(root: &Path) {
     let real = root.canonicalize().unwrap();
     let mut folders = vec![root.to_owned()];

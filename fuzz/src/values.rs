@@ -48,7 +48,7 @@ pub(super) fn digest(data: &[u8]) {
     assert!(digest.hex().bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')), "{text}");
 }
 
-/// Values come from the header, whatever its quoting; nothing grows.
+/// Values come from the header, with every kind of quoting; nothing grows.
 pub(super) fn challenge(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let headers: Vec<&str> = text.split('\n').collect();
@@ -174,7 +174,7 @@ pub(super) fn resources(data: &[u8]) {
     }
 }
 
-/// Whatever the documents are, each has its line, and one of another group breaks that one rule only.
+/// Each document has its line, and a document of another group breaks that one rule only.
 pub(super) fn package(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     match read_packaging_objects(text) {

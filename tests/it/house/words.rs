@@ -31,8 +31,6 @@ const TO_DO: &[&str] = &[
     "src/front",
     "tests",
     "testkit",
-    "benches",
-    "fuzz",
     "docs/limits.md",
 ];
 
