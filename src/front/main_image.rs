@@ -15,7 +15,7 @@ pub(super) fn only_root<'a>(place: &str, roots: &'a [Root]) -> Result<&'a Root, 
         (roots, _) => {
             let digests =
                 text::quoted_list(roots.iter().map(|root| root.image.descriptor.digest.to_string()));
-            Err(Failure::refused(format!("{place} holds {} images, expected one: {digests}", roots.len()))
+            Err(Failure::refused(format!("`{place}` holds {} images, expected one: {digests}", roots.len()))
                 .hint("copy the one you want into a tar of its own, or push all of them and pull by digest"))
         }
     }
@@ -52,10 +52,10 @@ pub(super) fn main_member<'a>(
     match first {
         Some(_) if exactly && roots.len() > 1 && collection.root_bundle().is_none() => {
             let digests = text::quoted_list(roots.iter().map(|root| root.descriptor.digest.to_string()));
-            Err(Failure::refused(format!("{place} holds {} images, expected one: {digests}", roots.len()))
+            Err(Failure::refused(format!("`{place}` holds {} images, expected one: {digests}", roots.len()))
                 .hint("copy the one you want into a tar of its own"))
         }
         Some(member) => Ok(member),
-        None => Err(Failure::refused(format!("{place} holds no image"))),
+        None => Err(Failure::refused(format!("`{place}` holds no image"))),
     }
 }

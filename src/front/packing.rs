@@ -159,6 +159,6 @@ pub(super) fn open_base(path: Option<&Path>, temporary: &Path) -> Result<Option<
 
 /// Learns the layers of the one image in a store.
 pub(super) fn base_of_store(store: &Store) -> Result<Base<'_>, Failure> {
-    let root = only_root(&store.place(), store.roots())?;
+    let root = only_root(&store.label(), store.roots())?;
     Ok(Base::of(store, &root.image.descriptor)?)
 }

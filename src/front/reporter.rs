@@ -147,7 +147,7 @@ fn warning_text(warning: &Warning) -> String {
             text::counted(*count as u64, "mistake")
         ),
         Warning::FilesNotListed { image } => format!(
-            "nobody wrote down which files {image} has, so its layers are read; `push --resources` writes it down"
+            "no file list is stored for `{image}`; reading its layers; `push --resources` stores a list"
         ),
         Warning::Registry { host, text } => format!("registry `{host}` says: {text}"),
     }

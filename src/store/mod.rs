@@ -1,4 +1,4 @@
-//! Places on disk where images rest: OCI layouts (tar or folder), docker-save and imgpkg archives.
+//! ImageLocator on disk where images rest: OCI layouts (tar or folder), docker-save and imgpkg archives.
 //!
 //! Floor 2. The floors above see one type, [`Store`], whatever the kind of file; [`open()`] finds the kind by
 //! content. Does not know registries.

@@ -14,7 +14,7 @@ use super::events::{BlobOutcome, Observer};
 use super::produce::Spooled;
 use super::to_registry::BlobPush;
 use super::{
-    AppRequest, Base, FileList, PackedImage, PackedSource, PushRequest, RegistrySource, TransferError,
+    AppRequest, Base, FileList, PackedImage, PushRequest, RegistrySource, SpooledImage, TransferError,
     push_file_list, push_to_registry, workers,
 };
 
@@ -127,7 +127,7 @@ impl Absent {
 }
 
 /// An image in a spool: itself, its blobs, and its files.
-type Spool<'a> = (PackedImage, PackedSource<'a>, FileList);
+type Spool<'a> = (PackedImage, SpooledImage<'a>, FileList);
 
 impl AppPush<'_> {
     fn with_base(
@@ -173,7 +173,7 @@ impl AppPush<'_> {
                 repository: &self.repository,
                 start: if absent.is_likely() { PushStart::Send } else { PushStart::Ask(&[]) },
                 blob: &layer.descriptor,
-                place: "the layer just packed",
+                source_label: &self.folder.display().to_string(),
                 observer,
             };
             absent.learn(push.send(&|| Ok(layer.open()))?);

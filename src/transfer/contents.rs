@@ -62,14 +62,18 @@ pub fn resolve_manifest(
                     Some(platform) => platform.to_string(),
                     None => child.digest.short(),
                 });
-                let (place, wanted) = (source.place(), Box::new(wanted));
+                let (place, wanted) = (source.label(), Box::new(wanted));
                 return Err(TransferError::NoPlatform { place, wanted, has: has.collect() });
             }
         };
         document = source.read_document(&chosen)?;
     }
     let limit = crate::model::limits::NESTING;
-    Err(TransferError::TooMany { place: source.place(), what: "levels of nested indexes", limit })
+    Err(TransferError::TooMany {
+        subject: format!("`{}`", source.label()),
+        what: "levels of nested indexes",
+        limit,
+    })
 }
 
 /// Extracts an image into a folder.
@@ -126,7 +130,7 @@ pub(super) fn pull_staged(
         let (summary, config) =
             extract(source, &document, staging.open()?, policy.clone(), options.concurrency, observer)?;
         if !summary.unmatched.is_empty() {
-            return Err(TransferError::NotIncluded { place: source.place(), paths: summary.unmatched });
+            return Err(TransferError::NotIncluded { place: source.label(), paths: summary.unmatched });
         }
         more(&staging.open()?)?;
         staging.publish()?;
@@ -152,11 +156,11 @@ pub(super) fn extract(
     let diff_ids = config.as_ref().map(|config| config.rootfs.diff_ids.as_slice()).unwrap_or_default();
     if !diff_ids.is_empty() && diff_ids.len() != manifest.layers.len() {
         let (layers, diff_ids) = (manifest.layers.len(), diff_ids.len());
-        return Err(TransferError::LayerCount { place: source.place(), layers, diff_ids });
+        return Err(TransferError::LayerCount { place: source.label(), layers, diff_ids });
     }
     if let Some(other) = manifest.layers.iter().find(|layer| !media_type::is_layer(&layer.media_type)) {
         let found = format!("its content has type `{}`", other.media_type);
-        return Err(TransferError::NotAnImage { place: source.place(), found });
+        return Err(TransferError::NotAnImage { place: source.label(), found });
     }
     let mut extractor = Extractor::new(folder, policy);
     observer.event(Event::Planned {

@@ -13,7 +13,7 @@ use crate::store::ImageName;
 use crate::stream::{TooLarge, read_bounded};
 
 use super::layer_files::for_each_file;
-use super::{Collection, ImageSource, Member, Places, Role, TransferError, workers};
+use super::{Collection, ImageLocator, ImageSource, Member, Role, TransferError, workers};
 
 /// What a document is to its users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -125,11 +125,11 @@ pub fn describe(
 /// the lock files; the same image may be described below several bundles.
 /// Errors: as [`describe`].
 pub fn describe_collection(
-    places: &Places<'_>,
+    locator: &ImageLocator<'_>,
     collection: &Collection,
     concurrency: usize,
 ) -> Result<Vec<Description>, TransferError> {
-    let plain = workers::map(&collection.members, concurrency, |member| described(places, member))?;
+    let plain = workers::map(&collection.members, concurrency, |member| described(locator, member))?;
     let known: BTreeMap<&Digest, &Description> = plain.iter().map(|one| (&one.digest, one)).collect();
     let named: BTreeSet<String> =
         plain.iter().flat_map(|one| &one.images).filter_map(|image| digest_of(&image.image)).collect();
@@ -143,8 +143,8 @@ fn digest_of(reference: &str) -> Option<String> {
     reference.split_once('@').map(|(_, digest)| digest.to_owned())
 }
 
-fn described(places: &Places<'_>, member: &Member) -> Result<Description, TransferError> {
-    let mut description = node(places, &member.descriptor, 0)?;
+fn described(locator: &ImageLocator<'_>, member: &Member) -> Result<Description, TransferError> {
+    let mut description = node(locator, &member.descriptor, 0)?;
     let name = |name: &ImageName| match (&name.reference, &name.tag) {
         (Some(reference), _) => Some(reference.to_string()),
         (None, tag) => tag.as_ref().map(ToString::to_string),
@@ -174,8 +174,8 @@ fn filled(
     depth: usize,
 ) -> Result<Description, TransferError> {
     if depth > limits::NESTING {
-        let (place, what) = (format!("bundle `{}`", one.digest), "levels of nested bundles");
-        return Err(TransferError::TooMany { place, what, limit: limits::NESTING });
+        let (subject, what) = (format!("bundle `{}`", one.digest), "levels of nested bundles");
+        return Err(TransferError::TooMany { subject, what, limit: limits::NESTING });
     }
     let mut filled_one = one.clone();
     for image in &mut filled_one.images {
@@ -195,7 +195,7 @@ fn node(
     if depth > limits::NESTING {
         let limit = limits::NESTING;
         return Err(TransferError::TooMany {
-            place: source.place(),
+            subject: format!("`{}`", source.label()),
             what: "levels of nested indexes",
             limit,
         });
@@ -303,7 +303,7 @@ pub(super) fn read_images_lock(
             let lock = ImagesLock::parse(&text);
             return lock
                 .map(Some)
-                .map_err(|error| TransferError::Lock { place: source.place(), source: error });
+                .map_err(|error| TransferError::Lock { place: source.label(), source: error });
         }
     }
     Ok(None)
@@ -320,7 +320,7 @@ fn read_lock_text(source: &dyn ImageSource, layer: &Descriptor) -> Result<Option
         let bytes = read_bounded(&mut *file, limits::LOCK_BYTES).map_err(|error| match error {
             TooLarge::Io(error) => (file.broken)(error),
             TooLarge::Limit { limit } => TransferError::TooMany {
-                place: source.place(),
+                subject: format!("`{}`", source.label()),
                 what: "bytes of `.imgpkg/images.yml`",
                 limit: usize::try_from(limit).unwrap_or(usize::MAX),
             },

@@ -37,7 +37,7 @@ pub enum TransferError {
         problems: Vec<PackageProblem>,
     },
     /// A manifest or index is not valid.
-    #[error("{place}: {source}")]
+    #[error("`{place}`: {source}")]
     Document {
         /// Where it was read from.
         place: String,
@@ -45,7 +45,7 @@ pub enum TransferError {
         source: DocumentError,
     },
     /// A configuration is not valid.
-    #[error("{place}: configuration `{digest}` is not valid: {source}")]
+    #[error("`{place}`: configuration `{digest}` is not valid: {source}")]
     Config {
         /// Where it was read from.
         place: String,
@@ -55,7 +55,7 @@ pub enum TransferError {
         source: ConfigError,
     },
     /// Something that was read is not what points at it promised.
-    #[error("{place}: {mismatch}")]
+    #[error("`{place}`: {mismatch}")]
     Mismatch {
         /// Where it was read from.
         place: String,
@@ -63,7 +63,7 @@ pub enum TransferError {
         mismatch: Mismatch,
     },
     /// A layer's uncompressed bytes are not what the configuration promises.
-    #[error("{place}: layer `{layer}` unpacks to `{found}`, but the configuration says `{expected}`")]
+    #[error("`{place}`: layer `{layer}` unpacks to `{found}`, but the configuration says `{expected}`")]
     DiffId {
         /// Where it was read from.
         place: String,
@@ -75,7 +75,7 @@ pub enum TransferError {
         found: Digest,
     },
     /// The configuration names another number of layers than the manifest.
-    #[error("{place}: the manifest has {layers} layers, but the configuration has {diff_ids} `diff_ids`")]
+    #[error("`{place}`: the manifest has {layers} layers, but the configuration has {diff_ids} `diff_ids`")]
     LayerCount {
         /// Where it was read from.
         place: String,
@@ -121,7 +121,7 @@ pub enum TransferError {
         source: TarError,
     },
     /// No image of an index serves the platform.
-    #[error("no image for `{wanted}` in {place}; it has {}", list(has))]
+    #[error("no image for `{wanted}` in `{place}`; it has {}", list(has))]
     NoPlatform {
         /// Where it was looked for.
         place: String,
@@ -131,7 +131,7 @@ pub enum TransferError {
         has: Vec<String>,
     },
     /// The manifest is an artifact without file system layers.
-    #[error("{place} is not an image with files: {found}")]
+    #[error("`{place}` is not an image with files: {found}")]
     NotAnImage {
         /// Where it was read from.
         place: String,
@@ -139,10 +139,10 @@ pub enum TransferError {
         found: String,
     },
     /// More documents or deeper nesting than any real image has.
-    #[error("{place} has more than {limit} {what}, which is not accepted")]
+    #[error("{subject} has more than {limit} {what}, which is not accepted")]
     TooMany {
-        /// Where it was read from.
-        place: String,
+        /// What has too much, as a phrase: `` `app.tar` ``, `` blob `sha256:…` in `app.tar` ``.
+        subject: String,
         /// What there is too much of.
         what: &'static str,
         /// Most allowed.
@@ -169,7 +169,7 @@ pub enum TransferError {
         found: String,
     },
     /// The lock file inside a bundle is not valid.
-    #[error("{place}: `.imgpkg/images.yml`: {source}")]
+    #[error("`{place}`: `.imgpkg/images.yml`: {source}")]
     Lock {
         /// The bundle.
         place: String,
@@ -185,7 +185,7 @@ pub enum TransferError {
         source: Box<TransferError>,
     },
     /// Something belongs to an image, but it is not known where it is.
-    #[error("{place} does not hold `{digest}`, and nothing says where else it is")]
+    #[error("`{place}` does not hold `{digest}`, and nothing says where else it is")]
     Nowhere {
         /// What is missing.
         digest: Digest,
@@ -201,7 +201,7 @@ pub enum TransferError {
         problem: String,
     },
     /// A layer that may not be distributed was asked for, but the source was made without it.
-    #[error("{place} does not hold layer `{layer}` of {image}, which may not be distributed")]
+    #[error("`{place}` does not hold layer `{layer}` of {image}, which may not be distributed")]
     NonDistributableMissing {
         /// The layer.
         layer: Digest,
@@ -211,7 +211,7 @@ pub enum TransferError {
         place: String,
     },
     /// Paths that were asked for are not in the image.
-    #[error("{place} has nothing at {}", list(paths))]
+    #[error("`{place}` has nothing at {}", list(paths))]
     NotIncluded {
         /// Where it was read from.
         place: String,
@@ -238,7 +238,7 @@ impl TransferError {
         }
         match error.downcast::<RegistryError>() {
             Ok(error) => Self::Registry(error),
-            Err(source) => Self::Read { what: format!("{what} from {place}"), source },
+            Err(source) => Self::Read { what: format!("{what} from `{place}`"), source },
         }
     }
 
@@ -282,7 +282,7 @@ fn mistakes(count: usize) -> String {
 
 fn without(place: Option<&str>) -> String {
     match place {
-        Some(place) => format!("the earlier image in {place} has no such file"),
+        Some(place) => format!("the earlier image in `{place}` has no such file"),
         None => "there is no earlier image".to_owned(),
     }
 }

@@ -82,8 +82,8 @@ impl FileList {
                 let count = sums.len();
                 drop(sums);
                 if count > limits::ARCHIVE_ENTRIES {
-                    let (place, limit) = (source.place(), limits::ARCHIVE_ENTRIES);
-                    return Err(TransferError::TooMany { place, what: "files", limit });
+                    let (subject, limit) = (format!("`{}`", source.label()), limits::ARCHIVE_ENTRIES);
+                    return Err(TransferError::TooMany { subject, what: "files", limit });
                 }
                 Ok(())
             })
@@ -147,7 +147,7 @@ pub fn file_list(
     if let Some(list) = written {
         return Ok(list);
     }
-    let warning = Warning::FilesNotListed { image: format!("{}@{}", source.place(), root.digest) };
+    let warning = Warning::FilesNotListed { image: format!("{}@{}", source.label(), root.digest) };
     observer.event(Event::Warning(&warning));
     FileList::read(source, root, concurrency)
 }
@@ -171,7 +171,7 @@ fn read_list(
         let bytes = read_bounded(&mut *file, limits::FILE_LIST_BYTES).map_err(|error| match error {
             TooLarge::Io(error) => (file.broken)(error),
             TooLarge::Limit { limit } => TransferError::TooMany {
-                place: format!("the list of files of `{image}`"),
+                subject: format!("the list of files of `{image}`"),
                 what: "bytes",
                 limit: usize::try_from(limit).unwrap_or(usize::MAX),
             },

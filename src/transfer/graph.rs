@@ -61,7 +61,8 @@ impl Graph {
             self.blobs.push(descriptor.clone());
             return Ok(());
         }
-        let too_many = |what, limit| TransferError::TooMany { place: source.place(), what, limit };
+        let too_many =
+            |what, limit| TransferError::TooMany { subject: format!("`{}`", source.label()), what, limit };
         if depth > limits::NESTING {
             return Err(too_many("levels of nested indexes", limits::NESTING));
         }

@@ -30,8 +30,8 @@ mod workers;
 pub use app_image::{AppRequest, Base, Resources, pack_app_to_layout};
 pub use app_push::{AppPush, Earlier, earlier_image, push_app};
 pub use collection::{
-    Attached, Collection, CollectionReport, CollectionRequest, DefaultTags, Gathering, Member, Places, Role,
-    gather, push_collection,
+    Attached, Collection, CollectionReport, CollectionRequest, DefaultTags, Gathering, ImageLocator, Member,
+    Role, gather, push_collection,
 };
 pub use contents::{PullOptions, PullReport, pull_contents, pull_rootfs, resolve_manifest};
 pub use describe::{Description, LayerDescription, NodeKind, describe, describe_collection};
@@ -39,7 +39,7 @@ pub use error::TransferError;
 pub use files::{FileList, file_list, push_file_list};
 pub use graph::Graph;
 pub use parts::{Joined, Parts};
-pub use produce::{PackRequest, PackedImage, PackedSource, pack_to_layout, pack_to_spool};
+pub use produce::{PackRequest, PackedImage, SpooledImage, pack_to_layout, pack_to_spool};
 pub use pull_bundle::pull_bundle;
 pub use source::{ImageSource, RegistrySource};
 pub use to_archive::{ArchiveRequest, copy_to_docker_tar, copy_to_imgpkg_tar};

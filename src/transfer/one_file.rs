@@ -35,8 +35,8 @@ impl OneFileImage {
 }
 
 impl ImageSource for OneFileImage {
-    fn place(&self) -> String {
-        format!("image `{}`", self.manifest.digest())
+    fn label(&self) -> String {
+        self.manifest.digest().to_string()
     }
 
     fn read_document(&self, _: &Descriptor) -> Result<RawDocument, TransferError> {

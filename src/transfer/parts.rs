@@ -69,8 +69,8 @@ impl<'a> Parts<'a> {
 }
 
 impl ImageSource for Parts<'_> {
-    fn place(&self) -> String {
-        self.inner.place()
+    fn label(&self) -> String {
+        self.inner.label()
     }
 
     fn read_document(&self, descriptor: &Descriptor) -> Result<RawDocument, TransferError> {
@@ -123,8 +123,8 @@ impl<'a> Joined<'a> {
 }
 
 impl ImageSource for Joined<'_> {
-    fn place(&self) -> String {
-        self.second.place()
+    fn label(&self) -> String {
+        self.second.label()
     }
 
     fn read_document(&self, descriptor: &Descriptor) -> Result<RawDocument, TransferError> {

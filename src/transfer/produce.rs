@@ -198,7 +198,7 @@ pub fn pack_to_spool(
     request: &PackRequest,
     folder: &Path,
     observer: &dyn Observer,
-) -> Result<(PackedImage, PackedSource<'static>), TransferError> {
+) -> Result<(PackedImage, SpooledImage<'static>), TransferError> {
     let (profile, options) = prepare(request, observer)?;
     let mut file = nameless_file(folder)?;
     let progress = |bytes| observer.event(Event::Packed { bytes });
@@ -208,7 +208,7 @@ pub fn pack_to_spool(
     let layers = vec![layer];
     let image = composed(&profile, &layers, &request.image, request.expected_digest.as_ref(), observer)?;
     let packed = finished(profile, layers, &image, None);
-    Ok((packed, PackedSource { spooled, image, place: folder.to_owned(), base: None }))
+    Ok((packed, SpooledImage { spooled, image, place: folder.to_owned(), base: None }))
 }
 
 /// A layer that was just packed, in the spool.
@@ -234,22 +234,22 @@ impl Spooled {
 }
 
 /// An image just packed, as a source; layers that were not packed again come from an earlier image.
-pub struct PackedSource<'a> {
+pub struct SpooledImage<'a> {
     pub(super) spooled: Vec<Spooled>,
     pub(super) image: ComposedImage,
     pub(super) place: PathBuf,
     pub(super) base: Option<&'a dyn ImageSource>,
 }
 
-impl std::fmt::Debug for PackedSource<'_> {
+impl std::fmt::Debug for SpooledImage<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PackedSource").field("spooled", &self.spooled).finish_non_exhaustive()
+        f.debug_struct("SpooledImage").field("spooled", &self.spooled).finish_non_exhaustive()
     }
 }
 
-impl ImageSource for PackedSource<'_> {
-    fn place(&self) -> String {
-        format!("the image packed in `{}`", self.place.display())
+impl ImageSource for SpooledImage<'_> {
+    fn label(&self) -> String {
+        self.place.display().to_string()
     }
 
     fn read_document(&self, _: &Descriptor) -> Result<RawDocument, TransferError> {

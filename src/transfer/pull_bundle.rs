@@ -14,7 +14,7 @@ use crate::tar::Policy;
 use super::collection::{has_locations, is_absence};
 use super::contents::{extract, pull_staged};
 use super::events::Observer;
-use super::{Collection, ImageSource, Member, Places, PullOptions, PullReport, TransferError, workers};
+use super::{Collection, ImageLocator, ImageSource, Member, PullOptions, PullReport, TransferError, workers};
 
 /// Folder of nested bundles inside `.imgpkg`.
 const NESTED_FOLDER: &str = "bundles";
@@ -25,7 +25,7 @@ const NESTED_FOLDER: &str = "bundles";
 /// images are all in its repository names them there; each bundle decides for itself, all or nothing.
 /// Errors: as [`super::pull_contents`].
 pub fn pull_bundle(
-    places: &Places<'_>,
+    locator: &ImageLocator<'_>,
     collection: &Collection,
     root: &Member,
     options: &PullOptions,
@@ -38,20 +38,20 @@ pub fn pull_bundle(
         .collect();
     let bundles: Vec<&Member> = std::iter::once(root).chain(nested.iter().copied()).collect();
     let concurrency = options.concurrency;
-    let locks = workers::map(&bundles, concurrency, |member| relocated(places, member, concurrency))?;
-    let manifest = places.read_document(&root.descriptor)?;
+    let locks = workers::map(&bundles, concurrency, |member| relocated(locator, member, concurrency))?;
+    let manifest = locator.read_document(&root.descriptor)?;
     let policy = Policy { include: options.include.clone(), ..Policy::contents(options.umask) };
-    pull_staged(places, manifest, options, &policy, observer, &|folder| {
+    pull_staged(locator, manifest, options, &policy, observer, &|folder| {
         if let Some(lock) = locks.first().and_then(Option::as_ref) {
             rewrite(folder, lock, options)?;
         }
         for (member, lock) in nested.iter().zip(locks.iter().skip(1)) {
             let into = nested_folder(folder, member, options)?;
-            let document = places.read_document(&member.descriptor)?;
+            let document = locator.read_document(&member.descriptor)?;
             let manifest = document.manifest().ok_or(TransferError::Stopped)?;
             let policy = Policy::contents(options.umask);
             extract(
-                places,
+                locator,
                 manifest,
                 into.try_clone().map_err(failed(options))?,
                 policy,
@@ -68,19 +68,19 @@ pub fn pull_bundle(
 
 /// Returns the lock file as it is to be: none where the images are not all beside the bundle, or named there already.
 fn relocated(
-    places: &Places<'_>,
+    locator: &ImageLocator<'_>,
     member: &Member,
     concurrency: usize,
 ) -> Result<Option<ImagesLock>, TransferError> {
-    let (Some(lock), Some(home)) = (&member.bundle, places.repository_of(&member.descriptor.digest)) else {
+    let (Some(lock), Some(home)) = (&member.bundle, locator.repository_of(&member.descriptor.digest)) else {
         return Ok(None);
     };
     // A list that says so already is left as its author wrote it.
     if lock.images.iter().all(|image| image.image.repository == home) {
         return Ok(None);
     }
-    let at_home = has_locations(places, &home, &member.descriptor.digest)?
-        || all_at_home(places, &home, lock, concurrency)?;
+    let at_home = has_locations(locator, &home, &member.descriptor.digest)?
+        || all_at_home(locator, &home, lock, concurrency)?;
     let moved = |image: &LockedImage| LockedImage {
         image: match &image.image.digest {
             Some(digest) => home.with_digest(digest.clone()),
@@ -93,12 +93,12 @@ fn relocated(
 
 /// Asks for the images beside the bundle, until one is not there.
 fn all_at_home(
-    places: &Places<'_>,
+    locator: &ImageLocator<'_>,
     home: &Repository,
     lock: &ImagesLock,
     concurrency: usize,
 ) -> Result<bool, TransferError> {
-    let Some(client) = places.client() else { return Ok(false) };
+    let Some(client) = locator.client() else { return Ok(false) };
     let is_there = |image: &LockedImage| {
         let Some(digest) = &image.image.digest else { return Ok(false) };
         match client.head_manifest(home, &Target::Digest(digest.clone())) {

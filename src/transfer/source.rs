@@ -14,8 +14,8 @@ use super::TransferError;
 
 /// Somewhere images are read from, from several threads.
 pub trait ImageSource: Sync {
-    /// Returns the place for messages: `` `app.tar` ``, `` `reg.example/team/app` ``.
-    fn place(&self) -> String;
+    /// Returns what messages call the source: `app.tar`, `reg.example/team/app`; without quotes.
+    fn label(&self) -> String;
 
     /// Reads a manifest or index, verified.
     fn read_document(&self, descriptor: &Descriptor) -> Result<RawDocument, TransferError>;
@@ -42,11 +42,11 @@ pub trait ImageSource: Sync {
             let most = limit.min(descriptor.size.saturating_add(1));
             read_bounded(self.open_blob(descriptor)?, most).map_err(|error| match error {
                 TooLarge::Limit { .. } => TransferError::TooMany {
-                    place: format!("{what} in {}", self.place()),
+                    subject: format!("{what} in `{}`", self.label()),
                     what: "bytes",
                     limit: usize::try_from(limit).unwrap_or(usize::MAX),
                 },
-                TooLarge::Io(error) => TransferError::from_read(&self.place(), &what, error),
+                TooLarge::Io(error) => TransferError::from_read(&self.label(), &what, error),
             })
         };
         match read() {
@@ -62,7 +62,7 @@ pub trait ImageSource: Sync {
         }
         let bytes = self.read_blob(&manifest.config, limits::CONFIG_BYTES)?;
         Config::parse(&bytes).map(Some).map_err(|source| TransferError::Config {
-            place: self.place(),
+            place: self.label(),
             digest: manifest.config.digest.clone(),
             source,
         })
@@ -70,8 +70,8 @@ pub trait ImageSource: Sync {
 }
 
 impl ImageSource for Store {
-    fn place(&self) -> String {
-        format!("`{}`", self.path().display())
+    fn label(&self) -> String {
+        self.path().display().to_string()
     }
 
     fn read_document(&self, descriptor: &Descriptor) -> Result<RawDocument, TransferError> {
@@ -116,8 +116,8 @@ impl<'a> RegistrySource<'a> {
 }
 
 impl ImageSource for RegistrySource<'_> {
-    fn place(&self) -> String {
-        format!("`{}`", self.repository)
+    fn label(&self) -> String {
+        self.repository.to_string()
     }
 
     fn read_document(&self, descriptor: &Descriptor) -> Result<RawDocument, TransferError> {

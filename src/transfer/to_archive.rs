@@ -17,7 +17,9 @@ use crate::store::slots::{BlobSlot, SlotTar, WrittenLayout};
 
 use super::events::{Event, Observer, Warning};
 use super::to_layout::fill;
-use super::{Collection, ImageSource, Member, Parts, Places, Role, TransferError, resolve_manifest, workers};
+use super::{
+    Collection, ImageLocator, ImageSource, Member, Parts, Role, TransferError, resolve_manifest, workers,
+};
 
 /// What is to be written into an archive.
 #[derive(Clone, Debug)]
@@ -39,7 +41,7 @@ pub struct ArchiveRequest {
 /// Shape: `manifest.json`, then each layer once in order of digest; the same collection gives the same bytes.
 /// Errors: [`TransferError::NotForImgpkg`] for what the format cannot hold; nothing is visible after an error.
 pub fn copy_to_imgpkg_tar(
-    places: &Places<'_>,
+    locator: &ImageLocator<'_>,
     collection: &Collection,
     request: &ArchiveRequest,
     observer: &dyn Observer,
@@ -54,14 +56,14 @@ pub fn copy_to_imgpkg_tar(
             .then(|| BTreeMap::from([(ROOT_LABEL.to_owned(), String::new())]));
         let original = member.role == Role::Named || (member.role == Role::Root && is_bundle);
         let about = About {
-            repository: places.repository_of(&member.descriptor.digest),
+            repository: locator.repository_of(&member.descriptor.digest),
             origin: member.origin.as_ref(),
             tag: member.tags().first().map(ToString::to_string).unwrap_or_default(),
             orig_ref: member.origin.as_ref().filter(|_| original).map(image_name).unwrap_or_default(),
             labels,
         };
         let mut found = Vec::new();
-        items.push(item(places, &member.descriptor, &about, &mut found, 0)?);
+        items.push(item(locator, &member.descriptor, &about, &mut found, 0)?);
         any |= found.iter().any(Descriptor::is_non_distributable);
         let skipped = skip(member, &mut found, request);
         if let Some(warning) = skipped {
@@ -79,22 +81,22 @@ pub fn copy_to_imgpkg_tar(
         let slot = tar.reserve(&layer_name(&layer.digest), layer.size)?;
         slots.push((layer, slot));
     }
-    finish(places, tar, &slots, request, observer)
+    finish(locator, tar, &slots, request, observer)
 }
 
 /// Fills the reserved places and ends the archive.
 fn finish(
-    places: &Places<'_>,
+    locator: &ImageLocator<'_>,
     tar: SlotTar,
     slots: &[(Descriptor, BlobSlot)],
     request: &ArchiveRequest,
     observer: &dyn Observer,
 ) -> Result<WrittenLayout, TransferError> {
     let Some(path) = &request.resume else {
-        fill_all(places, slots, request, observer)?;
+        fill_all(locator, slots, request, observer)?;
         return Ok(tar.finish()?);
     };
-    let parts = Parts::beside(path, places)?;
+    let parts = Parts::beside(path, locator)?;
     fill_all(&parts, slots, request, observer)?;
     let written = tar.finish()?;
     parts.remove()?;
@@ -144,7 +146,7 @@ impl About<'_> {
 }
 
 fn item(
-    places: &Places<'_>,
+    locator: &ImageLocator<'_>,
     descriptor: &Descriptor,
     about: &About<'_>,
     layers: &mut Vec<Descriptor>,
@@ -155,7 +157,7 @@ fn item(
     if depth > limits::NESTING {
         let limit = limits::NESTING;
         return Err(TransferError::TooMany {
-            place: places.place(),
+            subject: format!("`{}`", locator.label()),
             what: "levels of nested indexes",
             limit,
         });
@@ -163,19 +165,19 @@ fn item(
     if !descriptor.is_index() && !descriptor.is_manifest() {
         return Err(refused(format!("it has type `{}`", descriptor.media_type)));
     }
-    let document = places.read_document(descriptor)?;
+    let document = locator.read_document(descriptor)?;
     let raw =
         String::from_utf8(document.bytes().to_vec()).map_err(|_| refused("it is not UTF-8".to_owned()))?;
     match document.document() {
         Document::Manifest(manifest) => {
-            let image = image(places, &document, manifest, raw, about)?;
+            let image = image(locator, &document, manifest, raw, about)?;
             layers.extend(manifest.layers.iter().cloned());
             Ok(Item { image_index: None, image: Some(image) })
         }
         Document::Index(index) => {
             let (mut images, mut indexes) = (Vec::new(), Vec::new());
             for child in &index.manifests {
-                let Item { image_index, image } = item(places, child, about, layers, depth + 1)?;
+                let Item { image_index, image } = item(locator, child, about, layers, depth + 1)?;
                 images.extend(image);
                 indexes.extend(image_index);
             }
@@ -196,19 +198,19 @@ fn item(
 }
 
 fn image(
-    places: &Places<'_>,
+    locator: &ImageLocator<'_>,
     document: &RawDocument,
     manifest: &ImageManifest,
     raw: String,
     about: &About<'_>,
 ) -> Result<ImageItem, TransferError> {
-    places.keep_blob(&manifest.config)?;
-    let config = places.read_blob(&manifest.config, limits::CONFIG_BYTES)?;
+    locator.keep_blob(&manifest.config)?;
+    let config = locator.read_blob(&manifest.config, limits::CONFIG_BYTES)?;
     let config = String::from_utf8(config).map_err(|_| TransferError::NotForImgpkg {
         digest: manifest.config.digest.clone(),
         problem: "it is not UTF-8".to_owned(),
     })?;
-    let diff_ids = places.read_config(manifest)?.map(|config| config.rootfs.diff_ids).unwrap_or_default();
+    let diff_ids = locator.read_config(manifest)?.map(|config| config.rootfs.diff_ids).unwrap_or_default();
     let layer = |(number, layer): (usize, &Descriptor)| LayerItem {
         media_type: layer.media_type.clone(),
         digest: layer.digest.clone(),
@@ -241,12 +243,12 @@ fn image(
 /// Errors: [`TransferError::NotAnImage`] for an artifact, and for layers that may not be distributed unless they
 /// were asked for, because docker cannot load an image without them.
 pub fn copy_to_docker_tar(
-    places: &Places<'_>,
+    locator: &ImageLocator<'_>,
     member: &Member,
     request: &ArchiveRequest,
     observer: &dyn Observer,
 ) -> Result<WrittenLayout, TransferError> {
-    let document = resolve_manifest(places, &member.descriptor, request.platform.as_ref())?;
+    let document = resolve_manifest(locator, &member.descriptor, request.platform.as_ref())?;
     let manifest = document.manifest().ok_or(TransferError::Stopped)?;
     let refused = |found: String| TransferError::NotAnImage { place: member.label(), found };
     if !media_type::is_runnable_config(&manifest.config.media_type) {
@@ -256,7 +258,7 @@ pub fn copy_to_docker_tar(
     if let Some(layer) = manifest.layers.iter().find(left_out) {
         return Err(refused(format!("its layer `{}` may not be distributed", layer.digest)));
     }
-    let config = places.read_blob(&manifest.config, limits::CONFIG_BYTES)?;
+    let config = locator.read_blob(&manifest.config, limits::CONFIG_BYTES)?;
     let name = |layer: &Descriptor| format!("{}.tar.gz", layer.digest.hex());
     let names = member.names.iter().filter_map(|name| name.reference.as_ref());
     let names = names.filter(|name| name.tag.is_some());
@@ -273,5 +275,5 @@ pub fn copy_to_docker_tar(
     for layer in manifest.layers.iter().filter(|layer| seen.insert(layer.digest.clone())) {
         slots.push((layer.clone(), tar.reserve(&name(layer), layer.size)?));
     }
-    finish(places, tar, &slots, request, observer)
+    finish(locator, tar, &slots, request, observer)
 }

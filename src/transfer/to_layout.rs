@@ -121,7 +121,7 @@ pub(super) fn pour(
     // Ahead of the writer the reader does not wait for the disk, nor the disk for it.
     let from_registry = source.repository_of(&blob.digest).is_some();
     let verified = if from_registry { Verified::Using } else { Verified::Reading };
-    let broken = |error| TransferError::from_read(&source.place(), &format!("blob `{}`", blob.digest), error);
+    let broken = |error| TransferError::from_read(&source.label(), &format!("blob `{}`", blob.digest), error);
     std::thread::scope(|scope| {
         let mut from = workers::ahead(scope, blob, from, verified).map_err(broken)?;
         loop {

@@ -162,7 +162,7 @@ fn push_content(
     }
     if !skipped.is_empty() {
         *report.blobs.entry(BlobOutcome::Skipped).or_default() += skipped.len() as u64;
-        let warning = Warning::NonDistributableSkipped { image: source.place(), layers: skipped };
+        let warning = Warning::NonDistributableSkipped { image: source.label(), layers: skipped };
         observer.event(Event::Warning(&warning));
     }
     let bytes = wanted.iter().map(|blob| blob.size).sum();
@@ -198,7 +198,7 @@ pub(super) fn check_held(
         return Ok(());
     }
     if blob.is_non_distributable() {
-        let (layer, image, place) = (blob.digest.clone(), format!("`{}`", image()), source.place());
+        let (layer, image, place) = (blob.digest.clone(), format!("`{}`", image()), source.label());
         return Err(TransferError::NonDistributableMissing { layer, image, place });
     }
     // Opening it gives the source's own words for what is missing.
@@ -221,7 +221,7 @@ pub(super) fn push_blob(
         .filter(|from| from != repository && from.registry() == repository.registry())
         .collect();
     let start = PushStart::Ask(&mount_from);
-    let push = BlobPush { client, repository, start, blob, place: &source.place(), observer };
+    let push = BlobPush { client, repository, start, blob, source_label: &source.label(), observer };
     push.send(&|| source.open_blob(blob))
 }
 
@@ -236,7 +236,7 @@ pub(super) struct BlobPush<'a> {
     pub(super) start: PushStart<'a>,
     pub(super) blob: &'a Descriptor,
     /// Where it comes from, for messages.
-    pub(super) place: &'a str,
+    pub(super) source_label: &'a str,
     pub(super) observer: &'a dyn Observer,
 }
 
@@ -249,7 +249,7 @@ impl BlobPush<'_> {
             let body = Body { open, blob, observer, scope, opened: AtomicBool::new(false) };
             client.push_blob(self.repository, blob, &body, self.start, &progress)
         })
-        .map_err(|error| TransferError::from_push(self.place, error))?;
+        .map_err(|error| TransferError::from_push(self.source_label, error))?;
         let outcome = match outcome {
             PushOutcome::Uploaded => BlobOutcome::Transferred,
             PushOutcome::Mounted => BlobOutcome::Mounted,

@@ -21,8 +21,8 @@ use crate::store::{ImageName, NamedImage};
 use crate::stream::AtomicFile;
 use crate::transfer::events::{Event, Observer, Warning};
 use crate::transfer::{
-    self, ArchiveRequest, Collection, CollectionRequest, DefaultTags, Graph, ImageSource, Joined,
-    LayoutRequest, Member, Parts, Places, PushRequest, Role,
+    self, ArchiveRequest, Collection, CollectionRequest, DefaultTags, Graph, ImageLocator, ImageSource,
+    Joined, LayoutRequest, Member, Parts, PushRequest, Role,
 };
 
 pub(in crate::front) fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Outcome, Failure> {
@@ -40,9 +40,9 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Ou
             Sink::Registry { .. } => Wording::Uploaded,
             _ => Wording::Written,
         };
-        origin.with(|places| {
+        origin.with(|locator| {
             reporter::watch(&context.ui, wording, |observer| {
-                let copy = Copy { context, options: &options, origin: &origin, places, observer };
+                let copy = Copy { context, options: &options, origin: &origin, locator, observer };
                 copy.run()
             })
         })
@@ -53,7 +53,7 @@ struct Copy<'a> {
     context: &'a Context<'a>,
     options: &'a CopyOptions,
     origin: &'a OpenedSource,
-    places: &'a Places<'a>,
+    locator: &'a ImageLocator<'a>,
     observer: &'a dyn Observer,
 }
 
@@ -66,9 +66,9 @@ impl Copy<'_> {
             attached: options.attached,
             bundles_as_images: false,
         };
-        let mut collection = self.origin.gather(self.places, depth, &options.registry, self.observer)?;
+        let mut collection = self.origin.gather(self.locator, depth, &options.registry, self.observer)?;
         let exactly = options.expected_digest.is_some();
-        let main = main_member(&collection, &self.places.place(), exactly)?.descriptor.digest.clone();
+        let main = main_member(&collection, &self.locator.label(), exactly)?.descriptor.digest.clone();
         check_expected(options.expected_digest.as_ref(), &main)?;
         self.warn_of_missing(&collection);
         self.suppose_origins(&collection)?;
@@ -78,7 +78,7 @@ impl Copy<'_> {
                 if tag.is_some() && roots > 1 {
                     let message = message!(
                         Flag::TO_REPO,
-                        format!(" has a tag, but {} holds {roots} images", self.places.place())
+                        format!(" has a tag, but `{}` holds {roots} images", self.locator.label())
                     );
                     return Err(
                         Failure::misuse(message).hint("leave the tag out: the recorded tags are kept")
@@ -131,9 +131,9 @@ impl Copy<'_> {
         for member in &collection.members {
             let named = || member.names.iter().find_map(|name| name.reference.clone());
             let Some(origin) = member.origin.clone().or_else(named) else { continue };
-            let mut blobs = Graph::of(self.places, &member.descriptor)?.blobs;
-            blobs.retain(|blob| blob.is_non_distributable() && !self.places.holds(&blob.digest));
-            self.places.suppose(&origin, &blobs);
+            let mut blobs = Graph::of(self.locator, &member.descriptor)?.blobs;
+            blobs.retain(|blob| blob.is_non_distributable() && !self.locator.holds(&blob.digest));
+            self.locator.suppose(&origin, &blobs);
         }
         Ok(())
     }
@@ -157,7 +157,7 @@ impl Copy<'_> {
                 concurrency,
                 include_non_distributable,
             };
-            transfer::push_to_registry(self.places, client, &request, self.observer)?;
+            transfer::push_to_registry(self.locator, client, &request, self.observer)?;
             return Ok(());
         }
         let default_tags = match self.options.repo_based_tags {
@@ -170,7 +170,7 @@ impl Copy<'_> {
             concurrency,
             include_non_distributable,
         };
-        transfer::push_collection(self.places, client, collection, &request, self.observer)?;
+        transfer::push_collection(self.locator, client, collection, &request, self.observer)?;
         Ok(())
     }
 
@@ -186,9 +186,9 @@ impl Copy<'_> {
             _ => None,
         };
         let Some(existing) = existing else {
-            return self.write_layout(self.places, &request, target);
+            return self.write_layout(self.locator, &request, target);
         };
-        let joined = Joined { first: &existing, second: self.places };
+        let joined = Joined { first: &existing, second: self.locator };
         let new = collection.named_with_origins();
         let roots = appended(existing.roots().iter().map(|root| root.image.clone()).collect(), new)?;
         self.write_layout(&joined, &LayoutRequest { roots, ..request }, target)
@@ -247,9 +247,9 @@ impl Copy<'_> {
                     let warning = Warning::AttachedLeftOut { count: attached };
                     self.observer.event(Event::Warning(&warning));
                 }
-                transfer::copy_to_docker_tar(self.places, member, &request, self.observer)?
+                transfer::copy_to_docker_tar(self.locator, member, &request, self.observer)?
             }
-            _ => transfer::copy_to_imgpkg_tar(self.places, collection, &request, self.observer)?,
+            _ => transfer::copy_to_imgpkg_tar(self.locator, collection, &request, self.observer)?,
         };
         Ok(written.spool)
     }
@@ -262,8 +262,8 @@ impl Copy<'_> {
         }
         if collection.has_bundles() {
             return Err(Failure::refused(format!(
-                "{} holds several bundles, and nothing says which one `--lock-output` is about",
-                self.places.place()
+                "`{}` holds several bundles, and nothing says which one `--lock-output` is about",
+                self.locator.label()
             ))
             .hint(message!("copy the bundle you want with ", Flag::BUNDLE.mention().short())));
         }
@@ -296,7 +296,7 @@ impl Copy<'_> {
         path: Option<&Path>,
     ) -> Result<ImageOutcome, Failure> {
         let member = collection.member(main).ok_or(transfer::TransferError::Stopped)?;
-        let document = self.places.read_document(&member.descriptor)?;
+        let document = self.locator.read_document(&member.descriptor)?;
         let kind = match (document.manifest(), &member.bundle) {
             (None, _) => ImageKind::Index,
             (_, Some(_)) => ImageKind::Bundle,
@@ -306,7 +306,7 @@ impl Copy<'_> {
             kind,
             digest: main.clone(),
             media_type: document.media_type().to_owned(),
-            size: Graph::of(self.places, &member.descriptor)?.size(),
+            size: Graph::of(self.locator, &member.descriptor)?.size(),
             layers: document.manifest().map(|manifest| manifest.layers.len()),
             repository: repository.cloned(),
             tags: member.tags(),

@@ -20,7 +20,7 @@ pub(in crate::front) fn run(
 ) -> Result<Outcome, Failure> {
     let options = resolve::describe(args, json)?;
     let origin = OpenedSource::open(context, &options.source, &options.registry, false)?;
-    let images = origin.with(|places| {
+    let images = origin.with(|locator| {
         let depth = Depth {
             thick: true,
             inflate: false,
@@ -28,8 +28,8 @@ pub(in crate::front) fn run(
             bundles_as_images: true,
         };
         let found = Found { ui: &context.ui };
-        let collection = origin.gather(places, depth, &options.registry, &found)?;
-        Ok(transfer::describe_collection(places, &collection, options.registry.concurrency)?)
+        let collection = origin.gather(locator, depth, &options.registry, &found)?;
+        Ok(transfer::describe_collection(locator, &collection, options.registry.concurrency)?)
     })?;
     let json = serde_json::json!({ "images": images });
     let text = match options.form {

@@ -41,7 +41,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &MatchArgs) -> Result<O
 }
 
 fn files_of_store(store: &Store) -> Result<FileList, Failure> {
-    let root = only_root(&store.place(), store.roots())?;
+    let root = only_root(&store.label(), store.roots())?;
     Ok(FileList::read(store, &root.image.descriptor, system::threads())?)
 }
 

@@ -14,7 +14,7 @@ use crate::model::{Reference, Tag, Target};
 use crate::registry::Client;
 use crate::store::{ImageName, Store, StoreKind};
 use crate::transfer::events::Observer;
-use crate::transfer::{self, Attached, Collection, Gathering, Member, Places, Role, TransferError};
+use crate::transfer::{self, Attached, Collection, Gathering, ImageLocator, Member, Role, TransferError};
 
 /// A source that is open, before it is known what belongs to it.
 pub(super) struct OpenedSource {
@@ -98,10 +98,13 @@ impl OpenedSource {
     }
 
     /// Runs work with the source as one place.
-    pub(super) fn with<T>(&self, work: impl FnOnce(&Places<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
+    pub(super) fn with<T>(
+        &self,
+        work: impl FnOnce(&ImageLocator<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         match &self.store {
-            Some(store) => work(&Places::over(store, self.client.as_ref())),
-            None => work(&Places::remote(self.client()?)),
+            Some(store) => work(&ImageLocator::over(store, self.client.as_ref())),
+            None => work(&ImageLocator::remote(self.client()?)),
         }
     }
 
@@ -110,7 +113,7 @@ impl OpenedSource {
     /// Errors: a bundle where an image was asked for, and the other way round.
     pub(super) fn gather(
         &self,
-        places: &Places<'_>,
+        locator: &ImageLocator<'_>,
         depth: Depth,
         registry: &RegistryOptions,
         observer: &dyn Observer,
@@ -122,21 +125,21 @@ impl OpenedSource {
             attached: if may_ask { depth.attached } else { Attached::default() },
             concurrency: registry.concurrency,
         };
-        let roots = self.roots(places, registry.concurrency)?;
-        let collection = transfer::gather(places, roots, &gathering, observer)?;
+        let roots = self.roots(locator, registry.concurrency)?;
+        let collection = transfer::gather(locator, roots, &gathering, observer)?;
         self.check_kinds(&collection, depth)?;
         Ok(collection)
     }
 
-    fn roots(&self, places: &Places<'_>, concurrency: usize) -> Result<Vec<Member>, Failure> {
+    fn roots(&self, locator: &ImageLocator<'_>, concurrency: usize) -> Result<Vec<Member>, Failure> {
         match &self.wanted {
             Wanted::Bundle(reference) | Wanted::Image(reference) => {
-                Ok(vec![remote_root(places, reference, reference.tag.clone())?])
+                Ok(vec![remote_root(locator, reference, reference.tag.clone())?])
             }
-            Wanted::BundleLock(lock) => Ok(vec![remote_root(places, &lock.image, lock.tag.clone())?]),
+            Wanted::BundleLock(lock) => Ok(vec![remote_root(locator, &lock.image, lock.tag.clone())?]),
             Wanted::ImagesLock(lock) => {
                 let root = |image: &crate::lock::LockedImage| {
-                    let document = places.fetch(&image.image.repository, &image.image.target())?;
+                    let document = locator.fetch(&image.image.repository, &image.image.target())?;
                     let origin = Some(image.image.clone());
                     let (descriptor, names) = (document.descriptor(), Vec::new());
                     Ok(Member { descriptor, names, origin, role: Role::Root, bundle: None })
@@ -192,12 +195,12 @@ impl OpenedSource {
 
 /// Finds what was asked for in its repository.
 fn remote_root(
-    places: &Places<'_>,
+    locator: &ImageLocator<'_>,
     reference: &Reference,
     tag: Option<Tag>,
 ) -> Result<Member, TransferError> {
     let target = reference.target();
-    let document = places.fetch(&reference.repository, &target)?;
+    let document = locator.fetch(&reference.repository, &target)?;
     // Without tag and digest `latest` was meant, and is kept.
     let tag = match target {
         Target::Tag(tag) => Some(tag),

@@ -13,7 +13,7 @@ use crate::front::reporter::{self, Wording};
 use crate::front::system;
 use crate::stream::Overwrite;
 use crate::transfer::events::Observer;
-use crate::transfer::{self, Attached, Graph, ImageSource, Places};
+use crate::transfer::{self, Attached, Graph, ImageLocator, ImageSource};
 
 pub(in crate::front) fn run(context: &Context<'_>, args: &PullArgs) -> Result<Outcome, Failure> {
     let options = resolve::pull(args, context.env)?;
@@ -23,9 +23,9 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &PullArgs) -> Result<Ou
             return Err(Failure::misuse(message!(Flag::LOCK, " names an ImagesLock, expected a BundleLock"))
                 .hint(message!("pull each of its images with ", Flag::IMAGE.mention().short())));
         }
-        origin.with(|places| {
+        origin.with(|locator| {
             reporter::watch(&context.ui, Wording::Fetched, |observer| {
-                pull(&options, &origin, places, observer)
+                pull(&options, &origin, locator, observer)
             })
         })
     })
@@ -34,7 +34,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &PullArgs) -> Result<Ou
 fn pull(
     options: &PullOptions,
     origin: &OpenedSource,
-    places: &Places<'_>,
+    locator: &ImageLocator<'_>,
     observer: &dyn Observer,
 ) -> Result<ImageOutcome, Failure> {
     let depth = Depth {
@@ -43,8 +43,8 @@ fn pull(
         attached: Attached::default(),
         bundles_as_images: true,
     };
-    let collection = origin.gather(places, depth, &options.registry, observer)?;
-    let root = main_member(&collection, &places.place(), true)?;
+    let collection = origin.gather(locator, depth, &options.registry, observer)?;
+    let root = main_member(&collection, &locator.label(), true)?;
     check_expected(options.expected_digest.as_ref(), &root.descriptor.digest)?;
     if let (Source::Image(reference), true, true) =
         (&options.source, root.bundle.is_some(), options.refuse_bundle_as_image)
@@ -73,9 +73,9 @@ fn pull(
             true => collection.clone(),
             false => transfer::Collection { members: vec![root.clone()] },
         };
-        transfer::pull_bundle(places, &nested, root, &pull, observer)?
+        transfer::pull_bundle(locator, &nested, root, &pull, observer)?
     } else {
-        transfer::pull_contents(places, &root.descriptor, &pull, observer)?
+        transfer::pull_contents(locator, &root.descriptor, &pull, observer)?
     };
     let repository = match &options.source {
         Source::Bundle(reference) | Source::Image(reference) => Some(reference.repository.clone()),
@@ -85,7 +85,7 @@ fn pull(
         kind: if root.bundle.is_some() { ImageKind::Bundle } else { ImageKind::Image },
         digest: report.manifest.digest().clone(),
         media_type: report.manifest.media_type().to_owned(),
-        size: Graph::of(places, &report.manifest.descriptor())?.size(),
+        size: Graph::of(locator, &report.manifest.descriptor())?.size(),
         layers: report.manifest.manifest().map(|manifest| manifest.layers.len()),
         repository,
         tags: root.tags(),

@@ -22,8 +22,8 @@ use crate::store::{NamedImage, Store};
 use crate::stream::{AtomicFile, FileError};
 use crate::transfer::events::Observer;
 use crate::transfer::{
-    self, AppPush, Attached, Earlier, Gathering, LayoutRequest, Member, PackRequest, PackedImage, Places,
-    PushRequest, Role,
+    self, AppPush, Attached, Earlier, Gathering, ImageLocator, LayoutRequest, Member, PackRequest,
+    PackedImage, PushRequest, Role,
 };
 
 /// Permissions of lock files, as imgpkg's.
@@ -93,7 +93,7 @@ fn inflate(
     let client = registries::client(&options.registry, context.env, &context.ui)?;
     let folder = system::temporary_folder(context.env);
     let (mut packed, source) = transfer::pack_to_spool(to.request, &folder, observer)?;
-    let places = Places::over(&source, Some(&client));
+    let locator = ImageLocator::over(&source, Some(&client));
     let root = Member {
         names: NamedImage::new(packed.manifest.descriptor(), to.names).names,
         descriptor: packed.manifest.descriptor(),
@@ -103,14 +103,14 @@ fn inflate(
     };
     let concurrency = options.registry.concurrency;
     let gathering = Gathering { thick: true, attached: to.attached, concurrency };
-    let collection = transfer::gather(&places, vec![root], &gathering, observer)?;
+    let collection = transfer::gather(&locator, vec![root], &gathering, observer)?;
     let layout = LayoutRequest {
         target: to.layout.clone(),
         roots: collection.named(),
         concurrency,
         include_non_distributable: false,
     };
-    let report = transfer::copy_to_layout(&places, &layout, observer)?;
+    let report = transfer::copy_to_layout(&locator, &layout, observer)?;
     packed.spool = report.spool;
     packed.size = report.graph.size();
     Ok(packed)

@@ -33,7 +33,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<
     }
     let mut failure = None;
     if options.expected_digest.is_some() {
-        let root = only_root(&format!("`{}`", report.path), store.roots())?;
+        let root = only_root(&report.path, store.roots())?;
         failure = check_expected(options.expected_digest.as_ref(), &root.image.descriptor.digest).err();
     }
     if !report.is_sound() {

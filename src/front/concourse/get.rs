@@ -23,7 +23,7 @@ use crate::store::layout::LayoutTarget;
 use crate::stream::{AtomicFile, FileError, Overwrite};
 use crate::transfer::events::Silent;
 use crate::transfer::{
-    self, Attached, Gathering, ImageSource, LayoutRequest, Member, Places, PullOptions, PullReport,
+    self, Attached, Gathering, ImageLocator, ImageSource, LayoutRequest, Member, PullOptions, PullReport,
     RegistrySource, Role, TransferError,
 };
 
@@ -255,8 +255,8 @@ impl Get<'_> {
 
     /// Writes `image.tar` with signatures, attestations and SBOMs beside the image.
     fn tar_with_referrers(&self, repository: &Repository, root: Descriptor) -> Result<(), Failure> {
-        let places = Places::remote(self.client);
-        let _ = places.fetch(repository, &Target::Digest(root.digest.clone()))?;
+        let locator = ImageLocator::remote(self.client);
+        let _ = locator.fetch(repository, &Target::Digest(root.digest.clone()))?;
         let attached = Attached { cosign: true, referrers: true, locations: false };
         let gathering = Gathering { thick: false, attached, concurrency: TRANSFER_CONCURRENCY };
         let member = Member {
@@ -266,10 +266,10 @@ impl Get<'_> {
             role: Role::Root,
             bundle: None,
         };
-        let collection = transfer::gather(&places, vec![member], &gathering, &Silent)?;
+        let collection = transfer::gather(&locator, vec![member], &gathering, &Silent)?;
         let what = text::counted(collection.members.len() as u64 - 1, "referrer");
         self.ui.note(&format!("with {what}: signatures, attestations, SBOMs"));
-        self.write_tar(&places, collection.named())
+        self.write_tar(&locator, collection.named())
     }
 
     fn write_tar(&self, source: &dyn ImageSource, roots: Vec<NamedImage>) -> Result<(), Failure> {

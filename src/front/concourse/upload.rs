@@ -16,13 +16,13 @@ use crate::store::{self, ImageName, Root, Store, StoreKind};
 use crate::stream::{BlobStream, read_file};
 use crate::transfer::events::{Observer, Silent};
 use crate::transfer::{
-    self, Attached, Collection, CollectionRequest, DefaultTags, Gathering, ImageSource, PackedSource, Places,
-    PushRequest, Role, TransferError,
+    self, Attached, Collection, CollectionRequest, DefaultTags, Gathering, ImageLocator, ImageSource,
+    PushRequest, Role, SpooledImage, TransferError,
 };
 
 /// Pushes an image that was just packed.
 pub(super) fn packed(
-    image: &PackedSource,
+    image: &SpooledImage,
     root: Descriptor,
     client: &Client,
     repository: &Repository,
@@ -92,10 +92,10 @@ impl<'a> Chosen<'a> {
     pub(super) fn of(store: &'a Store, pattern: &str) -> Result<Self, Failure> {
         let roots = store.roots();
         let collection = {
-            let places = Places::over(store, None);
+            let locator = ImageLocator::over(store, None);
             let attached = Attached::default();
             let gathering = Gathering { thick: false, attached, concurrency: TRANSFER_CONCURRENCY };
-            transfer::gather(&places, stored_roots(roots), &gathering, &Silent)?
+            transfer::gather(&locator, stored_roots(roots), &gathering, &Silent)?
         };
         let mut mains = collection.members.iter().filter(|member| member.role == Role::Root);
         let main = match (mains.next(), mains.next()) {
@@ -152,7 +152,7 @@ impl<'a> Chosen<'a> {
                     return Ok(());
                 }
             };
-            let places = Places::over(self, None);
+            let locator = ImageLocator::over(self, None);
             if collection.has_bundles() {
                 let request = CollectionRequest {
                     repository: repository.clone(),
@@ -160,14 +160,14 @@ impl<'a> Chosen<'a> {
                     concurrency: TRANSFER_CONCURRENCY,
                     include_non_distributable: false,
                 };
-                transfer::push_collection(&places, client, &collection, &request, observer)?;
+                transfer::push_collection(&locator, client, &collection, &request, observer)?;
                 return Ok(());
             }
             // What says something about the image goes first, so that nobody sees the tag without its signature.
             let mut roots: Vec<_> =
                 collection.members.iter().map(|member| (member.descriptor.clone(), member.tags())).collect();
             roots.sort_by_key(|(root, _)| root.digest == self.digest);
-            transfer::push_to_registry(&places, client, &push_request(repository, roots), observer)?;
+            transfer::push_to_registry(&locator, client, &push_request(repository, roots), observer)?;
             Ok(())
         })
     }
@@ -203,8 +203,8 @@ fn read_index(store: &Store) -> Result<RawDocument, Failure> {
 }
 
 impl ImageSource for Chosen<'_> {
-    fn place(&self) -> String {
-        self.store.place()
+    fn label(&self) -> String {
+        self.store.label()
     }
 
     fn read_document(&self, descriptor: &Descriptor) -> Result<RawDocument, TransferError> {

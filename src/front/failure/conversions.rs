@@ -33,7 +33,6 @@ impl From<FileError> for Failure {
 
 impl Failure {
     /// Makes the failure for a file that was named as input: one with unsuitable content was named by mistake.
-    #[must_use]
     pub fn of_input(error: FileError) -> Self {
         match error {
             FileError::TooLarge { .. } | FileError::NotText { .. } => Self::of(Kind::Misuse, &error),

@@ -61,7 +61,7 @@ pub(super) fn complete(
             Ok(CompletedFile { resource: resource.clone(), file: file.clone(), offset: *offset })
         }
         None => Err(TransferError::NoSuchFile {
-            place: base.map(|base| base.source.place()),
+            place: base.map(|base| base.source.label()),
             path: display_name(&resource.path),
             sha1: resource.sum.to_string(),
             size: resource.sum.size,

@@ -18,7 +18,7 @@ use crate::tar::display_name;
 use super::events::{Event, Observer, Warning};
 use super::produce::{composed, finish_layout, finished, with_path};
 use super::to_layout::pour;
-use super::{FileList, ImageSource, PackedImage, PackedSource, TransferError};
+use super::{FileList, ImageSource, PackedImage, SpooledImage, TransferError};
 use complete::complete;
 pub(super) use packing::Ready;
 use packing::{Placed, pack_layers, reused};
@@ -209,7 +209,7 @@ pub(super) fn pack_app_to_spool<'a>(
     folder: &Path,
     observer: &dyn Observer,
     ready: Ready<'_>,
-) -> Result<(PackedImage, PackedSource<'a>, FileList), TransferError> {
+) -> Result<(PackedImage, SpooledImage<'a>, FileList), TransferError> {
     let (tree, groups) = list(request, base, folder, observer)?;
     let keep: Ready<'_> = &|_| Ok(());
     let ready = if groups.len() > 1 { ready } else { keep };
@@ -220,6 +220,6 @@ pub(super) fn pack_app_to_spool<'a>(
     let image = composed(&Profile::APP, &layers, &request.image, expected, observer)?;
     let packed = finished(Profile::APP, layers, &image, None);
     let base = base.map(|base| base.source);
-    let source = PackedSource { spooled, image, place: folder.to_owned(), base };
+    let source = SpooledImage { spooled, image, place: folder.to_owned(), base };
     Ok((packed, source, FileList::new(tree.sums())))
 }

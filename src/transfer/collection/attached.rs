@@ -7,7 +7,7 @@ use crate::model::{Digest, Reference, Repository, Tag, Target};
 use crate::store::ImageName;
 
 use super::super::{Graph, ImageSource as _, TransferError, workers};
-use super::{Collection, Gathering, Member, Places, Role, is_absence};
+use super::{Collection, Gathering, ImageLocator, Member, Role, is_absence};
 
 /// Endings of the tags cosign uses.
 const COSIGN: [&str; 3] = ["sig", "att", "sbom"];
@@ -26,7 +26,7 @@ pub struct Attached {
 /// Finds the roots of a tar that only say something about another one of them.
 ///
 /// A tag in cosign's form or a `subject` tells; an image that is not in the tar cannot be what a root is about.
-pub(super) fn mark(places: &Places<'_>, roots: &mut [Member]) -> Result<(), TransferError> {
+pub(super) fn mark(locator: &ImageLocator<'_>, roots: &mut [Member]) -> Result<(), TransferError> {
     if roots.len() < 2 {
         return Ok(());
     }
@@ -37,9 +37,9 @@ pub(super) fn mark(places: &Places<'_>, roots: &mut [Member]) -> Result<(), Tran
     // Where one is marked as what the tar is about, it is that, whatever it says about others.
     let marked = roots.iter().any(|root| root.role == Role::Named);
     for root in roots.iter_mut().filter(|root| !marked || root.role == Role::Named) {
-        let document = places.read_document(&root.descriptor)?;
+        let document = locator.read_document(&root.descriptor)?;
         // The platform's manifest in an index may be the subject as well as the index itself.
-        let has_subject = document.document().subject().is_some_and(|subject| places.holds(&subject.digest));
+        let has_subject = document.document().subject().is_some_and(|subject| locator.holds(&subject.digest));
         if has_subject || root.tags().iter().any(|tag| names.contains(tag)) {
             root.role = Role::Attached;
         }
@@ -64,24 +64,24 @@ pub(super) fn unmark_named(collection: &mut Collection) {
 /// Each platform of an index may have a signature or SBOM of its own, which no list of the index itself names.
 /// A repository that does not let us look counts as one that has nothing.
 pub(super) fn attach(
-    places: &Places<'_>,
+    locator: &ImageLocator<'_>,
     collection: &mut Collection,
     options: &Gathering,
 ) -> Result<(), TransferError> {
-    if places.client().is_none() || options.attached == Attached::default() {
+    if locator.client().is_none() || options.attached == Attached::default() {
         return Ok(());
     }
     let mut level: Vec<(Digest, Repository)> = Vec::new();
     if options.attached.locations {
-        attach_locations(places, collection, options.concurrency)?;
+        attach_locations(locator, collection, options.concurrency)?;
     }
     let mut known: HashSet<Digest> =
         collection.members.iter().map(|member| member.descriptor.digest.clone()).collect();
     for member in collection.members.iter().filter(|member| member.role != Role::Attached) {
-        let Some((digest, repository)) = place_of(places, member) else { continue };
+        let Some((digest, repository)) = place_of(locator, member) else { continue };
         level.push((digest, repository.clone()));
         if member.descriptor.is_index() {
-            let below = Graph::of(places, &member.descriptor)?;
+            let below = Graph::of(locator, &member.descriptor)?;
             let children = below.documents.iter().map(|document| document.digest().clone());
             level.extend(
                 children.filter(|child| known.insert(child.clone())).map(|child| (child, repository.clone())),
@@ -96,10 +96,10 @@ pub(super) fn attach(
         let found = workers::map(&level, options.concurrency, |(digest, repository)| {
             let mut members = Vec::new();
             if options.attached.cosign {
-                members.extend(cosign(places, repository, digest)?);
+                members.extend(cosign(locator, repository, digest)?);
             }
             if options.attached.referrers {
-                members.extend(referrers(places, repository, digest)?);
+                members.extend(referrers(locator, repository, digest)?);
             }
             Ok(members)
         })?;
@@ -107,7 +107,7 @@ pub(super) fn attach(
         new.retain(|member| known.insert(member.descriptor.digest.clone()));
         // Only referrers nest; cosign's tags name images.
         level = if options.attached.referrers {
-            new.iter().filter_map(|member| place_of(places, member)).collect()
+            new.iter().filter_map(|member| place_of(locator, member)).collect()
         } else {
             Vec::new()
         };
@@ -118,14 +118,14 @@ pub(super) fn attach(
 
 /// Adds the locations image of each bundle that has one.
 fn attach_locations(
-    places: &Places<'_>,
+    locator: &ImageLocator<'_>,
     collection: &mut Collection,
     concurrency: usize,
 ) -> Result<(), TransferError> {
     let bundles = collection.members.iter().filter(|member| member.bundle.is_some());
-    let bundles: Vec<(Digest, Repository)> = bundles.filter_map(|member| place_of(places, member)).collect();
+    let bundles: Vec<(Digest, Repository)> = bundles.filter_map(|member| place_of(locator, member)).collect();
     let found = workers::map(&bundles, concurrency, |(digest, repository)| {
-        under_tag(places, repository, locations_tag(digest))
+        under_tag(locator, repository, locations_tag(digest))
     })?;
     collection.members.extend(found.into_iter().flatten());
     Ok(())
@@ -133,11 +133,11 @@ fn attach_locations(
 
 /// Reads what a tag of a repository names, if there is such a tag that we may see.
 fn under_tag(
-    places: &Places<'_>,
+    locator: &ImageLocator<'_>,
     repository: &Repository,
     tag: Tag,
 ) -> Result<Option<Member>, TransferError> {
-    match places.fetch(repository, &Target::Tag(tag.clone())) {
+    match locator.fetch(repository, &Target::Tag(tag.clone())) {
         Ok(document) => {
             // Without its repository: the tag is the image's name wherever it goes.
             let names = vec![ImageName { tag: Some(tag), reference: None }];
@@ -148,31 +148,31 @@ fn under_tag(
     }
 }
 
-fn place_of(places: &Places<'_>, member: &Member) -> Option<(Digest, Repository)> {
+fn place_of(locator: &ImageLocator<'_>, member: &Member) -> Option<(Digest, Repository)> {
     let digest = member.descriptor.digest.clone();
-    let repository = places.repository_of(&digest);
+    let repository = locator.repository_of(&digest);
     let repository = repository.or_else(|| Some(member.origin.as_ref()?.repository.clone()))?;
     Some((digest, repository))
 }
 
 fn cosign(
-    places: &Places<'_>,
+    locator: &ImageLocator<'_>,
     repository: &Repository,
     digest: &Digest,
 ) -> Result<Vec<Member>, TransferError> {
     let mut found = Vec::new();
     for what in COSIGN {
-        found.extend(under_tag(places, repository, cosign_tag(digest, what))?);
+        found.extend(under_tag(locator, repository, cosign_tag(digest, what))?);
     }
     Ok(found)
 }
 
 fn referrers(
-    places: &Places<'_>,
+    locator: &ImageLocator<'_>,
     repository: &Repository,
     digest: &Digest,
 ) -> Result<Vec<Member>, TransferError> {
-    let Some(client) = places.client() else { return Ok(Vec::new()) };
+    let Some(client) = locator.client() else { return Ok(Vec::new()) };
     let list = match client.referrers(repository, digest) {
         Ok(list) => list,
         Err(error) if is_absence(&error) => return Ok(Vec::new()),
@@ -180,7 +180,7 @@ fn referrers(
     };
     let mut found = Vec::new();
     for entry in list {
-        let document = places.fetch(repository, &Target::Digest(entry.digest.clone()))?;
+        let document = locator.fetch(repository, &Target::Digest(entry.digest.clone()))?;
         found.push(attached(document.descriptor(), Vec::new(), repository));
     }
     Ok(found)

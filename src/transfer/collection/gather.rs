@@ -8,7 +8,7 @@ use crate::model::{Config, Descriptor, Digest, Document, Reference, Repository, 
 use super::super::describe::read_images_lock;
 use super::super::events::{Event, Observer};
 use super::super::{ImageSource, TransferError, workers};
-use super::{Attached, Collection, Member, Places, Role, attached, is_absence};
+use super::{Attached, Collection, ImageLocator, Member, Role, attached, is_absence};
 
 /// How far a collection goes.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +40,7 @@ struct Wanted<'a> {
 /// Cost: for each image one request for its manifest and one for its configuration, for each bundle also one for
 /// its layer and one for its locations.
 pub fn gather(
-    places: &Places<'_>,
+    locator: &ImageLocator<'_>,
     roots: Vec<Member>,
     options: &Gathering,
     observer: &dyn Observer,
@@ -48,10 +48,10 @@ pub fn gather(
     let mut seen: HashSet<Digest> = HashSet::new();
     let mut frontier = roots;
     frontier.retain(|member| seen.insert(member.descriptor.digest.clone()));
-    attached::mark(places, &mut frontier)?;
+    attached::mark(locator, &mut frontier)?;
     let mut collection = Collection::default();
     for _ in 0..limits::NESTING {
-        inspect(places, &mut frontier, options.concurrency)?;
+        inspect(locator, &mut frontier, options.concurrency)?;
         let from = collection.members.len();
         collection.members.append(&mut frontier);
         if !options.thick {
@@ -59,37 +59,41 @@ pub fn gather(
         }
         if collection.members.len() > limits::DOCUMENTS {
             let (what, limit) = ("images in one bundle", limits::DOCUMENTS);
-            return Err(TransferError::TooMany { place: places.place(), what, limit });
+            return Err(TransferError::TooMany { subject: format!("`{}`", locator.label()), what, limit });
         }
-        let wanted = wanted(places, collection.members.get(from..).unwrap_or_default(), &mut seen)?;
+        let wanted = wanted(locator, collection.members.get(from..).unwrap_or_default(), &mut seen)?;
         if wanted.is_empty() {
-            return finish(places, collection, options);
+            return finish(locator, collection, options);
         }
         observer.event(Event::Gathering { images: (collection.members.len() + wanted.len()) as u64 });
-        frontier = locate(places, &wanted, options.concurrency)?;
+        frontier = locate(locator, &wanted, options.concurrency)?;
     }
     if options.thick {
         let (what, limit) = ("levels of nested bundles", limits::NESTING);
-        return Err(TransferError::TooMany { place: places.place(), what, limit });
+        return Err(TransferError::TooMany { subject: format!("`{}`", locator.label()), what, limit });
     }
-    finish(places, collection, options)
+    finish(locator, collection, options)
 }
 
 /// Adds what goes along with the images that were found.
 fn finish(
-    places: &Places<'_>,
+    locator: &ImageLocator<'_>,
     mut collection: Collection,
     options: &Gathering,
 ) -> Result<Collection, TransferError> {
     attached::unmark_named(&mut collection);
-    read_children(places, &collection, options.concurrency)?;
-    attached::attach(places, &mut collection, options)?;
+    read_children(locator, &collection, options.concurrency)?;
+    attached::attach(locator, &mut collection, options)?;
     Ok(collection)
 }
 
 /// Finds out which members are bundles, and what those name.
-fn inspect(places: &Places<'_>, members: &mut [Member], concurrency: usize) -> Result<(), TransferError> {
-    let found = workers::map(members, concurrency, |member| bundle_lock(places, &member.descriptor))?;
+fn inspect(
+    locator: &ImageLocator<'_>,
+    members: &mut [Member],
+    concurrency: usize,
+) -> Result<(), TransferError> {
+    let found = workers::map(members, concurrency, |member| bundle_lock(locator, &member.descriptor))?;
     for (member, lock) in members.iter_mut().zip(found) {
         member.bundle = lock;
     }
@@ -98,27 +102,27 @@ fn inspect(places: &Places<'_>, members: &mut [Member], concurrency: usize) -> R
 
 /// Reads what an image names, if it is a bundle.
 pub(in crate::transfer) fn bundle_lock(
-    places: &Places<'_>,
+    locator: &ImageLocator<'_>,
     descriptor: &Descriptor,
 ) -> Result<Option<ImagesLock>, TransferError> {
-    let document = places.read_document(descriptor)?;
+    let document = locator.read_document(descriptor)?;
     let Document::Manifest(manifest) = document.document() else { return Ok(None) };
     if crate::model::media_type::is_image_config(&manifest.config.media_type) {
-        places.keep_blob(&manifest.config)?;
+        locator.keep_blob(&manifest.config)?;
     }
     let is_bundle = |config: Config| config.config.labels.contains_key(keys::BUNDLE_LABEL);
-    if !places.read_config(manifest)?.is_some_and(is_bundle) {
+    if !locator.read_config(manifest)?.is_some_and(is_bundle) {
         return Ok(None);
     }
     for layer in &manifest.layers {
-        places.keep_blob(layer)?;
+        locator.keep_blob(layer)?;
     }
-    read_images_lock(places, manifest).map(Option::unwrap_or_default).map(Some)
+    read_images_lock(locator, manifest).map(Option::unwrap_or_default).map(Some)
 }
 
 /// Lists what bundles name and nobody has seen yet, with where it may be.
 fn wanted<'a>(
-    places: &Places<'_>,
+    locator: &ImageLocator<'_>,
     bundles: &'a [Member],
     seen: &mut HashSet<Digest>,
 ) -> Result<Vec<Wanted<'a>>, TransferError> {
@@ -126,7 +130,7 @@ fn wanted<'a>(
     for bundle in bundles {
         let Some(lock) = &bundle.bundle else { continue };
         let mut new: Vec<Wanted<'a>> = Vec::new();
-        let home = places.repository_of(&bundle.descriptor.digest);
+        let home = locator.repository_of(&bundle.descriptor.digest);
         for image in lock.images.iter().map(|image| &image.image) {
             let Some(digest) = &image.digest else { continue };
             if seen.insert(digest.clone()) {
@@ -134,7 +138,7 @@ fn wanted<'a>(
             }
         }
         let at_home = match (&home, new.first()) {
-            (Some(home), Some(first)) => are_at_home(places, home, &bundle.descriptor.digest, first)?,
+            (Some(home), Some(first)) => are_at_home(locator, home, &bundle.descriptor.digest, first)?,
             _ => false,
         };
         wanted.extend(new.into_iter().map(|wanted| Wanted { at_home, ..wanted }));
@@ -144,15 +148,15 @@ fn wanted<'a>(
 
 /// Tells whether the images of a bundle are likely beside it: it has locations, or the first one is there.
 fn are_at_home(
-    places: &Places<'_>,
+    locator: &ImageLocator<'_>,
     home: &Repository,
     bundle: &Digest,
     first: &Wanted<'_>,
 ) -> Result<bool, TransferError> {
-    if first.image.repository == *home || has_locations(places, home, bundle)? {
+    if first.image.repository == *home || has_locations(locator, home, bundle)? {
         return Ok(true);
     }
-    match places.fetch(home, &Target::Digest(first.digest.clone())) {
+    match locator.fetch(home, &Target::Digest(first.digest.clone())) {
         Ok(_) => Ok(true),
         Err(TransferError::Registry(error)) if is_absence(&error) => Ok(false),
         Err(error) => Err(error),
@@ -161,15 +165,15 @@ fn are_at_home(
 
 /// Tells whether a repository says that all images of a bundle are in it.
 pub(in crate::transfer) fn has_locations(
-    places: &Places<'_>,
+    locator: &ImageLocator<'_>,
     home: &Repository,
     bundle: &Digest,
 ) -> Result<bool, TransferError> {
-    if places.client().is_none() {
+    if locator.client().is_none() {
         return Ok(false);
     }
     // Read, though knowing that it is there would do: only reading asks mirrors.
-    match places.fetch(home, &Target::Tag(locations_tag(bundle))) {
+    match locator.fetch(home, &Target::Tag(locations_tag(bundle))) {
         Ok(_) => Ok(true),
         Err(TransferError::Registry(error)) if is_absence(&error) => Ok(false),
         Err(error) => Err(error),
@@ -178,14 +182,14 @@ pub(in crate::transfer) fn has_locations(
 
 /// Reads the manifests of what is wanted.
 fn locate(
-    places: &Places<'_>,
+    locator: &ImageLocator<'_>,
     wanted: &[Wanted<'_>],
     concurrency: usize,
 ) -> Result<Vec<Member>, TransferError> {
-    workers::map(wanted, concurrency, |wanted| locate_one(places, wanted))
+    workers::map(wanted, concurrency, |wanted| locate_one(locator, wanted))
 }
 
-fn locate_one(places: &Places<'_>, wanted: &Wanted<'_>) -> Result<Member, TransferError> {
+fn locate_one(locator: &ImageLocator<'_>, wanted: &Wanted<'_>) -> Result<Member, TransferError> {
     let mut candidates: Vec<Repository> = wanted.home.iter().cloned().collect();
     if !candidates.contains(&wanted.image.repository) {
         candidates.push(wanted.image.repository.clone());
@@ -194,14 +198,14 @@ fn locate_one(places: &Places<'_>, wanted: &Wanted<'_>) -> Result<Member, Transf
         candidates.reverse();
     }
     // It may have been read already, to find out where the bundle's images are.
-    if let Some(known) = places.repository_of(wanted.digest) {
+    if let Some(known) = locator.repository_of(wanted.digest) {
         candidates.retain(|candidate| *candidate != known);
         candidates.insert(0, known.clone());
-        if let Ok(document) = places.read_document(&Descriptor::new("", wanted.digest.clone(), 0)) {
+        if let Ok(document) = locator.read_document(&Descriptor::new("", wanted.digest.clone(), 0)) {
             return Ok(member(document.descriptor(), wanted.image));
         }
     }
-    let document = places.find(wanted.digest, &candidates).map_err(|error| TransferError::NotFound {
+    let document = locator.find(wanted.digest, &candidates).map_err(|error| TransferError::NotFound {
         image: wanted.image.to_string(),
         source: Box::new(error),
     })?;
@@ -215,11 +219,11 @@ fn member(descriptor: Descriptor, origin: &Reference) -> Member {
 
 /// Reads the images of indexes, several indexes at a time, so that later nobody waits for one after another.
 fn read_children(
-    places: &Places<'_>,
+    locator: &ImageLocator<'_>,
     collection: &Collection,
     concurrency: usize,
 ) -> Result<(), TransferError> {
     let indexes: Vec<&Descriptor> =
         collection.members.iter().map(|member| &member.descriptor).filter(|root| root.is_index()).collect();
-    workers::for_each(&indexes, concurrency, |index| super::super::Graph::of(places, index).map(|_| ()))
+    workers::for_each(&indexes, concurrency, |index| super::super::Graph::of(locator, index).map(|_| ()))
 }

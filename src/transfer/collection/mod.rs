@@ -3,14 +3,14 @@
 mod attached;
 mod gather;
 mod locations;
-mod places;
+mod locator;
 mod push;
 
 pub use attached::Attached;
 pub(super) use gather::has_locations;
 pub use gather::{Gathering, gather};
-pub use places::Places;
-pub(super) use places::is_absence;
+pub use locator::ImageLocator;
+pub(super) use locator::is_absence;
 pub use push::{CollectionReport, CollectionRequest, DefaultTags, push_collection};
 
 use crate::lock::{ImageLocations, ImagesLock};

@@ -14,7 +14,7 @@ use super::super::one_file::OneFileImage;
 use super::super::to_registry::{check_held, confirm, layers_were_left_out, push_blob};
 use super::super::{Graph, ImageSource, TransferError, workers};
 use super::locations::locations_image;
-use super::{Collection, Member, Places, Role};
+use super::{Collection, ImageLocator, Member, Role};
 
 /// Which tags keep images from being cleaned away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,14 +56,14 @@ pub struct CollectionReport {
 /// Errors: after one no recorded tag has been written that did not have all its content.
 /// Cost: where everything is there, one HEAD for each image, tag and locations image.
 pub fn push_collection(
-    places: &Places<'_>,
+    locator: &ImageLocator<'_>,
     client: &Client,
     collection: &Collection,
     request: &CollectionRequest,
     observer: &dyn Observer,
 ) -> Result<CollectionReport, TransferError> {
     let push = Push {
-        places,
+        locator,
         client,
         collection,
         request,
@@ -82,7 +82,7 @@ pub fn push_collection(
 }
 
 struct Push<'a> {
-    places: &'a Places<'a>,
+    locator: &'a ImageLocator<'a>,
     client: &'a Client,
     collection: &'a Collection,
     request: &'a CollectionRequest,
@@ -157,15 +157,15 @@ impl Push<'_> {
     }
 
     fn layers_were_left_out(&self, member: &Member) -> Result<bool, TransferError> {
-        let Self { places, client, request, .. } = *self;
+        let Self { locator, client, request, .. } = *self;
         Ok(request.include_non_distributable
-            && layers_were_left_out(places, client, &request.repository, &member.descriptor)?)
+            && layers_were_left_out(locator, client, &request.repository, &member.descriptor)?)
     }
 
     fn graphs(&self, missing: &[&Member]) -> Result<HashMap<Digest, Graph>, TransferError> {
         let graphs: Mutex<HashMap<Digest, Graph>> = Mutex::default();
         workers::for_each(missing, self.request.concurrency, |member| {
-            let graph = Graph::of(self.places, &member.descriptor)?;
+            let graph = Graph::of(self.locator, &member.descriptor)?;
             lock(&graphs).insert(member.descriptor.digest.clone(), graph);
             Ok(())
         })?;
@@ -208,7 +208,7 @@ impl Push<'_> {
                 if self.is_skipped(blob) {
                     self.count(|report| *report.blobs.entry(BlobOutcome::Skipped).or_default() += 1);
                 } else if seen.insert(&blob.digest) {
-                    check_held(self.places, blob, || member.label())?;
+                    check_held(self.locator, blob, || member.label())?;
                     wanted.push((blob, origin.clone()));
                 }
             }
@@ -216,9 +216,9 @@ impl Push<'_> {
         let bytes = wanted.iter().map(|(blob, _)| blob.size).sum();
         self.observer.event(Event::Planned { blobs: wanted.len() as u64, bytes });
         workers::for_each(&wanted, self.request.concurrency, |(blob, origin)| {
-            let Self { places, client, observer, .. } = *self;
+            let Self { locator, client, observer, .. } = *self;
             let outcome =
-                push_blob(places, client, &self.request.repository, origin.as_slice(), blob, observer)?;
+                push_blob(locator, client, &self.request.repository, origin.as_slice(), blob, observer)?;
             self.count(|report| *report.blobs.entry(outcome).or_default() += 1);
             Ok(())
         })
@@ -329,7 +329,7 @@ impl Push<'_> {
         let digest = &member.descriptor.digest;
         let there = self.client.head_manifest(repository, &Target::Tag(tag.clone()))?;
         if there.is_none_or(|there| there.digest != *digest) {
-            let document = self.places.read_document(&member.descriptor)?;
+            let document = self.locator.read_document(&member.descriptor)?;
             self.client.push_manifest(repository, &Target::Tag(tag.clone()), &document)?;
             confirm(self.client, repository, tag, digest)?;
             self.count(|report| report.documents_written += 1);

@@ -3,7 +3,7 @@
 //! Where a document was found is remembered for it and for all it points at, so that the parts of one image are
 //! never looked for. What was read once and is small is kept: nobody asks a registry for it twice.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Cursor;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -19,7 +19,7 @@ const KEPT_BYTES: u64 = 64 * 1024 * 1024;
 const KEPT_BLOB_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Several places as one [`ImageSource`].
-pub struct Places<'a> {
+pub struct ImageLocator<'a> {
     base: Option<&'a dyn ImageSource>,
     client: Option<&'a Client>,
     state: Mutex<State>,
@@ -34,13 +34,13 @@ struct State {
     kept: u64,
 }
 
-impl std::fmt::Debug for Places<'_> {
+impl std::fmt::Debug for ImageLocator<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Places").finish_non_exhaustive()
+        f.debug_struct("ImageLocator").finish_non_exhaustive()
     }
 }
 
-impl<'a> Places<'a> {
+impl<'a> ImageLocator<'a> {
     /// Makes repositories a source; which ones turns out as images are found.
     #[must_use]
     pub fn remote(client: &'a Client) -> Self {
@@ -110,7 +110,7 @@ impl<'a> Places<'a> {
     }
 
     fn unknown(&self, digest: &Digest) -> TransferError {
-        TransferError::Nowhere { digest: digest.clone(), place: self.place() }
+        TransferError::Nowhere { digest: digest.clone(), place: self.label() }
     }
 }
 
@@ -119,16 +119,18 @@ pub(in crate::transfer) fn is_absence(error: &RegistryError) -> bool {
     error.is_not_found() || matches!(error, RegistryError::Refused { .. })
 }
 
-impl ImageSource for Places<'_> {
-    fn place(&self) -> String {
+impl ImageSource for ImageLocator<'_> {
+    fn label(&self) -> String {
         if let Some(base) = self.base {
-            return base.place();
+            return base.label();
         }
         let state = self.state();
-        let mut repositories = state.known.values();
-        match repositories.next() {
-            Some(first) if repositories.all(|other| other == first) => format!("`{first}`"),
-            _ => "the registries".to_owned(),
+        let repositories: BTreeSet<&Repository> = state.known.values().collect();
+        let shown: Vec<String> = repositories.iter().take(3).map(ToString::to_string).collect();
+        match repositories.len() {
+            0 => "registry".to_owned(),
+            count if count > shown.len() => format!("{} and {} more", shown.join(", "), count - shown.len()),
+            _ => shown.join(", "),
         }
     }
 
@@ -163,7 +165,7 @@ impl ImageSource for Places<'_> {
                     Err(TransferError::NonDistributableMissing {
                         layer: descriptor.digest.clone(),
                         image: "an image".to_owned(),
-                        place: format!("`{repository}`"),
+                        place: repository.to_string(),
                     })
                 }
                 Err(error) => Err(error.into()),
@@ -183,7 +185,7 @@ impl ImageSource for Places<'_> {
     }
 }
 
-impl Places<'_> {
+impl ImageLocator<'_> {
     /// Reads a small blob of a repository now, so that every later opening finds it here.
     pub(in crate::transfer) fn keep_blob(&self, descriptor: &Descriptor) -> Result<(), TransferError> {
         let small = descriptor.size <= KEPT_BLOB_BYTES;
