@@ -36,7 +36,7 @@ mod secret;
 mod tls;
 mod transport;
 mod upload;
-mod upload_form;
+mod upload_plan;
 mod upload_session;
 mod url;
 mod wire_options;

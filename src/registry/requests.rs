@@ -14,7 +14,7 @@ use super::error_body;
 use super::http::{Http, Method, Payload, Request, Response, WireErrorKind};
 use super::options::ClientOptions;
 use super::retry::{Gate, RetryBudget, RetryPolicy, Transient};
-use super::upload_form::UploadForm;
+use super::upload_plan::UploadForm;
 use super::url::{Origin, Scheme, Url, origin};
 
 /// Sends the requests of all verbs.

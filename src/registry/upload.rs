@@ -12,19 +12,16 @@ use super::error::{RegistryError, Task, Verb};
 use super::http::{Method, Response};
 use super::requests::{Attempt, Call, Follow, Requester, unexpected};
 use super::retry::{RetryBudget, Transient};
-use super::upload_form::{MIB, UploadForm};
+use super::upload_plan::{Event, Plan, Refusal, UploadForm};
 use super::upload_session::{Session, Step, Upload};
-
-/// Blobs of at least this size are sent in chunks when the connection broke twice in the middle.
-const WORTH_CHUNKING: u64 = 16 * MIB;
 
 /// How the push of a blob begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PushStart<'a> {
-    /// With the question whether it is there; if not, it is mounted from the first of these repositories that is of
-    /// the same registry.
+    /// With a HEAD request; if the blob is absent, it is mounted from the first of these repositories that is of the
+    /// same registry.
     Ask(&'a [Repository]),
-    /// With its bytes, because it is hardly there: that saves a round trip.
+    /// With its bytes, because it is very unlikely to be there; that saves a round trip.
     Send,
 }
 
@@ -83,90 +80,96 @@ pub(super) fn push_blob(
     upload.run(start)
 }
 
+/// What follows an attempt.
+enum After {
+    /// The registry has the blob.
+    Stored,
+    /// The next attempt, without waiting.
+    AtOnce,
+    /// The next attempt, after the delay for this failure.
+    Wait(Transient),
+}
+
 impl Upload<'_> {
     fn run(&self, start: PushStart<'_>) -> Result<PushOutcome, RegistryError> {
+        let mut mounts: &[Repository] = &[];
+        if let PushStart::Ask(from) = start {
+            if self.is_there()? {
+                return Ok(PushOutcome::Present);
+            }
+            mounts = from;
+        }
         let mut tries = RetryBudget::new();
         let mut auth = AuthProgress::default();
-        let mut form = *lock(&self.host.upload_form);
-        let (mut first, mut broken, mut lost) = (true, 0, 0);
-        // Chunks that nobody asked for, because the connection broke in the middle of a large body.
-        let mut chunked_by_choice = Some(false);
+        let mut plan = Plan::new(*lock(&self.host.upload_form));
         loop {
-            let asks = !first || start != PushStart::Send;
-            if asks
-                && has_blob(
-                    self.requester,
-                    self.repository,
-                    &self.descriptor.digest,
-                    &self.task,
-                    "pull,push",
-                )?
-            {
-                return Ok(if first { PushOutcome::Present } else { PushOutcome::Uploaded });
-            }
-            let mounts = match start {
-                PushStart::Ask(from) if first => from,
-                _ => &[],
-            };
-            first = false;
             let Some(mut session) = self.start(mounts)? else { return Ok(PushOutcome::Mounted) };
-            let result = self.send(form, &mut session, &mut auth, tries.attempt());
-            let later = match result {
-                Ok(Step::Done) => {
-                    if chunked_by_choice != Some(true) {
-                        self.remember_form(form);
-                    }
-                    return Ok(PushOutcome::Uploaded);
+            mounts = &[];
+            let result = self.send(plan.form(), &mut session, &mut auth, tries.attempt());
+            match self.after_attempt(result, &session, &mut plan)? {
+                After::Stored => return Ok(PushOutcome::Uploaded),
+                After::AtOnce => {}
+                After::Wait(failure) => self.requester.wait(&mut tries, self.host, &self.task, failure)?,
+            }
+            // The response to the last attempt may be all that was lost.
+            if self.is_there()? {
+                return Ok(PushOutcome::Uploaded);
+            }
+        }
+    }
+
+    fn is_there(&self) -> Result<bool, RegistryError> {
+        has_blob(self.requester, self.repository, &self.descriptor.digest, &self.task, "pull,push")
+    }
+
+    /// Decides what follows an attempt, and adapts the plan to how it failed.
+    fn after_attempt(
+        &self,
+        result: Result<Step, Attempt>,
+        session: &Session,
+        plan: &mut Plan,
+    ) -> Result<After, RegistryError> {
+        let size = self.descriptor.size;
+        match result {
+            Ok(Step::Done) => {
+                if let Some(form) = plan.proven_form() {
+                    self.remember_form(form);
                 }
-                Ok(Step::Refused { response, too_large }) => {
-                    let status = response.status;
-                    let error = unexpected(self.requester, self.repository, &self.task, response);
-                    self.abandon(&session);
-                    match form.next(too_large) {
-                        Some(next) => form = next,
-                        // Not every registry takes chunks; it can still have the whole.
-                        None if chunked_by_choice == Some(true) => {
-                            (form, chunked_by_choice) = (UploadForm::Patch, None);
-                        }
-                        None => return Err(error),
-                    }
-                    if too_large {
-                        // Others need not find out for themselves.
-                        self.remember_form(form);
-                        continue;
-                    }
-                    let cause = format!("the answer was {status}");
-                    Transient { status: Some(status), ..Transient::new(cause) }
+                Ok(After::Stored)
+            }
+            Ok(Step::Refused { response, refusal }) => {
+                let status = response.status;
+                let error = unexpected(self.requester, self.repository, &self.task, response);
+                self.abandon(session);
+                *plan = plan.next(Event::Refused(refusal), size).ok_or(error)?;
+                if refusal == Refusal::TooLarge {
+                    // Start the host's other blobs with this size.
+                    self.remember_form(plan.form());
+                    return Ok(After::AtOnce);
                 }
-                Ok(Step::Lost(cause)) => {
-                    lost += 1;
-                    if lost > 1 && form == UploadForm::Patch {
-                        form = UploadForm::Monolithic;
-                    }
-                    Transient::new(cause)
+                let cause = format!("the answer was {status}");
+                Ok(After::Wait(Transient { status: Some(status), ..Transient::new(cause) }))
+            }
+            Ok(Step::Lost(cause)) => {
+                *plan = plan.next(Event::Lost, size).unwrap_or(*plan);
+                Ok(After::Wait(Transient::new(cause)))
+            }
+            Err(Attempt::Reauthenticate) => {
+                self.abandon(session);
+                Ok(After::AtOnce)
+            }
+            Err(Attempt::Transient(failure)) => {
+                if failure.status.is_some() {
+                    self.abandon(session);
+                } else {
+                    *plan = plan.next(Event::Broken, size).unwrap_or(*plan);
                 }
-                Err(Attempt::Reauthenticate) => {
-                    self.abandon(&session);
-                    continue;
-                }
-                Err(Attempt::Transient(later)) => {
-                    if later.status.is_some() {
-                        self.abandon(&session);
-                    } else {
-                        broken += 1;
-                        let worth = self.descriptor.size >= WORTH_CHUNKING && form == UploadForm::Patch;
-                        if broken > 1 && worth && chunked_by_choice.is_some() {
-                            (form, chunked_by_choice) = (UploadForm::Chunked(WORTH_CHUNKING), Some(true));
-                        }
-                    }
-                    later
-                }
-                Err(Attempt::Fatal(error)) => {
-                    self.abandon(&session);
-                    return Err(error);
-                }
-            };
-            self.requester.wait(&mut tries, self.host, &self.task, later)?;
+                Ok(After::Wait(failure))
+            }
+            Err(Attempt::Fatal(error)) => {
+                self.abandon(session);
+                Err(error)
+            }
         }
     }
 
@@ -202,7 +205,7 @@ impl Upload<'_> {
         match response.status {
             200..=299 => self.session(response).map(Some),
             404 => {
-                // That the blob is not there is why it is sent; what is missing is the repository.
+                // We know that the blob is absent: 404 here means that there is no such repository.
                 let task = Task { object: "place for uploads".to_owned(), ..self.task.clone() };
                 Err(unexpected(self.requester, self.repository, &task, response))
             }

@@ -11,7 +11,7 @@ use super::error::{RegistryError, Task};
 use super::http::{Method, Payload, Response};
 use super::requests::{Attempt, Call, Follow, Host, Requester, unexpected};
 use super::retry::RetryBudget;
-use super::upload_form::UploadForm;
+use super::upload_plan::{Refusal, UploadForm};
 use super::url::Url;
 
 /// One blob on its way.
@@ -38,7 +38,7 @@ pub(super) enum Step {
     /// The registry wants another form.
     Refused {
         response: Response,
-        too_large: bool,
+        refusal: Refusal,
     },
     /// The session is gone, or was never whole.
     Lost(&'static str),
@@ -65,7 +65,7 @@ impl Upload<'_> {
         let problem = match from.join(text) {
             Err(problem) => format!("upload location that {problem}"),
             Ok(to) if from.is_https() && !to.is_https() => {
-                // A proxy in front ended TLS and the registry does not know; it means itself.
+                // Behind a TLS proxy the registry says http; the URL is the same server.
                 if to.origin().host == from.origin().host {
                     return Ok(Some(to.upgraded(from.origin().port)));
                 }
@@ -153,10 +153,10 @@ impl Upload<'_> {
                 response.drain();
                 Ok(Step::Lost("the registry lost the upload session"))
             }
-            413 => Ok(Step::Refused { response, too_large: true }),
+            413 => Ok(Step::Refused { response, refusal: Refusal::TooLarge }),
             400 | 405 | 411 | 415 | 416 | 501 => {
-                let too_large = response.status == 416;
-                Ok(Step::Refused { response, too_large })
+                let refusal = if response.status == 416 { Refusal::TooLarge } else { Refusal::Form };
+                Ok(Step::Refused { response, refusal })
             }
             _ => Err(Attempt::Fatal(unexpected(self.requester, self.repository, &self.task, response))),
         }
@@ -200,8 +200,8 @@ impl Upload<'_> {
                 response.drain();
                 Ok(Step::Lost("the registry lost the upload session"))
             }
-            413 => Ok(Step::Refused { response, too_large: true }),
-            400 | 405 | 411 | 415 | 416 | 501 => Ok(Step::Refused { response, too_large: false }),
+            413 => Ok(Step::Refused { response, refusal: Refusal::TooLarge }),
+            400 | 405 | 411 | 415 | 416 | 501 => Ok(Step::Refused { response, refusal: Refusal::Form }),
             _ => Err(Attempt::Fatal(unexpected(self.requester, self.repository, &self.task, response))),
         }
     }
@@ -230,7 +230,7 @@ impl Upload<'_> {
                         tries.progressed();
                         continue;
                     }
-                    Step::Refused { response, too_large: true } if response.status == 416 => {
+                    Step::Refused { response, refusal: Refusal::TooLarge } if response.status == 416 => {
                         match self.position(session, auth)? {
                             // It has what we sent, or part of it: the answer to an earlier chunk was lost.
                             Some(position) if position > offset && position <= size => {
@@ -238,7 +238,7 @@ impl Upload<'_> {
                                 response.drain();
                                 continue;
                             }
-                            _ => return Ok(Step::Refused { response, too_large: true }),
+                            _ => return Ok(Step::Refused { response, refusal: Refusal::TooLarge }),
                         }
                     }
                     other => return Ok(other),
@@ -256,7 +256,7 @@ impl Upload<'_> {
         self.close(session, auth, attempt)
     }
 
-    /// Asks how many bytes of a session the registry has.
+    /// Asks the registry how many bytes of the session it has.
     fn position(&self, session: &mut Session, auth: &mut AuthProgress) -> Result<Option<u64>, Attempt> {
         let call = self.call(Method::Get, session.location.clone());
         let response = match self.requester.attempt(self.host, &call, Payload::None, auth, 1) {

@@ -1,0 +1,207 @@
+//! In which form a blob is sent, and which form comes next after a failure. Without I/O.
+
+const MIB: u64 = 1024 * 1024;
+/// Chunk sizes that are tried, largest first; GHCR takes at most 4 MiB, AWS at least 5 MiB but says so.
+const CHUNKS: [u64; 5] = [64 * MIB, 16 * MIB, 8 * MIB, 4 * MIB, MIB];
+/// Blobs of at least this size are sent in chunks when the connection broke twice in the middle.
+const WORTH_CHUNKING: u64 = 16 * MIB;
+
+/// The form of an upload's requests; remembered for each registry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum UploadForm {
+    /// One PATCH without a range, then an empty PUT.
+    #[default]
+    Patch,
+    /// Everything in the PUT.
+    Monolithic,
+    /// PATCHes with ranges, at most so many bytes each.
+    Chunked(u64),
+}
+
+/// Why a registry refused a form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The body is too large (413, 416).
+    TooLarge,
+    /// The request as such: method, headers, ranges.
+    Form,
+}
+
+impl UploadForm {
+    /// Returns the form to try when this one was refused.
+    fn next(self, refusal: Refusal) -> Option<Self> {
+        match (self, refusal) {
+            (Self::Patch, Refusal::Form) => Some(Self::Monolithic),
+            (_, Refusal::Form) => None,
+            (Self::Patch | Self::Monolithic, _) => CHUNKS.first().map(|size| Self::Chunked(*size)),
+            (Self::Chunked(size), _) => CHUNKS.into_iter().find(|smaller| *smaller < size).map(Self::Chunked),
+        }
+    }
+}
+
+/// What ended an attempt without storing the blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// The registry refused the form.
+    Refused(Refusal),
+    /// The registry no longer knows the upload session.
+    Lost,
+    /// The connection broke in the middle of the body.
+    Broken,
+}
+
+/// How the next attempt sends a blob. Each state counts the failures that lead to the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Plan {
+    /// In the form that the registry took before or asked for.
+    Registry { form: UploadForm, broken: u32, lost: u32 },
+    /// In chunks of our choice, because the connection broke twice in the middle of a large body.
+    OwnChunks { bytes: u64, lost: u32 },
+    /// The registry refused these chunks; the blob is sent whole, or as the registry then asks.
+    WithoutOwnChunks { form: UploadForm, lost: u32 },
+}
+
+impl Plan {
+    /// Begins with the form that the registry took for its last blob.
+    pub(super) fn new(form: UploadForm) -> Self {
+        Self::Registry { form, broken: 0, lost: 0 }
+    }
+
+    /// Returns the form of the next attempt.
+    pub(super) fn form(self) -> UploadForm {
+        match self {
+            Self::Registry { form, .. } | Self::WithoutOwnChunks { form, .. } => form,
+            Self::OwnChunks { bytes, .. } => UploadForm::Chunked(bytes),
+        }
+    }
+
+    /// Returns the form to remember for the registry's other blobs after a success; our own choice says nothing
+    /// about the registry.
+    pub(super) fn proven_form(self) -> Option<UploadForm> {
+        match self {
+            Self::OwnChunks { .. } => None,
+            other => Some(other.form()),
+        }
+    }
+
+    /// Returns the plan after an attempt that failed; `None` when the registry refused the last form.
+    pub(super) fn next(self, event: Event, blob_bytes: u64) -> Option<Self> {
+        match (self, event) {
+            (Self::Registry { form: UploadForm::Patch, broken, lost }, Event::Broken)
+                if broken > 0 && blob_bytes >= WORTH_CHUNKING =>
+            {
+                Some(Self::OwnChunks { bytes: WORTH_CHUNKING, lost })
+            }
+            (Self::Registry { form, broken, lost }, Event::Broken) => {
+                Some(Self::Registry { form, broken: broken + 1, lost })
+            }
+            (other, Event::Broken) => Some(other),
+            (plan, Event::Lost) => Some(plan.after_lost_session()),
+            (plan, Event::Refused(refusal)) => plan.after_refusal(refusal),
+        }
+    }
+
+    /// Some registries lose the session of a PATCH each time; one request has none to lose.
+    fn after_lost_session(self) -> Self {
+        let in_one = |form, lost| match form {
+            UploadForm::Patch if lost > 0 => UploadForm::Monolithic,
+            other => other,
+        };
+        match self {
+            Self::Registry { form, broken, lost } => {
+                Self::Registry { form: in_one(form, lost), broken, lost: lost + 1 }
+            }
+            Self::OwnChunks { bytes, lost } => Self::OwnChunks { bytes, lost: lost + 1 },
+            Self::WithoutOwnChunks { form, lost } => {
+                Self::WithoutOwnChunks { form: in_one(form, lost), lost: lost + 1 }
+            }
+        }
+    }
+
+    fn after_refusal(self, refusal: Refusal) -> Option<Self> {
+        let next = self.form().next(refusal);
+        match (self, next) {
+            (Self::Registry { broken, lost, .. }, Some(form)) => Some(Self::Registry { form, broken, lost }),
+            (Self::OwnChunks { lost, .. }, Some(UploadForm::Chunked(bytes))) => {
+                Some(Self::OwnChunks { bytes, lost })
+            }
+            // Not every registry takes chunks; it can still have the whole.
+            (Self::OwnChunks { lost, .. }, _) => {
+                Some(Self::WithoutOwnChunks { form: UploadForm::Patch, lost })
+            }
+            (Self::WithoutOwnChunks { lost, .. }, Some(form)) => Some(Self::WithoutOwnChunks { form, lost }),
+            (Self::Registry { .. } | Self::WithoutOwnChunks { .. }, None) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Event::{Broken, Lost, Refused};
+    use super::Refusal::{Form, TooLarge};
+    use super::UploadForm::{Chunked, Monolithic, Patch};
+    use super::*;
+
+    #[test]
+    fn refused_sizes_lead_to_smaller_chunks_until_none_is_left() {
+        let mut form = Patch;
+        let mut seen = vec![form];
+        while let Some(next) = form.next(TooLarge) {
+            form = next;
+            seen.push(form);
+        }
+        let chunks = [64, 16, 8, 4, 1].map(|mib| Chunked(mib * 1024 * 1024));
+        assert_eq!(seen, [&[Patch][..], &chunks].concat());
+    }
+
+    /// Events in order, and the form after each; `None` when the refusal is final.
+    #[test]
+    fn each_failure_leads_to_the_next_form_of_an_upload() {
+        let large = 16 * MIB;
+        let cases: Vec<(UploadForm, u64, Vec<(Event, Option<UploadForm>)>)> = vec![
+            // A refusal of the form leads to one request, then it is final.
+            (Patch, 10, vec![(Refused(Form), Some(Monolithic)), (Refused(Form), None)]),
+            (Monolithic, 10, vec![(Refused(TooLarge), Some(Chunked(64 * MIB))), (Refused(Form), None)]),
+            (Chunked(MIB), 10, vec![(Refused(TooLarge), None)]),
+            // The second lost session leads to one request without a session between.
+            (Patch, 10, vec![(Lost, Some(Patch)), (Lost, Some(Monolithic)), (Lost, Some(Monolithic))]),
+            (Chunked(MIB), 10, vec![(Lost, Some(Chunked(MIB))), (Lost, Some(Chunked(MIB)))]),
+            // The second break leads to chunks, but only for a large blob and docker's form.
+            (Patch, large, vec![(Broken, Some(Patch)), (Broken, Some(Chunked(large)))]),
+            (Patch, large - 1, vec![(Broken, Some(Patch)), (Broken, Some(Patch))]),
+            (Monolithic, large, vec![(Broken, Some(Monolithic)), (Broken, Some(Monolithic))]),
+            // Chunks of our choice become smaller, and once refused are not chosen again.
+            (
+                Patch,
+                large,
+                vec![
+                    (Broken, Some(Patch)),
+                    (Broken, Some(Chunked(large))),
+                    (Broken, Some(Chunked(large))),
+                    (Lost, Some(Chunked(large))),
+                    (Refused(TooLarge), Some(Chunked(8 * MIB))),
+                    (Refused(Form), Some(Patch)),
+                    (Broken, Some(Patch)),
+                    (Broken, Some(Patch)),
+                    (Lost, Some(Monolithic)),
+                    (Refused(Form), None),
+                ],
+            ),
+        ];
+        for (form, size, events) in cases {
+            let mut plan = Some(Plan::new(form));
+            for (event, expected) in &events {
+                plan = plan.and_then(|plan| plan.next(*event, size));
+                assert_eq!(plan.map(Plan::form), *expected, "{form:?}, {size}: {event:?} of {events:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_of_our_choice_are_not_remembered_for_the_registry() {
+        let own = Plan::OwnChunks { bytes: MIB, lost: 0 };
+        assert_eq!(own.proven_form(), None);
+        assert_eq!(Plan::new(Monolithic).proven_form(), Some(Monolithic));
+        assert_eq!(Plan::WithoutOwnChunks { form: Patch, lost: 0 }.proven_form(), Some(Patch));
+    }
+}
