@@ -446,19 +446,12 @@ impl Read for Sending<'_> {
         cancel::check()?;
         let n = self.reader.read(buffer.get_mut(..wanted).unwrap_or_default())?;
         if n == 0 {
-            // ureq would ask for ever.
-            return Err(io::Error::other(ShortSource { left: self.left }));
+            // ureq would read for ever. Streams report a short source themselves (`upload_session::Guarded`).
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
         self.left -= n as u64;
         self.sent += n as u64;
         (self.progress)(n as u64);
         Ok(n)
     }
-}
-
-/// What was to be sent ended before its announced size.
-#[derive(Debug, thiserror::Error)]
-#[error("it ended {left} bytes before its announced size")]
-struct ShortSource {
-    left: u64,
 }

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
 /// `http` or `https`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Scheme {
@@ -222,37 +224,25 @@ pub(super) fn origin(scheme: Scheme, authority: &str) -> Option<Origin> {
     Some(Origin { scheme, host: host.into(), port })
 }
 
-/// Percent-encodes a query value; `:`, `/` and `,` stay, as every registry takes them and logs read better.
+/// Bytes that a query value keeps besides letters and digits: every registry takes `:`, `/` and `,` as they are, and
+/// logs read better.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b':')
+    .remove(b'/')
+    .remove(b',');
+
+/// Percent-encodes a query value.
 pub(super) fn encode(value: &str) -> String {
-    let mut out = String::with_capacity(value.len());
-    for byte in value.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~:/,".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
+    utf8_percent_encode(value, ESCAPED).to_string()
 }
 
-/// Undoes percent-encoding; what is not text then is replaced.
+/// Undoes percent-encoding; bytes that are not UTF-8 then are replaced.
 pub(super) fn decode(value: &str) -> String {
-    let mut out = Vec::with_capacity(value.len());
-    let mut rest = value.as_bytes();
-    while let [first, after @ ..] = rest {
-        let code = after.get(..2).and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        match code.filter(|_| *first == b'%') {
-            Some(code) => {
-                out.push(code);
-                rest = after.get(2..).unwrap_or_default();
-            }
-            None => {
-                out.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
+    percent_decode_str(value).decode_utf8_lossy().into_owned()
 }
 
 impl fmt::Display for Url {
@@ -316,6 +306,22 @@ mod tests {
         ];
         for (reference, expected) in bad {
             assert_eq!(base.join(reference), Err(expected), "{reference}");
+        }
+    }
+
+    #[test]
+    fn query_values_are_percent_encoded_and_decoded() {
+        for (text, encoded) in [
+            ("sha256:ab/c,d", "sha256:ab/c,d"),
+            ("a-b._~", "a-b._~"),
+            ("a b+c&d=e%", "a%20b%2Bc%26d%3De%25"),
+            ("\u{e9}\u{1f600}\n", "%C3%A9%F0%9F%98%80%0A"),
+        ] {
+            assert_eq!(encode(text), encoded);
+            assert_eq!(decode(encoded), text);
+        }
+        for (encoded, text) in [("%2f%2F", "//"), ("100%", "100%"), ("%zz%4", "%zz%4"), ("%ff", "\u{fffd}")] {
+            assert_eq!(decode(encoded), text, "{encoded}");
         }
     }
 

@@ -3,6 +3,7 @@
 //! Source: AWS "Create a signed AWS API request". Only what ECR and STS need: header signatures, one part per
 //! header, paths without anything to encode.
 
+use ring::hmac;
 use sha2::{Digest as _, Sha256};
 
 use super::super::secret::Secret;
@@ -60,7 +61,7 @@ pub(super) fn sign(
         format!("AWS4-HMAC-SHA256\n{}\n{range}\n{}", scope.time, hex(&Sha256::digest(request.as_bytes())));
     let secret = format!("AWS4{}", keys.secret_access_key.expose());
     let parts = [date, scope.region, scope.service, "aws4_request", &text];
-    let signature = parts.iter().fold(secret.into_bytes(), |key, part| hmac(&key, part.as_bytes()).to_vec());
+    let signature = parts.iter().fold(secret.into_bytes(), |key, part| hmac(&key, part.as_bytes()));
     let id = &keys.access_key_id;
     let signature = hex(&signature);
     let authorization =
@@ -70,15 +71,8 @@ pub(super) fn sign(
 }
 
 /// HMAC with SHA-256 (RFC 2104).
-fn hmac(key: &[u8], text: &[u8]) -> [u8; 32] {
-    let mut block = [0; 64];
-    if key.len() > block.len() {
-        block[..32].copy_from_slice(&Sha256::digest(key));
-    } else {
-        block[..key.len()].copy_from_slice(key);
-    }
-    let inner = Sha256::new().chain_update(block.map(|byte| byte ^ 0x36)).chain_update(text).finalize();
-    Sha256::new().chain_update(block.map(|byte| byte ^ 0x5c)).chain_update(inner).finalize().into()
+fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
+    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text).as_ref().to_vec()
 }
 
 fn hex(bytes: &[u8]) -> String {
