@@ -116,6 +116,21 @@ fn every_page_is_reached_from_the_index() {
 }
 
 #[test]
+fn decisions_have_numbers_of_their_own_that_their_titles_repeat() {
+    let mut numbers = BTreeSet::new();
+    for path in
+        pages().iter().filter(|path| path.parent().is_some_and(|folder| folder.ends_with("decisions")))
+    {
+        let name = path.file_name().and_then(|name| name.to_str()).expect("names are text");
+        let number = name.split('-').next().unwrap_or(name);
+        let page = std::fs::read_to_string(path).expect("a page can be read");
+        assert!(page.starts_with(&format!("# {number}: ")), "{name}: the title begins with another number");
+        assert!(numbers.insert(number.to_owned()), "{name}: another decision has this number");
+    }
+    assert!(numbers.len() > 10, "{numbers:?}");
+}
+
+#[test]
 fn a_link_that_leads_nowhere_is_found() {
     let lab = crate::lab::lab();
     lab.write("there.md", "# One `heading`, and 2!\n```\n# no heading\n```\n");
