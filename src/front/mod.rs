@@ -18,6 +18,7 @@ mod main_image;
 pub mod outputs;
 mod packing;
 pub mod program;
+pub mod push_flags;
 pub mod registries;
 pub mod reporter;
 pub mod signals;

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::choices;
 use super::examples::{
     COPY_EXAMPLES, DESCRIBE_EXAMPLES, MATCH_EXAMPLES, PULL_EXAMPLES, PUSH_EXAMPLES, VERIFY_EXAMPLES,
 };
-use super::values::{Choice, Switch};
+use super::values::Switch;
 use crate::registry::Secret;
 
 /// Value name that marks a flag which is on or off, see [`super::parse`].
@@ -35,10 +36,10 @@ pub struct Globals {
     #[arg(long, global = true, value_name = SWITCH)]
     pub debug: Option<Switch>,
     /// How progress is shown: bars on a terminal, else lines (default auto)
-    #[arg(long, global = true, value_name = "HOW", value_parser = Choice(&["auto", "plain", "bar", "none"]), hide_possible_values = true)]
+    #[arg(long, global = true, value_name = "HOW", value_parser = choices::PROGRESS, hide_possible_values = true)]
     pub progress: Option<String>,
     /// Colours: auto, always or never (default auto)
-    #[arg(long, global = true, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "always", value_parser = Choice(&["auto", "always", "never", "true", "false"]), hide_possible_values = true)]
+    #[arg(long, global = true, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "always", value_parser = choices::COLOR, hide_possible_values = true)]
     pub color: Option<String>,
     /// Accepted for imgpkg's scripts; results are always printed
     #[arg(long, global = true, hide = true, value_name = SWITCH)]
@@ -147,7 +148,7 @@ pub struct PushArgs {
     #[arg(long, alias = "file-exclude-defaults", value_name = "PATH", value_delimiter = ',', help_heading = CONTENT)]
     pub file_exclusion: Vec<String>,
     /// Symbolic links: keep those inside the root, copy what they point at, or refuse (default keep)
-    #[arg(long, value_name = "HOW", value_parser = Choice(&["keep", "copy", "refuse"]), hide_possible_values = true, help_heading = CONTENT)]
+    #[arg(long, value_name = "HOW", value_parser = choices::SYMLINKS, hide_possible_values = true, help_heading = CONTENT)]
     pub symlinks: Option<String>,
     /// Keep each entry's own permissions
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
@@ -162,10 +163,10 @@ pub struct PushArgs {
     #[arg(long, value_name = "OS/ARCH", help_heading = CONTENT)]
     pub platform: Option<String>,
     /// With -i: as flux, oras or argocd read it, or image (default image)
-    #[arg(long, value_name = "NAME", value_parser = Choice(&["image", "flux", "oras", "argocd"]), hide_possible_values = true, help_heading = CONTENT)]
+    #[arg(long, value_name = "NAME", value_parser = choices::FORMAT, hide_possible_values = true, help_heading = CONTENT)]
     pub format: Option<String>,
     /// Media types: oci or docker (default oci)
-    #[arg(long, value_name = "KIND", value_parser = Choice(&["oci", "docker"]), hide_possible_values = true, help_heading = CONTENT)]
+    #[arg(long, value_name = "KIND", value_parser = choices::MEDIA_TYPES, hide_possible_values = true, help_heading = CONTENT)]
     pub media_types: Option<String>,
     /// Compression: gzip[:1-12], zstd[:1-19] or none (default gzip)
     #[arg(long, value_name = "KIND[:LEVEL]", help_heading = CONTENT)]
@@ -174,7 +175,7 @@ pub struct PushArgs {
     #[arg(long, value_name = "DIGEST", help_heading = CONTENT)]
     pub expected_digest: Option<String>,
     /// With -s: 1, or auto for layers of which few change from push to push (default 1)
-    #[arg(long, value_name = "HOW", value_parser = Choice(&["1", "auto"]), hide_possible_values = true, help_heading = CONTENT)]
+    #[arg(long, value_name = "HOW", value_parser = choices::LAYERS, hide_possible_values = true, help_heading = CONTENT)]
     pub layers: Option<String>,
     /// With --layers auto or --resources: the earlier image (default: what the tag has now)
     #[arg(long, value_name = "REFERENCE", help_heading = CONTENT)]
@@ -183,7 +184,7 @@ pub struct PushArgs {
     #[arg(long, value_name = "PATH", help_heading = CONTENT)]
     pub base_tar: Option<PathBuf>,
     /// Mistakes in a Carvel package repository: warn, refuse or off (default warn)
-    #[arg(long, value_name = "HOW", value_parser = Choice(&["warn", "refuse", "off"]), hide_possible_values = true, help_heading = CONTENT)]
+    #[arg(long, value_name = "HOW", value_parser = choices::PACKAGE_CHECKS, hide_possible_values = true, help_heading = CONTENT)]
     pub package_checks: Option<String>,
     /// With -s: take the files of this list (cf's `resources`) from the image that --base or the tag names
     #[arg(long, value_name = "FILE", help_heading = CONTENT)]
@@ -362,7 +363,7 @@ pub struct DescribeArgs {
     #[command(flatten)]
     pub source: SourceArgs,
     /// Form: text, yaml or json (default text)
-    #[arg(short = 'o', long, alias = "output", value_name = "FORM", value_parser = Choice(&["text", "yaml", "json"]), hide_possible_values = true)]
+    #[arg(short = 'o', long, alias = "output", value_name = "FORM", value_parser = choices::OUTPUT_TYPE, hide_possible_values = true)]
     pub output_type: Option<String>,
     /// With -b: look for cosign's signatures, attestations and SBOMs (default true)
     #[arg(long, value_name = SWITCH)]

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use super::args::DescribeArgs;
+use super::choices::DescribeForm;
 use super::open_source::{Depth, OpenedSource};
-use super::resolve::{self, DescribeForm};
+use super::resolve;
 use crate::front::context::Context;
 use crate::front::failure::Failure;
 use crate::front::outputs::{Document, Outcome};

@@ -4,6 +4,7 @@
 //! commands are put together in [`super::program`].
 
 pub mod args;
+pub mod choices;
 pub(super) mod clap_errors;
 pub(super) mod completion;
 pub(super) mod copy;

@@ -1,17 +1,17 @@
-//! Parsers of flag values: switches, choices, Go durations, `key=value`.
+//! Parsers of flag values: switches, Go durations, `key=value`.
 //!
 //! Errors are plain sentences without the flag's name; the caller knows which flag it was.
 
-use std::ffi::OsStr;
 use std::time::Duration;
-
-use clap::builder::{PossibleValue, TypedValueParser};
 
 /// A flag that is on or off; `--flag`, `--flag=true` and `--flag=false` as in imgpkg, empty means not given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Switch(Option<bool>);
 
 impl Switch {
+    /// A switch that is on.
+    pub const ON: Self = Self(Some(true));
+
     /// Tells what was asked for, or the default.
     #[must_use]
     pub fn or(self, default: bool) -> bool {
@@ -36,31 +36,6 @@ impl std::str::FromStr for Switch {
             "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Self(Some(false))),
             _ => Err("expected `true` or `false`".into()),
         }
-    }
-}
-
-/// A value out of a fixed list; empty means not given.
-#[derive(Clone, Debug)]
-pub struct Choice(pub &'static [&'static str]);
-
-impl TypedValueParser for Choice {
-    type Value = String;
-
-    fn parse_ref(
-        &self,
-        command: &clap::Command,
-        arg: Option<&clap::Arg>,
-        value: &OsStr,
-    ) -> Result<String, clap::Error> {
-        if value.is_empty() {
-            return Ok(String::new());
-        }
-        let listed = clap::builder::PossibleValuesParser::new(self.0);
-        listed.parse_ref(command, arg, value)
-    }
-
-    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        Some(Box::new(self.0.iter().map(PossibleValue::new)))
     }
 }
 

@@ -3,19 +3,17 @@
 //! The meaning of every param is that of a flag of `push`; only the names are the pipeline's.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args as _, FromArgMatches as _};
-
 use crate::front::cli::args::PushArgs;
-use crate::front::cli::{clap_errors, grammar, resolve};
+use crate::front::cli::resolve;
+use crate::front::cli::values::Switch;
 use crate::front::env::Env;
 use crate::front::failure::{Failure, Mention, Vocabulary};
 use crate::front::flag::Flag;
 use crate::front::packing::{self, PackWork};
-use crate::front::text;
-use crate::model::{Digest, keys};
+use crate::front::push_flags::{self, Field, PUSH_FLAGS, PushFlag};
+use crate::model::Digest;
 
 /// How a param is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,22 +35,37 @@ pub enum Form {
 pub struct Param {
     /// Its name in a put; the task's variable is the same in capitals.
     pub key: &'static str,
-    /// The flag of `push` it stands for; empty for what is no flag.
-    pub flag: &'static str,
     /// How it is written.
     pub form: Form,
     /// What it says, in one line.
-    pub meaning: &'static str,
+    meaning: &'static str,
 }
 
 impl Param {
-    pub(super) const fn new(
-        key: &'static str,
-        flag: &'static str,
-        form: Form,
-        meaning: &'static str,
-    ) -> Self {
-        Self { key, flag, form, meaning }
+    pub(super) const fn new(key: &'static str, form: Form, meaning: &'static str) -> Self {
+        Self { key, form, meaning }
+    }
+
+    /// Makes the param of a flag of `push`, if the flag has one.
+    fn of(row: &PushFlag) -> Option<Self> {
+        let form = match row.field {
+            Field::Text(_) => Form::Text,
+            Field::List(_) => Form::List,
+            Field::Table(_) => Form::Table,
+            Field::Switch(_) => Form::Switch,
+            Field::Path(_) => Form::Path,
+        };
+        Some(Self::new(row.param?, form, row.meaning))
+    }
+
+    /// Returns what it says, with its form where the form is not plain.
+    #[must_use]
+    pub fn meaning(&self) -> String {
+        match self.form {
+            Form::Table => format!("{}: a map; in the task also lines", self.meaning),
+            Form::Switch if !self.meaning.starts_with('`') => format!("`true`: {}", self.meaning),
+            _ => self.meaning.to_owned(),
+        }
     }
 
     /// Returns the task's variable.
@@ -64,60 +77,25 @@ impl Param {
 
 const FILES: &str = "files";
 const KIND: &str = "kind";
-const LABELS: &str = "labels";
-const BASE: &str = "base";
 
-/// What is packed, and how.
-pub const PARAMS: &[Param] = &[
+/// The params that are not the value of one flag: what is packed, and what is made of it.
+const OWN: [Param; 2] = [
     Param::new(
         FILES,
-        "file",
         Form::List,
         "folders and files to pack, each beginning with the name of an input; patterns are allowed",
     ),
     Param::new(
         KIND,
-        "",
         Form::Text,
         "`bundle`, `image` or `source` (of one folder or zip, for kpack); by default a bundle if there is a `.imgpkg`, else an image",
     ),
-    Param::new(LABELS, "labels", Form::Table, "labels: a map; in the task also lines `key=value`"),
-    Param::new("annotations", "annotation", Form::Table, "annotations of the manifest, as `labels`"),
-    Param::new(
-        "exclude",
-        "file-exclusion",
-        Form::List,
-        "exact paths below a folder to leave out (default `.git`)",
-    ),
-    Param::new("compression", "compression", Form::Text, "`gzip`, `zstd` or `none`, with `:level` if wanted"),
-    Param::new(
-        "layers",
-        "layers",
-        Form::Text,
-        "for `source`: `1` (default), or `auto` for layers of which few change from push to push",
-    ),
-    Param::new(
-        BASE,
-        "base-tar",
-        Form::Path,
-        "with `layers: auto`: a tar or folder with the earlier image, whose layers are used again",
-    ),
-    Param::new(
-        "size_limit",
-        "size-limit",
-        Form::Text,
-        "for `source`: most bytes of all files together (default `1GiB`)",
-    ),
-    Param::new("platform", "platform", Form::Text, "`os/architecture` of the image (default `linux/amd64`)"),
-    Param::new("media_types", "media-types", Form::Text, "`oci` (default) or `docker`"),
-    Param::new("symlinks", "symlinks", Form::Text, "`keep` (default), `copy` or `refuse`"),
-    Param::new(
-        "preserve_permissions",
-        "preserve-permissions",
-        Form::Switch,
-        "`true`: keep each file's own mode",
-    ),
 ];
+
+/// Returns every param about packing, in the order of `task.yml`.
+pub(super) fn params() -> impl Iterator<Item = Param> {
+    OWN.into_iter().chain(PUSH_FLAGS.iter().filter_map(Param::of))
+}
 
 /// Where params come from: the variables of a task, or the params of a put.
 pub(super) trait Values {
@@ -139,55 +117,26 @@ pub(super) trait Values {
     }
 }
 
-/// Reads the params about packing; `None` where there are no files.
+/// Reads the params about packing into a request to pack; `None` where there are no files.
 ///
-/// Errors: params about files without files; whatever `push` would say about its flags.
+/// Errors: params about files without files; what `push` says about its flags, in the caller's words.
 pub(super) fn parse(
     values: &mut dyn Values,
     expected: Option<&Digest>,
     env: &Env,
 ) -> Result<Option<PackWork>, Failure> {
-    let mut words: Vec<OsString> = Vec::new();
-    let mut patterns = Vec::new();
-    let mut labels = BTreeMap::new();
+    // The caller decides where the image goes.
+    let mut args = PushArgs { to_oci_tar: Some("-".into()), ..PushArgs::default() };
+    let patterns = values.texts(FILES)?;
     let mut given = None;
-    for param in PARAMS {
-        let (key, flag) = (param.key, param.flag);
-        let before = (words.len(), labels.len());
-        match (key, param.form) {
-            (FILES, _) => patterns = values.texts(key)?,
-            (KIND, _) => {
-                if let Some(kind) = values.text(key)? {
-                    words.push(kind_flag(&kind).map_err(|problem| values.wrong(key, &problem))?.into());
-                }
-            }
-            // Apart from the words, because values may have commas.
-            (LABELS, _) => labels = values.table(key)?,
-            (_, Form::Text) => {
-                words.extend(values.text(key)?.map(|value| format!("--{flag}={value}").into()));
-            }
-            (_, Form::List) => {
-                words.extend(values.texts(key)?.iter().map(|value| format!("--{flag}={value}").into()));
-            }
-            (_, Form::Table) => {
-                let table = values.table(key)?;
-                words.extend(table.iter().map(|(name, value)| format!("--{flag}={name}={value}").into()));
-            }
-            (_, Form::Switch) => {
-                if values.switch(key)? {
-                    words.push(format!("--{flag}").into());
-                }
-            }
-            (_, Form::Path) => {
-                if let Some(pattern) = values.text(key)? {
-                    let mut word = OsString::from(format!("--{flag}="));
-                    word.push(one(values, key, &pattern)?);
-                    words.push(word);
-                }
-            }
-        }
-        if given.is_none() && before != (words.len(), labels.len()) {
-            given = Some(key);
+    if let Some(kind) = values.text(KIND)? {
+        choose_kind(&mut args, &kind).map_err(|problem| values.wrong(KIND, &problem))?;
+        given = Some(KIND);
+    }
+    for row in PUSH_FLAGS {
+        let Some(key) = row.param else { continue };
+        if fill(&mut args, row.field, key, values)? {
+            given = given.or(Some(key));
         }
     }
     if patterns.is_empty() {
@@ -197,9 +146,48 @@ pub(super) fn parse(
             None => Ok(None),
         };
     }
-    words.extend(expected.map(|digest| format!("--expected-digest={digest}").into()));
-    let roots = roots(values, &patterns)?;
-    work(values, &words, roots, labels, env).map(Some)
+    args.file = roots(values, &patterns)?;
+    args.expected_digest = expected.map(ToString::to_string);
+    let work = resolve::push(&args, env).and_then(packing::work);
+    work.map(Some).map_err(|failure| failure.in_words_of(&ParamNames(values)))
+}
+
+/// Fills the field of a param; tells whether the param was given.
+fn fill(
+    args: &mut PushArgs,
+    field: Field,
+    key: &'static str,
+    values: &mut dyn Values,
+) -> Result<bool, Failure> {
+    match field {
+        Field::Text(field) => {
+            let field = field(args);
+            *field = values.text(key)?;
+            Ok(field.is_some())
+        }
+        Field::List(field) => {
+            let field = field(args);
+            *field = values.texts(key)?;
+            Ok(!field.is_empty())
+        }
+        Field::Table(field) => {
+            let field = field(args);
+            *field = values.table(key)?.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            Ok(!field.is_empty())
+        }
+        Field::Switch(field) => {
+            let is_on = values.switch(key)?;
+            *field(args) = is_on.then_some(Switch::ON);
+            Ok(is_on)
+        }
+        Field::Path(field) => {
+            let pattern = values.text(key)?;
+            let path = pattern.map(|pattern| one(values, key, &pattern)).transpose()?;
+            let field = field(args);
+            *field = path;
+            Ok(field.is_some())
+        }
+    }
 }
 
 /// Finds what is packed.
@@ -229,55 +217,13 @@ fn one(values: &dyn Values, key: &str, pattern: &str) -> Result<PathBuf, Failure
     }
 }
 
-/// Resolves everything; messages about flags are told in the caller's words.
-fn work(
-    values: &dyn Values,
-    words: &[OsString],
-    roots: Vec<PathBuf>,
-    labels: BTreeMap<String, String>,
-    env: &Env,
-) -> Result<PackWork, Failure> {
-    let mut work = pack_work(words, env).map_err(|failure| failure.in_words_of(&ParamNames(values)))?;
-    if labels.contains_key(keys::BUNDLE_LABEL) {
-        return Err(values.wrong(LABELS, &format!("label `{}` is reserved", keys::BUNDLE_LABEL)));
-    }
-    match &mut work {
-        PackWork::Plain(request) => {
-            request.roots = roots;
-            request.image.labels = labels;
-        }
-        PackWork::App { request, .. } => {
-            let count = roots.len();
-            let [root] = <[PathBuf; 1]>::try_from(roots).map_err(|_| {
-                let problem = format!("a source image is made of one folder or zip, found {count}");
-                values.wrong(FILES, &problem)
-            })?;
-            request.path = root;
-            request.image.labels = labels;
-        }
-    }
-    Ok(work)
-}
-
-/// Resolves words of `push` into what is to be packed; without a destination, and with roots the caller replaces.
-fn pack_work(words: &[OsString], env: &Env) -> Result<PackWork, Failure> {
-    let fixed = ["push", "--to-oci-tar=-", "--file=."].map(OsString::from);
-    let command = grammar::prepare(PushArgs::augment_args(clap::Command::new("push")));
-    let all: Vec<OsString> = fixed.iter().chain(words).cloned().collect();
-    let args = command
-        .clone()
-        .try_get_matches_from(&all)
-        .and_then(|matches| PushArgs::from_arg_matches(&matches))
-        .map_err(|error| clap_errors::from_clap(&error, &command, &all, &[]))?;
-    packing::work(resolve::push(&args, env)?)
-}
-
 /// Names the param that stands for a flag; `name` is what messages call a param.
 pub(super) fn field(mention: &Mention, name: &dyn Fn(&str) -> String) -> Option<String> {
     let flag = mention.flag;
     let is_kind = [Flag::BUNDLE, Flag::IMAGE, Flag::SOURCE].contains(&flag);
-    let (key, value) = match PARAMS.iter().find(|param| param.flag == flag.long()) {
-        Some(param) => (param.key, mention.value.as_deref()),
+    let (key, value) = match push_flags::find(flag).and_then(|row| row.param) {
+        Some(key) => (key, mention.value.as_deref()),
+        None if flag == Flag::FILE => (FILES, None),
         // The kinds are flags of their own.
         None if is_kind => (KIND, Some(flag.long())),
         None if flag == Flag::EXPECTED_DIGEST => ("expected_digest", mention.value.as_deref()),
@@ -306,14 +252,16 @@ impl Vocabulary for ParamNames<'_> {
     }
 }
 
-/// Returns the flag that chooses a kind.
-fn kind_flag(kind: &str) -> Result<&'static str, String> {
-    const KINDS: [(&str, &str); 3] = [("bundle", "-b"), ("image", "-i"), ("source", "-s")];
-    let found = KINDS.iter().find(|(name, _)| *name == kind).map(|(_, flag)| *flag);
-    found.ok_or_else(|| {
-        let known = text::quoted_list(KINDS.map(|(name, _)| name));
-        format!("`{kind}` is no kind, expected one of {known}")
-    })
+/// Chooses what is made, without a name.
+fn choose_kind(args: &mut PushArgs, kind: &str) -> Result<(), String> {
+    let field = match kind {
+        "bundle" => &mut args.bundle,
+        "image" => &mut args.image,
+        "source" => &mut args.source,
+        _ => return Err(format!("`{kind}` is no kind, expected one of `bundle`, `image`, `source`")),
+    };
+    *field = Some(String::new());
+    Ok(())
 }
 
 #[cfg(test)]
@@ -332,15 +280,6 @@ mod tests {
             (Flag::RESOURCES.mention(), None),
         ] {
             assert_eq!(field(&mention, &name).as_deref(), expected, "{mention:?}");
-        }
-    }
-
-    #[test]
-    fn every_param_that_is_a_flag_is_one_of_push() {
-        let command = crate::front::program::command();
-        let push = command.find_subcommand("push").unwrap();
-        for param in PARAMS.iter().filter(|param| !param.flag.is_empty()) {
-            assert!(push.get_arguments().any(|arg| arg.get_long() == Some(param.flag)), "{}", param.flag);
         }
     }
 }

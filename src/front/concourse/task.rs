@@ -26,24 +26,22 @@ use crate::transfer::{self, PackedImage, PullOptions};
 const OWN: &[Param] = &[
     Param::new(
         "reference",
-        "",
         Form::Text,
         "`registry/repository:tag` to record in the tar; nothing is contacted",
     ),
-    Param::new("tags", "", Form::List, "further tags to record"),
-    Param::new("expected_digest", "", Form::Text, "fail unless the image has this digest"),
+    Param::new("tags", Form::List, "further tags to record"),
+    Param::new("expected_digest", Form::Text, "fail unless the image has this digest"),
     Param::new(
         "unpack_rootfs",
-        "",
         Form::Switch,
         "`true`: also write `rootfs/` and `metadata.json`, for `image:` of a later task",
     ),
-    Param::new("output", "", Form::Text, "folder of the output (default `image`)"),
+    Param::new("output", Form::Text, "folder of the output (default `image`)"),
 ];
 
 /// Returns every param, in the order of `task.yml`.
-pub fn params() -> impl Iterator<Item = &'static Param> {
-    packing::PARAMS.iter().chain(OWN)
+pub fn params() -> impl Iterator<Item = Param> {
+    packing::params().chain(OWN.iter().copied())
 }
 
 /// Builds the image.

@@ -9,40 +9,20 @@ use std::path::Path;
 use crate::front::env::{self, Env};
 use crate::front::failure::{Failure, Hint, Mention, Sense, Vocabulary};
 use crate::front::flag::Flag;
+use crate::front::push_flags::{self, Field, PUSH_FLAGS, PushFlag};
 use crate::front::text;
 use crate::model::Reference;
 
 /// Where a tar is when the input `tar` is empty.
 const TAR_DEFAULT: &str = "image.tar";
-/// Inputs that say what an image is like, so that they are of no use with one that is there already.
-const OF_CONTENT: [&str; 7] =
-    ["kind", "labels", "annotations", "platform", "compression", "exclude", "preserve-permissions"];
-/// Inputs that are switches, with their flags.
-const SWITCHES: [(&str, &str); 2] =
-    [("tls-verify", "--tls-verify"), ("preserve-permissions", "--preserve-permissions")];
-/// Inputs that are texts, with their flags.
-const TEXTS: [(&str, &str); 3] =
-    [("expected-digest", "--expected-digest"), ("platform", "--platform"), ("compression", "--compression")];
-/// Inputs that are lists or secrets, with their variables.
-const VARIABLES: [(&str, &str); 5] = [
-    ("labels", "IMGRELAY_LABELS"),
-    ("annotations", "IMGRELAY_ANNOTATION"),
-    ("exclude", "IMGRELAY_FILE_EXCLUSION"),
-    ("username", "IMGRELAY_REGISTRY_USERNAME"),
-    ("password", "IMGRELAY_REGISTRY_PASSWORD"),
-];
-/// The flags that an input sets.
-const NAMES: [(Flag, &str); 19] = [
-    (Flag::ANNOTATION, "annotations"),
+/// Inputs of the door's own that are secrets or part of one, with their flags.
+const LOGIN: [(&str, Flag); 2] =
+    [("username", Flag::REGISTRY_USERNAME), ("password", Flag::REGISTRY_PASSWORD)];
+/// The flags that inputs of the door's own set; [`PUSH_FLAGS`] has the others.
+const OWN: [(Flag, &str); 12] = [
     (Flag::BUNDLE, "image"),
-    (Flag::COMPRESSION, "compression"),
-    (Flag::EXPECTED_DIGEST, "expected-digest"),
     (Flag::FILE, "files"),
-    (Flag::FILE_EXCLUSION, "exclude"),
     (Flag::IMAGE, "image"),
-    (Flag::LABELS, "labels"),
-    (Flag::PLATFORM, "platform"),
-    (Flag::PRESERVE_PERMISSIONS, "preserve-permissions"),
     (Flag::REGISTRY_CA_CERT_PATH, "ca-file"),
     (Flag::REGISTRY_PASSWORD, "password"),
     (Flag::REGISTRY_USERNAME, "username"),
@@ -53,6 +33,17 @@ const NAMES: [(Flag, &str); 19] = [
     (Flag::TO_OCI_TAR, "tar"),
     (Flag::TO_REPO, "image"),
 ];
+
+/// Returns the input that sets a flag.
+fn input_of(flag: Flag) -> Option<&'static str> {
+    let own = OWN.iter().find(|(known, _)| *known == flag).map(|(_, input)| *input);
+    own.or_else(|| push_flags::find(flag)?.input)
+}
+
+/// Tells whether an input says what an image is like, so that it is of no use with one that is there already.
+fn is_of_content(row: &&PushFlag) -> bool {
+    row.flag != Flag::EXPECTED_DIGEST
+}
 
 /// What the inputs ask for.
 #[derive(Debug)]
@@ -87,23 +78,34 @@ pub(in crate::front) fn read(env: &Env) -> Result<Request, Failure> {
         }
         None => return Err(Failure::misuse("input `command` is missing, expected `build` or `push`")),
     };
-    for (input, flag) in TEXTS {
-        words.extend(inputs.get(input).map(|value| format!("{flag}={value}")));
-    }
-    for (input, flag) in SWITCHES {
-        words.extend(inputs.switch(input)?.map(|value| format!("{flag}={value}")));
-    }
     let mut changed = env.clone();
-    for (input, variable) in VARIABLES {
+    for row in PUSH_FLAGS {
+        let Some(input) = row.input else { continue };
+        let flag = row.flag;
+        match row.field {
+            Field::Text(_) | Field::Path(_) => {
+                words.extend(inputs.get(input).map(|value| format!("--{}={value}", flag.long())));
+            }
+            Field::Switch(_) => {
+                words.extend(inputs.switch(input)?.map(|value| format!("--{}={value}", flag.long())));
+            }
+            Field::List(_) | Field::Table(_) => {
+                if let Some(value) = inputs.get(input) {
+                    changed = changed.with(&flag.variable(), lines(value.lines()));
+                }
+            }
+        }
+    }
+    words.extend(inputs.switch("tls-verify")?.map(|value| format!("--tls-verify={value}")));
+    for (input, flag) in LOGIN {
         if let Some(value) = inputs.get(input) {
-            let is_list = !matches!(input, "username" | "password");
-            changed = changed.with(variable, if is_list { lines(value.lines()) } else { value.to_owned() });
+            changed = changed.with(&flag.variable(), value.to_owned());
         }
     }
     let certificates = inputs.paths("ca-file")?;
-    for (variable, values) in [("IMGRELAY_FILE", &files), ("IMGRELAY_REGISTRY_CA_CERT_PATH", &certificates)] {
+    for (flag, values) in [(Flag::FILE, &files), (Flag::REGISTRY_CA_CERT_PATH, &certificates)] {
         if !values.is_empty() {
-            changed = changed.with(variable, lines(values.iter().map(String::as_str)));
+            changed = changed.with(&flag.variable(), lines(values.iter().map(String::as_str)));
         }
     }
     if env.text(env::RUNNER_DEBUG) == Some("1") && env.text("IMGRELAY_QUIET").is_none() {
@@ -139,9 +141,9 @@ impl Vocabulary for InputNames {
             return Some(format!("input `kind: {}`", flag.long()));
         }
         let value = mention.value.as_ref().map(|value| format!(": {value}")).unwrap_or_default();
-        Some(match NAMES.iter().find(|(known, _)| *known == flag) {
+        Some(match input_of(flag) {
             // A placeholder such as `FILE` says nothing that the input's name does not.
-            Some((_, input)) => format!("input `{input}`"),
+            Some(input) => format!("input `{input}`"),
             None => format!("`{}{value}`", flag.variable()),
         })
     }
@@ -249,7 +251,9 @@ impl<'a> Inputs<'a> {
     }
 
     fn push_tar(&self) -> Result<Vec<String>, Failure> {
-        if let Some(input) = OF_CONTENT.into_iter().find(|input| self.get(input).is_some()) {
+        let of_content = PUSH_FLAGS.iter().filter(is_of_content).filter_map(|row| row.input);
+        if let Some(input) = std::iter::once("kind").chain(of_content).find(|input| self.get(input).is_some())
+        {
             return Err(Failure::misuse(format!("input `{input}` cannot change an image that is in a tar"))
                 .hint("use it with `files`"));
         }

@@ -444,9 +444,8 @@ fn the_pipeline_check_refuses_what_concourse_refuses() {
 fn the_task_file_has_every_param_of_the_program_and_no_other() {
     let task = yaml(&std::fs::read_to_string(package().join("task.yml")).unwrap());
     let in_file: Vec<&str> = task["params"].as_object().unwrap().keys().map(String::as_str).collect();
-    let mut known: Vec<String> = imgrelay::front::concourse::task::params()
-        .map(imgrelay::front::concourse::packing::Param::variable)
-        .collect();
+    let mut known: Vec<String> =
+        imgrelay::front::concourse::task::params().map(|param| param.variable()).collect();
     known.sort_unstable();
     assert_eq!(in_file, known);
 }
@@ -477,7 +476,7 @@ fn docs_concourse_has_valid_pipelines_and_every_task_param() {
     let (begin, end) = ("<!-- params: begin -->\n", "<!-- params: end -->");
     let mut table = String::from("\n| param | meaning |\n|---|---|\n");
     for param in imgrelay::front::concourse::task::params() {
-        writeln!(table, "| `{}` | {} |", param.variable(), param.meaning).unwrap();
+        writeln!(table, "| `{}` | {} |", param.variable(), param.meaning()).unwrap();
     }
     let (before, rest) = page.split_once(begin).unwrap();
     let (_, after) = rest.split_once(end).unwrap();

@@ -14,12 +14,13 @@ use std::path::{Path, PathBuf};
 pub use copy::{CopyOptions, Sink, copy};
 pub use push::{BaseImage, Contents, Destination, PushKind, PushOptions, push};
 pub use read::{
-    DescribeForm, DescribeOptions, MatchOptions, PullOptions, TagListOptions, VerifyOptions, delete,
-    describe, match_resources, pull, tag_add, tag_delete, tag_list, tag_resolve, verify,
+    DescribeOptions, MatchOptions, PullOptions, TagListOptions, VerifyOptions, delete, describe,
+    match_resources, pull, tag_add, tag_delete, tag_list, tag_resolve, verify,
 };
 pub use registry::{RegistryOptions, registry};
 
 use super::args::{Globals, SourceArgs, TarArgs};
+use super::choices::{self, Choices};
 use super::values::Switch;
 use crate::front::env::Env;
 use crate::front::failure::{Failure, Part, message};
@@ -93,17 +94,9 @@ pub fn settings(args: &Globals) -> Result<Settings, Failure> {
         (false, true) => Verbosity::Debug,
         (false, false) => Verbosity::Normal,
     };
-    let progress = match given(args.progress.as_deref()) {
-        Some("plain") => Progress::Plain,
-        Some("bar") => Progress::Bar,
-        Some("none") => Progress::None,
-        _ => Progress::Auto,
-    };
-    let color = match given(args.color.as_deref()) {
-        Some("always" | "true") => When::Always,
-        Some("never" | "false") => When::Never,
-        _ => When::Auto,
-    };
+    let progress = chosen(Flag::PROGRESS, args.progress.as_deref(), &choices::PROGRESS)?;
+    let color = chosen(Flag::COLOR, args.color.as_deref(), &choices::COLOR)?;
+    let (progress, color) = (progress.unwrap_or(Progress::Auto), color.unwrap_or(When::Auto));
     Ok(Settings { json: is_on(args.json, false), verbosity, progress, color })
 }
 
@@ -129,6 +122,12 @@ fn parsed<T, E: std::fmt::Display>(
     parse: impl Fn(&str) -> Result<T, E>,
 ) -> Result<Option<T>, Failure> {
     given(value).map(|text| parse(text).map_err(|error| wrong(flag, &error))).transpose()
+}
+
+/// Returns the meaning of a flag's word, if one was given, and names the flag when the word is not in its list.
+fn chosen<T: Copy>(flag: Flag, value: Option<&str>, choices: &Choices<T>) -> Result<Option<T>, Failure> {
+    let found = given(value).map(|word| choices.find(word)).transpose();
+    found.map_err(|problem| Failure::misuse(message!(flag, format!(" cannot be {problem}"))))
 }
 
 /// Parses every value of a flag that may be repeated; empty ones are left out.

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{
-    RegistryOptions, TarTarget, expected_digest, given, given_path, is_on, parsed, parsed_list, platform,
-    reference, registry, results, tags, target_reference, wrong,
+    RegistryOptions, TarTarget, chosen, expected_digest, given, given_path, is_on, parsed, parsed_list,
+    platform, reference, registry, results, tags, target_reference, wrong,
 };
 use crate::front::cli::args::PushArgs;
+use crate::front::cli::choices;
 use crate::front::cli::values::{key_value, size};
 use crate::front::env::Env;
 use crate::front::failure::{Failure, Hint, Mention, Message, Part, message};
@@ -318,26 +319,38 @@ fn format(args: &PushArgs, kind: PushKind) -> Result<Option<Profile>, Failure> {
         ))
         .hint("bundles have imgpkg's format, source images kpack's"));
     }
-    let found = Profile::FORMATS.into_iter().find(|profile| profile.name == name);
+    let found = chosen(Flag::FORMAT, Some(name), &choices::FORMAT)?;
     let consumer = found.map(|profile| profile.consumer).unwrap_or_default();
     let cannot = |what: Message, why: &str| {
         let text = what.then(message!(" cannot be used with ", Flag::FORMAT.with(name)));
         Err(Failure::misuse(text).hint(why))
     };
-    if consumer.only_oci_gzip && given(args.media_types.as_deref()) == Some("docker") {
+    if consumer.only_oci_gzip && media_types(args)? == Some(MediaTypes::Docker) {
         return cannot(message!(Flag::MEDIA_TYPES.with("docker")), "its reader takes OCI media types only");
     }
     let compression = given(args.compression.as_deref());
     if consumer.only_oci_gzip && compression.is_some_and(|kind| !kind.starts_with("gzip")) {
         return cannot(message!(Flag::COMPRESSION, " other than gzip"), "its reader takes gzip only");
     }
-    if consumer.drops_links && given(args.symlinks.as_deref()) == Some("keep") {
+    if consumer.drops_links && symlinks(args)? == Some(SymlinkPolicy::Keep) {
         return cannot(
             message!(Flag::SYMLINKS.with("keep")),
             "its reader drops links; `copy` packs what they lead to",
         );
     }
     Ok(found)
+}
+
+fn symlinks(args: &PushArgs) -> Result<Option<SymlinkPolicy>, Failure> {
+    chosen(Flag::SYMLINKS, args.symlinks.as_deref(), &choices::SYMLINKS)
+}
+
+fn media_types(args: &PushArgs) -> Result<Option<MediaTypes>, Failure> {
+    chosen(Flag::MEDIA_TYPES, args.media_types.as_deref(), &choices::MEDIA_TYPES)
+}
+
+fn layering(args: &PushArgs) -> Result<Option<Layering>, Failure> {
+    chosen(Flag::LAYERS, args.layers.as_deref(), &choices::LAYERS)
 }
 
 fn only_with_source(mention: Mention) -> Failure {
@@ -364,7 +377,7 @@ fn contents(args: &PushArgs, kind: PushKind, format: Option<Profile>) -> Result<
             ))
             .hint("name the app's folder or its zip"));
         }
-        (PushKind::App, _) if given(args.symlinks.as_deref()) == Some("keep") => {
+        (PushKind::App, _) if symlinks(args)? == Some(SymlinkPolicy::Keep) => {
             return Err(Failure::misuse(message!(
                 Flag::SYMLINKS.with("keep"),
                 " cannot be used with ",
@@ -376,7 +389,7 @@ fn contents(args: &PushArgs, kind: PushKind, format: Option<Profile>) -> Result<
         (_, _) if size_limit.is_some() => {
             return Err(only_with_source(Flag::SIZE_LIMIT.mention()));
         }
-        (_, _) if given(args.layers.as_deref()) == Some("auto") => {
+        (_, _) if layering(args)? == Some(Layering::Auto) => {
             return Err(only_with_source(Flag::LAYERS.with("auto")).hint("bundles have to have one layer"));
         }
         _ => {}
@@ -397,34 +410,28 @@ fn contents(args: &PushArgs, kind: PushKind, format: Option<Profile>) -> Result<
     Ok(Contents {
         roots,
         exclusions,
-        symlinks: match given(args.symlinks.as_deref()) {
-            Some("copy") => SymlinkPolicy::Copy,
-            Some("refuse") => SymlinkPolicy::Refuse,
-            _ if kind == PushKind::App || format.is_some_and(|format| format.consumer.drops_links) => {
+        symlinks: match symlinks(args)? {
+            Some(policy) => policy,
+            None if kind == PushKind::App || format.is_some_and(|format| format.consumer.drops_links) => {
                 SymlinkPolicy::Copy
             }
-            _ => SymlinkPolicy::Keep,
+            None => SymlinkPolicy::Keep,
         },
         preserve_permissions: is_on(args.preserve_permissions, false),
         labels,
         annotations,
         platform: platform(args.platform.as_deref())?,
-        media_types: match given(args.media_types.as_deref()) {
-            Some("docker") => MediaTypes::Docker,
-            _ => MediaTypes::Oci,
-        },
+        media_types: media_types(args)?.unwrap_or_default(),
         format,
         compression: compression.unwrap_or_default(),
         size_limit: size_limit.unwrap_or(SIZE_LIMIT_DEFAULT),
-        layering: match given(args.layers.as_deref()) {
-            Some("auto") => Layering::Auto,
-            _ => Layering::One,
-        },
-        package_checks: match given(args.package_checks.as_deref()) {
-            Some("refuse") => PackageChecks::Refuse,
-            Some("off") => PackageChecks::Off,
-            _ => PackageChecks::Warn,
-        },
+        layering: layering(args)?.unwrap_or_default(),
+        package_checks: chosen(
+            Flag::PACKAGE_CHECKS,
+            args.package_checks.as_deref(),
+            &choices::PACKAGE_CHECKS,
+        )?
+        .unwrap_or_default(),
     })
 }
 

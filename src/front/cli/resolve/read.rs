@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use super::{
-    RegistryOptions, Source, SourceFlags, expected_digest, given, given_path, is_on, parsed_list, platform,
-    reference, registry, repository, results, source, tags, wrong,
+    RegistryOptions, Source, SourceFlags, chosen, expected_digest, given, given_path, is_on, parsed_list,
+    platform, reference, registry, repository, results, source, tags, wrong,
 };
 use crate::front::cli::args::{
     DeleteArgs, DescribeArgs, MatchArgs, PullArgs, TagAddArgs, TagDeleteArgs, TagListArgs, TagResolveArgs,
     VerifyArgs,
 };
+use crate::front::cli::choices::{self, DescribeForm};
 use crate::front::env::Env;
 use crate::front::failure::{Failure, Hint, message};
 use crate::front::flag::Flag;
@@ -100,21 +101,11 @@ pub struct DescribeOptions {
     pub registry: RegistryOptions,
 }
 
-/// The form of a description.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DescribeForm {
-    /// For people.
-    Text,
-    /// YAML.
-    Yaml,
-    /// JSON.
-    Json,
-}
-
 /// Resolves `describe`; `json` tells whether `--json` was given, which chooses the form too.
 pub fn describe(args: &DescribeArgs, json: bool) -> Result<DescribeOptions, Failure> {
-    let form = match given(args.output_type.as_deref()) {
-        Some("yaml") if json => {
+    let chosen = chosen(Flag::OUTPUT_TYPE, args.output_type.as_deref(), &choices::OUTPUT_TYPE)?;
+    let form = match chosen {
+        Some(DescribeForm::Yaml) if json => {
             return Err(Failure::misuse(message!(
                 Flag::JSON,
                 " and ",
@@ -122,8 +113,7 @@ pub fn describe(args: &DescribeArgs, json: bool) -> Result<DescribeOptions, Fail
                 " exclude each other"
             )));
         }
-        Some("yaml") => DescribeForm::Yaml,
-        Some("json") => DescribeForm::Json,
+        Some(form @ (DescribeForm::Yaml | DescribeForm::Json)) => form,
         _ if json => DescribeForm::Json,
         _ => DescribeForm::Text,
     };
