@@ -131,7 +131,7 @@ pub const PUSH_FLAGS: &[PushFlag] = &[
         param: Some("preserve_permissions"),
         input: Some("preserve-permissions"),
         tekton: None,
-        meaning: "keep each entry's own permissions",
+        meaning: "keep each entry's own permissions; otherwise only the owner can read the packed files (0600, 0700)",
     },
     PushFlag {
         flag: Flag::EXPECTED_DIGEST,
