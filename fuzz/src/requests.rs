@@ -6,7 +6,7 @@ use imgrelay::front::concourse::Step;
 use imgrelay::front::env::Env;
 use imgrelay::front::failure::Failure;
 use imgrelay::front::fuzzing as front;
-use imgrelay::front::outputs::{ImageKind, ImageOutcome};
+use imgrelay::front::outcome::{ImageKind, ImageOutcome};
 use imgrelay::front::text;
 use imgrelay::registry::fuzzing as registry;
 

@@ -16,6 +16,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use super::text;
+use crate::model::Tag;
 
 /// Causes that are printed; a longer chain is a loop or of no use.
 const CAUSE_LIMIT: usize = 8;
@@ -109,6 +110,13 @@ impl Failure {
             source = cause.source();
         }
         failure
+    }
+
+    /// Makes the failure for a tag that is to be recorded for an image without a name.
+    ///
+    /// Readers of a tar make unusable names of a tag without a repository.
+    pub fn tag_without_repository(tag: &Tag) -> Self {
+        Self::misuse(format!("tag `{tag}` has no repository it could belong to"))
     }
 
     /// Adds advice.

@@ -6,7 +6,8 @@ use super::concourse;
 use super::env::Env;
 use super::failure::Failure;
 use super::github::commands::Guard;
-use super::outputs::{self, ImageOutcome};
+use super::outcome::ImageOutcome;
+use super::result_file;
 
 pub use concourse::fuzzing::{fits, request, task};
 
@@ -25,12 +26,12 @@ pub fn guarded(texts: &[&[u8]]) -> Vec<u8> {
 
 /// Returns the lines of a dotenv file.
 pub fn dotenv(outcome: &ImageOutcome) -> Result<String, Failure> {
-    outputs::dotenv(outcome)
+    result_file::dotenv(outcome)
 }
 
 /// Returns the outputs of a step of GitHub's.
 pub fn step_outputs(outcome: &ImageOutcome, delimiter: &str) -> Result<String, Failure> {
-    outputs::github(outcome, delimiter)
+    result_file::github(outcome, delimiter)
 }
 
 /// Reads the inputs of the action.

@@ -16,8 +16,8 @@ use super::cli::{
 use super::concourse::{self, Step};
 use super::context::Context;
 use super::env::Env;
-use super::failure::Failure;
-use super::outputs::{Document, Outcome};
+use super::failure::{Failure, Vocabulary};
+use super::outcome::{Document, Outcome};
 use super::signals;
 use super::ui::{Settings, Ui};
 
@@ -65,6 +65,17 @@ enum Verb {
     Completion(completion::CompletionArgs),
     /// Print the version
     Version,
+}
+
+impl Verb {
+    /// Returns the words of commands whose settings are no flags.
+    fn vocabulary(&self) -> Option<&'static (dyn Vocabulary + Sync)> {
+        match self {
+            Self::Check | Self::In(_) | Self::Out(_) => Some(&concourse::PipelineWords),
+            Self::Task => Some(&concourse::VariableNames),
+            _ => None,
+        }
+    }
 }
 
 /// The commands of `tag`.
@@ -120,7 +131,11 @@ pub(super) fn run_behind(door: &Door<'_>, words: Vec<OsString>, env: &Env) -> Re
         Parsed::Show(text) => return fallback().print(&text),
     };
     let settings = resolve::settings(&cli.globals).inspect_err(early)?;
-    let ui = Arc::new((door.ui)(&settings));
+    let ui = (door.ui)(&settings);
+    let ui = Arc::new(match cli.command.vocabulary() {
+        Some(vocabulary) => ui.speaking(vocabulary),
+        None => ui,
+    });
     let context = Context { env, ui: Arc::clone(&ui) };
     let result = dispatch(&context, cli.command, settings.json)
         .and_then(|outcome| (door.confirmed)(&outcome).and_then(|()| ui.outcome(&outcome)))
@@ -204,7 +219,7 @@ fn help(words: &[OsString], error: &clap::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::front::outputs;
+    use crate::front::result_file;
     use clap::Args as _;
 
     #[test]
@@ -214,7 +229,7 @@ mod tests {
         let pull = args::PullArgs::augment_args(clap::Command::new("pull"));
         let known = environment::known(&command().subcommands([push, copy, pull]));
         assert!(known.contains_key("IMGRELAY_TO_REPO"));
-        for key in outputs::DOTENV_KEYS {
+        for key in result_file::DOTENV_KEYS {
             assert!(!known.contains_key(*key), "a later job would read `{key}` as a flag");
         }
     }

@@ -1,24 +1,26 @@
-//! Events of the work as bars on a terminal or as lines in a log, and a summary at the end.
+//! Shows the events of the work: bars on a terminal, lines in a log, a summary at the end.
 //!
-//! A log gets a line for each thing that is finished and, while something long goes on, a line every ten seconds,
-//! also when nothing moves: silence looks like a hang. Nothing here decides anything about the work.
+//! A log gets a line for each blob or manifest that is finished and, during a long transfer, a line every ten
+//! seconds, also when no data moves: without it a slow transfer looks like a hang. This module has no influence on
+//! the work.
 
 mod bars;
-mod tally;
+mod progress_log;
 
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::stream::lock;
-
+use super::failure::{Message, Part, message};
+use super::flag::Flag;
 use super::text;
 use super::ui::{Progress, Ui};
+use crate::stream::lock;
 use crate::transfer::events::{Event, Observer, Warning};
 use bars::Bars;
-use tally::Tally;
+use progress_log::{Lines, ProgressLog};
 
-/// Time between two lines about work that goes on.
+/// Time between two lines about work in progress.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What becomes of the bytes of a blob, as a word for lines and summary.
@@ -50,8 +52,9 @@ pub fn watch<T, E>(
 ) -> Result<T, E> {
     let retries_before = ui.retries();
     let bars = (ui.progress() == Progress::Bar).then(|| Bars::new(ui.bars()));
-    let reporter =
-        Reporter { ui, bars, tally: Mutex::new(Tally::new(wording.verb())), started: Instant::now() };
+    let lines = if ui.progress() == Progress::Plain { Lines::Printed } else { Lines::Hidden };
+    let log = Mutex::new(ProgressLog::new(wording.verb(), lines));
+    let reporter = Reporter { ui, bars, log, started: Instant::now() };
     let (done, waiting) = mpsc::channel::<()>();
     let result = std::thread::scope(|scope| {
         if ui.progress() == Progress::Plain {
@@ -73,26 +76,26 @@ pub fn watch<T, E>(
     }
     if result.is_ok() {
         let retries = ui.retries() - retries_before;
-        ui.note(&reporter.tally().summary(reporter.started.elapsed(), retries));
+        ui.note(&reporter.log().summary(reporter.started.elapsed(), retries));
     }
     result
 }
 
-/// Takes events and shows them.
+/// Shows events.
 struct Reporter<'a> {
     ui: &'a Ui,
     bars: Option<Bars>,
-    tally: Mutex<Tally>,
+    log: Mutex<ProgressLog>,
     started: Instant,
 }
 
 impl Reporter<'_> {
-    fn tally(&self) -> MutexGuard<'_, Tally> {
-        lock(&self.tally)
+    fn log(&self) -> MutexGuard<'_, ProgressLog> {
+        lock(&self.log)
     }
 
     fn tick(&self) {
-        let line = self.tally().line_if_due(self.started.elapsed(), LINE_INTERVAL);
+        let line = self.log().line_if_due(self.started.elapsed(), LINE_INTERVAL);
         if let Some(line) = line {
             self.ui.note(&line);
         }
@@ -102,10 +105,11 @@ impl Reporter<'_> {
 impl Observer for Reporter<'_> {
     fn event(&self, event: Event<'_>) {
         if let Event::Warning(warning) = event {
-            self.ui.warning(&warning_text(warning));
+            let (text, advice) = warning_text(warning);
+            self.ui.warning_with(&text, advice);
             return;
         }
-        let line = self.tally().take(event, self.started.elapsed());
+        let line = self.log().take(event, self.started.elapsed());
         if let Some(bars) = &self.bars {
             bars.take(event);
         }
@@ -115,41 +119,60 @@ impl Observer for Reporter<'_> {
     }
 }
 
-fn warning_text(warning: &Warning) -> String {
+/// Returns what a warning says, and what the user may do about it.
+fn warning_text(warning: &Warning) -> (String, Option<Message>) {
     match warning {
-        Warning::NonDistributableSkipped { image, layers } => format!(
-            "{} of `{image}` left out, because they are marked as not to be distributed: {}; \
-             `--include-non-distributable-layers` copies them",
-            text::counted(layers.len() as u64, "layer"),
-            text::quoted_list(layers.iter().map(ToString::to_string))
+        Warning::NonDistributableSkipped { image, layers } => (
+            format!(
+                "{} of `{image}` left out, because they are marked as not to be distributed: {}",
+                text::counted(layers.len() as u64, "layer"),
+                text::quoted_list(layers.iter().map(ToString::to_string))
+            ),
+            Some(message!(Flag::INCLUDE_NON_DISTRIBUTABLE_LAYERS, " copies them")),
         ),
-        Warning::ImagesMissing { images } => format!(
-            "only the bundle itself is copied, without the {} it names: {}; `--inflate` fetches them",
-            text::counted(images.len() as u64, "image"),
-            text::quoted_list(images)
+        Warning::ImagesMissing { images } => (
+            format!(
+                "only the bundle itself is copied, without the {} it names: {}",
+                text::counted(images.len() as u64, "image"),
+                text::quoted_list(images)
+            ),
+            Some(message!(Flag::INFLATE, " fetches them")),
         ),
-        Warning::AttachedLeftOut { count } => format!(
-            "{} left out: docker's tar holds an image alone, `--to-oci-tar` what is attached to it too",
-            text::counted(*count as u64, "signature")
+        Warning::AttachedLeftOut { count } => (
+            format!(
+                "{} left out, because docker's tar has no place for them",
+                text::counted(*count as u64, "signature")
+            ),
+            Some(message!(Flag::TO_OCI_TAR, " keeps them")),
         ),
         Warning::NothingNonDistributable => {
-            "`--include-non-distributable-layers` was given, but no image has such a layer".to_owned()
+            ("no image has a layer that is marked as not to be distributed".to_owned(), None)
         }
-        Warning::LinksCopied { count: 1, first } => {
-            format!("`{first}` is behind a symbolic link and was packed as a copy, because kpack drops links")
-        }
-        Warning::LinksCopied { count, first } => format!(
-            "{count} files behind symbolic links, `{first}` first, were packed as copies, because kpack drops links"
+        Warning::LinksCopied { count: 1, first } => (
+            format!(
+                "`{first}` is behind a symbolic link and was packed as a copy, because kpack drops links"
+            ),
+            None,
         ),
-        Warning::Package { problem } => format!("package repository: {problem}"),
-        Warning::MorePackages { count } => format!(
-            "package repository: {} more; `--package-checks refuse` lists the first ten and their number",
-            text::counted(*count as u64, "mistake")
+        Warning::LinksCopied { count, first } => (
+            format!(
+                "{count} files behind symbolic links, `{first}` first, were packed as copies, because kpack drops links"
+            ),
+            None,
         ),
-        Warning::FilesNotListed { image } => format!(
-            "no file list is stored for `{image}`; reading its layers; `push --resources` stores a list"
+        Warning::Package { problem } => (format!("package repository: {problem}"), None),
+        Warning::MorePackages { count } => (
+            format!("package repository: {} more", text::counted(*count as u64, "mistake")),
+            Some(message!(Flag::PACKAGE_CHECKS.with("refuse"), " lists the first ten and their number")),
         ),
-        Warning::Registry { host, text } => format!("registry `{host}` says: {text}"),
+        Warning::FilesNotListed { image } => (
+            format!("no file list is stored for `{image}`; reading its layers"),
+            Some(Message::new(vec![
+                Part::Command("imgrelay push --resources FILE".to_owned()),
+                " stores the list".into(),
+            ])),
+        ),
+        Warning::Registry { host, text } => (format!("registry `{host}` says: {text}"), None),
     }
 }
 

@@ -1,6 +1,6 @@
-//! Where text goes: the result to standard output, once; everything else to standard error.
+//! Prints: the result to standard output, once; everything else to standard error.
 //!
-//! Holds no domain knowledge. While bars are on the screen, lines are printed above them.
+//! Has no domain knowledge. While bars are on the screen, lines are printed above them.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
@@ -11,8 +11,8 @@ use crate::stream::lock;
 use indicatif::{MultiProgress, ProgressDrawTarget};
 
 use super::env::{self, Env};
-use super::failure::Failure;
-use super::outputs::Outcome;
+use super::failure::{CommandLine, Failure, Message, Vocabulary};
+use super::outcome::Outcome;
 use super::text;
 
 /// When something is done that only a terminal can show.
@@ -75,6 +75,7 @@ pub struct Ui {
     progress: Progress,
     stdout: Stream,
     stderr: Stream,
+    vocabulary: &'static (dyn Vocabulary + Sync),
     bars: MultiProgress,
     /// How often something was tried again.
     retries: AtomicU64,
@@ -130,9 +131,16 @@ impl Ui {
             progress,
             stdout: Mutex::new(stdout),
             stderr: Mutex::new(stderr),
+            vocabulary: &CommandLine,
             bars,
             retries: AtomicU64::new(0),
         }
+    }
+
+    /// Names flags in a door's words from now on.
+    #[must_use]
+    pub fn speaking(self, vocabulary: &'static (dyn Vocabulary + Sync)) -> Self {
+        Self { vocabulary, ..self }
     }
 
     /// Returns how progress is shown; never [`Progress::Auto`].
@@ -178,7 +186,15 @@ impl Ui {
         }
     }
 
-    /// Prints something the user should know.
+    /// Prints a warning, with what the user may do about it unless this door has no such setting.
+    pub fn warning_with(&self, line: &str, advice: Option<Message>) {
+        match advice.and_then(|advice| advice.render_whole(self.vocabulary)) {
+            Some(advice) => self.warning(&format!("{line}; {advice}")),
+            None => self.warning(line),
+        }
+    }
+
+    /// Prints a warning.
     pub fn warning(&self, line: &str) {
         let word = if self.color { "\x1b[1;33mwarning:\x1b[0m" } else { "warning:" };
         self.to_stderr(&format!("imgrelay: {word} {}\n", text::escaped(line)));
@@ -186,7 +202,7 @@ impl Ui {
 
     /// Prints why the command did not do what was asked.
     pub fn failure(&self, failure: &Failure) {
-        self.to_stderr(&failure.render(self.color));
+        self.to_stderr(&failure.render_in(self.vocabulary, self.color));
     }
 
     /// Prints the result of a command, and returns the failure it stands for, if any.
@@ -231,7 +247,7 @@ impl Ui {
     fn to_stderr(&self, text: &str) {
         self.bars.suspend(|| {
             let mut stderr = lock(&self.stderr);
-            // Nobody is left to be told.
+            // Standard error is the last resort: its own failure cannot be reported.
             let _ = stderr.write_all(text.as_bytes());
         });
     }
@@ -247,7 +263,7 @@ fn is_concourse_terminal() -> bool {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::front::outputs::Document;
+    use crate::front::outcome::Document;
     use std::sync::Arc;
 
     /// A stream whose bytes can be looked at.

@@ -39,7 +39,7 @@ pub use error::TransferError;
 pub use files::{FileList, file_list, push_file_list};
 pub use graph::Graph;
 pub use parts::{Joined, Parts};
-pub use produce::{PackRequest, PackedImage, SpooledImage, pack_to_layout, pack_to_spool};
+pub use produce::{PackRequest, PackedImage, SpooledImage, check_expected, pack_to_layout, pack_to_spool};
 pub use pull_bundle::pull_bundle;
 pub use source::{ImageSource, RegistrySource};
 pub use to_archive::{ArchiveRequest, copy_to_docker_tar, copy_to_imgpkg_tar};

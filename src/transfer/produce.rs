@@ -122,12 +122,19 @@ pub(super) fn composed(
         compressed: layers.iter().map(|layer| layer.descriptor.size).sum(),
     });
     let image = compose(profile, layers, options);
+    check_expected(expected, image.manifest.digest())?;
+    Ok(image)
+}
+
+/// Compares an image's digest with the one that the caller demands, if there is one.
+///
+/// Errors: [`TransferError::UnexpectedDigest`].
+pub fn check_expected(expected: Option<&Digest>, found: &Digest) -> Result<(), TransferError> {
     match expected {
-        Some(expected) if expected != image.manifest.digest() => Err(TransferError::UnexpectedDigest {
-            expected: expected.clone(),
-            found: image.manifest.digest().clone(),
-        }),
-        _ => Ok(image),
+        Some(expected) if expected != found => {
+            Err(TransferError::UnexpectedDigest { expected: expected.clone(), found: found.clone() })
+        }
+        _ => Ok(()),
     }
 }
 

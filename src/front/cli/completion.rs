@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::grammar;
-use crate::front::outputs::{Document, Outcome};
+use crate::front::outcome::{Document, Outcome};
 
 /// Shown below the help.
 pub(in crate::front) const EXAMPLES: &str = "\

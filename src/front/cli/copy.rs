@@ -8,13 +8,14 @@ use super::args::CopyArgs;
 use super::open_source::{Depth, OpenedSource};
 use super::push::{LOCK_MODE, layout_target, send_to_stdout};
 use super::resolve::{self, CopyOptions, Sink, TarTarget};
-use super::stores::{check_expected, open_oci};
+use super::stores::open_oci;
 use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
 use crate::front::main_image::main_member;
-use crate::front::outputs::{self, ImageKind, ImageOutcome, Outcome};
+use crate::front::outcome::{ImageKind, ImageOutcome, Outcome};
 use crate::front::reporter::{self, Wording};
+use crate::front::result_file;
 use crate::lock::{BundleLock, ImagesLock, LockedImage};
 use crate::model::{Digest, Repository, Tag};
 use crate::store::{ImageName, NamedImage};
@@ -34,7 +35,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Ou
     target.map_or(Ok(()), TarTarget::check)?;
     let remote =
         options.inflate || options.include_non_distributable || matches!(options.sink, Sink::Registry { .. });
-    outputs::produce(&options.results, target.map(TarTarget::path), || {
+    result_file::produce(&options.results, target.map(TarTarget::path), || {
         let origin = OpenedSource::open(context, &options.source, &options.registry, remote)?;
         let wording = match &options.sink {
             Sink::Registry { .. } => Wording::Uploaded,
@@ -69,7 +70,7 @@ impl Copy<'_> {
         let mut collection = self.origin.gather(self.locator, depth, &options.registry, self.observer)?;
         let exactly = options.expected_digest.is_some();
         let main = main_member(&collection, &self.locator.label(), exactly)?.descriptor.digest.clone();
-        check_expected(options.expected_digest.as_ref(), &main)?;
+        transfer::check_expected(options.expected_digest.as_ref(), &main)?;
         self.warn_of_missing(&collection);
         self.suppose_origins(&collection)?;
         match &options.sink {
@@ -364,9 +365,10 @@ fn name_further(member: &mut Member, tags: &[Tag]) -> Result<(), Failure> {
     let repository =
         member.names.iter().find_map(|name| name.reference.as_ref()).map(|name| name.repository.clone());
     let Some(repository) = repository else {
-        return Err(Failure::misuse(format!("tag `{tag}` has no repository it could belong to")).hint(
-            message!("the image has no recorded name; give the tag when it is copied with ", Flag::TO_REPO),
-        ));
+        return Err(Failure::tag_without_repository(tag).hint(message!(
+            "the image has no recorded name; give the tag when it is copied with ",
+            Flag::TO_REPO
+        )));
     };
     for tag in tags.iter().filter(|tag| !member.tags().contains(tag)).collect::<Vec<_>>() {
         let reference = Some(repository.with_tag(tag.clone()));

@@ -8,7 +8,7 @@ use super::open_source::{Depth, OpenedSource};
 use super::resolve;
 use crate::front::context::Context;
 use crate::front::failure::Failure;
-use crate::front::outputs::{Document, Outcome};
+use crate::front::outcome::{Document, Outcome};
 use crate::front::text;
 use crate::front::ui::Ui;
 use crate::transfer::events::{Event, Observer};

@@ -14,7 +14,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use super::args::SWITCH;
 use crate::front::env::{self, Env};
 use crate::front::failure::Failure;
-use crate::front::outputs;
+use crate::front::result_file;
 use crate::front::text;
 
 /// Flags that take each other's place: when one is typed, variables of the others in its row are not looked at.
@@ -136,7 +136,7 @@ pub fn refuse_unknown(command: &Command, env: &Env) -> Result<(), Failure> {
     let known = known(command);
     for (name, _) in env.iter().filter(|(name, _)| name.starts_with(env::PREFIX)) {
         let ours =
-            known.contains_key(name) || outputs::DOTENV_KEYS.contains(&name) || IGNORED.contains(&name);
+            known.contains_key(name) || result_file::DOTENV_KEYS.contains(&name) || IGNORED.contains(&name);
         if ours {
             continue;
         }
@@ -227,7 +227,7 @@ pub fn page(command: &Command) -> String {
         "\n## Not read\n\nThese begin with `IMGRELAY_` and are no mistake: what `--result dotenv` writes reaches later jobs as \
          variables, and\npipelines may choose a version to install.\n\n",
     );
-    for name in outputs::DOTENV_KEYS.iter().chain(&IGNORED) {
+    for name in result_file::DOTENV_KEYS.iter().chain(&IGNORED) {
         writeln!(page, "- `{name}`").expect("writing to a String");
     }
     page

@@ -6,7 +6,7 @@ use super::stores::{open_oci, open_store};
 use crate::front::context::Context;
 use crate::front::failure::{Failure, Kind};
 use crate::front::main_image::only_root;
-use crate::front::outputs::{Document, Outcome};
+use crate::front::outcome::{Document, Outcome};
 use crate::front::reporter::{self, Wording};
 use crate::front::{registries, system};
 use crate::model::limits;

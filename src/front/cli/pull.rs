@@ -3,13 +3,13 @@
 use super::args::PullArgs;
 use super::open_source::{Depth, OpenedSource};
 use super::resolve::{self, PullOptions, Source};
-use super::stores::check_expected;
 use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
 use crate::front::main_image::main_member;
-use crate::front::outputs::{self, ImageKind, ImageOutcome, Outcome};
+use crate::front::outcome::{ImageKind, ImageOutcome, Outcome};
 use crate::front::reporter::{self, Wording};
+use crate::front::result_file;
 use crate::front::system;
 use crate::stream::Overwrite;
 use crate::transfer::events::Observer;
@@ -17,7 +17,7 @@ use crate::transfer::{self, Attached, Graph, ImageLocator, ImageSource};
 
 pub(in crate::front) fn run(context: &Context<'_>, args: &PullArgs) -> Result<Outcome, Failure> {
     let options = resolve::pull(args, context.env)?;
-    outputs::produce(&options.results, Some(&options.output), || {
+    result_file::produce(&options.results, Some(&options.output), || {
         let origin = OpenedSource::open(context, &options.source, &options.registry, false)?;
         if origin.images_lock().is_some() {
             return Err(Failure::misuse(message!(Flag::LOCK, " names an ImagesLock, expected a BundleLock"))
@@ -45,7 +45,7 @@ fn pull(
     };
     let collection = origin.gather(locator, depth, &options.registry, observer)?;
     let root = main_member(&collection, &locator.label(), true)?;
-    check_expected(options.expected_digest.as_ref(), &root.descriptor.digest)?;
+    transfer::check_expected(options.expected_digest.as_ref(), &root.descriptor.digest)?;
     if let (Source::Image(reference), true, true) =
         (&options.source, root.bundle.is_some(), options.refuse_bundle_as_image)
     {

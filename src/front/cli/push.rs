@@ -10,9 +10,10 @@ use super::resolve::{self, BaseImage, Destination, PushKind, PushOptions, TarTar
 use super::stores;
 use crate::front::context::Context;
 use crate::front::failure::Failure;
-use crate::front::outputs::{self, ImageKind, ImageOutcome, Outcome};
+use crate::front::outcome::{ImageKind, ImageOutcome, Outcome};
 use crate::front::packing::{app_request, base_of_store, references, request};
 use crate::front::reporter::{self, Wording};
+use crate::front::result_file;
 use crate::front::{registries, system};
 use crate::lock::{BundleLock, default_tag};
 use crate::model::{Reference, Tag};
@@ -35,7 +36,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &PushArgs) -> Result<Ou
         Destination::Registry(_) => None,
         Destination::OciTar { target, .. } => Some(target.path()),
     };
-    outputs::produce(&options.results, to, || match &options.destination {
+    result_file::produce(&options.results, to, || match &options.destination {
         Destination::Registry(name) => to_registry(context, &options, name),
         Destination::OciTar { target, name } => to_tar(context, &options, target, name.as_ref()),
     })

@@ -6,7 +6,7 @@ use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
 use crate::front::system;
-use crate::model::{Digest, limits};
+use crate::model::limits;
 use crate::store::{self, Store, StoreKind};
 use crate::stream::{FileError, read_text_file};
 
@@ -24,16 +24,6 @@ pub(super) fn open_oci(context: &Context<'_>, path: &Path) -> Result<Store, Fail
             Err(Failure::refused(format!("`{}` is {}, expected an OCI layout", path.display(), other.name()))
                 .hint(message!("use ", Flag::TAR, ", which takes every kind")))
         }
-    }
-}
-
-/// Compares with the digest the user demands.
-pub(super) fn check_expected(expected: Option<&Digest>, found: &Digest) -> Result<(), Failure> {
-    match expected {
-        Some(expected) if expected != found => {
-            Err(Failure::difference(format!("the image has digest `{found}`, expected `{expected}`")))
-        }
-        _ => Ok(()),
     }
 }
 

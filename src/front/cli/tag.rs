@@ -7,7 +7,7 @@ use super::args::{DeleteArgs, TagAddArgs, TagDeleteArgs, TagListArgs, TagResolve
 use super::resolve;
 use crate::front::context::Context;
 use crate::front::failure::{Failure, Hint};
-use crate::front::outputs::{Document, Outcome};
+use crate::front::outcome::{Document, Outcome};
 use crate::front::{registries, text};
 use crate::model::{Digest, Reference, Tag, Target};
 use crate::registry::RegistryError;

@@ -4,13 +4,14 @@ use std::fmt::Write as _;
 
 use super::args::VerifyArgs;
 use super::resolve::{self, Source};
-use super::stores::{check_expected, open_oci, open_store};
+use super::stores::{open_oci, open_store};
 use crate::front::context::Context;
 use crate::front::failure::Failure;
 use crate::front::main_image::only_root;
-use crate::front::outputs::{Document, Outcome};
+use crate::front::outcome::{Document, Outcome};
 use crate::front::reporter::{self, Wording};
 use crate::front::{system, text};
+use crate::transfer;
 use crate::transfer::verify::{VerifyReport, verify};
 
 /// Problems named in the failure's text; all of them are in the JSON.
@@ -34,7 +35,9 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<
     let mut failure = None;
     if options.expected_digest.is_some() {
         let root = only_root(&report.path, store.roots())?;
-        failure = check_expected(options.expected_digest.as_ref(), &root.image.descriptor.digest).err();
+        let checked =
+            transfer::check_expected(options.expected_digest.as_ref(), &root.image.descriptor.digest);
+        failure = checked.err().map(Failure::from);
     }
     if !report.is_sound() {
         let found = report.problems.len();

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::front::outputs::{Document, Outcome};
+use crate::front::outcome::{Document, Outcome};
 
 /// Returns the line that `version` and `--version` print.
 pub(in crate::front) fn line() -> String {

@@ -1,8 +1,8 @@
 //! `check`: which versions there are, oldest first.
 //!
-//! A tag that is gone is no version and no error; a repository that is gone is an error where its tags have to be
-//! listed. With a cursor nothing is asked about older version numbers; an expression gives no such order, so there
-//! every matching tag is asked for, many at the same time.
+//! A tag or a repository that does not exist has no versions; it is no error, because the first `put` may make it.
+//! With a cursor, `check` sends no requests for older version numbers. The matches of an expression have no such
+//! order, so `check` sends a HEAD request for each of them, many at the same time.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -56,14 +56,22 @@ impl Check<'_> {
         match &self.source.tags {
             Tags::One(tag) => self.one(tag),
             Tags::Matching { regex, by_creation } => {
-                let tags = self.client.list_tags(self.repository)?;
+                let tags = self.list()?;
                 let matching = tags.into_iter().filter(|tag| regex.is_match(tag.as_bytes()));
                 self.matching(&matching.collect::<Vec<_>>(), *by_creation)
             }
             Tags::Versions(rule) => {
-                let tags = self.client.list_tags(self.repository)?;
+                let tags = self.list()?;
                 self.newest(&tags, rule)
             }
+        }
+    }
+
+    /// Lists the tags; a repository that does not exist has none.
+    fn list(&self) -> Result<Vec<String>, Failure> {
+        match self.client.list_tags(self.repository) {
+            Err(error) if error.is_not_found() => Ok(Vec::new()),
+            listed => Ok(listed?),
         }
     }
 
@@ -241,7 +249,77 @@ fn is_better(new: &SemanticVersion, known: &SemanticVersion) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::front::concourse::access::{self, Purpose};
     use crate::front::concourse::constraint::Constraint;
+    use crate::front::env::Env;
+    use crate::front::ui::Settings;
+    use crate::front::ui::tests::captured;
+    use std::sync::Arc;
+    use testkit::fault::{Access, FaultRegistry, digest_of};
+
+    /// Answers a check against a registry, as `tag@digest` with the first characters of the digest.
+    fn check(registry: &FaultRegistry, source: &str, cursor: Option<&Version>) -> Vec<String> {
+        let repository = format!("{}/team/app", registry.host());
+        let source =
+            source.replacen('{', &format!("{{\"repository\":\"{repository}\","), 1).replace(",}", "}");
+        let source = crate::front::concourse::source::tests::parse(&source).unwrap();
+        let (ui, ..) = captured(&Settings::default());
+        let ui = Arc::new(ui);
+        let client = access::client(&source, Purpose::Check, &Env::default(), &ui).unwrap();
+        let versions = run(&source, cursor, &client, &ui).unwrap();
+        let shown = |version: &Version| {
+            format!("{}@{}", version.tag.as_deref().unwrap_or("-"), &version.digest.to_string()[7..11])
+        };
+        versions.iter().map(shown).collect()
+    }
+
+    /// Puts an image under tags and returns its digest.
+    fn image(registry: &FaultRegistry, name: &str, tags: &[&str]) -> Digest {
+        let media_type = "application/vnd.oci.image.manifest.v1+json";
+        let config = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{media_type}","annotations":{{"name":"{name}"}},"layers":[],"config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{config}","size":2}}}}"#
+        );
+        let digest = digest_of(manifest.as_bytes());
+        for tag in tags {
+            registry.put_manifest("team/app", tag, &digest, media_type, manifest.as_bytes());
+        }
+        digest.parse().unwrap()
+    }
+
+    #[test]
+    fn a_repository_that_was_never_pushed_has_no_versions() {
+        let registry = FaultRegistry::start(Access::Open, Vec::new());
+        for source in [r#"{"tag":"v1"}"#, r#"{"tag_regex":"^v"}"#, r#"{"semver_constraint":">=1"}"#, "{}"] {
+            assert_eq!(check(&registry, source, None), Vec::<String>::new(), "{source}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_that_moved_comes_before_what_its_tag_is_now() {
+        let registry = FaultRegistry::start(Access::Open, Vec::new());
+        let old = image(&registry, "old", &["v1"]);
+        let new = image(&registry, "new", &["v1"]);
+        let short = |digest: &Digest| format!("v1@{}", &digest.to_string()[7..11]);
+        let cursor = Version::new("v1", old.clone());
+        assert_eq!(check(&registry, r#"{"tag":"v1"}"#, Some(&cursor)), [short(&old), short(&new)]);
+        assert_eq!(check(&registry, r#"{"tag_regex":"v"}"#, Some(&cursor)), [short(&old), short(&new)]);
+        assert_eq!(check(&registry, r#"{"tag":"v1"}"#, None), [short(&new)]);
+        let gone = Version::new("v1", Digest::sha256_of(b"gone"));
+        assert_eq!(check(&registry, r#"{"tag":"v1"}"#, Some(&gone)), [short(&new)]);
+    }
+
+    #[test]
+    fn version_numbers_come_in_their_order_and_a_digest_once() {
+        let registry = FaultRegistry::start(Access::Open, Vec::new());
+        let one = image(&registry, "one", &["1.9.0", "1.9", "latest"]);
+        let two = image(&registry, "two", &["1.10.0"]);
+        let short = |tag: &str, digest: &Digest| format!("{tag}@{}", &digest.to_string()[7..11]);
+        assert_eq!(check(&registry, "{}", None), [short("1.9.0", &one), short("1.10.0", &two)]);
+        assert_eq!(check(&registry, r#"{"semver_constraint":"<1.10"}"#, None), [short("1.9.0", &one)]);
+        let cursor = Version::new("1.10.0", two.clone());
+        assert_eq!(check(&registry, "{}", Some(&cursor)), [short("1.10.0", &two)]);
+    }
 
     #[test]
     fn tags_count_as_versions_by_the_rules() {

@@ -101,6 +101,7 @@ pub(super) fn run(
     ui: &Arc<Ui>,
 ) -> Result<Response, Failure> {
     let Some(version) = request.version else { return Err(Failure::misuse("`version` is missing")) };
+    let version = version.complete()?;
     let params = Params::parse(request.params, source)?;
     let client = access::client(source, Purpose::Transfer, env, ui)?;
     std::fs::create_dir_all(folder).map_err(|error| FileError::io("create", folder, error))?;

@@ -8,7 +8,7 @@ use crate::front::failure::{Hint, Mention, Vocabulary};
 
 /// The words of `check`, `in` and `out`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct PipelineWords;
+pub(in crate::front) struct PipelineWords;
 
 impl Vocabulary for PipelineWords {
     fn flag(&self, mention: &Mention) -> Option<String> {

@@ -27,8 +27,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+pub(super) use self::hints::PipelineWords;
+pub(super) use self::task::VariableNames;
+
 use self::access::Purpose;
-use self::protocol::Request;
+use self::protocol::{GivenVersion, Request};
 use self::source::Source;
 use super::env::Env;
 use super::failure::{Failure, Kind};
@@ -70,7 +73,7 @@ impl Step {
 
 /// Runs a step with the process's own streams; what went wrong is printed already when the failure comes back.
 pub fn run(step: Result<Step, Failure>, env: &Env) -> Result<(), Failure> {
-    let plain = Arc::new(Ui::new(&Settings::default(), env));
+    let plain = Arc::new(Ui::new(&Settings::default(), env).speaking(&PipelineWords));
     let answered = step.and_then(|step| {
         let answer = answer(&step, std::io::stdin().lock(), env, &plain)?;
         plain.print(&format!("{answer}\n"))
@@ -80,7 +83,7 @@ pub fn run(step: Result<Step, Failure>, env: &Env) -> Result<(), Failure> {
 
 /// Does what a request asks for and returns the answer.
 pub fn answer(step: &Step, input: impl Read, env: &Env, ui: &Arc<Ui>) -> Result<Value, Failure> {
-    respond(step, input, env, ui).map_err(|failure| failure.in_words_of(&hints::PipelineWords))
+    respond(step, input, env, ui).map_err(|failure| failure.in_words_of(&PipelineWords))
 }
 
 fn respond(step: &Step, input: impl Read, env: &Env, ui: &Arc<Ui>) -> Result<Value, Failure> {
@@ -91,7 +94,7 @@ fn respond(step: &Step, input: impl Read, env: &Env, ui: &Arc<Ui>) -> Result<Val
     };
     let ui = if source.debug {
         let settings = Settings { verbosity: Verbosity::Debug, ..Settings::default() };
-        Arc::new(Ui::new(&settings, env))
+        Arc::new(Ui::new(&settings, env).speaking(&PipelineWords))
     } else {
         Arc::clone(ui)
     };
@@ -103,7 +106,8 @@ fn respond(step: &Step, input: impl Read, env: &Env, ui: &Arc<Ui>) -> Result<Val
             // A resource's `params` belong to get and put; Concourse never sends them here.
             request.params.finish()?;
             let client = access::client(&source, Purpose::Check, env, &ui)?;
-            serde_json::to_value(check::run(&source, request.version.as_ref(), &client, &ui)?)
+            let cursor = request.version.and_then(GivenVersion::cursor);
+            serde_json::to_value(check::run(&source, cursor.as_ref(), &client, &ui)?)
         }
         Step::In(folder) => serde_json::to_value(get::run(&source, request, folder, env, &ui)?),
         Step::Out(folder) => serde_json::to_value(put::run(&source, request, folder, env, &ui)?),

@@ -20,8 +20,32 @@ pub(super) struct Request {
     pub(super) source: Option<Box<RawValue>>,
     /// `params`.
     pub(super) params: Fields,
-    /// `version`.
-    pub(super) version: Option<Version>,
+    /// `version`, read but not judged.
+    pub(super) version: Option<GivenVersion>,
+}
+
+/// A version as Concourse sent it.
+///
+/// Concourse's own versions have a digest. One that a user gives by hand (`fly check-resource --from tag:1.2`), or
+/// that another resource type made, may have none.
+#[derive(Debug)]
+pub(super) struct GivenVersion {
+    tag: Option<String>,
+    digest: Result<Digest, Failure>,
+}
+
+impl GivenVersion {
+    /// Returns the version for `in`, which needs the digest.
+    pub(super) fn complete(self) -> Result<Version, Failure> {
+        Ok(Version { tag: self.tag, digest: self.digest? })
+    }
+
+    /// Returns the version for `check`: without a digest there is nothing to compare, so it counts as absent.
+    ///
+    /// Source: registry-image-resource answers a version without a usable digest with the current one.
+    pub(super) fn cursor(self) -> Option<Version> {
+        self.complete().ok()
+    }
 }
 
 /// One version of a resource.
@@ -96,18 +120,15 @@ impl Request {
 }
 
 /// Reads a version; an empty one is none.
-fn version(mut fields: Fields) -> Result<Option<Version>, Failure> {
+fn version(mut fields: Fields) -> Result<Option<GivenVersion>, Failure> {
     let (tag, digest) = (fields.text("tag")?, fields.text("digest")?);
-    let version = match (tag, digest) {
+    let version = match (&tag, digest) {
         (None, None) => None,
-        (_, None) => return Err(fields.invalid("digest", "it is missing")),
-        (tag, Some(digest)) => {
-            let digest = digest.parse().map_err(|error| fields.invalid("digest", error))?;
-            Some(Version { tag, digest })
-        }
+        (Some(_), None) => Some(Err(fields.invalid("digest", "it is missing"))),
+        (_, Some(digest)) => Some(digest.trim().parse().map_err(|error| fields.invalid("digest", error))),
     };
     fields.finish()?;
-    Ok(version)
+    Ok(version.map(|digest| GivenVersion { tag, digest }))
 }
 
 #[cfg(test)]
@@ -132,9 +153,27 @@ mod tests {
             request.params.finish().unwrap();
         }
         let request = read(&format!(r#"{{"source":{{}},"version":{{"tag":"a","digest":"{DIGEST}"}}}}"#));
-        let version = request.unwrap().version.unwrap();
+        let version = request.unwrap().version.unwrap().complete().unwrap();
         assert_eq!((version.tag.as_deref(), version.digest.to_string().as_str()), (Some("a"), DIGEST));
         assert_eq!(serde_json::to_string(&version).unwrap(), format!(r#"{{"tag":"a","digest":"{DIGEST}"}}"#));
+    }
+
+    #[test]
+    fn a_version_without_a_usable_digest_is_no_cursor_and_cannot_be_fetched() {
+        for (text, expected) in [
+            (r#"{"version":{"tag":"1.2"}}"#, "`version.digest`: it is missing"),
+            (r#"{"version":{"tag":"1.2","digest":""}}"#, "`version.digest`: it is missing"),
+            (r#"{"version":{"tag":"1.2","digest":"sha256:12"}}"#, "`version.digest`: digest `sha256:12`"),
+            (r#"{"version":{"digest":"latest"}}"#, "`version.digest`: "),
+        ] {
+            let version = || read(text).unwrap().version.unwrap();
+            assert_eq!(version().cursor(), None, "{text}");
+            let message = version().complete().unwrap_err().message.to_string();
+            assert!(message.contains(expected), "{text}: {message}");
+        }
+        let with_line_break = format!(r#"{{"version":{{"digest":"{DIGEST}\n"}}}}"#);
+        let version = read(&with_line_break).unwrap().version.unwrap().complete().unwrap();
+        assert_eq!(version.digest.to_string(), DIGEST);
     }
 
     #[test]
@@ -144,8 +183,6 @@ mod tests {
             ("[]", "`the request` is a list, expected an object"),
             ("{} {}", "standard input is not valid JSON"),
             (r#"{"sourc":{}}"#, "unknown field `sourc`"),
-            (r#"{"version":{"tag":"a"}}"#, "`version.digest`: it is missing"),
-            (r#"{"version":{"digest":"x"}}"#, "`version.digest`: "),
             (r#"{"version":{"digest":1}}"#, "`version.digest` is a number, expected text"),
             (r#"{"version":{"ref":"x"}}"#, "unknown field `version.ref`"),
         ] {

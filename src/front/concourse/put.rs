@@ -173,23 +173,23 @@ pub(super) fn run(
 ) -> Result<Response, Failure> {
     let params = Params::parse(request.params, folder, env)?;
     let variant = source.variant.as_deref();
-    let mut tags: Vec<Tag> = source.tag.iter().cloned().collect();
+    let mut own: Vec<Tag> = source.tag.iter().cloned().collect();
     if let Some(version) = &params.version {
-        tags.push(tag_of(&version.to_string(), variant)?);
+        own.push(tag_of(&version.to_string(), variant)?);
     }
-    if tags.is_empty() && params.additional_tags.is_empty() {
+    if own.is_empty() && params.additional_tags.is_empty() {
         return Err(Failure::misuse(
             "no tag to push: none of `source.tag`, `params.version` and `params.additional_tags` is given",
         ));
     }
     let temporary = access::temporary_folder(env);
     let client = access::client(source, Purpose::Transfer, env, ui)?;
-    let put = Put { source, params: &params, client: &client, temporary: &temporary, ui };
-    let digest = match &params.what {
-        What::Image(pattern) => put.image(folder, pattern, &mut tags)?,
+    let put = Put { source, params: &params, own, client: &client, temporary: &temporary, ui };
+    let Pushed { digest, tags } = match &params.what {
+        What::Image(pattern) => put.image(folder, pattern)?,
         What::Files(work) => match work.as_ref() {
-            PackWork::Plain(request) => put.packed(request, &mut tags)?,
-            PackWork::App { request, base } => put.packed_app(request, base.as_deref(), &mut tags)?,
+            PackWork::Plain(request) => put.packed(request)?,
+            PackWork::App { request, base } => put.packed_app(request, base.as_deref())?,
         },
     };
     let first = tags.first().map(ToString::to_string);
@@ -207,27 +207,37 @@ pub(super) fn run(
 struct Put<'a> {
     source: &'a Source,
     params: &'a Params,
+    /// The tags that the request itself names, the first one first.
+    own: Vec<Tag>,
     client: &'a Client,
     temporary: &'a Path,
     ui: &'a Ui,
 }
 
+/// What was pushed.
+struct Pushed {
+    digest: Digest,
+    /// Each tag once, in the order in which they were asked for.
+    tags: Vec<Tag>,
+}
+
 impl Put<'_> {
-    /// Adds the tags that only the registry or a file knows; says what is pushed, and returns each tag once.
-    fn complete(&self, tags: &mut Vec<Tag>, what: &str) -> Result<Vec<Tag>, Failure> {
+    /// Returns every tag once: those of the request, then those that only the registry or a file knows.
+    fn tags(&self, what: &str) -> Result<Vec<Tag>, Failure> {
+        let mut tags = self.own.clone();
         let final_version = self.params.version.as_ref().filter(|version| !version.is_pre_release());
         if let Some(version) = final_version.filter(|_| self.params.bump_aliases) {
             tags.extend(aliases(self.client, self.source, version)?);
         }
         tags.extend(self.params.additional_tags.iter().cloned());
-        let once = each_once(tags);
-        let shown = text::quoted_list(once.iter().map(Tag::as_str));
+        let tags = each_once(&tags);
+        let shown = text::quoted_list(tags.iter().map(Tag::as_str));
         self.ui.note(&format!("pushing {what} to {} as {shown}", self.source.repository));
-        Ok(once)
+        Ok(tags)
     }
 
     /// Pushes what earlier steps made.
-    fn image(&self, folder: &Path, pattern: &str, tags: &mut Vec<Tag>) -> Result<Digest, Failure> {
+    fn image(&self, folder: &Path, pattern: &str) -> Result<Pushed, Failure> {
         let store = upload::open(folder, pattern, self.temporary)?;
         let mut chosen = Chosen::of(&store, pattern)?;
         if !self.params.referrers {
@@ -240,30 +250,25 @@ impl Put<'_> {
             }
         }
         let digest = chosen.digest();
-        check_expected(self.params.expected_digest.as_ref(), digest)?;
-        let tags = self.complete(tags, &digest.to_string())?;
+        transfer::check_expected(self.params.expected_digest.as_ref(), digest)?;
+        let tags = self.tags(&digest.to_string())?;
         chosen.upload(self.client, &self.source.repository, &tags, self.ui)?;
-        Ok(digest.clone())
+        Ok(Pushed { digest: digest.clone(), tags })
     }
 
     /// Packs a bundle or an image and pushes it.
-    fn packed(&self, request: &PackRequest, tags: &mut Vec<Tag>) -> Result<Digest, Failure> {
+    fn packed(&self, request: &PackRequest) -> Result<Pushed, Failure> {
         let (packed, image) = reporter::watch(self.ui, Wording::Written, |observer| {
             transfer::pack_to_spool(request, self.temporary, observer)
         })?;
         let root = packed.manifest.descriptor();
-        let tags = self.complete(tags, &root.digest.to_string())?;
+        let tags = self.tags(&root.digest.to_string())?;
         upload::packed(&image, root, self.client, &self.source.repository, &tags, self.ui)?;
-        Ok(packed.manifest.digest().clone())
+        Ok(Pushed { digest: packed.manifest.digest().clone(), tags })
     }
 
     /// Packs a source image and pushes it; what the repository has of an earlier one is used again.
-    fn packed_app(
-        &self,
-        request: &AppRequest,
-        base: Option<&Path>,
-        tags: &mut Vec<Tag>,
-    ) -> Result<Digest, Failure> {
+    fn packed_app(&self, request: &AppRequest, base: Option<&Path>) -> Result<Pushed, Failure> {
         let store = open_base(base, self.temporary)?;
         let repository = &self.source.repository;
         let earlier = match &store {
@@ -278,7 +283,7 @@ impl Put<'_> {
                 }
             }
         };
-        let tags = self.complete(tags, "a source image")?;
+        let tags = self.tags("a source image")?;
         let push = AppPush {
             request,
             earlier,
@@ -290,7 +295,7 @@ impl Put<'_> {
         let packed = reporter::watch(self.ui, Wording::Uploaded, |observer| {
             transfer::push_app(&push, self.client, observer)
         })?;
-        Ok(packed.manifest.digest().clone())
+        Ok(Pushed { digest: packed.manifest.digest().clone(), tags })
     }
 }
 
@@ -355,13 +360,4 @@ fn aliases(client: &Client, source: &Source, new: &SemanticVersion) -> Result<Ve
         aliases.push(tag_of(&format!("{}.{}", new.major, new.minor), variant)?);
     }
     Ok(aliases)
-}
-
-fn check_expected(expected: Option<&Digest>, found: &Digest) -> Result<(), Failure> {
-    match expected {
-        Some(expected) if expected != found => Err(Failure::difference(format!(
-            "the image has digest `{found}`, but `params.expected_digest` is `{expected}`"
-        ))),
-        _ => Ok(()),
-    }
 }

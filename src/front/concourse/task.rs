@@ -13,7 +13,7 @@ use super::rootfs::{UMASK, image_metadata, ownership};
 use crate::front::context::Context;
 use crate::front::env::Env;
 use crate::front::failure::{Failure, Hint, Mention, Vocabulary};
-use crate::front::outputs::{Document, Outcome};
+use crate::front::outcome::{Document, Outcome};
 use crate::front::packing::{PackWork, base_of_store, open_base, references};
 use crate::front::reporter::{self, Wording};
 use crate::front::system;
@@ -51,7 +51,7 @@ pub(in crate::front) fn run(context: &Context<'_>) -> Result<Outcome, Failure> {
 
 /// The task's words: its variables.
 #[derive(Clone, Copy, Debug)]
-struct VariableNames;
+pub(in crate::front) struct VariableNames;
 
 impl Vocabulary for VariableNames {
     fn flag(&self, mention: &Mention) -> Option<String> {
@@ -157,8 +157,7 @@ fn names(variables: &mut Variables<'_>) -> Result<Vec<Reference>, Failure> {
         return match tags.first() {
             None => Ok(Vec::new()),
             Some(tag) => {
-                let problem = format!("tag `{tag}` has no repository it could belong to");
-                Err(variables.wrong("tags", &problem).hint("set `REFERENCE` to `registry/repository`"))
+                Err(Failure::tag_without_repository(tag).hint("set `REFERENCE` to `registry/repository`"))
             }
         };
     };
@@ -301,7 +300,7 @@ mod tests {
                 .unwrap_err()
                 .message
                 .to_string()
-                .starts_with("`TAGS`: tag `v2` has no repository")
+                .starts_with("tag `v2` has no repository")
         );
         assert!(
             names(&[("REFERENCE", "r.example/A")])

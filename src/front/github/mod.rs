@@ -14,8 +14,9 @@ use std::path::{Path, PathBuf};
 
 use super::env::{self, Env};
 use super::failure::Failure;
-use super::outputs::{self, Format, ImageOutcome, Outcome, ResultFile};
+use super::outcome::{ImageOutcome, Outcome};
 use super::program::{self, Door};
+use super::result_file::{self, Format, ResultFile};
 use super::ui::{Settings, Ui};
 use commands::Guard;
 
@@ -55,17 +56,17 @@ fn action(words: &[OsString], env: &Env) -> Result<(), Failure> {
     let output = ResultFile::parse("github", env)?;
     let ui = |settings: &Settings| {
         let (out, err) = (Guard::new(io::stdout()), Guard::new(io::stderr()));
-        Ui::with_streams(settings, env, false, Box::new(out), Box::new(err))
+        Ui::with_streams(settings, env, false, Box::new(out), Box::new(err)).speaking(&inputs::InputNames)
     };
     let confirmed = |outcome: &Outcome| {
         let Outcome::Image(image) = outcome else { return Ok(()) };
         hand_over(image, env);
         let image = as_the_host_sees_it(image, env);
-        outputs::write(std::slice::from_ref(&output), &image)?;
+        result_file::write(std::slice::from_ref(&output), &image)?;
         if request.summary
             && let Some(path) = env.path(env::GITHUB_STEP_SUMMARY)
         {
-            outputs::append(&path, &summary::markdown(&image))?;
+            result_file::append(&path, &summary::markdown(&image))?;
         }
         if request.declare { declare(&image, env) } else { Ok(()) }
     };
@@ -115,7 +116,7 @@ fn declare(image: &ImageOutcome, env: &Env) -> Result<(), Failure> {
         )
         .hint("the image itself is pushed; use runner 2.336 or newer, or leave `declare-artifact` out"));
     };
-    outputs::append(&path, &format!("oci://{repository}@{}\n", image.digest))
+    result_file::append(&path, &format!("oci://{repository}@{}\n", image.digest))
 }
 
 #[cfg(test)]
@@ -124,7 +125,8 @@ mod tests {
 
     #[test]
     fn a_path_that_the_host_does_not_have_is_no_output() {
-        let image = |path: &str| ImageOutcome { path: Some(path.into()), ..outputs::tests::pushed() };
+        let image =
+            |path: &str| ImageOutcome { path: Some(path.into()), ..crate::front::outcome::tests::pushed() };
         let env = Env::from_pairs([("GITHUB_WORKSPACE", "/github/workspace")]);
         assert_eq!(as_the_host_sees_it(&image("out/a.tar"), &env).path, Some("out/a.tar".into()));
         assert_eq!(as_the_host_sees_it(&image("/github/runner_temp/a.tar"), &env).path, None);
@@ -137,7 +139,7 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("artifacts");
         let env = Env::from_pairs([("GITHUB_ARTIFACTS", &path)]);
-        let image = outputs::tests::pushed();
+        let image = crate::front::outcome::tests::pushed();
         declare(&image, &env).unwrap();
         let expected = format!("oci://reg.example/team/app@{}\n", image.digest);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::front::outputs::{ImageKind, ImageOutcome};
+use crate::front::outcome::{ImageKind, ImageOutcome};
 use crate::front::text;
 
 /// Tags that are shown before the list is cut.
@@ -63,7 +63,7 @@ fn code(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::front::outputs::tests::pushed;
+    use crate::front::outcome::tests::pushed;
 
     #[test]
     fn a_summary_says_what_was_pushed_and_how_to_get_it() {

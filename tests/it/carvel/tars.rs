@@ -283,7 +283,7 @@ fn include_non_distributable_layers_copies_layers_otherwise_left_out() {
     let _ = lab
         .run(&["copy", "-i", &plain, "--to-oci-tar", "p.tar", INCLUDE])
         .succeeds()
-        .says("no image has such a layer");
+        .says("no image has a layer that is marked as not to be distributed");
 }
 
 #[test]

@@ -123,6 +123,18 @@ fn check_with_tag_keeps_the_given_version_while_its_image_exists() {
 }
 
 #[test]
+fn check_with_a_version_without_digest_gives_the_current_version() {
+    let registry = Registry::start();
+    let digest = image(&registry, "2024-01-01T00:00:00Z", &["1.2.0"]);
+    for extra in [json!({"tag": "1.2.0"}), json!({}), json!({"tag_regex": "^1"})] {
+        let source = source(&registry, &extra);
+        for version in [json!({"tag": "1.2.0"}), json!({"tag": "1.2.0", "digest": "sha256:12"})] {
+            assert_eq!(check(&source, &version), [("1.2.0".to_owned(), digest.clone())], "{extra} {version}");
+        }
+    }
+}
+
+#[test]
 fn check_reports_errors_with_source_field_names() {
     let registry = Registry::start();
     let lab = lab();
@@ -142,7 +154,6 @@ fn check_reports_errors_with_source_field_names() {
             2,
             "`source.repository`: `a` has no registry",
         ),
-        (request(json!({"repository": format!("{host}/none")})), 1, "has no tags"),
     ] {
         let output = step(&lab, "check", &request).ends_with(code);
         assert!(output.stderr.contains(expected), "{output}");
@@ -150,6 +161,14 @@ fn check_reports_errors_with_source_field_names() {
     }
     let output = lab.command(&[] as &[&str]).named("in").stdin("{}").run().ends_with(2);
     assert!(output.stderr.contains("no folder was given, expected `in FOLDER`"), "{output}");
+    // A repository that was never pushed: the first put makes it.
+    for extra in
+        [json!({}), json!({"tag": "v1"}), json!({"tag_regex": "x"}), json!({"semver_constraint": ">1"})]
+    {
+        let mut never_pushed = source(&registry, &extra);
+        never_pushed["repository"] = json!(format!("{host}/never/pushed"));
+        assert_eq!(step(&lab, "check", &request(never_pushed)).succeeds().stdout, "[]\n", "{extra}");
+    }
     // The same by hand.
     let one = json!({"source": {"repository": format!("{host}/team/app"), "tag": "v1"}});
     assert_eq!(lab.command(&["check"]).stdin(one.to_string()).run().succeeds().stdout, "[]\n");

@@ -44,6 +44,8 @@ fn put_tags_come_from_source_version_bump_aliases_and_additional_tags() {
     );
     let file = json!({"image": IMAGE, "additional_tags": "meta/tags", "tag_prefix": "p-"});
     assert_eq!(put(json!({"tag": "edge"}), file), both("edge", "edge p-a p-b p-c"));
+    let same = json!({"image": IMAGE, "version": "1.2.3", "bump_aliases": true});
+    assert_eq!(put(json!({"tag": "latest"}), same), both("latest", "latest 1.2.3 1 1.2"), "each tag once");
     for tag in ["1", "latest", "slim", "p-c"] {
         let reference = format!("docker://{}/team/app:{tag}", registry.host());
         assert_eq!(readers::skopeo_digest(&reference, &["--tls-verify=false"]), digest, "{tag}");
@@ -87,12 +89,7 @@ fn put_sends_nothing_when_the_request_is_invalid() {
             "`params.additional_tags`: cannot read",
         ),
         (&tagged, json!({"image": IMAGE, "tag_prefix": "x"}), 2, "`params.tag_prefix`: it belongs to"),
-        (
-            &tagged,
-            json!({"image": IMAGE, "expected_digest": "meta/digest"}),
-            3,
-            "but `params.expected_digest` is `sha256:000",
-        ),
+        (&tagged, json!({"image": IMAGE, "expected_digest": "meta/digest"}), 3, "expected `sha256:000"),
         (
             &tagged,
             json!({"image": IMAGE, "kind": "bundle"}),

@@ -68,7 +68,7 @@ fn missing_task_params_are_named() {
             &[("FILES", "src"), ("KIND", "chart")],
             "`KIND`: `chart` is no kind, expected one of `bundle`, `image`, `source`",
         ),
-        (&[("FILES", "src"), ("TAGS", "v1")], "`TAGS`: tag `v1` has no repository"),
+        (&[("FILES", "src"), ("TAGS", "v1")], "tag `v1` has no repository"),
         (&[("FILES", "src"), ("COMPRESSION", "lzma")], "`COMPRESSION`: "),
         (&[("FILES", "src"), ("PLATFORM", "linux")], "`PLATFORM`: "),
         (&[("FILES", "src"), ("SYMLINKS", "follow")], "`SYMLINKS` cannot be `follow`"),

@@ -477,7 +477,7 @@ fn action_yml_lists_every_input_and_output() {
         assert!(page.contains(&format!("| `{name}` |")), "docs/github-actions.md lacks input `{name}`");
         assert!(!input.description.is_empty() && (input.required == (name == "command")), "{name}");
     }
-    let written = std::fs::read_to_string(package().join("src/front/outputs.rs")).unwrap();
+    let written = std::fs::read_to_string(package().join("src/front/result_file.rs")).unwrap();
     for (name, output) in &action.outputs {
         assert!(written.contains(&format!("(\"{name}\",")), "the program does not write output `{name}`");
         assert!(page.contains(&format!("| `{name}` |")), "docs/github-actions.md lacks output `{name}`");

@@ -278,7 +278,7 @@ fn a_file_that_changes_while_it_is_read_is_named() {
             .spawn();
         running.wait_until("reading the file", |running| has_open(running.id(), "x/huge"));
         change(&lab);
-        let _ = running.wait().fails(1, &[message, "hint: let whatever writes there finish"]);
+        let _ = running.wait().fails(1, &[message, "hint: wait until nothing writes to that folder"]);
         assert_eq!(lab.read("out.tar"), b"the older output");
     }
 }

@@ -328,7 +328,7 @@ fn debug_prints_every_request_with_its_outcome_and_no_secret() {
     assert!(find(&["PATCH ", " -> 202, sent 2.4 MiB, "]), "{output}");
     assert!(find(&["PATCH ", " -> failed: connection closed while sending the body", " ms"]), "{output}");
     assert!(find(&["GET ", "/token?service=test&scope=repository:team/app:pull,push -> 200"]), "{output}");
-    assert!(output.stderr.contains("1 blob begun again, 1 retry"), "{output}");
+    assert!(output.stderr.contains("1 blob restarted, 1 retry"), "{output}");
     let _ = output.never_says("hunter2").never_says("secret%2B").never_says("token-");
 }
 

@@ -10,7 +10,7 @@ use crate::front::cli::args::CopyArgs;
 use crate::front::env::Env;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
-use crate::front::outputs::ResultFile;
+use crate::front::result_file::ResultFile;
 use crate::model::{Digest, Platform, Repository, Tag};
 use crate::transfer::Attached;
 
@@ -93,6 +93,33 @@ pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
                 Flag::TO_REPO
             )));
     }
+    check_switches(args, &source, &sink)?;
+    let attached = Attached {
+        cosign: is_on(args.cosign_signatures, false),
+        referrers: is_on(args.referrers, false),
+        ..Attached::default()
+    };
+    Ok(CopyOptions {
+        source,
+        platform: chosen_platform(args.platform.as_deref(), &sink)?,
+        sink,
+        thin: is_on(args.thin, false),
+        inflate: is_on(args.inflate, false),
+        append: is_on(args.append, false),
+        resume: is_on(args.resume, false),
+        attached,
+        repo_based_tags: is_on(args.repo_based_tags, false),
+        tags: tags(&args.tag)?,
+        include_non_distributable: is_on(args.include_non_distributable_layers, false),
+        expected_digest: expected_digest(args.expected_digest.as_deref())?,
+        lock_output,
+        results: results(&args.results.result, env)?,
+        registry: registry(&args.registry)?,
+    })
+}
+
+/// Refuses switches that do not go with the source, the sink or each other.
+fn check_switches(args: &CopyArgs, source: &Source, sink: &Sink) -> Result<(), Failure> {
     let (thin, inflate) = (is_on(args.thin, false), is_on(args.inflate, false));
     if thin && inflate {
         return Err(Failure::misuse(message!(Flag::THIN, " and ", Flag::INFLATE, " exclude each other")));
@@ -104,7 +131,7 @@ pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
         )));
     }
     let (append, resume) = (is_on(args.append, false), is_on(args.resume, false));
-    match &sink {
+    match sink {
         Sink::OciTar(TarTarget::File(_)) => {}
         Sink::ImgpkgTar(TarTarget::File(_)) | Sink::DockerTar(TarTarget::File(_)) if !append => {}
         _ if append => {
@@ -123,32 +150,10 @@ pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
         }
         _ => {}
     }
-    let repo_based_tags = is_on(args.repo_based_tags, false);
-    if repo_based_tags && !matches!(sink, Sink::Registry { .. }) {
+    if is_on(args.repo_based_tags, false) && !matches!(sink, Sink::Registry { .. }) {
         return Err(Failure::misuse(message!(Flag::REPO_BASED_TAGS, " works with ", Flag::TO_REPO, " only")));
     }
-    let attached = Attached {
-        cosign: is_on(args.cosign_signatures, false),
-        referrers: is_on(args.referrers, false),
-        ..Attached::default()
-    };
-    Ok(CopyOptions {
-        source,
-        platform: chosen_platform(args.platform.as_deref(), &sink)?,
-        sink,
-        thin,
-        inflate,
-        append,
-        resume,
-        attached,
-        repo_based_tags,
-        tags: tags(&args.tag)?,
-        include_non_distributable: is_on(args.include_non_distributable_layers, false),
-        expected_digest: expected_digest(args.expected_digest.as_deref())?,
-        lock_output,
-        results: results(&args.results.result, env)?,
-        registry: registry(&args.registry)?,
-    })
+    Ok(())
 }
 
 /// Reads the platform, which only docker's tar has one of.

@@ -25,7 +25,7 @@ use super::values::Switch;
 use crate::front::env::Env;
 use crate::front::failure::{Failure, Part, message};
 use crate::front::flag::Flag;
-use crate::front::outputs::ResultFile;
+use crate::front::result_file::ResultFile;
 use crate::front::ui::{Progress, Settings, Verbosity, When};
 use crate::model::{Digest, Platform, Reference, Repository, Tag};
 

@@ -13,7 +13,7 @@ use crate::front::cli::values::{key_value, size};
 use crate::front::env::Env;
 use crate::front::failure::{Failure, Hint, Mention, Message, Part, message};
 use crate::front::flag::Flag;
-use crate::front::outputs::ResultFile;
+use crate::front::result_file::ResultFile;
 use crate::model::{Annotations, Digest, Platform, Reference, Tag, keys};
 use crate::pack::{Layering, MediaTypes, PackageChecks, Profile};
 use crate::stream::CompressionLevel;
@@ -141,12 +141,10 @@ pub fn push(args: &PushArgs, env: &Env) -> Result<PushOptions, Failure> {
     };
     if let (Destination::OciTar { name: None, .. }, Some(tag)) = (&destination, tags.first()) {
         // Readers make unusable names of a tag without a repository.
-        return Err(Failure::misuse(format!("tag `{tag}` has no repository it could belong to")).hint(
-            message!(
-                "name the image: ",
-                Part::any_of(KINDS.map(|flag| flag.with("registry/repository").short()))
-            ),
-        ));
+        return Err(Failure::tag_without_repository(tag).hint(message!(
+            "name the image: ",
+            Part::any_of(KINDS.map(|flag| flag.with("registry/repository").short()))
+        )));
     }
     let lock_output = given_path(args.lock_output.as_ref()).map(PathBuf::from);
     if lock_output.is_some() {
@@ -357,18 +355,9 @@ fn only_with_source(mention: Mention) -> Failure {
     Failure::misuse(message!(mention, " works with ", Flag::SOURCE.mention().kind(), " only"))
 }
 
-fn contents(args: &PushArgs, kind: PushKind, format: Option<Profile>) -> Result<Contents, Failure> {
-    let roots: Vec<PathBuf> = args.file.iter().filter(|path| !path.as_os_str().is_empty()).cloned().collect();
-    let resources = given_path(args.resources.as_ref());
-    if resources.is_some() && kind != PushKind::App {
-        return Err(only_with_source(Flag::RESOURCES.mention()));
-    }
-    if roots.is_empty() && resources.is_none() {
-        return Err(Failure::misuse("no files were given")
-            .hint(message!("name folders or files with ", Flag::FILE.with("PATH").short())));
-    }
-    let size_limit = parsed(Flag::SIZE_LIMIT, args.size_limit.as_deref(), size)?;
-    match (kind, roots.as_slice()) {
+/// Refuses roots and flags that do not go with the kind of image.
+fn check_kind(args: &PushArgs, kind: PushKind, roots: &[PathBuf]) -> Result<(), Failure> {
+    match (kind, roots) {
         (PushKind::App, [_, _, ..]) => {
             return Err(Failure::misuse(message!(
                 "a source image has one ",
@@ -386,7 +375,7 @@ fn contents(args: &PushArgs, kind: PushKind, format: Option<Profile>) -> Result<
             .hint("kpack drops links; `copy`, the default, packs what they lead to"));
         }
         (PushKind::App, _) => {}
-        (_, _) if size_limit.is_some() => {
+        (_, _) if given(args.size_limit.as_deref()).is_some() => {
             return Err(only_with_source(Flag::SIZE_LIMIT.mention()));
         }
         (_, _) if layering(args)? == Some(Layering::Auto) => {
@@ -394,6 +383,21 @@ fn contents(args: &PushArgs, kind: PushKind, format: Option<Profile>) -> Result<
         }
         _ => {}
     }
+    Ok(())
+}
+
+fn contents(args: &PushArgs, kind: PushKind, format: Option<Profile>) -> Result<Contents, Failure> {
+    let roots: Vec<PathBuf> = args.file.iter().filter(|path| !path.as_os_str().is_empty()).cloned().collect();
+    let resources = given_path(args.resources.as_ref());
+    if resources.is_some() && kind != PushKind::App {
+        return Err(only_with_source(Flag::RESOURCES.mention()));
+    }
+    if roots.is_empty() && resources.is_none() {
+        return Err(Failure::misuse("no files were given")
+            .hint(message!("name folders or files with ", Flag::FILE.with("PATH").short())));
+    }
+    let size_limit = parsed(Flag::SIZE_LIMIT, args.size_limit.as_deref(), size)?;
+    check_kind(args, kind, &roots)?;
     let mut exclusions: Vec<String> =
         args.file_exclusion.iter().filter(|path| !path.is_empty()).cloned().collect();
     if exclusions.is_empty() {

@@ -14,7 +14,7 @@ use crate::front::cli::choices::{self, DescribeForm};
 use crate::front::env::Env;
 use crate::front::failure::{Failure, Hint, message};
 use crate::front::flag::Flag;
-use crate::front::outputs::ResultFile;
+use crate::front::result_file::ResultFile;
 use crate::model::{Digest, Platform, Reference, Repository, Tag};
 
 /// Everything `pull` needs.

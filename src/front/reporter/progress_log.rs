@@ -1,4 +1,4 @@
-//! Counting what happened, and saying it: pure, with the time as a value.
+//! Counts events and makes the lines and the summary of them. Pure: the time is a parameter.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,11 +7,22 @@ use crate::front::text;
 use crate::model::Digest;
 use crate::transfer::events::{BlobOutcome, Event};
 
-/// What happened so far.
+/// Tells whether a line is printed for each thing that is finished.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Lines {
+    /// Yes, so that the summary need not repeat what stands alone in one of them.
+    Printed,
+    /// No.
+    #[default]
+    Hidden,
+}
+
+/// The events so far.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct ProgressLog {
     /// What became of a blob's bytes: `uploaded`, `written`.
     verb: &'static str,
+    lines: Lines,
     /// Bytes of blobs that are on their way, by blob.
     moving: HashMap<Digest, u64>,
     planned_blobs: u64,
@@ -46,12 +57,12 @@ struct Pack {
     compressed: u64,
 }
 
-impl Tally {
-    pub(super) fn new(verb: &'static str) -> Self {
-        Self { verb, ..Self::default() }
+impl ProgressLog {
+    pub(super) fn new(verb: &'static str, lines: Lines) -> Self {
+        Self { verb, lines, ..Self::default() }
     }
 
-    /// Takes an event; returns the line that says what is finished, if anything is.
+    /// Counts an event; returns a line if the event finishes something.
     pub(super) fn take(&mut self, event: Event<'_>, now: Duration) -> Option<String> {
         let line = match event {
             Event::PackFinished { entries, uncompressed, compressed } => {
@@ -77,7 +88,7 @@ impl Tally {
                 self.moving.remove(digest).map(|bytes| {
                     // The bytes are moved again; they must not count twice.
                     self.last_bytes = self.last_bytes.saturating_sub(bytes);
-                    format!("beginning {} again after {}", digest.short(), text::bytes(bytes))
+                    format!("restarting {} after {}", digest.short(), text::bytes(bytes))
                 })
             }
             Event::Planned { blobs, bytes } => {
@@ -139,7 +150,7 @@ impl Tally {
         }
     }
 
-    /// Returns all bytes that were seen in any way, to tell whether anything moves.
+    /// Returns all bytes of any event, to tell whether anything moves.
     fn seen(&self) -> u64 {
         self.packed + self.extracted + self.verified + self.moved()
     }
@@ -153,7 +164,7 @@ impl Tally {
         self.last_bytes = self.seen();
     }
 
-    /// Returns a line about what goes on, if none was printed for `interval`.
+    /// Returns a line about the work in progress, if no line was printed for `interval`.
     pub(super) fn line_if_due(&mut self, now: Duration, interval: Duration) -> Option<String> {
         let since = now.saturating_sub(self.last_line);
         if since < interval {
@@ -169,7 +180,7 @@ impl Tally {
         Some(format!("{}{rate}", self.position()))
     }
 
-    /// Says how far the work is.
+    /// Returns how far the work is.
     fn position(&self) -> String {
         if self.moved() > 0 || self.planned_bytes > 0 {
             let moved = self.moved();
@@ -200,10 +211,10 @@ impl Tally {
         Some(format!("{entries} ({size}, as stored {})", text::bytes(pack.compressed)))
     }
 
-    /// Says what was done in all.
+    /// Returns the line for the end of the work.
     pub(super) fn summary(&self, elapsed: Duration, retries: u64) -> String {
         let mut parts = Vec::new();
-        if let Some(packed) = self.packed_text() {
+        if let Some(packed) = self.packed_text().filter(|_| self.lines == Lines::Hidden) {
             parts.push(format!("packed {packed}"));
         }
         if self.transferred.blobs > 0 {
@@ -234,7 +245,7 @@ impl Tally {
             }
         }
         if self.restarts > 0 {
-            parts.push(format!("{} begun again", text::counted(self.restarts, "blob")));
+            parts.push(format!("{} restarted", text::counted(self.restarts, "blob")));
         }
         if retries > 0 {
             parts.push(text::counted(retries, "retry"));
@@ -265,76 +276,78 @@ mod tests {
 
     #[test]
     fn a_long_upload_says_how_far_it_is_every_ten_seconds() {
-        let mut tally = Tally::new("uploaded");
+        let mut log = ProgressLog::new("uploaded", Lines::Printed);
         let (large, small) = (layer(100 << 20), layer(10));
         let planned = Event::Planned { blobs: 2, bytes: large.size + small.size };
-        assert_eq!(tally.take(planned, seconds(0)), None);
-        tally
-            .take(Event::BlobFinished { descriptor: &small, outcome: BlobOutcome::Transferred }, seconds(1))
+        assert_eq!(log.take(planned, seconds(0)), None);
+        log.take(Event::BlobFinished { descriptor: &small, outcome: BlobOutcome::Transferred }, seconds(1))
             .unwrap();
-        tally.take(Event::BlobStarted { descriptor: &large }, seconds(1));
-        tally.take(Event::BlobProgress { digest: &large.digest, bytes: 50 << 20 }, seconds(9));
-        assert_eq!(tally.line_if_due(seconds(10), TEN), None, "nine seconds after the last line");
+        log.take(Event::BlobStarted { descriptor: &large }, seconds(1));
+        log.take(Event::BlobProgress { digest: &large.digest, bytes: 50 << 20 }, seconds(9));
+        assert_eq!(log.line_if_due(seconds(10), TEN), None, "nine seconds after the last line");
         assert_eq!(
-            tally.line_if_due(seconds(11), TEN).as_deref(),
+            log.line_if_due(seconds(11), TEN).as_deref(),
             Some("uploaded 50.0 MiB of 100.0 MiB (50 %), 1 of 2 blobs, 5.0 MiB/s")
         );
-        assert_eq!(tally.line_if_due(seconds(12), TEN), None);
+        assert_eq!(log.line_if_due(seconds(12), TEN), None);
     }
 
     #[test]
     fn a_stall_is_said_and_a_restart_does_not_count_twice() {
-        let mut tally = Tally::new("uploaded");
+        let mut log = ProgressLog::new("uploaded", Lines::Printed);
         let blob = layer(100);
-        tally.take(Event::BlobStarted { descriptor: &blob }, seconds(0));
-        tally.take(Event::BlobProgress { digest: &blob.digest, bytes: 40 }, seconds(1));
-        assert!(tally.line_if_due(seconds(10), TEN).unwrap().starts_with("uploaded 40 B so far"));
+        log.take(Event::BlobStarted { descriptor: &blob }, seconds(0));
+        log.take(Event::BlobProgress { digest: &blob.digest, bytes: 40 }, seconds(1));
+        assert!(log.line_if_due(seconds(10), TEN).unwrap().starts_with("uploaded 40 B so far"));
         for (now, expected) in [(20, "19.0 s"), (30, "29.0 s")] {
-            let line = tally.line_if_due(seconds(now), TEN).unwrap();
+            let line = log.line_if_due(seconds(now), TEN).unwrap();
             assert_eq!(line, format!("still working; no data moved for {expected}"));
         }
-        let line = tally.take(Event::BlobRestarted { digest: &blob.digest }, seconds(31)).unwrap();
-        assert!(line.starts_with("beginning sha256:") && line.ends_with("again after 40 B"), "{line}");
-        tally.take(Event::BlobProgress { digest: &blob.digest, bytes: 100 }, seconds(32));
-        tally.take(Event::BlobFinished { descriptor: &blob, outcome: BlobOutcome::Transferred }, seconds(32));
+        let line = log.take(Event::BlobRestarted { digest: &blob.digest }, seconds(31)).unwrap();
+        assert!(line.starts_with("restarting sha256:") && line.ends_with("after 40 B"), "{line}");
+        log.take(Event::BlobProgress { digest: &blob.digest, bytes: 100 }, seconds(32));
+        log.take(Event::BlobFinished { descriptor: &blob, outcome: BlobOutcome::Transferred }, seconds(32));
         assert_eq!(
-            tally.summary(seconds(22), 2),
-            "done in 22.0 s: 1 blob uploaded (100 B, 4 B/s), 1 blob begun again, 2 retries"
+            log.summary(seconds(22), 2),
+            "done in 22.0 s: 1 blob uploaded (100 B, 4 B/s), 1 blob restarted, 2 retries"
         );
     }
 
     #[test]
     fn the_summary_counts_every_outcome() {
-        let mut tally = Tally::new("uploaded");
+        let mut log = ProgressLog::new("uploaded", Lines::Printed);
         for (size, outcome) in [
             (1, BlobOutcome::Present),
             (2, BlobOutcome::Present),
             (3, BlobOutcome::Mounted),
             (4, BlobOutcome::Skipped),
         ] {
-            tally.take(Event::BlobFinished { descriptor: &layer(size), outcome }, seconds(1)).unwrap();
+            log.take(Event::BlobFinished { descriptor: &layer(size), outcome }, seconds(1)).unwrap();
         }
         assert_eq!(
-            tally.summary(Duration::from_millis(50), 0),
+            log.summary(Duration::from_millis(50), 0),
             "done in 0.0 s: 1 blob mounted, 2 already there, 1 left out"
         );
-        assert_eq!(Tally::new("uploaded").summary(seconds(1), 0), "done in 1.0 s");
+        assert_eq!(ProgressLog::new("uploaded", Lines::Printed).summary(seconds(1), 0), "done in 1.0 s");
     }
 
     #[test]
     fn packing_extracting_and_verifying_have_their_own_words() {
-        let mut tally = Tally::new("written");
-        tally.take(Event::Packed { bytes: 2048 }, seconds(1));
-        assert_eq!(tally.line_if_due(TEN, TEN).as_deref(), Some("packed 2.0 KiB so far, 204 B/s"));
+        let mut log = ProgressLog::new("written", Lines::Hidden);
+        log.take(Event::Packed { bytes: 2048 }, seconds(1));
+        assert_eq!(log.line_if_due(TEN, TEN).as_deref(), Some("packed 2.0 KiB so far, 204 B/s"));
         let finished = Event::PackFinished { entries: 3, uncompressed: 4096, compressed: 1024 };
-        let line = tally.take(finished, seconds(11));
+        let line = log.take(finished, seconds(11));
         assert_eq!(line.as_deref(), Some("packed 3 entries (4.0 KiB, as stored 1.0 KiB)"));
         assert_eq!(
-            tally.summary(seconds(12), 0),
+            log.summary(seconds(12), 0),
             "done in 12.0 s: packed 3 entries (4.0 KiB, as stored 1.0 KiB)"
         );
-        let mut tally = Tally::new("fetched");
-        tally.take(Event::Extracted { bytes: 1024 }, seconds(1));
-        assert_eq!(tally.summary(seconds(1), 0), "done in 1.0 s: extracted 1.0 KiB");
+        let mut log = ProgressLog::new("written", Lines::Printed);
+        assert!(log.take(finished, seconds(11)).unwrap().starts_with("packed 3 entries"));
+        assert_eq!(log.summary(seconds(12), 0), "done in 12.0 s", "the line says it already");
+        let mut log = ProgressLog::new("fetched", Lines::Printed);
+        log.take(Event::Extracted { bytes: 1024 }, seconds(1));
+        assert_eq!(log.summary(seconds(1), 0), "done in 1.0 s: extracted 1.0 KiB");
     }
 }

@@ -1,0 +1,207 @@
+//! What a command produced, with its one line and its JSON document.
+//!
+//! Standard output gets the result once (see [`super::ui`]); [`super::result_file`] writes it for other programs.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::failure::Failure;
+use super::text;
+use crate::model::{Digest, Repository, Tag};
+
+/// What a command ended with.
+#[derive(Debug)]
+pub enum Outcome {
+    /// An image is now somewhere.
+    Image(Box<ImageOutcome>),
+    /// There is something to read.
+    Document(Document),
+}
+
+/// Something to read: a description, a report, a list.
+#[derive(Debug)]
+pub struct Document {
+    /// For people; lines, each ended.
+    pub text: String,
+    /// The same for programs.
+    pub json: serde_json::Value,
+    /// What the document means for the exit code, if it is not good news.
+    pub failure: Option<Failure>,
+}
+
+/// What sort of image it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageKind {
+    /// A Carvel bundle.
+    Bundle,
+    /// A plain image.
+    Image,
+    /// A Cloud Foundry source image.
+    #[serde(rename = "source")]
+    App,
+    /// Several images under one digest.
+    Index,
+}
+
+impl ImageKind {
+    /// Returns the word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bundle => "bundle",
+            Self::Image => "image",
+            Self::App => "source",
+            Self::Index => "index",
+        }
+    }
+}
+
+/// An image that is now in a registry, a tar or a folder.
+#[derive(Clone, Debug)]
+pub struct ImageOutcome {
+    /// What sort it is.
+    pub kind: ImageKind,
+    /// Digest of its manifest or index.
+    pub digest: Digest,
+    /// Media type of its manifest or index.
+    pub media_type: String,
+    /// Bytes of all it consists of, as stored: manifests, configurations, layers.
+    pub size: u64,
+    /// Its layers; none for an index.
+    pub layers: Option<usize>,
+    /// Where it is, in a registry.
+    pub repository: Option<Repository>,
+    /// The tags that point at it now, in a registry or as recorded in the tar.
+    pub tags: Vec<Tag>,
+    /// Where it is, as a tar or folder; `-` is standard output.
+    pub path: Option<PathBuf>,
+}
+
+/// The result as JSON; names are those of the outputs of the GitHub action.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Json<'a> {
+    kind: ImageKind,
+    digest: String,
+    media_type: &'a str,
+    size: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layers: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<String>,
+    #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+    reference: Option<String>,
+    tags: Vec<&'a str>,
+    refs: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+}
+
+impl ImageOutcome {
+    /// Returns the line for standard output: `<where>@<digest>`.
+    #[must_use]
+    pub fn line(&self) -> String {
+        match (&self.repository, &self.path) {
+            (Some(repository), _) => format!("{repository}@{}", self.digest),
+            (None, Some(path)) => format!("{}@{}", text::escaped(&path.to_string_lossy()), self.digest),
+            (None, None) => self.digest.to_string(),
+        }
+    }
+
+    /// Returns the JSON document, on one line and without a line break at its end.
+    #[must_use]
+    pub fn json(&self) -> String {
+        let json = Json {
+            kind: self.kind,
+            digest: self.digest.to_string(),
+            media_type: &self.media_type,
+            size: self.size,
+            layers: self.layers,
+            image: self.repository.as_ref().map(ToString::to_string),
+            reference: self.reference(),
+            tags: self.tags.iter().map(Tag::as_str).collect(),
+            refs: self.refs(),
+            path: self.path_text(),
+        };
+        serde_json::to_string(&json).expect("strings and numbers are always JSON")
+    }
+
+    /// Tells whether standard output carried the tar itself, so that no result can be printed there.
+    #[must_use]
+    pub fn is_on_stdout(&self) -> bool {
+        self.path.as_deref() == Some(Path::new("-"))
+    }
+
+    pub(super) fn reference(&self) -> Option<String> {
+        self.repository.as_ref().map(|repository| format!("{repository}@{}", self.digest))
+    }
+
+    pub(super) fn refs(&self) -> Vec<String> {
+        let Some(repository) = &self.repository else { return Vec::new() };
+        self.tags.iter().map(|tag| format!("{repository}:{tag}")).collect()
+    }
+
+    /// Returns `repository:tag` with the first tag, or the repository alone if there is none.
+    pub(super) fn url(&self) -> Option<String> {
+        let repository = self.repository.as_ref()?;
+        Some(self.refs().into_iter().next().unwrap_or_else(|| repository.to_string()))
+    }
+
+    pub(super) fn path_text(&self) -> Option<String> {
+        self.path.as_ref().map(|path| path.to_string_lossy().into_owned())
+    }
+
+    pub(super) fn tags_joined(&self, separator: &str) -> Option<String> {
+        let tags: Vec<&str> = self.tags.iter().map(Tag::as_str).collect();
+        (!tags.is_empty()).then(|| tags.join(separator))
+    }
+}
+
+#[cfg(test)]
+pub(in crate::front) mod tests {
+    use super::*;
+
+    pub(in crate::front) const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    pub(in crate::front) fn pushed() -> ImageOutcome {
+        ImageOutcome {
+            kind: ImageKind::Bundle,
+            digest: format!("sha256:{HEX}").parse().unwrap(),
+            media_type: "application/vnd.oci.image.manifest.v1+json".into(),
+            size: 1234,
+            layers: Some(1),
+            repository: Some("reg.example/team/app".parse().unwrap()),
+            tags: vec!["v1".parse().unwrap(), "latest".parse().unwrap()],
+            path: None,
+        }
+    }
+
+    pub(in crate::front) fn packed(path: &str) -> ImageOutcome {
+        ImageOutcome { repository: None, tags: Vec::new(), path: Some(path.into()), ..pushed() }
+    }
+
+    #[test]
+    fn the_line_is_the_place_and_the_digest() {
+        assert_eq!(pushed().line(), format!("reg.example/team/app@sha256:{HEX}"));
+        assert_eq!(packed("out/app.tar").line(), format!("out/app.tar@sha256:{HEX}"));
+        assert_eq!(packed("a\nb").line(), format!("a\\nb@sha256:{HEX}"));
+        assert!(packed("-").is_on_stdout());
+    }
+
+    #[test]
+    fn json_has_the_names_of_the_github_outputs() {
+        assert_eq!(
+            pushed().json(),
+            format!(
+                "{{\"kind\":\"bundle\",\"digest\":\"sha256:{HEX}\",\
+                 \"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"size\":1234,\"layers\":1,\
+                 \"image\":\"reg.example/team/app\",\"ref\":\"reg.example/team/app@sha256:{HEX}\",\
+                 \"tags\":[\"v1\",\"latest\"],\
+                 \"refs\":[\"reg.example/team/app:v1\",\"reg.example/team/app:latest\"]}}"
+            )
+        );
+        assert!(packed("app.tar").json().ends_with("\"tags\":[],\"refs\":[],\"path\":\"app.tar\"}"));
+    }
+}
