@@ -41,6 +41,11 @@ pub const SPOOL_BYTES: u64 = 256 * 1024 * 1024 * 1024;
 pub const CANDIDATES: usize = 10_000;
 /// Deepest folder that is extracted; each level is a file handle while its content is written.
 pub const FOLDER_DEPTH: usize = 512;
+/// Most folders opened to reach the entries of an image, besides [`FOLDER_OPENS_PER_ENTRY`] for each entry. One that
+/// links lead to, or that is far from the folder of the entry before, is reached level by level.
+pub const FOLDER_OPENS: u64 = 1_000_000;
+/// Most folders opened for each entry of an image on average; real trees are some 20 levels deep.
+pub const FOLDER_OPENS_PER_ENTRY: u64 = 64;
 /// Most entries of one layer; the largest real images have about a million.
 pub const LAYER_ENTRIES: u64 = 10_000_000;
 /// Largest file of certificates, bytes; the whole set of a system's authorities has a quarter of a MiB.

@@ -81,7 +81,7 @@ pub fn encode(header: &Header<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(&block(header, &ascii_only(header.path), b"", size));
 }
 
-/// Encodes a header of exactly one block whatever the size, for a blob whose size is known only afterwards.
+/// Encodes a header of exactly one block for any size: the header of a blob whose size is known only afterwards.
 ///
 /// From 8 GiB up the size is a base-256 number, which GNU tar, Go, Python and libarchive read.
 #[must_use]
@@ -127,8 +127,8 @@ fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
     } else {
         path.len()
     };
-    let slash = path.get(..reach)?.iter().rposition(|byte| *byte == b'/')?;
-    let (prefix, name) = (path.get(..slash)?, path.get(slash + 1..)?);
+    let slash = path[..reach].iter().rposition(|byte| *byte == b'/')?;
+    let (prefix, name) = (&path[..slash], &path[slash + 1..]);
     let fits = !prefix.is_empty() && !name.is_empty() && name.len() <= NAME && prefix.len() <= PREFIX;
     fits.then_some((prefix, name))
 }
@@ -136,7 +136,7 @@ fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
 /// Go names the extended header `dir/PaxHeaders.0/base`, cleaned, ASCII only, cut to 100 bytes.
 fn pax_header_name(path: &[u8]) -> Vec<u8> {
     let (directory, base) = match path.iter().rposition(|byte| *byte == b'/') {
-        Some(at) => (path.get(..at).unwrap_or(b""), path.get(at + 1..).unwrap_or(b"")),
+        Some(at) => (&path[..at], &path[at + 1..]),
         None => (&b""[..], path),
     };
     let joined = [directory, b"PaxHeaders.0", base].join(&b'/');
@@ -179,10 +179,8 @@ fn octal(field: &mut [u8], value: u64) {
 
 /// Copies a name into a field; Go ends a cut name that would end in `/` before its trailing slashes.
 fn text(field: &mut [u8], value: &[u8]) {
-    let kept = value.get(..field.len()).unwrap_or(value);
-    for (to, from) in field.iter_mut().zip(kept) {
-        *to = *from;
-    }
+    let kept = &value[..field.len().min(value.len())];
+    field[..kept.len()].copy_from_slice(kept);
     if value.len() > field.len() && field.last() == Some(&b'/') {
         let body = field.len() - 1;
         let end = field[..body].iter().rposition(|byte| *byte != b'/').map_or(0, |at| at + 1);

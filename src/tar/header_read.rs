@@ -62,7 +62,7 @@ impl Header {
         field("devmajor", 329, 337)?;
         field("devminor", 337, 345)?;
         // imgpkg --preserve-permissions writes Go's mode bits above the low twelve.
-        let mode = u32::try_from(field("mode", 100, 108)? & 0o7777).unwrap_or(0);
+        let mode = u32::try_from(field("mode", 100, 108)? & 0o7777).expect("twelve bits fit into 32");
         Ok(Self {
             name,
             link: until_zero(&block[157..257]).to_vec(),
@@ -78,7 +78,7 @@ impl Header {
 
 /// Returns the bytes before the first zero byte.
 pub(super) fn until_zero(bytes: &[u8]) -> &[u8] {
-    bytes.split(|byte| *byte == 0).next().unwrap_or(bytes)
+    bytes.split(|byte| *byte == 0).next().expect("split gives at least one part")
 }
 
 /// Decodes a numeric field: octal with spaces or zero bytes around it, or base-256; `None` when empty.

@@ -12,6 +12,6 @@ mod read;
 pub mod write;
 
 pub use error::{TarError, display_name};
-pub use extract::{ExtractError, Extractor, Ownership, Policy, StrayLinks, Summary, Treatment};
+pub use extract::{ExtractError, ExtractMode, Extractor, Ownership, Policy, StrayLinks, Summary};
 pub use index::{EndMark, index, is_tar_start};
 pub use read::{Entry, EntryKind, Reader};

@@ -1,10 +1,15 @@
-//! Extended (PAX) headers: the records that override fields of the next header, or of all that follow.
+//! Extended (PAX) headers: the records that override fields of the next header.
 //!
 //! Source: POSIX.1-2017 pax, "pax Extended Header"; GNU and Go behaviour where POSIX is silent.
-//! Records on which readers disagree are refused instead of guessed: a tar that two programs read differently
-//! can carry one content past a scanner and another to the user.
+//! Records on which readers disagree are refused instead of guessed: a scanner and a user could otherwise see
+//! different contents in one tar.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use super::error::display_name;
+
+const XATTR: &[u8] = b"SCHILY.xattr.";
 
 /// What extended headers said about one entry.
 #[derive(Clone, Debug, Default)]
@@ -18,43 +23,88 @@ pub(super) struct Pax {
     pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// Whether a header is for the next entry or for all entries after it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scope {
-    Local,
-    Global,
-}
-
-/// Parses the data of one extended header on top of what is known already.
-pub(super) fn parse(mut data: &[u8], scope: Scope, known: &mut Pax) -> Result<(), String> {
-    let mut seen = Vec::new();
-    while !data.is_empty() {
-        let (record, rest) = split_record(data)?;
-        data = rest;
-        let equals = record
-            .iter()
-            .position(|byte| *byte == b'=')
-            .filter(|at| *at > 0)
-            .ok_or_else(|| format!("extended header record `{}` has no `key=`", display_name(record)))?;
-        let (key, value) = (&record[..equals], &record[equals + 1..]);
-        if key.contains(&0) {
-            return Err(format!("extended header key `{}` has a zero byte", display_name(key)));
-        }
+/// Parses the data of an extended header for one entry.
+pub(super) fn parse(data: &[u8]) -> Result<Pax, String> {
+    let mut pax = Pax::default();
+    // Position of each attribute, so that a header with many of them is read in linear time.
+    let mut attributes: HashMap<&[u8], usize> = HashMap::new();
+    let mut seen: Vec<&[u8]> = Vec::new();
+    for record in Records(data) {
+        let (key, value) = record?;
         if matches!(key, b"path" | b"linkpath" | b"size") {
-            if scope == Scope::Global {
-                let key = display_name(key);
-                return Err(format!(
-                    "a global extended header sets `{key}`, which readers understand differently"
-                ));
-            }
             if seen.contains(&key) {
                 return Err(format!("the extended header sets `{}` twice", display_name(key)));
             }
             seen.push(key);
         }
-        apply(key, value, known)?;
+        match key.strip_prefix(XATTR) {
+            // Of two values for one attribute the last one counts, as in Go and GNU tar.
+            Some(name) => match attributes.entry(name) {
+                Entry::Occupied(known) => pax.xattrs[*known.get()].1 = value.to_vec(),
+                Entry::Vacant(new) => {
+                    new.insert(pax.xattrs.len());
+                    pax.xattrs.push((name.to_vec(), value.to_vec()));
+                }
+            },
+            None => apply(key, value, &mut pax)?,
+        }
+    }
+    Ok(pax)
+}
+
+/// Checks an extended header for all entries that follow; nothing of it is used.
+///
+/// GNU tar and Python apply such records, Go and the tools built on it do not. So it may have records without
+/// influence on what is extracted, such as the `comment` of `git archive`, and no others.
+pub(super) fn check_global(data: &[u8]) -> Result<(), String> {
+    for record in Records(data) {
+        let (key, _) = record?;
+        let used = matches!(key, b"path" | b"linkpath" | b"size" | b"uid" | b"gid" | b"mtime")
+            || [XATTR, &b"LIBARCHIVE.xattr."[..], b"GNU.sparse."]
+                .iter()
+                .any(|prefix| key.starts_with(prefix));
+        if used {
+            let key = display_name(key);
+            return Err(format!(
+                "a global extended header sets `{key}`, which readers understand differently"
+            ));
+        }
     }
     Ok(())
+}
+
+/// The records of an extended header, as key and value.
+struct Records<'a>(&'a [u8]);
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<(&'a [u8], &'a [u8]), String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let split = split_record(self.0).and_then(|(record, rest)| {
+            self.0 = rest;
+            key_and_value(record)
+        });
+        if split.is_err() {
+            self.0 = &[];
+        }
+        Some(split)
+    }
+}
+
+fn key_and_value(record: &[u8]) -> Result<(&[u8], &[u8]), String> {
+    let equals = record
+        .iter()
+        .position(|byte| *byte == b'=')
+        .filter(|at| *at > 0)
+        .ok_or_else(|| format!("extended header record `{}` has no `key=`", display_name(record)))?;
+    let (key, value) = (&record[..equals], &record[equals + 1..]);
+    if key.contains(&0) {
+        return Err(format!("extended header key `{}` has a zero byte", display_name(key)));
+    }
+    Ok((key, value))
 }
 
 /// Splits `"<len> key=value\n"` off the front.
@@ -73,7 +123,7 @@ fn apply(key: &[u8], value: &[u8], known: &mut Pax) -> Result<(), String> {
         let (key, value) = (display_name(key), display_name(head(value, 40)));
         format!("extended header has `{key}={value}`, expected a decimal number")
     };
-    // An empty value takes back a global one; the plain header's field then counts (as in Go and GNU tar).
+    // An empty value sets nothing; the plain header's field then counts (as in Go and GNU tar).
     let integer = |value: &[u8]| {
         if value.is_empty() { Ok(None) } else { decimal(value).map(Some).ok_or_else(number) }
     };
@@ -89,12 +139,7 @@ fn apply(key: &[u8], value: &[u8], known: &mut Pax) -> Result<(), String> {
         _ if key.starts_with(b"GNU.sparse.") => {
             return Err("the entry is a sparse file, which is not accepted".to_owned());
         }
-        _ => {
-            if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                known.xattrs.retain(|(known, _)| known != name);
-                known.xattrs.push((name.to_vec(), value.to_vec()));
-            }
-        }
+        _ => {}
     }
     Ok(())
 }
@@ -107,7 +152,7 @@ fn text(key: &[u8], value: &[u8]) -> Result<Option<Vec<u8>>, String> {
 }
 
 fn head(bytes: &[u8], most: usize) -> &[u8] {
-    bytes.get(..most).unwrap_or(bytes)
+    &bytes[..most.min(bytes.len())]
 }
 
 fn decimal(digits: &[u8]) -> Option<u64> {
@@ -139,11 +184,6 @@ mod tests {
 
     use super::*;
 
-    fn local(data: &[u8]) -> Result<Pax, String> {
-        let mut pax = Pax::default();
-        parse(data, Scope::Local, &mut pax).map(|()| pax)
-    }
-
     #[test]
     fn records_are_read_with_binary_and_multi_line_values() {
         let records: [(&str, &[u8]); 4] = [
@@ -152,7 +192,7 @@ mod tests {
             ("mtime", b"-1.500000000"),
             ("SCHILY.xattr.user.x", b"\0=\n"),
         ];
-        let pax = local(&pax_records(&records)).unwrap();
+        let pax = parse(&pax_records(&records)).unwrap();
         assert_eq!(pax.path.as_deref(), Some(&b"a\nb"[..]));
         assert_eq!((pax.size, pax.mtime), (Some(1234), Some(-2)));
         assert_eq!(pax.xattrs, [(b"user.x".to_vec(), b"\0=\n".to_vec())]);
@@ -160,7 +200,7 @@ mod tests {
 
     #[test]
     fn bad_records_are_refused_with_the_reason() {
-        assert!(local(b"9 path=a\n").is_ok(), "the neighbour of the bad lengths below");
+        assert!(parse(b"9 path=a\n").is_ok(), "the neighbour of the bad lengths below");
         for (data, expected) in [
             (&b"path=a\n"[..], "no valid length"),
             (b"99 path=a\n", "no valid length"),
@@ -179,18 +219,76 @@ mod tests {
             (b"9 path=a\n9 path=b\n", "sets `path` twice"),
             (b"22 GNU.sparse.major=1\n", "sparse"),
         ] {
-            let error = local(data).expect_err(&display_name(data));
+            let error = parse(data).expect_err(&display_name(data));
             assert!(error.contains(expected), "{}: {error}", display_name(data));
         }
     }
 
     #[test]
-    fn global_headers_may_not_rename_or_resize() {
-        let mut pax = Pax::default();
-        assert!(parse(b"9 path=a\n", Scope::Global, &mut pax).unwrap_err().contains("global"));
-        parse(b"12 uid=1000\n", Scope::Global, &mut pax).unwrap();
-        assert_eq!(pax.uid, Some(1000));
-        parse(b"7 uid=\n", Scope::Local, &mut pax).unwrap();
-        assert_eq!(pax.uid, None, "an empty value takes the global one back");
+    fn of_two_values_the_last_one_counts_and_an_empty_one_sets_nothing() {
+        let records: [(&str, &[u8]); 7] = [
+            ("SCHILY.xattr.user.a", b"1"),
+            ("SCHILY.xattr.user.b", b"2"),
+            ("SCHILY.xattr.user.a", b"3"),
+            ("uid", b"7"),
+            ("uid", b""),
+            ("gid", b"8"),
+            ("mtime", b""),
+        ];
+        let pax = parse(&pax_records(&records)).unwrap();
+        assert_eq!(pax.xattrs, [(b"user.a".to_vec(), b"3".to_vec()), (b"user.b".to_vec(), b"2".to_vec())]);
+        assert_eq!((pax.uid, pax.gid, pax.mtime), (None, Some(8), None));
+    }
+
+    #[test]
+    fn times_are_rounded_down() {
+        let cases: [(&[u8], Option<i64>); 9] = [
+            (b"0", Some(0)),
+            (b"1.9", Some(1)),
+            (b"1.", Some(1)),
+            (b"-1", Some(-1)),
+            (b"-1.000", Some(-1)),
+            (b"-0.5", Some(-1)),
+            (b"1.5x", None),
+            (b"--1", None),
+            (b"9223372036854775808", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(seconds(text), expected, "{}", text.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn global_headers_may_set_only_what_no_reader_uses() {
+        for allowed in ["comment", "atime", "ctime", "uname", "gname", "hdrcharset", "VENDOR.x"] {
+            assert_eq!(check_global(&pax_records(&[(allowed, b"1")])), Ok(()), "{allowed}");
+        }
+        for key in [
+            "path",
+            "linkpath",
+            "size",
+            "uid",
+            "gid",
+            "mtime",
+            "SCHILY.xattr.user.x",
+            "LIBARCHIVE.xattr.user.x",
+            "GNU.sparse.major",
+        ] {
+            let error = check_global(&pax_records(&[("comment", b"c"), (key, b"1")])).unwrap_err();
+            assert_eq!(
+                error,
+                format!("a global extended header sets `{key}`, which readers understand differently")
+            );
+        }
+        assert!(check_global(b"9 comment\n").is_err(), "a global header has to be valid too");
+    }
+
+    #[test]
+    fn a_header_of_a_mib_of_attributes_keeps_each_once() {
+        // A search through those before it for each one takes seconds.
+        let names: Vec<String> = (0..40_000).map(|n| format!("SCHILY.xattr.user.{n}")).collect();
+        let records: Vec<(&str, &[u8])> =
+            names.iter().chain(&names).map(|name| (name.as_str(), &b"v"[..])).collect();
+        assert_eq!(parse(&pax_records(&records)).unwrap().xattrs.len(), 40_000);
     }
 }

@@ -1,10 +1,10 @@
 //! A strict streaming reader of tar entries: ustar, PAX, GNU long names, base-256 numbers, old formats.
 //!
-//! Strict means: what GNU tar, Go and Python would read differently is an error and not a guess. That covers repeated
-//! or mixed extension headers, those that go on behind their size, links and folders that claim to have data, a single
-//! zero block in the middle, and sparse files. A PAX `size` counts for reading and for skipping alike. The archive
-//! ends at two zero blocks or, as GNU tar and Go have it, at the end of the source on a block border; what follows two
-//! zero blocks is not looked at, so concatenated archives give the first one only.
+//! Strict means: what GNU tar, Go and Python would read differently is an error. That covers repeated or mixed
+//! extension headers, extension headers that go on behind their size, global extension headers with fields that count,
+//! links and folders with data, a single zero block in the middle, and sparse files. A PAX `size` is used for reading
+//! and for skipping. The archive ends at two zero blocks or, as in GNU tar and Go, at the end of the source on a block
+//! border. What follows two zero blocks is ignored, so concatenated archives give the first one only.
 
 use std::io::{self, BufReader, Read};
 
@@ -12,7 +12,7 @@ use crate::model::limits;
 
 use super::error::{TarError, display_name};
 use super::header_read::{BLOCK, BLOCK_U64, Header, until_zero};
-use super::pax::{self, Pax, Scope};
+use super::pax::{self, Pax};
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub struct Entry {
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// Where the bytes come from: a stream that is read through, or a file that can be hopped over.
+/// Where the bytes come from: a stream that is read through, or a file whose data can be passed over.
 pub(super) trait Source {
     /// Reads some bytes.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
@@ -85,7 +85,6 @@ pub(super) struct Headers<S> {
     remaining: u64,
     padding: u64,
     current: Vec<u8>,
-    global: Pax,
     pub(super) end: Option<End>,
 }
 
@@ -106,8 +105,7 @@ impl Extensions {
 
 impl<S: Source> Headers<S> {
     pub(super) fn new(source: S) -> Self {
-        let global = Pax::default();
-        Self { source, position: 0, remaining: 0, padding: 0, current: Vec::new(), global, end: None }
+        Self { source, position: 0, remaining: 0, padding: 0, current: Vec::new(), end: None }
     }
 
     /// Moves to the next entry, passing over data that was not read.
@@ -137,7 +135,14 @@ impl<S: Source> Headers<S> {
             let data = self.extension_data(&header, offset)?;
             let repeated = || bad("two extension headers of one kind stand before one entry".to_owned());
             match header.flag {
-                b'g' => pax::parse(&data, Scope::Global, &mut self.global).map_err(bad)?,
+                // Go forgets the extension headers that stand in front of a global one, GNU tar and Python do not.
+                b'g' if !extensions.is_empty() => {
+                    return Err(bad(
+                        "a global extended header stands between an extension header and its entry"
+                            .to_owned(),
+                    ));
+                }
+                b'g' => pax::check_global(&data).map_err(bad)?,
                 b'L' => {
                     let name = until_zero(&data).to_vec();
                     if extensions.long_name.replace(name).is_some() {
@@ -151,9 +156,8 @@ impl<S: Source> Headers<S> {
                     }
                 }
                 _ => {
-                    let mut local = self.global.clone();
-                    pax::parse(&data, Scope::Local, &mut local).map_err(bad)?;
-                    if extensions.pax.replace(local).is_some() {
+                    let pax = pax::parse(&data).map_err(bad)?;
+                    if extensions.pax.replace(pax).is_some() {
                         return Err(repeated());
                     }
                 }
@@ -208,7 +212,7 @@ impl<S: Source> Headers<S> {
                 "its name comes from a GNU and a PAX extension header at the same time".to_owned()
             ));
         }
-        let pax = pax.unwrap_or_else(|| self.global.clone());
+        let pax = pax.unwrap_or_default();
         let path = long_name.or(pax.path).unwrap_or_else(|| header.name.clone());
         let link = long_link.or(pax.link).unwrap_or_else(|| header.link.clone());
         let bad = |problem: String| TarError::Header { offset, entry: display_name(&path), problem };
@@ -263,7 +267,7 @@ impl<S: Source> Headers<S> {
             return Err(TarError::Truncated { offset: self.position, inside });
         }
         let behind = data.split_off(usize::try_from(header.size).unwrap_or(len));
-        // Python reads records and names to the first zero byte, GNU tar names, whatever size the header gives.
+        // Python reads records and names, and GNU tar reads names, to the first zero byte; they ignore the size.
         let goes_on = behind.first().is_some_and(|byte| *byte != 0);
         if goes_on && !(matches!(header.flag, b'L' | b'K') && data.contains(&0)) {
             let size = header.size;
@@ -341,7 +345,7 @@ impl<S: Source> Headers<S> {
         TarError::Truncated { offset: self.position, inside }
     }
 
-    /// Names the last entry, so that a broken header can be found by eye.
+    /// Names the last entry, so that a user can find the broken header.
     fn after(&self) -> String {
         if self.current.is_empty() {
             String::new()
@@ -374,15 +378,15 @@ fn kind(flag: u8, path: &[u8], size: u64) -> Result<EntryKind, String> {
         b'M' | b'V' => return Err("the tar is part of a multi-volume set, which is not accepted".to_owned()),
         other => return Err(format!("the entry has the unknown type `{}`", [other].escape_ascii())),
     };
-    // GNU tar, Go and Python agree that a hard link has no data whatever its size says; about the others they
-    // do not, and the next header would be found at two places.
+    // GNU tar, Go and Python agree that a hard link has no data and ignore its size. For the other kinds they differ,
+    // and each would look for the next header at another place.
     if size > 0 && !matches!(kind, EntryKind::File | EntryKind::HardLink) {
         return Err(format!("the entry has {size} bytes of data but is not a file"));
     }
     Ok(kind)
 }
 
-/// A source that is read through.
+/// A source that is read from its start to its end.
 struct Stream<R>(BufReader<R>);
 
 impl<R: Read> Source for Stream<R> {
@@ -425,7 +429,7 @@ impl<R: Read> Reader<R> {
 
     /// Reads what follows the archive to the end of the source and throws it away.
     ///
-    /// A source that verifies what it gives does so only when it is read to its end.
+    /// A source that verifies its bytes can do so only when it is read to its end.
     pub fn drain(mut self) -> Result<(), TarError> {
         while self.next_entry()?.is_some() {}
         let mut buffer = vec![0; 64 * 1024];
@@ -508,6 +512,11 @@ mod tests {
     fn what_readers_disagree_on_is_refused() {
         let two_pax = Tarball::new().pax(&[("path", b"a")]).pax(&[("path", b"b")]).file("x", "").finish();
         let gnu_and_pax = Tarball::new().gnu_long(b'L', "a").pax(&[("path", b"b")]).file("x", "").finish();
+        let global_after_local = Tarball::new()
+            .pax(&[("path", b"a")])
+            .entry(&Made::new("g", b'g', 13), b"13 comment=x\n")
+            .file("x", "")
+            .finish();
         let cases = [
             (two_pax, "two extension headers of one kind"),
             (Tarball::new().gnu_long(b'L', "a").gnu_long(b'L', "b").file("x", "").finish(), "of one kind"),
@@ -522,6 +531,11 @@ mod tests {
             ),
             (Tarball::new().entry(&Made::new("d/", b'0', 1), b"x").finish(), "1 bytes of data but is not"),
             (Tarball::new().file("a", "").raw(&[0; 512]).file("b", "").finish(), "a single zero block"),
+            (global_after_local, "stands between an extension header and its entry"),
+            (
+                Tarball::new().entry(&Made::new("g", b'g', 13), b"13 uid=10000\n").file("x", "").finish(),
+                "a global extended header sets `uid`, which readers understand differently",
+            ),
             (Tarball::new().pax(&[("path", b"a")]).finish(), "a zero block stands after an extension header"),
             (Tarball::new().pax(&[("path", b"a")]).unfinished(), "the tar ends after an extension header"),
             (Tarball::new().entry(&Made::new("s", b'S', 0), b"").finish(), "sparse"),

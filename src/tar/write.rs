@@ -35,7 +35,7 @@ impl<W: Write> Writer<W> {
     /// Writes the zero bytes after data of this size.
     pub fn pad(&mut self, size: u64) -> io::Result<()> {
         const ZEROS: [u8; header::BLOCK] = [0; header::BLOCK];
-        self.inner.write_all(ZEROS.get(..header::padding(size)).unwrap_or(&ZEROS))
+        self.inner.write_all(&ZEROS[..header::padding(size)])
     }
 
     /// Writes an entry whose data is in memory.

@@ -15,7 +15,7 @@ use crate::store::layout::{LayoutTarWriter, LayoutTarget};
 use crate::stream::{BlobStream, FileError, ReadFrom, VerifyingReader, nameless_file};
 
 use super::events::{Event, Observer, Warning};
-use super::names::layout_index;
+use super::root_names::layout_index;
 use super::{ImageSource, TransferError};
 
 /// Most warnings about one package repository.

@@ -9,7 +9,7 @@ use crate::store::layout::{BlobSlot, LayoutTarWriter, LayoutTarget};
 use crate::stream::FileError;
 
 use super::events::{BlobOutcome, Event, Observer, Warning};
-use super::names::layout_index;
+use super::root_names::layout_index;
 use super::workers::{self, Verified};
 use super::{Graph, ImageSource, TransferError};
 

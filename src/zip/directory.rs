@@ -5,7 +5,7 @@ use std::io::{BufReader, Read};
 use std::os::unix::fs::FileExt as _;
 
 use super::bytes::{LOCAL_BYTES, Span, crc_of, u16_at, u32_at, u64_at};
-use super::names::{self, NameRules};
+use super::entry_names::{self, NameRules};
 use super::reader::EntryReader;
 use super::{EntryProblem, ZipError};
 use crate::model::limits;
@@ -218,8 +218,8 @@ fn parse(fixed: &[u8; ENTRY_BYTES], raw: &[u8], extra: &[u8]) -> Result<Option<E
     }
     let unix = matches!(fixed[5], UNIX | DARWIN);
     let rules = NameRules { utf8: flags & (1 << 11) != 0, unix, unicode: unicode_path(extra, raw) };
-    let name = names::decode(raw, rules)?;
-    let Some((path, slash)) = names::path(&name, unix)? else { return Ok(None) };
+    let name = entry_names::decode(raw, rules)?;
+    let Some((path, slash)) = entry_names::path(&name, unix)? else { return Ok(None) };
     let [mut size, mut compressed, mut offset] =
         [u32_at(fixed, 24), u32_at(fixed, 20), u32_at(fixed, 42)].map(u64::from);
     // ZIP64 extra field (APPNOTE 4.5.3): only what did not fit, in this order.

@@ -6,8 +6,9 @@
 
 mod bytes;
 mod directory;
+mod entry_names;
 mod error;
-mod names;
+
 mod reader;
 
 pub use directory::{Archive, Entry, EntryKind};

@@ -6,25 +6,26 @@ use rustix::io::Errno;
 use super::super::error::display_name;
 use super::super::read::Entry;
 use super::confined::{Confined, Missing, WalkError};
-use super::policy::{ExtractError, Ownership, StrayLinks, Treatment};
+use super::policy::{ExtractError, ExtractMode, Ownership, StrayLinks};
 use super::{Extractor, components, owner, walk};
 
 impl Extractor {
     /// Makes a symbolic link in the current folder.
     pub(super) fn symlink(&mut self, entry: &Entry, name: &[u8], target: &[u8]) -> Result<(), ExtractError> {
-        if matches!(self.policy.treatment, Treatment::Contents { .. }) {
-            match way_of(target, self.root.depth()) {
-                Way::Inside => {}
-                Way::Winding => self.winding.push(self.root.real_path(name)),
-                Way::Outside if self.policy.stray_links == StrayLinks::Skip => {
-                    self.skip(&entry.path);
-                    return Ok(());
-                }
-                Way::Outside => return Err(leads_out(&entry.path, target)),
+        let reach = reach_of(target, self.root.depth());
+        let judged = self.policy.stray_links != StrayLinks::Keep;
+        if judged && reach == Reach::Outside {
+            if self.policy.stray_links == StrayLinks::Skip {
+                self.skip(&entry.path);
+                return Ok(());
             }
+            return Err(leads_out(&entry.path, target));
         }
         self.replace(entry, name, "create the link", |root| rfs::symlinkat(target, root.here(), name))?;
-        if self.policy.treatment == (Treatment::Rootfs { ownership: Ownership::Apply }) {
+        if judged && reach == Reach::ByFolders {
+            self.deferred(name).is_link = true;
+        }
+        if self.policy.mode == (ExtractMode::Rootfs { ownership: Ownership::Apply }) {
             let (uid, gid) = owner(entry)?;
             rfs::chownat(self.root.here(), name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(|error| ExtractError::io("set the owner", &entry.path, error))?;
@@ -70,7 +71,7 @@ impl Extractor {
                 self.summary.links += 1;
                 Ok(())
             }
-            // In another folder its target means something else, so it is judged like a new one.
+            // In another folder its target means something else, so it is checked like a new one.
             FileType::Symlink => {
                 let link = rfs::readlinkat(self.root.here(), *target_name, Vec::new()).map_err(failed)?;
                 self.open_folder(entry, folder)?;
@@ -85,12 +86,12 @@ impl Extractor {
     }
 
     /// Follows a link to its end inside the finished tree; if it leaves the root on the way, it is refused.
-    pub(super) fn check_winding(&mut self, path: &[u8]) -> Result<(), ExtractError> {
-        let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
-        let Some((name, folder)) = parts.split_last() else { return Ok(()) };
-        let entered = self.root.enter(folder, Missing::Report).map_err(|error| walk(path, error))?;
-        // An upper layer may have replaced the link or the folder it was in.
-        if !entered || self.root.real_path(name) != path {
+    pub(super) fn check_deferred_link(&mut self, parts: &[&[u8]]) -> Result<(), ExtractError> {
+        let (name, folder) = parts.split_last().expect("the root itself is no link");
+        let path = parts.join(&b'/');
+        let entered = self.root.enter(folder, Missing::Report).map_err(|error| walk(&path, error))?;
+        // Another process may have replaced the folder it was in, or the link.
+        if !entered || !self.root.is_at(folder) {
             return Ok(());
         }
         let Ok(target) = rfs::readlinkat(self.root.here(), *name, Vec::new()) else { return Ok(()) };
@@ -98,42 +99,44 @@ impl Extractor {
         let way: Vec<&[u8]> = folder.iter().copied().chain(target.split(|byte| *byte == b'/')).collect();
         match self.root.enter(&way, Missing::Report) {
             Err(WalkError::Outside(_)) if self.policy.stray_links == StrayLinks::Skip => {
-                self.skip(path);
-                self.root.enter(folder, Missing::Report).map_err(|error| walk(path, error))?;
-                self.root.remove(name).map_err(|error| ExtractError::io("remove the link", path, error))
+                self.skip(&path);
+                self.root.enter(folder, Missing::Report).map_err(|error| walk(&path, error))?;
+                self.root
+                    .remove(name, &mut self.remembered)
+                    .map_err(|error| ExtractError::io("remove the link", &path, error))
             }
-            Err(WalkError::Outside(_)) => Err(leads_out(path, target)),
+            Err(WalkError::Outside(_)) => Err(leads_out(&path, target)),
             // It ends nowhere, or at a file: nothing is reached outside.
             Ok(_) | Err(WalkError::NotAFolder(_) | WalkError::TooDeep) => Ok(()),
-            Err(error) => Err(walk(path, error)),
+            Err(error) => Err(walk(&path, error)),
         }
     }
 }
 
-/// Where the target of a symbolic link leads, judged by its text.
+/// Where the target of a symbolic link leads, by its text.
 #[derive(Debug, PartialEq, Eq)]
-enum Way {
-    /// Up first and not above the root, then only down: stays inside whatever the folders are.
+enum Reach {
+    /// Up first and not above the root, then only down: inside, also if folders on the way are links.
     Inside,
-    /// Down and up again: depends on whether the folders are links.
-    Winding,
+    /// Down and up again: depends on whether the folders on the way are links.
+    ByFolders,
     /// Absolute, or above the root.
     Outside,
 }
 
-fn way_of(target: &[u8], depth: usize) -> Way {
+fn reach_of(target: &[u8], depth: usize) -> Reach {
     if target.starts_with(b"/") {
-        return Way::Outside;
+        return Reach::Outside;
     }
-    let (mut level, mut went_down, mut way) = (depth, false, Way::Inside);
+    let (mut level, mut went_down, mut reach) = (depth, false, Reach::Inside);
     for part in target.split(|byte| *byte == b'/') {
         match part {
             b"" | b"." => {}
             b".." => {
-                let Some(above) = level.checked_sub(1) else { return Way::Outside };
+                let Some(above) = level.checked_sub(1) else { return Reach::Outside };
                 level = above;
                 if went_down {
-                    way = Way::Winding;
+                    reach = Reach::ByFolders;
                 }
             }
             _ => {
@@ -142,7 +145,7 @@ fn way_of(target: &[u8], depth: usize) -> Way {
             }
         }
     }
-    way
+    reach
 }
 
 fn leads_out(path: &[u8], target: &[u8]) -> ExtractError {
@@ -155,21 +158,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_way_of_a_target_is_judged_from_where_the_link_is() {
+    fn where_a_link_leads_depends_on_the_folder_it_is_in() {
         for (depth, target, expected) in [
-            (0, "a", Way::Inside),
-            (0, "./a//b", Way::Inside),
-            (0, "..", Way::Outside),
-            (1, "..", Way::Inside),
-            (1, "../..", Way::Outside),
-            (2, "../../a/b", Way::Inside),
-            (2, "../../../a", Way::Outside),
-            (0, "a/..", Way::Winding),
-            (0, "a/../..", Way::Outside),
-            (1, "a/../b", Way::Winding),
-            (5, "/a", Way::Outside),
+            (0, "a", Reach::Inside),
+            (0, "./a//b", Reach::Inside),
+            (0, "..", Reach::Outside),
+            (1, "..", Reach::Inside),
+            (1, "../..", Reach::Outside),
+            (2, "../../a/b", Reach::Inside),
+            (2, "../../../a", Reach::Outside),
+            (0, "a/..", Reach::ByFolders),
+            (0, "a/../..", Reach::Outside),
+            (1, "a/../b", Reach::ByFolders),
+            (5, "/a", Reach::Outside),
         ] {
-            assert_eq!(way_of(target.as_bytes(), depth), expected, "{target} at {depth}");
+            assert_eq!(reach_of(target.as_bytes(), depth), expected, "{target} at {depth}");
         }
     }
 }

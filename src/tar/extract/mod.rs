@@ -1,11 +1,10 @@
-//! Extracting layers into a folder that nothing gets out of.
+//! Extracting layers into a folder; nothing outside it is read, written or changed.
 //!
-//! Layers are given lowest first; upper ones win and their whiteouts take away what lies below (image-spec
-//! layer.md), independent of the order of entries inside a layer. Existing files are never opened for writing:
-//! they are removed first, so that no link can redirect a write. Names are taken from the root of the archive; a
-//! `/` in front is dropped, `..` is refused.
+//! Layers are given lowest first. Upper ones win, and their whiteouts remove what lower layers wrote (image-spec
+//! layer.md); the order of entries inside a layer does not matter for that. Existing files are never opened for
+//! writing: they are removed first, so that no link can redirect a write. Names are taken from the root of the
+//! archive; a `/` in front is dropped, `..` is refused.
 
-use std::collections::{BTreeMap, HashSet};
 use std::io::{Read, Write as _};
 use std::os::fd::OwnedFd;
 
@@ -15,16 +14,18 @@ use rustix::io::Errno;
 use crate::model::limits;
 use crate::stream::cancel;
 
-use self::confined::{Boundary, Confined, Missing, WalkError};
+use self::confined::{Boundary, Confined, LIST, Missing, WalkError};
+use self::remembered::{Deferred, Order, Remembered};
 use super::error::{TarError, display_name};
 use super::read::{Entry, EntryKind, Reader};
 
 mod confined;
 mod links;
 mod policy;
+mod remembered;
 mod rootfs;
 
-pub use policy::{ExtractError, Ownership, Policy, StrayLinks, Treatment};
+pub use policy::{ExtractError, ExtractMode, Ownership, Policy, StrayLinks};
 
 /// What was extracted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,15 +54,10 @@ pub struct Extractor {
     summary: Summary,
     /// Most entries of one layer.
     most_entries: u64,
-    layers: usize,
-    /// Real paths that the current layer wrote, with the folders above them; kept from the second layer on.
-    written: HashSet<Vec<u8>>,
-    /// Links whose target goes up again after going down; where that leads is known when all is there.
-    winding: Vec<Vec<u8>>,
-    /// Folders whose stored mode would lock even us out, and that mode.
-    locked: BTreeMap<Vec<u8>, u32>,
-    /// Times of folders, set at the end because writing into a folder changes them.
-    times: BTreeMap<Vec<u8>, i64>,
+    /// Layers that are done.
+    layers: u32,
+    /// Names that the current layer wrote (from the second layer on), and what is left to do about names at the end.
+    remembered: Remembered,
     buffer: Vec<u8>,
 }
 
@@ -85,9 +81,9 @@ impl Extractor {
     /// Begins to extract into a folder, given as an open handle; it should be empty.
     #[must_use]
     pub fn new(root: OwnedFd, policy: Policy) -> Self {
-        let boundary = match policy.treatment {
-            Treatment::Contents { .. } => Boundary::Refuse,
-            Treatment::Rootfs { .. } => Boundary::Chroot,
+        let boundary = match policy.stray_links {
+            StrayLinks::Refuse | StrayLinks::Skip => Boundary::Refuse,
+            StrayLinks::Keep => Boundary::Chroot,
         };
         let parts = |path: &Vec<u8>| -> Vec<Vec<u8>> {
             let parts = path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b"."));
@@ -100,10 +96,7 @@ impl Extractor {
             summary: Summary::default(),
             most_entries: limits::LAYER_ENTRIES,
             layers: 0,
-            written: HashSet::new(),
-            winding: Vec::new(),
-            locked: BTreeMap::new(),
-            times: BTreeMap::new(),
+            remembered: Remembered::new(),
             buffer: vec![0; 128 * 1024],
         }
     }
@@ -119,7 +112,6 @@ impl Extractor {
     /// `progress` gets the bytes of file data as they are written.
     /// Errors: the first entry that cannot be written ends the work; what was written stays.
     pub fn layer(&mut self, layer: impl Read, progress: &mut dyn FnMut(u64)) -> Result<(), ExtractError> {
-        self.written.clear();
         let mut reader = Reader::new(layer);
         let mut entries = 0;
         while let Some(entry) = reader.next_entry()? {
@@ -129,6 +121,7 @@ impl Extractor {
                 return Err(ExtractError::refused(&entry.path, problem));
             }
             cancel::check().map_err(|error| ExtractError::io("go on", &entry.path, error))?;
+            self.root.allow_entry();
             self.entry(&entry, &mut reader, progress)?;
         }
         reader.drain()?;
@@ -136,23 +129,19 @@ impl Extractor {
         Ok(())
     }
 
-    /// Ends the work: checks the links that could only be judged with everything in place, and sets last modes.
+    /// Ends the work: checks the links that could only be checked with everything in place, and sets the last times
+    /// and modes.
     pub fn finish(mut self) -> Result<Summary, ExtractError> {
-        for link in std::mem::take(&mut self.winding) {
-            self.check_winding(&link)?;
-        }
-        self.settle_folder_times()?;
-        // Inner folders first, so that a locked outer one does not hide them.
-        for (path, mode) in std::mem::take(&mut self.locked).into_iter().rev() {
-            let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
-            let entered = self.root.enter(&parts, Missing::Report).map_err(|error| walk(&path, error))?;
-            if entered && self.root.real_path(b"").strip_suffix(b"/") == Some(&path) {
-                let failed = |error| ExtractError::io("set the mode", &path, error);
-                let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let folder = rfs::openat(self.root.here(), ".", flags, Mode::empty()).map_err(failed)?;
-                rfs::fchmod(&folder, Mode::from_raw_mode(mode)).map_err(failed)?;
-            }
-        }
+        let remembered = std::mem::replace(&mut self.remembered, Remembered::new());
+        remembered.each_deferred(Order::OuterFirst, |parts, deferred| {
+            self.root.allow_entry();
+            if deferred.is_link { self.check_deferred_link(parts) } else { Ok(()) }
+        })?;
+        // Inner folders first: an outer one that gets a mode of 0 would hide them.
+        remembered.each_deferred(Order::InnerFirst, |parts, deferred| {
+            self.root.allow_entry();
+            self.settle_folder(parts, deferred)
+        })?;
         let unmatched = self.include.iter().filter(|(_, seen)| !seen);
         self.summary.unmatched = unmatched.map(|(parts, _)| display_name(&parts.join(&b'/'))).collect();
         Ok(self.summary)
@@ -181,7 +170,7 @@ impl Extractor {
             return Ok(());
         }
         match entry.kind {
-            EntryKind::Fifo if matches!(self.policy.treatment, Treatment::Rootfs { .. }) => {
+            EntryKind::Fifo if matches!(self.policy.mode, ExtractMode::Rootfs { .. }) => {
                 self.fifo(entry, folder, name)
             }
             EntryKind::CharacterDevice | EntryKind::BlockDevice | EntryKind::Fifo => self.device(entry),
@@ -214,25 +203,23 @@ impl Extractor {
 
     /// Enters the folder an entry belongs into, making what is missing of it.
     fn open_folder(&mut self, entry: &Entry, folder: &[&[u8]]) -> Result<(), ExtractError> {
-        let missing = Missing::Create(self.policy.treatment.implied_folder_mode());
+        let missing = Missing::Create(self.policy.mode.implied_folder_mode());
         self.root.enter(folder, missing).map_err(|error| walk(&entry.path, error))?;
         Ok(())
     }
 
-    /// Remembers that the current layer wrote a name in the current folder.
+    /// Remembers that the current layer wrote a name in the current folder; in the first one there is no need.
     fn note(&mut self, name: &[u8]) {
-        if self.layers == 0 {
-            return;
+        if self.layers > 0 {
+            self.root.mark_written(name, &mut self.remembered, self.layers);
         }
-        let mut path = self.root.real_path(name);
-        loop {
-            let parent = path.iter().rposition(|byte| *byte == b'/').map(|at| path[..at].to_vec());
-            if !self.written.insert(path) {
-                return;
-            }
-            let Some(parent) = parent else { return };
-            path = parent;
-        }
+    }
+
+    /// Gives access to what is left to do about a name in the current folder.
+    fn deferred(&mut self, name: &[u8]) -> &mut Deferred {
+        let folder = self.root.make(&mut self.remembered);
+        let id = self.remembered.make(folder, name);
+        self.remembered.deferred(id)
     }
 
     /// Runs a system call that makes a name, and once more after removing what had that name.
@@ -246,9 +233,8 @@ impl Extractor {
         let failed = |error: Errno| ExtractError::io(action, &entry.path, error);
         let made = match make(&self.root) {
             Err(Errno::EXIST) => {
-                self.forget_below(name);
                 self.root
-                    .remove(name)
+                    .remove(name, &mut self.remembered)
                     .map_err(|error| ExtractError::io("replace the older file", &entry.path, error))?;
                 make(&self.root).map_err(failed)?
             }
@@ -256,16 +242,6 @@ impl Extractor {
         };
         self.note(name);
         Ok(made)
-    }
-
-    /// Drops what was to be done later about a name that goes away.
-    fn forget_below(&mut self, name: &[u8]) {
-        if self.locked.is_empty() {
-            return;
-        }
-        let path = self.root.real_path(name);
-        let below = [&path, &b"/"[..]].concat();
-        self.locked.retain(|known, _| *known != path && !known.starts_with(&below));
     }
 
     fn file(
@@ -294,13 +270,12 @@ impl Extractor {
         }
         self.summary.files += 1;
         let file = OwnedFd::from(file);
-        self.dress(entry, &file, self.policy.treatment.file_mode(entry.mode))?;
+        self.apply_metadata(entry, &file, self.policy.mode.file_mode(entry.mode))?;
         self.set_file_time(entry, &file)
     }
 
     fn directory(&mut self, entry: &Entry, name: &[u8]) -> Result<(), ExtractError> {
         let failed = |error: Errno| ExtractError::io("create the directory", &entry.path, error);
-        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match self.root.look(name).map_err(|error| ExtractError::io("look at it", &entry.path, error))? {
             Some((FileType::Directory, ..)) => self.note(name),
             _ => self.replace(entry, name, "create the directory", |root| {
@@ -309,25 +284,19 @@ impl Extractor {
         }
         self.summary.directories += 1;
         self.note_folder_time(entry, name);
-        let folder = rfs::openat(self.root.here(), name, flags, Mode::empty()).map_err(failed)?;
-        let mode = self.policy.treatment.folder_mode(entry.mode);
-        self.forget_exactly(name);
-        if mode & 0o700 != 0o700 {
-            // Its files come later and have to be written first.
-            self.locked.insert(self.root.real_path(name), mode);
+        let folder = rfs::openat(self.root.here(), name, LIST, Mode::empty()).map_err(failed)?;
+        let mode = self.policy.mode.folder_mode(entry.mode);
+        // Files that come later could not be written into a folder without these bits.
+        let locked = mode & 0o700 != 0o700;
+        if locked || !self.remembered.is_empty() {
+            self.deferred(name).mode = locked.then_some(mode);
         }
-        self.dress(entry, &folder, mode | 0o700)
-    }
-
-    fn forget_exactly(&mut self, name: &[u8]) {
-        if !self.locked.is_empty() {
-            self.locked.remove(&self.root.real_path(name));
-        }
+        self.apply_metadata(entry, &folder, mode | 0o700)
     }
 
     /// Sets owner, attributes and mode, in this order: changing the owner clears setuid bits and capabilities.
-    fn dress(&self, entry: &Entry, file: &OwnedFd, mode: u32) -> Result<(), ExtractError> {
-        if let Treatment::Rootfs { ownership } = self.policy.treatment {
+    fn apply_metadata(&self, entry: &Entry, file: &OwnedFd, mode: u32) -> Result<(), ExtractError> {
+        if let ExtractMode::Rootfs { ownership } = self.policy.mode {
             if ownership == Ownership::Apply {
                 let (uid, gid) = owner(entry)?;
                 rfs::fchown(file, Some(uid), Some(gid))
@@ -350,15 +319,15 @@ impl Extractor {
     }
 
     fn device(&mut self, entry: &Entry) -> Result<(), ExtractError> {
-        match self.policy.treatment {
-            Treatment::Contents { .. } => {
+        match self.policy.mode {
+            ExtractMode::Contents { .. } => {
                 let what = if entry.kind == EntryKind::Fifo { "a named pipe" } else { "a device" };
                 Err(ExtractError::refused(
                     &entry.path,
                     format!("it is {what}, expected files, directories and links"),
                 ))
             }
-            Treatment::Rootfs { .. } => {
+            ExtractMode::Rootfs { .. } => {
                 self.skip(&entry.path);
                 Ok(())
             }
@@ -373,9 +342,9 @@ impl Extractor {
         }
     }
 
-    /// Takes away what a lower layer has; in the lowest layer there is nothing to take away.
+    /// Removes what lower layers wrote; in the lowest layer there is nothing to remove.
     fn whiteout(&mut self, entry: &Entry, folder: &[&[u8]], name: &[u8]) -> Result<(), ExtractError> {
-        let hidden = name.strip_prefix(WHITEOUT).unwrap_or_default();
+        let hidden = name.strip_prefix(WHITEOUT).expect("the caller looked at the prefix");
         if name != OPAQUE && (name.starts_with(WHITEOUT_META) || self.layers == 0) {
             return Ok(());
         }
@@ -387,18 +356,16 @@ impl Extractor {
         {
             return Ok(());
         }
-        let failed = |error| ExtractError::io("remove what it hides", &entry.path, error);
-        let written = &self.written;
-        let keep = |path: &[u8]| written.contains(path);
-        if name == OPAQUE {
-            return self.root.sweep_here(&keep).map_err(failed);
-        }
-        if written.contains(&self.root.real_path(hidden)) {
-            return self.root.sweep(hidden, &keep).map_err(failed);
-        }
-        self.root.remove(hidden).map_err(failed)?;
-        self.forget_below(hidden);
-        Ok(())
+        let (root, remembered, layer) = (&mut self.root, &mut self.remembered, self.layers);
+        let known_as = root.find(remembered).and_then(|folder| remembered.find(folder, hidden));
+        let removed = if name == OPAQUE {
+            root.sweep_here(remembered, layer)
+        } else if known_as.is_some_and(|id| remembered.is_written(id, layer)) {
+            root.sweep(hidden, remembered, layer)
+        } else {
+            root.remove(hidden, remembered)
+        };
+        removed.map_err(|error| ExtractError::io("remove what it hides", &entry.path, error))
     }
 }
 
@@ -449,6 +416,413 @@ fn walk(path: &[u8], error: WalkError) -> ExtractError {
             let problem = format!("on its way are more than {links} links or {depth} levels of directories");
             ExtractError::refused(path, problem)
         }
+        WalkError::TooLong => {
+            let (most, each) = (limits::FOLDER_OPENS, limits::FOLDER_OPENS_PER_ENTRY);
+            let problem =
+                format!("reaching the entries opens more than {most} folders and {each} for each entry");
+            ExtractError::refused(path, problem)
+        }
         WalkError::Io(action, source) => ExtractError::io(action, path, source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+    use std::path::Path;
+
+    use testkit::scratch::Scratch;
+    use testkit::tarball::{Header, Tarball};
+
+    use super::*;
+
+    const CONTENTS: ExtractMode = ExtractMode::Contents { umask: 0o022 };
+    const ROOTFS: ExtractMode = ExtractMode::Rootfs { ownership: Ownership::Ignore };
+
+    fn extractor(folder: &Path, mode: ExtractMode, stray_links: StrayLinks) -> Extractor {
+        let root = std::fs::File::open(folder).unwrap();
+        Extractor::new(root.into(), Policy { mode, stray_links, include: Vec::new() })
+    }
+
+    fn extract(
+        folder: &Path,
+        mode: ExtractMode,
+        stray: StrayLinks,
+        layers: &[Tarball],
+    ) -> Result<Summary, String> {
+        let mut extractor = extractor(folder, mode, stray);
+        for layer in layers {
+            let tar = layer.clone().finish();
+            extractor.layer(&tar[..], &mut |_| {}).map_err(|error| error.to_string())?;
+        }
+        extractor.finish().map_err(|error| error.to_string())
+    }
+
+    /// Paths below a folder in order, folders with `/`, links with their targets.
+    fn listed(folder: &Path) -> Vec<String> {
+        fn walk(folder: &Path, prefix: &str, found: &mut Vec<String>) {
+            let mut names: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()).collect();
+            names.sort_by_key(std::fs::DirEntry::file_name);
+            for entry in names {
+                let path = format!("{prefix}{}", entry.file_name().to_str().unwrap());
+                if entry.file_type().unwrap().is_symlink() {
+                    let target = std::fs::read_link(entry.path()).unwrap();
+                    found.push(format!("{path} -> {}", target.display()));
+                } else if entry.file_type().unwrap().is_dir() {
+                    found.push(format!("{path}/"));
+                    walk(&entry.path(), &format!("{path}/"), found);
+                } else {
+                    found.push(path);
+                }
+            }
+        }
+        let mut found = Vec::new();
+        walk(folder, "", &mut found);
+        found
+    }
+
+    #[test]
+    fn layers_replace_and_hide_what_is_below() {
+        let new = Tarball::new;
+        let lower = new().dir("d").file("d/a", "1").file("d/b", "1").dir("e").file("e/x", "1").file("f", "1");
+        let cases: Vec<(&str, Tarball, &[&str])> = vec![
+            ("a file replaced", new().file("d/a", "2"), &["d/", "d/a", "d/b", "e/", "e/x", "f"]),
+            ("a whiteout", new().file("d/.wh.a", ""), &["d/", "d/b", "e/", "e/x", "f"]),
+            ("a whiteout of a folder", new().file(".wh.d", ""), &["e/", "e/x", "f"]),
+            (
+                "a whiteout in a missing folder",
+                new().file("g/.wh.a", ""),
+                &["d/", "d/a", "d/b", "e/", "e/x", "f"],
+            ),
+            (
+                "opaque",
+                new().file("d/new", "2").file("d/.wh..wh..opq", ""),
+                &["d/", "d/new", "e/", "e/x", "f"],
+            ),
+            (
+                "opaque first",
+                new().file("d/.wh..wh..opq", "").file("d/new", "2"),
+                &["d/", "d/new", "e/", "e/x", "f"],
+            ),
+            ("opaque root", new().file("e/new", "2").file(".wh..wh..opq", ""), &["e/", "e/new"]),
+            (
+                "a whiteout and the same name",
+                new().file("d/new", "2").file(".wh.d", ""),
+                &["d/", "d/new", "e/", "e/x", "f"],
+            ),
+            ("a file in place of a folder", new().file("d", "2"), &["d", "e/", "e/x", "f"]),
+            ("a folder in place of a file", new().dir("f"), &["d/", "d/a", "d/b", "e/", "e/x", "f/"]),
+            ("a link in place of a folder", new().symlink("d", "e"), &["d -> e", "e/", "e/x", "f"]),
+            ("bookkeeping of aufs", new().file(".wh..wh.plnk", ""), &["d/", "d/a", "d/b", "e/", "e/x", "f"]),
+        ];
+        for (what, upper, expected) in cases {
+            for mode in [CONTENTS, ROOTFS] {
+                let folder = Scratch::new("layers");
+                extract(folder.path(), mode, StrayLinks::Refuse, &[lower.clone(), upper.clone()]).unwrap();
+                assert_eq!(listed(folder.path()), expected, "{what}");
+            }
+        }
+    }
+
+    #[test]
+    fn whiteouts_of_the_lowest_layer_hide_nothing_and_must_name_something() {
+        let folder = Scratch::new("lowest");
+        let lowest = Tarball::new().file("a", "").file(".wh.a", "").file(".wh..wh..opq", "");
+        extract(folder.path(), CONTENTS, StrayLinks::Refuse, &[lowest]).unwrap();
+        assert_eq!(listed(folder.path()), ["a"]);
+        for name in [".wh.", ".wh..", ".wh..."] {
+            let layers = [Tarball::new(), Tarball::new().file(name, "")];
+            let error = extract(folder.path(), CONTENTS, StrayLinks::Refuse, &layers).unwrap_err();
+            assert_eq!(error, format!("cannot extract `{name}`: it is a whiteout that names nothing"));
+        }
+    }
+
+    #[test]
+    fn what_was_extracted_is_counted() {
+        let folder = Scratch::new("counted");
+        let tar = Tarball::new()
+            .dir("d")
+            .file("d/f", "12345")
+            .symlink("l", "d/f")
+            .hardlink("h", "d/f")
+            .entry(&Header::new("null", b'3', 0), b"");
+        let mut extractor = extractor(folder.path(), ROOTFS, StrayLinks::Keep);
+        let mut bytes = 0;
+        extractor.layer(&tar.finish()[..], &mut |count| bytes += count).unwrap();
+        let expected = Summary {
+            files: 1,
+            directories: 1,
+            links: 2,
+            bytes: 5,
+            skipped: 1,
+            skipped_names: vec!["null".to_owned()],
+            unmatched: Vec::new(),
+        };
+        assert_eq!((extractor.finish().unwrap(), bytes), (expected, 5));
+        assert_eq!(listed(folder.path()), ["d/", "d/f", "h", "l -> d/f"]);
+        let inode = |path: &str| std::fs::metadata(folder.join(path)).unwrap().ino();
+        assert_eq!(inode("h"), inode("d/f"));
+    }
+
+    #[test]
+    fn only_the_first_ten_names_of_what_was_left_out_are_kept() {
+        let folder = Scratch::new("ten");
+        let tar =
+            (0..12).fold(Tarball::new(), |tar, n| tar.entry(&Header::new(format!("dev{n}"), b'4', 0), b""));
+        let summary = extract(folder.path(), ROOTFS, StrayLinks::Keep, &[tar]).unwrap();
+        assert_eq!((summary.skipped, summary.skipped_names.len()), (12, 10));
+    }
+
+    #[test]
+    fn links_out_of_the_root_are_refused_left_out_or_kept() {
+        let links = || {
+            Tarball::new()
+                .dir("d")
+                .symlink("d/s", "..")
+                .symlink("absolute", "/etc/passwd")
+                .symlink("above", "../x")
+                .symlink("d/later", "s/../../x")
+                .symlink("fine", "d/../d")
+                .symlink("nowhere", "d/x/../y")
+        };
+        let folder = Scratch::new("refused");
+        let error = extract(folder.path(), CONTENTS, StrayLinks::Refuse, &[links()]).unwrap_err();
+        assert!(
+            error.contains("it is a symbolic link to `/etc/passwd`, outside the extracted tree"),
+            "{error}"
+        );
+        let folder = Scratch::new("later");
+        let later = Tarball::new().dir("d").symlink("d/s", "..").symlink("d/later", "s/../x");
+        let error = extract(folder.path(), CONTENTS, StrayLinks::Refuse, &[later]).unwrap_err();
+        assert!(error.contains("`d/later`: it is a symbolic link to `s/../x`, outside"), "{error}");
+        let folder = Scratch::new("skipped");
+        let summary = extract(folder.path(), CONTENTS, StrayLinks::Skip, &[links()]).unwrap();
+        assert_eq!(listed(folder.path()), ["d/", "d/s -> ..", "fine -> d/../d", "nowhere -> d/x/../y"]);
+        assert_eq!(summary.skipped_names, ["absolute", "above", "d/later"]);
+        for mode in [CONTENTS, ROOTFS] {
+            let folder = Scratch::new("kept");
+            let summary = extract(folder.path(), mode, StrayLinks::Keep, &[links()]).unwrap();
+            let expected = [
+                "above -> ../x",
+                "absolute -> /etc/passwd",
+                "d/",
+                "d/later -> s/../../x",
+                "d/s -> ..",
+                "fine -> d/../d",
+                "nowhere -> d/x/../y",
+            ];
+            assert_eq!((listed(folder.path()), summary.skipped), (expected.map(str::to_owned).to_vec(), 0));
+        }
+    }
+
+    #[test]
+    fn entries_below_a_kept_absolute_link_stay_inside_the_root() {
+        let outside = Scratch::new("outside");
+        let target = outside.path().to_str().unwrap();
+        let folder = Scratch::new("kept-below");
+        let lower = Tarball::new().dir("usr/bin").symlink("bin", "/usr/bin").symlink("out", target);
+        let upper = Tarball::new().file("bin/tool", "x").file("out/file", "x");
+        extract(folder.path(), CONTENTS, StrayLinks::Keep, &[lower, upper]).unwrap();
+        assert_eq!(listed(outside.path()), [""; 0]);
+        assert!(folder.join("usr/bin/tool").exists());
+        assert!(folder.join(&target[1..]).join("file").exists(), "as after chroot");
+    }
+
+    #[test]
+    fn a_deferred_link_that_was_replaced_is_not_checked() {
+        let folder = Scratch::new("replaced");
+        let lower = Tarball::new().dir("d").symlink("d/s", "..").symlink("d/l", "s/../x");
+        let upper = Tarball::new().file("d/l", "");
+        extract(folder.path(), CONTENTS, StrayLinks::Refuse, &[lower, upper]).unwrap();
+        assert_eq!(listed(folder.path()), ["d/", "d/l", "d/s -> .."]);
+    }
+
+    #[test]
+    fn hard_links_need_a_file_that_came_before() {
+        let new = Tarball::new;
+        for (tar, expected) in [
+            (new().hardlink("h", "f"), "`f`, which was not extracted before it"),
+            (new().hardlink("h", "d/f"), "`d/f`, which was not extracted before it"),
+            (new().dir("d").hardlink("h", "d"), "it is a hard link to the directory `d`"),
+            (new().file("f", "").hardlink("h", "../f"), "`..` in its name leads out"),
+            (new().file("f", "").hardlink("h", "/"), "`/`, which was not extracted before it"),
+        ] {
+            let folder = Scratch::new("hard");
+            let error = extract(folder.path(), CONTENTS, StrayLinks::Refuse, &[tar]).unwrap_err();
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+        let folder = Scratch::new("hard-link");
+        let tar =
+            new().dir("d").symlink("d/l", "../f").file("f", "").hardlink("d/m", "d/l").hardlink("f", "f");
+        extract(folder.path(), CONTENTS, StrayLinks::Refuse, &[tar]).unwrap();
+        assert_eq!(listed(folder.path()), ["d/", "d/l -> ../f", "d/m -> ../f", "f"]);
+        let moved = new().dir("d").symlink("d/l", "../f").hardlink("m", "d/l");
+        let error = extract(folder.path(), CONTENTS, StrayLinks::Refuse, &[moved]).unwrap_err();
+        assert!(error.contains("`m`: it is a symbolic link to `../f`, outside"), "{error}");
+    }
+
+    #[test]
+    fn a_root_file_system_keeps_modes_times_and_pipes() {
+        let folder = Scratch::new("rootfs");
+        let at = |header: Header, mtime: &str| {
+            let mut block = header.block();
+            block[136..147].copy_from_slice(mtime.as_bytes());
+            testkit::tarball::seal(&mut block);
+            block
+        };
+        let tar = Tarball::new()
+            .raw(&at(Header::new("locked", b'5', 0).mode(0o000), "00000000100"))
+            .raw(&at(Header::new("locked/f", b'0', 0).mode(0o4755), "00000000007"))
+            .raw(&at(Header::new("pipe", b'6', 0).mode(0o622), "00000000010"))
+            .raw(&at(Header::new("l", b'2', 0).link("pipe"), "00000000011"));
+        extract(folder.path(), ROOTFS, StrayLinks::Keep, &[tar]).unwrap();
+        let metadata = |path: &str| {
+            let metadata = std::fs::symlink_metadata(folder.join(path)).unwrap();
+            (metadata.permissions().mode() & 0o7777, metadata.mtime())
+        };
+        assert_eq!(metadata("locked"), (0o000, 64));
+        assert_eq!(metadata("pipe"), (0o622, 8));
+        assert_eq!(metadata("l").1, 9);
+        std::fs::set_permissions(folder.join("locked"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(metadata("locked/f"), (0o4755, 7));
+    }
+
+    #[test]
+    fn the_last_entry_of_a_folder_decides_its_mode() {
+        let folder = Scratch::new("last-mode");
+        let mode = |mode| Tarball::new().entry(&Header::new("d", b'5', 0).mode(mode), b"").file("d/f", "");
+        extract(folder.path(), ROOTFS, StrayLinks::Keep, &[mode(0o000), mode(0o755)]).unwrap();
+        let found = std::fs::metadata(folder.join("d")).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(found, 0o755);
+    }
+
+    #[test]
+    fn a_users_files_have_the_time_of_their_extraction_and_no_special_bits() {
+        let folder = Scratch::new("contents");
+        let tar = Tarball::new().entry(&Header::new("f", b'0', 0).mode(0o4700), b"");
+        extract(folder.path(), CONTENTS, StrayLinks::Refuse, &[tar]).unwrap();
+        let metadata = std::fs::metadata(folder.join("f")).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o7777, 0o755);
+        assert!(metadata.mtime() > 1_000_000_000);
+    }
+
+    #[test]
+    fn attributes_of_the_host_are_not_set() {
+        let folder = Scratch::new("attributes");
+        let tar = Tarball::new()
+            .pax(&[("SCHILY.xattr.user.a", b"v"), ("SCHILY.xattr.trusted.overlay.opaque", b"y")])
+            .file("f", "");
+        extract(folder.path(), ROOTFS, StrayLinks::Keep, &[tar.clone()]).unwrap();
+        let attribute = |name: &str| {
+            let mut value = [0; 16];
+            rfs::getxattr(folder.join("f"), name, &mut value[..]).map(|length| value[..length].to_vec())
+        };
+        match attribute("user.a") {
+            Ok(value) => assert_eq!(value, b"v"),
+            // tmpfs before Linux 6.6.
+            Err(error) => assert_eq!(error, Errno::NOTSUP),
+        }
+        assert!(attribute("trusted.overlay.opaque").is_err());
+        let plain = Scratch::new("no-attributes");
+        extract(plain.path(), CONTENTS, StrayLinks::Refuse, &[tar]).unwrap();
+        let mut value = [0; 16];
+        assert!(rfs::getxattr(plain.join("f"), "user.a", &mut value[..]).is_err());
+    }
+
+    #[test]
+    fn devices_and_pipes_are_refused_among_a_users_files() {
+        for (flag, what) in [(b'3', "a device"), (b'4', "a device"), (b'6', "a named pipe")] {
+            let folder = Scratch::new("devices");
+            let tar = Tarball::new().entry(&Header::new("n", flag, 0), b"");
+            let error = extract(folder.path(), CONTENTS, StrayLinks::Refuse, &[tar]).unwrap_err();
+            assert_eq!(
+                error,
+                format!("cannot extract `n`: it is {what}, expected files, directories and links")
+            );
+        }
+    }
+
+    #[test]
+    fn only_what_is_included_is_extracted() {
+        let folder = Scratch::new("include");
+        let root = std::fs::File::open(folder.path()).unwrap();
+        let include = ["d/a", "./e/", "missing"].map(|path| path.as_bytes().to_vec()).to_vec();
+        let mut extractor = Extractor::new(root.into(), Policy { include, ..Policy::contents(0) });
+        let tar =
+            Tarball::new().file("d/a", "").file("d/ab", "").file("d/b", "").file("e/x/y", "").file("f", "");
+        extractor.layer(&tar.finish()[..], &mut |_| {}).unwrap();
+        assert_eq!(extractor.finish().unwrap().unmatched, ["missing"]);
+        assert_eq!(listed(folder.path()), ["d/", "d/a", "e/", "e/x/", "e/x/y"]);
+    }
+
+    #[test]
+    fn a_layer_with_more_entries_than_allowed_is_refused() {
+        let folder = Scratch::new("many");
+        let layer = |count: usize| {
+            let tar = (0..count).fold(Tarball::new(), |tar, n| tar.file(n.to_string(), "")).finish();
+            let mut extractor = extractor(folder.path(), CONTENTS, StrayLinks::Refuse).at_most(3);
+            extractor.layer(&tar[..], &mut |_| {}).map_err(|error| error.to_string())
+        };
+        assert_eq!(layer(3), Ok(()));
+        assert_eq!(layer(4).unwrap_err(), "cannot extract `3`: the layer has more than 3 entries");
+    }
+
+    #[test]
+    fn folders_are_opened_a_bounded_number_of_times() {
+        for (depth, expected) in [(64, Ok(())), (65, Err(()))] {
+            let folder = Scratch::new("opens");
+            let mut extractor = extractor(folder.path(), CONTENTS, StrayLinks::Refuse);
+            extractor.root.opens_left = 0;
+            let tar = Tarball::new().file(format!("{}f", "d/".repeat(depth)), "").finish();
+            let found = extractor.layer(&tar[..], &mut |_| {});
+            let message = "reaching the entries opens more than 1000000 folders and 64 for each entry";
+            let found = found.map_err(|error| assert!(error.to_string().ends_with(message), "{error}"));
+            assert_eq!(found, expected, "{depth}");
+        }
+    }
+
+    #[test]
+    fn names_are_split_or_refused() {
+        let split = |path: &str| {
+            let parts = components(path.as_bytes())?;
+            Ok::<_, String>(
+                parts.iter().map(|part| String::from_utf8_lossy(part).into_owned()).collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(split("/a//./b/").unwrap(), ["a", "b"]);
+        assert_eq!(split("./").unwrap(), [""; 0]);
+        assert_eq!(split("..a/b..").unwrap(), ["..a", "b.."]);
+        assert!(split("a/../b").unwrap_err().contains("leads out"));
+        assert!(split(&"d/".repeat(512)).is_ok());
+        assert_eq!(split(&"d/".repeat(513)).unwrap_err(), "it is 513 levels deep, at most 512 are accepted");
+    }
+
+    #[test]
+    fn owners_that_no_system_has_are_refused() {
+        let owned = |uid: &[u8], gid: &[u8]| {
+            let tar = Tarball::new().pax(&[("uid", uid), ("gid", gid)]).file("f", "").finish();
+            let entry = Reader::new(&tar[..]).next_entry().unwrap().unwrap();
+            owner(&entry).map(|(uid, gid)| (uid.as_raw(), gid.as_raw())).map_err(|error| error.to_string())
+        };
+        assert_eq!(owned(b"1", b"4294967294"), Ok((1, 4_294_967_294)));
+        assert_eq!(
+            owned(b"4294967295", b"0").unwrap_err(),
+            "cannot extract `f`: its owner is not a valid number"
+        );
+        assert_eq!(
+            owned(b"0", b"4294967296").unwrap_err(),
+            "cannot extract `f`: its group is not a valid number"
+        );
+    }
+
+    #[test]
+    fn an_existing_link_is_replaced_and_never_written_through() {
+        let outside = Scratch::new("victim");
+        let victim = outside.write("victim", "old");
+        let folder = Scratch::new("through");
+        symlink(&victim, folder.join("f")).unwrap();
+        extract(folder.path(), CONTENTS, StrayLinks::Refuse, &[Tarball::new().file("f", "new")]).unwrap();
+        assert_eq!(std::fs::read_to_string(victim).unwrap(), "old");
+        assert_eq!(std::fs::read_to_string(folder.join("f")).unwrap(), "new");
     }
 }

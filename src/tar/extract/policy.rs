@@ -1,4 +1,4 @@
-//! What extraction keeps of an archive: contents for people, or the root file system of a container.
+//! What extraction keeps of an archive: an image's files for a user, or the root file system of a container.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use super::super::error::{TarError, display_name};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Modes, owners, devices.
-    pub treatment: Treatment,
+    pub mode: ExtractMode,
     /// Symbolic links that lead out of the root; they are always kept in a root file system.
     pub stray_links: StrayLinks,
     /// Only these paths and what is below them; everything when empty. `/`-separated, from the root.
@@ -17,8 +17,8 @@ pub struct Policy {
 
 /// Modes, owners, devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Treatment {
-    /// Files for whoever runs the program: imgpkg's modes reduced by the umask, no owners, no devices.
+pub enum ExtractMode {
+    /// Files for the user who runs the program: imgpkg's modes reduced by the umask, no owners, no devices.
     ///
     /// imgpkg packs the owner's bits only; where group and others have none, they get the owner's. setuid,
     /// setgid and sticky bits are dropped, folders stay accessible to their owner.
@@ -38,7 +38,7 @@ pub enum Treatment {
 pub enum Ownership {
     /// They do; needs privileges.
     Apply,
-    /// They belong to whoever runs the program.
+    /// They belong to the user who runs the program.
     Ignore,
 }
 
@@ -49,25 +49,28 @@ pub enum StrayLinks {
     Refuse,
     /// They are left out and counted.
     Skip,
+    /// They are created as they are. They are never followed out of the root: entries below them are extracted to
+    /// where the link leads inside the root, as after `chroot`.
+    Keep,
 }
 
 impl Policy {
-    /// Returns what `pull` does.
+    /// Returns what `pull` does with a bundle.
     #[must_use]
     pub fn contents(umask: u32) -> Self {
-        let treatment = Treatment::Contents { umask };
-        Self { treatment, stray_links: StrayLinks::Refuse, include: Vec::new() }
+        let mode = ExtractMode::Contents { umask };
+        Self { mode, stray_links: StrayLinks::Refuse, include: Vec::new() }
     }
 
     /// Returns what a container's root file system needs.
     #[must_use]
     pub fn rootfs(ownership: Ownership) -> Self {
-        let treatment = Treatment::Rootfs { ownership };
-        Self { treatment, stray_links: StrayLinks::Refuse, include: Vec::new() }
+        let mode = ExtractMode::Rootfs { ownership };
+        Self { mode, stray_links: StrayLinks::Keep, include: Vec::new() }
     }
 }
 
-impl Treatment {
+impl ExtractMode {
     pub(super) fn file_mode(self, stored: u32) -> u32 {
         match self {
             Self::Contents { umask } => contents_mode(stored, umask),
@@ -156,6 +159,34 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_root_file_system_gets_the_stored_modes() {
+        let mode = ExtractMode::Rootfs { ownership: Ownership::Ignore };
+        assert_eq!(mode.file_mode(0o14755), 0o4755);
+        assert_eq!(mode.folder_mode(0o11777), 0o1777);
+        assert_eq!(mode.folder_mode(0o000), 0o000);
+        assert_eq!(mode.implied_folder_mode(), 0o755);
+    }
+
+    #[test]
+    fn implied_folders_follow_the_umask_and_stay_open_to_their_owner() {
+        for (umask, expected) in [(0o022, 0o755), (0o077, 0o700), (0o000, 0o777), (0o777, 0o700)] {
+            assert_eq!(ExtractMode::Contents { umask }.implied_folder_mode(), expected, "{umask:o}");
+        }
+    }
+
+    #[test]
+    fn errors_name_the_entry_and_keep_the_systems_reason() {
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let error = ExtractError::io("create the file", b"a\n", denied());
+        assert_eq!(error.to_string(), "cannot extract `a\\n`: cannot create the file: permission denied");
+        assert_eq!(error.io_error().map(io::Error::kind), Some(io::ErrorKind::PermissionDenied));
+        assert!(ExtractError::of_stream(denied()).io_error().is_some());
+        let refused = ExtractError::refused(b"a", "it is odd");
+        assert_eq!(refused.to_string(), "cannot extract `a`: it is odd");
+        assert!(refused.io_error().is_none());
+    }
+
+    #[test]
     fn contents_get_imgpkgs_modes() {
         for (stored, umask, file, folder) in [
             (0o600, 0o022, 0o644, 0o755),
@@ -169,8 +200,8 @@ mod tests {
             (0o3777, 0o002, 0o775, 0o775),
             (0o000, 0o000, 0o000, 0o777),
         ] {
-            let treatment = Treatment::Contents { umask };
-            let found = (treatment.file_mode(stored), treatment.folder_mode(stored));
+            let mode = ExtractMode::Contents { umask };
+            let found = (mode.file_mode(stored), mode.folder_mode(stored));
             assert_eq!(found, (file, folder), "{stored:o} with {umask:o}: {:o} {:o}", found.0, found.1);
         }
     }

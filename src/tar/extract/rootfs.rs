@@ -1,13 +1,14 @@
-//! What only the root file system of a container needs: times, named pipes.
+//! What only the root file system of a container gets: times, named pipes.
 //!
-//! Contents for people get neither: there the time of extraction is the truth, and pipes are refused.
+//! A user's files have the time of their extraction, and pipes are refused.
 
-use rustix::fs::{self as rfs, AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
+use rustix::fs::{self as rfs, AtFlags, Mode, Timespec, Timestamps, UTIME_OMIT};
 use std::os::fd::OwnedFd;
 
 use super::super::read::Entry;
-use super::confined::Missing;
-use super::policy::{ExtractError, Ownership, Treatment};
+use super::confined::{LIST, Missing};
+use super::policy::{ExtractError, ExtractMode, Ownership};
+use super::remembered::Deferred;
 use super::{Extractor, owner, walk};
 
 /// Makes the times of an entry; the time of last access is left alone.
@@ -20,7 +21,7 @@ fn times(mtime: i64) -> Timestamps {
 
 impl Extractor {
     fn is_rootfs(&self) -> bool {
-        matches!(self.policy.treatment, Treatment::Rootfs { .. })
+        matches!(self.policy.mode, ExtractMode::Rootfs { .. })
     }
 
     /// Sets the time of a file, last of all.
@@ -44,34 +45,41 @@ impl Extractor {
     /// Remembers the time of a folder for the end.
     pub(super) fn note_folder_time(&mut self, entry: &Entry, name: &[u8]) {
         if self.is_rootfs() {
-            self.times.insert(self.root.real_path(name), entry.mtime);
+            self.deferred(name).mtime = Some(entry.mtime);
         }
     }
 
-    /// Sets the times of folders that are still there.
-    pub(super) fn settle_folder_times(&mut self) -> Result<(), ExtractError> {
-        for (path, mtime) in std::mem::take(&mut self.times) {
-            let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
-            // An upper layer may have put a file, or nothing, in its place.
-            let Ok(true) = self.root.enter(&parts, Missing::Report) else { continue };
-            if self.root.real_path(b"").strip_suffix(b"/") != Some(&path) {
-                continue;
-            }
-            let failed = |error| ExtractError::io("set the time", &path, error);
-            let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let folder = rfs::openat(self.root.here(), ".", flags, Mode::empty()).map_err(failed)?;
-            rfs::futimens(&folder, &times(mtime)).map_err(failed)?;
+    /// Sets what could not be set on a folder while it was written into, if it is still there.
+    pub(super) fn settle_folder(&mut self, parts: &[&[u8]], deferred: Deferred) -> Result<(), ExtractError> {
+        if deferred.mtime.is_none() && deferred.mode.is_none() {
+            return Ok(());
+        }
+        let path = parts.join(&b'/');
+        // Another process may have put a link, a file, or nothing, in its place.
+        let Ok(true) = self.root.enter(parts, Missing::Report) else { return Ok(()) };
+        if !self.root.is_at(parts) {
+            return Ok(());
+        }
+        let opened = rfs::openat(self.root.here(), ".", LIST, Mode::empty());
+        let folder = opened.map_err(|error| ExtractError::io("open the directory", &path, error))?;
+        if let Some(mtime) = deferred.mtime {
+            rfs::futimens(&folder, &times(mtime))
+                .map_err(|error| ExtractError::io("set the time", &path, error))?;
+        }
+        if let Some(mode) = deferred.mode {
+            rfs::fchmod(&folder, Mode::from_raw_mode(mode))
+                .map_err(|error| ExtractError::io("set the mode", &path, error))?;
         }
         Ok(())
     }
 
     /// Makes a named pipe in the folder it belongs into.
     pub(super) fn fifo(&mut self, entry: &Entry, folder: &[&[u8]], name: &[u8]) -> Result<(), ExtractError> {
-        let missing = Missing::Create(self.policy.treatment.implied_folder_mode());
+        let missing = Missing::Create(self.policy.mode.implied_folder_mode());
         self.root.enter(folder, missing).map_err(|error| walk(&entry.path, error))?;
         let mode = Mode::from_raw_mode(entry.mode & 0o7777);
         self.replace(entry, name, "create the pipe", |root| rfs::mkfifoat(root.here(), name, mode))?;
-        if self.policy.treatment == (Treatment::Rootfs { ownership: Ownership::Apply }) {
+        if self.policy.mode == (ExtractMode::Rootfs { ownership: Ownership::Apply }) {
             let (uid, gid) = owner(entry)?;
             rfs::chownat(self.root.here(), name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(|error| ExtractError::io("set the owner", &entry.path, error))?;

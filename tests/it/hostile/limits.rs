@@ -64,7 +64,7 @@ const fn huge(
     Row { name, what, unit, how: How::Test(test), code: 1, message }
 }
 
-const ROWS: [Row; 38] = [
+const ROWS: [Row; 40] = [
     row("DOCUMENT_BYTES", "a manifest or index", "bytes", document, 1, "has more than 8388608 bytes"),
     row("CONFIG_BYTES", "an image configuration", "bytes", config, 1, "has more than 16777216 bytes"),
     row(
@@ -129,6 +129,20 @@ const ROWS: [Row; 38] = [
         "more than 10000 files",
     ),
     row("FOLDER_DEPTH", "folders in folders of a layer", "levels", depth, 1, "at most 512 are accepted"),
+    huge(
+        "FOLDER_OPENS",
+        "folders opened to reach the entries of an image",
+        "folders",
+        "src/tar/extract/mod.rs::folders_are_opened_a_bounded_number_of_times",
+        "opens more than 1000000 folders and 64 for each entry",
+    ),
+    huge(
+        "FOLDER_OPENS_PER_ENTRY",
+        "the same, for each entry",
+        "folders",
+        "src/tar/extract/mod.rs::folders_are_opened_a_bounded_number_of_times",
+        "opens more than 1000000 folders and 64 for each entry",
+    ),
     huge(
         "LAYER_ENTRIES",
         "a layer",
