@@ -1,4 +1,4 @@
-//! The YAML in the pages: it can be read, complete workflows fit GitHub's schema, and the action has the inputs that
+//! The YAML in the pages: it can be read, complete workflows and pipelines fit the schemas of GitHub and GitLab, and the action has the inputs that
 //! are given to it.
 
 use std::collections::BTreeSet;
@@ -62,7 +62,7 @@ fn yaml_in_pages_is_read_and_gives_the_action_inputs_that_it_has() {
         serde_saphyr::from_str(&std::fs::read_to_string(package().join("action.yml")).unwrap()).unwrap();
     let inputs: BTreeSet<&String> = action["inputs"].as_object().unwrap().keys().collect();
     let lab = crate::lab::lab();
-    let (mut workflows, mut given) = (Vec::new(), Vec::new());
+    let (mut workflows, mut pipelines, mut given) = (Vec::new(), Vec::new(), Vec::new());
     for path in pages() {
         for (line, text) in blocks(&std::fs::read_to_string(&path).unwrap()) {
             let place = format!("{}:{line}", path.display());
@@ -75,13 +75,17 @@ fn yaml_in_pages_is_read_and_gives_the_action_inputs_that_it_has() {
             }
             if value["jobs"].is_object() && value["on"] != Value::Null {
                 workflows.push(lab.write(format!("{}.yml", workflows.len()).as_str(), text));
+            } else if value["stages"].is_array() {
+                pipelines.push(lab.write(format!("gitlab-{}.yml", pipelines.len()).as_str(), text));
             }
         }
     }
-    assert!(given.len() > 20 && workflows.len() >= 2, "{given:?} {workflows:?}");
-    let schema = ["--builtin-schema", "vendor.github-workflows"];
-    let ran = run(checker("check-jsonschema").args(schema).args(&workflows));
-    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    assert!(given.len() > 20 && workflows.len() >= 2 && !pipelines.is_empty(), "{given:?} {workflows:?}");
+    for (schema, files) in [("github-workflows", workflows), ("gitlab-ci", pipelines)] {
+        let mut command = checker("check-jsonschema");
+        let ran = run(command.arg(format!("--builtin-schema=vendor.{schema}")).args(&files));
+        assert_eq!(ran.code, Some(0), "{schema}: {}{}", ran.stdout, ran.stderr);
+    }
 }
 
 #[test]
