@@ -18,7 +18,7 @@ pub struct Identity {
 pub struct Certificates {
     /// The authority's certificate; give it to clients that should trust the servers here.
     pub ca: String,
-    /// An authority nobody signed anything with.
+    /// An authority that signed no certificate.
     pub other_ca: String,
     /// A server called `localhost`, `registry.test` and 127.0.0.1.
     pub server: Identity,

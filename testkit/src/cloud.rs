@@ -73,7 +73,7 @@ impl Drop for FakeService {
         let _ = TcpStream::connect(("127.0.0.1", self.port));
         if !std::thread::panicking() {
             let unexpected = self.unexpected.lock().unwrap_or_else(PoisonError::into_inner);
-            assert!(unexpected.is_empty(), "requests nobody expected: {unexpected:?}");
+            assert!(unexpected.is_empty(), "unexpected requests: {unexpected:?}");
         }
     }
 }

@@ -229,7 +229,7 @@ impl<'lab> Run<'lab> {
         self
     }
 
-    /// Runs as a user without privileges, who then owns everything in the room. Whoever is not root is one already.
+    /// Runs as a user without privileges, who then owns everything in the room. A user who is not root is such a user already.
     pub fn as_ordinary_user(mut self) -> Self {
         self.ordinary = true;
         self
@@ -590,7 +590,7 @@ fn start_of(text: &str) -> &str {
 
 fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
-    // Whoever owns our own process entry is us.
+    // The owner of our own process entry is this user.
     std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
 }
 

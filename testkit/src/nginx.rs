@@ -39,7 +39,7 @@ impl Nginx {
     /// Puts nginx in front of a registry that itself speaks plain HTTP.
     #[track_caller]
     pub fn before(registry: &Registry, options: &Options) -> Self {
-        // The port is free when chosen; somebody else may take it before nginx does.
+        // The port is free when chosen; another process may take it before nginx does.
         for _ in 0..10 {
             if let Some(started) = Self::try_start(registry, options) {
                 return started;

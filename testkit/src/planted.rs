@@ -1,6 +1,6 @@
 //! The secrets that tests give to programs, and the search for them in everything a program prints.
 //!
-//! Whoever makes up a secret for a test plants it: registries, token servers, cloud providers. [`crate::lab`] searches
+//! Registries, token servers and cloud providers plant each secret that they make up for a test. [`crate::lab`] searches
 //! the output of each run, so that every test of the suite is a test of this too.
 
 use base64::Engine as _;
@@ -13,7 +13,7 @@ static PLANTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 /// Shortest text that can be told from chance.
 const SHORTEST: usize = 5;
-/// Parts of addresses whose values are secrets, whoever made them up.
+/// Parts of addresses whose values are secrets, of every party.
 const PARAMETERS: [&str; 3] = ["_state=", "X-Amz-Signature=", "X-Amz-Security-Token="];
 /// How the masks of GitHub's runner begin: the one place where a secret has to be printed.
 const MASK: &str = "::add-mask::";

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Folders above an entry are made as needed. A path or content in quotes may hold blanks and the escapes
-//! `\n`, `\t`, `\\`, `\'`, `\"` and `\xHH`. Modes are set as written, whatever the umask.
+//! `\n`, `\t`, `\\`, `\'`, `\"` and `\xHH`. Modes are set as written, independent of the umask.
 
 use crate::digest;
 use crate::random::Random;
@@ -382,7 +382,7 @@ fn quote(path: &[u8]) -> String {
     text
 }
 
-/// Makes a folder and those above it, whatever the umask.
+/// Makes a folder and those above it, independent of the umask.
 #[track_caller]
 fn make_folder(path: &Path) {
     if path.is_dir() {

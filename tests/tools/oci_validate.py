@@ -8,7 +8,7 @@ Warnings are what the specification allows but a careful writer avoids.
 
 Checked: the tar itself; the JSON documents by image-spec's own schemas (found where the Debian package
 golang-github-opencontainers-image-spec-dev puts them, or in $OCI_SCHEMAS); every descriptor's digest and size; media
-types against content; layers against diff_ids, history and each other; blobs nobody refers to; Docker's manifest.json
+types against content; layers against diff_ids, history and each other; blobs without a reference; Docker's manifest.json
 against the index.
 """
 import argparse

@@ -19,7 +19,7 @@ def entries(path):
     with tarfile.open(path, "r:", errorlevel=2) as tar:
         for entry in tar:
             kind = "file" if entry.isreg() else KINDS.get(entry.type, "other")
-            # A name that ends with a slash is a folder's for GNU tar and for us, whatever its type says. Python cuts
+            # A name that ends with a slash is a folder's for GNU tar and for us, for every type. Python cuts
             # the slashes off the names in PAX records.
             if kind == "file" and entry.pax_headers.get("path", entry.name).endswith("/"):
                 kind = "folder"
@@ -31,6 +31,6 @@ def entries(path):
 for path in sys.argv[1:]:
     try:
         answer = list(entries(path))
-    except Exception as error:  # tarfile raises whatever it stumbles over
+    except Exception as error:  # tarfile raises exceptions of many types
         answer = f"{type(error).__name__}: {error}"
     print(json.dumps(answer))

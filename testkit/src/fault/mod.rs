@@ -193,7 +193,7 @@ impl FaultRegistry {
         lock(&self.state).blobs.insert((name.to_owned(), digest.to_owned()), bytes.to_vec());
     }
 
-    /// Stores a manifest, whatever it is, under a digest and tag.
+    /// Stores a manifest of any form under a digest and tag.
     pub fn put_manifest(&self, name: &str, tag: &str, digest: &str, media_type: &str, bytes: &[u8]) {
         let mut state = lock(&self.state);
         state.manifests.insert((name.to_owned(), digest.to_owned()), (media_type.to_owned(), bytes.to_vec()));
@@ -292,7 +292,7 @@ impl Drop for FaultRegistry {
             return;
         }
         let state = lock(&self.state);
-        assert!(state.unexpected.is_empty(), "requests nobody expected: {:?}", state.unexpected);
+        assert!(state.unexpected.is_empty(), "unexpected requests: {:?}", state.unexpected);
         for rule in &state.rules {
             assert!(rule.fired > 0, "a rule for {} {:?} never came to act", rule.method, rule.thing);
         }

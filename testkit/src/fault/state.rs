@@ -115,7 +115,7 @@ impl Rule {
 /// Who may do what.
 #[derive(Clone, Debug, Default)]
 pub enum Access {
-    /// Everybody everything.
+    /// Every user may do everything.
     #[default]
     Open,
     /// One user with a password.

@@ -42,7 +42,7 @@ impl Parts {
         }
     }
 
-    /// Writes the layout; whatever a part already says about another is left as it is.
+    /// Writes the layout; what a part already says about another is left as it is.
     pub(crate) fn write(mut self, folder: &Path) -> Written {
         tree::make(folder, &["d blobs/sha256"]);
         let layer = self.layer.clone();

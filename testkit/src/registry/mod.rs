@@ -131,7 +131,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Starts a registry that everybody may read and write, without TLS.
+    /// Starts a registry that every user may read and write, without TLS.
     pub fn start() -> Self {
         Self::with().start()
     }
@@ -391,8 +391,8 @@ impl Registry {
     /// its answer went out, so the last lines may otherwise be missing.
     fn complete_log(&self) -> String {
         let read = || std::fs::read_to_string(self.scratch.join("access.log")).unwrap_or_default();
-        let nobody_gets_in = matches!(self.mode.tls, Tls::WrongName | Tls::Expired);
-        if self.process.is_none() || nobody_gets_in {
+        let no_client_gets_in = matches!(self.mode.tls, Tls::WrongName | Tls::Expired);
+        if self.process.is_none() || no_client_gets_in {
             return read();
         }
         static FENCES: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);

@@ -117,7 +117,7 @@ fn mutual_tls_takes_only_clients_with_a_certificate() {
 }
 
 #[test]
-fn a_password_file_takes_its_users_and_nobody_else() {
+fn a_password_file_takes_its_users_only() {
     let registry = Registry::with().htpasswd().tls().start();
     seed(&registry, "team/app", "v1");
     let with = |pair: &str| skopeo(&["--tls-verify=false", "--creds", pair], &registry, "v1");

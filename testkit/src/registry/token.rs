@@ -69,7 +69,7 @@ impl Default for TokenOptions {
 pub struct TokenRequest {
     /// `GET`, or `POST` for OAuth 2.
     pub method: String,
-    /// Who asked, if anybody in particular.
+    /// The user who asked; `None` for an anonymous request.
     pub user: Option<String>,
     /// `none`, `basic`, `password` or `refresh_token`.
     pub grant: String,
@@ -283,7 +283,7 @@ impl Shared {
     }
 }
 
-/// Returns how the client proves who it is, and who that is: `Ok(None)` for anybody, `Err` if the proof is bad.
+/// Returns how the client proves who it is, and who that is: `Ok(None)` for an anonymous one, `Err` if the proof is bad.
 fn identify<'a>(
     request: &Received,
     first: &dyn Fn(&str) -> Option<&'a str>,

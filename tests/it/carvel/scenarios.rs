@@ -143,7 +143,7 @@ fn all_iaas_keychains_leave_a_wrong_password_error_of_a_private_registry() {
     lab.write("app/a", "x");
     let name = format!("{}/app:v1", registry.host());
     let words =
-        ["push", "-i", &name, "-f", "app", "--registry-username", "nobody", "--registry-password", "x"];
+        ["push", "-i", &name, "-f", "app", "--registry-username", "stranger", "--registry-password", "x"];
     let failed = |variables: &[(&str, &str)]| {
         let mut command = lab.command(&words);
         for (name, value) in variables {

@@ -91,7 +91,7 @@ fn putting_an_app_again_sends_only_changed_layers() {
     registry.forget_requests();
     let mut again = params;
     again["compression"] = json!("gzip:1");
-    assert_eq!(put(&lab, &edge, &again)["version"], first["version"], "layers stay, whatever the level");
+    assert_eq!(put(&lab, &edge, &again)["version"], first["version"], "layers stay at every level");
     assert_eq!(uploads(&registry.requests()), Vec::<&Request>::new());
     lab.write("put/app/node_modules/p3/f3.js", "edited");
     let edited = put(&lab, &edge, &again);

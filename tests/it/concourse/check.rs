@@ -231,7 +231,7 @@ struct Seen {
     rounds: usize,
 }
 
-/// A registry with 500 tags that answers nobody's question about a tag before as many wait as may be asked together.
+/// A registry with 500 tags that answers no request about a tag before the allowed number of requests waits together.
 ///
 /// How long a check takes where every answer takes its time is the number of rounds; this counts them without a clock.
 struct Rounds {
@@ -312,7 +312,7 @@ impl Rounds {
             return;
         }
         let round = seen.rounds;
-        // Whoever asks one after the other is answered at last, and has made more rounds.
+        // A client that sends one request after the other gets its answers at last, after more rounds.
         let patience = Duration::from_secs(5);
         let (mut seen, late) =
             changed.wait_timeout_while(seen, patience, |seen| seen.rounds == round).unwrap();

@@ -13,7 +13,7 @@ const ROLE: AwsKey = AwsKey { id: "ASIAROLE", secret: "role/hunter2", session: S
 const REGION: &str = "eu-west-1";
 /// `AWS:ecr-password`, base64.
 const TOKEN: &str = "QVdTOmVjci1wYXNzd29yZA==";
-const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
+const NULL_USER: &str = "00000000-0000-0000-0000-000000000000";
 
 /// Puts, checks and gets with one source and the worker's environment; nothing secret is ever printed.
 fn round(registry: &FaultRegistry, host: &str, source: &Value, environment: &[(&str, String)]) {
@@ -145,7 +145,7 @@ fn ecr_by_the_workers_own_role() {
 #[test]
 fn acr_by_a_managed_identity() {
     let registry =
-        FaultRegistry::start(Access::Basic(NOBODY, "acr-refresh"), vec![]).with_exchange("aad-hunter2");
+        FaultRegistry::start(Access::Basic(NULL_USER, "acr-refresh"), vec![]).with_exchange("aad-hunter2");
     let machine = FakeService::start(|request| {
         let start = "/metadata/identity/oauth2/token?api-version=2018-02-01&";
         let query = request.target.strip_prefix(start).ok_or(format!("{request:?}"))?;

@@ -451,7 +451,7 @@ fn the_task_file_has_every_param_of_the_program_and_no_other() {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "a switch for whoever runs the tests")]
+#[expect(clippy::disallowed_methods, reason = "a switch for the developer who runs the tests")]
 fn docs_concourse_has_valid_pipelines_and_every_task_param() {
     let path = package().join("docs/concourse.md");
     let page = std::fs::read_to_string(&path).unwrap();

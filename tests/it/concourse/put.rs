@@ -281,7 +281,7 @@ fn put_params_may_have_credentials_of_their_own() {
         params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         step(&lab, "out", &json!({"source": source(&registry, &user), "params": params})).never_says(PASSWORD)
     };
-    let other = json!({"tag": "v1", "username": "nobody", "password": "wrong"});
+    let other = json!({"tag": "v1", "username": "stranger", "password": "wrong"});
     let own = json!({"username": USER, "password": PASSWORD});
     let _ = put(other.clone(), json!({"username": "", "password": ""})).ends_with(1);
     assert_eq!(put(other, own.clone()).succeeds().json()["version"]["digest"], digest.as_str());

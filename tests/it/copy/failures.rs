@@ -380,7 +380,7 @@ fn a_blob_with_a_wrong_digest_twice_is_never_written() {
     let registry = Registry::start();
     let place = format!("{}/team/app:v1", registry.host());
     let _ = lab.run(&["copy", "--tar", "app.tar", "--to-repo", &place]).succeeds();
-    // The registry serves what is in its storage; nobody but the client compares.
+    // The registry serves what is in its storage; only the client compares.
     let layer = samples::image(&lab.path("app.tar")).layer;
     let hex = &layer["sha256:".len()..];
     let root = registry.ca_path().with_file_name("data");

@@ -1,7 +1,7 @@
 //! The kills and signals of `crashes` for everything else that writes: Concourse's `in` and `task`, copies of locks, copies
 //! that append or resume, and other tools' tars.
 //!
-//! Each operation writes into the folder `o`. Whatever is in it afterwards, by name, is the old or the whole new one.
+//! Each operation writes into the folder `o`. What is in it afterwards, by name, is the old or the whole new one.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -77,7 +77,7 @@ impl Operation {
             std::fs::create_dir_all(lab.path("bin")).unwrap();
             std::os::unix::fs::symlink(PROGRAM, &program).unwrap();
         }
-        // Mounts are made where nobody else sees them.
+        // Mounts are made where no other process sees them.
         let mut command = tool("unshare");
         command.args(["--mount", "--map-root-user"]).args(["sh", "-c", script, "sh"]);
         command.arg(program).args(&self.words).current_dir(lab.work()).env_clear();

@@ -1,4 +1,4 @@
-//! Whatever ends a run, and whenever: the output is the old one or the whole new one, and the next run succeeds.
+//! After a run that ended in any way, at any time: the output is the old or the whole new one, and the next run succeeds.
 
 pub(crate) mod doors;
 pub(crate) mod old_systems;
@@ -338,7 +338,7 @@ fn pushes_to_one_tag_and_pulls_meanwhile_see_one_image_or_the_other() {
             let found = tree::list_contents(&output);
             assert!(wholes.contains(&found), "round {round}: {run}\n{found}");
         }
-        // Whoever writes the tag last finds it right; the other may be told that it moved, and nothing worse.
+        // The run that writes the tag last finds it right; the other may be told that it moved, and nothing worse.
         let ends = children.map(|child| child.wait_with_output().unwrap());
         assert!(ends.iter().any(|end| end.status.success()), "round {round}: {ends:?}");
         for end in ends.iter().filter(|end| !end.status.success()) {

@@ -131,7 +131,7 @@ fn run_page(name: &str, page: &str, programs: &Path, examples: Option<&Path>) ->
         for step in steps(block) {
             let file = outputs.join(expected.len().to_string());
             writeln!(script, "echo '== {name}:{}' >&2", step.line).expect("a String");
-            // The file is shown before the failure ends the script, or nobody would know why.
+            // The file is shown before the failure ends the script, or the reason would be lost.
             let shown = file.display();
             writeln!(script, "{{ {}\n}} >{shown} 2>&1 || {{ cat {shown} >&2; exit 1; }}", step.command)
                 .expect("a String");

@@ -168,7 +168,7 @@ impl Runner {
         let log = format!("{}{}", ran.stdout, ran.stderr);
         let commands = log.split(['\n', '\r']).filter(|line| is_command(line)).map(str::to_owned).collect();
         let read = |name: &str| std::fs::read_to_string(file(name)).unwrap();
-        assert_eq!(read("GITHUB_ENV"), "", "nobody asked for a variable");
+        assert_eq!(read("GITHUB_ENV"), "", "no variable was asked for");
         let outputs = file_command(&read("GITHUB_OUTPUT"));
         for name in outputs.keys() {
             assert!(self.action.outputs.contains_key(name), "action.yml has no output `{name}`");
@@ -548,7 +548,7 @@ fn run_workflow(text: &str, sources: &[&str], registry: &Registry) -> Vec<String
                     let outputs = ran.outputs.into_iter();
                     of_job.extend(outputs.map(|(name, value)| (format!("steps.{id}.outputs.{name}"), value)));
                 }
-                other => panic!("{job}: nobody knows how to run `{other}`"),
+                other => panic!("{job}: this test cannot run `{other}`"),
             }
         }
         for (name, value) in description["outputs"].as_object().into_iter().flatten() {

@@ -280,7 +280,7 @@ fn a_name_longer_than_a_file_can_have_is_an_error_that_shows_it() {
     assert!(!lab.path("out").exists());
 }
 
-/// One layer of compression is undone, whatever is inside.
+/// One layer of compression is undone, for every content.
 #[test]
 fn compression_inside_compression_is_not_undone() {
     let lab = lab();

@@ -14,6 +14,8 @@ const REFUSED: [&str; 8] =
 const ALLOWED: &[(&str, &str)] = &[
     // Names that exist outside of this project.
     ("testkit/src/lab.rs", "An ordinary user (`nobody` on every system"),
+    // A file's name that a digest in the test is computed from.
+    ("tests/it/push/layer_vectors.rs", "d x/everybody 777"),
     // This file.
     ("tests/it/house/words.rs", ""),
 ];
@@ -28,8 +30,6 @@ const TO_DO: &[&str] = &[
     "src/pack",
     "src/transfer",
     "src/front",
-    "tests",
-    "testkit",
     "docs/limits.md",
 ];
 

@@ -84,7 +84,7 @@ fn pull_keeps_empty_folders_and_links_and_sets_imgpkgs_modes() {
     assert_eq!(std::fs::metadata(folder.join("hard")).unwrap().nlink(), 2);
     let tool = std::fs::metadata(folder.join("dir/tool")).unwrap();
     let us = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    assert_eq!((tool.uid(), tool.gid()), us, "files belong to whoever extracts them");
+    assert_eq!((tool.uid(), tool.gid()), us, "files belong to the user who extracts them");
     assert_eq!(attributes(&folder.join("dir/tool")), [], "attributes are not kept");
     assert_eq!((summary.files, summary.directories, summary.links, summary.skipped), (3, 2, 2, 0));
 }
@@ -496,7 +496,7 @@ fn extraction_touches_nothing_outside_the_root() {
     attack_everything();
 }
 
-/// An oracle that cannot object proves nothing: the same archives do harm where nobody looks.
+/// An oracle that cannot object proves nothing: the same archives do harm where nothing is checked.
 #[test]
 fn the_extraction_attacks_work_against_an_extractor_that_trusts_names() {
     let base = Scratch::new("naive");
@@ -538,7 +538,7 @@ fn gnu_tar() -> Command {
 
 /// Runs a test of this program once more, without root's rights.
 pub(crate) fn again_as_an_ordinary_user(test: &str) {
-    const NOBODY: u32 = 65534;
+    const UNPRIVILEGED: u32 = 65534;
     if !rustix::process::geteuid().is_root() {
         // Then the test itself has done it.
         return;
@@ -550,7 +550,7 @@ pub(crate) fn again_as_an_ordinary_user(test: &str) {
     std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = Command::new(&program);
-    let command = command.args(["--exact", test]).current_dir("/").uid(NOBODY).gid(NOBODY);
+    let command = command.args(["--exact", test]).current_dir("/").uid(UNPRIVILEGED).gid(UNPRIVILEGED);
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");

@@ -1,4 +1,4 @@
-//! One folder, one tar: whatever the clock, the user, the machine's settings and the way the folder was made.
+//! One folder, one tar: independent of the clock, the user, the machine's settings and the way the folder was made.
 
 use std::path::Path;
 
@@ -76,7 +76,7 @@ fn clock_umask_locale_and_environment_do_not_change_the_tar() {
         ("IMGRELAY_CONCURRENCY", "1"),
         ("IMGRELAY_PROGRESS", "plain"),
     ] {
-        // A concurrency is no flag of a run that contacts nobody; it is accepted and makes no difference.
+        // A concurrency means nothing to a run without a registry; it is accepted and makes no difference.
         packed(name, lab.command(&WORDS).env(name, value));
     }
     packed("the home folder", lab.command(&WORDS).env_remove("HOME"));

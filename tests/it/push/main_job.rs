@@ -103,7 +103,7 @@ fn modes_after_a_pull_are_imgpkgs_with_any_umask() {
         let modes = |line: &str| line.split(' ').take(3).collect::<Vec<_>>().join(" ");
         tree::list(&lab.path("out")).lines().map(modes).collect::<Vec<_>>()
     };
-    // The owner's bits for everybody, as far as the umask lets.
+    // The owner's bits for every user, as far as the umask lets.
     let all = ["d d 777", "f read 444", "f run 777", "f text 666"];
     assert_eq!(pulled(&[], "000"), all);
     let usual = ["d d 755", "f read 444", "f run 755", "f text 644"];

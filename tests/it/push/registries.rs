@@ -270,7 +270,7 @@ fn multi_platform() -> Layout {
     let rootfs = json!({"type": "layers", "diff_ids": [format!("sha256:{}", hex(statement.as_bytes()))]});
     let config = json!({"architecture": "unknown", "os": "unknown", "config": {}, "rootfs": rootfs});
     let config = layout.blob(CONFIG, config.to_string());
-    // Members and blanks nobody would write, to be kept as they are.
+    // Members and blanks that no tool would write, to be kept as they are.
     let attestation = format!(
         "{{ \"schemaVersion\": 2,\n\t\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\", \"x-unknown\": [1.0, null],\n \"config\": {config}, \"layers\": [{predicate}] }}\n"
     );

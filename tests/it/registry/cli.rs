@@ -251,7 +251,7 @@ fn a_push_or_pull_ends_within_a_second_of_a_signal() {
         }
         registry.rule(rule);
         let name = format!("{}/team/app:v1", registry.host());
-        // Nobody's patience is as long as the default's 30 s here.
+        // The default of 30 s is too long for this test.
         let words = match way {
             "push" => ["copy", "--tar", "app.tar", "--to-repo", &name],
             _ => ["copy", "-i", &name, "--to-oci-tar", "out.tar"],
@@ -274,7 +274,7 @@ fn a_push_or_pull_ends_within_a_second_of_a_signal() {
 
 #[test]
 fn a_peer_that_takes_connections_and_says_nothing_is_reported() {
-    // The kernel accepts for it; nobody ever reads.
+    // The kernel accepts connections for it; no program ever reads.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
     let lab = lab();

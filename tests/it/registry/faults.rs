@@ -794,7 +794,7 @@ fn documents_that_readers_understand_differently_are_refused() {
         assert!(matches!(error, RegistryError::Document { .. }), "{error:?}");
         assert!(error.to_string().contains(expected), "{expected}: {error}");
     }
-    // A digest that was asked for binds, whatever the registry says about itself.
+    // The requested digest decides, independent of what the registry says about itself.
     let registry = FaultRegistry::start(Access::Open, vec![]);
     let asked = digest_of(b"asked for");
     registry.put_manifest("team/app", "v1", &asked, manifest, with_layer(String::new()).as_bytes());

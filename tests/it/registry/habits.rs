@@ -56,7 +56,7 @@ fn retry_after_pauses_all_workers() {
                 while delays.0.lock().unwrap().is_empty() {
                     std::thread::sleep(Duration::from_millis(5));
                 }
-                // The one that was refused has told everybody by now.
+                // The refused upload has informed the others by now.
                 std::thread::sleep(Duration::from_millis(200));
                 let tag = Target::Tag("other".parse().unwrap());
                 assert!(client.head_manifest(&repository, &tag).unwrap().is_none());

@@ -25,7 +25,7 @@ struct Other {
 
 impl Other {
     fn start() -> Self {
-        // The port is free when chosen; somebody else may take it before the registry does.
+        // The port is free when chosen; another process may take it before the registry does.
         (0..10).find_map(|_| Self::try_start()).expect("a free port within ten attempts")
     }
 

@@ -209,8 +209,8 @@ fn refusals_tell_whether_credentials_were_sent() {
         let error = try_push(registry.host(), with_password(USER, "wrong")).unwrap_err();
         assert!(matches!(error, RegistryError::Refused { credentials: Credentials::Given, .. }), "{error:?}");
         assert!(!error.to_string().contains("wrong"), "{error}");
-        let nobody = ClientOptions { credentials: Arc::default(), ..patient() };
-        let error = try_push(registry.host(), nobody).unwrap_err();
+        let anonymous = ClientOptions { credentials: Arc::default(), ..patient() };
+        let error = try_push(registry.host(), anonymous).unwrap_err();
         assert!(
             matches!(error, RegistryError::Refused { credentials: Credentials::None, status: 401, .. }),
             "{error:?}"

@@ -331,7 +331,7 @@ fn blob_names_that_are_no_digests_are_reported() {
     assert_eq!((stray, store.blobs().len()), (2, 3));
 }
 
-/// The headers of a layout tar are changed in many ways, checksums put right again: whatever comes out is
+/// The headers of a layout tar are changed in many ways, checksums put right again: each result is
 /// an error, or an archive whose images are the ones that were put in.
 #[test]
 fn no_change_of_a_header_changes_what_an_image_is() {

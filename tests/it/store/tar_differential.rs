@@ -41,7 +41,10 @@ const STRICTER: [(&str, &str); 21] = [
     ("zero byte", "a name that ends early for some readers"),
     ("extension header", "one with nothing to extend"),
     ("without a target", "nothing can be made of it; Python gives it an empty one"),
-    ("goes on behind", "both read a long name to its zero byte, Python also records, whatever size is given"),
+    (
+        "goes on behind",
+        "both read a long name to its zero byte, Python also records, for every size that is given",
+    ),
     ("sparse", "GNU's sparse files are not expanded"),
     ("more than", "our limits"),
     ("number", "fields that are no numbers are zero for Python"),
@@ -134,7 +137,7 @@ fn python(paths: &[PathBuf]) -> Vec<Seen> {
     seen.collect()
 }
 
-/// Lists an archive with GNU tar; whatever makes it end with an error counts as refused.
+/// Lists an archive with GNU tar; every end with an error counts as refused.
 fn gnu(path: &Path) -> Seen {
     let mut command = tool("tar");
     command.args(["-tvP", "--numeric-owner", "--full-time", "--quoting-style=c", "-f"]).arg(path);

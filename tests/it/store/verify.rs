@@ -91,7 +91,7 @@ fn a_flipped_byte_in_any_blob_is_found_wherever_it_is() {
 }
 
 #[test]
-fn all_problems_are_found_in_one_run_whatever_the_number_of_threads() {
+fn all_problems_are_found_in_one_run_with_any_number_of_threads() {
     let folder = Scratch::new("all");
     let mut layout = Layout::default();
     let tar = Tarball::new().file("f", "x").finish();

@@ -190,7 +190,7 @@ fn without_faults_the_fault_server_gets_the_requests_docker_registry_gets() {
 }
 
 #[test]
-#[should_panic(expected = "requests nobody expected: [\"TRACE /v2/\"]")]
+#[should_panic(expected = "unexpected requests: [\"TRACE /v2/\"]")]
 fn an_unexpected_request_fails_the_test() {
     let registry = FaultRegistry::start(Access::Open, Vec::new());
     let answer = ask(&registry.host(), Transport::Plain, "TRACE", "/v2/", &[], b"").unwrap();
