@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Digest;
 use super::descriptor::null_is_empty;
+use super::json::{JsonError, Schema, check_members, read_json};
 
 /// An image configuration, as far as imgrelay reads or writes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,24 +35,101 @@ pub struct Config {
     pub config: ConfigDetails,
 }
 
+/// The members that Go's readers know in a configuration: image-spec's and Docker's.
+static SCHEMA: Schema = Schema::Object(&[
+    ("id", Schema::Value),
+    ("parent", Schema::Value),
+    ("comment", Schema::Value),
+    ("created", Schema::Value),
+    ("container", Schema::Value),
+    ("container_config", Schema::Same(&DETAILS)),
+    ("docker_version", Schema::Value),
+    ("author", Schema::Value),
+    ("config", Schema::Same(&DETAILS)),
+    ("architecture", Schema::Value),
+    ("variant", Schema::Value),
+    ("os", Schema::Value),
+    ("os.version", Schema::Value),
+    ("os.features", Schema::Value),
+    ("size", Schema::Value),
+    ("rootfs", Schema::Object(&[("type", Schema::Value), ("diff_ids", Schema::Value)])),
+    ("history", Schema::List(&HISTORY)),
+]);
+
+static HISTORY: Schema = Schema::Object(&[
+    ("created", Schema::Value),
+    ("created_by", Schema::Value),
+    ("author", Schema::Value),
+    ("comment", Schema::Value),
+    ("empty_layer", Schema::Value),
+]);
+
+/// What a container runs with: image-spec's `ImageConfig` and Docker's `container.Config`.
+static DETAILS: Schema = Schema::Object(&[
+    ("Hostname", Schema::Value),
+    ("Domainname", Schema::Value),
+    ("User", Schema::Value),
+    ("AttachStdin", Schema::Value),
+    ("AttachStdout", Schema::Value),
+    ("AttachStderr", Schema::Value),
+    ("ExposedPorts", Schema::Value),
+    ("Tty", Schema::Value),
+    ("OpenStdin", Schema::Value),
+    ("StdinOnce", Schema::Value),
+    ("Env", Schema::Value),
+    ("Cmd", Schema::Value),
+    ("Healthcheck", Schema::Same(&HEALTHCHECK)),
+    ("ArgsEscaped", Schema::Value),
+    ("Image", Schema::Value),
+    ("Volumes", Schema::Value),
+    ("WorkingDir", Schema::Value),
+    ("Entrypoint", Schema::Value),
+    ("NetworkDisabled", Schema::Value),
+    ("MacAddress", Schema::Value),
+    ("OnBuild", Schema::Value),
+    ("Labels", Schema::Value),
+    ("StopSignal", Schema::Value),
+    ("StopTimeout", Schema::Value),
+    ("Shell", Schema::Value),
+    ("Memory", Schema::Value),
+    ("MemorySwap", Schema::Value),
+    ("CpuShares", Schema::Value),
+]);
+
+static HEALTHCHECK: Schema = Schema::Object(&[
+    ("Test", Schema::Value),
+    ("Interval", Schema::Value),
+    ("Timeout", Schema::Value),
+    ("StartPeriod", Schema::Value),
+    ("StartInterval", Schema::Value),
+    ("Retries", Schema::Value),
+]);
+
 /// Why bytes are not an image configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// Not JSON, or a member has the wrong form.
+    /// Not JSON, a member has the wrong form, or readers in Go find other members in it.
     #[error(transparent)]
-    Json(#[from] serde_json::Error),
+    Json(#[from] JsonError),
     /// The top is not a JSON object.
     #[error("not a JSON object")]
     NotAnObject,
 }
 
 impl Config {
+    /// Checks that every reader finds the same members in a configuration that is only passed on.
+    ///
+    /// Errors: [`ConfigError`]; a member that is missing or has the wrong type is none.
+    pub fn check(bytes: &[u8]) -> Result<(), ConfigError> {
+        Ok(check_members(bytes, &SCHEMA)?)
+    }
+
     /// Parses a configuration.
     pub fn parse(bytes: &[u8]) -> Result<Self, ConfigError> {
         if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
             return Err(ConfigError::NotAnObject);
         }
-        Ok(serde_json::from_slice(bytes)?)
+        Ok(read_json(bytes, &SCHEMA)?)
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::descriptor::null_is_empty;
+use super::json::{JsonError, Schema, check_members};
 use super::{Annotations, Descriptor, Digest, media_type};
 
 /// An image manifest: one configuration and its layers, lowest first.
@@ -122,6 +123,14 @@ pub enum DocumentError {
         /// Where and why, with line and column.
         source: serde_json::Error,
     },
+    /// Readers in Go find other members in it.
+    #[error("document `{digest}` is not accepted: {source}")]
+    Members {
+        /// Digest of the bytes.
+        digest: Digest,
+        /// The member, and what is wrong with it.
+        source: JsonError,
+    },
     /// The top of the document is not a JSON object.
     #[error("document `{digest}` is not a JSON object, expected an image manifest or index")]
     NotAnObject {
@@ -164,6 +173,44 @@ pub enum DocumentError {
     },
 }
 
+/// The members that Go's readers know in manifests and indexes of either family.
+///
+/// One schema for both: a member of the other kind, in another case, decides which of the two a reader sees.
+static SCHEMA: Schema = Schema::Object(&[
+    ("schemaVersion", Schema::Value),
+    ("mediaType", Schema::Value),
+    ("artifactType", Schema::Value),
+    ("config", Schema::Same(&DESCRIPTOR)),
+    ("layers", Schema::List(&DESCRIPTOR)),
+    ("manifests", Schema::List(&DESCRIPTOR)),
+    ("subject", Schema::Same(&DESCRIPTOR)),
+    ("annotations", Schema::Value),
+    // Of Docker's first schema, and of the artifact manifest that was withdrawn.
+    ("fsLayers", Schema::Value),
+    ("blobs", Schema::List(&DESCRIPTOR)),
+]);
+
+/// The members of a descriptor.
+static DESCRIPTOR: Schema = Schema::Object(&[
+    ("mediaType", Schema::Value),
+    ("digest", Schema::Value),
+    ("size", Schema::Value),
+    ("urls", Schema::Value),
+    ("annotations", Schema::Value),
+    ("data", Schema::Value),
+    ("platform", Schema::Same(&PLATFORM)),
+    ("artifactType", Schema::Value),
+]);
+
+static PLATFORM: Schema = Schema::Object(&[
+    ("architecture", Schema::Value),
+    ("os", Schema::Value),
+    ("os.version", Schema::Value),
+    ("os.features", Schema::Value),
+    ("variant", Schema::Value),
+    ("features", Schema::Value),
+]);
+
 /// The members that tell what a document is.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -192,6 +239,11 @@ impl RawDocument {
         // serde reads a struct from a JSON array too; other readers do not, so neither do we.
         if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
             return Err(DocumentError::NotAnObject { digest });
+        }
+        match check_members(&bytes, &SCHEMA) {
+            Ok(()) => {}
+            Err(JsonError::Json(source)) => return Err(json("manifest or index")(source)),
+            Err(source) => return Err(DocumentError::Members { digest, source }),
         }
         let shape: Shape<'_> = serde_json::from_slice(&bytes).map_err(json("manifest or index"))?;
         if shape.manifests.is_some() && (shape.layers.is_some() || shape.config.is_some()) {
@@ -356,7 +408,7 @@ mod tests {
             (
                 format!(r#"{{"schemaVersion":2,"schemaVersion":2,"config":{CONFIG}}}"#),
                 None,
-                "duplicate field",
+                "member `schemaVersion` is there twice",
             ),
             (
                 r#"{"schemaVersion":2,"config":{"mediaType":"a","digest":"sha256:../x","size":1}}"#.into(),

@@ -22,7 +22,7 @@ pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub(crate) use document::to_json;
 pub use document::{Document, DocumentError, ImageIndex, ImageManifest, RawDocument};
 pub use file_sum::{FileHasher, FileSum, NotSha1};
-pub use json::find_repeated_member;
+pub use json::{JsonError, Schema, check_members, read_json};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError, Registry, Repository, Tag, Target};
 pub use version::SemanticVersion;

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::descriptor::null_is_empty;
 use super::digest::excerpt;
 
 /// The platform an image is for.
@@ -22,7 +23,12 @@ pub struct Platform {
     #[serde(rename = "os.version", default, skip_serializing_if = "Option::is_none")]
     pub os_version: Option<String>,
     /// Features of the operating system; Windows only.
-    #[serde(rename = "os.features", default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        rename = "os.features",
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_empty"
+    )]
     pub os_features: Vec<String>,
     /// Variant of the CPU (`v7`).
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Config, Descriptor, Digest, RawDocument, Reference, limits, media_type, to_json};
+use crate::model::{
+    Config, Descriptor, Digest, RawDocument, Reference, Schema, limits, media_type, read_json, to_json,
+};
 use crate::stream::{Compression, FileError, HashingWriter, cancel, into_value, lock, threads};
 use crate::tar::{EndMark, display_name};
 
@@ -22,6 +24,18 @@ use super::{ImageName, Remark, Root, StoreError, StoreKind};
 
 /// Name of the table of contents.
 pub(super) const TABLE: &str = "manifest.json";
+
+/// The members that Go's readers know in `manifest.json`.
+static SCHEMA: Schema = Schema::List(&Schema::Object(&[
+    ("Config", Schema::Value),
+    ("RepoTags", Schema::Value),
+    ("Layers", Schema::Value),
+    ("Parent", Schema::Value),
+    ("LayerSources", Schema::Value),
+    // Of imgpkg's table, which has the same name.
+    ("ImageIndex", Schema::Value),
+    ("Image", Schema::Value),
+]));
 
 /// One image of `manifest.json`; members we do not need are passed over.
 #[derive(Debug, Deserialize)]
@@ -37,7 +51,7 @@ struct Image {
 /// Opens an indexed docker-save tar whose `manifest.json` was read.
 pub(super) fn open(archive: Archive, table: &[u8], path: &Path) -> Result<Store, StoreError> {
     let damaged = |problem: String| StoreError::damaged(path, problem);
-    let images: Vec<Image> = serde_json::from_slice(table)
+    let images: Vec<Image> = read_json(table, &SCHEMA)
         .map_err(|error| damaged(format!("`{TABLE}` is not what docker writes: {error}")))?;
     if images.is_empty() {
         return Err(damaged(format!("`{TABLE}` lists no image")));
@@ -135,7 +149,7 @@ fn manifest_of(
     let name = display_name(image.config.as_bytes());
     let bytes = crate::stream::read_bounded(archive.reader(config), limits::CONFIG_BYTES)
         .map_err(|error| Problem::Store(archive.too_large(&name, error)))?;
-    let parsed: Config = serde_json::from_slice(&bytes)
+    let parsed = Config::parse(&bytes)
         .map_err(|error| Problem::Text(format!("`{name}` is no image configuration: {error}")))?;
     let names = image.layers.as_deref().unwrap_or_default();
     if parsed.rootfs.diff_ids.len() != names.len() {

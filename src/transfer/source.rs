@@ -1,6 +1,7 @@
 //! Where images come from, seen the same way: documents, small blobs, streams, all verified.
 
 use std::collections::BTreeMap;
+use std::io::Cursor;
 use std::sync::Mutex;
 
 use crate::model::{
@@ -8,7 +9,7 @@ use crate::model::{
 };
 use crate::registry::Client;
 use crate::store::{self, Store};
-use crate::stream::{BlobStream, TooLarge, lock, read_bounded};
+use crate::stream::{BlobStream, TooLarge, VerifyingReader, lock, read_bounded};
 
 use super::TransferError;
 
@@ -53,6 +54,31 @@ pub trait ImageSource: Sync {
             Err(error) if error.is_mismatch() && self.repository_of(&descriptor.digest).is_some() => read(),
             result => result,
         }
+    }
+
+    /// Opens a blob to be copied; an image's configuration only if all readers find the same in it.
+    ///
+    /// Errors: [`TransferError::Config`] for members that readers in Go take for others; those of
+    /// [`ImageSource::open_blob`].
+    /// Cost: a configuration is read before it is copied, at most [`limits::CONFIG_BYTES`].
+    fn open_for_copy(&self, descriptor: &Descriptor) -> Result<BlobStream<'_>, TransferError> {
+        if !media_type::is_image_config(&descriptor.media_type) {
+            return self.open_blob(descriptor);
+        }
+        let bytes = self.read_config_bytes(descriptor)?;
+        let (digest, size) = (descriptor.digest.clone(), descriptor.size);
+        Ok(VerifyingReader::new(Box::new(Cursor::new(bytes)), digest, size))
+    }
+
+    /// Reads an image's configuration to be passed on, if all readers find the same in it.
+    fn read_config_bytes(&self, descriptor: &Descriptor) -> Result<Vec<u8>, TransferError> {
+        let bytes = self.read_blob(descriptor, limits::CONFIG_BYTES)?;
+        Config::check(&bytes).map_err(|source| TransferError::Config {
+            place: self.label(),
+            digest: descriptor.digest.clone(),
+            source,
+        })?;
+        Ok(bytes)
     }
 
     /// Reads an image's configuration; `None` for an artifact whose configuration is something else.

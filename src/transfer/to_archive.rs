@@ -258,7 +258,7 @@ pub fn copy_to_docker_tar(
     if let Some(layer) = manifest.layers.iter().find(left_out) {
         return Err(refused(format!("its layer `{}` may not be distributed", layer.digest)));
     }
-    let config = locator.read_blob(&manifest.config, limits::CONFIG_BYTES)?;
+    let config = locator.read_config_bytes(&manifest.config)?;
     let name = |layer: &Descriptor| format!("{}.tar.gz", layer.digest.hex());
     let names = member.names.iter().filter_map(|name| name.reference.as_ref());
     let names = names.filter(|name| name.tag.is_some());

@@ -117,7 +117,7 @@ pub(super) fn pour(
     failed: &dyn Fn(io::Error) -> FileError,
     observer: &dyn Observer,
 ) -> Result<(), TransferError> {
-    let from = source.open_blob(blob)?;
+    let from = source.open_for_copy(blob)?;
     // Ahead of the writer the reader does not wait for the disk, nor the disk for it.
     let from_registry = source.repository_of(&blob.digest).is_some();
     let verified = if from_registry { Verified::Using } else { Verified::Reading };

@@ -222,7 +222,7 @@ pub(super) fn push_blob(
         .collect();
     let start = PushStart::Ask(&mount_from);
     let push = BlobPush { client, repository, start, blob, source_label: &source.label(), observer };
-    push.send(&|| source.open_blob(blob))
+    push.send(&|| source.open_for_copy(blob))
 }
 
 /// Opens a blob at its first byte.

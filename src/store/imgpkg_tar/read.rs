@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::model::{Descriptor, Digest, Reference, Tag, limits};
+use crate::model::{Descriptor, Digest, Reference, Schema, Tag, limits, read_json};
 use crate::tar::{EndMark, display_name};
 
 use super::super::archive::{Archive, Node};
@@ -26,6 +26,11 @@ struct Item {
     image_index: Option<Index>,
     #[serde(default)]
     image: Option<Image>,
+    /// Docker's members, which mark an archive that docker and imgpkg read as different images.
+    #[serde(default)]
+    config: Option<serde::de::IgnoredAny>,
+    #[serde(default)]
+    layers: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -74,6 +79,44 @@ struct About {
     labels: Option<BTreeMap<String, String>>,
 }
 
+/// The members that imgpkg knows in `manifest.json`.
+static SCHEMA: Schema = Schema::List(&Schema::Object(&[
+    ("ImageIndex", Schema::Same(&INDEX)),
+    ("Image", Schema::Same(&IMAGE)),
+    // Of docker's table, which has the same name.
+    ("Config", Schema::Value),
+    ("RepoTags", Schema::Value),
+    ("Layers", Schema::Value),
+]));
+
+static INDEX: Schema = Schema::Object(&[
+    ("MediaType", Schema::Value),
+    ("Digest", Schema::Value),
+    ("Raw", Schema::Value),
+    ("Images", Schema::List(&IMAGE)),
+    ("Indexes", Schema::List(&Schema::Same(&INDEX))),
+    ("Refs", Schema::Value),
+    ("Tag", Schema::Value),
+    ("OrigRef", Schema::Value),
+    ("Labels", Schema::Value),
+]);
+
+static IMAGE: Schema = Schema::Object(&[
+    ("Config", Schema::Same(&TEXT)),
+    ("Manifest", Schema::Same(&TEXT)),
+    ("Layers", Schema::List(&LAYER)),
+    ("Refs", Schema::Value),
+    ("Tag", Schema::Value),
+    ("OrigRef", Schema::Value),
+    ("Labels", Schema::Value),
+]);
+
+static TEXT: Schema =
+    Schema::Object(&[("MediaType", Schema::Value), ("Digest", Schema::Value), ("Raw", Schema::Value)]);
+
+static LAYER: Schema =
+    Schema::Object(&[("MediaType", Schema::Value), ("Digest", Schema::Value), ("DiffID", Schema::Value)]);
+
 /// Tells whether a `manifest.json` is imgpkg's and not docker's.
 pub(in crate::store) fn is_imgpkg_table(table: &[u8]) -> bool {
     #[derive(Deserialize)]
@@ -93,10 +136,13 @@ pub(in crate::store) fn is_imgpkg_table(table: &[u8]) -> bool {
 /// Opens an indexed imgpkg tar whose `manifest.json` was read.
 pub(in crate::store) fn open(archive: Archive, table: &[u8], path: &Path) -> Result<Store, StoreError> {
     let damaged = |problem: String| StoreError::damaged(path, problem);
-    let items: Option<Vec<Item>> = serde_json::from_slice(table)
+    let items: Option<Vec<Item>> = read_json(table, &SCHEMA)
         .map_err(|error| damaged(format!("`{TABLE}` is not what imgpkg writes: {error}")))?;
     let mut found = Found::default();
     for item in items.unwrap_or_default() {
+        if item.config.is_some() || item.layers.is_some() {
+            return Err(damaged(format!("an item of `{TABLE}` is docker's and imgpkg's at the same time")));
+        }
         match (item.image_index, item.image) {
             (Some(index), None) => found.root_index(index).map_err(damaged)?,
             (None, Some(image)) => found.root_image(image).map_err(damaged)?,

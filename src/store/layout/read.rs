@@ -12,8 +12,8 @@ use rustix::io::Errno;
 use serde::Deserialize;
 
 use crate::model::{
-    Algorithm, Descriptor, Digest, DocumentError, RawDocument, Reference, Tag, find_repeated_member, keys,
-    limits, media_type,
+    Algorithm, Descriptor, Digest, DocumentError, RawDocument, Reference, Schema, Tag, keys, limits,
+    media_type, read_json,
 };
 use crate::stream::{FileError, TooLarge, read_bounded};
 use crate::tar::{EndMark, display_name};
@@ -95,7 +95,7 @@ fn read_roots(
     let version = version.ok_or_else(|| {
         damaged(format!("it has `{INDEX_FILE}` but no `{VERSION_FILE}`, so it is no whole OCI layout"))
     })?;
-    let version: Version = serde_json::from_slice(&version)
+    let version: Version = read_json(&version, &Schema::Object(&[("imageLayoutVersion", Schema::Value)]))
         .map_err(|error| damaged(format!("`{VERSION_FILE}` is not valid: {error}")))?;
     if version.image_layout_version != VERSION {
         let found = display_name(version.image_layout_version.as_bytes());
@@ -115,15 +115,13 @@ fn roots_of_index(bytes: &[u8], remarks: &mut Vec<Remark>) -> Result<Vec<Root>, 
             format!("its type is `{}`, expected `{expected}`", display_name(found.as_bytes()))
         }
         DocumentError::Json { source, .. } => source.to_string(),
+        DocumentError::Members { source, .. } => source.to_string(),
         DocumentError::NotAnObject { .. } => "it is not a JSON object".to_owned(),
         other => other.to_string(),
     })?;
     let entries = raw.index().map(|index| index.manifests.as_slice()).unwrap_or_default();
     if entries.len() > limits::DOCUMENTS {
         return Err(format!("it lists {} images, at most {} are accepted", entries.len(), limits::DOCUMENTS));
-    }
-    if let Ok(Some(member)) = find_repeated_member(bytes) {
-        return Err(format!("member `{member}` is there twice"));
     }
     let mut roots: Vec<Root> = Vec::new();
     let mut known: BTreeMap<Digest, usize> = BTreeMap::new();

@@ -2,10 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::model::{
-    Config, Descriptor, Digest, Document, ImageManifest, RawDocument, find_repeated_member, limits,
-    media_type,
-};
+use crate::model::{Config, Descriptor, Digest, Document, ImageManifest, RawDocument, limits, media_type};
 use crate::store::{Remark, Store, StoreKind};
 use crate::stream::{TooLarge, read_bounded};
 
@@ -193,10 +190,6 @@ impl<'a> Walk<'a> {
             self.report(digest, Fault::Digest { found, size }, "");
             return None;
         }
-        if let Ok(Some(member)) = find_repeated_member(&bytes) {
-            let reason = format!("document `{digest}` has member `{member}` twice");
-            self.report(digest, Fault::Document { reason }, "");
-        }
         Some(bytes)
     }
 
@@ -263,7 +256,7 @@ impl<'a> Walk<'a> {
 
     fn config(&mut self, digest: &Digest) -> Option<Config> {
         let bytes = self.read(digest, limits::CONFIG_BYTES)?;
-        match serde_json::from_slice::<Config>(&bytes) {
+        match Config::parse(&bytes) {
             Ok(config) if config.rootfs.kind == "layers" => Some(config),
             Ok(config) => {
                 let found = config.rootfs.kind.escape_debug().to_string();

@@ -4,3 +4,4 @@ pub(crate) mod attacks;
 pub(crate) mod fuzzing;
 pub(crate) mod limits;
 pub(crate) mod secrets;
+pub(crate) mod two_readers;

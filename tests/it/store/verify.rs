@@ -144,7 +144,7 @@ fn all_problems_are_found_in_one_run_with_any_number_of_threads() {
         (digest(&absent), "is missing (in `"),
         (digest(&short), "has 0 diff_ids for 1 layers"),
         (digest(&ambiguous), "a manifest and an index at the same time"),
-        (digest(&repeated), "has member `a` twice"),
+        (digest(&repeated), "member `a` is there twice"),
         (digest(&missing_manifest), "is missing"),
     ];
     for (blob, text) in &expected {
