@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::failure::Failure;
 use super::text;
+use crate::model::invisible::escape_in_json;
 use crate::model::{Digest, Repository, Tag};
 
 /// What a command ended with.
@@ -125,7 +126,7 @@ impl ImageOutcome {
             refs: self.refs(),
             path: self.path_text(),
         };
-        serde_json::to_string(&json).expect("strings and numbers are always JSON")
+        escape_in_json(&serde_json::to_string(&json).expect("strings and numbers are always JSON"))
     }
 
     /// Tells whether standard output carried the tar itself, so that no result can be printed there.

@@ -20,6 +20,7 @@ use super::failure::{Failure, Vocabulary};
 use super::outcome::{Document, Outcome};
 use super::signals;
 use super::ui::{Settings, Ui};
+use crate::model::invisible::escape_in_json;
 
 /// Builds container images without a registry, relays them as one tar, pushes them later
 #[derive(Debug, Parser)]
@@ -171,7 +172,11 @@ fn dispatch(context: &Context<'_>, verb: Verb, json: bool) -> Result<Outcome, Fa
 /// Runs a step of the Concourse protocol; its answer is JSON in any case.
 fn step(context: &Context<'_>, step: &Step) -> Result<Outcome, Failure> {
     let json = concourse::answer(step, std::io::stdin().lock(), context.env, &context.ui)?;
-    Ok(Outcome::Document(Document { text: format!("{json}\n"), json, failure: None }))
+    Ok(Outcome::Document(Document {
+        text: format!("{}\n", escape_in_json(&json.to_string())),
+        json,
+        failure: None,
+    }))
 }
 
 /// Parses the words twice: first alone, to learn what was typed, then with the environment behind them.

@@ -10,6 +10,7 @@ use super::env::{self, Env};
 use super::failure::Failure;
 use super::outcome::{ImageOutcome, Outcome};
 use super::text;
+use crate::model::invisible::is_invisible;
 use crate::stream::{AtomicFile, FileError};
 
 /// The variables that `--result dotenv` may write; none of them may be a flag's variable.
@@ -67,6 +68,11 @@ impl Format {
         ("github", Self::Github),
         ("tekton", Self::Tekton),
     ];
+
+    fn name(self) -> &'static str {
+        let (name, _) = Self::ALL.iter().find(|(_, format)| *format == self).expect("all formats are listed");
+        name
+    }
 }
 
 /// A result file that was asked for.
@@ -110,6 +116,17 @@ impl ResultFile {
 
     /// Refuses a path that cannot be written, before any work is done.
     fn check(&self, to: Option<&Path>) -> Result<(), Failure> {
+        let is_literal =
+            matches!(self.format, Format::Path | Format::Dotenv | Format::Github | Format::Tekton);
+        let to_text = to.map(Path::to_string_lossy).unwrap_or_default();
+        if is_literal && to_text.contains(is_invisible) {
+            return Err(Failure::misuse(format!(
+                "the path `{}` has a character that is not visible, which result `{}` cannot escape",
+                text::escaped(&to_text),
+                self.format.name()
+            ))
+            .hint("choose another path, or use `json`"));
+        }
         let for_tekton = match self.format {
             Format::Tekton => true,
             Format::Path => self.path.starts_with(TEKTON_FOLDER),
@@ -226,9 +243,10 @@ fn dotenv_without(outcome: &ImageOutcome, without: &[&str]) -> Result<String, Fa
     let mut lines = String::new();
     let given = values.into_iter().filter_map(|(key, value)| Some((key, value?)));
     for (key, value) in given.filter(|(key, _)| !without.contains(key)) {
-        if value.contains(char::is_control) {
+        if value.contains(is_invisible) {
+            let value = text::escaped(&value);
             return Err(Failure::refused(format!(
-                "`{key}` cannot be written as dotenv: `{value}` has a control character"
+                "`{key}` cannot be written as dotenv: `{value}` has a character that is not visible"
             )));
         }
         writeln!(lines, "{key}={value}").expect("writing to a String cannot fail");
@@ -314,7 +332,7 @@ mod tests {
                 .unwrap_err()
                 .message
                 .to_string()
-                .contains("has a control character")
+                .contains("has a character that is not visible")
         );
         for line in lines.lines() {
             let key = line.split('=').next().unwrap();

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use crate::model::invisible::is_invisible;
 use crate::model::list;
 
 /// Escapes what could move a cursor, hide text or begin a new line in a terminal or a build log.
@@ -13,27 +14,18 @@ use crate::model::list;
 /// a workflow command, a direction override could show another digest than the real one.
 #[must_use]
 pub fn escaped(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(is_unsafe) {
+    if !text.chars().any(is_invisible) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 16);
     for character in text.chars() {
-        if is_unsafe(character) {
+        if is_invisible(character) {
             out.extend(character.escape_default());
         } else {
             out.push(character);
         }
     }
     Cow::Owned(out)
-}
-
-/// Tells whether a character changes how the text around it is shown.
-fn is_unsafe(character: char) -> bool {
-    character.is_control()
-        || matches!(character,
-            // Line and paragraph separators, direction marks, embeddings, overrides and isolates.
-            '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-            | '\u{061c}' | '\u{feff}')
 }
 
 /// Prints a number of bytes in binary units, one decimal: `512 B`, `1.5 MiB`.
@@ -114,6 +106,7 @@ mod tests {
             ("a\r\tb\x7f", "a\\r\\tb\\u{7f}"),
             ("\u{9b}2J", "\\u{9b}2J"),
             ("a\u{202e}b\u{2028}", "a\\u{202e}b\\u{2028}"),
+            ("a\u{200b}b\u{feff}\u{ad}", "a\\u{200b}b\\u{feff}\\u{ad}"),
         ] {
             assert_eq!(escaped(text), expected);
         }

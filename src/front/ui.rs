@@ -14,6 +14,7 @@ use super::env::{self, Env};
 use super::failure::{CommandLine, Failure, Message, Vocabulary};
 use super::outcome::Outcome;
 use super::text;
+use crate::model::invisible::escape_in_json;
 
 /// When something is done that only a terminal can show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -218,7 +219,7 @@ impl Ui {
             }
             Outcome::Document(document) => {
                 if self.settings.json {
-                    self.print(&format!("{}\n", document.json))?;
+                    self.print(&format!("{}\n", escape_in_json(&document.json.to_string())))?;
                 } else {
                     self.print(&document.text)?;
                 }

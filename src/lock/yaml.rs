@@ -3,6 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde_saphyr::Spanned;
 
+use crate::model::invisible::{escape_in_yaml, is_invisible};
 use crate::model::{Reference, ReferenceError};
 
 use super::API_VERSION;
@@ -103,13 +104,10 @@ pub fn image_name(reference: &Reference) -> String {
 /// Writes a string as a YAML scalar: plain where it cannot be misread, else quoted.
 ///
 /// Shape: plain; single-quoted when it would begin a construct; double-quoted when it would read as another type,
-/// or, with JSON escapes, when it has control characters or line breaks.
+/// or, with escapes, when it has line breaks or characters that are not visible.
 pub(super) fn scalar(text: &str) -> String {
-    if text
-        .chars()
-        .any(|character| character.is_control() || matches!(character, '\u{2028}' | '\u{2029}' | '\u{feff}'))
-    {
-        return serde_json::to_string(text).expect("a string is always JSON");
+    if text.contains(is_invisible) {
+        return escape_in_yaml(&serde_json::to_string(text).expect("a string is always JSON"));
     }
     let looks_typed = matches!(
         text.to_ascii_lowercase().as_str(),
@@ -195,6 +193,7 @@ mod tests {
             " lead",
             "trail ",
             "two\nlines",
+            "a\u{7f}\u{9b}\u{200b}\u{202e}\u{2028}\u{e0001}b",
             "tab\there",
             "---",
             "~",

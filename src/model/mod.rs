@@ -7,6 +7,7 @@ mod descriptor;
 mod digest;
 mod document;
 mod file_sum;
+pub mod invisible;
 mod json;
 pub mod limits;
 pub mod list;

@@ -37,6 +37,7 @@ use super::env::Env;
 use super::failure::{Failure, Kind};
 use super::signals;
 use super::ui::{Settings, Ui, Verbosity};
+use crate::model::invisible::escape_in_json;
 
 /// What Concourse runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +77,7 @@ pub fn run(step: Result<Step, Failure>, env: &Env) -> Result<(), Failure> {
     let plain = Arc::new(Ui::new(&Settings::default(), env).speaking(&PipelineWords));
     let answered = step.and_then(|step| {
         let answer = answer(&step, std::io::stdin().lock(), env, &plain)?;
-        plain.print(&format!("{answer}\n"))
+        plain.print(&format!("{}\n", escape_in_json(&answer.to_string())))
     });
     answered.map_err(signals::explain).inspect_err(|failure| plain.failure(failure))
 }

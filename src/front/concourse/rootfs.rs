@@ -1,5 +1,6 @@
 //! An image in the form Concourse makes containers of: `rootfs/` and `metadata.json`.
 
+use crate::model::invisible::escape_in_json;
 use crate::model::{Config, to_json};
 use crate::tar::Ownership;
 
@@ -31,8 +32,10 @@ pub(super) fn image_metadata(config: Option<&Config>) -> Vec<u8> {
     }))
 }
 
-/// Ends a text with a line break, as Go's encoder does.
-pub(super) fn line(mut text: Vec<u8>) -> Vec<u8> {
-    text.push(b'\n');
-    text
+/// Ends a JSON text with a line break, as Go's encoder does; characters that are not visible are escaped.
+pub(super) fn line(text: Vec<u8>) -> Vec<u8> {
+    let text = String::from_utf8(text).expect("JSON is UTF-8");
+    let mut line = escape_in_json(&text);
+    line.push('\n');
+    line.into_bytes()
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod attacks;
 pub(crate) mod fuzzing;
+pub(crate) mod invisible;
 pub(crate) mod limits;
 pub(crate) mod secrets;
 pub(crate) mod two_readers;
