@@ -78,6 +78,15 @@ impl Failure {
         Self::new(Kind::Refused, message)
     }
 
+    /// Makes a failure of this program itself, and asks for a report.
+    pub fn bug(message: impl Into<Message>) -> Self {
+        Self::new(Kind::Bug, message).hint(format!(
+            "this is a bug; please report it with the command line at {}/issues (imgrelay {})",
+            env!("CARGO_PKG_REPOSITORY"),
+            env!("CARGO_PKG_VERSION")
+        ))
+    }
+
     /// Makes a failure of what was typed or configured.
     pub fn misuse(message: impl Into<Message>) -> Self {
         Self::new(Kind::Misuse, message)

@@ -87,11 +87,7 @@ fn on_panic(info: &PanicHookInfo<'_>) {
 
 fn bug(what: &str, place: Option<String>) -> Failure {
     let place = place.map(|place| format!(" at {place}")).unwrap_or_default();
-    Failure::new(Kind::Bug, format!("internal error{place}: {what}")).hint(format!(
-        "this is a bug; please report it with the command line at {}/issues (imgrelay {})",
-        env!("CARGO_PKG_REPOSITORY"),
-        env!("CARGO_PKG_VERSION")
-    ))
+    Failure::bug(format!("internal error{place}: {what}"))
 }
 
 #[cfg(test)]

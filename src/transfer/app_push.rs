@@ -12,6 +12,7 @@ use crate::stream::{into_value, lock};
 use super::app_image::{Ready, pack_app_to_spool};
 use super::events::{BlobOutcome, Observer};
 use super::produce::Spooled;
+use super::read_ahead::ThreadPermits;
 use super::to_registry::BlobPush;
 use super::{
     AppRequest, Base, FileList, PackedImage, PushRequest, RegistrySource, SpooledImage, TransferError,
@@ -167,6 +168,7 @@ impl AppPush<'_> {
         }
         let sent: Mutex<BTreeSet<Digest>> = Mutex::default();
         let absent = Absent::default();
+        let permits = ThreadPermits::default();
         let send = |layer: Spooled| {
             let push = BlobPush {
                 client,
@@ -174,14 +176,16 @@ impl AppPush<'_> {
                 start: if absent.is_likely() { PushStart::Send } else { PushStart::Ask(&[]) },
                 blob: &layer.descriptor,
                 source_label: &self.folder.display().to_string(),
+                permits: &permits,
                 observer,
             };
             absent.learn(push.send(&|| Ok(layer.open()))?);
             lock(&sent).insert(layer.descriptor.digest.clone());
             Ok(())
         };
-        let packed =
-            workers::fed(self.concurrency, send, |hand_over| pack(&|layer| hand_over(layer.clone())))?;
+        let packed = workers::for_each_streamed(self.concurrency, send, |hand_over| {
+            pack(&|layer| hand_over(layer.clone()))
+        })?;
         Ok((packed, into_value(sent)))
     }
 }

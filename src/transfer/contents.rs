@@ -39,6 +39,10 @@ pub struct PullReport {
     pub summary: Summary,
 }
 
+/// [`resolve_manifest`] returns manifests only.
+pub(super) const NO_MANIFEST: TransferError =
+    TransferError::Internal { what: "an index was resolved to a document that is no manifest" };
+
 /// Finds the manifest that a root stands for: itself, or the image of an index that serves the platform.
 pub fn resolve_manifest(
     source: &dyn ImageSource,
@@ -124,7 +128,7 @@ pub(super) fn pull_staged(
     observer: &dyn Observer,
     more: &dyn Fn(&OwnedFd) -> Result<(), TransferError>,
 ) -> Result<PullReport, TransferError> {
-    let document = manifest.manifest().cloned().ok_or(TransferError::Stopped)?;
+    let document = manifest.manifest().cloned().ok_or(NO_MANIFEST)?;
     let attempt = || {
         let staging = StagedFolder::create(&options.target, options.overwrite, options.umask)?;
         let (summary, config) =

@@ -129,7 +129,7 @@ pub fn describe_collection(
     collection: &Collection,
     concurrency: usize,
 ) -> Result<Vec<Description>, TransferError> {
-    let plain = workers::map(&collection.members, concurrency, |member| described(locator, member))?;
+    let plain = workers::parallel_map(&collection.members, concurrency, |member| described(locator, member))?;
     let known: BTreeMap<&Digest, &Description> = plain.iter().map(|one| (&one.digest, one)).collect();
     let named: BTreeSet<String> =
         plain.iter().flat_map(|one| &one.images).filter_map(|image| digest_of(&image.image)).collect();

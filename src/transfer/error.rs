@@ -224,9 +224,15 @@ pub enum TransferError {
         /// The bundle.
         image: String,
     },
-    /// Work was stopped because another part of it failed or a signal came.
+    /// A signal stopped the work.
     #[error("stopped")]
     Stopped,
+    /// A promise that the code makes to itself does not hold.
+    #[error("internal error: {what}")]
+    Internal {
+        /// Which.
+        what: &'static str,
+    },
 }
 
 impl TransferError {

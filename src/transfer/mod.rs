@@ -5,6 +5,7 @@
 
 mod app_image;
 mod app_push;
+mod blob_copy;
 mod collection;
 mod contents;
 mod describe;
@@ -17,6 +18,7 @@ mod one_file;
 mod parts;
 mod produce;
 mod pull_bundle;
+mod read_ahead;
 mod root_names;
 mod source;
 mod to_archive;
@@ -46,4 +48,4 @@ pub use to_archive::{ArchiveRequest, copy_to_docker_tar, copy_to_imgpkg_tar};
 pub use to_folder::{SINGLE_IMAGE, copy_to_folder};
 pub use to_layout::{LayoutReport, LayoutRequest, copy_to_layout};
 pub use to_registry::{PushReport, PushRequest, push_to_registry};
-pub use workers::{for_each, map};
+pub use workers::{for_each, parallel_map};

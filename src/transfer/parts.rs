@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use crate::model::{Descriptor, Digest, RawDocument, Repository};
 use crate::stream::{AtomicFile, BlobStream, FileError, VerifyingReader};
 
+use super::blob_copy::BlobCopier;
 use super::events::Silent;
-use super::to_layout::pour;
 use super::{ImageSource, TransferError};
 
 /// Smallest blob that is worth a file of its own, bytes.
@@ -63,7 +63,7 @@ impl<'a> Parts<'a> {
     fn fetch(&self, path: &Path, descriptor: &Descriptor) -> Result<(), TransferError> {
         let to = AtomicFile::create(path, MODE)?;
         let failed = |error| FileError::io("write", path, error);
-        pour(self.inner, descriptor, &mut to.file(), &failed, &Silent)?;
+        BlobCopier::new(self.inner, &Silent).copy_blob(descriptor, &mut to.file(), &failed)?;
         Ok(to.commit()?)
     }
 }

@@ -12,7 +12,7 @@ use crate::stream::FileError;
 use crate::tar::Policy;
 
 use super::collection::{has_locations, is_absence};
-use super::contents::{extract, pull_staged};
+use super::contents::{NO_MANIFEST, extract, pull_staged};
 use super::events::Observer;
 use super::{Collection, ImageLocator, ImageSource, Member, PullOptions, PullReport, TransferError, workers};
 
@@ -38,7 +38,8 @@ pub fn pull_bundle(
         .collect();
     let bundles: Vec<&Member> = std::iter::once(root).chain(nested.iter().copied()).collect();
     let concurrency = options.concurrency;
-    let locks = workers::map(&bundles, concurrency, |member| relocated(locator, member, concurrency))?;
+    let locks =
+        workers::parallel_map(&bundles, concurrency, |member| relocated(locator, member, concurrency))?;
     let manifest = locator.read_document(&root.descriptor)?;
     let policy = Policy { include: options.include.clone(), ..Policy::contents(options.umask) };
     pull_staged(locator, manifest, options, &policy, observer, &|folder| {
@@ -48,7 +49,7 @@ pub fn pull_bundle(
         for (member, lock) in nested.iter().zip(locks.iter().skip(1)) {
             let into = nested_folder(folder, member, options)?;
             let document = locator.read_document(&member.descriptor)?;
-            let manifest = document.manifest().ok_or(TransferError::Stopped)?;
+            let manifest = document.manifest().ok_or(NO_MANIFEST)?;
             let policy = Policy::contents(options.umask);
             extract(
                 locator,
@@ -109,7 +110,8 @@ fn all_at_home(
     };
     // The first one alone: of a bundle that was never copied none is there.
     let Some((first, others)) = lock.images.split_first() else { return Ok(false) };
-    Ok(is_there(first)? && workers::map(others, concurrency, is_there)?.into_iter().all(|there| there))
+    Ok(is_there(first)?
+        && workers::parallel_map(others, concurrency, is_there)?.into_iter().all(|there| there))
 }
 
 fn failed<E: Into<std::io::Error>>(options: &PullOptions) -> impl Fn(E) -> FileError {

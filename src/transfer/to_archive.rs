@@ -15,8 +15,9 @@ use crate::store::imgpkg_tar::{
 use crate::store::layout::{DockerImage, LayoutTarget};
 use crate::store::slots::{BlobSlot, SlotTar, WrittenLayout};
 
+use super::blob_copy::BlobCopier;
+use super::contents::NO_MANIFEST;
 use super::events::{Event, Observer, Warning};
-use super::to_layout::fill;
 use super::{
     Collection, ImageLocator, ImageSource, Member, Parts, Role, TransferError, resolve_manifest, workers,
 };
@@ -126,7 +127,8 @@ fn fill_all(
 ) -> Result<(), TransferError> {
     let bytes = slots.iter().map(|(blob, _)| blob.size).sum();
     observer.event(Event::Planned { blobs: slots.len() as u64, bytes });
-    workers::for_each(slots, request.concurrency, |(blob, slot)| fill(source, blob, slot, observer))
+    let copier = BlobCopier::new(source, observer);
+    workers::for_each(slots, request.concurrency, |(blob, slot)| copier.fill(blob, slot))
 }
 
 /// What an item says about itself besides its documents; the children of an index say the same.
@@ -249,7 +251,7 @@ pub fn copy_to_docker_tar(
     observer: &dyn Observer,
 ) -> Result<WrittenLayout, TransferError> {
     let document = resolve_manifest(locator, &member.descriptor, request.platform.as_ref())?;
-    let manifest = document.manifest().ok_or(TransferError::Stopped)?;
+    let manifest = document.manifest().ok_or(NO_MANIFEST)?;
     let refused = |found: String| TransferError::NotAnImage { place: member.label(), found };
     if !media_type::is_runnable_config(&manifest.config.media_type) {
         return Err(refused(format!("its configuration has type `{}`", manifest.config.media_type)));

@@ -9,8 +9,8 @@ use std::path::Path;
 use crate::model::{Descriptor, Digest, ImageIndex, RawDocument, media_type};
 use crate::stream::{FileError, Overwrite, StagedFolder};
 
-use super::events::{BlobOutcome, Event, Observer};
-use super::to_layout::pour;
+use super::blob_copy::BlobCopier;
+use super::events::{Event, Observer};
 use super::{Graph, ImageSource, TransferError, workers};
 
 /// File beside `index.json` with the digest of the one image that is meant.
@@ -47,7 +47,8 @@ pub fn copy_to_folder(
         blobs: graph.blobs.len() as u64,
         bytes: graph.blobs.iter().map(|blob| blob.size).sum(),
     });
-    workers::for_each(&graph.blobs, concurrency, |blob| fill(source, blob, folder, observer))?;
+    let copier = BlobCopier::new(source, observer);
+    workers::for_each(&graph.blobs, concurrency, |blob| fill(&copier, blob, folder))?;
     for document in graph.documents.iter().filter(|document| *document.digest() != root.digest) {
         write(&blob_path(folder, document.digest()), document.bytes())?;
     }
@@ -86,26 +87,12 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), TransferError> {
     Ok(std::fs::write(path, bytes).map_err(|error| FileError::io("write", path, error))?)
 }
 
-/// Writes one blob; a transfer that turned out wrong is done once more from its start.
-fn fill(
-    source: &dyn ImageSource,
-    blob: &Descriptor,
-    folder: &Path,
-    observer: &dyn Observer,
-) -> Result<(), TransferError> {
+/// Writes one blob.
+fn fill(copier: &BlobCopier<'_>, blob: &Descriptor, folder: &Path) -> Result<(), TransferError> {
     let path = blob_path(folder, &blob.digest);
-    let once = || {
-        let mut file = File::create(&path).map_err(|error| FileError::io("write", &path, error))?;
-        pour(source, blob, &mut file, &|error| FileError::io("write", &path, error), observer)
-    };
-    observer.event(Event::BlobStarted { descriptor: blob });
-    if let Err(error) = once() {
-        if !error.is_mismatch() || source.repository_of(&blob.digest).is_none() {
-            return Err(error);
-        }
-        observer.event(Event::BlobRestarted { digest: &blob.digest });
-        once()?;
-    }
-    observer.event(Event::BlobFinished { descriptor: blob, outcome: BlobOutcome::Transferred });
-    Ok(())
+    let failed = |error| FileError::io("write", &path, error);
+    copier.with_retry(blob, || {
+        let mut file = File::create(&path).map_err(failed)?;
+        copier.copy_blob(blob, &mut file, &failed)
+    })
 }

@@ -10,8 +10,8 @@ use crate::registry::{BlobBody, Client, PushOutcome, PushStart};
 use crate::stream::{BlobStream, into_value, lock};
 
 use super::events::{BlobOutcome, Event, Observer, Warning};
-use super::workers::{self, Verified};
-use super::{Graph, ImageSource, TransferError};
+use super::read_ahead::{HashOn, ThreadPermits, read_ahead_if_large};
+use super::{Graph, ImageSource, TransferError, workers};
 
 /// What is to be pushed, and where.
 #[derive(Clone, Debug)]
@@ -168,11 +168,12 @@ fn push_content(
     let bytes = wanted.iter().map(|blob| blob.size).sum();
     observer.event(Event::Planned { blobs: wanted.len() as u64, bytes });
     let done = std::sync::Mutex::new(report);
+    let permits = ThreadPermits::default();
     workers::for_each(&wanted, request.concurrency, |blob| {
         if request.sent.contains(&blob.digest) {
             return Ok(());
         }
-        let outcome = push_blob(source, client, &request.repository, &[], blob, observer)?;
+        let outcome = push_blob(source, client, &request.repository, &[], blob, &permits, observer)?;
         let mut report = lock(&done);
         *report.blobs.entry(outcome).or_default() += 1;
         report.bytes_sent += if outcome == BlobOutcome::Transferred { blob.size } else { 0 };
@@ -212,6 +213,7 @@ pub(super) fn push_blob(
     repository: &Repository,
     mount_from: &[Repository],
     blob: &Descriptor,
+    permits: &ThreadPermits,
     observer: &dyn Observer,
 ) -> Result<BlobOutcome, TransferError> {
     let mount_from: Vec<Repository> = source
@@ -221,7 +223,7 @@ pub(super) fn push_blob(
         .filter(|from| from != repository && from.registry() == repository.registry())
         .collect();
     let start = PushStart::Ask(&mount_from);
-    let push = BlobPush { client, repository, start, blob, source_label: &source.label(), observer };
+    let push = BlobPush { client, repository, start, blob, source_label: &source.label(), observer, permits };
     push.send(&|| source.open_for_copy(blob))
 }
 
@@ -238,15 +240,16 @@ pub(super) struct BlobPush<'a> {
     /// Where it comes from, for messages.
     pub(super) source_label: &'a str,
     pub(super) observer: &'a dyn Observer,
+    pub(super) permits: &'a ThreadPermits,
 }
 
 impl BlobPush<'_> {
     pub(super) fn send<'a>(&'a self, open: &'a Open<'a>) -> Result<BlobOutcome, TransferError> {
-        let Self { client, blob, observer, .. } = *self;
+        let Self { client, blob, observer, permits, .. } = *self;
         observer.event(Event::BlobStarted { descriptor: blob });
         let progress = |bytes| observer.event(Event::BlobProgress { digest: &blob.digest, bytes });
         let outcome = std::thread::scope(|scope| {
-            let body = Body { open, blob, observer, scope, opened: AtomicBool::new(false) };
+            let body = Body { open, blob, observer, scope, permits, opened: AtomicBool::new(false) };
             client.push_blob(self.repository, blob, &body, self.start, &progress)
         })
         .map_err(|error| TransferError::from_push(self.source_label, error))?;
@@ -276,6 +279,7 @@ struct Body<'scope, 'env> {
     blob: &'env Descriptor,
     observer: &'env dyn Observer,
     scope: &'scope Scope<'scope, 'env>,
+    permits: &'env ThreadPermits,
     opened: AtomicBool,
 }
 
@@ -285,6 +289,6 @@ impl BlobBody for Body<'_, '_> {
             self.observer.event(Event::BlobRestarted { digest: &self.blob.digest });
         }
         let reader = (self.open)().map_err(io::Error::other)?;
-        Ok(workers::ahead(self.scope, self.blob, reader, Verified::Reading)?)
+        Ok(read_ahead_if_large(self.scope, self.permits, self.blob, reader, HashOn::Reader)?)
     }
 }

@@ -108,8 +108,7 @@ impl<'a> Layers<'a> {
         let Layer { descriptor, diff_id, tar, thread } = layer;
         let extracted = extract(tar);
         // Joined in any case: what was wrong with the stored bytes explains what could not be extracted.
-        let (unpacked, rest) =
-            thread.join().unwrap_or_else(|_| Ok((None, Err(io::ErrorKind::BrokenPipe.into()))))?;
+        let (unpacked, rest) = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         match (extracted, rest) {
             (Ok(()), Ok(())) => {}
             (Ok(()), Err(error)) => return Err(self.broken(descriptor, error)),
@@ -155,7 +154,8 @@ impl<'a> Layers<'a> {
             })
         };
         if abandoned.load(Ordering::Relaxed) {
-            return Err(TransferError::Stopped);
+            // The caller returns the error that ended the work.
+            return Err(TransferError::Internal { what: "a layer was unpacked after the work had ended" });
         }
         self.observer.event(Event::BlobStarted { descriptor: layer });
         let stored = open()?;

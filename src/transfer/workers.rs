@@ -1,102 +1,11 @@
-//! A bounded number of threads over a list, where the first error stops the rest; and one more for what is large.
+//! A bounded number of worker threads over a list, where the first error stops the rest.
 
-use std::io::{self, BufRead, BufReader, Read};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
-use std::thread::Scope;
+use std::sync::{Mutex, mpsc};
 
-use crate::model::Descriptor;
-use crate::stream::{BlobStream, Blocks, PipeReader, cancel, into_value, lock, read_ahead, threads};
+use crate::stream::{cancel, into_value, lock, threads};
 
 use super::TransferError;
-
-/// A blob of at least this size is read on a thread of its own while it is written or sent; of smaller ones several are
-/// under way, and overlap with each other instead.
-const WORTH_A_THREAD: u64 = 32 * 1024 * 1024;
-/// What is read at once of a blob that has no thread of its own.
-const READ_BYTES: usize = 32 * 1024;
-
-/// Whether a blob has a thread of its own now. One at a time is enough: of several blobs on their way one works while
-/// another waits, and what is between two threads is half a MiB for each blob.
-static TAKEN: AtomicBool = AtomicBool::new(false);
-
-/// The right to a thread of its own; there is room for the next when it is dropped.
-struct Room;
-
-impl Room {
-    fn take() -> Option<Self> {
-        // `then_some` would make one where there is none, and drop it.
-        (!TAKEN.swap(true, Ordering::Relaxed)).then(|| Self)
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        TAKEN.store(false, Ordering::Relaxed);
-    }
-}
-
-/// One end of what is read on a thread of its own. Each end keeps the room: the thread may outlive its reader, and what
-/// was read ahead the thread.
-struct Ahead<R> {
-    end: R,
-    _room: Arc<Room>,
-}
-
-impl<R: Read> Read for Ahead<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.end.read(buffer)
-    }
-}
-
-impl<R: BufRead> BufRead for Ahead<R> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        self.end.fill_buf()
-    }
-
-    fn consume(&mut self, count: usize) {
-        self.end.consume(count);
-    }
-}
-
-/// Which thread verifies a blob that has one of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verified {
-    /// The one that reads it: what is sent has most to do afterwards.
-    Reading,
-    /// The one that uses it: what arrives had most to do before.
-    Using,
-}
-
-/// Returns a reader of a blob that works ahead of whoever reads from it, where the blob's size is worth it and no other
-/// has a thread.
-///
-/// Errors: there is no thread to be had.
-pub(super) fn ahead<'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    blob: &Descriptor,
-    source: BlobStream<'scope>,
-    verified: Verified,
-) -> io::Result<Box<dyn BufRead + Send + 'scope>> {
-    let room = if blob.size < WORTH_A_THREAD { None } else { Room::take() };
-    let Some(room) = room else {
-        return Ok(Box::new(BufReader::with_capacity(READ_BYTES, source)));
-    };
-    Ok(match verified {
-        Verified::Reading => Box::new(on_its_own(scope, room, source)?),
-        Verified::Using => Box::new(source.over(|source| on_its_own(scope, room, source))?),
-    })
-}
-
-fn on_its_own<'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    room: Room,
-    source: impl Read + Send + 'scope,
-) -> io::Result<Ahead<PipeReader>> {
-    let room = Arc::new(room);
-    let source = Ahead { end: source, _room: Arc::clone(&room) };
-    Ok(Ahead { end: read_ahead(scope, source, Blocks::Small)?, _room: room })
-}
 
 /// The first error of several threads, which tells the others to stop.
 #[derive(Default)]
@@ -149,7 +58,7 @@ pub fn for_each<T: Sync>(
 }
 
 /// Runs `work` on every item as [`for_each`] does, and returns the results in the order of the items.
-pub fn map<T: Sync, R: Send>(
+pub fn parallel_map<T: Sync, R: Send>(
     items: &[T],
     concurrency: usize,
     work: impl Fn(&T) -> Result<R, TransferError> + Sync,
@@ -161,13 +70,14 @@ pub fn map<T: Sync, R: Send>(
         *lock(&results[*number]) = Some(result);
         Ok(())
     })?;
-    Ok(results.into_iter().filter_map(into_value).collect())
+    let results: Option<Vec<R>> = results.into_iter().map(into_value).collect();
+    results.ok_or(TransferError::Internal { what: "a worker thread ended without its result" })
 }
 
 /// Runs `produce`, and `work` on what it hands over, at most `concurrency` at a time, while it goes on.
 ///
 /// Errors: the first of `work`, after which handing over fails too; else that of `produce`.
-pub(super) fn fed<T: Send, R>(
+pub(super) fn for_each_streamed<T: Send, R>(
     concurrency: usize,
     work: impl Fn(T) -> Result<(), TransferError> + Sync,
     produce: impl FnOnce(&(dyn Fn(T) -> Result<(), TransferError> + Sync)) -> Result<R, TransferError>,
@@ -189,8 +99,11 @@ pub(super) fn fed<T: Send, R>(
         let sender = sender;
         let started = (0..concurrency.max(1)).map_while(|_| threads::spawn(scope, run).ok()).count();
         let hand_over = |item| match first.failed.load(Ordering::Relaxed) {
-            true => Err(TransferError::Stopped),
-            false => sender.send(item).map_err(|_| TransferError::Stopped),
+            // The caller gets the worker's own error in place of this one.
+            true => Err(TransferError::Internal { what: "an item was handed over after a worker failed" }),
+            false => sender.send(item).map_err(|_| TransferError::Internal {
+                what: "an item was handed over after the workers ended",
+            }),
         };
         let result = produce(&hand_over);
         // The threads end when nothing more can come; where there are none to be had, this one does it all.
@@ -207,14 +120,8 @@ pub(super) fn fed<T: Send, R>(
 mod tests {
     use super::*;
 
-    #[test]
-    fn there_is_room_for_one_at_a_time() {
-        let first = Room::take();
-        assert!(first.is_some());
-        assert!(Room::take().is_none());
-        assert!(Room::take().is_none(), "asking in vain leaves the first its room");
-        drop(first);
-        assert!(Room::take().is_some());
+    fn wrong() -> TransferError {
+        TransferError::NotAnImage { place: "here".into(), found: "a tag".into() }
     }
 
     #[test]
@@ -232,10 +139,22 @@ mod tests {
         let count = AtomicUsize::new(0);
         let error = for_each(&items, 1, |item| {
             count.fetch_add(1, Ordering::Relaxed);
-            if *item == 3 { Err(TransferError::Stopped) } else { Ok(()) }
+            if *item == 3 { Err(wrong()) } else { Ok(()) }
         });
-        assert!(matches!(error, Err(TransferError::Stopped)));
+        assert!(matches!(error, Err(TransferError::NotAnImage { .. })));
         assert_eq!(count.into_inner(), 4, "nothing after the failed one was begun");
+    }
+
+    #[test]
+    fn results_come_in_the_order_of_the_items_and_none_is_dropped() {
+        let items: Vec<u32> = (0..100).collect();
+        assert_eq!(
+            parallel_map(&items, 4, |item| Ok(item * 2)).unwrap(),
+            (0..200).step_by(2).collect::<Vec<u32>>()
+        );
+        assert_eq!(parallel_map::<u32, u32>(&[], 4, |item| Ok(*item)).unwrap(), Vec::<u32>::new());
+        let failed = parallel_map(&items, 4, |item| if *item == 7 { Err(wrong()) } else { Ok(*item) });
+        assert!(matches!(failed, Err(TransferError::NotAnImage { .. })), "{failed:?}");
     }
 
     #[test]
@@ -246,7 +165,7 @@ mod tests {
             seen.0.send(item).unwrap();
             Ok(())
         };
-        let made = fed(3, work, |hand_over| {
+        let made = for_each_streamed(3, work, |hand_over| {
             hand_over(1)?;
             // It would be waited for without end if nothing happened before the end.
             assert_eq!(seen.1.recv().unwrap(), 1);
@@ -261,14 +180,14 @@ mod tests {
 
     #[test]
     fn what_went_wrong_first_comes_back_and_nothing_more_is_made() {
-        let fails = |_: u32| Err(TransferError::NotAnImage { place: "here".into(), found: "a tag".into() });
-        let result: Result<(), _> = fed(2, fails, |hand_over| {
+        let fails = |_: u32| Err(wrong());
+        let result: Result<(), _> = for_each_streamed(2, fails, |hand_over| {
             loop {
                 hand_over(1)?;
             }
         });
         assert!(matches!(result, Err(TransferError::NotAnImage { .. })), "{result:?}");
-        let result: Result<(), _> = fed(2, |_: u32| Ok(()), |_| Err(TransferError::Stopped));
-        assert!(matches!(result, Err(TransferError::Stopped)));
+        let result: Result<(), _> = for_each_streamed(2, |_: u32| Ok(()), |_| Err(wrong()));
+        assert!(matches!(result, Err(TransferError::NotAnImage { .. })), "{result:?}");
     }
 }

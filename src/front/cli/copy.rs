@@ -296,7 +296,9 @@ impl Copy<'_> {
         repository: Option<&Repository>,
         path: Option<&Path>,
     ) -> Result<ImageOutcome, Failure> {
-        let member = collection.member(main).ok_or(transfer::TransferError::Stopped)?;
+        let member = collection.member(main).ok_or(transfer::TransferError::Internal {
+            what: "the image that a result is about is not among those copied",
+        })?;
         let document = self.locator.read_document(&member.descriptor)?;
         let kind = match (document.manifest(), &member.bundle) {
             (None, _) => ImageKind::Index,

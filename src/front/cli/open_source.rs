@@ -76,7 +76,8 @@ impl OpenedSource {
 
     /// Returns the client; it is there when the source was opened as remote or is a registry.
     pub(super) fn client(&self) -> Result<&Client, Failure> {
-        self.client.as_ref().ok_or_else(|| TransferError::Stopped.into())
+        let what = "a source without a registry was asked for its client";
+        self.client.as_ref().ok_or_else(|| TransferError::Internal { what }.into())
     }
 
     /// Tells whether the source is a tar that imgpkg wrote.
@@ -144,7 +145,7 @@ impl OpenedSource {
                     let (descriptor, names) = (document.descriptor(), Vec::new());
                     Ok(Member { descriptor, names, origin, role: Role::Root, bundle: None })
                 };
-                let roots = transfer::map(&lock.images, concurrency, root)?;
+                let roots = transfer::parallel_map(&lock.images, concurrency, root)?;
                 if roots.is_empty() {
                     return Err(Failure::refused(
                         "the ImagesLock names no image, so there is nothing to copy",

@@ -252,6 +252,7 @@ impl From<TransferError> for Failure {
                 .hint("what was read is damaged; make or fetch it again")
                 .hint(Hint::command("", "imgrelay verify", " lists all damage of a tar")),
             TransferError::UnexpectedDigest { .. } => of(Kind::Difference),
+            TransferError::Internal { .. } => Self::bug(message),
             TransferError::Extract { source: ref extract, .. } => match extract.io_error() {
                 Some(source) => of(Kind::Refused).with_io_hint(source),
                 None => of(Kind::Refused),
@@ -353,6 +354,14 @@ mod tests {
             assert_eq!(failure.kind, Kind::Refused);
             assert!(failure.hints[0].to_string().starts_with(expected), "{failure:?}");
         }
+    }
+
+    #[test]
+    fn a_broken_invariant_is_a_bug_that_says_which_and_never_stopped() {
+        let failure = Failure::from(TransferError::Internal { what: "a layer has no bytes" });
+        assert_eq!((failure.kind, crate::front::exit::code(failure.kind)), (Kind::Bug, 70));
+        assert_eq!(failure.message.to_string(), "internal error: a layer has no bytes");
+        assert!(failure.hints[0].to_string().starts_with("this is a bug"), "{failure:?}");
     }
 
     #[test]

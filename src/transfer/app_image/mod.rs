@@ -15,9 +15,9 @@ use crate::pack::{AppOptions, AppTree, ImageOptions, LayerForm, Layering, Packed
 use crate::store::layout::{LayoutTarWriter, LayoutTarget};
 use crate::tar::display_name;
 
+use super::blob_copy::BlobCopier;
 use super::events::{Event, Observer, Warning};
 use super::produce::{composed, finish_layout, finished, with_path};
-use super::to_layout::pour;
 use super::{FileList, ImageSource, PackedImage, SpooledImage, TransferError};
 use complete::complete;
 pub(super) use packing::Ready;
@@ -196,7 +196,7 @@ fn copy_blob(
     observer: &dyn Observer,
 ) -> Result<(), TransferError> {
     let Some(slot) = writer.reserve(&layer.digest, layer.size)? else { return Ok(()) };
-    pour(source, layer, &mut slot.writer(), &|error| slot.failed(error), observer)
+    BlobCopier::new(source, observer).copy_blob(layer, &mut slot.writer(), &|error| slot.failed(error))
 }
 
 /// Packs an app into files without names in `folder`, to be pushed from there.

@@ -93,7 +93,7 @@ pub(super) fn attach(
         if level.is_empty() {
             break;
         }
-        let found = workers::map(&level, options.concurrency, |(digest, repository)| {
+        let found = workers::parallel_map(&level, options.concurrency, |(digest, repository)| {
             let mut members = Vec::new();
             if options.attached.cosign {
                 members.extend(cosign(locator, repository, digest)?);
@@ -124,7 +124,7 @@ fn attach_locations(
 ) -> Result<(), TransferError> {
     let bundles = collection.members.iter().filter(|member| member.bundle.is_some());
     let bundles: Vec<(Digest, Repository)> = bundles.filter_map(|member| place_of(locator, member)).collect();
-    let found = workers::map(&bundles, concurrency, |(digest, repository)| {
+    let found = workers::parallel_map(&bundles, concurrency, |(digest, repository)| {
         under_tag(locator, repository, locations_tag(digest))
     })?;
     collection.members.extend(found.into_iter().flatten());

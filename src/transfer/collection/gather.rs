@@ -93,7 +93,8 @@ fn inspect(
     members: &mut [Member],
     concurrency: usize,
 ) -> Result<(), TransferError> {
-    let found = workers::map(members, concurrency, |member| bundle_lock(locator, &member.descriptor))?;
+    let found =
+        workers::parallel_map(members, concurrency, |member| bundle_lock(locator, &member.descriptor))?;
     for (member, lock) in members.iter_mut().zip(found) {
         member.bundle = lock;
     }
@@ -186,7 +187,7 @@ fn locate(
     wanted: &[Wanted<'_>],
     concurrency: usize,
 ) -> Result<Vec<Member>, TransferError> {
-    workers::map(wanted, concurrency, |wanted| locate_one(locator, wanted))
+    workers::parallel_map(wanted, concurrency, |wanted| locate_one(locator, wanted))
 }
 
 fn locate_one(locator: &ImageLocator<'_>, wanted: &Wanted<'_>) -> Result<Member, TransferError> {

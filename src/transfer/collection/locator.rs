@@ -67,7 +67,9 @@ impl<'a> ImageLocator<'a> {
 
     /// Reads what a tag or digest of a repository points at.
     pub fn fetch(&self, repository: &Repository, target: &Target) -> Result<RawDocument, TransferError> {
-        let client = self.client.ok_or(TransferError::Stopped)?;
+        let client = self.client.ok_or(TransferError::Internal {
+            what: "a source without a registry was asked for a document of a repository",
+        })?;
         let document = client.fetch_manifest(repository, target)?;
         self.learn(repository, &document);
         Ok(document)
@@ -78,7 +80,7 @@ impl<'a> ImageLocator<'a> {
     /// A repository that refuses counts as one that does not have it, unless it is the last one.
     /// Errors: the last repository's.
     pub fn find(&self, digest: &Digest, candidates: &[Repository]) -> Result<RawDocument, TransferError> {
-        let mut last = TransferError::Stopped;
+        let mut last = self.unknown(digest);
         for repository in candidates {
             match self.fetch(repository, &Target::Digest(digest.clone())) {
                 Err(TransferError::Registry(error)) if is_absence(&error) => last = error.into(),

@@ -11,6 +11,7 @@ use crate::stream::{into_value, lock};
 
 use super::super::events::{BlobOutcome, Event, Observer, Warning};
 use super::super::one_file::OneFileImage;
+use super::super::read_ahead::ThreadPermits;
 use super::super::to_registry::{check_held, confirm, layers_were_left_out, push_blob};
 use super::super::{Graph, ImageSource, TransferError, workers};
 use super::locations::locations_image;
@@ -70,6 +71,7 @@ pub fn push_collection(
         observer,
         report: Mutex::default(),
         written: Written::default(),
+        permits: ThreadPermits::default(),
     };
     let missing = push.missing()?;
     let graphs = push.graphs(&missing)?;
@@ -89,6 +91,7 @@ struct Push<'a> {
     observer: &'a dyn Observer,
     report: Mutex<CollectionReport>,
     written: Written,
+    permits: ThreadPermits,
 }
 
 /// Which documents were written, and by whom one is being written.
@@ -216,9 +219,16 @@ impl Push<'_> {
         let bytes = wanted.iter().map(|(blob, _)| blob.size).sum();
         self.observer.event(Event::Planned { blobs: wanted.len() as u64, bytes });
         workers::for_each(&wanted, self.request.concurrency, |(blob, origin)| {
-            let Self { locator, client, observer, .. } = *self;
-            let outcome =
-                push_blob(locator, client, &self.request.repository, origin.as_slice(), blob, observer)?;
+            let Self { locator, client, observer, permits, .. } = self;
+            let outcome = push_blob(
+                *locator,
+                client,
+                &self.request.repository,
+                origin.as_slice(),
+                blob,
+                permits,
+                *observer,
+            )?;
             self.count(|report| *report.blobs.entry(outcome).or_default() += 1);
             Ok(())
         })
@@ -351,7 +361,7 @@ mod tests {
         let (inside, first) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let documents = [Digest::sha256_of(b"a"), Digest::sha256_of(b"b")];
         for document in &documents {
-            let failed = written.alone(document, |_| Err(TransferError::Stopped));
+            let failed = written.alone(document, |_| Err(TransferError::Internal { what: "a test" }));
             assert!(failed.is_err());
         }
         let work = |number: &usize| {
