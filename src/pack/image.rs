@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn oci_configuration_has_the_required_members_whatever_the_machine() {
+    fn oci_configuration_has_the_required_members_on_every_machine() {
         let config = image(&Profile::BUNDLE, MediaTypes::Oci, &[("b", "<2>"), ("a", "1")]).config;
         let text = String::from_utf8_lossy(&config);
         assert!(text.starts_with(r#"{"architecture":"amd64","#), "{text}");

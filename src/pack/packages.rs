@@ -64,7 +64,7 @@ pub enum PackageFault {
         /// What is wrong.
         problem: String,
     },
-    /// Nobody writes packages this large.
+    /// No real package is this large.
     #[error("has more than {limit} bytes and was not checked")]
     TooLarge {
         /// Most bytes that are read.

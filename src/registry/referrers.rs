@@ -47,7 +47,7 @@ impl Client {
     ///
     /// A registry that answered the push with `OCI-Subject` has done so itself; see
     /// [`Client::push_manifest`]. The index is read, changed and written, by one of our threads at a time, and read
-    /// again to see whether somebody else wrote meanwhile.
+    /// again to see whether another client wrote meanwhile.
     pub(super) fn add_to_fallback(
         &self,
         repository: &Repository,

@@ -110,7 +110,7 @@ mod tests {
             .lock()
             .unwrap()
             .insert("localhost:80".to_owned(), (Instant::now() + KNOWN_FOR, elsewhere.clone()));
-        assert_eq!(names.addresses("localhost:80", timeout).unwrap(), elsewhere, "nobody was asked");
+        assert_eq!(names.addresses("localhost:80", timeout).unwrap(), elsewhere, "no lookup was made");
         names.known.lock().unwrap().insert("localhost:80".to_owned(), (Instant::now(), elsewhere));
         assert_eq!(names.addresses("localhost:80", timeout).unwrap(), found, "asked again");
     }

@@ -182,7 +182,7 @@ pub(super) struct Gate(Mutex<GateState>);
 
 #[derive(Debug, Default)]
 struct GateState {
-    /// Nobody starts a request before this time.
+    /// No request starts before this time.
     closed_until: Option<Instant>,
     /// Time between the starts of two requests; zero until the registry complains.
     pace: Duration,
@@ -211,7 +211,7 @@ impl Gate {
         }
     }
 
-    /// The registry asked everybody to slow down: nobody starts for `pause`, and then not as fast as before.
+    /// The registry asked to slow down: no request starts for `pause`, and then not as fast as before.
     pub(super) fn slow_down(&self, pause: Duration, too_many: bool) {
         let mut state = lock(&self.0);
         let until = Instant::now() + pause;
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_gate_holds_everybody_and_no_pace_remains() {
+    fn a_closed_gate_holds_every_request_and_no_pace_remains() {
         let (gate, pause) = (Gate::default(), Duration::from_millis(100));
         let started = Instant::now();
         gate.slow_down(pause, false);

@@ -31,7 +31,7 @@ impl Drop for Secret {
     fn drop(&mut self) {
         let mut bytes = std::mem::take(&mut self.0).into_bytes();
         bytes.fill(0);
-        // So that the writes are not optimised away for being read by nobody.
+        // So that the writes are not optimised away because nothing reads them.
         std::hint::black_box(&bytes);
     }
 }

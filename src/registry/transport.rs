@@ -285,7 +285,7 @@ impl Transport for Tcp {
         if self.output_closed || self.stream.set_nonblocking(true).is_err() {
             return false;
         }
-        // Bytes nobody asked for mean that the last exchange went wrong.
+        // Bytes without a request mean that the last exchange went wrong.
         let quiet =
             matches!((&self.stream).read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
         self.stream.set_nonblocking(false).is_ok() && quiet

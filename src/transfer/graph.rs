@@ -83,7 +83,7 @@ impl Graph {
             }
             Document::Manifest(manifest) => {
                 for blob in manifest.layers.iter().chain(std::iter::once(&manifest.config)) {
-                    // What a manifest points at is a blob whatever its type says.
+                    // What a manifest points at is a blob, independent of its type.
                     if self.seen.insert(blob.digest.clone()) {
                         self.blobs.push(blob.clone());
                     }

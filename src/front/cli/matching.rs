@@ -47,7 +47,7 @@ fn files_of_store(store: &Store) -> Result<FileList, Failure> {
 
 /// Reads the request from standard input.
 ///
-/// Errors: misuse, so that whoever stands between client and command can tell a bad request from trouble of its own.
+/// Errors: misuse, so that a program between client and command can tell a bad request from trouble of its own.
 fn read_request() -> Result<MatchRequest, Failure> {
     let bytes = read_bounded(std::io::stdin().lock(), limits::MATCH_BYTES).map_err(|error| match error {
         TooLarge::Io(error) => Failure::refused(format!("cannot read standard input: {error}")),

@@ -61,7 +61,7 @@ pub enum Spelling {
 pub enum Sense {
     /// The setting that the flag is.
     Setting,
-    /// The kind of image that `--bundle`, `--image` and `--source` choose, whatever name comes after them.
+    /// The kind of image that `--bundle`, `--image` and `--source` choose, with any name after them.
     Kind,
 }
 

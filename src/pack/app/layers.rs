@@ -2,7 +2,7 @@
 //!
 //! Every file belongs to a unit (`units`), every unit goes where a hash of its own name or its scope's says. Sizes
 //! decide only as powers of two, so that a layer's border moves when something grew to double or half, not when it
-//! grew a little. Layers share no path: whatever order a consumer unpacks them in, the tree is the same.
+//! grew a little. Layers share no path: a consumer gets the same tree in every order of unpacking.
 
 use std::collections::BTreeMap;
 
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn small_apps_and_whoever_wants_it_have_one_layer() {
+    fn small_apps_and_callers_who_want_it_have_one_layer() {
         let entries = app();
         assert_eq!(layers(&entries, Layering::One).len(), 1);
         assert_eq!(layers(&entries[..63], Layering::Auto).len(), 1);

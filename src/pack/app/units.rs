@@ -6,7 +6,7 @@
 /// What kind of unit a file is part of; they are never in one layer together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Class {
-    /// Packages somebody else wrote.
+    /// Packages of other authors.
     Dependency,
     /// The app itself.
     Own,
@@ -68,7 +68,7 @@ pub(super) fn unit_of(path: &[u8]) -> Unit<'_> {
     })
 }
 
-/// Returns scope and unit of a path inside somebody else's package, as beginnings of the path.
+/// Returns scope and unit of a path inside a package of another author, as beginnings of the path.
 fn package(path: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut start = 0;
     for component in path.split(|byte| *byte == b'/') {

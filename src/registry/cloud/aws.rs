@@ -1,4 +1,4 @@
-//! Amazon ECR: from whatever keys there are to a user name and password.
+//! Amazon ECR: from the keys that are found to a user name and password.
 //!
 //! Keys are looked for in the order of AWS's own tools: given ones, a web identity, a profile, the container's
 //! role, the machine's role (IMDSv2 only). Source: ECR `GetAuthorizationToken`; STS `AssumeRole`,
@@ -40,7 +40,7 @@ pub struct AwsLogin {
     pub profile: Option<AwsKeys>,
     /// Where a container gets the keys of its role.
     pub container: Option<ContainerCredentials>,
-    /// Where a machine gets the keys of its role, usually `http://169.254.169.254`; `None` asks nobody.
+    /// Where a machine gets the keys of its role, usually `http://169.254.169.254`; with `None` no request is sent.
     pub instance: Option<String>,
     /// Roles to assume, one after the other.
     pub roles: Vec<String>,
@@ -309,7 +309,7 @@ impl ContainerCredentials {
         };
         let answer = client.send(&ask).map_err(|problem| match problem {
             // It was named, so it should be there.
-            LoginError::Absent => LoginError::Refused(format!("nobody answers at `{}`", url.origin())),
+            LoginError::Absent => LoginError::Refused(format!("no server answers at `{}`", url.origin())),
             other => other,
         })?;
         read_role_keys(&answer.success(&url)?, &url)

@@ -16,7 +16,7 @@ use super::client::{CloudClient, CloudRequest, Reach};
 use super::login::{Granted, LoginError, basic, read_file};
 
 /// The user name that goes with a refresh token.
-const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
+const NULL_USER: &str = "00000000-0000-0000-0000-000000000000";
 /// Life of a registry's refresh token, seconds; it is three hours and is not told.
 const REFRESH_LIFE: u64 = 3 * 3600;
 /// The three clouds: end of their registries' names, resource of the tokens, place to log in.
@@ -41,7 +41,7 @@ pub struct AzureLogin {
     pub authority: Option<String>,
     /// App Service and its kin give tokens here.
     pub app_service: Option<AppService>,
-    /// Where a machine gets tokens, usually `http://169.254.169.254`; `None` asks nobody.
+    /// Where a machine gets tokens, usually `http://169.254.169.254`; with `None` no request is sent.
     pub instance: Option<String>,
     /// A refresh token of the registry, if there is one already.
     pub refresh_token: Option<Secret>,
@@ -84,12 +84,12 @@ impl AzureLogin {
     ) -> Result<Granted, LoginError> {
         let expires = Some(now + REFRESH_LIFE);
         if let Some(token) = &self.refresh_token {
-            return Ok(Granted { credential: basic(NOBODY, token.expose()), expires });
+            return Ok(Granted { credential: basic(NULL_USER, token.expose()), expires });
         }
         let (_, resource, authority) =
             CLOUDS.into_iter().find(|(end, ..)| registry.as_str().ends_with(end)).unwrap_or(CLOUDS[0]);
         let token = self.directory_token(resource, authority, client)?;
-        // Nobody but the registry gets the token, and never in plain text beyond this machine.
+        // Only the registry gets the token, and never in plain text beyond this machine.
         let scheme = if registry.is_loopback() { Scheme::Http } else { Scheme::Https };
         let origin = origin(scheme, registry.api_host()).ok_or(LoginError::Absent)?;
         let url = Url::new(origin, "/oauth2/exchange");
@@ -104,7 +104,7 @@ impl AzureLogin {
         let answer = client.send(&form(url.clone(), body))?.success(&url)?;
         let found: RefreshToken = serde_json::from_slice(&answer)
             .map_err(|_| LoginError::Refused(format!("`{}` sent no refresh token", url.origin())))?;
-        Ok(Granted { credential: basic(NOBODY, found.refresh_token), expires })
+        Ok(Granted { credential: basic(NULL_USER, found.refresh_token), expires })
     }
 
     /// Gets a token of the directory.

@@ -38,7 +38,7 @@ pub(in super::super) struct CloudRequest {
     pub(super) reach: Reach,
 }
 
-/// One answer, whatever its status.
+/// One response of any status.
 pub(in super::super) struct CloudResponse {
     pub(super) status: u16,
     pub(super) body: Vec<u8>,

@@ -23,7 +23,7 @@ pub struct GoogleLogin {
     pub federation: Option<Box<GoogleFederation>>,
     /// A finished access token.
     pub access_token: Option<Secret>,
-    /// Where a machine gets a token, usually `http://metadata.google.internal`; `None` asks nobody.
+    /// Where a machine gets a token, usually `http://metadata.google.internal`; with `None` no request is sent.
     pub metadata: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Google's workload identity federation: a token of somebody else's identity provider becomes an access token.
+//! Google's workload identity federation: a token of another identity provider becomes an access token.
 //!
 //! The file is what `gcloud iam workload-identity-pools create-cred-config` writes (`external_account`), with the foreign token
 //! in a file or behind a URL; what a program or AWS's own signature would give is not supported. Source: Google Cloud
@@ -20,7 +20,7 @@ const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 /// Headers that identity providers ask for: GitHub, Azure, Google, App Service.
 const HEADERS: [&str; 5] = ["authorization", "metadata", "metadata-flavor", "accept", "x-identity-header"];
 
-/// Somebody else's identity, and where Google takes it.
+/// An identity of another provider, and where Google takes it.
 #[derive(Clone, Debug)]
 pub struct GoogleFederation {
     audience: String,
@@ -192,7 +192,7 @@ impl GoogleFederation {
                 let answer = client.send(&ask).map_err(|problem| match problem {
                     // It was named, so it should be there.
                     LoginError::Absent => {
-                        LoginError::Refused(format!("nobody answers at `{}`", url.origin()))
+                        LoginError::Refused(format!("no server answers at `{}`", url.origin()))
                     }
                     other => other,
                 })?;

@@ -3,7 +3,7 @@
 //! Each login knows which registries are its own by their host names, collects what the environment offers (keys,
 //! identities of containers and machines; all given as values), and exchanges it for the registry's user name and
 //! password. Answers are kept until shortly before they expire. Certificates of providers are always checked,
-//! whatever is allowed for registries.
+//! also where registries are allowed more.
 
 mod aws;
 mod azure;
@@ -95,7 +95,7 @@ struct CachedCredential {
 }
 
 impl CloudLogins {
-    /// Prepares; contacts nobody.
+    /// Prepares; sends no request.
     #[must_use]
     pub fn new(logins: Vec<CloudLogin>, clock: Clock) -> Self {
         Self { logins, clock, kept: Mutex::default() }
@@ -213,8 +213,8 @@ mod tests {
     use super::login::basic;
     use super::*;
 
-    struct Nobody;
-    impl CloudClient for Nobody {
+    struct NoService;
+    impl CloudClient for NoService {
         fn send(&self, _: &CloudRequest) -> Result<CloudResponse, LoginError> {
             Err(LoginError::Absent)
         }
@@ -224,7 +224,7 @@ mod tests {
     fn github_tokens_are_for_github_only() {
         let login = GitHubLogin { actor: Some("octocat".into()), token: Secret::new("t") };
         let logins = CloudLogins::new(vec![CloudLogin::GitHub(login)], Arc::new(|| 1000));
-        let ask = |host: &str| logins.credential(&host.parse().unwrap(), &Nobody).unwrap();
+        let ask = |host: &str| logins.credential(&host.parse().unwrap(), &NoService).unwrap();
         assert_eq!(ask("ghcr.io"), Some(basic("octocat", "t")));
         for other in ["ghcr.io.evil.example", "xghcr.io", "ghcr.io:8443", "docker.io"] {
             assert_eq!(ask(other), None, "{other}");
@@ -236,8 +236,9 @@ mod tests {
     fn a_login_that_was_asked_for_must_find_something() {
         let login = |required| CloudLogin::Aws(Box::new(AwsLogin { required, ..AwsLogin::default() }));
         let host: Registry = "123456789012.dkr.ecr.eu-west-1.amazonaws.com".parse().unwrap();
-        let ask =
-            |required| CloudLogins::new(vec![login(required)], Arc::new(|| 1000)).credential(&host, &Nobody);
+        let ask = |required| {
+            CloudLogins::new(vec![login(required)], Arc::new(|| 1000)).credential(&host, &NoService)
+        };
         assert_eq!(ask(false), Ok(None));
         assert!(ask(true).unwrap_err().to_string().contains("there are no access keys"));
     }

@@ -64,7 +64,7 @@ impl<'a> Spools<'a> {
         Self { folder, free: Mutex::default() }
     }
 
-    /// Lends a file that nobody writes to, or a new one.
+    /// Lends a file that no layer is written to, or a new one.
     pub(super) fn with<T>(
         &self,
         work: impl FnOnce(&mut Spool) -> Result<T, TransferError>,

@@ -103,7 +103,7 @@ trait Space {
     fn keep(&mut self, _count: usize) {}
 }
 
-/// Bytes nobody else wants.
+/// A buffer that the next read overwrites.
 impl Space for Vec<u8> {
     fn space(&mut self) -> &mut [u8] {
         self
@@ -187,7 +187,7 @@ fn layer_faults(task: &Task, compression: Compression, diff_id: &Digest) -> Vec<
         faults.push(Fault::Compression { media_type: task.media_type.clone(), found });
     }
     for (expected, _) in &task.diff_ids {
-        // A diff_id of another algorithm than SHA-256 is not written by anybody; it cannot be judged here.
+        // No tool writes a diff_id of another algorithm than SHA-256; it cannot be judged here.
         if expected.algorithm() == Algorithm::Sha256 && expected != diff_id {
             faults.push(Fault::DiffId { expected: expected.clone(), found: diff_id.clone() });
         }

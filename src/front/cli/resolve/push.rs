@@ -250,7 +250,7 @@ fn kind_and_name(args: &PushArgs) -> Result<(PushKind, Option<Reference>), Failu
     }
 }
 
-/// Finds the earlier image: in layers that nobody compares, nothing can be used again.
+/// Finds the earlier image: layers are used again only where they are compared.
 fn base(args: &PushArgs, layering: Layering, to: &Destination) -> Result<Option<BaseImage>, Failure> {
     let (tar, name) = (given_path(args.base_tar.as_ref()), given(args.base.as_deref()));
     let flag = tar.map(|_| Flag::BASE_TAR).or(name.map(|_| Flag::BASE));
