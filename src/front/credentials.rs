@@ -3,92 +3,21 @@
 //! Only finds and reads; what a file means and which entry fits is the keychain's work.
 
 pub(in crate::front) mod cloud;
+mod given;
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use crate::model::limits;
-use crate::registry::{
-    Credential, CredentialSource, DockerConfig, DockerConfigError, HostCredential, Keychain, Secret,
-};
-use crate::stream::{FileError, read_file};
+use crate::registry::{Credential, CredentialSource, DockerConfig, HostCredential, Keychain, Secret};
+use crate::stream::FileError;
 
 use super::env::{self, Env};
+pub use given::{CredentialFlags, CredentialsError};
+use given::{PER_HOST, PER_HOST_FIELDS, read_if_present};
 
-/// Prefix of imgpkg's variables for single registries.
-const PER_HOST: &str = "IMGPKG_REGISTRY_";
-/// What may follow it, before an optional `_` and suffix.
-const PER_HOST_FIELDS: [&str; 5] = ["HOSTNAME", "USERNAME", "PASSWORD", "IDENTITY_TOKEN", "REGISTRY_TOKEN"];
 /// imgpkg's own exception.
 const PER_HOST_IGNORED: &str = "IMGPKG_REGISTRY_AZURE_CR_CONFIG";
-
-/// What was given on the command line (or in a `source`).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CredentialFlags {
-    /// `--registry-username`.
-    pub username: Option<String>,
-    /// `--registry-password`.
-    pub password: Option<Secret>,
-    /// `--registry-token`: a bearer token.
-    pub token: Option<Secret>,
-    /// `--registry-anon`: send nothing, whatever else is configured.
-    pub anonymous: bool,
-    /// `--authfile`.
-    pub authfile: Option<PathBuf>,
-    /// `--activate-keychain`.
-    pub keychains: Vec<String>,
-}
-
-/// Why the credentials that are configured cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CredentialsError {
-    /// A file could not be read.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// A file or variable is not a valid configuration.
-    #[error(transparent)]
-    Config(#[from] DockerConfigError),
-    /// A variable begins like imgpkg's, but is none of them.
-    #[error("unknown variable `{name}`: after `{PER_HOST}` comes one of {}, then `_` and any suffix", PER_HOST_FIELDS.map(|field| format!("`{field}`")).join(", "))]
-    UnknownVariable {
-        /// Its name.
-        name: String,
-    },
-    /// There is no such cloud login.
-    #[error("`{origin}`: there is no login `{name}`; there are {}", cloud::available())]
-    UnknownKeychain {
-        /// What was asked for.
-        name: String,
-        /// The flag or variable.
-        origin: String,
-    },
-    /// A key file of Google's is not one that registries take.
-    #[error("`{}` (`GOOGLE_APPLICATION_CREDENTIALS`) is of type `{found}`, expected the key of a `service_account` or an `external_account`", path.display())]
-    KeyKind {
-        /// The file.
-        path: PathBuf,
-        /// Its type; empty when it has none.
-        found: String,
-    },
-    /// A file about a foreign identity cannot be used.
-    #[error("`{}` (`GOOGLE_APPLICATION_CREDENTIALS`): {problem}", path.display())]
-    Federation {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong in it.
-        problem: String,
-    },
-    /// Half of a pair is missing.
-    #[error("`{given}` is set, but `{missing}` is not")]
-    Incomplete {
-        /// What is there.
-        given: String,
-        /// What belongs to it.
-        missing: String,
-    },
-}
 
 /// Collects all credentials, the first source being asked first.
 ///
@@ -147,11 +76,6 @@ fn files<'a>(get: &dyn Fn(&str) -> Option<&'a str>) -> Vec<PathBuf> {
     paths
 }
 
-/// Reads a text file; `None` when it is not there.
-fn read_text(path: &Path) -> Result<Option<String>, CredentialsError> {
-    Ok(read_if_present(path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
-}
-
 /// Reads one file; `None` when it is not there or empty.
 fn read_config(path: &Path) -> Result<Option<DockerConfig>, CredentialsError> {
     let Some(text) = read_if_present(path)? else { return Ok(None) };
@@ -159,16 +83,6 @@ fn read_config(path: &Path) -> Result<Option<DockerConfig>, CredentialsError> {
         return Ok(None);
     }
     Ok(Some(DockerConfig::parse(&text, &path.display().to_string())?))
-}
-
-fn read_if_present(path: &Path) -> Result<Option<Vec<u8>>, CredentialsError> {
-    match read_file(path, limits::CREDENTIALS_BYTES) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) => match error.io_error().map(io::Error::kind) {
-            Some(ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
-            _ => Err(error.into()),
-        },
-    }
 }
 
 /// Makes the source of credentials that hold for every registry.

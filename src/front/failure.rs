@@ -8,9 +8,9 @@ mod conversions;
 mod hint;
 mod message;
 
-pub use hint::Hint;
+pub use hint::{Hint, Vocabulary};
 pub(in crate::front) use message::message;
-pub use message::{CommandLine, Mention, Message, Part, Sense, Spelling, Vocabulary};
+pub use message::{CommandLine, FlagNames, Mention, Message, Part, Sense, Spelling};
 
 use std::error::Error;
 use std::fmt::Write as _;

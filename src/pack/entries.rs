@@ -7,7 +7,21 @@ use crate::stream::{BlockSink, BlockWriter, CompressionLevel, DiffIdWriter, comp
 use crate::tar::header::Header;
 use crate::tar::write::Writer;
 
-use super::{MediaTypes, PackError, PackedLayer};
+use super::MediaTypes;
+use super::error::PackError;
+
+/// A finished layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PackedLayer {
+    /// Type, digest and size of the layer as stored.
+    pub descriptor: Descriptor,
+    /// Digest of the tar before compression.
+    pub diff_id: Digest,
+    /// Bytes of the tar before compression.
+    pub uncompressed_size: u64,
+    /// Entries, folders included.
+    pub entries: u64,
+}
 
 /// How a layer is stored.
 #[derive(Clone, Copy, Debug, Default)]

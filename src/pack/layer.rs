@@ -5,21 +5,18 @@
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use crate::lock::BUNDLE_FOLDER;
-use crate::model::{Descriptor, Digest};
-use crate::stream::{BlockWriter, CompressionLevel, FileError};
+use crate::stream::{BlockWriter, CompressionLevel};
 use crate::tar::header::{EntryType, Header};
-use crate::tree::{Content, Entry, EntryKind, Filter, SymlinkPolicy, TreeError, Visitor, walk};
+use crate::tree::{Content, Entry, EntryKind, Filter, SymlinkPolicy, Visitor, walk};
 
-use super::entries::{EntryWriter, LayerForm, write_layer};
-use super::{AppError, MediaTypes, ModeRule};
-
-/// Begins names that delete what lower layers have (image-spec layer.md, "Whiteouts").
-const WHITEOUT: &str = ".wh.";
+use super::entries::{EntryWriter, LayerForm, PackedLayer, write_layer};
+use super::error::{PackError, WHITEOUT};
+use super::{MediaTypes, ModeRule};
 
 /// How a layer is made.
 #[derive(Clone, Debug, Default)]
@@ -41,66 +38,6 @@ pub struct LayerOptions {
     /// The one `.imgpkg` folder that may be there, as found by [`super::find_bundle`]; any other is an error.
     /// `None` allows any number (plain images).
     pub only_bundle_folder: Option<PathBuf>,
-}
-
-/// A finished layer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PackedLayer {
-    /// Type, digest and size of the layer as stored.
-    pub descriptor: Descriptor,
-    /// Digest of the tar before compression.
-    pub diff_id: Digest,
-    /// Bytes of the tar before compression.
-    pub uncompressed_size: u64,
-    /// Entries, folders included.
-    pub entries: u64,
-}
-
-/// Why a layer could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum PackError {
-    /// Reading the folder failed.
-    #[error(transparent)]
-    Tree(#[from] TreeError),
-    /// The output could not be written.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// The same path comes from two roots.
-    #[error("`{}` is in more than one of the given paths, first in `{}`, then in `{}`", path.display(), first.display(), second.display())]
-    Duplicate {
-        /// Path inside the image.
-        path: PathBuf,
-        /// The root that had it first.
-        first: PathBuf,
-        /// The root that has it too.
-        second: PathBuf,
-    },
-    /// A second `.imgpkg` folder.
-    #[error("`{}` is a second bundle definition, expected only `{}`", found.display(), expected.display())]
-    SecondBundle {
-        /// The one that is too many.
-        found: PathBuf,
-        /// The one that counts.
-        expected: PathBuf,
-    },
-    /// A name that means "delete this" in a layer.
-    #[error("`{}` would act as a whiteout: names that begin with `{WHITEOUT}` delete files of lower layers", path.display())]
-    Whiteout {
-        /// The file.
-        path: PathBuf,
-    },
-    /// What is to become a source image cannot be one.
-    #[error(transparent)]
-    App(Box<AppError>),
-    /// The output could not be written; which file is known above.
-    #[error("cannot write the layer: {0}")]
-    Sink(#[from] io::Error),
-}
-
-impl From<AppError> for PackError {
-    fn from(error: AppError) -> Self {
-        Self::App(Box::new(error))
-    }
 }
 
 /// Packs roots, in the order given, into one layer that is written to `sink`.

@@ -6,6 +6,7 @@
 mod app;
 mod bundle;
 mod entries;
+mod error;
 mod image;
 mod layer;
 mod packages;
@@ -16,8 +17,9 @@ pub use app::{
     MatchRequest, Resource, ResourceError, parse_resources,
 };
 pub use bundle::{BundleError, BundleLayout, find_bundle};
-pub use entries::{LayerForm, UnpackedLayer};
+pub use entries::{LayerForm, PackedLayer, UnpackedLayer};
+pub use error::PackError;
 pub use image::{ComposedImage, ImageOptions, compose};
-pub use layer::{LayerOptions, PackError, PackedLayer, pack_layer};
+pub use layer::{LayerOptions, pack_layer};
 pub use packages::{PackageChecks, PackageFault, PackageProblem, package_problems};
 pub use profile::{Consumer, EntryRules, MediaTypes, ModeRule, Profile};

@@ -251,23 +251,6 @@ impl Client {
         }
     }
 
-    /// Writes a manifest or index as it is.
-    ///
-    /// A registry whose tags are immutable refuses to write what is there already; that counts as written. When
-    /// the document has a `subject` and the registry does not keep lists of referrers, the list is kept for it.
-    pub fn push_manifest(
-        &self,
-        repository: &Repository,
-        target: &Target,
-        document: &RawDocument,
-    ) -> Result<(), RegistryError> {
-        let listed = self.write_manifest(repository, target, document)?;
-        match document.document().subject() {
-            Some(subject) if !listed => self.add_to_fallback(repository, &subject.digest, document),
-            _ => Ok(()),
-        }
-    }
-
     /// Writes a document; true when the registry says that it took note of the `subject`.
     pub(super) fn write_manifest(
         &self,

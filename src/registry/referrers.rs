@@ -43,12 +43,29 @@ impl Client {
         Ok(self.fallback_index(repository, subject)?.map(|index| index.manifests).unwrap_or_default())
     }
 
+    /// Writes a manifest or index as it is.
+    ///
+    /// A registry whose tags are immutable refuses to write what is there already; that counts as written. When
+    /// the document has a `subject` and the registry does not keep lists of referrers, the list is kept for it.
+    pub fn push_manifest(
+        &self,
+        repository: &Repository,
+        target: &Target,
+        document: &RawDocument,
+    ) -> Result<(), RegistryError> {
+        let listed = self.write_manifest(repository, target, document)?;
+        match document.document().subject() {
+            Some(subject) if !listed => self.add_to_fallback(repository, &subject.digest, document),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes sure that a manifest with a `subject`, which was just pushed, is found by [`Client::referrers`].
     ///
     /// A registry that answered the push with `OCI-Subject` has done so itself; see
     /// [`Client::push_manifest`]. The index is read, changed and written, by one of our threads at a time, and read
     /// again to see whether another client wrote meanwhile.
-    pub(super) fn add_to_fallback(
+    fn add_to_fallback(
         &self,
         repository: &Repository,
         subject: &Digest,

@@ -1,12 +1,12 @@
-//! ImageLocator on disk where images rest: OCI layouts (tar or folder), docker-save and imgpkg archives.
+//! Images at rest on disk: OCI layouts (tar or folder), docker-save and imgpkg archives.
 //!
 //! Floor 2. The floors above see one type, [`Store`], whatever the kind of file; [`open()`] finds the kind by
 //! content. Does not know registries.
 
 use std::path::PathBuf;
 
-use crate::model::{Descriptor, Digest, DocumentError, RawDocument, Reference, Tag, keys, limits};
-use crate::stream::{BlobStream, Compression, FileError, Mismatch, TooLarge, VerifyingReader, read_bounded};
+use crate::model::{Descriptor, Digest, DocumentError, Reference, Tag, keys};
+use crate::stream::{Compression, FileError, Mismatch};
 use crate::tar::TarError;
 
 mod archive;
@@ -16,11 +16,13 @@ mod kind;
 pub mod layout;
 mod open;
 mod opened;
+mod reading;
 pub mod slots;
 mod spool;
 
 pub use open::open;
 pub use opened::Store;
+pub use reading::{open_verified, read_document};
 
 /// Names under which one top-level image of a store is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -209,39 +211,4 @@ impl StoreError {
     fn unknown(path: &std::path::Path, found: impl Into<String>) -> Self {
         Self::UnknownKind { path: path.to_owned(), found: found.into() }
     }
-}
-
-/// Opens a stored blob so that reading it to the end proves size and digest.
-pub fn open_verified<'a>(store: &'a Store, descriptor: &Descriptor) -> Result<BlobStream<'a>, StoreError> {
-    let reader = store.open_unverified(&descriptor.digest)?;
-    Ok(VerifyingReader::new(reader, descriptor.digest.clone(), descriptor.size))
-}
-
-/// Reads a stored blob into memory, verified, at most `limit` bytes.
-fn read_blob(store: &Store, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, StoreError> {
-    let path = || store.path().to_owned();
-    if descriptor.size > limit {
-        return Err(StoreError::TooLarge {
-            path: path(),
-            what: format!("blob `{}`", descriptor.digest),
-            limit,
-        });
-    }
-    read_bounded(open_verified(store, descriptor)?, limit).map_err(|error| match error {
-        TooLarge::Limit { limit } => {
-            StoreError::TooLarge { path: path(), what: format!("blob `{}`", descriptor.digest), limit }
-        }
-        TooLarge::Io(error) => match Mismatch::in_error(&error) {
-            Some(mismatch) => StoreError::Mismatch { path: path(), mismatch: mismatch.clone() },
-            None => StoreError::File(FileError::io("read", store.path(), error)),
-        },
-    })
-}
-
-/// Reads a stored manifest or index, verified.
-pub fn read_document(store: &Store, descriptor: &Descriptor) -> Result<RawDocument, StoreError> {
-    let bytes = read_blob(store, descriptor, limits::DOCUMENT_BYTES)?;
-    RawDocument::parse(bytes, Some(&descriptor.media_type))
-        .map(|document| document.known_as(&descriptor.digest))
-        .map_err(|source| StoreError::Document { path: store.path().to_owned(), source })
 }

@@ -13,13 +13,9 @@ use std::sync::{Arc, Mutex};
 use crate::model::{Algorithm, Digest};
 
 use super::codec::Codec;
+use super::gzip_member::BLOCK_BYTES;
 use super::{CompressionLevel, HashingWriter, cancel, lock, threads};
 
-/// Uncompressed bytes in one gzip member or zstd frame.
-///
-/// Part of the output format: another size gives other bytes. 256 KiB costs 1 % more output, 4 MiB four times
-/// the memory for 0.2 % less.
-pub const BLOCK_BYTES: usize = 1024 * 1024;
 /// Most compressing threads: past this the two digests, which are sequential, are the limit, and memory grows.
 const MAX_THREADS: usize = 8;
 

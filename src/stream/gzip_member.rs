@@ -5,8 +5,11 @@
 
 use libdeflater::Crc;
 
-use super::BLOCK_BYTES;
-
+/// Uncompressed bytes in one gzip member or zstd frame.
+///
+/// Part of the output format: another size gives other bytes. 256 KiB costs 1 % more output, 4 MiB four times
+/// the memory for 0.2 % less.
+pub const BLOCK_BYTES: usize = 1024 * 1024;
 /// Bytes before the deflate stream: the fixed header, the extra field's length, and its one subfield.
 pub(super) const HEADER_BYTES: usize = 20;
 /// Bytes behind it: CRC-32 and size of the uncompressed bytes, both little-endian (RFC 1952 2.3.1).

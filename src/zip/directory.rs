@@ -5,6 +5,7 @@ use std::io::{BufReader, Read};
 use std::os::unix::fs::FileExt as _;
 
 use super::bytes::{LOCAL_BYTES, Span, crc_of, u16_at, u32_at, u64_at};
+use super::entry::{Entry, EntryKind};
 use super::entry_names::{self, NameRules};
 use super::reader::EntryReader;
 use super::{EntryProblem, ZipError};
@@ -25,38 +26,6 @@ const ENTRY_BYTES: usize = 46;
 /// Hosts whose attributes hold Unix permissions in their upper half (APPNOTE 4.4.2.2).
 const UNIX: u8 = 3;
 const DARWIN: u8 = 19;
-
-/// What an entry is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EntryKind {
-    /// Folder.
-    Directory,
-    /// Regular file.
-    File,
-    /// Symbolic link; its content is the target.
-    Symlink,
-}
-
-/// One entry of the central directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Path inside the archive: `/`-separated, relative, no `.` or `..`.
-    pub path: Vec<u8>,
-    /// What it is.
-    pub kind: EntryKind,
-    /// Bytes of its content, as declared.
-    pub size: u64,
-    /// Unix permission bits; `None` where the archive was made on a system without them.
-    pub mode: Option<u32>,
-    pub(super) method: u16,
-    pub(super) crc: u32,
-    pub(super) compressed: u64,
-    /// Where its local header begins, and what it must not reach into.
-    pub(super) offset: u64,
-    pub(super) limit: u64,
-    /// Checksum of the name as written, to recognise the local header.
-    pub(super) raw_name: u32,
-}
 
 /// An open archive.
 #[derive(Debug)]

@@ -6,11 +6,12 @@
 
 mod bytes;
 mod directory;
+mod entry;
 mod entry_names;
 mod error;
-
 mod reader;
 
-pub use directory::{Archive, Entry, EntryKind};
+pub use directory::Archive;
+pub use entry::{Entry, EntryKind};
 pub use error::{EntryProblem, ZipError};
 pub use reader::EntryReader;

@@ -8,7 +8,8 @@ use flate2::bufread::DeflateDecoder;
 use libdeflater::Crc;
 
 use super::bytes::{LOCAL_BYTES, LOCAL_LEN, Span, crc_of, u16_at, u32_at};
-use super::{Entry, EntryProblem, ZipError};
+use super::entry::Entry;
+use super::{EntryProblem, ZipError};
 
 const LOCAL: u32 = 0x0403_4b50;
 /// Bytes of compressed data read at once.

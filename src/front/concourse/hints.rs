@@ -4,13 +4,13 @@
 //! other flag is left out: a pipeline has no place for it.
 
 use super::packing;
-use crate::front::failure::{Hint, Mention, Vocabulary};
+use crate::front::failure::{FlagNames, Hint, Mention, Vocabulary};
 
 /// The words of `check`, `in` and `out`.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::front) struct PipelineWords;
 
-impl Vocabulary for PipelineWords {
+impl FlagNames for PipelineWords {
     fn flag(&self, mention: &Mention) -> Option<String> {
         packing::field(mention, &|key| format!("params.{key}"))
     }
@@ -18,7 +18,9 @@ impl Vocabulary for PipelineWords {
     fn command(&self, _: &str) -> Option<String> {
         None
     }
+}
 
+impl Vocabulary for PipelineWords {
     fn instead(&self, hint: &Hint) -> Option<String> {
         let text = match hint {
             Hint::LogIn { .. } => "set `source.username` and `source.password`",

@@ -9,7 +9,7 @@ use crate::front::cli::args::PushArgs;
 use crate::front::cli::resolve;
 use crate::front::cli::values::Switch;
 use crate::front::env::Env;
-use crate::front::failure::{Failure, Mention, Vocabulary};
+use crate::front::failure::{Failure, FlagNames, Mention, Vocabulary};
 use crate::front::flag::Flag;
 use crate::front::packing::{self, PackWork};
 use crate::front::push_flags::{self, Field, PUSH_FLAGS, PushFlag};
@@ -242,7 +242,7 @@ impl std::fmt::Debug for ParamNames<'_> {
     }
 }
 
-impl Vocabulary for ParamNames<'_> {
+impl FlagNames for ParamNames<'_> {
     fn flag(&self, mention: &Mention) -> Option<String> {
         field(mention, &|key| self.0.name(key))
     }
@@ -251,6 +251,8 @@ impl Vocabulary for ParamNames<'_> {
         None
     }
 }
+
+impl Vocabulary for ParamNames<'_> {}
 
 /// Chooses what is made, without a name.
 fn choose_kind(args: &mut PushArgs, kind: &str) -> Result<(), String> {

@@ -12,7 +12,7 @@ use super::packing::{self, Form, Param, Values};
 use super::rootfs::{UMASK, image_metadata, ownership};
 use crate::front::context::Context;
 use crate::front::env::Env;
-use crate::front::failure::{Failure, Hint, Mention, Vocabulary};
+use crate::front::failure::{Failure, FlagNames, Hint, Mention, Vocabulary};
 use crate::front::outcome::{Document, Outcome};
 use crate::front::packing::{PackWork, base_of_store, open_base, references};
 use crate::front::reporter::{self, Wording};
@@ -53,7 +53,7 @@ pub(in crate::front) fn run(context: &Context<'_>) -> Result<Outcome, Failure> {
 #[derive(Clone, Copy, Debug)]
 pub(in crate::front) struct VariableNames;
 
-impl Vocabulary for VariableNames {
+impl FlagNames for VariableNames {
     fn flag(&self, mention: &Mention) -> Option<String> {
         packing::field(mention, &|key| key.to_ascii_uppercase())
     }
@@ -61,7 +61,9 @@ impl Vocabulary for VariableNames {
     fn command(&self, _: &str) -> Option<String> {
         None
     }
+}
 
+impl Vocabulary for VariableNames {
     fn instead(&self, hint: &Hint) -> Option<String> {
         match hint {
             Hint::KindImage => Some("set `KIND: image`".to_owned()),

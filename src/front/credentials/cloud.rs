@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{CredentialFlags, CredentialsError, read_text};
+use super::given::{CredentialFlags, CredentialsError, read_text};
 use crate::front::env::{self, Env};
 use crate::front::system;
 use crate::registry::{
@@ -74,6 +74,7 @@ fn active(variables: &Env, flags: &CredentialFlags) -> Result<Vec<&'static str>,
         let (known, _) = known.ok_or_else(|| CredentialsError::UnknownKeychain {
             name: name.to_owned(),
             origin: origin.to_owned(),
+            known: available(),
         })?;
         if !found.contains(known) {
             found.push(*known);
@@ -83,7 +84,7 @@ fn active(variables: &Env, flags: &CredentialFlags) -> Result<Vec<&'static str>,
 }
 
 /// Returns the names that `--activate-keychain` takes, for messages.
-pub(super) fn available() -> String {
+fn available() -> String {
     let names: Vec<String> = LOGINS.iter().map(|(name, _)| format!("`{name}`")).collect();
     names.join(", ")
 }

@@ -4,9 +4,19 @@
 
 use std::fmt;
 
-use super::message::{CommandLine, Message, Vocabulary, message};
+use super::message::{CommandLine, FlagNames, Message, message};
 use crate::front::failure::Part;
 use crate::front::flag::Flag;
+
+/// The words of one door.
+pub trait Vocabulary: FlagNames {
+    /// Returns what this door says instead of a hint that has a meaning of its own; `None` for the usual text.
+    fn instead(&self, _hint: &Hint) -> Option<String> {
+        None
+    }
+}
+
+impl Vocabulary for CommandLine {}
 
 /// A piece of advice.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Text about what a user can set: words, and flags as values.
 //!
-//! A [`Vocabulary`] turns it into the words of one door, so that no text is searched for the names of flags.
+//! [`FlagNames`] turn it into the words of one door, so that no text is searched for the names of flags.
 
 use std::fmt;
 
@@ -126,25 +126,20 @@ impl Flag {
     }
 }
 
-/// The words of one door.
-pub trait Vocabulary: fmt::Debug {
+/// How one door names flags and commands.
+pub trait FlagNames: fmt::Debug {
     /// Names a flag, with back-quotes; `None` if the door has no such setting.
     fn flag(&self, mention: &Mention) -> Option<String>;
 
     /// Shows a command line, with back-quotes; `None` if the door's users do not type any.
     fn command(&self, command: &str) -> Option<String>;
-
-    /// Returns what this door says instead of a hint that has a meaning of its own; `None` for the usual text.
-    fn instead(&self, _hint: &super::Hint) -> Option<String> {
-        None
-    }
 }
 
 /// The words of the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommandLine;
 
-impl Vocabulary for CommandLine {
+impl FlagNames for CommandLine {
     fn flag(&self, mention: &Mention) -> Option<String> {
         let typed = mention.typed();
         Some(match mention.spelling {
@@ -174,13 +169,13 @@ impl Message {
 
     /// Writes the text in a door's words; a flag that the door has no name for is written as it is typed.
     #[must_use]
-    pub fn render(&self, vocabulary: &dyn Vocabulary) -> String {
+    pub fn render(&self, vocabulary: &dyn FlagNames) -> String {
         self.parts.iter().map(|part| part.render(vocabulary).unwrap_or_else(|| part.typed())).collect()
     }
 
     /// Writes the text in a door's words; `None` if it is about something that the door does not have.
     #[must_use]
-    pub fn render_whole(&self, vocabulary: &dyn Vocabulary) -> Option<String> {
+    pub fn render_whole(&self, vocabulary: &dyn FlagNames) -> Option<String> {
         self.parts.iter().map(|part| part.render(vocabulary)).collect()
     }
 }
@@ -196,7 +191,7 @@ impl Part {
         Self::Flags { mentions: mentions.into_iter().map(Into::into).collect(), between: ", " }
     }
 
-    fn render(&self, vocabulary: &dyn Vocabulary) -> Option<String> {
+    fn render(&self, vocabulary: &dyn FlagNames) -> Option<String> {
         match self {
             Self::Text(text) => Some(text.clone()),
             Self::Flag(mention) => vocabulary.flag(mention),
@@ -292,7 +287,7 @@ mod tests {
     #[derive(Debug)]
     struct Small;
 
-    impl Vocabulary for Small {
+    impl FlagNames for Small {
         fn flag(&self, mention: &Mention) -> Option<String> {
             let name = match (mention.flag, mention.sense) {
                 (Flag::SYMLINKS, _) => "links",

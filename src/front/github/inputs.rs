@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use crate::front::env::{self, Env};
-use crate::front::failure::{Failure, Hint, Mention, Sense, Vocabulary};
+use crate::front::failure::{Failure, FlagNames, Hint, Mention, Sense, Vocabulary};
 use crate::front::flag::Flag;
 use crate::front::push_flags::{self, Field, PUSH_FLAGS, PushFlag};
 use crate::front::text;
@@ -134,7 +134,7 @@ pub(super) fn secrets(env: &Env) -> Vec<&str> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InputNames;
 
-impl Vocabulary for InputNames {
+impl FlagNames for InputNames {
     fn flag(&self, mention: &Mention) -> Option<String> {
         let flag = mention.flag;
         if mention.sense == Sense::Kind {
@@ -151,7 +151,9 @@ impl Vocabulary for InputNames {
     fn command(&self, command: &str) -> Option<String> {
         Some(format!("`{command}`"))
     }
+}
 
+impl Vocabulary for InputNames {
     fn instead(&self, hint: &Hint) -> Option<String> {
         match hint {
             Hint::LogIn { host } => Some(format!(

@@ -7,6 +7,7 @@
 mod archive;
 mod collect;
 mod completion;
+mod entry;
 mod error;
 mod folder;
 mod ignore;
@@ -22,76 +23,19 @@ use std::sync::Mutex;
 use crate::model::{FileHasher, FileSum};
 use crate::stream::{BlockSink, FileError, ReadFrom, lock};
 use crate::tar::header::{EntryType, Header};
-use crate::tree::{FileIdentity, SymlinkPolicy, reopen};
+use crate::tree::reopen;
 use crate::zip::Archive;
 
 use super::entries::{EntryWriter, LayerForm, UnpackedLayer, hash_layer, write_layer};
-use super::{EntryRules, PackError, PackedLayer};
+use super::{PackError, PackedLayer};
 
 use collect::Collector;
 pub use completion::{CompletedFile, Completion};
+use entry::Content;
+pub use entry::{AppEntry, AppOptions, CopiedLinks};
 pub use error::AppError;
 pub use layers::{Layering, MOST_LAYERS};
 pub use resources::{MatchRequest, Resource, ResourceError, parse_resources};
-
-/// What is taken from a folder or zip.
-#[derive(Clone, Debug)]
-pub struct AppOptions {
-    /// Exact paths that are left out, besides what `.cfignore` and cf's defaults leave out.
-    pub exclusions: Vec<String>,
-    /// What becomes of links: [`SymlinkPolicy::Copy`] or [`SymlinkPolicy::Refuse`]; kpack drops those that are kept.
-    pub symlinks: SymlinkPolicy,
-    /// Most bytes of all files together.
-    pub size_limit: u64,
-    /// Keep permission bits, but for those without which the app could not be built.
-    pub preserve_permissions: bool,
-    /// How entries look.
-    pub rules: EntryRules,
-    /// Device and inode of a file to leave out: the archive that is being replaced.
-    pub skip: Option<(u64, u64)>,
-}
-
-/// One file, or one folder that has nothing in it.
-#[derive(Clone, Debug)]
-pub struct AppEntry {
-    /// Path inside the image, `/`-separated bytes.
-    pub path: Vec<u8>,
-    /// Permission bits as they are written.
-    pub mode: u32,
-    content: Content,
-}
-
-impl AppEntry {
-    /// Returns the bytes of a file; 0 for a folder.
-    #[must_use]
-    pub fn size(&self) -> u64 {
-        match &self.content {
-            Content::Folder => 0,
-            Content::Disk { size, .. } | Content::Zip { size, .. } | Content::Completed { size, .. } => *size,
-        }
-    }
-}
-
-/// Where an entry's bytes are.
-#[derive(Clone, Debug)]
-enum Content {
-    Folder,
-    Disk {
-        size: u64,
-        identity: FileIdentity,
-        /// Where it really is, if a link led there.
-        real: Option<Box<Path>>,
-    },
-    Zip {
-        size: u64,
-        index: usize,
-    },
-    /// Taken from an earlier image.
-    Completed {
-        size: u64,
-        index: usize,
-    },
-}
 
 /// An app, listed: files and empty folders in the order they are packed.
 #[derive(Debug)]
@@ -104,15 +48,6 @@ pub struct AppTree {
     completion: Option<Completion>,
     /// What the files turned out to be while they were packed, by number; only with a completion.
     sums: Mutex<Vec<Option<FileSum>>>,
-}
-
-/// Files that were reached through symbolic links and are stored as copies.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CopiedLinks {
-    /// How many.
-    pub count: u64,
-    /// The first of them.
-    pub first: Vec<u8>,
 }
 
 /// Opens a zip, jar or war.

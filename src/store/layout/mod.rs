@@ -2,9 +2,11 @@
 //!
 //! Source: image-spec image-layout.md.
 
+mod directory;
 mod read;
 mod write;
 
 pub use super::slots::{BlobSlot, LayoutTarget, WrittenLayout};
-pub(super) use read::{Directory, open_directory, open_tar};
+pub(super) use directory::Directory;
+pub(super) use read::{open_directory, open_tar};
 pub use write::{DockerImage, LayoutIndex, LayoutTarWriter};

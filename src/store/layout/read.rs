@@ -1,31 +1,25 @@
 //! Reading OCI image layouts: version file, `index.json`, and where each blob is.
 
 use std::collections::BTreeMap;
-use std::ffi::CStr;
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rustix::fs::{self as rfs, AtFlags, FileType, Mode, OFlags};
-use rustix::io::Errno;
 use serde::Deserialize;
 
 use crate::model::{
-    Algorithm, Descriptor, Digest, DocumentError, RawDocument, Reference, Schema, Tag, keys, limits,
-    media_type, read_json,
+    Descriptor, Digest, DocumentError, RawDocument, Reference, Schema, Tag, keys, limits, media_type,
+    read_json,
 };
-use crate::stream::{FileError, TooLarge, read_bounded};
 use crate::tar::{EndMark, display_name};
 
 use super::super::archive::{Archive, Node};
 use super::super::opened::{Backing, Held, Store};
 use super::super::{ImageName, Remark, Root, StoreError, StoreKind};
+use super::directory::Directory;
 
 const VERSION_FILE: &str = "oci-layout";
 const INDEX_FILE: &str = "index.json";
 const VERSION: &str = "1.0.0";
-const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
 
 /// Opens an indexed tar that has `oci-layout` or `index.json`.
 pub(in crate::store) fn open_tar(archive: Archive, path: &Path) -> Result<Store, StoreError> {
@@ -67,7 +61,8 @@ pub(in crate::store) fn open_directory(root: OwnedFd, path: &Path) -> Result<Sto
     let index = directory.read_small(INDEX_FILE, limits::TABLE_OF_CONTENTS_BYTES)?;
     let mut remarks = Vec::new();
     let roots = read_roots(path, version, index, &mut remarks)?;
-    let held = directory.list(&mut remarks)?;
+    let blobs = directory.list(&mut remarks)?;
+    let held = blobs.into_iter().map(|(digest, size)| (digest, Held::Directory(size))).collect();
     let (path, kind) = (path.to_owned(), StoreKind::OciLayoutDirectory);
     Ok(Store { path, kind, roots, held, backing: Backing::Directory(directory), remarks })
 }
@@ -189,108 +184,4 @@ fn name(entry: &Descriptor, remarks: &mut Vec<Remark>) -> Option<ImageName> {
         name.tag = name.reference.as_ref().and_then(|reference| reference.tag.clone());
     }
     (name != ImageName::default()).then_some(name)
-}
-
-/// A layout folder, held open so that it cannot be exchanged while it is read.
-#[derive(Debug)]
-pub(in crate::store) struct Directory {
-    path: PathBuf,
-    root: OwnedFd,
-    /// The folders `blobs/<algorithm>` that are there.
-    algorithms: Vec<(Algorithm, OwnedFd)>,
-}
-
-const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-/// `NONBLOCK` so that a pipe in place of a blob does not hang the open; regular files ignore it.
-const BLOB: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
-
-impl Directory {
-    fn open(root: OwnedFd, path: &Path) -> Result<Self, StoreError> {
-        let mut algorithms = Vec::new();
-        if let Some(blobs) = open_folder(&root, "blobs", &path.join("blobs"))? {
-            for algorithm in ALGORITHMS {
-                let path = path.join("blobs").join(algorithm.name());
-                if let Some(folder) = open_folder(&blobs, algorithm.name(), &path)? {
-                    algorithms.push((algorithm, folder));
-                }
-            }
-        }
-        Ok(Self { path: path.to_owned(), root, algorithms })
-    }
-
-    fn read_small(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
-        let path = self.path.join(name);
-        let Some(file) = open_file(&self.root, name, &path)? else { return Ok(None) };
-        read_bounded(file, limit).map(Some).map_err(|error| match error {
-            TooLarge::Limit { limit } => {
-                StoreError::TooLarge { path: self.path.clone(), what: format!("`{name}`"), limit }
-            }
-            TooLarge::Io(error) => FileError::io("read", &path, error).into(),
-        })
-    }
-
-    /// Lists the blobs with their sizes.
-    fn list(&self, remarks: &mut Vec<Remark>) -> Result<BTreeMap<Digest, Held>, StoreError> {
-        let mut held = BTreeMap::new();
-        for (algorithm, folder) in &self.algorithms {
-            let path = self.path.join("blobs").join(algorithm.name());
-            let failed = |error: Errno| StoreError::File(FileError::io("list", &path, error));
-            for entry in rfs::Dir::read_from(folder).map_err(failed)? {
-                let entry = entry.map_err(failed)?;
-                let name: &CStr = entry.file_name();
-                if matches!(name.to_bytes(), b"." | b"..") {
-                    continue;
-                }
-                let shown = format!("blobs/{}/{}", algorithm.name(), display_name(name.to_bytes()));
-                let digest =
-                    name.to_str().ok().and_then(|hex| format!("{}:{hex}", algorithm.name()).parse().ok());
-                let Some(digest) = digest else {
-                    remarks.push(Remark::StrayBlob(shown));
-                    continue;
-                };
-                let stat = rfs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
-                if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-                    let problem = format!("`{shown}` is not a regular file, but blobs of an OCI layout are");
-                    return Err(StoreError::damaged(&self.path, problem));
-                }
-                held.insert(digest, Held::Directory(u64::try_from(stat.st_size).unwrap_or(0)));
-            }
-        }
-        Ok(held)
-    }
-
-    pub(in crate::store) fn open_blob(&self, digest: &Digest) -> Result<Box<dyn Read + Send>, StoreError> {
-        let folder = self.algorithms.iter().find(|(algorithm, _)| *algorithm == digest.algorithm());
-        let path = self.path.join("blobs").join(digest.algorithm().name()).join(digest.hex());
-        match folder {
-            Some((_, folder)) => match open_file(folder, digest.hex(), &path)? {
-                Some(file) => Ok(Box::new(file)),
-                None => Err(StoreError::Missing { path: self.path.clone(), digest: digest.clone() }),
-            },
-            None => Err(StoreError::Missing { path: self.path.clone(), digest: digest.clone() }),
-        }
-    }
-}
-
-fn open_folder(parent: &OwnedFd, name: &str, path: &Path) -> Result<Option<OwnedFd>, StoreError> {
-    match rfs::openat(parent, name, FOLDER, Mode::empty()) {
-        Ok(folder) => Ok(Some(folder)),
-        Err(Errno::NOENT) => Ok(None),
-        Err(error) => Err(FileError::io("open directory", path, error).into()),
-    }
-}
-
-/// Opens a regular file below a folder without following a link; `None` when there is nothing.
-fn open_file(parent: &OwnedFd, name: &str, path: &Path) -> Result<Option<File>, StoreError> {
-    let file = match rfs::openat(parent, name, BLOB, Mode::empty()) {
-        Ok(file) => File::from(file),
-        Err(Errno::NOENT) => return Ok(None),
-        Err(error) => return Err(FileError::io("open", path, error).into()),
-    };
-    let metadata = file.metadata().map_err(|error| FileError::io("look at", path, error))?;
-    if metadata.is_file() {
-        Ok(Some(file))
-    } else {
-        Err(StoreError::damaged(path, "it is not a regular file"))
-    }
 }

@@ -3,14 +3,14 @@
 //! What decides is the `diff_id`, the digest before compression: neither another compressor nor another level makes an
 //! unchanged layer move. The earlier image's configuration tells which stored layer has which `diff_id`.
 
+mod base;
 mod complete;
 mod packing;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::model::{Descriptor, Digest, Reference, media_type};
+use crate::model::{Descriptor, Digest, Reference};
 use crate::pack::{AppOptions, AppTree, ImageOptions, LayerForm, Layering, PackedLayer, Profile, Resource};
 use crate::store::layout::{LayoutTarWriter, LayoutTarget};
 use crate::tar::display_name;
@@ -19,6 +19,7 @@ use super::blob_copy::BlobCopier;
 use super::events::{Event, Observer, Warning};
 use super::produce::{composed, finish_layout, finished, with_path};
 use super::{FileList, ImageSource, PackedImage, SpooledImage, TransferError};
+pub use base::Base;
 use complete::complete;
 pub(super) use packing::Ready;
 use packing::{Placed, pack_layers, reused};
@@ -49,59 +50,6 @@ pub struct Resources {
     pub path: PathBuf,
     /// The files.
     pub list: Vec<Resource>,
-}
-
-/// An earlier image whose layers may be used again.
-#[derive(Clone)]
-pub struct Base<'a> {
-    source: &'a dyn ImageSource,
-    /// Layers by `diff_id`.
-    layers: BTreeMap<Digest, Descriptor>,
-    /// All layers, for the files in them.
-    files: Vec<Descriptor>,
-}
-
-impl std::fmt::Debug for Base<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Base").field("layers", &self.layers).finish_non_exhaustive()
-    }
-}
-
-impl<'a> Base<'a> {
-    /// Learns an image's layers; an image that is no help (an index, an artifact) has none.
-    ///
-    /// Errors: only those of reading; what a configuration says about its own image is believed, as every consumer
-    /// of that image does.
-    pub fn of(source: &'a dyn ImageSource, root: &Descriptor) -> Result<Self, TransferError> {
-        let document = source.read_document(root)?;
-        let mut layers = BTreeMap::new();
-        let mut files = document.manifest().map(|manifest| manifest.layers.clone()).unwrap_or_default();
-        files.retain(|layer| media_type::is_layer(&layer.media_type));
-        if let Some(manifest) = document.manifest()
-            && let Some(config) = source.read_config(manifest)?
-            && config.rootfs.diff_ids.len() == manifest.layers.len()
-        {
-            for (diff_id, layer) in config.rootfs.diff_ids.into_iter().zip(&manifest.layers) {
-                layers.insert(diff_id, layer.clone());
-            }
-        }
-        Ok(Self { source, layers, files })
-    }
-
-    /// Returns the same without layers to be used again: files are still taken from it.
-    #[must_use]
-    pub fn without_layers(&self) -> Self {
-        Self { layers: BTreeMap::new(), ..self.clone() }
-    }
-
-    fn has_layers(&self) -> bool {
-        !self.layers.is_empty()
-    }
-
-    /// Returns the layer that unpacks to this, if it is stored as we would store it.
-    fn find(&self, diff_id: &Digest, form: LayerForm) -> Option<&Descriptor> {
-        self.layers.get(diff_id).filter(|layer| layer.media_type == form.media_type())
-    }
 }
 
 /// Lists the app and tells about links.

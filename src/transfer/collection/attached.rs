@@ -7,21 +7,10 @@ use crate::model::{Digest, Reference, Repository, Tag, Target};
 use crate::store::ImageName;
 
 use super::super::{Graph, ImageSource as _, TransferError, workers};
-use super::{Collection, Gathering, ImageLocator, Member, Role, is_absence};
+use super::{Attached, Collection, Gathering, ImageLocator, Member, Role, is_absence};
 
 /// Endings of the tags cosign uses.
 const COSIGN: [&str; 3] = ["sig", "att", "sbom"];
-
-/// What is looked for beside each image.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Attached {
-    /// Signatures, attestations and SBOMs under cosign's tags.
-    pub cosign: bool,
-    /// Manifests whose `subject` the image is.
-    pub referrers: bool,
-    /// Where a bundle's images are, as imgpkg writes it down. For looking at only: a copy writes its own.
-    pub locations: bool,
-}
 
 /// Finds the roots of a tar that only say something about another one of them.
 ///

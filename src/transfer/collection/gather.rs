@@ -5,21 +5,10 @@ use std::collections::HashSet;
 use crate::lock::{ImagesLock, locations_tag};
 use crate::model::{Config, Descriptor, Digest, Document, Reference, Repository, Target, keys, limits};
 
-use super::super::describe::read_images_lock;
 use super::super::events::{Event, Observer};
 use super::super::{ImageSource, TransferError, workers};
-use super::{Attached, Collection, ImageLocator, Member, Role, attached, is_absence};
-
-/// How far a collection goes.
-#[derive(Clone, Copy, Debug)]
-pub struct Gathering {
-    /// Find what bundles name, and what those name.
-    pub thick: bool,
-    /// What is looked for that says something about each image.
-    pub attached: Attached,
-    /// Images looked at at the same time.
-    pub concurrency: usize,
-}
+use super::bundle_lock::read_images_lock;
+use super::{Collection, Gathering, ImageLocator, Member, Role, attached, is_absence};
 
 /// An image that a bundle names.
 struct Wanted<'a> {

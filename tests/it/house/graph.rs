@@ -67,8 +67,7 @@ impl Graph {
                 }
             };
             for import in &file.imports {
-                let named = file.tokens.iter().find(|(token, _)| *token == import.name);
-                if import.exported && named.is_none() {
+                if import.exported && !names(&file.tokens).any(|name| *name == import.name) {
                     continue;
                 }
                 add(resolve(&files, module, &import.path, 0), import.line, &import.path.join("::"));
@@ -370,6 +369,12 @@ fn import_tree(tokens: &[(String, usize)], prefix: &[String], exported: bool, im
         }
         index += 1;
     }
+}
+
+/// Every name but those of methods and fields.
+fn names(tokens: &[(String, usize)]) -> impl Iterator<Item = &String> {
+    let is_member = |index: usize| index > 0 && tokens[index - 1].0 == ".";
+    tokens.iter().enumerate().filter(move |(index, _)| !is_member(*index)).map(|(_, (token, _))| token)
 }
 
 /// Every path of two segments or more, and every single name.

@@ -1,0 +1,59 @@
+//! Why a layer could not be made.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::stream::FileError;
+use crate::tree::TreeError;
+
+use super::AppError;
+
+/// Begins names that delete what lower layers have (image-spec layer.md, "Whiteouts").
+pub(super) const WHITEOUT: &str = ".wh.";
+
+/// Why a layer could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// Reading the folder failed.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// The output could not be written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The same path comes from two roots.
+    #[error("`{}` is in more than one of the given paths, first in `{}`, then in `{}`", path.display(), first.display(), second.display())]
+    Duplicate {
+        /// Path inside the image.
+        path: PathBuf,
+        /// The root that had it first.
+        first: PathBuf,
+        /// The root that has it too.
+        second: PathBuf,
+    },
+    /// A second `.imgpkg` folder.
+    #[error("`{}` is a second bundle definition, expected only `{}`", found.display(), expected.display())]
+    SecondBundle {
+        /// The one that is too many.
+        found: PathBuf,
+        /// The one that counts.
+        expected: PathBuf,
+    },
+    /// A name that means "delete this" in a layer.
+    #[error("`{}` would act as a whiteout: names that begin with `{WHITEOUT}` delete files of lower layers", path.display())]
+    Whiteout {
+        /// The file.
+        path: PathBuf,
+    },
+    /// What is to become a source image cannot be one.
+    #[error(transparent)]
+    App(Box<AppError>),
+    /// The output could not be written; which file is known above.
+    #[error("cannot write the layer: {0}")]
+    Sink(#[from] io::Error),
+}
+
+impl From<AppError> for PackError {
+    fn from(error: AppError) -> Self {
+        Self::App(Box::new(error))
+    }
+}
