@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Digest;
-use super::descriptor::null_is_empty;
-use super::json::{JsonError, Schema, check_members, read_json};
+use super::json::{JsonError, Schema, check_members, null_is_empty, read_json};
 
 /// An image configuration, as far as imgrelay reads or writes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::json::null_is_empty;
 use super::{Digest, Platform, limits, media_type};
 
 /// Annotations in key order, so that what we write is the same every time.
@@ -36,15 +37,6 @@ pub struct Descriptor {
     /// Artifact type of the content, in an index or a list of referrers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
-}
-
-/// Go tools write `null` for an empty list or map; it means the same.
-pub(super) fn null_is_empty<'de, T, D>(deserializer: D) -> Result<T, D::Error>
-where
-    T: Default + Deserialize<'de>,
-    D: serde::Deserializer<'de>,
-{
-    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// Reads a size; one that no blob has would only make sums overflow.

@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::descriptor::null_is_empty;
-use super::json::{JsonError, Schema, check_members};
+use super::json::{JsonError, Schema, check_members, null_is_empty};
 use super::{Annotations, Descriptor, Digest, media_type};
 
 /// An image manifest: one configuration and its layers, lowest first.

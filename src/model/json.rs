@@ -13,6 +13,15 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess
 
 use super::digest::excerpt;
 
+/// Go tools write `null` for an empty list or map; it means the same.
+pub(super) fn null_is_empty<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Default + Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
 /// What a Go reader expects at one place of a document.
 ///
 /// Members are compared as Go does, see [`fold`]: exactly in maps, whose keys belong to users, and without case in

@@ -7,8 +7,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::descriptor::null_is_empty;
 use super::digest::excerpt;
+use super::json::null_is_empty;
 
 /// The platform an image is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
