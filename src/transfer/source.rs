@@ -113,7 +113,7 @@ impl ImageSource for Store {
     }
 }
 
-/// A repository in a registry; documents that were read are kept, so that nobody asks for them twice.
+/// A repository in a registry; documents that were read are cached, so that none is requested twice.
 #[derive(Debug)]
 pub struct RegistrySource<'a> {
     client: &'a Client,

@@ -38,7 +38,7 @@ pub struct LayoutReport {
 /// Copies roots and all that hangs below them from a source into an OCI layout tar.
 ///
 /// Shape: each image's layers and its configuration, then documents, children first: the same input gives the same
-/// bytes whatever the timing, and those that packing gives.
+/// bytes with any timing, and those that packing gives.
 /// Errors: nothing is visible at the target after one.
 pub fn copy_to_layout(
     source: &dyn ImageSource,

@@ -1,4 +1,4 @@
-//! Layers on their way to whoever extracts them: fetched, verified, inflated and hashed on threads of their own.
+//! Layers on their way to the extractor: fetched, verified, inflated and hashed on threads of their own.
 //!
 //! Layers are extracted in order, one at a time, because a later one replaces and hides what is in an earlier one. But
 //! the next ones are fetched and inflated meanwhile, as far as their pipes hold. After an error in one of them the others
@@ -185,7 +185,7 @@ impl<'a> Layers<'a> {
 
 /// Inflates and hashes a layer into a pipe, then reads what is left of the stored bytes.
 ///
-/// Returns the digest if the layer came to its end, and how the stored bytes ended: whatever follows the compressed
+/// Returns the digest if the layer came to its end, and how the stored bytes ended: what follows the compressed
 /// stream has to be part of the promised bytes too, and where they are not the promised ones, that is why they could
 /// not be unpacked.
 fn unpack(
@@ -198,7 +198,7 @@ fn unpack(
     let unpacked = Decoder::with_threads(Box::new(&mut stored), inflaters)
         .and_then(|decoder| writer.fill_from(decoder, |bytes| hasher.update(bytes)));
     let digest = unpacked.is_ok().then(|| hasher.finish());
-    // A reader tells once that its bytes are wrong, and whoever extracts may have stopped before it heard that.
+    // A reader tells once that its bytes are wrong, and the extractor may have stopped before it got that error.
     let wrong = unpacked.as_ref().err().and_then(Mismatch::in_error).cloned();
     writer.finish(unpacked);
     let rest = io::copy(&mut stored, &mut io::sink()).map(drop);
@@ -210,7 +210,7 @@ struct Counted<'a, R> {
     inner: R,
     digest: &'a Digest,
     observer: &'a dyn Observer,
-    /// Another layer could not be extracted; nobody needs this one any more.
+    /// Another layer could not be extracted; this one is not needed any more.
     abandoned: &'a AtomicBool,
 }
 

@@ -146,7 +146,7 @@ impl Copy<'_> {
         let as_imgpkg = !self.origin.is_store() || self.origin.is_imgpkg_tar() || collection.has_bundles();
         if !as_imgpkg && !self.options.repo_based_tags {
             // Plain images from elsewhere get the tags they have, and nothing of Carvel's. Signatures come before
-            // the image has a tag, so that whoever finds it finds them.
+            // the image has a tag, so that a reader who finds the image finds them.
             let (attached, images): (Vec<&Member>, Vec<&Member>) =
                 collection.members.iter().partition(|member| member.role == Role::Attached);
             let roots =

@@ -23,7 +23,7 @@ pub(super) fn mark(locator: &ImageLocator<'_>, roots: &mut [Member]) -> Result<(
     for root in roots.iter() {
         names.extend(COSIGN.map(|what| cosign_tag(&root.descriptor.digest, what)));
     }
-    // Where one is marked as what the tar is about, it is that, whatever it says about others.
+    // Where one is marked as what the tar is about, it is that, even if it says something about others.
     let marked = roots.iter().any(|root| root.role == Role::Named);
     for root in roots.iter_mut().filter(|root| !marked || root.role == Role::Named) {
         let document = locator.read_document(&root.descriptor)?;

@@ -110,7 +110,7 @@ pub(in crate::transfer) fn bundle_lock(
     read_images_lock(locator, manifest).map(Option::unwrap_or_default).map(Some)
 }
 
-/// Lists what bundles name and nobody has seen yet, with where it may be.
+/// Lists the images that bundles name and that are not listed yet, with where they may be.
 fn wanted<'a>(
     locator: &ImageLocator<'_>,
     bundles: &'a [Member],
@@ -207,7 +207,7 @@ fn member(descriptor: Descriptor, origin: &Reference) -> Member {
     Member { descriptor, names, origin, role: Role::Named, bundle: None }
 }
 
-/// Reads the images of indexes, several indexes at a time, so that later nobody waits for one after another.
+/// Reads the images of indexes, several indexes at a time, so that later steps do not wait for one after another.
 fn read_children(
     locator: &ImageLocator<'_>,
     collection: &Collection,

@@ -1,7 +1,7 @@
 //! Several places seen as one source: a tar or packed image, and any number of repositories behind it.
 //!
 //! Where a document was found is remembered for it and for all it points at, so that the parts of one image are
-//! never looked for. What was read once and is small is kept: nobody asks a registry for it twice.
+//! never looked for. Small documents are cached, so a registry is asked only once for each.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Cursor;
@@ -162,7 +162,7 @@ impl ImageSource for ImageLocator<'_> {
             (Some(base), _, _) if !base.lacks(&descriptor.digest) => base.open_blob(descriptor),
             (_, Some(client), Some(repository)) => match client.open_blob(&repository, descriptor) {
                 Ok(reader) => Ok(reader),
-                // Whoever copied it there may have left it out, which is no fault of that registry.
+                // An earlier copy may have left it out, which is no fault of that registry.
                 Err(error) if descriptor.is_non_distributable() && error.is_not_found() => {
                     Err(TransferError::NonDistributableMissing {
                         layer: descriptor.digest.clone(),
