@@ -160,6 +160,12 @@ fn warning_text(warning: &Warning) -> (String, Option<Message>) {
             ),
             None,
         ),
+        Warning::Backslashes { first } => (
+            format!(
+                "the zip has `\\` in place of `/` in its names, `{first}` first; they were read as folders"
+            ),
+            Some("make the zip with a tool that writes `/`, as the zip format requires".into()),
+        ),
         Warning::Package { problem } => (format!("package repository: {problem}"), None),
         Warning::MorePackages { count } => (
             format!("package repository: {} more", text::counted(*count as u64, "mistake")),

@@ -143,6 +143,11 @@ pub enum Warning {
         /// The first of them, made readable.
         first: String,
     },
+    /// The names of a zip have `\\` in place of `/`.
+    Backslashes {
+        /// The first of them, made readable.
+        first: String,
+    },
     /// A package repository has something that kapp-controller does not take as it is meant.
     Package {
         /// File, line and what is wrong.
@@ -153,7 +158,7 @@ pub enum Warning {
         /// How many more.
         count: usize,
     },
-    /// Nobody wrote down which files an image has; its layers are read.
+    /// No file list is stored for an image; its layers are read.
     FilesNotListed {
         /// The image.
         image: String,

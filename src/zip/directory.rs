@@ -1,4 +1,4 @@
-//! The central directory: what is in the archive and where, before any content is touched.
+//! The central directory: what is in the archive and where. No content is read here.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -32,6 +32,7 @@ const DARWIN: u8 = 19;
 pub struct Archive {
     file: File,
     entries: Vec<Entry>,
+    backslashes: Option<Vec<u8>>,
 }
 
 /// Where the central directory is.
@@ -51,8 +52,40 @@ impl Archive {
     /// too, all before any content is read.
     pub fn open(file: File) -> Result<Self, ZipError> {
         let end = find_end(&file)?;
-        let entries = read_entries(&file, &end)?;
-        Ok(Self { file, entries })
+        let backslashes = first_with_backslashes(&file, &end)?;
+        let separator = if backslashes.is_some() { Separator::Backslash } else { Separator::OfHost };
+        let entries = read_entries(&file, &end, separator)?;
+        Ok(Self { file, entries, backslashes })
+    }
+
+    /// Returns the first name with `\\`, if the archive has `\\` in place of `/` although it claims to be made on Unix.
+    ///
+    /// Tools on Windows write such archives; a program on Unix would make one file named `WEB-INF\\web.xml`. Their
+    /// `\\` are read as `/`.
+    #[must_use]
+    pub fn backslashes(&self) -> Option<&[u8]> {
+        self.backslashes.as_deref()
+    }
+
+    /// Tells whether two entries are the same file: kind, mode and every byte.
+    pub fn is_same(&self, a: &Entry, b: &Entry) -> Result<bool, ZipError> {
+        if (a.kind, a.mode, a.size, a.crc) != (b.kind, b.mode, b.size, b.crc) {
+            return Ok(false);
+        }
+        let (mut left, mut right) = (self.open_entry(a)?, self.open_entry(b)?);
+        let mut buffers = [vec![0; 64 * 1024], vec![0; 64 * 1024]];
+        loop {
+            let [one, two] = &mut buffers;
+            let (n, m) = (left.fill(one)?, right.fill(two)?);
+            if one[..n] != two[..m] {
+                return Ok(false);
+            }
+            if n == 0 {
+                left.finish()?;
+                right.finish()?;
+                return Ok(true);
+            }
+        }
     }
 
     /// Returns the entries, in the order of the central directory.
@@ -131,11 +164,53 @@ fn placed(end: u64, size: u64, offset: u64, count: u64) -> Result<End, ZipError>
     Ok(End { start, size, count, shift })
 }
 
-fn read_entries(file: &File, end: &End) -> Result<Vec<Entry>, ZipError> {
-    let mut directory = BufReader::with_capacity(64 * 1024, Span::new(file, end.start, end.size));
+/// What separates the components of names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Separator {
+    /// `/`, and `\\` too if the archive was not made on Unix (APPNOTE 4.4.17.1).
+    OfHost,
+    /// `\\`, although the archive claims to be made on Unix.
+    Backslash,
+}
+
+/// Returns the first name with `\\`, if entries made on Unix have it and no entry has a `/`.
+fn first_with_backslashes(file: &File, end: &End) -> Result<Option<Vec<u8>>, ZipError> {
+    let (mut first, mut slashes) = (None, false);
+    each_record(file, end, |fixed, raw, _| {
+        slashes |= raw.contains(&b'/');
+        if first.is_none() && is_unix(fixed) && raw.contains(&b'\\') {
+            first = Some(raw.to_vec());
+        }
+        Ok(())
+    })?;
+    Ok(first.filter(|_| !slashes))
+}
+
+fn read_entries(file: &File, end: &End, separator: Separator) -> Result<Vec<Entry>, ZipError> {
     // The count is only a claim until the entries have been seen.
     let mut entries = Vec::new();
     let mut extents = Vec::new();
+    each_record(file, end, |fixed, raw, extra| {
+        let read = parse(fixed, raw, extra, separator).map_err(|problem| ZipError::entry(raw, problem))?;
+        if let Some(mut entry) = read {
+            entry.offset = entry.offset.saturating_add(end.shift);
+            let least = LOCAL_BYTES + raw.len() as u64 + entry.compressed;
+            extents.push((entry.offset, entry.offset.saturating_add(least), entries.len()));
+            entries.push(entry);
+        }
+        Ok(())
+    })?;
+    set_limits(&mut entries, &mut extents, end.start)?;
+    Ok(entries)
+}
+
+/// Hands each record of the central directory to `take`: its fixed part, its name and its extra fields.
+fn each_record(
+    file: &File,
+    end: &End,
+    mut take: impl FnMut(&[u8; ENTRY_BYTES], &[u8], &[u8]) -> Result<(), ZipError>,
+) -> Result<(), ZipError> {
+    let mut directory = BufReader::with_capacity(64 * 1024, Span::new(file, end.start, end.size));
     for number in 0..end.count {
         let cut = |_| damaged(format!("its central directory ends inside entry {}", number + 1));
         let mut fixed = [0; ENTRY_BYTES];
@@ -148,19 +223,16 @@ fn read_entries(file: &File, end: &End) -> Result<Vec<Entry>, ZipError> {
         directory.read_exact(&mut variable).map_err(cut)?;
         let (raw, rest) = variable.split_at(name);
         let extra = &rest[..extra];
-        let read = parse(&fixed, raw, extra).map_err(|problem| ZipError::entry(raw, problem))?;
-        if let Some(mut entry) = read {
-            entry.offset = entry.offset.saturating_add(end.shift);
-            let least = LOCAL_BYTES + name as u64 + entry.compressed;
-            extents.push((entry.offset, entry.offset.saturating_add(least), entries.len()));
-            entries.push(entry);
-        }
+        take(&fixed, raw, extra)?;
     }
-    set_limits(&mut entries, &mut extents, end.start)?;
-    Ok(entries)
+    Ok(())
 }
 
-/// Gives each entry the place it must end before; entries that overlap are how small bombs become large.
+fn is_unix(fixed: &[u8; ENTRY_BYTES]) -> bool {
+    matches!(fixed[5], UNIX | DARWIN)
+}
+
+/// Gives each entry the offset it must end before. Zip bombs let many entries share the same bytes.
 fn set_limits(entries: &mut [Entry], extents: &mut [(u64, u64, usize)], end: u64) -> Result<(), ZipError> {
     extents.sort_unstable();
     for (position, (_, least, index)) in extents.iter().enumerate() {
@@ -175,7 +247,12 @@ fn set_limits(entries: &mut [Entry], extents: &mut [(u64, u64, usize)], end: u64
 }
 
 /// Reads one record (APPNOTE 4.3.12); `None` for an entry that stands for the root.
-fn parse(fixed: &[u8; ENTRY_BYTES], raw: &[u8], extra: &[u8]) -> Result<Option<Entry>, EntryProblem> {
+fn parse(
+    fixed: &[u8; ENTRY_BYTES],
+    raw: &[u8],
+    extra: &[u8],
+    separator: Separator,
+) -> Result<Option<Entry>, EntryProblem> {
     let flags = u16_at(fixed, 8);
     // Bit 0: encrypted; 6: strong encryption; 13: masked headers.
     if flags & 0b10_0000_0100_0001 != 0 {
@@ -185,10 +262,12 @@ fn parse(fixed: &[u8; ENTRY_BYTES], raw: &[u8], extra: &[u8]) -> Result<Option<E
     if !matches!(method, 0 | 8) || flags & (1 << 5) != 0 {
         return Err(EntryProblem::Method(method_name(method)));
     }
-    let unix = matches!(fixed[5], UNIX | DARWIN);
+    let unix = is_unix(fixed);
     let rules = NameRules { utf8: flags & (1 << 11) != 0, unix, unicode: unicode_path(extra, raw) };
     let name = entry_names::decode(raw, rules)?;
-    let Some((path, slash)) = entry_names::path(&name, unix)? else { return Ok(None) };
+    let Some((path, slash)) = entry_names::path(&name, unix && separator == Separator::OfHost)? else {
+        return Ok(None);
+    };
     let [mut size, mut compressed, mut offset] =
         [u32_at(fixed, 24), u32_at(fixed, 20), u32_at(fixed, 42)].map(u64::from);
     // ZIP64 extra field (APPNOTE 4.5.3): only what did not fit, in this order.

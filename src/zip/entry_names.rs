@@ -1,4 +1,4 @@
-//! Names of entries: which bytes they stand for, and whether they may be paths inside an archive.
+//! Names of entries: which bytes they mean, and whether they may be paths inside an archive.
 
 use super::EntryProblem;
 use crate::model::limits;
@@ -22,7 +22,7 @@ const COMPONENT_BYTES: usize = 255;
 pub(super) struct NameRules<'a> {
     /// General purpose bit 11: the name is UTF-8.
     pub utf8: bool,
-    /// The archive was made on Unix: the name is what the file was called, whatever that means.
+    /// The archive was made on Unix: a name is the bytes the file was called by, `\\` included.
     pub unix: bool,
     /// Name from a Unicode path extra field whose checksum fits.
     pub unicode: Option<&'a [u8]>,

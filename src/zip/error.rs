@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// Why an archive cannot be read. Which file it is, is known above.
+/// Why an archive cannot be read. The caller knows its path.
 #[derive(Debug, thiserror::Error)]
 pub enum ZipError {
     /// The operating system refused.
@@ -40,7 +40,7 @@ impl ZipError {
     }
 }
 
-/// What is wrong with an entry; reads on after its name.
+/// What is wrong with an entry; the text continues after its name.
 #[derive(Debug, thiserror::Error)]
 pub enum EntryProblem {
     /// Needs a password.
@@ -58,11 +58,11 @@ pub enum EntryProblem {
     /// The name is empty, or has only dots and slashes.
     #[error("has no name")]
     NoName,
-    /// The name cannot be a file's on any system we serve.
+    /// No file can have this name on the systems that apps run on.
     #[error("has a name that no file can have: {0}")]
     Name(&'static str),
-    /// The same path again.
-    #[error("is there twice")]
+    /// The same path again, with other content.
+    #[error("is there twice, with different contents")]
     Duplicate,
     /// A file or link where another entry needs a folder.
     #[error("lies below `{0}`, which is not a folder")]

@@ -1,4 +1,4 @@
-//! One entry's content: unpacked as it is read, and held to what the directory declares.
+//! One entry's content: unpacked while it is read, and compared with what the directory declares.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -99,6 +99,18 @@ impl<'a> EntryReader<'a> {
         Ok(n)
     }
 
+    /// Reads until `buffer` is full or the content ends.
+    pub(super) fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, ZipError> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.read(&mut buffer[filled..])? {
+                0 => break,
+                n => filled += n,
+            }
+        }
+        Ok(filled)
+    }
+
     /// Checks that the content was what the directory declares, to its last byte.
     pub fn finish(mut self) -> Result<(), ZipError> {
         let mut probe = [0; 1];
@@ -124,13 +136,7 @@ impl<'a> EntryReader<'a> {
             return Ok(None);
         }
         let mut bytes = vec![0; usize::try_from(self.entry.size).unwrap_or(0)];
-        let mut filled = 0;
-        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match self.read(rest)? {
-                0 => break,
-                n => filled += n,
-            }
-        }
+        self.fill(&mut bytes)?;
         self.finish()?;
         Ok(Some(bytes))
     }

@@ -13,7 +13,7 @@ use crate::stream::{CompressionLevelError, FileError, cancel};
 use crate::tar::{ExtractError, TarError};
 use crate::transfer::TransferError;
 use crate::tree::TreeError;
-use crate::zip::ZipError;
+use crate::zip::{EntryProblem, ZipError};
 
 impl From<FileError> for Failure {
     fn from(error: FileError) -> Self {
@@ -122,6 +122,13 @@ impl From<AppError> for Failure {
             AppError::Zip { source: ZipError::NotAZip, .. } | AppError::NotAnApp { .. } => failure
                 .hint(message!("name a folder, or a zip, jar or war, with ", Flag::FILE.mention().short())),
             AppError::Zip { source: ZipError::Io(ref source), .. } => failure.with_io_hint(source),
+            AppError::Zip { source: ZipError::Entry { ref problem, .. }, .. }
+                if matches!(**problem, EntryProblem::Duplicate) =>
+            {
+                failure.hint(
+                    "build tools that merge archives make such entries; keep one of them (Gradle: `duplicatesStrategy`, Maven Shade: a resource transformer)",
+                )
+            }
             AppError::TooLarge { .. } => failure
                 .hint(message!("leave files out with `.cfignore`, or allow more with ", Flag::SIZE_LIMIT)),
             AppError::Link { .. } => {

@@ -47,7 +47,7 @@ pub(super) fn list(
     options: &AppOptions,
 ) -> Result<Collector, AppError> {
     let entries = archive.map(Archive::entries).unwrap_or_default();
-    let nodes = tree_of(path, entries, completed)?;
+    let nodes = tree_of(path, archive, completed)?;
     let tree = Tree { path, archive, entries, completed, nodes: &nodes };
     let own = tree.own_patterns()?;
     let filter = filter(path, &options.exclusions, own.as_deref())?;
@@ -64,11 +64,15 @@ pub(super) fn list(
 }
 
 /// Puts entries in walk order, with the folders that only paths tell of.
+///
+/// An entry that is there twice with the same content is one file: Gradle writes `META-INF/LICENSE` once for each
+/// dependency that has it.
 fn tree_of<'a>(
     path: &Path,
-    entries: &'a [Entry],
+    archive: Option<&'a Archive>,
     completed: &'a [CompletedFile],
 ) -> Result<Vec<Node<'a>>, AppError> {
+    let entries = archive.map(Archive::entries).unwrap_or_default();
     let mut nodes: Vec<Node<'_>> = Vec::with_capacity(entries.len() + completed.len());
     let explicit = entries.iter().map(|entry| (entry.path.as_slice(), entry.kind));
     let left_out = completed.iter().map(|file| (file.resource.path.as_slice(), EntryKind::File));
@@ -91,7 +95,7 @@ fn tree_of<'a>(
         match unique.last() {
             Some(there) if there.path == node.path => {
                 let folders = there.kind == EntryKind::Directory && node.kind == EntryKind::Directory;
-                if folders {
+                if folders || is_copy(path, archive, there, &node)? {
                     continue;
                 }
                 return Err(clash(path, entries, completed, &node));
@@ -100,6 +104,18 @@ fn tree_of<'a>(
         }
     }
     Ok(unique)
+}
+
+/// Tells whether two nodes of one path are entries of the zip with the same content.
+fn is_copy(path: &Path, archive: Option<&Archive>, a: &Node<'_>, b: &Node<'_>) -> Result<bool, AppError> {
+    let Some(archive) = archive else { return Ok(false) };
+    let entry = |node: &Node<'_>| node.index.and_then(|index| archive.entries().get(index));
+    match (entry(a), entry(b)) {
+        (Some(a), Some(b)) => {
+            archive.is_same(a, b).map_err(|source| AppError::Zip { path: path.to_owned(), source })
+        }
+        _ => Ok(false),
+    }
 }
 
 /// Tells why a path cannot be twice.

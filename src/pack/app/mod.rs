@@ -138,6 +138,12 @@ impl AppTree {
         self.links.as_ref()
     }
 
+    /// Returns the first name of a zip whose `\\` were read as `/`; see [`Archive::backslashes`].
+    #[must_use]
+    pub fn backslashes(&self) -> Option<&[u8]> {
+        self.archive.as_ref().and_then(Archive::backslashes)
+    }
+
     /// Returns the entries of each layer, by number, lowest layer first.
     #[must_use]
     pub fn layers(&self, layering: Layering) -> Vec<Vec<usize>> {

@@ -71,6 +71,9 @@ fn list(
         let warning = Warning::LinksCopied { count: links.count, first: display_name(&links.first) };
         observer.event(Event::Warning(&warning));
     }
+    if let Some(first) = tree.backslashes() {
+        observer.event(Event::Warning(&Warning::Backslashes { first: display_name(first) }));
+    }
     let groups = tree.layers(request.layering);
     Ok((tree, groups))
 }
