@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::model::{Config, Descriptor, Document, ImageManifest, Platform, RawDocument, media_type};
 use crate::stream::{Overwrite, StagedFolder};
-use crate::tar::{Extractor, Ownership, Policy, Summary};
+use crate::tar::{Extractor, Ownership, Policy, StrayLinks, Summary};
 
 use super::events::{Event, Observer};
 use super::unpacking::Layers;
@@ -80,7 +80,7 @@ pub fn resolve_manifest(
     })
 }
 
-/// Extracts an image into a folder.
+/// Extracts an image into a folder; links that are absolute or lead out are created as they are.
 ///
 /// Every layer's digest and size and its `diff_id` are verified before the folder appears under its name.
 /// Errors: [`crate::stream::FileError::NotEmpty`]; after any error the target is as it was and nothing else is left.
@@ -90,7 +90,11 @@ pub fn pull_contents(
     options: &PullOptions,
     observer: &dyn Observer,
 ) -> Result<PullReport, TransferError> {
-    let policy = Policy { include: options.include.clone(), ..Policy::contents(options.umask) };
+    let policy = Policy {
+        include: options.include.clone(),
+        stray_links: StrayLinks::Keep,
+        ..Policy::contents(options.umask)
+    };
     pull(source, root, options, &policy, observer)
 }
 
