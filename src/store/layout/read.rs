@@ -1,6 +1,6 @@
 //! Reading OCI image layouts: version file, `index.json`, and where each blob is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::tar::{EndMark, display_name};
 
 use super::super::archive::{Archive, Node};
 use super::super::opened::{Backing, Held, Store};
-use super::super::{ImageName, Remark, Root, StoreError, StoreKind};
+use super::super::{ImageName, Remark, Root, StoreError, StoreKind, read_document};
 use super::directory::Directory;
 
 const VERSION_FILE: &str = "oci-layout";
@@ -51,7 +51,7 @@ pub(in crate::store) fn open_tar(archive: Archive, path: &Path) -> Result<Store,
         remarks.push(Remark::NoDockerManifest);
     }
     let (path, kind) = (path.to_owned(), StoreKind::OciLayoutTar);
-    Ok(Store { path, kind, roots, held, backing: Backing::Archive(archive), remarks })
+    Ok(without_children(Store { path, kind, roots, held, backing: Backing::Archive(archive), remarks }))
 }
 
 /// Opens a folder that has `oci-layout` or `index.json`.
@@ -64,7 +64,37 @@ pub(in crate::store) fn open_directory(root: OwnedFd, path: &Path) -> Result<Sto
     let blobs = directory.list(&mut remarks)?;
     let held = blobs.into_iter().map(|(digest, size)| (digest, Held::Directory(size))).collect();
     let (path, kind) = (path.to_owned(), StoreKind::OciLayoutDirectory);
-    Ok(Store { path, kind, roots, held, backing: Backing::Directory(directory), remarks })
+    Ok(without_children(Store { path, kind, roots, held, backing: Backing::Directory(directory), remarks }))
+}
+
+/// Drops roots without a name that another root's index names: oras lists the children of an index again.
+///
+/// Indexes that cannot be read name nothing here; reading them later says why.
+fn without_children(mut store: Store) -> Store {
+    let mut children: BTreeSet<Digest> = BTreeSet::new();
+    let mut bytes_left = limits::GRAPH_BYTES;
+    let mut pending: Vec<(Descriptor, usize)> =
+        store.roots.iter().map(|root| (root.image.descriptor.clone(), 1)).collect();
+    let candidates = store.roots.iter().filter(|root| is_bare(root)).count();
+    while let Some((descriptor, depth)) = pending.pop().filter(|_| candidates > 0) {
+        if !descriptor.is_index() || depth > limits::NESTING || descriptor.size > bytes_left {
+            continue;
+        }
+        let Ok(document) = read_document(&store, &descriptor) else { continue };
+        bytes_left -= descriptor.size;
+        for child in document.index().map(|index| index.manifests.as_slice()).unwrap_or_default() {
+            // An index that names itself, by a digest that no content can have, is left to the check of documents.
+            if child.digest != descriptor.digest && children.insert(child.digest.clone()) {
+                pending.push((child.clone(), depth + 1));
+            }
+        }
+    }
+    store.roots.retain(|root| !is_bare(root) || !children.contains(&root.image.descriptor.digest));
+    store
+}
+
+fn is_bare(root: &Root) -> bool {
+    root.image.names.is_empty() && root.image.origin.is_none() && !root.is_root_bundle
 }
 
 /// Reads `<algorithm>/<hex>`.
