@@ -12,7 +12,7 @@ use crate::tar::{EndMark, Entry, EntryKind, TarError, display_name, index};
 
 use super::StoreError;
 
-/// What stands under a name in an archive.
+/// What an archive has under a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Node {
     File(Span),
@@ -120,7 +120,7 @@ fn add(nodes: &mut BTreeMap<Vec<u8>, Node>, entry: &Entry, limit: usize) -> Resu
     }
     match nodes.get(&name) {
         Some(Node::Directory) if node == Node::Directory => return Ok(()),
-        // Readers take the first or the last of them; whoever checks one must not use the other.
+        // Some readers take the first of them, others the last, so that a check of one says nothing about the other.
         Some(_) => return problem(format!("entry {} is there twice", at())),
         None => {}
     }
@@ -206,5 +206,74 @@ mod tests {
         ] {
             assert_eq!(clean(name.as_bytes()), expected.map(|text| text.as_bytes().to_vec()), "{name}");
         }
+    }
+
+    fn archive(tar: testkit::tarball::Tarball) -> Result<Archive, StoreError> {
+        use std::io::Write as _;
+        let mut file = crate::stream::nameless_file(&std::env::temp_dir()).unwrap();
+        file.write_all(&tar.finish()).unwrap();
+        Archive::open(file, Path::new("in.tar"))
+    }
+
+    #[test]
+    fn entries_are_found_under_their_clean_names() {
+        use testkit::tarball::{Header, Tarball};
+        let tar = Tarball::new()
+            .dir("./")
+            .dir("d/")
+            .dir("d")
+            .file("./d/f", "12345")
+            .symlink("l", "f")
+            .hardlink("h", "d/f")
+            .entry(&Header::new("p", b'6', 0), b"")
+            .entry(&Header::new("c", b'3', 0), b"");
+        let archive = archive(tar).unwrap();
+        let names: Vec<&[u8]> = archive.nodes().map(|(name, _)| name).collect();
+        assert_eq!(names, [&b"c"[..], b"d", b"d/f", b"h", b"l", b"p"]);
+        assert_eq!(archive.node(b"d"), Some(&Node::Directory));
+        assert_eq!(archive.node(b"l"), Some(&Node::Symlink(b"f".to_vec())));
+        assert_eq!(archive.node(b"h"), Some(&Node::HardLink(b"d/f".to_vec())));
+        assert_eq!((archive.node(b"p"), archive.node(b"c")), (Some(&Node::Other), Some(&Node::Other)));
+        assert_eq!(archive.node(b"missing"), None);
+        assert_eq!(archive.read_small("d/f", 5).unwrap().as_deref(), Some(&b"12345"[..]));
+        assert_eq!(archive.read_small("missing", 5).unwrap(), None);
+        let error = archive.read_small("d/f", 4).unwrap_err();
+        assert!(matches!(error, StoreError::TooLarge { limit: 4, .. }), "{error}");
+        let error = archive.read_small("d", 5).unwrap_err().to_string();
+        assert_eq!(error, "`in.tar` is damaged: `d` in it is not a regular file");
+    }
+
+    #[test]
+    fn names_that_come_twice_lead_out_or_name_nothing_are_damage() {
+        use testkit::tarball::{Header, Tarball};
+        let new = Tarball::new;
+        for (tar, expected) in [
+            (new().file("a", "1").file("./a", "2"), "entry `./a` at byte 1024 is there twice"),
+            (new().file("a", "1").dir("a"), "entry `a` at byte 1024 is there twice"),
+            (new().dir("a").file("a", "1"), "entry `a` at byte 512 is there twice"),
+            (new().file("../a", ""), "the name of entry `../a` at byte 0 leads out of the archive"),
+            (new().entry(&Header::new(".", b'2', 0).link("x"), b""), "entry `.` at byte 0 has no name"),
+        ] {
+            let error = archive(tar).unwrap_err().to_string();
+            assert_eq!(error, format!("`in.tar` is damaged: {expected}"));
+        }
+    }
+
+    #[test]
+    fn a_span_is_read_to_its_end_and_a_cut_is_noticed() {
+        use testkit::tarball::Tarball;
+        let archive = archive(Tarball::new().file("a", "0123456789").file("b", "b")).unwrap();
+        let Some(Node::File(span)) = archive.node(b"a") else { panic!("`a` is a file") };
+        assert_eq!((span.offset, span.size), (512, 10));
+        let mut read = String::new();
+        archive.reader(Span { offset: span.offset + 2, size: 5 }).read_to_string(&mut read).unwrap();
+        assert_eq!(read, "23456");
+        let mut reader = archive.reader(*span);
+        let mut some = [0; 4];
+        reader.read_exact(&mut some).unwrap();
+        assert_eq!(&some, b"0123");
+        archive.file.set_len(516).unwrap();
+        let error = reader.read(&mut some).unwrap_err();
+        assert_eq!(error.to_string(), "the file was cut at byte 516 while it was read");
     }
 }

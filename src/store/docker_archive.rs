@@ -1,7 +1,8 @@
 //! What `docker save` and `skopeo copy docker-archive:` write: `manifest.json` beside configurations and layers.
 //!
-//! The format has no image manifests, so one is made for each image, in Docker's media types; its digest is that of
-//! other tools that push the archive as it is, not that of the registry an image came from. The layers are hashed once when the archive is opened.
+//! The format has no image manifests, so one is made for each image, in Docker's media types. Its digest is the one
+//! that other tools get when they push the archive; the registry that the image came from may have another one. The
+//! layers are hashed once when the archive is opened.
 //! Source: moby image/spec v1.2; layers may be links to each other (`../<id>/layer.tar`).
 
 use std::collections::BTreeMap;
@@ -37,7 +38,7 @@ static SCHEMA: Schema = Schema::List(&Schema::Object(&[
     ("Image", Schema::Value),
 ]));
 
-/// One image of `manifest.json`; members we do not need are passed over.
+/// One image of `manifest.json`; other members are ignored.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Image {
@@ -113,8 +114,10 @@ enum Problem {
     Text(String),
 }
 
-/// The manifest as go-containerregistry makes it of the same archive, member by member: whoever pushes the archive,
-/// with whichever tool on its ground (crane, imgpkg, registry-image-resource), it has one digest.
+/// The manifest as go-containerregistry makes it of the same archive, member by member.
+///
+/// So the image gets the same digest from every tool built on that library (crane, imgpkg, registry-image-resource)
+/// and from this one.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Manifest<'a> {
@@ -124,7 +127,7 @@ struct Manifest<'a> {
     layers: Vec<Pointer<'a>>,
 }
 
-/// A descriptor in that order.
+/// A descriptor with its members in that order.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Pointer<'a> {

@@ -85,7 +85,7 @@ impl Root {
     }
 }
 
-/// Something about the form of a store that is no damage, but that some readers refuse or a user should know.
+/// Something about a store that is no damage, but that some readers refuse or that a user should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remark {
     /// The tar as a whole is compressed.

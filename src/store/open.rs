@@ -1,7 +1,6 @@
 //! Finding out by content which kind of image archive a file or folder is.
 //!
-//! Names and endings of files do not count; what is not recognised is described, so that the user sees at once
-//! that it was the wrong file.
+//! File names and extensions do not count. For other content the error says what it is.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;

@@ -209,3 +209,134 @@ impl SlotTar {
 fn entry_header(path: &[u8], size: u64) -> Header<'_> {
     Header { path, kind: EntryType::File, mode: ENTRY_MODE, size, link: b"", mtime: 0 }
 }
+
+#[cfg(test)]
+mod tests {
+    use testkit::scratch::Scratch;
+
+    use crate::tar::Reader;
+
+    use super::*;
+
+    /// Name, mode, time and data of every entry, and the length of the file.
+    fn contents(file: &File) -> Vec<(String, u32, i64, Vec<u8>)> {
+        let mut bytes = vec![0; usize::try_from(file.metadata().unwrap().len()).unwrap()];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        let mut reader = Reader::new(&bytes[..]);
+        let mut found = Vec::new();
+        while let Some(entry) = reader.next_entry().unwrap() {
+            let mut data = Vec::new();
+            io::Read::read_to_end(&mut reader, &mut data).unwrap();
+            assert_eq!((entry.uid, entry.gid), (0, 0));
+            found.push((String::from_utf8(entry.path).unwrap(), entry.mode, entry.mtime, data));
+        }
+        found
+    }
+
+    fn spooled(write: impl FnOnce(&mut SlotTar)) -> (File, u64) {
+        let mut tar = SlotTar::create(&LayoutTarget::Spool(std::env::temp_dir())).unwrap();
+        write(&mut tar);
+        let written = tar.finish().unwrap();
+        (written.spool.expect("a spool is handed back"), written.size)
+    }
+
+    #[test]
+    fn entries_slots_and_tails_follow_one_another() {
+        let (file, size) = spooled(|tar| {
+            tar.entry("first", b"hello").unwrap();
+            let slot = tar.reserve("slot", 600).unwrap();
+            {
+                let mut tail = tar.tail();
+                tail.write_all(&[b't'; 700]).unwrap();
+            }
+            tar.keep_tail("tail", 700).unwrap();
+            tar.entry("empty", b"").unwrap();
+            tar.entry(&"n".repeat(120), &[b'l'; 512]).unwrap();
+            // Filled last, in two writes, after what follows it.
+            let mut writer = slot.writer();
+            writer.write_all(&[b's'; 500]).unwrap();
+            writer.write_all(&[b'S'; 100]).unwrap();
+            writer.flush().unwrap();
+        });
+        let slot = [vec![b's'; 500], vec![b'S'; 100]].concat();
+        let expected = [
+            ("first".to_owned(), b"hello".to_vec()),
+            ("slot".to_owned(), slot),
+            ("tail".to_owned(), vec![b't'; 700]),
+            ("empty".to_owned(), Vec::new()),
+            ("n".repeat(120), vec![b'l'; 512]),
+        ];
+        let expected: Vec<_> = expected.into_iter().map(|(name, data)| (name, 0o644, 0, data)).collect();
+        assert_eq!(contents(&file), expected);
+        // Headers: five and a PAX header of two blocks; data: 1 + 2 + 2 + 0 + 1; the end: 2.
+        assert_eq!((size, file.metadata().unwrap().len()), (15 * 512, 15 * 512));
+    }
+
+    #[test]
+    fn a_slot_is_filled_again_from_its_start_and_never_beyond_its_end() {
+        let (file, _) = spooled(|tar| {
+            let slot = tar.reserve("slot", 4).unwrap();
+            tar.entry("next", b"next").unwrap();
+            slot.writer().write_all(b"bad").unwrap();
+            let mut writer = slot.writer();
+            writer.write_all(b"good").unwrap();
+            let error = writer.write_all(b"!").unwrap_err();
+            assert_eq!(error.to_string(), "a blob of 4 bytes has more bytes than its descriptor says");
+            let error = slot.writer().write_all(b"12345").unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        });
+        let expected = [("slot", "good"), ("next", "next")];
+        let expected = expected.map(|(name, data)| (name.to_owned(), 0o644, 0, data.as_bytes().to_vec()));
+        assert_eq!(contents(&file), expected);
+    }
+
+    #[test]
+    fn a_tail_that_is_not_kept_leaves_nothing() {
+        let (file, size) = spooled(|tar| {
+            tar.entry("a", b"1").unwrap();
+            let mut tail = tar.tail();
+            assert_eq!(tail.position(), 1024 + 512, "room for one header");
+            tail.write_all(&[b'x'; 5000]).unwrap();
+        });
+        assert_eq!(size, 4 * 512);
+        assert_eq!(file.metadata().unwrap().len(), size);
+        assert_eq!(contents(&file), [("a".to_owned(), 0o644, 0, b"1".to_vec())]);
+    }
+
+    #[test]
+    fn a_file_appears_when_it_is_finished() {
+        let scratch = Scratch::new("slots");
+        let path = scratch.join("out.tar");
+        let mut tar = SlotTar::create(&LayoutTarget::File(path.clone())).unwrap();
+        tar.entry("a", b"1").unwrap();
+        assert!(!path.exists());
+        let written = tar.finish().unwrap();
+        assert_eq!((written.size, written.spool.is_none()), (2048, true));
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 2048);
+    }
+
+    #[test]
+    fn errors_name_the_tar() {
+        let scratch = Scratch::new("slots-errors");
+        let path = scratch.join("out.tar");
+        let mut tar = SlotTar::create(&LayoutTarget::File(path.clone())).unwrap();
+        let slot = tar.reserve("slot", 1).unwrap();
+        let error = slot.failed(io::Error::from(io::ErrorKind::StorageFull)).to_string();
+        assert!(error.contains("out.tar") && error.starts_with("cannot write"), "{error}");
+        assert_eq!(tar.output.path(), path);
+        let spool = SlotTar::create(&LayoutTarget::Spool(scratch.path().to_owned())).unwrap();
+        assert_eq!(spool.output.path(), scratch.path());
+    }
+
+    #[test]
+    fn the_folder_of_a_target_is_where_its_parts_belong() {
+        for (target, path, folder) in [
+            (LayoutTarget::File("a/b.tar".into()), "a/b.tar", "a"),
+            (LayoutTarget::File("b.tar".into()), "b.tar", "."),
+            (LayoutTarget::File("/b.tar".into()), "/b.tar", "/"),
+            (LayoutTarget::Spool("/tmp".into()), "/tmp", "/tmp"),
+        ] {
+            assert_eq!((target.path(), target.folder()), (Path::new(path), Path::new(folder)), "{target:?}");
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! Unpacking a compressed archive, or a pipe, into a nameless temporary file, because blobs are read in any order.
+//! Unpacking a compressed archive, or a pipe, into a temporary file without a name: blobs are read in any order.
 
 use std::fs::File;
 use std::io::{self, Read, Write as _};

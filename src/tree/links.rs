@@ -1,4 +1,4 @@
-//! What becomes of symbolic links: kept when they stay inside the root, followed, or refused.
+//! What becomes of symbolic links: kept if they stay inside the root, followed, or refused.
 
 use std::path::{Component, Path};
 
@@ -45,8 +45,8 @@ impl LinkProblem {
 
 /// Checks that a link at `path` (relative to the root, `/`-separated) stays inside the root.
 ///
-/// Both by its text, so that it is safe wherever it is unpacked, and by where it leads now, because other links
-/// on the way can turn an innocent text into an escape.
+/// Its text is checked, so that it is safe wherever it is unpacked. Where it leads now is checked too, because other
+/// links on the way can make a harmless text lead out.
 pub(super) fn stays_inside(root: &Path, path: &Path, target: &Path) -> Result<(), LinkProblem> {
     let mut depth = path.parent().map_or(0, |parent| parent.components().count());
     for component in target.components() {

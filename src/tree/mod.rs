@@ -1,4 +1,4 @@
-//! A folder as an ordered stream of entries, with every change under our feet noticed.
+//! A folder as an ordered stream of entries; a file that changes while it is read is an error.
 //!
 //! Floor 1. Reads the file system, writes nothing, knows no archive format.
 

@@ -1,8 +1,8 @@
 //! Walking a folder depth first, names in byte order, through directory handles.
 //!
 //! Within a folder names are sorted as bytes and each is descended into before the next (so `b`, `b/c`, `b.txt`):
-//! imgpkg's order, on which `diff_id`s depend. Files are opened relative to the handle of their folder, so a folder
-//! renamed meanwhile cannot make us read something else.
+//! imgpkg's order, on which `diff_id`s depend. Files are opened relative to the handle of their folder, so that
+//! renaming a folder during the walk cannot redirect it.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -110,7 +110,7 @@ pub enum TreeError {
 fn shortened(path: &Path) -> String {
     let text = path.display().to_string();
     match text.char_indices().nth(200) {
-        Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
+        Some((at, _)) => format!("{}…", &text[..at]),
         None => text,
     }
 }
@@ -120,7 +120,7 @@ impl TreeError {
         Self::Io { action, path: path.to_owned(), source: source.into() }
     }
 
-    /// For a file that was listed a moment ago: not being there any more is a change, not a typing mistake.
+    /// For a file that was listed before: that it is absent now is a change, and no mistake of the user.
     fn listed(action: &'static str, path: &Path, error: Errno) -> Self {
         match error {
             Errno::NOENT => Self::Changed { path: path.to_owned(), how: "it vanished".into() },
@@ -162,7 +162,7 @@ pub struct FileReader<'a> {
     at_end: bool,
 }
 
-/// What tells a file from every other, and from itself after it was written to.
+/// What distinguishes a file from all others, and from itself after a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileIdentity {
     device: u64,
@@ -323,7 +323,7 @@ impl<V: Visitor> Walk<'_, V> {
         let entry =
             Entry { path: relative.to_vec(), kind: EntryKind::Directory, mode: stat.st_mode & 0o7777 };
         self.visitor.entry(&entry, Content::None)?;
-        // Each level holds a handle and a piece of the stack, and nobody could extract the result.
+        // Each level holds a handle and a stack frame, and extraction has the same limit.
         if self.ancestors.len() >= limits::FOLDER_DEPTH {
             return Err(too_deep(path, limits::FOLDER_DEPTH, "folders inside one another").into());
         }
@@ -422,7 +422,7 @@ impl<V: Visitor> Walk<'_, V> {
         if self.symlinks == SymlinkPolicy::Refuse {
             return Err(refuse(LinkProblem::Refused).into());
         }
-        // A link reached through a copied folder is judged where it really is.
+        // A link reached through a copied folder is checked at its real path.
         let place = match self.symlinks {
             SymlinkPolicy::Copy => path.strip_prefix(self.root).unwrap_or(path).to_owned(),
             _ => PathBuf::from(OsStr::from_bytes(&relative)),

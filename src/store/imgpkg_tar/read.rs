@@ -1,7 +1,7 @@
 //! Reading imgpkg's tar.
 //!
-//! Nothing in the file protects those strings; they are kept under the digest they claim, so that every verified
-//! read proves them. Layers that may not be distributed are left out by imgpkg and simply are not there.
+//! The file has no checksums of the documents in `manifest.json`. They are kept under the digests that it gives for
+//! them, so that a verified read checks them. imgpkg leaves out layers that may not be distributed; they are absent.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
