@@ -160,6 +160,10 @@ fn warning_text(warning: &Warning) -> (String, Option<Message>) {
             ),
             None,
         ),
+        Warning::LeftBehind { problem } => (
+            format!("the old content is replaced, but still there: {problem}"),
+            Some("remove it, or run the command again later".into()),
+        ),
         Warning::Backslashes { first } => (
             format!(
                 "the zip has `\\` in place of `/` in its names, `{first}` first; they were read as folders"

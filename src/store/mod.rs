@@ -1,6 +1,6 @@
 //! Images at rest on disk: OCI layouts (tar or folder), docker-save and imgpkg archives.
 //!
-//! Floor 2. The floors above see one type, [`Store`], whatever the kind of file; [`open()`] finds the kind by
+//! Floor 2. The floors above see one type, [`Store`], for every kind of file; [`open()`] finds the kind by
 //! content. Does not know registries.
 
 use std::path::PathBuf;

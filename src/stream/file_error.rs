@@ -20,6 +20,20 @@ pub enum FileError {
         /// The folder.
         path: PathBuf,
     },
+    /// A folder to replace has a mount in it, whose content would be removed too.
+    #[error("cannot replace `{}`: `{}` in it is a mount point", path.display(), mount.display())]
+    MountInside {
+        /// The folder.
+        path: PathBuf,
+        /// The first mount below it.
+        mount: PathBuf,
+    },
+    /// A folder that was being written was exchanged by another process.
+    #[error("`{}` was exchanged by another process while it was written", path.display())]
+    Exchanged {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A file to read is larger than allowed.
     #[error("`{}` has more than {limit} bytes", path.display())]
     TooLarge {

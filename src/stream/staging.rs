@@ -3,17 +3,21 @@
 //! The hidden folder is beside the target where that is possible; then the rename is one step. A mount point, the
 //! working directory, or a folder in whose parent nothing may be created is filled from inside. There the last step
 //! is one rename for each entry at the top, after everything has been written and verified.
+//!
+//! Another user may be able to rename entries of the folder around the target. All work is done on open handles, and
+//! device and inode are compared before and after each rename (decision 0033).
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{self as rfs, AtFlags, CWD, Mode, OFlags, RenameFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
 use super::FileError;
+use super::removal::{mount_below, names, remove_at};
 use super::temporary::{Temporary, claim, remove_abandoned, temporary_name};
 
 /// What to do with a target that has something in it.
@@ -34,9 +38,22 @@ pub struct StagedFolder {
     umask: u32,
     published: bool,
     _remembered: Temporary,
-    /// Open, and locked, for as long as this lives: tells other processes that the folder is in use.
-    lock: Option<OwnedFd>,
+    /// The folder that has the hidden folder in it.
+    parent: OwnedFd,
+    /// The hidden folder: open, and locked, for as long as this lives, which tells other processes that it is in use.
+    folder: Option<OwnedFd>,
 }
+
+/// What became of the old content of a published folder.
+#[derive(Debug)]
+#[must_use]
+pub struct Published {
+    /// Why something of it could not be removed, with its path; the next run for the same target tries again.
+    pub left_behind: Option<FileError>,
+}
+
+/// Device and inode.
+type Identity = (u64, u64);
 
 /// Where the hidden folder is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +70,8 @@ impl StagedFolder {
     /// Makes the folder to fill; `umask` is a parameter, because the system call that reads it changes it.
     ///
     /// Folders that killed processes left for the same target are removed first.
-    /// Errors: [`FileError::NotEmpty`]; the target is not a folder, or nothing can be created there.
+    /// Errors: [`FileError::NotEmpty`], [`FileError::MountInside`]; the target is not a folder, or nothing can be created
+    /// there.
     pub fn create(target: &Path, overwrite: Overwrite, umask: u32) -> Result<Self, FileError> {
         remove_abandoned(target, "".as_ref());
         let exists = match std::fs::read_dir(target) {
@@ -69,12 +87,15 @@ impl StagedFolder {
         // Resolved, so that a link is followed and `.` and `x/` have a name and a parent.
         let target = if exists { target.canonicalize() } else { std::path::absolute(target) }
             .map_err(|error| FileError::io("find", target, error))?;
+        if let Some(mount) = mount_below(&target).filter(|_| exists) {
+            return Err(FileError::MountInside { path: target, mount });
+        }
         let location = if !exists { StagingLocation::New } else { location_for(&target) };
         if location != StagingLocation::Inside
             && let (Some(parent), Some(name)) = (target.parent(), target.file_name())
         {
             remove_abandoned(parent, name);
-            let made = Self::at(|| parent.join(temporary_name(name)), &target, location, umask);
+            let made = Self::at(parent, || temporary_name(name), &target, location, umask);
             match made {
                 Err(error) if location == StagingLocation::New => {
                     return Err(FileError::io("create a folder in", parent, error));
@@ -84,38 +105,50 @@ impl StagedFolder {
                 Ok(staged) => return Ok(staged),
             }
         }
-        Self::at(|| target.join(temporary_name("".as_ref())), &target, StagingLocation::Inside, umask)
+        Self::at(&target, || temporary_name("".as_ref()), &target, StagingLocation::Inside, umask)
             .map_err(|error| FileError::io("create a folder in", &target, error))
     }
 
     fn at(
-        name: impl Fn() -> PathBuf,
+        parent: &Path,
+        name: impl Fn() -> OsString,
         target: &Path,
         location: StagingLocation,
         umask: u32,
     ) -> rustix::io::Result<Self> {
         const TRIES: usize = 10;
+        let around = rfs::open(parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         for _ in 0..TRIES {
-            let path = name();
+            let name = name();
+            let path = parent.join(&name);
             let remembered = Temporary::remember(path.clone());
-            rfs::mkdir(&path, Mode::RWXU)?;
+            rfs::mkdirat(&around, &name, Mode::RWXU)?;
             // Until it is locked, another process may remove it as abandoned; then a new name is tried.
-            if let Ok(lock) = open_folder(&path)
-                && claim(&lock, &path)
+            if let Ok(folder) = rfs::openat(&around, &name, FOLDER, Mode::empty())
+                && is_fresh(&folder)
+                && claim(&folder, &path)
             {
-                let target = target.to_owned();
                 return Ok(Self {
                     path,
-                    target,
+                    target: target.to_owned(),
                     location,
                     umask,
                     published: false,
                     _remembered: remembered,
-                    lock: Some(lock),
+                    parent: around,
+                    folder: Some(folder),
                 });
             }
         }
         Err(Errno::AGAIN)
+    }
+
+    fn folder(&self) -> &OwnedFd {
+        self.folder.as_ref().expect("it is closed only when this is dropped")
+    }
+
+    fn name(&self) -> &OsStr {
+        self.path.file_name().expect("a staging folder has a temporary name")
     }
 
     /// Returns where the folder to fill is.
@@ -124,86 +157,139 @@ impl StagedFolder {
         &self.path
     }
 
-    /// Opens the folder to fill.
+    /// Returns another handle of the folder to fill.
     pub fn open(&self) -> Result<OwnedFd, FileError> {
-        open_folder(&self.path).map_err(|error| FileError::io("open", &self.path, error))
+        self.folder().try_clone().map_err(|error| FileError::io("open", &self.path, error))
     }
 
     /// Puts the content in place; the old content of the target is removed afterwards.
-    pub fn publish(mut self) -> Result<(), FileError> {
-        let failed = |error: Errno| FileError::io("write to", &self.target, error);
-        match self.location {
+    ///
+    /// Errors: [`FileError::Exchanged`] if another process renamed the hidden folder or the target meanwhile.
+    pub fn publish(mut self) -> Result<Published, FileError> {
+        let left_behind = match self.location {
             StagingLocation::New => {
                 self.set_mode(0o777 & !self.umask)?;
-                // Also without that flag, a folder can replace only an empty folder.
-                exchange(&self.path, &self.target, RenameFlags::NOREPLACE)
-                    .or_else(|error| or_plain(error, || rfs::rename(&self.path, &self.target)))
-                    .map_err(failed)?;
+                self.rename(|parent, name, target| {
+                    // Also without that flag, a folder can replace only an empty folder.
+                    rfs::renameat_with(parent, name, parent, target, RenameFlags::NOREPLACE)
+                        .or_else(|error| or_plain(error, || rfs::renameat(parent, name, parent, target)))
+                })?;
+                None
             }
             StagingLocation::Beside => {
-                let old = std::fs::metadata(&self.target)
+                let old = rfs::statat(&self.parent, self.target_name(), AtFlags::SYMLINK_NOFOLLOW)
                     .map_err(|error| FileError::io("look at", &self.target, error))?;
-                self.set_mode(old.permissions().mode() & 0o7777)?;
-                exchange(&self.path, &self.target, RenameFlags::EXCHANGE)
-                    .or_else(|error| or_plain(error, || exchange_in_steps(&self.path, &self.target)))
-                    .map_err(failed)?;
-                // The temporary name now belongs to the old folder.
-                let _ = std::fs::remove_dir_all(&self.path);
+                self.set_mode(old.st_mode & 0o7777)?;
+                self.rename(|parent, name, target| {
+                    rfs::renameat_with(parent, name, parent, target, RenameFlags::EXCHANGE)
+                        .or_else(|error| or_plain(error, || exchange_in_steps(parent, name, target)))
+                })?;
+                // The temporary name now belongs to the old folder, unless another process renamed that.
+                match identity_at(&self.parent, self.name()) {
+                    Some(found) if found == (old.st_dev, old.st_ino) => {
+                        remove_at(self.parent.as_fd(), self.name(), &self.path).err()
+                    }
+                    _ => Some(FileError::Exchanged { path: self.path.clone() }),
+                }
             }
             StagingLocation::Inside => self.publish_from_inside()?,
-        }
+        };
         self.published = true;
+        Ok(Published { left_behind })
+    }
+
+    fn target_name(&self) -> &OsStr {
+        self.target.file_name().expect("a target beside which there is a folder has a name")
+    }
+
+    /// Gives the hidden folder the target's name, and proves that this folder has it then.
+    fn rename(
+        &self,
+        rename: impl FnOnce(BorrowedFd<'_>, &OsStr, &OsStr) -> Result<(), Errno>,
+    ) -> Result<(), FileError> {
+        let exchanged = || FileError::Exchanged { path: self.target.clone() };
+        let own = identity(self.folder()).ok_or_else(exchanged)?;
+        if identity_at(&self.parent, self.name()) != Some(own) {
+            return Err(exchanged());
+        }
+        rename(self.parent.as_fd(), self.name(), self.target_name())
+            .map_err(|error| FileError::io("write to", &self.target, error))?;
+        if identity_at(&self.parent, self.target_name()) != Some(own) {
+            return Err(exchanged());
+        }
         Ok(())
     }
 
     fn set_mode(&self, mode: u32) -> Result<(), FileError> {
-        std::fs::set_permissions(&self.path, std::fs::Permissions::from_mode(mode))
+        rfs::fchmod(self.folder(), Mode::from_raw_mode(mode))
             .map_err(|error| FileError::io("set the mode of", &self.path, error))
     }
 
     /// Moves the old entries aside and the new ones up, then removes the old ones. If a move fails, the moves before it
-    /// are undone.
-    fn publish_from_inside(&self) -> Result<(), FileError> {
-        let own = self.path.file_name().expect("a staging folder has a temporary name");
-        // Not remembered as temporary: it holds the user's files until everything new is in place.
-        let old = self.target.join(temporary_name("old".as_ref()));
+    /// are undone. All of it happens between open folders.
+    fn publish_from_inside(&self) -> Result<Option<FileError>, FileError> {
+        let failed = |error: Errno| FileError::io("list", &self.target, error);
+        let target = rfs::openat(&self.parent, ".", FOLDER, Mode::empty()).map_err(failed)?;
         let old_entries: Vec<OsString> =
-            names(&self.target)?.into_iter().filter(|name| name != own).collect();
-        if !old_entries.is_empty() {
-            rfs::mkdir(&old, Mode::RWXU)
-                .map_err(|error| FileError::io("create a folder in", &self.target, error))?;
+            names(&target).map_err(failed)?.into_iter().filter(|name| name != self.name()).collect();
+        let new_entries = names(self.folder()).map_err(failed)?;
+        // Not remembered as temporary: it holds the user's files until everything new is in place.
+        let old_name = temporary_name("old".as_ref());
+        let old = if old_entries.is_empty() {
+            None
+        } else {
+            rfs::mkdirat(&target, &old_name, Mode::RWXU)
+                .and_then(|()| rfs::openat(&target, &old_name, FOLDER, Mode::empty()))
+                .map(Some)
+                .map_err(|error| FileError::io("create a folder in", &self.target, error))?
+        };
+        let mut moves: Vec<(&OsString, &OwnedFd, &OwnedFd)> = Vec::new();
+        if let Some(old) = &old {
+            moves.extend(old_entries.iter().map(|name| (name, &target, old)));
         }
-        let away = old_entries.iter().map(|name| (self.target.join(name), old.join(name)));
-        let new_entries = names(&self.path)?;
-        let up = new_entries.iter().map(|name| (self.path.join(name), self.target.join(name)));
-        let moves: Vec<(PathBuf, PathBuf)> = away.chain(up).collect();
-        for (number, (from, to)) in moves.iter().enumerate() {
-            if let Err(error) = std::fs::rename(from, to) {
-                for (from, to) in moves.iter().take(number).rev() {
-                    let _ = std::fs::rename(to, from);
+        moves.extend(new_entries.iter().map(|name| (name, self.folder(), &target)));
+        for (number, (name, from, to)) in moves.iter().enumerate() {
+            if let Err(error) = rfs::renameat(from, *name, to, *name) {
+                for (name, from, to) in moves.iter().take(number).rev() {
+                    let _ = rfs::renameat(to, *name, from, *name);
                 }
-                let _ = std::fs::remove_dir(&old);
-                return Err(FileError::io("move into place", to, error));
+                let _ = rfs::unlinkat(&target, &old_name, AtFlags::REMOVEDIR);
+                return Err(FileError::io("move into place", &self.target.join(name), error));
             }
         }
-        let _ = std::fs::remove_dir_all(&old);
-        let _ = std::fs::remove_dir(&self.path);
-        Ok(())
+        let _ = rfs::unlinkat(&target, self.name(), AtFlags::REMOVEDIR);
+        Ok(old.and_then(|_| remove_at(target.as_fd(), &old_name, &self.target.join(&old_name)).err()))
     }
 }
 
 impl Drop for StagedFolder {
     fn drop(&mut self) {
         if !self.published {
-            // Removal needs file descriptors, and the lock may hold the last free one.
-            self.lock = None;
-            let _ = std::fs::remove_dir_all(&self.path);
+            // Only the own folder is removed: after a failed exchange its name may belong to another one.
+            let own = self.folder.as_ref().and_then(identity);
+            // Removal needs file descriptors, and this may be the last free one.
+            self.folder = None;
+            if own.is_some() && identity_at(&self.parent, self.name()) == own {
+                let _ = remove_at(self.parent.as_fd(), self.name(), &self.path);
+            }
         }
     }
 }
 
-fn open_folder(path: &Path) -> rustix::io::Result<OwnedFd> {
-    rfs::open(path, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+fn identity(folder: &OwnedFd) -> Option<Identity> {
+    rfs::fstat(folder).ok().map(|stat| (stat.st_dev, stat.st_ino))
+}
+
+fn identity_at(parent: &OwnedFd, name: &OsStr) -> Option<Identity> {
+    rfs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| (stat.st_dev, stat.st_ino))
+}
+
+/// Tells whether a folder can be the one that was just made: another user could have put another one under its name.
+fn is_fresh(folder: &OwnedFd) -> bool {
+    let own = rfs::fstat(folder).is_ok_and(|stat| stat.st_uid == rustix::process::geteuid().as_raw());
+    own && names(folder).is_ok_and(|names| names.is_empty())
 }
 
 /// Tells where an existing target is filled: inside if another folder cannot take its name.
@@ -218,16 +304,6 @@ fn location_for(target: &Path) -> StagingLocation {
     if is_mount_point || is_here { StagingLocation::Inside } else { StagingLocation::Beside }
 }
 
-fn names(folder: &Path) -> Result<Vec<OsString>, FileError> {
-    let failed = |error| FileError::io("list", folder, error);
-    let entries = std::fs::read_dir(folder).map_err(failed)?;
-    entries.map(|entry| entry.map(|entry| entry.file_name()).map_err(failed)).collect()
-}
-
-fn exchange(from: &Path, to: &Path, flags: RenameFlags) -> Result<(), Errno> {
-    rfs::renameat_with(CWD, from, CWD, to, flags)
-}
-
 /// Runs `plain` where a file system (NFS, some FUSE) does not support the flags of a rename.
 fn or_plain(error: Errno, plain: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
     match error {
@@ -237,14 +313,14 @@ fn or_plain(error: Errno, plain: impl FnOnce() -> Result<(), Errno>) -> Result<(
 }
 
 /// Exchanges two folders by three renames; for a moment no folder has the second name.
-fn exchange_in_steps(new: &Path, target: &Path) -> Result<(), Errno> {
-    let between = target.with_file_name(temporary_name("old".as_ref()));
-    rfs::rename(target, &between)?;
-    if let Err(error) = rfs::rename(new, target) {
-        let _ = rfs::rename(&between, target);
+fn exchange_in_steps(parent: BorrowedFd<'_>, new: &OsStr, target: &OsStr) -> Result<(), Errno> {
+    let between = temporary_name("old".as_ref());
+    rfs::renameat(parent, target, parent, &between)?;
+    if let Err(error) = rfs::renameat(parent, new, parent, target) {
+        let _ = rfs::renameat(parent, &between, parent, target);
         return Err(error);
     }
-    rfs::rename(&between, new)
+    rfs::renameat(parent, &between, parent, new)
 }
 
 #[cfg(test)]
@@ -259,7 +335,8 @@ mod tests {
     }
 
     fn listing(folder: &Path) -> Vec<OsString> {
-        let mut names = names(folder).unwrap();
+        let mut names: Vec<OsString> =
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         names
     }
@@ -277,14 +354,14 @@ mod tests {
             }
             let staged = match location {
                 StagingLocation::Inside => {
-                    StagedFolder::at(|| target.join(".imgrelay-test"), &target, location, 0o022).unwrap()
+                    StagedFolder::at(&target, || ".imgrelay-test".into(), &target, location, 0o022).unwrap()
                 }
                 _ => StagedFolder::create(&target, Overwrite::Replace, 0o022).unwrap(),
             };
             assert_eq!(staged.location, location);
             std::fs::write(staged.path.join("new"), "2").unwrap();
             assert!(!target.join("new").exists(), "{location:?}: not visible before it is complete");
-            staged.publish().unwrap();
+            assert!(staged.publish().unwrap().left_behind.is_none());
             assert_eq!(listing(&target), ["new"], "{location:?}");
             assert_eq!(listing(&base), ["out"], "{location:?}");
             std::fs::remove_dir_all(base).unwrap();
@@ -310,11 +387,59 @@ mod tests {
         let base = folder("steps");
         std::fs::create_dir_all(base.join("target/old")).unwrap();
         std::fs::create_dir(base.join("new")).unwrap();
-        exchange_in_steps(&base.join("new"), &base.join("target")).unwrap();
+        let parent = std::fs::File::open(&base).unwrap();
+        let exchange =
+            |new: &str, target: &str| exchange_in_steps(parent.as_fd(), new.as_ref(), target.as_ref());
+        exchange("new", "target").unwrap();
         assert_eq!(listing(&base.join("new")), ["old"]);
         assert_eq!(listing(&base), ["new", "target"]);
-        assert!(exchange_in_steps(&base.join("none"), &base.join("new")).is_err());
+        assert!(exchange("none", "new").is_err());
         assert_eq!(listing(&base.join("new")), ["old"], "as it was");
+        std::fs::remove_dir_all(base).unwrap();
+    }
+
+    #[test]
+    fn force_removes_old_folders_without_permissions() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let base = folder("locked");
+        let target = base.join("out");
+        std::fs::create_dir_all(target.join("locked")).unwrap();
+        std::fs::write(target.join("locked/f"), "1").unwrap();
+        std::fs::set_permissions(target.join("locked"), std::fs::Permissions::from_mode(0o555)).unwrap();
+        let staged = StagedFolder::create(&target, Overwrite::Replace, 0o022).unwrap();
+        assert!(staged.publish().unwrap().left_behind.is_none());
+        assert_eq!((listing(&base), listing(&target)), (vec!["out".into()], Vec::new()));
+        std::fs::remove_dir_all(base).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_was_exchanged_meanwhile_is_not_published_and_the_other_one_stays() {
+        let base = folder("exchanged");
+        let target = base.join("out");
+        std::fs::create_dir(base.join("victim")).unwrap();
+        std::fs::write(base.join("victim/secret"), "1").unwrap();
+        for exists in [false, true] {
+            if exists {
+                std::fs::create_dir(&target).unwrap();
+            }
+            let staged = StagedFolder::create(&target, Overwrite::Replace, 0o022).unwrap();
+            let hidden = staged.path.clone();
+            std::fs::rename(&hidden, base.join("away")).unwrap();
+            std::os::unix::fs::symlink("victim", &hidden).unwrap();
+            std::fs::write(base.join("victim/secret"), "1").unwrap();
+            let handle = staged.open().unwrap();
+            assert_eq!(
+                identity(&handle),
+                identity_at(&staged.parent, "away".as_ref()),
+                "work goes on in the own folder"
+            );
+            let error = staged.publish().unwrap_err();
+            assert!(matches!(error, FileError::Exchanged { .. }), "{error}");
+            assert_eq!(listing(&base.join("victim")), ["secret"]);
+            assert!(hidden.symlink_metadata().is_ok(), "what another process put there stays");
+            std::fs::remove_file(&hidden).unwrap();
+            std::fs::remove_dir(base.join("away")).unwrap();
+        }
         std::fs::remove_dir_all(base).unwrap();
     }
 }

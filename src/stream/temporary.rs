@@ -16,6 +16,7 @@ use std::sync::{Mutex, MutexGuard};
 use rustix::fs::{self as rfs, CWD, FileType, FlockOperation, Mode, OFlags};
 
 use super::lock;
+use super::removal::remove_tree;
 
 /// Most bytes of the target's name that are part of a temporary name.
 const NAME_BYTES: usize = 200;
@@ -64,7 +65,7 @@ pub fn remove_all() {
 /// Removes a file, link or folder, and tells whether the path is free.
 fn remove(path: &Path) -> bool {
     match std::fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => std::fs::remove_dir_all(path).is_ok(),
+        Ok(metadata) if metadata.is_dir() => remove_tree(path).is_ok(),
         Ok(_) => std::fs::remove_file(path).is_ok(),
         Err(_) => true,
     }

@@ -4,10 +4,10 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use crate::model::{Config, Descriptor, Document, ImageManifest, Platform, RawDocument, media_type};
-use crate::stream::{Overwrite, StagedFolder};
+use crate::stream::{Overwrite, Published, StagedFolder};
 use crate::tar::{Extractor, Ownership, Policy, StrayLinks, Summary};
 
-use super::events::{Event, Observer};
+use super::events::{Event, Observer, Warning};
 use super::unpacking::Layers;
 use super::{ImageSource, TransferError};
 
@@ -141,7 +141,7 @@ pub(super) fn pull_staged(
             return Err(TransferError::NotIncluded { place: source.label(), paths: summary.unmatched });
         }
         more(&staging.open()?)?;
-        staging.publish()?;
+        warn_of_left_behind(&staging.publish()?, observer);
         Ok((summary, config))
     };
     let (summary, config) = match attempt() {
@@ -150,6 +150,13 @@ pub(super) fn pull_staged(
         result => result?,
     };
     Ok(PullReport { manifest, config, summary })
+}
+
+/// Says what of a folder's old content could not be removed.
+pub(super) fn warn_of_left_behind(published: &Published, observer: &dyn Observer) {
+    if let Some(error) = &published.left_behind {
+        observer.event(Event::Warning(&Warning::LeftBehind { problem: error.to_string() }));
+    }
 }
 
 pub(super) fn extract(

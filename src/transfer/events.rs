@@ -143,6 +143,11 @@ pub enum Warning {
         /// The first of them, made readable.
         first: String,
     },
+    /// The old content of a folder was replaced, but could not be removed.
+    LeftBehind {
+        /// Which path, and why.
+        problem: String,
+    },
     /// The names of a zip have `\\` in place of `/`.
     Backslashes {
         /// The first of them, made readable.

@@ -10,6 +10,7 @@ use crate::model::{Descriptor, Digest, ImageIndex, RawDocument, media_type};
 use crate::stream::{FileError, Overwrite, StagedFolder};
 
 use super::blob_copy::BlobCopier;
+use super::contents::warn_of_left_behind;
 use super::events::{Event, Observer};
 use super::{Graph, ImageSource, TransferError, workers};
 
@@ -63,7 +64,7 @@ pub fn copy_to_folder(
         }
     }
     write(&folder.join("oci-layout"), OCI_LAYOUT)?;
-    staging.publish()?;
+    warn_of_left_behind(&staging.publish()?, observer);
     Ok(graph)
 }
 

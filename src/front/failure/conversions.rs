@@ -24,6 +24,10 @@ impl From<FileError> for Failure {
                 failure.hint(message!("choose a new folder, or replace this one with ", Flag::FORCE))
             }
             FileError::TooLarge { .. } | FileError::NotText { .. } => failure,
+            FileError::MountInside { .. } => failure.hint("unmount it, or choose another folder"),
+            FileError::Exchanged { .. } => {
+                failure.hint("choose a folder whose parent other users cannot write to")
+            }
             FileError::NotAFile { .. } => {
                 failure.hint("name a regular file, which is replaced, or a path where nothing is yet")
             }
