@@ -186,3 +186,54 @@ pub struct ConfigDetails {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_is_empty")]
     pub labels: BTreeMap<String, String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIFF_ID: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn a_configuration_of_docker_is_read() {
+        let text = format!(
+            r#"{{"architecture":"arm64","os":"linux","variant":"v8","created":"2026-01-02T03:04:05Z","container":"x",
+                "config":{{"User":"1","Env":null,"Cmd":["a"],"Entrypoint":["b"],"WorkingDir":"/w","Labels":{{"k":"v","K":"w"}},
+                "Healthcheck":{{"Test":["NONE"]}},"ExposedPorts":{{"80/tcp":{{}}}}}},
+                "history":[{{"created_by":"RUN x","empty_layer":true}},{{"author":"me","comment":"c"}}],
+                "rootfs":{{"type":"layers","diff_ids":["{DIFF_ID}"]}}}}"#
+        );
+        let config = Config::parse(text.as_bytes()).unwrap();
+        assert_eq!((config.architecture.as_str(), config.os.as_str()), ("arm64", "linux"));
+        assert_eq!(config.variant.as_deref(), Some("v8"));
+        assert_eq!(config.created.as_deref(), Some("2026-01-02T03:04:05Z"));
+        assert_eq!(config.rootfs.diff_ids, [DIFF_ID.parse().unwrap()]);
+        assert_eq!(config.config.user.as_deref(), Some("1"));
+        assert_eq!(config.config.env, [""; 0]);
+        assert_eq!(config.config.cmd, Some(vec!["a".to_owned()]));
+        assert_eq!(config.config.entrypoint, Some(vec!["b".to_owned()]));
+        assert_eq!(config.config.working_dir.as_deref(), Some("/w"));
+        assert_eq!(config.config.labels.len(), 2, "labels may differ in case only");
+        let steps: Vec<bool> = config.history.iter().map(|step| step.empty_layer).collect();
+        assert_eq!(steps, [true, false]);
+        assert_eq!(config.history[1].author.as_deref(), Some("me"));
+    }
+
+    #[test]
+    fn what_go_reads_differently_is_refused_in_a_configuration() {
+        for (text, expected) in [
+            (r#"[{}]"#, "not a JSON object"),
+            ("", "not a JSON object"),
+            (r#"{"rootfs":{"type":"layers"},"Rootfs":{}}"#, "member `Rootfs` is read as `rootfs`"),
+            (r#"{"rootfs":{"type":"layers","diff_IDs":[]}}"#, "member `diff_IDs` is read as `diff_ids`"),
+            (r#"{"rootfs":{"type":"layers"},"config":{"user":"0"}}"#, "member `user` is read as `User`"),
+            (r#"{"rootfs":{"type":"layers"},"history":[{"Created":"x"}]}"#, "member `Created` is read as"),
+            (r#"{"rootfs":["layers",[]]}"#, "expected an object at `rootfs`, found a list"),
+            (r#"{"os":"a"}"#, "missing field `rootfs`"),
+        ] {
+            let error = Config::parse(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+        assert!(Config::check(br#"{"os":"a"}"#).is_ok(), "what is missing is the reader's affair");
+        assert!(Config::check(br#"{"OS":"a"}"#).is_err());
+    }
+}

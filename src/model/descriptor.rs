@@ -88,3 +88,38 @@ impl Descriptor {
         media_type::is_non_distributable(&self.media_type)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(size: &str) -> Result<Descriptor, String> {
+        let digest = Digest::sha256_of(b"x");
+        let text = format!(
+            r#"{{"mediaType":"a/b","digest":"{digest}","size":{size},"urls":null,"annotations":null}}"#
+        );
+        serde_json::from_str(&text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn sizes_are_read_up_to_the_limit() {
+        assert_eq!(parse("0").unwrap().size, 0);
+        assert_eq!(parse("70368744177664").unwrap().size, limits::BLOB_BYTES);
+        let error = parse("70368744177665").unwrap_err();
+        assert!(error.contains("`size` is 70368744177665, at most 70368744177664 bytes"), "{error}");
+        assert_eq!(parse("1").unwrap().urls, [""; 0], "null is an empty list");
+    }
+
+    #[test]
+    fn a_descriptor_of_bytes_has_their_digest_size_and_type() {
+        let descriptor = Descriptor::of_bytes(media_type::OCI_INDEX, b"four");
+        assert_eq!((descriptor.size, &descriptor.digest), (4, &Digest::sha256_of(b"four")));
+        assert!(descriptor.is_index() && !descriptor.is_manifest() && !descriptor.is_non_distributable());
+        let of = |media_type| Descriptor::of_bytes(media_type, b"");
+        assert!(of(media_type::DOCKER_MANIFEST).is_manifest() && !of(media_type::DOCKER_MANIFEST).is_index());
+        assert!(of("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip").is_non_distributable());
+        let written = serde_json::to_string(&of("a/b")).unwrap();
+        let digest = Digest::sha256_of(b"");
+        assert_eq!(written, format!(r#"{{"mediaType":"a/b","digest":"{digest}","size":0}}"#));
+    }
+}

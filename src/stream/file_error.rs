@@ -76,3 +76,28 @@ impl FileError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_the_file_and_what_was_tried() {
+        let path = Path::new("/a/b");
+        let io = FileError::io("read", path, io::ErrorKind::NotFound);
+        assert_eq!(io.to_string(), "cannot read `/a/b`: entity not found");
+        assert_eq!(io.io_error().map(io::Error::kind), Some(io::ErrorKind::NotFound));
+        for (error, expected) in [
+            (
+                FileError::NotAFile { path: path.to_owned(), found: "a directory" },
+                "cannot write `/a/b`: it is a directory, expected a regular file or nothing",
+            ),
+            (FileError::NotEmpty { path: path.to_owned() }, "`/a/b` is not empty"),
+            (FileError::TooLarge { path: path.to_owned(), limit: 7 }, "`/a/b` has more than 7 bytes"),
+            (FileError::NotText { path: path.to_owned() }, "`/a/b` is not UTF-8 text"),
+        ] {
+            assert_eq!(error.to_string(), expected);
+            assert!(error.io_error().is_none(), "{error}");
+        }
+    }
+}

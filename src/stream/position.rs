@@ -59,3 +59,31 @@ impl Read for ReadFrom<'_> {
         Ok(n)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readers_and_writers_of_one_file_keep_their_own_positions() {
+        let path = std::env::temp_dir().join(format!("imgrelay-position-{}", std::process::id()));
+        std::fs::write(&path, "0123456789").unwrap();
+        let file = File::options().read(true).write(true).open(&path).unwrap();
+        let mut writer = WriteFrom::new(&file, 4);
+        writer.write_all(b"ab").unwrap();
+        writer.write_all(b"c").unwrap();
+        writer.flush().unwrap();
+        assert_eq!(writer.position(), 7);
+        let (mut one, mut two) = (ReadFrom::new(&file, 2), ReadFrom::new(&file, 6));
+        let mut three = [0; 3];
+        one.read_exact(&mut three).unwrap();
+        assert_eq!(&three, b"23a");
+        let mut rest = String::new();
+        two.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "c789");
+        one.read_exact(&mut three).unwrap();
+        assert_eq!(&three, b"bc7", "the other reader did not move this one");
+        assert_eq!(ReadFrom::new(&file, 11).read(&mut three).unwrap(), 0, "nothing behind the end");
+        std::fs::remove_file(path).unwrap();
+    }
+}

@@ -11,7 +11,7 @@ use crate::front::failure::Failure;
 use crate::front::outcome::{Document, Outcome};
 use crate::front::text;
 use crate::front::ui::Ui;
-use crate::model::invisible::escape_in_yaml;
+use crate::model::invisible::{escape_in_json, escape_in_yaml};
 use crate::transfer::events::{Event, Observer};
 use crate::transfer::{self, Attached, Description, NodeKind};
 
@@ -36,7 +36,7 @@ pub(in crate::front) fn run(
     let json = serde_json::json!({ "images": images });
     let text = match options.form {
         DescribeForm::Text => images.iter().map(|image| tree(image, 0)).collect::<Vec<_>>().join("\n"),
-        DescribeForm::Json => format!("{json:#}\n"),
+        DescribeForm::Json => escape_in_json(&format!("{json:#}\n")),
         // All strings with such characters are in double quotes.
         DescribeForm::Yaml => escape_in_yaml(&yaml(&json, 0)),
     };

@@ -49,7 +49,7 @@ fn describe_and_verify_escape_marks_in_text_yaml_and_json() {
 
 #[test]
 fn a_path_with_marks_is_escaped_in_json_and_refused_where_nothing_can_be_escaped() {
-    let lab = lab().tree(&["d app", "f app/f x"]);
+    let lab = lab().tree(&["d app", "f app/f \"x\""]);
     let tar = "a\u{202e}b.tar";
     let push = |result: &str| {
         lab.run(&[

@@ -147,7 +147,7 @@ const ROWS: [Row; 40] = [
         "LAYER_ENTRIES",
         "a layer",
         "entries",
-        "tests/it/limits.rs::one_entry_of_a_layer_more_than_the_limit_is_refused",
+        "tests/it/hostile/limits.rs::one_entry_of_a_layer_more_than_the_limit_is_refused",
         "the layer has more than 10000000 entries",
     ),
     row("CERTIFICATES_BYTES", "a file of certificates", "bytes", certificates, 2, "4194304 bytes"),

@@ -175,7 +175,7 @@ fn broken_layouts_are_refused_with_the_reason() {
         (with("index.json", "{"), "`index.json` is not valid: EOF"),
         (
             with("index.json", &index.replace("\"manifests\":", "\"manifests\":[],\"manifests\":")),
-            "duplicate field",
+            "member `manifests` is there twice",
         ),
         (
             with(
