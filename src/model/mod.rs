@@ -48,6 +48,12 @@ pub mod keys {
     pub const ORAS_UNPACK: &str = "io.deis.oras.content.unpack";
     /// Digest of the tar of a folder, which ORAS compares.
     pub const ORAS_DIGEST: &str = "io.deis.oras.content.digest";
+    /// Says what an entry of an index is for, when it is no image (BuildKit).
+    pub const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
+    /// Value of [`REFERENCE_TYPE`] for a manifest with attestations.
+    pub const ATTESTATION_MANIFEST: &str = "attestation-manifest";
+    /// Digest of the image that an attestation is about (BuildKit).
+    pub const REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
     /// Says which image the files in this one are a list of: its digest.
     pub const FILES_OF: &str = "dev.imgrelay.files-of";
 }

@@ -59,7 +59,7 @@ impl Platform {
 
     /// Tells whether an image for `self` serves a request for `wanted`; a variant counts only when asked for.
     ///
-    /// Builders leave out the usual variant: `v8` of `arm64`, `v7` of `arm` (containerd's rule).
+    /// Builders leave out the usual variant: `v8` of `arm64`, `v7` of `arm`, `v1` of `amd64` (containerd's rule).
     #[must_use]
     pub fn serves(&self, wanted: &Self) -> bool {
         self.os == wanted.os
@@ -71,8 +71,18 @@ impl Platform {
         self.variant.as_deref().or(match self.architecture.as_str() {
             "arm64" => Some("v8"),
             "arm" => Some("v7"),
+            "amd64" => Some("v1"),
             _ => None,
         })
+    }
+
+    /// Returns what two platforms have in common when they are the same one, in the order in which they are listed.
+    ///
+    /// Shape: operating system, architecture, variant (the usual one where none is given), OS version, OS features.
+    #[must_use]
+    pub fn sort_key(&self) -> (&str, &str, Option<&str>, Option<&str>, &[String]) {
+        let variant = self.variant_or_usual();
+        (&self.os, &self.architecture, variant, self.os_version.as_deref(), &self.os_features)
     }
 }
 

@@ -8,6 +8,7 @@ mod bundle;
 mod entries;
 mod error;
 mod image;
+mod index;
 mod layer;
 mod packages;
 mod profile;
@@ -21,5 +22,9 @@ pub use entries::{LayerForm, PackedLayer, UnpackedLayer};
 pub use error::PackError;
 pub use image::{ComposedImage, ImageOptions, compose};
 pub use layer::{LayerOptions, pack_layer};
+pub use index::{
+    IndexAttestation, IndexError, IndexImage, IndexParts, Narrowed, attested_image, compose_index,
+    narrow_index, require_platforms,
+};
 pub use packages::{PackageChecks, PackageFault, PackageProblem, package_problems};
 pub use profile::{Consumer, EntryRules, MediaTypes, ModeRule, Profile};
