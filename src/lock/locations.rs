@@ -62,6 +62,14 @@ pub fn cosign_tag(digest: &Digest, what: &str) -> Tag {
     tag(digest, what)
 }
 
+/// Returns the image that a tag of cosign's is about: `sha256-<hex>.sig`, `.att` or `.sbom`.
+#[must_use]
+pub fn cosign_subject(tag: &str) -> Option<Digest> {
+    let (digest, what) = tag.split_once('.')?;
+    let known = ["sig", "att", "sbom"].contains(&what);
+    digest.replacen('-', ":", 1).parse().ok().filter(|_| known)
+}
+
 fn tag(digest: &Digest, end: &str) -> Tag {
     // A SHA-512 digest with an ending is longer than a tag may be.
     let hex: String = digest.hex().chars().take(64).collect();

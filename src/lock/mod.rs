@@ -13,7 +13,8 @@ mod yaml;
 pub use bundle_lock::BundleLock;
 pub use images_lock::{ImagesLock, LockedImage};
 pub use locations::{
-    ImageLocations, LOCATIONS_FILE, cosign_tag, default_tag, locations_tag, repository_based_tag,
+    ImageLocations, LOCATIONS_FILE, cosign_subject, cosign_tag, default_tag, locations_tag,
+    repository_based_tag,
 };
 pub use package::{
     KBLD_ID, PACKAGES_FOLDER, PACKAGING_API_VERSION, PackageRule, PackagingObject, read_packaging_objects,

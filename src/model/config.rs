@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Digest;
 use super::json::{JsonError, Schema, check_members, null_is_empty, read_json};
+use super::{Digest, Platform};
 
 /// An image configuration, as far as imgrelay reads or writes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,17 @@ pub struct Config {
     /// Variant of the CPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
+    /// Version of the operating system; Windows only.
+    #[serde(rename = "os.version", default, skip_serializing_if = "Option::is_none")]
+    pub os_version: Option<String>,
+    /// Features of the operating system; Windows only.
+    #[serde(
+        rename = "os.features",
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "null_is_empty"
+    )]
+    pub os_features: Vec<String>,
     /// The layers, before compression.
     pub rootfs: Rootfs,
     /// What a container runs with.
@@ -129,6 +140,19 @@ impl Config {
             return Err(ConfigError::NotAnObject);
         }
         Ok(read_json(bytes, &SCHEMA)?)
+    }
+
+    /// Returns the platform that the image is for; `None` where operating system or architecture is missing.
+    #[must_use]
+    pub fn platform(&self) -> Option<Platform> {
+        let platform = Platform {
+            architecture: self.architecture.clone(),
+            os: self.os.clone(),
+            os_version: self.os_version.clone(),
+            os_features: self.os_features.clone(),
+            variant: self.variant.clone(),
+        };
+        platform.is_complete().then_some(platform)
     }
 }
 

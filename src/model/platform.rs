@@ -57,6 +57,13 @@ impl Platform {
         }
     }
 
+    /// Tells whether operating system and architecture are there; attestations have `unknown/unknown`.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let is_known = |part: &str| !part.is_empty() && part != "unknown";
+        is_known(&self.os) && is_known(&self.architecture)
+    }
+
     /// Tells whether an image for `self` serves a request for `wanted`; a variant counts only when asked for.
     ///
     /// Builders leave out the usual variant: `v8` of `arm64`, `v7` of `arm`, `v1` of `amd64` (containerd's rule).

@@ -59,6 +59,8 @@ pub fn compose(profile: &Profile, layers: &[PackedLayer], options: &ImageOptions
         history: vec![history; layers.len()],
         os: platform.as_ref().map(|platform| platform.os.clone()).unwrap_or_default(),
         variant: platform.and_then(|platform| platform.variant),
+        os_version: None,
+        os_features: Vec::new(),
         rootfs: Rootfs {
             kind: "layers".to_owned(),
             diff_ids: layers.iter().map(|layer| layer.diff_id.clone()).collect(),

@@ -5,7 +5,7 @@ use std::io;
 use crate::lock::LockError;
 use crate::model::list::{clause_list, quoted_list};
 use crate::model::{ConfigError, Digest, DocumentError, Platform};
-use crate::pack::{BundleError, PackError, PackageProblem};
+use crate::pack::{BundleError, IndexError, PackError, PackageProblem};
 use crate::registry::RegistryError;
 use crate::store::StoreError;
 use crate::stream::{FileError, Mismatch};
@@ -30,6 +30,25 @@ pub enum TransferError {
     /// Folders are not a bundle.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    /// Images cannot be listed in one index, or an index does not have what was asked for.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// A bundle was to be listed in an index.
+    #[error("`{place}` holds a bundle, `{digest}`, which cannot be part of a multi-platform image")]
+    BundleInIndex {
+        /// Where it was read from.
+        place: String,
+        /// Digest of the bundle.
+        digest: Digest,
+    },
+    /// An image was to be listed in an index, and its configuration names no platform.
+    #[error("`{place}`: the configuration of image `{digest}` names no operating system and architecture")]
+    NoPlatformOfItsOwn {
+        /// Where it was read from.
+        place: String,
+        /// Digest of the image.
+        digest: Digest,
+    },
     /// A package repository with mistakes was to be refused.
     #[error("this package repository has {}: {}", mistakes(problems.len()), clause_list(problems))]
     Packages {

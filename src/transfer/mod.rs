@@ -7,6 +7,7 @@ mod app_image;
 mod app_push;
 mod blob_copy;
 mod collection;
+mod combined;
 mod contents;
 mod describe;
 mod error;
@@ -16,6 +17,7 @@ mod graph;
 mod layer_files;
 mod one_file;
 mod parts;
+mod platforms;
 mod produce;
 mod pull_bundle;
 mod read_ahead;
@@ -35,6 +37,7 @@ pub use collection::{
     Attached, Collection, CollectionReport, CollectionRequest, DefaultTags, Gathering, ImageLocator, Member,
     Role, gather, push_collection,
 };
+pub use combined::CombinedSource;
 pub use contents::{PullOptions, PullReport, pull_contents, pull_rootfs, resolve_manifest};
 pub use describe::{Description, LayerDescription, NodeKind, describe, describe_collection};
 pub use error::TransferError;
@@ -42,6 +45,7 @@ pub use files::{FileList, file_list, push_file_list};
 pub use graph::Graph;
 pub use parts::{Joined, Parts};
 pub use produce::{PackRequest, PackedImage, SpooledImage, check_expected, pack_to_layout, pack_to_spool};
+pub use platforms::{JoinOptions, JoinSource, MadeIndex, join_index, names_of_roots, narrow_root};
 pub use pull_bundle::pull_bundle;
 pub use source::{ImageSource, RegistrySource};
 pub use to_archive::{ArchiveRequest, copy_to_docker_tar, copy_to_imgpkg_tar};

@@ -1,0 +1,81 @@
+//! Several sources seen as one, with documents that were made from them.
+//!
+//! An index of images from several tars is a new document over bytes that stay where they are: whoever copies it reads
+//! the new document from memory, and everything below it from the source that holds it.
+
+use crate::model::{Descriptor, Digest, RawDocument, Repository};
+use crate::stream::BlobStream;
+
+use super::{ImageSource, TransferError};
+
+/// Several sources as one; the first one that holds something is the one it is read from.
+pub struct CombinedSource<'a> {
+    label: String,
+    sources: Vec<&'a dyn ImageSource>,
+    made: Vec<RawDocument>,
+}
+
+impl std::fmt::Debug for CombinedSource<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CombinedSource").field("label", &self.label).finish_non_exhaustive()
+    }
+}
+
+impl<'a> CombinedSource<'a> {
+    /// Combines sources; `label` names the whole in messages.
+    #[must_use]
+    pub fn new(label: String, sources: Vec<&'a dyn ImageSource>) -> Self {
+        Self { label, sources, made: Vec::new() }
+    }
+
+    /// Adds a document that no source holds.
+    #[must_use]
+    pub fn with(mut self, document: RawDocument) -> Self {
+        self.made.push(document);
+        self
+    }
+
+    fn made(&self, digest: &Digest) -> Option<&RawDocument> {
+        self.made.iter().find(|document| document.digest() == digest)
+    }
+
+    /// Returns the source to read something from; the last one explains best that it is in none.
+    fn holder(&self, digest: &Digest) -> Option<&'a dyn ImageSource> {
+        let holds = |source: &&&dyn ImageSource| !source.lacks(digest);
+        self.sources.iter().find(holds).or(self.sources.last()).copied()
+    }
+
+    fn missing(&self, digest: &Digest) -> TransferError {
+        TransferError::Nowhere { digest: digest.clone(), place: self.label.clone() }
+    }
+}
+
+impl ImageSource for CombinedSource<'_> {
+    fn label(&self) -> String {
+        self.label.clone()
+    }
+
+    fn read_document(&self, descriptor: &Descriptor) -> Result<RawDocument, TransferError> {
+        match (self.made(&descriptor.digest), self.holder(&descriptor.digest)) {
+            (Some(made), _) => Ok(made.clone()),
+            (None, Some(source)) => source.read_document(descriptor),
+            (None, None) => Err(self.missing(&descriptor.digest)),
+        }
+    }
+
+    fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobStream<'_>, TransferError> {
+        let holder = self.holder(&descriptor.digest).ok_or_else(|| self.missing(&descriptor.digest))?;
+        holder.open_blob(descriptor)
+    }
+
+    fn lacks(&self, digest: &Digest) -> bool {
+        self.made(digest).is_none() && self.sources.iter().all(|source| source.lacks(digest))
+    }
+
+    fn repository_of(&self, digest: &Digest) -> Option<Repository> {
+        match self.made(digest) {
+            Some(_) => None,
+            None => self.holder(digest)?.repository_of(digest),
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Platforms of one image: several sources joined into one index, and an index narrowed to some of its platforms.
+//!
+//! The images themselves, their blobs and what is attached to them stay as they are; only the index is new. What was
+//! attached to an index that is replaced speaks of a digest that is not in the result, so it stays behind and the
+//! caller is told.
+
+use std::collections::{BTreeSet, HashSet};
+
+use crate::lock::cosign_subject;
+use crate::model::{Annotations, Descriptor, Digest, Document, Platform, RawDocument, Tag, limits};
+use crate::pack::{
+    IndexAttestation, IndexImage, IndexParts, Narrowed, compose_index, narrow_index, require_platforms,
+};
+use crate::store::RootName;
+
+use super::{Collection, Graph, ImageSource, Member, Role, TransferError};
+
+/// A source of an index: what was gathered from one tar or repository.
+#[derive(Clone, Copy)]
+pub struct JoinSource<'a> {
+    /// Where the images are read from.
+    pub source: &'a dyn ImageSource,
+    /// Its images, and what is attached to them.
+    pub collection: &'a Collection,
+}
+
+impl std::fmt::Debug for JoinSource<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JoinSource").field("source", &self.source.label()).finish_non_exhaustive()
+    }
+}
+
+/// How sources are joined.
+#[derive(Clone, Debug, Default)]
+pub struct JoinOptions {
+    /// Annotations of the new index.
+    pub annotations: Annotations,
+    /// The platform of an image whose configuration names none.
+    pub platform: Option<Platform>,
+    /// Platforms that have to be there.
+    pub required: Vec<Platform>,
+}
+
+/// An index that was made, and what goes with it.
+#[derive(Clone, Debug)]
+pub struct MadeIndex {
+    /// The root of the result: the new index, or the only image that is left of one.
+    pub root: Descriptor,
+    /// The new document; none where the root is a document of the source.
+    pub document: Option<RawDocument>,
+    /// What is attached to something in the result.
+    pub attached: Vec<Member>,
+    /// What was attached to an index that is not in the result.
+    pub left_behind: Vec<Digest>,
+}
+
+/// Joins the images of several sources into one index.
+///
+/// Shape: an index as [`compose_index`] makes it; indexes among the sources are flattened, because many readers do not
+/// follow an index inside an index.
+/// Errors: a bundle; an image without a platform; what [`crate::pack::IndexError`] names; a required platform that is missing.
+/// Cost: reads every manifest once, and the configuration of each image whose index does not say its platform.
+pub fn join_index(sources: &[JoinSource<'_>], options: &JoinOptions) -> Result<MadeIndex, TransferError> {
+    let mut parts = JoinParts { options, images: Vec::new(), attestations: Vec::new() };
+    for join in sources {
+        for member in join.collection.members.iter().filter(|member| member.role == Role::Root) {
+            if member.bundle.is_some() {
+                let (place, digest) = (join.source.label(), member.descriptor.digest.clone());
+                return Err(TransferError::BundleInIndex { place, digest });
+            }
+            parts.add(join.source, &entry_without_names(&member.descriptor), 0)?;
+        }
+    }
+    let document = compose_index(parts.images, parts.attestations, options.annotations.clone())?;
+    if let Document::Index(index) = document.document() {
+        require_platforms(index, &options.required)?;
+    }
+    let mut kept: HashSet<Digest> =
+        document.document().children().into_iter().map(|child| child.digest.clone()).collect();
+    let mut made = MadeIndex {
+        root: document.descriptor(),
+        document: Some(document),
+        attached: Vec::new(),
+        left_behind: Vec::new(),
+    };
+    for join in sources {
+        made.attach(join.source, join.collection, &mut kept)?;
+    }
+    Ok(made)
+}
+
+/// Narrows an index to some platforms, with what is attached to those that stay.
+///
+/// Shape: the index itself where it has no other platform; the image where one is left; else a new index, complete.
+/// Errors: a platform that the index does not have; a root that is no index and has none of the platforms.
+pub fn narrow_root(
+    source: &dyn ImageSource,
+    collection: &Collection,
+    root: &Descriptor,
+    wanted: &[Platform],
+) -> Result<MadeIndex, TransferError> {
+    let document = source.read_document(root)?;
+    let narrowed = match document.document() {
+        Document::Index(index) => narrow_index(index, wanted)?,
+        Document::Manifest(manifest) => {
+            let has = source.read_config(manifest)?.and_then(|config| config.platform());
+            let serves = |wanted: &&Platform| !has.as_ref().is_some_and(|has| has.serves(wanted));
+            if let Some(missing) = wanted.iter().find(serves) {
+                let has = has.iter().map(ToString::to_string).collect();
+                return Err(TransferError::NoPlatform {
+                    place: source.label(),
+                    wanted: Box::new(missing.clone()),
+                    has,
+                });
+            }
+            Narrowed::Same
+        }
+    };
+    let (root, document) = match narrowed {
+        Narrowed::Same => (root.clone(), None),
+        Narrowed::Image(mut only) => {
+            only.platform = None;
+            (only, None)
+        }
+        Narrowed::Index(document) => (document.descriptor(), Some(document)),
+    };
+    let below = match &document {
+        Some(document) => document.document().children().into_iter().cloned().collect(),
+        None => vec![root.clone()],
+    };
+    let mut kept: HashSet<Digest> = below.iter().map(|child| child.digest.clone()).collect();
+    kept.extend(document.iter().map(|document| document.digest().clone()));
+    for child in &below {
+        let documents = Graph::of(source, child)?.documents;
+        kept.extend(documents.iter().map(|document| document.digest().clone()));
+    }
+    let mut made = MadeIndex { root, document, attached: Vec::new(), left_behind: Vec::new() };
+    made.attach(source, collection, &mut kept)?;
+    Ok(made)
+}
+
+impl MadeIndex {
+    /// Takes over what is attached to something that is kept, and to what is attached to that.
+    fn attach(
+        &mut self,
+        source: &dyn ImageSource,
+        collection: &Collection,
+        kept: &mut HashSet<Digest>,
+    ) -> Result<(), TransferError> {
+        let of_role = |member: &&Member| member.role == Role::Attached;
+        let mut rest: Vec<&Member> = collection.members.iter().filter(of_role).collect();
+        loop {
+            let before = rest.len();
+            let mut later = Vec::new();
+            for member in rest {
+                let about = subjects(source, member)?;
+                if about.iter().any(|digest| kept.contains(digest)) {
+                    if kept.insert(member.descriptor.digest.clone()) {
+                        self.attached.push(member.clone());
+                    }
+                } else {
+                    later.push(member);
+                }
+            }
+            rest = later;
+            if rest.len() == before || rest.is_empty() {
+                break;
+            }
+        }
+        self.left_behind.extend(rest.iter().map(|member| member.descriptor.digest.clone()));
+        Ok(())
+    }
+}
+
+/// Returns what an attached manifest is about: its `subject`, and the digests in cosign's tags.
+fn subjects(source: &dyn ImageSource, member: &Member) -> Result<BTreeSet<Digest>, TransferError> {
+    let document = source.read_document(&member.descriptor)?;
+    let subject = document.document().subject().map(|subject| subject.digest.clone());
+    let tags = member.tags();
+    let tagged = tags.iter().map(Tag::as_str).filter_map(cosign_subject);
+    Ok(subject.into_iter().chain(tagged).collect())
+}
+
+/// The parts of an index under way.
+struct JoinParts<'a> {
+    options: &'a JoinOptions,
+    images: Vec<IndexImage>,
+    attestations: Vec<IndexAttestation>,
+}
+
+impl JoinParts<'_> {
+    fn add(
+        &mut self,
+        source: &dyn ImageSource,
+        entry: &Descriptor,
+        depth: usize,
+    ) -> Result<(), TransferError> {
+        if depth > limits::NESTING {
+            let (what, limit) = ("levels of nested indexes", limits::NESTING);
+            return Err(TransferError::TooMany { subject: format!("`{}`", source.label()), what, limit });
+        }
+        let document = source.read_document(entry)?;
+        match document.document() {
+            Document::Index(index) => {
+                let parts = IndexParts::of(index);
+                for child in parts.images {
+                    self.add(source, child, depth + 1)?;
+                }
+                for (child, image) in parts.attestations {
+                    let descriptor = child.clone();
+                    self.attestations.push(IndexAttestation { descriptor, image, label: source.label() });
+                }
+            }
+            Document::Manifest(manifest) => {
+                let listed = entry.platform.clone().filter(|_| depth > 0);
+                let platform = match listed.filter(Platform::is_complete) {
+                    Some(listed) => Some(listed),
+                    None => source.read_config(manifest)?.and_then(|config| config.platform()),
+                };
+                let platform = platform.or_else(|| self.options.platform.clone());
+                let platform = platform.ok_or_else(|| TransferError::NoPlatformOfItsOwn {
+                    place: source.label(),
+                    digest: entry.digest.clone(),
+                })?;
+                self.images.push(IndexImage { descriptor: entry.clone(), platform, label: source.label() });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns the entry of a root without what `index.json` says of its name and of the tar it is in.
+fn entry_without_names(root: &Descriptor) -> Descriptor {
+    Descriptor { annotations: Annotations::new(), platform: None, ..root.clone() }
+}
+
+/// Returns the full names that the roots of several collections have, each once.
+#[must_use]
+pub fn names_of_roots(collections: &[&Collection]) -> Vec<RootName> {
+    let mut names: Vec<RootName> = Vec::new();
+    let roots = collections.iter().flat_map(|collection| &collection.members);
+    for member in roots.filter(|member| member.role == Role::Root) {
+        for name in &member.names {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+    }
+    names
+}
