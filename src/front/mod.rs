@@ -14,6 +14,7 @@ pub mod flag;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod github;
+mod glob;
 mod main_image;
 pub mod outcome;
 mod packing;

@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::cli::{
-    args, clap_errors, completion, copy, describe, environment, grammar, matching, pull, push, resolve, tag,
+    args, clap_errors, completion, copy, describe, environment, grammar, index, matching, pull, push, resolve, tag,
     verify, version,
 };
 use super::concourse::{self, Step};
@@ -46,6 +46,7 @@ struct Cli {
 enum Verb {
     Push(Box<args::PushArgs>),
     Copy(Box<args::CopyArgs>),
+    Index(Box<args::IndexArgs>),
     Pull(Box<args::PullArgs>),
     Describe(Box<args::DescribeArgs>),
     Verify(args::VerifyArgs),
@@ -151,6 +152,7 @@ fn dispatch(context: &Context<'_>, verb: Verb, json: bool) -> Result<Outcome, Fa
     match verb {
         Verb::Push(args) => push::run(context, &args),
         Verb::Copy(args) => copy::run(context, &args),
+        Verb::Index(args) => index::run(context, &args),
         Verb::Pull(args) => pull::run(context, &args),
         Verb::Describe(args) => describe::run(context, &args, json),
         Verb::Verify(args) => verify::run(context, &args),

@@ -145,6 +145,10 @@ fn warning_text(warning: &Warning) -> (String, Option<Message>) {
             ),
             Some(message!(Flag::TO_OCI_TAR, " keeps them")),
         ),
+        Warning::AttachedToReplacedIndex { count } => format!(
+            "{} left out: they are about an index that the new image does not have",
+            text::counted(*count as u64, "signature")
+        ),
         Warning::NothingNonDistributable => {
             ("no image has a layer that is marked as not to be distributed".to_owned(), None)
         }

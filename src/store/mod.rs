@@ -33,6 +33,14 @@ pub struct ImageName {
     pub reference: Option<Reference>,
 }
 
+impl ImageName {
+    /// Makes the name of a full reference.
+    #[must_use]
+    pub fn of(reference: Reference) -> Self {
+        Self { tag: reference.tag.clone(), reference: Some(reference) }
+    }
+}
+
 /// An image with the names it has, or is to get, in a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedImage {
@@ -54,10 +62,7 @@ impl NamedImage {
     /// Names an image by references; each must have a tag to be recorded.
     #[must_use]
     pub fn new(descriptor: Descriptor, references: &[Reference]) -> Self {
-        let name = |reference: &Reference| ImageName {
-            tag: reference.tag.clone(),
-            reference: Some(reference.clone()),
-        };
+        let name = |reference: &Reference| ImageName::of(reference.clone());
         Self { names: references.iter().map(name).collect(), ..Self::unnamed(descriptor) }
     }
 

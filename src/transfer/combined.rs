@@ -28,10 +28,10 @@ impl<'a> CombinedSource<'a> {
         Self { label, sources, made: Vec::new() }
     }
 
-    /// Adds a document that no source holds.
+    /// Adds documents that no source holds.
     #[must_use]
-    pub fn with(mut self, document: RawDocument) -> Self {
-        self.made.push(document);
+    pub fn with(mut self, documents: impl IntoIterator<Item = RawDocument>) -> Self {
+        self.made.extend(documents);
         self
     }
 

@@ -136,6 +136,11 @@ pub enum Warning {
         /// How many signatures and other referrers.
         count: usize,
     },
+    /// Signatures or other manifests about an index stayed behind, because another index takes its place.
+    AttachedToReplacedIndex {
+        /// How many.
+        count: usize,
+    },
     /// Files behind symbolic links were stored as copies.
     LinksCopied {
         /// How many files.

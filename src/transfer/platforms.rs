@@ -11,7 +11,7 @@ use crate::model::{Annotations, Descriptor, Digest, Document, Platform, RawDocum
 use crate::pack::{
     IndexAttestation, IndexImage, IndexParts, Narrowed, compose_index, narrow_index, require_platforms,
 };
-use crate::store::RootName;
+use crate::store::ImageName;
 
 use super::{Collection, Graph, ImageSource, Member, Role, TransferError};
 
@@ -236,8 +236,8 @@ fn entry_without_names(root: &Descriptor) -> Descriptor {
 
 /// Returns the full names that the roots of several collections have, each once.
 #[must_use]
-pub fn names_of_roots(collections: &[&Collection]) -> Vec<RootName> {
-    let mut names: Vec<RootName> = Vec::new();
+pub fn names_of_roots(collections: &[&Collection]) -> Vec<ImageName> {
+    let mut names: Vec<ImageName> = Vec::new();
     let roots = collections.iter().flat_map(|collection| &collection.members);
     for member in roots.filter(|member| member.role == Role::Root) {
         for name in &member.names {

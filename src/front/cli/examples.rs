@@ -17,6 +17,13 @@ Examples:
     imgrelay copy --tar app.tar --to-repo registry.example/team/app
   Take an image out of a registry:
     imgrelay copy -i registry.example/team/app:v1 --to-oci-tar app.tar";
+pub(super) const INDEX_EXAMPLES: &str = "\
+Examples:
+  Join the tars of two jobs; the name recorded in them is kept:
+    imgrelay index --tar amd64.tar --tar arm64.tar --to-oci-tar all.tar
+  Push the images of all jobs as one, and fail when a job's tar is missing:
+    imgrelay index --tar 'dist/*.tar' --to-repo registry.example/team/app:v1 \\
+      --require-platform linux/amd64,linux/arm64";
 pub(super) const PULL_EXAMPLES: &str = "\
 Examples:
   imgrelay pull --tar app.tar -o out

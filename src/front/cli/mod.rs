@@ -12,6 +12,7 @@ pub(super) mod describe;
 pub mod environment;
 mod examples;
 pub(super) mod grammar;
+pub(super) mod index;
 pub(super) mod matching;
 mod open_source;
 pub(super) mod pull;

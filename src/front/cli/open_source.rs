@@ -98,15 +98,20 @@ impl OpenedSource {
         }
     }
 
+    /// Returns the source as one place.
+    pub(super) fn locator(&self) -> Result<ImageLocator<'_>, Failure> {
+        match &self.store {
+            Some(store) => Ok(ImageLocator::over(store, self.client.as_ref())),
+            None => Ok(ImageLocator::remote(self.client()?)),
+        }
+    }
+
     /// Runs work with the source as one place.
     pub(super) fn with<T>(
         &self,
         work: impl FnOnce(&ImageLocator<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        match &self.store {
-            Some(store) => work(&ImageLocator::over(store, self.client.as_ref())),
-            None => work(&ImageLocator::remote(self.client()?)),
-        }
+        work(&self.locator()?)
     }
 
     /// Gathers the images.

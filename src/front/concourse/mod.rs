@@ -10,7 +10,6 @@ mod constraint;
 mod fields;
 pub(super) mod fuzzing;
 mod get;
-mod glob;
 mod hints;
 pub mod packing;
 mod protocol;

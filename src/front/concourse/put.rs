@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use super::access::{self, Purpose, TRANSFER_CONCURRENCY};
 use super::fields::Fields;
-use super::glob;
 use super::packing::{self, Values};
 use super::protocol::{Metadata, Request, Response, Version};
 use super::source::Source;
 use super::upload::{self, Chosen};
+use crate::front::glob;
 use crate::front::env::Env;
 use crate::front::failure::Failure;
 use crate::front::packing::{PackWork, base_of_store, open_base};

@@ -4,6 +4,7 @@
 //! pass an empty text for whatever was left out.
 
 mod copy;
+mod index;
 mod push;
 mod read;
 mod registry;
@@ -12,6 +13,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 pub use copy::{CopyOptions, Sink, copy};
+pub use index::{IndexOptions, IndexSink, index};
 pub use push::{BaseImage, Contents, Destination, PushKind, PushOptions, push};
 pub use read::{
     DescribeOptions, MatchOptions, PullOptions, TagListOptions, VerifyOptions, delete, describe,
@@ -28,6 +30,7 @@ use crate::front::flag::Flag;
 use crate::front::result_file::ResultFile;
 use crate::front::ui::{Progress, Settings, Verbosity, When};
 use crate::model::{Digest, Platform, Reference, Repository, Tag};
+use crate::transfer::Attached;
 
 /// Where an image comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -217,6 +220,15 @@ fn platform(value: Option<&str>) -> Result<Option<Platform>, Failure> {
 
 fn results(values: &[String], env: &Env) -> Result<Vec<ResultFile>, Failure> {
     values.iter().filter(|text| !text.is_empty()).map(|text| ResultFile::parse(text, env)).collect()
+}
+
+/// Resolves what is copied that says something about the images.
+fn attached(cosign_signatures: Option<Switch>, referrers: Option<Switch>) -> Attached {
+    Attached {
+        cosign: is_on(cosign_signatures, false),
+        referrers: is_on(referrers, false),
+        ..Attached::default()
+    }
 }
 
 /// Takes the one value out of several flags of which exactly one has to be given.

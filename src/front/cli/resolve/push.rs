@@ -191,11 +191,7 @@ pub fn push(args: &PushArgs, env: &Env) -> Result<PushOptions, Failure> {
 
 /// Finds out whether the images of a bundle are fetched, and what beside them.
 fn inflate(args: &PushArgs, kind: PushKind, destination: &Destination) -> Result<Option<Attached>, Failure> {
-    let attached = Attached {
-        cosign: is_on(args.cosign_signatures, false),
-        referrers: is_on(args.referrers, false),
-        ..Attached::default()
-    };
+    let attached = super::attached(args.cosign_signatures, args.referrers);
     if !is_on(args.inflate, false) {
         if attached != Attached::default() {
             return Err(Failure::misuse(message!(

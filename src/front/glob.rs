@@ -11,7 +11,7 @@ use crate::model::limits;
 /// Finds what a pattern matches below a folder, in order of name.
 ///
 /// Errors: folders that cannot be listed; more than [`limits::CANDIDATES`] names in one of them.
-pub(super) fn find(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>, Failure> {
+pub(in crate::front) fn find(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>, Failure> {
     let mut found = vec![folder.to_owned()];
     for part in pattern.split('/').filter(|part| !matches!(*part, "" | ".")) {
         let mut next = Vec::new();
@@ -50,7 +50,7 @@ fn matching(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>, Failure> {
 }
 
 /// Tells whether a name fits a pattern.
-pub(super) fn fits(pattern: &str, name: &str) -> bool {
+pub(in crate::front) fn fits(pattern: &str, name: &str) -> bool {
     let pattern: Vec<char> = pattern.chars().collect();
     let name: Vec<char> = name.chars().collect();
     // The last `*` and where it began: after a mismatch it takes one character more.
