@@ -10,8 +10,8 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::cli::{
-    args, clap_errors, completion, copy, describe, environment, grammar, index, matching, pull, push, resolve, tag,
-    verify, version,
+    args, clap_errors, completion, copy, describe, environment, grammar, index, matching, pull, push,
+    resolve, tag, verify, version,
 };
 use super::concourse::{self, Step};
 use super::context::Context;

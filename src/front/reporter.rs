@@ -145,9 +145,22 @@ fn warning_text(warning: &Warning) -> (String, Option<Message>) {
             ),
             Some(message!(Flag::TO_OCI_TAR, " keeps them")),
         ),
-        Warning::AttachedToReplacedIndex { count } => format!(
-            "{} left out: they are about an index that the new image does not have",
-            text::counted(*count as u64, "signature")
+        Warning::IndexNarrowed { from, to, left_behind } => (
+            match left_behind {
+                0 => format!("`{to}` takes the place of `{from}`; signatures of `{from}` do not cover it"),
+                count => format!(
+                    "`{to}` takes the place of `{from}`; {} of `{from}` left out",
+                    text::counted(*count as u64, "signature")
+                ),
+            },
+            None,
+        ),
+        Warning::AttachedToReplacedIndex { count } => (
+            format!(
+                "{} left out, because they are about an index that another index takes the place of",
+                text::counted(*count as u64, "signature")
+            ),
+            None,
         ),
         Warning::NothingNonDistributable => {
             ("no image has a layer that is marked as not to be distributed".to_owned(), None)

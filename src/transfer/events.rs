@@ -141,6 +141,15 @@ pub enum Warning {
         /// How many.
         count: usize,
     },
+    /// An index was narrowed to some of its platforms, which gives it another digest.
+    IndexNarrowed {
+        /// Digest of the index that was read.
+        from: Digest,
+        /// Digest of the new index, or of the image that is left.
+        to: Digest,
+        /// How many signatures and other manifests were about what is left out.
+        left_behind: usize,
+    },
     /// Files behind symbolic links were stored as copies.
     LinksCopied {
         /// How many files.

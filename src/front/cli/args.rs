@@ -9,7 +9,8 @@ use clap::Args;
 
 use super::choices;
 use super::examples::{
-    COPY_EXAMPLES, DESCRIBE_EXAMPLES, INDEX_EXAMPLES, MATCH_EXAMPLES, PULL_EXAMPLES, PUSH_EXAMPLES, VERIFY_EXAMPLES,
+    COPY_EXAMPLES, DESCRIBE_EXAMPLES, INDEX_EXAMPLES, MATCH_EXAMPLES, PULL_EXAMPLES, PUSH_EXAMPLES,
+    VERIFY_EXAMPLES,
 };
 use super::values::Switch;
 use crate::registry::Secret;
@@ -294,9 +295,9 @@ pub struct CopyArgs {
     /// Begin the tags that keep images with their repository's name
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub repo_based_tags: Option<Switch>,
-    /// With --to-docker-tar: platform to choose from a multi-platform image (default linux/amd64)
-    #[arg(long, value_name = "OS/ARCH", help_heading = CONTENT)]
-    pub platform: Option<String>,
+    /// Copy these platforms of a multi-platform image only (repeatable; default all)
+    #[arg(long, value_name = "OS/ARCH", value_delimiter = ',', help_heading = CONTENT)]
+    pub platform: Vec<String>,
     /// Copy layers too that are marked as not to be distributed
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub include_non_distributable_layers: Option<Switch>,

@@ -17,13 +17,13 @@ use crate::front::outcome::{ImageKind, ImageOutcome, Outcome};
 use crate::front::reporter::{self, Wording};
 use crate::front::result_file;
 use crate::lock::{BundleLock, ImagesLock, LockedImage};
-use crate::model::{Digest, Repository, Tag};
+use crate::model::{Digest, Platform, Repository, Tag};
 use crate::store::{ImageName, NamedImage};
 use crate::stream::AtomicFile;
 use crate::transfer::events::{Event, Observer, Warning};
 use crate::transfer::{
-    self, ArchiveRequest, Collection, CollectionRequest, DefaultTags, Graph, ImageLocator, ImageSource,
-    Joined, LayoutRequest, Member, Parts, PushRequest, Role,
+    self, ArchiveRequest, Collection, CollectionRequest, CombinedSource, DefaultTags, Graph, ImageLocator,
+    ImageSource, Joined, LayoutRequest, Member, Parts, PushRequest, Role,
 };
 
 pub(in crate::front) fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Outcome, Failure> {
@@ -50,6 +50,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Ou
     })
 }
 
+#[derive(Clone, Copy)]
 struct Copy<'a> {
     context: &'a Context<'a>,
     options: &'a CopyOptions,
@@ -67,12 +68,58 @@ impl Copy<'_> {
             attached: options.attached,
             bundles_as_images: false,
         };
-        let mut collection = self.origin.gather(self.locator, depth, &options.registry, self.observer)?;
+        let collection = self.origin.gather(self.locator, depth, &options.registry, self.observer)?;
         let exactly = options.expected_digest.is_some();
         let main = main_member(&collection, &self.locator.label(), exactly)?.descriptor.digest.clone();
         transfer::check_expected(options.expected_digest.as_ref(), &main)?;
         self.warn_of_missing(&collection);
         self.suppose_origins(&collection)?;
+        match (options.platforms.as_slice(), &options.sink) {
+            ([], _) | (_, Sink::DockerTar(_)) => self.write(collection, &main),
+            (platforms, _) => self.write_platforms(&collection, &main, platforms),
+        }
+    }
+
+    /// Writes an index, or an image, of some platforms of the one that was read.
+    fn write_platforms(
+        &self,
+        collection: &Collection,
+        main: &Digest,
+        platforms: &[Platform],
+    ) -> Result<ImageOutcome, Failure> {
+        let roots: Vec<&Member> =
+            collection.members.iter().filter(|member| member.role == Role::Root).collect();
+        let [root] = roots.as_slice() else {
+            let (label, found) = (self.locator.label(), roots.len());
+            return Err(Failure::refused(message!(
+                format!("`{label}` holds {found} images, and "),
+                Flag::PLATFORM,
+                " chooses platforms of one"
+            )));
+        };
+        if root.bundle.is_some() {
+            return Err(Failure::misuse(message!(Flag::PLATFORM, " cannot be used with a bundle"))
+                .hint("a bundle has one platform; the images that it names keep all of theirs"));
+        }
+        let made = transfer::narrow_root(self.locator, collection, &root.descriptor, platforms)?;
+        if made.root.digest == *main {
+            return self.write(collection.clone(), main);
+        }
+        self.observer.event(Event::Warning(&Warning::IndexNarrowed {
+            from: main.clone(),
+            to: made.root.digest.clone(),
+            left_behind: made.left_behind.len(),
+        }));
+        let source = CombinedSource::new(self.locator.label(), vec![self.locator]).with(made.document);
+        let locator = ImageLocator::over(&source, self.locator.client());
+        let narrowed = Member { descriptor: made.root.clone(), origin: None, ..(*root).clone() };
+        let members = std::iter::once(narrowed).chain(made.attached).collect();
+        let copy = Copy { locator: &locator, ..*self };
+        copy.write(Collection { members }, &made.root.digest)
+    }
+
+    fn write(&self, mut collection: Collection, main: &Digest) -> Result<ImageOutcome, Failure> {
+        let options = self.options;
         match &options.sink {
             Sink::Registry { repository, tag } => {
                 let roots = collection.members.iter().filter(|member| member.role == Role::Root).count();
@@ -85,7 +132,7 @@ impl Copy<'_> {
                         Failure::misuse(message).hint("leave the tag out: the recorded tags are kept")
                     );
                 }
-                for member in collection.members.iter_mut().filter(|member| member.descriptor.digest == main)
+                for member in collection.members.iter_mut().filter(|member| member.descriptor.digest == *main)
                 {
                     name_at_registry(member, repository, tag.as_ref(), &options.tags);
                 }
@@ -94,21 +141,21 @@ impl Copy<'_> {
                     let lock = self.lock(&collection, repository)?;
                     AtomicFile::write_whole(path, lock.as_bytes(), LOCK_MODE)?;
                 }
-                self.outcome(&collection, &main, Some(repository), None)
+                self.outcome(&collection, main, Some(repository), None)
             }
             Sink::OciTar(target) | Sink::ImgpkgTar(target) | Sink::DockerTar(target) => {
-                for member in collection.members.iter_mut().filter(|member| member.descriptor.digest == main)
+                for member in collection.members.iter_mut().filter(|member| member.descriptor.digest == *main)
                 {
                     name_further(member, &options.tags)?;
                 }
                 let spool = match &options.sink {
                     Sink::OciTar(_) => self.to_tar(&collection, target)?,
-                    _ => self.to_archive(&collection, target, &main)?,
+                    _ => self.to_archive(&collection, target, main)?,
                 };
                 if let Some(spool) = spool {
                     send_to_stdout(spool)?;
                 }
-                self.outcome(&collection, &main, None, Some(target.path()))
+                self.outcome(&collection, main, None, Some(target.path()))
             }
         }
     }
@@ -221,7 +268,7 @@ impl Copy<'_> {
             target: layout_target(self.context, target),
             concurrency: self.options.registry.concurrency,
             include_non_distributable: self.options.include_non_distributable,
-            platform: self.options.platform.clone(),
+            platform: self.options.platforms.first().cloned(),
             resume: self.options.resume.then(|| target.path().to_owned()),
         };
         let written = match (&self.options.sink, collection.member(main)) {

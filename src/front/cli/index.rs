@@ -1,29 +1,32 @@
 //! `index`: one multi-platform image of the images that several jobs built.
 
+use std::collections::BTreeSet;
+
 use super::args::IndexArgs;
 use super::open_source::{Depth, OpenedSource};
 use super::push::{layout_target, send_to_stdout};
 use super::resolve::{self, IndexOptions, IndexSink, TarTarget};
-use super::stores::check_expected;
 use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
-use crate::front::outputs::{self, ImageKind, ImageOutcome, Outcome};
+use crate::front::outcome::{ImageKind, ImageOutcome, Outcome};
+use crate::front::packing::references;
 use crate::front::registries;
 use crate::front::reporter::{self, Wording};
-use crate::model::{Reference, Tag};
+use crate::front::result_file;
+use crate::model::Reference;
 use crate::store::ImageName;
 use crate::transfer::events::{Event, Observer, Warning};
 use crate::transfer::{
-    self, Collection, CollectionRequest, CombinedSource, DefaultTags, Graph, ImageSource, JoinSource,
-    LayoutRequest, MadeIndex, Member, ImageLocator, Role,
+    self, Collection, CombinedSource, Graph, ImageLocator, ImageSource, JoinSource, LayoutRequest, MadeIndex,
+    Member, PushRequest, Role,
 };
 
 pub(in crate::front) fn run(context: &Context<'_>, args: &IndexArgs) -> Result<Outcome, Failure> {
     let options = resolve::index(args, context.env)?;
     let target = options.sink.target();
     target.map_or(Ok(()), TarTarget::check)?;
-    outputs::produce(&options.results, target.map(TarTarget::path), || {
+    result_file::produce(&options.results, target.map(TarTarget::path), || {
         let open = |source| OpenedSource::open(context, source, &options.registry, false);
         let sources = options.sources.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let places = sources.iter().map(OpenedSource::locator).collect::<Result<Vec<_>, _>>()?;
@@ -56,7 +59,7 @@ impl Join<'_> {
         let joined: Vec<JoinSource<'_>> =
             joined.map(|(places, collection)| JoinSource { source: places, collection }).collect();
         let made = transfer::join_index(&joined, &self.options.join)?;
-        check_expected(self.options.expected_digest.as_ref(), &made.root.digest)?;
+        transfer::check_expected(self.options.expected_digest.as_ref(), &made.root.digest)?;
         if !made.left_behind.is_empty() {
             let count = made.left_behind.len();
             self.observer.event(Event::Warning(&Warning::AttachedToReplacedIndex { count }));
@@ -70,18 +73,18 @@ impl Join<'_> {
         let further = &self.options.tags;
         match &self.options.sink {
             IndexSink::Registry { repository, tag: Some(tag) } => {
-                Ok(with_tags(&repository.with_tag(tag.clone()), further))
+                Ok(references(&repository.with_tag(tag.clone()), further))
             }
             IndexSink::Registry { repository, tag: None } => {
-                let tag = match further {
+                let tag = match further.as_slice() {
                     [] => common_name(collections)?.and_then(|name| name.tag),
                     _ => None,
                 };
                 Ok(tag.iter().chain(further).map(|tag| repository.with_tag(tag.clone())).collect())
             }
-            IndexSink::OciTar { name: Some(name), .. } => Ok(with_tags(name, further)),
+            IndexSink::OciTar { name: Some(name), .. } => Ok(references(name, further)),
             IndexSink::OciTar { name: None, .. } => match (common_name(collections)?, further.first()) {
-                (Some(name), _) => Ok(with_tags(&name, further)),
+                (Some(name), _) => Ok(references(&name, further)),
                 (None, Some(tag)) => {
                     Err(Failure::misuse(format!("tag `{tag}` has no repository it could belong to"))
                         .hint(message!("name the index with ", Flag::NAME.with("REFERENCE"))))
@@ -118,20 +121,23 @@ impl Join<'_> {
         match &self.options.sink {
             IndexSink::Registry { repository, .. } => {
                 let client = registries::client(&self.options.registry, self.context.env, &self.context.ui)?;
-                let request = CollectionRequest {
+                // What is attached comes first, so that the index has its signatures when it gets its tag.
+                let attached = collection.members.iter().skip(1);
+                let members = attached.chain(collection.members.first());
+                let request = PushRequest {
                     repository: repository.clone(),
-                    default_tags: DefaultTags::None,
+                    roots: members.map(|member| (member.descriptor.clone(), member.tags())).collect(),
+                    sent: BTreeSet::new(),
                     concurrency,
                     include_non_distributable: true,
                 };
-                let places = ImageLocator::over(&source, Some(&client));
-                transfer::push_collection(&places, &client, &collection, &request, self.observer)?;
+                transfer::push_to_registry(&source, &client, &request, self.observer)?;
                 outcome.repository = Some(repository.clone());
             }
             IndexSink::OciTar { target, .. } => {
                 let request = LayoutRequest {
                     target: layout_target(self.context, target),
-                    roots: collection.named_images(),
+                    roots: collection.named(),
                     concurrency,
                     include_non_distributable: true,
                 };
@@ -144,11 +150,6 @@ impl Join<'_> {
         }
         Ok(outcome)
     }
-}
-
-/// Returns the reference and those of the further tags.
-fn with_tags(name: &Reference, further: &[Tag]) -> Vec<Reference> {
-    super::push::references(name, further)
 }
 
 /// Returns the one name that all named images of the sources have; `None` where none has a name.

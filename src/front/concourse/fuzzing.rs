@@ -5,9 +5,10 @@ use std::io::Read;
 use super::Step;
 use super::protocol::Request;
 use super::source::Source;
-use super::{get, glob, put, task};
+use super::{get, put, task};
 use crate::front::env::Env;
 use crate::front::failure::Failure;
+use crate::front::glob;
 
 /// Reads a request as its step does before anything is contacted, and returns how it shows in a debugger.
 ///

@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::access::TRANSFER_CONCURRENCY;
-use super::glob;
 use super::packing::{self, Form, Param, Values};
 use super::rootfs::{UMASK, image_metadata, ownership};
 use crate::front::context::Context;
 use crate::front::env::Env;
 use crate::front::failure::{Failure, FlagNames, Hint, Mention, Vocabulary};
+use crate::front::glob;
 use crate::front::outcome::{Document, Outcome};
 use crate::front::packing::{PackWork, base_of_store, open_base, references};
 use crate::front::reporter::{self, Wording};

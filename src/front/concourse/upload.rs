@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::access::TRANSFER_CONCURRENCY;
-use super::glob;
 use crate::front::failure::Failure;
+use crate::front::glob;
 use crate::front::main_image::stored_roots;
 use crate::front::reporter::{self, Wording};
 use crate::front::text;

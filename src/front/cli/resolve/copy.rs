@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{
     RegistryOptions, Source, SourceFlags, TarTarget, exactly_one, expected_digest, given, given_path, is_on,
-    platform, registry, results, source, tags, target_reference,
+    parsed_list, registry, results, source, tags, target_reference, wrong,
 };
 use crate::front::cli::args::CopyArgs;
 use crate::front::env::Env;
@@ -37,8 +37,8 @@ pub struct CopyOptions {
     pub repo_based_tags: bool,
     /// Whether layers are copied that are marked as not to be distributed.
     pub include_non_distributable: bool,
-    /// Which platform is chosen from an index for docker's tar; none is `linux/amd64`.
-    pub platform: Option<Platform>,
+    /// The platforms of an index that are copied; none for all, or for `linux/amd64` in docker's tar.
+    pub platforms: Vec<Platform>,
     /// The digest the image has to have.
     pub expected_digest: Option<Digest>,
     /// Where a lock with the new places is written.
@@ -94,20 +94,15 @@ pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
             )));
     }
     check_switches(args, &source, &sink)?;
-    let attached = Attached {
-        cosign: is_on(args.cosign_signatures, false),
-        referrers: is_on(args.referrers, false),
-        ..Attached::default()
-    };
     Ok(CopyOptions {
         source,
-        platform: chosen_platform(args.platform.as_deref(), &sink)?,
+        platforms: chosen_platforms(&args.platform, &sink)?,
         sink,
         thin: is_on(args.thin, false),
         inflate: is_on(args.inflate, false),
         append: is_on(args.append, false),
         resume: is_on(args.resume, false),
-        attached,
+        attached: super::attached(args.cosign_signatures, args.referrers),
         repo_based_tags: is_on(args.repo_based_tags, false),
         tags: tags(&args.tag)?,
         include_non_distributable: is_on(args.include_non_distributable_layers, false),
@@ -156,12 +151,13 @@ fn check_switches(args: &CopyArgs, source: &Source, sink: &Sink) -> Result<(), F
     Ok(())
 }
 
-/// Reads the platform, which only docker's tar has one of.
-fn chosen_platform(text: Option<&str>, sink: &Sink) -> Result<Option<Platform>, Failure> {
-    let chosen = platform(text)?;
-    if chosen.is_some() && !matches!(sink, Sink::DockerTar(_)) {
-        return Err(Failure::misuse(message!(Flag::PLATFORM, " works with ", Flag::TO_DOCKER_TAR, " only"))
-            .hint("everything else gets all platforms, so that digests stay what they are"));
+/// Reads the platforms, of which docker's tar has one.
+fn chosen_platforms(texts: &[String], sink: &Sink) -> Result<Vec<Platform>, Failure> {
+    let chosen = parsed_list(Flag::PLATFORM, texts, str::parse::<Platform>)?;
+    if chosen.len() > 1 && matches!(sink, Sink::DockerTar(_)) {
+        let found = chosen.len();
+        return Err(wrong(Flag::PLATFORM, &format_args!("docker's tar holds one platform, found {found}"))
+            .hint(message!("write a tar for several platforms with ", Flag::TO_OCI_TAR)));
     }
     Ok(chosen)
 }

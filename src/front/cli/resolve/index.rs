@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    RegistryOptions, Source, TarTarget, exactly_one, expected_digest, given, given_path, parsed, parsed_list,
+    RegistryOptions, Source, TarTarget, exactly_one, expected_digest, given, given_path, parsed_list,
     platform, reference, registry, results, tags, target_reference, wrong,
 };
 use crate::front::cli::args::IndexArgs;
@@ -12,7 +12,7 @@ use crate::front::env::Env;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
 use crate::front::glob;
-use crate::front::outputs::ResultFile;
+use crate::front::result_file::ResultFile;
 use crate::model::{Annotations, Digest, Platform, Reference, Repository, Tag};
 use crate::transfer::{Attached, JoinOptions};
 
@@ -87,15 +87,13 @@ pub fn index(args: &IndexArgs, env: &Env) -> Result<IndexOptions, Failure> {
     let name = given(args.name.as_deref()).map(|text| target_reference(Flag::NAME, text)).transpose()?;
     let to_repo =
         given(args.to_repo.as_deref()).map(|text| target_reference(Flag::TO_REPO, text)).transpose()?;
-    let to_repo =
-        to_repo.map(|name| IndexSink::Registry { repository: name.repository, tag: name.tag });
+    let to_repo = to_repo.map(|name| IndexSink::Registry { repository: name.repository, tag: name.tag });
     let to_oci_tar = given_path(args.to_oci_tar.as_ref())
         .map(|path| IndexSink::OciTar { target: TarTarget::of(path), name: name.clone() });
     let sink = exactly_one("destination", vec![(Flag::TO_REPO, to_repo), (Flag::TO_OCI_TAR, to_oci_tar)])?;
     if name.is_some() && matches!(sink, IndexSink::Registry { .. }) {
-        return Err(Failure::misuse(message!(Flag::NAME, " works with ", Flag::TO_OCI_TAR, " only")).hint(
-            message!("write the name as ", Flag::TO_REPO.with("REPOSITORY:TAG")),
-        ));
+        return Err(Failure::misuse(message!(Flag::NAME, " works with ", Flag::TO_OCI_TAR, " only"))
+            .hint(message!("write the name as ", Flag::TO_REPO.with("REPOSITORY:TAG"))));
     }
     let annotations: Annotations =
         parsed_list(Flag::ANNOTATION, &args.annotation, key_value)?.into_iter().collect();
