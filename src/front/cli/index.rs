@@ -14,7 +14,7 @@ use crate::front::packing::references;
 use crate::front::registries;
 use crate::front::reporter::{self, Wording};
 use crate::front::result_file;
-use crate::model::Reference;
+use crate::model::{Descriptor, Reference};
 use crate::store::ImageName;
 use crate::transfer::events::{Event, Observer, Warning};
 use crate::transfer::{
@@ -108,11 +108,14 @@ impl Join<'_> {
         members.extend(made.attached);
         let collection = Collection { members };
         let concurrency = self.options.registry.concurrency;
+        let graph = Graph::of(&source, &made.root)?;
+        // What a source holds goes along; asking for such layers where there are none would only warn.
+        let include_non_distributable = graph.blobs.iter().any(Descriptor::is_non_distributable);
         let mut outcome = ImageOutcome {
             kind: ImageKind::Index,
             digest: made.root.digest.clone(),
             media_type: made.root.media_type.clone(),
-            size: Graph::of(&source, &made.root)?.size(),
+            size: graph.size(),
             layers: None,
             repository: None,
             tags: names.iter().filter_map(|name| name.tag.clone()).collect(),
@@ -129,7 +132,7 @@ impl Join<'_> {
                     roots: members.map(|member| (member.descriptor.clone(), member.tags())).collect(),
                     sent: BTreeSet::new(),
                     concurrency,
-                    include_non_distributable: true,
+                    include_non_distributable,
                 };
                 transfer::push_to_registry(&source, &client, &request, self.observer)?;
                 outcome.repository = Some(repository.clone());
@@ -139,7 +142,7 @@ impl Join<'_> {
                     target: layout_target(self.context, target),
                     roots: collection.named(),
                     concurrency,
-                    include_non_distributable: true,
+                    include_non_distributable,
                 };
                 let report = transfer::copy_to_layout(&source, &request, self.observer)?;
                 if let Some(spool) = report.spool {

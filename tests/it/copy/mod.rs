@@ -2,6 +2,7 @@
 
 pub(crate) mod append;
 pub(crate) mod failures;
+pub(crate) mod index;
 pub(crate) mod matrix;
 pub(crate) mod referrers;
 pub(crate) mod resume;

@@ -123,8 +123,11 @@ fn expanded(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     if path.symlink_metadata().is_ok() {
         return Ok(vec![path.to_owned()]);
     }
-    let folder = if path.is_absolute() { Path::new("/") } else { Path::new("") };
-    let found = glob::find(folder, pattern)?;
+    let folder = if path.is_absolute() { Path::new("/") } else { Path::new(".") };
+    let found: Vec<PathBuf> = glob::find(folder, pattern)?
+        .into_iter()
+        .map(|path| path.strip_prefix(".").map(Path::to_owned).unwrap_or(path))
+        .collect();
     if found.is_empty() {
         return Err(wrong(Flag::TAR, &format_args!("`{pattern}` finds no file")));
     }
