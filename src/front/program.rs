@@ -10,8 +10,8 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::cli::{
-    args, clap_errors, completion, copy, describe, environment, grammar, index, matching, pull, push,
-    resolve, tag, verify, version,
+    args, clap_errors, completion, copy, describe, environment, grammar, index, index_args, matching, pull,
+    push, resolve, tag, verify, version,
 };
 use super::concourse::{self, Step};
 use super::context::Context;
@@ -46,7 +46,7 @@ struct Cli {
 enum Verb {
     Push(Box<args::PushArgs>),
     Copy(Box<args::CopyArgs>),
-    Index(Box<args::IndexArgs>),
+    Index(Box<index_args::IndexArgs>),
     Pull(Box<args::PullArgs>),
     Describe(Box<args::DescribeArgs>),
     Verify(args::VerifyArgs),

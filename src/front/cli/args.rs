@@ -9,8 +9,7 @@ use clap::Args;
 
 use super::choices;
 use super::examples::{
-    COPY_EXAMPLES, DESCRIBE_EXAMPLES, INDEX_EXAMPLES, MATCH_EXAMPLES, PULL_EXAMPLES, PUSH_EXAMPLES,
-    VERIFY_EXAMPLES,
+    COPY_EXAMPLES, DESCRIBE_EXAMPLES, MATCH_EXAMPLES, PULL_EXAMPLES, PUSH_EXAMPLES, VERIFY_EXAMPLES,
 };
 use super::values::Switch;
 use crate::registry::Secret;
@@ -20,7 +19,8 @@ pub(super) const SWITCH: &str = "BOOL";
 
 const OUTPUT: &str = "Output";
 const REGISTRY: &str = "Registry";
-const CONTENT: &str = "Content";
+/// Heading of the flags that choose what is copied.
+pub(super) const CONTENT: &str = "Content";
 
 /// Flags that every command has.
 #[derive(Clone, Debug, Default, Args)]
@@ -307,55 +307,6 @@ pub struct CopyArgs {
     /// Write a BundleLock or ImagesLock with the new places
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub lock_output: Option<PathBuf>,
-    /// Results
-    #[command(flatten)]
-    pub results: ResultArgs,
-    /// Registry
-    #[command(flatten)]
-    pub registry: RegistryArgs,
-}
-
-/// Join images of several platforms into one multi-platform image
-#[derive(Clone, Debug, Default, Args)]
-#[group(skip)]
-#[command(after_help = INDEX_EXAMPLES)]
-pub struct IndexArgs {
-    /// Tar or folder with an image of one or more platforms (repeatable; patterns are expanded)
-    #[arg(long, value_name = "PATH")]
-    pub tar: Vec<PathBuf>,
-    /// Image in a registry (repeatable)
-    #[arg(short = 'i', long, value_name = "REFERENCE")]
-    pub image: Vec<String>,
-    /// Push to this repository; with :TAG to this tag, else with the name of the images
-    #[arg(long, value_name = "REPOSITORY")]
-    pub to_repo: Option<String>,
-    /// Write an OCI layout tar (- is standard output)
-    #[arg(long, value_name = "FILE")]
-    pub to_oci_tar: Option<PathBuf>,
-    /// Name to record in the tar (default: the name that the images have in common)
-    #[arg(long, value_name = "REFERENCE")]
-    pub name: Option<String>,
-    /// A further tag for the index (repeatable)
-    #[arg(long, value_name = "TAG", value_delimiter = ',')]
-    pub tag: Vec<String>,
-    /// Fail unless there is an image for this platform (repeatable)
-    #[arg(long, value_name = "OS/ARCH", value_delimiter = ',', help_heading = CONTENT)]
-    pub require_platform: Vec<String>,
-    /// Platform of images whose configuration names none
-    #[arg(long, value_name = "OS/ARCH", help_heading = CONTENT)]
-    pub platform: Option<String>,
-    /// Annotation of the index, KEY=VALUE (repeatable)
-    #[arg(long, value_name = "KEY=VALUE", help_heading = CONTENT)]
-    pub annotation: Vec<String>,
-    /// With -i: copy cosign's signatures, attestations and SBOMs of every image too
-    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
-    pub cosign_signatures: Option<Switch>,
-    /// With -i: copy what refers to an image by its subject too (OCI 1.1 referrers)
-    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
-    pub referrers: Option<Switch>,
-    /// Fail unless the index has this digest
-    #[arg(long, value_name = "DIGEST", help_heading = CONTENT)]
-    pub expected_digest: Option<String>,
     /// Results
     #[command(flatten)]
     pub results: ResultArgs,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::args::IndexArgs;
+use super::index_args::IndexArgs;
 use super::open_source::{Depth, OpenedSource};
 use super::push::{layout_target, send_to_stdout};
 use super::resolve::{self, IndexOptions, IndexSink, TarTarget};

@@ -13,6 +13,7 @@ pub mod environment;
 mod examples;
 pub(super) mod grammar;
 pub(super) mod index;
+pub mod index_args;
 pub(super) mod matching;
 mod open_source;
 pub(super) mod pull;

@@ -90,7 +90,8 @@ fn index_goes_to_a_registry_and_copy_takes_a_platform_back() {
     let tags = registry.storage().tags("team/app");
     assert_eq!(tags.keys().collect::<Vec<_>>(), ["v1"], "one tag, on the index");
     let mut skopeo = tool("skopeo");
-    let raw = run(skopeo.args(["inspect", "--raw", "--tls-verify=false", &format!("docker://{to}")])).success();
+    let raw =
+        run(skopeo.args(["inspect", "--raw", "--tls-verify=false", &format!("docker://{to}")])).success();
     let raw: Value = serde_json::from_str(&raw.stdout).unwrap();
     let platforms: Vec<String> = raw["manifests"]
         .as_array()

@@ -6,7 +6,7 @@ use super::{
     RegistryOptions, Source, TarTarget, exactly_one, expected_digest, given, given_path, parsed_list,
     platform, reference, registry, results, tags, target_reference, wrong,
 };
-use crate::front::cli::args::IndexArgs;
+use crate::front::cli::index_args::IndexArgs;
 use crate::front::cli::values::key_value;
 use crate::front::env::Env;
 use crate::front::failure::{Failure, message};

@@ -301,6 +301,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::front::cli::args as typed;
     use crate::front::cli::grammar;
+    use crate::front::cli::index_args::IndexArgs;
     use crate::front::failure::Hint;
     use clap::{Args as _, FromArgMatches};
 
@@ -316,6 +317,7 @@ pub(crate) mod tests {
         for command in [
             typed::PushArgs::augment_args(clap::Command::new("push")),
             typed::CopyArgs::augment_args(clap::Command::new("copy")),
+            IndexArgs::augment_args(clap::Command::new("index")),
             typed::PullArgs::augment_args(clap::Command::new("pull")),
             typed::DescribeArgs::augment_args(clap::Command::new("describe")),
             typed::MatchArgs::augment_args(clap::Command::new("match")),
