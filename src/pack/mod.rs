@@ -21,10 +21,10 @@ pub use bundle::{BundleError, BundleLayout, find_bundle};
 pub use entries::{LayerForm, PackedLayer, UnpackedLayer};
 pub use error::PackError;
 pub use image::{ComposedImage, ImageOptions, compose};
-pub use layer::{LayerOptions, pack_layer};
 pub use index::{
     IndexAttestation, IndexError, IndexImage, IndexParts, Narrowed, attested_image, compose_index,
     narrow_index, require_platforms,
 };
+pub use layer::{LayerOptions, pack_layer};
 pub use packages::{PackageChecks, PackageFault, PackageProblem, package_problems};
 pub use profile::{Consumer, EntryRules, MediaTypes, ModeRule, Profile};
