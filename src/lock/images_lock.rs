@@ -134,6 +134,7 @@ mod tests {
             (document("images:\n- {}\n"), "line 4: missing field `image`"),
             (document("pictures: []\n"), "line 3: unknown field `pictures`"),
             (document("images: x\n"), "line 3: "),
+            (document("images: []\n---\nkind: x\n"), "line 5: a second YAML document begins here"),
             (
                 format!("apiVersion: v1\nkind: {KIND}\n"),
                 "line 1: `apiVersion` is `v1`, expected `imgpkg.carvel.dev/v1alpha1`",

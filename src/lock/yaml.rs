@@ -62,6 +62,10 @@ pub(super) fn read_all<T: DeserializeOwned>(text: &str) -> Result<Vec<T>, LockEr
 fn with_line(error: &serde_saphyr::Error) -> LockError {
     let line = error.location().map_or(0, |location| location.line());
     // The library puts the line at the end of its message; ours has it in front.
+    if let serde_saphyr::Error::MultipleDocuments { .. } = error.without_snippet() {
+        let problem = "a second YAML document begins here, expected one in the file".to_owned();
+        return LockError::Yaml { line, problem };
+    }
     let message = error.without_snippet().to_string();
     let problem = match message.find(" at line ") {
         Some(at) => message[..at].to_owned(),
