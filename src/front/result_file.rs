@@ -28,10 +28,10 @@ pub const DOTENV_KEYS: &[&str] = &[
 /// Permissions of result files, before the umask: other users of a CI system's volume read them.
 const MODE: u32 = 0o644;
 
-/// Most bytes of a path that is handed to Tekton, as JSON has them.
+/// Most bytes of a path in a Tekton result, counted in its JSON form.
 ///
 /// Tekton takes 4,096 bytes for all results of a step with its own JSON around them, and fails a step that succeeded when they
-/// are more. What else we write there has at most 1,000: digests, and names as long as registries take them.
+/// are more. The other results have at most 1,000 bytes: digests, and names as long as registries take them.
 const TEKTON_PATH_BYTES: usize = 3000;
 /// Where Tekton reads results.
 const TEKTON_FOLDER: &str = "/tekton";
@@ -75,6 +75,15 @@ impl Format {
     }
 }
 
+/// A stream of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stream {
+    /// Standard output.
+    Output,
+    /// Standard error.
+    Error,
+}
+
 /// A result file that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResultFile {
@@ -114,8 +123,25 @@ impl ResultFile {
         }
     }
 
-    /// Refuses a path that cannot be written, before any work is done.
+    /// Returns the stream that the path stands for, if it stands for one of ours.
+    fn stream(&self) -> Option<Stream> {
+        let path = self.path.as_os_str().as_encoded_bytes();
+        match path {
+            b"/dev/stdout" | b"/dev/fd/1" | b"/proc/self/fd/1" => Some(Stream::Output),
+            b"/dev/stderr" | b"/dev/fd/2" | b"/proc/self/fd/2" => Some(Stream::Error),
+            _ => None,
+        }
+    }
+
+    /// Refuses a path that cannot be written, before the work begins.
     fn check(&self, to: Option<&Path>) -> Result<(), Failure> {
+        if self.stream() == Some(Stream::Output) && to == Some(Path::new("-")) {
+            let shown = self.path.display();
+            return Err(Failure::misuse(format!(
+                "cannot write result `{shown}`: the tar goes to standard output"
+            ))
+            .hint("name a file, or `/dev/stderr`"));
+        }
         let is_literal =
             matches!(self.format, Format::Path | Format::Dotenv | Format::Github | Format::Tekton);
         let to_text = to.map(Path::to_string_lossy).unwrap_or_default();
@@ -181,11 +207,23 @@ impl ResultFile {
     }
 
     fn replace(&self, path: &Path, content: &str) -> Result<(), Failure> {
+        let failed = |error| Failure::from(FileError::io("write", path, error));
+        match self.stream() {
+            Some(Stream::Output) => return std::io::stdout().write_all(content.as_bytes()).map_err(failed),
+            Some(Stream::Error) => return std::io::stderr().write_all(content.as_bytes()).map_err(failed),
+            None => {}
+        }
+        // A pipe or a device is written to; only a regular file can be replaced.
+        let is_pipe = path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir());
+        if is_pipe {
+            let file = std::fs::OpenOptions::new().write(true).open(path);
+            return file.and_then(|mut file| file.write_all(content.as_bytes())).map_err(failed);
+        }
         Ok(AtomicFile::write_whole(path, content.as_bytes(), MODE)?)
     }
 }
 
-/// Runs work that produces an image, and writes the result files when it is done.
+/// Runs work that produces an image, then writes the result files.
 ///
 /// `to` is the tar or folder that is written, if one is.
 /// Errors: files that cannot be written are refused before the work begins, as far as that can be known.
@@ -202,7 +240,7 @@ pub fn produce(
 
 /// Writes all result files.
 ///
-/// Errors: says that the image itself is done, because it is.
+/// Errors: a file that cannot be written; the hint says that the image itself is done.
 pub(super) fn write(files: &[ResultFile], outcome: &ImageOutcome) -> Result<(), Failure> {
     files
         .iter()
@@ -213,7 +251,7 @@ pub(super) fn write(files: &[ResultFile], outcome: &ImageOutcome) -> Result<(), 
 /// Returns `KEY=value` lines; values are taken literally by GitLab, so there are no quotes.
 ///
 /// Source: GitLab, "artifacts:reports:dotenv": no quotes, no line breaks, no blank lines, no comments; a larger report
-/// fails the job. What makes it large are many tags: their full names go first, then the tags.
+/// fails the job. Many tags make it large, so their full names are left out first, then the tags.
 pub(super) fn dotenv(outcome: &ImageOutcome) -> Result<String, Failure> {
     const MOST: usize = 5 * 1024;
     let leave_out: [&[&str]; 3] = [&[], &["IMGRELAY_REFS"], &["IMGRELAY_REFS", "IMGRELAY_TAGS"]];
@@ -285,10 +323,10 @@ fn delimiter() -> String {
     format!("imgrelay_{:032x}", u128::from_le_bytes(bytes))
 }
 
-/// Returns result files by name, without line breaks: Tekton hands them on verbatim.
+/// Returns result files by name, without line breaks: Tekton passes the bytes on as they are.
 ///
-/// A tar gets other names than an image in a registry: Tekton Chains signs whatever `IMAGE_URL` and
-/// `IMAGE_DIGEST` name, and drops a URL that holds a digest.
+/// A tar gets other names than an image in a registry: Tekton Chains signs the image that `IMAGE_URL` and
+/// `IMAGE_DIGEST` name, and ignores a URL that holds a digest.
 fn tekton(outcome: &ImageOutcome) -> Vec<(&'static str, String)> {
     let digest = outcome.digest.to_string();
     match (outcome.url(), outcome.reference(), outcome.path_text()) {
@@ -300,7 +338,7 @@ fn tekton(outcome: &ImageOutcome) -> Vec<(&'static str, String)> {
     }
 }
 
-/// Appends in one write, so that records of parallel steps do not mix.
+/// Appends with one write call, so that records of parallel steps do not mix.
 pub(super) fn append(path: &Path, text: &str) -> Result<(), Failure> {
     let failed = |action| move |error| Failure::from(FileError::io(action, path, error));
     let mut file =
@@ -405,6 +443,41 @@ mod tests {
     }
 
     #[test]
+    fn a_result_cannot_go_into_the_tar_on_standard_output() {
+        for path in ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
+            let files = [ResultFile { format: Format::Json, path: path.into() }];
+            let failure =
+                produce(&files, Some(Path::new("-")), || panic!("the work is not begun")).unwrap_err();
+            let expected = format!("cannot write result `{path}`: the tar goes to standard output");
+            assert_eq!(failure.message, expected.as_str());
+            assert_eq!(files[0].check(Some(Path::new("app.tar"))), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_result_can_go_into_a_pipe() {
+        let folder = std::env::temp_dir().join(format!("imgrelay-pipe-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        let pipe = folder.join("pipe");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        let reader = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || std::fs::read_to_string(pipe).unwrap()
+        });
+        write(&[ResultFile { format: Format::Digest, path: pipe }], &pushed()).unwrap();
+        assert_eq!(reader.join().unwrap(), format!("sha256:{HEX}"));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
     fn files_are_replaced_except_githubs_which_is_appended_to() {
         let folder = std::env::temp_dir().join(format!("imgrelay-outputs-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
@@ -445,7 +518,7 @@ mod tests {
             let outcome = produce(&there, Some(Path::new(&path)), || Ok(packed(&path)));
             outcome.map(|_| tekton(&packed(&path)))
         };
-        // With the quotes of JSON; the whole message is built as Tekton's entrypoint does.
+        // The length includes the quotes of JSON; the message is built as Tekton's entrypoint builds it.
         let entries: Vec<_> = handed_over(2998).unwrap().into_iter().collect();
         let message: Vec<_> = entries
             .iter()
