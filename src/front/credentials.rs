@@ -1,6 +1,6 @@
 //! Where credentials come from: flags, `IMGPKG_*` variables, docker's and podman's files, in the documented order.
 //!
-//! Only finds and reads; what a file means and which entry fits is the keychain's work.
+//! This module finds and reads them; the keychain parses a file and chooses its entry.
 
 pub(in crate::front) mod cloud;
 mod given;
@@ -46,7 +46,7 @@ pub fn keychain(variables: &Env, flags: &CredentialFlags) -> Result<Keychain, Cr
             let missing = || FileError::io("read", path, io::Error::from(ErrorKind::NotFound));
             sources.push(CredentialSource::File(read_config(path)?.ok_or_else(missing)?));
         }
-        // `podman login` has not been run yet when it is not there.
+        // The file does not exist before the first `podman login`.
         (None, Some(path)) => sources.extend(read_config(Path::new(path))?.map(CredentialSource::File)),
         (None, None) => {}
     }
@@ -143,7 +143,7 @@ fn per_host(variables: &Env) -> Result<Vec<HostCredential>, CredentialsError> {
                 (Some(username), Some(password), ..) => basic(username, password),
                 (Some(_), None, ..) => return Err(incomplete("USERNAME", "PASSWORD")),
                 (None, Some(_), ..) => return Err(incomplete("PASSWORD", "USERNAME")),
-                // A host name alone says nothing, as with imgpkg.
+                // A host name alone has no effect, as with imgpkg.
                 (None, None, None, None) => continue,
             };
         let Some(pattern) = get("HOSTNAME") else {
@@ -193,7 +193,7 @@ mod tests {
             Credential::Basic { username, .. } => username,
             Credential::IdentityToken(_) => "identity".into(),
             Credential::RegistryToken(_) => "token".into(),
-            Credential::Anonymous => "nobody".into(),
+            Credential::Anonymous => "no user".into(),
         })
     }
 

@@ -1,6 +1,6 @@
 //! The process environment: read once, here, and carried as a value.
 //!
-//! An empty variable means the same as none, everywhere: CI systems pass an empty text for whatever was not given.
+//! An empty variable counts as unset, everywhere: CI systems pass an empty text for a value that was not given.
 //! Variables of flags (`IMGRELAY_<FLAG>`) are made from the flags themselves, see [`super::cli`]; the others are
 //! constants below. `docs/environment.md` lists both and is checked by a test.
 
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// Start of every variable that stands for a flag.
 pub const PREFIX: &str = "IMGRELAY_";
 
-/// A variable that is read although it is no flag.
+/// A variable that is read and belongs to no flag.
 #[derive(Clone, Copy, Debug)]
 pub struct Variable {
     /// Its name; `*` at the end stands for any rest.
@@ -23,7 +23,7 @@ pub struct Variable {
 macro_rules! variables {
     ($($(#[$doc:meta])* $ident:ident = $name:literal: $meaning:literal;)+) => {
         $(#[doc = $meaning] pub const $ident: &str = $name;)+
-        /// Every variable that is read although it is no flag.
+        /// Every variable that is read and belongs to no flag.
         pub const VARIABLES: &[Variable] = &[$(Variable { name: $name, meaning: $meaning }),+];
     };
 }

@@ -1,6 +1,6 @@
 //! Exit codes: the one place that turns a kind of failure into a number.
 //!
-//! Kinds, not numbers, are used in code; `docs/errors.md` has the same table.
+//! All other code uses kinds; `docs/errors.md` has the same table.
 
 use super::failure::Kind;
 

@@ -1,8 +1,8 @@
-//! What a user is told when something did not work: kind, message, causes, hints.
+//! Failures: kind, message, causes, hints.
 //!
 //! Everything below the front fails with typed errors; they become a [`Failure`] here, and one function turns it
-//! into text. Advice lives in hints only, so that messages stay true whatever the caller wants to do next. Flags
-//! are values in both, and each door names them in its own words.
+//! into text. Advice lives in hints only, so that messages are true for every caller. Flags are values in both,
+//! and each door names them in its own words.
 
 mod conversions;
 mod hint;
@@ -18,10 +18,10 @@ use std::fmt::Write as _;
 use super::text;
 use crate::model::Tag;
 
-/// Causes that are printed; a longer chain is a loop or of no use.
+/// Most causes that are printed.
 const CAUSE_LIMIT: usize = 8;
 
-/// What sort of failure it is; decides the exit code.
+/// The kind of a failure; decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The operation was refused or failed.
@@ -30,9 +30,9 @@ pub enum Kind {
     Misuse,
     /// A verification found a difference.
     Difference,
-    /// The other side could not be reached or kept failing; trying later is sensible.
+    /// A server could not be reached or kept failing after retries; it may work later.
     Remote,
-    /// Our own mistake.
+    /// A bug of this program.
     Bug,
     /// Stopped by SIGINT.
     Interrupted,
@@ -53,7 +53,7 @@ impl Kind {
     ];
 }
 
-/// Why a command did not do what was asked.
+/// Why a command failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Failure {
@@ -61,7 +61,7 @@ pub struct Failure {
     pub kind: Kind,
     /// What failed, on which object, found against expected; lower case, no full stop.
     pub message: Message,
-    /// What lies behind it, nearest first.
+    /// The causes, nearest first.
     pub causes: Vec<String>,
     /// What the user may do about it.
     pub hints: Vec<Hint>,
@@ -97,7 +97,7 @@ impl Failure {
         Self::new(Kind::Difference, message)
     }
 
-    /// Makes a failure of the other side.
+    /// Makes a failure of a server.
     pub fn remote(message: impl Into<Message>) -> Self {
         Self::new(Kind::Remote, message)
     }
@@ -134,7 +134,7 @@ impl Failure {
         self
     }
 
-    /// Adds what lies behind the failure.
+    /// Adds a cause.
     pub fn caused_by(mut self, cause: impl Into<String>) -> Self {
         self.causes.push(cause.into());
         self

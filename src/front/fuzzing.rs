@@ -1,4 +1,4 @@
-//! Doors for the fuzz targets to what the front reads and writes; not part of the interface.
+//! Lets the fuzz targets call the parsers and writers of this floor; not part of the interface.
 
 use std::io::Write as _;
 

@@ -1,6 +1,6 @@
-//! The only floor with text, environment and exit codes: the doors through which people and CI systems come in.
+//! The doors: the command line, Concourse, GitHub. Only this floor has text, environment and exit codes.
 //!
-//! Floor 5. One executable; its name or first argument chooses the door. Nothing below here talks to a user.
+//! Floor 5. One executable; its name or first argument chooses the door. The floors below print nothing.
 
 pub mod cli;
 pub mod concourse;
@@ -34,7 +34,7 @@ use std::process::ExitCode;
 use env::Env;
 use failure::Failure;
 
-/// Runs the program with these words, its own name first, and returns what the process exits with.
+/// Runs the program with these arguments, its own name first, and returns the process's exit code.
 pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     signals::report_panics();
     signals::listen();

@@ -11,27 +11,27 @@ use super::text;
 use crate::model::invisible::escape_in_json;
 use crate::model::{Digest, Repository, Tag};
 
-/// What a command ended with.
+/// The result of a command.
 #[derive(Debug)]
 pub enum Outcome {
-    /// An image is now somewhere.
+    /// An image that was pushed, copied, packed or pulled.
     Image(Box<ImageOutcome>),
-    /// There is something to read.
+    /// A text to read.
     Document(Document),
 }
 
-/// Something to read: a description, a report, a list.
+/// A text to read: a description, a report, a list.
 #[derive(Debug)]
 pub struct Document {
     /// For people; lines, each ended.
     pub text: String,
     /// The same for programs.
     pub json: serde_json::Value,
-    /// What the document means for the exit code, if it is not good news.
+    /// The failure that the document reports, for the exit code; `None` for success.
     pub failure: Option<Failure>,
 }
 
-/// What sort of image it is.
+/// The kind of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ImageKind {
@@ -47,7 +47,7 @@ pub enum ImageKind {
 }
 
 impl ImageKind {
-    /// Returns the word for it.
+    /// Returns its name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -59,24 +59,24 @@ impl ImageKind {
     }
 }
 
-/// An image that is now in a registry, a tar or a folder.
+/// An image that a command wrote to a registry, a tar or a folder.
 #[derive(Clone, Debug)]
 pub struct ImageOutcome {
-    /// What sort it is.
+    /// Its kind.
     pub kind: ImageKind,
     /// Digest of its manifest or index.
     pub digest: Digest,
     /// Media type of its manifest or index.
     pub media_type: String,
-    /// Bytes of all it consists of, as stored: manifests, configurations, layers.
+    /// Bytes as stored: manifests, configurations and layers together.
     pub size: u64,
-    /// Its layers; none for an index.
+    /// Number of its layers; `None` for an index.
     pub layers: Option<usize>,
-    /// Where it is, in a registry.
+    /// The repository, if it is in a registry.
     pub repository: Option<Repository>,
-    /// The tags that point at it now, in a registry or as recorded in the tar.
+    /// Its tags: those written in the registry, or those recorded in the tar.
     pub tags: Vec<Tag>,
-    /// Where it is, as a tar or folder; `-` is standard output.
+    /// The tar or folder, if it is in one; `-` is standard output.
     pub path: Option<PathBuf>,
 }
 
@@ -129,7 +129,7 @@ impl ImageOutcome {
         escape_in_json(&serde_json::to_string(&json).expect("strings and numbers are always JSON"))
     }
 
-    /// Tells whether standard output carried the tar itself, so that no result can be printed there.
+    /// Tells whether the tar went to standard output, so that no result can be printed there.
     #[must_use]
     pub fn is_on_stdout(&self) -> bool {
         self.path.as_deref() == Some(Path::new("-"))

@@ -1,4 +1,4 @@
-//! The registry client as flags and environment want it, and what it does on the wire as lines.
+//! Makes the registry client from flags and environment, and prints its requests as lines.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use crate::stream::{FileError, read_file};
 /// Folders with certificates per registry, as containers-certs.d(5) and docker have them.
 const CERTS_DIRECTORIES: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
 
-/// Prepares a client; contacts nobody.
+/// Makes a client; sends no request.
 ///
 /// Errors: certificates and credential files that cannot be read or are not valid.
 pub fn client(options: &RegistryOptions, env: &Env, ui: &Arc<Ui>) -> Result<Client, Failure> {
@@ -59,7 +59,7 @@ fn client_options(options: &RegistryOptions, env: &Env, ui: &Arc<Ui>) -> Result<
     })
 }
 
-/// Returns what the machine decides, whoever asks: trust, proxies, and where requests are told of.
+/// Returns the options that the machine decides, for every door: trust, proxies, and the observer of requests.
 pub(super) fn surroundings(env: &Env, ui: &Arc<Ui>) -> WireOptions {
     WireOptions {
         tls: TlsOptions {
@@ -138,7 +138,7 @@ fn proxies(env: &Env) -> Proxies {
     }
 }
 
-/// Says what happens on the wire.
+/// Prints what the HTTP client does.
 struct Wire {
     ui: Arc<Ui>,
 }

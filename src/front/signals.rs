@@ -1,4 +1,4 @@
-//! Being stopped: SIGINT and SIGTERM, and our own bugs.
+//! Handles SIGINT, SIGTERM and panics.
 //!
 //! The first signal asks all work to unwind, which removes temporary files; the second, or 0.8 seconds of patience,
 //! ends the process. A closed pipe is not a signal here: Rust ignores SIGPIPE, and writers see the error.
@@ -25,7 +25,7 @@ static RECEIVED: AtomicI32 = AtomicI32::new(0);
 
 /// Begins to listen, on a thread of its own.
 pub fn listen() {
-    // A file that becomes larger than allowed (`ulimit -f`) shall be an error of the write, not the end.
+    // With a handler, a file that exceeds `ulimit -f` is an error of the write; without one, SIGXFSZ ends the process.
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
     // Without handlers the signals do what they do by default: end the process.
     let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) else { return };
@@ -44,7 +44,7 @@ pub fn listen() {
     let _ = std::thread::Builder::new().name("signals".into()).spawn(listening);
 }
 
-/// Says that a signal stopped the work, if one did; what failed because of it is of no interest.
+/// Returns the failure that a signal caused, if one came: what failed because of it is only a consequence.
 pub fn explain(failure: Failure) -> Failure {
     stopped().unwrap_or(failure)
 }
@@ -63,17 +63,17 @@ fn leave() -> ! {
     end(&failure);
 }
 
-/// Prints, removes temporary files and exits, whatever other threads do.
+/// Prints, removes temporary files and exits, without waiting for other threads.
 #[expect(clippy::exit, reason = "other threads may be blocked and cannot be asked to return")]
 fn end(failure: &Failure) -> ! {
-    // Doors whose log holds commands cannot guard what is written here: none may begin inside the line.
+    // This bypasses the guard of a log that holds commands, so no command may begin inside the line.
     let text = failure.render(false).replace("##[", "# #[");
     let _ = std::io::stderr().write_all(text.as_bytes());
     temporary::remove_all();
     std::process::exit(i32::from(exit::code(failure.kind)));
 }
 
-/// Turns a panic, which is always our own mistake, into a message and an exit code of its own.
+/// Turns a panic, which is always a bug of this program, into a message and an exit code of its own.
 pub fn report_panics() {
     std::panic::set_hook(Box::new(on_panic));
 }

@@ -1,4 +1,4 @@
-//! What a command takes from the machine as values: temporary folder, umask, number of processors.
+//! Values of the machine: temporary folder, umask, clock, number of processors.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,13 +23,13 @@ pub fn umask() -> u32 {
     if let Some(umask) = shown.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()) {
         return umask;
     }
-    // The only other way to ask is to change it for a moment.
+    // The other way, `umask()`, changes it for a moment, which other threads would see.
     let old = rustix::process::umask(Mode::from_raw_mode(0o022));
     rustix::process::umask(old);
     old.bits()
 }
 
-/// Returns the clock; only logins, which sign requests with the time, look at it.
+/// Returns the clock; only logins read it, because they sign requests with the time.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "no output depends on it")]
 pub fn clock() -> Clock {
@@ -37,7 +37,7 @@ pub fn clock() -> Clock {
     Arc::new(move || since().as_secs())
 }
 
-/// Returns how many threads compute at the same time.
+/// Returns the number of threads that compute at the same time.
 #[must_use]
 pub fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)

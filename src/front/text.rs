@@ -46,7 +46,7 @@ pub fn bytes(count: u64) -> String {
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS.get(unit).unwrap_or(&"EiB"))
 }
 
-/// Prints a duration as a person would say it: `0.4 s`, `12.3 s`, `4 min 05 s`, `1 h 02 min`.
+/// Formats a duration for people: `0.4 s`, `12.3 s`, `4 min 05 s`, `1 h 02 min`.
 #[must_use]
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -57,7 +57,7 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-/// Prints bytes per second, or nothing when the time is too short to tell.
+/// Formats bytes per second; `None` when the time is too short to measure.
 #[must_use]
 pub fn rate(count: u64, time: Duration) -> Option<String> {
     let milliseconds = time.as_millis();
@@ -68,7 +68,7 @@ pub fn rate(count: u64, time: Duration) -> Option<String> {
     Some(format!("{}/s", bytes(u64::try_from(per_second).unwrap_or(u64::MAX))))
 }
 
-/// Prints a count with its noun, in the plural unless it is one: `1 blob`, `2 blobs`.
+/// Formats a count with its noun, in the plural unless it is one: `1 blob`, `2 blobs`.
 #[must_use]
 pub fn counted(count: u64, noun: &str) -> String {
     let (y, rest) = match noun.strip_suffix('y') {
@@ -84,7 +84,7 @@ pub fn quoted_list<I: IntoIterator<Item: AsRef<str>>>(items: I) -> String {
     list::quoted_list(items.into_iter().map(|item| escaped(item.as_ref()).into_owned()))
 }
 
-/// Returns the candidate that `word` is most likely a misspelling of, if one is near enough.
+/// Returns the candidate that is nearest to a misspelt word, if one is near enough.
 #[must_use]
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // One wrong character in three, at least one: enough for typos, too few to turn one word into another.

@@ -16,19 +16,19 @@ use super::outcome::Outcome;
 use super::text;
 use crate::model::invisible::escape_in_json;
 
-/// When something is done that only a terminal can show.
+/// When colours are used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum When {
     /// If standard error is a terminal that can.
     #[default]
     Auto,
-    /// In any case.
+    /// Always, also in a file.
     Always,
-    /// In no case.
+    /// Never.
     Never,
 }
 
-/// How progress is asked to be shown.
+/// How progress is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Progress {
     /// Bars on a terminal, lines elsewhere.
@@ -38,11 +38,11 @@ pub enum Progress {
     Plain,
     /// Bars.
     Bar,
-    /// Not at all; the summary remains.
+    /// Not at all; the summary is still printed.
     None,
 }
 
-/// How much is said.
+/// How much is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
     /// Errors, warnings and the result.
@@ -54,12 +54,12 @@ pub enum Verbosity {
     Debug,
 }
 
-/// What the user asked for.
+/// The user's choices about output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// The result is one JSON document.
     pub json: bool,
-    /// How much is said.
+    /// How much is printed.
     pub verbosity: Verbosity,
     /// How progress is shown.
     pub progress: Progress,
@@ -78,7 +78,7 @@ pub struct Ui {
     stderr: Stream,
     vocabulary: &'static (dyn Vocabulary + Sync),
     bars: MultiProgress,
-    /// How often something was tried again.
+    /// Requests and bodies that were retried.
     retries: AtomicU64,
 }
 
@@ -150,7 +150,7 @@ impl Ui {
         self.progress
     }
 
-    /// Returns how much is said.
+    /// Returns how much is printed.
     #[must_use]
     pub fn verbosity(&self) -> Verbosity {
         self.settings.verbosity
@@ -162,12 +162,12 @@ impl Ui {
         &self.bars
     }
 
-    /// Counts a request or body that is tried again.
+    /// Counts a request or body that is retried.
     pub fn count_retry(&self) {
         self.retries.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns how often something was tried again in this run.
+    /// Returns the number of retries in this run.
     #[must_use]
     pub fn retries(&self) -> u64 {
         self.retries.load(Ordering::Relaxed)
@@ -201,7 +201,7 @@ impl Ui {
         self.to_stderr(&format!("imgrelay: {word} {}\n", text::escaped(line)));
     }
 
-    /// Prints why the command did not do what was asked.
+    /// Prints why the command failed.
     pub fn failure(&self, failure: &Failure) {
         self.to_stderr(&failure.render_in(self.vocabulary, self.color));
     }
@@ -228,9 +228,9 @@ impl Ui {
         }
     }
 
-    /// Writes text to standard output; a reader that went away has seen enough.
+    /// Writes text to standard output; a reader that closed the pipe is no error.
     ///
-    /// Errors: anything but a closed pipe, such as a full disk behind a redirection.
+    /// Errors: every other failure to write, such as a full disk behind a redirection.
     pub fn print(&self, text: &str) -> Result<(), Failure> {
         let written = self.bars.suspend(|| {
             let mut stdout = lock(&self.stdout);
@@ -256,7 +256,7 @@ impl Ui {
 
 /// Tells whether standard error is the terminal that Concourse gives to tasks.
 ///
-/// It is 500 × 500, and what is drawn on it is kept line by line in the build log, so bars would fill the log.
+/// It has 500 × 500 characters, and Concourse keeps every line drawn on it in the build log, so bars would fill it.
 fn is_concourse_terminal() -> bool {
     rustix::termios::tcgetwinsize(io::stderr()).is_ok_and(|size| (size.ws_col, size.ws_row) == (500, 500))
 }
@@ -267,7 +267,7 @@ pub(crate) mod tests {
     use crate::front::outcome::Document;
     use std::sync::Arc;
 
-    /// A stream whose bytes can be looked at.
+    /// A stream that keeps what is written to it.
     #[derive(Clone, Default)]
     pub(crate) struct Captured(Arc<Mutex<Vec<u8>>>);
 
@@ -299,7 +299,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// Makes a user interface off any terminal, with what it prints to standard output and error.
+    /// Makes a `Ui` without a terminal, and the streams that get its standard output and error.
     pub(crate) fn captured(settings: &Settings) -> (Ui, Captured, Captured) {
         let (stdout, stderr) = (Captured::default(), Captured::default());
         let streams = (Box::new(stdout.clone()), Box::new(stderr.clone()));

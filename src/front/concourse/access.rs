@@ -21,15 +21,15 @@ use crate::registry::{
 pub(super) const CHECK_CONCURRENCY: usize = 16;
 /// Blobs that are moved at the same time.
 pub(super) const TRANSFER_CONCURRENCY: usize = 5;
-/// How often a request of a `check` is tried again; the next one comes in a minute anyway.
+/// Retries of a request of a `check`; the next `check` comes in a minute anyway.
 const CHECK_RETRIES: u32 = 3;
-/// How often a request of `in` and `out` is tried again, about a minute in all: a build is not to fail for less.
+/// Retries of a request of `in` and `out`, about a minute in all: a shorter outage must not fail a build.
 const TRANSFER_RETRIES: u32 = 8;
 
 /// What a client is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// Many small questions.
+    /// Many small requests.
     Check,
     /// Moving images.
     Transfer,
@@ -45,7 +45,7 @@ pub(super) fn temporary_folder(env: &Env) -> PathBuf {
     }
 }
 
-/// Prepares a client for a source; contacts nobody.
+/// Makes a client for a source; sends no request.
 pub(super) fn client(source: &Source, purpose: Purpose, env: &Env, ui: &Arc<Ui>) -> Result<Client, Failure> {
     let mut hosts = Vec::new();
     hosts.extend(source.login.as_ref().map(|login| credential(&source.repository, login)));

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use super::access::CHECK_CONCURRENCY;
 use super::protocol::Version;
 use super::source::{MirrorSource, Source, Tags, Versions};
-use crate::front::failure::Failure;
+use crate::front::failure::{Failure, Kind};
 use crate::front::ui::Ui;
 use crate::model::time::Timestamp;
 use crate::model::{Config, Digest, Repository, SemanticVersion, Tag, Target, limits};
@@ -18,7 +18,7 @@ use crate::registry::Client;
 use crate::stream::{into_value, lock};
 use crate::transfer::{self, ImageSource as _, RegistrySource};
 
-/// Beginnings of pre-releases that always count as such; others are variants.
+/// Prefixes that mark a pre-release; a tag with another one is a variant.
 const PRE_RELEASES: [&str; 3] = ["alpha", "beta", "rc"];
 
 /// Lists the versions, asking the mirror first.
@@ -29,7 +29,7 @@ pub(super) fn run(
     ui: &Ui,
 ) -> Result<Vec<Version>, Failure> {
     if let Some(MirrorSource { repository, .. }) = &source.mirror {
-        let check = Check { source, cursor, client, repository };
+        let check = Check { source, cursor, client, repository, ui };
         match check.versions() {
             Ok(versions) if !versions.is_empty() => return Ok(versions),
             Ok(_) => ui.note(&format!("mirror `{repository}` has no such tag; asking the registry itself")),
@@ -41,7 +41,7 @@ pub(super) fn run(
             }
         }
     }
-    Check { source, cursor, client, repository: &source.repository }.versions()
+    Check { source, cursor, client, repository: &source.repository, ui }.versions()
 }
 
 struct Check<'a> {
@@ -49,6 +49,7 @@ struct Check<'a> {
     cursor: Option<&'a Version>,
     client: &'a Client,
     repository: &'a Repository,
+    ui: &'a Ui,
 }
 
 impl Check<'_> {
@@ -91,19 +92,29 @@ impl Check<'_> {
     fn moved_away(&self, tag: &str, now: &Digest) -> Result<Vec<Version>, Failure> {
         match self.cursor {
             Some(Version { digest: before, .. }) if before != now => {
-                let there = self.digest(&Target::Digest(before.clone()))?;
+                let there =
+                    self.digest(&Target::Digest(before.clone())).or_else(|failure| match failure.kind {
+                        // The registry answered for the tag. Artifactory answers 500 for a digest that it has deleted
+                        // (concourse/docker-image-resource#69); every later check would fail the same way.
+                        Kind::Remote | Kind::Refused => {
+                            self.ui
+                                .warning(&format!("the previous version is left out: {}", failure.message));
+                            Ok(None)
+                        }
+                        _ => Err(failure),
+                    })?;
                 Ok(there.into_iter().map(|digest| Version::new(tag, digest)).collect())
             }
             _ => Ok(Vec::new()),
         }
     }
 
-    /// Asks for many tags at the same time; tags that are gone are left out.
+    /// Sends HEAD requests for many tags at the same time; tags that are gone are left out.
     fn digests<'t>(&self, tags: &[&'t str]) -> Result<Vec<(&'t str, Digest)>, Failure> {
         let found = Mutex::new(vec![None; tags.len()]);
         let numbered: Vec<(usize, &str)> = tags.iter().copied().enumerate().collect();
         transfer::for_each(&numbered, CHECK_CONCURRENCY, |(number, tag)| {
-            // What is no tag by the grammar cannot be asked for.
+            // A name that violates the grammar of tags cannot be requested.
             let Ok(tag) = tag.parse::<Tag>() else { return Ok(()) };
             let digest = self.client.find_digest(self.repository, &Target::Tag(tag))?;
             lock(&found)[*number] = digest;
@@ -180,7 +191,7 @@ impl Check<'_> {
         let newest = found.iter().find(|(tag, _)| *tag == bare).filter(|_| rule.constraint.is_none());
         if let Some((tag, digest)) = newest
             && !best.iter().any(|(.., known)| *known == digest)
-            // A bare tag that stays behind, with an older line, is no news either.
+            // A bare tag that stays with an older version is no new version either.
             && !self.digests(&older)?.iter().any(|(_, known)| known == digest)
         {
             versions.push(Version::new(tag, digest.clone()));
@@ -255,7 +266,7 @@ mod tests {
     use crate::front::ui::Settings;
     use crate::front::ui::tests::captured;
     use std::sync::Arc;
-    use testkit::fault::{Access, FaultRegistry, digest_of};
+    use testkit::fault::{Access, Fault, FaultRegistry, Thing, digest_of, on};
 
     /// Answers a check against a registry, as `tag@digest` with the first characters of the digest.
     fn check(registry: &FaultRegistry, source: &str, cursor: Option<&Version>) -> Vec<String> {
@@ -307,6 +318,18 @@ mod tests {
         assert_eq!(check(&registry, r#"{"tag":"v1"}"#, None), [short(&new)]);
         let gone = Version::new("v1", Digest::sha256_of(b"gone"));
         assert_eq!(check(&registry, r#"{"tag":"v1"}"#, Some(&gone)), [short(&new)]);
+    }
+
+    #[test]
+    fn a_registry_that_fails_for_the_previous_digest_does_not_stop_the_check() {
+        let error = || Fault::Answer(403, vec![], String::new());
+        // A HEAD that fails is followed by a GET.
+        let rules = vec![on("HEAD", Thing::Manifest, error()).nth(2), on("GET", Thing::Manifest, error())];
+        let registry = FaultRegistry::start(Access::Open, rules);
+        let old = image(&registry, "old", &["v1"]);
+        let new = image(&registry, "new", &["v1"]);
+        let found = check(&registry, r#"{"tag":"v1"}"#, Some(&Version::new("v1", old)));
+        assert_eq!(found, [format!("v1@{}", &new.to_string()[7..11])]);
     }
 
     #[test]

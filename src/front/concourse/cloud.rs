@@ -1,7 +1,7 @@
-//! Registries of clouds whose login is an exchange of its own: ECR and ACR by the keys of a `source`.
+//! Registries of clouds that have a login protocol of their own: ECR and ACR with the keys of a `source`.
 //!
-//! What the pipeline does not give comes from where the providers' own tools look: variables, roles of the
-//! container or machine the worker is.
+//! Keys that the pipeline does not give come from the places of the providers' own tools: variables, and the role of
+//! the worker's container or machine.
 
 use super::fields::Fields;
 use crate::front::credentials::cloud;
@@ -14,7 +14,7 @@ use crate::registry::{AwsKeys, AwsLogin, AzureLogin, CloudLogin, CredentialSourc
 /// What `azure_environment` can be; the registry's host name says which one it is.
 const AZURE_ENVIRONMENTS: [&str; 3] = ["AzurePublic", "AzureGovernment", "AzureChina"];
 
-/// Who logs in to ECR, and where; a put may say it in its `params`.
+/// The account that logs in to ECR; a put may say it in its `params`.
 pub(super) const AWS_KEYS: [&str; 8] = [
     "aws_region",
     "aws_access_key_id",
@@ -80,7 +80,7 @@ impl Cloud {
         }
     }
 
-    /// Makes the login; nobody is asked before the registry is.
+    /// Makes the login; it sends no request before the registry gets one.
     pub(super) fn credentials(
         &self,
         repository: &Repository,
@@ -89,7 +89,7 @@ impl Cloud {
         let login = match self {
             Self::Aws { region, keys, session_token, roles, .. } => {
                 let found = match keys {
-                    // With keys in the pipeline, half a pair in the environment is no matter.
+                    // With keys in the pipeline, an incomplete pair in the environment does not matter.
                     Some(_) => cloud::aws(env).unwrap_or_default(),
                     None => cloud::aws(env)?,
                 };

@@ -1,4 +1,4 @@
-//! A strict look at JSON objects: every member is asked for by name, and what nobody asked for is an error.
+//! Strict reading of JSON objects: the reader takes every member by name, and a member that is left is an error.
 //!
 //! Keys are matched without regard to case, as Go programs do: Concourse's own keys arrive in either form. Values
 //! are kept as their text, so that the number `1.10` stays `1.10`. Messages name the path and never the value.
@@ -52,7 +52,7 @@ impl Fields {
         self.members.remove(key).map(|(_, value)| value).filter(|value| value.get() != "null")
     }
 
-    /// Takes members out of another object, to count instead of its own; those that say nothing change nothing.
+    /// Takes members of another object in place of its own; empty ones change nothing.
     pub(super) fn take_from(&mut self, other: &mut Self, keys: &[&'static str]) {
         for key in keys {
             let value = other.raw(key).filter(|value| !matches!(value.get(), "\"\"" | "[]"));
@@ -62,11 +62,13 @@ impl Fields {
         }
     }
 
-    /// Takes a text; an empty one counts as absent.
+    /// Takes a text without the line break at its end; an empty one counts as absent.
+    ///
+    /// A secret or version that a credential manager or a `load_var` read from a file often ends with one.
     pub(super) fn text(&mut self, key: &'static str) -> Result<Option<String>, Failure> {
         let Some(raw) = self.raw(key) else { return Ok(None) };
         let text = self.parsed::<String>(key, raw.get(), "text")?;
-        Ok(Some(text).filter(|text| !text.is_empty()))
+        Ok(Some(without_line_end(&text)).filter(|text| !text.is_empty()))
     }
 
     /// Takes a text or a number, which keeps the form it was written in.
@@ -77,7 +79,7 @@ impl Fields {
             return Ok(Some(written.to_owned()));
         }
         let text = self.parsed::<String>(key, written, "text or a number")?;
-        Ok(Some(text).filter(|text| !text.is_empty()))
+        Ok(Some(without_line_end(&text)).filter(|text| !text.is_empty()))
     }
 
     /// Takes a switch; `"true"` and `"false"` are what variables often give.
@@ -98,7 +100,7 @@ impl Fields {
         } else {
             self.parsed::<Vec<String>>(key, raw.get(), "a list of texts")?
         };
-        Ok(texts.into_iter().filter(|text| !text.is_empty()).collect())
+        Ok(texts.iter().map(|text| without_line_end(text)).filter(|text| !text.is_empty()).collect())
     }
 
     /// Takes an object of texts and numbers.
@@ -126,7 +128,7 @@ impl Fields {
         self.raw(key).map(|raw| Self::parse(&path, raw.get())).transpose()
     }
 
-    /// Ends the look: anything left is a misspelling, or belongs elsewhere.
+    /// Ends the reading: a member that is left is a misspelling, or belongs elsewhere.
     pub(super) fn finish(self) -> Result<(), Failure> {
         let Some((key, (name, _))) = self.members.first_key_value() else { return Ok(()) };
         let failure = Failure::misuse(format!("unknown field `{}`", self.path_of(name)));
@@ -155,7 +157,11 @@ impl Fields {
     }
 }
 
-/// Lists names, all of them: the place where somebody looks for the right one.
+fn without_line_end(text: &str) -> String {
+    text.trim_end_matches(['\n', '\r']).to_owned()
+}
+
+/// Lists all names, because the reader searches the list for the right one.
 fn known(names: &[&str]) -> String {
     let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     names.join(", ")

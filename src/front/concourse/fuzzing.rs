@@ -1,4 +1,4 @@
-//! Doors for the fuzz targets to what reads requests, params and patterns; not part of the interface.
+//! Lets the fuzz targets call the parsers of requests, params and patterns; not part of the interface.
 
 use std::io::Read;
 

@@ -1,7 +1,7 @@
-//! `in`: one version into a folder, in the form the pipeline asks for.
+//! `in`: fetches one version into a folder, in the format that the pipeline asks for.
 //!
-//! What is written follows from source, params and version alone, because Concourse keeps it for others. Every
-//! digest is verified; the image's files appear whole or not at all.
+//! The output depends on source, params and version only, because Concourse caches it for other builds. Every digest
+//! is verified; the image's files appear only when they are complete.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use crate::transfer::{
 /// Permissions of the files beside the image.
 const MODE: u32 = 0o644;
 
-/// In which form an image is written.
+/// The format in which an image is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
     Rootfs,
@@ -50,12 +50,12 @@ impl Format {
     ];
 }
 
-/// What `params` of a get say.
+/// The `params` of a get.
 #[derive(Debug)]
 pub(super) struct Params {
     format: Format,
     skip_download: bool,
-    /// Also fetch what says something about the image.
+    /// Fetch signatures, attestations and SBOMs, too.
     referrers: bool,
     platform: Platform,
 }
@@ -144,7 +144,7 @@ impl Get<'_> {
     /// Fetches from one repository and returns the labels and annotations to show.
     fn from(&self, repository: &Repository) -> Result<Vec<Metadata>, Failure> {
         let source = RegistrySource::new(self.client, repository.clone());
-        // Asked for in any case: a version that is gone must not look fetched.
+        // Requested even with `skip_download`: a version that is gone must not look fetched.
         let root = source.resolve(&Target::Digest(self.version.digest.clone()))?;
         if !self.params.skip_download {
             self.ui.note(&format!("fetching {repository}@{}", self.version.digest));
@@ -292,4 +292,94 @@ impl Get<'_> {
 
 fn write(folder: &Path, name: &str, content: &[u8]) -> Result<(), Failure> {
     Ok(AtomicFile::write_whole(&folder.join(name), content, MODE)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::front::ui::Settings;
+    use crate::front::ui::tests::captured;
+    use testkit::fault::{Access, FaultRegistry, Thing, digest_of};
+    use testkit::scratch::Scratch;
+    use testkit::tarball::Tarball;
+
+    /// Puts an image with one layer, of a file `a`, into a registry, and returns its digest.
+    fn image(registry: &FaultRegistry) -> String {
+        let layer = Tarball::new().file("a", "content").finish();
+        let diff_id = digest_of(&layer);
+        let config = format!(
+            r#"{{"architecture":"amd64","os":"linux","config":{{"Env":["A=b"],"User":"app","Labels":{{"l":"1"}}}},"rootfs":{{"type":"layers","diff_ids":["{diff_id}"]}}}}"#
+        );
+        let media_type = "application/vnd.oci.image.manifest.v1+json";
+        let (config_digest, config_size, layer_size) =
+            (digest_of(config.as_bytes()), config.len(), layer.len());
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{media_type}","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{config_digest}","size":{config_size}}},"layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{diff_id}","size":{layer_size}}}]}}"#
+        );
+        registry.put_blob("team/app", &config_digest, config.as_bytes());
+        registry.put_blob("team/app", &diff_id, &layer);
+        let digest = digest_of(manifest.as_bytes());
+        registry.put_manifest("team/app", "v1", &digest, media_type, manifest.as_bytes());
+        digest
+    }
+
+    fn get(registry: &FaultRegistry, digest: &str, params: &str) -> (Scratch, Result<Response, Failure>) {
+        let folder = Scratch::new("get");
+        let repository = format!("{}/team/app", registry.host());
+        let text = format!(
+            r#"{{"source":{{"repository":"{repository}"}},"version":{{"tag":"v1","digest":"{digest}"}},"params":{params}}}"#
+        );
+        let request = Request::read(text.as_bytes()).unwrap();
+        let source = Source::parse(request.source.as_deref()).unwrap();
+        let (ui, ..) = captured(&Settings::default());
+        let run = run(&source, request, folder.path(), &Env::default(), &Arc::new(ui));
+        (folder, run)
+    }
+
+    #[test]
+    fn get_writes_the_files_of_each_format() {
+        let registry = FaultRegistry::start(Access::Open, Vec::new());
+        let digest = image(&registry);
+        for (format, expected) in [
+            ("rootfs", &["labels.json", "metadata.json", "rootfs/a"][..]),
+            ("files", &["files/a"]),
+            ("oci", &["image.tar", "labels.json"]),
+            ("oci-tar", &["image.tar"]),
+            ("oci-layout", &["oci/index.json"]),
+        ] {
+            let (folder, response) = get(&registry, &digest, &format!(r#"{{"format":"{format}"}}"#));
+            assert_eq!(response.unwrap().version.digest.to_string(), digest, "{format}");
+            for name in expected.iter().chain(&["repository", "tag", "digest"]) {
+                assert!(folder.path().join(name).is_file(), "{format}: {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn get_with_skip_download_still_looks_for_the_version() {
+        let registry = FaultRegistry::start(Access::Open, Vec::new());
+        let digest = image(&registry);
+        let (folder, response) = get(&registry, &digest, r#"{"skip_download":true}"#);
+        assert!(response.is_ok() && !folder.path().join("rootfs").exists());
+        assert_eq!(registry.count("GET", Thing::Blob), 0);
+        let gone = digest_of(b"gone");
+        let (_folder, response) = get(&registry, &gone, r#"{"skip_download":true}"#);
+        assert!(response.unwrap_err().message.to_string().contains(&gone));
+    }
+
+    #[test]
+    fn get_refuses_wrong_params_before_the_first_request() {
+        let registry = FaultRegistry::start(Access::Open, Vec::new());
+        let digest = digest_of(b"x");
+        for (params, expected) in [
+            (r#"{"format":"oci-layuot"}"#, "`params.format`: `oci-layuot` is no format"),
+            (r#"{"referrers":true}"#, "`params.referrers`: it works with `params.format: oci-tar` only"),
+            (r#"{"fromat":"oci"}"#, "unknown field `params.fromat`"),
+        ] {
+            let (_folder, response) = get(&registry, &digest, params);
+            let message = response.map(|_| ()).unwrap_err().message.to_string();
+            assert!(message.contains(expected), "{params}: {message}");
+        }
+        assert!(registry.log().is_empty(), "no request at all");
+    }
 }

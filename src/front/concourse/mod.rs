@@ -1,7 +1,7 @@
 //! The Concourse resource: `check`, `in` and `out`, by the executable's name or as commands.
 //!
-//! One JSON document comes in and one goes out; everything else goes to standard error. Nothing here depends on
-//! the working directory, which is `/` in a resource's container. Every module speaks the pipeline's words.
+//! Each step reads one JSON document and writes one; all other text goes to standard error. No step depends on the
+//! working directory, which is `/` in a resource's container. Messages name fields of the pipeline.
 
 mod access;
 mod check;
@@ -71,7 +71,7 @@ impl Step {
     }
 }
 
-/// Runs a step with the process's own streams; what went wrong is printed already when the failure comes back.
+/// Runs a step with the process's own streams; a failure is already printed when it is returned.
 pub fn run(step: Result<Step, Failure>, env: &Env) -> Result<(), Failure> {
     let plain = Arc::new(Ui::new(&Settings::default(), env).speaking(&PipelineWords));
     let answered = step.and_then(|step| {

@@ -1,4 +1,4 @@
-//! Concourse's side of the conversation: one JSON document in, one out.
+//! Concourse's protocol: one JSON document in, one out.
 //!
 //! Source: concourse `atc/resource/resource.go`. Absent, `null` and empty members mean the same; a version is a
 //! map of texts and never empty.
@@ -13,14 +13,14 @@ use crate::front::failure::Failure;
 use crate::model::{Digest, Tag, limits};
 use crate::stream::{TooLarge, read_bounded};
 
-/// What Concourse wants.
+/// A request.
 #[derive(Debug)]
 pub(super) struct Request {
-    /// `source`, unread.
+    /// `source`, not parsed yet.
     pub(super) source: Option<Box<RawValue>>,
     /// `params`.
     pub(super) params: Fields,
-    /// `version`, read but not judged.
+    /// `version`; it may lack a digest.
     pub(super) version: Option<GivenVersion>,
 }
 
@@ -51,7 +51,7 @@ impl GivenVersion {
 /// One version of a resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Version {
-    /// The tag it was found under; `None` in versions that other resources made.
+    /// Its tag; `None` in versions that other resources made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tag: Option<String>,
     /// The digest of its manifest or index.
@@ -86,12 +86,12 @@ impl Metadata {
     }
 }
 
-/// What `in` and `out` answer.
+/// The response of `in` and `out`.
 #[derive(Debug, Serialize)]
 pub(super) struct Response {
     /// The version that was fetched or made.
     pub(super) version: Version,
-    /// About it.
+    /// Lines about it.
     pub(super) metadata: Vec<Metadata>,
 }
 

@@ -1,7 +1,7 @@
-//! `out`: an image that earlier steps made, or files packed on the spot, to the registry.
+//! `out`: pushes an image that earlier steps made, or files that it packs itself.
 //!
-//! All that can be wrong in the request and in the files is found before anything is sent. Running it again does
-//! no harm: what is there already costs a question each.
+//! The request and the files are checked before anything is sent. Running it again does no harm: each blob that is
+//! already there costs one HEAD request.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ enum What {
     Files(Box<PackWork>),
 }
 
-/// What `params` of a put say, with the files among them read.
+/// The `params` of a put, with the contents of the files they name.
 #[derive(Debug)]
 pub(super) struct Params {
     what: What,
@@ -43,7 +43,7 @@ pub(super) struct Params {
     bump_aliases: bool,
     additional_tags: Vec<Tag>,
     expected_digest: Option<Digest>,
-    /// Push what the archive holds that says something about the image.
+    /// Push the signatures, attestations and SBOMs of the archive, too.
     referrers: bool,
 }
 
@@ -163,7 +163,7 @@ fn read_text(fields: &Fields, key: &str, path: &Path) -> Result<String, Failure>
     })
 }
 
-/// Pushes and says what was pushed.
+/// Pushes, and returns what was pushed.
 pub(super) fn run(
     source: &Source,
     request: Request,
@@ -267,13 +267,13 @@ impl Put<'_> {
         Ok(Pushed { digest: packed.manifest.digest().clone(), tags })
     }
 
-    /// Packs a source image and pushes it; what the repository has of an earlier one is used again.
+    /// Packs a source image and pushes it; layers of an earlier image in the repository are used again.
     fn packed_app(&self, request: &AppRequest, base: Option<&Path>) -> Result<Pushed, Failure> {
         let store = open_base(base, self.temporary)?;
         let repository = &self.source.repository;
         let earlier = match &store {
             Some(store) => Earlier::Known(base_of_store(store)?),
-            // In a single layer nothing can be used again.
+            // With a single layer there is nothing to use again.
             None if request.layering == Layering::One => Earlier::None,
             None => {
                 let bare = || self.source.bare_tag().parse::<Tag>().ok();
@@ -299,7 +299,7 @@ impl Put<'_> {
     }
 }
 
-/// Returns tags without those that come again.
+/// Returns each tag once, in the order of its first use.
 fn each_once(tags: &[Tag]) -> Vec<Tag> {
     let mut unique: Vec<Tag> = Vec::new();
     for tag in tags {
@@ -322,7 +322,7 @@ fn tag_of(version: &str, variant: Option<&str>) -> Result<Tag, Failure> {
     })
 }
 
-/// Returns the tags that are to follow a version: `latest`, `1`, `1.2`, unless something newer has them.
+/// Returns the aliases of a version: `latest`, `1`, `1.2`, unless something newer has them.
 fn aliases(client: &Client, source: &Source, new: &SemanticVersion) -> Result<Vec<Tag>, Failure> {
     let tags = match client.list_tags(&source.repository) {
         Ok(tags) => tags,
@@ -360,4 +360,77 @@ fn aliases(client: &Client, source: &Source, new: &SemanticVersion) -> Result<Ve
         aliases.push(tag_of(&format!("{}.{}", new.major, new.minor), variant)?);
     }
     Ok(aliases)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::front::ui::Settings;
+    use crate::front::ui::tests::captured;
+    use testkit::fault::{Access, FaultRegistry};
+    use testkit::scratch::Scratch;
+
+    /// Puts a folder with one file `src/a` and returns the response, or the text of the failure.
+    fn put(registry: &FaultRegistry, source: &str, params: &str) -> Result<Response, String> {
+        let folder = Scratch::new("put");
+        std::fs::create_dir(folder.path().join("src")).unwrap();
+        std::fs::write(folder.path().join("src/a"), "a").unwrap();
+        let repository = format!("{}/team/app", registry.host());
+        let text = format!(
+            r#"{{"source":{{"repository":"{repository}",{source}}},"params":{{"files":"src",{params}}}}}"#
+        );
+        let request = Request::read(text.as_bytes()).unwrap();
+        let source = Source::parse(request.source.as_deref()).unwrap();
+        let (ui, ..) = captured(&Settings::default());
+        let env = Env::from_pairs([("TMPDIR", folder.path())]);
+        let run = run(&source, request, folder.path(), &env, &Arc::new(ui));
+        run.map_err(|failure| failure.message.to_string())
+    }
+
+    fn tags(response: &Response) -> &str {
+        let line = response.metadata.iter().find(|line| line.name == "tags").unwrap();
+        &line.value
+    }
+
+    #[test]
+    fn put_lists_each_tag_once_in_the_order_asked_for() {
+        let registry = FaultRegistry::start(Access::Open, Vec::new());
+        let bump = r#""version":"1.2.3","bump_aliases":true"#;
+        let response = put(&registry, r#""tag":"latest""#, bump).unwrap();
+        assert_eq!(tags(&response), "latest 1.2.3 1 1.2");
+        assert_eq!(response.version.tag.as_deref(), Some("latest"));
+        let digest = response.version.digest.to_string();
+        for tag in ["latest", "1.2.3", "1", "1.2"] {
+            assert_eq!(registry.tag("team/app", tag), Some(digest.clone()), "{tag}");
+        }
+        // An older version leaves the aliases of newer ones where they are.
+        let response = put(&registry, r#""variant":"""#, r#""version":"1.1.0","bump_aliases":true"#).unwrap();
+        assert_eq!(tags(&response), "1.1.0 1.1");
+    }
+
+    #[test]
+    fn put_refuses_a_wrong_request_before_anything_is_sent() {
+        let registry = FaultRegistry::start(Access::Open, Vec::new());
+        for (source, params, expected) in [
+            (r#""tag":"v1""#, r#""image":"x""#, "`params.image` and `params.files` exclude each other"),
+            (r#""variant":"""#, r#""kind":"image""#, "no tag to push"),
+            (r#""tag":"v1""#, r#""version":"one""#, "`params.version`: `one` is not a version"),
+            (r#""tag":"v1""#, r#""referrers":true"#, "`params.referrers`: it belongs to `params.image`"),
+            (r#""tag":"v1""#, r#""tag_prefix":"x""#, "`params.tag_prefix`: it belongs to"),
+            (r#""tag":"v1""#, r#""additional_tags":"none""#, "`params.additional_tags`: cannot read"),
+            (r#""tag":"v1""#, r#""symlinks":"follow""#, "`params.symlinks`"),
+        ] {
+            let message = put(&registry, source, params).map(|_| ()).unwrap_err();
+            assert!(message.contains(expected), "{params}: {message}");
+        }
+        assert!(registry.log().is_empty(), "no request at all");
+    }
+
+    #[test]
+    fn put_takes_a_version_and_a_password_with_a_line_break_at_the_end() {
+        let registry = FaultRegistry::start(Access::Basic("user", "secret"), Vec::new());
+        let source = r#""username":"user\n","password":"secret\n""#;
+        let response = put(&registry, source, r#""version":"1.2.3\n""#).unwrap();
+        assert_eq!(tags(&response), "1.2.3");
+    }
 }

@@ -4,10 +4,10 @@ use crate::model::invisible::escape_in_json;
 use crate::model::{Config, to_json};
 use crate::tar::Ownership;
 
-/// Umask for folders in an output, whatever the process has.
+/// Umask for folders in an output, independent of the process's own.
 pub(super) const UMASK: u32 = 0o022;
 
-/// Returns whether files can get their owners: that takes root, of a user namespace at least.
+/// Returns whether files can get their owners: that needs root, at least in a user namespace.
 pub(super) fn ownership() -> Ownership {
     if rustix::process::geteuid().is_root() { Ownership::Apply } else { Ownership::Ignore }
 }

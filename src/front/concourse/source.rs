@@ -1,6 +1,6 @@
-//! What a pipeline's `source` says: where the repository is, who asks, and which tags count.
+//! A pipeline's `source`: the repository, the credentials, and which tags are versions.
 //!
-//! Every key of registry-image-resource is read and checked before anything is contacted.
+//! Every key of registry-image-resource is read and checked before the first request.
 
 use regex::bytes::{Regex, RegexBuilder};
 use serde_json::value::RawValue;
@@ -24,9 +24,9 @@ pub(super) struct Login {
 /// Which tags are versions.
 #[derive(Clone, Debug)]
 pub(super) enum Tags {
-    /// This one, wherever it points.
+    /// This one: each digest it points at is a version.
     One(Tag),
-    /// Those an expression finds something in.
+    /// Those that an expression matches.
     Matching {
         /// The expression.
         regex: Regex,
@@ -53,7 +53,7 @@ pub(super) struct Versions {
 pub(super) struct MirrorSource {
     /// The same repository there.
     pub(super) repository: Repository,
-    /// Who asks there.
+    /// Credentials for it.
     pub(super) login: Option<Login>,
 }
 
@@ -72,11 +72,11 @@ pub(super) struct Source {
     pub(super) tag: Option<Tag>,
     /// Ending of tags, without the `-`.
     pub(super) variant: Option<String>,
-    /// Who asks.
+    /// Credentials.
     pub(super) login: Option<Login>,
     /// Login by a cloud's own means.
     pub(super) cloud: Option<Cloud>,
-    /// Where to ask first.
+    /// The mirror that is asked first.
     pub(super) mirror: Option<MirrorSource>,
     /// Certificates to trust, PEM.
     pub(super) ca_certificates: Vec<String>,
@@ -88,7 +88,7 @@ pub(super) struct Source {
     pub(super) annotations: Option<Regex>,
     /// Show each request.
     pub(super) debug: bool,
-    /// Things to say once there is somebody to say them to.
+    /// Warnings, printed once the output is set up.
     pub(super) warnings: Vec<String>,
 }
 
@@ -98,7 +98,7 @@ impl Source {
         Self::read(members(raw)?)
     }
 
-    /// Reads the `source` of a put, whose `params` may say who pushes: short-lived keys that a step before has got.
+    /// Reads the `source` of a put, whose `params` may have credentials: short-lived keys from an earlier step.
     pub(super) fn parse_with(raw: Option<&RawValue>, params: &mut Fields) -> Result<Self, Failure> {
         let mut fields = members(raw)?;
         fields.take_from(params, &["username", "password"]);
@@ -212,7 +212,7 @@ fn login(fields: &mut Fields, warnings: &mut Vec<String>) -> Result<Option<Login
                 fields.path_of(given),
                 fields.path_of(if given == "username" { "password" } else { "username" }),
             );
-            warnings.push(format!("`{given}` is given without `{missing}`; nobody is logged in"));
+            warnings.push(format!("`{given}` is given without `{missing}`; both are ignored"));
             None
         }
     })
@@ -238,7 +238,7 @@ fn mirror(
     Ok(of_docker_hub.then_some(MirrorSource { repository: at_mirror, login }))
 }
 
-/// Reads `platform` over what counts without it.
+/// Reads `platform`; parts that it does not give are those of `otherwise`.
 pub(super) fn platform(fields: &mut Fields, otherwise: &Platform) -> Result<Platform, Failure> {
     let mut platform = otherwise.clone();
     let Some(mut wanted) = fields.object("platform")? else { return Ok(platform) };
@@ -386,7 +386,7 @@ pub(super) mod tests {
         assert_eq!(source.login, None);
         assert_eq!(
             source.warnings,
-            ["`source.username` is given without `source.password`; nobody is logged in"]
+            ["`source.username` is given without `source.password`; both are ignored"]
         );
     }
 }

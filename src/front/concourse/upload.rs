@@ -1,4 +1,4 @@
-//! From what lies in a put's folder to the registry.
+//! Pushes an image archive or layout folder from a put's folder.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -70,7 +70,7 @@ pub(super) fn open(folder: &Path, pattern: &str, temporary: &Path) -> Result<Sto
     Ok(store::open(&path, temporary)?)
 }
 
-/// What of a store is pushed.
+/// The part of a store that is pushed.
 pub(super) struct Chosen<'a> {
     store: &'a Store,
     /// Digest of what gets the tags.
@@ -86,7 +86,7 @@ enum What {
 }
 
 impl<'a> Chosen<'a> {
-    /// Finds out what in a store is meant.
+    /// Chooses the image of a store.
     ///
     /// Errors: several images, and nothing says which one it is about.
     pub(super) fn of(store: &'a Store, pattern: &str) -> Result<Self, Failure> {
@@ -109,7 +109,7 @@ impl<'a> Chosen<'a> {
             let digest = main.descriptor.digest.clone();
             return Ok(Self { store, digest, what: What::Images(collection) });
         }
-        // Images without names of their own in one layout are the platforms of one image.
+        // Images without names in one layout are the platforms of one image.
         let is_index = |root: &Root| root.image.names.is_empty() || root.image.descriptor.platform.is_some();
         if store.kind() == StoreKind::OciLayoutDirectory && roots.iter().all(is_index) {
             let index = read_index(store)?;
@@ -127,7 +127,7 @@ impl<'a> Chosen<'a> {
         &self.digest
     }
 
-    /// Leaves out signatures and whatever else says something about the image; returns how many there were.
+    /// Leaves out signatures, attestations and SBOMs; returns how many there were.
     pub(super) fn without_attached(&mut self) -> usize {
         let What::Images(collection) = &mut self.what else { return 0 };
         let before = collection.members.len();
@@ -135,7 +135,7 @@ impl<'a> Chosen<'a> {
         before - collection.members.len()
     }
 
-    /// Pushes an image as it is; a bundle with what its tar holds of what it names, as `copy` does.
+    /// Pushes an image as it is; a bundle with those images of its lock that the tar holds, as `copy` does.
     pub(super) fn upload(
         &self,
         client: &Client,
@@ -163,7 +163,7 @@ impl<'a> Chosen<'a> {
                 transfer::push_collection(&locator, client, &collection, &request, observer)?;
                 return Ok(());
             }
-            // What says something about the image goes first, so that nobody sees the tag without its signature.
+            // Signatures and attestations go first, so that no reader sees the tag without them.
             let mut roots: Vec<_> =
                 collection.members.iter().map(|member| (member.descriptor.clone(), member.tags())).collect();
             roots.sort_by_key(|(root, _)| root.digest == self.digest);
@@ -172,7 +172,7 @@ impl<'a> Chosen<'a> {
         })
     }
 
-    /// Gives the image its tags; the recorded ones are those of another place, but cosign's are the same anywhere.
+    /// Gives the image its tags. Recorded tags belong to another repository; cosign's are the same in each.
     fn named(&self, collection: &Collection, tags: &[Tag]) -> Collection {
         let mut collection = collection.clone();
         for member in &mut collection.members {

@@ -1,6 +1,6 @@
-//! Which cloud logins are active, and what the environment offers them.
+//! Which cloud logins are active, and the credentials that the environment has for them.
 //!
-//! Names and variables are imgpkg's and the providers' own; nothing is asked before a registry of the provider is.
+//! Names and variables are imgpkg's and the providers' own; no provider gets a request before one of its registries does.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Errors of the lower floors as failures: which kind each is, and what helps against it.
+//! Converts errors of the lower floors into failures: the kind and the hints of each.
 
 use std::io;
 
@@ -29,7 +29,7 @@ impl From<FileError> for Failure {
                 failure.hint("choose a folder whose parent other users cannot write to")
             }
             FileError::NotAFile { .. } => {
-                failure.hint("name a regular file, which is replaced, or a path where nothing is yet")
+                failure.hint("name a regular file, which is replaced, or a path that does not exist")
             }
         }
     }
@@ -44,7 +44,7 @@ impl Failure {
         }
     }
 
-    /// Adds what usually helps against an error of the operating system.
+    /// Adds the usual hint for an error of the operating system.
     pub fn with_io_hint(self, error: &io::Error) -> Self {
         if cancel::is_cancelled() {
             return self;
@@ -58,13 +58,16 @@ impl Failure {
                 self.hint("check the owner and mode of the file and of the folders above it")
             }
             io::ErrorKind::NotFound => self.hint("check the path; folders above an output have to exist"),
+            io::ErrorKind::ResourceBusy => self.hint(
+                "the path is a mount point, which cannot be replaced: mount the folder around it, or choose another path",
+            ),
             io::ErrorKind::NotADirectory => self.hint("check the path; a file is not a folder"),
             _ => self,
         }
     }
 }
 
-/// Errors that are always about something the user typed or configured.
+/// Converts errors that are always about a value that the user typed or configured.
 macro_rules! misuse_from {
     ($($error:ty),+) => {
         $(impl From<$error> for Failure {
@@ -91,11 +94,13 @@ impl From<TreeError> for Failure {
                 failure.hint("wait until nothing writes to that folder, then try again")
             }
             TreeError::Kind { .. } => failure.hint("remove it; it cannot be part of an image"),
-            TreeError::TooDeep { .. } => failure.hint("pack an archive of it instead, or leave it out"),
+            TreeError::TooDeep { .. } => {
+                failure.hint("pack an archive of the folder instead, or leave it out")
+            }
             TreeError::Link { .. } => failure.hint(message!(
                 "change the link, leave it out with ",
                 Flag::FILE_EXCLUSION,
-                ", or pack what links inside the folder point at with ",
+                ", or pack the targets of links inside the folder with ",
                 Flag::SYMLINKS.with("copy"),
             )),
         }
@@ -136,9 +141,9 @@ impl From<AppError> for Failure {
             AppError::TooLarge { .. } => failure
                 .hint(message!("leave files out with `.cfignore`, or allow more with ", Flag::SIZE_LIMIT)),
             AppError::Link { .. } => {
-                failure.hint("kpack drops links, so what they lead to is packed; change the link")
+                failure.hint("kpack drops links, so the target of each link is packed; change the link")
             }
-            AppError::Empty { .. } => failure.hint("look into `.cfignore`"),
+            AppError::Empty { .. } => failure.hint("check the patterns in `.cfignore`"),
             _ => failure,
         }
     }
@@ -182,7 +187,12 @@ impl From<StoreError> for Failure {
             StoreError::Tar { source: TarError::Truncated { .. }, .. } => {
                 Self::of(Kind::Refused, &error).hint(format!("the file is not complete; {AGAIN}"))
             }
-            StoreError::Tar { .. } | StoreError::Damaged { .. } | StoreError::Missing { .. } => {
+            StoreError::Missing { .. } => Self::of(Kind::Refused, &error).hint(AGAIN).hint(
+                // moby/moby#49473
+                "`docker save` with the containerd image store leaves out blobs that it has not pulled; pull the \
+                 image for all platforms first, or copy it from the registry",
+            ),
+            StoreError::Tar { .. } | StoreError::Damaged { .. } => {
                 Self::of(Kind::Refused, &error).hint(AGAIN)
             }
             StoreError::UnknownKind { .. } => Self::of(Kind::Refused, &error).hint(Hint::command(
@@ -226,22 +236,22 @@ impl From<RegistryError> for Failure {
             RegistryError::CredentialHelper { .. } => of(Kind::Misuse).hint(Hint::CredentialHelper),
             RegistryError::System { .. } => of(Kind::Refused).hint("give it more memory or threads (`ulimit -v`, `ulimit -u`)"),
             RegistryError::Mismatch { .. } => of(Kind::Difference).hint(
-                "the registry, or something on the way to it, sends damaged bytes; try again, or push the image anew",
+                "the registry, or a proxy in front of it, sends damaged bytes; try again, or push the image again",
             ),
             RegistryError::Source { error, .. } if is_unreachable(error) => {
                 of(Kind::Remote).hint("check that the source can be reached from here, or try again later")
             }
             RegistryError::Source { error, .. } => of(Kind::Refused).with_io_hint(error),
             RegistryError::NotFound { task, .. } if task.verb == Verb::Upload => of(Kind::Refused)
-                .hint("check the repository's name; some registries want it to be created first"),
+                .hint("check the repository's name; in some registries it has to be created first"),
             RegistryError::NotFound { .. } => of(Kind::Refused)
-                .hint("check the name; some registries also hide what the account may not read"),
+                .hint("check the name; some registries also answer 404 when the account may not read the repository"),
             RegistryError::Rejected { status, .. } => of(Kind::Refused).hint(rejection_hint(*status)),
             RegistryError::Document { .. } => {
-                of(Kind::Refused).hint("what the registry has there is no image that can be read; push it anew")
+                of(Kind::Refused).hint("the document in the registry is not a valid image; push the image again")
             }
             RegistryError::TooLarge { .. } | RegistryError::Protocol { .. } => of(Kind::Refused).hint(
-                "the registry, or something in front of it, does not keep to the protocol; its log may say why",
+                "the registry, or a proxy in front of it, violates the protocol; its log may say why",
             ),
             RegistryError::Cancelled => of(Kind::Refused),
         }
@@ -269,7 +279,7 @@ impl From<TransferError> for Failure {
                 None => of(Kind::Refused),
             },
             TransferError::NotFound { source, .. } => {
-                // What the last place said decides whether trying later is sensible.
+                // The error of the last location decides the exit code: may it work later?
                 let Self { kind, hints, .. } = Self::from(*source);
                 Self { hints, ..of_kind(kind, &message) }
             }
@@ -290,7 +300,7 @@ impl From<TransferError> for Failure {
     }
 }
 
-/// Tells whether what was to be sent comes from a registry that kept failing.
+/// Tells whether the data to send comes from a registry that kept failing.
 fn is_unreachable(error: &io::Error) -> bool {
     let inner = error.get_ref();
     let registry = inner.and_then(|inner| inner.downcast_ref::<RegistryError>());
@@ -315,12 +325,12 @@ fn credentials_hint(task: &Task, status: u16, credentials: Credentials) -> Hint 
     }
 }
 
-/// Says what helps against a status that is neither about rights nor about what is missing.
+/// Returns the hint for a status that is neither about permission nor about a missing object.
 fn rejection_hint(status: u16) -> &'static str {
     match status {
-        405 => "the registry takes no such change; it may be read-only, or a mirror",
+        405 => "the registry does not allow this change; it may be read-only, or a mirror",
         413 => {
-            "something in front of the registry limits the size of a request; raise that limit \
+            "a proxy in front of the registry limits the size of a request; raise that limit \
              (nginx: `client_max_body_size`)"
         }
         400 | 409 | 412 => {

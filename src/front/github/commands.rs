@@ -1,4 +1,4 @@
-//! GitHub's workflow commands: how ours are written, and how no other text can become one.
+//! GitHub's workflow commands: writes ours, and keeps other text from becoming one.
 //!
 //! The runner reads commands from standard output and standard error alike. `::name::` counts at the start of a
 //! line, the older `##[name]` anywhere in it.
@@ -12,7 +12,7 @@ use crate::front::failure::Failure;
 fn data(text: &str) -> String {
     // Percent first, or the other escapes would be escaped again.
     let text = text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
-    // The runner would not take it for a command here; a log viewer that looks at the text again might.
+    // The runner does not read it as a command here; a log viewer that parses the text again might.
     text.replace("##[", "# #[")
 }
 
@@ -67,7 +67,7 @@ impl<W: Write> Write for Guard<W> {
 
 impl<W: Write> Drop for Guard<W> {
     fn drop(&mut self) {
-        // Only a line without an end is left, and nobody to tell that it cannot be written.
+        // Only a line without an end is left, and a destructor cannot report that it cannot be written.
         let _ = self.write_line();
     }
 }

@@ -1,7 +1,7 @@
 //! The action's inputs as the runner passes them, and the command line they stand for.
 //!
 //! Scalars become words (`--flag=value`, so that no value is taken for a flag); lists and secrets become variables.
-//! Whatever has no input can be given as `IMGRELAY_<FLAG>` in the step's `env`.
+//! A flag without an input can be given as `IMGRELAY_<FLAG>` in the step's `env`.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -142,7 +142,7 @@ impl FlagNames for InputNames {
         }
         let value = mention.value.as_ref().map(|value| format!(": {value}")).unwrap_or_default();
         Some(match input_of(flag) {
-            // A placeholder such as `FILE` says nothing that the input's name does not.
+            // A placeholder such as `FILE` adds nothing to the input's name.
             Some(input) => format!("input `{input}`"),
             None => format!("`{}{value}`", flag.variable()),
         })
@@ -178,7 +178,7 @@ struct Inputs<'a> {
 impl<'a> Inputs<'a> {
     /// Returns an input's value without white space around it; empty is none.
     ///
-    /// The runner changes spaces only, so that a dash stays: `INPUT_CA-FILE`. A shell in between cannot keep that.
+    /// The runner replaces spaces only, so a dash stays: `INPUT_CA-FILE`. A shell cannot set such a variable.
     fn get(&self, name: &str) -> Option<&'a str> {
         let variable = format!("INPUT_{}", name.to_ascii_uppercase());
         let value = self.env.text(&variable).or_else(|| self.env.text(&variable.replace('-', "_")));

@@ -1,7 +1,7 @@
 //! The door for GitHub Actions: inputs in, the same commands as everywhere, outputs and one annotation out.
 //!
-//! `action.yml` calls `imgrelay github` with the inputs as `INPUT_*`. Nothing here knows how images are made or
-//! moved; the command line that the inputs stand for does the work, with streams that cannot hold commands.
+//! `action.yml` calls `imgrelay github` with the inputs as `INPUT_*`. This module turns them into a command line and
+//! runs it; the streams it gives to the command cannot hold workflow commands.
 
 pub(super) mod commands;
 pub(super) mod inputs;
@@ -20,7 +20,7 @@ use super::result_file::{self, Format, ResultFile};
 use super::ui::{Settings, Ui};
 use commands::Guard;
 
-/// The word that opens this door.
+/// The argument that chooses this door.
 pub const NAME: &str = "github";
 
 /// Variables with paths of files that a step may have asked for.
@@ -28,9 +28,9 @@ const FILE_VARIABLES: [&str; 1] = ["IMGRELAY_LOCK_OUTPUT"];
 /// Variables with `FORMAT:PATH` of files that a step may have asked for.
 const RESULT_VARIABLES: [&str; 2] = ["IMGRELAY_RESULT", "IMGRELAY_OUTPUT"];
 
-/// Runs the action; what went wrong is told already when the failure comes back.
+/// Runs the action; a failure is already printed when it is returned.
 pub fn run(words: &[OsString], env: &Env) -> Result<(), Failure> {
-    // Before anything else is said, so that nothing can be said with a secret in it.
+    // Before any other output, so that no line of the log shows a secret.
     let masks: String = inputs::secrets(env).into_iter().map(commands::masks).collect();
     command(&masks);
     let result = action(words, env).map_err(|failure| failure.in_words_of(&inputs::InputNames));
@@ -42,7 +42,7 @@ pub fn run(words: &[OsString], env: &Env) -> Result<(), Failure> {
 
 /// Prints workflow commands.
 fn command(text: &str) {
-    // Without a reader there is no log in which anything could be seen.
+    // Without a reader there is no log.
     let _ = io::stdout().write_all(text.as_bytes());
 }
 
@@ -70,12 +70,12 @@ fn action(words: &[OsString], env: &Env) -> Result<(), Failure> {
         }
         if request.declare { declare(&image, env) } else { Ok(()) }
     };
-    // The annotation tells it, and the runner shows annotations in the log as well.
+    // The annotation reports the failure, and the runner shows annotations in the log as well.
     let door = Door { ui: &ui, confirmed: &confirmed, failed: &|_, _| () };
     program::run_behind(&door, request.words, &request.env)
 }
 
-/// Returns the outcome without paths that mean nothing outside the container.
+/// Returns the outcome without paths that exist only inside the container.
 fn as_the_host_sees_it(image: &ImageOutcome, env: &Env) -> ImageOutcome {
     let is_inside = |path: &PathBuf| env.path(env::GITHUB_WORKSPACE).is_none() || path.is_relative();
     ImageOutcome { path: image.path.clone().filter(is_inside), ..image.clone() }
@@ -97,7 +97,7 @@ fn hand_over(image: &ImageOutcome, env: &Env) {
         let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let (Ok(file), Ok(folder)) = (path.symlink_metadata(), folder.metadata()) else { continue };
         if file.is_file() && file.uid() == 0 && folder.uid() != 0 {
-            // Some file systems have no owners; the file is good all the same.
+            // Some file systems have no owners; there the file stays as it is.
             let _ = lchown(&path, Some(folder.uid()), Some(folder.gid()));
         }
     }

@@ -1,4 +1,4 @@
-//! Bars on a terminal: one for each blob on its way, one for all of them.
+//! Bars on a terminal: one for each blob in transfer, one for all of them.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use crate::model::Digest;
 use crate::stream::lock;
 use crate::transfer::events::Event;
 
-/// Blobs smaller than this are done before a bar could be read, bytes.
+/// Smaller blobs get no bar, because they are done before it could be read; bytes.
 const SMALL: u64 = 256 * 1024;
 /// Most bars at the same time; more would scroll off a terminal.
 const MOST: usize = 8;
@@ -22,7 +22,7 @@ pub(super) struct Bars {
     screen: MultiProgress,
     all: ProgressBar,
     blobs: Mutex<HashMap<Digest, ProgressBar>>,
-    /// Bytes of blobs that moved; some may before it is known how many there are.
+    /// Bytes of blobs that moved; some move before the total is known.
     moved: AtomicU64,
     planned: AtomicBool,
 }
@@ -67,7 +67,7 @@ impl Bars {
             }
             Event::BlobProgress { digest, bytes } => {
                 self.moved.fetch_add(bytes, Ordering::Relaxed);
-                // Before, the line is about what is packed.
+                // Until now the line showed what is packed.
                 if self.planned.load(Ordering::Relaxed) {
                     self.all.inc(bytes);
                 }
