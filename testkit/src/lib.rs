@@ -14,6 +14,7 @@ pub mod concourse;
 pub mod container;
 pub mod digest;
 pub mod fault;
+pub mod growth;
 pub mod http;
 pub mod kpack;
 pub mod lab;
