@@ -13,8 +13,8 @@ use super::text;
 use super::ui::Ui;
 use crate::model::limits;
 use crate::registry::{
-    Client, ClientEvents, ClientOptions, PlainHttp, Proxies, RequestRecord, RetryRecord, Secret, SystemTrust,
-    Timeouts, TlsOptions, WireOptions,
+    CaCertificates, Client, ClientEvents, ClientOptions, PlainHttp, Proxies, RequestRecord, RetryRecord,
+    Secret, SystemTrust, Timeouts, TlsOptions, WireOptions,
 };
 use crate::stream::{FileError, read_file};
 
@@ -74,7 +74,7 @@ pub(super) fn surroundings(env: &Env, ui: &Arc<Ui>) -> WireOptions {
 }
 
 /// Reads files of certificates, and those in folders.
-fn certificates(paths: &[PathBuf]) -> Result<Vec<Vec<u8>>, Failure> {
+fn certificates(paths: &[PathBuf]) -> Result<Vec<CaCertificates>, Failure> {
     let mut found = Vec::new();
     for path in paths {
         if path.is_dir() {
@@ -113,8 +113,9 @@ fn certificate_files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
-fn read_pem(path: &Path) -> Result<Vec<u8>, Failure> {
-    read_file(path, limits::CERTIFICATES_BYTES).map_err(Failure::of_input)
+fn read_pem(path: &Path) -> Result<CaCertificates, Failure> {
+    let pem = read_file(path, limits::CERTIFICATES_BYTES).map_err(Failure::of_input)?;
+    Ok(CaCertificates { name: format!("`{}`", path.display()), pem })
 }
 
 fn system_trust(env: &Env) -> SystemTrust {
@@ -203,7 +204,12 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("imgrelay-config-map-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(folder.join("..2026_01_01")).unwrap();
-        let given = |words: &[&str]| options(words, &[]).map(|options| options.wire.tls.ca_certificates);
+        let given = |words: &[&str]| {
+            options(words, &[]).map(|options| {
+                let found = options.wire.tls.ca_certificates.into_iter();
+                found.map(|ca| ca.pem).collect::<Vec<_>>()
+            })
+        };
         let flag = format!("--registry-ca-cert-path={}", folder.display());
         let failure = given(&[&flag]).unwrap_err();
         assert!(failure.message.to_string().contains("holds no certificates"), "{}", failure.message);

@@ -12,6 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
+use crate::model::list::quoted_list;
 use crate::model::{Repository, limits};
 use crate::stream::{lock, read_bounded};
 
@@ -25,6 +26,7 @@ use super::helper::HelperError;
 use super::http::{Http, Method, Payload, Request, Response};
 use super::keychain::Keychain;
 use super::retry::{RetryBudget, RetryPolicy};
+use super::sanitize::sanitize;
 use super::secret::Secret;
 use super::url::{Origin, Url, encode};
 
@@ -94,6 +96,8 @@ pub(super) struct HostAuth {
     tokens: Mutex<HashMap<String, Arc<Mutex<Option<Token>>>>>,
     /// A refresh token that a token server gave in place of the stored one.
     refreshed: Mutex<Option<Secret>>,
+    /// Whether `/v2/` was asked for a challenge that other paths do not send.
+    base_asked: Mutex<bool>,
 }
 
 #[derive(Clone, Debug)]
@@ -139,17 +143,6 @@ fn refresh_form(token: &Secret, service: Option<&str>, scopes: &[String]) -> Sec
         form.push_str(&format!("&service={}", encode(service)));
     }
     Secret::new(form)
-}
-
-/// Makes the error for a request that stays refused.
-fn refused(
-    task: &Task,
-    status: u16,
-    credential: Option<&Credential>,
-    message: ServerMessage,
-) -> RegistryError {
-    let credentials = if credential.is_some() { Credentials::Given } else { Credentials::None };
-    RegistryError::Refused { task: Box::new(task.clone()), status, credentials, message }
 }
 
 /// What one request authenticates for.
@@ -210,7 +203,25 @@ impl Authenticator {
         message: ServerMessage,
     ) -> RegistryError {
         let credential = self.credential(repository).ok().flatten();
-        refused(task, status, credential.as_ref(), message)
+        self.refused(repository, task, status, credential.as_ref(), message)
+    }
+
+    /// Makes the error for a request that stays refused.
+    fn refused(
+        &self,
+        repository: &Repository,
+        task: &Task,
+        status: u16,
+        credential: Option<&Credential>,
+        message: ServerMessage,
+    ) -> RegistryError {
+        if credential.is_none()
+            && let Some(error) = self.credentials.missing_helper(repository.registry())
+        {
+            return RegistryError::CredentialHelper { problem: error.to_string() };
+        }
+        let credentials = if credential.is_some() { Credentials::Given } else { Credentials::None };
+        RegistryError::Refused { task: Box::new(task.clone()), status, credentials, message }
     }
 
     /// Returns the `Authorization` header for a request to the registry, if it is known to need one.
@@ -257,11 +268,15 @@ impl Authenticator {
         progress: &mut AuthProgress,
     ) -> Result<(), RegistryError> {
         let credential = self.credential(subject.repository)?;
-        let challenges = challenges(&response);
+        let mut challenges = challenges(&response);
         let url = response.url.clone();
         let message = error_body::message(response);
+        if challenges.is_empty() {
+            challenges = self.base_challenges(subject, &url)?;
+        }
         progress.rounds += 1;
-        let give_up = || refused(subject.task, 401, credential.as_ref(), message.clone());
+        let give_up =
+            || self.refused(subject.repository, subject.task, 401, credential.as_ref(), message.clone());
         if progress.rounds >= ROUNDS || matches!(credential, Some(Credential::RegistryToken(_))) {
             return Err(give_up());
         }
@@ -289,6 +304,54 @@ impl Authenticator {
             return Ok(());
         }
         Err(give_up())
+    }
+
+    /// Asks `/v2/` for the challenge that a 401 elsewhere did not carry, once for each registry.
+    ///
+    /// Source: distribution-spec, "Determining Support"; docker, crane and skopeo begin there.
+    fn base_challenges(&self, subject: &Subject<'_>, from: &Url) -> Result<Vec<Challenge>, RegistryError> {
+        // Held meanwhile, so that other threads use what this one learns.
+        let mut asked = lock(&subject.host.base_asked);
+        if *asked {
+            return Ok(match &*lock(&subject.host.scheme) {
+                AuthScheme::Bearer { realm, service } => vec![Challenge::Bearer {
+                    realm: realm.expose(),
+                    service: service.clone(),
+                    scope: Vec::new(),
+                    error: None,
+                }],
+                AuthScheme::Basic | AuthScheme::Unknown => Vec::new(),
+            });
+        }
+        let url = Url::new(from.origin().clone(), "/v2/");
+        let sent = self.http.send(Request {
+            method: Method::Get,
+            url: &url,
+            headers: Vec::new(),
+            authorization: None,
+            payload: Payload::None,
+            closing: None,
+            attempt: 1,
+        });
+        let response = match sent {
+            Ok(response) => response,
+            Err(error) => {
+                // The 401 stands; without a challenge Basic is tried.
+                classify::wire_error(error, &subject.task.host)?;
+                return Ok(Vec::new());
+            }
+        };
+        let found = if response.status == 401 { challenges(&response) } else { Vec::new() };
+        response.drain();
+        *asked = true;
+        if let Some(Challenge::Bearer { realm, service, .. }) =
+            found.iter().find(|challenge| matches!(challenge, Challenge::Bearer { .. }))
+            && let Ok(realm) = url.join(realm)
+            && check_realm(url.origin(), &realm, subject.task).is_ok()
+        {
+            *lock(&subject.host.scheme) = AuthScheme::Bearer { realm, service: service.clone() };
+        }
+        Ok(found)
     }
 
     /// Returns a token for the scopes, fetched by one thread at a time.
@@ -349,7 +412,7 @@ impl Authenticator {
         if status != 200 {
             let message = error_body::message(response);
             return Err(match status {
-                400 | 401 | 403 => refused(task, status, credential, message),
+                400 | 401 | 403 => self.refused(subject.repository, task, status, credential, message),
                 _ => RegistryError::Protocol {
                     task: Box::new(task.clone()),
                     problem: format!("token server `{}` answered {status}{message}", realm.origin()),
@@ -362,7 +425,8 @@ impl Authenticator {
         };
         let body = read_bounded(response.into_reader(), limits::TOKEN_BYTES)
             .map_err(|_| problem("sent an answer that could not be read"))?;
-        let (token, refresh) = Token::parse(&body, started).ok_or_else(|| problem("sent no token"))?;
+        let (token, refresh) = Token::parse(&body, started)
+            .map_err(|found| problem(&self.http.redactor.redact(&format!("sent no token: {found}"))))?;
         if refresh.is_some() && matches!(credential, Some(Credential::IdentityToken(_))) {
             *lock(&subject.host.refreshed) = refresh;
         }
@@ -448,23 +512,63 @@ struct TokenResponse {
 }
 
 impl Token {
-    pub(super) fn parse(body: &[u8], started: Instant) -> Option<(Self, Option<Secret>)> {
-        let answer: TokenResponse = serde_json::from_slice(body).ok()?;
+    /// Reads the response of a token server.
+    ///
+    /// Errors: what was found in place of a token, without any value.
+    pub(super) fn parse(body: &[u8], started: Instant) -> Result<(Self, Option<Secret>), String> {
+        // A struct would be read out of an array too, by position.
+        let members: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_slice(body).map_err(|_| describe(body))?;
+        let answer: TokenResponse = serde_json::from_value(members.into()).map_err(|_| describe(body))?;
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-        let token = given(answer.token).or(given(answer.access_token)).map(Secret::from)?;
+        let token = given(answer.token).or(given(answer.access_token)).map(Secret::from);
+        let token = token.ok_or_else(|| describe(body))?;
         // It goes into a header; anything else in it would be an attack or an accident.
         if !is_token(token.expose()) {
-            return None;
+            return Err("its token has characters that a token cannot have".to_owned());
         }
         let life = answer.expires_in.and_then(|number| number.as_u64()).filter(|life| *life > 0);
         let life = Duration::from_secs(life.unwrap_or(DEFAULT_LIFE).min(LONGEST_LIFE));
         // A body that begins shortly before the end would be refused on the way.
         let margin = (life / 10).min(Duration::from_secs(30));
         let header = Secret::new(format!("Bearer {}", token.expose()));
-        Some((
+        Ok((
             Self { header, fresh_until: started + life - margin },
             given(answer.refresh_token).map(Secret::from),
         ))
+    }
+}
+
+/// Describes a response that holds no token: its form and the names of its members, never their values.
+fn describe(body: &[u8]) -> String {
+    let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) else {
+        let text = String::from_utf8_lossy(body);
+        return match text.trim_start() {
+            "" => "the answer is empty".to_owned(),
+            text if text.starts_with('<') => "the answer is a web page or XML, expected JSON".to_owned(),
+            _ => format!("the answer is {} bytes that are not JSON", body.len()),
+        };
+    };
+    let kind = |value: &serde_json::Value| match value {
+        serde_json::Value::Null => "null",
+        serde_json::Value::Bool(_) => "a truth value",
+        serde_json::Value::Number(_) => "a number",
+        serde_json::Value::String(text) if text.is_empty() => "an empty text",
+        serde_json::Value::String(_) => "a text",
+        serde_json::Value::Array(_) => "an array",
+        serde_json::Value::Object(_) => "an object",
+    };
+    let serde_json::Value::Object(members) = &value else {
+        return format!("the answer is {}, expected an object with `token` or `access_token`", kind(&value));
+    };
+    let named = members.iter().find(|(name, _)| ["token", "access_token"].contains(&name.as_str()));
+    match named {
+        Some((name, value)) => format!("`{name}` is {}", kind(value)),
+        None if members.is_empty() => "the answer is an empty object".to_owned(),
+        None => {
+            let names: Vec<String> = members.keys().map(|name| sanitize(name)).collect();
+            format!("the answer has {}, expected `token` or `access_token`", quoted_list(&names))
+        }
     }
 }
 
@@ -510,13 +614,62 @@ pub(super) fn may_aim_at(from: &Origin, to: &Origin) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::error::Verb;
+    use super::super::scripted::{Exchange, Scripted, body, client_with, on};
     use super::*;
+
+    #[test]
+    fn a_401_without_a_challenge_asks_the_base_path_once_for_each_host() {
+        let bare = || on("GET /v2/a/tags/list", &body("401 Unauthorized", "", ""));
+        let list = |header| Exchange {
+            header,
+            ..on("GET /v2/a/tags/list", &body("200 OK", "", "{\"tags\":[\"v1\"]}"))
+        };
+        let bearer = "www-authenticate: Bearer realm=\"http://{host}/token\",service=\"s\"\r\n";
+        let challenge = body("401 Unauthorized", &bearer.replace("{host}", "{host}"), "");
+        let token = |name: &str| body("200 OK", "", &format!("{{\"token\":\"{name}\"}}"));
+        let server = Scripted::start(vec![
+            bare(),
+            Exchange { header: "!authorization", ..on("GET /v2/", &challenge) },
+            Exchange {
+                header: "authorization: Basic Y2k6aHVudGVyMg==",
+                ..on("GET /token?service=s&scope=repository:a:pull", &token("one"))
+            },
+            list("authorization: Bearer one"),
+            // The token is refused later, again without a challenge: `/v2/` is not asked a second time.
+            bare(),
+            on("GET /token", &token("two")),
+            list("authorization: Bearer two"),
+        ]);
+        let client = server.client();
+        for _ in 0..2 {
+            assert_eq!(client.list_tags(&server.repository()).unwrap(), ["v1"]);
+        }
+    }
+
+    #[test]
+    fn a_401_without_any_challenge_is_taken_for_basic() {
+        let bare = |path: &str| on(path, &body("401 Unauthorized", "", ""));
+        let ok = body("200 OK", "", "{\"tags\":[]}");
+        let basic = "authorization: Basic Y2k6aHVudGVyMg==";
+        let server = Scripted::start(vec![
+            bare("GET /v2/a/tags/list"),
+            bare("GET /v2/"),
+            Exchange { header: basic, ..on("GET /v2/a/tags/list", &ok) },
+        ]);
+        server.client().list_tags(&server.repository()).unwrap();
+        let server = Scripted::start(vec![bare("GET /v2/a/tags/list"), bare("GET /v2/")]);
+        let error = client_with(Vec::new()).list_tags(&server.repository()).unwrap_err();
+        assert!(
+            matches!(error, RegistryError::Refused { status: 401, credentials: Credentials::None, .. }),
+            "{error}"
+        );
+    }
 
     #[test]
     fn token_answers_are_read_and_their_life_is_bounded() {
         let started = Instant::now();
         let life = |body: &str| {
-            Token::parse(body.as_bytes(), started).map(|(token, refresh)| {
+            Token::parse(body.as_bytes(), started).ok().map(|(token, refresh)| {
                 let text = format!("{} {}", token.header.expose(), (token.fresh_until - started).as_secs());
                 (text, refresh.is_some())
             })
@@ -534,6 +687,27 @@ mod tests {
             ("not json", None),
         ] {
             assert_eq!(life(body), expected.map(|(text, refresh)| (text.to_owned(), refresh)), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_token_server_that_sends_no_token_is_described_without_values() {
+        for (body, expected) in [
+            ("", "the answer is empty"),
+            ("<html>s3cret</html>", "the answer is a web page or XML, expected JSON"),
+            ("s3cret", "the answer is 6 bytes that are not JSON"),
+            (r#"["s3cret"]"#, "the answer is an array, expected an object with `token` or `access_token`"),
+            ("{}", "the answer is an empty object"),
+            (
+                r#"{"jwt":"s3cret","expires":1}"#,
+                "the answer has `expires`, `jwt`, expected `token` or `access_token`",
+            ),
+            (r#"{"token":17}"#, "`token` is a number"),
+            (r#"{"token":""}"#, "`token` is an empty text"),
+            (r#"{"access_token":{"value":"s3cret"}}"#, "`access_token` is an object"),
+            (r#"{"token":"s3c ret"}"#, "its token has characters that a token cannot have"),
+        ] {
+            assert_eq!(Token::parse(body.as_bytes(), Instant::now()).unwrap_err(), expected, "{body}");
         }
     }
 

@@ -108,8 +108,9 @@ impl Client {
             headers: if reading { vec![("accept", accept())] } else { Vec::new() },
             scopes: Scopes::new(repository, actions),
             task,
-            follow: if reading { Follow::Yes } else { Follow::No },
+            follow: if reading { Follow::All } else { Follow::SameRequest },
             closing: None,
+            blob_bytes: None,
         })
     }
 
@@ -292,10 +293,10 @@ impl Client {
         }
     }
 
-    /// Asks whether a blob is there; where the registry will not say, it counts as absent.
-    pub fn has_blob(&self, repository: &Repository, digest: &Digest) -> Result<bool, RegistryError> {
-        let task = Task::new(repository, Verb::Find, format!("blob `{digest}`"));
-        upload::has_blob(&self.requester, repository, digest, &task, "pull")
+    /// Asks whether a blob is there; where the registry does not confirm its size or digest, it counts as absent.
+    pub fn has_blob(&self, repository: &Repository, descriptor: &Descriptor) -> Result<bool, RegistryError> {
+        let task = Task::new(repository, Verb::Find, format!("blob `{}`", descriptor.digest));
+        upload::has_blob(&self.requester, repository, descriptor, &task, "pull")
     }
 
     /// Opens a blob for reading.
@@ -343,8 +344,8 @@ impl Client {
     pub fn list_tags(&self, repository: &Repository) -> Result<Vec<String>, RegistryError> {
         #[derive(serde::Deserialize)]
         struct Page {
-            // Go registries write `null` for none.
-            tags: Option<Vec<String>>,
+            // Go registries write `null` for none, Nexus also `null` among the tags.
+            tags: Option<Vec<serde_json::Value>>,
         }
         let task = Task::new(repository, Verb::List, "tags".to_owned());
         // ECR refuses more than 1000 at once.
@@ -356,8 +357,11 @@ impl Client {
                 task: Box::new(task.clone()),
                 problem: self.requester.http.redactor.redact(&format!("the list is not valid: {error}")),
             })?;
-            let new = page.tags.unwrap_or_default().into_iter().filter(|tag| seen.insert(tag.clone()));
-            tags.extend(new);
+            let names = page.tags.unwrap_or_default().into_iter().filter_map(|tag| match tag {
+                serde_json::Value::String(name) if !name.is_empty() => Some(name),
+                _ => None,
+            });
+            tags.extend(names.filter(|tag| seen.insert(tag.clone())));
             Ok(())
         };
         match each_page(&self.requester, repository, url, "application/json", &task, &mut take)? {
@@ -395,4 +399,120 @@ fn digest_like(other: &Digest, bytes: &[u8]) -> Digest {
     let mut hasher = other.algorithm().hasher();
     hasher.update(bytes);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scripted::{Exchange, Scripted, body, head, on};
+    use super::*;
+
+    fn blob() -> Descriptor {
+        Descriptor::new("application/octet-stream", Digest::sha256_of(b"12345"), 5)
+    }
+
+    fn probe(response: &str) -> Result<bool, String> {
+        let blob = blob();
+        let server = Scripted::start(vec![on(&format!("HEAD /v2/a/blobs/{}", blob.digest), response)]);
+        let found = server.client().has_blob(&server.repository(), &blob);
+        found.map_err(|error| error.to_string().replace(&server.host, "HOST"))
+    }
+
+    #[test]
+    fn head_of_a_blob_counts_only_with_its_size_and_digest() {
+        let digest = |bytes: &[u8]| format!("docker-content-digest: {}\r\n", Digest::sha256_of(bytes));
+        let with = |more: &str| head("200 OK", &format!("content-length: 5\r\n{more}"));
+        let without = |more: &str| head("200 OK", &format!("transfer-encoding: chunked\r\n{more}"));
+        for (response, expected) in [
+            (with(""), true),
+            (with(&digest(b"12345")), true),
+            (with(&digest(b"other")), false),
+            (with("docker-content-digest: sha512:12\r\n"), true),
+            (without(&digest(b"12345")), true),
+            (without(&digest(b"other")), false),
+            (without(""), false),
+            (head("200 OK", "content-length: 6\r\n"), false),
+            (head("200 OK", &format!("content-length: 6\r\n{}", digest(b"12345"))), false),
+            (head("204 No Content", ""), false),
+            (head("404 Not Found", "content-length: 0\r\n"), false),
+            (head("405 Method Not Allowed", "content-length: 0\r\n"), false),
+        ] {
+            assert_eq!(probe(&response), Ok(expected), "{response}");
+        }
+    }
+
+    #[test]
+    fn a_web_page_in_place_of_a_registry_is_said_to_be_one() {
+        let page = body("200 OK", "content-type: text/html; charset=utf-8\r\n", "<html>log in</html>");
+        let head = head("200 OK", "content-type: text/html\r\ncontent-length: 700\r\n");
+        let ends = |error: RegistryError, host: &str| {
+            let text = error.to_string().replace(host, "HOST");
+            assert!(text.ends_with(": `HOST` answered with a web page, not as a registry"), "{text}");
+        };
+        assert!(probe(&head).unwrap_err().ends_with("`HOST` answered with a web page, not as a registry"));
+        let server = Scripted::start(vec![on("GET /v2/a/tags/list", &page)]);
+        ends(server.client().list_tags(&server.repository()).unwrap_err(), &server.host);
+        let target = Target::Tag("v1".parse().unwrap());
+        let server = Scripted::start(vec![on("GET /v2/a/manifests/v1", &page)]);
+        ends(server.client().fetch_manifest(&server.repository(), &target).unwrap_err(), &server.host);
+        let server = Scripted::start(vec![on("HEAD /v2/a/manifests/v1", &head)]);
+        ends(server.client().head_manifest(&server.repository(), &target).unwrap_err(), &server.host);
+        let server = Scripted::start(vec![on("POST /v2/a/blobs/uploads/", &page)]);
+        let bytes = b"12345".to_vec();
+        let client = server.client();
+        let pushed = client.push_blob(&server.repository(), &blob(), &bytes, PushStart::Send, &|_| {});
+        ends(pushed.unwrap_err(), &server.host);
+        let digest = Digest::sha256_of(b"x");
+        let server = Scripted::start(vec![on(&format!("DELETE /v2/a/manifests/{digest}"), &page)]);
+        ends(server.client().delete_manifest(&server.repository(), &digest).unwrap_err(), &server.host);
+    }
+
+    #[test]
+    fn a_redirected_head_is_followed_to_the_storage_for_the_size() {
+        let blob = blob();
+        let path = format!("/v2/a/blobs/{}", blob.digest);
+        let to_storage = head("307 Temporary Redirect", "location: /storage\r\ncontent-length: 0\r\n");
+        for (storage, expected) in [
+            (body("206 Partial Content", "content-range: bytes 0-0/5\r\n", "1"), true),
+            (body("206 Partial Content", "content-range: bytes 0-0/6\r\n", "1"), false),
+            (body("206 Partial Content", "", "1"), false),
+            (body("200 OK", "", "12345"), true),
+            (body("200 OK", "content-type: text/html\r\n", "<html>log in</html>"), false),
+            (body("404 Not Found", "", ""), false),
+        ] {
+            let server = Scripted::start(vec![
+                on(&format!("HEAD {path}"), &to_storage),
+                on(&format!("GET {path}"), &to_storage),
+                Exchange { header: "range: bytes=0-0", ..on("GET /storage", &storage) },
+            ]);
+            let found = server.client().has_blob(&server.repository(), &blob).unwrap();
+            assert_eq!(found, expected, "{storage}");
+        }
+    }
+
+    #[test]
+    fn null_and_empty_tags_are_dropped_from_a_list() {
+        for (page, expected) in [
+            (r#"{"tags":[null,"v1","",7,{"a":1},"v2","v1"]}"#, vec!["v1", "v2"]),
+            (r#"{"tags":null}"#, vec![]),
+            (r#"{"name":"a"}"#, vec![]),
+        ] {
+            let server = Scripted::start(vec![on("GET /v2/a/tags/list", &body("200 OK", "", page))]);
+            assert_eq!(server.client().list_tags(&server.repository()).unwrap(), expected, "{page}");
+        }
+    }
+
+    #[test]
+    fn a_link_without_brackets_leads_to_the_next_page() {
+        let next = |link: &str, page: &str| body("200 OK", &format!("link: {link}\r\n"), page);
+        let first = next(r#"/v2/a/tags/list?last=v1; rel="next""#, r#"{"tags":["v1"]}"#);
+        let server = Scripted::start(vec![
+            on("GET /v2/a/tags/list?n=1000", &first),
+            on("GET /v2/a/tags/list?last=v1", &body("200 OK", "", r#"{"tags":["v2"]}"#)),
+        ]);
+        assert_eq!(server.client().list_tags(&server.repository()).unwrap(), ["v1", "v2"]);
+        let unreadable = next(r#"rel="next""#, r#"{"tags":["v1"]}"#);
+        let server = Scripted::start(vec![on("GET /v2/a/tags/list", &unreadable)]);
+        let error = server.client().list_tags(&server.repository()).unwrap_err().to_string();
+        assert!(error.ends_with(r#"the link to the next page cannot be read: `rel="next"`"#), "{error}");
+    }
 }

@@ -77,8 +77,9 @@ impl Resuming<'_> {
             headers,
             scopes: Scopes::new(&repository, "pull"),
             task: &self.task,
-            follow: Follow::Yes,
+            follow: Follow::All,
             closing: None,
+            blob_bytes: Some(self.descriptor.size),
         };
         let response = self.requester.run(&call, None)?;
         match response.status {

@@ -101,9 +101,13 @@ pub enum TrustProblem {
     Expired,
     /// It is not valid yet; often our clock is wrong.
     NotYetValid,
+    /// It is a CA certificate that the server uses as its own, as `openssl req -x509` makes, and is not trusted.
+    SelfSigned,
+    /// Its key, signature or version is not supported; it could only be used without checking.
+    Unsupported(String),
     /// The registry did not accept our certificate, or wants one.
     ClientCertificate,
-    /// Anything else, in the TLS library's words.
+    /// Anything else, in words.
     Other(String),
 }
 
@@ -120,7 +124,8 @@ impl fmt::Display for TrustProblem {
             Self::Expired => f.write_str("its certificate has expired"),
             Self::NotYetValid => f.write_str("its certificate is not valid yet"),
             Self::ClientCertificate => f.write_str("it asks for a client certificate that it accepts"),
-            Self::Other(text) => f.write_str(text),
+            Self::SelfSigned => f.write_str("its certificate is a self-signed CA certificate"),
+            Self::Unsupported(text) | Self::Other(text) => f.write_str(text),
         }
     }
 }
@@ -262,6 +267,14 @@ pub enum RegistryError {
         task: Box<Task>,
         /// What the answer was and what was expected.
         problem: String,
+    },
+    /// A web page came where a registry should answer.
+    #[error("cannot {task}: `{host}` answered with a web page, not as a registry")]
+    WebPage {
+        /// What was tried.
+        task: Box<Task>,
+        /// Who sent the page.
+        host: String,
     },
     /// What was to be uploaded could not be read.
     #[error("cannot {task}: reading it failed: {error}")]

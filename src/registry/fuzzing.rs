@@ -20,7 +20,7 @@ pub fn challenge_realms(headers: &[&str]) -> Vec<String> {
 /// Returns the target of the next page in a `Link` header.
 #[must_use]
 pub fn next_link(value: &str) -> Option<String> {
-    super::paging::next_link(std::iter::once(value))
+    super::paging::next_link(std::iter::once(value)).ok().flatten()
 }
 
 /// Resolves a location, and returns what is requested and what is printed of it.

@@ -2,7 +2,7 @@
 //!
 //! Source: docker-credential-helpers, "Development".
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,15 @@ use crate::model::limits;
 use crate::stream::{cancel, read_bounded};
 
 use super::credential::{Credential, basic};
+use super::redaction::Redactor;
 use super::sanitize::sanitize;
+use super::secret::Secret;
 
 /// Longest time a helper may take; some open a browser or ask a daemon, none of that works in a pipeline.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
+
+/// Bytes of a helper's standard error that are kept, from its end.
+const STDERR_KEPT: usize = 16 * 1024;
 
 /// Gives credentials by running, or pretending to run, helper programs.
 pub trait CredentialHelpers: Send + Sync {
@@ -113,7 +118,7 @@ impl CredentialHelpers for ProcessHelpers {
             .arg("get")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| match error.kind() {
                 std::io::ErrorKind::NotFound => {
@@ -126,8 +131,15 @@ impl CredentialHelpers for ProcessHelpers {
             let _ = stdin.write_all(server.as_bytes());
         }
         let stdout = child.stdout.take();
+        let stderr = child.stderr.take();
         let read = move || stdout.map(|stdout| read_bounded(stdout, limits::HELPER_BYTES));
+        let said = move || stderr.map(last_line).unwrap_or_default();
         let reader = std::thread::Builder::new().name("helper".into()).spawn(read).map_err(|error| {
+            let _ = child.kill();
+            let _ = child.wait();
+            failed(format!("cannot start a thread: {error}"))
+        })?;
+        let said = std::thread::Builder::new().name("helper".into()).spawn(said).map_err(|error| {
             let _ = child.kill();
             let _ = child.wait();
             failed(format!("cannot start a thread: {error}"))
@@ -148,10 +160,38 @@ impl CredentialHelpers for ProcessHelpers {
             return Err(failed("its answer could not be read".into()));
         };
         read_answer(status.success(), &output).map_err(|problem| match problem {
-            Some(said) => failed(format!("{status}: {said}")),
+            Some(words) => {
+                // What it wrote to standard error explains more than its answer; a grandchild may hold it open.
+                let last = if said.is_finished() { said.join().unwrap_or_default() } else { String::new() };
+                let words = if last.is_empty() { words } else { redacted(&last, &output) };
+                failed(if words.is_empty() { status.to_string() } else { format!("{status}: {words}") })
+            }
             None => failed("its answer is not the expected JSON object".into()),
         })
     }
+}
+
+/// Returns the last line with text of what a program wrote; reads all of it, so that the program does not block.
+fn last_line(mut stderr: impl Read) -> String {
+    let (mut tail, mut block) = (Vec::new(), [0; 4096]);
+    while let Ok(n @ 1..) = stderr.read(&mut block) {
+        tail.extend_from_slice(block.get(..n).expect("a read fills no more than the block"));
+        let surplus = tail.len().saturating_sub(STDERR_KEPT);
+        tail.drain(..surplus);
+    }
+    let text = String::from_utf8_lossy(&tail);
+    let last = text.lines().map(str::trim).rfind(|line| !line.is_empty());
+    last.unwrap_or_default().to_owned()
+}
+
+/// Makes a helper's line fit to be shown: without the secret that its answer may hold.
+fn redacted(line: &str, output: &[u8]) -> String {
+    let secret = serde_json::from_slice::<HelperOutput>(output).map(|answer| Secret::new(answer.secret));
+    let redactor = Redactor::default();
+    if let Ok(secret) = secret {
+        redactor.remember(secret.expose());
+    }
+    sanitize(&redactor.redact(line))
 }
 
 /// Reads what a helper wrote to its standard output.

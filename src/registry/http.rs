@@ -18,7 +18,8 @@ use super::redaction::Redactor;
 use super::resolver::SystemResolver;
 use super::sanitize::sanitize;
 use super::secret::Secret;
-use super::tls::{BadConfiguration, TlsConnector, Trust, trust_problem};
+use super::tls::{BadConfiguration, TlsConnector, Trust};
+use super::tls_errors::{self, trust_problem};
 use super::transport::{self, NoThread, TcpConnector};
 use super::url::Url;
 use super::wire_options::WireOptions;
@@ -71,14 +72,21 @@ impl Method {
     }
 }
 
-/// What is sent after the headers.
+/// What is sent after the headers; it can be sent again.
+#[derive(Clone, Copy)]
 pub(super) enum Payload<'a> {
     /// Nothing.
     None,
     /// Bytes in memory.
     Bytes(&'a [u8]),
-    /// So many bytes from a reader; `progress` is told after each block.
-    Stream { reader: Box<dyn Read + 'a>, length: u64, progress: &'a dyn Fn(u64) },
+    /// So many bytes of a source that is opened for each request; `progress` is called after each block.
+    Stream { source: &'a dyn PayloadSource, length: u64, progress: &'a dyn Fn(u64) },
+}
+
+/// Where the bytes of a request come from.
+pub(super) trait PayloadSource {
+    /// Opens the bytes from the start.
+    fn open(&self) -> io::Result<Box<dyn Read + '_>>;
 }
 
 /// One request.
@@ -119,6 +127,17 @@ impl Response {
     /// Returns the body's reader; errors of the wire are found in it with [`WireError::of_read`].
     pub(super) fn into_reader(self) -> impl Read + Send {
         self.body.into_with_config().limit(u64::MAX).reader()
+    }
+
+    /// Tells whether the body is a web page: a login page or a proxy's message, where a registry should answer.
+    pub(super) fn is_web_page(&self) -> bool {
+        self.header("content-type").is_some_and(|kind| kind.to_ascii_lowercase().contains("html"))
+            && self.content_length() != Some(0)
+    }
+
+    /// Closes the connection without reading the body.
+    pub(super) fn abandon(self) {
+        drop(self.body);
     }
 
     /// Reads a short body to its end so that the connection can be used again; a longer one is cut off.
@@ -164,6 +183,12 @@ impl WireError {
         Self::new(Error::from(error), "receiving the body", Phases { idle, ..Phases::default() })
     }
 
+    /// What is to be sent cannot be opened.
+    fn of_source(error: &io::Error) -> Self {
+        let text = format!("what is to be sent cannot be read: {error}");
+        Self { kind: WireErrorKind::Protocol, text, silent: false }
+    }
+
     fn new(error: Error, doing: &str, phases: Phases) -> Self {
         if cancel::is_cancelled() {
             return Self {
@@ -200,7 +225,7 @@ impl WireError {
                 (None, rustls::Error::InvalidMessage(_)) => {
                     (WireErrorKind::NotTls, "the host answered in plain text where TLS was expected".into())
                 }
-                (None, error) => (WireErrorKind::Broken, format!("TLS failed: {error}")),
+                (None, error) => (WireErrorKind::Broken, tls_errors::describe(&error)),
             },
             Error::Io(error) => io_failure(&error, doing),
             Error::Other(other) if other.is::<BadConfiguration>() => {
@@ -219,7 +244,7 @@ fn io_failure(error: &io::Error, doing: &str) -> (WireErrorKind, String) {
         if let Some(problem) = trust_problem(error) {
             return (WireErrorKind::Trust(problem.clone()), problem.to_string());
         }
-        return (WireErrorKind::Broken, format!("TLS failed: {error}"));
+        return (WireErrorKind::Broken, tls_errors::describe(error));
     }
     if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<NoThread>()) {
         return (WireErrorKind::NoThread, error.to_string());
@@ -357,7 +382,10 @@ impl Http {
         let (reader, length, progress): (Box<dyn Read + '_>, u64, &dyn Fn(u64)) = match request.payload {
             Payload::None => (Box::new(io::empty()), 0, &|_| {}),
             Payload::Bytes(content) => (Box::new(content), content.len() as u64, &|_| {}),
-            Payload::Stream { reader, length, progress } => (reader, length, progress),
+            Payload::Stream { source, length, progress } => match source.open() {
+                Ok(reader) => (reader, length, progress),
+                Err(error) => return (Err(WireError::of_source(&error)), 0),
+            },
         };
         if length >= EXPECT_CONTINUE_FROM && !self.expects_nothing.load(Ordering::Relaxed) {
             builder = builder.header("expect", "100-continue");

@@ -51,6 +51,8 @@ pub struct Keychain {
     sources: Vec<CredentialSource>,
     helpers: Arc<dyn CredentialHelpers>,
     asked: Mutex<HashMap<(String, String), Option<Credential>>>,
+    /// Helper programs that are not installed, by the server they were wanted for.
+    missing: Mutex<HashMap<Registry, HelperError>>,
 }
 
 impl Default for Keychain {
@@ -75,14 +77,19 @@ impl Keychain {
     /// Makes a keychain that asks helpers in another way.
     #[must_use]
     pub fn with_helpers(sources: Vec<CredentialSource>, helpers: Arc<dyn CredentialHelpers>) -> Self {
-        Self { sources, helpers, asked: Mutex::new(HashMap::new()) }
+        Self { sources, helpers, asked: Mutex::default(), missing: Mutex::default() }
     }
 
     /// Returns the credentials for a repository, without asking cloud providers.
     ///
-    /// Errors: a helper that is configured but cannot be run, or fails other than by knowing nothing.
+    /// Errors: a helper that fails other than by knowing nothing. One that is not installed counts as knowing nothing.
     pub fn lookup(&self, repository: &Repository) -> Result<Option<Credential>, HelperError> {
         self.lookup_with(repository, None)
+    }
+
+    /// Returns which helper program a registry's credentials would have come from, if it is not installed.
+    pub(super) fn missing_helper(&self, registry: &Registry) -> Option<HelperError> {
+        lock(&self.missing).get(registry).cloned()
     }
 
     /// Returns the credentials for a repository; cloud providers are asked through it.
@@ -160,7 +167,14 @@ impl Keychain {
         if let Some(answer) = asked.get(&key) {
             return Ok(answer.clone());
         }
-        let answer = self.ask_again(helper, server).map_err(|error| error.configured_in(config_path))?;
+        let answer = match self.ask_again(helper, server) {
+            // Many registries ask for no login; the error waits until this one does.
+            Err(error @ HelperError::Missing { .. }) => {
+                lock(&self.missing).insert(registry.clone(), error.configured_in(config_path));
+                None
+            }
+            other => other?,
+        };
         asked.insert(key, answer.clone());
         Ok(answer)
     }
@@ -447,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn helpers_are_asked_for_their_hosts_and_a_missing_one_is_an_error() {
+    fn helpers_are_asked_for_their_hosts_and_a_missing_one_is_remembered() {
         let chain = |text: &str| {
             let config = DockerConfig::parse(text.as_bytes(), "config.json").unwrap();
             Keychain::with_helpers(vec![CredentialSource::File(config)], Arc::new(Fake))
@@ -455,8 +469,11 @@ mod tests {
         let keychain = chain(r#"{"credHelpers": {"reg.example": "known", "bad.example": "absent"}}"#);
         assert_eq!(password(&keychain, "reg.example/x").as_deref(), Some("helper:h"));
         assert_eq!(password(&keychain, "other.example/x"), None);
-        let error = keychain.lookup(&repository("bad.example/x")).unwrap_err().to_string();
+        assert_eq!(password(&keychain, "bad.example/x"), None);
+        let missing = |host: &str| keychain.missing_helper(&host.parse().unwrap());
+        let error = missing("bad.example").unwrap().to_string();
         assert!(error.contains("docker-credential-absent") && error.contains("config.json"), "{error}");
+        assert_eq!(missing("reg.example"), None);
         let keychain = chain(r#"{"credsStore": "known", "auths": {"file.example": {"auth": "dTpwdw=="}}}"#);
         assert_eq!(password(&keychain, "busybox").as_deref(), Some("identity hub-token"));
         assert_eq!(password(&keychain, "file.example/x").as_deref(), Some("u:pw"));

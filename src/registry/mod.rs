@@ -25,6 +25,7 @@ mod http;
 mod keychain;
 mod options;
 mod paging;
+mod pem;
 mod proxy;
 mod redaction;
 mod referrers;
@@ -32,8 +33,11 @@ mod requests;
 mod resolver;
 mod retry;
 mod sanitize;
+#[cfg(test)]
+mod scripted;
 mod secret;
 mod tls;
+mod tls_errors;
 mod transport;
 mod upload;
 mod upload_plan;
@@ -55,4 +59,6 @@ pub use keychain::{CredentialSource, DockerConfig, DockerConfigError, HostCreden
 pub use options::{ClientOptions, Mirror, PlainHttp};
 pub use secret::Secret;
 pub use upload::{PushOutcome, PushStart};
-pub use wire_options::{ClientIdentity, Proxies, SystemTrust, Timeouts, TlsOptions, WireOptions};
+pub use wire_options::{
+    CaCertificates, ClientIdentity, Proxies, SystemTrust, Timeouts, TlsOptions, WireOptions,
+};

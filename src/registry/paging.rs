@@ -38,8 +38,9 @@ pub(super) fn each_page(
             headers: vec![("accept", accept.to_owned())],
             scopes: Scopes::new(repository, "pull"),
             task,
-            follow: Follow::Yes,
+            follow: Follow::All,
             closing: None,
+            blob_bytes: None,
         };
         let response = requester.run(&call, None)?;
         match response.status {
@@ -50,7 +51,10 @@ pub(super) fn each_page(
             }
             _ => return Err(unexpected(requester, repository, task, response)),
         }
-        let next = next_link(response.headers.get_all("link").iter().filter_map(|value| value.to_str().ok()));
+        let links = response.headers.get_all("link").iter().filter_map(|value| value.to_str().ok());
+        let next = next_link(links).map_err(|value| {
+            protocol(format!("the link to the next page cannot be read: `{}`", response.shown(value)))
+        })?;
         let from = response.url.clone();
         let body = match read_bounded(response.into_reader(), limits::PAGE_BYTES) {
             Ok(body) => body,
@@ -78,29 +82,38 @@ pub(super) fn each_page(
     }
 }
 
-/// Finds the target of `<…>; rel="next"`.
+/// Finds the target of `<…>; rel="next"`, or of a sole `…; rel="next"` as some registries write it.
 ///
+/// Errors: a header that names a next page but not where; a list must not end there.
 /// Source: RFC 8288; distribution-spec, "Listing Tags".
-pub(super) fn next_link<'a>(values: impl Iterator<Item = &'a str>) -> Option<String> {
+pub(super) fn next_link<'a>(values: impl Iterator<Item = &'a str>) -> Result<Option<String>, &'a str> {
     for value in values {
         let mut rest = value;
         while let Some((_, after)) = rest.split_once('<') {
-            let (target, parameters) = after.split_once('>')?;
+            let (target, parameters) = after.split_once('>').ok_or(value)?;
             let end = parameters.find(",<").or_else(|| parameters.find(", <")).unwrap_or(parameters.len());
             let (own, following) = parameters.split_at(end);
-            let is_next = own.split(';').any(|parameter| {
-                parameter.trim().split_once('=').is_some_and(|(key, value)| {
-                    key.trim().eq_ignore_ascii_case("rel")
-                        && value.trim().trim_matches('"').eq_ignore_ascii_case("next")
-                })
-            });
-            if is_next {
-                return Some(target.to_owned());
+            if own.split(';').any(is_next) {
+                return Ok(Some(target.to_owned()));
             }
             rest = following;
         }
+        if !value.contains('<') && value.split([';', ',']).any(is_next) {
+            let (target, _) = value.split_once(';').ok_or(value)?;
+            let target = target.trim().trim_matches('"');
+            let is_target = !target.is_empty() && !target.contains(',') && !is_next(target);
+            return if is_target { Ok(Some(target.to_owned())) } else { Err(value) };
+        }
     }
-    None
+    Ok(None)
+}
+
+/// Tells whether a parameter of a link is `rel="next"`.
+fn is_next(parameter: &str) -> bool {
+    parameter.trim().split_once('=').is_some_and(|(key, value)| {
+        key.trim().eq_ignore_ascii_case("rel")
+            && value.trim().trim_matches('"').split(' ').any(|word| word.eq_ignore_ascii_case("next"))
+    })
 }
 
 #[cfg(test)]
@@ -110,15 +123,32 @@ mod tests {
     #[test]
     fn the_next_page_is_found_among_links() {
         for (value, expected) in [
-            (r#"</v2/a/tags/list?n=2&last=b>; rel="next""#, Some("/v2/a/tags/list?n=2&last=b")),
-            ("<https://reg.example/x>;rel=next", Some("https://reg.example/x")),
-            (r#"</p>; rel="prev", </n?a=1,2>; rel="next""#, Some("/n?a=1,2")),
-            (r#"</p>; rel="prev""#, None),
-            (r#"</p>"#, None),
-            ("garbage", None),
-            ("<unclosed", None),
+            (r#"</v2/a/tags/list?n=2&last=b>; rel="next""#, Ok(Some("/v2/a/tags/list?n=2&last=b"))),
+            ("<https://reg.example/x>;rel=next", Ok(Some("https://reg.example/x"))),
+            (r#"<https://reg.example/x>; title="a"; REL="Next""#, Ok(Some("https://reg.example/x"))),
+            (r#"</n>; rel="last next""#, Ok(Some("/n"))),
+            (r#"</p>; rel="prev", </n?a=1,2>; rel="next""#, Ok(Some("/n?a=1,2"))),
+            (r#"</p>; rel="prev",</n>; rel="next""#, Ok(Some("/n"))),
+            // Without the brackets, as some registries write it.
+            (r#"/v2/x/tags/list?last=v1; rel="next""#, Ok(Some("/v2/x/tags/list?last=v1"))),
+            (r#""/n";rel=next"#, Ok(Some("/n"))),
+            (r#"</p>; rel="prev""#, Ok(None)),
+            (r#"/p; rel="prev""#, Ok(None)),
+            (r#"</p>"#, Ok(None)),
+            (r#"</p>; rel="nextish""#, Ok(None)),
+            (r#"</p>; rev="next""#, Ok(None)),
+            ("garbage", Ok(None)),
+            ("", Ok(None)),
+            // A list must not end in silence.
+            ("<unclosed", Err("<unclosed")),
+            (r#"rel="next""#, Err(r#"rel="next""#)),
+            (r#"; rel="next""#, Err(r#"; rel="next""#)),
+            (r#"/a, /b; rel="next""#, Err(r#"/a, /b; rel="next""#)),
         ] {
-            assert_eq!(next_link(std::iter::once(value)).as_deref(), expected, "{value}");
+            let found = next_link(std::iter::once(value));
+            assert_eq!(found, expected.map(|target| target.map(str::to_owned)), "{value}");
         }
+        let several = [r#"</p>; rel="prev""#, r#"</n>; rel="next""#];
+        assert_eq!(next_link(several.into_iter()), Ok(Some("/n".to_owned())));
     }
 }

@@ -49,6 +49,8 @@ pub(super) struct Call<'a> {
     pub(super) task: &'a Task,
     pub(super) follow: Follow,
     pub(super) closing: Option<u64>,
+    /// The size of the blob that is read: its bytes may be a web page.
+    pub(super) blob_bytes: Option<u64>,
 }
 
 /// Who receives a request.
@@ -60,11 +62,28 @@ enum Peer {
     Elsewhere,
 }
 
-/// Whether redirects are followed.
+/// Which redirects are followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Follow {
-    Yes,
-    No,
+    /// All: the request only reads.
+    All,
+    /// 307 and 308, which repeat the request as it is.
+    SameRequest,
+    /// None: a redirect is the response.
+    None,
+}
+
+impl Follow {
+    /// Tells whether a response with this status leads on.
+    ///
+    /// Source: RFC 9110 15.4; distribution-spec allows redirects for any request.
+    fn follows(self, status: u16) -> bool {
+        match self {
+            Self::All => matches!(status, 301 | 302 | 303 | 307 | 308),
+            Self::SameRequest => matches!(status, 307 | 308),
+            Self::None => false,
+        }
+    }
 }
 
 /// Why one attempt did not give an answer to work with.
@@ -235,14 +254,13 @@ impl Requester {
     ) -> Result<Response, Attempt> {
         let registry = self.base(call.repository.registry())?;
         let sending = Sending { requester: self, host, call, attempt };
-        let mut payload = Some(payload);
         let mut url = call.url.clone();
         for _ in 0..=limits::REDIRECTS {
             host.gate.enter()?;
             let peer = if *url.origin() == registry { Peer::Registry } else { Peer::Elsewhere };
-            let response = sending.send(&url, peer, payload.take().unwrap_or(Payload::None), auth)?;
+            let response = sending.send(&url, peer, payload, auth)?;
             self.warn(host, call, &response);
-            if call.follow == Follow::No || !matches!(response.status, 301 | 302 | 303 | 307 | 308) {
+            if !call.follow.follows(response.status) {
                 return sending.accept(response, peer, auth);
             }
             let next = redirect(&url, &response, call.task);
@@ -324,13 +342,22 @@ impl Sending<'_> {
             auth.accepted();
         }
         let response = classify::response(&self.requester.http, response).map_err(Attempt::Transient)?;
-        if peer == Peer::Elsewhere && response.status >= 400 && self.call.follow == Follow::Yes {
+        if peer == Peer::Elsewhere && response.status >= 400 && self.call.follow == Follow::All {
             // Signed URLs expire; the registry gives out new ones.
             let cause = format!("`{}` answered {}", response.url.origin(), response.status);
             response.drain();
             return Err(Attempt::Transient(Transient::new(cause)));
         }
         self.host.gate.succeeded();
+        let is_blob = self.call.blob_bytes.is_some() && self.call.blob_bytes == response.content_length();
+        if response.status == 200 && response.is_web_page() && !is_blob {
+            let origin = response.url.origin().to_string();
+            response.drain();
+            return Err(Attempt::Fatal(RegistryError::WebPage {
+                task: Box::new(self.call.task.clone()),
+                host: origin,
+            }));
+        }
         Ok(response)
     }
 
@@ -358,7 +385,7 @@ fn redirect(from: &Url, response: &Response, task: &Task) -> Result<Url, Registr
     })
 }
 
-/// Makes the error for an answer with a status that ends the matter.
+/// Makes the error for a response whose status ends the task.
 pub(super) fn unexpected(
     requester: &Requester,
     repository: &Repository,
@@ -366,15 +393,22 @@ pub(super) fn unexpected(
     response: Response,
 ) -> RegistryError {
     let status = response.status;
+    let target = response.header("location").and_then(|location| response.url.join(location).ok());
+    let target = target.map(|target| response.redactor.redact(&target.to_string()));
     let message = error_body::message(response);
     let task = task.clone();
     match status {
         401 | 403 => requester.authenticator.refusal(repository, &task, status, message),
         404 => RegistryError::NotFound { task: Box::new(task), message },
         400..=499 | 501 | 505..=599 => RegistryError::Rejected { task: Box::new(task), status, message },
-        _ => RegistryError::Protocol {
-            task: Box::new(task),
-            problem: format!("the answer was {status}{message}, which means nothing here"),
-        },
+        _ => {
+            let problem = match target {
+                Some(target) if status >= 300 => {
+                    format!("the answer was {status} to `{target}`, which is not followed here")
+                }
+                _ => format!("the answer was {status}{message}, which means nothing here"),
+            };
+            RegistryError::Protocol { task: Box::new(task), problem }
+        }
     }
 }

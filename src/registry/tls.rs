@@ -16,7 +16,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme, StreamOwned,
@@ -29,7 +29,7 @@ use ureq::unversioned::transport::{
 use crate::model::limits;
 use crate::stream::{cancel, lock, read_file};
 
-use super::error::TrustProblem;
+use super::pem::{parse_ca, parse_certificates, parse_identity, pem_blocks};
 use super::secret::Secret;
 use super::url::Origin;
 use super::wire_options::{ClientIdentity, SystemTrust, TlsOptions};
@@ -62,8 +62,8 @@ impl fmt::Debug for Trust {
 impl Trust {
     /// Takes the options and checks those that can be checked without reading files.
     pub(super) fn new(options: TlsOptions) -> Result<Self, String> {
-        for pem in &options.ca_certificates {
-            parse_certificates(pem, "the CA certificate file")?;
+        for ca in &options.ca_certificates {
+            parse_ca(ca)?;
         }
         if let Some(identity) = &options.client_identity {
             parse_identity(identity, "the client certificate")?;
@@ -90,8 +90,8 @@ impl Trust {
         let (host_certificates, host_identity) = certs_directory(&self.options.certs_directories, host)?;
         let trusted = if self.options.verify {
             let mut own = host_certificates;
-            for pem in &self.options.ca_certificates {
-                own.extend(parse_certificates(pem, "the CA certificate file")?);
+            for ca in &self.options.ca_certificates {
+                own.extend(parse_ca(ca)?);
             }
             Trusted::authorities(self.system(), own, &provider)?
         } else {
@@ -165,42 +165,6 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     read_file(path, limits::CERTIFICATES_BYTES).map_err(|error| error.to_string())
 }
 
-/// Returns the parts of a file from each `BEGIN` line to its `END` line.
-fn pem_blocks(pem: &[u8]) -> Vec<&[u8]> {
-    let mut blocks = Vec::new();
-    let (mut begin, mut at) = (None, 0);
-    for line in pem.split_inclusive(|byte| *byte == b'\n') {
-        if line.starts_with(b"-----BEGIN ") {
-            begin = Some(at);
-        }
-        at += line.len();
-        if line.starts_with(b"-----END ")
-            && let Some(block) = begin.take().and_then(|begin| pem.get(begin..at))
-        {
-            blocks.push(block.trim_ascii_end());
-        }
-    }
-    blocks
-}
-
-fn parse_certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    match found {
-        Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err(format!("{what} holds no PEM certificate")),
-        Err(error) => Err(format!("{what} is not valid PEM: {error}")),
-    }
-}
-
-type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
-
-fn parse_identity(identity: &ClientIdentity, what: &str) -> Result<Identity, String> {
-    let chain = parse_certificates(&identity.certificates, what)?;
-    let key = PrivateKeyDer::from_pem_slice(identity.key.expose().as_bytes())
-        .map_err(|_| format!("the key of {what} is not an unencrypted PEM private key"))?;
-    Ok((chain, key))
-}
-
 /// Reads what `certs.d` folders hold for a host.
 fn certs_directory(
     folders: &[PathBuf],
@@ -230,7 +194,10 @@ fn certs_directory(
     Ok((certificates, identity))
 }
 
-/// Judges the certificate of a server; that the server has the key to it is checked always.
+/// Checks the certificate of a server, and that the server has its key.
+///
+/// Without verification neither is checked: any peer could show a certificate of its own with a key that fits, so the
+/// signature would prove nothing. Certificates of version 1, with RSA-1024 or P-521 are accepted then, as with curl.
 #[derive(Debug)]
 struct Verifier {
     trust: Trusted,
@@ -301,7 +268,12 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.algorithms)
+        match self.trust {
+            Trusted::Anybody => Ok(HandshakeSignatureValid::assertion()),
+            Trusted::Authorities { .. } => {
+                rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.algorithms)
+            }
+        }
     }
 
     fn verify_tls13_signature(
@@ -310,11 +282,26 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.algorithms)
+        match self.trust {
+            Trusted::Anybody => Ok(HandshakeSignatureValid::assertion()),
+            Trusted::Authorities { .. } => {
+                rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.algorithms)
+            }
+        }
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+        let mut schemes = self.algorithms.supported_schemes();
+        if matches!(self.trust, Trusted::Anybody) {
+            // The server signs with what its key can; we do not look at the signature.
+            schemes.extend([
+                SignatureScheme::ECDSA_NISTP521_SHA512,
+                SignatureScheme::ED448,
+                SignatureScheme::RSA_PKCS1_SHA1,
+                SignatureScheme::ECDSA_SHA1_Legacy,
+            ]);
+        }
+        schemes
     }
 }
 
@@ -438,35 +425,4 @@ impl Transport for Tls {
     fn is_tls(&self) -> bool {
         true
     }
-}
-
-/// Tells what is wrong with a certificate, or `None` when the failure is not about trust.
-pub(super) fn trust_problem(error: &rustls::Error) -> Option<TrustProblem> {
-    use rustls::{AlertDescription as Alert, CertificateError as Bad, Error as E};
-    Some(match error {
-        E::InvalidCertificate(Bad::UnknownIssuer) => TrustProblem::UnknownAuthority,
-        E::InvalidCertificate(Bad::NotValidForName) => TrustProblem::WrongName { names: Vec::new() },
-        E::InvalidCertificate(Bad::NotValidForNameContext { presented, .. }) => {
-            TrustProblem::WrongName { names: presented.iter().map(|name| plain_name(name)).collect() }
-        }
-        E::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => TrustProblem::Expired,
-        E::InvalidCertificate(Bad::NotValidYet | Bad::NotValidYetContext { .. }) => TrustProblem::NotYetValid,
-        E::InvalidCertificate(other) => TrustProblem::Other(format!("its certificate is not valid: {other}")),
-        E::AlertReceived(
-            Alert::CertificateRequired
-            | Alert::BadCertificate
-            | Alert::UnknownCA
-            | Alert::CertificateUnknown
-            | Alert::CertificateExpired
-            | Alert::AccessDenied
-            | Alert::UnsupportedCertificate,
-        ) => TrustProblem::ClientCertificate,
-        _ => return None,
-    })
-}
-
-/// `DnsName("a.example")`, as rustls presents it, without its wrapping.
-fn plain_name(presented: &str) -> String {
-    let inner = presented.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(presented);
-    inner.trim_matches('"').to_owned()
 }

@@ -36,34 +36,67 @@ pub enum PushOutcome {
     Present,
 }
 
-/// Asks whether a blob is there; where the registry will not say, it counts as absent.
+/// Asks whether a blob is there.
+///
+/// Where the registry will not say, or says nothing that fits the blob's size and digest, it counts as absent: sending
+/// it once more is safe, leaving it out is not.
 pub(super) fn has_blob(
     requester: &Requester,
     repository: &Repository,
-    digest: &Digest,
+    descriptor: &Descriptor,
     task: &Task,
     actions: &str,
 ) -> Result<bool, RegistryError> {
-    let call = Call {
-        repository,
-        method: Method::Head,
-        url: requester.url(repository, &format!("blobs/{digest}"))?,
-        headers: Vec::new(),
-        scopes: Scopes::new(repository, actions),
-        task,
-        follow: Follow::No,
-        closing: None,
-    };
-    match requester.run(&call, None) {
-        Ok(response) => {
-            let status = response.status;
-            response.drain();
-            // A redirect to the storage means that it is there; the storage's URL is signed for GET only.
-            Ok(matches!(status, 200..=299 | 301..=308))
+    let ask = |method, headers, follow| {
+        let call = Call {
+            repository,
+            method,
+            url: requester.url(repository, &format!("blobs/{}", descriptor.digest))?,
+            headers,
+            scopes: Scopes::new(repository, actions),
+            task,
+            follow,
+            closing: None,
+            blob_bytes: Some(descriptor.size),
+        };
+        match requester.run(&call, None) {
+            Ok(response) => Ok(Some(response)),
+            Err(RegistryError::Refused { .. }) => Ok(None),
+            Err(error) => Err(error),
         }
-        Err(RegistryError::Refused { .. }) => Ok(false),
+    };
+    let Some(response) = ask(Method::Head, Vec::new(), Follow::None)? else { return Ok(false) };
+    if !matches!(response.status, 301 | 302 | 303 | 307 | 308) {
+        return Ok(stores(response, descriptor));
+    }
+    response.drain();
+    // The storage's URL is signed for GET only. One byte is enough to learn the size; an empty blob has none.
+    let range = if descriptor.size == 0 { Vec::new() } else { vec![("range", "bytes=0-0".to_owned())] };
+    match ask(Method::Get, range, Follow::All) {
+        Ok(Some(response)) => Ok(stores(response, descriptor)),
+        Ok(None) | Err(RegistryError::Unreachable { .. } | RegistryError::WebPage { .. }) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Tells whether a response says that the blob is stored: with its size, or with its digest where no size is given.
+fn stores(response: Response, descriptor: &Descriptor) -> bool {
+    let status = response.status;
+    let digest = response.header("docker-content-digest").and_then(|text| text.trim().parse::<Digest>().ok());
+    let range =
+        response.header("content-range").and_then(|range| range.rsplit_once('/')?.1.trim().parse().ok());
+    let size = if status == 206 { range } else { response.content_length() };
+    response.abandon();
+    let expected = &descriptor.digest;
+    // A registry may name the same bytes by another algorithm.
+    let comparable = digest.filter(|digest| digest.algorithm() == expected.algorithm());
+    let fits = match (size, &comparable) {
+        (Some(size), _) if size != descriptor.size => false,
+        (_, Some(digest)) => digest == expected,
+        (Some(_), None) => true,
+        (None, None) => false,
+    };
+    fits && matches!(status, 200 | 206)
 }
 
 pub(super) fn push_blob(
@@ -119,7 +152,7 @@ impl Upload<'_> {
     }
 
     fn is_there(&self) -> Result<bool, RegistryError> {
-        has_blob(self.requester, self.repository, &self.descriptor.digest, &self.task, "pull,push")
+        has_blob(self.requester, self.repository, self.descriptor, &self.task, "pull,push")
     }
 
     /// Decides what follows an attempt, and adapts the plan to how it failed.

@@ -8,7 +8,7 @@ use crate::model::{Descriptor, Digest, Repository};
 use super::auth::{AuthProgress, Scopes, may_aim_at};
 use super::blob_body::BlobBody;
 use super::error::{RegistryError, Task};
-use super::http::{Method, Payload, Response};
+use super::http::{Method, Payload, PayloadSource, Response};
 use super::requests::{Attempt, Call, Follow, Host, Requester, unexpected};
 use super::retry::RetryBudget;
 use super::upload_plan::{Refusal, UploadForm};
@@ -53,8 +53,9 @@ impl Upload<'_> {
             headers: Vec::new(),
             scopes: Scopes::new(self.repository, "pull,push"),
             task: &self.task,
-            follow: Follow::No,
+            follow: Follow::SameRequest,
             closing: None,
+            blob_bytes: None,
         }
     }
 
@@ -126,12 +127,10 @@ impl Upload<'_> {
     ) -> Result<Response, Attempt> {
         let failed =
             |error| Attempt::Fatal(RegistryError::Source { task: Box::new(self.task.clone()), error });
-        let reader = if offset == 0 { self.body.open() } else { self.body.open_at(offset) };
-        let source = RefCell::new(None);
-        let reader = Guarded { inner: reader.map_err(failed)?, error: &source, left: length };
-        let payload = Payload::Stream { reader: Box::new(reader), length, progress: self.progress };
+        let part = Part { body: self.body, offset, length, error: RefCell::new(None) };
+        let payload = Payload::Stream { source: &part, length, progress: self.progress };
         let result = self.requester.attempt(self.host, call, payload, auth, attempt);
-        match source.take() {
+        match part.error.take() {
             // The wire's error is only a consequence.
             Some(error) if result.is_err() && !crate::stream::cancel::is_cancelled() => Err(failed(error)),
             _ => result,
@@ -297,6 +296,26 @@ fn range_end(value: &str) -> Option<u64> {
     value.trim().trim_start_matches("bytes=").split_once('-')?.1.parse().ok()
 }
 
+/// A part of a blob; the error of reading it is kept apart from the wire's.
+struct Part<'a> {
+    body: &'a dyn BlobBody,
+    offset: u64,
+    length: u64,
+    error: RefCell<Option<io::Error>>,
+}
+
+impl PayloadSource for Part<'_> {
+    fn open(&self) -> io::Result<Box<dyn Read + '_>> {
+        let opened = if self.offset == 0 { self.body.open() } else { self.body.open_at(self.offset) };
+        let inner = opened.map_err(|error| {
+            let kind = error.kind();
+            *self.error.borrow_mut() = Some(error);
+            io::Error::from(kind)
+        })?;
+        Ok(Box::new(Guarded { inner, error: &self.error, left: self.length }))
+    }
+}
+
 /// A source whose error is kept apart from the wire's.
 struct Guarded<'a> {
     inner: Box<dyn Read + Send + 'a>,
@@ -329,7 +348,55 @@ impl Read for Guarded<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::scripted::{Exchange, Scripted, body, head, on};
+    use super::super::upload::{PushOutcome, PushStart};
     use super::*;
+
+    /// Source: RFC 9110 15.4.8 and 15.4.9: the method and the body stay.
+    #[test]
+    fn redirects_307_and_308_are_followed_for_post_patch_put_and_delete() {
+        let to = |path: &str| {
+            body("307 Temporary Redirect", &format!("location: http://{{host}}{path}\r\n"), "moved")
+        };
+        let accepted =
+            |location: &str| head("202 Accepted", &format!("location: {location}\r\ncontent-length: 0\r\n"));
+        let basic = "authorization: Basic Y2k6aHVudGVyMg==";
+        let digest = Digest::sha256_of(b"12345");
+        let server = Scripted::start(vec![
+            on("POST /v2/a/blobs/uploads/", &to("/other/uploads")),
+            on("POST /other/uploads", &body("401 Unauthorized", "www-authenticate: Basic realm=x\r\n", "")),
+            Exchange { header: basic, ..on("POST /v2/a/blobs/uploads/", &to("/other/uploads")) },
+            Exchange { header: basic, ..on("POST /other/uploads", &accepted("/up/1")) },
+            Exchange { header: "content-length: 5", ..on("PATCH /up/1", &to("/up/2")) },
+            Exchange { header: "content-length: 5", ..on("PATCH /up/2", &accepted("/up/2")) },
+            on(&format!("PUT /up/2?digest={digest}"), &to("/up/3")),
+            on("PUT /up/3", &body("201 Created", "", "")),
+        ]);
+        let bytes = b"12345".to_vec();
+        let blob = Descriptor::new("application/octet-stream", digest, 5);
+        let pushed = server.client().push_blob(&server.repository(), &blob, &bytes, PushStart::Send, &|_| {});
+        assert_eq!(pushed.unwrap(), PushOutcome::Uploaded);
+        let digest = Digest::sha256_of(b"x");
+        let gone = body("202 Accepted", "", "");
+        let server = Scripted::start(vec![
+            on(&format!("DELETE /v2/a/manifests/{digest}"), &to("/b")),
+            on("DELETE /b", &gone),
+        ]);
+        server.client().delete_manifest(&server.repository(), &digest).unwrap();
+    }
+
+    #[test]
+    fn other_redirects_of_an_upload_show_their_target() {
+        let moved = body("302 Found", "location: https://login.example/x?code=s3cret\r\n", "");
+        let server = Scripted::start(vec![on("POST /v2/a/blobs/uploads/", &moved)]);
+        let blob = Descriptor::new("application/octet-stream", Digest::sha256_of(b"1"), 1);
+        let bytes = b"1".to_vec();
+        let pushed = server.client().push_blob(&server.repository(), &blob, &bytes, PushStart::Send, &|_| {});
+        let error = pushed.unwrap_err().to_string();
+        let expected =
+            ": the answer was 302 to `https://login.example/x?code=***`, which is not followed here";
+        assert!(error.ends_with(expected), "{error}");
+    }
 
     #[test]
     fn the_end_of_a_range_is_read() {

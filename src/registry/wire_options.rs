@@ -50,8 +50,8 @@ impl fmt::Debug for WireOptions {
 /// Whom to trust on TLS connections.
 #[derive(Clone, Debug)]
 pub struct TlsOptions {
-    /// Further authorities (or servers' own certificates) to trust, each a PEM text with any number of them.
-    pub ca_certificates: Vec<Vec<u8>>,
+    /// Further authorities (or servers' own certificates) to trust.
+    pub ca_certificates: Vec<CaCertificates>,
     /// Our own certificate, for registries that ask for one.
     pub client_identity: Option<ClientIdentity>,
     /// Whether certificates are checked at all.
@@ -74,6 +74,15 @@ impl Default for TlsOptions {
             certs_directories: Vec::new(),
         }
     }
+}
+
+/// A PEM text with any number of certificates to trust.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaCertificates {
+    /// Where it comes from, for messages: a file or a setting, in back-quotes.
+    pub name: String,
+    /// The text.
+    pub pem: Vec<u8>,
 }
 
 /// A client certificate with its key.

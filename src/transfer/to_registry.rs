@@ -114,7 +114,7 @@ pub(super) fn layers_were_left_out(
     root: &Descriptor,
 ) -> Result<bool, TransferError> {
     for blob in Graph::of(source, root)?.blobs.iter().filter(|blob| blob.is_non_distributable()) {
-        if !client.has_blob(repository, &blob.digest)? {
+        if !client.has_blob(repository, blob)? {
             return Ok(true);
         }
     }

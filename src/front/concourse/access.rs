@@ -13,8 +13,8 @@ use crate::front::ui::Ui;
 use crate::front::{registries, system};
 use crate::model::Repository;
 use crate::registry::{
-    Client, ClientOptions, Credential, CredentialSource, HostCredential, Keychain, PlainHttp, TlsOptions,
-    WireOptions,
+    CaCertificates, Client, ClientOptions, Credential, CredentialSource, HostCredential, Keychain, PlainHttp,
+    TlsOptions, WireOptions,
 };
 
 /// Requests of a `check` at the same time: 500 tags at 10 ms each take a third of a second.
@@ -63,7 +63,15 @@ pub(super) fn client(source: &Source, purpose: Purpose, env: &Env, ui: &Arc<Ui>)
     };
     let wire = WireOptions {
         tls: TlsOptions {
-            ca_certificates: source.ca_certificates.iter().map(|pem| pem.clone().into_bytes()).collect(),
+            ca_certificates: source
+                .ca_certificates
+                .iter()
+                .enumerate()
+                .map(|(index, pem)| CaCertificates {
+                    name: format!("`source.ca_certs[{index}]`"),
+                    pem: pem.clone().into_bytes(),
+                })
+                .collect(),
             ..surroundings.tls
         },
         concurrency,

@@ -253,6 +253,9 @@ impl From<RegistryError> for Failure {
             RegistryError::TooLarge { .. } | RegistryError::Protocol { .. } => of(Kind::Refused).hint(
                 "the registry, or a proxy in front of it, violates the protocol; its log may say why",
             ),
+            RegistryError::WebPage { .. } => of(Kind::Refused).hint(
+                "check the host name and the port; a proxy or a login page may stand in front of the registry",
+            ),
             RegistryError::Cancelled => of(Kind::Refused),
         }
     }
@@ -342,7 +345,8 @@ fn rejection_hint(status: u16) -> &'static str {
 
 fn trust_hint(problem: &TrustProblem) -> Option<Hint> {
     match problem {
-        TrustProblem::UnknownAuthority => Some(Hint::TrustCa),
+        TrustProblem::UnknownAuthority | TrustProblem::SelfSigned => Some(Hint::TrustCa),
+        TrustProblem::Unsupported(_) => Some("let the registry use a certificate of version 3 with RSA of 2048 bits or more, P-256, P-384 or Ed25519".into()),
         TrustProblem::NotYetValid => Some("check the clock of this machine".into()),
         TrustProblem::WrongName { .. } => Some("use one of the names that the certificate is for".into()),
         TrustProblem::ClientCertificate => Some(Hint::ClientCertificate),

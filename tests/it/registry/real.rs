@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use imgrelay::model::Repository;
 use imgrelay::registry::{
-    Client, ClientIdentity, ClientOptions, Credential, CredentialSource, Credentials, Keychain, Proxies,
-    PushStart, RegistryError, Secret, Timeouts, TlsOptions, TrustProblem, WireOptions,
+    CaCertificates, Client, ClientIdentity, ClientOptions, Credential, CredentialSource, Credentials,
+    Keychain, Proxies, PushStart, RegistryError, Secret, Timeouts, TlsOptions, TrustProblem, WireOptions,
 };
 use testkit::certificates::certificates;
 use testkit::nginx::{Nginx, Options};
@@ -24,7 +24,8 @@ fn patient() -> ClientOptions {
 }
 
 fn trusting(ca: &str) -> TlsOptions {
-    TlsOptions { ca_certificates: vec![ca.as_bytes().to_vec()], ..TlsOptions::default() }
+    let ca = CaCertificates { name: "the CA certificate".into(), pem: ca.as_bytes().to_vec() };
+    TlsOptions { ca_certificates: vec![ca], ..TlsOptions::default() }
 }
 
 fn identity() -> Option<ClientIdentity> {
@@ -185,7 +186,7 @@ fn certificates_that_cannot_be_used_are_refused_at_once() {
     assert!(with(trusting("garbage")).contains("holds no PEM certificate"));
     let key_only = ClientIdentity { certificates: Vec::new(), key: Secret::new("hunter2") };
     let problem = with(TlsOptions { client_identity: Some(key_only), ..TlsOptions::default() });
-    assert!(problem.contains("the client certificate holds no PEM certificate"), "{problem}");
+    assert!(problem.contains("the client certificate is empty, expected PEM certificates"), "{problem}");
     let certificate = certificates().client.certificate.clone().into_bytes();
     let bad_key = ClientIdentity { certificates: certificate.clone(), key: Secret::new("hunter2") };
     let problem = with(TlsOptions { client_identity: Some(bad_key), ..TlsOptions::default() });
