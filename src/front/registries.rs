@@ -152,8 +152,12 @@ impl ClientEvents for Wire {
     fn retry(&self, record: &RetryRecord<'_>) {
         self.ui.count_retry();
         let RetryRecord { task, cause, delay, attempt, .. } = record;
-        let delay = text::duration(*delay);
-        self.ui.note(&format!("cannot {task}: {cause}; trying again in {delay} (attempt {})", attempt + 1));
+        // A connection that was closed while it was idle is made anew at once.
+        let when = match text::duration(*delay) {
+            _ if *delay < Duration::from_millis(50) => "now".to_owned(),
+            delay => format!("in {delay}"),
+        };
+        self.ui.note(&format!("cannot {task}: {cause}; trying again {when} (attempt {})", attempt + 1));
     }
 
     fn waiting(&self, host: &str, phase: &str, elapsed: Duration) {

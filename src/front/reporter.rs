@@ -162,6 +162,9 @@ fn warning_text(warning: &Warning) -> (String, Option<Message>) {
             ),
             None,
         ),
+        Warning::TagNotShown { tag, digest } => {
+            (format!("the registry took `{tag}` with digest `{digest}` but does not show the tag yet"), None)
+        }
         Warning::NothingNonDistributable => {
             ("no image has a layer that is marked as not to be distributed".to_owned(), None)
         }

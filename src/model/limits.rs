@@ -54,6 +54,15 @@ pub const CERTIFICATES_BYTES: u64 = 4 * 1024 * 1024;
 pub const PAGE_BYTES: u64 = 8 * 1024 * 1024;
 /// Most pages of one list; at 50 tags a page, what some registries send, half a million tags.
 pub const PAGES: usize = 10_000;
+
+/// All pages of one list of a registry together: tags, referrers.
+pub const LIST_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Entries of one list of a registry.
+pub const LIST_ENTRIES: usize = 1_000_000;
+
+/// Bytes of a body that have to move in a minute of waiting for a registry; less is taken for silence.
+pub const LEAST_BYTES_PER_MINUTE: u64 = 64 * 1024;
 /// Largest docker or podman credentials file, bytes; real ones have a few KiB.
 pub const CREDENTIALS_BYTES: u64 = 4 * 1024 * 1024;
 /// Largest answer of a token server, bytes; tokens have a few KiB.

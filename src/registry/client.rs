@@ -20,6 +20,17 @@ use super::requests::{Call, Follow, Requester, unexpected};
 use super::retry::RetryBudget;
 use super::upload::{self, PushOutcome, PushStart};
 
+/// What a tag points at after it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TagState {
+    /// The digest that was written.
+    AsWritten,
+    /// Another digest: another client wrote it, or the registry changed the image.
+    Other(Digest),
+    /// The registry does not show the tag yet.
+    Absent,
+}
+
 /// A client for any number of registries.
 pub struct Client {
     pub(super) requester: Requester,
@@ -155,6 +166,34 @@ impl Client {
             (404, _) => HeadResult::Absent,
             (200, Some(digest)) => HeadResult::There { kind, digest, size },
             _ => HeadResult::Inconclusive,
+        })
+    }
+
+    /// Confirms what a tag points at after it was written.
+    ///
+    /// Some registries show a new tag only after seconds (Docker Hub at times). The response to the PUT has named the
+    /// digest, so another answer is asked for again with growing pauses, about twenty times the delay of a retry.
+    pub fn confirm_tag(
+        &self,
+        repository: &Repository,
+        tag: &crate::model::Tag,
+        expected: &Digest,
+    ) -> Result<TagState, RegistryError> {
+        const PAUSES: [u32; 5] = [1, 2, 4, 6, 8];
+        let target = Target::Tag(tag.clone());
+        let ask = || self.head_manifest(repository, &target).map(|found| found.map(|found| found.digest));
+        let mut found = ask()?;
+        for pause in PAUSES {
+            if found.as_ref() == Some(expected) {
+                break;
+            }
+            super::retry::sleep(self.requester.policy.delay * pause)?;
+            found = ask()?;
+        }
+        Ok(match found {
+            Some(digest) if digest == *expected => TagState::AsWritten,
+            Some(digest) => TagState::Other(digest),
+            None => TagState::Absent,
         })
     }
 
@@ -351,7 +390,6 @@ impl Client {
         // ECR refuses more than 1000 at once.
         let url = self.requester.url(repository, "tags/list?n=1000")?;
         let mut tags: Vec<String> = Vec::new();
-        let mut seen = std::collections::HashSet::new();
         let mut take = |page: &[u8]| {
             let page: Page = serde_json::from_slice(page).map_err(|error| RegistryError::Protocol {
                 task: Box::new(task.clone()),
@@ -361,11 +399,15 @@ impl Client {
                 serde_json::Value::String(name) if !name.is_empty() => Some(name),
                 _ => None,
             });
-            tags.extend(names.filter(|tag| seen.insert(tag.clone())));
+            tags.extend(names);
+            if tags.len() > limits::LIST_ENTRIES {
+                let problem = format!("the list has more than {} entries", limits::LIST_ENTRIES);
+                return Err(RegistryError::Protocol { task: Box::new(task.clone()), problem });
+            }
             Ok(())
         };
         match each_page(&self.requester, repository, url, "application/json", &task, &mut take)? {
-            Some(()) => Ok(tags),
+            Some(()) => Ok(without_repetitions(tags)),
             None => Err(RegistryError::NotFound { task: Box::new(task), message: ServerMessage::default() }),
         }
     }
@@ -392,6 +434,19 @@ impl Client {
             _ => Err(unexpected(&self.requester, repository, &task, response)),
         }
     }
+}
+
+/// Leaves out what is in a list already, and keeps the order. Each name is held once.
+fn without_repetitions(names: Vec<String>) -> Vec<String> {
+    let mut order: Vec<usize> = (0..names.len()).collect();
+    order.sort_by(|&a, &b| names[a].cmp(&names[b]).then(a.cmp(&b)));
+    let mut repeated = vec![false; names.len()];
+    for pair in order.windows(2) {
+        if let [before, after] = *pair {
+            repeated[after] = names[before] == names[after];
+        }
+    }
+    names.into_iter().zip(repeated).filter_map(|(name, repeated)| (!repeated).then_some(name)).collect()
 }
 
 /// Computes the digest of bytes with the algorithm of another digest.
@@ -487,6 +542,53 @@ mod tests {
             let found = server.client().has_blob(&server.repository(), &blob).unwrap();
             assert_eq!(found, expected, "{storage}");
         }
+    }
+
+    #[test]
+    fn a_new_tag_that_the_registry_shows_late_is_asked_for_again() {
+        let digest = Digest::sha256_of(b"{}");
+        let shown = |digest: &Digest| {
+            let headers = format!(
+                "content-type: application/vnd.oci.image.manifest.v1+json\r\ncontent-length: 2\r\ndocker-content-digest: {digest}\r\n"
+            );
+            on("HEAD /v2/a/manifests/v1", &head("200 OK", &headers))
+        };
+        let absent = || on("HEAD /v2/a/manifests/v1", "404 Not Found\r\ncontent-length: 0\r\n\r\n");
+        let other = Digest::sha256_of(b"other");
+        for (script, expected) in [
+            (vec![shown(&digest)], TagState::AsWritten),
+            (vec![absent(), absent(), shown(&digest)], TagState::AsWritten),
+            (vec![shown(&other), shown(&digest)], TagState::AsWritten),
+            ((0..6).map(|_| absent()).collect(), TagState::Absent),
+            ((0..6).map(|_| shown(&other)).collect(), TagState::Other(other.clone())),
+        ] {
+            let server = Scripted::start(script);
+            let tag = "v1".parse().unwrap();
+            assert_eq!(server.client().confirm_tag(&server.repository(), &tag, &digest).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_list_of_tags_has_a_bound_over_all_pages() {
+        let page = |number: usize, tags: &str| {
+            let link = format!("link: </v2/a/tags/list?page={number}>; rel=\"next\"\r\n");
+            on("GET /v2/a/tags/list", &body("200 OK", &link, &format!("{{\"tags\":[{tags}]}}")))
+        };
+        let ends = |pages: Vec<Exchange>, expected: &str| {
+            let server = Scripted::start(pages);
+            let error = server.client().list_tags(&server.repository()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        let large = format!("\"{}\"", "x".repeat(7 * 1024 * 1024));
+        ends((0..5).map(|number| page(number, &large)).collect(), "has more than 33554432 bytes");
+        let many = vec!["\"x\""; 500_001].join(",");
+        ends((0..2).map(|number| page(number, &many)).collect(), "the list has more than 1000000 entries");
+    }
+
+    #[test]
+    fn repeated_names_are_left_out_and_the_order_is_kept() {
+        let names = ["b", "a", "b", "c", "a", "b"].map(str::to_owned).to_vec();
+        assert_eq!(without_repetitions(names), ["b", "a", "c"]);
     }
 
     #[test]

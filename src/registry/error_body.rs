@@ -2,12 +2,16 @@
 
 use std::io::Read as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::error::ServerMessage;
 use super::http::Response;
 use super::sanitize::{SHOWN, sanitize};
+
+/// Longest time for a body that only explains an error.
+const TIME: Duration = Duration::from_secs(10);
 
 #[derive(Deserialize)]
 struct Body {
@@ -39,7 +43,7 @@ pub(super) fn message(response: Response) -> ServerMessage {
     let redactor = Arc::clone(&response.redactor);
     let is_html = response.header("content-type").is_some_and(|kind| kind.contains("html"));
     let mut bytes = Vec::new();
-    let _ = response.into_reader().take(crate::model::limits::ERROR_BYTES).read_to_end(&mut bytes);
+    let _ = response.into_reader_within(TIME).take(crate::model::limits::ERROR_BYTES).read_to_end(&mut bytes);
     if is_html { ServerMessage::default() } else { parse(&bytes, &|text| sanitize(&redactor.redact(text))) }
 }
 

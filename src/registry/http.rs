@@ -13,6 +13,7 @@ use crate::stream::cancel;
 
 use super::error::TrustProblem;
 use super::events::RequestRecord;
+use super::pace::{Pace, Paced, TooSlow};
 use super::proxy::ProxyRules;
 use super::redaction::Redactor;
 use super::resolver::SystemResolver;
@@ -29,6 +30,9 @@ const EXPECT_CONTINUE_FROM: u64 = 1024 * 1024;
 
 /// Size of a connection's buffer in each direction.
 const BUFFER_BYTES: usize = 32 * 1024;
+
+/// Longest time for a body that is read only to use the connection again.
+const DRAIN_TIME: Duration = Duration::from_secs(5);
 
 /// Bytes that a front end which holds a body passes on, or a registry moves into its storage, in a second.
 const PASSED_ON_PER_SECOND: u64 = 8 * 1024 * 1024;
@@ -126,7 +130,16 @@ impl Response {
 
     /// Returns the body's reader; errors of the wire are found in it with [`WireError::of_read`].
     pub(super) fn into_reader(self) -> impl Read + Send {
-        self.body.into_with_config().limit(u64::MAX).reader()
+        self.into_paced(Pace::of_body())
+    }
+
+    /// Returns the reader of a body that has to come within a time in all.
+    pub(super) fn into_reader_within(self, time: Duration) -> impl Read + Send {
+        self.into_paced(Pace::all_within(time))
+    }
+
+    fn into_paced(self, pace: Pace) -> Paced<impl Read + Send> {
+        Paced { inner: self.body.into_with_config().limit(u64::MAX).reader(), pace }
     }
 
     /// Tells whether the body is a web page: a login page or a proxy's message, where a registry should answer.
@@ -142,7 +155,7 @@ impl Response {
 
     /// Reads a short body to its end so that the connection can be used again; a longer one is cut off.
     pub(super) fn drain(self) {
-        let _ = io::copy(&mut self.into_reader().take(64 * 1024), &mut io::sink());
+        let _ = io::copy(&mut self.into_reader_within(DRAIN_TIME).take(64 * 1024), &mut io::sink());
     }
 }
 
@@ -204,7 +217,9 @@ impl WireError {
                 format!("{} ms", duration.as_millis())
             }
         };
-        let silent = matches!(error, Error::Timeout(_));
+        let is_slow = |error: &io::Error| error.get_ref().is_some_and(|inner| inner.is::<TooSlow>());
+        let silent =
+            matches!(&error, Error::Timeout(_)) || matches!(&error, Error::Io(error) if is_slow(error));
         let (kind, text) = match error {
             Error::Timeout(Timeout::Resolve | Timeout::Connect) => (
                 WireErrorKind::Connect,
@@ -271,7 +286,7 @@ fn remember_request(redactor: &Redactor, request: &Request<'_>) {
     authorization
         .chain(headers.map(|(_, value)| value.as_str()))
         .for_each(|header| redactor.remember_authorization(header));
-    request.url.secret_values().for_each(|value| redactor.remember_escaped(value));
+    request.url.secret_values().for_each(|value| redactor.remember_url_value(value));
     let is_form =
         |(name, value): &(&str, String)| *name == "content-type" && value.contains("form-urlencoded");
     if let Payload::Bytes(form) = request.payload
@@ -400,7 +415,8 @@ impl Http {
         }
         // Some front ends answer 411 to an upload request without a length, even an empty one.
         builder = builder.header("content-length", length);
-        let mut body = Sending { reader, left: length, sent: 0, progress };
+        let (pace, returned) = (Pace::of_body(), None);
+        let mut body = Sending { reader, left: length, sent: 0, progress, pace, returned };
         let message = builder.body(SendBody::from_reader(&mut body)).map_err(failed);
         let result = message.and_then(|message| self.run(message, url, request.closing, length));
         (result, body.sent)
@@ -457,6 +473,9 @@ struct Sending<'a> {
     left: u64,
     sent: u64,
     progress: &'a dyn Fn(u64),
+    pace: Pace,
+    /// When the last block was handed to the connection.
+    returned: Option<(Instant, u64)>,
 }
 
 impl Read for Sending<'_> {
@@ -472,6 +491,9 @@ impl Read for Sending<'_> {
             return Ok(wanted);
         }
         cancel::check()?;
+        if let Some((at, bytes)) = self.returned.take() {
+            self.pace.moved(bytes, at.elapsed()).map_err(io::Error::other)?;
+        }
         let n = self.reader.read(buffer.get_mut(..wanted).unwrap_or_default())?;
         if n == 0 {
             // ureq would read for ever. Streams report a short source themselves (`upload_session::Guarded`).
@@ -480,6 +502,7 @@ impl Read for Sending<'_> {
         self.left -= n as u64;
         self.sent += n as u64;
         (self.progress)(n as u64);
+        self.returned = Some((Instant::now(), n as u64));
         Ok(n)
     }
 }

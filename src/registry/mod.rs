@@ -24,6 +24,7 @@ mod helper;
 mod http;
 mod keychain;
 mod options;
+mod pace;
 mod paging;
 mod pem;
 mod proxy;
@@ -46,7 +47,7 @@ mod url;
 mod wire_options;
 
 pub use blob_body::BlobBody;
-pub use client::Client;
+pub use client::{Client, TagState};
 pub use cloud::{
     AppService, AwsEndpoints, AwsKeys, AwsLogin, AzureLogin, Clock, CloudLogin, CloudLogins,
     ContainerCredentials, GitHubLogin, GoogleFederation, GoogleLogin, WebIdentity,

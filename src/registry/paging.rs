@@ -30,6 +30,7 @@ pub(super) fn each_page(
     let mut seen = HashSet::new();
     let mut tries = RetryBudget::new();
     let mut url = first;
+    let mut bytes = 0;
     loop {
         let call = Call {
             repository,
@@ -67,6 +68,10 @@ pub(super) fn each_page(
                 continue;
             }
         };
+        bytes += body.len() as u64;
+        if bytes > limits::LIST_BYTES {
+            return Err(RegistryError::TooLarge { task: Box::new(task.clone()), limit: limits::LIST_BYTES });
+        }
         take(&body)?;
         let Some(next) = next else { return Ok(Some(())) };
         seen.insert(url.expose());

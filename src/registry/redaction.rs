@@ -15,34 +15,23 @@ use super::url::{decode, encode};
 
 /// Shortest text that is hidden; what is shorter is no secret, and is part of too many innocent words.
 const SHORTEST: usize = 4;
-/// Most texts remembered; a long run asks for many tokens, and only recent ones are repeated.
-const MOST: usize = 256;
+/// Most values of URLs remembered. A server chooses how many there are, so they are kept apart from credentials, which
+/// are never dropped.
+const MOST_VALUES: usize = 256;
 
 /// What was sent so far and must not be printed.
 #[derive(Default)]
-pub(super) struct Redactor(Mutex<Vec<Secret>>);
+pub(super) struct Redactor {
+    /// Passwords, tokens and keys.
+    credentials: Mutex<Vec<Secret>>,
+    /// Values in URLs that may be secret: signatures of storage and upload locations.
+    values: Mutex<Vec<Secret>>,
+}
 
 impl Redactor {
-    /// Remembers a secret: as it is, as part of a URL with and without escaped delimiters, and in Base64.
+    /// Remembers a credential for good: as it is, as part of a URL with and without escaped delimiters, and in Base64.
     pub(super) fn remember(&self, secret: &str) {
-        if secret.len() < SHORTEST {
-            return;
-        }
-        // Without the padding, which a peer may leave out.
-        let forms =
-            [secret.to_owned(), encode(secret), fully_escaped(secret), STANDARD_NO_PAD.encode(secret)];
-        let forms = forms.map(Secret::new);
-        let mut known = lock(&self.0);
-        if known.contains(&forms[0]) {
-            return;
-        }
-        for form in forms {
-            if !known.contains(&form) {
-                known.push(form);
-            }
-        }
-        let surplus = known.len().saturating_sub(MOST);
-        known.drain(..surplus);
+        add(&mut lock(&self.credentials), secret);
     }
 
     /// Remembers what an `Authorization` header carries: the token, or user and password in all forms.
@@ -59,22 +48,45 @@ impl Redactor {
         }
     }
 
-    /// Remembers a value from a URL or a form, as it came and decoded.
+    /// Remembers a value of a form for good, as it came and decoded.
     pub(super) fn remember_escaped(&self, value: &str) {
         self.remember(value);
         self.remember(&decode(value));
     }
 
+    /// Remembers a value of a URL, as it came and decoded; only the latest are kept.
+    pub(super) fn remember_url_value(&self, value: &str) {
+        let mut values = lock(&self.values);
+        add(&mut values, value);
+        add(&mut values, &decode(value));
+        let surplus = values.len().saturating_sub(MOST_VALUES);
+        values.drain(..surplus);
+    }
+
     /// Replaces every secret in a text from outside by `***`.
     pub(super) fn redact(&self, text: &str) -> String {
-        let known = lock(&self.0);
+        let mut known = lock(&self.credentials).clone();
+        known.extend(lock(&self.values).iter().cloned());
         // Longer ones first: a secret may be part of another.
-        let mut known: Vec<&Secret> = known.iter().collect();
         known.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
         known.into_iter().fold(text.to_owned(), |text, secret| match text.contains(secret.expose()) {
             true => text.replace(secret.expose(), "***"),
             false => text,
         })
+    }
+}
+
+/// Adds every form of a secret that is not known yet.
+fn add(known: &mut Vec<Secret>, secret: &str) {
+    if secret.len() < SHORTEST {
+        return;
+    }
+    // Without the padding, which a peer may leave out.
+    let forms = [secret.to_owned(), encode(secret), fully_escaped(secret), STANDARD_NO_PAD.encode(secret)];
+    for form in forms.map(Secret::new) {
+        if !known.contains(&form) {
+            known.push(form);
+        }
     }
 }
 
@@ -119,11 +131,14 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_are_remembered() {
+    fn credentials_are_never_dropped_from_redaction_however_many_query_values_come() {
         let known = Redactor::default();
+        known.remember_authorization("Bearer token-of-ours");
         for number in 0..1000 {
+            known.remember_url_value(&format!("value-{number:04}"));
             known.remember(&format!("secret-{number:04}"));
         }
-        assert_eq!(known.redact("secret-0999 secret-0000"), "*** secret-0000");
+        assert_eq!(known.redact("token-of-ours secret-0000 secret-0999"), "*** *** ***");
+        assert_eq!(known.redact("value-0999 value-0000"), "*** value-0000", "values of URLs are bounded");
     }
 }

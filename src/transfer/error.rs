@@ -177,7 +177,7 @@ pub enum TransferError {
     },
     /// After the push a tag points at something else.
     #[error(
-        "tag `{tag}` points at {found} after the push, expected `{expected}`; someone else pushed it meanwhile, or the registry changed it"
+        "tag `{tag}` points at `{found}` after the push, expected `{expected}`; another client pushed it meanwhile, or the registry changed the image"
     )]
     TagMoved {
         /// The tag.
@@ -185,7 +185,7 @@ pub enum TransferError {
         /// What was pushed.
         expected: Digest,
         /// What it points at.
-        found: String,
+        found: Digest,
     },
     /// The lock file inside a bundle is not valid.
     #[error("`{place}`: `.imgpkg/images.yml`: {source}")]

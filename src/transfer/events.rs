@@ -129,6 +129,13 @@ pub enum Warning {
         /// The references in its lock file.
         images: Vec<String>,
     },
+    /// The registry took a tag and does not show it yet.
+    TagNotShown {
+        /// The reference.
+        tag: String,
+        /// What was written.
+        digest: Digest,
+    },
     /// Layers that may not be distributed were asked for, but there are none.
     NothingNonDistributable,
     /// A tar that holds one image was written without what is attached to it.

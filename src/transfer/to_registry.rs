@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Scope;
 
 use crate::model::{Descriptor, Digest, RawDocument, Repository, Tag, Target};
-use crate::registry::{BlobBody, Client, PushOutcome, PushStart};
+use crate::registry::{BlobBody, Client, PushOutcome, PushStart, TagState};
 use crate::stream::{BlobStream, into_value, lock};
 
 use super::events::{BlobOutcome, Event, Observer, Warning};
@@ -99,7 +99,7 @@ fn push_root(
         observer.event(Event::TagWritten { repository, tag, digest: &root.digest });
     }
     if let Some(tag) = wanting.last() {
-        confirm(client, repository, tag, &root.digest)?;
+        confirm(client, repository, tag, &root.digest, observer)?;
     }
     Ok(())
 }
@@ -121,21 +121,25 @@ pub(super) fn layers_were_left_out(
     Ok(false)
 }
 
-/// Asks once more what the tag points at, so that nothing is reported that is not so.
+/// Asks the registry what the tag points at, so that the report is true. A tag that is not shown yet is a warning.
 pub(super) fn confirm(
     client: &Client,
     repository: &Repository,
     tag: &Tag,
     expected: &Digest,
+    observer: &dyn Observer,
 ) -> Result<(), TransferError> {
-    let found = client.head_manifest(repository, &Target::Tag(tag.clone()))?;
-    match found {
-        Some(found) if found.digest == *expected => Ok(()),
-        found => Err(TransferError::TagMoved {
-            tag: tag.to_string(),
-            expected: expected.clone(),
-            found: found.map_or("nothing".to_owned(), |found| format!("`{}`", found.digest)),
-        }),
+    match client.confirm_tag(repository, tag, expected)? {
+        TagState::AsWritten => Ok(()),
+        TagState::Absent => {
+            let warning =
+                Warning::TagNotShown { tag: format!("{repository}:{tag}"), digest: expected.clone() };
+            observer.event(Event::Warning(&warning));
+            Ok(())
+        }
+        TagState::Other(found) => {
+            Err(TransferError::TagMoved { tag: tag.to_string(), expected: expected.clone(), found })
+        }
     }
 }
 

@@ -341,7 +341,7 @@ impl Push<'_> {
         if there.is_none_or(|there| there.digest != *digest) {
             let document = self.locator.read_document(&member.descriptor)?;
             self.client.push_manifest(repository, &Target::Tag(tag.clone()), &document)?;
-            confirm(self.client, repository, tag, digest)?;
+            confirm(self.client, repository, tag, digest, self.observer)?;
             self.count(|report| report.documents_written += 1);
         }
         self.observer.event(Event::TagWritten { repository, tag, digest });

@@ -64,7 +64,7 @@ const fn huge(
     Row { name, what, unit, how: How::Test(test), code: 1, message }
 }
 
-const ROWS: [Row; 40] = [
+const ROWS: [Row; 43] = [
     row("DOCUMENT_BYTES", "a manifest or index", "bytes", document, 1, "has more than 8388608 bytes"),
     row("CONFIG_BYTES", "an image configuration", "bytes", config, 1, "has more than 16777216 bytes"),
     row(
@@ -153,6 +153,27 @@ const ROWS: [Row; 40] = [
     row("CERTIFICATES_BYTES", "a file of certificates", "bytes", certificates, 2, "4194304 bytes"),
     row("PAGE_BYTES", "one page of a registry's list", "bytes", page, 1, "8388608 bytes"),
     row("PAGES", "pages of one list", "pages", pages, 1, "comes after 10000 others"),
+    huge(
+        "LIST_BYTES",
+        "all pages of one list of a registry",
+        "bytes",
+        "src/registry/client.rs::a_list_of_tags_has_a_bound_over_all_pages",
+        "more than 33554432 bytes",
+    ),
+    huge(
+        "LIST_ENTRIES",
+        "entries of one list of a registry",
+        "entries",
+        "src/registry/client.rs::a_list_of_tags_has_a_bound_over_all_pages",
+        "more than 1000000 entries",
+    ),
+    huge(
+        "LEAST_BYTES_PER_MINUTE",
+        "a body that comes slowly: bytes expected in a minute of waiting",
+        "bytes",
+        "src/registry/pace.rs::a_body_below_the_least_rate_fails_after_a_window",
+        "at least 65536 are expected",
+    ),
     row("CREDENTIALS_BYTES", "a docker or podman credentials file", "bytes", credentials, 2, "4194304 bytes"),
     row(
         "TOKEN_BYTES",
