@@ -1035,17 +1035,22 @@ fn mirrors_are_read_first_and_skipped_when_they_fail() {
 }
 
 #[test]
-fn a_redirect_of_head_means_that_a_blob_is_there() {
+fn a_redirect_of_head_is_followed_with_get_to_see_whether_a_blob_is_there() {
     let registry = FaultRegistry::start(Access::Open, vec![]);
     // The storage's URL is signed for GET only; it must not be asked with HEAD.
-    let storage = format!("{}/storage/{{}}", registry.foreign());
-    registry.rule(on("HEAD", Thing::Blob, Fault::Redirect(307, storage)));
+    let storage = || Fault::Redirect(307, format!("{}/storage/{{}}", registry.foreign()));
     let descriptor = Descriptor::of_bytes(media_type::OCI_LAYER, b"x");
-    let outcome = client()
-        .push_blob(&repository(&registry), &descriptor, &b"x".to_vec(), PushStart::Ask(&[]), &|_| {})
-        .unwrap();
-    assert_eq!(outcome, PushOutcome::Present);
-    assert_eq!(registry.log().len(), 1);
+    let client = client();
+    let push = || {
+        let body = b"x".to_vec();
+        let start = PushStart::Ask(&[]);
+        client.push_blob(&repository(&registry), &descriptor, &body, start, &|_| {}).unwrap()
+    };
+    assert_eq!(push(), PushOutcome::Uploaded);
+    registry.rule(on("HEAD", Thing::Blob, storage()));
+    registry.rule(on("GET", Thing::Blob, storage()));
+    assert_eq!(push(), PushOutcome::Present);
+    assert_eq!(registry.count("GET", Thing::Storage), 1, "the size is read at the storage");
 }
 
 #[test]
