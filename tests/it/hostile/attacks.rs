@@ -78,7 +78,7 @@ fn a_folder_swapped_for_a_symlink_during_extraction_does_not_lead_outside() {
 #[test]
 fn a_folder_swapped_for_a_symlink_does_not_lead_an_ordinary_user_outside() {
     crate::pull::extraction::again_as_an_ordinary_user(
-        "hostile::a_folder_swapped_for_a_symlink_during_extraction_does_not_lead_outside",
+        "hostile::attacks::a_folder_swapped_for_a_symlink_during_extraction_does_not_lead_outside",
     );
 }
 

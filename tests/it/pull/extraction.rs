@@ -558,7 +558,7 @@ pub(crate) fn again_as_an_ordinary_user(test: &str) {
 
 #[test]
 fn extraction_as_an_ordinary_user_touches_nothing_outside() {
-    again_as_an_ordinary_user("extraction::extraction_touches_nothing_outside_the_root");
+    again_as_an_ordinary_user("pull::extraction::extraction_touches_nothing_outside_the_root");
 }
 
 /// What `pull` and Concourse's `in` do with the same attacks, with the real program and both kinds of user.
