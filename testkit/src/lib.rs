@@ -16,6 +16,7 @@ pub mod digest;
 pub mod fault;
 pub mod growth;
 pub mod http;
+pub mod judges;
 pub mod kpack;
 pub mod lab;
 pub mod leash;

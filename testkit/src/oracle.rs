@@ -1,13 +1,16 @@
 //! Independent judges: scripts in `tests/tools` that know the specifications and nothing of the program.
 
+use crate::judges;
 use crate::tools::{run, script};
 use std::ffi::OsStr;
 use std::path::Path;
 
-/// Panics with everything that is wrong or doubtful about an OCI layout (tar, compressed tar or folder).
+/// Panics with everything that is wrong or doubtful about an OCI layout (tar, compressed tar or folder), for the script
+/// and for the crates `oci-spec` and `tar`.
 #[track_caller]
 pub fn validate_layout(path: impl AsRef<Path>) {
-    let problems = layout_problems(&path);
+    let mut problems = layout_problems(&path);
+    problems.extend(judges::problems(path.as_ref()));
     let path = path.as_ref().display();
     assert!(problems.is_empty(), "`{path}` is not a sound OCI layout:\n{}", problems.join("\n"));
 }

@@ -75,17 +75,9 @@ pub fn list_contents(folder: &Path) -> String {
 
 #[track_caller]
 fn describe(folder: &Path, with_modes: bool) -> String {
-    let mut paths = Vec::new();
-    let mut open = vec![folder.to_owned()];
-    while let Some(next) = open.pop() {
-        for entry in must(&next, "list", fs::read_dir(&next)) {
-            let path = must(&next, "list", entry).path();
-            if must(&path, "look at", path.symlink_metadata()).is_dir() {
-                open.push(path.clone());
-            }
-            paths.push(path);
-        }
-    }
+    let walked = walkdir::WalkDir::new(folder).min_depth(1).into_iter();
+    let mut paths: Vec<PathBuf> =
+        walked.map(|entry| must(folder, "list", entry.map_err(Into::into)).into_path()).collect();
     paths.sort_by(|a, b| a.as_os_str().as_bytes().cmp(b.as_os_str().as_bytes()));
     let mut text = String::new();
     for path in paths {

@@ -1,14 +1,18 @@
 #!/usr/bin/env python3
 """Prints for each tar, one line each, the list of its entries as Python's tarfile reads them, or an error, as JSON.
 
+An entry is [name, kind, mode, size, link, uid, gid, mtime, [[xattr, value]…]].
+
 usage: tar_many.py TAR…          names are hexadecimal, because they can be any bytes
 """
 import json
+import math
 import sys
 import tarfile
 
 KINDS = {tarfile.DIRTYPE: "folder", tarfile.SYMTYPE: "symlink", tarfile.LNKTYPE: "hardlink",
          tarfile.CHRTYPE: "device", tarfile.BLKTYPE: "device", tarfile.FIFOTYPE: "pipe"}
+XATTR = "SCHILY.xattr."
 
 
 def raw(text):
@@ -25,7 +29,10 @@ def entries(path):
                 kind = "folder"
             size = entry.size if kind == "file" else 0
             link = raw(entry.linkname) if kind in ("symlink", "hardlink") else ""
-            yield [raw(entry.name.rstrip("/")), kind, entry.mode & 0o7777, size, link]
+            xattrs = sorted([raw(key.removeprefix(XATTR)), raw(value)]
+                            for key, value in entry.pax_headers.items() if key.startswith(XATTR))
+            yield [raw(entry.name.rstrip("/")), kind, entry.mode & 0o7777, size, link,
+                   entry.uid, entry.gid, math.floor(entry.mtime), xattrs]
 
 
 for path in sys.argv[1:]:

@@ -1,4 +1,5 @@
-//! Our tar reader against Python's and GNU tar on made-up archives, with a written list of where they may differ.
+//! Our tar reader against Python's, GNU tar and the crate `tar` on made-up archives, with a written list of where they may
+//! differ.
 //!
 //! `cargo test --test it tar_differential -- --ignored` goes through many more.
 //!
@@ -11,6 +12,7 @@ use imgrelay::tar::{EntryKind, Reader};
 use serde_json::{Value, json};
 use testkit::random::Random;
 use testkit::scratch::Scratch;
+use testkit::tarball::{Header, Tarball, pax_records};
 use testkit::tools::{run, script, tool};
 
 use crate::targets::recipe::{layers, sealed};
@@ -65,7 +67,20 @@ fn ours(bytes: &[u8]) -> Result<Vec<Value>, String> {
         let raw = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         // Python drops the slashes at the end of names.
         let end = entry.path.iter().rposition(|byte| *byte != b'/').map_or(0, |at| at + 1);
-        entries.push(json!([raw(&entry.path[..end]), kind, entry.mode, entry.size, raw(&entry.link)]));
+        let mut xattrs: Vec<(String, String)> =
+            entry.xattrs.iter().map(|(name, value)| (raw(name), raw(value))).collect();
+        xattrs.sort();
+        entries.push(json!([
+            raw(&entry.path[..end]),
+            kind,
+            entry.mode,
+            entry.size,
+            raw(&entry.link),
+            entry.uid,
+            entry.gid,
+            entry.mtime,
+            xattrs,
+        ]));
         std::io::copy(&mut reader, &mut std::io::sink()).map_err(|error| error.to_string())?;
     }
     Ok(entries)
@@ -89,8 +104,77 @@ fn archives(seed: u64, count: usize) -> Vec<Vec<u8>> {
     archives
 }
 
-/// What another reader makes of an archive: its entries, or that it refuses.
+/// Archives whose entries have owners, modes, times and extended attributes, in headers and in records for one entry or
+/// for all.
+fn archives_with_owners(seed: u64, count: usize) -> Vec<Vec<u8>> {
+    const NUMBERS: [&[u8]; 10] =
+        [b"0", b"7", b"1000", b"2097152", b"4294967295", b"", b"007", b"-1", b"+1", b" 5"];
+    const TIMES: [&[u8]; 9] =
+        [b"0", b"12", b"12.5", b"12.000", b"-1", b"-1.5", b"1e3", b"", b"1700000000.999999999"];
+    fn one<T: Copy>(random: &mut Random, values: &[T]) -> T {
+        values[usize::try_from(random.below(values.len() as u64)).unwrap()]
+    }
+    let mut random = Random::new(seed);
+    let records = |random: &mut Random| {
+        let mut records: Vec<(&str, &[u8])> = Vec::new();
+        for key in [
+            "uid",
+            "gid",
+            "mtime",
+            "SCHILY.xattr.user.a",
+            "SCHILY.xattr.user.b",
+            "SCHILY.xattr.user.a",
+            "comment",
+        ] {
+            match (random.below(4), key) {
+                (0, "mtime") => records.push((key, one(random, &TIMES))),
+                (0, "uid" | "gid") => records.push((key, one(random, &NUMBERS))),
+                (0, _) => records.push((key, one(random, &[&b"1"[..], b"", b"\0=\n", b"\xff"]))),
+                _ => {}
+            }
+        }
+        pax_records(&records)
+    };
+    let mut archive = || {
+        let mut tar = Tarball::new();
+        for number in 0..=random.below(3) {
+            for (flag, one_in) in [(b'g', 6), (b'x', 2)] {
+                if random.below(one_in) == 0 {
+                    let records = records(&mut random);
+                    tar = tar.entry(&Header::new("records", flag, records.len() as u64), &records);
+                }
+            }
+            let mode = one(&mut random, &[0o644, 0o755, 0o4711, 0o1777, 0o000, 0o7777]);
+            let mut header =
+                Header::new(format!("f{number}"), one(&mut random, b"0055127"), 0).mode(mode).link("x");
+            (header.uid, header.gid) =
+                (one(&mut random, &[0, 1, 1000, 0o7_777_777]), one(&mut random, &[0, 5, 0o7_777_777]));
+            tar = tar.entry(&header, b"");
+        }
+        let mut tar = tar.finish();
+        if random.below(2) == 0 {
+            // The time in the first header.
+            tar[136..147]
+                .copy_from_slice(one(&mut random, &[b"00000000014", b"14524770000", b"77777777777"]));
+        }
+        sealed(&tar)
+    };
+    (0..count).map(|_| archive()).collect()
+}
+
+/// What another reader makes of an archive: its entries, or that it refuses. What it does not show of an entry is null.
 type Seen = Result<Vec<Value>, String>;
+
+/// Tells whether another reader sees the same, as far as it shows.
+fn agree(ours: &[Value], theirs: &[Value]) -> bool {
+    let same = |(ours, theirs): (&Value, &Value)| {
+        let fields = |entry: &Value| entry.as_array().cloned().unwrap_or_default();
+        let (ours, theirs) = (fields(ours), fields(theirs));
+        ours.len() == theirs.len()
+            && ours.iter().zip(&theirs).all(|(ours, theirs)| theirs.is_null() || ours == theirs)
+    };
+    ours.len() == theirs.len() && ours.iter().zip(theirs).all(same)
+}
 
 /// Compares with another reader.
 fn compare(reader: &str, archives: &[Vec<u8>], theirs: &[Seen]) {
@@ -99,7 +183,7 @@ fn compare(reader: &str, archives: &[Vec<u8>], theirs: &[Seen]) {
     let mut findings = Vec::new();
     for (at, (bytes, theirs)) in archives.iter().zip(theirs).enumerate() {
         match (ours(bytes), theirs) {
-            (Ok(ours), Ok(theirs)) if ours == *theirs => same += 1,
+            (Ok(ours), Ok(theirs)) if agree(&ours, theirs) => same += 1,
             (Ok(ours), theirs) => findings.push(format!(
                 "{at}: we read {ours:?}\n    {reader} {theirs:?}\n    {:?}",
                 String::from_utf8_lossy(&bytes[..bytes.len().min(512)])
@@ -154,8 +238,10 @@ fn gnu_entry(line: &str) -> Value {
     let (head, names) = line.split_once('"').unwrap_or_else(|| panic!("no name in `{line}`"));
     let (name, rest) = unquoted(names);
     let link = rest.split_once('"').map(|(_, link)| unquoted(link).0).unwrap_or_default();
-    let mut words = head.split_whitespace();
-    let (mode, _, size) = (words.next().unwrap(), words.next(), words.next().unwrap());
+    let words: Vec<&str> = head.split_whitespace().collect();
+    let [mode, owner, size, date, time] = words[..] else { panic!("five words: `{line}`") };
+    let (uid, gid) = owner.split_once('/').unwrap();
+    let number = |text: &str| text.parse::<u64>().map_or(Value::Null, Value::from);
     let kind = match mode.as_bytes()[0] {
         // The list shows the header's type; what GNU tar makes of a contiguous file with such a name is a folder.
         b'C' if name.ends_with(b"/") => "folder",
@@ -181,7 +267,54 @@ fn gnu_entry(line: &str) -> Value {
     let raw = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let end = name.iter().rposition(|byte| *byte != b'/').map_or(0, |at| at + 1);
     let link = if matches!(kind, "symlink" | "hardlink") { raw(&link) } else { String::new() };
-    json!([raw(&name[..end]), kind, bits, size, link])
+    json!([raw(&name[..end]), kind, bits, size, link, number(uid), number(gid), seconds(date, time), null])
+}
+
+/// The seconds since 1970 of `YYYY-MM-DD` and `HH:MM:SS` with or without a fraction; null for years with more digits.
+fn seconds(date: &str, time: &str) -> Value {
+    let numbers =
+        |text: &str, at: char| -> Vec<i64> { text.split(at).filter_map(|part| part.parse().ok()).collect() };
+    let whole = time.split('.').next().unwrap_or(time);
+    let (&[year, month, day], &[hour, minute, second]) = (&numbers(date, '-')[..], &numbers(whole, ':')[..])
+    else {
+        return Value::Null;
+    };
+    let is_leap = |year: i64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days_of = |year: i64| if is_leap(year) { 366 } else { 365 };
+    let years: i64 =
+        if year >= 1970 { (1970..year).map(days_of).sum() } else { -(year..1970).map(days_of).sum::<i64>() };
+    let months = [31, if is_leap(year) { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let before: i64 = months.iter().take(usize::try_from(month - 1).unwrap_or(0)).sum();
+    Value::from((((years + before + day - 1) * 24 + hour) * 60 + minute) * 60 + second)
+}
+
+/// Reads an archive with the crate `tar`.
+fn by_crate(bytes: &[u8]) -> Seen {
+    let entries = testkit::judges::entries(bytes).map_err(|error| error.to_string())?;
+    let row = |entry: Value| {
+        let text = |key: &str| entry[key].as_str().unwrap_or("").to_owned();
+        let is_folder = text("path").ends_with("2f") && entry["kind"] == "file";
+        let mut path = text("path");
+        while path.ends_with("2f") {
+            path.truncate(path.len() - 2);
+        }
+        let mut xattrs = entry["xattrs"].as_array().cloned().unwrap_or_default();
+        xattrs.sort_by_key(ToString::to_string);
+        let kind = if is_folder { json!("folder") } else { entry["kind"].clone() };
+        let size = if is_folder { json!(0) } else { entry["size"].clone() };
+        json!([
+            path,
+            kind,
+            entry["mode"],
+            size,
+            text("link"),
+            entry["uid"],
+            entry["gid"],
+            entry["mtime"],
+            xattrs
+        ])
+    };
+    Ok(entries.into_iter().map(row).collect())
 }
 
 /// Reads a text in C's quotes up to its end, and returns what comes after.
@@ -215,24 +348,31 @@ fn unquoted(text: &str) -> (Vec<u8>, &str) {
     (out, &text[at + 1..])
 }
 
-fn compare_all(seed: u64, count: usize) {
+fn compare_all(archives: &[Vec<u8>]) {
     let folder = Scratch::new("differential");
-    let archives = archives(seed, count);
-    let paths = files(&folder, &archives);
-    compare("Python", &archives, &python(&paths));
+    let paths = files(&folder, archives);
+    compare("Python", archives, &python(&paths));
     let listed: Vec<Seen> = paths.iter().map(|path| gnu(path)).collect();
-    compare("GNU tar", &archives, &listed);
+    compare("GNU tar", archives, &listed);
+    let read: Vec<Seen> = archives.iter().map(|bytes| by_crate(bytes)).collect();
+    compare("the crate `tar`", archives, &read);
 }
 
 #[test]
-fn python_and_gnu_tar_see_the_same_entries_in_every_archive_that_both_read() {
-    compare_all(77, ARCHIVES);
+fn python_gnu_tar_and_the_crate_tar_see_the_same_entries_in_every_archive_that_all_read() {
+    compare_all(&archives(77, ARCHIVES));
+}
+
+#[test]
+fn owners_modes_times_and_xattrs_are_the_same_for_python_gnu_tar_and_the_crate_tar() {
+    compare_all(&archives_with_owners(78, ARCHIVES));
 }
 
 #[test]
 #[ignore = "a hundred times as many take minutes"]
-fn python_and_gnu_tar_see_the_same_entries_in_many_more_archives() {
+fn readers_see_the_same_entries_in_many_more_archives() {
     for seed in 0..20 {
-        compare_all(1000 + seed, 3000);
+        compare_all(&archives(1000 + seed, 3000));
+        compare_all(&archives_with_owners(1000 + seed, 3000));
     }
 }
