@@ -25,7 +25,7 @@ pub struct Descriptor {
     /// Size of the content in bytes, as stored; at most [`limits::BLOB_BYTES`] where it was read.
     #[serde(deserialize_with = "possible_size")]
     pub size: u64,
-    /// ImageLocator outside the registry (non-distributable layers only); never followed with credentials.
+    /// Places outside the registry (non-distributable layers only); never followed with credentials.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
     pub urls: Vec<String>,
     /// Annotations of the pointer, not of the content.

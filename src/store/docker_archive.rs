@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Config, Descriptor, Digest, RawDocument, Reference, Schema, limits, media_type, read_json, to_json,
+    Config, Descriptor, Digest, JsonError, RawDocument, Reference, Schema, limits, media_type, read_json,
+    to_json,
 };
 use crate::stream::{Compression, FileError, HashingWriter, cancel, into_value, lock, threads};
 use crate::tar::{EndMark, display_name};
@@ -41,18 +42,23 @@ static SCHEMA: Schema = Schema::List(&Schema::Object(&[
 /// One image of `manifest.json`; other members are ignored.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Image {
-    config: String,
+pub(super) struct Image {
+    pub(super) config: String,
     #[serde(default)]
-    repo_tags: Option<Vec<String>>,
+    pub(super) repo_tags: Option<Vec<String>>,
     #[serde(default)]
-    layers: Option<Vec<String>>,
+    pub(super) layers: Option<Vec<String>>,
+}
+
+/// Reads `manifest.json`.
+pub(super) fn read_table(table: &[u8]) -> Result<Vec<Image>, JsonError> {
+    read_json(table, &SCHEMA)
 }
 
 /// Opens an indexed docker-save tar whose `manifest.json` was read.
 pub(super) fn open(archive: Archive, table: &[u8], path: &Path) -> Result<Store, StoreError> {
     let damaged = |problem: String| StoreError::damaged(path, problem);
-    let images: Vec<Image> = read_json(table, &SCHEMA)
+    let images = read_table(table)
         .map_err(|error| damaged(format!("`{TABLE}` is not what docker writes: {error}")))?;
     if images.is_empty() {
         return Err(damaged(format!("`{TABLE}` lists no image")));
@@ -180,7 +186,7 @@ fn manifest_of(
 }
 
 /// Finds a file of the archive, through links inside it.
-fn locate(archive: &Archive, name: &str) -> Result<Span, String> {
+pub(super) fn locate(archive: &Archive, name: &str) -> Result<Span, String> {
     let shown = display_name(name.as_bytes());
     let outside =
         |target: &[u8]| format!("`{shown}` links to `{}`, outside the archive", display_name(target));
@@ -246,6 +252,12 @@ fn describe_layer(archive: &Archive, span: Span) -> std::io::Result<Descriptor> 
         Compression::Zstd => media_type::DOCKER_LAYER_ZSTD,
         Compression::None => media_type::DOCKER_LAYER,
     };
+    let (digest, size) = hash(archive, span)?;
+    Ok(Descriptor::new(media_type, digest, size))
+}
+
+/// Hashes a file of the archive, and returns its digest and size.
+pub(super) fn hash(archive: &Archive, span: Span) -> std::io::Result<(Digest, u64)> {
     let mut reader = archive.reader(span);
     let mut writer = HashingWriter::new(std::io::sink());
     let mut buffer = vec![0; 256 * 1024];
@@ -257,7 +269,7 @@ fn describe_layer(archive: &Archive, span: Span) -> std::io::Result<Descriptor> 
         }
     }
     let (_, digest, size) = writer.finish();
-    Ok(Descriptor::new(media_type, digest, size))
+    Ok((digest, size))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::model::{Descriptor, Digest, DocumentError, Reference, Tag, keys};
 use crate::stream::{Compression, FileError, Mismatch};
 use crate::tar::TarError;
 
+mod agreement;
 mod archive;
 mod docker_archive;
 pub mod imgpkg_tar;
@@ -20,7 +21,7 @@ mod reading;
 pub mod slots;
 mod spool;
 
-pub use open::open;
+pub use open::{open, open_to_inspect};
 pub use opened::Store;
 pub use reading::{open_verified, read_document};
 
@@ -103,6 +104,15 @@ pub enum Remark {
     ForeignRoot(Box<Descriptor>),
     /// A name in `index.json` that is neither a tag nor a reference was passed over.
     InvalidName(String),
+    /// Two facts of the store make two readers see two images. [`open()`] refuses such a store.
+    Contradiction {
+        /// What the facts are about.
+        digest: Digest,
+        /// Both facts.
+        text: String,
+    },
+    /// docker's `manifest.json` beside an OCI layout is not what docker reads; with what is wrong.
+    UnreadableDockerManifest(String),
     /// A file below `blobs/` whose name is not a digest was passed over.
     StrayBlob(String),
 }
@@ -178,6 +188,14 @@ pub enum StoreError {
         path: PathBuf,
         /// Expected and found.
         mismatch: Mismatch,
+    },
+    /// Two facts of the store make two readers see two images.
+    #[error("`{}` contradicts itself: {}", path.display(), crate::model::list::clause_list(problems))]
+    Contradiction {
+        /// The file or folder.
+        path: PathBuf,
+        /// The facts.
+        problems: Vec<String>,
     },
     /// A manifest or index in the store is not valid.
     #[error("`{}` is damaged: {source}", path.display())]

@@ -16,25 +16,43 @@ use super::archive::Archive;
 use super::kind::{looks_like, not_an_archive};
 use super::opened::Store;
 use super::spool::spool;
-use super::{Remark, StoreError, docker_archive, imgpkg_tar, layout};
+use super::{Remark, StoreError, agreement, docker_archive, imgpkg_tar, layout};
 
 /// Opens an OCI layout (tar or folder), docker-save tar or imgpkg tar, or the one of these in a folder.
 ///
 /// A tar may be gzip- or zstd-compressed as a whole, or come through a pipe; it is then unpacked into a file
 /// without a name in `temporary`, at most [`limits::SPOOL_BYTES`].
-/// Errors: [`StoreError::UnknownKind`] says what the content looks like instead.
+/// Errors: [`StoreError::UnknownKind`] says what the content looks like instead; [`StoreError::Contradiction`] where
+/// two readers would see two images.
 /// Cost: reads the headers of the tar, not its blobs; docker-save tars are hashed once, because nothing in them
 /// says what their layers' digests are.
 pub fn open(path: &Path, temporary: &Path) -> Result<Store, StoreError> {
+    let store = open_to_inspect(path, temporary)?;
+    let problems = store.remarks.iter().filter_map(|remark| match remark {
+        Remark::Contradiction { text, .. } => Some(text.clone()),
+        _ => None,
+    });
+    let problems: Vec<String> = problems.collect();
+    match problems.is_empty() {
+        true => Ok(store),
+        false => Err(StoreError::Contradiction { path: path.to_owned(), problems }),
+    }
+}
+
+/// Opens the same also where facts of the store contradict each other, which are among its remarks.
+pub fn open_to_inspect(path: &Path, temporary: &Path) -> Result<Store, StoreError> {
     let file = File::open(path).map_err(|error| FileError::io("open", path, error))?;
     let metadata = file.metadata().map_err(|error| FileError::io("look at", path, error))?;
-    if metadata.is_dir() {
-        open_folder(file, path, temporary)
+    let mut store = if metadata.is_dir() {
+        open_folder(file, path, temporary)?
     } else if metadata.is_file() {
-        open_file(file, path, temporary)
+        open_file(file, path, temporary)?
     } else {
-        unpack(file, path, temporary)
-    }
+        unpack(file, path, temporary)?
+    };
+    let remarks = agreement::remarks(&store);
+    store.remarks.extend(remarks);
+    Ok(store)
 }
 
 fn open_file(file: File, path: &Path, temporary: &Path) -> Result<Store, StoreError> {
@@ -77,7 +95,7 @@ fn compression_name(compression: Compression) -> &'static str {
 fn recognise(archive: Archive, path: &Path) -> Result<Store, StoreError> {
     let has = |name: &str| archive.node(name.as_bytes()).is_some();
     if has("oci-layout") || (has("index.json") && !has("manifest.json")) {
-        // BuildKit and docker 25 add docker's manifest.json for old readers; the layout is the whole truth.
+        // BuildKit and docker 25 add docker's manifest.json for old readers; the two have to agree (`agreement`).
         return layout::open_tar(archive, path);
     }
     if let Some(table) = archive.read_small(docker_archive::TABLE, limits::TABLE_OF_CONTENTS_BYTES)? {

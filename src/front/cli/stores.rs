@@ -17,7 +17,16 @@ pub(super) fn open_store(context: &Context<'_>, path: &Path) -> Result<Store, Fa
 
 /// Opens a tar or folder that has to be an OCI layout.
 pub(super) fn open_oci(context: &Context<'_>, path: &Path) -> Result<Store, Failure> {
-    let store = open_store(context, path)?;
+    expect_oci(open_store(context, path)?, path)
+}
+
+/// Opens a tar or folder also where its facts contradict each other, to report them.
+pub(super) fn open_to_inspect(context: &Context<'_>, path: &Path) -> Result<Store, Failure> {
+    Ok(store::open_to_inspect(path, &system::temporary_folder(context.env))?)
+}
+
+/// Makes sure that a store is an OCI layout.
+pub(super) fn expect_oci(store: Store, path: &Path) -> Result<Store, Failure> {
     match store.kind() {
         StoreKind::OciLayoutTar | StoreKind::OciLayoutDirectory => Ok(store),
         other => {

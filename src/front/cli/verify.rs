@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::args::VerifyArgs;
 use super::resolve::{self, Source};
-use super::stores::{open_oci, open_store};
+use super::stores::{expect_oci, open_to_inspect};
 use crate::front::context::Context;
 use crate::front::failure::Failure;
 use crate::front::main_image::only_root;
@@ -20,8 +20,8 @@ const SHOWN: usize = 100;
 pub(in crate::front) fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<Outcome, Failure> {
     let options = resolve::verify(args)?;
     let store = match &options.source {
-        Source::OciTar(path) => open_oci(context, path)?,
-        Source::Tar(path) | Source::Lock(path) => open_store(context, path)?,
+        Source::OciTar(path) => expect_oci(open_to_inspect(context, path)?, path)?,
+        Source::Tar(path) | Source::Lock(path) => open_to_inspect(context, path)?,
         Source::Bundle(_) | Source::Image(_) => {
             return Err(Failure::misuse("only a tar or folder can be verified"));
         }

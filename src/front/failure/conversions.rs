@@ -184,6 +184,8 @@ impl From<StoreError> for Failure {
         match error {
             StoreError::File(error) => error.into(),
             StoreError::Mismatch { .. } => Self::of(Kind::Difference, &error).hint(AGAIN),
+            StoreError::Contradiction { .. } => Self::of(Kind::Difference, &error)
+                .hint(format!("other programs would read another image from it; {AGAIN}")),
             StoreError::Tar { source: TarError::Truncated { .. }, .. } => {
                 Self::of(Kind::Refused, &error).hint(format!("the file is not complete; {AGAIN}"))
             }

@@ -59,7 +59,7 @@ pub enum Advice {
         /// The first ten.
         names: Vec<String>,
     },
-    /// Blobs that nothing refers to; they were not checked.
+    /// Blobs that nothing refers to; only their digests were checked.
     Unreferenced {
         /// How many.
         count: usize,
@@ -67,6 +67,27 @@ pub enum Advice {
         bytes: u64,
         /// The first ten.
         blobs: Vec<Digest>,
+    },
+    /// The tag and the full name of an image have different tags.
+    NamesDisagree {
+        /// The tag, from `org.opencontainers.image.ref.name`.
+        tag: String,
+        /// The full name, from `io.containerd.image.name`.
+        name: String,
+    },
+    /// docker's `manifest.json` is not what docker reads.
+    UnreadableDockerManifest {
+        /// Why.
+        reason: String,
+    },
+    /// Facts that do not agree, or that a specification requires otherwise, but that no two readers take for two images.
+    Inconsistent {
+        /// The document.
+        blob: Digest,
+        /// The rule.
+        fact: &'static str,
+        /// What was found.
+        detail: String,
     },
     /// Layers that may not be distributed are left out.
     NonDistributableAbsent {
@@ -87,6 +108,13 @@ pub(super) fn about(store: &Store, unreferenced: &BTreeSet<Digest>, absent: &[Di
         for root in store.roots() {
             if root.image.names.is_empty() {
                 advice.push(Advice::NoName { image: root.image.descriptor.digest.clone() });
+            }
+            for name in &root.image.names {
+                if let (Some(tag), Some(name)) = (&name.tag, &name.reference)
+                    && name.tag.as_ref().is_some_and(|own| own != tag)
+                {
+                    advice.push(Advice::NamesDisagree { tag: tag.to_string(), name: name.to_string() });
+                }
             }
             for name in root.image.names.iter().filter(|name| name.reference.is_none()) {
                 let tag = name.tag.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -110,6 +138,11 @@ pub(super) fn about(store: &Store, unreferenced: &BTreeSet<Digest>, absent: &[Di
             }),
             Remark::InvalidName(name) => advice.push(Advice::InvalidName { name: name.clone() }),
             Remark::StrayBlob(name) => stray.push(name.clone()),
+            Remark::UnreadableDockerManifest(reason) => {
+                advice.push(Advice::UnreadableDockerManifest { reason: reason.clone() });
+            }
+            // Those are problems.
+            Remark::Contradiction { .. } => {}
         }
     }
     if !stray.is_empty() {
@@ -139,9 +172,11 @@ impl Advice {
             Self::BareTag { .. } => &["docker", "podman"],
             Self::NoName { .. } | Self::Wrapped { .. } => &["containerd"],
             Self::SeveralImages { .. } => &["docker", "podman", "skopeo"],
-            Self::NoDockerManifest => &["docker"],
+            Self::NoDockerManifest | Self::UnreadableDockerManifest { .. } => &["docker"],
+            Self::NamesDisagree { .. } => &["podman", "containerd"],
             Self::NoEndMark
             | Self::ForeignRoot { .. }
+            | Self::Inconsistent { .. }
             | Self::InvalidName { .. }
             | Self::StrayBlobs { .. }
             | Self::Unreferenced { .. }
@@ -199,11 +234,19 @@ impl fmt::Display for Advice {
                 )
             }
             Self::InvalidName { name } => write!(f, "the name `{name}` is neither a tag nor a reference"),
+            Self::NamesDisagree { tag, name } => write!(
+                f,
+                "an image is named `{tag}` and `{name}`: podman and skopeo go by the first, containerd by the second"
+            ),
+            Self::UnreadableDockerManifest { reason } => {
+                write!(f, "`manifest.json` is not what docker reads: {reason}")
+            }
+            Self::Inconsistent { detail, .. } => f.write_str(detail),
             Self::StrayBlobs { count, names } => {
                 write!(f, "{count} files below `blobs/` are not named by a digest: {}", names.join(", "))
             }
             Self::Unreferenced { count, bytes, .. } => {
-                write!(f, "nothing refers to {count} of the blobs ({bytes} bytes); they were not checked")
+                write!(f, "nothing refers to {count} of the blobs ({bytes} bytes)")
             }
             Self::NonDistributableAbsent { count, .. } => {
                 write!(f, "{count} layers that may not be distributed are not in the archive")

@@ -7,6 +7,7 @@ use crate::store::{Remark, Store, StoreKind};
 use crate::stream::{TooLarge, read_bounded};
 
 use super::super::events::{Event, Observer};
+use super::facts::Facts;
 use super::report::{Fault, Problem};
 
 /// What is known about a blob from those who refer to it.
@@ -27,6 +28,19 @@ pub(super) struct Task {
     pub(super) referred_by: Vec<String>,
 }
 
+impl Task {
+    /// Makes the task for a blob that nothing refers to: only its name can be wrong.
+    pub(super) fn unreferenced(store: &Store, digest: &Digest) -> Self {
+        Self {
+            digest: digest.clone(),
+            size: store.blob_size(digest).unwrap_or_default(),
+            media_type: String::new(),
+            diff_ids: Vec::new(),
+            referred_by: Vec::new(),
+        }
+    }
+}
+
 pub(super) struct Walk<'a> {
     store: &'a Store,
     observer: &'a dyn Observer,
@@ -42,6 +56,7 @@ pub(super) struct Walk<'a> {
     /// Blobs to hash, in the order they were met.
     blobs: Vec<Digest>,
     configs: BTreeMap<Digest, Option<Config>>,
+    pub(super) facts: Facts,
 }
 
 impl<'a> Walk<'a> {
@@ -59,6 +74,7 @@ impl<'a> Walk<'a> {
             layers: BTreeMap::new(),
             blobs: Vec::new(),
             configs: BTreeMap::new(),
+            facts: Facts::default(),
         }
     }
 
@@ -71,6 +87,9 @@ impl<'a> Walk<'a> {
             self.document(&root.image.descriptor, table, 1);
         }
         for remark in self.store.remarks() {
+            if let Remark::Contradiction { digest, text } = remark {
+                self.report(digest, Fault::Contradiction { reason: text.clone() }, table);
+            }
             // Its type says nothing to us, but if its bytes are here they can be checked.
             if let Remark::ForeignRoot(descriptor) = remark
                 && self.store.blob_size(&descriptor.digest).is_some()
@@ -81,6 +100,8 @@ impl<'a> Walk<'a> {
         while let Some((descriptor, depth)) = self.queue.pop_front() {
             self.read_document(&descriptor, depth);
         }
+        self.facts.compare(self.store);
+        self.problems.append(&mut self.facts.problems);
         for digest in std::mem::take(&mut self.blobs) {
             let (Some(seen), Some(size)) = (self.seen.get(&digest), self.store.blob_size(&digest)) else {
                 continue;
@@ -203,6 +224,7 @@ impl<'a> Walk<'a> {
                 return;
             }
         };
+        self.facts.document(&raw);
         let referrer = digest.to_string();
         match raw.document() {
             Document::Index(index) => {
@@ -257,7 +279,10 @@ impl<'a> Walk<'a> {
     fn config(&mut self, digest: &Digest) -> Option<Config> {
         let bytes = self.read(digest, limits::CONFIG_BYTES)?;
         match Config::parse(&bytes) {
-            Ok(config) if config.rootfs.kind == "layers" => Some(config),
+            Ok(config) if config.rootfs.kind == "layers" => {
+                self.facts.config(digest, &bytes);
+                Some(config)
+            }
             Ok(config) => {
                 let found = config.rootfs.kind.escape_debug().to_string();
                 let reason = format!("configuration `{digest}` has rootfs type `{found}`, expected `layers`");

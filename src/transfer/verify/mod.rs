@@ -7,6 +7,7 @@
 mod advice;
 mod blobs;
 mod documents;
+mod facts;
 mod report;
 
 use std::collections::BTreeSet;
@@ -28,19 +29,22 @@ pub use report::{Fault, Problem, RootReport, VerifyReport};
 pub fn verify(store: &Store, threads: usize, observer: &dyn Observer) -> VerifyReport {
     let mut walk = documents::Walk::new(store, observer);
     walk.run();
-    let documents::Walk { mut problems, tasks, seen, absent, documents, mut bytes, .. } = walk;
+    let documents::Walk { mut problems, mut tasks, seen, absent, documents, mut bytes, facts, .. } = walk;
+    let referred = tasks.len() as u64;
+    let unreferenced: BTreeSet<Digest> =
+        store.blobs().into_iter().filter(|digest| !seen.contains_key(digest)).collect();
+    tasks.extend(unreferenced.iter().map(|digest| documents::Task::unreferenced(store, digest)));
     let (found, read) = blobs::check(store, &tasks, threads, observer);
     problems.extend(found);
     bytes += read;
-    let unreferenced: BTreeSet<Digest> =
-        store.blobs().into_iter().filter(|digest| !seen.contains_key(digest)).collect();
-    let warnings = advice::about(store, &unreferenced, &absent);
+    let mut warnings = advice::about(store, &unreferenced, &absent);
+    warnings.extend(facts.warnings);
     VerifyReport {
         path: store.path().display().to_string(),
         kind: store.kind().name(),
         roots: store.roots().iter().map(RootReport::of).collect(),
         documents,
-        blobs: tasks.len() as u64,
+        blobs: referred,
         bytes,
         problems,
         warnings,

@@ -141,6 +141,11 @@ pub enum Fault {
         /// Which.
         reason: String,
     },
+    /// Two facts make two readers see two images.
+    Contradiction {
+        /// Both.
+        reason: String,
+    },
     /// It could not be read.
     Unreadable {
         /// Why.
@@ -172,7 +177,7 @@ impl fmt::Display for Problem {
                 write!(f, "blob `{blob}` is referred to as `{expected}` and as `{found}`")
             }
             Fault::Undecodable { reason } => write!(f, "layer `{blob}` cannot be unpacked: {reason}"),
-            Fault::Document { reason } => write!(f, "{reason}"),
+            Fault::Document { reason } | Fault::Contradiction { reason } => write!(f, "{reason}"),
             Fault::Limit { reason } => write!(f, "blob `{blob}`: {reason}"),
             Fault::Unreadable { reason } => write!(f, "blob `{blob}` cannot be read: {reason}"),
         }?;

@@ -1,5 +1,6 @@
 //! Image archives at rest: read, verified, and compared with other readers.
 
+pub(crate) mod facts;
 pub(crate) mod interop;
 pub(crate) mod reading;
 pub(crate) mod tar_differential;
