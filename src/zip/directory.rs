@@ -343,3 +343,158 @@ fn method_name(method: u16) -> String {
     };
     name.to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use testkit::scratch::Scratch;
+    use testkit::zipfile::{ZipEntry, zip};
+
+    use super::*;
+
+    fn archive(entries: &[ZipEntry]) -> Result<Archive, ZipError> {
+        archive_of(&zip(entries))
+    }
+
+    fn archive_of(bytes: &[u8]) -> Result<Archive, ZipError> {
+        let scratch = Scratch::new("zip");
+        Archive::open(File::open(scratch.write("a.zip", bytes)).unwrap())
+    }
+
+    fn paths(archive: &Archive) -> Vec<&str> {
+        archive.entries().iter().map(|entry| std::str::from_utf8(&entry.path).unwrap()).collect()
+    }
+
+    #[test]
+    fn copies_of_a_file_are_told_from_other_contents() {
+        let one = ZipEntry::file("LICENSE", "text");
+        let deflated = {
+            let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+            std::io::Write::write_all(&mut encoder, b"text").unwrap();
+            let data = encoder.finish().unwrap();
+            ZipEntry { compressed: u32::try_from(data.len()).unwrap(), data, method: 8, ..one.clone() }
+        };
+        let cases = [
+            (one.clone(), true),
+            (deflated, true),
+            (ZipEntry::file("LICENSE", "next"), false),
+            (ZipEntry::file("LICENSE", "texts"), false),
+            (one.clone().mode(0o100_755), false),
+            (ZipEntry::symlink("LICENSE", "text"), false),
+        ];
+        for (other, expected) in cases {
+            let archive = archive(&[one.clone(), other.clone()]).unwrap();
+            let [a, b] = archive.entries() else { panic!("two entries") };
+            assert_eq!(archive.is_same(a, b).unwrap(), expected, "{other:?}");
+        }
+        let wrong = ZipEntry { crc: 1, ..one };
+        let archive = archive(&[wrong.clone(), wrong]).unwrap();
+        assert!(
+            archive.is_same(&archive.entries()[0], &archive.entries()[1]).is_err(),
+            "the content is checked"
+        );
+    }
+
+    #[test]
+    fn backslashes_are_folders_if_a_unix_archive_has_no_slash_at_all() {
+        let file = |name: &str| ZipEntry::file(name, "x");
+        for (entries, first, expected) in [
+            (
+                vec![file("WEB-INF\\web.xml"), file("a")],
+                Some("WEB-INF\\web.xml"),
+                vec!["WEB-INF/web.xml", "a"],
+            ),
+            (vec![file("a\\b"), file("c/d")], None, vec!["a\\b", "c/d"]),
+            (vec![file("a\\b").fat()], None, vec!["a/b"]),
+            (vec![file("a"), file("b")], None, vec!["a", "b"]),
+        ] {
+            let archive = archive(&entries).unwrap();
+            assert_eq!((archive.backslashes(), paths(&archive)), (first.map(str::as_bytes), expected));
+        }
+        let error = archive(&[file("a\\..\\..\\b")]).unwrap_err().to_string();
+        assert_eq!(error, "entry `a\\..\\..\\b` leads out of the archive with `..`");
+    }
+
+    #[test]
+    fn records_give_kind_mode_and_size_or_are_refused() {
+        let good = || ZipEntry::file("f", "data");
+        let accepted = archive(&[
+            good(),
+            ZipEntry::folder("d/"),
+            ZipEntry::symlink("l", "f"),
+            good().fat(),
+            ZipEntry { name: b"./".to_vec(), local_name: b"./".to_vec(), ..ZipEntry::folder("./") },
+        ])
+        .unwrap();
+        let found: Vec<_> =
+            accepted.entries().iter().map(|entry| (entry.kind, entry.mode, entry.size)).collect();
+        let expected = [
+            (EntryKind::File, Some(0o644), 4),
+            (EntryKind::Directory, Some(0o755), 0),
+            (EntryKind::Symlink, Some(0o777), 1),
+            (EntryKind::File, None, 4),
+        ];
+        assert_eq!(found, expected);
+        for (entry, expected) in [
+            (ZipEntry { flags: 1, ..good() }, "is encrypted"),
+            (ZipEntry { flags: 1 << 6, ..good() }, "is encrypted"),
+            (ZipEntry { flags: 1 << 13, ..good() }, "is encrypted"),
+            (ZipEntry { flags: 1 << 5, method: 8, ..good() }, "is compressed with patched deflate"),
+            (ZipEntry { method: 9, ..good() }, "is compressed with deflate64"),
+            (ZipEntry { method: 99, ..good() }, "is compressed with AES encryption"),
+            (ZipEntry { method: 5, ..good() }, "is compressed with method 5"),
+            (good().mode(0o010_644), "a named pipe"),
+            (good().mode(0o020_644), "a device"),
+            (good().mode(0o060_644), "a device"),
+            (good().mode(0o140_644), "a socket"),
+            (good().mode(0o150_644), "of an unknown kind"),
+            (ZipEntry { size: 5, ..good() }, "is stored in 4 bytes, but declares 5"),
+            (ZipEntry { size: 9, compressed: 9, ..good() }, "shares its bytes"),
+        ] {
+            let error = archive(&[entry]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+        let error = archive(&[ZipEntry { name: b"d/".to_vec(), local_name: b"d/".to_vec(), ..good() }]);
+        assert!(error.is_err(), "a folder with content");
+    }
+
+    #[test]
+    fn bytes_in_front_and_a_comment_behind_do_not_matter_and_cuts_do() {
+        let plain = zip(&[ZipEntry::file("f", "data")]);
+        let prefixed = [b"#!/bin/sh\n".to_vec(), plain.clone()].concat();
+        let mut commented = plain.clone();
+        let at = commented.len() - 2;
+        commented[at] = 4;
+        commented.extend_from_slice(b"note");
+        for (bytes, what) in [(&plain, "plain"), (&prefixed, "prefixed"), (&commented, "commented")] {
+            let archive = archive_of(bytes).unwrap_or_else(|error| panic!("{what}: {error}"));
+            let content = archive.open_entry(&archive.entries()[0]).unwrap().read_whole(4).unwrap();
+            assert_eq!(content.as_deref(), Some(&b"data"[..]), "{what}");
+        }
+        for length in 0..plain.len() {
+            assert!(archive_of(&plain[..length]).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn extra_fields_are_found_or_passed_over() {
+        let extra = [1, 0, 2, 0, b'a', b'b', 0x75, 0x70, 1, 0, b'c', 9];
+        assert_eq!(field(&extra, 1), Some(&b"ab"[..]));
+        assert_eq!(field(&extra, 0x7075), Some(&b"c"[..]));
+        assert_eq!(field(&extra, 2), None);
+        assert_eq!(field(&[1, 0, 3, 0, b'a', b'b'], 1), None, "cut");
+        let unicode = |version: u8, crc: u32, name: &str| {
+            let size = u16::try_from(5 + name.len()).unwrap().to_le_bytes();
+            [&[0x75, 0x70], &size[..], &[version], &crc.to_le_bytes(), name.as_bytes()].concat()
+        };
+        let crc = crc_of(b"raw");
+        assert_eq!(unicode_path(&unicode(1, crc, "ü"), b"raw"), Some("ü".as_bytes()));
+        for (extra, why) in [
+            (unicode(2, crc, "ü"), "another version"),
+            (unicode(1, crc ^ 1, "ü"), "of another name"),
+            (unicode(1, crc, ""), "empty"),
+            (vec![0x75, 0x70, 1, 0, 1], "cut"),
+        ] {
+            assert_eq!(unicode_path(&extra, b"raw"), None, "{why}");
+        }
+    }
+}

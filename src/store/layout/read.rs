@@ -215,3 +215,133 @@ fn name(entry: &Descriptor, remarks: &mut Vec<Remark>) -> Option<ImageName> {
     }
     (name != ImageName::default()).then_some(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use testkit::scratch::Scratch;
+
+    use super::*;
+
+    /// Writes a layout folder with these entries in `index.json` and these blobs.
+    fn layout(entries: &[Value], blobs: &[&[u8]]) -> Scratch {
+        let scratch = Scratch::new("layout");
+        scratch.write(VERSION_FILE, r#"{"imageLayoutVersion":"1.0.0"}"#);
+        scratch.write(INDEX_FILE, json!({ "schemaVersion": 2, "manifests": entries }).to_string());
+        for blob in blobs {
+            scratch.write(format!("blobs/sha256/{}", Digest::sha256_of(blob).hex()), blob);
+        }
+        scratch
+    }
+
+    fn entry(media_type: &str, blob: &[u8]) -> Value {
+        json!({ "mediaType": media_type, "digest": Digest::sha256_of(blob).to_string(), "size": blob.len() })
+    }
+
+    fn open(scratch: &Scratch) -> Result<Store, StoreError> {
+        let folder = std::fs::File::open(scratch.path()).unwrap();
+        open_directory(folder.into(), scratch.path())
+    }
+
+    #[test]
+    fn what_a_listed_index_names_is_no_root_of_its_own() {
+        let (amd64, arm64) = (&b"amd64"[..], &b"arm64"[..]);
+        let child = |blob| entry(media_type::OCI_MANIFEST, blob);
+        let inner = json!({ "schemaVersion": 2, "manifests": [child(arm64)] }).to_string();
+        let inner = inner.as_bytes();
+        let outer =
+            json!({ "schemaVersion": 2, "manifests": [child(amd64), entry(media_type::OCI_INDEX, inner)] });
+        let outer = outer.to_string();
+        let outer = outer.as_bytes();
+        let mut named = child(arm64);
+        named["annotations"] = json!({ keys::REF_NAME: "arm" });
+        let index = entry(media_type::OCI_INDEX, outer);
+        for (entries, expected) in [
+            (vec![index.clone(), child(amd64), child(arm64)], vec![outer]),
+            (vec![child(amd64), index.clone()], vec![outer]),
+            (vec![index.clone(), named], vec![outer, arm64]),
+            (vec![child(amd64), child(arm64)], vec![amd64, arm64]),
+        ] {
+            let store = open(&layout(&entries, &[amd64, arm64, inner, outer])).unwrap();
+            let roots: Vec<_> =
+                store.roots().iter().map(|root| root.image.descriptor.digest.clone()).collect();
+            let expected: Vec<_> = expected.into_iter().map(Digest::sha256_of).collect();
+            assert_eq!(roots, expected, "{entries:?}");
+        }
+        let absent = open(&layout(&[index, child(amd64)], &[amd64])).unwrap();
+        assert_eq!(absent.roots().len(), 2, "an index that is not there names nothing");
+    }
+
+    #[test]
+    fn names_of_an_entry_are_tags_or_references() {
+        let blob = b"image";
+        let named = |annotations: Value| {
+            let mut entry = entry(media_type::OCI_MANIFEST, blob);
+            entry["annotations"] = annotations;
+            entry
+        };
+        let store = open(&layout(
+            &[
+                named(json!({ keys::REF_NAME: "v1" })),
+                named(json!({ keys::REF_NAME: "v1" })),
+                named(json!({ keys::REF_NAME: "reg.example/a:v2" })),
+                named(json!({ keys::REF_NAME: "v3", keys::CONTAINERD_NAME: "reg.example/a:v3" })),
+                named(json!({ keys::REF_NAME: "not a name" })),
+                named(json!({ keys::ORIGIN: "reg.example/b:1", keys::ROOT: "true" })),
+            ],
+            &[blob],
+        ))
+        .unwrap();
+        let [root] = store.roots() else { panic!("one image: {:?}", store.roots()) };
+        let names: Vec<_> = root
+            .image
+            .names
+            .iter()
+            .map(|name| {
+                let reference = name.reference.as_ref().map(ToString::to_string);
+                (
+                    name.tag.as_ref().map(ToString::to_string).unwrap_or_default(),
+                    reference.unwrap_or_default(),
+                )
+            })
+            .collect();
+        let expected = [("v1", ""), ("v2", "reg.example/a:v2"), ("v3", "reg.example/a:v3")];
+        assert_eq!(names, expected.map(|(tag, name)| (tag.to_owned(), name.to_owned())));
+        assert_eq!(root.image.origin.as_ref().map(ToString::to_string).as_deref(), Some("reg.example/b:1"));
+        assert!(root.is_root_bundle);
+        assert_eq!(store.remarks(), [Remark::InvalidName("not a name".to_owned())]);
+    }
+
+    #[test]
+    fn layouts_that_contradict_themselves_are_damage() {
+        let blob = b"image";
+        let image = || entry(media_type::OCI_MANIFEST, blob);
+        let mut other_size = image();
+        other_size["size"] = json!(7);
+        let foreign = entry("text/plain", blob);
+        for (entries, expected) in [
+            (vec![], "it lists no image"),
+            (vec![foreign], "it lists no image, only content of type `text/plain`"),
+            (vec![image(), other_size], "differ in size or type"),
+        ] {
+            let error = open(&layout(&entries, &[blob])).unwrap_err().to_string();
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+        for (file, content, expected) in [
+            (VERSION_FILE, r#"{"imageLayoutVersion":"2.0.0"}"#, "has version `2.0.0`, expected `1.0.0`"),
+            (VERSION_FILE, "{}", "`oci-layout` is not valid"),
+            (INDEX_FILE, "[]", "`index.json` is not valid: it is not a JSON object"),
+        ] {
+            let scratch = layout(&[image()], &[blob]);
+            scratch.write(file, content);
+            let error = open(&scratch).unwrap_err().to_string();
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+        for (file, expected) in [(VERSION_FILE, "but no `oci-layout`"), (INDEX_FILE, "but no `index.json`")] {
+            let scratch = layout(&[image()], &[blob]);
+            std::fs::remove_file(scratch.join(file)).unwrap();
+            let error = open(&scratch).unwrap_err().to_string();
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+    }
+}
