@@ -21,7 +21,7 @@ pub struct CredentialFlags {
     pub password: Option<Secret>,
     /// `--registry-token`: a bearer token.
     pub token: Option<Secret>,
-    /// `--registry-anon`: send nothing, whatever else is configured.
+    /// `--registry-anon`: send no credentials, even if some are configured.
     pub anonymous: bool,
     /// `--authfile`.
     pub authfile: Option<PathBuf>,

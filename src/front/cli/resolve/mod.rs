@@ -1,7 +1,7 @@
 //! What it means: typed flags become checked values, before any work is begun.
 //!
 //! Errors are misuse and name the flag. An empty value means that the flag was not given: templates of CI systems
-//! pass an empty text for whatever was left out.
+//! pass an empty text for a value that was left out.
 
 mod copy;
 mod index;
