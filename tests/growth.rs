@@ -1,11 +1,21 @@
 //! Parsers of outside text: time and memory grow as the input does. A test binary of its own, see `testkit::growth`.
+//!
+//! The bodies of the fuzz targets are run as well, over inputs made to cost much and over their seeds with a part repeated:
+//! so a parser is looked at by machine as soon as it has a target with seeds.
+
+#[path = "../fuzz/src/lib.rs"]
+mod targets;
 
 use std::io::Read as _;
+use std::path::Path;
 
 use imgrelay::lock::{BundleLock, ImagesLock, read_packaging_objects};
 use imgrelay::model::{Config, Digest, RawDocument, Reference, SemanticVersion, media_type};
 use imgrelay::stream::Decoder;
+use targets::{Body, TARGETS};
 use testkit::growth::check;
+use testkit::random::Random;
+use testkit::tarball::{Header, Tarball, pax_records};
 
 const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -117,4 +127,119 @@ fn compressed_streams() {
     check("skippable zstd frames", 5_000, |items| skippable.repeat(items), read);
     let empty_frame = b"\x28\xb5\x2f\xfd\x20\0\x01\0\0";
     check("empty zstd frames", 5_000, |items| empty_frame.repeat(items), read);
+}
+
+/// Bytes of the smallest input of a fuzz target.
+const SMALLEST: usize = 8 << 10;
+/// Parts of each seed that are repeated.
+const PARTS: usize = 5;
+
+/// Repeats a part of a seed until the size is reached.
+fn pumped(seed: &[u8], from: usize, to: usize, size: usize) -> Vec<u8> {
+    let times = size.saturating_sub(seed.len()) / (to - from).max(1);
+    [&seed[..from], &seed[from..to].repeat(times + 1), &seed[to..]].concat()
+}
+
+fn seeds(target: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
+}
+
+#[test]
+fn seeds_of_every_fuzz_target_with_a_part_repeated() {
+    for (number, (target, body)) in TARGETS.into_iter().enumerate() {
+        let mut random = Random::new(number as u64);
+        for (at, seed) in seeds(target).iter().enumerate().filter(|(_, seed)| !seed.is_empty()) {
+            for _ in 0..PARTS {
+                // Blocks of a tar stay whole.
+                let step = if seed.len() >= 1024 && seed.len().is_multiple_of(512) { 512 } else { 1 };
+                let mut below = |limit: usize| usize::try_from(random.below(limit as u64)).unwrap();
+                let from = below(seed.len() / step) * step;
+                let to = seed.len().min(from + (1 + below(if step == 1 { 60 } else { 4 })) * step);
+                let name = format!("{target}, seed {at}, bytes {from} to {to} repeated");
+                check(&name, SMALLEST, |size| pumped(seed, from, to, size), body);
+            }
+        }
+    }
+}
+
+#[test]
+fn inputs_of_fuzz_targets_that_were_made_to_cost_much() {
+    for (target, what, make) in large_inputs() {
+        let (_, body): &(&str, Body) = TARGETS.iter().find(|(name, _)| *name == target).unwrap();
+        check(&format!("{target}, {what}"), SMALLEST, make, body);
+    }
+}
+
+type Make = Box<dyn Fn(usize) -> Vec<u8>>;
+
+/// Inputs that were made to cost much, by target.
+fn large_inputs() -> Vec<(&'static str, &'static str, Make)> {
+    let digest = |number: usize| format!("sha256:{number:064x}");
+    let list = |size: usize, each: usize, item: &dyn Fn(usize) -> String| -> String {
+        (0..size / each).map(item).collect::<Vec<_>>().join(",")
+    };
+    let layer = move |n: usize| {
+        format!(
+            r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{}","size":1}}"#,
+            digest(n)
+        )
+    };
+    let lines = |size: usize, each: usize, head: &str, item: &dyn Fn(usize) -> String| {
+        (head.to_owned() + &(0..size / each).map(item).collect::<String>()).into_bytes()
+    };
+    let records = |size: usize| -> Vec<u8> {
+        let names: Vec<String> = (0..size / 32).map(|n| format!("SCHILY.xattr.user.{n:06}")).collect();
+        pax_records(&names.iter().map(|name| (name.as_str(), &b"v"[..])).collect::<Vec<_>>())
+    };
+    let with_records = move |flag: u8, size: usize, entries: usize| {
+        let records = records(size / 2);
+        let mut tar = Tarball::new().entry(&Header::new("r", flag, records.len() as u64), &records);
+        for number in 0..entries {
+            tar = tar.file(format!("f{number}"), "x");
+        }
+        tar.finish()
+    };
+    let global = with_records;
+    vec![
+        (
+            "docker_config",
+            "many hosts",
+            Box::new(move |size| {
+                format!(
+                    r#"{{"auths":{{{}}}}}"#,
+                    list(size, 34, &|n| format!(r#""host{n}.test":{{"auth":"YTpi"}}"#))
+                )
+                .into()
+            }),
+        ),
+        (
+            "challenge",
+            "many parameters",
+            Box::new(move |size| format!("Bearer {}", list(size, 10, &|n| format!("p{n}=\"v\""))).into()),
+        ),
+        ("challenge", "many schemes", Box::new(move |size| list(size, 6, &|_| "Basic".into()).into())),
+        ("challenge", "backslashes", Box::new(|size| format!("Bearer a=\"{}", "\\".repeat(size)).into())),
+        ("link", "many links", Box::new(move |size| list(size, 9, &|_| "<a>;rel=x".into()).into())),
+        (
+            "tar_read",
+            "many small entries",
+            Box::new(|size| {
+                let mut tar = Tarball::new();
+                for number in 0..size / 1024 {
+                    tar = tar.file(format!("f{number}"), "x");
+                }
+                tar.finish()
+            }),
+        ),
+        ("tar_read", "records for one entry", Box::new(move |size| with_records(b'x', size, 1))),
+        (
+            "tar_read",
+            "records for all of many entries",
+            Box::new(move |size| global(b'g', size, size / 2048)),
+        ),
+        ("extract", "many bytes that choose entries", Box::new(|size| Random::new(5).bytes(size / 64))),
+    ]
 }

@@ -4,8 +4,10 @@
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use super::rules::{package, sources};
 
 /// The parts of `deny.toml` that are checked here.
 #[derive(Debug)]
@@ -170,6 +172,63 @@ fn every_dependency_is_allowed_by_deny_toml() {
     );
     let findings = rules.findings(&metadata);
     assert!(findings.is_empty(), "{}", findings.join("\n"));
+}
+
+/// The folders whose code uses the dependencies in each section of a manifest.
+const USERS: [(&str, &str, &[&str]); 5] = [
+    ("Cargo.toml", "dependencies", &["src"]),
+    ("Cargo.toml", "dev-dependencies", &["src", "tests", "benches", "fuzz/src"]),
+    ("testkit/Cargo.toml", "dependencies", &["testkit/src"]),
+    ("testkit/Cargo.toml", "dev-dependencies", &["testkit/src"]),
+    ("fuzz/Cargo.toml", "dependencies", &["fuzz/src", "fuzz/fuzz_targets"]),
+];
+/// Dependencies that no code names, each with what it is there for.
+const NOT_NAMED: [(&str, &str); 1] =
+    [("log", "its feature removes the logging of other crates from the executable")];
+
+/// The names in one section of a manifest.
+fn dependencies(manifest: &str, section: &str) -> Vec<String> {
+    let lines = manifest.lines().skip_while(|line| *line != format!("[{section}]")).skip(1);
+    let names =
+        lines.take_while(|line| !line.starts_with('[')).filter_map(|line| line.split_once(['=', '.']));
+    names.map(|(name, _)| name.trim().to_owned()).filter(|name| !name.starts_with('#')).collect()
+}
+
+/// Tells which dependencies are in no path and no attribute of the code.
+fn unused(names: &[String], code: &str) -> Vec<String> {
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    let words: BTreeSet<&str> = code.split(|c: char| !is_name(c)).collect();
+    names.iter().filter(|name| !words.contains(name.replace('-', "_").as_str())).cloned().collect()
+}
+
+#[test]
+fn every_dependency_is_used() {
+    let mut found = Vec::new();
+    for (manifest, section, folders) in USERS {
+        let text = std::fs::read_to_string(package().join(manifest)).unwrap();
+        let mut files = Vec::new();
+        folders.iter().for_each(|folder| sources(&package().join(folder), &mut files));
+        let lines = |file: &PathBuf| {
+            let text = std::fs::read_to_string(file).unwrap();
+            let code = text.lines().map(|line| line.split("//").next().unwrap_or(""));
+            code.collect::<Vec<_>>().join("\n")
+        };
+        let code = files.iter().map(lines).collect::<Vec<_>>().join("\n");
+        let names = dependencies(&text, section);
+        assert!(!names.is_empty() || section == "dev-dependencies", "{manifest} was not understood");
+        let unused = unused(&names, &code).into_iter();
+        let unused = unused.filter(|name| !NOT_NAMED.iter().any(|(known, _)| known == name));
+        found.extend(unused.map(|name| format!("{manifest}: nothing uses `{name}` of [{section}]")));
+    }
+    assert_eq!(found, Vec::<String>::new());
+}
+
+#[test]
+fn a_dependency_that_nothing_uses_is_found() {
+    let manifest = "[package]\nname = \"x\"\n[dependencies]\n# Why.\nused-one = \"1\"\nidle = { version = \"1\" }\n\n[lints]\nz = 1\n";
+    let names = dependencies(manifest, "dependencies");
+    assert_eq!(names, ["used-one", "idle"]);
+    assert_eq!(unused(&names, "use used_one::Thing;\nfn idle_time() {}\n"), ["idle"]);
 }
 
 /// Most crates in the executable, all taken together; raise it in the commit that says why.
