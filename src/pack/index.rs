@@ -41,7 +41,7 @@ pub enum IndexError {
     )]
     PlatformTwice {
         /// The platform.
-        platform: Platform,
+        platform: Box<Platform>,
         /// Where the first image comes from.
         first_label: String,
         /// Its digest.
@@ -173,7 +173,7 @@ fn each_once(mut images: Vec<IndexImage>) -> Result<Vec<IndexImage>, IndexError>
             }
             Some(last) if last.platform.sort_key() == image.platform.sort_key() => {
                 return Err(IndexError::PlatformTwice {
-                    platform: image.platform,
+                    platform: Box::new(image.platform),
                     first_label: last.label.clone(),
                     first: last.descriptor.digest.clone(),
                     second_label: image.label,
@@ -199,6 +199,7 @@ pub fn require_platforms(index: &ImageIndex, required: &[Platform]) -> Result<()
 
 /// What is left of an index when only some platforms are wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one lives for each command; a box would only get in the way")]
 pub enum Narrowed {
     /// The index has only these platforms already.
     Same,
@@ -357,7 +358,7 @@ mod tests {
         };
         match narrow(&["linux/arm64/v8", "linux/amd64"]).unwrap() {
             Narrowed::Index(made) => {
-                assert_eq!(listed(&made), ["linux/amd64", "unknown/unknown", "linux/arm64"])
+                assert_eq!(listed(&made), ["linux/amd64", "unknown/unknown", "linux/arm64"]);
             }
             other => panic!("{other:?}"),
         }

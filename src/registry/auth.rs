@@ -625,7 +625,7 @@ mod tests {
             ..on("GET /v2/a/tags/list", &body("200 OK", "", "{\"tags\":[\"v1\"]}"))
         };
         let bearer = "www-authenticate: Bearer realm=\"http://{host}/token\",service=\"s\"\r\n";
-        let challenge = body("401 Unauthorized", &bearer.replace("{host}", "{host}"), "");
+        let challenge = body("401 Unauthorized", bearer, "");
         let token = |name: &str| body("200 OK", "", &format!("{{\"token\":\"{name}\"}}"));
         let server = Scripted::start(vec![
             bare(),

@@ -359,11 +359,12 @@ impl Http {
     }
 
     /// Sends one request and waits for the head of its answer.
+    #[expect(clippy::needless_pass_by_value, reason = "a request is sent once")]
     pub(super) fn send(&self, request: Request<'_>) -> Result<Response, WireError> {
         let started = Instant::now();
         let (method, url, attempt) = (request.method, request.url.clone(), request.attempt);
         remember_request(&self.redactor, &request);
-        let (result, sent) = self.exchange(request);
+        let (result, sent) = self.exchange(&request);
         let result =
             result.map_err(|failure| WireError { text: self.redactor.redact(&failure.text), ..failure });
         // A peer may have put what it was sent into the location that led here.
@@ -385,7 +386,7 @@ impl Http {
         result
     }
 
-    fn exchange(&self, request: Request<'_>) -> (Result<Response, WireError>, u64) {
+    fn exchange(&self, request: &Request<'_>) -> (Result<Response, WireError>, u64) {
         let url = request.url.clone();
         let mut builder = HttpRequest::builder().method(request.method.as_str()).uri(url.expose());
         for (name, value) in &request.headers {

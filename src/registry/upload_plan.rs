@@ -154,11 +154,13 @@ mod tests {
         assert_eq!(seen, [&[Patch][..], &chunks].concat());
     }
 
-    /// Events in order, and the form after each; `None` when the refusal is final.
+    /// An event, and the form after it; `None` when the refusal is final.
+    type Step = (Event, Option<UploadForm>);
+
     #[test]
     fn each_failure_leads_to_the_next_form_of_an_upload() {
         let large = 16 * MIB;
-        let cases: Vec<(UploadForm, u64, Vec<(Event, Option<UploadForm>)>)> = vec![
+        let cases: Vec<(UploadForm, u64, Vec<Step>)> = vec![
             // A refusal of the form leads to one request, then it is final.
             (Patch, 10, vec![(Refused(Form), Some(Monolithic)), (Refused(Form), None)]),
             (Monolithic, 10, vec![(Refused(TooLarge), Some(Chunked(64 * MIB))), (Refused(Form), None)]),

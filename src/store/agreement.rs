@@ -26,7 +26,7 @@ pub(super) fn remarks(store: &Store) -> Vec<Remark> {
         match docker_archive::read_table(&table) {
             Ok(images) => remarks.extend(Comparison::of(store, archive).compare(&images)),
             Err(error @ JsonError::Json(_)) => {
-                remarks.push(Remark::UnreadableDockerManifest(error.to_string()))
+                remarks.push(Remark::UnreadableDockerManifest(error.to_string()));
             }
             // Readers take different members of it.
             Err(error) => remarks.push(Remark::Contradiction {

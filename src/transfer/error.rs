@@ -32,7 +32,7 @@ pub enum TransferError {
     Bundle(#[from] BundleError),
     /// Images cannot be listed in one index, or an index does not have what was asked for.
     #[error(transparent)]
-    Index(#[from] IndexError),
+    Index(#[from] Box<IndexError>),
     /// A bundle was to be listed in an index.
     #[error("`{place}` holds a bundle, `{digest}`, which cannot be part of a multi-platform image")]
     BundleInIndex {
@@ -317,4 +317,10 @@ fn list(items: &[String]) -> String {
         return "none".to_owned();
     }
     quoted_list(items)
+}
+
+impl From<IndexError> for TransferError {
+    fn from(error: IndexError) -> Self {
+        Self::Index(Box::new(error))
+    }
 }

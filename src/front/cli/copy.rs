@@ -50,7 +50,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Ou
     })
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Copy<'a> {
     context: &'a Context<'a>,
     options: &'a CopyOptions,
@@ -114,7 +114,7 @@ impl Copy<'_> {
         let locator = ImageLocator::over(&source, self.locator.client());
         let narrowed = Member { descriptor: made.root.clone(), origin: None, ..(*root).clone() };
         let members = std::iter::once(narrowed).chain(made.attached).collect();
-        let copy = Copy { locator: &locator, ..*self };
+        let copy = Copy { locator: &locator, ..self.clone() };
         copy.write(Collection { members }, &made.root.digest)
     }
 

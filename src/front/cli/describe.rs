@@ -81,7 +81,7 @@ fn tree(node: &Description, depth: usize) -> String {
         line(format!("  Name: {name}"));
     }
     if let Some(origin) = &node.origin {
-        line(format!("  OpenedSource: {origin}"));
+        line(format!("  Origin: {origin}"));
     }
     if let Some(platform) = &node.platform {
         line(format!("  Platform: {platform}"));

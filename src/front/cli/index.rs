@@ -65,7 +65,7 @@ impl Join<'_> {
             self.observer.event(Event::Warning(&Warning::AttachedToReplacedIndex { count }));
         }
         let names = self.names(&collections)?;
-        self.write(made, names)
+        self.write(made, &names)
     }
 
     /// Returns the names of the index: those of the flags, else the name that the sources have in common.
@@ -94,7 +94,7 @@ impl Join<'_> {
         }
     }
 
-    fn write(&self, made: MadeIndex, names: Vec<Reference>) -> Result<ImageOutcome, Failure> {
+    fn write(&self, made: MadeIndex, names: &[Reference]) -> Result<ImageOutcome, Failure> {
         let sources = self.places.iter().map(|places| -> &dyn ImageSource { places }).collect();
         let source = CombinedSource::new("the index".to_owned(), sources).with(made.document);
         let root = Member {
@@ -114,7 +114,7 @@ impl Join<'_> {
         let mut outcome = ImageOutcome {
             kind: ImageKind::Index,
             digest: made.root.digest.clone(),
-            media_type: made.root.media_type.clone(),
+            media_type: made.root.media_type,
             size: graph.size(),
             layers: None,
             repository: None,

@@ -712,7 +712,7 @@ mod tests {
         let tar = Tarball::new()
             .pax(&[("SCHILY.xattr.user.a", b"v"), ("SCHILY.xattr.trusted.overlay.opaque", b"y")])
             .file("f", "");
-        extract(folder.path(), ROOTFS, StrayLinks::Keep, &[tar.clone()]).unwrap();
+        extract(folder.path(), ROOTFS, StrayLinks::Keep, std::slice::from_ref(&tar)).unwrap();
         let attribute = |name: &str| {
             let mut value = [0; 16];
             rfs::getxattr(folder.join("f"), name, &mut value[..]).map(|length| value[..length].to_vec())

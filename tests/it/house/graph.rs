@@ -221,8 +221,8 @@ fn away_methods(files: &BTreeMap<ModulePath, (String, File)>) -> BTreeMap<String
                 _ => false,
             };
             let elsewhere = files.iter().any(|(other, (_, file))| {
-                other != module && file.items.contains(method)
-                    || other != module && file.methods.iter().any(|(_, own)| own == method)
+                other != module
+                    && (file.items.contains(method) || file.methods.iter().any(|(_, own)| own == method))
             });
             if away && !elsewhere {
                 let _ = found.insert(method.clone(), module.clone());
