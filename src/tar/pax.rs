@@ -123,19 +123,15 @@ fn apply(key: &[u8], value: &[u8], known: &mut Pax) -> Result<(), String> {
         let (key, value) = (display_name(key), display_name(head(value, 40)));
         format!("extended header has `{key}={value}`, expected a decimal number")
     };
-    // An empty value sets nothing; the plain header's field then counts (as in Go and GNU tar).
-    let integer = |value: &[u8]| {
-        if value.is_empty() { Ok(None) } else { decimal(value).map(Some).ok_or_else(number) }
-    };
+    // An empty value is no number: for Go the plain header's field counts then, for Python it is zero.
+    let integer = |value: &[u8]| decimal(value).map(Some).ok_or_else(number);
     match key {
         b"path" => known.path = text(key, value)?,
         b"linkpath" => known.link = text(key, value)?,
         b"size" => known.size = integer(value)?,
         b"uid" => known.uid = integer(value)?,
         b"gid" => known.gid = integer(value)?,
-        b"mtime" => {
-            known.mtime = if value.is_empty() { None } else { Some(seconds(value).ok_or_else(number)?) };
-        }
+        b"mtime" => known.mtime = Some(seconds(value).ok_or_else(number)?),
         _ if key.starts_with(b"GNU.sparse.") => {
             return Err("the entry is a sparse file, which is not accepted".to_owned());
         }
@@ -225,19 +221,22 @@ mod tests {
     }
 
     #[test]
-    fn of_two_values_the_last_one_counts_and_an_empty_one_sets_nothing() {
-        let records: [(&str, &[u8]); 7] = [
+    fn of_two_values_the_last_one_counts_and_an_empty_number_is_refused() {
+        let records: [(&str, &[u8]); 6] = [
             ("SCHILY.xattr.user.a", b"1"),
             ("SCHILY.xattr.user.b", b"2"),
             ("SCHILY.xattr.user.a", b"3"),
+            ("uid", b"6"),
             ("uid", b"7"),
-            ("uid", b""),
             ("gid", b"8"),
-            ("mtime", b""),
         ];
         let pax = parse(&pax_records(&records)).unwrap();
         assert_eq!(pax.xattrs, [(b"user.a".to_vec(), b"3".to_vec()), (b"user.b".to_vec(), b"2".to_vec())]);
-        assert_eq!((pax.uid, pax.gid, pax.mtime), (None, Some(8), None));
+        assert_eq!((pax.uid, pax.gid, pax.mtime), (Some(7), Some(8), None));
+        for key in ["uid", "gid", "size", "mtime"] {
+            let error = parse(&pax_records(&[(key, b"")])).unwrap_err();
+            assert_eq!(error, format!("extended header has `{key}=`, expected a decimal number"));
+        }
     }
 
     #[test]

@@ -174,6 +174,8 @@ pub fn entries(reader: impl Read) -> std::io::Result<Vec<Value>> {
                     }
                     key => {
                         if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                            // Of two values the last one counts.
+                            xattrs.retain(|(known, _)| *known != hex(name));
                             xattrs.push((hex(name), hex(record.value_bytes())));
                         }
                     }

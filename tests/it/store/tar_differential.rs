@@ -22,7 +22,11 @@ const ARCHIVES: usize = 600;
 /// Why we refuse what Python or GNU tar reads: part of our message, and the reason for being strict.
 ///
 /// There is no list of archives that only we read, or that are read differently: there must be none.
-const STRICTER: [(&str, &str); 21] = [
+const STRICTER: [(&str, &str); 22] = [
+    (
+        "a global extended header sets",
+        "GNU tar and Python apply it to all entries that follow, the crate to none",
+    ),
     ("has no `key=`", "a PAX record that cannot be read; Python passes over it"),
     ("has no valid length", "a PAX record that cannot be read; Python passes over it"),
     ("single zero block", "some readers stop there and others go on"),
@@ -50,6 +54,12 @@ const STRICTER: [(&str, &str); 21] = [
     ("sparse", "GNU's sparse files are not expanded"),
     ("more than", "our limits"),
     ("number", "fields that are no numbers are zero for Python"),
+];
+
+/// What the crate `tar` refuses and the others read: part of its message, and the reason.
+const REFUSED_BY_THE_CRATE: [(&str, &str); 2] = [
+    ("malformed pax extension", "it ends a record at the first line break, which a value may have"),
+    ("numeric field was not a number", "it takes no empty field for zero"),
 ];
 
 fn ours(bytes: &[u8]) -> Result<Vec<Value>, String> {
@@ -109,8 +119,8 @@ fn archives(seed: u64, count: usize) -> Vec<Vec<u8>> {
 fn archives_with_owners(seed: u64, count: usize) -> Vec<Vec<u8>> {
     const NUMBERS: [&[u8]; 10] =
         [b"0", b"7", b"1000", b"2097152", b"4294967295", b"", b"007", b"-1", b"+1", b" 5"];
-    const TIMES: [&[u8]; 9] =
-        [b"0", b"12", b"12.5", b"12.000", b"-1", b"-1.5", b"1e3", b"", b"1700000000.999999999"];
+    // No fraction before 1970: GNU tar 1.34 takes -1.5 for -0.5.
+    const TIMES: [&[u8]; 9] = [b"0", b"12", b"12.5", b"12.000", b"-1", b"-2", b"1e3", b"", b"1700000000.25"];
     fn one<T: Copy>(random: &mut Random, values: &[T]) -> T {
         values[usize::try_from(random.below(values.len() as u64)).unwrap()]
     }
@@ -176,14 +186,15 @@ fn agree(ours: &[Value], theirs: &[Value]) -> bool {
     ours.len() == theirs.len() && ours.iter().zip(theirs).all(same)
 }
 
-/// Compares with another reader.
-fn compare(reader: &str, archives: &[Vec<u8>], theirs: &[Seen]) {
+/// Compares with another reader, which may refuse what it is known to refuse; returns the differences.
+fn compare(reader: &str, archives: &[Vec<u8>], theirs: &[Seen], refused: &[(&str, &str)]) -> Vec<String> {
     assert_eq!(theirs.len(), archives.len());
-    let (mut same, mut ours_only, mut both_refuse) = (0, 0, 0);
+    let (mut same, mut ours_only, mut theirs_only, mut both_refuse) = (0, 0, 0, 0);
     let mut findings = Vec::new();
     for (at, (bytes, theirs)) in archives.iter().zip(theirs).enumerate() {
         match (ours(bytes), theirs) {
             (Ok(ours), Ok(theirs)) if agree(&ours, theirs) => same += 1,
+            (Ok(_), Err(error)) if refused.iter().any(|(part, _)| error.contains(part)) => theirs_only += 1,
             (Ok(ours), theirs) => findings.push(format!(
                 "{at}: we read {ours:?}\n    {reader} {theirs:?}\n    {:?}",
                 String::from_utf8_lossy(&bytes[..bytes.len().min(512)])
@@ -196,16 +207,16 @@ fn compare(reader: &str, archives: &[Vec<u8>], theirs: &[Seen]) {
         }
     }
     eprintln!(
-        "{reader}, {} archives: {same} the same, {ours_only} only we refuse, {both_refuse} both refuse",
+        "{reader}, {} archives: {same} the same, {ours_only} only we refuse, {theirs_only} only they, {both_refuse} both",
         archives.len()
     );
-    assert!(
-        findings.is_empty(),
-        "{} differences:\n{}",
-        findings.len(),
-        findings[..findings.len().min(12)].join("\n")
-    );
-    assert!(same > archives.len() / 4 && ours_only > 0, "{same} {ours_only}");
+    if same <= archives.len() / 4 || ours_only == 0 {
+        findings.push(format!("{reader}: {same} archives are the same, {ours_only} only we refuse"));
+    }
+    let count = findings.len();
+    findings.truncate(12);
+    findings.extend((count > 12).then(|| format!("{reader}: {count} differences in all")));
+    findings
 }
 
 fn files(folder: &Scratch, archives: &[Vec<u8>]) -> Vec<PathBuf> {
@@ -293,11 +304,16 @@ fn by_crate(bytes: &[u8]) -> Seen {
     let entries = testkit::judges::entries(bytes).map_err(|error| error.to_string())?;
     let row = |entry: Value| {
         let text = |key: &str| entry[key].as_str().unwrap_or("").to_owned();
-        let is_folder = text("path").ends_with("2f") && entry["kind"] == "file";
-        let mut path = text("path");
-        while path.ends_with("2f") {
-            path.truncate(path.len() - 2);
-        }
+        // The crate keeps the zero bytes that fill up a long name.
+        let cut = |mut name: String, end: &str| {
+            while name.ends_with(end) {
+                name.truncate(name.len() - end.len());
+            }
+            name
+        };
+        let name = cut(text("path"), "00");
+        let is_folder = name.ends_with("2f") && entry["kind"] == "file";
+        let path = cut(name, "2f");
         let mut xattrs = entry["xattrs"].as_array().cloned().unwrap_or_default();
         xattrs.sort_by_key(ToString::to_string);
         let kind = if is_folder { json!("folder") } else { entry["kind"].clone() };
@@ -307,7 +323,7 @@ fn by_crate(bytes: &[u8]) -> Seen {
             kind,
             entry["mode"],
             size,
-            text("link"),
+            cut(text("link"), "00"),
             entry["uid"],
             entry["gid"],
             entry["mtime"],
@@ -351,11 +367,12 @@ fn unquoted(text: &str) -> (Vec<u8>, &str) {
 fn compare_all(archives: &[Vec<u8>]) {
     let folder = Scratch::new("differential");
     let paths = files(&folder, archives);
-    compare("Python", archives, &python(&paths));
+    let mut findings = compare("Python", archives, &python(&paths), &[]);
     let listed: Vec<Seen> = paths.iter().map(|path| gnu(path)).collect();
-    compare("GNU tar", archives, &listed);
+    findings.extend(compare("GNU tar", archives, &listed, &[]));
     let read: Vec<Seen> = archives.iter().map(|bytes| by_crate(bytes)).collect();
-    compare("the crate `tar`", archives, &read);
+    findings.extend(compare("the crate `tar`", archives, &read, &REFUSED_BY_THE_CRATE));
+    assert!(findings.is_empty(), "{}", findings.join("\n"));
 }
 
 #[test]
