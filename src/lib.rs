@@ -59,7 +59,7 @@
 //! let packed = pack_to_layout(&request, &LayoutTarget::File(tar.clone()), &[name], &Silent)?;
 //!
 //! let store = imgrelay::store::open(&tar, &folder)?;
-//! let root = &store.roots()[0].descriptor;
+//! let root = &store.roots()[0].image.descriptor;
 //! assert_eq!(root.digest, *packed.manifest.digest());
 //! let manifest = imgrelay::store::read_document(&store, root)?;
 //! let layer = &manifest.manifest().expect("one image was packed").layers[0];

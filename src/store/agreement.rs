@@ -76,6 +76,8 @@ struct Comparison<'a> {
     /// By configuration.
     manifests: BTreeMap<Digest, Vec<Reachable>>,
     blobs: BTreeMap<u64, &'a Digest>,
+    /// A root is missing or damaged, so that every reader of `index.json` fails.
+    has_unreadable_root: bool,
 }
 
 impl<'a> Comparison<'a> {
@@ -84,7 +86,13 @@ impl<'a> Comparison<'a> {
             Held::Archive(span) => Some((span.offset, digest)),
             Held::Memory(_) | Held::Directory(_) => None,
         });
-        let mut comparison = Self { store, archive, manifests: BTreeMap::new(), blobs: blobs.collect() };
+        let mut comparison = Self {
+            store,
+            archive,
+            manifests: BTreeMap::new(),
+            blobs: blobs.collect(),
+            has_unreadable_root: false,
+        };
         comparison.walk();
         comparison
     }
@@ -101,7 +109,10 @@ impl<'a> Comparison<'a> {
                 {
                     continue;
                 }
-                let Ok(document) = read_document(self.store, &descriptor) else { continue };
+                let Ok(document) = read_document(self.store, &descriptor) else {
+                    self.has_unreadable_root |= depth == 0;
+                    continue;
+                };
                 match document.document() {
                     Document::Index(index) => {
                         let documents =
@@ -146,6 +157,10 @@ impl<'a> Comparison<'a> {
                 }
             }
             let Some(known) = self.manifests.get(&config) else {
+                // Who reads the root says what is wrong with it, and no reader gets another image from it.
+                if self.has_unreadable_root {
+                    continue;
+                }
                 contradict(format!(
                     "`manifest.json` lists an image with configuration `{config}`, but no manifest that \
                      `index.json` leads to has it"

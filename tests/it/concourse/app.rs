@@ -155,10 +155,7 @@ fn params_that_fit_no_app_image_are_refused_with_their_names() {
         params
     };
     for (params, expected) in [
-        (
-            app(json!({"files": ["app", "other"]})),
-            "`params.files`: a source image is made of one folder or zip, found 2",
-        ),
+        (app(json!({"files": ["app", "other"]})), "a source image has one `params.files`, found 2"),
         (
             app(json!({"symlinks": "keep"})),
             "`params.symlinks: keep` cannot be used with `params.kind: source`",

@@ -223,6 +223,7 @@ fn platform_chooses_the_image_of_a_docker_tar() {
     }
     let words = ["copy", "--tar", "multi.tar", "--to-docker-tar", "d.tar", "--platform", "linux/s390x"];
     let _ = lab.run(&words).fails(1, &["no image for `linux/s390x`", "it has `linux/amd64`, `linux/arm64`"]);
-    let words = ["copy", "--tar", "multi.tar", "--to-oci-tar", "o.tar", "--platform", "linux/arm64"];
-    let _ = lab.run(&words).fails(2, &["`--platform` works with `--to-docker-tar` only"]);
+    let words = ["copy", "--tar", "multi.tar", "--to-docker-tar", "d.tar"];
+    let two = [&words[..], &["--platform", "linux/arm64,linux/amd64"]].concat();
+    let _ = lab.run(&two).fails(2, &["docker's tar holds one platform, found 2"]);
 }
