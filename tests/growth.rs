@@ -2,6 +2,7 @@
 //!
 //! The bodies of the fuzz targets are run as well, over inputs made to cost much and over their seeds with a part repeated:
 //! so a parser is looked at by machine as soon as it has a target with seeds.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../fuzz/src/lib.rs"]
 mod targets;
@@ -104,7 +105,7 @@ fn names_and_versions() {
     for item in ["a", "a/", "a.", "a:", "a@", "[", "-", "sha256:", "0"] {
         let input = |items: usize| item.repeat(items).into_bytes();
         check(&format!("reference of `{item}`"), 50_000, input, |input| {
-            drop(text(input).parse::<Reference>())
+            drop(text(input).parse::<Reference>());
         });
         check(&format!("digest of `{item}`"), 50_000, input, |input| drop(text(input).parse::<Digest>()));
         let version = |input: &[u8]| drop(SemanticVersion::parse_loose(&format!("1.0.0-a{}", text(input))));
@@ -177,18 +178,8 @@ type Make = Box<dyn Fn(usize) -> Vec<u8>>;
 
 /// Inputs that were made to cost much, by target.
 fn large_inputs() -> Vec<(&'static str, &'static str, Make)> {
-    let digest = |number: usize| format!("sha256:{number:064x}");
     let list = |size: usize, each: usize, item: &dyn Fn(usize) -> String| -> String {
         (0..size / each).map(item).collect::<Vec<_>>().join(",")
-    };
-    let layer = move |n: usize| {
-        format!(
-            r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{}","size":1}}"#,
-            digest(n)
-        )
-    };
-    let lines = |size: usize, each: usize, head: &str, item: &dyn Fn(usize) -> String| {
-        (head.to_owned() + &(0..size / each).map(item).collect::<String>()).into_bytes()
     };
     let records = |size: usize| -> Vec<u8> {
         let names: Vec<String> = (0..size / 32).map(|n| format!("SCHILY.xattr.user.{n:06}")).collect();

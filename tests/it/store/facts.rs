@@ -97,7 +97,7 @@ fn manifest_json_that_contradicts_index_json_is_refused_by_every_command() {
             {
                 let mut files = two.layout.files();
                 files.push(("layer.tar".into(), stray));
-                let mut docker = two.docker.clone();
+                let mut docker = two.docker;
                 docker[1]["Layers"] = json!(["layer.tar"]);
                 files.push(("manifest.json".into(), json!(docker).to_string().into_bytes()));
                 tar_of(&files)
