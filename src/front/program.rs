@@ -1,7 +1,7 @@
 //! The program: every command of every door, from words to a command that runs, and its exit.
 //!
 //! Two steps, as ripgrep does it: [`args`] is what was typed, [`resolve`] what it means. A command is registered
-//! here only when it works. Other doors run the same commands with [`run_behind`].
+//! here only when it works. Other doors run the same commands with `run_behind`.
 
 use std::ffi::OsString;
 use std::sync::Arc;

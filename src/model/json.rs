@@ -24,7 +24,7 @@ where
 
 /// What a Go reader expects at one place of a document.
 ///
-/// Members are compared as Go does, see [`fold`]: exactly in maps, whose keys belong to users, and without case in
+/// Members are compared as Go does, see `fold`: exactly in maps, whose keys belong to users, and without case in
 /// objects that Go reads into a struct.
 #[derive(Clone, Copy, Debug)]
 pub enum Schema {

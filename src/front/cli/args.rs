@@ -14,7 +14,7 @@ use super::examples::{
 use super::values::Switch;
 use crate::registry::Secret;
 
-/// Value name that marks a flag which is on or off, see [`super::parse`].
+/// Value name that marks a flag which is on or off, see [`super::grammar`].
 pub(super) const SWITCH: &str = "BOOL";
 
 const OUTPUT: &str = "Output";
