@@ -120,6 +120,7 @@ impl Observer for Reporter<'_> {
 }
 
 /// Returns what a warning says, and what the user may do about it.
+// house: long because each warning has its own sentence.
 fn warning_text(warning: &Warning) -> (String, Option<Message>) {
     match warning {
         Warning::NonDistributableSkipped { image, layers } => (

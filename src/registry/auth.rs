@@ -6,13 +6,11 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
 
-use crate::model::list::quoted_list;
 use crate::model::{Repository, limits};
 use crate::stream::{lock, read_bounded};
 
@@ -26,55 +24,14 @@ use super::helper::HelperError;
 use super::http::{Http, Method, Payload, Request, Response};
 use super::keychain::Keychain;
 use super::retry::{RetryBudget, RetryPolicy};
-use super::sanitize::sanitize;
 use super::secret::Secret;
+use super::token::{Scopes, Token, is_token};
 use super::url::{Origin, Url, encode};
 
-/// Life of a token that does not say how long it lives (distribution token specification).
-const DEFAULT_LIFE: u64 = 60;
-/// Longest life believed; some servers send nanoseconds.
-const LONGEST_LIFE: u64 = 24 * 3600;
 /// The client's name for OAuth2 token servers.
 const CLIENT_ID: &str = "imgrelay";
 /// How often one request may be challenged: no token yet, a stale one, a too narrow one.
 const ROUNDS: u32 = 3;
-
-/// What a token has to allow; the scope that is needed most comes first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Scopes(Vec<String>);
-
-impl Scopes {
-    pub(super) fn new(repository: &Repository, actions: &str) -> Self {
-        Self(vec![format!("repository:{}:{actions}", repository.name())])
-    }
-
-    /// Adds the right to read another repository of the same registry, for mounting.
-    pub(super) fn and_pull(mut self, repository: &Repository) -> Self {
-        self.0.push(format!("repository:{}:pull", repository.name()));
-        self
-    }
-
-    fn covers(&self, scope: &str) -> bool {
-        let Some((resource, actions)) = scope.rsplit_once(':') else { return false };
-        self.0.iter().any(|own| {
-            own.rsplit_once(':').is_some_and(|(own_resource, own_actions)| {
-                own_resource == resource
-                    && actions.split(',').all(|action| own_actions.split(',').any(|own| own == action))
-            })
-        })
-    }
-
-    /// Returns the scopes together with further ones that a challenge named.
-    fn with(&self, wider: &[String]) -> Self {
-        let mut all = self.clone();
-        all.0.extend(wider.iter().filter(|scope| !self.covers(scope)).cloned());
-        all
-    }
-
-    fn key(&self) -> String {
-        self.0.join(" ")
-    }
-}
 
 /// The auth scheme that the registry asked for.
 #[derive(Clone, Debug, Default)]
@@ -100,12 +57,6 @@ pub(super) struct HostAuth {
     base_asked: Mutex<bool>,
 }
 
-#[derive(Clone, Debug)]
-pub(super) struct Token {
-    header: Secret,
-    fresh_until: Instant,
-}
-
 /// State of the authentication of one request.
 #[derive(Default)]
 pub(super) struct AuthProgress {
@@ -128,10 +79,6 @@ fn challenges(response: &Response) -> Vec<Challenge> {
 }
 
 /// Tells whether a text can be sent as a token in a header.
-fn is_token(text: &str) -> bool {
-    text.bytes().all(|byte| (0x21..=0x7e).contains(&byte))
-}
-
 /// Makes the form that exchanges a refresh token (OAuth2).
 fn refresh_form(token: &Secret, service: Option<&str>, scopes: &[String]) -> Secret {
     let mut form = format!(
@@ -495,79 +442,6 @@ impl HostAuth {
             if slot.as_ref().is_some_and(|token| token.header == *header) {
                 *slot = None;
             }
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct TokenResponse {
-    #[serde(default)]
-    token: Option<String>,
-    #[serde(default)]
-    access_token: Option<String>,
-    #[serde(default)]
-    expires_in: Option<serde_json::Number>,
-    #[serde(default)]
-    refresh_token: Option<String>,
-}
-
-impl Token {
-    /// Reads the response of a token server.
-    ///
-    /// Errors: what was found in place of a token, without any value.
-    pub(super) fn parse(body: &[u8], started: Instant) -> Result<(Self, Option<Secret>), String> {
-        // A struct would be read out of an array too, by position.
-        let members: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_slice(body).map_err(|_| describe(body))?;
-        let answer: TokenResponse = serde_json::from_value(members.into()).map_err(|_| describe(body))?;
-        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-        let token = given(answer.token).or(given(answer.access_token)).map(Secret::from);
-        let token = token.ok_or_else(|| describe(body))?;
-        // It goes into a header; anything else in it would be an attack or an accident.
-        if !is_token(token.expose()) {
-            return Err("its token has characters that a token cannot have".to_owned());
-        }
-        let life = answer.expires_in.and_then(|number| number.as_u64()).filter(|life| *life > 0);
-        let life = Duration::from_secs(life.unwrap_or(DEFAULT_LIFE).min(LONGEST_LIFE));
-        // A body that begins shortly before the end would be refused on the way.
-        let margin = (life / 10).min(Duration::from_secs(30));
-        let header = Secret::new(format!("Bearer {}", token.expose()));
-        Ok((
-            Self { header, fresh_until: started + life - margin },
-            given(answer.refresh_token).map(Secret::from),
-        ))
-    }
-}
-
-/// Describes a response that holds no token: its form and the names of its members, never their values.
-fn describe(body: &[u8]) -> String {
-    let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) else {
-        let text = String::from_utf8_lossy(body);
-        return match text.trim_start() {
-            "" => "the answer is empty".to_owned(),
-            text if text.starts_with('<') => "the answer is a web page or XML, expected JSON".to_owned(),
-            _ => format!("the answer is {} bytes that are not JSON", body.len()),
-        };
-    };
-    let kind = |value: &serde_json::Value| match value {
-        serde_json::Value::Null => "null",
-        serde_json::Value::Bool(_) => "a truth value",
-        serde_json::Value::Number(_) => "a number",
-        serde_json::Value::String(text) if text.is_empty() => "an empty text",
-        serde_json::Value::String(_) => "a text",
-        serde_json::Value::Array(_) => "an array",
-        serde_json::Value::Object(_) => "an object",
-    };
-    let serde_json::Value::Object(members) = &value else {
-        return format!("the answer is {}, expected an object with `token` or `access_token`", kind(&value));
-    };
-    let named = members.iter().find(|(name, _)| ["token", "access_token"].contains(&name.as_str()));
-    match named {
-        Some((name, value)) => format!("`{name}` is {}", kind(value)),
-        None if members.is_empty() => "the answer is an empty object".to_owned(),
-        None => {
-            let names: Vec<String> = members.keys().map(|name| sanitize(name)).collect();
-            format!("the answer has {}, expected `token` or `access_token`", quoted_list(&names))
         }
     }
 }

@@ -4,8 +4,9 @@ use std::io;
 
 use super::error::RegistryError;
 use super::error_body;
-use super::http::{Http, Response, WireError, WireErrorKind};
+use super::http::{Http, Response};
 use super::retry::{self, Transient};
+use super::wire_error::{WireError, WireErrorKind};
 
 /// Passes a response on, unless its status means that the same request may succeed later.
 pub(super) fn response(http: &Http, response: Response) -> Result<Response, Transient> {

@@ -8,7 +8,6 @@ use serde::de::IgnoredAny;
 use crate::model::{Descriptor, Digest, DocumentError, RawDocument, Repository, Target, limits, media_type};
 use crate::stream::{BlobStream, Mismatch, TooLarge, read_bounded};
 
-use super::auth::Scopes;
 use super::blob_body::BlobBody;
 use super::classify;
 use super::download;
@@ -18,6 +17,7 @@ use super::options::ClientOptions;
 use super::paging::each_page;
 use super::requests::{Call, Follow, Requester, unexpected};
 use super::retry::RetryBudget;
+use super::token::Scopes;
 use super::upload::{self, PushOutcome, PushStart};
 
 /// What a tag points at after it was written.

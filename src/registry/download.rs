@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use crate::model::{Descriptor, Repository};
 use crate::stream::{BlobStream, VerifyingReader};
 
-use super::auth::Scopes;
+use super::token::Scopes;
 
 use super::classify;
 use super::error::{RegistryError, Task, Verb};

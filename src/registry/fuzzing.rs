@@ -41,7 +41,7 @@ pub fn retry_after(value: &str, date: &str) -> Option<Duration> {
 #[must_use]
 pub fn answers(body: &[u8]) -> Vec<String> {
     let message = super::error_body::parse(body, &super::sanitize::sanitize);
-    let token = super::auth::Token::parse(body, Instant::now());
+    let token = super::token::Token::parse(body, Instant::now());
     let mut read = vec![message.code, message.text, format!("{token:?}")];
     for is_success in [true, false] {
         read.push(match super::helper::read_answer(is_success, body) {

@@ -7,22 +7,21 @@ use std::time::{Duration, Instant};
 
 use ureq::http::{HeaderMap, Request as HttpRequest};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector};
-use ureq::{Agent, Error, SendBody, Timeout};
+use ureq::{Agent, SendBody};
 
 use crate::stream::cancel;
 
-use super::error::TrustProblem;
 use super::events::RequestRecord;
-use super::pace::{Pace, Paced, TooSlow};
+use super::pace::{Pace, Paced};
 use super::proxy::ProxyRules;
 use super::redaction::Redactor;
 use super::resolver::SystemResolver;
 use super::sanitize::sanitize;
 use super::secret::Secret;
-use super::tls::{BadConfiguration, TlsConnector, Trust};
-use super::tls_errors::{self, trust_problem};
-use super::transport::{self, NoThread, TcpConnector};
+use super::tls::{TlsConnector, Trust};
+use super::transport::{self, TcpConnector};
 use super::url::Url;
+use super::wire_error::{Phases, WireError, WireErrorKind};
 use super::wire_options::WireOptions;
 
 /// Bodies of at least this size ask for permission first, so that a refusal costs nothing.
@@ -159,126 +158,6 @@ impl Response {
     }
 }
 
-/// Why no answer came.
-#[derive(Debug)]
-pub(super) struct WireError {
-    pub(super) kind: WireErrorKind,
-    /// In words, with phase and time.
-    pub(super) text: String,
-    /// Nothing came within the time allowed.
-    pub(super) silent: bool,
-}
-
-/// What a caller does differently.
-#[derive(Debug)]
-pub(super) enum WireErrorKind {
-    /// No connection could be made.
-    Connect,
-    /// The connection broke, or went silent.
-    Broken,
-    /// Our side or theirs is not trusted.
-    Trust(TrustProblem),
-    /// The peer does not speak TLS.
-    NotTls,
-    /// Our configuration is wrong.
-    Configuration,
-    /// There is no thread for it.
-    NoThread,
-    /// Not HTTP, or against its rules.
-    Protocol,
-    /// The stop signal came.
-    Cancelled,
-}
-
-impl WireError {
-    /// Reads the failure out of an error that reading a body gave.
-    pub(super) fn of_read(error: io::Error, idle: Duration) -> Self {
-        Self::new(Error::from(error), "receiving the body", Phases { idle, ..Phases::default() })
-    }
-
-    /// What is to be sent cannot be opened.
-    fn of_source(error: &io::Error) -> Self {
-        let text = format!("what is to be sent cannot be read: {error}");
-        Self { kind: WireErrorKind::Protocol, text, silent: false }
-    }
-
-    fn new(error: Error, doing: &str, phases: Phases) -> Self {
-        if cancel::is_cancelled() {
-            return Self {
-                kind: WireErrorKind::Cancelled,
-                text: "stopped by a signal".into(),
-                silent: false,
-            };
-        }
-        let seconds = |duration: Duration| {
-            if duration.as_secs() > 0 {
-                format!("{} s", duration.as_secs())
-            } else {
-                format!("{} ms", duration.as_millis())
-            }
-        };
-        let is_slow = |error: &io::Error| error.get_ref().is_some_and(|inner| inner.is::<TooSlow>());
-        let silent =
-            matches!(&error, Error::Timeout(_)) || matches!(&error, Error::Io(error) if is_slow(error));
-        let (kind, text) = match error {
-            Error::Timeout(Timeout::Resolve | Timeout::Connect) => (
-                WireErrorKind::Connect,
-                format!("timed out after {} while connecting", seconds(phases.connect)),
-            ),
-            Error::Timeout(Timeout::RecvResponse) => (
-                WireErrorKind::Broken,
-                format!("timed out after {} waiting for response headers", seconds(phases.response)),
-            ),
-            Error::Timeout(_) => {
-                (WireErrorKind::Broken, format!("nothing moved for {} while {doing}", seconds(phases.idle)))
-            }
-            Error::HostNotFound => (WireErrorKind::Connect, "the host name is not known".into()),
-            Error::ConnectionFailed => (WireErrorKind::Connect, "connection failed".into()),
-            Error::ConnectProxyFailed(text) => (WireErrorKind::Connect, format!("the proxy refused: {text}")),
-            Error::Rustls(error) => match (trust_problem(&error), error) {
-                (Some(problem), _) => (WireErrorKind::Trust(problem.clone()), problem.to_string()),
-                (None, rustls::Error::InvalidMessage(_)) => {
-                    (WireErrorKind::NotTls, "the host answered in plain text where TLS was expected".into())
-                }
-                (None, error) => (WireErrorKind::Broken, tls_errors::describe(&error)),
-            },
-            Error::Io(error) => io_failure(&error, doing),
-            Error::Other(other) if other.is::<BadConfiguration>() => {
-                (WireErrorKind::Configuration, other.to_string())
-            }
-            Error::BodyStalled => (WireErrorKind::Broken, format!("connection closed while {doing}")),
-            other => (WireErrorKind::Protocol, format!("the answer is not valid HTTP: {other}")),
-        };
-        Self { kind, text, silent }
-    }
-}
-
-fn io_failure(error: &io::Error, doing: &str) -> (WireErrorKind, String) {
-    use io::ErrorKind as K;
-    if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        if let Some(problem) = trust_problem(error) {
-            return (WireErrorKind::Trust(problem.clone()), problem.to_string());
-        }
-        return (WireErrorKind::Broken, tls_errors::describe(error));
-    }
-    if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<NoThread>()) {
-        return (WireErrorKind::NoThread, error.to_string());
-    }
-    match error.kind() {
-        K::ConnectionRefused => (WireErrorKind::Connect, "connection refused".into()),
-        K::HostUnreachable | K::NetworkUnreachable | K::AddrNotAvailable => {
-            (WireErrorKind::Connect, "the host cannot be reached".into())
-        }
-        K::ConnectionReset | K::BrokenPipe | K::UnexpectedEof | K::ConnectionAborted | K::NotConnected => {
-            (WireErrorKind::Broken, format!("connection closed while {doing}"))
-        }
-        _ if error.to_string().contains("lookup address") => {
-            (WireErrorKind::Connect, "the host name is not known".into())
-        }
-        _ => (WireErrorKind::Broken, format!("{error} while {doing}")),
-    }
-}
-
 /// Remembers every secret in a request, so that it is redacted in what comes back.
 fn remember_request(redactor: &Redactor, request: &Request<'_>) {
     let headers = request.headers.iter().filter(|(name, _)| SECRET_HEADERS.contains(name));
@@ -298,14 +177,6 @@ fn remember_request(redactor: &Redactor, request: &Request<'_>) {
             .filter(|(name, _)| SECRET_FIELDS.contains(name))
             .for_each(|(_, value)| redactor.remember_escaped(value));
     }
-}
-
-/// The limits that applied to a request, for messages.
-#[derive(Clone, Copy, Default)]
-struct Phases {
-    connect: Duration,
-    idle: Duration,
-    response: Duration,
 }
 
 /// The HTTP client: connections kept for reuse, trust, proxies, time-outs.

@@ -39,11 +39,13 @@ mod scripted;
 mod secret;
 mod tls;
 mod tls_errors;
+mod token;
 mod transport;
 mod upload;
 mod upload_plan;
 mod upload_session;
 mod url;
+mod wire_error;
 mod wire_options;
 
 pub use blob_body::BlobBody;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::model::{Repository, limits};
 use crate::stream::{TooLarge, read_bounded};
 
-use super::auth::Scopes;
+use super::token::Scopes;
 
 use super::classify;
 use super::error::{RegistryError, Task};

@@ -6,16 +6,18 @@ use std::sync::{Arc, Mutex};
 use crate::model::{Registry, Repository, limits};
 use crate::stream::lock;
 
-use super::auth::{AuthProgress, Authenticator, HostAuth, Scopes, Subject, may_aim_at};
+use super::auth::{AuthProgress, Authenticator, HostAuth, Subject, may_aim_at};
 use super::classify;
 use super::cloud::HttpCloudClient;
 use super::error::{RegistryError, Task};
 use super::error_body;
-use super::http::{Http, Method, Payload, Request, Response, WireErrorKind};
+use super::http::{Http, Method, Payload, Request, Response};
 use super::options::ClientOptions;
 use super::retry::{Gate, RetryBudget, RetryPolicy, Transient};
+use super::token::Scopes;
 use super::upload_plan::UploadForm;
 use super::url::{Origin, Scheme, Url, origin};
+use super::wire_error::WireErrorKind;
 
 /// Sends the requests of all verbs.
 pub(super) struct Requester {

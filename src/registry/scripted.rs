@@ -48,7 +48,7 @@ impl Scripted {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let own = host.clone();
-        let served = std::thread::spawn(move || {
+        let served = std::thread::Builder::new().spawn(move || {
             let mut problems = Vec::new();
             for exchange in script {
                 let stream = loop {
@@ -64,7 +64,7 @@ impl Scripted {
             }
             problems
         });
-        Self { host, served: Some(served) }
+        Self { host, served: Some(served.expect("the test has threads")) }
     }
 
     /// Returns a client that retries quickly and sends `ci` and `hunter2` where credentials are asked for.

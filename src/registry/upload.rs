@@ -6,12 +6,13 @@
 use crate::model::{Descriptor, Digest, Repository};
 use crate::stream::lock;
 
-use super::auth::{AuthProgress, Scopes};
+use super::auth::AuthProgress;
 use super::blob_body::BlobBody;
 use super::error::{RegistryError, Task, Verb};
 use super::http::{Method, Response};
 use super::requests::{Attempt, Call, Follow, Requester, unexpected};
 use super::retry::{RetryBudget, Transient};
+use super::token::Scopes;
 use super::upload_plan::{Event, Plan, Refusal, UploadForm};
 use super::upload_session::{Session, Step, Upload};
 

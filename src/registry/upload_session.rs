@@ -5,12 +5,13 @@ use std::io::{self, Read};
 
 use crate::model::{Descriptor, Digest, Repository};
 
-use super::auth::{AuthProgress, Scopes, may_aim_at};
+use super::auth::{AuthProgress, may_aim_at};
 use super::blob_body::BlobBody;
 use super::error::{RegistryError, Task};
 use super::http::{Method, Payload, PayloadSource, Response};
 use super::requests::{Attempt, Call, Follow, Host, Requester, unexpected};
 use super::retry::RetryBudget;
+use super::token::Scopes;
 use super::upload_plan::{Refusal, UploadForm};
 use super::url::Url;
 

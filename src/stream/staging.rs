@@ -124,20 +124,28 @@ impl StagedFolder {
             let remembered = Temporary::remember(path.clone());
             rfs::mkdirat(&around, &name, Mode::RWXU)?;
             // Until it is locked, another process may remove it as abandoned; then a new name is tried.
-            if let Ok(folder) = rfs::openat(&around, &name, FOLDER, Mode::empty())
-                && is_fresh(&folder)
-                && claim(&folder, &path)
-            {
-                return Ok(Self {
-                    path,
-                    target: target.to_owned(),
-                    location,
-                    umask,
-                    published: false,
-                    _remembered: remembered,
-                    parent: around,
-                    folder: Some(folder),
-                });
+            let opened = rfs::openat(&around, &name, FOLDER, Mode::empty());
+            match opened {
+                Ok(folder) if is_fresh(&folder) && claim(&folder, &path) => {
+                    return Ok(Self {
+                        path,
+                        target: target.to_owned(),
+                        location,
+                        umask,
+                        published: false,
+                        _remembered: remembered,
+                        parent: around,
+                        folder: Some(folder),
+                    });
+                }
+                // Only an empty folder goes away by this, so one that is not ours anymore stays.
+                Ok(_) | Err(Errno::NOENT) => {
+                    let _ = rfs::unlinkat(&around, &name, AtFlags::REMOVEDIR);
+                }
+                Err(error) => {
+                    let _ = rfs::unlinkat(&around, &name, AtFlags::REMOVEDIR);
+                    return Err(error);
+                }
             }
         }
         Err(Errno::AGAIN)

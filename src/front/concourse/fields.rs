@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_taken_by_name_whatever_their_case() {
+    fn members_are_taken_by_name_in_upper_and_lower_case() {
         let mut all = fields(
             r#"{"Repository":"a","TAG":1.10,"insecure":"true","debug":false,"list":["a",""],"one":"x","t":{"A":1,"b":"c"},"empty":"","nothing":null}"#,
         );
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_asked_for_is_refused_with_the_right_name() {
+    fn an_unknown_member_is_refused_with_its_name() {
         let mut all = fields(r#"{"repositry":"a"}"#);
         assert_eq!(all.text("repository"), Ok(None));
         let failure = all.finish().unwrap_err();

@@ -381,7 +381,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn half_a_login_is_nobody_and_said() {
+    fn half_a_login_is_no_login_and_said() {
         let source = parse(r#"{"repository":"a","username":"u","password":""}"#).unwrap();
         assert_eq!(source.login, None);
         assert_eq!(

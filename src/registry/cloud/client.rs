@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::events::RetryRecord;
-use super::super::http::{Http, Method, Payload, Request, WireErrorKind};
+use super::super::http::{Http, Method, Payload, Request};
 use super::super::retry::{self, RetryPolicy};
 use super::super::sanitize::sanitize;
 use super::super::url::Url;
+use super::super::wire_error::WireErrorKind;
 use super::super::wire_options::{Proxies, Timeouts, TlsOptions, WireOptions};
 use super::login::LoginError;
 use crate::model::limits;

@@ -168,7 +168,8 @@ fn google_by_a_key_file_or_a_token() {
     let host = "europe-docker.pkg.dev";
     let key = "{\n  \"type\": \"service_account\",\n  \"private_key\": \"-----BEGIN hunter2\\n\"\n}\n";
     for (username, password) in [("_json_key", key), ("oauth2accesstoken", "ya29.hunter2")] {
-        let registry = FaultRegistry::start(Access::Basic(username, password), vec![]);
+        // The line break at the end of a key file is not part of the password.
+        let registry = FaultRegistry::start(Access::Basic(username, password.trim_end()), vec![]);
         let source = json!({
             "repository": format!("{host}/team/app"), "username": username, "password": password,
         });
