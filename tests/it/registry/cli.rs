@@ -51,7 +51,7 @@ fn denied() -> Fault {
 
 #[test]
 fn copies_into_a_registry_survive_one_fault_of_each_class() {
-    let again = "trying again in ";
+    let again = "trying again ";
     let cases: Vec<(&str, Rule, &str)> = vec![
         ("503 on a body", on("PATCH", Thing::Session, answer(503)), again),
         ("reset in a body", on("PATCH", Thing::Session, Fault::CutRequest(MIB)), again),

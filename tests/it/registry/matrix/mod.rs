@@ -190,7 +190,9 @@ fn checked(place: &Place<'_>, row: &Row, rules: &[Rule]) -> String {
     });
     let output = step(&place.lab, "check", &json!({"source": source, "version": Value::Null}));
     if output.code == Some(0) {
-        assert_eq!(output.json(), json!([{"tag": "v1", "digest": digest}]), "{}", row.name);
+        // A registry says 404 of a repository that was never pushed, which has no versions yet.
+        let versions = if row.name == "404" { json!([]) } else { json!([{"tag": "v1", "digest": digest}]) };
+        assert_eq!(output.json(), versions, "{}", row.name);
     } else {
         assert_eq!(output.stdout, "", "{}: no version", row.name);
     }
