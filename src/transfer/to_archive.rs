@@ -19,7 +19,8 @@ use super::blob_copy::BlobCopier;
 use super::contents::NO_MANIFEST;
 use super::events::{Event, Observer, Warning};
 use super::{
-    Collection, ImageLocator, ImageSource, Member, Parts, Role, TransferError, resolve_manifest, workers,
+    Collection, ImageLocator, ImageSource, Member, ResumeCache, Role, TransferError, resolve_manifest,
+    workers,
 };
 
 /// What is to be written into an archive.
@@ -97,10 +98,10 @@ fn finish(
         fill_all(locator, slots, request, observer)?;
         return Ok(tar.finish()?);
     };
-    let parts = Parts::beside(path, locator)?;
-    fill_all(&parts, slots, request, observer)?;
+    let cache = ResumeCache::beside(path, locator)?;
+    fill_all(&cache, slots, request, observer)?;
     let written = tar.finish()?;
-    parts.remove()?;
+    cache.remove()?;
     Ok(written)
 }
 

@@ -23,7 +23,7 @@ use crate::stream::AtomicFile;
 use crate::transfer::events::{Event, Observer, Warning};
 use crate::transfer::{
     self, ArchiveRequest, Collection, CollectionRequest, CombinedSource, DefaultTags, Graph, ImageLocator,
-    ImageSource, Joined, LayoutRequest, Member, Parts, PushRequest, Role,
+    ImageSource, LayoutRequest, Member, PushRequest, ResumeCache, Role,
 };
 
 pub(in crate::front) fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Outcome, Failure> {
@@ -236,10 +236,10 @@ impl Copy<'_> {
         let Some(existing) = existing else {
             return self.write_layout(self.locator, &request, target);
         };
-        let joined = Joined { first: &existing, second: self.locator };
+        let both = CombinedSource::new(self.locator.label(), vec![&existing, self.locator]);
         let new = collection.named_with_origins();
         let roots = appended(existing.roots().iter().map(|root| root.image.clone()).collect(), new)?;
-        self.write_layout(&joined, &LayoutRequest { roots, ..request }, target)
+        self.write_layout(&both, &LayoutRequest { roots, ..request }, target)
     }
 
     fn write_layout(
@@ -251,9 +251,9 @@ impl Copy<'_> {
         if !self.options.resume {
             return Ok(transfer::copy_to_layout(source, request, self.observer)?.spool);
         }
-        let parts = Parts::beside(target.path(), source)?;
-        let report = transfer::copy_to_layout(&parts, request, self.observer)?;
-        parts.remove()?;
+        let cache = ResumeCache::beside(target.path(), source)?;
+        let report = transfer::copy_to_layout(&cache, request, self.observer)?;
+        cache.remove()?;
         Ok(report.spool)
     }
 

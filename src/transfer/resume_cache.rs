@@ -1,4 +1,4 @@
-//! What was fetched, kept beside the tar while it is written, so that a broken copy goes on where it was.
+//! The folder beside a tar that keeps fetched blobs while the tar is written, so that `--resume` does not fetch them again.
 
 use std::fs::File;
 use std::io;
@@ -17,18 +17,18 @@ const WORTH_KEEPING: u64 = 64 * 1024;
 const MODE: u32 = 0o600;
 
 /// A source whose blobs are kept as files in a folder.
-pub struct Parts<'a> {
+pub struct ResumeCache<'a> {
     inner: &'a dyn ImageSource,
     folder: PathBuf,
 }
 
-impl std::fmt::Debug for Parts<'_> {
+impl std::fmt::Debug for ResumeCache<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Parts").field("folder", &self.folder).finish_non_exhaustive()
+        f.debug_struct("ResumeCache").field("folder", &self.folder).finish_non_exhaustive()
     }
 }
 
-impl<'a> Parts<'a> {
+impl<'a> ResumeCache<'a> {
     /// Keeps blobs in the folder `<tar>.parts`, which is made if it is not there.
     pub fn beside(tar: &Path, inner: &'a dyn ImageSource) -> Result<Self, TransferError> {
         let mut name = tar.file_name().unwrap_or_default().to_owned();
@@ -38,13 +38,13 @@ impl<'a> Parts<'a> {
         Ok(Self { inner, folder })
     }
 
-    /// Takes the folder away, once the tar is complete.
+    /// Removes the folder; the caller does so when the tar is complete.
     pub fn remove(self) -> Result<(), TransferError> {
         Ok(std::fs::remove_dir_all(&self.folder)
             .map_err(|error| FileError::io("remove", &self.folder, error))?)
     }
 
-    /// Opens a kept blob that is whole; one that is not is taken away.
+    /// Opens a kept blob that is whole; removes one that is not.
     fn kept(&self, path: &Path, descriptor: &Descriptor) -> Result<Option<File>, TransferError> {
         let file = match File::open(path) {
             Ok(file) => file,
@@ -68,7 +68,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-impl ImageSource for Parts<'_> {
+impl ImageSource for ResumeCache<'_> {
     fn label(&self) -> String {
         self.inner.label()
     }
@@ -99,47 +99,5 @@ impl ImageSource for Parts<'_> {
 
     fn repository_of(&self, digest: &Digest) -> Option<Repository> {
         self.inner.repository_of(digest)
-    }
-}
-
-/// Two sources as one; what the first one holds is read from it.
-pub struct Joined<'a> {
-    /// Asked first.
-    pub first: &'a dyn ImageSource,
-    /// Asked for what the first one lacks.
-    pub second: &'a dyn ImageSource,
-}
-
-impl std::fmt::Debug for Joined<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Joined").finish_non_exhaustive()
-    }
-}
-
-impl<'a> Joined<'a> {
-    fn of(&self, digest: &Digest) -> &'a dyn ImageSource {
-        if self.first.lacks(digest) { self.second } else { self.first }
-    }
-}
-
-impl ImageSource for Joined<'_> {
-    fn label(&self) -> String {
-        self.second.label()
-    }
-
-    fn read_document(&self, descriptor: &Descriptor) -> Result<RawDocument, TransferError> {
-        self.of(&descriptor.digest).read_document(descriptor)
-    }
-
-    fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobStream<'_>, TransferError> {
-        self.of(&descriptor.digest).open_blob(descriptor)
-    }
-
-    fn lacks(&self, digest: &Digest) -> bool {
-        self.first.lacks(digest) && self.second.lacks(digest)
-    }
-
-    fn repository_of(&self, digest: &Digest) -> Option<Repository> {
-        self.of(digest).repository_of(digest)
     }
 }
