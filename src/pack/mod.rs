@@ -14,8 +14,8 @@ mod packages;
 mod profile;
 
 pub use app::{
-    AppEntry, AppError, AppOptions, AppTree, CompletedFile, Completion, CopiedLinks, Layering, MOST_LAYERS,
-    MatchRequest, Resource, ResourceError, parse_resources,
+    AppEntry, AppError, AppOptions, AppTree, CopiedLinks, Layering, MOST_LAYERS, MatchRequest, Resource,
+    ResourceError, RestoredFile, RestoredFiles, parse_resources,
 };
 pub use bundle::{BundleError, BundleLayout, find_bundle};
 pub use entries::{LayerForm, PackedLayer, UnpackedLayer};

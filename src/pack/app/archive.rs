@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::collect::Collector;
 use super::ignore::{IGNORE_FILE, filter};
-use super::{AppError, AppOptions, CompletedFile, Content};
+use super::{AppError, AppOptions, Content, RestoredFile};
 use crate::model::limits;
 use crate::tar::display_name;
 use crate::tree::{Filter, LinkProblem, SymlinkPolicy};
@@ -43,12 +43,12 @@ fn parent(path: &[u8]) -> Option<&[u8]> {
 pub(super) fn list(
     path: &Path,
     archive: Option<&Archive>,
-    completed: &[CompletedFile],
+    restored: &[RestoredFile],
     options: &AppOptions,
 ) -> Result<Collector, AppError> {
     let entries = archive.map(Archive::entries).unwrap_or_default();
-    let nodes = tree_of(path, archive, completed)?;
-    let tree = Tree { path, archive, entries, completed, nodes: &nodes };
+    let nodes = tree_of(path, archive, restored)?;
+    let tree = Tree { path, archive, entries, restored, nodes: &nodes };
     let own = tree.own_patterns()?;
     let filter = filter(path, &options.exclusions, own.as_deref())?;
     let mut expansion = Expansion {
@@ -70,12 +70,12 @@ pub(super) fn list(
 fn tree_of<'a>(
     path: &Path,
     archive: Option<&'a Archive>,
-    completed: &'a [CompletedFile],
+    restored: &'a [RestoredFile],
 ) -> Result<Vec<Node<'a>>, AppError> {
     let entries = archive.map(Archive::entries).unwrap_or_default();
-    let mut nodes: Vec<Node<'_>> = Vec::with_capacity(entries.len() + completed.len());
+    let mut nodes: Vec<Node<'_>> = Vec::with_capacity(entries.len() + restored.len());
     let explicit = entries.iter().map(|entry| (entry.path.as_slice(), entry.kind));
-    let left_out = completed.iter().map(|file| (file.resource.path.as_slice(), EntryKind::File));
+    let left_out = restored.iter().map(|file| (file.resource.path.as_slice(), EntryKind::File));
     for (index, (path, kind)) in explicit.chain(left_out).enumerate() {
         nodes.push(Node { path, kind, index: Some(index) });
     }
@@ -98,7 +98,7 @@ fn tree_of<'a>(
                 if folders || is_copy(path, archive, there, &node)? {
                     continue;
                 }
-                return Err(clash(path, entries, completed, &node));
+                return Err(clash(path, entries, restored, &node));
             }
             _ => unique.push(node),
         }
@@ -119,7 +119,7 @@ fn is_copy(path: &Path, archive: Option<&Archive>, a: &Node<'_>, b: &Node<'_>) -
 }
 
 /// Tells why a path cannot be twice.
-fn clash(path: &Path, entries: &[Entry], completed: &[CompletedFile], node: &Node<'_>) -> AppError {
+fn clash(path: &Path, entries: &[Entry], restored: &[RestoredFile], node: &Node<'_>) -> AppError {
     let zip = |source| AppError::Zip { path: path.to_owned(), source };
     if node.index.is_some_and(|index| index >= entries.len()) {
         return AppError::Clash { path: path.to_owned(), entry: display_name(node.path) };
@@ -128,7 +128,7 @@ fn clash(path: &Path, entries: &[Entry], completed: &[CompletedFile], node: &Nod
         return zip(ZipError::entry(node.path, EntryProblem::Duplicate));
     }
     // Something lies below a path that is a file or a link.
-    let all = entries.iter().map(|entry| &entry.path).chain(completed.iter().map(|file| &file.resource.path));
+    let all = entries.iter().map(|entry| &entry.path).chain(restored.iter().map(|file| &file.resource.path));
     let mut all = all.map(Vec::as_slice);
     let below = all.find(|path| path.strip_prefix(node.path).is_some_and(|rest| rest.starts_with(b"/")));
     let problem = EntryProblem::BelowFile(display_name(node.path));
@@ -139,7 +139,7 @@ struct Tree<'a> {
     path: &'a Path,
     archive: Option<&'a Archive>,
     entries: &'a [Entry],
-    completed: &'a [CompletedFile],
+    restored: &'a [RestoredFile],
     nodes: &'a [Node<'a>],
 }
 
@@ -162,9 +162,9 @@ impl<'a> Tree<'a> {
     }
 
     /// Returns a file that comes from an earlier image, with its number.
-    fn completed(&self, node: &Node<'_>) -> Option<(usize, &'a CompletedFile)> {
+    fn restored(&self, node: &Node<'_>) -> Option<(usize, &'a RestoredFile)> {
         let index = node.index?.checked_sub(self.entries.len())?;
-        Some((index, self.completed.get(index)?))
+        Some((index, self.restored.get(index)?))
     }
 
     fn read(&self, node: &Node<'_>, limit: u64) -> Result<Option<Vec<u8>>, AppError> {
@@ -308,7 +308,7 @@ impl<'a> Expansion<'a> {
     }
 
     fn add(&mut self, node: &Node<'_>, path: &[u8], linked: bool) -> Result<(), AppError> {
-        if let Some((index, file)) = self.tree.completed(node) {
+        if let Some((index, file)) = self.tree.restored(node) {
             let content = Content::Completed { size: file.resource.sum.size, index };
             return self.collector.add(path, file.resource.mode, content, linked);
         }

@@ -6,13 +6,13 @@
 
 mod archive;
 mod collect;
-mod completion;
 mod entry;
 mod error;
 mod folder;
 mod ignore;
 mod layers;
 mod resources;
+mod restored_file;
 mod units;
 
 use std::fs::File;
@@ -30,12 +30,12 @@ use super::entries::{EntryWriter, LayerForm, UnpackedLayer, hash_layer, write_la
 use super::{PackError, PackedLayer};
 
 use collect::Collector;
-pub use completion::{CompletedFile, Completion};
 use entry::Content;
 pub use entry::{AppEntry, AppOptions, CopiedLinks};
 pub use error::AppError;
 pub use layers::{Layering, MOST_LAYERS};
 pub use resources::{MatchRequest, Resource, ResourceError, parse_resources};
+pub use restored_file::{RestoredFile, RestoredFiles};
 
 /// An app, listed: files and empty folders in the order they are packed.
 #[derive(Debug)]
@@ -45,8 +45,8 @@ pub struct AppTree {
     entries: Vec<AppEntry>,
     links: Option<CopiedLinks>,
     mtime: u32,
-    completion: Option<Completion>,
-    /// What the files turned out to be while they were packed, by number; only with a completion.
+    restored: Option<RestoredFiles>,
+    /// What the files turned out to be while they were packed, by number; only if an upload left files out.
     sums: Mutex<Vec<Option<FileSum>>>,
 }
 
@@ -87,24 +87,24 @@ impl AppTree {
     /// Links of the zip are followed to files of either. `name` is the list of resources, for messages about an app
     /// without an upload.
     /// Shape and errors: as [`AppTree::list`]; also a path that comes from both.
-    pub fn complete(
+    pub fn with_restored(
         upload: Option<&Path>,
         name: &Path,
         options: &AppOptions,
-        completion: Completion,
+        restored: RestoredFiles,
     ) -> Result<Self, PackError> {
         let path = upload.unwrap_or(name);
         if upload.is_some_and(Path::is_dir) {
             return Err(AppError::CompletedFolder { path: path.to_owned() }.into());
         }
         let archive = upload.map(open_archive).transpose()?;
-        let collected = archive::list(path, archive.as_ref(), &completion.entries, options)?;
+        let collected = archive::list(path, archive.as_ref(), &restored.entries, options)?;
         let tree = Self::of(path, path.to_owned(), archive, collected, options)?;
         let sums = Mutex::new(vec![None; tree.entries.len()]);
-        Ok(Self { sums, completion: Some(completion), ..tree })
+        Ok(Self { sums, restored: Some(restored), ..tree })
     }
 
-    /// Returns what the files are, as far as they were packed or hashed; nothing without a completion.
+    /// Returns what the files are, as far as they were packed or hashed; nothing for an app that is listed whole.
     #[must_use]
     pub fn sums(&self) -> Vec<FileSum> {
         lock(&self.sums).iter().flatten().copied().collect()
@@ -123,7 +123,7 @@ impl AppTree {
             return Err(AppError::Empty { path: path.to_owned() }.into());
         }
         let (mtime, sums) = (options.rules.mtime, Mutex::default());
-        Ok(Self { path: real, archive, entries, links, mtime, completion: None, sums })
+        Ok(Self { path: real, archive, entries, links, mtime, restored: None, sums })
     }
 
     /// Returns files and empty folders, in order.
@@ -192,7 +192,7 @@ impl AppTree {
         header: &Header<'_>,
         writer: &mut EntryWriter<'_, S>,
     ) -> Result<Option<FileSum>, PackError> {
-        let mut hasher = self.completion.as_ref().map(|_| FileHasher::default());
+        let mut hasher = self.restored.as_ref().map(|_| FileHasher::default());
         let mut hash = |space: &[u8], count: usize| {
             if let Some(hasher) = &mut hasher {
                 hasher.update(space.get(..count).unwrap_or_default());
@@ -229,8 +229,8 @@ impl AppTree {
                 file.finish().map_err(zip)?;
             }
             Content::Completed { index, size } => {
-                let completion = self.completion.as_ref().ok_or_else(missing)?;
-                let found = completion.entries.get(*index).ok_or_else(missing)?;
+                let restored = self.restored.as_ref().ok_or_else(missing)?;
+                let found = restored.entries.get(*index).ok_or_else(missing)?;
                 let mut bytes = ReadFrom::new(&found.file, found.offset).take(*size);
                 writer.file(header, |space| Ok(bytes.read(space)?))?;
                 return Ok(Some(found.resource.sum));

@@ -4,8 +4,8 @@
 //! unchanged layer move. The earlier image's configuration tells which stored layer has which `diff_id`.
 
 mod base;
-mod complete;
 mod packing;
+mod restored_files;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,9 +20,9 @@ use super::events::{Event, Observer, Warning};
 use super::produce::{composed, finish_layout, finished, with_path};
 use super::{FileList, ImageSource, PackedImage, SpooledImage, TransferError};
 pub use base::Base;
-use complete::complete;
 pub(super) use packing::Ready;
 use packing::{Placed, pack_layers, reused};
+use restored_files::restore_files;
 
 /// What is to be packed.
 #[derive(Clone, Debug)]
@@ -62,9 +62,9 @@ fn list(
     let tree = match &request.resources {
         None => AppTree::list(&request.path, &request.options)?,
         Some(resources) => {
-            let completion = complete(base, &resources.list, folder, request.form.threads)?;
+            let restored = restore_files(base, &resources.list, folder, request.form.threads)?;
             let upload = Some(request.path.as_path()).filter(|path| !path.as_os_str().is_empty());
-            AppTree::complete(upload, &resources.path, &request.options, completion)?
+            AppTree::with_restored(upload, &resources.path, &request.options, restored)?
         }
     };
     if let Some(links) = tree.copied_links() {

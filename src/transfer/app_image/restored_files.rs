@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use crate::model::FileSum;
-use crate::pack::{CompletedFile, Completion, Resource};
+use crate::pack::{Resource, RestoredFile, RestoredFiles};
 use crate::stream::{FileError, WriteFrom, into_value, lock};
 use crate::tar::display_name;
 use crate::transfer::layer_files::for_each_file;
@@ -21,12 +21,12 @@ use super::packing::Spools;
 /// Shape: one entry for each resource, also where two have the same bytes.
 /// Errors: a resource that no file of the image has by SHA-1 and size both.
 /// Cost: reads the image's layers; as much space as the resources have bytes.
-pub(super) fn complete(
+pub(super) fn restore_files(
     base: Option<&Base<'_>>,
     resources: &[Resource],
     folder: &Path,
     concurrency: usize,
-) -> Result<Completion, TransferError> {
+) -> Result<RestoredFiles, TransferError> {
     let wanted: HashSet<FileSum> = resources.iter().map(|resource| resource.sum).collect();
     let sizes: HashSet<u64> = wanted.iter().map(|sum| sum.size).collect();
     let spools = Spools::new(folder);
@@ -58,7 +58,7 @@ pub(super) fn complete(
     let found = into_value(found);
     let place = |resource: &Resource| match found.get(&resource.sum) {
         Some((file, offset)) => {
-            Ok(CompletedFile { resource: resource.clone(), file: file.clone(), offset: *offset })
+            Ok(RestoredFile { resource: resource.clone(), file: file.clone(), offset: *offset })
         }
         None => Err(TransferError::NoSuchFile {
             place: base.map(|base| base.source.label()),
@@ -68,5 +68,5 @@ pub(super) fn complete(
         }),
     };
     let entries = resources.iter().map(place).collect::<Result<_, _>>()?;
-    Ok(Completion { entries })
+    Ok(RestoredFiles { entries })
 }

@@ -7,14 +7,14 @@ use super::Resource;
 
 /// Files out of an earlier image, in files without names.
 #[derive(Debug, Default)]
-pub struct Completion {
+pub struct RestoredFiles {
     /// What there is.
-    pub entries: Vec<CompletedFile>,
+    pub entries: Vec<RestoredFile>,
 }
 
 /// A file, and where its bytes are.
 #[derive(Clone, Debug)]
-pub struct CompletedFile {
+pub struct RestoredFile {
     /// What was asked for; the bytes were compared with it.
     pub resource: Resource,
     /// The file without a name that it is in.
