@@ -29,7 +29,7 @@ pub(super) fn stored_roots(roots: &[Root]) -> Vec<Member> {
             descriptor: root.image.descriptor.clone(),
             names: root.image.names.clone(),
             origin: root.image.origin.clone(),
-            role: if any_marked && !root.is_root_bundle { Role::Named } else { Role::Root },
+            role: if any_marked && !root.is_root_bundle { Role::Referenced } else { Role::Root },
             bundle: None,
         };
         if root.is_root_bundle {

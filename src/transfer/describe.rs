@@ -150,7 +150,7 @@ fn described(locator: &ImageLocator<'_>, member: &Member) -> Result<Description,
     description.names = member.names.iter().filter_map(name).collect();
     description.origin = match member.role {
         Role::Root => None,
-        Role::Named | Role::Attached => member.origin.as_ref().map(ToString::to_string),
+        Role::Referenced | Role::Attached => member.origin.as_ref().map(ToString::to_string),
     };
     let is_cosign = |tag: &Tag| {
         let (name, end) = tag.as_str().rsplit_once('.').unwrap_or_default();

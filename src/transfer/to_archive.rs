@@ -56,7 +56,7 @@ pub fn copy_to_imgpkg_tar(
     for member in &collection.members {
         let labels = (root.as_ref() == Some(&member.descriptor.digest))
             .then(|| BTreeMap::from([(ROOT_LABEL.to_owned(), String::new())]));
-        let original = member.role == Role::Named || (member.role == Role::Root && is_bundle);
+        let original = member.role == Role::Referenced || (member.role == Role::Root && is_bundle);
         let about = About {
             repository: locator.repository_of(&member.descriptor.digest),
             origin: member.origin.as_ref(),

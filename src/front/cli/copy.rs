@@ -73,7 +73,7 @@ impl Copy<'_> {
         let main = main_member(&collection, &self.locator.label(), exactly)?.descriptor.digest.clone();
         transfer::check_expected(options.expected_digest.as_ref(), &main)?;
         self.warn_of_missing(&collection);
-        self.suppose_origins(&collection)?;
+        self.remember_locations(&collection)?;
         match (options.platforms.as_slice(), &options.sink) {
             ([], _) | (_, Sink::DockerTar(_)) => self.write(collection, &main),
             (platforms, _) => self.write_platforms(&collection, &main, platforms),
@@ -171,8 +171,8 @@ impl Copy<'_> {
         }
     }
 
-    /// Layers that may not be distributed may be missing in a tar; where its images came from they still are.
-    fn suppose_origins(&self, collection: &Collection) -> Result<(), Failure> {
+    /// Remembers where a tar's images came from: layers that may not be distributed may be missing in the tar only.
+    fn remember_locations(&self, collection: &Collection) -> Result<(), Failure> {
         if !self.options.include_non_distributable || !self.origin.is_store() {
             return Ok(());
         }
@@ -181,7 +181,7 @@ impl Copy<'_> {
             let Some(origin) = member.origin.clone().or_else(named) else { continue };
             let mut blobs = Graph::of(self.locator, &member.descriptor)?.blobs;
             blobs.retain(|blob| blob.is_non_distributable() && !self.locator.holds(&blob.digest));
-            self.locator.suppose(&origin, &blobs);
+            self.locator.remember_location(&origin, &blobs);
         }
         Ok(())
     }

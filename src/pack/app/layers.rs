@@ -84,7 +84,7 @@ struct Piece<'a> {
 
 /// Where a piece goes: what it is alone with or shares a layer with.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Place<'a> {
+enum Bucket<'a> {
     /// A piece as large as a layer should be.
     Alone(&'a [u8]),
     /// One of a large scope's layers.
@@ -94,7 +94,7 @@ enum Place<'a> {
 }
 
 /// Puts pieces into layers of about `target` bytes.
-fn group<'a>(entries: &'a [AppEntry], units: &[Piece<'a>], target: u64) -> BTreeMap<Place<'a>, Vec<usize>> {
+fn group<'a>(entries: &'a [AppEntry], units: &[Piece<'a>], target: u64) -> BTreeMap<Bucket<'a>, Vec<usize>> {
     let mut pieces = Vec::new();
     for unit in units {
         split(entries, unit, target, &mut pieces);
@@ -105,16 +105,16 @@ fn group<'a>(entries: &'a [AppEntry], units: &[Piece<'a>], target: u64) -> BTree
         *scopes.entry(piece.scope).or_default() += piece.members.size;
     }
     let shared: u64 = scopes.values().filter(|size| **size < target).sum();
-    let mut groups: BTreeMap<Place<'a>, Vec<usize>> = BTreeMap::new();
+    let mut groups: BTreeMap<Bucket<'a>, Vec<usize>> = BTreeMap::new();
     for piece in large {
-        groups.entry(Place::Alone(piece.name)).or_default().extend(piece.members.numbers);
+        groups.entry(Bucket::Alone(piece.name)).or_default().extend(piece.members.numbers);
     }
     for piece in small {
         let size = scopes.get(piece.scope).copied().unwrap_or_default();
         let place = if size >= target {
-            Place::OfScope(piece.scope, bucket(piece.name, size, target))
+            Bucket::OfScope(piece.scope, bucket(piece.name, size, target))
         } else {
-            Place::Shared(bucket(piece.scope, shared, target))
+            Bucket::Shared(bucket(piece.scope, shared, target))
         };
         groups.entry(place).or_default().extend(piece.members.numbers);
     }

@@ -24,8 +24,8 @@ pub(super) fn mark(locator: &ImageLocator<'_>, roots: &mut [Member]) -> Result<(
         names.extend(COSIGN.map(|what| cosign_tag(&root.descriptor.digest, what)));
     }
     // Where one is marked as what the tar is about, it is that, even if it says something about others.
-    let marked = roots.iter().any(|root| root.role == Role::Named);
-    for root in roots.iter_mut().filter(|root| !marked || root.role == Role::Named) {
+    let marked = roots.iter().any(|root| root.role == Role::Referenced);
+    for root in roots.iter_mut().filter(|root| !marked || root.role == Role::Referenced) {
         let document = locator.read_document(&root.descriptor)?;
         // The platform's manifest in an index may be the subject as well as the index itself.
         let has_subject = document.document().subject().is_some_and(|subject| locator.holds(&subject.digest));
@@ -37,13 +37,13 @@ pub(super) fn mark(locator: &ImageLocator<'_>, roots: &mut [Member]) -> Result<(
 }
 
 /// Takes back the mark of those that a bundle names: they are more than what is attached.
-pub(super) fn unmark_named(collection: &mut Collection) {
+pub(super) fn unmark_referenced(collection: &mut Collection) {
     let locks = collection.members.iter().filter_map(|member| member.bundle.as_ref());
     let named: HashSet<Digest> =
         locks.flat_map(|lock| &lock.images).filter_map(|image| image.image.digest.clone()).collect();
     for member in collection.members.iter_mut().filter(|member| member.role == Role::Attached) {
         if named.contains(&member.descriptor.digest) {
-            member.role = Role::Named;
+            member.role = Role::Referenced;
         }
     }
 }

@@ -70,7 +70,7 @@ fn finish(
     mut collection: Collection,
     options: &Gathering,
 ) -> Result<Collection, TransferError> {
-    attached::unmark_named(&mut collection);
+    attached::unmark_referenced(&mut collection);
     read_children(locator, &collection, options.concurrency)?;
     attached::attach(locator, &mut collection, options)?;
     Ok(collection)
@@ -204,7 +204,7 @@ fn locate_one(locator: &ImageLocator<'_>, wanted: &Wanted<'_>) -> Result<Member,
 
 fn member(descriptor: Descriptor, origin: &Reference) -> Member {
     let (names, origin) = (Vec::new(), Some(origin.clone()));
-    Member { descriptor, names, origin, role: Role::Named, bundle: None }
+    Member { descriptor, names, origin, role: Role::Referenced, bundle: None }
 }
 
 /// Reads the images of indexes, several indexes at a time, so that later steps do not wait for one after another.

@@ -91,7 +91,7 @@ impl<'a> ImageLocator<'a> {
     }
 
     /// Remembers where blobs of an image can be had that the local part lacks.
-    pub fn suppose(&self, origin: &Reference, blobs: &[Descriptor]) {
+    pub fn remember_location(&self, origin: &Reference, blobs: &[Descriptor]) {
         let mut state = self.state();
         for blob in blobs {
             state.known.entry(blob.digest.clone()).or_insert_with(|| origin.repository.clone());

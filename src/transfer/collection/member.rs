@@ -10,7 +10,7 @@ pub enum Role {
     /// It was asked for.
     Root,
     /// A bundle names it.
-    Named,
+    Referenced,
     /// It says something about another one: a signature, an attestation, an SBOM.
     Attached,
 }
