@@ -8,7 +8,7 @@ use super::failure::{Failure, Kind};
 use super::main_image::only_root;
 use super::system;
 use crate::model::{Reference, Tag, limits};
-use crate::pack::{AppOptions, ImageOptions, LayerForm, LayerOptions, Profile, parse_resources};
+use crate::pack::{AppOptions, ImageOptions, LayerEncoding, LayerOptions, Profile, parse_resources};
 use crate::store::layout::LayoutTarget;
 use crate::store::{self, Store};
 use crate::stream::read_text_file;
@@ -105,8 +105,8 @@ pub(super) fn app_request(
             rules: Profile::APP.entries,
             skip: replaced(target),
         },
-        layering: contents.layering,
-        form: LayerForm {
+        layer_split: contents.layer_split,
+        encoding: LayerEncoding {
             compression: contents.compression,
             media_types: contents.media_types,
             threads: system::threads(),

@@ -25,7 +25,7 @@ pub struct PackedLayer {
 
 /// How a layer is stored.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct LayerForm {
+pub struct LayerEncoding {
     /// How it is compressed.
     pub compression: CompressionLevel,
     /// Which media type it gets.
@@ -34,7 +34,7 @@ pub struct LayerForm {
     pub threads: usize,
 }
 
-impl LayerForm {
+impl LayerEncoding {
     /// Returns the media type of a layer in this form.
     #[must_use]
     pub fn media_type(self) -> &'static str {
@@ -76,12 +76,12 @@ impl<S: BlockSink> EntryWriter<'_, S> {
 
 /// Writes a layer to `sink`; `produce` writes its entries.
 pub(super) fn write_layer(
-    form: LayerForm,
+    encoding: LayerEncoding,
     sink: &mut (dyn Write + Send),
     progress: &dyn Fn(u64),
     produce: impl FnOnce(&mut EntryWriter<'_, BlockWriter<'_>>) -> Result<(), PackError>,
 ) -> Result<PackedLayer, PackError> {
-    let (entries, compressed) = compress(form.compression, form.threads, sink, |stream| {
+    let (entries, compressed) = compress(encoding.compression, encoding.threads, sink, |stream| {
         let mut writer = EntryWriter { tar: Writer::new(stream), progress };
         produce(&mut writer)?;
         let entries = writer.tar.entries();
@@ -89,7 +89,7 @@ pub(super) fn write_layer(
         Ok::<u64, PackError>(entries)
     })?;
     Ok(PackedLayer {
-        descriptor: Descriptor::new(form.media_type(), compressed.blob_digest, compressed.size),
+        descriptor: Descriptor::new(encoding.media_type(), compressed.blob_digest, compressed.size),
         diff_id: compressed.diff_id,
         uncompressed_size: compressed.uncompressed_size,
         entries,

@@ -14,7 +14,7 @@ use crate::stream::{BlockWriter, CompressionLevel};
 use crate::tar::header::{EntryType, Header};
 use crate::tree::{Content, Entry, EntryKind, Filter, SymlinkPolicy, Visitor, walk};
 
-use super::entries::{EntryWriter, LayerForm, PackedLayer, write_layer};
+use super::entries::{EntryWriter, LayerEncoding, PackedLayer, write_layer};
 use super::error::{PackError, WHITEOUT};
 use super::{MediaTypes, ModeRule};
 
@@ -52,12 +52,12 @@ pub fn pack_layer(
     sink: &mut (dyn Write + Send),
     progress: &dyn Fn(u64),
 ) -> Result<PackedLayer, PackError> {
-    let form = LayerForm {
+    let encoding = LayerEncoding {
         compression: options.compression,
         media_types: options.media_types,
         threads: options.threads,
     };
-    write_layer(form, sink, progress, |writer| {
+    write_layer(encoding, sink, progress, |writer| {
         let mut packer = Packer {
             writer,
             options,

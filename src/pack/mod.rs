@@ -14,11 +14,11 @@ mod packages;
 mod profile;
 
 pub use app::{
-    AppEntry, AppError, AppOptions, AppTree, CopiedLinks, Layering, MOST_LAYERS, MatchRequest, Resource,
+    AppEntry, AppError, AppOptions, AppTree, CopiedLinks, LayerSplit, MOST_LAYERS, MatchRequest, Resource,
     ResourceError, RestoredFile, RestoredFiles, parse_resources,
 };
 pub use bundle::{BundleError, BundleLayout, find_bundle};
-pub use entries::{LayerForm, PackedLayer, UnpackedLayer};
+pub use entries::{LayerEncoding, PackedLayer, UnpackedLayer};
 pub use error::PackError;
 pub use image::{ComposedImage, ImageOptions, compose};
 pub use index::{

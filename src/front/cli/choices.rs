@@ -9,7 +9,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use crate::front::text;
 use crate::front::ui::{Progress, When};
-use crate::pack::{Layering, MediaTypes, PackageChecks, Profile};
+use crate::pack::{LayerSplit, MediaTypes, PackageChecks, Profile};
 use crate::tree::SymlinkPolicy;
 
 /// The words of one flag; an empty value means that the flag was not given.
@@ -74,7 +74,7 @@ pub const MEDIA_TYPES: Choices<MediaTypes> =
     Choices(&[("oci", MediaTypes::Oci), ("docker", MediaTypes::Docker)]);
 
 /// `--layers`.
-pub const LAYERS: Choices<Layering> = Choices(&[("1", Layering::One), ("auto", Layering::Auto)]);
+pub const LAYERS: Choices<LayerSplit> = Choices(&[("1", LayerSplit::One), ("auto", LayerSplit::Auto)]);
 
 /// `--package-checks`.
 pub const PACKAGE_CHECKS: Choices<PackageChecks> =

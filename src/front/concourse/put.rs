@@ -21,7 +21,7 @@ use crate::front::reporter::{self, Wording};
 use crate::front::text;
 use crate::front::ui::Ui;
 use crate::model::{Digest, SemanticVersion, Tag, limits};
-use crate::pack::Layering;
+use crate::pack::LayerSplit;
 use crate::registry::Client;
 use crate::stream::read_text_file;
 use crate::transfer::{self, AppPush, AppRequest, Earlier, PackRequest};
@@ -274,7 +274,7 @@ impl Put<'_> {
         let earlier = match &store {
             Some(store) => Earlier::Known(base_of_store(store)?),
             // With a single layer there is nothing to use again.
-            None if request.layering == Layering::One => Earlier::None,
+            None if request.layer_split == LayerSplit::One => Earlier::None,
             None => {
                 let bare = || self.source.bare_tag().parse::<Tag>().ok();
                 match self.source.tag.clone().or_else(bare) {

@@ -12,7 +12,7 @@ use crate::model::Digest;
 
 /// How an app is spread over layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Layering {
+pub enum LayerSplit {
     /// Everything in one layer.
     #[default]
     One,
@@ -31,9 +31,9 @@ const FEW_BYTES: u64 = 4 << 20;
 const TARGETS: std::ops::Range<u32> = 18..63;
 
 /// Returns the entries of each layer, lowest first, in order; every entry is in exactly one.
-pub(super) fn layers(entries: &[AppEntry], layering: Layering) -> Vec<Vec<usize>> {
+pub(super) fn layers(entries: &[AppEntry], layer_split: LayerSplit) -> Vec<Vec<usize>> {
     let total: u64 = entries.iter().map(AppEntry::size).sum();
-    if layering == Layering::One || entries.len() < FEW_FILES || total < FEW_BYTES {
+    if layer_split == LayerSplit::One || entries.len() < FEW_FILES || total < FEW_BYTES {
         return vec![(0..entries.len()).collect()];
     }
     let mut units: BTreeMap<(Class, &[u8], &[u8]), Members> = BTreeMap::new();
@@ -195,7 +195,7 @@ mod tests {
 
     /// What decides whether a layer is the same: the paths and sizes in it.
     fn contents(entries: &[AppEntry]) -> Vec<Vec<(Vec<u8>, u64)>> {
-        let layers = layers(entries, Layering::Auto);
+        let layers = layers(entries, LayerSplit::Auto);
         let of = |number: &usize| (entries[*number].path.clone(), entries[*number].size());
         layers.iter().map(|layer| layer.iter().map(of).collect()).collect()
     }
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn every_entry_is_in_exactly_one_layer_and_there_are_not_too_many() {
         let entries = app();
-        let layers = layers(&entries, Layering::Auto);
+        let layers = layers(&entries, LayerSplit::Auto);
         let mut all: Vec<usize> = layers.iter().flatten().copied().collect();
         all.sort_unstable();
         assert_eq!(all, (0..entries.len()).collect::<Vec<_>>());
@@ -221,8 +221,8 @@ mod tests {
     #[test]
     fn small_apps_and_callers_who_want_it_have_one_layer() {
         let entries = app();
-        assert_eq!(layers(&entries, Layering::One).len(), 1);
-        assert_eq!(layers(&entries[..63], Layering::Auto).len(), 1);
+        assert_eq!(layers(&entries, LayerSplit::One).len(), 1);
+        assert_eq!(layers(&entries[..63], LayerSplit::Auto).len(), 1);
     }
 
     #[test]

@@ -26,14 +26,14 @@ use crate::tar::header::{EntryType, Header};
 use crate::tree::reopen;
 use crate::zip::Archive;
 
-use super::entries::{EntryWriter, LayerForm, UnpackedLayer, hash_layer, write_layer};
+use super::entries::{EntryWriter, LayerEncoding, UnpackedLayer, hash_layer, write_layer};
 use super::{PackError, PackedLayer};
 
 use collect::Collector;
 use entry::Content;
 pub use entry::{AppEntry, AppOptions, CopiedLinks};
 pub use error::AppError;
-pub use layers::{Layering, MOST_LAYERS};
+pub use layers::{LayerSplit, MOST_LAYERS};
 pub use resources::{MatchRequest, Resource, ResourceError, parse_resources};
 pub use restored_file::{RestoredFile, RestoredFiles};
 
@@ -146,19 +146,19 @@ impl AppTree {
 
     /// Returns the entries of each layer, by number, lowest layer first.
     #[must_use]
-    pub fn layers(&self, layering: Layering) -> Vec<Vec<usize>> {
-        layers::layers(&self.entries, layering)
+    pub fn layers(&self, layer_split: LayerSplit) -> Vec<Vec<usize>> {
+        layers::layers(&self.entries, layer_split)
     }
 
     /// Packs some of the entries, by number and in order, into one layer that is written to `sink`.
     pub fn pack(
         &self,
         entries: &[usize],
-        form: LayerForm,
+        encoding: LayerEncoding,
         sink: &mut (dyn Write + Send),
         progress: &dyn Fn(u64),
     ) -> Result<PackedLayer, PackError> {
-        write_layer(form, sink, progress, |writer| self.write(entries, writer))
+        write_layer(encoding, sink, progress, |writer| self.write(entries, writer))
     }
 
     /// Computes the `diff_id` of the layer that [`AppTree::pack`] would make, in one reading.

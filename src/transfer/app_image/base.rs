@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::{Descriptor, Digest, media_type};
-use crate::pack::LayerForm;
+use crate::pack::LayerEncoding;
 
 use super::super::{ImageSource, TransferError};
 
@@ -55,7 +55,7 @@ impl<'a> Base<'a> {
     }
 
     /// Returns the layer that unpacks to this, if it is stored as we would store it.
-    pub(super) fn find(&self, diff_id: &Digest, form: LayerForm) -> Option<&Descriptor> {
-        self.layers.get(diff_id).filter(|layer| layer.media_type == form.media_type())
+    pub(super) fn find(&self, diff_id: &Digest, encoding: LayerEncoding) -> Option<&Descriptor> {
+        self.layers.get(diff_id).filter(|layer| layer.media_type == encoding.media_type())
     }
 }

@@ -11,7 +11,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::model::{Descriptor, Digest, Reference};
-use crate::pack::{AppOptions, AppTree, ImageOptions, LayerForm, Layering, PackedLayer, Profile, Resource};
+use crate::pack::{
+    AppOptions, AppTree, ImageOptions, LayerEncoding, LayerSplit, PackedLayer, Profile, Resource,
+};
 use crate::store::layout::{LayoutTarWriter, LayoutTarget};
 use crate::tar::display_name;
 
@@ -34,9 +36,9 @@ pub struct AppRequest {
     /// What is taken from it.
     pub options: AppOptions,
     /// How it is spread over layers.
-    pub layering: Layering,
+    pub layer_split: LayerSplit,
     /// How layers are stored.
-    pub form: LayerForm,
+    pub encoding: LayerEncoding,
     /// Labels, annotations, platform, media types.
     pub image: ImageOptions,
     /// Refuse the result if it has another digest.
@@ -62,7 +64,7 @@ fn list(
     let tree = match &request.resources {
         None => AppTree::list(&request.path, &request.options)?,
         Some(resources) => {
-            let restored = restore_files(base, &resources.list, folder, request.form.threads)?;
+            let restored = restore_files(base, &resources.list, folder, request.encoding.threads)?;
             let upload = Some(request.path.as_path()).filter(|path| !path.as_os_str().is_empty());
             AppTree::with_restored(upload, &resources.path, &request.options, restored)?
         }
@@ -74,7 +76,7 @@ fn list(
     if let Some(first) = tree.backslashes() {
         observer.event(Event::Warning(&Warning::Backslashes { first: display_name(first) }));
     }
-    let groups = tree.layers(request.layering);
+    let groups = tree.layers(request.layer_split);
     Ok((tree, groups))
 }
 
@@ -92,10 +94,10 @@ pub fn pack_app_to_layout(
     let (tree, groups) = list(request, base, target.folder(), observer)?;
     let mut writer = LayoutTarWriter::create(target)?;
     let layers = match groups.as_slice() {
-        [group] => vec![only_layer(&tree, group, request.form, base, target, &mut writer, observer)?],
+        [group] => vec![only_layer(&tree, group, request.encoding, base, target, &mut writer, observer)?],
         groups => {
             let packed =
-                pack_layers(&tree, groups, request.form, base, target.folder(), observer, &|_| Ok(()))?;
+                pack_layers(&tree, groups, request.encoding, base, target.folder(), observer, &|_| Ok(()))?;
             for (layer, place) in &packed {
                 match (place, base) {
                     (Some(place), _) => {
@@ -121,20 +123,20 @@ pub fn pack_app_to_layout(
 fn only_layer(
     tree: &AppTree,
     group: &[usize],
-    form: LayerForm,
+    encoding: LayerEncoding,
     base: Option<&Base<'_>>,
     target: &LayoutTarget,
     writer: &mut LayoutTarWriter,
     observer: &dyn Observer,
 ) -> Result<PackedLayer, TransferError> {
     let progress = |bytes| observer.event(Event::Packed { bytes });
-    if let (Some(layer), Some(base)) = (reused(tree, group, form, base, &progress)?, base) {
+    if let (Some(layer), Some(base)) = (reused(tree, group, encoding, base, &progress)?, base) {
         copy_blob(base.source, &layer.descriptor, writer, observer)?;
         return Ok(layer);
     }
     writer.add_stream(|sink| {
         let layer =
-            tree.pack(group, form, sink, &progress).map_err(|error| with_path(error, target.path()))?;
+            tree.pack(group, encoding, sink, &progress).map_err(|error| with_path(error, target.path()))?;
         Ok((layer.descriptor.digest.clone(), layer.descriptor.size, layer))
     })
 }
@@ -164,7 +166,7 @@ pub(super) fn pack_app_to_spool<'a>(
     let (tree, groups) = list(request, base, folder, observer)?;
     let keep: Ready<'_> = &|_| Ok(());
     let ready = if groups.len() > 1 { ready } else { keep };
-    let placed: Vec<Placed> = pack_layers(&tree, &groups, request.form, base, folder, observer, ready)?;
+    let placed: Vec<Placed> = pack_layers(&tree, &groups, request.encoding, base, folder, observer, ready)?;
     let (layers, spooled): (Vec<PackedLayer>, Vec<_>) = placed.into_iter().unzip();
     let spooled = spooled.into_iter().flatten().collect();
     let expected = request.expected_digest.as_ref();

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use crate::pack::{AppEntry, AppTree, LayerForm, PackedLayer};
+use crate::pack::{AppEntry, AppTree, LayerEncoding, PackedLayer};
 use crate::stream::{WriteFrom, into_value, lock, nameless_file};
 use crate::transfer::events::{Event, Observer};
 use crate::transfer::produce::{Spooled, with_path};
@@ -30,13 +30,13 @@ pub(in crate::transfer) type Ready<'a> = &'a (dyn Fn(&Spooled) -> Result<(), Tra
 pub(super) fn reused(
     tree: &AppTree,
     group: &[usize],
-    form: LayerForm,
+    encoding: LayerEncoding,
     base: Option<&Base<'_>>,
     progress: &dyn Fn(u64),
 ) -> Result<Option<PackedLayer>, TransferError> {
     let Some(base) = base.filter(|base| base.has_layers()) else { return Ok(None) };
     let layer = tree.hash(group, &|_| ())?;
-    let Some(found) = base.find(&layer.diff_id, form) else { return Ok(None) };
+    let Some(found) = base.find(&layer.diff_id, encoding) else { return Ok(None) };
     progress(layer.size);
     Ok(Some(PackedLayer {
         descriptor: crate::model::Descriptor::new(&found.media_type, found.digest.clone(), found.size),
@@ -106,13 +106,13 @@ fn threads_each(threads: usize, large: usize) -> usize {
 pub(super) fn pack_layers(
     tree: &AppTree,
     groups: &[Vec<usize>],
-    form: LayerForm,
+    encoding: LayerEncoding,
     base: Option<&Base<'_>>,
     folder: &Path,
     observer: &dyn Observer,
     ready: Ready<'_>,
 ) -> Result<Vec<Placed>, TransferError> {
-    let packers = form.threads.clamp(1, PACKERS);
+    let packers = encoding.threads.clamp(1, PACKERS);
     // The largest first, so that none is left over at the end.
     let order = by_size(tree, groups);
     let total: u64 = order.iter().map(|(size, _)| size).sum();
@@ -125,15 +125,15 @@ pub(super) fn pack_layers(
     let done = Mutex::new(BTreeMap::new());
     let progress = |bytes| observer.event(Event::Packed { bytes });
     workers::for_each(&order, packers, |(size, number)| {
-        let form = LayerForm { threads: if is_large(*size) { several } else { 0 }, ..form };
+        let encoding = LayerEncoding { threads: if is_large(*size) { several } else { 0 }, ..encoding };
         let group = groups.get(*number).map_or(&[][..], Vec::as_slice);
-        let layer = match reused(tree, group, form, base, &progress)? {
+        let layer = match reused(tree, group, encoding, base, &progress)? {
             Some(layer) => (layer, None),
             None => {
                 let (layer, spooled) = spools.with(|spool| {
                     let offset = spool.end;
                     let mut sink = WriteFrom::new(&spool.file, offset);
-                    let layer = tree.pack(group, form, &mut sink, &progress);
+                    let layer = tree.pack(group, encoding, &mut sink, &progress);
                     spool.end = sink.position();
                     let layer = layer.map_err(|error| with_path(error, folder))?;
                     let descriptor = layer.descriptor.clone();

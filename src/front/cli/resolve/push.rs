@@ -15,7 +15,7 @@ use crate::front::failure::{Failure, Hint, Mention, Message, Part, message};
 use crate::front::flag::Flag;
 use crate::front::result_file::ResultFile;
 use crate::model::{Annotations, Digest, Platform, Reference, Tag, keys};
-use crate::pack::{Layering, MediaTypes, PackageChecks, Profile};
+use crate::pack::{LayerSplit, MediaTypes, PackageChecks, Profile};
 use crate::stream::CompressionLevel;
 use crate::transfer::Attached;
 use crate::tree::SymlinkPolicy;
@@ -109,7 +109,7 @@ pub struct Contents {
     /// Most bytes of a source image's files together.
     pub size_limit: u64,
     /// How a source image is spread over layers.
-    pub layering: Layering,
+    pub layer_split: LayerSplit,
     /// What is done about a package repository with mistakes.
     pub package_checks: PackageChecks,
 }
@@ -177,7 +177,7 @@ pub fn push(args: &PushArgs, env: &Env) -> Result<PushOptions, Failure> {
     Ok(PushOptions {
         kind,
         inflate: inflate(args, kind, &destination)?,
-        base: base(args, contents.layering, &destination)?,
+        base: base(args, contents.layer_split, &destination)?,
         resources: given_path(args.resources.as_ref()).map(PathBuf::from),
         contents,
         destination,
@@ -247,10 +247,10 @@ fn kind_and_name(args: &PushArgs) -> Result<(PushKind, Option<Reference>), Failu
 }
 
 /// Finds the earlier image: layers are used again only where they are compared.
-fn base(args: &PushArgs, layering: Layering, to: &Destination) -> Result<Option<BaseImage>, Failure> {
+fn base(args: &PushArgs, layer_split: LayerSplit, to: &Destination) -> Result<Option<BaseImage>, Failure> {
     let (tar, name) = (given_path(args.base_tar.as_ref()), given(args.base.as_deref()));
     let flag = tar.map(|_| Flag::BASE_TAR).or(name.map(|_| Flag::BASE));
-    let is_used = layering == Layering::Auto || given_path(args.resources.as_ref()).is_some();
+    let is_used = layer_split == LayerSplit::Auto || given_path(args.resources.as_ref()).is_some();
     if let Some(flag) = flag.filter(|_| !is_used) {
         return Err(Failure::misuse(message!(
             flag,
@@ -343,7 +343,7 @@ fn media_types(args: &PushArgs) -> Result<Option<MediaTypes>, Failure> {
     chosen(Flag::MEDIA_TYPES, args.media_types.as_deref(), &choices::MEDIA_TYPES)
 }
 
-fn layering(args: &PushArgs) -> Result<Option<Layering>, Failure> {
+fn layer_split(args: &PushArgs) -> Result<Option<LayerSplit>, Failure> {
     chosen(Flag::LAYERS, args.layers.as_deref(), &choices::LAYERS)
 }
 
@@ -374,7 +374,7 @@ fn check_kind(args: &PushArgs, kind: PushKind, roots: &[PathBuf]) -> Result<(), 
         (_, _) if given(args.size_limit.as_deref()).is_some() => {
             return Err(only_with_source(Flag::SIZE_LIMIT.mention()));
         }
-        (_, _) if layering(args)? == Some(Layering::Auto) => {
+        (_, _) if layer_split(args)? == Some(LayerSplit::Auto) => {
             return Err(only_with_source(Flag::LAYERS.with("auto")).hint("bundles have to have one layer"));
         }
         _ => {}
@@ -425,7 +425,7 @@ fn contents(args: &PushArgs, kind: PushKind, format: Option<Profile>) -> Result<
         format,
         compression: compression.unwrap_or_default(),
         size_limit: size_limit.unwrap_or(SIZE_LIMIT_DEFAULT),
-        layering: layering(args)?.unwrap_or_default(),
+        layer_split: layer_split(args)?.unwrap_or_default(),
         package_checks: chosen(
             Flag::PACKAGE_CHECKS,
             args.package_checks.as_deref(),
@@ -461,7 +461,7 @@ mod tests {
             format: None,
             compression: CompressionLevel::DEFAULT,
             size_limit: 1 << 30,
-            layering: Layering::One,
+            layer_split: LayerSplit::One,
             package_checks: PackageChecks::Warn,
         };
         assert_eq!(options.contents, contents);
