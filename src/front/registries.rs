@@ -68,7 +68,7 @@ pub(super) fn surroundings(env: &Env, ui: &Arc<Ui>) -> WireOptions {
             ..TlsOptions::default()
         },
         proxies: proxies(env),
-        events: Arc::new(Wire { ui: Arc::clone(ui) }),
+        events: Arc::new(RequestLog { ui: Arc::clone(ui) }),
         ..WireOptions::default()
     }
 }
@@ -140,11 +140,11 @@ fn proxies(env: &Env) -> Proxies {
 }
 
 /// Prints what the HTTP client does.
-struct Wire {
+struct RequestLog {
     ui: Arc<Ui>,
 }
 
-impl ClientEvents for Wire {
+impl ClientEvents for RequestLog {
     fn request(&self, record: &RequestRecord<'_>) {
         self.ui.debug(&request_line(record));
     }
@@ -284,8 +284,8 @@ mod tests {
     #[test]
     fn warnings_of_a_registry_cannot_forge_a_line() {
         let (ui, _, stderr) = captured(&Settings::default());
-        let wire = Wire { ui: Arc::new(ui) };
-        wire.warning("reg.example", "old\nclient");
+        let log = RequestLog { ui: Arc::new(ui) };
+        log.warning("reg.example", "old\nclient");
         assert_eq!(stderr.text(), "imgrelay: warning: registry `reg.example` says: old\\nclient\n");
     }
 }

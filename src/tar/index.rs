@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt as _;
 
 use super::error::TarError;
 use super::header_read::{BLOCK, checksum_fits};
-use super::read::{End, Entry, Headers, Source};
+use super::read::{ByteSource, End, Entry, Headers};
 
 /// Tells whether the archive's end was marked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ struct Hops<'a> {
 /// Holds an extension header, its data and the header behind it, or a few small files.
 const WINDOW: usize = 4096;
 
-impl Source for Hops<'_> {
+impl ByteSource for Hops<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         // After a skip the position may lie far behind the window.
         let inside = usize::try_from(self.position - self.window_start).unwrap_or(usize::MAX);

@@ -61,7 +61,7 @@ pub struct Entry {
 }
 
 /// Where the bytes come from: a stream that is read through, or a file whose data can be passed over.
-pub(super) trait Source {
+pub(super) trait ByteSource {
     /// Reads some bytes.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
     /// Passes over `count` bytes and returns how many there were.
@@ -103,7 +103,7 @@ impl Extensions {
     }
 }
 
-impl<S: Source> Headers<S> {
+impl<S: ByteSource> Headers<S> {
     pub(super) fn new(source: S) -> Self {
         Self { source, position: 0, remaining: 0, padding: 0, current: Vec::new(), end: None }
     }
@@ -389,7 +389,7 @@ fn kind(flag: u8, path: &[u8], size: u64) -> Result<EntryKind, String> {
 /// A source that is read from its start to its end.
 struct Stream<R>(BufReader<R>);
 
-impl<R: Read> Source for Stream<R> {
+impl<R: Read> ByteSource for Stream<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer)
     }

@@ -28,7 +28,7 @@ use crate::transfer::{self, AppPush, AppRequest, Earlier, PackRequest};
 
 /// What is pushed.
 #[derive(Debug)]
-enum What {
+enum PutContent {
     /// The one archive or folder that a pattern finds.
     Image(String),
     /// Files, packed first.
@@ -38,7 +38,7 @@ enum What {
 /// The `params` of a put, with the contents of the files they name.
 #[derive(Debug)]
 pub(super) struct Params {
-    what: What,
+    content: PutContent,
     version: Option<SemanticVersion>,
     bump_aliases: bool,
     additional_tags: Vec<Tag>,
@@ -54,12 +54,12 @@ impl Params {
         let expected_digest = expected_digest(&mut fields, folder)?;
         let mut values = Inputs { fields: &mut fields, folder };
         let files = packing::parse(&mut values, expected_digest.as_ref(), env)?;
-        let what = match (image, files) {
+        let content = match (image, files) {
             (Some(_), Some(_)) => {
                 return Err(Failure::misuse("`params.image` and `params.files` exclude each other"));
             }
-            (Some(image), None) => What::Image(image),
-            (None, Some(work)) => What::Files(Box::new(work)),
+            (Some(image), None) => PutContent::Image(image),
+            (None, Some(work)) => PutContent::Files(Box::new(work)),
             (None, None) => {
                 return Err(Failure::misuse(
                     "nothing to push: neither `params.image` nor `params.files` is given",
@@ -77,13 +77,13 @@ impl Params {
         let bump_aliases = fields.switch("bump_aliases")?;
         let additional_tags = additional_tags(&mut fields, folder)?;
         let referrers = fields.switch("referrers")?;
-        if referrers && matches!(what, What::Files(_)) {
+        if referrers && matches!(content, PutContent::Files(_)) {
             return Err(
                 fields.invalid("referrers", "it belongs to `params.image`; what was just packed has none")
             );
         }
         fields.finish()?;
-        Ok(Self { what, version, bump_aliases, additional_tags, expected_digest, referrers })
+        Ok(Self { content, version, bump_aliases, additional_tags, expected_digest, referrers })
     }
 }
 
@@ -185,9 +185,9 @@ pub(super) fn run(
     let temporary = access::temporary_folder(env);
     let client = access::client(source, Purpose::Transfer, env, ui)?;
     let put = Put { source, params: &params, own, client: &client, temporary: &temporary, ui };
-    let Pushed { digest, tags } = match &params.what {
-        What::Image(pattern) => put.image(folder, pattern)?,
-        What::Files(work) => match work.as_ref() {
+    let Pushed { digest, tags } = match &params.content {
+        PutContent::Image(pattern) => put.image(folder, pattern)?,
+        PutContent::Files(work) => match work.as_ref() {
             PackWork::Plain(request) => put.packed(request)?,
             PackWork::App { request, base } => put.packed_app(request, base.as_deref())?,
         },

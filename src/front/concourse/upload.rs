@@ -75,10 +75,10 @@ pub(super) struct Chosen<'a> {
     store: &'a Store,
     /// Digest of what gets the tags.
     digest: Digest,
-    what: What,
+    part: PushedPart,
 }
 
-enum What {
+enum PushedPart {
     /// The image and what belongs to it.
     Images(Collection),
     /// `index.json`, which is the image.
@@ -107,13 +107,17 @@ impl<'a> Chosen<'a> {
         };
         if let Some(main) = main {
             let digest = main.descriptor.digest.clone();
-            return Ok(Self { store, digest, what: What::Images(collection) });
+            return Ok(Self { store, digest, part: PushedPart::Images(collection) });
         }
         // Images without names in one layout are the platforms of one image.
         let is_index = |root: &Root| root.image.names.is_empty() || root.image.descriptor.platform.is_some();
         if store.kind() == StoreKind::OciLayoutDirectory && roots.iter().all(is_index) {
             let index = read_index(store)?;
-            return Ok(Self { store, digest: index.digest().clone(), what: What::Index(Box::new(index)) });
+            return Ok(Self {
+                store,
+                digest: index.digest().clone(),
+                part: PushedPart::Index(Box::new(index)),
+            });
         }
         let digests = text::quoted_list(roots.iter().map(|root| root.image.descriptor.digest.to_string()));
         Err(Failure::refused(format!(
@@ -129,7 +133,7 @@ impl<'a> Chosen<'a> {
 
     /// Leaves out signatures, attestations and SBOMs; returns how many there were.
     pub(super) fn without_attached(&mut self) -> usize {
-        let What::Images(collection) = &mut self.what else { return 0 };
+        let PushedPart::Images(collection) = &mut self.part else { return 0 };
         let before = collection.members.len();
         collection.members.retain(|member| member.role != Role::Attached);
         before - collection.members.len()
@@ -144,9 +148,9 @@ impl<'a> Chosen<'a> {
         ui: &Ui,
     ) -> Result<(), Failure> {
         watch(ui, |observer| {
-            let collection = match &self.what {
-                What::Images(collection) => self.named(collection, tags),
-                What::Index(index) => {
+            let collection = match &self.part {
+                PushedPart::Images(collection) => self.named(collection, tags),
+                PushedPart::Index(index) => {
                     let roots = vec![(index.descriptor(), tags.to_vec())];
                     transfer::push_to_registry(self, client, &push_request(repository, roots), observer)?;
                     return Ok(());
@@ -208,8 +212,8 @@ impl ImageSource for Chosen<'_> {
     }
 
     fn read_document(&self, descriptor: &Descriptor) -> Result<RawDocument, TransferError> {
-        match &self.what {
-            What::Index(index) if *index.digest() == descriptor.digest => Ok((**index).clone()),
+        match &self.part {
+            PushedPart::Index(index) if *index.digest() == descriptor.digest => Ok((**index).clone()),
             _ => self.store.read_document(descriptor),
         }
     }

@@ -54,14 +54,14 @@ pub enum ResourceError {
 
 /// The object around the list, which an upload may leave out.
 #[derive(Deserialize)]
-struct Document<'a> {
+struct RequestDocument<'a> {
     #[serde(borrow)]
     resources: Vec<&'a RawValue>,
 }
 
 /// An entry as it is written, in the terms of v3 or of v2.
 #[derive(Deserialize)]
-struct Wire {
+struct AskedEntry {
     checksum: Option<Checksum>,
     size_in_bytes: Option<u64>,
     path: Option<String>,
@@ -89,19 +89,19 @@ struct Asked {
 
 fn entry(number: usize, raw: &RawValue) -> Result<Asked, ResourceError> {
     let wrong = |problem: String| ResourceError::Entry { number, problem };
-    let wire: Wire = serde_json::from_str(raw.get()).map_err(|error| wrong(error.to_string()))?;
-    let checksum = wire.checksum.map(|checksum| checksum.value).or(wire.sha1);
+    let entry: AskedEntry = serde_json::from_str(raw.get()).map_err(|error| wrong(error.to_string()))?;
+    let checksum = entry.checksum.map(|checksum| checksum.value).or(entry.sha1);
     let checksum = checksum.ok_or_else(|| wrong("`checksum.value` is missing".to_owned()))?;
-    let size = wire.size_in_bytes.or(wire.size);
+    let size = entry.size_in_bytes.or(entry.size);
     let size = size.ok_or_else(|| wrong("`size_in_bytes` is missing".to_owned()))?;
     let sum = FileSum::parse(&checksum, size).map_err(|error| wrong(format!("`checksum.value`: {error}")))?;
-    if let Some(mode) = &wire.mode
+    if let Some(mode) = &entry.mode
         && (mode.is_empty() || !mode.bytes().all(|byte| matches!(byte, b'0'..=b'7')))
     {
         let found = display_name(mode.as_bytes());
         return Err(wrong(format!("`mode`: `{found}` is not a file mode, expected octal digits as `644`")));
     }
-    Ok(Asked { checksum, sum, path: wire.path.or(wire.name), mode: wire.mode })
+    Ok(Asked { checksum, sum, path: entry.path.or(entry.name), mode: entry.mode })
 }
 
 /// Splits the list into its entries, whether the object around it is there or not.
@@ -110,7 +110,7 @@ fn entries(text: &str, bare: bool) -> Result<Vec<&RawValue>, ResourceError> {
     if bare && text.trim_start().starts_with('[') {
         return serde_json::from_str(text).map_err(failed);
     }
-    serde_json::from_str::<Document<'_>>(text).map(|document| document.resources).map_err(failed)
+    serde_json::from_str::<RequestDocument<'_>>(text).map(|document| document.resources).map_err(failed)
 }
 
 /// A request of resource matching.
@@ -120,7 +120,7 @@ pub struct MatchRequest {
 }
 
 #[derive(Serialize)]
-struct Answer<'a> {
+struct AnswerDocument<'a> {
     resources: Vec<Answered<'a>>,
 }
 
@@ -176,7 +176,7 @@ impl MatchRequest {
             path: asked.path.as_deref(),
             mode: asked.mode.as_deref().unwrap_or(&default),
         });
-        let answer = Answer { resources: answered.collect() };
+        let answer = AnswerDocument { resources: answered.collect() };
         serde_json::to_string(&answer).expect("texts and numbers are always JSON")
     }
 }
