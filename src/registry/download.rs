@@ -97,7 +97,7 @@ impl Resuming<'_> {
                 let start = response.header("content-range").and_then(range_start);
                 if start != Some(self.received) {
                     let found = response.header("content-range").unwrap_or("none");
-                    let found = response.shown(found);
+                    let found = response.redacted(found);
                     let problem =
                         format!("asked for bytes from {}, the answer's range is `{found}`", self.received);
                     return Err(RegistryError::Protocol { task: Box::new(self.task.clone()), problem });

@@ -47,13 +47,16 @@ pub(super) fn message(response: Response) -> ServerMessage {
     if is_html { ServerMessage::default() } else { parse(&bytes, &|text| sanitize(&redactor.redact(text))) }
 }
 
-/// `shown` makes a text of the server fit to be shown.
-pub(super) fn parse(bytes: &[u8], shown: &dyn Fn(&str) -> String) -> ServerMessage {
+/// `redacted` removes secrets and control characters from a text of the server.
+pub(super) fn parse(bytes: &[u8], redacted: &dyn Fn(&str) -> String) -> ServerMessage {
     let Ok(body) = serde_json::from_slice::<Body>(bytes) else {
         // A short text is shown as it is; anything else is a page or a blob.
         let text = std::str::from_utf8(bytes).unwrap_or("").trim();
         let short = text.len() <= SHOWN && !text.starts_with(['<', '{', '[']);
-        return ServerMessage { code: String::new(), text: if short { shown(text) } else { String::new() } };
+        return ServerMessage {
+            code: String::new(),
+            text: if short { redacted(text) } else { String::new() },
+        };
     };
     let word = |value: Option<serde_json::Value>| match value {
         Some(serde_json::Value::String(text)) => text,
@@ -66,12 +69,12 @@ pub(super) fn parse(bytes: &[u8], shown: &dyn Fn(&str) -> String) -> ServerMessa
             if !detail.is_empty() && !text.contains(&detail) {
                 text = if text.is_empty() { detail } else { format!("{text}: {detail}") };
             }
-            ServerMessage { code: shown(&word(entry.code)), text: shown(&text) }
+            ServerMessage { code: redacted(&word(entry.code)), text: redacted(&text) }
         }
         None => {
             let text = [word(body.details), body.message.unwrap_or_default(), word(body.error)];
             let text = text.into_iter().find(|text| !text.is_empty()).unwrap_or_default();
-            ServerMessage { code: String::new(), text: shown(&text) }
+            ServerMessage { code: String::new(), text: redacted(&text) }
         }
     }
 }

@@ -118,8 +118,8 @@ impl Response {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// Makes a text of the peer fit to be shown: without our secrets, without control characters, not too long.
-    pub(super) fn shown(&self, text: &str) -> String {
+    /// Returns a text of the peer without our secrets and control characters, shortened.
+    pub(super) fn redacted(&self, text: &str) -> String {
         sanitize(&self.redactor.redact(text))
     }
 

@@ -54,7 +54,7 @@ pub(super) fn each_page(
         }
         let links = response.headers.get_all("link").iter().filter_map(|value| value.to_str().ok());
         let next = next_link(links).map_err(|value| {
-            protocol(format!("the link to the next page cannot be read: `{}`", response.shown(value)))
+            protocol(format!("the link to the next page cannot be read: `{}`", response.redacted(value)))
         })?;
         let from = response.url.clone();
         let body = match read_bounded(response.into_reader(), limits::PAGE_BYTES) {

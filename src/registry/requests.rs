@@ -285,7 +285,7 @@ impl Requester {
             };
             let text = text.trim();
             let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-            let text = response.shown(&text.replace("\\\"", "\""));
+            let text = response.redacted(&text.replace("\\\"", "\""));
             let mut warned = lock(&host.warned);
             if warned.len() < 100 && warned.insert(text.clone()) {
                 self.policy.events.warning(&call.task.host, &text);

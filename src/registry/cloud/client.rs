@@ -99,12 +99,12 @@ impl HttpCloudClient {
         })?;
         let status = response.status;
         let redactor = Arc::clone(&response.redactor);
-        let shown = |text: &str| sanitize(&redactor.redact(text));
+        let redacted = |text: &str| sanitize(&redactor.redact(text));
         match read_bounded(response.into_reader(), limits::CLOUD_ANSWER_BYTES) {
             Ok(body) if retry::is_retryable(status) => {
-                Err(unreachable(format!("the answer was {status}{}", reason(&body, &shown))))
+                Err(unreachable(format!("the answer was {status}{}", reason(&body, &redacted))))
             }
-            Ok(body) => Ok(CloudResponse { status, reason: reason(&body, &shown), body }),
+            Ok(body) => Ok(CloudResponse { status, reason: reason(&body, &redacted), body }),
             Err(TooLarge::Limit { limit }) => Err(LoginError::Refused(format!(
                 "`{}` answered with more than {limit} bytes",
                 ask.url.origin()
@@ -164,8 +164,8 @@ impl CloudResponse {
 }
 
 /// Reads a provider's words out of an error: JSON of AWS, Azure and Google, or the XML of STS.
-/// `shown` makes a text of the provider fit to be shown.
-pub(super) fn reason(body: &[u8], shown: &dyn Fn(&str) -> String) -> String {
+/// `redacted` removes secrets and control characters from a text of the provider.
+pub(super) fn reason(body: &[u8], redacted: &dyn Fn(&str) -> String) -> String {
     let text = String::from_utf8_lossy(body);
     let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let word = |keys: &[&str]| keys.iter().find_map(|key| json.get(key).and_then(|value| value.as_str()));
@@ -174,8 +174,8 @@ pub(super) fn reason(body: &[u8], shown: &dyn Fn(&str) -> String) -> String {
     // AWS puts a name space in front: `com.amazonaws.ecr#ServerException`.
     let code = code.map(|code| code.rsplit('#').next().unwrap_or(code));
     match (code, message) {
-        (Some(code), Some(message)) => format!(" ({}): {}", shown(code), shown(message)),
-        (Some(one), None) | (None, Some(one)) => format!(": {}", shown(one)),
+        (Some(code), Some(message)) => format!(" ({}): {}", redacted(code), redacted(message)),
+        (Some(one), None) | (None, Some(one)) => format!(": {}", redacted(one)),
         (None, None) => String::new(),
     }
 }
