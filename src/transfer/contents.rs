@@ -13,7 +13,7 @@ use super::{ImageSource, TransferError};
 
 /// How contents are pulled.
 #[derive(Clone, Debug)]
-pub struct PullOptions {
+pub struct PullRequest {
     /// The folder that is to hold them.
     pub target: PathBuf,
     /// What to do with a folder that is not empty.
@@ -87,7 +87,7 @@ pub fn resolve_manifest(
 pub fn pull_contents(
     source: &dyn ImageSource,
     root: &Descriptor,
-    options: &PullOptions,
+    options: &PullRequest,
     observer: &dyn Observer,
 ) -> Result<PullReport, TransferError> {
     let policy = Policy {
@@ -104,7 +104,7 @@ pub fn pull_contents(
 pub fn pull_rootfs(
     source: &dyn ImageSource,
     root: &Descriptor,
-    options: &PullOptions,
+    options: &PullRequest,
     ownership: Ownership,
     observer: &dyn Observer,
 ) -> Result<PullReport, TransferError> {
@@ -115,7 +115,7 @@ pub fn pull_rootfs(
 fn pull(
     source: &dyn ImageSource,
     root: &Descriptor,
-    options: &PullOptions,
+    options: &PullRequest,
     policy: &Policy,
     observer: &dyn Observer,
 ) -> Result<PullReport, TransferError> {
@@ -127,7 +127,7 @@ fn pull(
 pub(super) fn pull_staged(
     source: &dyn ImageSource,
     manifest: RawDocument,
-    options: &PullOptions,
+    options: &PullRequest,
     policy: &Policy,
     observer: &dyn Observer,
     more: &dyn Fn(&OwnedFd) -> Result<(), TransferError>,

@@ -38,7 +38,7 @@ pub use collection::{
     Role, gather, push_collection,
 };
 pub use combined::CombinedSource;
-pub use contents::{PullOptions, PullReport, pull_contents, pull_rootfs, resolve_manifest};
+pub use contents::{PullReport, PullRequest, pull_contents, pull_rootfs, resolve_manifest};
 pub use describe::{Description, LayerDescription, NodeKind, describe, describe_collection};
 pub use error::TransferError;
 pub use files::{FileList, file_list, push_file_list};

@@ -14,7 +14,7 @@ use crate::tar::Policy;
 use super::collection::{has_locations, is_absence};
 use super::contents::{NO_MANIFEST, extract, pull_staged};
 use super::events::Observer;
-use super::{Collection, ImageLocator, ImageSource, Member, PullOptions, PullReport, TransferError, workers};
+use super::{Collection, ImageLocator, ImageSource, Member, PullReport, PullRequest, TransferError, workers};
 
 /// Folder of nested bundles inside `.imgpkg`.
 const NESTED_FOLDER: &str = "bundles";
@@ -28,7 +28,7 @@ pub fn pull_bundle(
     locator: &ImageLocator<'_>,
     collection: &Collection,
     root: &Member,
-    options: &PullOptions,
+    options: &PullRequest,
     observer: &dyn Observer,
 ) -> Result<PullReport, TransferError> {
     let nested: Vec<&Member> = collection
@@ -114,14 +114,14 @@ fn all_at_home(
         && workers::parallel_map(others, concurrency, is_there)?.into_iter().all(|there| there))
 }
 
-fn failed<E: Into<std::io::Error>>(options: &PullOptions) -> impl Fn(E) -> FileError {
+fn failed<E: Into<std::io::Error>>(options: &PullRequest) -> impl Fn(E) -> FileError {
     |error| FileError::io("write to", &options.target, error)
 }
 
 const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Opens a folder inside another, never through a link; made if it is not there.
-fn folder_in(parent: &OwnedFd, name: &str, options: &PullOptions) -> Result<OwnedFd, TransferError> {
+fn folder_in(parent: &OwnedFd, name: &str, options: &PullRequest) -> Result<OwnedFd, TransferError> {
     match rfs::mkdirat(parent, name, Mode::from_raw_mode(0o777 & !options.umask)) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(failed(options)(error).into()),
@@ -129,7 +129,7 @@ fn folder_in(parent: &OwnedFd, name: &str, options: &PullOptions) -> Result<Owne
     Ok(rfs::openat(parent, name, FOLDER, Mode::empty()).map_err(failed(options))?)
 }
 
-fn nested_folder(root: &OwnedFd, member: &Member, options: &PullOptions) -> Result<OwnedFd, TransferError> {
+fn nested_folder(root: &OwnedFd, member: &Member, options: &PullRequest) -> Result<OwnedFd, TransferError> {
     let digest = &member.descriptor.digest;
     let name = format!("{}-{}", digest.algorithm().name(), digest.hex());
     let folder = folder_in(&folder_in(root, BUNDLE_FOLDER, options)?, NESTED_FOLDER, options)?;
@@ -137,7 +137,7 @@ fn nested_folder(root: &OwnedFd, member: &Member, options: &PullOptions) -> Resu
 }
 
 /// Writes the lock file anew, if it was extracted.
-fn rewrite(root: &OwnedFd, lock: &ImagesLock, options: &PullOptions) -> Result<(), TransferError> {
+fn rewrite(root: &OwnedFd, lock: &ImagesLock, options: &PullRequest) -> Result<(), TransferError> {
     let folder = match rfs::openat(root, BUNDLE_FOLDER, FOLDER, Mode::empty()) {
         Ok(folder) => folder,
         Err(Errno::NOENT) => return Ok(()),

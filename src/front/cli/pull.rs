@@ -59,7 +59,7 @@ fn pull(
             ),
         ));
     }
-    let pull = transfer::PullOptions {
+    let pull = transfer::PullRequest {
         target: options.output.clone(),
         overwrite: if options.force { Overwrite::Replace } else { Overwrite::Refuse },
         platform: options.platform.clone(),

@@ -23,7 +23,7 @@ use crate::store::layout::LayoutTarget;
 use crate::stream::{AtomicFile, FileError, Overwrite};
 use crate::transfer::events::Silent;
 use crate::transfer::{
-    self, Attached, Gathering, ImageLocator, ImageSource, LayoutRequest, Member, PullOptions, PullReport,
+    self, Attached, Gathering, ImageLocator, ImageSource, LayoutRequest, Member, PullReport, PullRequest,
     RegistrySource, Role, TransferError,
 };
 
@@ -215,7 +215,7 @@ impl Get<'_> {
         root: &Descriptor,
         name: &str,
     ) -> Result<PullReport, Failure> {
-        let options = PullOptions {
+        let options = PullRequest {
             target: self.folder.join(name),
             overwrite: Overwrite::Replace,
             platform: Some(self.params.platform.clone()),

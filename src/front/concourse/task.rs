@@ -20,7 +20,7 @@ use crate::front::system;
 use crate::model::{Digest, Reference, Tag};
 use crate::store::layout::LayoutTarget;
 use crate::stream::{AtomicFile, Overwrite};
-use crate::transfer::{self, PackedImage, PullOptions};
+use crate::transfer::{self, PackedImage, PullRequest};
 
 /// Params of the task besides those of packing.
 const OWN: &[Param] = &[
@@ -177,7 +177,7 @@ fn unpack_rootfs(
     packed: &PackedImage,
 ) -> Result<(), Failure> {
     let store = crate::store::open(tar, &system::temporary_folder(context.env))?;
-    let options = PullOptions {
+    let options = PullRequest {
         target: output.join("rootfs"),
         overwrite: Overwrite::Replace,
         platform: None,
