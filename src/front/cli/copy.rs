@@ -36,14 +36,14 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Ou
     let remote =
         options.inflate || options.include_non_distributable || matches!(options.sink, Sink::Registry { .. });
     result_file::produce(&options.results, target.map(TarTarget::path), || {
-        let origin = OpenedSource::open(context, &options.source, &options.registry, remote)?;
+        let opened = OpenedSource::open(context, &options.source, &options.registry, remote)?;
         let wording = match &options.sink {
             Sink::Registry { .. } => Wording::Uploaded,
             _ => Wording::Written,
         };
-        origin.with(|locator| {
+        opened.with(|locator| {
             reporter::watch(&context.ui, wording, |observer| {
-                let copy = Copy { context, options: &options, origin: &origin, locator, observer };
+                let copy = Copy { context, options: &options, opened: &opened, locator, observer };
                 copy.run()
             })
         })
@@ -54,7 +54,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Ou
 struct Copy<'a> {
     context: &'a Context<'a>,
     options: &'a CopyOptions,
-    origin: &'a OpenedSource,
+    opened: &'a OpenedSource,
     locator: &'a ImageLocator<'a>,
     observer: &'a dyn Observer,
 }
@@ -68,7 +68,7 @@ impl Copy<'_> {
             attached: options.attached,
             bundles_as_images: false,
         };
-        let collection = self.origin.gather(self.locator, depth, &options.registry, self.observer)?;
+        let collection = self.opened.gather(self.locator, depth, &options.registry, self.observer)?;
         let exactly = options.expected_digest.is_some();
         let main = main_member(&collection, &self.locator.label(), exactly)?.descriptor.digest.clone();
         transfer::check_expected(options.expected_digest.as_ref(), &main)?;
@@ -173,7 +173,7 @@ impl Copy<'_> {
 
     /// Remembers where a tar's images came from: layers that may not be distributed may be missing in the tar only.
     fn remember_locations(&self, collection: &Collection) -> Result<(), Failure> {
-        if !self.options.include_non_distributable || !self.origin.is_store() {
+        if !self.options.include_non_distributable || !self.opened.is_store() {
             return Ok(());
         }
         for member in &collection.members {
@@ -187,10 +187,10 @@ impl Copy<'_> {
     }
 
     fn to_registry(&self, collection: &Collection, repository: &Repository) -> Result<(), Failure> {
-        let client = self.origin.client()?;
+        let client = self.opened.client()?;
         let concurrency = self.options.registry.concurrency;
         let include_non_distributable = self.options.include_non_distributable;
-        let as_imgpkg = !self.origin.is_store() || self.origin.is_imgpkg_tar() || collection.has_bundles();
+        let as_imgpkg = !self.opened.is_store() || self.opened.is_imgpkg_tar() || collection.has_bundles();
         if !as_imgpkg && !self.options.repo_based_tags {
             // Plain images from elsewhere get the tags they have, and nothing of Carvel's. Signatures come before
             // the image has a tag, so that a reader who finds the image finds them.
@@ -322,7 +322,7 @@ impl Copy<'_> {
                 annotations: image.annotations.clone(),
             }
         };
-        if let Some(lock) = self.origin.images_lock() {
+        if let Some(lock) = self.opened.images_lock() {
             return Ok(ImagesLock { images: lock.images.iter().map(at).collect() }.to_yaml());
         }
         // What is attached follows its image by itself.

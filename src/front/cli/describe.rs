@@ -21,8 +21,8 @@ pub(in crate::front) fn run(
     json: bool,
 ) -> Result<Outcome, Failure> {
     let options = resolve::describe(args, json)?;
-    let origin = OpenedSource::open(context, &options.source, &options.registry, false)?;
-    let images = origin.with(|locator| {
+    let opened = OpenedSource::open(context, &options.source, &options.registry, false)?;
+    let images = opened.with(|locator| {
         let depth = Depth {
             thick: true,
             inflate: false,
@@ -30,7 +30,7 @@ pub(in crate::front) fn run(
             bundles_as_images: true,
         };
         let found = Found { ui: &context.ui };
-        let collection = origin.gather(locator, depth, &options.registry, &found)?;
+        let collection = opened.gather(locator, depth, &options.registry, &found)?;
         Ok(transfer::describe_collection(locator, &collection, options.registry.concurrency)?)
     })?;
     let json = serde_json::json!({ "images": images });

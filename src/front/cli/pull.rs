@@ -18,14 +18,14 @@ use crate::transfer::{self, Attached, Graph, ImageLocator, ImageSource};
 pub(in crate::front) fn run(context: &Context<'_>, args: &PullArgs) -> Result<Outcome, Failure> {
     let options = resolve::pull(args, context.env)?;
     result_file::produce(&options.results, Some(&options.output), || {
-        let origin = OpenedSource::open(context, &options.source, &options.registry, false)?;
-        if origin.images_lock().is_some() {
+        let opened = OpenedSource::open(context, &options.source, &options.registry, false)?;
+        if opened.images_lock().is_some() {
             return Err(Failure::misuse(message!(Flag::LOCK, " names an ImagesLock, expected a BundleLock"))
                 .hint(message!("pull each of its images with ", Flag::IMAGE.mention().short())));
         }
-        origin.with(|locator| {
+        opened.with(|locator| {
             reporter::watch(&context.ui, Wording::Fetched, |observer| {
-                pull(&options, &origin, locator, observer)
+                pull(&options, &opened, locator, observer)
             })
         })
     })
@@ -33,7 +33,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &PullArgs) -> Result<Ou
 
 fn pull(
     options: &PullOptions,
-    origin: &OpenedSource,
+    opened: &OpenedSource,
     locator: &ImageLocator<'_>,
     observer: &dyn Observer,
 ) -> Result<ImageOutcome, Failure> {
@@ -43,7 +43,7 @@ fn pull(
         attached: Attached::default(),
         bundles_as_images: true,
     };
-    let collection = origin.gather(locator, depth, &options.registry, observer)?;
+    let collection = opened.gather(locator, depth, &options.registry, observer)?;
     let root = main_member(&collection, &locator.label(), true)?;
     transfer::check_expected(options.expected_digest.as_ref(), &root.descriptor.digest)?;
     if let (Source::Image(reference), true, true) =
