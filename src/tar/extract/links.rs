@@ -7,9 +7,9 @@ use super::super::error::display_name;
 use super::super::read::Entry;
 use super::confined::{Confined, Missing, WalkError};
 use super::policy::{ExtractError, ExtractMode, Ownership, StrayLinks};
-use super::{Extractor, components, owner, walk};
+use super::target::{Target, components, owner, walk};
 
-impl Extractor {
+impl Target {
     /// Makes a symbolic link in the current folder.
     pub(super) fn symlink(&mut self, entry: &Entry, name: &[u8], target: &[u8]) -> Result<(), ExtractError> {
         let reach = reach_of(target, self.root.depth());

@@ -8,14 +8,15 @@
 use std::io::{Read, Write as _};
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{self as rfs, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
+use rustix::fs::{self as rfs, FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
 use crate::model::limits;
 use crate::stream::cancel;
 
-use self::confined::{Boundary, Confined, LIST, Missing, WalkError};
-use self::remembered::{Deferred, Order, Remembered};
+use self::confined::{Boundary, Confined, LIST, Missing};
+use self::remembered::{Order, Remembered};
+use self::target::{Target, components, owner, walk};
 use super::error::{TarError, display_name};
 use super::read::{Entry, EntryKind, Reader};
 
@@ -24,48 +25,26 @@ mod links;
 mod policy;
 mod remembered;
 mod rootfs;
+mod target;
 
 pub use policy::{ExtractError, ExtractMode, Ownership, Policy, StrayLinks};
-
-/// What was extracted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Regular files written, also those that an upper layer replaced.
-    pub files: u64,
-    /// Directory entries.
-    pub directories: u64,
-    /// Symbolic and hard links.
-    pub links: u64,
-    /// Bytes of file data.
-    pub bytes: u64,
-    /// Entries left out: devices of a root file system, stray links if they are skipped.
-    pub skipped: u64,
-    /// Names of the first ten of them.
-    pub skipped_names: Vec<String>,
-    /// Paths of the policy's `include` for which there was nothing.
-    pub unmatched: Vec<String>,
-}
+pub use target::Summary;
 
 /// Extracts the layers of one image, lowest first.
 pub struct Extractor {
-    root: Confined,
-    policy: Policy,
+    target: Target,
+    /// The policy's paths, and whether there was an entry for each.
     include: Vec<(Vec<Vec<u8>>, bool)>,
-    summary: Summary,
     /// Most entries of one layer.
     most_entries: u64,
-    /// Layers that are done.
-    layers: u32,
-    /// Names that the current layer wrote (from the second layer on), and what is left to do about names at the end.
-    remembered: Remembered,
     buffer: Vec<u8>,
 }
 
 impl std::fmt::Debug for Extractor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Extractor")
-            .field("policy", &self.policy)
-            .field("summary", &self.summary)
+            .field("policy", &self.target.policy)
+            .field("summary", &self.target.summary)
             .finish_non_exhaustive()
     }
 }
@@ -90,13 +69,15 @@ impl Extractor {
             parts.map(<[u8]>::to_vec).collect()
         };
         Self {
-            root: Confined::new(root, boundary),
             include: policy.include.iter().map(|path| (parts(path), false)).collect(),
-            policy,
-            summary: Summary::default(),
+            target: Target {
+                root: Confined::new(root, boundary),
+                policy,
+                summary: Summary::default(),
+                layers: 0,
+                remembered: Remembered::new(),
+            },
             most_entries: limits::LAYER_ENTRIES,
-            layers: 0,
-            remembered: Remembered::new(),
             buffer: vec![0; 128 * 1024],
         }
     }
@@ -121,30 +102,31 @@ impl Extractor {
                 return Err(ExtractError::refused(&entry.path, problem));
             }
             cancel::check().map_err(|error| ExtractError::io("go on", &entry.path, error))?;
-            self.root.allow_entry();
+            self.target.root.allow_entry();
             self.entry(&entry, &mut reader, progress)?;
         }
         reader.drain()?;
-        self.layers += 1;
+        self.target.layers += 1;
         Ok(())
     }
 
     /// Ends the work: checks the links that could only be checked with everything in place, and sets the last times
     /// and modes.
     pub fn finish(mut self) -> Result<Summary, ExtractError> {
-        let remembered = std::mem::replace(&mut self.remembered, Remembered::new());
+        let remembered = std::mem::replace(&mut self.target.remembered, Remembered::new());
         remembered.each_deferred(Order::OuterFirst, |parts, deferred| {
-            self.root.allow_entry();
-            if deferred.is_link { self.check_deferred_link(parts) } else { Ok(()) }
+            self.target.root.allow_entry();
+            if deferred.is_link { self.target.check_deferred_link(parts) } else { Ok(()) }
         })?;
         // Inner folders first: an outer one that gets a mode of 0 would hide them.
         remembered.each_deferred(Order::InnerFirst, |parts, deferred| {
-            self.root.allow_entry();
-            self.settle_folder(parts, deferred)
+            self.target.root.allow_entry();
+            self.target.settle_folder(parts, deferred)
         })?;
         let unmatched = self.include.iter().filter(|(_, seen)| !seen);
-        self.summary.unmatched = unmatched.map(|(parts, _)| display_name(&parts.join(&b'/'))).collect();
-        Ok(self.summary)
+        self.target.summary.unmatched =
+            unmatched.map(|(parts, _)| display_name(&parts.join(&b'/'))).collect();
+        Ok(self.target.summary)
     }
 
     fn entry(
@@ -170,21 +152,21 @@ impl Extractor {
             return Ok(());
         }
         match entry.kind {
-            EntryKind::Fifo if matches!(self.policy.mode, ExtractMode::Rootfs { .. }) => {
-                self.fifo(entry, folder, name)
+            EntryKind::Fifo if matches!(self.target.policy.mode, ExtractMode::Rootfs { .. }) => {
+                self.target.fifo(entry, folder, name)
             }
             EntryKind::CharacterDevice | EntryKind::BlockDevice | EntryKind::Fifo => self.device(entry),
-            EntryKind::HardLink => self.hard_link(entry, folder, name),
+            EntryKind::HardLink => self.target.hard_link(entry, folder, name),
             EntryKind::Symlink => {
-                self.open_folder(entry, folder)?;
-                self.symlink(entry, name, &entry.link)
+                self.target.open_folder(entry, folder)?;
+                self.target.symlink(entry, name, &entry.link)
             }
             EntryKind::Directory => {
-                self.open_folder(entry, folder)?;
+                self.target.open_folder(entry, folder)?;
                 self.directory(entry, name)
             }
             EntryKind::File => {
-                self.open_folder(entry, folder)?;
+                self.target.open_folder(entry, folder)?;
                 self.file(entry, name, reader, progress)
             }
         }
@@ -201,49 +183,6 @@ impl Extractor {
         included
     }
 
-    /// Enters the folder an entry belongs into, making what is missing of it.
-    fn open_folder(&mut self, entry: &Entry, folder: &[&[u8]]) -> Result<(), ExtractError> {
-        let missing = Missing::Create(self.policy.mode.implied_folder_mode());
-        self.root.enter(folder, missing).map_err(|error| walk(&entry.path, error))?;
-        Ok(())
-    }
-
-    /// Remembers that the current layer wrote a name in the current folder; in the first one there is no need.
-    fn note(&mut self, name: &[u8]) {
-        if self.layers > 0 {
-            self.root.mark_written(name, &mut self.remembered, self.layers);
-        }
-    }
-
-    /// Gives access to what is left to do about a name in the current folder.
-    fn deferred(&mut self, name: &[u8]) -> &mut Deferred {
-        let folder = self.root.make(&mut self.remembered);
-        let id = self.remembered.make(folder, name);
-        self.remembered.deferred(id)
-    }
-
-    /// Runs a system call that makes a name, and once more after removing what had that name.
-    fn replace<T>(
-        &mut self,
-        entry: &Entry,
-        name: &[u8],
-        action: &'static str,
-        make: impl Fn(&Confined) -> Result<T, Errno>,
-    ) -> Result<T, ExtractError> {
-        let failed = |error: Errno| ExtractError::io(action, &entry.path, error);
-        let made = match make(&self.root) {
-            Err(Errno::EXIST) => {
-                self.root
-                    .remove(name, &mut self.remembered)
-                    .map_err(|error| ExtractError::io("replace the older file", &entry.path, error))?;
-                make(&self.root).map_err(failed)?
-            }
-            made => made.map_err(failed)?,
-        };
-        self.note(name);
-        Ok(made)
-    }
-
     fn file(
         &mut self,
         entry: &Entry,
@@ -253,6 +192,7 @@ impl Extractor {
     ) -> Result<(), ExtractError> {
         let mode = Mode::RUSR | Mode::WUSR;
         let file = self
+            .target
             .replace(entry, name, "create the file", |root| rfs::openat(root.here(), name, NEW_FILE, mode))?;
         let mut file = std::fs::File::from(file);
         loop {
@@ -265,38 +205,43 @@ impl Extractor {
             cancel::check().map_err(|error| ExtractError::io("go on", &entry.path, error))?;
             let written = file.write_all(&self.buffer[..count]);
             written.map_err(|error| ExtractError::io("write the file", &entry.path, error))?;
-            self.summary.bytes += count as u64;
+            self.target.summary.bytes += count as u64;
             progress(count as u64);
         }
-        self.summary.files += 1;
+        self.target.summary.files += 1;
         let file = OwnedFd::from(file);
-        self.apply_metadata(entry, &file, self.policy.mode.file_mode(entry.mode))?;
-        self.set_file_time(entry, &file)
+        self.apply_metadata(entry, &file, self.target.policy.mode.file_mode(entry.mode))?;
+        self.target.set_file_time(entry, &file)
     }
 
     fn directory(&mut self, entry: &Entry, name: &[u8]) -> Result<(), ExtractError> {
         let failed = |error: Errno| ExtractError::io("create the directory", &entry.path, error);
-        match self.root.look(name).map_err(|error| ExtractError::io("look at it", &entry.path, error))? {
-            Some((FileType::Directory, ..)) => self.note(name),
-            _ => self.replace(entry, name, "create the directory", |root| {
+        match self
+            .target
+            .root
+            .look(name)
+            .map_err(|error| ExtractError::io("look at it", &entry.path, error))?
+        {
+            Some((FileType::Directory, ..)) => self.target.note(name),
+            _ => self.target.replace(entry, name, "create the directory", |root| {
                 rfs::mkdirat(root.here(), name, Mode::RWXU)
             })?,
         }
-        self.summary.directories += 1;
-        self.note_folder_time(entry, name);
-        let folder = rfs::openat(self.root.here(), name, LIST, Mode::empty()).map_err(failed)?;
-        let mode = self.policy.mode.folder_mode(entry.mode);
+        self.target.summary.directories += 1;
+        self.target.note_folder_time(entry, name);
+        let folder = rfs::openat(self.target.root.here(), name, LIST, Mode::empty()).map_err(failed)?;
+        let mode = self.target.policy.mode.folder_mode(entry.mode);
         // Files that come later could not be written into a folder without these bits.
         let locked = mode & 0o700 != 0o700;
-        if locked || !self.remembered.is_empty() {
-            self.deferred(name).mode = locked.then_some(mode);
+        if locked || !self.target.remembered.is_empty() {
+            self.target.deferred(name).mode = locked.then_some(mode);
         }
         self.apply_metadata(entry, &folder, mode | 0o700)
     }
 
     /// Sets owner, attributes and mode, in this order: changing the owner clears setuid bits and capabilities.
     fn apply_metadata(&self, entry: &Entry, file: &OwnedFd, mode: u32) -> Result<(), ExtractError> {
-        if let ExtractMode::Rootfs { ownership } = self.policy.mode {
+        if let ExtractMode::Rootfs { ownership } = self.target.policy.mode {
             if ownership == Ownership::Apply {
                 let (uid, gid) = owner(entry)?;
                 rfs::fchown(file, Some(uid), Some(gid))
@@ -319,7 +264,7 @@ impl Extractor {
     }
 
     fn device(&mut self, entry: &Entry) -> Result<(), ExtractError> {
-        match self.policy.mode {
+        match self.target.policy.mode {
             ExtractMode::Contents { .. } => {
                 let what = if entry.kind == EntryKind::Fifo { "a named pipe" } else { "a device" };
                 Err(ExtractError::refused(
@@ -328,35 +273,28 @@ impl Extractor {
                 ))
             }
             ExtractMode::Rootfs { .. } => {
-                self.skip(&entry.path);
+                self.target.skip(&entry.path);
                 Ok(())
             }
-        }
-    }
-
-    fn skip(&mut self, path: &[u8]) {
-        const NAMED: usize = 10;
-        self.summary.skipped += 1;
-        if self.summary.skipped_names.len() < NAMED {
-            self.summary.skipped_names.push(display_name(path));
         }
     }
 
     /// Removes what lower layers wrote; in the lowest layer there is nothing to remove.
     fn whiteout(&mut self, entry: &Entry, folder: &[&[u8]], name: &[u8]) -> Result<(), ExtractError> {
         let hidden = name.strip_prefix(WHITEOUT).expect("the caller looked at the prefix");
-        if name != OPAQUE && (name.starts_with(WHITEOUT_META) || self.layers == 0) {
+        if name != OPAQUE && (name.starts_with(WHITEOUT_META) || self.target.layers == 0) {
             return Ok(());
         }
         if matches!(hidden, b"" | b"." | b"..") {
             return Err(ExtractError::refused(&entry.path, "it is a whiteout that names nothing"));
         }
-        if self.layers == 0
-            || !self.root.enter(folder, Missing::Report).map_err(|error| walk(&entry.path, error))?
+        if self.target.layers == 0
+            || !self.target.root.enter(folder, Missing::Report).map_err(|error| walk(&entry.path, error))?
         {
             return Ok(());
         }
-        let (root, remembered, layer) = (&mut self.root, &mut self.remembered, self.layers);
+        let (root, remembered, layer) =
+            (&mut self.target.root, &mut self.target.remembered, self.target.layers);
         let known_as = root.find(remembered).and_then(|folder| remembered.find(folder, hidden));
         let removed = if name == OPAQUE {
             root.sweep_here(remembered, layer)
@@ -369,60 +307,10 @@ impl Extractor {
     }
 }
 
-/// Splits an entry's name; a `/` in front, `.` and doubled slashes mean nothing.
-fn components(path: &[u8]) -> Result<Vec<&[u8]>, String> {
-    let parts: Vec<&[u8]> =
-        path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
-    if parts.contains(&&b".."[..]) {
-        return Err("`..` in its name leads out of the archive".to_owned());
-    }
-    if parts.len() > limits::FOLDER_DEPTH {
-        return Err(format!(
-            "it is {} levels deep, at most {} are accepted",
-            parts.len(),
-            limits::FOLDER_DEPTH
-        ));
-    }
-    Ok(parts)
-}
-
-fn owner(entry: &Entry) -> Result<(Uid, Gid), ExtractError> {
-    let id = |what: &str, id: u64| {
-        // All bits set means "leave as it is" to the system call.
-        let id = u32::try_from(id).ok().filter(|id| *id != u32::MAX);
-        id.ok_or_else(|| ExtractError::refused(&entry.path, format!("its {what} is not a valid number")))
-    };
-    Ok((Uid::from_raw(id("owner", entry.uid)?), Gid::from_raw(id("group", entry.gid)?)))
-}
-
 fn unreadable(entry: &Entry, error: std::io::Error) -> ExtractError {
     match error.downcast::<TarError>() {
         Ok(error) => error.into(),
         Err(error) => ExtractError::io("read its data", &entry.path, error),
-    }
-}
-
-fn walk(path: &[u8], error: WalkError) -> ExtractError {
-    match error {
-        WalkError::NotAFolder(name) => {
-            ExtractError::refused(path, format!("`{name}` is not a directory, but has to be for this entry"))
-        }
-        WalkError::Outside(target) => ExtractError::refused(
-            path,
-            format!("on its way is a link to `{target}`, outside the extracted tree"),
-        ),
-        WalkError::TooDeep => {
-            let (links, depth) = (limits::LINKS, limits::FOLDER_DEPTH);
-            let problem = format!("on its way are more than {links} links or {depth} levels of directories");
-            ExtractError::refused(path, problem)
-        }
-        WalkError::TooLong => {
-            let (most, each) = (limits::FOLDER_OPENS, limits::FOLDER_OPENS_PER_ENTRY);
-            let problem =
-                format!("reaching the entries opens more than {most} folders and {each} for each entry");
-            ExtractError::refused(path, problem)
-        }
-        WalkError::Io(action, source) => ExtractError::io(action, path, source),
     }
 }
 
@@ -772,7 +660,7 @@ mod tests {
         for (depth, expected) in [(64, Ok(())), (65, Err(()))] {
             let folder = Scratch::new("opens");
             let mut extractor = extractor(folder.path(), CONTENTS, StrayLinks::Refuse);
-            extractor.root.opens_left = 0;
+            extractor.target.root.opens_left = 0;
             let tar = Tarball::new().file(format!("{}f", "d/".repeat(depth)), "").finish();
             let found = extractor.layer(&tar[..], &mut |_| {});
             let message = "reaching the entries opens more than 1000000 folders and 64 for each entry";

@@ -9,7 +9,7 @@ use super::super::read::Entry;
 use super::confined::{LIST, Missing};
 use super::policy::{ExtractError, ExtractMode, Ownership};
 use super::remembered::Deferred;
-use super::{Extractor, owner, walk};
+use super::target::{Target, owner, walk};
 
 /// Makes the times of an entry; the time of last access is left alone.
 fn times(mtime: i64) -> Timestamps {
@@ -19,7 +19,7 @@ fn times(mtime: i64) -> Timestamps {
     }
 }
 
-impl Extractor {
+impl Target {
     fn is_rootfs(&self) -> bool {
         matches!(self.policy.mode, ExtractMode::Rootfs { .. })
     }
