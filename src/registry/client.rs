@@ -154,7 +154,7 @@ impl Client {
         let call = self.manifest_call(repository, target, Method::Head, &task)?;
         let response = match self.requester.run(&call, None) {
             Ok(response) => response,
-            // Some registries let nobody HEAD.
+            // Some registries refuse every HEAD.
             Err(RegistryError::Refused { .. }) => return Ok(HeadResult::Inconclusive),
             Err(error) => return Err(error),
         };
@@ -197,7 +197,7 @@ impl Client {
         })
     }
 
-    /// Finds out the digest of a manifest or index, whatever is in it; `None` if it is not there.
+    /// Returns the digest of a manifest or index without checking its content; `None` if the registry does not have it.
     ///
     /// Errors: as [`Client::fetch_manifest`], but only what is no JSON object at all is an invalid document.
     pub fn find_digest(

@@ -1,4 +1,4 @@
-//! Doors for the fuzz targets to parsers that nobody else outside needs; not part of the interface.
+//! Functions that give the fuzz targets access to private parsers; not part of the interface.
 
 use std::time::{Duration, Instant};
 

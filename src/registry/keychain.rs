@@ -520,7 +520,7 @@ mod tests {
         let keychain = Keychain::new(vec![hosts, CredentialSource::File(file), everywhere]);
         assert_eq!(password(&keychain, "reg.example/x").as_deref(), Some("u:pw"));
         assert_eq!(password(&keychain, "third.example/x").as_deref(), Some("all:p"));
-        assert_eq!(password(&keychain, "other.example/x"), None, "explicitly nobody");
+        assert_eq!(password(&keychain, "other.example/x"), None, "explicitly no credential");
         assert!(!format!("{keychain:?}").contains("pw"), "secrets are not printed");
     }
 }

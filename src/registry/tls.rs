@@ -95,7 +95,7 @@ impl Trust {
             }
             Trusted::authorities(self.system(), own, &provider)?
         } else {
-            Trusted::Anybody
+            Trusted::AnyServer
         };
         let builder = builder.dangerous().with_custom_certificate_verifier(trusted.verifier(&provider));
         match host_identity.as_ref().or(self.options.client_identity.as_ref()) {
@@ -207,8 +207,8 @@ struct Verifier {
 /// Whom a server's certificate may come from.
 #[derive(Debug)]
 enum Trusted {
-    /// Anybody, because the user asked for it or only the greeting matters.
-    Anybody,
+    /// Every server: the user asked for it, or only the greeting matters.
+    AnyServer,
     /// What rustls accepts, and certificates that were themselves handed in as trusted.
     ///
     /// Registries with a self-signed certificate are common, and `openssl req -x509` marks it as an authority, which
@@ -269,7 +269,7 @@ impl ServerCertVerifier for Verifier {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         match self.trust {
-            Trusted::Anybody => Ok(HandshakeSignatureValid::assertion()),
+            Trusted::AnyServer => Ok(HandshakeSignatureValid::assertion()),
             Trusted::Authorities { .. } => {
                 rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.algorithms)
             }
@@ -283,7 +283,7 @@ impl ServerCertVerifier for Verifier {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         match self.trust {
-            Trusted::Anybody => Ok(HandshakeSignatureValid::assertion()),
+            Trusted::AnyServer => Ok(HandshakeSignatureValid::assertion()),
             Trusted::Authorities { .. } => {
                 rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.algorithms)
             }
@@ -292,7 +292,7 @@ impl ServerCertVerifier for Verifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         let mut schemes = self.algorithms.supported_schemes();
-        if matches!(self.trust, Trusted::Anybody) {
+        if matches!(self.trust, Trusted::AnyServer) {
             // The server signs with what its key can; we do not look at the signature.
             schemes.extend([
                 SignatureScheme::ECDSA_NISTP521_SHA512,
@@ -312,7 +312,7 @@ impl ServerCertVerifier for Verifier {
 pub(super) fn greets_in_tls(origin: &Origin, timeout: Duration) -> bool {
     let host = origin.host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Trusted::Anybody.verifier(&provider);
+    let verifier = Trusted::AnyServer.verifier(&provider);
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = config
         .map(|builder| builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth());

@@ -1,6 +1,6 @@
 //! Several sources seen as one, with documents that were made from them.
 //!
-//! An index of images from several tars is a new document over bytes that stay where they are: whoever copies it reads
+//! An index of images from several tars is a new document over bytes that stay where they are: a copy reads
 //! the new document from memory, and everything below it from the source that holds it.
 
 use crate::model::{Descriptor, Digest, RawDocument, Repository};

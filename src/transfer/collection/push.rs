@@ -97,12 +97,12 @@ struct Push<'a> {
 /// Which documents were written, and by whom one is being written.
 ///
 /// Two writings of one document at the same time are more than docker's registry bears: one may read what the other
-/// has half written, and refuse it. And an index must not come before a child that somebody else is still writing.
+/// has half written, and refuse it. And an index must not come before a child that another thread is still writing.
 #[derive(Default)]
 struct Written(Mutex<HashMap<Digest, Arc<Mutex<bool>>>>);
 
 impl Written {
-    /// Runs `write` while nobody else writes this document; waits for whoever does. It is told whether one has.
+    /// Runs `write` while no other thread writes this document, and tells it whether the document was written before.
     fn alone(
         &self,
         document: &Digest,
