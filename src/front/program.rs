@@ -1,7 +1,7 @@
-//! The program: every command of every door, from words to a command that runs, and its exit.
+//! The program: parses the command line of every door, runs the command and reports its result.
 //!
-//! Two steps, as ripgrep does it: [`args`] is what was typed, [`resolve`] what it means. A command is registered
-//! here only when it works. Other doors run the same commands with `run_behind`.
+//! There are two steps, as in ripgrep: [`args`] parses the words, [`resolve`] checks their values. Other doors run the
+//! same commands with `run_behind`.
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ enum Verb {
     Describe(Box<args::DescribeArgs>),
     Verify(args::VerifyArgs),
     Match(Box<args::MatchArgs>),
-    /// Look at and change the tags of a repository
+    /// List, resolve, add and delete the tags of a repository
     #[command(subcommand)]
     Tag(TagVerb),
     Delete(Box<args::DeleteArgs>),
@@ -59,7 +59,7 @@ enum Verb {
     Check,
     /// Concourse: fetch a version into FOLDER (request on standard input)
     In(args::StepArgs),
-    /// Concourse: push what lies in FOLDER (request on standard input)
+    /// Concourse: push an image from FOLDER (request on standard input)
     Out(args::StepArgs),
     /// Concourse: build an image in a task, from params in the environment
     Task,
@@ -96,15 +96,21 @@ pub fn command() -> clap::Command {
     grammar::prepare(Cli::command())
 }
 
-/// What parsing ended in.
+/// Returns the command line as help shows it, with switches that take no value.
+#[must_use]
+pub fn help_command() -> clap::Command {
+    grammar::plain_switches(Cli::command())
+}
+
+/// The result of parsing.
 enum Parsed {
     /// A command to run.
     Run(Box<Cli>),
-    /// Text the user asked for.
+    /// The text of `--help` or `--version`.
     Show(String),
 }
 
-/// Runs the command line; what went wrong is printed already when the failure comes back.
+/// Runs the command line; it prints a failure before it returns it.
 pub fn run(words: Vec<OsString>, env: &Env) -> Result<(), Failure> {
     let door = Door {
         ui: &|settings| Ui::new(settings, env),
@@ -120,7 +126,7 @@ pub(super) struct Door<'a> {
     pub(super) ui: &'a dyn Fn(&Settings) -> Ui,
     /// Is called when the work is done, before the result is printed.
     pub(super) confirmed: &'a dyn Fn(&Outcome) -> Result<(), Failure>,
-    /// Tells what went wrong.
+    /// Reports a failure.
     pub(super) failed: &'a dyn Fn(&Ui, &Failure),
 }
 
@@ -166,7 +172,7 @@ fn dispatch(context: &Context<'_>, verb: Verb, json: bool) -> Result<Outcome, Fa
         Verb::In(args) => step(context, &Step::In(args.folder)),
         Verb::Out(args) => step(context, &Step::Out(args.folder)),
         Verb::Task => concourse::task::run(context),
-        Verb::Completion(args) => Ok(completion::run(&args, Cli::command())),
+        Verb::Completion(args) => Ok(completion::run(&args, help_command())),
         Verb::Version => Ok(version::run()),
     }
 }
@@ -216,7 +222,7 @@ fn parse(mut words: Vec<OsString>, env: &Env) -> Result<Parsed, Failure> {
 
 /// Returns the help text with switches shown plainly.
 fn help(words: &[OsString], error: &clap::Error) -> String {
-    let plain = grammar::plain_switches(Cli::command()).try_get_matches_from(words);
+    let plain = help_command().try_get_matches_from(words);
     match plain {
         Err(plain) if plain.kind() == ErrorKind::DisplayHelp => plain.to_string(),
         _ => error.to_string(),

@@ -1,9 +1,8 @@
-//! `imgrelay completion`: a script that teaches a shell the commands and flags.
+//! `imgrelay completion`: prints a shell's completion script.
 
 use clap::Args;
 use serde_json::json;
 
-use super::grammar;
 use crate::front::outcome::{Document, Outcome};
 
 /// Shown below the help.
@@ -22,9 +21,8 @@ pub(in crate::front) struct CompletionArgs {
     pub(in crate::front) shell: clap_complete::Shell,
 }
 
-pub(in crate::front) fn run(args: &CompletionArgs, command: clap::Command) -> Outcome {
+pub(in crate::front) fn run(args: &CompletionArgs, mut command: clap::Command) -> Outcome {
     let mut script = Vec::new();
-    let mut command = grammar::plain_switches(command);
     clap_complete::generate(args.shell, &mut command, "imgrelay", &mut script);
     let text = String::from_utf8_lossy(&script).into_owned();
     let json = json!({"shell": args.shell.to_string(), "script": text});

@@ -177,7 +177,7 @@ fn every_dependency_is_allowed_by_deny_toml() {
 /// The folders whose code uses the dependencies in each section of a manifest.
 const USERS: [(&str, &str, &[&str]); 5] = [
     ("Cargo.toml", "dependencies", &["src"]),
-    ("Cargo.toml", "dev-dependencies", &["src", "tests", "benches", "fuzz/src"]),
+    ("Cargo.toml", "dev-dependencies", &["src", "tests", "benches", "fuzz/src", "ci"]),
     ("testkit/Cargo.toml", "dependencies", &["testkit/src"]),
     ("testkit/Cargo.toml", "dev-dependencies", &["testkit/src"]),
     ("fuzz/Cargo.toml", "dependencies", &["fuzz/src", "fuzz/fuzz_targets"]),

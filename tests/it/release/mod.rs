@@ -45,6 +45,7 @@ fn a_release_is_complete_and_has_the_same_bytes_again() {
         format!("{start}image-{arch}.tar"),
         format!("{start}shell-image-{arch}.tar"),
         format!("{start}rootfs-{arch}.tgz"),
+        format!("{start}share.tgz"),
         "DIGESTS".into(),
         "SHA256SUMS".into(),
         "resource_metadata.json".into(),
@@ -63,6 +64,7 @@ fn a_release_is_complete_and_has_the_same_bytes_again() {
         assert_eq!(skopeo_digest(&format!("oci-archive:{}", first.join(name).display()), &[]), digest);
     }
     bill_of_materials(&first.join(format!("{start}linux-{arch}.cdx.json")));
+    manual(&first.join(format!("{start}share.tgz")));
     images(&first, &format!("{start}image-{arch}.tar"), &format!("{start}shell-image-{arch}.tar"));
 }
 
@@ -100,6 +102,35 @@ fn bill_of_materials(path: &Path) {
     assert_eq!(scope("ring").as_deref(), Some("required"));
     assert_eq!(scope("serde_derive").as_deref(), Some("excluded"));
     assert_eq!((scope("proptest"), scope("testkit")), (None, None));
+}
+
+/// Checks that every command has a manual page that `man` can show, and every shell a completion script.
+fn manual(path: &Path) {
+    let scratch = Scratch::new("manual");
+    let _ = run(tool("tar").arg("-xzf").arg(path).arg("-C").arg(scratch.path())).success();
+    let share = scratch.join("share");
+    let commands = imgrelay::front::program::help_command();
+    let visible = commands.get_subcommands().filter(|command| !command.is_hide_set());
+    let mut expected: BTreeSet<String> =
+        visible.map(|command| format!("imgrelay-{}.1", command.get_name())).collect();
+    expected.insert("imgrelay.1".into());
+    expected.extend(["list", "resolve", "add", "delete"].map(|verb| format!("imgrelay-tag-{verb}.1")));
+    assert_eq!(names(&share.join("man/man1")), expected);
+    let page = std::fs::read_to_string(share.join("man/man1/imgrelay-push.1")).unwrap();
+    for text in [".TH imgrelay-push 1", ".SH SYNOPSIS", "\\-\\-to\\-oci\\-tar", "Examples:"] {
+        assert!(page.contains(text), "no `{text}` in {page}");
+    }
+    assert!(!page.contains("BOOL"), "switches are shown without values");
+    for (shell, file) in [
+        ("bash", "bash-completion/completions/imgrelay"),
+        ("zsh", "zsh/site-functions/_imgrelay"),
+        ("fish", "fish/vendor_completions.d/imgrelay.fish"),
+    ] {
+        let script = std::fs::read_to_string(share.join(file)).unwrap();
+        assert!(script.contains("to-oci-tar"), "{shell}: {script}");
+    }
+    let script = share.join("bash-completion/completions/imgrelay");
+    let _ = run(tool("bash").arg("-n").arg(script)).success();
 }
 
 /// Starts both images the way systems do that run a shell in them, and those that do not.
