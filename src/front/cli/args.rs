@@ -1,6 +1,6 @@
-//! What was typed: every command's flags, as text, with its help.
+//! The flags of every command as typed texts, with their help.
 //!
-//! Nothing is interpreted here except switches; [`super::resolve`] says what it means. The doc comments of the
+//! This file parses switches only; [`super::resolve`] interprets everything else. The doc comments of the
 //! fields are the help texts: one line, with unit and default.
 
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ pub struct Globals {
     /// Print each request to a registry, without secrets
     #[arg(long, global = true, value_name = SWITCH)]
     pub debug: Option<Switch>,
-    /// How progress is shown: bars on a terminal, else lines (default auto)
+    /// Progress: auto, plain, bar or none; auto shows bars on a terminal, else lines (default auto)
     #[arg(long, global = true, value_name = "HOW", value_parser = choices::PROGRESS, hide_possible_values = true)]
     pub progress: Option<String>,
     /// Colours: auto, always or never (default auto)
@@ -45,7 +45,7 @@ pub struct Globals {
     /// Accepted for imgpkg's scripts; results are always printed
     #[arg(long, global = true, hide = true, value_name = SWITCH)]
     pub tty: Option<Switch>,
-    /// Accepted for imgpkg's scripts; nothing is ever asked
+    /// Accepted for imgpkg's scripts; imgrelay never prompts
     #[arg(long, short = 'y', global = true, hide = true, value_name = SWITCH)]
     pub yes: Option<Switch>,
 }
@@ -88,16 +88,16 @@ pub struct RegistryArgs {
     /// Attempts per request, 1 to 100 (default 5)
     #[arg(long, value_name = "N")]
     pub registry_retry_count: Option<String>,
-    /// Longest wait for an answer, as 30s or 1m30s (default 30s)
+    /// Longest wait for a response, as 30s or 1m30s (default 30s)
     #[arg(long, value_name = "TIME")]
     pub registry_response_header_timeout: Option<String>,
     /// Longest wait for a connection, as 10s (default 10s)
     #[arg(long, value_name = "TIME")]
     pub registry_connect_timeout: Option<String>,
-    /// Longest silence while a body moves, as 30s (default 30s)
+    /// Longest time in which a transfer receives no data, as 30s (default 30s)
     #[arg(long, value_name = "TIME")]
     pub registry_idle_timeout: Option<String>,
-    /// Blobs moved at the same time, 1 to 64 (default 5)
+    /// Blobs transferred at the same time, 1 to 64 (default 5)
     #[arg(long, value_name = "N")]
     pub concurrency: Option<String>,
 }
@@ -142,13 +142,13 @@ pub struct PushArgs {
     /// With --inflate: also fetch cosign's signatures, attestations and SBOMs
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub cosign_signatures: Option<Switch>,
-    /// With --inflate: also fetch what refers to an image by its subject
+    /// With --inflate: also fetch the referrers of every image (artifacts whose subject it is)
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub referrers: Option<Switch>,
     /// Leave out this exact path below a root, instead of .git (repeatable)
     #[arg(long, alias = "file-exclude-defaults", value_name = "PATH", value_delimiter = ',', help_heading = CONTENT)]
     pub file_exclusion: Vec<String>,
-    /// Symbolic links: keep those inside the root, copy what they point at, or refuse (default keep)
+    /// Symbolic links: keep those inside the root, copy their targets, or refuse (default keep)
     #[arg(long, value_name = "HOW", value_parser = choices::SYMLINKS, hide_possible_values = true, help_heading = CONTENT)]
     pub symlinks: Option<String>,
     /// Keep each entry's own permissions
@@ -163,7 +163,7 @@ pub struct PushArgs {
     /// Platform in the image's configuration (default linux/amd64)
     #[arg(long, value_name = "OS/ARCH", help_heading = CONTENT)]
     pub platform: Option<String>,
-    /// With -i: as flux, oras or argocd read it, or image (default image)
+    /// With -i: make the image for flux, oras or argocd, or a plain one with image (default image)
     #[arg(long, value_name = "NAME", value_parser = choices::FORMAT, hide_possible_values = true, help_heading = CONTENT)]
     pub format: Option<String>,
     /// Media types: oci or docker (default oci)
@@ -184,7 +184,7 @@ pub struct PushArgs {
     /// With --layers auto or --resources: the earlier image is in this tar
     #[arg(long, value_name = "PATH", help_heading = CONTENT)]
     pub base_tar: Option<PathBuf>,
-    /// Mistakes in a Carvel package repository: warn, refuse or off (default warn)
+    /// For mistakes in a Carvel package repository: warn, refuse or off (default warn)
     #[arg(long, value_name = "HOW", value_parser = choices::PACKAGE_CHECKS, hide_possible_values = true, help_heading = CONTENT)]
     pub package_checks: Option<String>,
     /// With -s: take the files of this list (cf's `resources`) from the image that --base or the tag names
@@ -212,7 +212,7 @@ pub struct TarArgs {
     /// Tar or folder to read: OCI layout, docker save or imgpkg, also compressed
     #[arg(long, value_name = "PATH")]
     pub tar: Option<PathBuf>,
-    /// Like --tar, but accepts nothing but an OCI layout
+    /// Like --tar, but accepts an OCI layout only
     #[arg(long, value_name = "PATH")]
     pub oci_tar: Option<PathBuf>,
 }
@@ -232,12 +232,12 @@ pub struct SourceArgs {
     pub tars: TarArgs,
 }
 
-/// Answer which files an image has already: Cloud Foundry's resource matching, v3 JSON in and out
+/// List the files an image already has: Cloud Foundry's resource matching, v3 JSON in and out
 #[derive(Clone, Debug, Default, Args)]
 #[group(skip)]
 #[command(after_help = MATCH_EXAMPLES)]
 pub struct MatchArgs {
-    /// Source image in a registry; that it is not there means that nothing matches
+    /// Source image in a registry; if it does not exist, no file matches
     #[arg(short = 's', long, value_name = "REFERENCE")]
     pub source: Option<String>,
     /// Source image in a tar
@@ -265,7 +265,7 @@ pub struct CopyArgs {
     /// Write an OCI layout tar (- is standard output)
     #[arg(long, value_name = "FILE")]
     pub to_oci_tar: Option<PathBuf>,
-    /// Write a tar as imgpkg does, which only imgpkg and imgrelay read
+    /// Write a tar in imgpkg's own format, which only imgpkg and imgrelay read
     #[arg(long, value_name = "FILE")]
     pub to_tar: Option<PathBuf>,
     /// Write one image as docker save does
@@ -274,10 +274,10 @@ pub struct CopyArgs {
     /// A further tag for the same image (repeatable)
     #[arg(long, value_name = "TAG", value_delimiter = ',')]
     pub tag: Vec<String>,
-    /// With --to-oci-tar: keep what the tar has, and add to it
+    /// With --to-oci-tar: add to the tar, and keep the images in it
     #[arg(long, value_name = SWITCH)]
     pub append: Option<Switch>,
-    /// When writing a tar: keep what was fetched if it fails, and use it the next time
+    /// When writing a tar: keep fetched blobs after a failure, and use them in the next run
     #[arg(long, value_name = SWITCH)]
     pub resume: Option<Switch>,
     /// Copy a bundle without the images it names
@@ -289,22 +289,22 @@ pub struct CopyArgs {
     /// Copy cosign's signatures, attestations and SBOMs of every image too
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub cosign_signatures: Option<Switch>,
-    /// Copy what refers to an image by its subject too (OCI 1.1 referrers)
+    /// Copy the referrers of every image too (OCI 1.1: artifacts whose subject is the image)
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub referrers: Option<Switch>,
-    /// Begin the tags that keep images with their repository's name
+    /// Put the repository's name in front of the tags that protect images from cleaning
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub repo_based_tags: Option<Switch>,
     /// Copy these platforms of a multi-platform image only (repeatable; default all)
     #[arg(long, value_name = "OS/ARCH", value_delimiter = ',', help_heading = CONTENT)]
     pub platform: Vec<String>,
-    /// Copy layers too that are marked as not to be distributed
+    /// Copy layers that are marked as non-distributable too
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub include_non_distributable_layers: Option<Switch>,
     /// Fail unless the image has this digest
     #[arg(long, value_name = "DIGEST", help_heading = CONTENT)]
     pub expected_digest: Option<String>,
-    /// Write a BundleLock or ImagesLock with the new places
+    /// Write a BundleLock or ImagesLock with the new references
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub lock_output: Option<PathBuf>,
     /// Results
@@ -374,7 +374,7 @@ pub struct DescribeArgs {
     pub registry: RegistryArgs,
 }
 
-/// Recompute every digest, size and diff_id of a tar, and report all that is wrong
+/// Recompute every digest, size and diff_id of a tar, and report every difference
 #[derive(Clone, Debug, Default, Args)]
 #[group(skip)]
 #[command(after_help = VERIFY_EXAMPLES)]
@@ -397,7 +397,7 @@ pub struct TagListArgs {
     /// Show each tag's digest too
     #[arg(long, value_name = SWITCH)]
     pub digests: Option<Switch>,
-    /// Show the tags too that imgpkg and imgrelay keep for themselves
+    /// Show the internal tags of imgpkg and imgrelay too
     #[arg(long, value_name = SWITCH)]
     pub imgpkg_internal_tags: Option<Switch>,
     /// Registry
@@ -421,7 +421,7 @@ pub struct TagResolveArgs {
 #[derive(Clone, Debug, Default, Args)]
 #[group(skip)]
 pub struct TagAddArgs {
-    /// The image that is to have them
+    /// Image that gets the tags
     #[arg(short = 'i', long, value_name = "REFERENCE")]
     pub image: Option<String>,
     /// A tag (repeatable)
@@ -432,7 +432,7 @@ pub struct TagAddArgs {
     pub registry: RegistryArgs,
 }
 
-/// Delete tags, and leave what they point at
+/// Delete tags; the images stay
 #[derive(Clone, Debug, Default, Args)]
 #[group(skip)]
 pub struct TagDeleteArgs {

@@ -1,4 +1,4 @@
-//! The parser's errors in our words: what was typed, what was expected, where to read on.
+//! Turns errors of the command-line parser into failures: what was typed, what was expected, which help to read.
 
 use std::error::Error as _;
 use std::ffi::OsString;

@@ -282,7 +282,7 @@ impl Copy<'_> {
                 };
                 let (images, attached) = (of_role(false), of_role(true));
                 if images > 1 {
-                    let message = format!("docker's tar is written for one image, but there are {images}");
+                    let message = format!("a docker tar holds one image, found {images}");
                     return Err(Failure::refused(message).hint(message!(
                         "use ",
                         Flag::TO_OCI_TAR,
@@ -310,7 +310,7 @@ impl Copy<'_> {
         }
         if collection.has_bundles() {
             return Err(Failure::refused(format!(
-                "`{}` holds several bundles, and nothing says which one `--lock-output` is about",
+                "`{}` holds several bundles, and `--lock-output` writes a lock for one",
                 self.locator.label()
             ))
             .hint(message!("copy the bundle you want with ", Flag::BUNDLE.mention().short())));
@@ -380,9 +380,9 @@ fn appended(mut roots: Vec<NamedImage>, new: Vec<NamedImage>) -> Result<Vec<Name
                 (None, None) => String::new(),
             };
             return Err(Failure::refused(format!(
-                "the tar has another image with the name `{text}` already"
+                "the tar already has another image with the name `{text}`"
             ))
-            .hint("give the new one by digest, or write a new tar"));
+            .hint("name the new image by digest, or write a new tar"));
         }
         match roots.iter_mut().find(|old| old.descriptor.digest == root.descriptor.digest) {
             Some(old) => {

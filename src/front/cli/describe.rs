@@ -1,4 +1,4 @@
-//! `describe`: what is inside, as a stable tree.
+//! `describe`: the images of a source as a stable tree.
 
 use std::fmt::Write as _;
 
@@ -43,7 +43,7 @@ pub(in crate::front) fn run(
     Ok(Outcome::Document(Document { text, json, failure: None }))
 }
 
-/// Says how many images are being looked at, so that a large bundle is not a long silence.
+/// Prints how many images were read, so that a user sees progress on a large bundle.
 struct Found<'a> {
     ui: &'a Ui,
 }

@@ -37,4 +37,4 @@ Examples:
   imgrelay verify --tar app.tar
   imgrelay verify --tar app.tar --expected-digest \"$DIGEST\"
 
-Exit code 3 when something is wrong.";
+The exit code is 3 if a digest, size or diff_id differs.";

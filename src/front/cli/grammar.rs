@@ -1,4 +1,4 @@
-//! What clap's derive cannot say about flags: switches with an optional value, and paths that may be empty.
+//! Changes to flags that clap's derive cannot express: switches with an optional value, and paths that may be empty.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! What was typed for `index`; beside [`super::args`], whose groups of flags it shares.
+//! The flags of `index`; beside [`super::args`], whose groups of flags it shares.
 
 use std::path::PathBuf;
 
@@ -43,7 +43,7 @@ pub struct IndexArgs {
     /// With -i: copy cosign's signatures, attestations and SBOMs of every image too
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub cosign_signatures: Option<Switch>,
-    /// With -i: copy what refers to an image by its subject too (OCI 1.1 referrers)
+    /// With -i: copy the referrers of every image too (OCI 1.1: artifacts whose subject is the image)
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub referrers: Option<Switch>,
     /// Fail unless the index has this digest

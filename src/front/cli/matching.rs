@@ -25,7 +25,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &MatchArgs) -> Result<O
         Source::Image(reference) | Source::Bundle(reference) => {
             let client = registries::client(&options.registry, context.env, &context.ui)?;
             let concurrency = options.registry.concurrency.min(system::threads());
-            // Before the first push there is nothing, and nothing matches.
+            // Before the first push there is no image, so no file matches.
             match transfer::earlier_image(&client, reference)? {
                 Some((source, root)) => {
                     Ok(file_list(&source, &root, concurrency, observer as &dyn Observer)?)

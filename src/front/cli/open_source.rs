@@ -1,4 +1,4 @@
-//! From a command's source to the images that belong to it, wherever they are.
+//! Opens a command's source and gathers the images that belong to it.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use crate::store::{ImageName, Store, StoreKind};
 use crate::transfer::events::Observer;
 use crate::transfer::{self, Attached, Collection, Gathering, ImageLocator, Member, Role, TransferError};
 
-/// A source that is open, before it is known what belongs to it.
+/// An opened source; its images are not gathered yet.
 pub(super) struct OpenedSource {
     wanted: Wanted,
     store: Option<Store>,

@@ -1,4 +1,4 @@
-//! `tag …` and `delete`: what a repository's tags are, what one points at, new ones, and away with them.
+//! `tag …` and `delete`: lists, resolves, adds and deletes tags, and deletes images.
 
 use std::fmt::Write as _;
 use std::sync::Mutex;
@@ -125,7 +125,7 @@ fn cannot_delete(error: TransferError, what: &str) -> Failure {
     let unable =
         matches!(&error, TransferError::Registry(RegistryError::Rejected { status: 400 | 405 | 501, .. }));
     let failure = Failure::from(error);
-    if unable { failure.hint(format!("this registry does not let {what} be deleted")) } else { failure }
+    if unable { failure.hint(format!("this registry does not delete {what}")) } else { failure }
 }
 
 fn lines(word: &str, references: &[Reference]) -> Outcome {

@@ -1,4 +1,4 @@
-//! `verify`: every digest, size and `diff_id` of a tar or folder, and all that is wrong in one run.
+//! `verify`: recomputes every digest, size and `diff_id` of a tar or folder, and reports every difference in one run.
 
 use std::fmt::Write as _;
 
@@ -61,7 +61,7 @@ fn summary(report: &VerifyReport) -> String {
         line(problem.to_string());
     }
     if report.problems.len() > SHOWN {
-        line(format!("… and {} more; `--json` has all of them", report.problems.len() - SHOWN));
+        line(format!("… and {} more; `--json` lists all of them", report.problems.len() - SHOWN));
     }
     for root in &report.roots {
         let names =

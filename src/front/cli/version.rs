@@ -1,4 +1,4 @@
-//! `imgrelay version`: which program this is.
+//! `imgrelay version`: prints name and version.
 
 use serde_json::json;
 

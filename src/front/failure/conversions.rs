@@ -185,7 +185,7 @@ impl From<StoreError> for Failure {
             StoreError::File(error) => error.into(),
             StoreError::Mismatch { .. } => Self::of(Kind::Difference, &error).hint(AGAIN),
             StoreError::Contradiction { .. } => Self::of(Kind::Difference, &error)
-                .hint(format!("other programs would read another image from it; {AGAIN}")),
+                .hint(format!("other programs read another image from it; {AGAIN}")),
             StoreError::Tar { source: TarError::Truncated { .. }, .. } => {
                 Self::of(Kind::Refused, &error).hint(format!("the file is not complete; {AGAIN}"))
             }
@@ -236,7 +236,7 @@ impl From<RegistryError> for Failure {
             },
             RegistryError::Configuration { .. } => of(Kind::Misuse),
             RegistryError::CredentialHelper { .. } => of(Kind::Misuse).hint(Hint::CredentialHelper),
-            RegistryError::System { .. } => of(Kind::Refused).hint("give it more memory or threads (`ulimit -v`, `ulimit -u`)"),
+            RegistryError::System { .. } => of(Kind::Refused).hint("allow this process more memory or threads (`ulimit -v`, `ulimit -u`)"),
             RegistryError::Mismatch { .. } => of(Kind::Difference).hint(
                 "the registry, or a proxy in front of it, sends damaged bytes; try again, or push the image again",
             ),
@@ -253,7 +253,7 @@ impl From<RegistryError> for Failure {
                 of(Kind::Refused).hint("the document in the registry is not a valid image; push the image again")
             }
             RegistryError::TooLarge { .. } | RegistryError::Protocol { .. } => of(Kind::Refused).hint(
-                "the registry, or a proxy in front of it, violates the protocol; its log may say why",
+                "the registry, or a proxy in front of it, violates the protocol; read its log",
             ),
             RegistryError::WebPage { .. } => of(Kind::Refused).hint(
                 "check the host name and the port; a proxy or a login page may stand in front of the registry",
@@ -275,7 +275,7 @@ impl From<TransferError> for Failure {
             TransferError::Pack(error) => error.into(),
             TransferError::Bundle(error) => error.into(),
             TransferError::Mismatch { .. } | TransferError::DiffId { .. } => of(Kind::Difference)
-                .hint("what was read is damaged; make or fetch it again")
+                .hint("the source is damaged; make or fetch it again")
                 .hint(Hint::command("", "imgrelay verify", " lists all damage of a tar")),
             TransferError::UnexpectedDigest { .. } => of(Kind::Difference),
             TransferError::Internal { .. } => Self::bug(message),
@@ -338,17 +338,15 @@ fn rejection_hint(status: u16) -> &'static str {
             "a proxy in front of the registry limits the size of a request; raise that limit \
              (nginx: `client_max_body_size`)"
         }
-        400 | 409 | 412 => {
-            "the registry may protect the tag against changes; the registry's log says why it refused"
-        }
-        _ => "the registry's log says why it refused",
+        400 | 409 | 412 => "the registry may protect the tag against changes; its log has the reason",
+        _ => "the registry's log has the reason",
     }
 }
 
 fn trust_hint(problem: &TrustProblem) -> Option<Hint> {
     match problem {
         TrustProblem::UnknownAuthority | TrustProblem::SelfSigned => Some(Hint::TrustCa),
-        TrustProblem::Unsupported(_) => Some("let the registry use a certificate of version 3 with RSA of 2048 bits or more, P-256, P-384 or Ed25519".into()),
+        TrustProblem::Unsupported(_) => Some("use a certificate of version 3 at the registry with RSA of 2048 bits or more, P-256, P-384 or Ed25519".into()),
         TrustProblem::NotYetValid => Some("check the clock of this machine".into()),
         TrustProblem::WrongName { .. } => Some("use one of the names that the certificate is for".into()),
         TrustProblem::ClientCertificate => Some(Hint::ClientCertificate),

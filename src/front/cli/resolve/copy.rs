@@ -1,4 +1,4 @@
-//! What `copy` was asked to do.
+//! The checked options of `copy`.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! What `index` was asked to do.
+//! The checked options of `index`.
 
 use std::path::{Path, PathBuf};
 

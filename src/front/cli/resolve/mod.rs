@@ -1,4 +1,4 @@
-//! What it means: typed flags become checked values, before any work is begun.
+//! Turns typed flags into checked values before any work begins.
 //!
 //! Errors are misuse and name the flag. An empty value means that the flag was not given: templates of CI systems
 //! pass an empty text for a value that was left out.

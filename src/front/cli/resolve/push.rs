@@ -1,4 +1,4 @@
-//! What `push` was asked to do.
+//! The checked options of `push`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

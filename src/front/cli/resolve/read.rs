@@ -1,4 +1,4 @@
-//! What the commands were asked to do that change no registry: `pull`, `describe`, `verify`, `tag`.
+//! The checked options of `pull`, `describe`, `verify`, `match`, `tag` and `delete`.
 
 use std::path::PathBuf;
 
@@ -206,7 +206,7 @@ pub fn tag_delete(args: &TagDeleteArgs) -> Result<(Vec<Reference>, RegistryOptio
         return Err(Failure::misuse("no tag was given")
             .hint(message!("name one with ", Flag::IMAGE.with("REPOSITORY:TAG").short())));
     }
-    // Nothing is assumed where something is lost: `latest` has to be written.
+    // A deletion needs an explicit tag: `latest` is not assumed.
     match references.iter().find(|reference| reference.tag.is_none() || reference.digest.is_some()) {
         Some(other) => Err(wrong(Flag::IMAGE, &format_args!("`{other}` is not a repository with a tag"))
             .hint(Hint::command("", "imgrelay delete", " deletes images by digest"))),
