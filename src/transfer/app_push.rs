@@ -10,10 +10,10 @@ use crate::registry::{Client, PushStart, RegistryError};
 use crate::stream::{into_value, lock};
 
 use super::app_image::{Ready, pack_app_to_spool};
+use super::blob_push::BlobPush;
 use super::events::{BlobOutcome, Observer};
 use super::produce::Spooled;
 use super::read_ahead::ThreadPermits;
-use super::to_registry::BlobPush;
 use super::{
     AppRequest, Base, FileList, PackedImage, PushRequest, RegistrySource, SpooledImage, TransferError,
     push_file_list, push_to_registry, workers,

@@ -126,7 +126,7 @@ pub fn push_file_list(
         concurrency: 2,
         include_non_distributable: true,
     };
-    push_to_registry(&list, client, &request, observer).map(drop)
+    push_to_registry(&list, client, &request, observer)
 }
 
 /// Finds out which files an image in a registry has.

@@ -6,6 +6,7 @@
 mod app_image;
 mod app_push;
 mod blob_copy;
+mod blob_push;
 mod collection;
 mod combined;
 mod contents;
@@ -34,8 +35,8 @@ mod workers;
 pub use app_image::{AppRequest, Base, Resources, pack_app_to_layout};
 pub use app_push::{AppPush, Earlier, earlier_image, push_app};
 pub use collection::{
-    Attached, Collection, CollectionReport, CollectionRequest, DefaultTags, Gathering, ImageLocator, Member,
-    Role, gather, push_collection,
+    Attached, Collection, CollectionRequest, DefaultTags, Gathering, ImageLocator, Member, Role, gather,
+    push_collection,
 };
 pub use combined::CombinedSource;
 pub use contents::{PullReport, PullRequest, pull_contents, pull_rootfs, resolve_manifest};
@@ -51,5 +52,5 @@ pub use source::{ImageSource, RegistrySource};
 pub use to_archive::{ArchiveRequest, copy_to_docker_tar, copy_to_imgpkg_tar};
 pub use to_folder::{SINGLE_IMAGE, copy_to_folder};
 pub use to_layout::{LayoutReport, LayoutRequest, copy_to_layout};
-pub use to_registry::{PushReport, PushRequest, push_to_registry};
+pub use to_registry::{PushRequest, push_to_registry};
 pub use workers::{for_each, parallel_map};

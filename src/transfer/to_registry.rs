@@ -1,16 +1,18 @@
-//! Into a registry: what is missing, blobs first, then documents, tags last of all.
+//! The one order in which images get into a repository: blobs, documents with children first, tags.
+//!
+//! An upload of packed files, a copy of plain images and a copy of a collection differ in data only: under which name
+//! the registry is asked for an image first, and whose turn it is when ([`ImagePush`]).
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::Scope;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex};
 
 use crate::model::{Descriptor, Digest, RawDocument, Repository, Tag, Target};
-use crate::registry::{BlobBody, Client, PushOutcome, PushStart, TagState};
-use crate::stream::{BlobStream, into_value, lock};
+use crate::registry::{Client, TagState};
+use crate::stream::lock;
 
+use super::blob_push::{check_held, push_blob};
 use super::events::{BlobOutcome, Event, Observer, Warning};
-use super::read_ahead::{HashOn, ThreadPermits, read_ahead_if_large};
+use super::read_ahead::ThreadPermits;
 use super::{Graph, ImageSource, TransferError, workers};
 
 /// What is to be pushed, and where.
@@ -28,101 +30,277 @@ pub struct PushRequest {
     pub include_non_distributable: bool,
 }
 
-/// What a push did.
-#[derive(Clone, Debug, Default)]
-pub struct PushReport {
-    /// How many blobs went which way.
-    pub blobs: BTreeMap<BlobOutcome, u64>,
-    /// Bytes of blobs sent.
-    pub bytes_sent: u64,
-    /// Manifests and indexes written.
-    pub documents_written: u64,
-    /// Everything that is in the registry now; empty for roots that were there already.
-    pub graph: Graph,
-}
-
-/// Pushes roots and all that hangs below them.
+/// Pushes images and all that hangs below them, those with a tag in the order given.
 ///
-/// Order: everything local is looked at first; then blobs, then documents, children first; a root's tags last.
-/// Where a root is there already only its tags are written, and those only where they differ.
+/// Order: as [`RepositoryPush::run`]. Where an image is there already only its tags are written, and those only where
+/// they differ.
 /// Errors: after one no tag has been written that did not have all its content.
+/// Cost: where every tag is right already, one HEAD for each tag.
 pub fn push_to_registry(
     source: &dyn ImageSource,
     client: &Client,
     request: &PushRequest,
     observer: &dyn Observer,
-) -> Result<PushReport, TransferError> {
-    let mut report = PushReport::default();
-    for (root, tags) in &request.roots {
-        push_root(source, client, request, (root, tags), observer, &mut report)?;
-    }
-    Ok(report)
-}
-
-fn push_root(
-    source: &dyn ImageSource,
-    client: &Client,
-    request: &PushRequest,
-    (root, tags): (&Descriptor, &[Tag]),
-    observer: &dyn Observer,
-    report: &mut PushReport,
 ) -> Result<(), TransferError> {
-    let repository = &request.repository;
-    // Where every tag is right already, one HEAD for each is all there is to do.
-    let mut wanting = Vec::new();
-    for tag in tags {
-        let there = client.head_manifest(repository, &Target::Tag(tag.clone()))?;
-        if there.is_none_or(|there| there.digest != root.digest) {
-            wanting.push(tag);
-        }
-    }
-    let by_digest = Target::Digest(root.digest.clone());
-    let present = wanting.len() < tags.len() || client.head_manifest(repository, &by_digest)?.is_some();
-    let present = present
-        && !(request.include_non_distributable && layers_were_left_out(source, client, repository, root)?);
-    let document = source.read_document(root)?;
-    if present {
-        observer.event(Event::ManifestFinished { descriptor: root, present: true });
-    } else {
-        push_content(source, client, request, root, observer, report)?;
-        if wanting.is_empty() {
-            client.push_manifest(repository, &by_digest, &document)?;
-            report.documents_written += 1;
-        }
-        observer.event(Event::ManifestFinished { descriptor: root, present: false });
-    }
-    for tag in tags {
-        if wanting.contains(&tag) {
-            client.push_manifest(repository, &Target::Tag(tag.clone()), &document)?;
-            report.documents_written += 1;
-        }
-        observer.event(Event::TagWritten { repository, tag, digest: &root.digest });
-    }
-    if let Some(tag) = wanting.last() {
-        confirm(client, repository, tag, &root.digest, observer)?;
-    }
-    Ok(())
+    let roots = request.roots.iter().enumerate();
+    let images = roots.map(|(turn, (root, tags))| ImagePush {
+        descriptor: root,
+        label: source.label(),
+        name: root.digest.to_string(),
+        tags: tags.clone(),
+        first: None,
+        mount_from: None,
+        document_turn: turn,
+        tag_turn: turn,
+    });
+    let images: Vec<ImagePush<'_>> = images.collect();
+    let push = RepositoryPush {
+        source,
+        client,
+        repository: &request.repository,
+        sent: &request.sent,
+        concurrency: request.concurrency,
+        include_non_distributable: request.include_non_distributable,
+        observer,
+        permits: ThreadPermits::default(),
+        written: Written::default(),
+    };
+    push.run(&images, &|_| Ok(())).map(drop)
 }
 
-/// Tells whether an image came into a repository without layers that may not be distributed.
-///
-/// Cost: one HEAD for each such layer, none for an image without.
-pub(super) fn layers_were_left_out(
-    source: &dyn ImageSource,
-    client: &Client,
-    repository: &Repository,
-    root: &Descriptor,
-) -> Result<bool, TransferError> {
-    for blob in Graph::of(source, root)?.blobs.iter().filter(|blob| blob.is_non_distributable()) {
-        if !client.has_blob(repository, blob)? {
-            return Ok(true);
+/// An image to be pushed, and its place in the order.
+pub(super) struct ImagePush<'a> {
+    pub(super) descriptor: &'a Descriptor,
+    /// What warnings about its layers call it.
+    pub(super) label: String,
+    /// What errors about its layers call it.
+    pub(super) name: String,
+    /// The tags that it gets last.
+    pub(super) tags: Vec<Tag>,
+    /// What the registry is asked for first, and what the document is pushed as before the tags. `None`: the tags
+    /// themselves, or the digest if there are none.
+    pub(super) first: Option<Target>,
+    /// A repository that may have its blobs, besides the one that the source names.
+    pub(super) mount_from: Option<Repository>,
+    /// Documents of a lower turn are pushed before those of a higher one; those of one turn in parallel.
+    pub(super) document_turn: usize,
+    /// The same for tags.
+    pub(super) tag_turn: usize,
+}
+
+/// What the registry has of an image.
+struct Found<'a> {
+    image: &'a ImagePush<'a>,
+    present: bool,
+    /// The tags that point elsewhere; `None` if the registry was not asked yet.
+    wanting: Option<Vec<&'a Tag>>,
+    /// What is below the image; empty if it is there already.
+    graph: Graph,
+}
+
+/// What a push met.
+pub(super) struct Met {
+    /// Images that were not there.
+    pub(super) missing: usize,
+    /// Layers in them that may not be distributed.
+    pub(super) non_distributable: usize,
+}
+
+/// Images on their way into one repository.
+pub(super) struct RepositoryPush<'a> {
+    pub(super) source: &'a dyn ImageSource,
+    pub(super) client: &'a Client,
+    pub(super) repository: &'a Repository,
+    /// Blobs that were sent there a moment ago.
+    pub(super) sent: &'a BTreeSet<Digest>,
+    pub(super) concurrency: usize,
+    pub(super) include_non_distributable: bool,
+    pub(super) observer: &'a dyn Observer,
+    pub(super) permits: ThreadPermits,
+    pub(super) written: Written,
+}
+
+impl RepositoryPush<'_> {
+    /// Pushes the images.
+    ///
+    /// Order: HEAD requests find the images that are there; all missing blobs follow, then documents by their turns,
+    /// children first, then `before_tags`, then tags by their turns.
+    /// Errors: after one no tag has been written that did not have all its content.
+    pub(super) fn run(
+        &self,
+        images: &[ImagePush<'_>],
+        before_tags: &dyn Fn(&Self) -> Result<(), TransferError>,
+    ) -> Result<Met, TransferError> {
+        let found = workers::parallel_map(images, self.concurrency, |image| self.find(image))?;
+        let missing: Vec<&Found<'_>> = found.iter().filter(|found| !found.present).collect();
+        missing.iter().for_each(|found| self.warn_of_skipped(found));
+        self.blobs(&missing)?;
+        self.by_turn(&missing, |found| found.image.document_turn, |found| self.documents(found))?;
+        before_tags(self)?;
+        let all: Vec<&Found<'_>> = found.iter().collect();
+        self.by_turn(&all, |found| found.image.tag_turn, |found| self.tags(found))?;
+        let blobs = missing.iter().flat_map(|found| &found.graph.blobs);
+        Ok(Met {
+            missing: missing.len(),
+            non_distributable: blobs.filter(|blob| blob.is_non_distributable()).count(),
+        })
+    }
+
+    fn by_turn<'a>(
+        &self,
+        images: &[&'a Found<'a>],
+        turn: impl Fn(&Found<'a>) -> usize,
+        work: impl Fn(&Found<'a>) -> Result<(), TransferError> + Sync,
+    ) -> Result<(), TransferError> {
+        let mut turns: BTreeMap<usize, Vec<&Found<'a>>> = BTreeMap::new();
+        for image in images {
+            turns.entry(turn(image)).or_default().push(image);
+        }
+        turns.values().try_for_each(|turn| workers::for_each(turn, self.concurrency, |image| work(image)))
+    }
+
+    /// Finds out whether an image and its tags are there, and if it is not, what it consists of.
+    fn find<'a>(&self, image: &'a ImagePush<'a>) -> Result<Found<'a>, TransferError> {
+        let digest = &image.descriptor.digest;
+        let head = |target: &Target| self.client.head_manifest(self.repository, target);
+        let is_there =
+            |target: &Target| Ok::<_, TransferError>(head(target)?.is_some_and(|it| it.digest == *digest));
+        let mut wanting = None;
+        let present = match &image.first {
+            Some(first) => is_there(first)?,
+            None => {
+                let mut differing = Vec::new();
+                for tag in &image.tags {
+                    if !is_there(&Target::Tag(tag.clone()))? {
+                        differing.push(tag);
+                    }
+                }
+                let some_are_right = differing.len() < image.tags.len();
+                wanting = Some(differing);
+                some_are_right || head(&Target::Digest(digest.clone()))?.is_some()
+            }
+        };
+        if present && !self.layers_were_left_out(image.descriptor)? {
+            self.observer.event(Event::ManifestFinished { descriptor: image.descriptor, present: true });
+            return Ok(Found { image, present: true, wanting, graph: Graph::default() });
+        }
+        Ok(Found { image, present: false, wanting, graph: Graph::of(self.source, image.descriptor)? })
+    }
+
+    /// Tells whether an image came into the repository without layers that may not be distributed.
+    ///
+    /// Cost: one HEAD for each such layer if they are wanted, none for an image without.
+    fn layers_were_left_out(&self, root: &Descriptor) -> Result<bool, TransferError> {
+        if !self.include_non_distributable {
+            return Ok(false);
+        }
+        for blob in Graph::of(self.source, root)?.blobs.iter().filter(|blob| blob.is_non_distributable()) {
+            if !self.client.has_blob(self.repository, blob)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_skipped(&self, blob: &Descriptor) -> bool {
+        blob.is_non_distributable() && !self.include_non_distributable
+    }
+
+    fn warn_of_skipped(&self, found: &Found<'_>) {
+        let skipped = found.graph.blobs.iter().filter(|blob| self.is_skipped(blob));
+        let layers: Vec<Digest> = skipped.map(|blob| blob.digest.clone()).collect();
+        if !layers.is_empty() {
+            let warning = Warning::NonDistributableSkipped { image: found.image.label.clone(), layers };
+            self.observer.event(Event::Warning(&warning));
         }
     }
-    Ok(false)
+
+    fn blobs(&self, missing: &[&Found<'_>]) -> Result<(), TransferError> {
+        let mut seen = HashSet::new();
+        let mut wanted: Vec<(&Descriptor, &Option<Repository>)> = Vec::new();
+        for found in missing {
+            for blob in &found.graph.blobs {
+                if self.is_skipped(blob) {
+                    let outcome = BlobOutcome::Skipped;
+                    self.observer.event(Event::BlobFinished { descriptor: blob, outcome });
+                } else if seen.insert(&blob.digest) {
+                    check_held(self.source, blob, || found.image.name.clone())?;
+                    wanted.push((blob, &found.image.mount_from));
+                }
+            }
+        }
+        let bytes = wanted.iter().map(|(blob, _)| blob.size).sum();
+        self.observer.event(Event::Planned { blobs: wanted.len() as u64, bytes });
+        workers::for_each(&wanted, self.concurrency, |(blob, mount_from)| {
+            if self.sent.contains(&blob.digest) {
+                return Ok(());
+            }
+            let Self { source, client, repository, permits, observer, .. } = self;
+            push_blob(*source, client, repository, mount_from.as_slice(), blob, permits, *observer).map(drop)
+        })
+    }
+
+    /// Pushes the documents of an image, children first; its own only if something asks for it before the tags.
+    fn documents(&self, found: &Found<'_>) -> Result<(), TransferError> {
+        found.graph.documents.iter().try_for_each(|document| {
+            let is_root = *document.digest() == found.image.descriptor.digest;
+            self.written.alone(document.digest(), |written| match (is_root, written) {
+                (true, _) => self.root(found, document),
+                (false, true) => Ok(()),
+                (false, false) => self.child(document),
+            })
+        })
+    }
+
+    fn root(&self, found: &Found<'_>, document: &RawDocument) -> Result<(), TransferError> {
+        let by_digest = || Target::Digest(document.digest().clone());
+        // An image that will be pushed under a tag need not be pushed under its digest.
+        let has_no_tag_to_come = found.wanting.as_ref().is_some_and(Vec::is_empty);
+        let target = found.image.first.clone().or_else(|| has_no_tag_to_come.then(by_digest));
+        if let Some(target) = target {
+            self.client.push_manifest(self.repository, &target, document)?;
+        }
+        self.observer.event(Event::ManifestFinished { descriptor: &document.descriptor(), present: false });
+        Ok(())
+    }
+
+    fn child(&self, document: &RawDocument) -> Result<(), TransferError> {
+        let target = Target::Digest(document.digest().clone());
+        let present = self.client.head_manifest(self.repository, &target)?.is_some();
+        if !present {
+            self.client.push_manifest(self.repository, &target, document)?;
+        }
+        self.observer.event(Event::ManifestFinished { descriptor: &document.descriptor(), present });
+        Ok(())
+    }
+
+    /// Writes the tags of an image that point elsewhere, and confirms the last one.
+    fn tags(&self, found: &Found<'_>) -> Result<(), TransferError> {
+        let (repository, digest) = (self.repository, &found.image.descriptor.digest);
+        for tag in &found.image.tags {
+            let target = Target::Tag(tag.clone());
+            let (differs, is_confirmed) = match &found.wanting {
+                Some(wanting) => (wanting.contains(&tag), wanting.last() == Some(&tag)),
+                None => {
+                    let there = self.client.head_manifest(repository, &target)?;
+                    (there.is_none_or(|there| there.digest != *digest), true)
+                }
+            };
+            if differs {
+                let document = self.source.read_document(found.image.descriptor)?;
+                self.client.push_manifest(repository, &target, &document)?;
+                if is_confirmed {
+                    confirm(self.client, repository, tag, digest, self.observer)?;
+                }
+            }
+            self.observer.event(Event::TagWritten { repository, tag, digest });
+        }
+        Ok(())
+    }
 }
 
 /// Asks the registry what the tag points at, so that the report is true. A tag that is not shown yet is a warning.
-pub(super) fn confirm(
+fn confirm(
     client: &Client,
     repository: &Repository,
     tag: &Tag,
@@ -143,156 +321,58 @@ pub(super) fn confirm(
     }
 }
 
-/// Pushes everything below a root, but not the root's own document.
-fn push_content(
-    source: &dyn ImageSource,
-    client: &Client,
-    request: &PushRequest,
-    root: &Descriptor,
-    observer: &dyn Observer,
-    report: &mut PushReport,
-) -> Result<(), TransferError> {
-    let graph = Graph::of(source, root)?;
-    let mut wanted = Vec::new();
-    let mut skipped = Vec::new();
-    for blob in &graph.blobs {
-        if blob.is_non_distributable() && !request.include_non_distributable {
-            skipped.push(blob.digest.clone());
-            observer.event(Event::BlobFinished { descriptor: blob, outcome: BlobOutcome::Skipped });
-        } else {
-            check_held(source, blob, || root.digest.to_string())?;
-            wanted.push(blob);
-        }
-    }
-    if !skipped.is_empty() {
-        *report.blobs.entry(BlobOutcome::Skipped).or_default() += skipped.len() as u64;
-        let warning = Warning::NonDistributableSkipped { image: source.label(), layers: skipped };
-        observer.event(Event::Warning(&warning));
-    }
-    let bytes = wanted.iter().map(|blob| blob.size).sum();
-    observer.event(Event::Planned { blobs: wanted.len() as u64, bytes });
-    let done = std::sync::Mutex::new(report);
-    let permits = ThreadPermits::default();
-    workers::for_each(&wanted, request.concurrency, |blob| {
-        if request.sent.contains(&blob.digest) {
-            return Ok(());
-        }
-        let outcome = push_blob(source, client, &request.repository, &[], blob, &permits, observer)?;
-        let mut report = lock(&done);
-        *report.blobs.entry(outcome).or_default() += 1;
-        report.bytes_sent += if outcome == BlobOutcome::Transferred { blob.size } else { 0 };
+/// Which documents were written, and by whom one is being written.
+///
+/// Two writings of one document at the same time are more than docker's registry bears: one may read what the other
+/// has half written, and refuse it. And an index must not come before a child that another thread is still writing.
+#[derive(Default)]
+pub(super) struct Written(Mutex<HashMap<Digest, Arc<Mutex<bool>>>>);
+
+impl Written {
+    /// Runs `write` while no other thread writes this document, and tells it whether the document was written before.
+    pub(super) fn alone(
+        &self,
+        document: &Digest,
+        write: impl FnOnce(bool) -> Result<(), TransferError>,
+    ) -> Result<(), TransferError> {
+        let mut all = lock(&self.0);
+        let own = Arc::clone(all.entry(document.clone()).or_default());
+        drop(all);
+        let mut written = lock(&own);
+        write(*written)?;
+        *written = true;
         Ok(())
-    })?;
-    let report = into_value(done);
-    for document in graph.documents.iter().filter(|document| *document.digest() != root.digest) {
-        let present = push_child(client, request, document)?;
-        report.documents_written += u64::from(!present);
-        observer.event(Event::ManifestFinished { descriptor: &document.descriptor(), present });
-    }
-    report.graph = graph;
-    Ok(())
-}
-
-/// Makes sure, before anything is sent, that the source does not lack a blob.
-pub(super) fn check_held(
-    source: &dyn ImageSource,
-    blob: &Descriptor,
-    image: impl Fn() -> String,
-) -> Result<(), TransferError> {
-    if !source.lacks(&blob.digest) {
-        return Ok(());
-    }
-    if blob.is_non_distributable() {
-        let (layer, image, place) = (blob.digest.clone(), format!("`{}`", image()), source.label());
-        return Err(TransferError::NonDistributableMissing { layer, image, place });
-    }
-    // Opening it gives the source's own words for what is missing.
-    source.open_blob(blob).map(|_| ())
-}
-
-/// Pushes a blob of a source, or has it mounted from where the source has it or from one of `mount_from`.
-pub(super) fn push_blob(
-    source: &dyn ImageSource,
-    client: &Client,
-    repository: &Repository,
-    mount_from: &[Repository],
-    blob: &Descriptor,
-    permits: &ThreadPermits,
-    observer: &dyn Observer,
-) -> Result<BlobOutcome, TransferError> {
-    let mount_from: Vec<Repository> = source
-        .repository_of(&blob.digest)
-        .into_iter()
-        .chain(mount_from.iter().cloned())
-        .filter(|from| from != repository && from.registry() == repository.registry())
-        .collect();
-    let start = PushStart::Ask(&mount_from);
-    let push = BlobPush { client, repository, start, blob, source_label: &source.label(), observer, permits };
-    push.send(&|| source.open_for_copy(blob))
-}
-
-/// Opens a blob at its first byte.
-pub(super) type Open<'a> = dyn Fn() -> Result<BlobStream<'a>, TransferError> + Sync + 'a;
-
-/// One blob on its way to a repository.
-pub(super) struct BlobPush<'a> {
-    pub(super) client: &'a Client,
-    pub(super) repository: &'a Repository,
-    /// How it begins.
-    pub(super) start: PushStart<'a>,
-    pub(super) blob: &'a Descriptor,
-    /// Where it comes from, for messages.
-    pub(super) source_label: &'a str,
-    pub(super) observer: &'a dyn Observer,
-    pub(super) permits: &'a ThreadPermits,
-}
-
-impl BlobPush<'_> {
-    pub(super) fn send<'a>(&'a self, open: &'a Open<'a>) -> Result<BlobOutcome, TransferError> {
-        let Self { client, blob, observer, permits, .. } = *self;
-        observer.event(Event::BlobStarted { descriptor: blob });
-        let progress = |bytes| observer.event(Event::BlobProgress { digest: &blob.digest, bytes });
-        let outcome = std::thread::scope(|scope| {
-            let body = Body { open, blob, observer, scope, permits, opened: AtomicBool::new(false) };
-            client.push_blob(self.repository, blob, &body, self.start, &progress)
-        })
-        .map_err(|error| TransferError::from_push(self.source_label, error))?;
-        let outcome = match outcome {
-            PushOutcome::Uploaded => BlobOutcome::Transferred,
-            PushOutcome::Mounted => BlobOutcome::Mounted,
-            PushOutcome::Present => BlobOutcome::Present,
-        };
-        observer.event(Event::BlobFinished { descriptor: blob, outcome });
-        Ok(outcome)
     }
 }
 
-/// Pushes a document below the root by digest; tells whether it was there.
-fn push_child(client: &Client, request: &PushRequest, document: &RawDocument) -> Result<bool, TransferError> {
-    let target = Target::Digest(document.digest().clone());
-    if client.head_manifest(&request.repository, &target)?.is_some() {
-        return Ok(true);
-    }
-    client.push_manifest(&request.repository, &target, document)?;
-    Ok(false)
-}
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A blob that can be opened for each attempt; every opening after the first is a new beginning.
-struct Body<'scope, 'env> {
-    open: &'env Open<'env>,
-    blob: &'env Descriptor,
-    observer: &'env dyn Observer,
-    scope: &'scope Scope<'scope, 'env>,
-    permits: &'env ThreadPermits,
-    opened: AtomicBool,
-}
+    use super::*;
 
-impl BlobBody for Body<'_, '_> {
-    fn open(&self) -> io::Result<Box<dyn Read + Send + '_>> {
-        if self.opened.swap(true, Ordering::Relaxed) {
-            self.observer.event(Event::BlobRestarted { digest: &self.blob.digest });
+    #[test]
+    fn a_document_is_written_by_one_at_a_time_and_by_the_others_not_again() {
+        let written = Written::default();
+        let (inside, first) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let documents = [Digest::sha256_of(b"a"), Digest::sha256_of(b"b")];
+        for document in &documents {
+            let failed = written.alone(document, |_| Err(TransferError::Internal { what: "a test" }));
+            assert!(failed.is_err());
         }
-        let reader = (self.open)().map_err(io::Error::other)?;
-        Ok(read_ahead_if_large(self.scope, self.permits, self.blob, reader, HashOn::Reader)?)
+        let work = |number: &usize| {
+            let document = &documents[number % 2];
+            written.alone(document, |written| {
+                if number.is_multiple_of(2) {
+                    assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two at a time");
+                    std::thread::yield_now();
+                    inside.fetch_sub(1, Ordering::SeqCst);
+                }
+                first.fetch_add(usize::from(!written), Ordering::SeqCst);
+                Ok(())
+            })
+        };
+        workers::for_each(&(0..64).collect::<Vec<usize>>(), 8, work).unwrap();
+        assert_eq!(first.into_inner(), 2, "a failure is no writing, and each is written once");
     }
 }

@@ -58,13 +58,13 @@ pub fn for_each<T: Sync>(
 }
 
 /// Runs `work` on every item as [`for_each`] does, and returns the results in the order of the items.
-pub fn parallel_map<T: Sync, R: Send>(
-    items: &[T],
+pub fn parallel_map<'a, T: Sync, R: Send>(
+    items: &'a [T],
     concurrency: usize,
-    work: impl Fn(&T) -> Result<R, TransferError> + Sync,
+    work: impl Fn(&'a T) -> Result<R, TransferError> + Sync,
 ) -> Result<Vec<R>, TransferError> {
     let results: Vec<Mutex<Option<R>>> = items.iter().map(|_| Mutex::new(None)).collect();
-    let numbered: Vec<(usize, &T)> = items.iter().enumerate().collect();
+    let numbered: Vec<(usize, &'a T)> = items.iter().enumerate().collect();
     for_each(&numbered, concurrency, |(number, item)| {
         let result = work(item)?;
         *lock(&results[*number]) = Some(result);

@@ -30,7 +30,7 @@ pub(super) fn packed(
     ui: &Ui,
 ) -> Result<(), Failure> {
     let request = push_request(repository, vec![(root, tags.to_vec())]);
-    watch(ui, |observer| transfer::push_to_registry(image, client, &request, observer).map(|_| ()))
+    watch(ui, |observer| transfer::push_to_registry(image, client, &request, observer))
 }
 
 fn push_request(repository: &Repository, roots: Vec<(Descriptor, Vec<Tag>)>) -> PushRequest {

@@ -16,4 +16,4 @@ pub use locator::ImageLocator;
 pub(super) use locator::is_absence;
 pub use member::{Collection, Member, Role};
 pub use options::{Attached, Gathering};
-pub use push::{CollectionReport, CollectionRequest, DefaultTags, push_collection};
+pub use push::{CollectionRequest, DefaultTags, push_collection};
