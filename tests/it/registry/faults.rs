@@ -5,7 +5,7 @@
 use std::io::Read;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use imgrelay::model::{Descriptor, ImageManifest, RawDocument, Repository, Tag, Target, media_type};
 use imgrelay::registry::{
@@ -157,22 +157,13 @@ fn answer(status: u16) -> Fault {
     Fault::Answer(status, Vec::new(), String::new())
 }
 
-fn limited(status: u16) -> Fault {
-    Fault::Answer(
-        status,
-        vec![("retry-after", "0".into())],
-        r#"{"errors":[{"code":"TOOMANYREQUESTS"}]}"#.into(),
-    )
-}
-
 fn header(name: &'static str, value: &str) -> Fault {
     Fault::Header(name, Some(value.to_owned()))
 }
 
+/// What the matrix (`registry::matrix`) does not have; the same for pulls, and for faults without end.
 #[test]
 fn pushes_recover_from_transient_faults() {
-    let html =
-        Fault::Answer(502, vec![("content-type", "text/html".into())], "<html>bad gateway</html>".into());
     let date = Fault::Answer(
         429,
         vec![
@@ -181,93 +172,17 @@ fn pushes_recover_from_transient_faults() {
         ],
         String::new(),
     );
-    let invalid = || Fault::Answer(400, Vec::new(), r#"{"errors":[{"code":"BLOB_UPLOAD_INVALID"}]}"#.into());
-    let cases: Vec<(&str, Access, Vec<Rule>)> = vec![
-        ("nothing", Access::Open, vec![]),
-        ("nothing, with basic auth", Access::Basic("ci", "s3cret"), vec![]),
-        ("nothing, with bearer auth", BEARER, vec![]),
-        (
-            "tokens of one second",
-            Access::Bearer { user: "ci", password: "s3cret", expires_in: Some(1), challenges: vec![] },
-            vec![],
-        ),
-        ("401 on the first body", BEARER, vec![on("PATCH", Thing::Session, Fault::RevokeTokens)]),
-        ("401 on the second body", BEARER, vec![on("PATCH", Thing::Session, Fault::RevokeTokens).nth(2)]),
-        ("401 on the closing PUT", BEARER, vec![on("PUT", Thing::Session, Fault::RevokeTokens)]),
-        ("401 on POST", BEARER, vec![on("POST", Thing::Uploads, Fault::RevokeTokens).nth(2)]),
-        ("401 on the manifest", BEARER, vec![on("PUT", Thing::Manifest, Fault::RevokeTokens)]),
-        ("503 from the token server", BEARER, vec![on("GET", Thing::Token, answer(503)).times(2)]),
-        ("no answer from the token server", BEARER, vec![on("GET", Thing::Token, Fault::LoseAnswer)]),
-        ("503 on a body", Access::Open, vec![on("PATCH", Thing::Session, answer(503))]),
-        (
-            "early 503 on a body",
-            Access::Open,
-            vec![on("PATCH", Thing::Session, Fault::EarlyAnswer(503, "UNAVAILABLE"))],
-        ),
-        ("500 on POST", Access::Open, vec![on("POST", Thing::Uploads, answer(500))]),
-        ("429 on POST twice", Access::Open, vec![on("POST", Thing::Uploads, limited(429)).times(2)]),
-        ("429 with a date", Access::Open, vec![on("POST", Thing::Uploads, date)]),
-        ("429 on the manifest twice", Access::Open, vec![on("PUT", Thing::Manifest, limited(429)).times(2)]),
-        ("429 without Retry-After", Access::Open, vec![on("PATCH", Thing::Session, answer(429)).times(2)]),
-        ("502 with HTML on the manifest", Access::Open, vec![on("PUT", Thing::Manifest, html)]),
-        ("500 twice on the manifest", Access::Open, vec![on("PUT", Thing::Manifest, answer(500)).times(2)]),
-        (
-            "reset after 1 MB of a body",
-            Access::Open,
-            vec![on("PATCH", Thing::Session, Fault::CutRequest(MIB))],
-        ),
-        (
-            "reset in two bodies",
-            Access::Open,
-            vec![on("PATCH", Thing::Session, Fault::CutRequest(MIB)).times(2)],
-        ),
-        ("no answer to HEAD", Access::Open, vec![on("HEAD", Thing::Blob, Fault::LoseAnswer)]),
-        ("no answer to POST", Access::Open, vec![on("POST", Thing::Uploads, Fault::LoseAnswer)]),
-        ("no answer to PATCH", Access::Open, vec![on("PATCH", Thing::Session, Fault::LoseAnswer)]),
-        ("no answer to the closing PUT", Access::Open, vec![on("PUT", Thing::Session, Fault::LoseAnswer)]),
-        ("no answer to the manifest", Access::Open, vec![on("PUT", Thing::Manifest, Fault::LoseAnswer)]),
-        ("HEAD always 403", Access::Open, vec![on("HEAD", Thing::Blob, answer(403)).always()]),
-        ("HEAD always 405", Access::Open, vec![on("HEAD", Thing::Blob, answer(405)).always()]),
-        ("HEAD always 401", BEARER, vec![on("HEAD", Thing::Blob, answer(401)).always()]),
-        ("PATCH answers 201", Access::Open, vec![on("PATCH", Thing::Session, Fault::Status(201)).always()]),
-        ("PATCH answers 204", Access::Open, vec![on("PATCH", Thing::Session, Fault::Status(204)).always()]),
-        ("PUT answers 204", Access::Open, vec![on("PUT", Thing::Session, Fault::Status(204)).always()]),
-        ("manifest answers 200", Access::Open, vec![on("PUT", Thing::Manifest, Fault::Status(200)).always()]),
-        ("the session is lost", Access::Open, vec![on("PATCH", Thing::Session, Fault::ForgetSession)]),
-        (
-            "the session is lost at the end",
-            Access::Open,
-            vec![on("PUT", Thing::Session, Fault::ForgetSession)],
-        ),
-        ("PATCH is not known", Access::Open, vec![on("PATCH", Thing::Session, answer(405)).always()]),
-        ("PATCH makes uploads invalid", Access::Open, vec![on("PATCH", Thing::Session, invalid()).always()]),
-        (
-            "PUT after PATCH is always 404",
-            Access::Open,
-            vec![on("PUT", Thing::Session, answer(404)).times(2)],
-        ),
-        ("silence after a body", Access::Open, vec![on("PATCH", Thing::Session, Fault::Silence)]),
-        ("silence after POST", Access::Open, vec![on("POST", Thing::Uploads, Fault::Silence)]),
-        (
-            "Expect is not known",
-            Access::Open,
-            vec![on("PATCH", Thing::Session, Fault::EarlyAnswer(417, "EXPECTATION_FAILED"))],
-        ),
-        (
-            "no digest in answers",
-            Access::Open,
-            vec![on("PUT", Thing::Manifest, Fault::Header("docker-content-digest", None))],
-        ),
-        (
-            "no location after PATCH",
-            Access::Open,
-            vec![on("PATCH", Thing::Session, Fault::Header("location", None))],
-        ),
+    let cases = [
+        ("401 on the second body", BEARER, on("PATCH", Thing::Session, Fault::RevokeTokens).nth(2)),
+        ("401 on POST", BEARER, on("POST", Thing::Uploads, Fault::RevokeTokens).nth(2)),
+        ("429 with a date", Access::Open, on("POST", Thing::Uploads, date)),
+        ("no answer to PATCH", Access::Open, on("PATCH", Thing::Session, Fault::LoseAnswer)),
+        ("silence after POST", Access::Open, on("POST", Thing::Uploads, Fault::Silence)),
     ];
     let image = Image::new();
-    for (name, access, rules) in cases {
+    for (name, access, rule) in cases {
         println!("push: {name}");
-        let registry = FaultRegistry::start(access, rules);
+        let registry = FaultRegistry::start(access, vec![rule]);
         let result = image.push(&client(), &repository(&registry));
         assert!(result.is_ok(), "{name}: {}", result.unwrap_err());
         assert_eq!(registry.judge("team/app", "v1"), Ok(()), "{name}");
@@ -277,9 +192,6 @@ fn pushes_recover_from_transient_faults() {
 #[test]
 fn every_form_of_www_authenticate_is_understood() {
     for challenges in [
-        vec!["Negotiate", "{}"],
-        vec!["Basic realm=\"x\", {}"],
-        vec!["{}, Basic realm=\"x\""],
         vec!["Basic realm=\"x\"", "{}"],
         vec!["Digest realm=\"x\", nonce=\"a,b\", {}"],
     ] {
@@ -459,222 +371,58 @@ type Kind = fn(&RegistryError) -> bool;
 
 #[test]
 fn pushes_end_soon_on_permanent_faults() {
-    let unreachable: Kind = |e| matches!(e, RegistryError::Unreachable { attempts: 4, .. });
-    let silent: Kind = |e| matches!(e, RegistryError::Unreachable { attempts: 2, .. });
-    let protocol: Kind = |e| matches!(e, RegistryError::Protocol { .. });
-    let denied =
-        || Fault::Answer(403, Vec::new(), r#"{"errors":[{"code":"DENIED","message":"read only"}]}"#.into());
-    let cases: Vec<(&str, Access, Rule, Kind, &str)> = vec![
+    let cases: [(&str, Rule, Kind, &str); 3] = [
         (
             "503 for ever",
-            Access::Open,
             on("PUT", Thing::Manifest, answer(503)).always(),
-            unreachable,
+            |e| matches!(e, RegistryError::Unreachable { attempts: 4, .. }),
             "after 4 attempts in ",
         ),
         (
             "silence for ever",
-            Access::Open,
             on("POST", Thing::Uploads, Fault::Silence).always(),
-            silent,
+            |e| matches!(e, RegistryError::Unreachable { attempts: 2, .. }),
             "waiting for response headers",
         ),
         (
-            "body cut for ever",
-            Access::Open,
-            on("PATCH", Thing::Session, Fault::CutRequest(MIB)).always(),
-            unreachable,
-            "connection closed",
-        ),
-        (
-            "denied",
-            Access::Open,
-            on("POST", Thing::Uploads, denied()).always(),
-            |e| matches!(e, RegistryError::Refused { status: 403, .. }),
-            "refused the push to `team/app` (403 DENIED): read only",
-        ),
-        (
-            "no such repository",
-            Access::Open,
-            on("POST", Thing::Uploads, answer(404)),
-            RegistryError::is_not_found,
-            "has no place for uploads",
-        ),
-        (
-            "wrong password",
-            Access::Basic("ci", "other"),
-            on("HEAD", Thing::Blob, Fault::Status(401)),
-            |e| matches!(e, RegistryError::Refused { credentials: Credentials::Given, .. }),
-            "(401 UNAUTHORIZED)",
-        ),
-        (
-            "another digest",
-            Access::Open,
-            on("PUT", Thing::Session, header("docker-content-digest", &digest_of(b"x"))),
-            protocol,
-            "stored it as `sha256:",
-        ),
-        (
-            "no location",
-            Access::Open,
-            on("POST", Thing::Uploads, Fault::Header("location", None)),
-            protocol,
-            "without saying where",
-        ),
-        (
-            "location at metadata",
-            Access::Open,
-            on("POST", Thing::Uploads, header("location", "http://169.254.169.254/x")),
-            protocol,
-            "this machine or link",
-        ),
-        (
-            "location of another scheme",
-            Access::Open,
-            on("POST", Thing::Uploads, header("location", "file:///etc/passwd")),
-            protocol,
-            "does not begin with",
-        ),
-        (
             "location with a user",
-            Access::Open,
             on("POST", Thing::Uploads, header("location", "http://a:hunter2@127.0.0.1/")),
-            protocol,
+            |e| matches!(e, RegistryError::Protocol { .. }),
             "has a user name in it",
-        ),
-        (
-            "manifest too large",
-            Access::Open,
-            on("PUT", Thing::Manifest, answer(413)),
-            |e| matches!(e, RegistryError::Rejected { status: 413, .. }),
-            "(413)",
-        ),
-        (
-            "token server elsewhere",
-            BEARER,
-            on(
-                "HEAD",
-                Thing::Blob,
-                Fault::Answer(
-                    401,
-                    vec![("www-authenticate", "Bearer realm=\"http://169.254.169.254/t\"".into())],
-                    String::new(),
-                ),
-            ),
-            protocol,
-            "names a token server on this machine or link",
-        ),
-        (
-            "token server redirects",
-            BEARER,
-            on("GET", Thing::Token, Fault::Redirect(302, "http://localhost:1/".into())),
-            protocol,
-            "redirects elsewhere",
-        ),
-        (
-            "token without token",
-            BEARER,
-            on("GET", Thing::Token, Fault::Body(b"{}".to_vec())),
-            protocol,
-            "sent no token",
-        ),
-        (
-            "endless token",
-            BEARER,
-            on("GET", Thing::Token, Fault::Body(vec![b' '; 2 * MIB])),
-            protocol,
-            "could not be read",
         ),
     ];
     let image = Image::new();
-    for (name, access, rule, kind, text) in cases {
+    for (name, rule, kind, text) in cases {
         println!("hopeless push: {name}");
-        let registry = FaultRegistry::start(access, vec![rule]);
-        let started = Instant::now();
+        let registry = FaultRegistry::start(Access::Open, vec![rule]);
         let error = image.push(&client(), &repository(&registry)).expect_err(name);
         let shown = error.to_string();
         assert!(kind(&error) && shown.contains(text), "{name}: {shown}");
         assert!(shown.contains(&registry.host()), "{name} names the host: {shown}");
-        assert!(!shown.contains("hunter2") && !shown.contains("secret"), "{name}: {shown}");
-        assert!(started.elapsed() < Duration::from_secs(10), "{name} took {:?}", started.elapsed());
+        assert!(!shown.contains("hunter2"), "{name}: {shown}");
         assert!(registry.tag("team/app", "v1").is_none(), "{name}: nothing is tagged");
     }
 }
 
 #[test]
 fn pulls_recover_from_transient_faults() {
-    let storage = |registry: &FaultRegistry| {
-        let url = format!("{}/storage/{{}}?sig=secret", registry.foreign());
-        on("GET", Thing::Blob, Fault::Redirect(302, url)).always()
-    };
-    let cases: Vec<(&str, Access, Vec<Rule>)> = vec![
-        ("nothing", Access::Open, vec![]),
-        ("nothing, with bearer auth", BEARER, vec![]),
-        ("manifest 503", Access::Open, vec![on("GET", Thing::Manifest, answer(503))]),
-        ("manifest cut", Access::Open, vec![on("GET", Thing::Manifest, Fault::CutAnswer(20))]),
-        ("manifest with a flipped bit", Access::Open, vec![on("GET", Thing::Manifest, Fault::FlipBit)]),
-        ("blob 429 twice", Access::Open, vec![on("GET", Thing::Blob, limited(429)).times(2)]),
-        ("blob cut after 2 MB", Access::Open, vec![on("GET", Thing::Blob, Fault::CutAnswer(2_000_000))]),
-        ("blob cut after 1 kB", Access::Open, vec![on("GET", Thing::Blob, Fault::CutAnswer(1000))]),
-        (
-            "blob cut three times",
-            Access::Open,
-            vec![on("GET", Thing::Blob, Fault::CutAnswer(500_000)).times(3)],
-        ),
-        (
-            "blob cut, ranges not known",
-            Access::Open,
-            vec![
-                on("GET", Thing::Blob, Fault::CutAnswer(1_000_000)),
-                on("GET", Thing::Blob, Fault::IgnoreRange).nth(2),
-            ],
-        ),
-        ("blob stalls", Access::Open, vec![on("GET", Thing::Blob, Fault::StallAnswer(1_000_000))]),
-        ("no answer to a blob", Access::Open, vec![on("GET", Thing::Blob, Fault::LoseAnswer)]),
-        ("a flipped bit", Access::Open, vec![on("GET", Thing::Blob, Fault::FlipBit)]),
-        ("401 at the second blob", BEARER, vec![on("GET", Thing::Blob, Fault::RevokeTokens).nth(2)]),
-        ("HEAD 405", Access::Open, vec![on("HEAD", Thing::Manifest, answer(405)).always()]),
-        ("HEAD 401", BEARER, vec![on("HEAD", Thing::Manifest, answer(401)).always()]),
-        ("HEAD 403", Access::Open, vec![on("HEAD", Thing::Manifest, answer(403)).always()]),
-        (
-            "no digest header",
-            Access::Open,
-            vec![
-                on("HEAD", Thing::Manifest, Fault::Header("docker-content-digest", None)).always(),
-                on("GET", Thing::Manifest, Fault::Header("docker-content-digest", None)).always(),
-            ],
-        ),
-        (
-            "content type with parameters",
-            Access::Open,
-            vec![on(
-                "GET",
-                Thing::Manifest,
-                header("content-type", "application/vnd.oci.image.manifest.v1+json; charset=utf-8"),
-            )],
-        ),
-        (
-            "content type says nothing",
-            Access::Open,
-            vec![on("GET", Thing::Manifest, header("content-type", "application/json")).always()],
-        ),
-        (
-            "content encoding on a blob",
-            Access::Open,
-            vec![on("GET", Thing::Blob, header("content-encoding", "gzip")).always()],
-        ),
+    let cases = [
+        ("manifest cut", Access::Open, on("GET", Thing::Manifest, Fault::CutAnswer(20))),
+        ("blob cut three times", Access::Open, on("GET", Thing::Blob, Fault::CutAnswer(500_000)).times(3)),
+        ("401 at the second blob", BEARER, on("GET", Thing::Blob, Fault::RevokeTokens).nth(2)),
+        ("HEAD 403", Access::Open, on("HEAD", Thing::Manifest, answer(403)).always()),
     ];
     let image = Image::new();
-    for (name, access, rules) in cases {
+    for (name, access, rule) in cases {
         println!("pull: {name}");
-        let registry = FaultRegistry::start(access, rules);
+        let registry = FaultRegistry::start(access, vec![rule]);
         image.seed(&registry);
-        let result = image.pull(&client(), &repository(&registry));
-        assert_eq!(result, Ok(()), "{name}");
+        assert_eq!(image.pull(&client(), &repository(&registry)), Ok(()), "{name}");
     }
     for fault in [answer(403), Fault::CutAnswer(1_000_000), answer(500)] {
         let registry = FaultRegistry::start(BEARER, vec![on("GET", Thing::Storage, fault)]);
-        registry.rule(storage(&registry));
+        let url = format!("{}/storage/{{}}?sig=secret", registry.foreign());
+        registry.rule(on("GET", Thing::Blob, Fault::Redirect(302, url)).always());
         image.seed(&registry);
         assert_eq!(image.pull(&client(), &repository(&registry)), Ok(()));
         assert_eq!(registry.count("GET", Thing::Blob), 4, "the storage's location is asked for again");
@@ -684,71 +432,37 @@ fn pulls_recover_from_transient_faults() {
 
 #[test]
 fn pulls_end_soon_on_permanent_faults() {
-    let long = || {
-        let mut layer = bytes(1, 3_000_000);
-        layer.extend_from_slice(b"more");
-        Fault::Body(layer)
-    };
-    let cases: Vec<(&str, Rule, &str)> = vec![
-        (
-            "flipped bits for ever",
-            on("GET", Thing::Blob, Fault::FlipBit).always(),
-            "does not match: its 3000000 bytes have digest",
-        ),
-        ("longer blob", on("GET", Thing::Blob, long()).always(), "has more than the expected 3000000 bytes"),
+    let nowhere = Fault::Redirect(307, "http://0.0.0.0:1/{}".into());
+    let early = Fault::Body(bytes(1, 1000));
+    let cases: [(&str, Vec<Rule>, &str); 5] = [
         (
             "body always ends early",
-            on("GET", Thing::Blob, Fault::Body(bytes(1, 1000))).always(),
+            vec![on("GET", Thing::Blob, early).always()],
             "after 4000 of 3000000 bytes",
         ),
+        ("redirect to nowhere", vec![on("GET", Thing::Blob, nowhere)], "which is not followed"),
         (
-            "stalls for ever",
-            on("GET", Thing::Blob, Fault::StallAnswer(100)).always(),
-            "nothing moved for 400 ms while receiving the body",
+            "blob forbidden",
+            vec![on("GET", Thing::Blob, answer(403))],
+            "refused the pull from `team/app` (403)",
         ),
-        (
-            "redirect loop",
-            on("GET", Thing::Blob, Fault::Redirect(307, "/v2/team/app/blobs/{}".into())).always(),
-            "more than 10 redirects",
-        ),
-        (
-            "redirect to metadata",
-            on("GET", Thing::Blob, Fault::Redirect(307, "http://169.254.169.254/{}".into())),
-            "which is not followed",
-        ),
-        (
-            "redirect to nowhere",
-            on("GET", Thing::Blob, Fault::Redirect(307, "http://0.0.0.0:1/{}".into())),
-            "which is not followed",
-        ),
-        ("blob gone", on("GET", Thing::Blob, answer(404)), "has no blob `sha256:"),
-        ("blob forbidden", on("GET", Thing::Blob, answer(403)), "refused the pull from `team/app` (403)"),
-        ("another manifest", on("GET", Thing::Manifest, Fault::FlipBit).always(), "does not match"),
-        ("no manifest", on("GET", Thing::Manifest, answer(404)), "has no manifest `v1`"),
-        (
-            "endless manifest",
-            on("GET", Thing::Manifest, Fault::Body(vec![b' '; 9 * MIB])),
-            "has more than 8388608 bytes",
-        ),
+        ("no manifest", vec![on("GET", Thing::Manifest, answer(404))], "has no manifest `v1`"),
         (
             "wrong range",
-            on("GET", Thing::Blob, Fault::CutAnswer(1000)),
+            vec![
+                on("GET", Thing::Blob, Fault::CutAnswer(1000)),
+                on("GET", Thing::Blob, header("content-range", "bytes 5-9/10")).nth(2),
+            ],
             "the answer's range is `bytes 5-9/10`",
         ),
     ];
     let image = Image::new();
-    for (name, rule, text) in cases {
+    for (name, rules, text) in cases {
         println!("hopeless pull: {name}");
-        let mut rules = vec![rule];
-        if name == "wrong range" {
-            rules.push(on("GET", Thing::Blob, header("content-range", "bytes 5-9/10")).nth(2));
-        }
         let registry = FaultRegistry::start(Access::Open, rules);
         image.seed(&registry);
-        let started = Instant::now();
         let shown = image.pull(&client(), &repository(&registry)).expect_err(name);
         assert!(shown.contains(text), "{name}: {shown}");
-        assert!(started.elapsed() < Duration::from_secs(10), "{name} took {:?}", started.elapsed());
     }
 }
 
@@ -766,38 +480,14 @@ fn a_stored_blob_that_is_too_short_is_a_mismatch() {
 }
 
 #[test]
-fn documents_that_readers_understand_differently_are_refused() {
-    let manifest = media_type::OCI_MANIFEST;
-    let descriptor =
-        |digest: &str, size: &str| format!(r#"{{"mediaType":"a/b","digest":"{digest}","size":{size}}}"#);
-    let good = digest_of(b"x");
-    let with_layer = |layer: String| {
-        let config = descriptor(&digest_of(b"{}"), "2");
-        format!(r#"{{"schemaVersion":2,"mediaType":"{manifest}","config":{config},"layers":[{layer}]}}"#)
-    };
-    let cases = [
-        (media_type::OCI_INDEX, with_layer(String::new()), "says its type is"),
-        (manifest, r#"{"schemaVersion":2,"manifests":[],"layers":[]}"#.to_owned(), "at the same time"),
-        (manifest, with_layer(descriptor("sha256:../../etc/passwd", "1")), "not a valid image manifest"),
-        (manifest, with_layer(descriptor("md5:d41d8cd98f00b204e9800998ecf8427e", "1")), "cannot be verified"),
-        (manifest, with_layer(descriptor(&good, "-1")), "not a valid image manifest"),
-        (
-            "application/vnd.docker.distribution.manifest.v1+prettyjws",
-            r#"{"schemaVersion":1}"#.to_owned(),
-            "expected an image manifest or index",
-        ),
-    ];
-    for (kind, text, expected) in cases {
-        let registry = FaultRegistry::start(Access::Open, vec![]);
-        registry.put_manifest("team/app", "v1", &digest_of(text.as_bytes()), kind, text.as_bytes());
-        let error = client().fetch_manifest(&repository(&registry), &tag("v1")).unwrap_err();
-        assert!(matches!(error, RegistryError::Document { .. }), "{error:?}");
-        assert!(error.to_string().contains(expected), "{expected}: {error}");
-    }
-    // The requested digest decides, independent of what the registry says about itself.
+fn the_digest_asked_for_decides_and_not_the_name_it_is_stored_under() {
+    let text = format!(
+        r#"{{"schemaVersion":2,"config":{{"mediaType":"a/b","digest":"{}","size":2}},"layers":[]}}"#,
+        digest_of(b"{}")
+    );
     let registry = FaultRegistry::start(Access::Open, vec![]);
     let asked = digest_of(b"asked for");
-    registry.put_manifest("team/app", "v1", &asked, manifest, with_layer(String::new()).as_bytes());
+    registry.put_manifest("team/app", "v1", &asked, media_type::OCI_MANIFEST, text.as_bytes());
     let target = Target::Digest(asked.parse().unwrap());
     let error = client().fetch_manifest(&repository(&registry), &target).unwrap_err();
     assert!(matches!(error, RegistryError::Mismatch { .. }), "{error:?}");
