@@ -191,10 +191,7 @@ fn pushes_recover_from_transient_faults() {
 
 #[test]
 fn every_form_of_www_authenticate_is_understood() {
-    for challenges in [
-        vec!["Basic realm=\"x\"", "{}"],
-        vec!["Digest realm=\"x\", nonce=\"a,b\", {}"],
-    ] {
+    for challenges in [vec!["Basic realm=\"x\"", "{}"], vec!["Digest realm=\"x\", nonce=\"a,b\", {}"]] {
         let access = Access::Bearer {
             user: "ci",
             password: "s3cret",
