@@ -12,7 +12,7 @@ use crate::model::Registry;
 use super::super::http::Method;
 use super::super::secret::Secret;
 use super::super::url::{Scheme, Url, encode, origin};
-use super::client::{CloudClient, CloudRequest, Reach};
+use super::client::{CloudClient, CloudRequest, Reach, read_metadata};
 use super::login::{Granted, LoginError, basic, read_file};
 
 /// The user name that goes with a refresh token.
@@ -154,18 +154,8 @@ impl AzureLogin {
         if let Some(id) = &self.client_id {
             url = url.with_query("client_id", id);
         }
-        let ask = CloudRequest {
-            method: Method::Get,
-            url: url.clone(),
-            headers,
-            body: String::new(),
-            reach: Reach::Near,
-        };
-        let answer = client.send(&ask)?;
-        if answer.status == 404 {
-            return Err(LoginError::Absent);
-        }
-        access_token(&answer.success(&url)?, &url)
+        let answer = read_metadata(client, &url, headers)?;
+        access_token(&answer, &url)
     }
 }
 

@@ -53,6 +53,20 @@ pub(in super::super) trait CloudClient {
     fn send(&self, ask: &CloudRequest) -> Result<CloudResponse, LoginError>;
 }
 
+/// Reads a URL of the machine's own metadata service.
+///
+/// Errors: [`LoginError::Absent`] if the machine has no such service, or the service no identity for it.
+pub(super) fn read_metadata(
+    client: &dyn CloudClient,
+    url: &Url,
+    headers: Vec<(&'static str, String)>,
+) -> Result<Vec<u8>, LoginError> {
+    let (url, body) = (url.clone(), String::new());
+    let request = CloudRequest { method: Method::Get, url, headers, body, reach: Reach::Near };
+    let response = client.send(&request)?;
+    if response.status == 404 { Err(LoginError::Absent) } else { response.success(&request.url) }
+}
+
 /// Sends requests over HTTP.
 pub(in super::super) struct HttpCloudClient {
     far: Http,

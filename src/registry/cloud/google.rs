@@ -7,10 +7,9 @@ use serde::Deserialize;
 
 use crate::model::Registry;
 
-use super::super::http::Method;
 use super::super::secret::Secret;
 use super::super::url::Url;
-use super::client::{CloudClient, CloudRequest, Reach};
+use super::client::{CloudClient, read_metadata};
 use super::google_federation::GoogleFederation;
 use super::login::{Granted, LoginError, basic};
 
@@ -56,18 +55,8 @@ impl GoogleLogin {
         let url = Url::parse(&format!("{}{path}", metadata.trim_end_matches('/')))
             .map_err(|problem| LoginError::Refused(format!("metadata server `{metadata}` {problem}")))?;
         let headers = vec![("metadata-flavor", "Google".to_owned())];
-        let ask = CloudRequest {
-            method: Method::Get,
-            url: url.clone(),
-            headers,
-            body: String::new(),
-            reach: Reach::Near,
-        };
-        let answer = client.send(&ask)?;
-        if answer.status == 404 {
-            return Err(LoginError::Absent);
-        }
-        let (token, life) = read_token(&answer.success(&url)?)
+        let answer = read_metadata(client, &url, headers)?;
+        let (token, life) = read_token(&answer)
             .ok_or_else(|| LoginError::Refused(format!("`{}` sent no access token", url.origin())))?;
         let expires = Some(now.saturating_add(life));
         Ok(Granted { credential: basic("oauth2accesstoken", token.expose()), expires })
