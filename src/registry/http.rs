@@ -378,3 +378,54 @@ impl Read for Sending<'_> {
         Ok(n)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn body<'a>(content: &'a [u8], left: u64, progress: &'a dyn Fn(u64)) -> Sending<'a> {
+        Sending { reader: Box::new(content), left, sent: 0, progress, pace: Pace::of_body(), returned: None }
+    }
+
+    #[test]
+    fn a_body_has_exactly_the_announced_bytes_and_they_are_counted() {
+        let moved = Cell::new(0);
+        let progress = |bytes| moved.set(moved.get() + bytes);
+        let mut sending = body(b"0123456789", 7, &progress);
+        let mut text = String::new();
+        sending.read_to_string(&mut text).unwrap();
+        assert_eq!((text.as_str(), sending.sent, sending.left), ("0123456", 7, 0));
+        assert_eq!(moved.get(), 7);
+        let error = body(b"0123", 5, &|_| {}).read_to_string(&mut String::new()).unwrap_err();
+        assert_eq!(
+            error.kind(),
+            io::ErrorKind::UnexpectedEof,
+            "a source that ends early is no end of the body"
+        );
+    }
+
+    #[test]
+    fn every_secret_of_a_request_is_redacted_in_what_comes_back() {
+        let redactor = Redactor::default();
+        let url = Url::parse("https://reg.example/v2/x?X-Amz-Signature=s1gnature&n=1").unwrap();
+        remember_request(
+            &redactor,
+            &Request {
+                method: Method::Post,
+                url: &url,
+                headers: vec![("content-type", "application/x-www-form-urlencoded".to_owned())],
+                authorization: Some(Secret::new("Bearer t0kenvalue")),
+                payload: Payload::Bytes(b"grant_type=refresh_token&refresh_token=r%2Bfresh&service=reg"),
+                closing: None,
+                attempt: 1,
+            },
+        );
+        for secret in ["t0kenvalue", "r%2Bfresh", "r+fresh", "s1gnature"] {
+            let printed = redactor.redact(&format!("no access with {secret}"));
+            assert!(printed.starts_with("no access with ") && !printed.contains(secret), "{printed}");
+        }
+        assert_eq!(redactor.redact("refresh_token of reg"), "refresh_token of reg");
+    }
+}

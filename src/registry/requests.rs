@@ -372,19 +372,23 @@ impl Sending<'_> {
 
 /// Returns where a redirect leads, if it may be followed.
 fn redirect(from: &Url, response: &Response, task: &Task) -> Result<Url, RegistryError> {
-    let location = response.header("location").unwrap_or("");
-    let problem = match from.join(location) {
-        Err(problem) => format!("redirect to a location that {problem}"),
-        Ok(to) if from.is_https() && !to.is_https() => format!("redirect from https to `{to}`"),
-        Ok(to) if !may_aim_at(from.origin(), to.origin()) => {
-            format!("redirect to this machine or link, `{to}`")
+    redirect_target(from, response.header("location").unwrap_or("")).map_err(|problem| {
+        RegistryError::Protocol {
+            task: Box::new(task.clone()),
+            problem: format!("{}, which is not followed", response.redactor.redact(&problem)),
         }
-        Ok(to) => return Ok(to),
-    };
-    Err(RegistryError::Protocol {
-        task: Box::new(task.clone()),
-        problem: format!("{}, which is not followed", response.redactor.redact(&problem)),
     })
+}
+
+fn redirect_target(from: &Url, location: &str) -> Result<Url, String> {
+    match from.join(location) {
+        Err(problem) => Err(format!("redirect to a location that {problem}")),
+        Ok(to) if from.is_https() && !to.is_https() => Err(format!("redirect from https to `{to}`")),
+        Ok(to) if !may_aim_at(from.origin(), to.origin()) => {
+            Err(format!("redirect to this machine or link, `{to}`"))
+        }
+        Ok(to) => Ok(to),
+    }
 }
 
 /// Makes the error for a response whose status ends the task.
@@ -412,5 +416,44 @@ pub(super) fn unexpected(
             };
             RegistryError::Protocol { task: Box::new(task), problem }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_are_followed_to_other_hosts_but_not_out_of_tls_or_to_this_machine() {
+        let from = |url: &str| Url::parse(url).unwrap();
+        for (base, location, expected) in [
+            ("https://reg.example/v2/a", "/v2/b", Ok("https://reg.example/v2/b")),
+            ("https://reg.example/v2/a", "https://cdn.example/x?sig=1", Ok("https://cdn.example/x")),
+            ("http://reg.example/v2/a", "https://reg.example/v2/a", Ok("https://reg.example/v2/a")),
+            (
+                "https://reg.example/",
+                "http://cdn.example/x",
+                Err("redirect from https to `http://cdn.example/x`"),
+            ),
+            (
+                "https://reg.example/",
+                "https://127.0.0.1/x",
+                Err("redirect to this machine or link, `https://127.0.0.1/x`"),
+            ),
+            (
+                "http://reg.example/",
+                "http://169.254.169.254/x",
+                Err("redirect to this machine or link, `http://169.254.169.254/x`"),
+            ),
+            ("http://127.0.0.1:5000/", "http://127.0.0.1:5001/x", Ok("http://127.0.0.1:5001/x")),
+        ] {
+            let found = redirect_target(&from(base), location).map(|url| url.to_string());
+            match expected {
+                Ok(start) => assert!(found.as_ref().is_ok_and(|url| url.starts_with(start)), "{found:?}"),
+                Err(problem) => assert_eq!(found, Err(problem.to_owned()), "{base} {location}"),
+            }
+        }
+        let problem = redirect_target(&from("https://reg.example/"), "ftp://x/").unwrap_err();
+        assert!(problem.starts_with("redirect to a location that "), "{problem}");
     }
 }

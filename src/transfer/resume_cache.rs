@@ -101,3 +101,65 @@ impl ImageSource for ResumeCache<'_> {
         self.inner.repository_of(digest)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use testkit::scratch::Scratch;
+
+    use super::*;
+
+    /// A repository with one blob that counts how often it is fetched.
+    struct Repositorial {
+        blob: Vec<u8>,
+        fetched: AtomicUsize,
+    }
+
+    impl ImageSource for Repositorial {
+        fn label(&self) -> String {
+            "r.io/a".to_owned()
+        }
+
+        fn read_document(&self, _: &Descriptor) -> Result<RawDocument, TransferError> {
+            Err(TransferError::Internal { what: "this test reads no document" })
+        }
+
+        fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobStream<'_>, TransferError> {
+            self.fetched.fetch_add(1, Ordering::Relaxed);
+            let (digest, size) = (descriptor.digest.clone(), descriptor.size);
+            Ok(VerifyingReader::new(&self.blob[..], digest, size).boxed())
+        }
+
+        fn repository_of(&self, _: &Digest) -> Option<Repository> {
+            "r.io/a".parse().ok()
+        }
+    }
+
+    #[test]
+    fn a_large_blob_is_fetched_once_and_a_damaged_one_again() {
+        let scratch = Scratch::new("resume");
+        let tar = scratch.join("app.tar");
+        for (bytes, kept) in [(WORTH_KEEPING, true), (WORTH_KEEPING - 1, false)] {
+            let blob = vec![7; usize::try_from(bytes).unwrap()];
+            let descriptor = Descriptor::of_bytes("a/b", &blob);
+            let source = Repositorial { blob: blob.clone(), fetched: AtomicUsize::new(0) };
+            let cache = ResumeCache::beside(&tar, &source).unwrap();
+            let read = || {
+                let mut found = Vec::new();
+                cache.open_blob(&descriptor).unwrap().read_to_end(&mut found).unwrap();
+                assert_eq!(found, blob);
+                source.fetched.load(Ordering::Relaxed)
+            };
+            assert_eq!([read(), read()], if kept { [1, 1] } else { [1, 2] }, "{bytes} bytes");
+            if kept {
+                let name = format!("app.tar.parts/sha256-{}", descriptor.digest.hex());
+                std::fs::write(scratch.join(name), b"cut").unwrap();
+                assert_eq!(read(), 2, "what is kept is verified");
+            }
+            cache.remove().unwrap();
+            assert!(!scratch.join("app.tar.parts").exists());
+        }
+    }
+}

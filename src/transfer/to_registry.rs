@@ -349,7 +349,91 @@ impl Written {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use testkit::fault::{Access, FaultRegistry};
+
     use super::*;
+    use crate::pack::{ImageOptions, MediaTypes};
+    use crate::registry::ClientOptions;
+    use crate::stream::BlobStream;
+    use crate::transfer::events::Silent;
+    use crate::transfer::one_file::OneFileImage;
+
+    fn image(content: &str) -> OneFileImage {
+        let options = ImageOptions {
+            media_types: MediaTypes::Oci,
+            platform: None,
+            labels: Default::default(),
+            annotations: Default::default(),
+        };
+        OneFileImage::new("f", content.as_bytes(), &options)
+    }
+
+    struct Two([OneFileImage; 2]);
+
+    impl Two {
+        fn with(&self, found: impl Fn(&&OneFileImage) -> bool) -> Result<&OneFileImage, TransferError> {
+            self.0.iter().find(found).ok_or(TransferError::Internal { what: "no image of the test" })
+        }
+    }
+
+    impl ImageSource for Two {
+        fn label(&self) -> String {
+            "two".to_owned()
+        }
+
+        fn read_document(&self, wanted: &Descriptor) -> Result<RawDocument, TransferError> {
+            self.with(|image| *image.manifest.digest() == wanted.digest)?.read_document(wanted)
+        }
+
+        fn open_blob(&self, wanted: &Descriptor) -> Result<BlobStream<'_>, TransferError> {
+            self.with(|image| image.blobs.iter().any(|(blob, _)| blob.digest == wanted.digest))?
+                .open_blob(wanted)
+        }
+    }
+
+    /// Method, and what it is about: a blob or upload session, a document by digest, a tag.
+    fn requests(registry: &FaultRegistry) -> Vec<String> {
+        let what = |path: &str| match path.rsplit_once("/manifests/") {
+            Some((_, target)) if target.starts_with("sha256:") => "digest".to_owned(),
+            Some((_, tag)) => tag.to_owned(),
+            None => "blob".to_owned(),
+        };
+        let log = registry.log();
+        let writes = log.iter().filter(|entry| entry.method != "HEAD" && entry.path.contains("/team/"));
+        let mut found: Vec<String> =
+            writes.map(|entry| format!("{} {}", entry.method, what(&entry.path))).collect();
+        found.dedup_by(|one, other| one.ends_with(" blob") && other.ends_with(" blob"));
+        found
+    }
+
+    #[test]
+    fn blobs_come_first_then_documents_and_tags_last_in_the_order_given() {
+        let registry = FaultRegistry::start(Access::Open, Vec::new());
+        let client = Client::new(ClientOptions::default()).unwrap();
+        let source = Two([image("signature"), image("image")]);
+        let [first, second] = &source.0;
+        let request = PushRequest {
+            repository: format!("{}/team/app", registry.host()).parse().unwrap(),
+            roots: vec![
+                (first.manifest.descriptor(), Vec::new()),
+                (second.manifest.descriptor(), vec!["a".parse().unwrap(), "b".parse().unwrap()]),
+            ],
+            sent: BTreeSet::new(),
+            concurrency: 2,
+            include_non_distributable: false,
+        };
+        push_to_registry(&source, &client, &request, &Silent).unwrap();
+        let blobs = ["POST blob", "PATCH blob", "PUT blob"];
+        let all = requests(&registry);
+        assert!(blobs.contains(&all[0].as_str()), "{all:?}");
+        assert_eq!(all[1..], ["PUT digest", "PUT a", "PUT b"]);
+        assert_eq!(registry.judge("team/app", "b"), Ok(()));
+        let before = registry.log().len();
+        push_to_registry(&source, &client, &request, &Silent).unwrap();
+        let log = registry.log();
+        let again: Vec<&str> = log[before..].iter().map(|entry| entry.method.as_str()).collect();
+        assert_eq!(again, ["HEAD"; 3], "one for each tag, one for an image without");
+    }
 
     #[test]
     fn a_document_is_written_by_one_at_a_time_and_by_the_others_not_again() {

@@ -425,3 +425,56 @@ fn name_further(member: &mut Member, tags: &[Tag]) -> Result<(), Failure> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Descriptor;
+
+    fn image(content: &str, names: &[&str]) -> NamedImage {
+        let descriptor = Descriptor::of_bytes("a/b", content.as_bytes());
+        let names = names.iter().map(|name| ImageName::of(name.parse().unwrap())).collect();
+        NamedImage { descriptor, names, origin: None }
+    }
+
+    fn member(names: &[&str]) -> Member {
+        let NamedImage { descriptor, names, origin } = image("a", names);
+        Member { descriptor, names, origin, role: Role::Root, bundle: None }
+    }
+
+    fn tags(words: &[&str]) -> Vec<Tag> {
+        words.iter().map(|tag| tag.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn append_adds_names_to_an_image_that_is_there_and_refuses_a_name_of_another() {
+        let old = || vec![image("a", &["r.io/a:1"]), image("b", &["r.io/b:1"])];
+        let roots = appended(old(), vec![image("a", &["r.io/a:1", "r.io/a:2"]), image("c", &[])]).unwrap();
+        assert_eq!(roots, [image("a", &["r.io/a:1", "r.io/a:2"]), old()[1].clone(), image("c", &[])]);
+        let failure = appended(old(), vec![image("c", &["r.io/b:1"])]).unwrap_err();
+        assert_eq!(failure.message, "the tar already has another image with the name `r.io/b:1`");
+    }
+
+    #[test]
+    fn a_tag_of_to_repo_replaces_the_recorded_ones_and_tag_adds_to_them() {
+        let repository: Repository = "r.io/new".parse().unwrap();
+        let named = |tag: &[&str], further: &[&str]| {
+            let mut member = member(&["r.io/a:1"]);
+            name_at_registry(&mut member, &repository, tags(tag).first(), &tags(further));
+            member.tags()
+        };
+        assert_eq!(named(&[], &[]), tags(&["1"]));
+        assert_eq!(named(&[], &["2", "1"]), tags(&["1", "2"]));
+        assert_eq!(named(&["3"], &["2", "3"]), tags(&["3", "2"]));
+    }
+
+    #[test]
+    fn tag_needs_a_recorded_name_in_a_tar() {
+        let mut known = member(&["r.io/a:1"]);
+        name_further(&mut known, &tags(&["2", "1"])).unwrap();
+        assert_eq!(known.tags(), tags(&["1", "2"]));
+        assert!(name_further(&mut member(&[]), &[]).is_ok());
+        let failure = name_further(&mut member(&[]), &tags(&["2"])).unwrap_err();
+        assert_eq!(failure.message, "tag `2` has no repository it could belong to");
+    }
+}
