@@ -68,6 +68,35 @@ fn a_release_is_complete_and_has_the_same_bytes_again() {
     images(&first, &format!("{start}image-{arch}.tar"), &format!("{start}shell-image-{arch}.tar"));
 }
 
+#[test]
+fn a_release_for_two_architectures_has_one_image_for_both() {
+    let scratch = Scratch::new("release-both");
+    let program = scratch.join("imgrelay");
+    let _ = run(tool("strip").arg("-o").arg(&program).arg(static_program())).success();
+    let out = scratch.join("out");
+    // The same executable stands for that of the other architecture, which cannot be built everywhere.
+    let mut command = tool("bash");
+    command.arg(package().join("ci/release")).arg(&out);
+    let ran = run(command.env("PROGRAM", &program).env("OTHER_PROGRAM", &program)).success();
+    assert!(ran.stderr.contains("shell-image is for linux/"), "{}", ran.stderr);
+    let both = concat!("imgrelay-", env!("CARGO_PKG_VERSION"), "-image.tar");
+    let described =
+        run(std::process::Command::new(&program).args(["describe", "--json", "--tar"]).arg(out.join(both)))
+            .success();
+    let described: Value = serde_json::from_str(&described.stdout).unwrap();
+    let image = &described["images"][0];
+    let platforms: Vec<&Value> =
+        image["platforms"].as_array().unwrap().iter().map(|row| &row["platform"]).collect();
+    assert_eq!(platforms, ["linux/amd64", "linux/arm64"]);
+    let digests = std::fs::read_to_string(out.join("DIGESTS")).unwrap();
+    let line = format!("{}  {both}\n", image["digest"].as_str().unwrap());
+    assert!(digests.contains(&line), "{digests}");
+    assert_eq!(
+        skopeo_digest(&format!("oci-archive:{}", out.join(both).display()), &[]),
+        image["digest"].as_str().unwrap()
+    );
+}
+
 /// Checks an SBOM against `Cargo.lock`.
 fn bill_of_materials(path: &Path) {
     let text = std::fs::read_to_string(path).unwrap();
