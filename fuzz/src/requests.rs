@@ -118,6 +118,7 @@ pub(super) fn outputs(data: &[u8]) {
         media_type: text.chars().take(50).collect(),
         size: 1,
         layers: None,
+        platforms: Vec::new(),
         repository: None,
         tags: Vec::new(),
         path: Some(PathBuf::from(text.as_ref())),

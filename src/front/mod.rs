@@ -15,6 +15,7 @@ pub mod flag;
 pub mod fuzzing;
 pub mod github;
 mod glob;
+mod joining;
 mod main_image;
 pub mod outcome;
 mod packing;

@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::text;
 use crate::model::invisible::escape_in_json;
 use crate::model::{Digest, Repository, Tag};
+use crate::transfer::PlatformRow;
 
 /// The result of a command.
 #[derive(Debug)]
@@ -72,6 +73,8 @@ pub struct ImageOutcome {
     pub size: u64,
     /// Number of its layers; `None` for an index.
     pub layers: Option<usize>,
+    /// The images of an index; none for one image.
+    pub platforms: Vec<PlatformRow>,
     /// The repository, if it is in a registry.
     pub repository: Option<Repository>,
     /// Its tags: those written in the registry, or those recorded in the tar.
@@ -90,6 +93,8 @@ struct Json<'a> {
     size: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     layers: Option<usize>,
+    #[serde(skip_serializing_if = "<[PlatformRow]>::is_empty")]
+    platforms: &'a [PlatformRow],
     #[serde(skip_serializing_if = "Option::is_none")]
     image: Option<String>,
     #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
@@ -120,6 +125,7 @@ impl ImageOutcome {
             media_type: &self.media_type,
             size: self.size,
             layers: self.layers,
+            platforms: &self.platforms,
             image: self.repository.as_ref().map(ToString::to_string),
             reference: self.reference(),
             tags: self.tags.iter().map(Tag::as_str).collect(),
@@ -154,6 +160,11 @@ impl ImageOutcome {
         self.path.as_ref().map(|path| path.to_string_lossy().into_owned())
     }
 
+    /// Returns the platforms of an index, in the order of its images.
+    pub(super) fn platform_names(&self) -> Vec<&str> {
+        self.platforms.iter().filter_map(|row| row.platform.as_deref()).collect()
+    }
+
     pub(super) fn tags_joined(&self, separator: &str) -> Option<String> {
         let tags: Vec<&str> = self.tags.iter().map(Tag::as_str).collect();
         (!tags.is_empty()).then(|| tags.join(separator))
@@ -173,6 +184,7 @@ pub(in crate::front) mod tests {
             media_type: "application/vnd.oci.image.manifest.v1+json".into(),
             size: 1234,
             layers: Some(1),
+            platforms: Vec::new(),
             repository: Some("reg.example/team/app".parse().unwrap()),
             tags: vec!["v1".parse().unwrap(), "latest".parse().unwrap()],
             path: None,

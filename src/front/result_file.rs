@@ -305,6 +305,7 @@ pub(super) fn github(outcome: &ImageOutcome, delimiter: &str) -> Result<String, 
         ("refs", Some(refs)),
         ("path", outcome.path_text()),
         ("size", Some(outcome.size.to_string())),
+        ("platforms", Some(outcome.platform_names().join("\n")).filter(|names| !names.is_empty())),
     ];
     let mut text = String::new();
     for (name, value) in values.into_iter().filter_map(|(name, value)| Some((name, value?))) {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::json::null_is_empty;
-use super::{Digest, Platform, limits, media_type};
+use super::{Digest, Platform, keys, limits, media_type};
 
 /// Annotations in key order, so that what we write is the same every time.
 pub type Annotations = BTreeMap<String, String>;
@@ -80,6 +80,16 @@ impl Descriptor {
     #[must_use]
     pub fn is_manifest(&self) -> bool {
         media_type::is_manifest(&self.media_type)
+    }
+
+    /// Returns the digest of the image that this entry of an index attests; `None` if it is no attestation.
+    ///
+    /// Source: BuildKit, docs/attestations/attestation-storage.md.
+    #[must_use]
+    pub fn attested_image(&self) -> Option<Digest> {
+        let kind = self.annotations.get(keys::REFERENCE_TYPE)?;
+        let image = self.annotations.get(keys::REFERENCE_DIGEST)?;
+        if kind == keys::ATTESTATION_MANIFEST { image.parse().ok() } else { None }
     }
 
     /// Tells whether the content is a layer that may be left out of a copy.

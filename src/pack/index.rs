@@ -5,7 +5,7 @@
 //! registries refuse indexes that name what is not there, and many do not follow an index inside an index.
 //! Source: image-spec image-index.md; BuildKit, docs/attestations/attestation-storage.md.
 
-use crate::model::{Annotations, Descriptor, Digest, ImageIndex, Platform, RawDocument, keys, media_type};
+use crate::model::{Annotations, Descriptor, Digest, ImageIndex, Platform, RawDocument, media_type};
 
 /// An image that is to be listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,21 +93,13 @@ impl<'a> IndexParts<'a> {
     pub fn of(index: &'a ImageIndex) -> Self {
         let mut parts = Self::default();
         for child in &index.manifests {
-            match attested_image(child) {
+            match child.attested_image() {
                 Some(image) => parts.attestations.push((child, image)),
                 None => parts.images.push(child),
             }
         }
         parts
     }
-}
-
-/// Returns the digest of the image that an entry of an index attests; `None` for an entry that is no attestation.
-#[must_use]
-pub fn attested_image(entry: &Descriptor) -> Option<Digest> {
-    let kind = entry.annotations.get(keys::REFERENCE_TYPE)?;
-    let image = entry.annotations.get(keys::REFERENCE_DIGEST)?;
-    if kind == keys::ATTESTATION_MANIFEST { image.parse().ok() } else { None }
 }
 
 /// Makes the index.
@@ -228,7 +220,7 @@ pub fn narrow_index(index: &ImageIndex, wanted: &[Platform]) -> Result<Narrowed,
         return Ok(Narrowed::Image((*only).clone()));
     }
     let stays = |entry: &&Descriptor| {
-        let digest = attested_image(entry).unwrap_or_else(|| entry.digest.clone());
+        let digest = entry.attested_image().unwrap_or_else(|| entry.digest.clone());
         kept.iter().any(|image| image.digest == digest)
     };
     let manifests = index.manifests.iter().filter(stays).cloned().collect();
@@ -238,7 +230,7 @@ pub fn narrow_index(index: &ImageIndex, wanted: &[Platform]) -> Result<Narrowed,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Document;
+    use crate::model::{Document, keys};
 
     fn image(platform: &str, content: &str, label: &str) -> IndexImage {
         IndexImage {

@@ -22,8 +22,8 @@ pub use entries::{LayerEncoding, PackedLayer, UnpackedLayer};
 pub use error::PackError;
 pub use image::{ComposedImage, ImageOptions, compose};
 pub use index::{
-    IndexAttestation, IndexError, IndexImage, IndexParts, Narrowed, attested_image, compose_index,
-    narrow_index, require_platforms,
+    IndexAttestation, IndexError, IndexImage, IndexParts, Narrowed, compose_index, narrow_index,
+    require_platforms,
 };
 pub use layer::{LayerOptions, pack_layer};
 pub use packages::{PackageChecks, PackageFault, PackageProblem, package_problems};

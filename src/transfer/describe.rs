@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use crate::lock::cosign_subject;
 use crate::model::{
     Annotations, Descriptor, Digest, Document, ImageManifest, Platform, RawDocument, Tag, keys, limits,
     media_type,
@@ -11,7 +12,10 @@ use crate::model::{
 use crate::store::ImageName;
 
 use super::collection::read_images_lock;
-use super::{Collection, ImageLocator, ImageSource, Member, Role, TransferError, workers};
+use super::platform_table::{image_size, predicate_types};
+use super::{
+    AttestationRow, Collection, ImageLocator, ImageSource, Member, PlatformRow, Role, TransferError, workers,
+};
 
 /// What a document is to its users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -27,6 +31,8 @@ pub enum NodeKind {
     Artifact,
     /// A signature, attestation or SBOM under one of cosign's tags.
     Signature,
+    /// What an index holds about one of its images: BuildKit's provenance and SBOM.
+    Attestation,
     /// What imgpkg keeps for itself: where a bundle's images are.
     Internal,
 }
@@ -83,6 +89,12 @@ pub struct Description {
     /// Type of an artifact.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
+    /// The image that this says something about, for signatures, attestations and SBOMs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Digest>,
+    /// Types of the in-toto statements that it holds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub predicate_types: Vec<String>,
     /// Annotations of the document.
     #[serde(skip_serializing_if = "Annotations::is_empty")]
     pub annotations: Annotations,
@@ -98,6 +110,9 @@ pub struct Description {
     /// Images that the bundle's lock file names, in file order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<LockedDescription>,
+    /// Images of an index with their attestations: what `manifests` says in full, as a table.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub platforms: Vec<PlatformRow>,
     /// Members of an index, in document order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub manifests: Vec<Description>,
@@ -159,6 +174,8 @@ fn described(locator: &ImageLocator<'_>, member: &Member) -> Result<Description,
     let is_internal = |tag: &Tag| tag.as_str().ends_with(".image-locations.imgpkg");
     if member.tags().iter().any(is_cosign) {
         description.kind = NodeKind::Signature;
+        let about = member.tags().iter().find_map(|tag| cosign_subject(tag.as_str()));
+        description.subject = description.subject.or(about);
     } else if member.tags().iter().any(is_internal) {
         description.kind = NodeKind::Internal;
     }
@@ -211,15 +228,56 @@ fn node(
     match document.document() {
         Document::Index(index) => {
             description.kind = NodeKind::Index;
-            for child in &index.manifests {
-                let child = node(source, child, depth + 1)?;
+            for entry in &index.manifests {
+                let mut child = node(source, entry, depth + 1)?;
+                if let Some(image) = entry.attested_image() {
+                    // Its platform is `unknown/unknown`, and its configuration says nothing.
+                    child = Description {
+                        kind: NodeKind::Attestation,
+                        subject: Some(image),
+                        platform: None,
+                        artifact_type: None,
+                        ..child
+                    };
+                }
                 description.size += child.size;
                 description.manifests.push(child);
             }
+            description.platforms = platform_rows_of(&description.manifests);
         }
-        Document::Manifest(manifest) => image(source, &document, manifest, &mut description)?,
+        Document::Manifest(manifest) => {
+            description.subject = manifest.subject.as_ref().map(|subject| subject.digest.clone());
+            image(source, &document, manifest, &mut description)?;
+        }
     }
     Ok(description)
+}
+
+/// Returns the table of an index whose members are described.
+fn platform_rows_of(members: &[Description]) -> Vec<PlatformRow> {
+    let about = |image: &Description| -> Vec<AttestationRow> {
+        let of_index = members.iter().filter(|member| member.kind == NodeKind::Attestation);
+        let about = of_index.filter(|member| member.subject.as_ref() == Some(&image.digest));
+        let row = |member: &Description| AttestationRow {
+            digest: member.digest.clone(),
+            predicate_types: member.predicate_types.clone(),
+        };
+        about.map(row).collect()
+    };
+    let mut rows = Vec::new();
+    for member in members {
+        match member.kind {
+            NodeKind::Attestation => {}
+            NodeKind::Index => rows.extend(member.platforms.iter().cloned()),
+            _ => rows.push(PlatformRow {
+                platform: member.platform.clone(),
+                digest: member.digest.clone(),
+                size: member.size,
+                attestations: about(member),
+            }),
+        }
+    }
+    rows
 }
 
 /// Describes what is pointed at without reading it.
@@ -237,7 +295,10 @@ fn foreign(descriptor: &Descriptor) -> Description {
         labels: BTreeMap::new(),
         config: None,
         layers: Vec::new(),
+        subject: None,
+        predicate_types: Vec::new(),
         images: Vec::new(),
+        platforms: Vec::new(),
         manifests: Vec::new(),
     }
 }
@@ -257,9 +318,8 @@ fn image(
         size: layer.size,
     });
     description.layers = layers.collect();
-    description.size = document.bytes().len() as u64
-        + manifest.config.size
-        + manifest.layers.iter().map(|layer| layer.size).sum::<u64>();
+    description.size = image_size(document, manifest);
+    description.predicate_types = predicate_types(manifest);
     description.config = Some(manifest.config.digest.clone());
     description.artifact_type = manifest.artifact_type.clone();
     if let Some(config) = config {

@@ -17,6 +17,7 @@ mod files;
 mod graph;
 mod layer_files;
 mod one_file;
+mod platform_table;
 mod platforms;
 mod produce;
 mod pull_bundle;
@@ -44,7 +45,10 @@ pub use describe::{Description, LayerDescription, NodeKind, describe, describe_c
 pub use error::TransferError;
 pub use files::{FileList, file_list, push_file_list};
 pub use graph::Graph;
-pub use platforms::{JoinOptions, JoinSource, MadeIndex, join_index, names_of_roots, narrow_root};
+pub use platform_table::{AttestationRow, PlatformRow, platform_rows};
+pub use platforms::{
+    JoinOptions, JoinSource, MadeIndex, join_index, names_of_roots, narrow_root, require_platforms_of,
+};
 pub use produce::{PackRequest, PackedImage, SpooledImage, check_expected, pack_to_layout, pack_to_spool};
 pub use pull_bundle::pull_bundle;
 pub use resume_cache::ResumeCache;

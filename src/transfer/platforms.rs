@@ -7,7 +7,9 @@
 use std::collections::{BTreeSet, HashSet};
 
 use crate::lock::cosign_subject;
-use crate::model::{Annotations, Descriptor, Digest, Document, Platform, RawDocument, Tag, limits};
+use crate::model::{
+    Annotations, Descriptor, Digest, Document, ImageManifest, Platform, RawDocument, Tag, limits,
+};
 use crate::pack::{
     IndexAttestation, IndexImage, IndexParts, Narrowed, compose_index, narrow_index, require_platforms,
 };
@@ -103,16 +105,7 @@ pub fn narrow_root(
     let narrowed = match document.document() {
         Document::Index(index) => narrow_index(index, wanted)?,
         Document::Manifest(manifest) => {
-            let has = source.read_config(manifest)?.and_then(|config| config.platform());
-            let serves = |wanted: &&Platform| !has.as_ref().is_some_and(|has| has.serves(wanted));
-            if let Some(missing) = wanted.iter().find(serves) {
-                let has = has.iter().map(ToString::to_string).collect();
-                return Err(TransferError::NoPlatform {
-                    place: source.label(),
-                    wanted: Box::new(missing.clone()),
-                    has,
-                });
-            }
+            serves_all(source, manifest, wanted)?;
             Narrowed::Same
         }
     };
@@ -137,6 +130,42 @@ pub fn narrow_root(
     let mut made = MadeIndex { root, document, attached: Vec::new(), left_behind: Vec::new() };
     made.attach(source, collection, &mut kept)?;
     Ok(made)
+}
+
+/// Checks that an image, or an index, is there for each of these platforms.
+///
+/// Errors: all platforms that are missing, with those that are there.
+pub fn require_platforms_of(
+    source: &dyn ImageSource,
+    root: &Descriptor,
+    required: &[Platform],
+) -> Result<(), TransferError> {
+    if required.is_empty() {
+        return Ok(());
+    }
+    let document = source.read_document(root)?;
+    match document.document() {
+        Document::Index(index) => Ok(require_platforms(index, required)?),
+        Document::Manifest(manifest) => serves_all(source, manifest, required),
+    }
+}
+
+/// Checks that the platform of one image is each of those wanted.
+fn serves_all(
+    source: &dyn ImageSource,
+    manifest: &ImageManifest,
+    wanted: &[Platform],
+) -> Result<(), TransferError> {
+    let has = source.read_config(manifest)?.and_then(|config| config.platform());
+    let is_missing = |wanted: &&Platform| !has.as_ref().is_some_and(|has| has.serves(wanted));
+    match wanted.iter().find(is_missing) {
+        None => Ok(()),
+        Some(missing) => Err(TransferError::NoPlatform {
+            place: source.label(),
+            wanted: Box::new(missing.clone()),
+            has: has.iter().map(ToString::to_string).collect(),
+        }),
+    }
 }
 
 impl MadeIndex {

@@ -352,12 +352,14 @@ impl Copy<'_> {
             (_, Some(_)) => ImageKind::Bundle,
             (_, None) => ImageKind::Image,
         };
+        let graph = Graph::of(self.locator, &member.descriptor)?;
         Ok(ImageOutcome {
             kind,
             digest: main.clone(),
             media_type: document.media_type().to_owned(),
-            size: Graph::of(self.locator, &member.descriptor)?.size(),
+            size: graph.size(),
             layers: document.manifest().map(|manifest| manifest.layers.len()),
+            platforms: transfer::platform_rows(&graph, main),
             repository: repository.cloned(),
             tags: member.tags(),
             path: path.map(Path::to_owned),

@@ -13,7 +13,7 @@ use crate::front::text;
 use crate::front::ui::Ui;
 use crate::model::invisible::{escape_in_json, escape_in_yaml};
 use crate::transfer::events::{Event, Observer};
-use crate::transfer::{self, Attached, Description, NodeKind};
+use crate::transfer::{self, Attached, Description, NodeKind, PlatformRow};
 
 pub(in crate::front) fn run(
     context: &Context<'_>,
@@ -63,7 +63,51 @@ fn kind_name(kind: NodeKind) -> &'static str {
         NodeKind::Index => "Index",
         NodeKind::Artifact => "Artifact",
         NodeKind::Signature => "Signature",
+        NodeKind::Attestation => "Attestation",
         NodeKind::Internal => "Internal",
+    }
+}
+
+/// Letters and digits of a digest in a table; the details below it have the whole one.
+const SHORT_DIGEST: usize = 12;
+
+/// Returns the platforms of an index as lines of a table, in columns.
+fn platform_lines(rows: &[PlatformRow]) -> Vec<String> {
+    let cells: Vec<[String; 4]> = rows.iter().map(platform_cells).collect();
+    let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths = [width(0), width(1), width(2)];
+    let line = |[platform, digest, size, attestations]: &[String; 4]| {
+        let [first, second, third] = widths;
+        format!("{platform:first$}  {digest:second$}  {size:>third$}  {attestations}").trim_end().to_owned()
+    };
+    cells.iter().map(line).collect()
+}
+
+fn platform_cells(row: &PlatformRow) -> [String; 4] {
+    let hex: String = row.digest.hex().chars().take(SHORT_DIGEST).collect();
+    let digest = format!("{}:{hex}", row.digest.algorithm().name());
+    let platform = row.platform.clone().unwrap_or_else(|| "no platform".to_owned());
+    let mut kinds: Vec<&str> = Vec::new();
+    for kind in row.attestations.iter().flat_map(|attestation| &attestation.predicate_types) {
+        let kind = statement_name(kind);
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    let attestations = match (row.attestations.len(), kinds.is_empty()) {
+        (0, _) => String::new(),
+        (count, true) => text::counted(count as u64, "attestation"),
+        (_, false) => kinds.join(", "),
+    };
+    [platform, digest, text::bytes(row.size), attestations]
+}
+
+/// Returns a short name for a type of statement; an unknown one stays as it is.
+fn statement_name(predicate_type: &str) -> &str {
+    match predicate_type {
+        kind if kind.starts_with("https://slsa.dev/provenance/") => "provenance",
+        "https://spdx.dev/Document" | "https://cyclonedx.org/bom" => "SBOM",
+        other => other,
     }
 }
 
@@ -83,8 +127,18 @@ fn tree(node: &Description, depth: usize) -> String {
     if let Some(origin) = &node.origin {
         line(format!("  Origin: {origin}"));
     }
+    if !node.platforms.is_empty() {
+        line("  Platforms:".to_owned());
+        platform_lines(&node.platforms).into_iter().for_each(|row| line(format!("    {row}")));
+    }
     if let Some(platform) = &node.platform {
         line(format!("  Platform: {platform}"));
+    }
+    if let Some(subject) = &node.subject {
+        line(format!("  Of: {subject}"));
+    }
+    for kind in &node.predicate_types {
+        line(format!("  Statement: {kind}"));
     }
     if let Some(kind) = &node.artifact_type {
         line(format!("  Artifact type: {kind}"));
@@ -154,4 +208,38 @@ fn yaml(value: &serde_json::Value, depth: usize) -> String {
         other => out.push_str(&format!("{indent}{other}\n")),
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transfer::AttestationRow;
+
+    #[test]
+    fn platforms_are_lined_up_and_fit_80_columns() {
+        let digest = |digit: &str| format!("sha256:{}", digit.repeat(64)).parse().unwrap();
+        let row = |platform: &str, digit: &str, size, kinds: &[&str]| PlatformRow {
+            platform: Some(platform.to_owned()),
+            digest: digest(digit),
+            size,
+            attestations: kinds
+                .iter()
+                .map(|kind| AttestationRow { digest: digest("f"), predicate_types: vec![(*kind).to_owned()] })
+                .collect(),
+        };
+        let lines = platform_lines(&[
+            row("linux/amd64", "1", 1234, &["https://slsa.dev/provenance/v0.2", "https://spdx.dev/Document"]),
+            row("linux/arm64/v8", "2", 12, &[]),
+            row("linux/riscv64", "3", 5_000_000, &["https://example.com/scan"]),
+        ]);
+        assert_eq!(
+            lines,
+            [
+                "linux/amd64     sha256:111111111111  1.2 KiB  provenance, SBOM",
+                "linux/arm64/v8  sha256:222222222222     12 B",
+                "linux/riscv64   sha256:333333333333  4.8 MiB  https://example.com/scan",
+            ]
+        );
+        assert!(lines.iter().all(|line| line.len() + 4 <= 80));
+    }
 }

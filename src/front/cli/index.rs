@@ -1,7 +1,5 @@
 //! `index`: one multi-platform image of the images that several jobs built.
 
-use std::collections::BTreeSet;
-
 use super::index_args::IndexArgs;
 use super::open_source::{Depth, OpenedSource};
 use super::push::{layout_target, send_to_stdout};
@@ -9,18 +7,15 @@ use super::resolve::{self, IndexOptions, IndexSink, TarTarget};
 use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
-use crate::front::outcome::{ImageKind, ImageOutcome, Outcome};
+use crate::front::joining::JoinedIndex;
+use crate::front::outcome::{ImageOutcome, Outcome};
 use crate::front::packing::references;
 use crate::front::registries;
 use crate::front::reporter::{self, Wording};
 use crate::front::result_file;
-use crate::model::{Descriptor, Reference};
-use crate::store::ImageName;
-use crate::transfer::events::{Event, Observer, Warning};
-use crate::transfer::{
-    self, Collection, CombinedSource, Graph, ImageLocator, ImageSource, JoinSource, LayoutRequest, MadeIndex,
-    Member, PushRequest, Role,
-};
+use crate::model::{Reference, Tag};
+use crate::transfer::events::Observer;
+use crate::transfer::{self, Collection, ImageLocator};
 
 pub(in crate::front) fn run(context: &Context<'_>, args: &IndexArgs) -> Result<Outcome, Failure> {
     let options = resolve::index(args, context.env)?;
@@ -55,17 +50,10 @@ impl Join<'_> {
         };
         let collections =
             self.sources.iter().zip(self.places).map(gather).collect::<Result<Vec<Collection>, _>>()?;
-        let joined = self.places.iter().zip(&collections);
-        let joined: Vec<JoinSource<'_>> =
-            joined.map(|(places, collection)| JoinSource { source: places, collection }).collect();
-        let made = transfer::join_index(&joined, &self.options.join)?;
-        transfer::check_expected(self.options.expected_digest.as_ref(), &made.root.digest)?;
-        if !made.left_behind.is_empty() {
-            let count = made.left_behind.len();
-            self.observer.event(Event::Warning(&Warning::AttachedToReplacedIndex { count }));
-        }
+        let (join, expected) = (&self.options.join, self.options.expected_digest.as_ref());
+        let joined = JoinedIndex::of(self.places, &collections, join, expected, self.observer)?;
         let names = self.names(&collections)?;
-        self.write(made, &names)
+        self.write(&joined, &names)
     }
 
     /// Returns the names of the index: those of the flags, else the name that the sources have in common.
@@ -94,64 +82,23 @@ impl Join<'_> {
         }
     }
 
-    fn write(&self, made: MadeIndex, names: &[Reference]) -> Result<ImageOutcome, Failure> {
-        let sources = self.places.iter().map(|places| -> &dyn ImageSource { places }).collect();
-        let source = CombinedSource::new("the index".to_owned(), sources).with(made.document);
-        let root = Member {
-            descriptor: made.root.clone(),
-            names: names.iter().cloned().map(ImageName::of).collect(),
-            origin: None,
-            role: Role::Root,
-            bundle: None,
-        };
-        let mut members = vec![root];
-        members.extend(made.attached);
-        let collection = Collection { members };
+    fn write(&self, joined: &JoinedIndex<'_>, names: &[Reference]) -> Result<ImageOutcome, Failure> {
         let concurrency = self.options.registry.concurrency;
-        let graph = Graph::of(&source, &made.root)?;
-        // What a source holds goes along; asking for such layers where there are none would only warn.
-        let include_non_distributable = graph.blobs.iter().any(Descriptor::is_non_distributable);
-        let mut outcome = ImageOutcome {
-            kind: ImageKind::Index,
-            digest: made.root.digest.clone(),
-            media_type: made.root.media_type,
-            size: graph.size(),
-            layers: None,
-            repository: None,
-            tags: names.iter().filter_map(|name| name.tag.clone()).collect(),
-            path: None,
-        };
+        let tags: Vec<Tag> = names.iter().filter_map(|name| name.tag.clone()).collect();
         match &self.options.sink {
             IndexSink::Registry { repository, .. } => {
                 let client = registries::client(&self.options.registry, self.context.env, &self.context.ui)?;
-                // What is attached comes first, so that the index has its signatures when it gets its tag.
-                let attached = collection.members.iter().skip(1);
-                let members = attached.chain(collection.members.first());
-                let request = PushRequest {
-                    repository: repository.clone(),
-                    roots: members.map(|member| (member.descriptor.clone(), member.tags())).collect(),
-                    sent: BTreeSet::new(),
-                    concurrency,
-                    include_non_distributable,
-                };
-                transfer::push_to_registry(&source, &client, &request, self.observer)?;
-                outcome.repository = Some(repository.clone());
+                joined.push(&client, repository, &tags, concurrency, self.observer)?;
+                Ok(joined.outcome(tags, Some(repository), None))
             }
             IndexSink::OciTar { target, .. } => {
-                let request = LayoutRequest {
-                    target: layout_target(self.context, target),
-                    roots: collection.named(),
-                    concurrency,
-                    include_non_distributable,
-                };
-                let report = transfer::copy_to_layout(&source, &request, self.observer)?;
-                if let Some(spool) = report.spool {
+                let layout = layout_target(self.context, target);
+                if let Some(spool) = joined.write(layout, names, concurrency, self.observer)? {
                     send_to_stdout(spool)?;
                 }
-                outcome.path = Some(target.path().to_owned());
+                Ok(joined.outcome(tags, None, Some(target.path())))
             }
         }
-        Ok(outcome)
     }
 }
 

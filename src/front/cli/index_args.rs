@@ -13,8 +13,8 @@ use super::values::Switch;
 #[group(skip)]
 #[command(after_help = INDEX_EXAMPLES)]
 pub struct IndexArgs {
-    /// Tar or folder with an image of one or more platforms (repeatable; patterns are expanded)
-    #[arg(long, value_name = "PATH")]
+    /// Tars or folders with images of one or more platforms (repeatable; patterns are expanded)
+    #[arg(long, value_name = "PATH", num_args = 1..)]
     pub tar: Vec<PathBuf>,
     /// Image in a registry (repeatable)
     #[arg(short = 'i', long, value_name = "REFERENCE")]

@@ -87,6 +87,7 @@ fn pull(
         media_type: report.manifest.media_type().to_owned(),
         size: Graph::of(locator, &report.manifest.descriptor())?.size(),
         layers: report.manifest.manifest().map(|manifest| manifest.layers.len()),
+        platforms: Vec::new(),
         repository,
         tags: root.tags(),
         path: Some(options.output.clone()),

@@ -215,6 +215,7 @@ fn outcome(
         media_type: packed.manifest.media_type().to_owned(),
         size: packed.size,
         layers: Some(packed.layers.len()),
+        platforms: Vec::new(),
         repository: name.map(|name| name.repository.clone()),
         tags,
         path: path.map(Path::to_owned),

@@ -6,7 +6,7 @@ use super::{Failure, Hint, Kind, message};
 use crate::front::credentials::CredentialsError;
 use crate::front::flag::Flag;
 use crate::model::{DigestError, DocumentError, PlatformError, ReferenceError};
-use crate::pack::{AppError, BundleError, PackError};
+use crate::pack::{AppError, BundleError, IndexError, PackError};
 use crate::registry::{Credentials, RegistryError, Task, TrustProblem, Verb};
 use crate::store::StoreError;
 use crate::stream::{CompressionLevelError, FileError, cancel};
@@ -300,6 +300,18 @@ impl From<TransferError> for Failure {
                 Flag::BUNDLE.kind()
             )),
             TransferError::NoPlatform { .. } => of(Kind::Refused).hint(Hint::ChoosePlatform),
+            TransferError::NoPlatformOfItsOwn { .. } => {
+                of(Kind::Refused).hint(message!("give it with ", Flag::PLATFORM.with("OS/ARCHITECTURE")))
+            }
+            TransferError::BundleInIndex { .. } => {
+                of(Kind::Refused).hint("a bundle has no platform; push it under a name of its own")
+            }
+            TransferError::Index(ref index) => match **index {
+                IndexError::PlatformTwice { .. } => {
+                    of(Kind::Refused).hint("a platform has one image: leave one of the two out")
+                }
+                _ => of(Kind::Refused),
+            },
             _ => of(Kind::Refused),
         }
     }

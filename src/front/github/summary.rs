@@ -26,6 +26,10 @@ pub(super) fn markdown(image: &ImageOutcome) -> String {
         }
         row("Tags", &tags.join(", "));
     }
+    if !image.platforms.is_empty() {
+        let names: Vec<String> = image.platform_names().into_iter().map(code).collect();
+        row("Platforms", &names.join(", "));
+    }
     if let Some(path) = &image.path {
         row("File", &code(&path.to_string_lossy()));
     }

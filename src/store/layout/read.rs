@@ -26,8 +26,7 @@ pub(in crate::store) fn open_tar(archive: Archive, path: &Path) -> Result<Store,
     let version = archive.read_small(VERSION_FILE, limits::OCI_LAYOUT_BYTES)?;
     let index = archive.read_small(INDEX_FILE, limits::TABLE_OF_CONTENTS_BYTES)?;
     let mut remarks = Vec::new();
-    let roots = read_roots(path, version, index, &mut remarks)?;
-    let mut held = BTreeMap::new();
+    let Top { roots, mut held } = read_top(path, version, index, &mut remarks)?;
     for (name, node) in archive.nodes() {
         let Some(below) = name.strip_prefix(b"blobs/") else { continue };
         let problem = |text: &str| StoreError::damaged(path, format!("`{}` {text}", display_name(name)));
@@ -60,9 +59,9 @@ pub(in crate::store) fn open_directory(root: OwnedFd, path: &Path) -> Result<Sto
     let version = directory.read_small(VERSION_FILE, limits::OCI_LAYOUT_BYTES)?;
     let index = directory.read_small(INDEX_FILE, limits::TABLE_OF_CONTENTS_BYTES)?;
     let mut remarks = Vec::new();
-    let roots = read_roots(path, version, index, &mut remarks)?;
+    let Top { roots, mut held } = read_top(path, version, index, &mut remarks)?;
     let blobs = directory.list(&mut remarks)?;
-    let held = blobs.into_iter().map(|(digest, size)| (digest, Held::Directory(size))).collect();
+    held.extend(blobs.into_iter().map(|(digest, size)| (digest, Held::Directory(size))));
     let (path, kind) = (path.to_owned(), StoreKind::OciLayoutDirectory);
     Ok(without_children(Store { path, kind, roots, held, backing: Backing::Directory(directory), remarks }))
 }
@@ -110,12 +109,19 @@ struct Version {
     image_layout_version: String,
 }
 
-fn read_roots(
+/// What the version file and `index.json` say.
+struct Top {
+    roots: Vec<Root>,
+    /// `index.json` itself, where it is the image.
+    held: BTreeMap<Digest, Held>,
+}
+
+fn read_top(
     path: &Path,
     version: Option<Vec<u8>>,
     index: Option<Vec<u8>>,
     remarks: &mut Vec<Remark>,
-) -> Result<Vec<Root>, StoreError> {
+) -> Result<Top, StoreError> {
     let damaged = |problem: String| StoreError::damaged(path, problem);
     let version = version.ok_or_else(|| {
         damaged(format!("it has `{INDEX_FILE}` but no `{VERSION_FILE}`, so it is no whole OCI layout"))
@@ -129,12 +135,12 @@ fn read_roots(
     let bytes = index.ok_or_else(|| {
         damaged(format!("it has `{VERSION_FILE}` but no `{INDEX_FILE}`, so it is no whole OCI layout"))
     })?;
-    roots_of_index(&bytes, remarks)
+    top_of_index(&bytes, remarks)
         .map_err(|problem| damaged(format!("`{INDEX_FILE}` is not valid: {problem}")))
 }
 
-/// Reads the entries of `index.json`; those on one digest become one root with several names.
-fn roots_of_index(bytes: &[u8], remarks: &mut Vec<Remark>) -> Result<Vec<Root>, String> {
+/// Reads `index.json`: a list of images, or an image that is the list of its platforms.
+fn top_of_index(bytes: &[u8], remarks: &mut Vec<Remark>) -> Result<Top, String> {
     let raw = RawDocument::parse(bytes, Some(media_type::OCI_INDEX)).map_err(|error| match error {
         DocumentError::TypeMismatch { found, expected, .. } => {
             format!("its type is `{}`, expected `{expected}`", display_name(found.as_bytes()))
@@ -148,6 +154,34 @@ fn roots_of_index(bytes: &[u8], remarks: &mut Vec<Remark>) -> Result<Vec<Root>, 
     if entries.len() > limits::DOCUMENTS {
         return Err(format!("it lists {} images, at most {} are accepted", entries.len(), limits::DOCUMENTS));
     }
+    let roots = roots_of(entries, remarks)?;
+    if is_flat_list(entries, &roots) {
+        let root = Root::new(raw.descriptor());
+        let held = BTreeMap::from([(raw.digest().clone(), Held::Memory(bytes.into()))]);
+        return Ok(Top { roots: vec![root], held });
+    }
+    Ok(Top { roots, held: BTreeMap::new() })
+}
+
+/// Tells whether `index.json` is itself the index of one image: every entry an image for a platform of its own.
+///
+/// crane and Concourse's registry-image write this shape. Several images in one layout look different: they have
+/// names, or no platform, or one platform more than once.
+fn is_flat_list(entries: &[Descriptor], roots: &[Root]) -> bool {
+    let mut platforms: Vec<_> = Vec::new();
+    for entry in entries.iter().filter(|entry| entry.attested_image().is_none()) {
+        match entry.platform.as_ref().filter(|platform| platform.is_complete() && entry.is_manifest()) {
+            Some(platform) if !platforms.contains(&platform.sort_key()) => {
+                platforms.push(platform.sort_key())
+            }
+            _ => return false,
+        }
+    }
+    platforms.len() > 1 && roots.iter().all(is_bare)
+}
+
+/// Makes roots of the entries; those on one digest become one root with several names.
+fn roots_of(entries: &[Descriptor], remarks: &mut Vec<Remark>) -> Result<Vec<Root>, String> {
     let mut roots: Vec<Root> = Vec::new();
     let mut known: BTreeMap<Digest, usize> = BTreeMap::new();
     for entry in entries {
@@ -270,6 +304,52 @@ mod tests {
         }
         let absent = open(&layout(&[index, child(amd64)], &[amd64])).unwrap();
         assert_eq!(absent.roots().len(), 2, "an index that is not there names nothing");
+    }
+
+    #[test]
+    fn a_list_of_platforms_in_index_json_is_one_image() {
+        let (amd64, arm64) = (&b"amd64"[..], &b"arm64"[..]);
+        let on = |blob: &[u8], os: &str, architecture: &str| {
+            let mut entry = entry(media_type::OCI_MANIFEST, blob);
+            entry["platform"] = json!({ "os": os, "architecture": architecture });
+            entry
+        };
+        let with = |mut entry: Value, annotations: Value| {
+            entry["annotations"] = annotations;
+            entry
+        };
+        let both = || vec![on(amd64, "linux", "amd64"), on(arm64, "linux", "arm64")];
+        let about = json!({
+            keys::REFERENCE_TYPE: keys::ATTESTATION_MANIFEST,
+            keys::REFERENCE_DIGEST: Digest::sha256_of(amd64).to_string(),
+        });
+        let attested = [both(), vec![with(on(b"statement", "unknown", "unknown"), about)]].concat();
+        for entries in [both(), attested] {
+            let scratch = layout(&entries, &[amd64, arm64]);
+            let bytes = std::fs::read(scratch.join(INDEX_FILE)).unwrap();
+            let store = open(&scratch).unwrap();
+            let [root] = store.roots() else { panic!("one image: {:?}", store.roots()) };
+            assert_eq!(root.image.descriptor.digest, Digest::sha256_of(&bytes));
+            assert_eq!(store.blob_size(&root.image.descriptor.digest), Some(bytes.len() as u64));
+            let read = read_document(&store, &root.image.descriptor).unwrap();
+            assert_eq!(read.bytes(), bytes);
+        }
+        let named = |tag: &str| json!({ keys::REF_NAME: tag });
+        let origin = json!({ keys::ORIGIN: "reg.example/a:v1" });
+        for entries in [
+            vec![on(amd64, "linux", "amd64"), on(arm64, "linux", "amd64")],
+            vec![on(amd64, "linux", "arm64"), with(on(arm64, "linux", "arm64"), json!({}))],
+            vec![on(amd64, "linux", "amd64"), entry(media_type::OCI_MANIFEST, arm64)],
+            vec![on(amd64, "linux", "amd64"), on(arm64, "unknown", "unknown")],
+            vec![
+                with(on(amd64, "linux", "amd64"), named("v1")),
+                with(on(arm64, "linux", "arm64"), named("v2")),
+            ],
+            vec![with(on(amd64, "linux", "amd64"), origin), on(arm64, "linux", "arm64")],
+        ] {
+            let store = open(&layout(&entries, &[amd64, arm64])).unwrap();
+            assert_eq!(store.roots().len(), 2, "{entries:?}");
+        }
     }
 
     #[test]
