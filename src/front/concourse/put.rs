@@ -16,21 +16,23 @@ use super::upload::{self, Chosen};
 use crate::front::env::Env;
 use crate::front::failure::Failure;
 use crate::front::glob;
+use crate::front::joining::{JoinedIndex, gather_stored};
 use crate::front::packing::{PackWork, base_of_store, open_base};
 use crate::front::reporter::{self, Wording};
 use crate::front::text;
 use crate::front::ui::Ui;
-use crate::model::{Digest, SemanticVersion, Tag, limits};
+use crate::model::{Digest, Platform, SemanticVersion, Tag, limits};
 use crate::pack::LayerSplit;
 use crate::registry::Client;
+use crate::store;
 use crate::stream::read_text_file;
-use crate::transfer::{self, AppPush, AppRequest, Earlier, PackRequest};
+use crate::transfer::{self, AppPush, AppRequest, Earlier, ImageLocator, JoinOptions, PackRequest};
 
 /// What is pushed.
 #[derive(Debug)]
 enum PutContent {
-    /// The one archive or folder that a pattern finds.
-    Image(String),
+    /// The archives and folders that patterns find: one image, or the platforms of one.
+    Image(Vec<String>),
     /// Files, packed first.
     Files(Box<PackWork>),
 }
@@ -45,22 +47,24 @@ pub(super) struct Params {
     expected_digest: Option<Digest>,
     /// Push the signatures, attestations and SBOMs of the archive, too.
     referrers: bool,
+    /// Platforms that the image has to have.
+    platforms_required: Vec<Platform>,
 }
 
 impl Params {
     /// Reads them.
     pub(super) fn parse(mut fields: Fields, folder: &Path, env: &Env) -> Result<Self, Failure> {
-        let image = fields.text("image")?;
+        let image = fields.texts("image")?;
         let expected_digest = expected_digest(&mut fields, folder)?;
         let mut values = Inputs { fields: &mut fields, folder };
         let files = packing::parse(&mut values, expected_digest.as_ref(), env)?;
-        let content = match (image, files) {
-            (Some(_), Some(_)) => {
+        let content = match (image.is_empty(), files) {
+            (false, Some(_)) => {
                 return Err(Failure::misuse("`params.image` and `params.files` exclude each other"));
             }
-            (Some(image), None) => PutContent::Image(image),
-            (None, Some(work)) => PutContent::Files(Box::new(work)),
-            (None, None) => {
+            (false, None) => PutContent::Image(image),
+            (true, Some(work)) => PutContent::Files(Box::new(work)),
+            (true, None) => {
                 return Err(Failure::misuse(
                     "nothing to push: neither `params.image` nor `params.files` is given",
                 )
@@ -82,8 +86,21 @@ impl Params {
                 fields.invalid("referrers", "it belongs to `params.image`; what was just packed has none")
             );
         }
+        let platforms_required = platforms_required(&mut fields)?;
+        if !platforms_required.is_empty() && matches!(content, PutContent::Files(_)) {
+            let problem = "it belongs to `params.image`; files are packed for one platform";
+            return Err(fields.invalid("platforms_required", problem));
+        }
         fields.finish()?;
-        Ok(Self { content, version, bump_aliases, additional_tags, expected_digest, referrers })
+        Ok(Self {
+            content,
+            version,
+            bump_aliases,
+            additional_tags,
+            expected_digest,
+            referrers,
+            platforms_required,
+        })
     }
 }
 
@@ -117,6 +134,12 @@ impl Values for Inputs<'_> {
     fn find(&self, pattern: &str) -> Result<Vec<PathBuf>, Failure> {
         glob::find(self.folder, pattern)
     }
+}
+
+fn platforms_required(fields: &mut Fields) -> Result<Vec<Platform>, Failure> {
+    let texts = fields.texts("platforms_required")?;
+    let platforms = texts.iter().map(|text| text.parse::<Platform>()).collect::<Result<_, _>>();
+    platforms.map_err(|error| fields.invalid("platforms_required", error))
 }
 
 /// Reads the tags from the file that `additional_tags` names.
@@ -186,7 +209,7 @@ pub(super) fn run(
     let client = access::client(source, Purpose::Transfer, env, ui)?;
     let put = Put { source, params: &params, own, client: &client, temporary: &temporary, ui };
     let Pushed { digest, tags } = match &params.content {
-        PutContent::Image(pattern) => put.image(folder, pattern)?,
+        PutContent::Image(patterns) => put.found(folder, patterns)?,
         PutContent::Files(work) => match work.as_ref() {
             PackWork::Plain(request) => put.packed(request)?,
             PackWork::App { request, base } => put.packed_app(request, base.as_deref())?,
@@ -236,24 +259,59 @@ impl Put<'_> {
         Ok(tags)
     }
 
-    /// Pushes what earlier steps made.
-    fn image(&self, folder: &Path, pattern: &str) -> Result<Pushed, Failure> {
-        let store = upload::open(folder, pattern, self.temporary)?;
-        let mut chosen = Chosen::of(&store, pattern)?;
+    /// Pushes what earlier steps made: one image, or several as one for several platforms.
+    fn found(&self, folder: &Path, patterns: &[String]) -> Result<Pushed, Failure> {
+        let paths = upload::find(folder, patterns)?;
+        match paths.as_slice() {
+            [path] => self.image(folder, path),
+            paths => self.index(paths),
+        }
+    }
+
+    fn image(&self, folder: &Path, path: &Path) -> Result<Pushed, Failure> {
+        let label = path.strip_prefix(folder).unwrap_or(path).display().to_string();
+        let store = store::open(path, self.temporary)?;
+        let mut chosen = Chosen::of(&store, &label)?;
+        chosen.require(&self.params.platforms_required)?;
         if !self.params.referrers {
-            let left = chosen.without_attached();
-            if left > 0 {
-                let what = text::counted(left as u64, "referrer");
-                self.ui.note(&format!(
-                    "`{pattern}` also holds {what} (signatures, attestations, SBOMs), which `referrers: true` pushes too"
-                ));
-            }
+            self.note_left_out(&format!("`{label}` also holds"), chosen.without_attached());
         }
         let digest = chosen.digest();
         transfer::check_expected(self.params.expected_digest.as_ref(), digest)?;
         let tags = self.tags(&digest.to_string())?;
         chosen.upload(self.client, &self.source.repository, &tags, self.ui)?;
         Ok(Pushed { digest: digest.clone(), tags })
+    }
+
+    /// Joins the images of several archives into one index and pushes it.
+    fn index(&self, paths: &[PathBuf]) -> Result<Pushed, Failure> {
+        let stores = paths.iter().map(|path| store::open(path, self.temporary));
+        let stores = stores.collect::<Result<Vec<_>, _>>()?;
+        let places: Vec<_> = stores.iter().map(|store| ImageLocator::over(store, None)).collect();
+        let required = self.params.platforms_required.clone();
+        let options = JoinOptions { required, ..JoinOptions::default() };
+        let expected = self.params.expected_digest.as_ref();
+        reporter::watch(self.ui, Wording::Uploaded, |observer| {
+            let collections = gather_stored(&stores, &places, TRANSFER_CONCURRENCY, observer)?;
+            let mut index = JoinedIndex::of(&places, &collections, &options, expected, observer)?;
+            if !self.params.referrers {
+                self.note_left_out("the archives also hold", index.without_attached());
+            }
+            let digest = index.digest().clone();
+            let tags = self.tags(&digest.to_string())?;
+            let repository = &self.source.repository;
+            index.push(self.client, repository, &tags, TRANSFER_CONCURRENCY, observer)?;
+            Ok(Pushed { digest, tags })
+        })
+    }
+
+    fn note_left_out(&self, holder: &str, count: usize) {
+        if count > 0 {
+            let what = text::counted(count as u64, "referrer");
+            self.ui.note(&format!(
+                "{holder} {what} (signatures, attestations, SBOMs), which `referrers: true` pushes too"
+            ));
+        }
     }
 
     /// Packs a bundle or an image and pushes it.

@@ -13,17 +13,30 @@ use crate::front::context::Context;
 use crate::front::env::Env;
 use crate::front::failure::{Failure, FlagNames, Hint, Mention, Vocabulary};
 use crate::front::glob;
-use crate::front::outcome::{Document, Outcome};
+use crate::front::joining::{JoinedIndex, gather_stored};
+use crate::front::outcome::{Document, ImageOutcome, Outcome};
 use crate::front::packing::{PackWork, base_of_store, open_base, references};
 use crate::front::reporter::{self, Wording};
 use crate::front::system;
-use crate::model::{Digest, Reference, Tag};
+use crate::model::{Digest, Platform, Reference, Tag};
+use crate::store;
 use crate::store::layout::LayoutTarget;
 use crate::stream::{AtomicFile, Overwrite};
-use crate::transfer::{self, PackedImage, PullRequest};
+use crate::transfer::{self, ImageLocator, JoinOptions, PackedImage, PullRequest};
 
 /// Params of the task besides those of packing.
 const OWN: &[Param] = &[
+    Param::new(
+        TARS,
+        Form::List,
+        "instead of `FILES`: tars or folders with one platform each, joined into one image for all of them; patterns \
+         are allowed",
+    ),
+    Param::new(
+        PLATFORMS_REQUIRED,
+        Form::List,
+        "with `TARS`: fail unless there is an image for each of these platforms",
+    ),
     Param::new(
         "reference",
         Form::Text,
@@ -38,6 +51,11 @@ const OWN: &[Param] = &[
     ),
     Param::new("output", Form::Text, "folder of the output (default `image`)"),
 ];
+
+const TARS: &str = "tars";
+const PLATFORMS_REQUIRED: &str = "platforms_required";
+/// What `task.yml` sets `FILES` to, so that it says nothing beside `TARS`.
+const FILES_DEFAULT: &str = "src";
 
 /// Returns every param, in the order of `task.yml`.
 pub fn params() -> impl Iterator<Item = Param> {
@@ -88,29 +106,120 @@ fn build(context: &Context<'_>) -> Result<Outcome, Failure> {
     let expected = variables.text("expected_digest")?;
     let expected = expected.map(|text| text.parse::<Digest>()).transpose();
     let expected = expected.map_err(|error| variables.wrong("expected_digest", &error))?;
+    let tar = output.join("image.tar");
+    if let Some(join) = joining(&variables, unpack)? {
+        let index = join_tars(context, &join, expected.as_ref(), &tar, &names)?;
+        return report(&output, &tar, index.kind.name(), &index.digest.to_string(), &names);
+    }
     let Some(work) = packing::parse(&mut variables, expected.as_ref(), env)? else {
         let problem = "it is missing, expected folders or files of the inputs";
         return Err(variables.wrong("files", &problem));
     };
-    let tar = output.join("image.tar");
     let packed = pack(context, &work, &tar, &names)?;
-    let digest = packed.manifest.digest().to_string();
-    let tags: Vec<&str> = names.iter().filter_map(|name| name.tag.as_ref()).map(Tag::as_str).collect();
-    write(&output, "digest", &digest)?;
-    if let Some(first) = names.first() {
-        write(&output, "reference", &format!("{}@{digest}", first.repository))?;
-        write(&output, "tags", &tags.join(" "))?;
-    }
     if unpack {
         unpack_rootfs(context, &output, &tar, &packed)?;
     }
+    report(&output, &tar, packed.profile.name, &packed.manifest.digest().to_string(), &names)
+}
+
+/// Writes the files beside the tar, and returns the result.
+fn report(
+    output: &Path,
+    tar: &Path,
+    kind: &str,
+    digest: &str,
+    names: &[Reference],
+) -> Result<Outcome, Failure> {
+    let tags: Vec<&str> = names.iter().filter_map(|name| name.tag.as_ref()).map(Tag::as_str).collect();
+    write(output, "digest", digest)?;
+    if let Some(first) = names.first() {
+        write(output, "reference", &format!("{}@{digest}", first.repository))?;
+        write(output, "tags", &tags.join(" "))?;
+    }
     let json = serde_json::json!({
-        "kind": packed.profile.name,
+        "kind": kind,
         "digest": digest,
         "path": tar.display().to_string(),
         "tags": tags,
     });
     Ok(Outcome::Document(Document { text: format!("{}: {digest}\n", tar.display()), json, failure: None }))
+}
+
+/// Tars that are joined, and how.
+struct Joining {
+    paths: Vec<PathBuf>,
+    options: JoinOptions,
+}
+
+/// Reads the params about tars to join; `None` where there are none.
+///
+/// Errors: params about packing beside them; a pattern that finds nothing.
+fn joining(variables: &Variables<'_>, unpack: bool) -> Result<Option<Joining>, Failure> {
+    let mut tars = Variables(variables.0);
+    let patterns = tars.texts(TARS)?;
+    let required = tars.texts(PLATFORMS_REQUIRED)?;
+    if patterns.is_empty() {
+        return match required.is_empty() {
+            true => Ok(None),
+            false => Err(tars.wrong(PLATFORMS_REQUIRED, &"it belongs to `TARS`, which is not given")),
+        };
+    }
+    if unpack {
+        return Err(
+            tars.wrong("unpack_rootfs", &"it belongs to `FILES`; an index has several root file systems")
+        );
+    }
+    if tars.text("files")?.is_some_and(|files| files != FILES_DEFAULT) {
+        return Err(Failure::misuse("`TARS` and `FILES` exclude each other"));
+    }
+    let of_index = ["annotations", "platform"];
+    let is_of_files = |param: &Param| param.key != "files" && !of_index.contains(&param.key);
+    for param in packing::params().filter(is_of_files) {
+        if tars.text(param.key)?.is_some() {
+            return Err(
+                tars.wrong(param.key, &"it belongs to `FILES`, and cannot change images that are in tars")
+            );
+        }
+    }
+    let required = required.iter().map(|text| text.parse()).collect::<Result<Vec<Platform>, _>>();
+    let platform = tars.text("platform")?.map(|text| text.parse()).transpose();
+    let options = JoinOptions {
+        annotations: tars.table("annotations")?.into_iter().collect(),
+        platform: platform.map_err(|error| tars.wrong("platform", &error))?,
+        required: required.map_err(|error| tars.wrong(PLATFORMS_REQUIRED, &error))?,
+    };
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for pattern in &patterns {
+        let found = tars.find(pattern)?;
+        if found.is_empty() {
+            return Err(tars
+                .wrong(TARS, &format!("`{pattern}` finds nothing"))
+                .hint("the first part of a path is the name of an input"));
+        }
+        paths.extend(found.into_iter().filter(|path| !paths.contains(path)).collect::<Vec<_>>());
+    }
+    Ok(Some(Joining { paths, options }))
+}
+
+/// Joins the tars into the output's tar.
+fn join_tars(
+    context: &Context<'_>,
+    join: &Joining,
+    expected: Option<&Digest>,
+    tar: &Path,
+    names: &[Reference],
+) -> Result<ImageOutcome, Failure> {
+    let temporary = system::temporary_folder(context.env);
+    let stores =
+        join.paths.iter().map(|path| store::open(path, &temporary)).collect::<Result<Vec<_>, _>>()?;
+    let places: Vec<_> = stores.iter().map(|store| ImageLocator::over(store, None)).collect();
+    reporter::watch(&context.ui, Wording::Written, |observer| {
+        let collections = gather_stored(&stores, &places, TRANSFER_CONCURRENCY, observer)?;
+        let index = JoinedIndex::of(&places, &collections, &join.options, expected, observer)?;
+        let target = LayoutTarget::File(tar.to_owned());
+        index.write(target, names, TRANSFER_CONCURRENCY, observer)?;
+        Ok(index.outcome(Vec::new(), None, Some(tar)))
+    })
 }
 
 /// Packs into the output's tar.
@@ -176,7 +285,7 @@ fn unpack_rootfs(
     tar: &Path,
     packed: &PackedImage,
 ) -> Result<(), Failure> {
-    let store = crate::store::open(tar, &system::temporary_folder(context.env))?;
+    let store = store::open(tar, &system::temporary_folder(context.env))?;
     let options = PullRequest {
         target: output.join("rootfs"),
         overwrite: Overwrite::Replace,

@@ -10,9 +10,9 @@ use crate::front::main_image::stored_roots;
 use crate::front::reporter::{self, Wording};
 use crate::front::text;
 use crate::front::ui::Ui;
-use crate::model::{Descriptor, Digest, RawDocument, Repository, Tag, keys, limits, media_type};
+use crate::model::{Descriptor, Digest, Platform, RawDocument, Repository, Tag, keys, limits, media_type};
 use crate::registry::Client;
-use crate::store::{self, ImageName, Root, Store, StoreKind};
+use crate::store::{ImageName, Root, Store, StoreKind};
 use crate::stream::{BlobStream, read_file};
 use crate::transfer::events::{Observer, Silent};
 use crate::transfer::{
@@ -47,27 +47,26 @@ fn watch(ui: &Ui, work: impl FnOnce(&dyn Observer) -> Result<(), TransferError>)
     Ok(reporter::watch(ui, Wording::Uploaded, work)?)
 }
 
-/// Opens the one archive or folder that a pattern finds.
-pub(super) fn open(folder: &Path, pattern: &str, temporary: &Path) -> Result<Store, Failure> {
-    let mut found = glob::find(folder, pattern)?;
+/// Finds the archives and folders of `params.image`, each once.
+///
+/// Errors: a pattern that finds nothing, so that a job whose image is missing is noticed.
+pub(super) fn find(folder: &Path, patterns: &[String]) -> Result<Vec<PathBuf>, Failure> {
     let short = |path: &PathBuf| path.strip_prefix(folder).unwrap_or(path).display().to_string();
-    if found.len() > 1 {
-        let names = text::quoted_list(found.iter().map(short));
-        let count = found.len();
-        return Err(Failure::misuse(format!(
-            "`params.image`: `{pattern}` finds {count} files, expected one: {names}"
-        )));
+    let mut all: Vec<PathBuf> = Vec::new();
+    for pattern in patterns {
+        let found = glob::find(folder, pattern)?;
+        if found.is_empty() {
+            let failure = Failure::misuse(format!("`params.image`: `{pattern}` finds nothing"));
+            let there: Vec<String> = glob::find(folder, "*/*")?.iter().map(short).collect();
+            return Err(if there.is_empty() {
+                failure.hint("no artifact is here; `inputs` of the put step says which ones it gets")
+            } else {
+                failure.hint(format!("here are {}", text::quoted_list(there)))
+            });
+        }
+        all.extend(found.into_iter().filter(|path| !all.contains(path)).collect::<Vec<_>>());
     }
-    let Some(path) = found.pop() else {
-        let failure = Failure::misuse(format!("`params.image`: `{pattern}` finds nothing"));
-        let there: Vec<String> = glob::find(folder, "*/*")?.iter().map(short).collect();
-        return Err(if there.is_empty() {
-            failure.hint("no artifact is here; `inputs` of the put step says which ones it gets")
-        } else {
-            failure.hint(format!("here are {}", text::quoted_list(there)))
-        });
-    };
-    Ok(store::open(&path, temporary)?)
+    Ok(all)
 }
 
 /// The part of a store that is pushed.
@@ -129,6 +128,18 @@ impl<'a> Chosen<'a> {
     /// Returns the digest of what gets the tags.
     pub(super) fn digest(&self) -> &Digest {
         &self.digest
+    }
+
+    /// Checks that what gets the tags is there for each of these platforms.
+    pub(super) fn require(&self, platforms: &[Platform]) -> Result<(), Failure> {
+        let root = match &self.part {
+            PushedPart::Images(collection) => {
+                collection.member(&self.digest).map(|main| main.descriptor.clone())
+            }
+            PushedPart::Index(index) => Some(index.descriptor()),
+        };
+        let root = root.ok_or(TransferError::Internal { what: "the image of a store is not in it" })?;
+        Ok(transfer::require_platforms_of(self, &root, platforms)?)
     }
 
     /// Leaves out signatures, attestations and SBOMs; returns how many there were.

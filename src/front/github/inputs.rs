@@ -18,8 +18,10 @@ const TAR_DEFAULT: &str = "image.tar";
 /// Inputs of the door's own that are secrets or part of one, with their flags.
 const LOGIN: [(&str, Flag); 2] =
     [("username", Flag::REGISTRY_USERNAME), ("password", Flag::REGISTRY_PASSWORD)];
+/// What `command` can be.
+const COMMANDS: [&str; 3] = ["build", "push", "index"];
 /// The flags that inputs of the door's own set; [`PUSH_FLAGS`] has the others.
-const OWN: [(Flag, &str); 12] = [
+const OWN: [(Flag, &str); 13] = [
     (Flag::BUNDLE, "image"),
     (Flag::FILE, "files"),
     (Flag::IMAGE, "image"),
@@ -27,6 +29,7 @@ const OWN: [(Flag, &str); 12] = [
     (Flag::REGISTRY_PASSWORD, "password"),
     (Flag::REGISTRY_USERNAME, "username"),
     (Flag::REGISTRY_VERIFY_CERTS, "tls-verify"),
+    (Flag::REQUIRE_PLATFORM, "require-platform"),
     (Flag::SOURCE, "image"),
     (Flag::TAG, "tags"),
     (Flag::TAR, "tar"),
@@ -34,8 +37,11 @@ const OWN: [(Flag, &str); 12] = [
     (Flag::TO_REPO, "image"),
 ];
 
-/// Returns the input that sets a flag.
-fn input_of(flag: Flag) -> Option<&'static str> {
+/// Returns the input that sets a flag; `tars` is the input for the tars that are read.
+fn input_of(flag: Flag, tars: &'static str) -> Option<&'static str> {
+    if flag == Flag::TAR {
+        return Some(tars);
+    }
     let own = OWN.iter().find(|(known, _)| *known == flag).map(|(_, input)| *input);
     own.or_else(|| push_flags::find(flag)?.input)
 }
@@ -43,6 +49,11 @@ fn input_of(flag: Flag) -> Option<&'static str> {
 /// Tells whether an input says what an image is like, so that it is of no use with one that is there already.
 fn is_of_content(row: &&PushFlag) -> bool {
     row.flag != Flag::EXPECTED_DIGEST
+}
+
+/// Tells whether an input is about an index, too.
+fn is_of_index(row: &&PushFlag) -> bool {
+    [Flag::EXPECTED_DIGEST, Flag::ANNOTATION, Flag::PLATFORM].contains(&row.flag)
 }
 
 /// What the inputs ask for.
@@ -56,6 +67,8 @@ pub(in crate::front) struct Request {
     pub(super) summary: bool,
     /// Whether the image is declared as an artifact of the job.
     pub(super) declare: bool,
+    /// The words for messages about the command.
+    pub(super) vocabulary: &'static InputNames,
 }
 
 /// Reads the inputs.
@@ -64,19 +77,29 @@ pub(in crate::front) struct Request {
 pub(in crate::front) fn read(env: &Env) -> Result<Request, Failure> {
     let inputs = Inputs { env };
     let files = inputs.paths("files")?;
+    let is_index = inputs.get("command") == Some("index");
+    if let (false, Some(input)) =
+        (is_index, ["tars", "require-platform"].into_iter().find(|input| inputs.get(input).is_some()))
+    {
+        return Err(Failure::misuse(format!("input `{input}` belongs to `command: index`")));
+    }
     let mut words = match inputs.get("command") {
+        Some("index") => inputs.index(&files)?,
         Some("build") => inputs.build(&files)?,
         Some("push") if files.is_empty() => inputs.push_tar()?,
         Some("push") => inputs.push_files(&files)?,
         Some(other) => {
-            let failure =
-                Failure::misuse(format!("input `command` is `{other}`, expected one of `build`, `push`"));
-            return Err(match text::nearest(other, ["build", "push"]) {
+            let known = text::quoted_list(COMMANDS);
+            let failure = Failure::misuse(format!("input `command` is `{other}`, expected one of {known}"));
+            return Err(match text::nearest(other, COMMANDS) {
                 Some(near) => failure.hint(format!("did you mean `{near}`?")),
                 None => failure,
             });
         }
-        None => return Err(Failure::misuse("input `command` is missing, expected `build` or `push`")),
+        None => {
+            let known = text::quoted_list(COMMANDS);
+            return Err(Failure::misuse(format!("input `command` is missing, expected one of {known}")));
+        }
     };
     let mut changed = env.clone();
     for row in PUSH_FLAGS {
@@ -117,6 +140,7 @@ pub(in crate::front) fn read(env: &Env) -> Result<Request, Failure> {
         env: changed,
         summary: inputs.switch("summary")?.unwrap_or(true),
         declare: inputs.switch("declare-artifact")?.unwrap_or(false),
+        vocabulary: if is_index { &InputNames::INDEX } else { &InputNames::IMAGE },
     })
 }
 
@@ -132,7 +156,17 @@ pub(super) fn secrets(env: &Env) -> Vec<&str> {
 
 /// The action's words: inputs, and variables for flags that have no input.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct InputNames;
+pub(super) struct InputNames {
+    /// The input for tars that are read.
+    tars: &'static str,
+}
+
+impl InputNames {
+    /// The words for one image.
+    pub(super) const IMAGE: Self = Self { tars: "tar" };
+    /// The words for an index, which is made of several tars.
+    pub(super) const INDEX: Self = Self { tars: "tars" };
+}
 
 impl FlagNames for InputNames {
     fn flag(&self, mention: &Mention) -> Option<String> {
@@ -141,7 +175,7 @@ impl FlagNames for InputNames {
             return Some(format!("input `kind: {}`", flag.long()));
         }
         let value = mention.value.as_ref().map(|value| format!(": {value}")).unwrap_or_default();
-        Some(match input_of(flag) {
+        Some(match input_of(flag, self.tars) {
             // A placeholder such as `FILE` adds nothing to the input's name.
             Some(input) => format!("input `{input}`"),
             None => format!("`{}{value}`", flag.variable()),
@@ -266,6 +300,42 @@ impl<'a> Inputs<'a> {
         Ok(words)
     }
 
+    /// Joins tars, into the tar of the input `tar` or else into the registry.
+    fn index(&self, files: &[String]) -> Result<Vec<String>, Failure> {
+        let of_files = PUSH_FLAGS.iter().filter(|row| !is_of_index(row)).filter_map(|row| row.input);
+        let of_files = std::iter::once("kind").chain(of_files).find(|input| self.get(input).is_some());
+        if let Some(input) = (!files.is_empty()).then_some("files").or(of_files) {
+            return Err(Failure::misuse(format!("input `{input}` cannot be used with `command: index`"))
+                .hint("`index` joins images that are in tars, and changes none of them"));
+        }
+        let tars = self.paths("tars")?;
+        if tars.is_empty() {
+            return Err(Failure::misuse("input `tars` is missing: nothing to join").hint(
+                "name the tar of each platform on a line, or give a pattern such as `images/*/image.tar`",
+            ));
+        }
+        let mut words = vec!["index".to_owned()];
+        words.extend(tars.iter().map(|tar| format!("--tar={tar}")));
+        match (self.get("tar"), self.get("image")) {
+            (Some(tar), name) => {
+                words.push(format!("--to-oci-tar={}", self.path("tar", tar)?));
+                words.extend(name.map(|name| format!("--name={name}")));
+            }
+            (None, Some(image)) => words.push(format!("--to-repo={image}")),
+            (None, None) => {
+                return Err(Failure::misuse(
+                    "neither input `image` nor input `tar` is given: nowhere to put the index",
+                )
+                .hint("`image` pushes the index, `tar` writes it into a tar"));
+            }
+        }
+        words.extend(self.tags().iter().map(|tag| format!("--tag={tag}")));
+        let platforms = self.get("require-platform").unwrap_or_default().split(['\n', ',']).map(str::trim);
+        let platforms = platforms.filter(|platform| !platform.is_empty());
+        words.extend(platforms.map(|platform| format!("--require-platform={platform}")));
+        Ok(words)
+    }
+
     /// Returns the words for what is made of files, its name and its tags.
     fn name(&self, files: &[String], image: Option<&str>) -> Result<Vec<String>, Failure> {
         let is_bundle = || files.iter().any(|path| Path::new(path).join(".imgpkg").is_dir());
@@ -351,6 +421,46 @@ mod tests {
     }
 
     #[test]
+    fn index_joins_tars_into_a_tar_or_a_registry() {
+        let base = [("INPUT_COMMAND", "index"), ("INPUT_TARS", "a/image.tar\n /github/workspace/b/*.tar\n")];
+        let with = |more: &[(&'static str, &'static str)]| words(&[&base[..], more].concat());
+        let tars = "imgrelay index --tar=a/image.tar --tar=b/*.tar";
+        assert_eq!(
+            with(&[("INPUT_IMAGE", "r.example/app:v1")]),
+            format!("{tars} --to-repo=r.example/app:v1")
+        );
+        let more = [
+            ("INPUT_IMAGE", "r.example/app:v1"),
+            ("INPUT_TAR", "all.tar"),
+            ("INPUT_TAGS", "v2"),
+            ("INPUT_REQUIRE-PLATFORM", "linux/amd64, linux/arm64"),
+            ("INPUT_PLATFORM", "linux/amd64"),
+        ];
+        let expected = "--to-oci-tar=all.tar --name=r.example/app:v1 --tag=v2 --require-platform=linux/amd64 \
+                        --require-platform=linux/arm64 --platform=linux/amd64";
+        assert_eq!(with(&more), format!("{tars} {expected}"));
+        for (pairs, expected) in [
+            (vec![("INPUT_COMMAND", "index")], "input `tars` is missing"),
+            (base.to_vec(), "neither input `image` nor input `tar` is given"),
+            (
+                [&base[..], &[("INPUT_FILES", "a")]].concat(),
+                "input `files` cannot be used with `command: index`",
+            ),
+            ([&base[..], &[("INPUT_LABELS", "a=b")]].concat(), "input `labels` cannot be used"),
+            (
+                vec![("INPUT_COMMAND", "push"), ("INPUT_TARS", "a"), ("INPUT_IMAGE", "r.example/a")],
+                "input `tars` belongs to `command: index`",
+            ),
+        ] {
+            let failure = request(&pairs).unwrap_err();
+            assert!(failure.message.to_string().contains(expected), "{pairs:?}: {}", failure.message);
+        }
+        let tar = Flag::TAR.mention();
+        assert_eq!(InputNames::INDEX.flag(&tar).as_deref(), Some("input `tars`"));
+        assert_eq!(InputNames::IMAGE.flag(&tar).as_deref(), Some("input `tar`"));
+    }
+
+    #[test]
     fn lists_and_secrets_go_by_the_environment() {
         let pairs = [
             ("INPUT_COMMAND", "build"),
@@ -381,7 +491,10 @@ mod tests {
         let build = [("INPUT_COMMAND", "build"), ("INPUT_FILES", "a")];
         for (pairs, expected) in [
             (vec![], "input `command` is missing"),
-            (vec![("INPUT_COMMAND", "biuld")], "input `command` is `biuld`, expected one of `build`, `push`"),
+            (
+                vec![("INPUT_COMMAND", "biuld")],
+                "input `command` is `biuld`, expected one of `build`, `push`, `index`",
+            ),
             (vec![("INPUT_COMMAND", "build")], "input `files` is missing"),
             (vec![("INPUT_COMMAND", "push")], "input `image` is missing"),
             ([&build[..], &[("INPUT_KIND", "x")]].concat(), "input `kind` is `x`"),
@@ -407,7 +520,7 @@ mod tests {
 
     #[test]
     fn messages_name_inputs_instead_of_flags() {
-        let text = |message: Message| message.render(&InputNames);
+        let text = |message: Message| message.render(&InputNames::IMAGE);
         let variable = Spelling::Variable("IMGRELAY_TAG".to_owned());
         let from_variable = Mention { spelling: variable, ..Flag::TAG.mention() };
         assert_eq!(text(message!(Flag::TO_REPO, ": ", from_variable)), "input `image`: input `tags`");
@@ -417,7 +530,7 @@ mod tests {
 
     #[test]
     fn hints_are_those_for_a_container_action() {
-        let said = |hint: Hint| hint.render(&InputNames).unwrap();
+        let said = |hint: Hint| hint.render(&InputNames::IMAGE).unwrap();
         let login = said(Hint::LogIn { host: "r".to_owned() });
         assert!(login.starts_with("no credentials for `r` were found: set the inputs `username`"), "{login}");
         assert!(login.contains("`${{ runner.temp }}` before the login"), "{login}");

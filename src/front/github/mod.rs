@@ -33,7 +33,7 @@ pub fn run(words: &[OsString], env: &Env) -> Result<(), Failure> {
     // Before any other output, so that no line of the log shows a secret.
     let masks: String = inputs::secrets(env).into_iter().map(commands::masks).collect();
     command(&masks);
-    let result = action(words, env).map_err(|failure| failure.in_words_of(&inputs::InputNames));
+    let result = action(words, env).map_err(|failure| failure.in_words_of(&inputs::InputNames::IMAGE));
     if let Err(failure) = &result {
         command(&commands::error(failure));
     }
@@ -53,10 +53,11 @@ fn action(words: &[OsString], env: &Env) -> Result<(), Failure> {
             .hint("inputs come as environment variables `INPUT_<NAME>`, see `action.yml`"));
     }
     let request = inputs::read(env)?;
+    let vocabulary = request.vocabulary;
     let output = ResultFile::parse("github", env)?;
     let ui = |settings: &Settings| {
         let (out, err) = (Guard::new(io::stdout()), Guard::new(io::stderr()));
-        Ui::with_streams(settings, env, false, Box::new(out), Box::new(err)).speaking(&inputs::InputNames)
+        Ui::with_streams(settings, env, false, Box::new(out), Box::new(err)).speaking(vocabulary)
     };
     let confirmed = |outcome: &Outcome| {
         let Outcome::Image(image) = outcome else { return Ok(()) };
@@ -72,7 +73,7 @@ fn action(words: &[OsString], env: &Env) -> Result<(), Failure> {
     };
     // The annotation reports the failure, and the runner shows annotations in the log as well.
     let door = Door { ui: &ui, confirmed: &confirmed, failed: &|_, _| () };
-    program::run_behind(&door, request.words, &request.env)
+    program::run_behind(&door, request.words, &request.env).map_err(|failure| failure.in_words_of(vocabulary))
 }
 
 /// Returns the outcome without paths that exist only inside the container.

@@ -6,6 +6,7 @@ pub(crate) mod check;
 pub(crate) mod cloud;
 pub(crate) mod compat;
 pub(crate) mod container;
+pub(crate) mod multi_platform;
 pub(crate) mod pipelines;
 pub(crate) mod put;
 pub(crate) mod put_again;

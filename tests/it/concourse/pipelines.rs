@@ -119,6 +119,7 @@ const OUR_SOURCE: &[&str] = &[
 const OUR_GET: &[&str] = &["format", "skip_download", "platform", "referrers"];
 const OUR_PUT: &[&str] = &[
     "image",
+    "platforms_required",
     "files",
     "kind",
     "labels",
@@ -286,9 +287,11 @@ impl Check {
                 &[],
             );
             for key in ["image", "additional_tags", "expected_digest"] {
-                if let Some(path) =
-                    params.get(key).filter(|path| !path.as_str().unwrap_or("").starts_with("sha256:"))
-                {
+                // One path, or a list of them.
+                let value = params.get(key).cloned().unwrap_or(Value::Null);
+                let paths = value.as_array().cloned().unwrap_or_else(|| vec![value]);
+                let is_path = |path: &&Value| path.as_str().is_some_and(|path| !path.starts_with("sha256:"));
+                for path in paths.iter().filter(is_path) {
                     self.path(path, artifacts);
                 }
             }
@@ -336,7 +339,9 @@ impl Check {
             }
         }
         for output in config["outputs"].as_array().into_iter().flatten() {
-            artifacts.insert(output["name"].as_str().unwrap_or_default().to_owned());
+            let name = output["name"].as_str().unwrap_or_default();
+            let mapped = step.get("output_mapping").and_then(|map| map[name].as_str()).unwrap_or(name);
+            artifacts.insert(mapped.to_owned());
         }
     }
 }
@@ -383,7 +388,7 @@ fn files(folder: &str) -> Vec<PathBuf> {
 #[test]
 fn every_pipeline_and_task_of_the_project_is_valid_for_concourse() {
     let pipelines = [files("examples/concourse"), vec![package().join("ci/pipeline.yml")]].concat();
-    assert_eq!(pipelines.len(), 4);
+    assert_eq!(pipelines.len(), 5);
     for path in pipelines {
         let problems = Check::pipeline(&std::fs::read_to_string(&path).unwrap());
         assert!(problems.is_empty(), "{}: {problems:#?}", path.display());
@@ -421,6 +426,7 @@ fn the_pipeline_check_refuses_what_concourse_refuses() {
         (with_step("{get: src, passed: [x]}"), "unknown job"),
         (with_step("{put: app, params: {imag: src/a}}"), "unknown key `imag`"),
         (with_step("{put: app, params: {image: other/a}}"), "no artifact of an earlier step"),
+        (with_step("{put: app, params: {image: [src/a, other/a]}}"), "no artifact of an earlier step"),
         (with_step("{get: app, params: {formt: oci}}"), "unknown key `formt`"),
         (with_step("{task: t}"), "needs `file` or `config`"),
         (with_step("{task: t, file: src/none.yml}"), "none.yml"),

@@ -66,12 +66,7 @@ fn put_sends_nothing_when_the_request_is_invalid() {
         (&tagged, json!({"image": IMAGE, "imag": 1}), 2, "unknown field `params.imag`"),
         (&tagged, json!({"image": IMAGE, "files": "image"}), 2, "exclude each other"),
         (&plain, json!({"image": IMAGE}), 2, "no tag to push"),
-        (
-            &tagged,
-            json!({"image": "image/*.tar"}),
-            2,
-            "finds 2 files, expected one: `image/image.tar`, `image/second.tar`",
-        ),
+        (&tagged, json!({"image": "image/*.tar"}), 1, "image/second.tar` is not an image archive"),
         (&tagged, json!({"image": "image/none.tar"}), 2, "here are `image/image.tar`"),
         (&tagged, json!({"image": "image/second.tar"}), 1, "is not an image archive"),
         (&tagged, json!({"image": IMAGE, "version": "one"}), 2, "`params.version`: `one` is not a version"),

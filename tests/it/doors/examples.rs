@@ -37,7 +37,10 @@ fn fits(schema: &str, files: &[PathBuf]) -> Result<(), String> {
 fn every_file_fits_the_schema_of_its_system() {
     let mut cases = vec![
         ("vendor.github-actions", vec![example("action.yml")]),
-        ("vendor.gitlab-ci", vec![example("examples/gitlab/gitlab-ci.yml")]),
+        (
+            "vendor.gitlab-ci",
+            ["gitlab-ci.yml", "multi-platform.yml"].map(|name| example("examples/gitlab").join(name)).into(),
+        ),
         ("vendor.circle-ci", vec![example("examples/circleci/config.yml")]),
         ("vendor.buildkite", vec![example("examples/buildkite/pipeline.yml")]),
         ("vendor.drone-ci", vec![example("examples/drone/drone.yml")]),
@@ -139,24 +142,46 @@ fn pushed(line: &str) {
     assert_eq!(digest.map(str::len), Some(64), "{line}");
 }
 
+/// Reads a job of a GitLab file; its variables get the values that GitLab gives them.
+fn gitlab_job(file: &Value, name: &str) -> Job {
+    let commands = texts(&file[name]["script"]);
+    let given = BTreeMap::from([("$CI_REGISTRY_USER", USER), ("$CI_REGISTRY_PASSWORD", PASSWORD)]);
+    let variables = file[name]["variables"].as_object().cloned().unwrap_or_default();
+    let variables = variables.iter().map(|(name, value)| {
+        let value = value.as_str().unwrap();
+        (name.clone(), (*given.get(value).unwrap_or(&value)).to_owned())
+    });
+    Job { environment: variables.collect(), commands }
+}
+
 #[test]
 fn the_gitlab_example_builds_and_pushes() {
     let file = parse("examples/gitlab/gitlab-ci.yml");
-    let job = |name: &str| {
-        let commands = texts(&file[name]["script"]);
-        let given = BTreeMap::from([("$CI_REGISTRY_USER", USER), ("$CI_REGISTRY_PASSWORD", PASSWORD)]);
-        let variables = file[name]["variables"].as_object().cloned().unwrap_or_default();
-        let variables = variables.iter().map(|(name, value)| {
-            let value = value.as_str().unwrap();
-            (name.clone(), (*given.get(value).unwrap_or(&value)).to_owned())
-        });
-        Job { environment: variables.collect(), commands }
-    };
     assert_eq!(file["build"]["artifacts"]["reports"]["dotenv"], "image.env");
     assert_eq!(file["default"]["image"]["entrypoint"], serde_json::json!([""]), "GitLab runs its own shell");
     let variables =
         [("CI_REGISTRY_IMAGE", "registry.example.com/team/app"), ("CI_COMMIT_SHORT_SHA", "1234abcd")];
-    pushed(&run_jobs(vec![job("build"), job("push")], &variables, &[]));
+    pushed(&run_jobs(vec![gitlab_job(&file, "build"), gitlab_job(&file, "push")], &variables, &[]));
+}
+
+#[test]
+fn the_multi_platform_gitlab_example_joins_what_buildkit_built_and_pushes_it() {
+    let file = parse("examples/gitlab/multi-platform.yml");
+    let matrix = texts(&file["build"]["parallel"]["matrix"][0]["ARCHITECTURE"]);
+    assert_eq!(matrix, ["amd64", "arm64"]);
+    let mut jobs = Vec::new();
+    for architecture in matrix {
+        let environment = vec![("ARCHITECTURE".to_owned(), architecture)];
+        jobs.push(Job { environment, commands: texts(&file["build"]["script"]) });
+    }
+    jobs.push(job(texts(&file["index"]["script"])));
+    jobs.push(gitlab_job(&file, "push"));
+    // What BuildKit wrote for each platform stands for its builds.
+    let tars = example("tests/it/copy/buildkit");
+    let buildctl = format!("cp {}/$ARCHITECTURE.tar image-$ARCHITECTURE.tar", tars.display());
+    let variables =
+        [("CI_REGISTRY_IMAGE", "registry.example.com/team/app"), ("CI_COMMIT_SHORT_SHA", "1234abcd")];
+    pushed(&run_jobs(jobs, &variables, &[("buildctl-daemonless.sh", &buildctl)]));
 }
 
 #[test]

@@ -498,24 +498,71 @@ fn evaluated(text: &str, values: &BTreeMap<String, String>) -> String {
     out
 }
 
+/// Returns what a job is run with, once for each row of its matrix.
+fn matrix(job: &Value) -> Vec<BTreeMap<String, String>> {
+    let Some(rows) = job["strategy"]["matrix"]["include"].as_array() else { return vec![BTreeMap::new()] };
+    let row = |row: &Value| {
+        let cells = row.as_object().unwrap().iter();
+        cells.map(|(name, value)| (format!("matrix.{name}"), value.as_str().unwrap().to_owned())).collect()
+    };
+    rows.iter().map(row).collect()
+}
+
+/// Artifacts, each a folder with one file, and how GitHub's own actions hand them on.
+struct Artifacts(Scratch);
+
+impl Artifacts {
+    fn upload(&self, file: &Path, name: &str) {
+        let folder = self.0.join(name);
+        std::fs::create_dir(&folder).unwrap_or_else(|error| panic!("artifact `{name}`: {error}"));
+        let _ = std::fs::copy(file, folder.join(file.file_name().unwrap())).unwrap();
+    }
+
+    /// One artifact goes into the folder itself, those that a pattern finds into folders of their own.
+    fn download(&self, with: &BTreeMap<String, String>, folder: &Path) {
+        let copy = |name: &str, to: &Path| {
+            std::fs::create_dir_all(to).unwrap();
+            for file in std::fs::read_dir(self.0.join(name)).unwrap() {
+                let file = file.unwrap();
+                let _ = std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+            }
+        };
+        if let Some(name) = with.get("name") {
+            return copy(name, folder);
+        }
+        let start = with["pattern"].strip_suffix('*').expect("a pattern that ends with `*`");
+        let names = std::fs::read_dir(self.0.path()).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        for name in names.filter(|name| name.starts_with(start)) {
+            copy(&name, &folder.join(&name));
+        }
+    }
+}
+
 /// Runs the jobs of a workflow one after the other, each on a runner of its own; returns what was attested.
 ///
-/// Artifacts go from one to the next as GitHub's own actions hand them on.
+/// Steps with `run` find `make` first, which stands for the user's build.
 fn run_workflow(text: &str, sources: &[&str], registry: &Registry) -> Vec<String> {
     let workflow: Value = serde_saphyr::from_str(text).unwrap();
-    let artifacts = Scratch::new("artifacts");
+    let artifacts = Artifacts(Scratch::new("artifacts"));
     let mut attested = Vec::new();
     let of_github = [("ref_name", "v1"), ("sha", "1234abcd"), ("actor", USER), ("token", PASSWORD)];
     let values = of_github.map(|(name, value)| (format!("github.{name}"), value.to_owned()));
     let mut values = BTreeMap::from(values);
-    let jobs = workflow["jobs"].as_object().unwrap();
-    for (job, description) in jobs {
-        if let Some(needed) = description["needs"].as_str() {
-            assert!(jobs.contains_key(needed), "{job} needs {needed}");
-        }
+    // Jobs are in the order of their needs.
+    let jobs = ordered(workflow["jobs"].as_object().unwrap());
+    let runs = jobs.into_iter().flat_map(|(job, text)| {
+        matrix(text).into_iter().map(move |row| (job, text, row)).collect::<Vec<_>>()
+    });
+    for (job, description, row) in runs {
         let runner = Runner::without_containers();
         let mut of_job = values.clone();
+        of_job.extend(row);
         for step in description["steps"].as_array().unwrap() {
+            if let Some(script) = step["run"].as_str() {
+                user_step(&runner, script);
+                continue;
+            }
             let uses = step["uses"].as_str().unwrap();
             let with: BTreeMap<String, String> = step["with"]
                 .as_object()
@@ -529,13 +576,10 @@ fn run_workflow(text: &str, sources: &[&str], registry: &Registry) -> Vec<String
             match uses.split('@').next().unwrap() {
                 "actions/checkout" => tree::make(&runner.workspace(), sources),
                 "actions/upload-artifact" => {
-                    let from = runner.workspace().join(&with["path"]);
-                    let _ = std::fs::copy(&from, artifacts.join(&with["name"])).unwrap();
+                    artifacts.upload(&runner.workspace().join(&with["path"]), &with["name"]);
                 }
                 "actions/download-artifact" => {
-                    let folder = runner.workspace().join(&with["path"]);
-                    std::fs::create_dir_all(&folder).unwrap();
-                    let _ = std::fs::copy(artifacts.join(&with["name"]), folder.join("image.tar")).unwrap();
+                    artifacts.download(&with, &runner.workspace().join(&with["path"]));
                 }
                 "actions/attest" => {
                     attested.push(format!("{}@{}", with["subject-name"], with["subject-digest"]));
@@ -559,6 +603,32 @@ fn run_workflow(text: &str, sources: &[&str], registry: &Registry) -> Vec<String
     attested
 }
 
+/// Returns the jobs, each behind the one that it needs.
+fn ordered(jobs: &serde_json::Map<String, Value>) -> Vec<(&str, &Value)> {
+    let mut done: Vec<(&str, &Value)> = Vec::new();
+    while done.len() < jobs.len() {
+        let ready =
+            |job: &Value| job["needs"].as_str().is_none_or(|needed| done.iter().any(|d| d.0 == needed));
+        let next = jobs.iter().find(|(name, job)| !done.iter().any(|d| d.0 == name.as_str()) && ready(job));
+        let (name, job) = next.unwrap_or_else(|| panic!("a job needs one that is not there: {jobs:?}"));
+        done.push((name.as_str(), job));
+    }
+    done
+}
+
+/// Runs what a user wrote into a step, with `make` that packs nothing but a copy of `config`.
+fn user_step(runner: &Runner, script: &str) {
+    let bin = runner.scratch.join("bin");
+    std::fs::create_dir_all(&bin).unwrap();
+    let make = bin.join("make");
+    std::fs::write(&make, "#!/bin/sh\nset -e\nmkdir -p \"$1\"\ncp config/* \"$1\"\n").unwrap();
+    std::fs::set_permissions(&make, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", bin.display());
+    let mut command = tool("sh");
+    command.args(["-ec", script]).env("PATH", path).current_dir(runner.workspace());
+    let _ = run(&mut command).success();
+}
+
 #[test]
 fn the_example_workflows_run_as_they_are_written() {
     let read = |name: &str| std::fs::read_to_string(package().join("examples/github").join(name)).unwrap();
@@ -574,6 +644,58 @@ fn the_example_workflows_run_as_they_are_written() {
     // Docker Hub apart, the name is taken as it is: with the registry, without a tag.
     assert_eq!(attested, [format!("{}/example/app@{}", registry.host(), tags["latest"])]);
     registry.storage().assert_sound();
+}
+
+#[test]
+fn the_multi_platform_workflow_joins_the_images_of_two_runners() {
+    let text = std::fs::read_to_string(package().join("examples/github/multi-platform.yml")).unwrap();
+    let registry = Registry::with().htpasswd().start();
+    let attested = run_workflow(&text, &["d config", "f config/a.yml 'a: 1'"], &registry);
+    let tags = registry.storage().tags("example/app");
+    assert_eq!((&tags["1234abcd"], tags.len()), (&tags["latest"], 2), "{tags:?}");
+    assert_eq!(attested, [format!("{}/example/app@{}", registry.host(), tags["latest"])]);
+    let index: Value =
+        serde_json::from_slice(&registry.storage().manifest("example/app", "latest").unwrap()).unwrap();
+    let platforms: Vec<&Value> = index["manifests"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|child| &child["platform"]["architecture"])
+        .collect();
+    assert_eq!(platforms, ["amd64", "arm64"]);
+    registry.storage().assert_sound();
+}
+
+#[test]
+fn the_action_joins_tars_into_a_tar_or_a_registry() {
+    let registry = Registry::start();
+    let runner = Runner::without_containers();
+    tree::make(
+        &runner.workspace(),
+        &["d dist", "f dist/a 'x'", "d images", "d images/amd64", "d images/arm64"],
+    );
+    let name = format!("{}/team/app", registry.host());
+    for architecture in ["amd64", "arm64"] {
+        let (tar, platform) = (format!("images/{architecture}/image.tar"), format!("linux/{architecture}"));
+        let inputs = [("command", "build"), ("files", "dist"), ("tar", &*tar), ("platform", &*platform)];
+        let _ = runner.step(&inputs, &[]).succeeds();
+    }
+    let tars = ("tars", "images/*/image.tar");
+    let to_tar = runner.step(&[("command", "index"), tars, ("tar", "all.tar"), ("tags", "")], &[]).succeeds();
+    assert_eq!(to_tar.outputs["path"], "all.tar");
+    assert_eq!(to_tar.outputs["platforms"], "linux/amd64\nlinux/arm64");
+    assert!(to_tar.summary.contains("| Platforms | <code>linux/amd64</code>, <code>linux/arm64</code> |"));
+    let one_by_one = ("tars", "images/arm64/image.tar\nimages/amd64/image.tar");
+    let digest = ("expected-digest", &*to_tar.outputs["digest"]);
+    let push = [("command", "index"), one_by_one, ("image", &*name), ("tags", "v1,v2"), digest];
+    let pushed = runner.step(&push, &[]).succeeds();
+    assert_eq!(pushed.outputs["digest"], to_tar.outputs["digest"]);
+    let tags = registry.storage().tags("team/app");
+    assert_eq!((&tags["v1"], &tags["v2"]), (&pushed.outputs["digest"], &pushed.outputs["digest"]));
+    let missing = [("command", "index"), tars, ("image", &*name), ("require-platform", "linux/s390x")];
+    let _ = runner.step(&missing, &[]).fails(1, &["no image for `linux/s390x`"]);
+    let none = [("command", "index"), ("tars", "dist/*.tar"), ("image", &*name)];
+    let _ = runner.step(&none, &[]).fails(2, &["input `tars`: `dist/*.tar` finds no file"]);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use testkit::tools::run;
 use testkit::tree;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_imgrelay");
-const TASKS: [&str; 3] = ["imgrelay", "imgrelay-build", "imgrelay-push"];
+const TASKS: [&str; 4] = ["imgrelay", "imgrelay-build", "imgrelay-index", "imgrelay-push"];
 const STEP_ACTIONS: [&str; 2] = ["imgrelay-build", "imgrelay-push"];
 /// Most bytes of a container's termination message, which carries the results.
 const TERMINATION_MESSAGE: usize = 4096;
@@ -412,7 +412,9 @@ fn uses(sample: &Value, shown: &str) -> usize {
             let declared = declared.unwrap_or_else(|| panic!("{shown}: no param `{name}` in {}", unit.path));
             assert_eq!(param["value"].is_array(), declared.kind == "array", "{shown}: {name}");
             missing.remove(name);
-            for reference in references(param["value"].as_str().unwrap_or_default()) {
+            let texts = list(&param["value"]).into_iter().chain([param["value"].clone()]);
+            let texts: Vec<String> = texts.filter_map(|text| text.as_str().map(str::to_owned)).collect();
+            for reference in texts.iter().flat_map(|text| references(text)) {
                 if let [kind, earlier, "results", result] = reference.split('.').collect::<Vec<_>>()[..] {
                     assert!(kind == "tasks" || kind == "steps", "{shown}: {reference}");
                     assert!(
@@ -728,6 +730,34 @@ fn an_app_image_is_built_and_pushed_and_too_long_a_path_is_refused() {
     let built = pod.run(&task("imgrelay-build"), &params, &[]).succeeds(&["LAYOUT_DIGEST", "LAYOUT_PATH"]);
     let size = built.termination_message().len();
     assert!((3000..4096).contains(&size), "{size}");
+}
+
+#[test]
+fn tars_of_two_platforms_become_one_image() {
+    let image = ToolImage::of(Path::new(PROGRAM), "/usr/local/bin/imgrelay");
+    let registry = Registry::start();
+    let pod = Pod::new(&image, 65532, 65532);
+    tree::make(&pod.scratch.join("source/config"), &["f a 644 'x'"]);
+    let name = format!("{}/team/app", registry.host());
+    let build = task("imgrelay-build");
+    for architecture in ["amd64", "arm64"] {
+        let (platform, tar) = (format!("linux/{architecture}"), format!("image-{architecture}.tar"));
+        let params = [("FILES", "config"), ("PLATFORM", &*platform), ("TAR", &*tar)];
+        let _ = pod.run(&build, &params, &[]).succeeds(&["LAYOUT_DIGEST", "LAYOUT_PATH"]);
+    }
+    let index = task("imgrelay-index");
+    let to = format!("{name}:v1");
+    let both = [("IMAGE", &*to), ("TARS", "image-amd64.tar\nimage-arm64.tar")];
+    let done = pod.run(&index, &both, &[]).succeeds(&["IMAGE_DIGEST", "IMAGE_REF", "IMAGE_URL"]);
+    let tags = registry.storage().tags("team/app");
+    assert_eq!((tags.len(), &tags["v1"]), (1, &done.results["IMAGE_DIGEST"]));
+    registry.storage().assert_sound();
+    // A pattern finds the same tars, and a platform that is missing is noticed.
+    let expected = ("EXPECTED_DIGEST", &*done.results["IMAGE_DIGEST"]);
+    let pattern = [("IMAGE", &*to), ("TARS", "image-*.tar"), expected, ("TAGS", "v2")];
+    let _ = pod.run(&index, &pattern, &[]).succeeds(&["IMAGE_DIGEST", "IMAGE_REF", "IMAGE_URL"]);
+    let missing = [("IMAGE", &*to), ("TARS", "image-*.tar"), ("PLATFORMS", "linux/amd64,linux/s390x")];
+    pod.run(&index, &missing, &[]).fails(1, "no image for `linux/s390x`");
 }
 
 #[test]
