@@ -1,4 +1,4 @@
-//! The one executable: what it does is chosen by its name (`check`, `in`, `out`) or its first argument.
+//! The one executable: its name (`check`, `in`, `out`) or its first argument chooses the command.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! What a command runs with, behind every door.
+//! The environment and the output streams that every command gets.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Which image of several is meant: one rule for every command and every door.
+//! Chooses the main image of several: one rule for every command and every door.
 
 use super::failure::Failure;
 use super::text;

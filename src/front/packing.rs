@@ -1,4 +1,4 @@
-//! What is packed, as every door asks for it: the typed request, its ignore files, the earlier image.
+//! The typed request for packing that every door makes, with ignore files and the earlier image.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Small pieces of text for people: escaped outside text, sizes, durations, lists cut short.
+//! Pieces of messages: escaped text from outside, sizes, durations, shortened lists.
 //!
 //! Pure functions; what they return goes to a terminal or a build log.
 

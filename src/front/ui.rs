@@ -1,4 +1,4 @@
-//! Prints: the result to standard output, once; everything else to standard error.
+//! Prints the result once to standard output and everything else to standard error.
 //!
 //! Has no domain knowledge. While bars are on the screen, lines are printed above them.
 

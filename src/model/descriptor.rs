@@ -1,4 +1,4 @@
-//! Descriptors: what points at bytes.
+//! Descriptors: media type, digest and size of a document or blob.
 //!
 //! Source: image-spec descriptor.md.
 

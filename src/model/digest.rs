@@ -1,4 +1,4 @@
-//! Content digests: the only way to hold one, and the only way to compute one.
+//! Content digests: parsed, computed and compared here only.
 //!
 //! Source: image-spec descriptor.md, "Digests".
 

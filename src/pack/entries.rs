@@ -1,4 +1,4 @@
-//! Writing entries as one layer: the tar on its way through the compressor, wherever the entries come from.
+//! Writes entries of any source as one layer: a tar that passes through the compressor.
 
 use std::io::Write;
 

@@ -1,4 +1,4 @@
-//! Why a layer could not be made.
+//! Errors of making a layer.
 
 use std::io;
 use std::path::PathBuf;

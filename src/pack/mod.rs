@@ -1,4 +1,4 @@
-//! From folders to an image: one layer in one pass, its configuration and manifest.
+//! Packs folders into an image: one layer in one pass, its configuration and manifest.
 //!
 //! Floor 3. What is packed is a value, a [`Profile`]: another packaging format is another value, not another path
 //! through the code. Knows no registry.

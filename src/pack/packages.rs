@@ -1,4 +1,4 @@
-//! A look at what is about to be packed: if it is a Carvel package repository, would kapp-controller take it?
+//! Checks a Carvel package repository before it is packed: finds what kapp-controller drops or refuses.
 //!
 //! Advice only. Nothing is looked at unless there is a `packages` folder or a bundle, and nothing is said unless a
 //! document of the packaging group is found. kapp-controller is silent about most of this: it drops what it does not
@@ -29,7 +29,7 @@ const KCTRL_FILES: [&[u8]; 2] = [b"package-resources.yml", b"package-build.yml"]
 pub enum PackageChecks {
     /// Nothing is looked at.
     Off,
-    /// It is told.
+    /// Warn.
     #[default]
     Warn,
     /// Nothing is packed.

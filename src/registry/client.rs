@@ -1,4 +1,4 @@
-//! The verbs, in domain words.
+//! The client's operations on manifests, blobs and tags.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;

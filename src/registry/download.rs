@@ -1,4 +1,4 @@
-//! Reading a blob: verified as it flows, taken up again where the connection broke.
+//! Reads a blob: verifies it while it is received, and resumes it after a broken connection.
 
 use std::io::{self, Read};
 

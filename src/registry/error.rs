@@ -1,4 +1,4 @@
-//! What can go wrong with a registry, told apart as far as a caller has to act differently.
+//! Errors of a registry, one variant for each case in which a caller acts differently.
 
 use std::fmt;
 use std::io;

@@ -1,4 +1,4 @@
-//! Who we are, per registry: explicit credentials, docker and podman configuration, helper programs.
+//! Credentials by registry: explicit ones, those of docker's and podman's configuration, and helper programs.
 //!
 //! Everything arrives here as values; reading the environment and files is the front's work.
 //! Source: docker "config.json"; containers-auth.json(5); imgpkg's `IMGPKG_REGISTRY_*`.

@@ -1,4 +1,4 @@
-//! The least rate of a body: a peer that sends a byte now and then is not waited for without end.
+//! The least rate of a body: a transfer below it ends with an error.
 
 use std::io::{self, Read};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! What says something about a manifest: signatures, attestations, SBOMs, found by their `subject`.
+//! Referrers of a manifest: signatures, attestations and SBOMs whose `subject` it is.
 //!
 //! A registry with the referrers API keeps the list itself; for the others the client keeps an index under the
 //! tag `<algorithm>-<hex>`. Source: distribution-spec, "Listing Referrers", "Referrers Tag Schema".

@@ -1,4 +1,4 @@
-//! Sends a verb's requests: chooses scheme and mirror, adds credentials, follows redirects, repeats what failed.
+//! Sends the requests of an operation: chooses scheme and mirror, adds credentials, follows redirects, retries.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};

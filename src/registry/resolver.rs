@@ -1,4 +1,4 @@
-//! Addresses of hosts: asked of the system in a thread that can be left, and known for a while.
+//! DNS lookups: the system's resolver on a thread that can be abandoned, with a cache of ten seconds.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;

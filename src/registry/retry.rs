@@ -1,4 +1,4 @@
-//! What is worth trying again, after how long, and how the workers of one host wait together.
+//! Retries: which failures are repeated, after how long, and how the workers of one host wait together.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

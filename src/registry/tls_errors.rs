@@ -1,4 +1,4 @@
-//! What the TLS library reports, in our words. Without I/O.
+//! Turns errors of the TLS library into messages. Without I/O.
 
 use rustls::{AlertDescription as Alert, CertificateError as Bad, Error as E, OtherError};
 
@@ -62,7 +62,7 @@ fn certificate_problem(problem: &Bad) -> TrustProblem {
     TrustProblem::Other(text.to_owned())
 }
 
-/// Sorts what only webpki knows; its errors are told apart by their names, which are all that rustls passes on.
+/// Sorts errors of webpki by their names, which are all that rustls passes on.
 fn other_problem(other: &OtherError) -> TrustProblem {
     let name = format!("{:?}", other.0);
     let name = name.split(|letter: char| !letter.is_ascii_alphanumeric()).next().unwrap_or_default();

@@ -39,7 +39,7 @@ pub(super) fn expect_body_wanted() {
     BODY_UNWANTED.set(false);
 }
 
-/// How long silence lasts before it is told, and between two such times.
+/// How long a peer is silent before it is reported, and between two reports.
 const TOLD_AFTER: Duration = Duration::from_secs(10);
 
 /// Opens TCP connections.

@@ -1,4 +1,4 @@
-//! Writing a blob: ask, mount, open a session, send, close; in another form where a registry wants one.
+//! Writes a blob: HEAD request, mount, upload session, closing request; other forms for registries that need them.
 //!
 //! The first form is docker's own, which every registry takes: POST, one PATCH with everything, PUT. A session that
 //! failed is never trusted again (some registries keep half of it): the blob is asked for and sent anew.

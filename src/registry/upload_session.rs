@@ -60,7 +60,7 @@ impl Upload<'_> {
         }
     }
 
-    /// Reads where an upload goes on.
+    /// Reads the location at which an upload continues.
     pub(super) fn location(&self, response: &Response) -> Result<Option<Url>, RegistryError> {
         let Some(text) = response.header("location") else { return Ok(None) };
         let from = &response.url;
@@ -284,7 +284,7 @@ impl Upload<'_> {
         for attempt in 1..=2 {
             match self.requester.attempt(self.host, &call, Payload::None, &mut auth, attempt) {
                 Ok(response) => return response.drain(),
-                // The token has ended, as it may have for what the session was given up for; there is a new one.
+                // The token has expired, perhaps for the same reason as the session; the next request gets a new one.
                 Err(Attempt::Reauthenticate) => {}
                 Err(_) => return,
             }

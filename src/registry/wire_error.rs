@@ -1,4 +1,4 @@
-//! Why a request got no response: the HTTP client's errors in words of ours.
+//! Errors of requests without a response: turns those of the HTTP client into our own.
 
 use std::io;
 use std::time::Duration;

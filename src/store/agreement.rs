@@ -1,4 +1,4 @@
-//! Facts that a store says twice, compared: who reads one of them must not get another image than who reads the other.
+//! Compares facts that a store holds twice, so that two readers do not find two images in it.
 //!
 //! An OCI layout tar may have docker's `manifest.json` beside `index.json`: docker without the containerd store loads
 //! the first, every other reader the second. Names are given in both, and in each once for each image.

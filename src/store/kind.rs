@@ -1,4 +1,4 @@
-//! Describing content that is no image archive, so that the user sees at once that it was the wrong file.
+//! Describes content that is no image archive, so that an error names what the file is.
 
 use std::path::Path;
 

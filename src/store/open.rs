@@ -1,4 +1,4 @@
-//! Finding out by content which kind of image archive a file or folder is.
+//! Detects from the content which kind of image archive a file or folder is.
 //!
 //! File names and extensions do not count. For other content the error says what it is.
 

@@ -1,4 +1,4 @@
-//! What can be wrong with a file or folder, with its path.
+//! Errors of files and folders, with the path.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! The paths to remove if the process has to end without unwinding.
+//! The temporary paths to remove if the process ends without unwinding.
 //!
 //! A blocked thread cannot clean up when a signal ends the process, so the thread that handles the signal calls
 //! [`remove_all`]. Files without a name (see [`super::AtomicFile`]) need none of this. The list belongs to the process;

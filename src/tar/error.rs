@@ -1,4 +1,4 @@
-//! Why a tar could not be read, always with the byte offset and the entry where there is one.
+//! Errors of reading a tar, with the byte offset and, where there is one, the entry.
 
 use std::io;
 

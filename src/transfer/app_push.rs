@@ -1,4 +1,4 @@
-//! A source image on its way to a registry: layers of an earlier image are used again, unless they are gone.
+//! Pushes a source image: uses layers of an earlier image again, unless the registry has lost them.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

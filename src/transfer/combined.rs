@@ -1,4 +1,4 @@
-//! Several sources seen as one, with documents that were made from them.
+//! One source over several sources, with documents that were made from them.
 //!
 //! An index of images from several tars is a new document over bytes that stay where they are: a copy reads
 //! the new document from memory, and everything below it from the source that holds it.

@@ -1,4 +1,4 @@
-//! What is inside: a root and everything below it, as values in a stable order.
+//! Describes a root and everything below it as values in a stable order.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! What can go wrong while images move.
+//! Errors of moving images.
 
 use std::io;
 

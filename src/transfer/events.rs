@@ -1,4 +1,4 @@
-//! What happened, as values: the front turns them into bars, lines or JSON; nothing here is text for a user.
+//! Events as values: the front turns them into bars, lines or JSON; this file has no text for a user.
 
 use crate::model::{Descriptor, Digest, Repository, Tag};
 
@@ -179,7 +179,7 @@ pub enum Warning {
         /// File, line and what is wrong.
         problem: String,
     },
-    /// A package repository has more of that than is told one by one.
+    /// A package repository has more mistakes than are reported one by one.
     MorePackages {
         /// How many more.
         count: usize,

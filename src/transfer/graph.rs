@@ -1,4 +1,4 @@
-//! What hangs below a root: every document and every blob once, children before parents.
+//! The graph below a root: every document and every blob once, children before parents.
 
 use std::collections::HashSet;
 

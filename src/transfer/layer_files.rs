@@ -1,4 +1,4 @@
-//! The files in a layer, one after another, from a layer that turns out to be the promised one.
+//! The files in a layer, one after another; the layer is verified while it is read.
 
 use std::io::{self, Read};
 

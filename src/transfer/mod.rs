@@ -1,4 +1,4 @@
-//! Moving images from any source to any sink: what must move, in which order, and what happened.
+//! Moves images from any source to any sink: what must move, in which order, with which events.
 //!
 //! Floor 4. The only place where stores and registries meet. A sink is a function that takes a source and the
 //! [`Graph`] of what hangs below a root; nothing of it is re-serialised on the way.

@@ -1,4 +1,4 @@
-//! From folders to an image in a tar, or in a spool from which it is pushed.
+//! Packs folders into an image in a tar, or in a spool from which it is pushed.
 
 use std::fs::File;
 use std::io::Read;

@@ -1,4 +1,4 @@
-//! Where images come from, seen the same way: documents, small blobs, streams, all verified.
+//! The trait of everything images are read from: documents, small blobs and streams, all verified.
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -21,7 +21,7 @@ pub trait ImageSource: Sync {
     /// Reads a manifest or index, verified.
     fn read_document(&self, descriptor: &Descriptor) -> Result<RawDocument, TransferError>;
 
-    /// Opens a blob; reading it to the end proves size and digest, a wrong one ends in an error.
+    /// Opens a blob; the last read fails unless size and digest match.
     fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobStream<'_>, TransferError>;
 
     /// Tells whether the blob is certainly not there; a registry is not asked.

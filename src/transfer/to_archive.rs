@@ -1,4 +1,4 @@
-//! Into the archives of others: imgpkg's tar with any number of images, docker's with one.
+//! Writes the archives of other tools: imgpkg's tar with any number of images, docker's with one.
 //!
 //! Both begin with a table of contents; the layers have reserved places, filled by several threads.
 

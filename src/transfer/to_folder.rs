@@ -1,4 +1,4 @@
-//! Into an OCI layout folder, in the form that Concourse's registry-image resource hands on.
+//! Writes an OCI layout folder in the form of Concourse's registry-image resource.
 //!
 //! An index becomes `index.json` as it is, byte for byte; a single image gets an index of its own around it, and a
 //! file says that the image and not that index is meant.

@@ -1,4 +1,4 @@
-//! Into an OCI layout tar: places reserved in a fixed order, filled by several threads, verified on the way.
+//! Writes an OCI layout tar: reserves places in a fixed order, which several threads fill with verified blobs.
 
 use std::fs::File;
 

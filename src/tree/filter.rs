@@ -1,4 +1,4 @@
-//! What is left out of a folder: exact paths, as in imgpkg, and gitignore patterns.
+//! The paths that are left out of a folder: exact ones, as in imgpkg, and gitignore patterns.
 
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt as _;

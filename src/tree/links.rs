@@ -1,4 +1,4 @@
-//! What becomes of symbolic links: kept if they stay inside the root, followed, or refused.
+//! The policy for symbolic links: kept if they stay inside the root, followed, or refused.
 
 use std::path::{Component, Path};
 

@@ -1,4 +1,4 @@
-//! The central directory: what is in the archive and where. No content is read here.
+//! The central directory: the entries of an archive and their positions. No content is read here.
 
 use std::fs::File;
 use std::io::{BufReader, Read};

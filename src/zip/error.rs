@@ -1,4 +1,4 @@
-//! What is wrong with a zip archive, and with which of its entries.
+//! Errors of a zip archive and of its entries.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! Flags whose value is one of a fixed list: each word with what it means.
+//! Flags whose value is one of a fixed list: each word with its meaning.
 //!
 //! The parser of the command line takes the words from here, for suggestions and completion, and `resolve` the
 //! meanings; a door that fills the arguments by itself is checked by `resolve` alone.

@@ -1,4 +1,4 @@
-//! `copy`: images and bundles with all they name, from any source to any sink, byte for byte.
+//! `copy`: copies images, and bundles with all images they name, from any source to any sink, byte for byte.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -325,7 +325,7 @@ impl Copy<'_> {
         if let Some(lock) = self.opened.images_lock() {
             return Ok(ImagesLock { images: lock.images.iter().map(at).collect() }.to_yaml());
         }
-        // What is attached follows its image by itself.
+        // Attached artifacts are copied with their image.
         let mut members: Vec<&Member> =
             collection.members.iter().filter(|member| member.role != Role::Attached).collect();
         members.sort_by_key(|member| member.label());

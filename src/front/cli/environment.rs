@@ -19,7 +19,7 @@ use crate::front::text;
 
 /// Flags that take each other's place: when one is typed, variables of the others in its row are not looked at.
 ///
-/// Without this a variable could spoil a command line that is right by itself.
+/// Without this a variable could contradict a command line that is valid without it.
 const ALTERNATIVES: [&[&str]; 9] = [
     &["thin", "inflate"],
     &["bundle", "image", "source", "lock", "tar", "oci-tar"],

@@ -1,4 +1,4 @@
-//! `index`: one multi-platform image of the images that several jobs built.
+//! `index`: joins the images that several jobs built into one multi-platform image.
 
 use super::index_args::IndexArgs;
 use super::open_source::{Depth, OpenedSource};

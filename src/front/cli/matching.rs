@@ -1,4 +1,4 @@
-//! `match`: which files of a request an earlier source image has, JSON in and out.
+//! `match`: lists the files of a request that an earlier source image has; JSON in and out.
 
 use super::args::MatchArgs;
 use super::resolve::{self, Source};

@@ -1,4 +1,4 @@
-//! The command line: what was typed, what it means, and the commands.
+//! The command line: flags as they are typed, their checked values, and the commands.
 //!
 //! [`args`] is what was typed, [`resolve`] what it means; every other module is a command or serves several. The
 //! commands are put together in [`super::program`].

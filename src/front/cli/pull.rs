@@ -1,4 +1,4 @@
-//! `pull`: the contents of an image or bundle into a folder.
+//! `pull`: extracts the contents of an image or bundle into a folder.
 
 use super::args::PullArgs;
 use super::open_source::{Depth, OpenedSource};

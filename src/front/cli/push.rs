@@ -1,4 +1,4 @@
-//! `push`: folders and files into an image, in a registry or in a tar.
+//! `push`: packs folders and files into an image, in a registry or in a tar.
 
 use std::collections::BTreeSet;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! Opening what a command reads from: a tar, a folder, a lock file.
+//! Opens the inputs of commands: a tar, a folder, a lock file.
 
 use std::path::Path;
 

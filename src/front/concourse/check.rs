@@ -1,4 +1,4 @@
-//! `check`: which versions there are, oldest first.
+//! `check`: lists the versions of a resource, oldest first.
 //!
 //! A tag or a repository that does not exist has no versions; it is no error, because the first `put` may make it.
 //! With a cursor, `check` sends no requests for older version numbers. The matches of an expression have no such

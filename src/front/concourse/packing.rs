@@ -1,4 +1,4 @@
-//! Packing in the pipeline's words: the params that the task and a put of `files` have in common.
+//! The params for packing that the task and a put of `files` have in common.
 //!
 //! The meaning of every param is that of a flag of `push`; only the names are the pipeline's.
 

@@ -1,4 +1,4 @@
-//! What is given for credentials: flags, files, and what is wrong with them.
+//! Credentials from flags and files, and the errors in them.
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! The door for GitHub Actions: inputs in, the same commands as everywhere, outputs and one annotation out.
+//! The door for GitHub Actions: turns inputs into a command line, and its result into outputs.
 //!
 //! `action.yml` calls `imgrelay github` with the inputs as `INPUT_*`. This module turns them into a command line and
 //! runs it; the streams it gives to the command cannot hold workflow commands.

@@ -1,4 +1,4 @@
-//! Collecting entries: what every app has to keep to, wherever it comes from.
+//! Collects the entries of an app and enforces the rules that hold for folders and zips.
 
 use std::path::{Path, PathBuf};
 

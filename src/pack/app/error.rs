@@ -1,4 +1,4 @@
-//! Why a folder or zip cannot become a source image.
+//! Errors of folders and zips that cannot become a source image.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! What is left out of an app: its `.cfignore`, then what the cf command line always leaves out.
+//! The files that are left out of an app: those of its `.cfignore`, then those that the cf command line leaves out.
 //!
 //! Source: cf CLI v9, `actor/sharedaction/resource.go`. Unlike there the syntax is git's own, `?` and negation included.
 

@@ -1,4 +1,4 @@
-//! From an app to a source image, in a tar or a spool; layers that an earlier image has are not made again.
+//! Packs an app into a source image, in a tar or a spool; layers that an earlier image has are used again.
 //!
 //! What decides is the `diff_id`, the digest before compression: neither another compressor nor another level makes an
 //! unchanged layer move. The earlier image's configuration tells which stored layer has which `diff_id`.

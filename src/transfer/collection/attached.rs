@@ -1,4 +1,4 @@
-//! What says something about an image: cosign's tags, and the referrers of OCI 1.1.
+//! Artifacts that are attached to an image: cosign's tags, and the referrers of OCI 1.1.
 
 use std::collections::HashSet;
 
@@ -77,7 +77,7 @@ pub(super) fn attach(
             );
         }
     }
-    // A signature may have a referrer of its own, but nothing sensible goes on for ever.
+    // A signature may have a referrer of its own; the depth is bounded.
     for _ in 0..4 {
         if level.is_empty() {
             break;

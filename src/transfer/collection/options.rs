@@ -1,4 +1,4 @@
-//! How far a collection goes.
+//! Options for gathering a collection.
 
 /// How far a collection goes.
 #[derive(Clone, Copy, Debug)]

@@ -1,4 +1,4 @@
-//! What is not wrong with a store, but makes some reader refuse it or some person wonder.
+//! Warnings of `verify`: facts of a sound store that make some readers refuse it or that surprise a user.
 //!
 //! Each reader was seen to do what is said here (docker 20.10 to 28.5, podman 4.3 to 5.8, containerd 1.6 to 2.1; 2026-11).
 

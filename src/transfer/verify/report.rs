@@ -1,4 +1,4 @@
-//! What was checked and found, as values that can be serialised.
+//! The report of `verify` as values that can be serialised.
 
 use std::fmt;
 

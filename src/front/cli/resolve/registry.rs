@@ -1,4 +1,4 @@
-//! What the `--registry-*` flags mean.
+//! The checked values of the `--registry-*` flags.
 
 use std::path::PathBuf;
 use std::time::Duration;
