@@ -14,6 +14,7 @@ pub mod list;
 pub mod media_type;
 mod platform;
 mod reference;
+mod secret;
 pub mod time;
 mod version;
 
@@ -26,6 +27,7 @@ pub use file_sum::{FileHasher, FileSum, NotSha1};
 pub use json::{JsonError, Schema, check_members, read_json};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError, Registry, Repository, Tag, Target};
+pub use secret::{Secret, SecretBytes};
 pub use version::SemanticVersion;
 
 /// Annotation keys and labels that imgrelay reads or writes.

@@ -24,9 +24,9 @@ use super::helper::HelperError;
 use super::http::{Http, Method, Payload, Request, Response};
 use super::keychain::Keychain;
 use super::retry::{RetryBudget, RetryPolicy};
-use super::secret::Secret;
 use super::token::{Scopes, Token, is_token};
 use super::url::{Origin, Url, encode};
+use crate::model::Secret;
 
 /// The client's name for OAuth2 token servers.
 const CLIENT_ID: &str = "imgrelay";

@@ -1,6 +1,6 @@
 //! What a registry accepts as proof of identity.
 
-use super::secret::Secret;
+use crate::model::Secret;
 
 /// Credentials of one kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

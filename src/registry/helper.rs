@@ -14,7 +14,7 @@ use crate::stream::{cancel, read_bounded};
 use super::credential::{Credential, basic};
 use super::redaction::Redactor;
 use super::sanitize::sanitize;
-use super::secret::Secret;
+use crate::model::Secret;
 
 /// Longest time a helper may take; some open a browser or ask a daemon, none of that works in a pipeline.
 const TIME_LIMIT: Duration = Duration::from_secs(60);

@@ -17,12 +17,12 @@ use super::proxy::ProxyRules;
 use super::redaction::Redactor;
 use super::resolver::SystemResolver;
 use super::sanitize::sanitize;
-use super::secret::Secret;
 use super::tls::{TlsConnector, Trust};
 use super::transport::{self, TcpConnector};
 use super::url::Url;
 use super::wire_error::{Phases, WireError, WireErrorKind};
 use super::wire_options::WireOptions;
+use crate::model::Secret;
 
 /// Bodies of at least this size ask for permission first, so that a refusal costs nothing.
 const EXPECT_CONTINUE_FROM: u64 = 1024 * 1024;

@@ -36,7 +36,6 @@ mod retry;
 mod sanitize;
 #[cfg(test)]
 mod scripted;
-mod secret;
 mod tls;
 mod tls_errors;
 mod token;
@@ -48,6 +47,7 @@ mod url;
 mod wire_error;
 mod wire_options;
 
+pub use crate::model::Secret;
 pub use blob_body::BlobBody;
 pub use client::{Client, TagState};
 pub use cloud::{
@@ -60,7 +60,6 @@ pub use events::{ClientEvents, NoEvents, RequestRecord, RetryRecord};
 pub use helper::{CredentialHelpers, HelperError, ProcessHelpers};
 pub use keychain::{CredentialSource, DockerConfig, DockerConfigError, HostCredential, Keychain};
 pub use options::{ClientOptions, Mirror, PlainHttp};
-pub use secret::Secret;
 pub use upload::{PushOutcome, PushStart};
 pub use wire_options::{
     CaCertificates, ClientIdentity, Proxies, SystemTrust, Timeouts, TlsOptions, WireOptions,

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 
 use ureq::Proxy;
 
-use super::secret::Secret;
 use super::url::{Origin, Url};
 use super::wire_options::Proxies;
+use crate::model::Secret;
 
 /// Proxies, parsed.
 #[derive(Debug)]

@@ -10,8 +10,8 @@ use crate::stream::lock;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 
-use super::secret::Secret;
 use super::url::{decode, encode};
+use crate::model::Secret;
 
 /// Shortest text that is hidden; what is shorter is no secret, and is part of too many innocent words.
 const SHORTEST: usize = 4;

@@ -30,9 +30,9 @@ use crate::model::limits;
 use crate::stream::{cancel, lock, read_file};
 
 use super::pem::{parse_ca, parse_certificates, parse_identity, pem_blocks};
-use super::secret::Secret;
 use super::url::Origin;
 use super::wire_options::{ClientIdentity, SystemTrust, TlsOptions};
+use crate::model::Secret;
 
 /// Where systems keep their authorities in one file; the first that exists is read.
 const BUNDLES: [&str; 6] = [

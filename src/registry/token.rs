@@ -8,7 +8,7 @@ use crate::model::Repository;
 use crate::model::list::quoted_list;
 
 use super::sanitize::sanitize;
-use super::secret::Secret;
+use crate::model::Secret;
 
 /// Life of a token that does not say how long it lives (distribution token specification).
 const DEFAULT_LIFE: u64 = 60;

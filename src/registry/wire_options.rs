@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::events::{ClientEvents, NoEvents};
-use super::secret::Secret;
+use crate::model::Secret;
 
 /// How connections are made and how long they may be silent; the same for registries and for cloud providers.
 #[derive(Clone)]

@@ -14,12 +14,12 @@ use crate::model::{Registry, time};
 
 use super::super::credential::Credential;
 use super::super::http::Method;
-use super::super::secret::Secret;
 use super::super::url::{Url, encode};
 use super::client::{CloudClient, CloudRequest, Reach, element};
 use super::clock;
 use super::login::{Granted, LoginError, basic, may_be_plain, read_file};
 use super::sigv4::{AwsKeys, Scope, sign};
+use crate::model::Secret;
 
 /// Domains under which ECR's private registries live.
 const DOMAINS: [&str; 6] =

@@ -10,10 +10,10 @@ use serde::Deserialize;
 use crate::model::Registry;
 
 use super::super::http::Method;
-use super::super::secret::Secret;
 use super::super::url::{Scheme, Url, encode, origin};
 use super::client::{CloudClient, CloudRequest, Reach, read_metadata};
 use super::login::{Granted, LoginError, basic, read_file};
+use crate::model::Secret;
 
 /// The user name that goes with a refresh token.
 const NULL_USER: &str = "00000000-0000-0000-0000-000000000000";

@@ -7,11 +7,11 @@ use serde::Deserialize;
 
 use crate::model::Registry;
 
-use super::super::secret::Secret;
 use super::super::url::Url;
 use super::client::{CloudClient, read_metadata};
 use super::google_federation::GoogleFederation;
 use super::login::{Granted, LoginError, basic};
+use crate::model::Secret;
 
 /// How to log in to Google's registries.
 #[derive(Clone, Debug, Default)]

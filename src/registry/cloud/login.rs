@@ -8,8 +8,8 @@ use crate::model::limits;
 use crate::stream;
 
 use super::super::credential::Credential;
-use super::super::secret::Secret;
 use super::super::url::Url;
+use crate::model::Secret;
 
 /// What a login gave, and until when it holds (seconds since 1970).
 pub(super) struct Granted {

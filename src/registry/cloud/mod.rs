@@ -23,7 +23,7 @@ use crate::stream::lock;
 
 use super::credential::Credential;
 use super::helper::HelperError;
-use super::secret::Secret;
+use crate::model::Secret;
 
 pub use aws::{AwsEndpoints, AwsLogin, ContainerCredentials, WebIdentity};
 pub use azure::{AppService, AzureLogin};

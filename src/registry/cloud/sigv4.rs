@@ -6,8 +6,8 @@
 use ring::hmac;
 use sha2::{Digest as _, Sha256};
 
-use super::super::secret::Secret;
 use super::super::url::Url;
+use crate::model::Secret;
 
 /// An access key.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -36,6 +36,44 @@ impl Drop for Secret {
     }
 }
 
+/// Bytes that are never shown, and whose memory is overwritten when they are dropped: a key out of a file.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretBytes(Vec<u8>);
+
+impl SecretBytes {
+    /// Wraps bytes.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns the bytes themselves.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Returns the bytes, to be changed in place.
+    pub fn expose_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+impl Drop for SecretBytes {
+    /// Overwrites the bytes before their memory is given back.
+    fn drop(&mut self) {
+        self.0.fill(0);
+        // So that the writes are not optimised away because nothing reads them.
+        std::hint::black_box(&self.0);
+    }
+}
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
 impl From<String> for Secret {
     fn from(text: String) -> Self {
         Self(text)
