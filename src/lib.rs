@@ -17,7 +17,7 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | 0 values | [`model`], [`lock`] |
+//! | 0 values | [`model`], [`lock`], [`sign`] |
 //! | 1 bytes | [`stream`], [`tree`], [`tar`], [`zip`] |
 //! | 2 images at rest and in a registry | [`store`], [`registry`] |
 //! | 3 packing | [`pack`] |
@@ -78,6 +78,7 @@ pub mod lock;
 pub mod model;
 pub mod pack;
 pub mod registry;
+pub mod sign;
 pub mod store;
 pub mod stream;
 pub mod tar;

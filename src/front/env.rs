@@ -89,6 +89,7 @@ variables! {
     IDENTITY_HEADER = "IDENTITY_HEADER": "ACR: what is shown there";
     GITHUB_TOKEN = "GITHUB_TOKEN": "`ghcr.io`: the token of the workflow";
     GITHUB_ACTOR = "GITHUB_ACTOR": "`ghcr.io`: the user it belongs to";
+    COSIGN_PASSWORD = "COSIGN_PASSWORD": "`sign`: the password of an encrypted private key, as cosign's (default: none)";
 }
 
 /// The environment of this run; empty variables are not in it.

@@ -16,6 +16,8 @@ pub mod fuzzing;
 pub mod github;
 mod glob;
 mod joining;
+mod judgement;
+mod keys;
 mod main_image;
 pub mod outcome;
 mod packing;

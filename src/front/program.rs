@@ -11,7 +11,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::cli::{
     args, clap_errors, completion, copy, describe, environment, grammar, index, index_args, matching, pull,
-    push, resolve, tag, verify, version,
+    push, resolve, sign, sign_args, tag, verify, version,
 };
 use super::concourse::{self, Step};
 use super::context::Context;
@@ -49,7 +49,8 @@ enum Verb {
     Index(Box<index_args::IndexArgs>),
     Pull(Box<args::PullArgs>),
     Describe(Box<args::DescribeArgs>),
-    Verify(args::VerifyArgs),
+    Verify(Box<args::VerifyArgs>),
+    Sign(Box<sign_args::SignArgs>),
     Match(Box<args::MatchArgs>),
     /// List, resolve, add and delete the tags of a repository
     #[command(subcommand)]
@@ -162,6 +163,7 @@ fn dispatch(context: &Context<'_>, verb: Verb, json: bool) -> Result<Outcome, Fa
         Verb::Pull(args) => pull::run(context, &args),
         Verb::Describe(args) => describe::run(context, &args, json),
         Verb::Verify(args) => verify::run(context, &args),
+        Verb::Sign(args) => sign::run(context, &args),
         Verb::Match(args) => matching::run(context, &args),
         Verb::Tag(TagVerb::List(args)) => tag::list(context, &args),
         Verb::Tag(TagVerb::Resolve(args)) => tag::resolve(context, &args),

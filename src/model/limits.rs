@@ -95,3 +95,17 @@ pub const MATCH_FILES: usize = 5000;
 pub const RESOURCES_BYTES: u64 = 64 * 1024 * 1024;
 /// Largest list of an image's files, bytes; a million files have 52 MB.
 pub const FILE_LIST_BYTES: u64 = 64 * 1024 * 1024;
+/// Largest file with keys, bytes; a key of RSA has less than 4 KiB.
+pub const KEY_FILE_BYTES: u64 = 256 * 1024;
+/// Most public keys of one file or folder; each signature is tried with each.
+pub const KEYS: usize = 100;
+/// Most memory that deriving the key of an encrypted private key may take, bytes; cosign's takes 64 MiB.
+pub const KEY_DERIVATION_BYTES: u64 = 256 * 1024 * 1024;
+/// Most passes over that memory; cosign makes one.
+pub const KEY_DERIVATION_PASSES: u64 = 16;
+/// Largest payload of a signature, bytes; cosign's have about 250 bytes and the user's annotations.
+pub const PAYLOAD_BYTES: u64 = 256 * 1024;
+/// Most signatures of one manifest, and of one envelope.
+pub const SIGNATURES: usize = 100;
+/// Most signatures, attestations and other manifests that say something about one image and are looked at.
+pub const ATTACHED: usize = 1000;

@@ -1,10 +1,12 @@
-//! One source over several sources, with documents that were made from them.
+//! One source over several sources, with documents and small blobs that were made from them.
 //!
 //! An index of images from several tars is a new document over bytes that stay where they are: a copy reads
 //! the new document from memory, and everything below it from the source that holds it.
 
+use std::io::Cursor;
+
 use crate::model::{Descriptor, Digest, RawDocument, Repository};
-use crate::stream::BlobStream;
+use crate::stream::{BlobStream, VerifyingReader};
 
 use super::{ImageSource, TransferError};
 
@@ -13,6 +15,7 @@ pub struct CombinedSource<'a> {
     label: String,
     sources: Vec<&'a dyn ImageSource>,
     made: Vec<RawDocument>,
+    blobs: Vec<(Descriptor, Vec<u8>)>,
 }
 
 impl std::fmt::Debug for CombinedSource<'_> {
@@ -25,7 +28,7 @@ impl<'a> CombinedSource<'a> {
     /// Combines sources; `label` names the whole in messages.
     #[must_use]
     pub fn new(label: String, sources: Vec<&'a dyn ImageSource>) -> Self {
-        Self { label, sources, made: Vec::new() }
+        Self { label, sources, made: Vec::new(), blobs: Vec::new() }
     }
 
     /// Adds documents that no source holds.
@@ -33,6 +36,17 @@ impl<'a> CombinedSource<'a> {
     pub fn with(mut self, documents: impl IntoIterator<Item = RawDocument>) -> Self {
         self.made.extend(documents);
         self
+    }
+
+    /// Adds small blobs that no source holds.
+    #[must_use]
+    pub fn with_blobs(mut self, blobs: impl IntoIterator<Item = (Descriptor, Vec<u8>)>) -> Self {
+        self.blobs.extend(blobs);
+        self
+    }
+
+    fn blob(&self, digest: &Digest) -> Option<&[u8]> {
+        self.blobs.iter().find(|(blob, _)| blob.digest == *digest).map(|(_, bytes)| bytes.as_slice())
     }
 
     fn made(&self, digest: &Digest) -> Option<&RawDocument> {
@@ -64,18 +78,24 @@ impl ImageSource for CombinedSource<'_> {
     }
 
     fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobStream<'_>, TransferError> {
+        if let Some(bytes) = self.blob(&descriptor.digest) {
+            let (digest, size) = (descriptor.digest.clone(), descriptor.size);
+            return Ok(VerifyingReader::new(Box::new(Cursor::new(bytes)), digest, size));
+        }
         let holder = self.holder(&descriptor.digest).ok_or_else(|| self.missing(&descriptor.digest))?;
         holder.open_blob(descriptor)
     }
 
     fn lacks(&self, digest: &Digest) -> bool {
-        self.made(digest).is_none() && self.sources.iter().all(|source| source.lacks(digest))
+        self.made(digest).is_none()
+            && self.blob(digest).is_none()
+            && self.sources.iter().all(|source| source.lacks(digest))
     }
 
     fn repository_of(&self, digest: &Digest) -> Option<Repository> {
-        match self.made(digest) {
-            Some(_) => None,
-            None => self.holder(digest)?.repository_of(digest),
+        match (self.made(digest), self.blob(digest)) {
+            (Some(_), _) | (_, Some(_)) => None,
+            (None, None) => self.holder(digest)?.repository_of(digest),
         }
     }
 }

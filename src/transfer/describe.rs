@@ -14,7 +14,8 @@ use crate::store::ImageName;
 use super::collection::read_images_lock;
 use super::platform_table::{image_size, predicate_types};
 use super::{
-    AttestationRow, Collection, ImageLocator, ImageSource, Member, PlatformRow, Role, TransferError, workers,
+    AttestationRow, Collection, ImageLocator, ImageSource, Member, PlatformRow, Role, TransferError,
+    signatures, workers,
 };
 
 /// What a document is to its users.
@@ -116,6 +117,9 @@ pub struct Description {
     /// Members of an index, in document order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub manifests: Vec<Description>,
+    /// Signatures, attestations and other referrers, as [`signatures::describe`] writes them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub signatures: Vec<serde_json::Value>,
 }
 
 /// Describes a root.
@@ -142,7 +146,14 @@ pub fn describe_collection(
     collection: &Collection,
     concurrency: usize,
 ) -> Result<Vec<Description>, TransferError> {
-    let plain = workers::parallel_map(&collection.members, concurrency, |member| described(locator, member))?;
+    let plain = workers::parallel_map(&collection.members, concurrency, |member| {
+        let mut description = described(locator, member)?;
+        if member.role != Role::Attached {
+            let found = signatures::statements(locator, &collection.members, &description.digest)?;
+            description.signatures = found.iter().map(signatures::describe).collect();
+        }
+        Ok(description)
+    })?;
     let known: BTreeMap<&Digest, &Description> = plain.iter().map(|one| (&one.digest, one)).collect();
     let named: BTreeSet<String> =
         plain.iter().flat_map(|one| &one.images).filter_map(|image| digest_of(&image.image)).collect();
@@ -300,6 +311,7 @@ fn foreign(descriptor: &Descriptor) -> Description {
         images: Vec::new(),
         platforms: Vec::new(),
         manifests: Vec::new(),
+        signatures: Vec::new(),
     }
 }
 

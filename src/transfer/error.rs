@@ -7,6 +7,7 @@ use crate::model::list::{clause_list, quoted_list};
 use crate::model::{ConfigError, Digest, DocumentError, Platform};
 use crate::pack::{BundleError, IndexError, PackError, PackageProblem};
 use crate::registry::RegistryError;
+use crate::sign::{ClaimError, KeyError};
 use crate::store::StoreError;
 use crate::stream::{FileError, Mismatch};
 use crate::tar::{ExtractError, TarError};
@@ -243,6 +244,32 @@ pub enum TransferError {
         /// The bundle.
         image: String,
     },
+    /// An image has no signature, or no attestation, that is accepted.
+    #[error("`{place}`: image `{image}` has no {missing}{}", because(problems))]
+    Unsigned {
+        /// Where it was read from.
+        place: String,
+        /// The image.
+        image: Digest,
+        /// What is required.
+        missing: String,
+        /// What is there, and why it does not count.
+        problems: Vec<String>,
+    },
+    /// An image is to be signed, and no name is recorded that the signature could be for.
+    #[error("`{place}`: image `{image}` has no recorded name that a signature could be for")]
+    NoIdentity {
+        /// Where it was read from.
+        place: String,
+        /// The image.
+        image: Digest,
+    },
+    /// A key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A manifest of signatures, to which one was to be added, cannot be read.
+    #[error("the image's signatures cannot be read: {0}")]
+    Claim(#[from] ClaimError),
     /// A signal stopped the work.
     #[error("stopped")]
     Stopped,
@@ -299,6 +326,11 @@ impl TransferError {
     pub fn is_mismatch(&self) -> bool {
         matches!(self, Self::Mismatch { .. } | Self::Registry(RegistryError::Mismatch { .. }))
     }
+}
+
+/// Writes why nothing that is there counts: a list behind a colon, or nothing.
+fn because(problems: &[String]) -> String {
+    if problems.is_empty() { String::new() } else { format!(" that is accepted: {}", clause_list(problems)) }
 }
 
 fn mistakes(count: usize) -> String {

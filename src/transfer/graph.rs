@@ -41,6 +41,11 @@ impl Graph {
         self.documents.iter().find(|document| document.digest() == digest)
     }
 
+    /// Returns the digests of everything.
+    pub fn digests(&self) -> impl Iterator<Item = &Digest> {
+        self.documents.iter().map(RawDocument::digest).chain(self.blobs.iter().map(|blob| &blob.digest))
+    }
+
     /// Returns the bytes of everything together.
     #[must_use]
     pub fn size(&self) -> u64 {

@@ -24,6 +24,7 @@ mod pull_bundle;
 mod read_ahead;
 mod resume_cache;
 mod root_names;
+pub mod signatures;
 mod source;
 mod to_archive;
 mod to_folder;

@@ -1,8 +1,9 @@
 //! Names of images in a layout: what `index.json` records, and docker's table of contents beside it.
 
+use crate::lock::cosign_subject;
 use crate::model::{Annotations, Descriptor, Document, RawDocument, keys, media_type};
-use crate::store::NamedImage;
 use crate::store::layout::{DockerImage, LayoutIndex};
+use crate::store::{ImageName, NamedImage};
 
 /// Makes the entries of `index.json`: one for each name, all names of a root on one digest.
 ///
@@ -31,12 +32,23 @@ pub(super) fn index_entries(roots: &[NamedImage]) -> Vec<Descriptor> {
     entries
 }
 
-/// Makes the top of a layout; docker's table is there when the only root is a plain image.
+/// Tells whether a root only says something about another one: a signature, an SBOM.
+fn is_attached(root: &NamedImage, document: Option<&RawDocument>) -> bool {
+    let by_tag =
+        |name: &ImageName| name.tag.as_ref().is_some_and(|tag| cosign_subject(tag.as_str()).is_some());
+    root.names.iter().any(by_tag) || document.is_some_and(|document| document.document().subject().is_some())
+}
+
+/// Makes the top of a layout; docker's table is there when the only image is a plain one, signed or not.
 pub(super) fn layout_index(roots: &[NamedImage], documents: &[RawDocument]) -> LayoutIndex {
-    let docker = match roots {
-        [only] => documents
-            .iter()
-            .find(|document| *document.digest() == only.descriptor.digest)
+    let find =
+        |root: &NamedImage| documents.iter().find(|document| *document.digest() == root.descriptor.digest);
+    let images: Vec<&NamedImage> = match roots {
+        [only] => vec![only],
+        roots => roots.iter().filter(|root| !is_attached(root, find(root))).collect(),
+    };
+    let docker = match images.as_slice() {
+        [only] => find(only)
             .and_then(|document| match document.document() {
                 Document::Manifest(manifest) => Some(manifest),
                 Document::Index(_) => None,

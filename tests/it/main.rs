@@ -19,6 +19,7 @@ mod push;
 mod registry;
 mod release;
 mod samples;
+mod signing;
 mod store;
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;

@@ -385,6 +385,12 @@ pub struct VerifyArgs {
     /// Fail unless the image has this digest
     #[arg(long, value_name = "DIGEST")]
     pub expected_digest: Option<String>,
+    /// Fail unless this key signed the image: a PEM file, a folder of them, or env://VARIABLE (repeatable: any of them)
+    #[arg(long, value_name = "KEY")]
+    pub key: Vec<String>,
+    /// With --key: name that the signature has to be for
+    #[arg(long, value_name = "REFERENCE")]
+    pub identity: Option<String>,
 }
 
 /// List a repository's tags

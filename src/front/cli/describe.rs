@@ -152,6 +152,9 @@ fn tree(node: &Description, depth: usize) -> String {
     for layer in &node.layers {
         line(format!("  Layer: {} ({}, {})", layer.digest, text::bytes(layer.size), layer.media_type));
     }
+    for signature in &node.signatures {
+        line(format!("  {}", statement(signature)));
+    }
     for image in &node.images {
         let mut line = |text: String| {
             writeln!(out, "{indent}{}", text::escaped(&text)).expect("writing to a String cannot fail");
@@ -166,6 +169,30 @@ fn tree(node: &Description, depth: usize) -> String {
     }
     for child in &node.manifests {
         out.push_str(&tree(child, depth + 1));
+    }
+    out
+}
+
+/// Writes one signature, attestation or other referrer on a line.
+fn statement(value: &serde_json::Value) -> String {
+    let text = |name: &str| value[name].as_str();
+    let mut out = match text("kind") {
+        Some("signature") => "Signature".to_owned(),
+        Some("attestation") => "Attestation".to_owned(),
+        Some("referrer") => "Referrer".to_owned(),
+        _ => "Unreadable signature".to_owned(),
+    };
+    out.push_str(&format!(": {}", text("place").unwrap_or_default().replace('`', "")));
+    for (name, shown) in [
+        ("identity", "for"),
+        ("predicateType", "type"),
+        ("artifactType", "type"),
+        ("keyHint", "key"),
+        ("problem", "problem"),
+    ] {
+        if let Some(found) = text(name) {
+            out.push_str(&format!(", {shown} {found}"));
+        }
     }
     out
 }

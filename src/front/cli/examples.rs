@@ -32,9 +32,16 @@ pub(super) const DESCRIBE_EXAMPLES: &str = "\
 Examples:
   imgrelay describe --tar app.tar
   imgrelay describe -b registry.example/team/app:v1 -o yaml";
+pub(super) const SIGN_EXAMPLES: &str = "\
+Examples:
+  Sign the image in a tar; COSIGN_PASSWORD holds the key's password:
+    imgrelay sign --tar app.tar --key cosign.key
+  Sign an image in a registry with a key from a variable:
+    imgrelay sign -i registry.example/team/app@\"$DIGEST\" --key env://KEY";
 pub(super) const VERIFY_EXAMPLES: &str = "\
 Examples:
   imgrelay verify --tar app.tar
   imgrelay verify --tar app.tar --expected-digest \"$DIGEST\"
+  imgrelay verify --tar app.tar --key cosign.pub
 
 The exit code is 3 if a digest, size or diff_id differs.";

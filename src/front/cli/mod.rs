@@ -19,6 +19,8 @@ mod open_source;
 pub(super) mod pull;
 pub(super) mod push;
 pub mod resolve;
+pub(super) mod sign;
+pub mod sign_args;
 mod stores;
 pub(super) mod tag;
 pub mod values;

@@ -7,11 +7,15 @@ use super::resolve::{self, Source};
 use super::stores::{expect_oci, open_to_inspect};
 use crate::front::context::Context;
 use crate::front::failure::Failure;
+use crate::front::flag::Flag;
+use crate::front::judgement;
+use crate::front::keys;
 use crate::front::main_image::only_root;
 use crate::front::outcome::{Document, Outcome};
 use crate::front::reporter::{self, Wording};
 use crate::front::{system, text};
 use crate::transfer;
+use crate::transfer::signatures::{Requirement, Trust};
 use crate::transfer::verify::{VerifyReport, verify};
 
 /// Problems named in the failure's text; all of them are in the JSON.
@@ -19,6 +23,7 @@ const SHOWN: usize = 100;
 
 pub(in crate::front) fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<Outcome, Failure> {
     let options = resolve::verify(args)?;
+    let keys = keys::public_keys(Flag::KEY, &options.keys, context.env)?;
     let store = match &options.source {
         Source::OciTar(path) => expect_oci(open_to_inspect(context, path)?, path)?,
         Source::Tar(path) | Source::Lock(path) => open_to_inspect(context, path)?,
@@ -47,9 +52,17 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<
                 .hint("make or fetch the file again"),
         );
     }
-    let json = serde_json::to_value(&report)
+    let mut json = serde_json::to_value(&report)
         .map_err(|error| Failure::refused(format!("cannot write the report as JSON: {error}")))?;
-    Ok(Outcome::Document(Document { text: summary(&report), json, failure }))
+    let mut text = summary(&report);
+    if failure.is_none() && !keys.is_empty() {
+        let trust = Trust { keys, identity: options.identity, require: vec![Requirement::Signature] };
+        let judged = judgement::of_store(&store, &trust)?;
+        text.push_str(&judgement::lines(&judged));
+        json["signatures"] = judgement::json(&judged);
+        failure = judgement::failure(&judged);
+    }
+    Ok(Outcome::Document(Document { text, json, failure }))
 }
 
 fn summary(report: &VerifyReport) -> String {

@@ -277,7 +277,8 @@ impl From<TransferError> for Failure {
             TransferError::Mismatch { .. } | TransferError::DiffId { .. } => of(Kind::Difference)
                 .hint("the source is damaged; make or fetch it again")
                 .hint(Hint::command("", "imgrelay verify", " lists all damage of a tar")),
-            TransferError::UnexpectedDigest { .. } => of(Kind::Difference),
+            TransferError::UnexpectedDigest { .. } | TransferError::Unsigned { .. } => of(Kind::Difference),
+            TransferError::Key(error) => error.into(),
             TransferError::Internal { .. } => Self::bug(message),
             TransferError::Extract { source: ref extract, .. } => match extract.io_error() {
                 Some(source) => of(Kind::Refused).with_io_hint(source),

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::lock::{cosign_tag, locations_tag};
+use crate::lock::{cosign_subject, cosign_tag, locations_tag};
 use crate::model::{Digest, Reference, Repository, Tag, Target};
 use crate::store::ImageName;
 
@@ -28,8 +28,10 @@ pub(super) fn mark(locator: &ImageLocator<'_>, roots: &mut [Member]) -> Result<(
     for root in roots.iter_mut().filter(|root| !marked || root.role == Role::Referenced) {
         let document = locator.read_document(&root.descriptor)?;
         // The platform's manifest in an index may be the subject as well as the index itself.
+        // The child of an index has no entry of its own, and may be signed nevertheless.
+        let of_held = |tag: &Tag| cosign_subject(tag.as_str()).is_some_and(|image| locator.holds(&image));
         let has_subject = document.document().subject().is_some_and(|subject| locator.holds(&subject.digest));
-        if has_subject || root.tags().iter().any(|tag| names.contains(tag)) {
+        if has_subject || root.tags().iter().any(|tag| names.contains(tag) || of_held(tag)) {
             root.role = Role::Attached;
         }
     }

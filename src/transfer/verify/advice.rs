@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+use crate::lock::cosign_subject;
 use crate::model::Digest;
 use crate::store::{Remark, Store, StoreKind};
 use crate::stream::Compression;
@@ -118,6 +119,10 @@ pub(super) fn about(store: &Store, unreferenced: &BTreeSet<Digest>, absent: &[Di
             }
             for name in root.image.names.iter().filter(|name| name.reference.is_none()) {
                 let tag = name.tag.as_ref().map(ToString::to_string).unwrap_or_default();
+                // A signature has no other name, and is not loaded.
+                if cosign_subject(&tag).is_some() {
+                    continue;
+                }
                 advice.push(Advice::BareTag { tag });
             }
         }

@@ -24,6 +24,7 @@ use testkit::tarball::{Header, Tarball};
 
 use crate::lab::lab;
 use crate::layouts::{CONFIG, INDEX, LAYER_GZIP, Layout, MANIFEST, descriptor, gzip};
+use crate::signing::limits as signing;
 
 /// One limit: what it bounds, how it is exceeded, and what is said then.
 struct Row {
@@ -64,7 +65,7 @@ const fn huge(
     Row { name, what, unit, how: How::Test(test), code: 1, message }
 }
 
-const ROWS: [Row; 43] = [
+const ROWS: [Row; 50] = [
     row("DOCUMENT_BYTES", "a manifest or index", "bytes", document, 1, "has more than 8388608 bytes"),
     row("CONFIG_BYTES", "an image configuration", "bytes", config, 1, "has more than 16777216 bytes"),
     row(
@@ -233,6 +234,48 @@ const ROWS: [Row; 43] = [
     row("MATCH_FILES", "files in such a request", "files", asked_for_many, 2, "at most 5000 resources"),
     row("RESOURCES_BYTES", "`--resources`", "bytes", resources, 2, "67108864 bytes"),
     row("FILE_LIST_BYTES", "a list of an image's files", "bytes", file_list, 1, "more than 67108864 bytes"),
+    row("KEY_FILE_BYTES", "a file with keys", "bytes", signing::key_file, 2, "has more than 262144 bytes"),
+    row("KEYS", "public keys of one call", "keys", signing::keys_of_one_file, 2, "more than 100 keys"),
+    row(
+        "KEY_DERIVATION_BYTES",
+        "memory that an encrypted private key asks for",
+        "bytes",
+        signing::key_derivation,
+        2,
+        "it takes more than 256 MiB of memory",
+    ),
+    row(
+        "KEY_DERIVATION_PASSES",
+        "passes over that memory",
+        "passes",
+        signing::key_derivation_passes,
+        2,
+        "p is at most 16",
+    ),
+    row(
+        "PAYLOAD_BYTES",
+        "the payload of a signature",
+        "bytes",
+        signing::payload,
+        1,
+        "at most 262144 are read",
+    ),
+    row(
+        "SIGNATURES",
+        "signatures of one manifest or envelope",
+        "signatures",
+        signing::signatures,
+        1,
+        "at most 100 are read",
+    ),
+    row(
+        "ATTACHED",
+        "manifests about one image",
+        "manifests",
+        signing::attached,
+        1,
+        "more than 1000 signatures and other referrers",
+    ),
 ];
 
 fn copy(lab: &Lab) -> Output {

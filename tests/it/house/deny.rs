@@ -232,7 +232,9 @@ fn a_dependency_that_nothing_uses_is_found() {
 }
 
 /// Most crates in the executable, all taken together; raise it in the commit that says why.
-const CRATES: usize = 100;
+///
+/// Ten of them open the encrypted keys of cosign (docs/decisions/0002-dependencies.md).
+const CRATES: usize = 104;
 
 #[test]
 fn the_number_of_crates_in_the_executable_is_fixed() {

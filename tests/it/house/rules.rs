@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Which modules a module may use; the same table stands in `ARCHITECTURE.md`.
-pub(crate) const MAY_USE: [(&str, &[&str]); 11] = [
+pub(crate) const MAY_USE: [(&str, &[&str]); 12] = [
     ("model", &[]),
     ("lock", &["model"]),
+    ("sign", &["model"]),
     ("stream", &["model"]),
     ("tree", &["model"]),
     ("tar", &["model", "stream"]),
@@ -14,11 +15,14 @@ pub(crate) const MAY_USE: [(&str, &[&str]); 11] = [
     ("store", &["model", "stream", "tar"]),
     ("registry", &["model", "stream"]),
     ("pack", &["model", "lock", "stream", "tree", "tar", "zip"]),
-    ("transfer", &["model", "lock", "stream", "tar", "store", "registry", "pack"]),
-    ("front", &["model", "lock", "stream", "tree", "tar", "zip", "store", "registry", "pack", "transfer"]),
+    ("transfer", &["model", "lock", "sign", "stream", "tar", "store", "registry", "pack"]),
+    (
+        "front",
+        &["model", "lock", "sign", "stream", "tree", "tar", "zip", "store", "registry", "pack", "transfer"],
+    ),
 ];
 /// Modules that must not do I/O at all.
-const PURE: [&str; 2] = ["model", "lock"];
+const PURE: [&str; 3] = ["model", "lock", "sign"];
 const PURE_BANS: [&str; 4] = ["std::fs", "std::net::Tcp", "std::thread", "std::process"];
 /// What panics when the system is out of threads; `stream::threads` and `std::thread::Builder` return the error.
 const PANICKING: [&str; 2] = ["scope.spawn(", "thread::spawn("];

@@ -8,6 +8,7 @@ mod index;
 mod push;
 mod read;
 mod registry;
+mod sign;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ pub use read::{
     match_resources, pull, tag_add, tag_delete, tag_list, tag_resolve, verify,
 };
 pub use registry::{RegistryOptions, registry};
+pub use sign::{SignOptions, SignTarget, sign};
 
 use super::args::{Globals, SourceArgs, TarArgs};
 use super::choices::{self, Choices};
@@ -302,6 +304,7 @@ pub(crate) mod tests {
     use crate::front::cli::args as typed;
     use crate::front::cli::grammar;
     use crate::front::cli::index_args::IndexArgs;
+    use crate::front::cli::sign_args::SignArgs;
     use crate::front::failure::Hint;
     use clap::{Args as _, FromArgMatches};
 
@@ -322,6 +325,7 @@ pub(crate) mod tests {
             typed::DescribeArgs::augment_args(clap::Command::new("describe")),
             typed::MatchArgs::augment_args(clap::Command::new("match")),
             typed::VerifyArgs::augment_args(clap::Command::new("verify")),
+            SignArgs::augment_args(clap::Command::new("sign")),
             typed::TagListArgs::augment_args(clap::Command::new("list")),
             typed::TagResolveArgs::augment_args(clap::Command::new("resolve")),
             typed::TagAddArgs::augment_args(clap::Command::new("add")),

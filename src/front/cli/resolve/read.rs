@@ -130,12 +130,22 @@ pub struct VerifyOptions {
     pub source: Source,
     /// The digest the image has to have.
     pub expected_digest: Option<Digest>,
+    /// Where the keys are of which one has to have signed; none does not look at signatures.
+    pub keys: Vec<String>,
+    /// The name that signatures have to be for.
+    pub identity: Option<Reference>,
 }
 
 /// Resolves `verify`.
 pub fn verify(args: &VerifyArgs) -> Result<VerifyOptions, Failure> {
     let source = source(&SourceFlags::of_tar(&args.source), &[Flag::TAR, Flag::OCI_TAR])?;
-    Ok(VerifyOptions { source, expected_digest: expected_digest(args.expected_digest.as_deref())? })
+    let keys: Vec<String> = args.key.iter().filter(|key| !key.is_empty()).cloned().collect();
+    let identity = given(args.identity.as_deref()).map(|text| reference(Flag::IDENTITY, text)).transpose()?;
+    if identity.is_some() && keys.is_empty() {
+        return Err(Failure::misuse(message!(Flag::IDENTITY, " works with ", Flag::KEY, " only")));
+    }
+    let expected_digest = expected_digest(args.expected_digest.as_deref())?;
+    Ok(VerifyOptions { source, expected_digest, keys, identity })
 }
 
 /// Everything `tag list` needs.

@@ -1,0 +1,99 @@
+//! Signatures that were judged, as lines, as JSON and as the failure that they are.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::failure::Failure;
+use super::main_image::stored_roots;
+use super::text;
+use crate::model::list::clause_list;
+use crate::sign::ClaimKind;
+use crate::store::Store;
+use crate::transfer::events::Silent;
+use crate::transfer::signatures::{Content, Judgement, Trust, Verdict, judge};
+use crate::transfer::{self, Attached, Gathering, ImageLocator};
+
+/// Judges the images of a tar or folder by what is in it.
+pub(super) fn of_store(store: &Store, trust: &Trust) -> Result<Vec<Judgement>, Failure> {
+    let locator = ImageLocator::over(store, None);
+    let gathering = Gathering { thick: false, attached: Attached::default(), concurrency: 1 };
+    let collection = transfer::gather(&locator, stored_roots(store.roots()), &gathering, &Silent)?;
+    Ok(judge(&locator, &collection, trust)?)
+}
+
+/// Writes a line for each signature and attestation.
+pub(super) fn lines(judged: &[Judgement]) -> String {
+    let mut out = String::new();
+    for judgement in judged {
+        for one in &judgement.statements {
+            let verdict = match &one.verdict {
+                Verdict::Accepted { key } => format!("accepted, key {key}"),
+                Verdict::Wrong { problem } => format!("wrong: {problem}"),
+                Verdict::NotAsked { reason } => format!("not accepted: {reason}"),
+                Verdict::Unsigned => "not signed".to_owned(),
+            };
+            let line = format!(
+                "{}@{}: {}: {verdict}",
+                judgement.place,
+                judgement.image,
+                what(&one.statement.content)
+            );
+            writeln!(out, "{}", text::escaped(&line)).expect("writing to a String cannot fail");
+        }
+    }
+    out
+}
+
+/// Says what a statement is: `` signature for `reg.example/app:v1` ``.
+pub(super) fn what(content: &Content) -> String {
+    match content {
+        Content::Claim(claim) => {
+            let name = claim.identity.as_ref().map(|name| format!(" for `{name}`")).unwrap_or_default();
+            match &claim.kind {
+                ClaimKind::Signature => format!("signature{name}"),
+                ClaimKind::Attestation { predicate_type } => {
+                    format!("attestation of type `{predicate_type}`")
+                }
+            }
+        }
+        Content::Unreadable(_) => "signature".to_owned(),
+        Content::Other { artifact_type } => format!("referrer of type `{artifact_type}`"),
+    }
+}
+
+/// Writes all of them for programs.
+pub(super) fn json(judged: &[Judgement]) -> Value {
+    let statement = |one: &transfer::signatures::Judged| {
+        let (verdict, detail) = match &one.verdict {
+            Verdict::Accepted { key } => ("accepted", Some(key)),
+            Verdict::Wrong { problem } => ("wrong", Some(problem)),
+            Verdict::NotAsked { reason } => ("not accepted", Some(reason)),
+            Verdict::Unsigned => ("not signed", None),
+        };
+        let mut value = transfer::signatures::describe(&one.statement);
+        value["verdict"] = json!(verdict);
+        if let Some(detail) = detail {
+            value["detail"] = json!(detail);
+        }
+        value
+    };
+    let image = |judgement: &Judgement| {
+        let missing: Vec<String> = judgement.missing.iter().map(ToString::to_string).collect();
+        let statements: Vec<Value> = judgement.statements.iter().map(statement).collect();
+        json!({ "image": judgement.image, "statements": statements, "missing": missing })
+    };
+    judged.iter().map(image).collect()
+}
+
+/// Returns the failure of images that are not believed, or of which a signature is wrong.
+pub(super) fn failure(judged: &[Judgement]) -> Option<Failure> {
+    if let Some(error) = judged.iter().find_map(|judgement| judgement.check().err()) {
+        return Some(error.into());
+    }
+    let wrong: Vec<String> = judged.iter().flat_map(Judgement::wrong).collect();
+    let place = judged.first().map(|judgement| judgement.place.clone()).unwrap_or_default();
+    (!wrong.is_empty()).then(|| {
+        Failure::difference(format!("`{place}` has signatures that are wrong: {}", clause_list(wrong)))
+    })
+}

@@ -1,0 +1,346 @@
+//! A claim: what a signature says about an image, and whether one of the user's keys made it.
+//!
+//! A claim is read first and believed later: [`Claim::check`] is the only place that says yes.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::model::list::quoted_list;
+use crate::model::{Digest, DigestError, Reference};
+
+use super::public_key::PublicKey;
+
+/// How a claim is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A layer under cosign's tag `sha256-<hex>.sig`.
+    SimpleSigning,
+    /// An envelope under cosign's tag `sha256-<hex>.att`.
+    Envelope,
+    /// A Sigstore bundle that refers to the image.
+    Bundle,
+}
+
+impl Form {
+    /// Returns the name that users know it by.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SimpleSigning => "simplesigning",
+            Self::Envelope => "dsse",
+            Self::Bundle => "bundle",
+        }
+    }
+}
+
+/// What is claimed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClaimKind {
+    /// That the signer stands for the image.
+    Signature,
+    /// A statement about the image.
+    Attestation {
+        /// The URI that says what kind of statement.
+        predicate_type: String,
+    },
+}
+
+/// One signature of a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Signed {
+    /// As the algorithm makes it.
+    pub(super) signature: Vec<u8>,
+    /// [`PublicKey::hint`] of the key, if the form has a place for it. It is not signed, so it proves nothing.
+    pub(super) hint: Option<String>,
+}
+
+/// What a signature says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// How it is stored.
+    pub form: Form,
+    /// What is claimed.
+    pub kind: ClaimKind,
+    /// The images it is about.
+    pub subjects: Vec<Digest>,
+    /// The name under which the image is published, if the form has one.
+    pub identity: Option<String>,
+    /// What the signer added.
+    pub annotations: BTreeMap<String, Value>,
+    /// The signed bytes.
+    pub(super) message: Vec<u8>,
+    /// The signatures; any of them is enough.
+    pub(super) signatures: Vec<Signed>,
+    /// It was made with a certificate instead of a key.
+    pub(super) by_certificate: bool,
+}
+
+/// Why a stored signature cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClaimError {
+    /// More signatures than are read.
+    #[error("{found} signatures are in one manifest or envelope, at most {limit} are read")]
+    TooMany {
+        /// How many there are.
+        found: usize,
+        /// Most allowed.
+        limit: usize,
+    },
+    /// Something is larger than allowed.
+    #[error("{what} has {found} bytes, at most {limit} are read")]
+    TooLarge {
+        /// What it is.
+        what: &'static str,
+        /// Its size.
+        found: u64,
+        /// Most bytes allowed.
+        limit: u64,
+    },
+    /// A manifest or envelope without a signature.
+    #[error("{what} has no signature")]
+    Unsigned {
+        /// What it is.
+        what: &'static str,
+    },
+    /// A text is not base64.
+    #[error("{what} is not base64 in its usual form")]
+    Base64 {
+        /// What it is.
+        what: &'static str,
+    },
+    /// JSON that is not what the format says, or that readers understand differently.
+    #[error("{what} cannot be read: {problem}")]
+    Json {
+        /// What it is.
+        what: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Another type than expected.
+    #[error("{what} has type `{found}`, expected `{expected}`")]
+    Type {
+        /// What it is.
+        what: &'static str,
+        /// Its type.
+        found: String,
+        /// The type that is read.
+        expected: &'static str,
+    },
+    /// A digest is not one.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
+    /// Nothing says which image it is about.
+    #[error("the statement names no image by a digest that can be verified")]
+    NoSubject,
+    /// A layer of another type among those of signatures.
+    #[error("a layer has type `{found}`, which is none of a signature")]
+    Layer {
+        /// Its type.
+        found: String,
+    },
+}
+
+/// Why a claim is not believed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Doubt {
+    /// It is about something else.
+    #[error("it is about {}, not about this image", quoted_list(found))]
+    OtherImage {
+        /// What it is about.
+        found: Vec<Digest>,
+    },
+    /// It names one of the user's keys, but that key did not make it.
+    #[error("it is wrong: key {key} did not make it, or it was changed")]
+    Wrong {
+        /// Which key it names.
+        key: String,
+    },
+    /// It names a key that is none of the user's.
+    #[error("it was made with another key (hint `{hint}`)")]
+    OtherKey {
+        /// The hint.
+        hint: String,
+    },
+    /// It names no key, and none of the user's made it.
+    #[error("it was made with another key, or was changed")]
+    NoKey,
+    /// It was made with a certificate of Sigstore.
+    #[error("it was made with a certificate, and only keys are verified")]
+    Certificate,
+    /// It is for another name.
+    #[error("it is for {}, expected `{expected}`", named(found.as_deref()))]
+    Identity {
+        /// The name, if it has one.
+        found: Option<String>,
+        /// The name that was asked for.
+        expected: String,
+    },
+}
+
+impl Doubt {
+    /// Tells whether something is wrong, and not merely made by a signer that was not asked for.
+    #[must_use]
+    pub fn is_wrong(&self) -> bool {
+        matches!(self, Self::OtherImage { .. } | Self::Wrong { .. })
+    }
+}
+
+fn named(identity: Option<&str>) -> String {
+    identity.map_or_else(|| "no name".to_owned(), |name| format!("`{name}`"))
+}
+
+impl Claim {
+    /// Believes the claim if it is about this image, one of the keys made it, and it is for the name.
+    ///
+    /// `identity` with a tag is compared whole, without one as a repository; none accepts any.
+    /// Errors: the first [`Doubt`], in this order: image, key, name.
+    pub fn check<'k>(
+        &self,
+        image: &Digest,
+        keys: &'k [PublicKey],
+        identity: Option<&Reference>,
+    ) -> Result<&'k PublicKey, Doubt> {
+        if !self.subjects.contains(image) {
+            return Err(Doubt::OtherImage { found: self.subjects.clone() });
+        }
+        let made = |key: &&PublicKey| {
+            self.signatures.iter().any(|signed| key.verifies(&self.message, &signed.signature))
+        };
+        let Some(key) = keys.iter().find(made) else { return Err(self.doubt_of_key(keys)) };
+        match identity {
+            Some(expected) if !self.is_for(expected) => {
+                Err(Doubt::Identity { found: self.identity.clone(), expected: expected.to_string() })
+            }
+            _ => Ok(key),
+        }
+    }
+
+    /// Returns what the signature says about its key, for descriptions.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        self.signatures.iter().find_map(|signed| signed.hint.as_deref())
+    }
+
+    fn doubt_of_key(&self, keys: &[PublicKey]) -> Doubt {
+        if self.by_certificate {
+            return Doubt::Certificate;
+        }
+        let hints = || self.signatures.iter().filter_map(|signed| signed.hint.as_deref());
+        match (keys.iter().find(|key| hints().any(|hint| hint == key.hint())), hints().next()) {
+            (Some(key), _) => Doubt::Wrong { key: key.name().to_owned() },
+            (None, Some(hint)) => Doubt::OtherKey { hint: hint.chars().take(100).collect() },
+            (None, None) => Doubt::NoKey,
+        }
+    }
+
+    fn is_for(&self, expected: &Reference) -> bool {
+        let Some(found) = self.identity.as_deref().and_then(|text| text.parse::<Reference>().ok()) else {
+            return false;
+        };
+        found.repository == expected.repository && (expected.tag.is_none() || found.tag == expected.tag)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{SignatureManifest, SigningKey};
+    use super::*;
+    use crate::model::{Annotations, Descriptor};
+    use crate::sign::payload::Payload;
+
+    fn image() -> Digest {
+        Digest::sha256_of(b"image")
+    }
+
+    fn key(text: &str) -> SigningKey {
+        SigningKey::parse(text.as_bytes(), "`k`", None).unwrap()
+    }
+
+    /// A signature as it is stored: the layer and its payload.
+    fn stored(key: &SigningKey, digest: Digest) -> (Descriptor, Vec<u8>) {
+        let identity = "reg.example/team/app:v1".to_owned();
+        let payload = Payload { identity, digest, annotations: BTreeMap::new() }.to_json();
+        let signature = key.sign(&payload).unwrap();
+        let made = SignatureManifest::with(None, &payload, &signature, key.public());
+        (made.manifest.manifest().unwrap().layers[0].clone(), payload)
+    }
+
+    fn claim(layer: &Descriptor, payload: &[u8]) -> Result<Claim, String> {
+        let layer = super::super::SignatureLayer { descriptor: layer.clone() };
+        layer.claim(payload.to_vec()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_signature_is_believed_for_its_image_its_key_and_its_name_only() {
+        let own = key(include_str!("../../tests/keys/p256.key"));
+        let other = key(include_str!("../../tests/keys/ed25519.key"));
+        let keys = |keys: &[&SigningKey]| keys.iter().map(|key| key.public().clone()).collect::<Vec<_>>();
+        let (layer, payload) = stored(&own, image());
+        let good = claim(&layer, &payload).unwrap();
+        let check = |claim: &Claim, image: &Digest, trusted: &[&SigningKey], name: Option<&str>| {
+            let name = name.map(|name| name.parse::<Reference>().unwrap());
+            claim.check(image, &keys(trusted), name.as_ref()).map(|_| ()).map_err(|doubt| doubt.to_string())
+        };
+        for name in [None, Some("reg.example/team/app"), Some("reg.example/team/app:v1")] {
+            assert_eq!(check(&good, &image(), &[&other, &own], name), Ok(()), "{name:?}");
+        }
+        let said = |result: Result<(), String>| result.unwrap_err();
+        let elsewhere = Digest::sha256_of(b"other");
+        assert_eq!(
+            said(check(&good, &elsewhere, &[&own], None)),
+            format!("it is about `{}`, not about this image", image())
+        );
+        assert_eq!(
+            said(check(&good, &image(), &[&other], None)),
+            format!("it was made with another key (hint `{}`)", own.public().hint())
+        );
+        for name in ["reg.example/team/app:v2", "reg.example/team/other"] {
+            assert_eq!(
+                said(check(&good, &image(), &[&own], Some(name))),
+                format!("it is for `reg.example/team/app:v1`, expected `{name}`")
+            );
+        }
+        // The payload is exchanged, and the annotations are those of the real one.
+        let changed = String::from_utf8(payload.clone()).unwrap().replace(":v1", ":v2");
+        let changed = claim(&layer, changed.as_bytes()).unwrap();
+        assert_eq!(
+            said(check(&changed, &image(), &[&own], None)),
+            "it is wrong: key `k` did not make it, or it was changed"
+        );
+        let mut plain = layer.clone();
+        plain.annotations.retain(|key, _| key.ends_with("/signature"));
+        let unknown = claim(&plain, &payload).unwrap();
+        assert_eq!(
+            said(check(&unknown, &image(), &[&other], None)),
+            "it was made with another key, or was changed"
+        );
+        assert_eq!(check(&unknown, &image(), &[&own], None), Ok(()));
+        plain.annotations.insert("dev.sigstore.cosign/certificate".into(), "x".into());
+        let keyless = claim(&plain, &payload).unwrap();
+        assert!(said(check(&keyless, &image(), &[&other], None)).contains("made with a certificate"));
+        assert_eq!(said(check(&good, &image(), &[], None)), said(check(&good, &image(), &[&other], None)));
+    }
+
+    #[test]
+    fn a_signature_in_another_form_of_base64_is_refused() {
+        let own = key(include_str!("../../tests/keys/ed25519.key"));
+        let (layer, payload) = stored(&own, image());
+        let name = "dev.cosignproject.cosign/signature";
+        let good = layer.annotations[name].clone();
+        for (text, expected) in [
+            (String::new(), "a layer of a signature manifest has no signature"),
+            (good.trim_end_matches('=').to_owned(), "the signature is not base64 in its usual form"),
+            (format!("{good}\n"), "the signature is not base64 in its usual form"),
+            (format!(" {good}"), "the signature is not base64 in its usual form"),
+            (format!("{good}===="), "the signature is not base64 in its usual form"),
+            ("__--".to_owned(), "the signature is not base64 in its usual form"),
+        ] {
+            let annotations: Annotations = [(name.to_owned(), text.clone())].into();
+            let error = claim(&Descriptor { annotations, ..layer.clone() }, &payload);
+            assert_eq!(error.unwrap_err(), expected, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Signatures and attestations as values and bytes: keys, what a signature says, the envelopes it is stored in.
+//!
+//! Floor 0. Keys only: no certificates, no transparency log, no clock, no network. Where signatures are found and
+//! where they are put is the business of `transfer`. Formats: `docs/formats/signatures.md`.
+
+mod claim;
+mod der;
+mod encrypted_key;
+mod key_error;
+mod payload;
+mod pem;
+mod public_key;
+mod secretbox;
+mod signature_manifest;
+mod signing_key;
+
+pub use claim::{Claim, ClaimError, ClaimKind, Doubt, Form};
+pub use key_error::{KeyError, KeyProblem};
+pub use payload::{Payload, SIMPLE_SIGNING};
+pub use public_key::{KeyAlgorithm, PublicKey};
+pub use signature_manifest::{SignatureLayer, SignatureManifest};
+pub use signing_key::SigningKey;

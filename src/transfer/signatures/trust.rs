@@ -1,0 +1,205 @@
+//! Whether an image may be believed: what is stored about it, judged by the user's keys.
+
+use std::collections::HashSet;
+
+use crate::lock::cosign_subject;
+use crate::model::{Digest, Reference};
+use crate::sign::{ClaimKind, Doubt, PublicKey};
+
+use super::super::{Collection, ImageSource, Member, Role, TransferError};
+use super::stored::{Content, Statement, statements};
+
+/// What has to be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Requirement {
+    /// A signature of the image.
+    Signature,
+    /// A signed statement of this predicate type.
+    Attestation(String),
+}
+
+impl std::fmt::Display for Requirement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Signature => f.write_str("signature"),
+            Self::Attestation(predicate_type) => write!(f, "attestation of type `{predicate_type}`"),
+        }
+    }
+}
+
+/// Whose signatures count, and which have to be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trust {
+    /// Any of these keys.
+    pub keys: Vec<PublicKey>,
+    /// The name that signatures have to be for; none accepts any.
+    pub identity: Option<Reference>,
+    /// All of these.
+    pub require: Vec<Requirement>,
+}
+
+/// What became of one statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// This key made it.
+    Accepted {
+        /// Where the key was read from.
+        key: String,
+    },
+    /// It is about another image, or wrong, or cannot be read.
+    Wrong {
+        /// What is wrong.
+        problem: String,
+    },
+    /// A signer made it that was not asked for.
+    NotAsked {
+        /// Why it does not count.
+        reason: String,
+    },
+    /// It is not signed.
+    Unsigned,
+}
+
+/// One statement, judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// The statement.
+    pub statement: Statement,
+    /// What became of it.
+    pub verdict: Verdict,
+}
+
+/// All that is stored about one image, judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// Where the image is.
+    pub place: String,
+    /// The image.
+    pub image: Digest,
+    /// The statements, in stored order.
+    pub statements: Vec<Judged>,
+    /// What is required and not there.
+    pub missing: Vec<Requirement>,
+}
+
+impl Judgement {
+    /// Returns the error of an image that is not believed.
+    pub fn check(&self) -> Result<(), TransferError> {
+        match self.missing.first() {
+            None => Ok(()),
+            Some(missing) => Err(TransferError::Unsigned {
+                place: self.place.clone(),
+                image: self.image.clone(),
+                missing: missing.to_string(),
+                problems: self.problems(missing),
+            }),
+        }
+    }
+
+    /// Returns what is wrong, also where other signatures are accepted.
+    #[must_use]
+    pub fn wrong(&self) -> Vec<String> {
+        let wrong = self.statements.iter().filter_map(|judged| match &judged.verdict {
+            Verdict::Wrong { problem } => Some(format!("{}: {problem}", judged.statement.place)),
+            _ => None,
+        });
+        wrong.collect()
+    }
+
+    /// Returns why what is there does not count as what is missing.
+    fn problems(&self, missing: &Requirement) -> Vec<String> {
+        let about = |judged: &&Judged| match &judged.statement.content {
+            Content::Claim(claim) => serves(&claim.kind, missing),
+            Content::Unreadable(_) => true,
+            Content::Other { .. } => false,
+        };
+        let problem = |judged: &Judged| match &judged.verdict {
+            Verdict::Wrong { problem } | Verdict::NotAsked { reason: problem } => {
+                Some(format!("{}: {problem}", judged.statement.place))
+            }
+            Verdict::Accepted { .. } | Verdict::Unsigned => None,
+        };
+        self.statements.iter().filter(about).filter_map(problem).collect()
+    }
+}
+
+fn serves(kind: &ClaimKind, requirement: &Requirement) -> bool {
+    match (kind, requirement) {
+        (ClaimKind::Signature, Requirement::Signature) => true,
+        (ClaimKind::Attestation { predicate_type }, Requirement::Attestation(wanted)) => {
+            predicate_type == wanted
+        }
+        _ => false,
+    }
+}
+
+/// Lists the images whose signatures count: all that no signed digest covers.
+///
+/// What a bundle names and what an index lists is covered by its digest. A member that only stands beside the others,
+/// or has a `subject` but also a tag of its own, would reach a registry under that tag without a signature.
+fn judged_images(collection: &Collection) -> Vec<&Member> {
+    let mut covered: HashSet<&Digest> = HashSet::new();
+    let mut open: Vec<&Member> = collection.members.iter().filter(|one| one.role == Role::Root).collect();
+    while let Some(member) = open.pop() {
+        let locked = member.bundle.iter().flat_map(|lock| &lock.images);
+        for digest in locked.filter_map(|image| image.image.digest.as_ref()) {
+            if covered.insert(digest) {
+                open.extend(collection.member(digest));
+            }
+        }
+    }
+    let is_judged = |member: &&Member| match member.role {
+        Role::Root => true,
+        Role::Referenced => !covered.contains(&member.descriptor.digest),
+        Role::Attached => member.tags().iter().any(|tag| !is_attached_tag(tag.as_str())),
+    };
+    collection.members.iter().filter(is_judged).collect()
+}
+
+/// Tells whether a tag is one of those under which no image is looked for.
+fn is_attached_tag(tag: &str) -> bool {
+    cosign_subject(tag).is_some() || tag.ends_with(".image-locations.imgpkg")
+}
+
+/// Judges the images of a collection, each by its own digest.
+///
+/// Errors: what cannot be read; an image that is not believed is a [`Judgement`].
+pub fn judge(
+    source: &dyn ImageSource,
+    collection: &Collection,
+    trust: &Trust,
+) -> Result<Vec<Judgement>, TransferError> {
+    let judge = |image: &Digest| {
+        let found = statements(source, &collection.members, image)?;
+        let statements: Vec<Judged> =
+            found.into_iter().map(|statement| judged(statement, image, trust)).collect();
+        let is_missing = |requirement: &&Requirement| {
+            !statements.iter().any(|judged| match (&judged.statement.content, &judged.verdict) {
+                (Content::Claim(claim), Verdict::Accepted { .. }) => serves(&claim.kind, requirement),
+                _ => false,
+            })
+        };
+        let missing = trust.require.iter().filter(is_missing).cloned().collect();
+        Ok(Judgement { place: source.label(), image: image.clone(), statements, missing })
+    };
+    judged_images(collection).into_iter().map(|member| judge(&member.descriptor.digest)).collect()
+}
+
+fn judged(statement: Statement, image: &Digest, trust: &Trust) -> Judged {
+    let verdict = match &statement.content {
+        Content::Unreadable(error) => Verdict::Wrong { problem: error.to_string() },
+        Content::Other { .. } => Verdict::Unsigned,
+        Content::Claim(claim) => match claim.check(image, &trust.keys, trust.identity.as_ref()) {
+            Ok(key) => Verdict::Accepted { key: key.name().to_owned() },
+            Err(doubt) => doubted(&doubt),
+        },
+    };
+    Judged { statement, verdict }
+}
+
+fn doubted(doubt: &Doubt) -> Verdict {
+    match doubt.is_wrong() {
+        true => Verdict::Wrong { problem: doubt.to_string() },
+        false => Verdict::NotAsked { reason: doubt.to_string() },
+    }
+}

@@ -1,0 +1,117 @@
+//! Signatures, put beside their images: in a layout tar, which is written anew, or in a layout folder.
+
+use std::collections::HashSet;
+
+use serde_json::Value;
+
+use crate::model::{Digest, limits};
+use crate::store::layout::LayoutTarget;
+use crate::store::{ImageName, NamedImage, Store, StoreError};
+use crate::stream::{AtomicFile, FileError, read_text_file};
+
+use super::super::events::Observer;
+use super::super::root_names::index_entries;
+use super::super::{CombinedSource, Graph, LayoutRequest, TransferError, copy_to_layout};
+use super::make::Addition;
+
+const MODE: u32 = 0o644;
+
+fn named(addition: &Addition) -> NamedImage {
+    let name = addition.tag.as_ref().map(|tag| ImageName { tag: Some(tag.clone()), reference: None });
+    NamedImage { names: name.into_iter().collect(), ..NamedImage::unnamed(addition.manifest.descriptor()) }
+}
+
+/// Writes a layout tar anew, with the additions; images keep their bytes.
+///
+/// Atomicity: the file is replaced as a whole, or stays as it was.
+/// Cost: writes the tar once.
+pub fn add_to_layout(
+    store: &Store,
+    additions: &[Addition],
+    concurrency: usize,
+    observer: &dyn Observer,
+) -> Result<(), TransferError> {
+    let is_replaced = |digest: &Digest| additions.iter().any(|one| one.replaced.as_ref() == Some(digest));
+    let kept = store.roots().iter().map(|root| root.image.clone());
+    let mut roots: Vec<NamedImage> = kept.filter(|root| !is_replaced(&root.descriptor.digest)).collect();
+    roots.extend(additions.iter().map(named));
+    let source = CombinedSource::new(store.path().display().to_string(), vec![store])
+        .with(additions.iter().map(|one| one.manifest.clone()))
+        .with_blobs(additions.iter().flat_map(|one| one.blobs.iter().cloned()));
+    let request = LayoutRequest {
+        target: LayoutTarget::File(store.path().to_owned()),
+        roots,
+        concurrency,
+        include_non_distributable: false,
+    };
+    copy_to_layout(&source, &request, observer)?;
+    Ok(())
+}
+
+/// Writes the additions into a layout folder: blobs, then manifests, `index.json` last.
+///
+/// Atomicity: each file appears whole; until the last one nothing points at the others.
+pub fn add_to_folder(store: &Store, additions: &[Addition]) -> Result<(), TransferError> {
+    let folder = store.path();
+    let write = |digest: &Digest, bytes: &[u8]| {
+        let parent = folder.join("blobs").join(digest.algorithm().name());
+        std::fs::create_dir_all(&parent).map_err(|error| FileError::io("create", &parent, error))?;
+        let path = parent.join(digest.hex());
+        if store.blob_size(digest).is_none() {
+            AtomicFile::write_whole(&path, bytes, MODE)?;
+        }
+        Ok::<(), TransferError>(())
+    };
+    for addition in additions {
+        for (descriptor, bytes) in &addition.blobs {
+            write(&descriptor.digest, bytes)?;
+        }
+        write(addition.manifest.digest(), addition.manifest.bytes())?;
+    }
+    let path = folder.join("index.json");
+    let index = with_entries(&read_text_file(&path, limits::TABLE_OF_CONTENTS_BYTES)?, additions);
+    let index = index.map_err(|error| {
+        let problem = format!("`index.json` is not valid: {error}");
+        StoreError::Damaged { path: folder.to_owned(), problem }
+    })?;
+    AtomicFile::write_whole(&path, index.as_bytes(), MODE)?;
+    remove_replaced(store, additions)
+}
+
+/// Removes what only a replaced manifest pointed at; a failure leaves a file that no reader looks at.
+fn remove_replaced(store: &Store, additions: &[Addition]) -> Result<(), TransferError> {
+    let replaced: Vec<&Digest> = additions.iter().filter_map(|one| one.replaced.as_ref()).collect();
+    let (mut old, mut kept) = (Graph::default(), Graph::default());
+    for root in store.roots() {
+        let descriptor = &root.image.descriptor;
+        let graph = if replaced.contains(&&descriptor.digest) { &mut old } else { &mut kept };
+        graph.add(store, descriptor)?;
+    }
+    let new = additions.iter().flat_map(|one| {
+        let below = one.manifest.manifest().into_iter().flat_map(|manifest| &manifest.layers);
+        below.map(|layer| &layer.digest).chain(one.blobs.iter().map(|(blob, _)| &blob.digest))
+    });
+    let needed: HashSet<&Digest> = kept.digests().chain(new).collect();
+    for digest in old.digests().filter(|digest| !needed.contains(digest)) {
+        let path = store.path().join("blobs").join(digest.algorithm().name()).join(digest.hex());
+        let _ = std::fs::remove_file(path);
+    }
+    Ok(())
+}
+
+/// Adds entries to an `index.json`, in place of those of what is replaced; all else in it stays.
+fn with_entries(index: &str, additions: &[Addition]) -> Result<String, serde_json::Error> {
+    let mut index: Value = serde_json::from_str(index)?;
+    let new = index_entries(&additions.iter().map(named).collect::<Vec<_>>());
+    let replaced: Vec<String> =
+        additions.iter().filter_map(|one| one.replaced.as_ref()).map(Digest::to_string).collect();
+    if let Some(entries) = index.get_mut("manifests").and_then(Value::as_array_mut) {
+        entries.retain(|entry| {
+            !entry["digest"].as_str().is_some_and(|digest| replaced.iter().any(|one| one == digest))
+        });
+        for entry in new {
+            entries.push(serde_json::to_value(entry)?);
+        }
+    }
+    serde_json::to_string(&index)
+}

@@ -1,0 +1,5 @@
+//! Signatures and attestations: made without a registry, carried along, checked before an image is believed.
+
+mod keys;
+mod layouts;
+pub(crate) mod limits;
