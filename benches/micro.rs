@@ -11,7 +11,7 @@ use imgrelay::store;
 use imgrelay::store::layout::{LayoutIndex, LayoutTarWriter, LayoutTarget};
 use imgrelay::stream::{Decoder, compress};
 use imgrelay::tar::Reader;
-use imgrelay::tar::header::{EntryType, Header};
+use imgrelay::tar::header::{EntryType, Header, Owner};
 use imgrelay::tar::write::Writer;
 
 fn main() {
@@ -75,7 +75,8 @@ fn tar_framing(bencher: Bencher<'_, '_>) {
         let mut tar = Writer::new(Vec::with_capacity(2 * MIB));
         for path in &paths {
             let (path, kind) = (path.as_bytes(), EntryType::File);
-            let header = Header { path, kind, mode: 0o644, size: 700, link: b"", mtime: 0 };
+            let header =
+                Header { path, kind, mode: 0o644, size: 700, link: b"", mtime: 0, owner: Owner::ROOT };
             assert!(tar.entry(&header, &[b'x'; 700]).is_ok(), "memory takes everything");
         }
         tar.finish()
@@ -89,7 +90,7 @@ fn tar_reading(bencher: Bencher<'_, '_>) {
     for number in 0..1000 {
         let path = format!("usr/share/doc/package/file-{number:06}");
         let (path, kind) = (path.as_bytes(), EntryType::File);
-        let header = Header { path, kind, mode: 0o644, size: 700, link: b"", mtime: 0 };
+        let header = Header { path, kind, mode: 0o644, size: 700, link: b"", mtime: 0, owner: Owner::ROOT };
         assert!(tar.entry(&header, &[b'x'; 700]).is_ok(), "memory takes everything");
     }
     let bytes = tar.finish().unwrap_or_default();

@@ -15,7 +15,7 @@ mod zips;
 pub type Body = fn(&[u8]);
 
 /// Every target by its name, which is also the name of its file in `fuzz_targets/` and of its folder of seeds.
-pub const TARGETS: [(&str, Body); 24] = [
+pub const TARGETS: [(&str, Body); 25] = [
     ("reference", values::reference),
     ("digest", values::digest),
     ("challenge", values::challenge),
@@ -23,6 +23,7 @@ pub const TARGETS: [(&str, Body); 24] = [
     ("retry_after", values::retry_after),
     ("document", values::document),
     ("config", values::config),
+    ("program", values::program),
     ("images_lock", values::images_lock),
     ("bundle_lock", values::bundle_lock),
     ("package", values::package),

@@ -1,10 +1,13 @@
 //! Small texts: references, digests, headers, documents, locks, credentials files.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use imgrelay::lock::{BundleLock, ImagesLock, PackageRule, read_packaging_objects};
 use imgrelay::model::{Config, Digest, Document, RawDocument, Reference, Registry, Repository, Tag};
-use imgrelay::pack::{MatchRequest, ResourceError, parse_resources};
+use imgrelay::pack::{
+    ConfigEdits, Elf, MatchRequest, MediaTypes, ResourceError, Start, compose_runnable, parse_resources,
+};
 use imgrelay::registry::{
     Credential, CredentialHelpers, CredentialSource, DockerConfig, HelperError, Keychain, fuzzing,
 };
@@ -122,8 +125,33 @@ pub(super) fn document(data: &[u8]) {
 
 pub(super) fn config(data: &[u8]) {
     match Config::parse(data) {
-        Ok(config) => assert!(config.rootfs.diff_ids.len() * 64 <= data.len()),
+        Ok(config) => {
+            assert!(config.rootfs.diff_ids.len() * 64 <= data.len());
+            edited(&config, data);
+        }
         Err(error) => drop(error.to_string()),
+    }
+}
+
+/// A configuration that was edited has what was asked for, and the rest as it was.
+fn edited(config: &Config, data: &[u8]) {
+    let start = Start { config: data.to_vec(), layers: Vec::new(), media_types: MediaTypes::Oci };
+    let edits = ConfigEdits { user: Some("7".to_owned()), ..ConfigEdits::default() };
+    let Ok(made) = compose_runnable(&start, &[], &edits, &BTreeMap::new()) else { return };
+    let again = Config::parse(&made.image.config).unwrap();
+    assert_eq!(again.config.user.as_deref(), Some("7"));
+    assert_eq!(
+        (again.config.env, again.config.labels),
+        (config.config.env.clone(), config.config.labels.clone())
+    );
+    assert_eq!((&again.os, &again.rootfs), (&config.os, &config.rootfs));
+}
+
+/// What a program says of itself is no longer than its beginning.
+pub(super) fn program(data: &[u8]) {
+    if let Some(elf) = Elf::parse(data) {
+        assert!(data.starts_with(b"\x7fELF"));
+        assert!(elf.loader.is_none_or(|loader| loader.starts_with(b"/") && loader.len() <= data.len()));
     }
 }
 

@@ -38,6 +38,7 @@ variables! {
     RUNNER_TEMP = "RUNNER_TEMP": "`imgrelay github`: the runner's temporary folder, which inputs may name";
     RUNNER_DEBUG = "RUNNER_DEBUG": "`imgrelay github`: `1` stands for `--debug`";
     INPUT = "INPUT_*": "`imgrelay github`: the action's inputs, see `docs/github-actions.md`";
+    SOURCE_DATE_EPOCH = "SOURCE_DATE_EPOCH": "seconds since 1970 for `--created source-date-epoch`; not read otherwise";
     TMPDIR = "TMPDIR": "folder for temporary files without a name (default `/tmp`)";
     HOME = "HOME": "home folder; `$HOME/.docker/config.json` holds credentials";
     DOCKER_CONFIG = "DOCKER_CONFIG": "folder with `config.json`, `.dockerconfigjson` or `.dockercfg`";

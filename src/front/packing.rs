@@ -3,16 +3,22 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::cli::resolve::{BaseImage, Contents, PushKind, PushOptions};
-use super::failure::{Failure, Kind};
+use super::cli::resolve::{BaseImage, Contents, ImagePlace, PushKind, PushOptions, RunnableOptions};
+use super::failure::{Failure, Kind, message};
+use super::flag::Flag;
 use super::main_image::only_root;
 use super::system;
 use crate::model::{Reference, Tag, limits};
-use crate::pack::{AppOptions, ImageOptions, LayerEncoding, LayerOptions, Profile, parse_resources};
+use crate::pack::{
+    AppOptions, ConfigEdits, ImageOptions, LayerEncoding, LayerOptions, PlanOptions, Profile, parse_resources,
+};
 use crate::store::layout::LayoutTarget;
 use crate::store::{self, Store};
 use crate::stream::read_text_file;
-use crate::transfer::{AppRequest, Base, ImageSource as _, PackRequest, Resources};
+use crate::transfer::{
+    AppRequest, Base, BaseRoot, ImageSource as _, Origin, PackRequest, Resources, RunnableRequest,
+    TransferError,
+};
 use crate::tree::Filter;
 
 /// Patterns in gitignore syntax of what is left out of a root; left out itself.
@@ -23,6 +29,13 @@ const IGNORE_FILE: &str = ".imgrelayignore";
 pub(super) enum PackWork {
     /// A bundle or an image.
     Plain(PackRequest),
+    /// An image that runs.
+    Runnable {
+        /// What is packed.
+        request: Box<RunnableRequest>,
+        /// The tar or folder with the base.
+        base: Option<PathBuf>,
+    },
     /// A source image.
     App {
         /// What is packed.
@@ -35,6 +48,7 @@ pub(super) enum PackWork {
 /// Returns what is to be packed, without a destination.
 pub(super) fn work(options: PushOptions) -> Result<PackWork, Failure> {
     Ok(match options.kind {
+        _ if options.runnable.is_some() => return runnable_work(&options),
         PushKind::App => PackWork::App {
             request: app_request(&options, None)?,
             base: match options.base {
@@ -43,6 +57,38 @@ pub(super) fn work(options: PushOptions) -> Result<PackWork, Failure> {
             },
         },
         _ => PackWork::Plain(request(&options, None)?),
+    })
+}
+
+/// Returns what an image that runs is made of at a door that contacts no registry for its base.
+fn runnable_work(options: &PushOptions) -> Result<PackWork, Failure> {
+    let Some(runnable) = &options.runnable else {
+        return Err(TransferError::Internal { what: "an image that runs has no options" }.into());
+    };
+    let base = match &runnable.base {
+        Some(ImagePlace::Registry(_)) => {
+            return Err(Failure::misuse(message!(Flag::BASE, " cannot be used here"))
+                .hint(message!("fetch the image first, and use ", Flag::BASE_TAR)));
+        }
+        Some(ImagePlace::Tar(path)) => Some(path.clone()),
+        None => None,
+    };
+    Ok(PackWork::Runnable { request: Box::new(runnable_request(options, runnable, None)?), base })
+}
+
+/// Makes the one image in a store a base.
+pub(super) fn base_image(store: &Store) -> Result<BaseRoot<'_>, Failure> {
+    let root = &only_root(&store.label(), store.roots())?.image;
+    let mut names = root.names.iter().filter_map(|name| name.reference.as_ref());
+    let name = names.find(|reference| reference.tag.is_some()).map(ToString::to_string);
+    Ok(BaseRoot { source: store, root: root.descriptor.clone(), name })
+}
+
+/// Returns what an image that runs begins with, where its base is in a store.
+pub(super) fn origin(store: Option<&Store>) -> Result<Origin<'_>, Failure> {
+    Ok(match store {
+        Some(store) => Origin::Base(base_image(store)?),
+        None => Origin::Scratch,
     })
 }
 
@@ -69,6 +115,34 @@ pub(super) fn request(options: &PushOptions, target: Option<&LayoutTarget>) -> R
         image: image_options(contents),
         expected_digest: options.expected_digest.clone(),
         package_checks: contents.package_checks,
+    })
+}
+
+/// Returns what an image that runs is made of.
+pub(super) fn runnable_request(
+    options: &PushOptions,
+    runnable: &RunnableOptions,
+    target: Option<&LayoutTarget>,
+) -> Result<RunnableRequest, Failure> {
+    let contents = &options.contents;
+    Ok(RunnableRequest {
+        files: runnable.files.clone(),
+        plan: PlanOptions {
+            filter: filter(contents)?,
+            symlinks: contents.symlinks,
+            modes: runnable.modes,
+            owner: runnable.owner,
+            skip: replaced(target),
+        },
+        edits: ConfigEdits { labels: contents.labels.clone(), ..runnable.edits.clone() },
+        user: runnable.user.clone(),
+        platforms: runnable.platforms.clone(),
+        media_types: runnable.media_types,
+        compression: contents.compression,
+        threads: system::threads(),
+        concurrency: options.registry.concurrency,
+        annotations: contents.annotations.clone(),
+        expected_digest: options.expected_digest.clone(),
     })
 }
 

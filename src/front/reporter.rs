@@ -181,6 +181,47 @@ fn warning_text(warning: &Warning) -> (String, Option<Message>) {
             ),
             None,
         ),
+        Warning::LinksLeftOut { count } => {
+            (format!("{} left out", text::counted(*count, "symbolic link")), None)
+        }
+        Warning::OtherMachine { files, machine, platform } => (
+            format!("the image is for `{platform}`, but {} for `{machine}`", are(files)),
+            Some(message!(
+                "set the platform with ",
+                Flag::PLATFORM,
+                " or ",
+                Flag::FILE.with("PLATFORM=SRC").short()
+            )),
+        ),
+        Warning::Entrypoint { program, problem } => {
+            (format!("a container will not start `{program}`: {problem}"), None)
+        }
+        Warning::LoaderMissing { file, loader } => (
+            format!("`{file}` asks for the dynamic loader `{loader}`, which the image does not have"),
+            Some("link it statically, or choose a base with its libraries".into()),
+        ),
+        Warning::BaseIsSigned { count } => (
+            format!(
+                "{} of the base {} the new image",
+                text::counted(*count as u64, "signature"),
+                if *count == 1 { "does not cover" } else { "do not cover" }
+            ),
+            None,
+        ),
+        Warning::CmdDropped { cmd } => (
+            format!(
+                "the new entrypoint drops the arguments of the base, {}",
+                String::from_utf8_lossy(&serde_json::to_vec(cmd).unwrap_or_default())
+            ),
+            Some(message!(Flag::CMD, " sets them again")),
+        ),
+        Warning::PlatformsWithoutFiles { platforms } => (
+            format!(
+                "no image was made for {}, which the base has too",
+                text::quoted_list(platforms.iter().map(ToString::to_string))
+            ),
+            None,
+        ),
         Warning::LeftBehind { problem } => (
             format!("the old content is replaced, but still there: {problem}"),
             Some("remove it, or run the command again later".into()),
@@ -205,6 +246,11 @@ fn warning_text(warning: &Warning) -> (String, Option<Message>) {
         ),
         Warning::Registry { host, text } => (format!("registry `{host}` says: {text}"), None),
     }
+}
+
+/// Begins a clause about files.
+fn are(files: &[String]) -> String {
+    format!("{} {}", text::quoted_list(files), if files.len() == 1 { "is" } else { "are" })
 }
 
 #[cfg(test)]

@@ -109,3 +109,5 @@ pub const PAYLOAD_BYTES: u64 = 256 * 1024;
 pub const SIGNATURES: usize = 100;
 /// Most signatures, attestations and other manifests that say something about one image and are looked at.
 pub const ATTACHED: usize = 1000;
+/// Largest `/etc/passwd` or `/etc/group` of a base in which a name is looked up, bytes; real ones have a few KiB.
+pub const ACCOUNTS_BYTES: u64 = 4 * 1024 * 1024;

@@ -12,6 +12,7 @@ mod json;
 pub mod limits;
 pub mod list;
 pub mod media_type;
+mod members;
 mod platform;
 mod reference;
 mod secret;
@@ -25,6 +26,7 @@ pub(crate) use document::to_json;
 pub use document::{Document, DocumentError, ImageIndex, ImageManifest, RawDocument};
 pub use file_sum::{FileHasher, FileSum, NotSha1};
 pub use json::{JsonError, Schema, check_members, read_json};
+pub use members::Members;
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError, Registry, Repository, Tag, Target};
 pub use secret::{Secret, SecretBytes};
@@ -56,6 +58,10 @@ pub mod keys {
     pub const ATTESTATION_MANIFEST: &str = "attestation-manifest";
     /// Digest of the image that an attestation is about (BuildKit).
     pub const REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
+    /// Name of the image that an image is based on, with its registry (image-spec annotations.md).
+    pub const BASE_NAME: &str = "org.opencontainers.image.base.name";
+    /// Digest of what [`BASE_NAME`] stood for: of an index where the base is one.
+    pub const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
     /// Says which image the files in this one are a list of: its digest.
     pub const FILES_OF: &str = "dev.imgrelay.files-of";
 }

@@ -68,6 +68,19 @@ pub fn format_basic(unix_seconds: u64) -> String {
     format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
 }
 
+/// Writes seconds since 1970 as `2015-08-30T12:36:00Z`; `None` after the year 9999.
+///
+/// Source: RFC 3339 5.6.
+#[must_use]
+pub fn format_rfc3339(unix_seconds: u64) -> Option<String> {
+    let basic = format_basic(unix_seconds);
+    let (date, time) = basic.split_once('T')?;
+    let [year, month, day] = [date.get(..4)?, date.get(4..6)?, date.get(6..8)?];
+    let [hour, minute, second] = [time.get(..2)?, time.get(2..4)?, time.get(4..6)?];
+    let text = format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z");
+    (date.len() == 8).then_some(text)
+}
+
 /// A date and a time of day, not checked yet.
 struct Civil {
     year: i64,

@@ -21,6 +21,8 @@ pub struct PackedLayer {
     pub uncompressed_size: u64,
     /// Entries, folders included.
     pub entries: u64,
+    /// Symbolic links that were left out because that was asked for.
+    pub links_left_out: u64,
 }
 
 /// How a layer is stored.
@@ -93,6 +95,7 @@ pub(super) fn write_layer(
         diff_id: compressed.diff_id,
         uncompressed_size: compressed.uncompressed_size,
         entries,
+        links_left_out: 0,
     })
 }
 

@@ -44,12 +44,44 @@ pub enum PackError {
         /// The file.
         path: PathBuf,
     },
+    /// Something would take the place of something else of another kind.
+    #[error(
+        "`{}` would put {what} at `/{path}`, where {there} is, which {}",
+        source_path.display(), comes_from(of.as_deref())
+    )]
+    Conflict {
+        /// What is packed.
+        source_path: PathBuf,
+        /// What it is: `a file`.
+        what: &'static str,
+        /// Path in the image, made readable.
+        path: String,
+        /// What is there: `a folder`.
+        there: &'static str,
+        /// What was packed there before; none where the base has it.
+        of: Option<PathBuf>,
+    },
+    /// Links of the base lead in a circle.
+    #[error("`{}` cannot go to `/{path}`: links of the base lead in a circle there", source_path.display())]
+    LinksInBase {
+        /// What is packed.
+        source_path: PathBuf,
+        /// Path in the image, made readable.
+        path: String,
+    },
     /// What is to become a source image cannot be one.
     #[error(transparent)]
     App(Box<AppError>),
     /// The output could not be written; which file is known above.
     #[error("cannot write the layer: {0}")]
     Sink(#[from] io::Error),
+}
+
+fn comes_from(of: Option<&std::path::Path>) -> String {
+    match of {
+        Some(path) => format!("comes from `{}`", path.display()),
+        None => "is in the base".to_owned(),
+    }
 }
 
 impl From<AppError> for PackError {

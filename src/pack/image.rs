@@ -13,7 +13,7 @@ use crate::model::{
 use super::{MediaTypes, PackedLayer, Profile};
 
 /// The creation time written everywhere: Go's zero time, as imgpkg does.
-const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
+pub(super) const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 
 /// What is said about an image besides its layers.
 #[derive(Clone, Debug)]
@@ -111,6 +111,7 @@ mod tests {
             diff_id: Digest::sha256_of(b""),
             uncompressed_size: 0,
             entries: 0,
+            links_left_out: 0,
         };
         let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let options = ImageOptions { media_types, platform: None, labels, annotations: Annotations::new() };

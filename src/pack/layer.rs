@@ -7,11 +7,11 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::lock::BUNDLE_FOLDER;
 use crate::stream::{BlockWriter, CompressionLevel};
-use crate::tar::header::{EntryType, Header};
+use crate::tar::header::{EntryType, Header, Owner};
 use crate::tree::{Content, Entry, EntryKind, Filter, SymlinkPolicy, Visitor, walk};
 
 use super::entries::{EntryWriter, LayerEncoding, PackedLayer, write_layer};
@@ -57,7 +57,8 @@ pub fn pack_layer(
         media_types: options.media_types,
         threads: options.threads,
     };
-    write_layer(encoding, sink, progress, |writer| {
+    let left_out = Cell::new(0);
+    let layer = write_layer(encoding, sink, progress, |writer| {
         let mut packer = Packer {
             writer,
             options,
@@ -65,13 +66,15 @@ pub fn pack_layer(
             remember: roots.len() > 1,
             roots,
             root: Cell::new(0),
+            left_out: &left_out,
         };
         for (number, root) in roots.iter().enumerate() {
             packer.root.set(number);
             walk(root, &options.filter.of_root(number), options.symlinks, options.skip, &mut packer)?;
         }
         Ok(())
-    })
+    })?;
+    Ok(PackedLayer { links_left_out: left_out.get(), ..layer })
 }
 
 struct Packer<'a, 'w, 's> {
@@ -82,6 +85,7 @@ struct Packer<'a, 'w, 's> {
     remember: bool,
     roots: &'a [PathBuf],
     root: Cell<usize>,
+    left_out: &'a Cell<u64>,
 }
 
 impl Packer<'_, '_, '_> {
@@ -149,9 +153,13 @@ impl Visitor for Packer<'_, '_, '_> {
             EntryKind::Symlink { target } => (EntryType::Symlink, 0, target.as_slice()),
         };
         let mode = self.mode(entry);
-        let header = Header { path: &entry.path, kind, mode, size, link, mtime: 0 };
+        let header = Header { path: &entry.path, kind, mode, size, link, mtime: 0, owner: Owner::ROOT };
         let Content::File(mut file) = content else { return self.writer.entry(&header) };
         self.writer.file(&header, |space| Ok(file.read(space)?))?;
         Ok(file.finish()?)
+    }
+
+    fn left_out(&mut self, _link: &Path) {
+        self.left_out.set(self.left_out.get() + 1);
     }
 }

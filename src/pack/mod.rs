@@ -12,6 +12,7 @@ mod index;
 mod layer;
 mod packages;
 mod profile;
+mod runnable;
 
 pub use app::{
     AppEntry, AppError, AppOptions, AppTree, CopiedLinks, LayerSplit, MOST_LAYERS, MatchRequest, Resource,
@@ -28,3 +29,7 @@ pub use index::{
 pub use layer::{LayerOptions, pack_layer};
 pub use packages::{PackageChecks, PackageFault, PackageProblem, package_problems};
 pub use profile::{Consumer, EntryRules, MediaTypes, ModeRule, Profile};
+pub use runnable::{
+    ComposedRunnable, ConfigEdits, Elf, FileTree, LayerPlan, Layered, Modes, Node, NodeKind, PlacedFiles,
+    Plan, PlanOptions, PlannedProgram, RebaseError, Start, compose_runnable, plan_layers, rebase,
+};

@@ -14,6 +14,15 @@ pub enum MediaTypes {
 }
 
 impl MediaTypes {
+    /// Returns the name by which the family is chosen.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Oci => "oci",
+            Self::Docker => "docker",
+        }
+    }
+
     /// Returns the type of a manifest.
     #[must_use]
     pub fn manifest(self) -> &'static str {

@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::stream::{AtomicFile, FileError, WriteFrom, nameless_file};
-use crate::tar::header::{self, BLOCK, END_OF_ARCHIVE, EntryType, Header};
+use crate::tar::header::{self, BLOCK, END_OF_ARCHIVE, EntryType, Header, Owner};
 
 /// Permission bits of every entry; owner is 0:0 and the time 1970, so that nothing but content shows.
 const ENTRY_MODE: u32 = 0o644;
@@ -207,7 +207,7 @@ impl SlotTar {
 }
 
 fn entry_header(path: &[u8], size: u64) -> Header<'_> {
-    Header { path, kind: EntryType::File, mode: ENTRY_MODE, size, link: b"", mtime: 0 }
+    Header { path, kind: EntryType::File, mode: ENTRY_MODE, size, link: b"", mtime: 0, owner: Owner::ROOT }
 }
 
 #[cfg(test)]

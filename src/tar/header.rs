@@ -10,6 +10,8 @@ pub const BLOCK: usize = 512;
 pub const END_OF_ARCHIVE: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
 /// First size that 11 octal digits cannot hold: 8 GiB.
 pub const OCTAL_SIZE_LIMIT: u64 = 1 << 33;
+/// First user or group that 7 octal digits cannot hold.
+const OCTAL_OWNER_LIMIT: u32 = 1 << 21;
 
 const NAME: usize = 100;
 const PREFIX: usize = 155;
@@ -35,7 +37,21 @@ impl EntryType {
     }
 }
 
-/// What goes into one entry's header; owner is always 0:0 without names.
+/// Who an entry belongs to, by number; names are never written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+impl Owner {
+    /// 0:0, what every entry has unless another owner was asked for.
+    pub const ROOT: Self = Self { uid: 0, gid: 0 };
+}
+
+/// What goes into one entry's header.
 #[derive(Clone, Copy, Debug)]
 pub struct Header<'a> {
     /// Path inside the archive, `/`-separated bytes, no leading `/`.
@@ -50,6 +66,8 @@ pub struct Header<'a> {
     pub link: &'a [u8],
     /// Modification time in seconds since 1970.
     pub mtime: u32,
+    /// Who it belongs to.
+    pub owner: Owner,
 }
 
 /// Appends the header blocks of an entry to `out`: one block, or three and more with PAX records.
@@ -57,13 +75,18 @@ pub fn encode(header: &Header<'_>, out: &mut Vec<u8>) {
     let long_path = !is_ascii(header.path) || (header.path.len() > NAME && split(header.path).is_none());
     let long_link = header.link.len() > NAME || !is_ascii(header.link);
     let large = header.size >= OCTAL_SIZE_LIMIT;
-    if !(long_path || long_link || large) {
+    let Owner { uid, gid } = header.owner;
+    let high_owner = uid.max(gid) >= OCTAL_OWNER_LIMIT;
+    if !(long_path || long_link || large || high_owner) {
         let (prefix, name) = split(header.path).unwrap_or((b"", header.path));
         out.extend_from_slice(&block(header, name, prefix, header.size));
         return;
     }
     let mut records = Vec::new();
-    // Records go in key order: linkpath, path, size.
+    // Records go in key order: gid, linkpath, path, size, uid.
+    if gid >= OCTAL_OWNER_LIMIT {
+        push_record(&mut records, "gid", gid.to_string().as_bytes());
+    }
     if long_link {
         push_record(&mut records, "linkpath", header.link);
     }
@@ -72,6 +95,9 @@ pub fn encode(header: &Header<'_>, out: &mut Vec<u8>) {
     }
     if large {
         push_record(&mut records, "size", header.size.to_string().as_bytes());
+    }
+    if uid >= OCTAL_OWNER_LIMIT {
+        push_record(&mut records, "uid", uid.to_string().as_bytes());
     }
     let pax_name = pax_header_name(header.path);
     out.extend_from_slice(&pax_block(&pax_name, records.len() as u64));
@@ -191,9 +217,11 @@ fn text(field: &mut [u8], value: &[u8]) {
 fn block(header: &Header<'_>, name: &[u8], prefix: &[u8], size: u64) -> [u8; BLOCK] {
     let mut block = [0_u8; BLOCK];
     text(&mut block[0..100], name);
+    // Go writes 0 where a record has the number.
+    let octal_owner = |id: u32| if id < OCTAL_OWNER_LIMIT { u64::from(id) } else { 0 };
     octal(&mut block[100..108], u64::from(header.mode));
-    octal(&mut block[108..116], 0);
-    octal(&mut block[116..124], 0);
+    octal(&mut block[108..116], octal_owner(header.owner.uid));
+    octal(&mut block[116..124], octal_owner(header.owner.gid));
     octal(&mut block[124..136], size);
     octal(&mut block[136..148], u64::from(header.mtime));
     block[156] = header.kind.flag();
@@ -237,7 +265,7 @@ mod tests {
     use super::*;
 
     fn header(path: &[u8], size: u64) -> Header<'_> {
-        Header { path, kind: EntryType::File, mode: 0o600, size, link: b"", mtime: 0 }
+        Header { path, kind: EntryType::File, mode: 0o600, size, link: b"", mtime: 0, owner: Owner::ROOT }
     }
 
     fn encoded(header: &Header<'_>) -> Vec<u8> {

@@ -5,7 +5,7 @@ use std::io;
 use crate::lock::LockError;
 use crate::model::list::{clause_list, quoted_list};
 use crate::model::{ConfigError, Digest, DocumentError, Platform};
-use crate::pack::{BundleError, IndexError, PackError, PackageProblem};
+use crate::pack::{BundleError, IndexError, PackError, PackageProblem, RebaseError};
 use crate::registry::RegistryError;
 use crate::sign::{ClaimError, KeyError};
 use crate::store::StoreError;
@@ -270,6 +270,38 @@ pub enum TransferError {
     /// A manifest of signatures, to which one was to be added, cannot be read.
     #[error("the image's signatures cannot be read: {0}")]
     Claim(#[from] ClaimError),
+    /// A base on which nothing can be put.
+    #[error("`{place}` cannot be a base: {problem}")]
+    NoBase {
+        /// Where it was read from.
+        place: String,
+        /// Why not.
+        problem: String,
+    },
+    /// Media types were asked for that the base does not have.
+    #[error("the base has {found} media types, but {asked} ones were asked for")]
+    MediaTypesOfBase {
+        /// Those of the base: `docker`.
+        found: &'static str,
+        /// What was asked for.
+        asked: &'static str,
+    },
+    /// A user or group that the base does not have.
+    #[error("`{name}` is not in `/{file}` of the base")]
+    NoSuchName {
+        /// The name.
+        name: String,
+        /// Where it was looked for.
+        file: String,
+    },
+    /// An image cannot be put on another base.
+    #[error("`{place}` cannot be put on another base: {source}")]
+    Rebase {
+        /// Where the image was read from.
+        place: String,
+        /// Why not.
+        source: Box<RebaseError>,
+    },
     /// A signal stopped the work.
     #[error("stopped")]
     Stopped,

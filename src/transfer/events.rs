@@ -1,6 +1,6 @@
 //! Events as values: the front turns them into bars, lines or JSON; this file has no text for a user.
 
-use crate::model::{Descriptor, Digest, Repository, Tag};
+use crate::model::{Descriptor, Digest, Platform, Repository, Tag};
 
 /// Takes events while work goes on, from several threads.
 pub trait Observer: Send + Sync {
@@ -163,6 +163,49 @@ pub enum Warning {
         count: u64,
         /// The first of them, made readable.
         first: String,
+    },
+    /// Symbolic links were left out because that was asked for.
+    LinksLeftOut {
+        /// How many.
+        count: u64,
+    },
+    /// Programs were packed that the image's platform does not run.
+    OtherMachine {
+        /// The files.
+        files: Vec<String>,
+        /// What they are for: `arm64`.
+        machine: &'static str,
+        /// What the image is for.
+        platform: Platform,
+    },
+    /// The program that a container starts will not start.
+    Entrypoint {
+        /// As the configuration has it.
+        program: String,
+        /// Why not.
+        problem: &'static str,
+    },
+    /// A program asks for a dynamic loader that the image does not have.
+    LoaderMissing {
+        /// The program.
+        file: String,
+        /// The loader's path.
+        loader: String,
+    },
+    /// A base is signed, or has other manifests about it, which say nothing about the result.
+    BaseIsSigned {
+        /// How many there are.
+        count: usize,
+    },
+    /// A new entrypoint took away the default arguments of the base.
+    CmdDropped {
+        /// The arguments.
+        cmd: Vec<String>,
+    },
+    /// Platforms of a base are not in the result, because no files can be put on them.
+    PlatformsWithoutFiles {
+        /// Which.
+        platforms: Vec<Platform>,
     },
     /// The old content of a folder was replaced, but could not be removed.
     LeftBehind {

@@ -24,6 +24,7 @@ mod pull_bundle;
 mod read_ahead;
 mod resume_cache;
 mod root_names;
+mod runnable;
 pub mod signatures;
 mod source;
 mod to_archive;
@@ -53,6 +54,9 @@ pub use platforms::{
 pub use produce::{PackRequest, PackedImage, SpooledImage, check_expected, pack_to_layout, pack_to_spool};
 pub use pull_bundle::pull_bundle;
 pub use resume_cache::ResumeCache;
+pub use runnable::{
+    BaseRoot, MadeRunnable, MadeSource, Origin, RunnableRequest, UserName, make_runnable, write_runnable,
+};
 pub use source::{ImageSource, RegistrySource};
 pub use to_archive::{ArchiveRequest, copy_to_docker_tar, copy_to_imgpkg_tar};
 pub use to_folder::{SINGLE_IMAGE, copy_to_folder};

@@ -7,7 +7,7 @@ use std::io;
 use crate::model::{Descriptor, RawDocument};
 use crate::pack::{ComposedImage, ImageOptions, MediaTypes, PackedLayer, Profile, compose};
 use crate::stream::{BlobStream, CompressionLevel, VerifyingReader, compress};
-use crate::tar::header::{EntryType, Header};
+use crate::tar::header::{EntryType, Header, Owner};
 use crate::tar::write::Writer;
 
 use super::{ImageSource, TransferError};
@@ -53,7 +53,8 @@ impl ImageSource for OneFileImage {
 /// Returns the uncompressed layer: the root folder and the file, as imgpkg packs them.
 fn layer_tar(name: &str, content: &[u8]) -> io::Result<Vec<u8>> {
     let mut tar = Writer::new(Vec::new());
-    let header = |path, kind, mode, size| Header { path, kind, mode, size, link: b"", mtime: 0 };
+    let header =
+        |path, kind, mode, size| Header { path, kind, mode, size, link: b"", mtime: 0, owner: Owner::ROOT };
     tar.entry(&header(b".", EntryType::Directory, 0o700, 0), b"")?;
     tar.entry(&header(name.as_bytes(), EntryType::File, 0o600, content.len() as u64), content)?;
     tar.finish()
@@ -70,6 +71,7 @@ fn layer(name: &str, content: &[u8], media_types: MediaTypes) -> io::Result<(Pac
         diff_id: compressed.diff_id,
         uncompressed_size: compressed.uncompressed_size,
         entries: 2,
+        links_left_out: 0,
     };
     Ok((layer, bytes))
 }

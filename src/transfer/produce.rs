@@ -121,6 +121,10 @@ pub(super) fn composed(
         uncompressed: layers.iter().map(|layer| layer.uncompressed_size).sum(),
         compressed: layers.iter().map(|layer| layer.descriptor.size).sum(),
     });
+    let count = layers.iter().map(|layer| layer.links_left_out).sum();
+    if count > 0 {
+        observer.event(Event::Warning(&Warning::LinksLeftOut { count }));
+    }
     let image = compose(profile, layers, options);
     check_expected(expected, image.manifest.digest())?;
     Ok(image)

@@ -12,6 +12,10 @@ pub enum SymlinkPolicy {
     Copy,
     /// Refuse every link, as imgpkg does.
     Refuse,
+    /// Keep every link with its text, wherever it leads: for root file systems.
+    Verbatim,
+    /// Leave every link out, and count them.
+    Omit,
 }
 
 /// Why a link cannot be packed.

@@ -149,6 +149,9 @@ pub trait Visitor {
 
     /// Takes one entry; a file's content has to be read to the end and [`FileReader::finish`]ed.
     fn entry(&mut self, entry: &Entry, content: Content<'_>) -> Result<(), Self::Error>;
+
+    /// Learns of a link that was left out because of [`SymlinkPolicy::Omit`].
+    fn left_out(&mut self, _link: &Path) {}
 }
 
 /// Reads a regular file and notices when it is not the size it was, or was written to meanwhile.
@@ -283,7 +286,7 @@ pub fn walk<V: Visitor>(
     // Copied links are judged where they really are, so the root has to be a real path as well.
     let real_root = match symlinks {
         SymlinkPolicy::Copy => root.canonicalize().map_err(|error| TreeError::io("follow", root, error))?,
-        SymlinkPolicy::Keep | SymlinkPolicy::Refuse => root.to_owned(),
+        _ => root.to_owned(),
     };
     let mut walk = Walk { root: &real_root, filter, symlinks, skip, visitor, ancestors: Vec::new() };
     match FileType::from_raw_mode(stat.st_mode) {
@@ -419,8 +422,16 @@ impl<V: Visitor> Walk<'_, V> {
             target: as_path.clone(),
             problem: problem.text(),
         };
-        if self.symlinks == SymlinkPolicy::Refuse {
-            return Err(refuse(LinkProblem::Refused).into());
+        let kept =
+            |target| Entry { path: relative.clone(), kind: EntryKind::Symlink { target }, mode: 0o777 };
+        match self.symlinks {
+            SymlinkPolicy::Refuse => return Err(refuse(LinkProblem::Refused).into()),
+            SymlinkPolicy::Verbatim => return self.visitor.entry(&kept(target), Content::None),
+            SymlinkPolicy::Omit => {
+                self.visitor.left_out(path);
+                return Ok(());
+            }
+            SymlinkPolicy::Keep | SymlinkPolicy::Copy => {}
         }
         // A link reached through a copied folder is checked at its real path.
         let place = match self.symlinks {
@@ -429,8 +440,7 @@ impl<V: Visitor> Walk<'_, V> {
         };
         stays_inside(self.root, &place, &as_path).map_err(refuse)?;
         if self.symlinks == SymlinkPolicy::Keep {
-            let entry = Entry { path: relative, kind: EntryKind::Symlink { target }, mode: 0o777 };
-            return self.visitor.entry(&entry, Content::None);
+            return self.visitor.entry(&kept(target), Content::None);
         }
         let real = path.canonicalize().map_err(|error| {
             match error.raw_os_error().map(Errno::from_raw_os_error) {
@@ -477,7 +487,7 @@ mod tests {
 
     use super::*;
 
-    struct Collect(Vec<String>);
+    struct Collect(Vec<String>, usize);
 
     impl Visitor for Collect {
         type Error = TreeError;
@@ -503,6 +513,10 @@ mod tests {
             self.0.push(line);
             Ok(())
         }
+
+        fn left_out(&mut self, _: &Path) {
+            self.1 += 1;
+        }
     }
 
     fn folder(name: &str) -> PathBuf {
@@ -513,8 +527,11 @@ mod tests {
     }
 
     fn listing(root: &Path, symlinks: SymlinkPolicy) -> Result<Vec<String>, TreeError> {
-        let mut visitor = Collect(Vec::new());
+        let mut visitor = Collect(Vec::new(), 0);
         walk(root, &Filter::exact([".git"]), symlinks, None, &mut visitor)?;
+        if visitor.1 > 0 {
+            visitor.0.push(format!("{} left out", visitor.1));
+        }
         Ok(visitor.0)
     }
 
@@ -562,6 +579,8 @@ mod tests {
             refused.contains("d/up` -> `../d/f` cannot be packed: symbolic links are refused"),
             "{refused}"
         );
+        let omitted = listing(&root, SymlinkPolicy::Omit).unwrap();
+        assert_eq!(omitted, [".", "d", "d/f = x", "2 left out"]);
         symlink(".", root.join("d/loop")).unwrap();
         let cycle = listing(&root, SymlinkPolicy::Copy).unwrap_err().to_string();
         assert!(cycle.contains("following it never ends"), "{cycle}");
@@ -571,6 +590,10 @@ mod tests {
             absolute.contains("abs` -> `/etc/passwd` cannot be packed: its target is an absolute"),
             "{absolute}"
         );
+        let verbatim = listing(&root, SymlinkPolicy::Verbatim).unwrap();
+        let expected =
+            [".", "abs -> /etc/passwd", "d", "d/f = x", "d/loop -> .", "d/up -> ../d/f", "to-d -> d"];
+        assert_eq!(verbatim, expected);
         std::fs::remove_dir_all(root).unwrap();
     }
 

@@ -18,6 +18,7 @@ mod pull;
 mod push;
 mod registry;
 mod release;
+mod run;
 mod samples;
 mod signing;
 mod store;

@@ -11,6 +11,7 @@ use super::choices;
 use super::examples::{
     COPY_EXAMPLES, DESCRIBE_EXAMPLES, MATCH_EXAMPLES, PULL_EXAMPLES, PUSH_EXAMPLES, VERIFY_EXAMPLES,
 };
+use super::run_args::RunArgs;
 use super::values::Switch;
 use crate::registry::Secret;
 
@@ -126,10 +127,10 @@ pub struct PushArgs {
     /// Make a Cloud Foundry source image of a folder or zip and name it; the name is optional with --to-oci-tar
     #[arg(short = 's', long, value_name = "REFERENCE", num_args = 0..=1, default_missing_value = "")]
     pub source: Option<String>,
-    /// Folder or file to pack (repeatable, or separated by commas)
+    /// Folder or file to pack (repeatable, or separated by commas); with -i also [PLATFORM=]SRC:DEST
     #[arg(short = 'f', long, value_name = "PATH", value_delimiter = ',')]
     pub file: Vec<PathBuf>,
-    /// Write an OCI layout tar (- is standard output); contacts no registry
+    /// Write an OCI layout tar (- is standard output); contacts no registry but that of --base
     #[arg(long, value_name = "FILE")]
     pub to_oci_tar: Option<PathBuf>,
     /// A further tag for the same image (repeatable)
@@ -148,7 +149,7 @@ pub struct PushArgs {
     /// Leave out this exact path below a root, instead of .git (repeatable)
     #[arg(long, alias = "file-exclude-defaults", value_name = "PATH", value_delimiter = ',', help_heading = CONTENT)]
     pub file_exclusion: Vec<String>,
-    /// Symbolic links: keep those inside the root, copy their targets, or refuse (default keep)
+    /// Symbolic links: keep those inside the root, copy their targets, omit, refuse, or (-i) verbatim (default keep)
     #[arg(long, value_name = "HOW", value_parser = choices::SYMLINKS, hide_possible_values = true, help_heading = CONTENT)]
     pub symlinks: Option<String>,
     /// Keep each entry's own permissions
@@ -160,7 +161,7 @@ pub struct PushArgs {
     /// Annotation of the manifest (repeatable)
     #[arg(long, value_name = "KEY=VALUE", help_heading = CONTENT)]
     pub annotation: Vec<String>,
-    /// Platform in the image's configuration (default linux/amd64)
+    /// Platform in the image's configuration (default linux/amd64); with --base a list of those to make
     #[arg(long, value_name = "OS/ARCH", help_heading = CONTENT)]
     pub platform: Option<String>,
     /// With -i: make the image for flux, oras or argocd, or a plain one with image (default image)
@@ -178,10 +179,10 @@ pub struct PushArgs {
     /// With -s: 1, or auto for layers of which few change from push to push (default 1)
     #[arg(long, value_name = "HOW", value_parser = choices::LAYERS, hide_possible_values = true, help_heading = CONTENT)]
     pub layers: Option<String>,
-    /// With --layers auto or --resources: the earlier image (default: what the tag has now)
+    /// With -i: the image to build on, or scratch; with -s: the earlier image (default: what the tag has now)
     #[arg(long, value_name = "REFERENCE", help_heading = CONTENT)]
     pub base: Option<String>,
-    /// With --layers auto or --resources: the earlier image is in this tar
+    /// With -i: the image to build on is in this tar; with -s: the earlier image
     #[arg(long, value_name = "PATH", help_heading = CONTENT)]
     pub base_tar: Option<PathBuf>,
     /// For mistakes in a Carvel package repository: warn, refuse or off (default warn)
@@ -193,6 +194,10 @@ pub struct PushArgs {
     /// With -s: most bytes of all files together, as 1GiB or 500MB (default 1GiB)
     #[arg(long, value_name = "SIZE", help_heading = CONTENT)]
     pub size_limit: Option<String>,
+
+    /// What a container runs with
+    #[command(flatten)]
+    pub run: RunArgs,
 
     /// Write a BundleLock for the pushed bundle
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]

@@ -59,6 +59,8 @@ pub const SYMLINKS: Choices<SymlinkPolicy> = Choices(&[
     ("keep", SymlinkPolicy::Keep),
     ("copy", SymlinkPolicy::Copy),
     ("refuse", SymlinkPolicy::Refuse),
+    ("verbatim", SymlinkPolicy::Verbatim),
+    ("omit", SymlinkPolicy::Omit),
 ]);
 
 /// `--format`.
@@ -119,6 +121,9 @@ mod tests {
     #[test]
     fn a_word_has_its_meaning_and_another_one_names_the_list() {
         assert_eq!(SYMLINKS.find("copy"), Ok(SymlinkPolicy::Copy));
-        assert_eq!(SYMLINKS.find("Copy"), Err("`Copy`, expected one of `keep`, `copy`, `refuse`".to_owned()));
+        assert_eq!(
+            SYMLINKS.find("Copy"),
+            Err("`Copy`, expected one of `keep`, `copy`, `refuse`, `verbatim`, `omit`".to_owned())
+        );
     }
 }

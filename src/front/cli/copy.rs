@@ -6,9 +6,10 @@ use std::path::Path;
 
 use super::args::CopyArgs;
 use super::open_source::{Depth, OpenedSource};
-use super::push::{LOCK_MODE, layout_target, send_to_stdout};
+use super::push::LOCK_MODE;
 use super::resolve::{self, CopyOptions, Sink, TarTarget};
 use super::stores::open_oci;
+use super::tar_output::{layout_target, send_to_stdout};
 use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;

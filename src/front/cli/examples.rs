@@ -6,6 +6,9 @@ Examples:
     imgrelay push -b registry.example/team/app:v1 -f config --to-oci-tar app.tar
   Push a folder as a plain image:
     imgrelay push -i registry.example/team/app:v1 -f dist
+  Put a program on a base image, to be run:
+    imgrelay push -i registry.example/team/srv:v1 --base registry.example/base:v1 \\
+      -f out/srv:/usr/bin/srv --entrypoint /usr/bin/srv --user 65532
   Push a Cloud Foundry app for kpack:
     imgrelay push -s registry.example/apps/shop -f shop.zip";
 pub(super) const MATCH_EXAMPLES: &str = "\

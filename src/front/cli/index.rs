@@ -2,8 +2,8 @@
 
 use super::index_args::IndexArgs;
 use super::open_source::{Depth, OpenedSource};
-use super::push::{layout_target, send_to_stdout};
 use super::resolve::{self, IndexOptions, IndexSink, TarTarget};
+use super::tar_output::{layout_target, send_to_stdout};
 use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;

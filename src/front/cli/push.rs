@@ -1,13 +1,13 @@
 //! `push`: packs folders and files into an image, in a registry or in a tar.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, Seek as _};
 use std::path::Path;
 
 use super::args::PushArgs;
 use super::resolve::{self, BaseImage, Destination, PushKind, PushOptions, TarTarget};
+use super::runnable;
 use super::stores;
+use super::tar_output::{layout_target, send_to_stdout};
 use crate::front::context::Context;
 use crate::front::failure::Failure;
 use crate::front::outcome::{ImageKind, ImageOutcome, Outcome};
@@ -20,7 +20,7 @@ use crate::model::{Reference, Tag};
 use crate::pack::Profile;
 use crate::store::layout::LayoutTarget;
 use crate::store::{NamedImage, Store};
-use crate::stream::{AtomicFile, FileError};
+use crate::stream::AtomicFile;
 use crate::transfer::events::Observer;
 use crate::transfer::{
     self, AppPush, Attached, Earlier, Gathering, ImageLocator, LayoutRequest, Member, PackRequest,
@@ -36,9 +36,10 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &PushArgs) -> Result<Ou
         Destination::Registry(_) => None,
         Destination::OciTar { target, .. } => Some(target.path()),
     };
-    result_file::produce(&options.results, to, || match &options.destination {
-        Destination::Registry(name) => to_registry(context, &options, name),
-        Destination::OciTar { target, name } => to_tar(context, &options, target, name.as_ref()),
+    result_file::produce(&options.results, to, || match (&options.runnable, &options.destination) {
+        (Some(wanted), _) => runnable::run(context, &options, wanted),
+        (None, Destination::Registry(name)) => to_registry(context, &options, name),
+        (None, Destination::OciTar { target, name }) => to_tar(context, &options, target, name.as_ref()),
     })
 }
 
@@ -178,25 +179,6 @@ fn push_request(options: &PushOptions, name: &Reference, tags: &[Tag], packed: &
         concurrency: options.registry.concurrency,
         include_non_distributable: true,
     }
-}
-
-/// Returns where a tar is written: its file, or a spool in the temporary folder for standard output.
-pub(super) fn layout_target(context: &Context<'_>, target: &TarTarget) -> LayoutTarget {
-    match target {
-        TarTarget::File(path) => LayoutTarget::File(path.clone()),
-        TarTarget::Stdout => LayoutTarget::Spool(system::temporary_folder(context.env)),
-    }
-}
-
-/// Copies a finished tar to standard output.
-///
-/// Errors: also when the reader has gone away, because then it does not have the tar.
-pub(super) fn send_to_stdout(mut spool: File) -> Result<(), Failure> {
-    let failed = |error| FileError::io("write the tar to", Path::new("standard output"), error);
-    spool.rewind().map_err(failed)?;
-    let mut out = io::stdout().lock();
-    io::copy(&mut spool, &mut out).map_err(failed)?;
-    Ok(io::Write::flush(&mut out).map_err(failed)?)
 }
 
 fn outcome(

@@ -3,10 +3,11 @@
 //! The meaning of every param is that of a flag of `push`; only the names are the pipeline's.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::front::cli::args::PushArgs;
-use crate::front::cli::resolve;
+use crate::front::cli::resolve::{self, places};
 use crate::front::cli::values::Switch;
 use crate::front::env::Env;
 use crate::front::failure::{Failure, FlagNames, Mention, Vocabulary};
@@ -83,7 +84,7 @@ const OWN: [Param; 2] = [
     Param::new(
         FILES,
         Form::List,
-        "folders and files to pack, each beginning with the name of an input; patterns are allowed",
+        "folders and files to pack, each beginning with the name of an input; patterns are allowed; for `image` also `[PLATFORM=]SRC:DEST`",
     ),
     Param::new(
         KIND,
@@ -194,15 +195,29 @@ fn fill(
 fn roots(values: &dyn Values, patterns: &[String]) -> Result<Vec<PathBuf>, Failure> {
     let mut roots = Vec::new();
     for pattern in patterns {
-        let found = values.find(pattern)?;
+        let (before, path, after) = around_source(pattern);
+        let found = values.find(path)?;
         if found.is_empty() {
             return Err(values
                 .wrong(FILES, &format!("`{pattern}` finds nothing"))
                 .hint("the first part of a path is the name of an input"));
         }
-        roots.extend(found);
+        let place = |path: PathBuf| {
+            let mut place = OsString::from(before);
+            place.push(path);
+            place.push(after);
+            PathBuf::from(place)
+        };
+        roots.extend(found.into_iter().map(place));
     }
     Ok(roots)
+}
+
+/// Splits `PLATFORM=SRC:DEST` around SRC, which is the pattern.
+fn around_source(pattern: &str) -> (&str, &str, &str) {
+    let source = places::source(pattern.as_bytes());
+    let part = |range: std::ops::Range<usize>| pattern.get(range).unwrap_or_default();
+    (part(0..source.start), part(source.clone()), part(source.end..pattern.len()))
 }
 
 /// Finds the one file or folder that a pattern is about.

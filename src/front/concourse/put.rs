@@ -17,7 +17,7 @@ use crate::front::env::Env;
 use crate::front::failure::Failure;
 use crate::front::glob;
 use crate::front::joining::{JoinedIndex, gather_stored};
-use crate::front::packing::{PackWork, base_of_store, open_base};
+use crate::front::packing::{PackWork, base_of_store, open_base, origin};
 use crate::front::reporter::{self, Wording};
 use crate::front::text;
 use crate::front::ui::Ui;
@@ -26,7 +26,9 @@ use crate::pack::LayerSplit;
 use crate::registry::Client;
 use crate::store;
 use crate::stream::read_text_file;
-use crate::transfer::{self, AppPush, AppRequest, Earlier, ImageLocator, JoinOptions, PackRequest};
+use crate::transfer::{
+    self, AppPush, AppRequest, Earlier, ImageLocator, JoinOptions, PackRequest, RunnableRequest,
+};
 
 /// What is pushed.
 #[derive(Debug)]
@@ -212,6 +214,7 @@ pub(super) fn run(
         PutContent::Image(patterns) => put.found(folder, patterns)?,
         PutContent::Files(work) => match work.as_ref() {
             PackWork::Plain(request) => put.packed(request)?,
+            PackWork::Runnable { request, base } => put.runnable(request, base.as_deref())?,
             PackWork::App { request, base } => put.packed_app(request, base.as_deref())?,
         },
     };
@@ -323,6 +326,19 @@ impl Put<'_> {
         let tags = self.tags(&root.digest.to_string())?;
         upload::packed(&image, root, self.client, &self.source.repository, &tags, self.ui)?;
         Ok(Pushed { digest: packed.manifest.digest().clone(), tags })
+    }
+
+    /// Makes an image that runs and pushes it.
+    fn runnable(&self, request: &RunnableRequest, base: Option<&Path>) -> Result<Pushed, Failure> {
+        let store = open_base(base, self.temporary)?;
+        let origin = origin(store.as_ref())?;
+        let made = reporter::watch(self.ui, Wording::Written, |observer| {
+            transfer::make_runnable(request, &origin, self.temporary, observer)
+        })?;
+        let root = made.root.descriptor();
+        let tags = self.tags(&root.digest.to_string())?;
+        upload::packed(&made.source, root, self.client, &self.source.repository, &tags, self.ui)?;
+        Ok(Pushed { digest: made.root.digest().clone(), tags })
     }
 
     /// Packs a source image and pushes it; layers of an earlier image in the repository are used again.

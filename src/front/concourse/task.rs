@@ -15,14 +15,14 @@ use crate::front::failure::{Failure, FlagNames, Hint, Mention, Vocabulary};
 use crate::front::glob;
 use crate::front::joining::{JoinedIndex, gather_stored};
 use crate::front::outcome::{Document, ImageOutcome, Outcome};
-use crate::front::packing::{PackWork, base_of_store, open_base, references};
+use crate::front::packing::{PackWork, base_of_store, open_base, origin, references};
 use crate::front::reporter::{self, Wording};
 use crate::front::system;
-use crate::model::{Digest, Platform, Reference, Tag};
+use crate::model::{Digest, Platform, RawDocument, Reference, Tag};
 use crate::store;
 use crate::store::layout::LayoutTarget;
 use crate::stream::{AtomicFile, Overwrite};
-use crate::transfer::{self, ImageLocator, JoinOptions, PackedImage, PullRequest};
+use crate::transfer::{self, ImageLocator, JoinOptions, PackedImage, PullRequest, TransferError};
 
 /// Params of the task besides those of packing.
 const OWN: &[Param] = &[
@@ -119,7 +119,7 @@ fn build(context: &Context<'_>) -> Result<Outcome, Failure> {
     if unpack {
         unpack_rootfs(context, &output, &tar, &packed)?;
     }
-    report(&output, &tar, packed.profile.name, &packed.manifest.digest().to_string(), &names)
+    report(&output, &tar, packed.kind, &packed.root.digest().to_string(), &names)
 }
 
 /// Writes the files beside the tar, and returns the result.
@@ -222,25 +222,45 @@ fn join_tars(
     })
 }
 
+/// An image that was built.
+struct Built {
+    kind: &'static str,
+    root: RawDocument,
+}
+
+impl Built {
+    fn of(packed: &PackedImage) -> Self {
+        Self { kind: packed.profile.name, root: packed.manifest.clone() }
+    }
+}
+
 /// Packs into the output's tar.
-fn pack(
-    context: &Context<'_>,
-    work: &PackWork,
-    tar: &Path,
-    names: &[Reference],
-) -> Result<PackedImage, Failure> {
+fn pack(context: &Context<'_>, work: &PackWork, tar: &Path, names: &[Reference]) -> Result<Built, Failure> {
     let target = LayoutTarget::File(tar.to_owned());
-    let base = match work {
+    let store = match work {
         PackWork::Plain(_) => None,
-        PackWork::App { base, .. } => open_base(base.as_deref(), &system::temporary_folder(context.env))?,
+        PackWork::App { base, .. } | PackWork::Runnable { base, .. } => {
+            open_base(base.as_deref(), &system::temporary_folder(context.env))?
+        }
     };
-    let base = base.as_ref().map(base_of_store).transpose()?;
-    Ok(reporter::watch(&context.ui, Wording::Written, |observer| match work {
-        PackWork::Plain(request) => transfer::pack_to_layout(request, &target, names, observer),
+    if let PackWork::Runnable { request, .. } = work {
+        let origin = origin(store.as_ref())?;
+        return Ok(reporter::watch(&context.ui, Wording::Written, |observer| {
+            let made = transfer::make_runnable(request, &origin, target.folder(), observer)?;
+            transfer::write_runnable(&made, &target, names, TRANSFER_CONCURRENCY, observer)?;
+            let kind = if made.layers.is_some() { "image" } else { "index" };
+            Ok::<_, TransferError>(Built { kind, root: made.root })
+        })?);
+    }
+    let base = store.as_ref().map(base_of_store).transpose()?;
+    let packed = reporter::watch(&context.ui, Wording::Written, |observer| match work {
         PackWork::App { request, .. } => {
             transfer::pack_app_to_layout(request, base.as_ref(), &target, names, observer)
         }
-    })?)
+        PackWork::Plain(request) => transfer::pack_to_layout(request, &target, names, observer),
+        PackWork::Runnable { .. } => Err(TransferError::Internal { what: "an image was to be made twice" }),
+    })?;
+    Ok(Built::of(&packed))
 }
 
 /// Reads every param whose value has a form, and returns how they show in a debugger: for the fuzz targets.
@@ -279,12 +299,7 @@ fn names(variables: &mut Variables<'_>) -> Result<Vec<Reference>, Failure> {
     Ok(references(&reference, &tags))
 }
 
-fn unpack_rootfs(
-    context: &Context<'_>,
-    output: &Path,
-    tar: &Path,
-    packed: &PackedImage,
-) -> Result<(), Failure> {
+fn unpack_rootfs(context: &Context<'_>, output: &Path, tar: &Path, packed: &Built) -> Result<(), Failure> {
     let store = store::open(tar, &system::temporary_folder(context.env))?;
     let options = PullRequest {
         target: output.join("rootfs"),
@@ -294,7 +309,7 @@ fn unpack_rootfs(
         include: Vec::new(),
         concurrency: TRANSFER_CONCURRENCY,
     };
-    let root = packed.manifest.descriptor();
+    let root = packed.root.descriptor();
     let report = reporter::watch(&context.ui, Wording::Fetched, |observer| {
         transfer::pull_rootfs(&store, &root, &options, ownership(), observer)
     })?;

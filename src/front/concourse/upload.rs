@@ -17,12 +17,12 @@ use crate::stream::{BlobStream, read_file};
 use crate::transfer::events::{Observer, Silent};
 use crate::transfer::{
     self, Attached, Collection, CollectionRequest, DefaultTags, Gathering, ImageLocator, ImageSource,
-    PushRequest, Role, SpooledImage, TransferError,
+    PushRequest, Role, TransferError,
 };
 
 /// Pushes an image that was just packed.
 pub(super) fn packed(
-    image: &SpooledImage,
+    image: &dyn ImageSource,
     root: Descriptor,
     client: &Client,
     repository: &Repository,

@@ -102,6 +102,9 @@ impl From<TreeError> for Failure {
                 Flag::FILE_EXCLUSION,
                 ", or pack the targets of links inside the folder with ",
                 Flag::SYMLINKS.with("copy"),
+                "; in a plain image ",
+                Flag::SYMLINKS.with("verbatim"),
+                " keeps every link",
             )),
         }
     }
@@ -118,6 +121,12 @@ impl From<PackError> for Failure {
                 .hint("folders that share paths cannot become one image; rename one, or leave it out"),
             PackError::Whiteout { .. } => Self::of(Kind::Refused, &error)
                 .hint(message!("rename the file, or leave it out with ", Flag::FILE_EXCLUSION)),
+            PackError::Conflict { .. } => Self::of(Kind::Refused, &error).hint(message!(
+                "choose another place in ",
+                Flag::FILE.with("SRC:DEST").short(),
+                "; with `/` at the end of DEST a file goes into the folder"
+            )),
+            PackError::LinksInBase { .. } => Self::of(Kind::Refused, &error),
             PackError::SecondBundle { .. } => Self::of(Kind::Refused, &error)
                 .hint("a bundle refers to another bundle by naming it in `.imgpkg/images.yml`"),
         }

@@ -22,7 +22,7 @@ use std::sync::Mutex;
 
 use crate::model::{FileHasher, FileSum};
 use crate::stream::{BlockSink, FileError, ReadFrom, lock};
-use crate::tar::header::{EntryType, Header};
+use crate::tar::header::{EntryType, Header, Owner};
 use crate::tree::reopen;
 use crate::zip::Archive;
 
@@ -176,7 +176,15 @@ impl AppTree {
             let is_folder = matches!(entry.content, Content::Folder);
             let kind = if is_folder { EntryType::Directory } else { EntryType::File };
             let (path, mode) = (entry.path.as_slice(), entry.mode);
-            let header = Header { path, kind, mode, size: entry.size(), link: b"", mtime: self.mtime };
+            let header = Header {
+                path,
+                kind,
+                mode,
+                size: entry.size(),
+                link: b"",
+                mtime: self.mtime,
+                owner: Owner::ROOT,
+            };
             let sum = self.write_entry(entry, &header, writer)?;
             if let Some(place) = lock(&self.sums).get_mut(*number) {
                 *place = sum;

@@ -43,6 +43,7 @@ pub(super) fn reused(
         diff_id: layer.diff_id,
         uncompressed_size: layer.size,
         entries: layer.entries,
+        links_left_out: 0,
     }))
 }
 

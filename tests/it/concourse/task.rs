@@ -58,6 +58,31 @@ fn unpack_rootfs_writes_a_root_file_system_for_the_next_task() {
 }
 
 #[test]
+fn files_are_put_on_a_base_that_is_an_input() {
+    let lab = room();
+    let _ = crate::run::base(&lab);
+    let params = [
+        ("FILES", "src/bin/*:/bin/"),
+        ("BASE", "base.tar"),
+        ("ENTRYPOINT", r#"["/bin/run"]"#),
+        ("ENV", r#"{"PORT": "8080"}"#),
+        ("RUN_USER", "web"),
+        ("PORTS", "8080"),
+        // As Concourse sets it.
+        ("USER", "root"),
+    ];
+    let _ = task(&lab, &params).run().succeeds();
+    let made = crate::run::Made::read(&lab, "image/image.tar");
+    assert_eq!(made.layer(1), ["-rwxr-xr-x 0/0 usr/bin/run"]);
+    let config = &made.config["config"];
+    assert_eq!(config["Entrypoint"], serde_json::json!(["/bin/run"]));
+    assert_eq!(config["Env"], serde_json::json!(["PATH=/usr/bin", "LANG=C", "PORT=8080"]));
+    assert_eq!(config["User"], "33:34");
+    let kind = [("KIND", "bundle"), ("FILES", "src"), ("ENTRYPOINT", "/x")];
+    let _ = task(&lab, &kind).run().fails(2, &["`ENTRYPOINT` works with `KIND: image` only"]);
+}
+
+#[test]
 fn missing_task_params_are_named() {
     let lab = room();
     for (params, expected) in [

@@ -98,6 +98,14 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             simple.blobs[1].clone(),
             br#"{"architecture":"arm64","os":"linux","variant":"v8","config":{"Env":["A=b"],"Labels":{"a":"b"},"User":"1"},"history":[{"created":"2024-01-01T00:00:00Z","empty_layer":true}],"rootfs":{"type":"layers","diff_ids":[]}}"#.to_vec(),
         ],
+        "program" => {
+            let mut head = vec![0; 120];
+            head[..6].copy_from_slice(b"\x7fELF\x02\x01");
+            for (at, byte) in [(18, 62), (32, 64), (54, 56), (56, 1), (64, 3), (72, 120), (96, 28)] {
+                head[at] = byte;
+            }
+            vec![[&head[..], b"/lib64/ld-linux-x86-64.so.2\0"].concat()]
+        }
         "images_lock" => texts(&[&format!(
             "---\napiVersion: imgpkg.carvel.dev/v1alpha1\nkind: ImagesLock\nimages:\n- image: reg.example/a@sha256:{sum}\n  annotations:\n    kbld.carvel.dev/id: 'a: b'\n"
         )]),

@@ -65,7 +65,7 @@ const fn huge(
     Row { name, what, unit, how: How::Test(test), code: 1, message }
 }
 
-const ROWS: [Row; 50] = [
+const ROWS: [Row; 51] = [
     row("DOCUMENT_BYTES", "a manifest or index", "bytes", document, 1, "has more than 8388608 bytes"),
     row("CONFIG_BYTES", "an image configuration", "bytes", config, 1, "has more than 16777216 bytes"),
     row(
@@ -276,7 +276,24 @@ const ROWS: [Row; 50] = [
         1,
         "more than 1000 signatures and other referrers",
     ),
+    row(
+        "ACCOUNTS_BYTES",
+        "`/etc/passwd` of a base, for `--user NAME`",
+        "bytes",
+        accounts,
+        1,
+        "more than 4194304 bytes",
+    ),
 ];
+
+fn accounts(lab: &Lab) -> Output {
+    let mut layout = Layout::default();
+    let passwd = Tarball::new().file("etc/passwd", vec![b'x'; (4 << 20) + 1]).finish();
+    let image = layout.image(&[passwd]);
+    layout.entries.push(image);
+    lab.write("in.tar", layout.tar());
+    lab.run(&["push", "-i", "--base-tar", "in.tar", "--user", "web", "--to-oci-tar", "out.tar"])
+}
 
 fn copy(lab: &Lab) -> Output {
     lab.run(&["copy", "-q", "--tar", "in.tar", "--to-oci-tar", "out.tar"])

@@ -5,10 +5,13 @@
 
 mod copy;
 mod index;
+pub(in crate::front) mod places;
 mod push;
 mod read;
 mod registry;
+mod runnable;
 mod sign;
+mod words;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -21,6 +24,7 @@ pub use read::{
     match_resources, pull, tag_add, tag_delete, tag_list, tag_resolve, verify,
 };
 pub use registry::{RegistryOptions, registry};
+pub use runnable::{ImagePlace, Rebase, RunnableOptions};
 pub use sign::{SignOptions, SignTarget, sign};
 
 use super::args::{Globals, SourceArgs, TarArgs};

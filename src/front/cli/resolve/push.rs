@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{
-    RegistryOptions, TarTarget, chosen, expected_digest, given, given_path, is_on, parsed, parsed_list,
-    platform, reference, registry, results, tags, target_reference, wrong,
+    RegistryOptions, RunnableOptions, TarTarget, chosen, expected_digest, given, given_path, is_on, parsed,
+    parsed_list, platform, reference, registry, results, runnable, tags, target_reference, wrong,
 };
 use crate::front::cli::args::PushArgs;
 use crate::front::cli::choices;
@@ -40,6 +40,8 @@ pub struct PushOptions {
     pub destination: Destination,
     /// The list of files that are taken from the earlier image.
     pub resources: Option<PathBuf>,
+    /// What makes a plain image one that runs; none for every other image.
+    pub runnable: Option<RunnableOptions>,
     /// The earlier image whose layers are used again.
     pub base: Option<BaseImage>,
     /// Further tags for the same image.
@@ -132,7 +134,8 @@ pub enum Destination {
 pub fn push(args: &PushArgs, env: &Env) -> Result<PushOptions, Failure> {
     let (kind, name) = kind_and_name(args)?;
     let format = format(args, kind)?;
-    let kind = if format.is_some() { PushKind::Image } else { kind };
+    let runnable = runnable_of(args, kind, format, env)?;
+    let kind = if format.is_some() || runnable.is_some() { PushKind::Image } else { kind };
     let tags = tags(&args.tag)?;
     let destination = match (given_path(args.to_oci_tar.as_ref()), name) {
         (Some(path), name) => Destination::OciTar { target: TarTarget::of(path), name },
@@ -173,11 +176,15 @@ pub fn push(args: &PushArgs, env: &Env) -> Result<PushOptions, Failure> {
             )));
         }
     }
-    let contents = contents(args, kind, format)?;
+    let contents = contents(args, kind, format, runnable.as_ref())?;
     Ok(PushOptions {
         kind,
         inflate: inflate(args, kind, &destination)?,
-        base: base(args, contents.layer_split, &destination)?,
+        base: match &runnable {
+            Some(_) => None,
+            None => base(args, contents.layer_split, &destination)?,
+        },
+        runnable,
         resources: given_path(args.resources.as_ref()).map(PathBuf::from),
         contents,
         destination,
@@ -326,17 +333,48 @@ fn format(args: &PushArgs, kind: PushKind) -> Result<Option<Profile>, Failure> {
     if consumer.only_oci_gzip && compression.is_some_and(|kind| !kind.starts_with("gzip")) {
         return cannot(message!(Flag::COMPRESSION, " other than gzip"), "its reader takes gzip only");
     }
-    if consumer.drops_links && symlinks(args)? == Some(SymlinkPolicy::Keep) {
+    if consumer.drops_links && symlinks(args)?.is_some_and(is_kept) {
         return cannot(
-            message!(Flag::SYMLINKS.with("keep")),
+            message!(Flag::SYMLINKS.with(args.symlinks.as_deref().unwrap_or_default())),
             "its reader drops links; `copy` packs what they lead to",
         );
     }
     Ok(found)
 }
 
+/// Finds out whether the image is one that runs, and refuses its flags for every other kind.
+fn runnable_of(
+    args: &PushArgs,
+    kind: PushKind,
+    format: Option<Profile>,
+    env: &Env,
+) -> Result<Option<RunnableOptions>, Failure> {
+    if matches!(kind, PushKind::Bundle | PushKind::App) {
+        return match runnable::flags_given(args).first() {
+            Some(flag) => {
+                let image = Flag::IMAGE.mention().kind();
+                Err(Failure::misuse(message!(*flag, " works with ", image, " only")))
+            }
+            None => Ok(None),
+        };
+    }
+    let found = runnable::runnable(args, media_types(args)?, env)?;
+    match (&found, format) {
+        (Some(_), Some(format)) if format != Profile::IMAGE => {
+            Err(Failure::misuse(message!("an image that runs cannot have ", Flag::FORMAT.with(format.name)))
+                .hint("its reader runs nothing; leave out what is about running"))
+        }
+        _ => Ok(found),
+    }
+}
+
 fn symlinks(args: &PushArgs) -> Result<Option<SymlinkPolicy>, Failure> {
     chosen(Flag::SYMLINKS, args.symlinks.as_deref(), &choices::SYMLINKS)
+}
+
+/// Tells whether links stay links, or nothing is in their place: not where links have to be what they lead to.
+fn is_kept(policy: SymlinkPolicy) -> bool {
+    !matches!(policy, SymlinkPolicy::Copy | SymlinkPolicy::Refuse)
 }
 
 fn media_types(args: &PushArgs) -> Result<Option<MediaTypes>, Failure> {
@@ -362,15 +400,23 @@ fn check_kind(args: &PushArgs, kind: PushKind, roots: &[PathBuf]) -> Result<(), 
             ))
             .hint("name the app's folder or its zip"));
         }
-        (PushKind::App, _) if symlinks(args)? == Some(SymlinkPolicy::Keep) => {
+        (PushKind::App, _) if symlinks(args)?.is_some_and(is_kept) => {
             return Err(Failure::misuse(message!(
-                Flag::SYMLINKS.with("keep"),
+                Flag::SYMLINKS.with(args.symlinks.as_deref().unwrap_or_default()),
                 " cannot be used with ",
                 Flag::SOURCE.mention().kind()
             ))
             .hint("kpack drops links; `copy`, the default, packs what they lead to"));
         }
         (PushKind::App, _) => {}
+        (PushKind::Bundle, _) if symlinks(args)? == Some(SymlinkPolicy::Verbatim) => {
+            return Err(Failure::misuse(message!(
+                Flag::SYMLINKS.with("verbatim"),
+                " works with ",
+                Flag::IMAGE.mention().kind(),
+                " only"
+            )));
+        }
         (_, _) if given(args.size_limit.as_deref()).is_some() => {
             return Err(only_with_source(Flag::SIZE_LIMIT.mention()));
         }
@@ -382,13 +428,22 @@ fn check_kind(args: &PushArgs, kind: PushKind, roots: &[PathBuf]) -> Result<(), 
     Ok(())
 }
 
-fn contents(args: &PushArgs, kind: PushKind, format: Option<Profile>) -> Result<Contents, Failure> {
-    let roots: Vec<PathBuf> = args.file.iter().filter(|path| !path.as_os_str().is_empty()).cloned().collect();
+fn contents(
+    args: &PushArgs,
+    kind: PushKind,
+    format: Option<Profile>,
+    runnable: Option<&RunnableOptions>,
+) -> Result<Contents, Failure> {
+    let paths = args.file.iter().filter(|path| !path.as_os_str().is_empty());
+    let roots: Vec<PathBuf> = match runnable {
+        Some(runnable) => runnable.roots.clone(),
+        None => paths.cloned().collect(),
+    };
     let resources = given_path(args.resources.as_ref());
     if resources.is_some() && kind != PushKind::App {
         return Err(only_with_source(Flag::RESOURCES.mention()));
     }
-    if roots.is_empty() && resources.is_none() {
+    if roots.is_empty() && resources.is_none() && runnable.is_none() {
         return Err(Failure::misuse("no files were given")
             .hint(message!("name folders or files with ", Flag::FILE.with("PATH").short())));
     }
@@ -420,7 +475,10 @@ fn contents(args: &PushArgs, kind: PushKind, format: Option<Profile>) -> Result<
         preserve_permissions: is_on(args.preserve_permissions, false),
         labels,
         annotations,
-        platform: platform(args.platform.as_deref())?,
+        platform: match runnable {
+            Some(_) => None,
+            None => platform(args.platform.as_deref())?,
+        },
         media_types: media_types(args)?.unwrap_or_default(),
         format,
         compression: compression.unwrap_or_default(),

@@ -1,0 +1,196 @@
+//! `push -i` of an image that runs: opens the base, makes the images, sends or writes them.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::resolve::{Destination, ImagePlace, PushOptions, RunnableOptions, TarTarget};
+use super::stores::open_store;
+use super::tar_output::{layout_target, send_to_stdout};
+use crate::front::context::Context;
+use crate::front::failure::Failure;
+use crate::front::outcome::{ImageKind, ImageOutcome};
+use crate::front::packing::{base_image, references, runnable_request};
+use crate::front::reporter::{self, Wording};
+use crate::front::{registries, system};
+use crate::lock::default_tag;
+use crate::model::{Reference, Tag};
+use crate::registry::Client;
+use crate::store::Store;
+use crate::store::layout::LayoutTarget;
+use crate::transfer::events::{Event, Observer, Silent, Warning};
+use crate::transfer::{
+    self, Attached, BaseRoot, Gathering, ImageLocator, MadeRunnable, Member, Origin, PushRequest,
+    RegistrySource, Role,
+};
+
+/// An image that is read, before its source borrows it.
+enum Opened<'a> {
+    Store(Store),
+    Registry(RegistrySource<'a>, Reference),
+}
+
+impl<'a> Opened<'a> {
+    fn open(context: &Context<'_>, place: &ImagePlace, client: Option<&'a Client>) -> Result<Self, Failure> {
+        match (place, client) {
+            (ImagePlace::Registry(reference), Some(client)) => {
+                let source = RegistrySource::new(client, reference.repository.clone());
+                Ok(Self::Registry(source, reference.clone()))
+            }
+            (ImagePlace::Tar(path), _) => Ok(Self::Store(open_store(context, path)?)),
+            (ImagePlace::Registry(_), None) => {
+                let what = "a base in a registry was opened without a client";
+                Err(transfer::TransferError::Internal { what }.into())
+            }
+        }
+    }
+
+    /// Finds the image; a tag is resolved once.
+    fn image(&self) -> Result<BaseRoot<'_>, Failure> {
+        match self {
+            Self::Registry(source, reference) => {
+                let root = source.resolve(&reference.target())?;
+                // Docker's rule: a name without tag and digest means `latest`.
+                let name = match (&reference.tag, &reference.digest) {
+                    (None, None) => reference.repository.with_tag(Tag::latest()),
+                    _ => reference.clone(),
+                };
+                Ok(BaseRoot { source, root, name: Some(name.to_string()) })
+            }
+            Self::Store(store) => base_image(store),
+        }
+    }
+}
+
+/// Returns the images that are read: the base, then with it the image to put on it and its old base.
+fn places(runnable: &RunnableOptions) -> Vec<&ImagePlace> {
+    let rebase = runnable.rebase.iter().flat_map(|rebase| [&rebase.image, &rebase.old]);
+    runnable.base.iter().chain(rebase).collect()
+}
+
+/// Says that what is attached to the base is not about the result; where it cannot be found out nothing is said.
+fn tell_of_signatures(base: &BaseRoot<'_>, client: Option<&Client>, observer: &dyn Observer) {
+    let locator = ImageLocator::over(base.source, client);
+    let root = Member {
+        descriptor: base.root.clone(),
+        names: Vec::new(),
+        origin: None,
+        role: Role::Root,
+        bundle: None,
+    };
+    let attached = Attached { cosign: true, referrers: true, ..Attached::default() };
+    let gathering = Gathering { thick: false, attached, concurrency: 1 };
+    let Ok(found) = transfer::gather(&locator, vec![root], &gathering, &Silent) else { return };
+    let count = found.members.iter().filter(|member| member.role == Role::Attached).count();
+    if count > 0 {
+        observer.event(Event::Warning(&Warning::BaseIsSigned { count }));
+    }
+}
+
+/// Makes the image and puts it where it goes.
+pub(super) fn run(
+    context: &Context<'_>,
+    options: &PushOptions,
+    runnable: &RunnableOptions,
+) -> Result<ImageOutcome, Failure> {
+    let target = match &options.destination {
+        Destination::Registry(_) => None,
+        Destination::OciTar { target, .. } => Some(target),
+    };
+    target.map_or(Ok(()), TarTarget::check)?;
+    let places = places(runnable);
+    let is_remote = |place: &&ImagePlace| matches!(place, ImagePlace::Registry(_));
+    let needs_client = target.is_none() || places.iter().any(is_remote);
+    let client = match needs_client {
+        true => Some(registries::client(&options.registry, context.env, &context.ui)?),
+        false => None,
+    };
+    let layout = target.map(|target| layout_target(context, target));
+    let request = runnable_request(options, runnable, layout.as_ref())?;
+    let open = |place: &&ImagePlace| Opened::open(context, place, client.as_ref());
+    let opened = places.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let origin = match opened.as_slice() {
+        [] => Origin::Scratch,
+        [base] => Origin::Base(base.image()?),
+        [new, image, old, ..] => {
+            Origin::Rebase { image: image.image()?, old: old.image()?, new: new.image()? }
+        }
+        [_, _] => return Err(transfer::TransferError::Internal { what: "an image has no old base" }.into()),
+    };
+    let folder = match &layout {
+        Some(layout) => layout.folder().to_owned(),
+        None => system::temporary_folder(context.env),
+    };
+    let wording = if layout.is_some() { Wording::Written } else { Wording::Uploaded };
+    reporter::watch(&context.ui, wording, |observer| {
+        if let Some(base) = origin.base() {
+            tell_of_signatures(base, client.as_ref(), observer);
+        }
+        let made = transfer::make_runnable(&request, &origin, &folder, observer)?;
+        let send = Send { options, made: &made, observer };
+        match (&options.destination, &layout, &client) {
+            (Destination::OciTar { target, name }, Some(layout), _) => {
+                send.write(layout, target.path(), name.as_ref())
+            }
+            (Destination::Registry(name), _, Some(client)) => send.push(client, name),
+            _ => Err(transfer::TransferError::Internal { what: "an image has no destination" }.into()),
+        }
+    })
+}
+
+/// An image on its way to its destination.
+struct Send<'a> {
+    options: &'a PushOptions,
+    made: &'a MadeRunnable<'a>,
+    observer: &'a dyn Observer,
+}
+
+impl Send<'_> {
+    fn write(
+        &self,
+        layout: &LayoutTarget,
+        path: &Path,
+        name: Option<&Reference>,
+    ) -> Result<ImageOutcome, Failure> {
+        let names = name.map(|name| references(name, &self.options.tags)).unwrap_or_default();
+        let concurrency = self.options.registry.concurrency;
+        let report = transfer::write_runnable(self.made, layout, &names, concurrency, self.observer)?;
+        if let Some(spool) = report.spool {
+            send_to_stdout(spool)?;
+        }
+        let tags = names.into_iter().filter_map(|name| name.tag).collect();
+        Ok(self.outcome(tags, None, Some(path)))
+    }
+
+    fn push(&self, client: &Client, name: &Reference) -> Result<ImageOutcome, Failure> {
+        let root = self.made.root.descriptor();
+        let tags: Vec<Tag> =
+            references(name, &self.options.tags).into_iter().filter_map(|name| name.tag).collect();
+        // As for every image that is packed: a tag by content keeps it, the user's own comes last.
+        let mut all = vec![default_tag(&root.digest)];
+        all.extend(tags.iter().cloned());
+        let request = PushRequest {
+            repository: name.repository.clone(),
+            roots: vec![(root, all)],
+            sent: BTreeSet::new(),
+            concurrency: self.options.registry.concurrency,
+            include_non_distributable: true,
+        };
+        transfer::push_to_registry(&self.made.source, client, &request, self.observer)?;
+        Ok(self.outcome(tags, Some(name), None))
+    }
+
+    fn outcome(&self, tags: Vec<Tag>, name: Option<&Reference>, path: Option<&Path>) -> ImageOutcome {
+        let made = self.made;
+        ImageOutcome {
+            kind: if made.layers.is_some() { ImageKind::Image } else { ImageKind::Index },
+            digest: made.root.digest().clone(),
+            media_type: made.root.media_type().to_owned(),
+            size: made.graph.size(),
+            layers: made.layers,
+            platforms: transfer::platform_rows(&made.graph, made.root.digest()),
+            repository: name.map(|name| name.repository.clone()),
+            tags,
+            path: path.map(Path::to_owned),
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! What goes into the layers of an image, decided before a byte of it is written: every path, mode and conflict.
+//!
+//! Planning lists the files and looks at their first bytes; packing opens them again and notices a change. Two
+//! platforms with the same plan share a layer.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::stream::FileError;
+use crate::tar::display_name;
+use crate::tar::header::{EntryType, Header, Owner};
+use crate::tree::{
+    Content, Entry, EntryKind, FileIdentity, FileReader, Filter, SymlinkPolicy, Visitor, reopen, walk,
+};
+
+use super::super::entries::{LayerEncoding, PackedLayer, write_layer};
+use super::super::error::{PackError, WHITEOUT};
+use super::super::profile::ModeRule;
+use super::elf::Elf;
+use super::tree::{FileTree, Node, NodeKind, clean, join, name, parent};
+
+/// Files and folders that make one layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlacedFiles {
+    /// What is packed, in this order, each with its number among all that was named.
+    pub roots: Vec<(usize, PathBuf)>,
+    /// Absolute path in the image. A folder's content goes into it; a file gets this name, or goes into the folder if
+    /// the path ends with `/`.
+    pub destination: Vec<u8>,
+}
+
+/// Which permissions files get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Modes {
+    /// 0755 or 0644, by the owner's execute bit; 0755 for folders.
+    #[default]
+    Readable,
+    /// Those that they have.
+    Keep,
+    /// These; folders can be entered besides by each who can read them.
+    Fixed(u32),
+}
+
+impl Modes {
+    fn folder(self, mode: u32) -> u32 {
+        match self {
+            Self::Readable => ModeRule::Readable.folder(),
+            Self::Keep => mode,
+            Self::Fixed(fixed) => fixed | (fixed & 0o444) >> 2,
+        }
+    }
+
+    fn file(self, mode: u32) -> u32 {
+        match self {
+            Self::Readable => ModeRule::Readable.file(mode),
+            Self::Keep => mode,
+            Self::Fixed(fixed) => fixed,
+        }
+    }
+}
+
+/// How files are taken.
+#[derive(Clone, Debug, Default)]
+pub struct PlanOptions {
+    /// What is left out; its roots are those of all layers, by number.
+    pub filter: Filter,
+    /// What becomes of symbolic links.
+    pub symlinks: SymlinkPolicy,
+    /// Which permissions entries get.
+    pub modes: Modes,
+    /// Who they belong to; folders above a destination belong to root.
+    pub owner: Owner,
+    /// Device and inode of a file to leave out: the archive that is being replaced.
+    pub skip: Option<(u64, u64)>,
+}
+
+/// An entry of a layer that is to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct PlannedEntry {
+    path: Vec<u8>,
+    mode: u32,
+    owner: Owner,
+    content: PlannedContent,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum PlannedContent {
+    Directory,
+    Symlink(Vec<u8>),
+    File { source: PathBuf, identity: FileIdentity, size: u64 },
+}
+
+/// A layer that is to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerPlan {
+    entries: Vec<PlannedEntry>,
+    /// Absolute path in the image, for the history.
+    pub destination: Vec<u8>,
+}
+
+impl LayerPlan {
+    /// Writes the layer; each file has to be the one that was planned.
+    ///
+    /// Errors: [`PackError`], also for a file that changed since it was listed.
+    pub fn pack(
+        &self,
+        encoding: LayerEncoding,
+        sink: &mut (dyn Write + Send),
+        progress: &dyn Fn(u64),
+    ) -> Result<PackedLayer, PackError> {
+        write_layer(encoding, sink, progress, |writer| {
+            for PlannedEntry { path, mode, owner, content } in &self.entries {
+                let (kind, size, link) = match content {
+                    PlannedContent::Directory => (EntryType::Directory, 0, &b""[..]),
+                    PlannedContent::Symlink(text) => (EntryType::Symlink, 0, text.as_slice()),
+                    PlannedContent::File { size, .. } => (EntryType::File, *size, &b""[..]),
+                };
+                let header = Header { path, kind, mode: *mode, size, link, mtime: 0, owner: *owner };
+                let PlannedContent::File { source, identity, .. } = content else {
+                    writer.entry(&header)?;
+                    continue;
+                };
+                let mut file = reopen(source, *identity)?;
+                writer.file(&header, |space| Ok(file.read(space)?))?;
+                file.finish()?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// A program among the files of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedProgram {
+    /// The file, for messages.
+    pub source: PathBuf,
+    /// Its path in the image.
+    pub path: Vec<u8>,
+    /// What its first bytes say.
+    pub elf: Elf,
+}
+
+/// The layers that are to be written, and what is known of their files.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// The layers, lowest first; one without a new entry is left out.
+    pub layers: Vec<LayerPlan>,
+    /// Programs and libraries in them.
+    pub programs: Vec<PlannedProgram>,
+    /// Symbolic links that were left out because that was asked for.
+    pub links_left_out: u64,
+}
+
+/// Plans layers over what is in `tree`, which gets their entries.
+///
+/// Folders that are there are not written again, so that their modes and owners stay. A path below a link of the
+/// tree goes where the link leads.
+/// Errors: [`PackError::Conflict`] for a file in the place of a folder or the reverse; those of walking.
+pub fn plan_layers(
+    layers: &[PlacedFiles],
+    options: &PlanOptions,
+    tree: &mut FileTree,
+) -> Result<Plan, PackError> {
+    let mut plan = Plan::default();
+    let mut origins = HashMap::new();
+    for (number, files) in layers.iter().enumerate() {
+        let mut planner = Planner {
+            options,
+            tree,
+            origins: &mut origins,
+            number,
+            files,
+            root: Path::new(""),
+            root_is_folder: false,
+            entries: Vec::new(),
+            plan: &mut plan,
+        };
+        for (root_number, root) in &files.roots {
+            planner.root = root;
+            planner.root_is_folder = root.is_dir();
+            let filter = options.filter.of_root(*root_number);
+            walk(root, &filter, options.symlinks, options.skip, &mut planner)?;
+        }
+        let (entries, destination) = (planner.entries, files.destination.clone());
+        if !entries.is_empty() {
+            plan.layers.push(LayerPlan { entries, destination });
+        }
+    }
+    Ok(plan)
+}
+
+/// Where an entry of the tree comes from: the layer's number, and the file.
+type Origins = HashMap<Vec<u8>, (usize, PathBuf)>;
+
+struct Planner<'a> {
+    options: &'a PlanOptions,
+    tree: &'a mut FileTree,
+    origins: &'a mut Origins,
+    number: usize,
+    files: &'a PlacedFiles,
+    root: &'a Path,
+    root_is_folder: bool,
+    entries: Vec<PlannedEntry>,
+    plan: &'a mut Plan,
+}
+
+impl Planner<'_> {
+    /// Returns the path in the image, before links are followed.
+    fn destination(&self, entry: &Entry) -> Vec<u8> {
+        let destination = clean(&self.files.destination);
+        match (self.root_is_folder, entry.path.as_slice()) {
+            (true, b".") => destination,
+            (true, path) => join(&destination, path),
+            (false, path) if self.files.destination.ends_with(b"/") => join(&destination, path),
+            (false, _) => destination,
+        }
+    }
+
+    fn source(&self, entry: &Entry) -> PathBuf {
+        match (self.root_is_folder, entry.path.as_slice()) {
+            (true, b".") | (false, _) => self.root.to_owned(),
+            (true, path) => self.root.join(OsStr::from_bytes(path)),
+        }
+    }
+
+    fn conflict(&self, source: PathBuf, what: &'static str, path: &[u8], there: &'static str) -> PackError {
+        let of = self.origins.get(path).map(|(_, origin)| origin.clone());
+        PackError::Conflict { source_path: source, what, path: display_name(path), there, of }
+    }
+
+    fn links(&self, source: &Path, path: &[u8]) -> PackError {
+        PackError::LinksInBase { source_path: source.to_owned(), path: display_name(path) }
+    }
+
+    /// Makes sure that a folder is there.
+    fn ensure(&mut self, folder: &[u8], source: &Path) -> Result<(), PackError> {
+        if self.tree.is_directory(folder) {
+            return Ok(());
+        }
+        if self.tree.get(folder).is_some() {
+            return Err(self.conflict(source.to_owned(), "something below it", folder, "a file"));
+        }
+        self.ensure(parent(folder), source)?;
+        self.add(folder.to_vec(), Node::IMPLIED, PlannedContent::Directory, source);
+        Ok(())
+    }
+
+    fn add(&mut self, path: Vec<u8>, node: Node, content: PlannedContent, source: &Path) {
+        self.origins.insert(path.clone(), (self.number, source.to_owned()));
+        self.tree.put(&path, node.clone());
+        self.entries.push(PlannedEntry { path, mode: node.mode, owner: node.owner, content });
+    }
+
+    fn folder(&mut self, entry: &Entry, path: &[u8], source: &Path) -> Result<(), PackError> {
+        let place = self.tree.follow(path).map_err(|_| self.links(source, path))?;
+        match self.tree.get(&place).map(|node| &node.kind) {
+            Some(NodeKind::Directory) => Ok(()),
+            Some(_) => Err(self.conflict(source.to_owned(), "a folder", &place, "a file")),
+            None => {
+                self.ensure(parent(&place), source)?;
+                let mode = self.options.modes.folder(entry.mode);
+                let node = Node { kind: NodeKind::Directory, mode, owner: self.options.owner };
+                self.add(place, node, PlannedContent::Directory, source);
+                Ok(())
+            }
+        }
+    }
+
+    /// Returns where something that is no folder goes.
+    fn place(&mut self, path: &[u8], source: &Path) -> Result<Vec<u8>, PackError> {
+        let place = self.tree.place(path).map_err(|_| self.links(source, path))?;
+        // A link to a folder stands for the folder.
+        let end = self.tree.follow(path).unwrap_or_else(|_| place.clone());
+        if self.tree.is_directory(&end) {
+            return Err(self.conflict(source.to_owned(), "a file", &end, "a folder"));
+        }
+        match self.origins.get(&place) {
+            Some((number, first)) if *number == self.number => {
+                let path = PathBuf::from(OsStr::from_bytes(&place));
+                return Err(PackError::Duplicate { path, first: first.clone(), second: source.to_owned() });
+            }
+            _ => {}
+        }
+        self.ensure(parent(&place), source)?;
+        Ok(place)
+    }
+}
+
+impl Visitor for Planner<'_> {
+    type Error = PackError;
+
+    fn entry(&mut self, entry: &Entry, content: Content<'_>) -> Result<(), PackError> {
+        let source = self.source(entry);
+        let path = self.destination(entry);
+        if name(&path).starts_with(WHITEOUT.as_bytes()) {
+            return Err(PackError::Whiteout { path: source });
+        }
+        let owner = self.options.owner;
+        match (&entry.kind, content) {
+            (EntryKind::Directory, _) => self.folder(entry, &path, &source),
+            (EntryKind::Symlink { target }, _) => {
+                let place = self.place(&path, &source)?;
+                let node = Node { kind: NodeKind::Link(target.clone()), mode: 0o777, owner };
+                self.add(place, node, PlannedContent::Symlink(target.clone()), &source);
+                Ok(())
+            }
+            (EntryKind::File { size }, Content::File(mut file)) => {
+                let place = self.place(&path, &source)?;
+                let node = Node { kind: NodeKind::File, mode: self.options.modes.file(entry.mode), owner };
+                if let Some(elf) = Elf::read(|space| file.read(space))? {
+                    let program = PlannedProgram { source: source.clone(), path: place.clone(), elf };
+                    self.plan.programs.push(program);
+                }
+                let content = reopened(&file, *size)?;
+                self.add(place, node, content, &source);
+                Ok(())
+            }
+            (EntryKind::File { .. }, Content::None) => Ok(()),
+        }
+    }
+
+    fn left_out(&mut self, _link: &Path) {
+        self.plan.links_left_out += 1;
+    }
+}
+
+/// Returns the file to be opened again; a root that is a link was followed.
+fn reopened(file: &FileReader<'_>, size: u64) -> Result<PlannedContent, PackError> {
+    let path = file.path();
+    let is_link = path.symlink_metadata().is_ok_and(|found| found.is_symlink());
+    let source = match is_link {
+        true => path.canonicalize().map_err(|error| FileError::io("follow", path, error))?,
+        false => path.to_owned(),
+    };
+    Ok(PlannedContent::File { source, identity: file.identity(), size })
+}

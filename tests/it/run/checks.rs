@@ -1,0 +1,82 @@
+//! What will probably not run is said before anything is written; what is signed does not cover the result.
+
+use testkit::lab::{Lab, Output};
+
+use super::base;
+use crate::lab::lab;
+
+/// The head of a program for a machine, with the dynamic loader that it asks for.
+fn program(machine: u8, loader: &[u8]) -> Vec<u8> {
+    let mut head = vec![0; 120];
+    head[..6].copy_from_slice(b"\x7fELF\x02\x01");
+    head[18] = machine;
+    (head[32], head[54], head[56]) = (64, 56, 1);
+    head[64] = if loader.is_empty() { 1 } else { 3 };
+    (head[72], head[96]) = (120, u8::try_from(loader.len()).unwrap());
+    [&head, loader].concat()
+}
+
+fn room() -> Lab {
+    let lab = lab().tree(&["f amd 755 ''", "f arm 755 ''", "f dynamic 755 ''", "f text 644 'x'", "d web"]);
+    for (name, bytes) in [
+        ("amd", program(62, b"")),
+        ("arm", program(183, b"")),
+        ("dynamic", program(62, b"/lib64/ld-linux-x86-64.so.2\0")),
+    ] {
+        std::fs::write(lab.path(name), bytes).unwrap();
+    }
+    let _ = base(&lab);
+    lab
+}
+
+fn push(lab: &Lab, words: &[&str]) -> Output {
+    lab.run(&[&["push", "-i"], words, &["--to-oci-tar", "made.tar"]].concat()).succeeds()
+}
+
+#[test]
+fn a_program_for_another_machine_is_named() {
+    let lab = room();
+    let _ = push(&lab, &["-f", "arm:/arm", "-f", "amd:/amd"])
+        .says("the image is for `linux/amd64`, but `arm` is for `arm64`")
+        .never_says("`amd` is for");
+    let _ = push(&lab, &["-f", "arm:/arm", "--platform", "linux/arm64"]).never_says("is for `arm64`");
+}
+
+#[test]
+fn an_entrypoint_that_will_not_start_is_named() {
+    let lab = room();
+    for (words, problem) in [
+        (&["-f", "amd:/amd", "--entrypoint", "/srv"][..], Some("`/srv`: it is in no layer")),
+        (&["-f", "amd:/amd", "--entrypoint", "amd"], Some("`amd`: it is in no layer")),
+        (&["-f", "text:/srv", "--entrypoint", "/srv"], Some("`/srv`: its user may not execute it")),
+        (&["-f", "web:/srv", "--entrypoint", "/srv"], Some("`/srv`: it is not a file")),
+        (
+            &["-f", "amd:/srv", "--mode", "0700", "--user", "65532", "--entrypoint", "/srv"],
+            Some("`/srv`: its user may not execute it"),
+        ),
+        (&["-f", "amd:/srv", "--mode", "0700", "--owner", "7", "--user", "7", "--entrypoint", "/srv"], None),
+        (&["-f", "amd:/usr/bin/srv", "--entrypoint", "srv"], None),
+        (&["-f", "amd:/app/srv", "--workdir", "/app", "--entrypoint", "./srv"], None),
+        // What a base has counts too, through its links and its search path.
+        (
+            &["--base-tar", "base.tar", "-f", "amd:/amd", "--cmd", "/bin/tool"],
+            Some("`/bin/tool`: its user may not execute"),
+        ),
+        (&["--base-tar", "base.tar", "--cmd", "/bin/missing"], Some("`/bin/missing`: it is in no layer")),
+    ] {
+        let output = push(&lab, words);
+        let _ = match problem {
+            Some(problem) => output.says(&format!("a container will not start {problem}")),
+            None => output.never_says("will not start"),
+        };
+    }
+}
+
+#[test]
+fn a_missing_loader_is_named() {
+    let lab = room();
+    let loader = "`dynamic` asks for the dynamic loader `/lib64/ld-linux-x86-64.so.2`";
+    let _ = push(&lab, &["-f", "dynamic:/srv", "--entrypoint", "/srv"]).says(loader);
+    let words = ["-f", "dynamic:/srv", "-f", "amd:/lib64/ld-linux-x86-64.so.2", "--entrypoint", "/srv"];
+    let _ = push(&lab, &words).never_says("loader");
+}
