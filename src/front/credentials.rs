@@ -30,7 +30,8 @@ pub fn keychain(variables: &Env, flags: &CredentialFlags) -> Result<Keychain, Cr
     let flag_names = ["--registry-username", "--registry-password"];
     let password = flags.password.as_ref().map(Secret::expose);
     let token = flags.token.as_ref().map(Secret::expose);
-    sources.extend(everywhere(flags.username.as_deref(), password, token, flags.anonymous, flag_names)?);
+    let given = explicit(flags.username.as_deref(), password, token, flags.anonymous, flag_names)?;
+    sources.extend(given.map(|credential| for_named(credential, flags)));
     let hosts = per_host(variables)?;
     if !hosts.is_empty() {
         sources.push(CredentialSource::Hosts(hosts));
@@ -40,7 +41,8 @@ pub fn keychain(variables: &Env, flags: &CredentialFlags) -> Result<Keychain, Cr
         get(env::IMGPKG_ANON).is_some_and(|value| matches!(value, "true" | "1" | "t" | "TRUE" | "True"));
     let names = [env::IMGPKG_USERNAME, env::IMGPKG_PASSWORD];
     let token = get(env::IMGPKG_TOKEN);
-    sources.extend(everywhere(get(names[0]), get(names[1]), token, anonymous, names)?);
+    let given = explicit(get(names[0]), get(names[1]), token, anonymous, names)?;
+    sources.extend(given.map(|credential| for_named(credential, flags)));
     match (&flags.authfile, get(env::REGISTRY_AUTH_FILE)) {
         (Some(path), _) => {
             let missing = || FileError::io("read", path, io::Error::from(ErrorKind::NotFound));
@@ -85,27 +87,35 @@ fn read_config(path: &Path) -> Result<Option<DockerConfig>, CredentialsError> {
     Ok(Some(DockerConfig::parse(&text, &path.display().to_string())?))
 }
 
-/// Makes the source of credentials that hold for every registry.
-fn everywhere(
+/// Binds credentials that were given without a host to the registries that the user named.
+///
+/// A lock file or a bundle names registries too; its author must not receive the user's password.
+fn for_named(credential: Credential, flags: &CredentialFlags) -> CredentialSource {
+    match credential {
+        Credential::Anonymous => CredentialSource::Everywhere(credential),
+        credential => CredentialSource::Named { registries: flags.registries.clone(), credential },
+    }
+}
+
+/// Makes the credentials that were given without a host.
+fn explicit(
     username: Option<&str>,
     password: Option<&str>,
     token: Option<&str>,
     anonymous: bool,
     names: [&str; 2],
-) -> Result<Option<CredentialSource>, CredentialsError> {
+) -> Result<Option<Credential>, CredentialsError> {
     let incomplete = |given: &str, missing: &str| CredentialsError::Incomplete {
         given: given.to_owned(),
         missing: missing.to_owned(),
     };
-    let credential = match (username, password, token) {
-        (Some(username), Some(password), _) => basic(username, password),
+    Ok(match (username, password, token) {
+        (Some(username), Some(password), _) => Some(basic(username, password)),
         (Some(_), None, _) => return Err(incomplete(names[0], names[1])),
         (None, Some(_), _) => return Err(incomplete(names[1], names[0])),
-        (None, None, Some(token)) => Credential::RegistryToken(Secret::new(token)),
-        (None, None, None) if anonymous => Credential::Anonymous,
-        (None, None, None) => return Ok(None),
-    };
-    Ok(Some(CredentialSource::Everywhere(credential)))
+        (None, None, Some(token)) => Some(Credential::RegistryToken(Secret::new(token))),
+        (None, None, None) => anonymous.then_some(Credential::Anonymous),
+    })
 }
 
 fn basic(username: &str, password: &str) -> Credential {
@@ -220,7 +230,8 @@ mod tests {
             ("HOME", &home),
             ("XDG_RUNTIME_DIR", &run),
         ]);
-        let flags = CredentialFlags::default();
+        let registries = all[..6].iter().map(|host| host.parse().unwrap()).collect();
+        let flags = CredentialFlags { registries, ..CredentialFlags::default() };
         let users = |given: &BTreeMap<&str, &str>, flags: &CredentialFlags| {
             let keychain = keychain(&Env::from_pairs(given.clone()), flags).unwrap();
             let users = all.map(|host| user(&keychain, &format!("{host}/x")).unwrap_or("-".into()));
@@ -238,13 +249,13 @@ mod tests {
         let with_file = CredentialFlags { authfile: Some(PathBuf::from(&authfile)), ..flags.clone() };
         assert_eq!(users(&given, &with_file), "- host authfile authfile authfile authfile authfile");
         given.insert("IMGPKG_TOKEN", "t");
-        assert_eq!(users(&given, &flags), "token host token token token token token");
+        assert_eq!(users(&given, &flags), "token host token token token token podman");
         let named = CredentialFlags {
             username: Some("flag".into()),
             password: Some(Secret::new("p")),
             ..flags.clone()
         };
-        assert_eq!(users(&given, &named), "flag flag flag flag flag flag flag");
+        assert_eq!(users(&given, &named), "flag flag flag flag flag flag podman");
         let anonymous = CredentialFlags { anonymous: true, ..flags };
         assert_eq!(users(&given, &anonymous), "- - - - - - -");
     }

@@ -114,6 +114,7 @@ flags! {
     REGISTRY_ANON = "registry-anon",
     REGISTRY_CA_CERT_PATH = "registry-ca-cert-path",
     REGISTRY_CONNECT_TIMEOUT = "registry-connect-timeout",
+    REGISTRY_CREDENTIALS_FOR = "registry-credentials-for",
     REGISTRY_IDLE_TIMEOUT = "registry-idle-timeout",
     REGISTRY_INSECURE = "registry-insecure",
     REGISTRY_MIRROR = "registry-mirror",

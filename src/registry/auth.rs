@@ -167,7 +167,11 @@ impl Authenticator {
         {
             return RegistryError::CredentialHelper { problem: error.to_string() };
         }
-        let credentials = if credential.is_some() { Credentials::Given } else { Credentials::None };
+        let credentials = match credential {
+            Some(_) => Credentials::Given,
+            None if self.credentials.withholds_from(repository.registry()) => Credentials::Withheld,
+            None => Credentials::None,
+        };
         RegistryError::Refused { task: Box::new(task.clone()), status, credentials, message }
     }
 

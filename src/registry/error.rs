@@ -83,7 +83,9 @@ impl fmt::Display for Task {
 pub enum Credentials {
     /// None are known for the registry.
     None,
-    /// AuthScheme ones, which were not enough.
+    /// None: those that there are belong to the registries that the user named, and this is another one.
+    Withheld,
+    /// Some, which were not enough.
     Given,
 }
 

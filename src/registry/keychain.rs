@@ -36,8 +36,15 @@ pub struct HostCredential {
 /// One place to look, in order.
 #[derive(Clone, Debug)]
 pub enum CredentialSource {
-    /// For every registry: flags, `source`.
+    /// For every registry: a refusal to log in anywhere.
     Everywhere(Credential),
+    /// For the registries that the user named, and no others: flags and variables without a host.
+    Named {
+        /// The registries.
+        registries: Vec<Registry>,
+        /// The credentials.
+        credential: Credential,
+    },
     /// For named hosts.
     Hosts(Vec<HostCredential>),
     /// A docker or podman configuration file.
@@ -92,6 +99,14 @@ impl Keychain {
         lock(&self.missing).get(registry).cloned()
     }
 
+    /// Tells whether there are credentials for named registries, of which this is none.
+    pub(super) fn withholds_from(&self, registry: &Registry) -> bool {
+        self.sources.iter().any(|source| match source {
+            CredentialSource::Named { registries, .. } => !registries.contains(registry),
+            _ => false,
+        })
+    }
+
     /// Returns the credentials for a repository; cloud providers are asked through it.
     pub(super) fn lookup_with(
         &self,
@@ -101,6 +116,9 @@ impl Keychain {
         for source in &self.sources {
             let found = match source {
                 CredentialSource::Everywhere(credential) => Some(credential.clone()),
+                CredentialSource::Named { registries, credential } => {
+                    registries.contains(repository.registry()).then(|| credential.clone())
+                }
                 CredentialSource::Hosts(hosts) => longest_host_match(hosts, repository),
                 CredentialSource::File(config) => self.lookup_in_file(config, repository)?,
                 CredentialSource::Cloud(logins) => match client {
@@ -507,6 +525,27 @@ mod tests {
         ] {
             assert_eq!(password(&keychain, name).as_deref(), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn credentials_for_named_registries_go_to_no_other() {
+        let registries = ["reg.example:5000", "docker.io"].map(|text| text.parse().unwrap()).to_vec();
+        let named = CredentialSource::Named { registries, credential: basic("named".into(), "p".into()) };
+        let file = DockerConfig::parse(br#"{"auths": {"file.example": {"auth": "dTpwdw=="}}}"#, "f").unwrap();
+        let keychain = Keychain::new(vec![named, CredentialSource::File(file)]);
+        for (name, expected, withheld) in [
+            ("reg.example:5000/x", Some("named:p"), false),
+            ("busybox", Some("named:p"), false),
+            ("index.docker.io/library/busybox", Some("named:p"), false),
+            ("reg.example/x", None, true),
+            ("reg.example:5001/x", None, true),
+            ("sub.reg.example:5000/x", None, true),
+            ("file.example/x", Some("u:pw"), true),
+        ] {
+            assert_eq!(password(&keychain, name).as_deref(), expected, "{name}");
+            assert_eq!(keychain.withholds_from(repository(name).registry()), withheld, "{name}");
+        }
+        assert!(!Keychain::default().withholds_from(repository("reg.example/x").registry()));
     }
 
     #[test]

@@ -65,7 +65,7 @@ pub struct RegistryArgs {
     /// Allow plain http; always allowed for this machine
     #[arg(long, value_name = SWITCH)]
     pub registry_insecure: Option<Switch>,
-    /// User name for all registries
+    /// User name for the registries that the command line names
     #[arg(long, value_name = "NAME")]
     pub registry_username: Option<String>,
     /// Password; better in IMGRELAY_REGISTRY_PASSWORD
@@ -74,6 +74,9 @@ pub struct RegistryArgs {
     /// Bearer token; better in IMGRELAY_REGISTRY_TOKEN
     #[arg(long, value_name = "TOKEN")]
     pub registry_token: Option<Secret>,
+    /// Also send user name, password or token to this registry (repeatable)
+    #[arg(long, value_name = "REGISTRY", value_delimiter = ',')]
+    pub registry_credentials_for: Vec<String>,
     /// Use no credentials at all
     #[arg(long, value_name = SWITCH)]
     pub registry_anon: Option<Switch>,

@@ -23,7 +23,7 @@ impl FlagNames for PipelineWords {
 impl Vocabulary for PipelineWords {
     fn instead(&self, hint: &Hint) -> Option<String> {
         let text = match hint {
-            Hint::LogIn { .. } => "set `source.username` and `source.password`",
+            Hint::LogIn { .. } | Hint::Withheld { .. } => "set `source.username` and `source.password`",
             Hint::CheckLogin { .. } => "check `source.username` and `source.password`",
             Hint::TrustCa => "add the authority's certificate to `source.ca_certs`",
             Hint::ClientCertificate => {

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use crate::model::limits;
+use crate::model::{Registry, limits};
 use crate::registry::{DockerConfigError, Secret};
 use crate::stream::{FileError, read_file};
 
@@ -27,6 +27,9 @@ pub struct CredentialFlags {
     pub authfile: Option<PathBuf>,
     /// `--activate-keychain`.
     pub keychains: Vec<String>,
+    /// Those that `username`, `password` and `token` are for: named on the command line, and
+    /// `--registry-credentials-for`.
+    pub registries: Vec<Registry>,
 }
 
 /// Why the credentials that are configured cannot be used.

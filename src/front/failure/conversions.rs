@@ -343,6 +343,7 @@ fn credentials_hint(task: &Task, status: u16, credentials: Credentials) -> Hint 
     let (host, repository) = (task.host.clone(), task.repository.clone());
     match (credentials, status) {
         (Credentials::None, _) => Hint::LogIn { host },
+        (Credentials::Withheld, _) => Hint::Withheld { host },
         (Credentials::Given, 401) => Hint::CheckLogin { host, repository },
         (Credentials::Given, _) => {
             let what = if task.verb == Verb::Upload { "push to" } else { "pull from" };
@@ -394,6 +395,11 @@ mod tests {
         };
         for (status, credentials, expected) in [
             (401, Credentials::None, "no credentials for `reg.example` were found"),
+            (
+                401,
+                Credentials::Withheld,
+                "the user name, password or token that was given goes to the registries that",
+            ),
             (401, Credentials::Given, "check the user name and password"),
             (403, Credentials::Given, "the account may not push to `team/app`"),
         ] {

@@ -26,6 +26,11 @@ pub enum Hint {
         /// The registry's host.
         host: String,
     },
+    /// The credentials that were given are for other registries.
+    Withheld {
+        /// The registry's host.
+        host: String,
+    },
     /// The registry did not take the credentials.
     CheckLogin {
         /// The registry's host.
@@ -65,6 +70,14 @@ impl Hint {
                 ", or ",
                 Flag::REGISTRY_USERNAME,
                 format!(" with the variable `{}`", Flag::REGISTRY_PASSWORD.variable()),
+            ),
+            Self::Withheld { host } => message!(
+                format!(
+                    "the user name, password or token that was given goes to the registries that the command line names only, and `{host}` is not one of them: use `docker login {host}`, "
+                ),
+                Flag::AUTHFILE,
+                ", the variables `IMGPKG_REGISTRY_HOSTNAME_0`, `IMGPKG_REGISTRY_USERNAME_0` and `IMGPKG_REGISTRY_PASSWORD_0`, or ",
+                Flag::REGISTRY_CREDENTIALS_FOR.with(host.clone()),
             ),
             // Token servers hand out tokens without the rights asked for, so this may be a missing right as well.
             Self::CheckLogin { host, repository } => Message::from(format!(

@@ -195,6 +195,11 @@ impl Vocabulary for InputNames {
                  login` or docker/login-action stored on the runner cannot be seen here, unless `DOCKER_CONFIG` named \
                  a folder below the workspace or `${{{{ runner.temp }}}}` before the login"
             )),
+            Hint::Withheld { host } => Some(format!(
+                "the inputs `username` and `password` go to the registry of the input `image` only, and `{host}` is \
+                 another one: set the variables `IMGPKG_REGISTRY_HOSTNAME_0`, `IMGPKG_REGISTRY_USERNAME_0` and \
+                 `IMGPKG_REGISTRY_PASSWORD_0`, or name it in `IMGRELAY_REGISTRY_CREDENTIALS_FOR`"
+            )),
             Hint::CredentialHelper => Some(
                 "credential helpers are programs of the runner and cannot be run inside a container action: set the \
                  inputs `username` and `password`"

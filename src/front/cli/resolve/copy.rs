@@ -94,6 +94,11 @@ pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
             )));
     }
     check_switches(args, &source, &sink)?;
+    let target = match &sink {
+        Sink::Registry { repository, .. } => Some(repository),
+        _ => None,
+    };
+    let registry = registry(&args.registry)?.naming(source.repository().into_iter().chain(target));
     Ok(CopyOptions {
         source,
         platforms: chosen_platforms(&args.platform, &sink)?,
@@ -109,7 +114,7 @@ pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
         expected_digest: expected_digest(args.expected_digest.as_deref())?,
         lock_output,
         results: results(&args.results.result, env)?,
-        registry: registry(&args.registry)?,
+        registry,
     })
 }
 

@@ -97,7 +97,13 @@ pub fn index(args: &IndexArgs, env: &Env) -> Result<IndexOptions, Failure> {
     }
     let annotations: Annotations =
         parsed_list(Flag::ANNOTATION, &args.annotation, key_value)?.into_iter().collect();
+    let target = match &sink {
+        IndexSink::Registry { repository, .. } => Some(repository),
+        IndexSink::OciTar { .. } => None,
+    };
+    let named = sources.iter().filter_map(Source::repository).chain(target);
     Ok(IndexOptions {
+        registry: registry(&args.registry)?.naming(named),
         sources,
         sink,
         tags: tags(&args.tag)?,
@@ -109,7 +115,6 @@ pub fn index(args: &IndexArgs, env: &Env) -> Result<IndexOptions, Failure> {
         attached: super::attached(args.cosign_signatures, args.referrers),
         expected_digest: expected_digest(args.expected_digest.as_deref())?,
         results: results(&args.results.result, env)?,
-        registry: registry(&args.registry)?,
     })
 }
 

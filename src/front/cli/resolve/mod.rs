@@ -53,6 +53,17 @@ pub enum Source {
     OciTar(PathBuf),
 }
 
+impl Source {
+    /// Returns the repository that the command line names, if the source is in a registry.
+    #[must_use]
+    pub fn repository(&self) -> Option<&Repository> {
+        match self {
+            Self::Bundle(reference) | Self::Image(reference) => Some(&reference.repository),
+            Self::Lock(_) | Self::Tar(_) | Self::OciTar(_) => None,
+        }
+    }
+}
+
 /// Where an OCI layout tar is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TarTarget {

@@ -14,7 +14,7 @@ use crate::front::env::Env;
 use crate::front::failure::{Failure, Hint, Mention, Message, Part, message};
 use crate::front::flag::Flag;
 use crate::front::result_file::ResultFile;
-use crate::model::{Annotations, Digest, Platform, Reference, Tag, keys};
+use crate::model::{Annotations, Digest, Platform, Reference, Repository, Tag, keys};
 use crate::pack::{LayerSplit, MediaTypes, PackageChecks, Profile};
 use crate::stream::CompressionLevel;
 use crate::transfer::Attached;
@@ -177,13 +177,17 @@ pub fn push(args: &PushArgs, env: &Env) -> Result<PushOptions, Failure> {
         }
     }
     let contents = contents(args, kind, format, runnable.as_ref())?;
+    let base = match &runnable {
+        Some(_) => None,
+        None => base(args, contents.layer_split, &destination)?,
+    };
+    let registry = registry(&args.registry)?
+        .naming(named(&destination, base.as_ref()))
+        .naming(runnable.iter().flat_map(RunnableOptions::repositories));
     Ok(PushOptions {
         kind,
         inflate: inflate(args, kind, &destination)?,
-        base: match &runnable {
-            Some(_) => None,
-            None => base(args, contents.layer_split, &destination)?,
-        },
+        base,
         runnable,
         resources: given_path(args.resources.as_ref()).map(PathBuf::from),
         contents,
@@ -192,8 +196,21 @@ pub fn push(args: &PushArgs, env: &Env) -> Result<PushOptions, Failure> {
         expected_digest: expected_digest(args.expected_digest.as_deref())?,
         lock_output,
         results: results(&args.results.result, env)?,
-        registry: registry(&args.registry)?,
+        registry,
     })
+}
+
+/// Returns the repositories that the command line names.
+fn named<'a>(to: &'a Destination, base: Option<&'a BaseImage>) -> impl Iterator<Item = &'a Repository> {
+    let destination = match to {
+        Destination::Registry(reference) => Some(reference),
+        Destination::OciTar { name, .. } => name.as_ref(),
+    };
+    let base = base.and_then(|base| match base {
+        BaseImage::Registry { reference, .. } => Some(reference),
+        BaseImage::Tar(_) => None,
+    });
+    destination.into_iter().chain(base).map(|reference| &reference.repository)
 }
 
 /// Finds out whether the images of a bundle are fetched, and what beside them.

@@ -75,6 +75,7 @@ pub fn pull(args: &PullArgs, env: &Env) -> Result<PullOptions, Failure> {
         )));
     }
     Ok(PullOptions {
+        registry: registry(&args.registry)?.naming(source.repository()),
         source,
         output: output.to_owned(),
         force: is_on(args.force, false),
@@ -84,7 +85,6 @@ pub fn pull(args: &PullArgs, env: &Env) -> Result<PullOptions, Failure> {
         platform: platform(args.platform.as_deref())?,
         expected_digest: expected_digest(args.expected_digest.as_deref())?,
         results: results(&args.result, env)?,
-        registry: registry(&args.registry)?,
     })
 }
 
@@ -120,7 +120,8 @@ pub fn describe(args: &DescribeArgs, json: bool) -> Result<DescribeOptions, Fail
     let source =
         source(&SourceFlags::of(&args.source), &[Flag::BUNDLE, Flag::IMAGE, Flag::TAR, Flag::OCI_TAR])?;
     let cosign = is_on(args.cosign_artifacts, matches!(source, Source::Bundle(_)));
-    Ok(DescribeOptions { source, cosign, form, registry: registry(&args.registry)? })
+    let registry = registry(&args.registry)?.naming(source.repository());
+    Ok(DescribeOptions { source, cosign, form, registry })
 }
 
 /// Everything `verify` needs.
@@ -177,7 +178,8 @@ pub fn match_resources(args: &MatchArgs) -> Result<MatchOptions, Failure> {
         &SourceFlags { source: image, ..SourceFlags::of_tar(&args.tars) },
         &[Flag::SOURCE, Flag::TAR, Flag::OCI_TAR],
     )?;
-    Ok(MatchOptions { source, registry: registry(&args.registry)? })
+    let registry = registry(&args.registry)?.naming(source.repository());
+    Ok(MatchOptions { source, registry })
 }
 
 /// Resolves `tag list`.
@@ -186,11 +188,12 @@ pub fn tag_list(args: &TagListArgs) -> Result<TagListOptions, Failure> {
         return Err(Failure::misuse("no repository was given")
             .hint(message!("name one with ", Flag::IMAGE.with("REPOSITORY").short())));
     };
+    let repository = repository(Flag::IMAGE, text)?;
     Ok(TagListOptions {
-        repository: repository(Flag::IMAGE, text)?,
+        registry: registry(&args.registry)?.naming([&repository]),
+        repository,
         digests: is_on(args.digests, false),
         internal: is_on(args.imgpkg_internal_tags, false),
-        registry: registry(&args.registry)?,
     })
 }
 
@@ -206,7 +209,9 @@ pub fn tag_add(args: &TagAddArgs) -> Result<(Reference, Vec<Tag>, RegistryOption
             Failure::misuse("no tag was given").hint(message!("name one with ", Flag::TAG.with("TAG")))
         );
     }
-    Ok((reference(Flag::IMAGE, text)?, tags, registry(&args.registry)?))
+    let reference = reference(Flag::IMAGE, text)?;
+    let registry = registry(&args.registry)?.naming([&reference.repository]);
+    Ok((reference, tags, registry))
 }
 
 /// Resolves `tag delete`: repositories, each with the tag to delete.
@@ -220,7 +225,11 @@ pub fn tag_delete(args: &TagDeleteArgs) -> Result<(Vec<Reference>, RegistryOptio
     match references.iter().find(|reference| reference.tag.is_none() || reference.digest.is_some()) {
         Some(other) => Err(wrong(Flag::IMAGE, &format_args!("`{other}` is not a repository with a tag"))
             .hint(Hint::command("", "imgrelay delete", " deletes images by digest"))),
-        None => Ok((references, registry(&args.registry)?)),
+        None => {
+            let registry = registry(&args.registry)?;
+            let registry = registry.naming(references.iter().map(|reference| &reference.repository));
+            Ok((references, registry))
+        }
     }
 }
 
@@ -235,7 +244,11 @@ pub fn delete(args: &DeleteArgs) -> Result<(Vec<Reference>, RegistryOptions), Fa
         Some(other) => Err(wrong(Flag::IMAGE, &format_args!("`{other}` has no digest"))
             .hint(Hint::command("the tag may move meanwhile; ", "imgrelay tag resolve", " prints its digest"))
             .hint(Hint::command("", "imgrelay tag delete", " deletes a tag"))),
-        None => Ok((references, registry(&args.registry)?)),
+        None => {
+            let registry = registry(&args.registry)?;
+            let registry = registry.naming(references.iter().map(|reference| &reference.repository));
+            Ok((references, registry))
+        }
     }
 }
 
@@ -245,7 +258,9 @@ pub fn tag_resolve(args: &TagResolveArgs) -> Result<(Reference, RegistryOptions)
         return Err(Failure::misuse("no reference was given")
             .hint(message!("name one with ", Flag::IMAGE.with("REFERENCE").short())));
     };
-    Ok((reference(Flag::IMAGE, text)?, registry(&args.registry)?))
+    let reference = reference(Flag::IMAGE, text)?;
+    let registry = registry(&args.registry)?.naming([&reference.repository]);
+    Ok((reference, registry))
 }
 
 #[cfg(test)]

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{given, given_path, is_on, parsed, wrong};
+use super::{given, given_path, is_on, parsed, parsed_list, wrong};
 use crate::front::cli::args::RegistryArgs;
 use crate::front::cli::values;
 use crate::front::credentials::CredentialFlags;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
-use crate::model::{ReferenceError, limits};
+use crate::model::{ReferenceError, Registry, Repository, limits};
 use crate::registry::{Mirror, Secret};
 
 const ATTEMPTS_DEFAULT: u32 = 5;
@@ -43,7 +43,21 @@ pub struct RegistryOptions {
     pub concurrency: usize,
 }
 
-/// Resolves the registry flags.
+impl RegistryOptions {
+    /// Adds the registries of what the command line names to those that get the credentials of the flags.
+    #[must_use]
+    pub fn naming<'a>(mut self, named: impl IntoIterator<Item = &'a Repository>) -> Self {
+        let registries = &mut self.credentials.registries;
+        for registry in named.into_iter().map(Repository::registry) {
+            if !registries.contains(registry) {
+                registries.push(registry.clone());
+            }
+        }
+        self
+    }
+}
+
+/// Resolves the registry flags; what a command names is added with [`RegistryOptions::naming`].
 pub fn registry(args: &RegistryArgs) -> Result<RegistryOptions, Failure> {
     let attempts = parsed(Flag::REGISTRY_RETRY_COUNT, args.registry_retry_count.as_deref(), |text| {
         match text.parse::<u32>() {
@@ -67,12 +81,15 @@ pub fn registry(args: &RegistryArgs) -> Result<RegistryOptions, Failure> {
     };
     let ca_files =
         args.registry_ca_cert_path.iter().filter(|path| !path.as_os_str().is_empty()).cloned().collect();
+    let mirrors = mirrors(args)?;
+    let mut credentials = credentials(args)?;
+    credentials.registries.extend(mirrors.iter().map(|mirror| mirror.at.clone()));
     Ok(RegistryOptions {
         ca_files,
         verify_certificates: is_on(args.registry_verify_certs, true),
         allow_http: is_on(args.registry_insecure, false),
-        credentials: credentials(args)?,
-        mirrors: mirrors(args)?,
+        credentials,
+        mirrors,
         attempts: attempts.unwrap_or(ATTEMPTS_DEFAULT),
         response_header_timeout: timeout(
             Flag::REGISTRY_RESPONSE_HEADER_TIMEOUT,
@@ -128,6 +145,11 @@ fn credentials(args: &RegistryArgs) -> Result<CredentialFlags, Failure> {
             anonymous: is_on(args.registry_anon, false),
             authfile: given_path(args.authfile.as_ref()).map(Into::into),
             keychains: args.activate_keychain.iter().filter(|name| !name.is_empty()).cloned().collect(),
+            registries: parsed_list(
+                Flag::REGISTRY_CREDENTIALS_FOR,
+                &args.registry_credentials_for,
+                str::parse::<Registry>,
+            )?,
         }),
     }
 }
@@ -167,6 +189,7 @@ mod tests {
             "--registry-anon=",
             "--authfile=",
             "--activate-keychain=",
+            "--registry-credentials-for=",
             "--registry-mirror=",
             "--registry-retry-count=",
             "--registry-response-header-timeout=",
@@ -215,6 +238,18 @@ mod tests {
             let failure = mirrors(wrong).unwrap_err();
             assert!(failure.message.to_string().starts_with("`--registry-mirror`: "), "{wrong}: {failure:?}");
         }
+    }
+
+    #[test]
+    fn credentials_are_for_the_registries_that_are_named() {
+        let named = ["a.example/x", "b.example:5000/y", "a.example/z"].map(|text| text.parse().unwrap());
+        let words =
+            ["--registry-credentials-for=c.example,d.example", "--registry-mirror=a.example=m.example"];
+        let found = resolve(&words).unwrap().naming(&named).credentials.registries;
+        let found: Vec<_> = found.iter().map(Registry::as_str).collect();
+        assert_eq!(found, ["c.example", "d.example", "m.example", "a.example", "b.example:5000"]);
+        let failure = resolve(&["--registry-credentials-for=https://a.example"]).unwrap_err();
+        assert!(failure.message.to_string().starts_with("`--registry-credentials-for`: "), "{failure:?}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::front::env::{self, Env};
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
 use crate::model::time::{Timestamp, format_rfc3339};
-use crate::model::{Platform, Reference};
+use crate::model::{Platform, Reference, Repository};
 use crate::pack::{ConfigEdits, MediaTypes, Modes};
 use crate::tar::header::Owner;
 use crate::transfer::UserName;
@@ -39,6 +39,17 @@ pub struct RunnableOptions {
     pub platforms: Vec<Platform>,
     /// Media types that were asked for.
     pub media_types: Option<MediaTypes>,
+}
+
+impl RunnableOptions {
+    /// Returns the repositories that the command line names to read from.
+    pub(super) fn repositories(&self) -> impl Iterator<Item = &Repository> {
+        let rebase = self.rebase.iter().flat_map(|rebase| [&rebase.image, &rebase.old]);
+        self.base.iter().chain(rebase).filter_map(|place| match place {
+            ImagePlace::Registry(reference) => Some(&reference.repository),
+            ImagePlace::Tar(_) => None,
+        })
+    }
 }
 
 /// An image that is put on another base.

@@ -63,13 +63,17 @@ pub fn sign(args: &SignArgs) -> Result<SignOptions, Failure> {
             Flag::KEY.with("env://VARIABLE")
         )));
     };
+    let named = match &target {
+        SignTarget::Image(reference) => Some(&reference.repository),
+        SignTarget::Layout(_) => None,
+    };
     Ok(SignOptions {
+        registry: registry(&args.registry)?.naming(named),
         target,
         key: key.to_owned(),
         identity: given(args.identity.as_deref()).map(|text| reference(Flag::IDENTITY, text)).transpose()?,
         recursive: is_on(args.recursive, false),
         annotations: parsed_list(Flag::ANNOTATION, &args.annotation, key_value)?.into_iter().collect(),
-        registry: registry(&args.registry)?,
     })
 }
 
