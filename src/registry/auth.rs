@@ -4,7 +4,6 @@
 //! `check_realm` allows that server; they do not follow a redirect or an upload location to another origin.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -23,6 +22,7 @@ use super::error_body;
 use super::helper::HelperError;
 use super::http::{Http, Method, Payload, Request, Response};
 use super::keychain::Keychain;
+use super::reach::HostSource;
 use super::retry::{RetryBudget, RetryPolicy};
 use super::token::{Scopes, Token, is_token};
 use super::url::{Origin, Url, encode};
@@ -42,6 +42,8 @@ enum AuthScheme {
     Basic,
     Bearer {
         realm: Url,
+        /// Who named the realm's host: the registry, from where it is.
+        named_by: HostSource,
         service: Option<String>,
     },
 }
@@ -78,7 +80,6 @@ fn challenges(response: &Response) -> Vec<Challenge> {
     challenge::parse(headers.filter_map(|value| value.to_str().ok()))
 }
 
-/// Tells whether a text can be sent as a token in a header.
 /// Makes the form that exchanges a refresh token (OAuth2).
 fn refresh_form(token: &Secret, service: Option<&str>, scopes: &[String]) -> Secret {
     let mut form = format!(
@@ -103,6 +104,7 @@ pub(super) struct Subject<'a> {
 /// A token server and what it is asked for.
 struct TokenRequest<'a> {
     realm: &'a Url,
+    named_by: HostSource,
     service: Option<&'a str>,
     credential: Option<&'a Credential>,
 }
@@ -196,10 +198,11 @@ impl Authenticator {
             (AuthScheme::Basic, Some(Credential::Basic { username, password })) => {
                 Some(basic_header(username, password))
             }
-            (AuthScheme::Bearer { realm, service }, _) => {
+            (AuthScheme::Bearer { realm, named_by, service }, _) => {
                 let scopes = subject.scopes.with(&progress.wider);
                 let request = TokenRequest {
                     realm: &realm,
+                    named_by,
                     service: service.as_deref(),
                     credential: credential.as_ref(),
                 };
@@ -240,8 +243,9 @@ impl Authenticator {
                 task: Box::new(subject.task.clone()),
                 problem: format!("the registry names a token server whose URL {problem}"),
             })?;
-            check_realm(url.origin(), &realm, subject.task)?;
-            *lock(&subject.host.scheme) = AuthScheme::Bearer { realm, service };
+            let named_by = self.http.led_by(url.origin());
+            check_realm(url.origin(), named_by, &realm, subject.task)?;
+            *lock(&subject.host.scheme) = AuthScheme::Bearer { realm, named_by, service };
             progress.wider.extend(scope.into_iter().filter(|scope| !subject.scopes.covers(scope)));
             if let Some(sent) = &progress.sent {
                 subject.host.forget(sent);
@@ -265,7 +269,7 @@ impl Authenticator {
         let mut asked = lock(&subject.host.base_asked);
         if *asked {
             return Ok(match &*lock(&subject.host.scheme) {
-                AuthScheme::Bearer { realm, service } => vec![Challenge::Bearer {
+                AuthScheme::Bearer { realm, service, .. } => vec![Challenge::Bearer {
                     realm: realm.expose(),
                     service: service.clone(),
                     scope: Vec::new(),
@@ -275,9 +279,11 @@ impl Authenticator {
             });
         }
         let url = Url::new(from.origin().clone(), "/v2/");
+        let named_by = self.http.led_by(from.origin());
         let sent = self.http.send(Request {
             method: Method::Get,
             url: &url,
+            named_by: HostSource::User,
             headers: Vec::new(),
             authorization: None,
             payload: Payload::None,
@@ -298,9 +304,9 @@ impl Authenticator {
         if let Some(Challenge::Bearer { realm, service, .. }) =
             found.iter().find(|challenge| matches!(challenge, Challenge::Bearer { .. }))
             && let Ok(realm) = url.join(realm)
-            && check_realm(url.origin(), &realm, subject.task).is_ok()
+            && check_realm(url.origin(), named_by, &realm, subject.task).is_ok()
         {
-            *lock(&subject.host.scheme) = AuthScheme::Bearer { realm, service: service.clone() };
+            *lock(&subject.host.scheme) = AuthScheme::Bearer { realm, named_by, service: service.clone() };
         }
         Ok(found)
     }
@@ -337,18 +343,18 @@ impl Authenticator {
         scopes: &[String],
     ) -> Result<Token, RegistryError> {
         let (task, started) = (subject.task, Instant::now());
-        let TokenRequest { realm, credential, .. } = *request;
+        let TokenRequest { realm, named_by, credential, .. } = *request;
         let get = |authorization: Option<Secret>| {
             let query = request.service.map(|service| ("service", service)).into_iter();
             let query = query.chain(scopes.iter().map(|scope| ("scope", scope.as_str())));
             let url = query.fold(realm.clone(), |url, (key, value)| url.with_query(key, value));
-            self.ask_token_server(&url, authorization.as_ref(), None, task)
+            self.ask_token_server(&url, named_by, authorization.as_ref(), None, task)
         };
         let response = match credential {
             Some(Credential::IdentityToken(stored)) => {
                 let token = lock(&subject.host.refreshed).clone().unwrap_or_else(|| stored.clone());
                 let form = refresh_form(&token, request.service, scopes);
-                let response = self.ask_token_server(realm, None, Some(form.expose()), task)?;
+                let response = self.ask_token_server(realm, named_by, None, Some(form.expose()), task)?;
                 if matches!(response.status, 404 | 405) {
                     response.drain();
                     get(Some(basic_header("<token>", &token)))?
@@ -388,6 +394,7 @@ impl Authenticator {
     fn ask_token_server(
         &self,
         url: &Url,
+        named_by: HostSource,
         authorization: Option<&Secret>,
         form: Option<&str>,
         task: &Task,
@@ -403,6 +410,7 @@ impl Authenticator {
             let result = self.http.send(Request {
                 method: if form.is_some() { Method::Post } else { Method::Get },
                 url: &target,
+                named_by,
                 headers,
                 authorization: authorization.cloned(),
                 payload: form.map_or(Payload::None, |form| Payload::Bytes(form.as_bytes())),
@@ -462,10 +470,15 @@ fn basic_header(username: &str, password: &Secret) -> Secret {
 /// A token server elsewhere is normal; private addresses are too. But a registry that we reach over https must not
 /// have our password sent in the clear, and one that is not on this machine (or link) must not aim us at it.
 /// Source: the advisories about `realm` in oras-go, go-containerregistry and regclient.
-fn check_realm(registry: &Origin, realm: &Url, task: &Task) -> Result<(), RegistryError> {
+fn check_realm(
+    registry: &Origin,
+    named_by: HostSource,
+    realm: &Url,
+    task: &Task,
+) -> Result<(), RegistryError> {
     let problem = if registry.scheme == super::url::Scheme::Https && !realm.is_https() {
         "over plain http"
-    } else if !may_aim_at(registry, realm.origin()) {
+    } else if !realm.origin().may_be_named_by(named_by) {
         "on this machine or link"
     } else {
         return Ok(());
@@ -478,20 +491,10 @@ fn check_realm(registry: &Origin, realm: &Url, task: &Task) -> Result<(), Regist
     })
 }
 
-/// Tells whether an answer from `from` may lead us to `to`: not to this machine or link, unless it is there itself.
-pub(super) fn may_aim_at(from: &Origin, to: &Origin) -> bool {
-    let link_local = |origin: &Origin| match origin.address() {
-        Some(IpAddr::V4(address)) => address.is_link_local(),
-        Some(IpAddr::V6(address)) => address.is_unicast_link_local(),
-        None => false,
-    };
-    let nowhere = to.address().is_some_and(|address| address.is_unspecified());
-    !nowhere && (!to.is_loopback() || from.is_loopback()) && (!link_local(to) || link_local(from))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::error::Verb;
+    use super::super::reach::{Place, place};
     use super::super::scripted::{Exchange, Scripted, body, client_with, on};
     use super::*;
 
@@ -601,13 +604,23 @@ mod tests {
             ("https://reg.example/", "https://localhost/token", false),
             ("https://reg.example/", "https://169.254.169.254/latest", false),
             ("https://reg.example/", "https://[::1]/token", false),
+            ("https://reg.example/", "https://[::ffff:127.0.0.1]/token", false),
+            ("https://reg.example/", "https://127.1/token", false),
+            ("https://reg.example/", "https://2130706433/token", false),
+            ("https://reg.example/", "https://0x7f000001/token", false),
+            ("https://reg.example/", "https://0/token", false),
+            ("https://reg.example/", "https://localhost./token", false),
+            ("https://reg.example/", "https://a.localhost/token", false),
+            ("https://reg.example/", "https://100.100.100.200/token", false),
             ("https://reg.example/", "https://0.0.0.0/token", false),
             ("http://127.0.0.1:5000/", "http://127.0.0.1:5001/token", true),
             ("http://127.0.0.1:5000/", "http://localhost:5001/token", true),
             ("http://127.0.0.1:5000/", "http://169.254.169.254/token", false),
         ] {
             let origin = Url::parse(registry).unwrap().origin().clone();
-            let result = check_realm(&origin, &Url::parse(realm).unwrap(), &task);
+            let from = origin.address().map_or(Place::Elsewhere, place);
+            let result =
+                check_realm(&origin, HostSource::AnswerFrom(from), &Url::parse(realm).unwrap(), &task);
             assert_eq!(result.is_ok(), allowed, "{registry} -> {realm}");
         }
     }

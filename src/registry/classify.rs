@@ -37,6 +37,9 @@ pub(super) fn wire_error(error: WireError, host: &str) -> Result<Transient, Regi
         WireErrorKind::Trust(problem) => Err(RegistryError::Trust { host: host.to_owned(), problem }),
         WireErrorKind::Configuration => Err(RegistryError::Configuration { problem: error.text }),
         WireErrorKind::NoThread => Err(RegistryError::System { host: host.to_owned(), problem: error.text }),
+        WireErrorKind::Forbidden => {
+            Err(RegistryError::ForbiddenAddress { host: host.to_owned(), problem: error.text })
+        }
         WireErrorKind::Cancelled => Err(RegistryError::Cancelled),
     }
 }

@@ -238,6 +238,14 @@ pub enum RegistryError {
         /// What is missing.
         problem: String,
     },
+    /// A host that a registry led to has an address that it may not lead to.
+    #[error("host `{host}`, named by a registry's answer, {problem}, and is not connected to")]
+    ForbiddenAddress {
+        /// The host.
+        host: String,
+        /// Where it leads.
+        problem: String,
+    },
     /// What was received is not what was asked for.
     #[error("`{}` sent something else than asked for: {mismatch}", location(task))]
     Mismatch {

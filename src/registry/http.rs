@@ -14,12 +14,13 @@ use crate::stream::cancel;
 use super::events::RequestRecord;
 use super::pace::{Pace, Paced};
 use super::proxy::ProxyRules;
+use super::reach::{HOST_SOURCES, HostSource, Places};
 use super::redaction::Redactor;
 use super::resolver::SystemResolver;
 use super::sanitize::sanitize;
 use super::tls::{TlsConnector, Trust};
 use super::transport::{self, TcpConnector};
-use super::url::Url;
+use super::url::{Origin, Url};
 use super::wire_error::{Phases, WireError, WireErrorKind};
 use super::wire_options::WireOptions;
 use crate::model::Secret;
@@ -96,6 +97,8 @@ pub(super) trait PayloadSource {
 pub(super) struct Request<'a> {
     pub(super) method: Method,
     pub(super) url: &'a Url,
+    /// Who named the URL's host; decides which addresses it may have.
+    pub(super) named_by: HostSource,
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) authorization: Option<Secret>,
     pub(super) payload: Payload<'a>,
@@ -181,7 +184,9 @@ fn remember_request(redactor: &Redactor, request: &Request<'_>) {
 
 /// The HTTP client: connections kept for reuse, trust, proxies, time-outs.
 pub(super) struct Http {
-    agent: Agent,
+    /// One for each of [`HOST_SOURCES`].
+    agents: [Agent; HOST_SOURCES.len()],
+    places: Arc<Places>,
     options: WireOptions,
     proxies: ProxyRules,
     /// Some server does not know `Expect` (417).
@@ -216,12 +221,18 @@ impl Http {
             .timeout_recv_response(Some(timeouts.response))
             .timeout_await_100(Some(Duration::from_secs(1)))
             .build();
-        let tcp = TcpConnector { events: Arc::clone(&options.events) };
-        let connector = ().chain(ConnectProxyConnector::default()).chain(tcp).chain(TlsConnector { trust });
-        let agent = Agent::with_parts(config, connector, SystemResolver::default());
+        let (places, resolver) = (Arc::new(Places::default()), SystemResolver::default());
+        let agents = HOST_SOURCES.map(|named_by| {
+            let events = Arc::clone(&options.events);
+            let tcp = TcpConnector { events, named_by, places: Arc::clone(&places) };
+            let tls = TlsConnector { trust: Arc::clone(&trust) };
+            let connector = ().chain(ConnectProxyConnector::default()).chain(tcp).chain(tls);
+            Agent::with_parts(config.clone(), connector, resolver.clone())
+        });
         let proxies = ProxyRules::new(&options.proxies)?;
         Ok(Self {
-            agent,
+            agents,
+            places,
             options: options.clone(),
             proxies,
             expects_nothing: AtomicBool::new(false),
@@ -258,8 +269,7 @@ impl Http {
     }
 
     fn exchange(&self, request: &Request<'_>) -> (Result<Response, WireError>, u64) {
-        let url = request.url.clone();
-        let mut builder = HttpRequest::builder().method(request.method.as_str()).uri(url.expose());
+        let mut builder = HttpRequest::builder().method(request.method.as_str()).uri(request.url.expose());
         for (name, value) in &request.headers {
             builder = builder.header(*name, value);
         }
@@ -283,33 +293,35 @@ impl Http {
         };
         if !matches!(request.method, Method::Post | Method::Put | Method::Patch) {
             let message = builder.body(SendBody::none()).map_err(failed);
-            return (message.and_then(|message| self.run(message, url, request.closing, 0)), 0);
+            return (message.and_then(|message| self.run(message, request, 0)), 0);
         }
         // Some front ends answer 411 to an upload request without a length, even an empty one.
         builder = builder.header("content-length", length);
         let (pace, returned) = (Pace::of_body(), None);
         let mut body = Sending { reader, left: length, sent: 0, progress, pace, returned };
         let message = builder.body(SendBody::from_reader(&mut body)).map_err(failed);
-        let result = message.and_then(|message| self.run(message, url, request.closing, length));
+        let result = message.and_then(|message| self.run(message, request, length));
         (result, body.sent)
     }
 
     fn run(
         &self,
         message: HttpRequest<SendBody<'_>>,
-        url: Url,
-        closing: Option<u64>,
+        request: &Request<'_>,
         length: u64,
     ) -> Result<Response, WireError> {
+        let (url, closing) = (request.url.clone(), request.closing);
         let timeouts = self.options.timeouts;
         let response = if closing.is_some() { timeouts.closing_response } else { timeouts.response };
         // A front end may hold a body until it is complete and only then pass it on.
         let moved = length.max(closing.unwrap_or(0));
         let response = response + Duration::from_secs(moved / PASSED_ON_PER_SECOND);
-        let setup = self.agent.configure_request(message).proxy(self.proxies.for_url(&url));
+        let proxy = self.proxies.for_url(&url);
+        let agent = self.agent(request.named_by, proxy.is_some());
+        let setup = agent.configure_request(message).proxy(proxy);
         let message = setup.timeout_recv_response(Some(response)).build();
         transport::expect_body_wanted();
-        match self.agent.run(message) {
+        match agent.run(message) {
             Ok(answer) => {
                 let (parts, body) = answer.into_parts();
                 Ok(Response {
@@ -382,8 +394,10 @@ impl Read for Sending<'_> {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::net::TcpListener;
 
     use super::*;
+    use crate::registry::reach::Place;
 
     fn body<'a>(content: &'a [u8], left: u64, progress: &'a dyn Fn(u64)) -> Sending<'a> {
         Sending { reader: Box::new(content), left, sent: 0, progress, pace: Pace::of_body(), returned: None }
@@ -415,6 +429,7 @@ mod tests {
             &Request {
                 method: Method::Post,
                 url: &url,
+                named_by: HostSource::User,
                 headers: vec![("content-type", "application/x-www-form-urlencoded".to_owned())],
                 authorization: Some(Secret::new("Bearer t0kenvalue")),
                 payload: Payload::Bytes(b"grant_type=refresh_token&refresh_token=r%2Bfresh&service=reg"),
@@ -427,5 +442,36 @@ mod tests {
             assert!(printed.starts_with("no access with ") && !printed.contains(secret), "{printed}");
         }
         assert_eq!(redactor.redact("refresh_token of reg"), "refresh_token of reg");
+    }
+
+    #[test]
+    fn a_name_that_leads_here_is_not_connected_to_for_a_registry_elsewhere() {
+        let http = Http::new(&WireOptions::default()).unwrap();
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for host in ["localhost", "127.0.0.1", "127.1", "2130706433", "0x7f000001", "0", "[::ffff:127.0.0.1]"]
+        {
+            let url = Url::parse(&format!("http://{host}:{port}/")).unwrap();
+            for from in [Place::Elsewhere, Place::Link] {
+                let failure = http
+                    .send(Request {
+                        method: Method::Get,
+                        url: &url,
+                        named_by: HostSource::AnswerFrom(from),
+                        headers: Vec::new(),
+                        authorization: None,
+                        payload: Payload::None,
+                        closing: None,
+                        attempt: 1,
+                    })
+                    .map(|response| response.status)
+                    .unwrap_err();
+                assert!(matches!(failure.kind, WireErrorKind::Forbidden), "{host}: {failure:?}");
+                assert!(failure.text.starts_with("leads to this machine, `"), "{host}: {}", failure.text);
+            }
+        }
+        let nothing_came = listener.accept().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        assert!(nothing_came, "no connection was made");
     }
 }

@@ -28,6 +28,7 @@ mod pace;
 mod paging;
 mod pem;
 mod proxy;
+mod reach;
 mod redaction;
 mod referrers;
 mod requests;

@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex};
 use crate::model::{Registry, Repository, limits};
 use crate::stream::lock;
 
-use super::auth::{AuthProgress, Authenticator, HostAuth, Subject, may_aim_at};
+use super::auth::{AuthProgress, Authenticator, HostAuth, Subject};
 use super::classify;
 use super::cloud::HttpCloudClient;
 use super::error::{RegistryError, Task};
 use super::error_body;
 use super::http::{Http, Method, Payload, Request, Response};
 use super::options::ClientOptions;
+use super::reach::HostSource;
 use super::retry::{Gate, RetryBudget, RetryPolicy, Transient};
 use super::token::Scopes;
 use super::upload_plan::UploadForm;
@@ -161,7 +162,7 @@ impl Requester {
     }
 
     /// Finds out once whether a registry is spoken to with TLS.
-    fn base(&self, registry: &Registry) -> Result<Origin, RegistryError> {
+    pub(super) fn base(&self, registry: &Registry) -> Result<Origin, RegistryError> {
         let host = self.host(registry);
         let mut base = lock(&host.base);
         if let Some(base) = base.as_ref() {
@@ -195,6 +196,7 @@ impl Requester {
         let result = self.http.send(Request {
             method: Method::Get,
             url: &url,
+            named_by: HostSource::User,
             headers: Vec::new(),
             authorization: None,
             payload: Payload::None,
@@ -210,7 +212,10 @@ impl Requester {
                 WireErrorKind::NotTls | WireErrorKind::Broken | WireErrorKind::Protocol => false,
                 // Without a port, plain http has its own.
                 WireErrorKind::Connect => registry.port().is_some(),
-                WireErrorKind::Trust(_) | WireErrorKind::Configuration | WireErrorKind::NoThread => true,
+                WireErrorKind::Trust(_)
+                | WireErrorKind::Configuration
+                | WireErrorKind::NoThread
+                | WireErrorKind::Forbidden => true,
                 WireErrorKind::Cancelled => return Err(RegistryError::Cancelled),
             }),
         }
@@ -257,15 +262,19 @@ impl Requester {
         let registry = self.base(call.repository.registry())?;
         let sending = Sending { requester: self, host, call, attempt };
         let mut url = call.url.clone();
+        // What the registry names outside itself, such as an upload location, it leads to.
+        let mut led_by = self.http.led_by(&registry);
         for _ in 0..=limits::REDIRECTS {
             host.gate.enter()?;
             let peer = if *url.origin() == registry { Peer::Registry } else { Peer::Elsewhere };
-            let response = sending.send(&url, peer, payload, auth)?;
+            let named_by = if peer == Peer::Registry { HostSource::User } else { led_by };
+            let response = sending.send(&url, peer, named_by, payload, auth)?;
             self.warn(host, call, &response);
             if !call.follow.follows(response.status) {
                 return sending.accept(response, peer, auth);
             }
-            let next = redirect(&url, &response, call.task);
+            led_by = self.http.led_by(url.origin());
+            let next = redirect(&url, &response, led_by, call.task);
             response.drain();
             url = next?;
         }
@@ -308,6 +317,7 @@ impl Sending<'_> {
         &self,
         url: &Url,
         peer: Peer,
+        named_by: HostSource,
         payload: Payload<'_>,
         auth: &mut AuthProgress,
     ) -> Result<Response, Attempt> {
@@ -318,6 +328,7 @@ impl Sending<'_> {
         let sent = self.requester.http.send(Request {
             method: self.call.method,
             url,
+            named_by,
             headers: self.call.headers.clone(),
             authorization,
             payload,
@@ -371,8 +382,8 @@ impl Sending<'_> {
 }
 
 /// Returns where a redirect leads, if it may be followed.
-fn redirect(from: &Url, response: &Response, task: &Task) -> Result<Url, RegistryError> {
-    redirect_target(from, response.header("location").unwrap_or("")).map_err(|problem| {
+fn redirect(from: &Url, response: &Response, led_by: HostSource, task: &Task) -> Result<Url, RegistryError> {
+    redirect_target(from, response.header("location").unwrap_or(""), led_by).map_err(|problem| {
         RegistryError::Protocol {
             task: Box::new(task.clone()),
             problem: format!("{}, which is not followed", response.redactor.redact(&problem)),
@@ -380,11 +391,11 @@ fn redirect(from: &Url, response: &Response, task: &Task) -> Result<Url, Registr
     })
 }
 
-fn redirect_target(from: &Url, location: &str) -> Result<Url, String> {
+fn redirect_target(from: &Url, location: &str, led_by: HostSource) -> Result<Url, String> {
     match from.join(location) {
         Err(problem) => Err(format!("redirect to a location that {problem}")),
         Ok(to) if from.is_https() && !to.is_https() => Err(format!("redirect from https to `{to}`")),
-        Ok(to) if !may_aim_at(from.origin(), to.origin()) => {
+        Ok(to) if !to.origin().may_be_named_by(led_by) => {
             Err(format!("redirect to this machine or link, `{to}`"))
         }
         Ok(to) => Ok(to),
@@ -421,6 +432,7 @@ pub(super) fn unexpected(
 
 #[cfg(test)]
 mod tests {
+    use super::super::reach::{Place, place};
     use super::*;
 
     #[test]
@@ -447,13 +459,16 @@ mod tests {
             ),
             ("http://127.0.0.1:5000/", "http://127.0.0.1:5001/x", Ok("http://127.0.0.1:5001/x")),
         ] {
-            let found = redirect_target(&from(base), location).map(|url| url.to_string());
+            let from = from(base);
+            let source = HostSource::AnswerFrom(from.origin().address().map_or(Place::Elsewhere, place));
+            let found = redirect_target(&from, location, source).map(|url| url.to_string());
             match expected {
                 Ok(start) => assert!(found.as_ref().is_ok_and(|url| url.starts_with(start)), "{found:?}"),
                 Err(problem) => assert_eq!(found, Err(problem.to_owned()), "{base} {location}"),
             }
         }
-        let problem = redirect_target(&from("https://reg.example/"), "ftp://x/").unwrap_err();
+        let user = HostSource::User;
+        let problem = redirect_target(&from("https://reg.example/"), "ftp://x/", user).unwrap_err();
         assert!(problem.starts_with("redirect to a location that "), "{problem}");
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::stream::lock;
@@ -23,11 +23,13 @@ const MOST_ADDRESSES: usize = 16;
 const KNOWN_FOR: Duration = Duration::from_secs(10);
 
 /// Asks the system for addresses; unlike ureq's own it can be cancelled, and does not panic without threads.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct SystemResolver {
     /// Until when what is known.
-    known: Mutex<HashMap<String, (Instant, Vec<SocketAddr>)>>,
+    known: Arc<Mutex<Known>>,
 }
+
+type Known = HashMap<String, (Instant, Vec<SocketAddr>)>;
 
 impl SystemResolver {
     /// Returns the addresses of `host:port`.

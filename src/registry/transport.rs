@@ -17,6 +17,7 @@ use ureq::{Error, Timeout};
 use crate::stream::cancel;
 
 use super::events::ClientEvents;
+use super::reach::{HostSource, Places};
 
 /// How long a wait may last before the stop signal is looked at.
 const SLICE: Duration = Duration::from_millis(100);
@@ -45,6 +46,10 @@ const TOLD_AFTER: Duration = Duration::from_secs(10);
 /// Opens TCP connections.
 pub(super) struct TcpConnector {
     pub(super) events: Arc<dyn ClientEvents>,
+    /// Who named the hosts that are connected to.
+    pub(super) named_by: HostSource,
+    /// Receives where each host is.
+    pub(super) places: Arc<Places>,
 }
 
 impl std::fmt::Debug for TcpConnector {
@@ -89,7 +94,10 @@ impl<In: Transport> Connector<In> for TcpConnector {
             return Ok(Some(Box::new(transport)));
         }
         let host: Arc<str> = details.uri.authority().map_or("", |authority| authority.as_str()).into();
-        let stream = connect_any(&details.addrs, details.timeout)?;
+        let addresses =
+            self.named_by.filter(&details.addrs).map_err(|refusal| Error::Other(Box::new(refusal)))?;
+        let stream = connect_any(&addresses, details.timeout)?;
+        self.places.connected(&host, stream.peer_addr()?.ip());
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(SLICE))?;
         stream.set_write_timeout(Some(SLICE))?;

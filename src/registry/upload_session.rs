@@ -5,15 +5,16 @@ use std::io::{self, Read};
 
 use crate::model::{Descriptor, Digest, Repository};
 
-use super::auth::{AuthProgress, may_aim_at};
+use super::auth::AuthProgress;
 use super::blob_body::BlobBody;
 use super::error::{RegistryError, Task};
 use super::http::{Method, Payload, PayloadSource, Response};
+use super::reach::{HostSource, Place};
 use super::requests::{Attempt, Call, Follow, Host, Requester, unexpected};
 use super::retry::RetryBudget;
 use super::token::Scopes;
 use super::upload_plan::{Refusal, UploadForm};
-use super::url::Url;
+use super::url::{Origin, Url};
 
 /// One blob on its way.
 pub(super) struct Upload<'a> {
@@ -73,14 +74,25 @@ impl Upload<'_> {
                 }
                 format!("upload location without TLS, `{to}`")
             }
-            Ok(to) if !may_aim_at(from.origin(), to.origin()) => {
+            Ok(to) if !to.origin().may_be_named_by(self.requester.http.led_by(from.origin())) => {
                 format!("upload location on this machine or link, `{to}`")
+            }
+            Ok(to) if self.is_third(from.origin(), to.origin())? => {
+                format!("upload location on a third host, `{to}`")
             }
             Ok(to) => return Ok(Some(to)),
         };
         let problem = response.redactor.redact(&problem);
         let problem = format!("the registry gave an {problem}, which is not followed");
         Err(RegistryError::Protocol { task: Box::new(self.task.clone()), problem })
+    }
+
+    /// Tells whether a host that a registry here led to, and that may lead to fewer addresses, names another one.
+    fn is_third(&self, from: &Origin, to: &Origin) -> Result<bool, RegistryError> {
+        let registry = self.requester.base(self.repository.registry())?;
+        let led_by = self.requester.http.led_by(&registry);
+        let is_here = matches!(led_by, HostSource::AnswerFrom(Place::ThisMachine | Place::Link));
+        Ok(is_here && *from != registry && to != from && *to != registry)
     }
 
     pub(super) fn send(

@@ -4,7 +4,9 @@
 //! and storage redirects would no longer match. So path and query stay one text that is only ever appended to.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::reach::{HostSource, numeric_address};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
@@ -188,15 +190,27 @@ impl Url {
 }
 
 impl Origin {
+    /// Returns the address that the host is, in any form that name lookups of the system read as one.
     pub(super) fn address(&self) -> Option<IpAddr> {
-        self.host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+        numeric_address(&self.host)
     }
 
     /// Tells whether the host is this machine by name or address.
     pub(super) fn is_loopback(&self) -> bool {
-        &*self.host == "localhost"
-            || self.host.ends_with(".localhost")
-            || self.address().is_some_and(|address| address.is_loopback())
+        self.is_localhost() || self.address().is_some_and(|address| address.to_canonical().is_loopback())
+    }
+
+    /// Tells whether an answer may name this host, as far as its text says where it is.
+    ///
+    /// The address it has is looked at when a connection is made; through a proxy, this text is all there is.
+    pub(super) fn may_be_named_by(&self, source: HostSource) -> bool {
+        let here = self.is_localhost().then_some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        here.or_else(|| self.address()).is_none_or(|address| source.allows(address))
+    }
+
+    fn is_localhost(&self) -> bool {
+        let host = self.host.strip_suffix('.').unwrap_or(&self.host);
+        host == "localhost" || host.ends_with(".localhost")
     }
 }
 

@@ -9,6 +9,7 @@ use crate::stream::cancel;
 
 use super::error::TrustProblem;
 use super::pace::TooSlow;
+use super::reach::ForbiddenAddress;
 use super::tls::BadConfiguration;
 use super::tls_errors::{self, trust_problem};
 use super::transport::NoThread;
@@ -48,6 +49,8 @@ pub(super) enum WireErrorKind {
     NoThread,
     /// Not HTTP, or against its rules.
     Protocol,
+    /// An answer led to an address that it may not lead to.
+    Forbidden,
     /// The stop signal came.
     Cancelled,
 }
@@ -107,6 +110,9 @@ impl WireError {
             Error::Io(error) => io_failure(&error, doing),
             Error::Other(other) if other.is::<BadConfiguration>() => {
                 (WireErrorKind::Configuration, other.to_string())
+            }
+            Error::Other(other) if other.is::<ForbiddenAddress>() => {
+                (WireErrorKind::Forbidden, other.to_string())
             }
             Error::BodyStalled => (WireErrorKind::Broken, format!("connection closed while {doing}")),
             other => (WireErrorKind::Protocol, format!("the answer is not valid HTTP: {other}")),

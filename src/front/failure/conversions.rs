@@ -264,6 +264,9 @@ impl From<RegistryError> for Failure {
             RegistryError::TooLarge { .. } | RegistryError::Protocol { .. } => of(Kind::Refused).hint(
                 "the registry, or a proxy in front of it, violates the protocol; read its log",
             ),
+            RegistryError::ForbiddenAddress { .. } => of(Kind::Refused).hint(
+                "a registry elsewhere may not lead to this machine or to metadata services; its log may say why it does",
+            ),
             RegistryError::WebPage { .. } => of(Kind::Refused).hint(
                 "check the host name and the port; a proxy or a login page may stand in front of the registry",
             ),

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::super::events::RetryRecord;
 use super::super::http::{Http, Method, Payload, Request};
+use super::super::reach::HostSource;
 use super::super::retry::{self, RetryPolicy};
 use super::super::sanitize::sanitize;
 use super::super::url::Url;
@@ -94,6 +95,7 @@ impl HttpCloudClient {
         let sent = http.send(Request {
             method: ask.method,
             url: &ask.url,
+            named_by: HostSource::User,
             headers: ask.headers.clone(),
             authorization: None,
             payload,
@@ -106,7 +108,10 @@ impl HttpCloudClient {
             WireErrorKind::Cancelled => LoginError::Cancelled,
             WireErrorKind::Connect if ask.reach == Reach::Near => LoginError::Absent,
             _ if failure.silent && ask.reach == Reach::Near => LoginError::Absent,
-            WireErrorKind::Trust(_) | WireErrorKind::Configuration | WireErrorKind::NoThread => {
+            WireErrorKind::Trust(_)
+            | WireErrorKind::Configuration
+            | WireErrorKind::NoThread
+            | WireErrorKind::Forbidden => {
                 LoginError::Refused(format!("`{}`: {}", ask.url.origin(), failure.text))
             }
             _ => unreachable(failure.text),

@@ -3,6 +3,7 @@
 pub(crate) mod attacks;
 pub(crate) mod fuzzing;
 pub(crate) mod invisible;
+pub(crate) mod led;
 pub(crate) mod limits;
 pub(crate) mod secrets;
 pub(crate) mod two_readers;
