@@ -73,6 +73,8 @@ pub const HELPER_BYTES: u64 = 1024 * 1024;
 pub const ERROR_BYTES: u64 = 64 * 1024;
 /// Most extension headers in front of one entry of a tar; tools write at most three.
 pub const EXTENSIONS_PER_ENTRY: usize = 16;
+/// Most `urls` of one layer that are tried; real layers have one.
+pub const LAYER_URLS: usize = 10;
 /// Most redirects followed for one request; real ones are one or two.
 pub const REDIRECTS: usize = 10;
 /// Largest request of Concourse on standard input, bytes; sources and params are lines of a pipeline.

@@ -9,7 +9,8 @@ use super::token::Scopes;
 
 use super::classify;
 use super::error::{RegistryError, Task, Verb};
-use super::http::Method;
+use super::http::{Method, Response};
+use super::layer_urls::{self, LayerUrl};
 use super::requests::{Call, Follow, Requester, unexpected};
 use super::retry::{RetryBudget, Transient};
 
@@ -31,12 +32,16 @@ pub(super) fn open<'a>(
         descriptor: descriptor.clone(),
         task,
         reader: None,
+        elsewhere: None,
         received: 0,
         mark: 0,
         connections: 0,
         tries: RetryBudget::new(),
     };
-    body.connect()?;
+    match body.connect() {
+        Err(error) if error.is_not_found() && !descriptor.urls.is_empty() => body.connect_elsewhere()?,
+        other => other?,
+    }
     Ok(VerifyingReader::new(body, descriptor.digest.clone(), descriptor.size).boxed())
 }
 
@@ -48,6 +53,8 @@ struct Resuming<'a> {
     task: Task,
     /// None when the registry has no more.
     reader: Option<Box<dyn Read + Send>>,
+    /// Where the registry does not hold the blob: the URL that it comes from.
+    elsewhere: Option<LayerUrl>,
     received: u64,
     /// `received` at the last break that counted.
     mark: u64,
@@ -65,6 +72,11 @@ impl Resuming<'_> {
     /// Asks for the rest, always at the registry: the storage's signed URL may have expired.
     fn connect(&mut self) -> Result<(), RegistryError> {
         self.connections += 1;
+        if let Some(place) = &self.elsewhere {
+            let from = (self.received > 0).then_some(self.received);
+            let response = place.open(self.requester, from, &self.task)?;
+            return self.read_from(response);
+        }
         let (repository, digest) = (self.repository.clone(), &self.descriptor.digest);
         let mut headers = Vec::new();
         if self.received > 0 {
@@ -82,6 +94,19 @@ impl Resuming<'_> {
             blob_bytes: Some(self.descriptor.size),
         };
         let response = self.requester.run(&call, None)?;
+        self.read_from(response)
+    }
+
+    /// Asks the hosts of the descriptor's `urls`.
+    fn connect_elsewhere(&mut self) -> Result<(), RegistryError> {
+        let (repository, urls) = (&self.repository, &self.descriptor.urls);
+        let (place, response) = layer_urls::open_first(self.requester, repository, urls, &self.task)?;
+        self.elsewhere = Some(place);
+        self.read_from(response)
+    }
+
+    /// Goes on with the body of a response.
+    fn read_from(&mut self, response: Response) -> Result<(), RegistryError> {
         match response.status {
             200 => {
                 let skip = self.received;
@@ -109,7 +134,7 @@ impl Resuming<'_> {
                 response.drain();
                 self.reader = None;
             }
-            _ => return Err(unexpected(self.requester, &repository, &self.task, response)),
+            _ => return Err(unexpected(self.requester, &self.repository, &self.task, response)),
         }
         Ok(())
     }

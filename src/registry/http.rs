@@ -340,6 +340,23 @@ impl Http {
         }
     }
 
+    /// Returns the agent whose connector knows where requests may go; a proxy is the user's, and connects itself.
+    fn agent(&self, named_by: HostSource, through_proxy: bool) -> &Agent {
+        let wanted = if through_proxy { HostSource::User } else { named_by };
+        let found = HOST_SOURCES.iter().zip(&self.agents).find(|(source, _)| **source == wanted);
+        found.map(|(_, agent)| agent).expect("there is an agent for each source")
+    }
+
+    /// Returns the source of hosts that an answer of this host names.
+    pub(super) fn led_by(&self, host: &Origin) -> HostSource {
+        self.places.led_by(&host.to_string())
+    }
+
+    /// Returns the source of hosts that a redirect of a host of a layer's `urls` names.
+    pub(super) fn led_by_url(&self, host: &Origin) -> HostSource {
+        self.places.led_by_url(&host.to_string())
+    }
+
     /// Sends bodies without asking first from now on.
     pub(super) fn stop_expecting(&self) {
         self.expects_nothing.store(true, Ordering::Relaxed);

@@ -23,6 +23,7 @@ pub mod fuzzing;
 mod helper;
 mod http;
 mod keychain;
+mod layer_urls;
 mod options;
 mod pace;
 mod paging;

@@ -94,6 +94,23 @@ const ROWS: [Row; 51] = [
         "more than 100000 manifests and blobs",
     ),
     row(
+        "IMAGE_NAMES",
+        "names of images in an archive",
+        "names",
+        names_of_an_image,
+        1,
+        "it has more than 100000 names of images",
+    ),
+    row("LAYER_URLS", "`urls` of a layer that are tried", "URLs", urls_of_a_layer, 1, "1 more are not tried"),
+    row(
+        "TABLE_TEXTS",
+        "texts in `manifest.json` of a tar",
+        "texts",
+        texts_of_a_table,
+        1,
+        "has more than 1000000 texts",
+    ),
+    row(
         "GRAPH_BYTES",
         "manifests and indexes below one root",
         "bytes",
@@ -416,6 +433,41 @@ fn documents(lab: &Lab) -> Output {
     let index = layout.blob(INDEX, index.to_string());
     layout.entries.push(index);
     copy_layout(lab, &layout)
+}
+
+fn urls_of_a_layer(lab: &Lab) -> Output {
+    let (registry, mut layout) = (FaultRegistry::start(Access::Open, vec![]), Layout::default());
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let rootfs = json!({"rootfs": {"type": "layers", "diff_ids": [digest]}});
+    let config = layout.blob(CONFIG, rootfs.to_string());
+    let kind = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+    let layer = json!({"mediaType": kind, "digest": digest, "size": 1, "urls": vec!["ftp://x/"; 11]});
+    let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]});
+    layout.blob(MANIFEST, manifest.to_string());
+    for blob in &layout.blobs {
+        registry.put_blob("a", &format!("sha256:{}", crate::layouts::hex(blob)), blob);
+    }
+    let manifest = layout.blobs.last().unwrap();
+    let digest = format!("sha256:{}", crate::layouts::hex(manifest));
+    registry.put_manifest("a", "v1", &digest, MANIFEST, manifest);
+    lab.run(&["pull", "-i", &format!("{}/a:v1", registry.host()), "-o", "out"])
+}
+
+fn names_of_an_image(lab: &Lab) -> Output {
+    let names: Vec<String> = (0..=100_000).map(|number| format!("reg.example/a:{number}")).collect();
+    docker_table(lab, &json!([{"Config": "config.json", "RepoTags": names, "Layers": []}]))
+}
+
+fn texts_of_a_table(lab: &Lab) -> Output {
+    let names = vec![""; 1_000_000];
+    docker_table(lab, &json!([{"Config": "config.json", "RepoTags": names, "Layers": []}]))
+}
+
+fn docker_table(lab: &Lab, table: &serde_json::Value) -> Output {
+    let config = r#"{"rootfs":{"type":"layers","diff_ids":[]}}"#;
+    let tar = Tarball::new().file("manifest.json", table.to_string()).file("config.json", config).finish();
+    lab.write("docker.tar", tar);
+    lab.run(&["describe", "--tar", "docker.tar"])
 }
 
 /// Each is small enough, all together are not.
