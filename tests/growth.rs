@@ -177,6 +177,14 @@ fn inputs_of_fuzz_targets_that_were_made_to_cost_much() {
 type Make = Box<dyn Fn(usize) -> Vec<u8>>;
 
 /// Inputs that were made to cost much, by target.
+/// Makes a docker-save tar of one image with so many names.
+fn docker_save(names: usize, name: impl Fn(usize) -> String) -> Vec<u8> {
+    let names: Vec<String> = (0..names).map(|number| format!("\"{}\"", name(number))).collect();
+    let table = format!(r#"[{{"Config":"c","RepoTags":[{}],"Layers":[]}}]"#, names.join(","));
+    let config = r#"{"rootfs":{"type":"layers","diff_ids":[]}}"#;
+    Tarball::new().file("manifest.json", table).file("c", config).finish()
+}
+
 fn large_inputs() -> Vec<(&'static str, &'static str, Make)> {
     let list = |size: usize, each: usize, item: &dyn Fn(usize) -> String| -> String {
         (0..size / each).map(item).collect::<Vec<_>>().join(",")
@@ -230,6 +238,16 @@ fn large_inputs() -> Vec<(&'static str, &'static str, Make)> {
             "tar_read",
             "records for all of many entries",
             Box::new(move |size| global(b'g', size, size / 2048)),
+        ),
+        (
+            "docker_save_read",
+            "names that are none",
+            Box::new(|size| docker_save(size / 3, |_| String::new())),
+        ),
+        (
+            "docker_save_read",
+            "many names",
+            Box::new(|size| docker_save(size / 24, |number| format!("reg.example/a:{number}"))),
         ),
         ("extract", "many bytes that choose entries", Box::new(|size| Random::new(5).bytes(size / 64))),
     ]

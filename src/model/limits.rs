@@ -18,6 +18,10 @@ pub const BLOB_BYTES: u64 = 64 * 1024 * 1024 * 1024 * 1024;
 pub const NESTING: usize = 16;
 /// Most documents (manifests and indexes) followed from one root, and most images of one archive.
 pub const DOCUMENTS: usize = 100_000;
+/// Most names of images in one archive; real ones have a few for each image.
+pub const IMAGE_NAMES: usize = 100_000;
+/// Most texts in docker's or imgpkg's `manifest.json`; thousands of images have a hundred each.
+pub const TABLE_TEXTS: usize = 1_000_000;
 /// Most bytes of manifests and indexes below one root; all are kept in memory until the last is written.
 pub const GRAPH_BYTES: u64 = 256 * 1024 * 1024;
 /// Most entries of a tar that is read as a layout or archive.

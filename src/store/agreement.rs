@@ -4,6 +4,7 @@
 //! the first, every other reader the second. Names are given in both, and in each once for each image.
 //! The whole table of such facts is in `docs/formats/facts-said-twice.md`.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{Digest, Document, JsonError, Reference, limits};
@@ -13,7 +14,10 @@ use super::archive::{Archive, Node, Span, clean};
 use super::docker_archive::{self, Image, locate};
 use super::opened::{Backing, Held, Store};
 use super::reading::read_document;
-use super::{Remark, StoreKind};
+use super::{Remark, Root, StoreKind};
+
+/// Contradictions after which a table is not compared further; one is enough to refuse it.
+const MOST_REMARKS: usize = 1000;
 
 /// Finds what makes two readers see two images, and a table that cannot be compared.
 pub(super) fn remarks(store: &Store) -> Vec<Remark> {
@@ -23,6 +27,10 @@ pub(super) fn remarks(store: &Store) -> Vec<Remark> {
         // One that cannot be read is no table of docker's either.
         && let Ok(Some(table)) = archive.read_small(docker_archive::TABLE, limits::TABLE_OF_CONTENTS_BYTES)
     {
+        if let Err(text) = docker_archive::check_texts(&table) {
+            remarks.push(Remark::Contradiction { digest: Digest::sha256_of(&table), text });
+            return remarks;
+        }
         match docker_archive::read_table(&table) {
             Ok(images) => remarks.extend(Comparison::of(store, archive).compare(&images)),
             Err(error @ JsonError::Json(_)) => {
@@ -61,12 +69,19 @@ fn names_of_two_images(store: &Store) -> Vec<Remark> {
     remarks
 }
 
-/// A manifest that `index.json` leads to.
+/// Manifests of one configuration and the same layers that `index.json` leads to.
 struct Reachable {
+    /// The first of them.
     manifest: Digest,
-    layers: Vec<Digest>,
-    /// The roots that lead to it, by number.
+    /// The roots that lead to them, by number.
     roots: BTreeSet<usize>,
+}
+
+/// The manifests of one configuration.
+struct Known {
+    /// Layers of the first one, for messages.
+    first: Vec<Digest>,
+    by_layers: BTreeMap<Vec<Digest>, Reachable>,
 }
 
 /// `manifest.json` beside what `index.json` leads to.
@@ -74,8 +89,12 @@ struct Comparison<'a> {
     store: &'a Store,
     archive: &'a Archive,
     /// By configuration.
-    manifests: BTreeMap<Digest, Vec<Reachable>>,
+    manifests: BTreeMap<Digest, Known>,
     blobs: BTreeMap<u64, &'a Digest>,
+    /// Digests of files that are no blobs, by their place: a table may name one many times.
+    hashed: RefCell<BTreeMap<u64, Option<Digest>>>,
+    /// The roots that `index.json` gives each full name to, by number.
+    owners: BTreeMap<String, BTreeSet<usize>>,
     /// A root is missing or damaged, so that every reader of `index.json` fails.
     has_unreadable_root: bool,
 }
@@ -91,6 +110,8 @@ impl<'a> Comparison<'a> {
             archive,
             manifests: BTreeMap::new(),
             blobs: blobs.collect(),
+            hashed: RefCell::default(),
+            owners: owners(&store.roots),
             has_unreadable_root: false,
         };
         comparison.walk();
@@ -122,17 +143,11 @@ impl<'a> Comparison<'a> {
                     Document::Manifest(manifest) => {
                         let layers: Vec<Digest> =
                             manifest.layers.iter().map(|layer| layer.digest.clone()).collect();
-                        let known = self.manifests.entry(manifest.config.digest.clone()).or_default();
-                        match known.iter_mut().find(|one| one.manifest == descriptor.digest) {
-                            Some(one) => {
-                                one.roots.insert(root);
-                            }
-                            None => known.push(Reachable {
-                                manifest: descriptor.digest,
-                                layers,
-                                roots: BTreeSet::from([root]),
-                            }),
-                        }
+                        let known = self.manifests.entry(manifest.config.digest.clone());
+                        let known = known
+                            .or_insert_with(|| Known { first: layers.clone(), by_layers: BTreeMap::new() });
+                        let new = || Reachable { manifest: descriptor.digest, roots: BTreeSet::new() };
+                        known.by_layers.entry(layers).or_insert_with(new).roots.insert(root);
                     }
                 }
             }
@@ -143,6 +158,9 @@ impl<'a> Comparison<'a> {
         let mut remarks = Vec::new();
         let mut named: BTreeMap<&str, Digest> = BTreeMap::new();
         for image in images {
+            if remarks.len() >= MOST_REMARKS {
+                break;
+            }
             let Some(config) = self.digest_at(&image.config) else {
                 remarks.push(Remark::UnreadableDockerManifest(absent(&image.config)));
                 continue;
@@ -182,26 +200,25 @@ impl<'a> Comparison<'a> {
     }
 
     /// Finds the manifest whose layers are those of docker's table.
-    fn same_layers<'k>(&self, image: &Image, known: &'k [Reachable]) -> Result<&'k Reachable, String> {
+    fn same_layers<'k>(&self, image: &Image, known: &'k Known) -> Result<&'k Reachable, String> {
         let names = image.layers.as_deref().unwrap_or_default();
         let found: Vec<Option<Digest>> = names.iter().map(|name| self.digest_at(name)).collect();
-        let same = |one: &&Reachable| {
-            one.layers.len() == found.len()
-                && one.layers.iter().zip(&found).all(|(a, b)| Some(a) == b.as_ref())
-        };
-        if let Some(same) = known.iter().find(same) {
+        let whole: Option<Vec<Digest>> = found.iter().cloned().collect();
+        if let Some(same) = whole.and_then(|layers| known.by_layers.get(&layers)) {
             return Ok(same);
         }
-        let Some(one) = known.first() else { return Err("no manifest has this configuration".to_owned()) };
-        if one.layers.len() != found.len() {
+        let Some(one) = known.by_layers.get(&known.first) else {
+            return Err("no manifest has this configuration".to_owned());
+        };
+        if known.first.len() != found.len() {
             return Err(format!(
                 "`manifest.json` lists {} layers, but manifest `{}` in `index.json` has {}",
                 found.len(),
                 one.manifest,
-                one.layers.len()
+                known.first.len()
             ));
         }
-        let differs = one.layers.iter().zip(&found).zip(names).find(|((a, b), _)| Some(*a) != b.as_ref());
+        let differs = known.first.iter().zip(&found).zip(names).find(|((a, b), _)| Some(*a) != b.as_ref());
         let ((expected, found), name) = differs.expect("lists of one length that differ, differ somewhere");
         let name = display_name(name.as_bytes());
         Err(match found {
@@ -220,16 +237,14 @@ impl<'a> Comparison<'a> {
     /// Tells whether `index.json` gives a name to roots that do not lead to this manifest.
     fn other_owner(&self, name: &str, manifest: &Reachable) -> Option<String> {
         let reference: Reference = name.parse().ok()?;
-        let mut owners = self.store.roots.iter().enumerate().filter(|(_, root)| {
-            root.image.names.iter().any(|name| name.reference.as_ref() == Some(&reference))
-        });
-        let first = owners.next()?;
-        if manifest.roots.contains(&first.0) || owners.any(|(number, _)| manifest.roots.contains(&number)) {
+        let owners = self.owners.get(&reference.to_string())?;
+        let first = self.store.roots.get(*owners.first()?)?;
+        if !manifest.roots.is_disjoint(owners) {
             return None;
         }
         Some(format!(
             "`manifest.json` gives the name `{reference}` to manifest `{}`, but `index.json` gives it to `{}`",
-            manifest.manifest, first.1.image.descriptor.digest
+            manifest.manifest, first.image.descriptor.digest
         ))
     }
 
@@ -246,8 +261,23 @@ impl<'a> Comparison<'a> {
         if let Some(digest) = self.blobs.get(&span.offset) {
             return Some((*digest).clone());
         }
-        hash(self.archive, span).ok()
+        let known = self.hashed.borrow().get(&span.offset).cloned();
+        known.unwrap_or_else(|| {
+            let found = hash(self.archive, span).ok();
+            self.hashed.borrow_mut().insert(span.offset, found.clone());
+            found
+        })
     }
+}
+
+fn owners(roots: &[Root]) -> BTreeMap<String, BTreeSet<usize>> {
+    let mut owners: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+    for (number, root) in roots.iter().enumerate() {
+        for name in root.image.names.iter().filter_map(|name| name.reference.as_ref()) {
+            owners.entry(name.to_string()).or_default().insert(number);
+        }
+    }
+    owners
 }
 
 fn absent(name: &str) -> String {

@@ -22,7 +22,8 @@ use crate::tar::{EndMark, display_name};
 
 use super::archive::{Archive, Node, Span, clean};
 use super::opened::{Backing, Held, Store};
-use super::{ImageName, Remark, Root, StoreError, StoreKind};
+use super::root_list::RootList;
+use super::{ImageName, Remark, StoreError, StoreKind};
 
 /// Name of the table of contents.
 pub(super) const TABLE: &str = "manifest.json";
@@ -50,33 +51,42 @@ pub(super) struct Image {
     pub(super) layers: Option<Vec<String>>,
 }
 
-/// Reads `manifest.json`.
+/// Reads `manifest.json`, whose number of texts was checked with [`check_texts`].
 pub(super) fn read_table(table: &[u8]) -> Result<Vec<Image>, JsonError> {
     read_json(table, &SCHEMA)
+}
+
+/// Refuses a table with so many texts that their values would take much more memory than the table.
+pub(super) fn check_texts(table: &[u8]) -> Result<(), String> {
+    // Each text has two quotes; those inside texts count as well, and names have none.
+    let texts = table.iter().filter(|byte| **byte == b'"').count() / 2;
+    if texts > limits::TABLE_TEXTS {
+        return Err(format!("`{TABLE}` has more than {} texts", limits::TABLE_TEXTS));
+    }
+    Ok(())
 }
 
 /// Opens an indexed docker-save tar whose `manifest.json` was read.
 pub(super) fn open(archive: Archive, table: &[u8], path: &Path) -> Result<Store, StoreError> {
     let damaged = |problem: String| StoreError::damaged(path, problem);
+    check_texts(table).map_err(damaged)?;
     let images = read_table(table)
         .map_err(|error| damaged(format!("`{TABLE}` is not what docker writes: {error}")))?;
     if images.is_empty() {
         return Err(damaged(format!("`{TABLE}` lists no image")));
     }
-    let mut spans: Vec<Span> = Vec::new();
+    let mut spans: BTreeMap<u64, Span> = BTreeMap::new();
     for name in images.iter().flat_map(|image| image.layers.iter().flatten()) {
         let span = locate(&archive, name).map_err(damaged)?;
-        if !spans.contains(&span) {
-            spans.push(span);
-        }
+        spans.insert(span.offset, span);
     }
+    let spans: Vec<Span> = spans.into_values().collect();
     let layers = describe_layers(&archive, &spans, path)?;
     let mut held: BTreeMap<Digest, Held> = BTreeMap::new();
     for (span, layer) in &layers {
         held.insert(layer.digest.clone(), Held::Archive(Span { offset: *span, size: layer.size }));
     }
-    let mut remarks = Vec::new();
-    let mut roots: Vec<Root> = Vec::new();
+    let (mut remarks, mut roots, mut bytes_read) = (Vec::new(), RootList::default(), 0);
     for image in &images {
         let config = locate(&archive, &image.config).map_err(damaged)?;
         let (manifest, bytes) =
@@ -84,10 +94,16 @@ pub(super) fn open(archive: Archive, table: &[u8], path: &Path) -> Result<Store,
                 Problem::Store(error) => error,
                 Problem::Text(text) => damaged(text),
             })?;
+        bytes_read += (bytes.len() + manifest.bytes().len()) as u64;
+        if bytes_read > limits::GRAPH_BYTES {
+            let most = limits::GRAPH_BYTES;
+            return Err(damaged(format!("its images have more than {most} bytes of configurations")));
+        }
         held.insert(Digest::sha256_of(&bytes), Held::Archive(config));
         held.insert(manifest.digest().clone(), Held::Memory(Arc::from(manifest.bytes())));
-        add_root(&mut roots, &manifest, image, &mut remarks);
+        add_root(&mut roots, &manifest, image).map_err(damaged)?;
     }
+    let roots = roots.finish(&mut remarks);
     if archive.end_mark == EndMark::Missing {
         remarks.push(Remark::NoEndMark);
     }
@@ -95,24 +111,15 @@ pub(super) fn open(archive: Archive, table: &[u8], path: &Path) -> Result<Store,
     Ok(Store { path, kind, roots, held, backing: Backing::Archive(archive), remarks })
 }
 
-fn add_root(roots: &mut Vec<Root>, manifest: &RawDocument, image: &Image, remarks: &mut Vec<Remark>) {
-    let descriptor = manifest.descriptor();
-    let at = roots.iter().position(|root| root.image.descriptor.digest == descriptor.digest).unwrap_or_else(
-        || {
-            roots.push(Root::new(descriptor));
-            roots.len() - 1
-        },
-    );
+fn add_root(roots: &mut RootList, manifest: &RawDocument, image: &Image) -> Result<(), String> {
+    let at = roots.add(&manifest.descriptor())?;
     for text in image.repo_tags.iter().flatten() {
-        let Ok(reference) = text.parse::<Reference>() else {
-            remarks.push(Remark::InvalidName(display_name(text.as_bytes())));
-            continue;
-        };
-        let name = ImageName { tag: reference.tag.clone(), reference: Some(reference) };
-        if !roots[at].image.names.contains(&name) {
-            roots[at].image.names.push(name);
+        match text.parse::<Reference>() {
+            Ok(reference) => roots.name(at, ImageName::of(reference))?,
+            Err(_) => roots.invalid_name(text),
         }
     }
+    Ok(())
 }
 
 enum Problem {

@@ -18,6 +18,7 @@ pub mod layout;
 mod open;
 mod opened;
 mod reading;
+mod root_list;
 pub mod slots;
 mod spool;
 
@@ -26,7 +27,7 @@ pub use opened::Store;
 pub use reading::{open_verified, read_document};
 
 /// Names under which one top-level image of a store is known.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ImageName {
     /// The tag, if the store records one.
     pub tag: Option<Tag>,
@@ -102,8 +103,13 @@ pub enum Remark {
     NoDockerManifest,
     /// An entry of `index.json` that is neither a manifest nor an index was passed over.
     ForeignRoot(Box<Descriptor>),
-    /// A name in `index.json` that is neither a tag nor a reference was passed over.
-    InvalidName(String),
+    /// Names that are neither a tag nor a reference were passed over.
+    InvalidNames {
+        /// How many.
+        count: usize,
+        /// The first ten, each once.
+        names: Vec<String>,
+    },
     /// Two facts of the store make two readers see two images. [`open()`] refuses such a store.
     Contradiction {
         /// What the facts are about.

@@ -1,5 +1,6 @@
 //! `verify`: recomputes every digest, size and `diff_id` of a tar or folder, and reports every difference in one run.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use super::args::VerifyArgs;
@@ -16,8 +17,10 @@ use crate::front::reporter::{self, Wording};
 use crate::front::{system, text};
 use crate::transfer;
 use crate::transfer::signatures::{Requirement, Trust};
-use crate::transfer::verify::{VerifyReport, verify};
+use crate::transfer::verify::{Advice, VerifyReport, verify};
 
+/// Warnings of one kind that are printed.
+const WARNED: usize = 10;
 /// Problems named in the failure's text; all of them are in the JSON.
 const SHOWN: usize = 100;
 
@@ -34,9 +37,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<
     let report = reporter::watch(&context.ui, Wording::Fetched, |observer| {
         Ok::<_, Failure>(verify(&store, system::threads(), observer))
     })?;
-    for warning in &report.warnings {
-        context.ui.warning(&warning.to_string());
-    }
+    warn(context, &report.warnings);
     let mut failure = None;
     if options.expected_digest.is_some() {
         let root = only_root(&report.path, store.roots())?;
@@ -63,6 +64,22 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<
         failure = judgement::failure(&judged);
     }
     Ok(Outcome::Document(Document { text, json, failure }))
+}
+
+/// Prints the first warnings of each kind, and how many more there are.
+fn warn(context: &Context<'_>, warnings: &[Advice]) {
+    let mut of_kind: HashMap<_, usize> = HashMap::new();
+    for warning in warnings {
+        let count = of_kind.entry(std::mem::discriminant(warning)).or_default();
+        *count += 1;
+        if *count <= WARNED {
+            context.ui.warning(&warning.to_string());
+        }
+    }
+    let more: usize = of_kind.values().map(|count| count.saturating_sub(WARNED)).sum();
+    if more > 0 {
+        context.ui.warning(&format!("… and {more} more warnings like these; `--json` has all of them"));
+    }
 }
 
 fn summary(report: &VerifyReport) -> String {

@@ -14,9 +14,10 @@ use crate::model::{Descriptor, Digest, Reference, Schema, Tag, limits, read_json
 use crate::tar::{EndMark, display_name};
 
 use super::super::archive::{Archive, Node};
-use super::super::docker_archive::TABLE;
+use super::super::docker_archive::{TABLE, check_texts};
 use super::super::opened::{Backing, Held, Store};
-use super::super::{ImageName, Remark, Root, StoreError, StoreKind};
+use super::super::root_list::RootList;
+use super::super::{ImageName, Remark, StoreError, StoreKind};
 use super::ROOT_LABEL;
 
 #[derive(Debug, Deserialize)]
@@ -136,6 +137,7 @@ pub(in crate::store) fn is_imgpkg_table(table: &[u8]) -> bool {
 /// Opens an indexed imgpkg tar whose `manifest.json` was read.
 pub(in crate::store) fn open(archive: Archive, table: &[u8], path: &Path) -> Result<Store, StoreError> {
     let damaged = |problem: String| StoreError::damaged(path, problem);
+    check_texts(table).map_err(damaged)?;
     let items: Option<Vec<Item>> = read_json(table, &SCHEMA)
         .map_err(|error| damaged(format!("`{TABLE}` is not what imgpkg writes: {error}")))?;
     let mut found = Found::default();
@@ -149,10 +151,11 @@ pub(in crate::store) fn open(archive: Archive, table: &[u8], path: &Path) -> Res
             _ => return Err(damaged(format!("an item of `{TABLE}` is not exactly one image or index"))),
         }
     }
-    if found.roots.is_empty() {
+    let (mut remarks, mut held) = (Vec::new(), found.held);
+    let roots = found.roots.finish(&mut remarks);
+    if roots.is_empty() {
         return Err(damaged(format!("`{TABLE}` lists no image")));
     }
-    let Found { roots, mut held, mut remarks } = found;
     for (name, node) in archive.nodes() {
         match (layer_digest(name), node) {
             (Some(digest), Node::File(span)) => {
@@ -180,15 +183,14 @@ fn layer_digest(name: &[u8]) -> Option<Digest> {
 
 #[derive(Default)]
 struct Found {
-    roots: Vec<Root>,
+    roots: RootList,
     held: BTreeMap<Digest, Held>,
-    remarks: Vec<Remark>,
 }
 
 impl Found {
     fn root_index(&mut self, index: Index) -> Result<(), String> {
         let descriptor = Descriptor::new(&index.media_type, index.digest.clone(), index.raw.len() as u64);
-        self.root(descriptor, &index.about);
+        self.root(&descriptor, &index.about)?;
         self.keep_index(index, 1)
     }
 
@@ -196,7 +198,7 @@ impl Found {
         let manifest = &image.manifest;
         let descriptor =
             Descriptor::new(&manifest.media_type, manifest.digest.clone(), manifest.raw.len() as u64);
-        self.root(descriptor, &image.about);
+        self.root(&descriptor, &image.about)?;
         self.keep_image(image)
     }
 
@@ -233,32 +235,21 @@ impl Found {
     }
 
     /// Adds a top-level image; one that is listed twice keeps both names.
-    fn root(&mut self, descriptor: Descriptor, about: &About) {
+    fn root(&mut self, descriptor: &Descriptor, about: &About) -> Result<(), String> {
         let origin = std::iter::once(&about.orig_ref)
             .chain(about.refs.iter().flatten())
             .find_map(|text| text.parse::<Reference>().ok());
         let is_root_bundle = about.labels.as_ref().is_some_and(|labels| labels.contains_key(ROOT_LABEL));
-        let at = self
-            .roots
-            .iter()
-            .position(|root| root.image.descriptor.digest == descriptor.digest)
-            .unwrap_or_else(|| {
-                self.roots.push(Root::new(descriptor));
-                self.roots.len() - 1
-            });
-        let root = &mut self.roots[at];
+        let at = self.roots.add(descriptor)?;
         if !about.tag.is_empty() {
             match about.tag.parse::<Tag>() {
-                Ok(tag) => {
-                    let name = ImageName { tag: Some(tag), reference: None };
-                    if !root.image.names.contains(&name) {
-                        root.image.names.push(name);
-                    }
-                }
-                Err(_) => self.remarks.push(Remark::InvalidName(display_name(about.tag.as_bytes()))),
+                Ok(tag) => self.roots.name(at, ImageName { tag: Some(tag), reference: None })?,
+                Err(_) => self.roots.invalid_name(&about.tag),
             }
         }
+        let root = self.roots.root(at);
         root.image.origin = root.image.origin.take().or(origin);
         root.is_root_bundle |= is_root_bundle;
+        Ok(())
     }
 }

@@ -14,6 +14,7 @@ use crate::tar::{EndMark, display_name};
 
 use super::super::archive::{Archive, Node};
 use super::super::opened::{Backing, Held, Store};
+use super::super::root_list::RootList;
 use super::super::{ImageName, Remark, Root, StoreError, StoreKind, read_document};
 use super::directory::Directory;
 
@@ -168,12 +169,10 @@ fn top_of_index(bytes: &[u8], remarks: &mut Vec<Remark>) -> Result<Top, String> 
 /// crane and Concourse's registry-image write this shape. Several images in one layout look different: they have
 /// names, or no platform, or one platform more than once.
 fn is_flat_list(entries: &[Descriptor], roots: &[Root]) -> bool {
-    let mut platforms: Vec<_> = Vec::new();
+    let mut platforms = BTreeSet::new();
     for entry in entries.iter().filter(|entry| entry.attested_image().is_none()) {
         match entry.platform.as_ref().filter(|platform| platform.is_complete() && entry.is_manifest()) {
-            Some(platform) if !platforms.contains(&platform.sort_key()) => {
-                platforms.push(platform.sort_key())
-            }
+            Some(platform) if platforms.insert(platform.sort_key()) => {}
             _ => return false,
         }
     }
@@ -182,31 +181,26 @@ fn is_flat_list(entries: &[Descriptor], roots: &[Root]) -> bool {
 
 /// Makes roots of the entries; those on one digest become one root with several names.
 fn roots_of(entries: &[Descriptor], remarks: &mut Vec<Remark>) -> Result<Vec<Root>, String> {
-    let mut roots: Vec<Root> = Vec::new();
-    let mut known: BTreeMap<Digest, usize> = BTreeMap::new();
+    let mut roots = RootList::default();
     for entry in entries {
         if !entry.is_index() && !entry.is_manifest() {
             // image-index.md: types an implementation does not know MUST be ignored.
             remarks.push(Remark::ForeignRoot(Box::new(entry.clone())));
             continue;
         }
-        let at = *known.entry(entry.digest.clone()).or_insert_with(|| {
-            roots.push(Root::new(entry.clone()));
-            roots.len() - 1
-        });
-        let root = &mut roots[at];
+        let at = roots.add(entry)?;
+        let root = roots.root(at);
         if (&root.image.descriptor.media_type, root.image.descriptor.size) != (&entry.media_type, entry.size)
         {
             return Err(format!("two entries for `{}` differ in size or type", entry.digest));
         }
         root.image.origin = root.image.origin.take().or_else(|| origin(entry));
         root.is_root_bundle |= is_marked(entry);
-        if let Some(name) = name(entry, remarks)
-            && !root.image.names.contains(&name)
-        {
-            root.image.names.push(name);
+        if let Some(name) = name(entry, &mut roots) {
+            roots.name(at, name)?;
         }
     }
+    let roots = roots.finish(remarks);
     match (roots.is_empty(), entries.first()) {
         (false, _) => Ok(roots),
         (true, None) => Err("it lists no image".to_owned()),
@@ -228,9 +222,9 @@ fn is_marked(entry: &Descriptor) -> bool {
 /// Reads the name of an entry: `ref.name` may be a tag or a full reference, containerd's is a full reference.
 ///
 /// Text that is neither is no reason to refuse an image: tools put file names and titles there.
-fn name(entry: &Descriptor, remarks: &mut Vec<Remark>) -> Option<ImageName> {
+fn name(entry: &Descriptor, roots: &mut RootList) -> Option<ImageName> {
     let mut name = ImageName::default();
-    let mut invalid = |text: &str| remarks.push(Remark::InvalidName(display_name(text.as_bytes())));
+    let mut invalid = |text: &str| roots.invalid_name(text);
     if let Some(text) = entry.annotations.get(keys::REF_NAME) {
         match (text.parse::<Tag>(), text.parse::<Reference>()) {
             (Ok(tag), _) => name.tag = Some(tag),
@@ -389,7 +383,10 @@ mod tests {
         assert_eq!(names, expected.map(|(tag, name)| (tag.to_owned(), name.to_owned())));
         assert_eq!(root.image.origin.as_ref().map(ToString::to_string).as_deref(), Some("reg.example/b:1"));
         assert!(root.is_root_bundle);
-        assert_eq!(store.remarks(), [Remark::InvalidName("not a name".to_owned())]);
+        assert_eq!(
+            store.remarks(),
+            [Remark::InvalidNames { count: 1, names: vec!["not a name".to_owned()] }]
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 
 use crate::lock::cosign_subject;
 use crate::model::Digest;
+use crate::model::list::quoted_list;
 use crate::store::{Remark, Store, StoreKind};
 use crate::stream::Compression;
 
@@ -48,10 +49,12 @@ pub enum Advice {
         /// Its type.
         media_type: String,
     },
-    /// A name is neither a tag nor a reference.
-    InvalidName {
-        /// The name.
-        name: String,
+    /// Names are neither a tag nor a reference.
+    InvalidNames {
+        /// How many.
+        count: usize,
+        /// The first ten, each once.
+        names: Vec<String>,
     },
     /// Files below `blobs/` are not named by a digest.
     StrayBlobs {
@@ -141,7 +144,9 @@ pub(super) fn about(store: &Store, unreferenced: &BTreeSet<Digest>, absent: &[Di
                 digest: descriptor.digest.clone(),
                 media_type: descriptor.media_type.clone(),
             }),
-            Remark::InvalidName(name) => advice.push(Advice::InvalidName { name: name.clone() }),
+            Remark::InvalidNames { count, names } => {
+                advice.push(Advice::InvalidNames { count: *count, names: names.clone() });
+            }
             Remark::StrayBlob(name) => stray.push(name.clone()),
             Remark::UnreadableDockerManifest(reason) => {
                 advice.push(Advice::UnreadableDockerManifest { reason: reason.clone() });
@@ -182,7 +187,7 @@ impl Advice {
             Self::NoEndMark
             | Self::ForeignRoot { .. }
             | Self::Inconsistent { .. }
-            | Self::InvalidName { .. }
+            | Self::InvalidNames { .. }
             | Self::StrayBlobs { .. }
             | Self::Unreferenced { .. }
             | Self::NonDistributableAbsent { .. } => &[],
@@ -238,7 +243,12 @@ impl fmt::Display for Advice {
                     media_type.escape_debug()
                 )
             }
-            Self::InvalidName { name } => write!(f, "the name `{name}` is neither a tag nor a reference"),
+            Self::InvalidNames { count: 1, names } => {
+                write!(f, "the name {} is neither a tag nor a reference", quoted_list(names))
+            }
+            Self::InvalidNames { count, names } => {
+                write!(f, "{count} names are neither a tag nor a reference: {}", quoted_list(names))
+            }
             Self::NamesDisagree { tag, name } => write!(
                 f,
                 "an image is named `{tag}` and `{name}`: podman and skopeo go by the first, containerd by the second"

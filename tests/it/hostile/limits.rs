@@ -65,7 +65,7 @@ const fn huge(
     Row { name, what, unit, how: How::Test(test), code: 1, message }
 }
 
-const ROWS: [Row; 51] = [
+const ROWS: [Row; 54] = [
     row("DOCUMENT_BYTES", "a manifest or index", "bytes", document, 1, "has more than 8388608 bytes"),
     row("CONFIG_BYTES", "an image configuration", "bytes", config, 1, "has more than 16777216 bytes"),
     row(

@@ -139,7 +139,7 @@ fn entries_on_one_digest_become_one_root_with_all_names() {
     assert_eq!(names(two), [(some("2"), some("reg.example:5000/x/y:2"))]);
     assert!(one.is_root_bundle && !two.is_root_bundle);
     assert_eq!(two.image.origin.as_ref().map(ToString::to_string), some("reg.example/base:1"));
-    assert!(store.remarks().contains(&Remark::InvalidName("not a name!".into())));
+    assert!(store.remarks().contains(&Remark::InvalidNames { count: 1, names: vec!["not a name!".into()] }));
 }
 
 #[test]

@@ -223,7 +223,7 @@ fn verify_warns_about_forms_that_some_reader_refuses() {
         ),
         (complete.tar(), "no-docker-manifest", "no `manifest.json`: `docker load`", &["docker"]),
         (complete.tar()[..complete.tar().len() - 1024].to_vec(), "no-end-mark", "no end mark", &[]),
-        (odd.tar(), "invalid-name", "`not a name!` is neither a tag nor a reference", &[]),
+        (odd.tar(), "invalid-names", "`not a name!` is neither a tag nor a reference", &[]),
         (
             tar_of(&stray),
             "stray-blobs",
