@@ -34,6 +34,14 @@ pub enum FileError {
         /// The folder.
         path: PathBuf,
     },
+    /// What stands under a predictable name may be of another user's making.
+    #[error("`{}` is {found}, expected what an earlier run of this user left", path.display())]
+    NotOwn {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is there.
+        found: &'static str,
+    },
     /// A file to read is larger than allowed.
     #[error("`{}` has more than {limit} bytes", path.display())]
     TooLarge {

@@ -105,8 +105,11 @@ pub(super) fn remove_abandoned(folder: &Path, name: &OsStr) {
 fn abandoned(path: &Path) -> Option<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let open = rfs::openat(CWD, path, flags, Mode::empty()).ok()?;
-    let kind = FileType::from_raw_mode(rfs::fstat(&open).ok()?.st_mode);
-    let ours = matches!(kind, FileType::Directory | FileType::RegularFile);
+    let found = rfs::fstat(&open).ok()?;
+    let kind = FileType::from_raw_mode(found.st_mode);
+    // Another user may have made something of such a name.
+    let ours = matches!(kind, FileType::Directory | FileType::RegularFile)
+        && found.st_uid == rustix::process::geteuid().as_raw();
     (ours && rfs::flock(&open, FlockOperation::NonBlockingLockExclusive).is_ok()).then_some(open)
 }
 

@@ -1,11 +1,11 @@
 //! The folder beside a tar that keeps fetched blobs while the tar is written, so that `--resume` does not fetch them again.
 
 use std::fs::File;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::io::{self, Seek as _};
+use std::path::Path;
 
 use crate::model::{Descriptor, Digest, RawDocument, Repository};
-use crate::stream::{AtomicFile, BlobStream, FileError, VerifyingReader};
+use crate::stream::{BlobStream, FileError, OwnFolder, VerifyingReader};
 
 use super::blob_copy::BlobCopier;
 use super::events::Silent;
@@ -13,13 +13,11 @@ use super::{ImageSource, TransferError};
 
 /// Smallest blob that is worth a file of its own, bytes.
 const WORTH_KEEPING: u64 = 64 * 1024;
-/// Permissions of the files: they are the user's own business until the tar is complete.
-const MODE: u32 = 0o600;
 
 /// A source whose blobs are kept as files in a folder.
 pub struct ResumeCache<'a> {
     inner: &'a dyn ImageSource,
-    folder: PathBuf,
+    folder: OwnFolder,
 }
 
 impl std::fmt::Debug for ResumeCache<'_> {
@@ -30,41 +28,39 @@ impl std::fmt::Debug for ResumeCache<'_> {
 
 impl<'a> ResumeCache<'a> {
     /// Keeps blobs in the folder `<tar>.parts`, which is made if it is not there.
+    ///
+    /// Errors: [`FileError::NotOwn`](crate::stream::FileError) where another user may have put something there.
     pub fn beside(tar: &Path, inner: &'a dyn ImageSource) -> Result<Self, TransferError> {
         let mut name = tar.file_name().unwrap_or_default().to_owned();
         name.push(".parts");
-        let folder = tar.with_file_name(name);
-        std::fs::create_dir_all(&folder).map_err(|error| FileError::io("create", &folder, error))?;
-        Ok(Self { inner, folder })
+        Ok(Self { inner, folder: OwnFolder::open(&tar.with_file_name(name))? })
     }
 
     /// Removes the folder; the caller does so when the tar is complete.
     pub fn remove(self) -> Result<(), TransferError> {
-        Ok(std::fs::remove_dir_all(&self.folder)
-            .map_err(|error| FileError::io("remove", &self.folder, error))?)
+        Ok(self.folder.remove_all()?)
     }
 
     /// Opens a kept blob that is whole; removes one that is not.
-    fn kept(&self, path: &Path, descriptor: &Descriptor) -> Result<Option<File>, TransferError> {
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(FileError::io("open", path, error).into()),
-        };
+    fn kept(&self, name: &str, descriptor: &Descriptor) -> Result<Option<File>, TransferError> {
+        let Some(mut file) = self.folder.read(name)? else { return Ok(None) };
         let mut verifying = VerifyingReader::new(&file, descriptor.digest.clone(), descriptor.size);
-        if io::copy(&mut verifying, &mut io::sink()).is_err() {
-            std::fs::remove_file(path).map_err(|error| FileError::io("remove", path, error))?;
+        if io::copy(&mut verifying, &mut io::sink()).is_err() || file.rewind().is_err() {
+            self.folder.remove(name)?;
             return Ok(None);
         }
-        let again = File::open(path).map_err(|error| FileError::io("open", path, error))?;
-        Ok(Some(again))
+        Ok(Some(file))
     }
 
-    fn fetch(&self, path: &Path, descriptor: &Descriptor) -> Result<(), TransferError> {
-        let to = AtomicFile::create(path, MODE)?;
-        let failed = |error| FileError::io("write", path, error);
-        BlobCopier::new(self.inner, &Silent).copy_blob(descriptor, &mut to.file(), &failed)?;
-        Ok(to.commit()?)
+    /// Fetches a blob into its file and opens that.
+    fn fetch(&self, name: &str, descriptor: &Descriptor) -> Result<File, TransferError> {
+        let path = self.folder.path().join(name);
+        self.folder.write(name, |mut file| {
+            let failed = |error| FileError::io("write", &path, error);
+            BlobCopier::new(self.inner, &Silent).copy_blob(descriptor, &mut file, &failed)
+        })?;
+        let written = self.folder.read(name)?;
+        written.ok_or_else(|| FileError::Exchanged { path }.into())
     }
 }
 
@@ -82,13 +78,10 @@ impl ImageSource for ResumeCache<'_> {
             return self.inner.open_blob(descriptor);
         }
         let digest = &descriptor.digest;
-        let path = self.folder.join(format!("{}-{}", digest.algorithm().name(), digest.hex()));
-        let file = match self.kept(&path, descriptor)? {
+        let name = format!("{}-{}", digest.algorithm().name(), digest.hex());
+        let file = match self.kept(&name, descriptor)? {
             Some(file) => file,
-            None => {
-                self.fetch(&path, descriptor)?;
-                File::open(&path).map_err(|error| FileError::io("open", &path, error))?
-            }
+            None => self.fetch(&name, descriptor)?,
         };
         Ok(VerifyingReader::new(file, digest.clone(), descriptor.size).boxed())
     }

@@ -28,6 +28,8 @@ impl From<FileError> for Failure {
             FileError::Exchanged { .. } => {
                 failure.hint("choose a folder whose parent other users cannot write to")
             }
+            FileError::NotOwn { .. } => failure
+                .hint("remove it if it is not needed, or choose a folder that other users cannot write to"),
             FileError::NotAFile { .. } => {
                 failure.hint("name a regular file, which is replaced, or a path that does not exist")
             }
