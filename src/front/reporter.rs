@@ -163,6 +163,10 @@ fn warning_text(warning: &Warning) -> (String, Option<Message>) {
             ),
             None,
         ),
+        Warning::PushedWithoutTag { digest } => (
+            format!("image `{digest}` has no name that gives a tag, and is pushed without one"),
+            Some(message!(Flag::TO_REPO.with("REPOSITORY:TAG"), " or ", Flag::TAG, " gives it one")),
+        ),
         Warning::TagNotShown { tag, digest } => {
             (format!("the registry took `{tag}` with digest `{digest}` but does not show the tag yet"), None)
         }

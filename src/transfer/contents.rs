@@ -56,7 +56,11 @@ pub fn resolve_manifest(
         // Attestations sit in an index under the platform `unknown/unknown`.
         let is_image =
             |child: &&Descriptor| child.platform.as_ref().is_none_or(|platform| platform.os != "unknown");
-        let images: Vec<&Descriptor> = index.manifests.iter().filter(is_image).collect();
+        let listed: Vec<&Descriptor> = index.manifests.iter().filter(is_image).collect();
+        // docker and skopeo write tars with the images of some platforms only; what is there is chosen from.
+        let there: Vec<&Descriptor> =
+            listed.iter().copied().filter(|child| !source.lacks(&child.digest)).collect();
+        let images = if there.is_empty() { listed } else { there };
         let serves = |child: &Descriptor| child.platform.as_ref().is_some_and(|has| has.serves(&wanted));
         let chosen = match (images.iter().find(|child| serves(child)), images.as_slice()) {
             (Some(chosen), _) => (*chosen).clone(),

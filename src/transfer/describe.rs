@@ -13,6 +13,7 @@ use crate::store::ImageName;
 
 use super::collection::read_images_lock;
 use super::platform_table::{image_size, predicate_types};
+use super::sparse::lacking;
 use super::{
     AttestationRow, Collection, ImageLocator, ImageSource, Member, PlatformRow, Role, TransferError,
     signatures, workers,
@@ -78,6 +79,9 @@ pub struct Description {
     pub media_type: String,
     /// Bytes of the document and all it points at.
     pub size: u64,
+    /// The tar holds other images of the same index, but not this one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub absent: bool,
     /// Names it is known under here.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
@@ -239,7 +243,14 @@ fn node(
     match document.document() {
         Document::Index(index) => {
             description.kind = NodeKind::Index;
+            let lacking: BTreeSet<&Digest> =
+                lacking(source, index).into_iter().map(|child| &child.digest).collect();
             for entry in &index.manifests {
+                if lacking.contains(&entry.digest) {
+                    let kind = if entry.is_index() { NodeKind::Index } else { NodeKind::Image };
+                    description.manifests.push(Description { kind, absent: true, ..foreign(entry) });
+                    continue;
+                }
                 let mut child = node(source, entry, depth + 1)?;
                 if let Some(image) = entry.attested_image() {
                     // Its platform is `unknown/unknown`, and its configuration says nothing.
@@ -298,6 +309,7 @@ fn foreign(descriptor: &Descriptor) -> Description {
         kind: NodeKind::Artifact,
         media_type: descriptor.media_type.clone(),
         size: descriptor.size,
+        absent: false,
         names: Vec::new(),
         origin: None,
         platform: descriptor.platform.as_ref().map(Platform::to_string),

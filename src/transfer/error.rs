@@ -150,6 +150,22 @@ pub enum TransferError {
         /// The platforms there are.
         has: Vec<String>,
     },
+    /// A tar holds the images of some platforms of an index only, and all are needed.
+    #[error(
+        "`{place}` does not hold the whole index `{index}`: {} not in it; it has {}",
+        missing(lacking),
+        list(there)
+    )]
+    Sparse {
+        /// The tar or folder.
+        place: String,
+        /// The index.
+        index: Digest,
+        /// The platforms that are not there.
+        lacking: Vec<String>,
+        /// The platforms that are there.
+        there: Vec<String>,
+    },
     /// The manifest is an artifact without file system layers.
     #[error("`{place}` is not an image with files: {found}")]
     NotAnImage {
@@ -374,6 +390,10 @@ fn without(place: Option<&str>) -> String {
         Some(place) => format!("the earlier image in `{place}` has no such file"),
         None => "there is no earlier image".to_owned(),
     }
+}
+
+fn missing(items: &[String]) -> String {
+    format!("{} {}", quoted_list(items), if items.len() == 1 { "is" } else { "are" })
 }
 
 fn list(items: &[String]) -> String {

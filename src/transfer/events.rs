@@ -129,6 +129,11 @@ pub enum Warning {
         /// The references in its lock file.
         images: Vec<String>,
     },
+    /// An image has no name that gives a tag, and is pushed without one.
+    PushedWithoutTag {
+        /// The image.
+        digest: Digest,
+    },
     /// The registry took a tag and does not show it yet.
     TagNotShown {
         /// The reference.

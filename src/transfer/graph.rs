@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::model::{Descriptor, Digest, Document, RawDocument, limits};
 
-use super::{ImageSource, TransferError};
+use super::{ImageSource, TransferError, sparse};
 
 /// Everything that has to move with a root.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +17,8 @@ pub struct Graph {
     seen: HashSet<Digest>,
     /// Bytes of the documents.
     kept: u64,
+    /// Images of an index that the source does not hold are passed over if it holds others.
+    only_present: bool,
 }
 
 impl Graph {
@@ -26,6 +28,13 @@ impl Graph {
     /// [`limits::GRAPH_BYTES`].
     pub fn of(source: &dyn ImageSource, root: &Descriptor) -> Result<Self, TransferError> {
         let mut graph = Self::default();
+        graph.add(source, root)?;
+        Ok(graph)
+    }
+
+    /// As [`Graph::of`], without the images of an index that the source does not hold while it holds others of it.
+    pub fn of_present(source: &dyn ImageSource, root: &Descriptor) -> Result<Self, TransferError> {
+        let mut graph = Self { only_present: true, ..Self::default() };
         graph.add(source, root)?;
         Ok(graph)
     }
@@ -82,7 +91,12 @@ impl Graph {
         }
         match document.document() {
             Document::Index(index) => {
-                for child in &index.manifests {
+                let lacking = sparse::lacking(source, index);
+                if !lacking.is_empty() && !self.only_present {
+                    return Err(sparse::error(source, index, &descriptor.digest, &lacking));
+                }
+                let lacking: HashSet<&Digest> = lacking.iter().map(|child| &child.digest).collect();
+                for child in index.manifests.iter().filter(|child| !lacking.contains(&child.digest)) {
                     self.visit(source, child, depth + 1)?;
                 }
             }

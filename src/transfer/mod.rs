@@ -27,6 +27,7 @@ mod root_names;
 mod runnable;
 pub mod signatures;
 mod source;
+mod sparse;
 mod to_archive;
 mod to_folder;
 mod to_layout;

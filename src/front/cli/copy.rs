@@ -197,6 +197,10 @@ impl Copy<'_> {
             // the image has a tag, so that a reader who finds the image finds them.
             let (attached, images): (Vec<&Member>, Vec<&Member>) =
                 collection.members.iter().partition(|member| member.role == Role::Attached);
+            for image in images.iter().filter(|image| self.opened.is_store() && image.tags().is_empty()) {
+                let digest = image.descriptor.digest.clone();
+                self.observer.event(Event::Warning(&Warning::PushedWithoutTag { digest }));
+            }
             let roots =
                 attached.into_iter().chain(images).map(|member| (member.descriptor.clone(), member.tags()));
             let request = PushRequest {
@@ -353,7 +357,7 @@ impl Copy<'_> {
             (_, Some(_)) => ImageKind::Bundle,
             (_, None) => ImageKind::Image,
         };
-        let graph = Graph::of(self.locator, &member.descriptor)?;
+        let graph = Graph::of_present(self.locator, &member.descriptor)?;
         Ok(ImageOutcome {
             kind,
             digest: main.clone(),

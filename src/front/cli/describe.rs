@@ -119,6 +119,9 @@ fn tree(node: &Description, depth: usize) -> String {
         writeln!(out, "{indent}{}", text::escaped(&text)).expect("writing to a String cannot fail");
     };
     line(format!("{} {}", kind_name(node.kind), node.digest));
+    if node.absent {
+        line("  Not in the tar: it holds other images of this index only".to_owned());
+    }
     line(format!("  Media type: {}", node.media_type));
     line(format!("  Size: {}", text::bytes(node.size)));
     for name in &node.names {

@@ -314,6 +314,14 @@ impl From<TransferError> for Failure {
                 "make a bundle that names these images, and copy it with ",
                 Flag::BUNDLE.kind()
             )),
+            TransferError::Sparse { ref there, .. } => match there.first() {
+                Some(platform) => of(Kind::Refused).hint(message!(
+                    "copy the image that is there with ",
+                    Flag::PLATFORM.with(platform.clone()),
+                    ", or write the tar again with all platforms"
+                )),
+                None => of(Kind::Refused),
+            },
             TransferError::NoPlatform { .. } => of(Kind::Refused).hint(Hint::ChoosePlatform),
             TransferError::NoPlatformOfItsOwn { .. } => {
                 of(Kind::Refused).hint(message!("give it with ", Flag::PLATFORM.with("OS/ARCHITECTURE")))

@@ -215,5 +215,7 @@ fn read_children(
 ) -> Result<(), TransferError> {
     let indexes: Vec<&Descriptor> =
         collection.members.iter().map(|member| &member.descriptor).filter(|root| root.is_index()).collect();
-    workers::for_each(&indexes, concurrency, |index| super::super::Graph::of(locator, index).map(|_| ()))
+    workers::for_each(&indexes, concurrency, |index| {
+        super::super::Graph::of_present(locator, index).map(|_| ())
+    })
 }

@@ -93,6 +93,13 @@ pub enum Advice {
         /// What was found.
         detail: String,
     },
+    /// The store holds some images of an index only.
+    PlatformsAbsent {
+        /// How many are not there.
+        count: usize,
+        /// The platforms of the first ten.
+        platforms: Vec<String>,
+    },
     /// Layers that may not be distributed are left out.
     NonDistributableAbsent {
         /// How many.
@@ -108,11 +115,12 @@ const NAMED: usize = 10;
 pub(super) fn about(store: &Store, unreferenced: &BTreeSet<Digest>, absent: &[Digest]) -> Vec<Advice> {
     let mut advice = Vec::new();
     let is_layout = matches!(store.kind(), StoreKind::OciLayoutTar | StoreKind::OciLayoutDirectory);
+    if is_layout || store.kind() == StoreKind::DockerArchive {
+        let nameless = store.roots().iter().filter(|root| root.image.names.is_empty());
+        advice.extend(nameless.map(|root| Advice::NoName { image: root.image.descriptor.digest.clone() }));
+    }
     if is_layout {
         for root in store.roots() {
-            if root.image.names.is_empty() {
-                advice.push(Advice::NoName { image: root.image.descriptor.digest.clone() });
-            }
             for name in &root.image.names {
                 if let (Some(tag), Some(name)) = (&name.tag, &name.reference)
                     && name.tag.as_ref().is_some_and(|own| own != tag)
@@ -175,6 +183,13 @@ pub(super) fn about(store: &Store, unreferenced: &BTreeSet<Digest>, absent: &[Di
 }
 
 impl Advice {
+    /// Makes the warning about images that are not in the store, if there are any.
+    pub(super) fn of_sparse(mut platforms: Vec<String>) -> Option<Self> {
+        let count = platforms.len();
+        platforms.truncate(NAMED);
+        (count > 0).then_some(Self::PlatformsAbsent { count, platforms })
+    }
+
     /// Returns the readers that refuse such a store, or take something else from it.
     #[must_use]
     pub fn readers(&self) -> &'static [&'static str] {
@@ -182,6 +197,7 @@ impl Advice {
             Self::BareTag { .. } => &["docker", "podman"],
             Self::NoName { .. } | Self::Wrapped { .. } => &["containerd"],
             Self::SeveralImages { .. } => &["docker", "podman", "skopeo"],
+            Self::PlatformsAbsent { .. } => &["podman", "skopeo"],
             Self::NoDockerManifest | Self::UnreadableDockerManifest { .. } => &["docker"],
             Self::NamesDisagree { .. } => &["podman", "containerd"],
             Self::NoEndMark
@@ -263,6 +279,11 @@ impl fmt::Display for Advice {
             Self::Unreferenced { count, bytes, .. } => {
                 write!(f, "nothing refers to {count} of the blobs ({bytes} bytes)")
             }
+            Self::PlatformsAbsent { count, platforms } => write!(
+                f,
+                "{count} images that an index lists are not in the tar, others of it are: {}",
+                quoted_list(platforms)
+            ),
             Self::NonDistributableAbsent { count, .. } => {
                 write!(f, "{count} layers that may not be distributed are not in the archive")
             }

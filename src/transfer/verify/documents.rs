@@ -1,12 +1,13 @@
 //! The first half of a check: manifests, indexes and configurations, and from them what else has to be checked.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use crate::model::{Config, Descriptor, Digest, Document, ImageManifest, RawDocument, limits, media_type};
 use crate::store::{Remark, Store, StoreKind};
 use crate::stream::{TooLarge, read_bounded};
 
 use super::super::events::{Event, Observer};
+use super::super::sparse::{self, lacking};
 use super::facts::Facts;
 use super::report::{Fault, Problem};
 
@@ -49,6 +50,8 @@ pub(super) struct Walk<'a> {
     pub(super) tasks: Vec<Task>,
     /// Layers that may be left out and are.
     pub(super) absent: Vec<Digest>,
+    /// Images of an index of which others are there, by platform.
+    pub(super) sparse: Vec<String>,
     pub(super) documents: u64,
     pub(super) bytes: u64,
     queue: VecDeque<(Descriptor, usize)>,
@@ -68,6 +71,7 @@ impl<'a> Walk<'a> {
             problems: Vec::new(),
             tasks: Vec::new(),
             absent: Vec::new(),
+            sparse: Vec::new(),
             documents: 0,
             bytes: 0,
             queue: VecDeque::new(),
@@ -228,7 +232,10 @@ impl<'a> Walk<'a> {
         let referrer = digest.to_string();
         match raw.document() {
             Document::Index(index) => {
-                for child in &index.manifests {
+                let lacking = lacking(self.store, index);
+                self.sparse.extend(lacking.iter().map(|child| sparse::name(child)));
+                let lacking: HashSet<&Digest> = lacking.iter().map(|child| &child.digest).collect();
+                for child in index.manifests.iter().filter(|child| !lacking.contains(&child.digest)) {
                     if child.is_index() || child.is_manifest() {
                         self.document(child, &referrer, depth + 1);
                     } else {

@@ -29,7 +29,9 @@ pub use report::{Fault, Problem, RootReport, VerifyReport};
 pub fn verify(store: &Store, threads: usize, observer: &dyn Observer) -> VerifyReport {
     let mut walk = documents::Walk::new(store, observer);
     walk.run();
-    let documents::Walk { mut problems, mut tasks, seen, absent, documents, mut bytes, facts, .. } = walk;
+    let documents::Walk {
+        mut problems, mut tasks, seen, absent, sparse, documents, mut bytes, facts, ..
+    } = walk;
     let referred = tasks.len() as u64;
     let unreferenced: BTreeSet<Digest> =
         store.blobs().into_iter().filter(|digest| !seen.contains_key(digest)).collect();
@@ -38,6 +40,9 @@ pub fn verify(store: &Store, threads: usize, observer: &dyn Observer) -> VerifyR
     problems.extend(found);
     bytes += read;
     let mut warnings = advice::about(store, &unreferenced, &absent);
+    if let Some(advice) = Advice::of_sparse(sparse) {
+        warnings.push(advice);
+    }
     warnings.extend(facts.warnings);
     VerifyReport {
         path: store.path().display().to_string(),

@@ -4,5 +4,6 @@ pub(crate) mod append;
 pub(crate) mod failures;
 pub(crate) mod index;
 pub(crate) mod matrix;
+pub(crate) mod names;
 pub(crate) mod referrers;
 pub(crate) mod resume;

@@ -3,5 +3,6 @@
 pub(crate) mod facts;
 pub(crate) mod interop;
 pub(crate) mod reading;
+pub(crate) mod sparse;
 pub(crate) mod tar_differential;
 pub(crate) mod verify;
