@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::model::invisible::is_invisible;
+
 /// A tar that breaks its format, ends early, or could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum TarError {
@@ -70,7 +72,7 @@ pub fn display_name(name: &[u8]) -> String {
     let mut out: String = text
         .chars()
         .take(LIMIT)
-        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .flat_map(|c| if is_invisible(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
         .collect();
     if text.chars().nth(LIMIT).is_some() {
         out.push('…');
@@ -85,6 +87,8 @@ mod tests {
     #[test]
     fn names_are_printed_without_control_characters_and_cut() {
         assert_eq!(display_name("a\n\u{1b}[31mb/é".as_bytes()), "a\\n\\u{1b}[31mb/é");
+        let marks = "\u{7f}\u{9b}\u{200b}\u{2028}\u{202e}\u{feff}";
+        assert_eq!(display_name(marks.as_bytes()), "\\u{7f}\\u{9b}\\u{200b}\\u{2028}\\u{202e}\\u{feff}");
         assert_eq!(display_name(&[b'x'; 300]).chars().count(), 241);
     }
 }
