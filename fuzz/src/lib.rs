@@ -15,11 +15,13 @@ mod zips;
 pub type Body = fn(&[u8]);
 
 /// Every target by its name, which is also the name of its file in `fuzz_targets/` and of its folder of seeds.
-pub const TARGETS: [(&str, Body); 25] = [
+pub const TARGETS: [(&str, Body); 27] = [
     ("reference", values::reference),
     ("digest", values::digest),
     ("challenge", values::challenge),
     ("link", values::link),
+    ("pem", values::pem),
+    ("host", values::host),
     ("retry_after", values::retry_after),
     ("document", values::document),
     ("config", values::config),

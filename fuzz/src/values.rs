@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use std::net::ToSocketAddrs as _;
+
 use imgrelay::lock::{BundleLock, ImagesLock, PackageRule, read_packaging_objects};
 use imgrelay::model::{Config, Digest, Document, RawDocument, Reference, Registry, Repository, Tag};
 use imgrelay::pack::{
@@ -57,6 +59,31 @@ pub(super) fn challenge(data: &[u8]) {
     let headers: Vec<&str> = text.split('\n').collect();
     for realm in fuzzing::challenge_realms(&headers) {
         assert!(!realm.is_empty() && realm.len() <= text.len(), "{realm:?}");
+    }
+}
+
+/// What is said about a text that holds no certificates has none of the text in it.
+pub(super) fn pem(data: &[u8]) {
+    let begins = data.windows(11).filter(|part| *part == b"-----BEGIN ").count();
+    match fuzzing::certificates(data) {
+        Ok(found) => assert!((1..=begins).contains(&found), "{found} of {begins}"),
+        Err(problem) => {
+            assert!(problem.contains("`ca.pem`") && problem.len() < 300, "{problem}");
+            assert!(!problem.contains(char::is_control), "{problem:?}");
+        }
+    }
+}
+
+/// A host that is an address is the one that the system connects to, and none of this machine may be named.
+pub(super) fn host(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Some((address, may_be_named)) = fuzzing::address_of_host(text) else { return };
+    let here = address.is_loopback() || address.is_unspecified() || address.to_canonical().is_loopback();
+    assert!(!(here && may_be_named), "{text}");
+    // Others are names, which would be looked up.
+    let numeric = !text.ends_with('.') && !text.starts_with('[');
+    if numeric && let Ok(mut found) = (text, 80).to_socket_addrs() {
+        assert!(found.any(|found| found.ip() == address), "{text}: {address}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! Functions that give the fuzz targets access to private parsers; not part of the interface.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::challenge::{self, Challenge};
@@ -51,4 +52,16 @@ pub fn answers(body: &[u8]) -> Vec<String> {
     }
     read.extend(super::cloud::read_every_answer(body));
     read
+}
+
+/// Reads a text as certificates to trust; returns how many there are, or what is said about the text.
+pub fn certificates(pem: &[u8]) -> Result<usize, String> {
+    super::pem::parse_certificates(pem, "`ca.pem`").map(|certificates| certificates.len())
+}
+
+/// Returns the address that a host is written as, and whether a registry elsewhere may name it.
+#[must_use]
+pub fn address_of_host(host: &str) -> Option<(IpAddr, bool)> {
+    let address = super::reach::numeric_address(host)?;
+    Some((address, super::reach::HostSource::AnswerFrom(super::reach::Place::Elsewhere).allows(address)))
 }

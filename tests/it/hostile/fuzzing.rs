@@ -25,6 +25,17 @@ fn texts(texts: &[&str]) -> Vec<Vec<u8>> {
     texts.iter().map(|text| text.as_bytes().to_vec()).collect()
 }
 
+/// Texts of certificates: one that is whole, and what is given in its place.
+const PEMS: [&str; 7] = [
+    "-----BEGIN CERTIFICATE-----\nMIIBbzCCARWgAwIBAgIUSNKIzFH39Lpl1R5J1ppsA033SmkwCgYIKoZIzj0EAwIw\nDDEKMAgGA1UEAwwBYTAgFw0yNjExMjkyMzQ5MTJaGA8yMTA5MDExODIzNDkxMlow\nDDEKMAgGA1UEAwwBYTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABBZOqIeMixpx\nKMoIr+itpB2pYpIeDg3JDl+uAHTfodxUM+fJn3Wq5gn4EiObRQapmgUm8MtAHYNs\nWXP/wBiUUrKjUzBRMB0GA1UdDgQWBBR9sdW3sPhldc5MmGMzNRgjbYKpZTAfBgNV\nHSMEGDAWgBR9sdW3sPhldc5MmGMzNRgjbYKpZTAPBgNVHRMBAf8EBTADAQH/MAoG\nCCqGSM49BAMCA0gAMEUCIQDbZAGSwHzNbTrlVqOU9dooQs6YLiEVg1Mfgp8yR++G\nJwIgHBrEPxA7iwuDDID2E0JUnjeSJmaZXRfhBJjdPL/gdCw=\n-----END CERTIFICATE-----\n",
+    "-----BEGIN CERTIFICATE----- aGVsbG8= -----END CERTIFICATE-----",
+    "-----BEGIN CERTIFICATE-----\\naGVsbG8=\\n-----END CERTIFICATE-----",
+    "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n",
+    "-----BEGIN PRIVATE KEY-----\naGVsbG8=\n-----END PRIVATE KEY-----\n",
+    "0\u{2}",
+    "-----BEGIN CERTIFICATE-----\n",
+];
+
 /// Puts the byte in front that tells a body what to do with the rest.
 fn with_mode(mode: u8, inputs: &[Vec<u8>]) -> Vec<Vec<u8>> {
     inputs.iter().map(|input| [&[mode][..], input].concat()).collect()
@@ -85,6 +96,8 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             "Basic realm=x, Bearer realm=\"https://auth.example/token\",service=\"reg\",scope=\"repository:a:pull,push\"",
             "Negotiate YWJj==\nBearer realm=\"https://a/t\\\"x\", error=\"insufficient_scope\"",
         ]),
+        "pem" => texts(&PEMS),
+        "host" => texts(&["127.0.0.1", "127.1", "2130706433", "0x7f.1", "0177.0.0.01", "[::ffff:127.0.0.1]", "localhost."]),
         "link" => texts(&[
             "</v2/a/tags/list?n=2&last=b>; rel=\"next\"",
             "</p>; rel=\"prev\", <https://reg.example/n?sig=secret-value>; rel=next",
