@@ -7,6 +7,7 @@ mod copy;
 mod index;
 pub(in crate::front) mod places;
 mod push;
+mod push_places;
 mod read;
 mod registry;
 mod runnable;
@@ -18,7 +19,8 @@ use std::path::{Path, PathBuf};
 
 pub use copy::{CopyOptions, Sink, copy};
 pub use index::{IndexOptions, IndexSink, index};
-pub use push::{BaseImage, Contents, Destination, PushKind, PushOptions, push};
+pub use push::{Contents, PushKind, PushOptions, push};
+pub use push_places::{BaseImage, Destination};
 pub use read::{
     DescribeOptions, MatchOptions, PullOptions, TagListOptions, VerifyOptions, delete, describe,
     match_resources, pull, tag_add, tag_delete, tag_list, tag_resolve, verify,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::push_places::{BaseImage, Destination, named};
 use super::{
     RegistryOptions, RunnableOptions, TarTarget, chosen, expected_digest, given, given_path, is_on, parsed,
     parsed_list, platform, reference, registry, results, runnable, tags, target_reference, wrong,
@@ -14,7 +15,7 @@ use crate::front::env::Env;
 use crate::front::failure::{Failure, Hint, Mention, Message, Part, message};
 use crate::front::flag::Flag;
 use crate::front::result_file::ResultFile;
-use crate::model::{Annotations, Digest, Platform, Reference, Repository, Tag, keys};
+use crate::model::{Annotations, Digest, Platform, Reference, Tag, keys};
 use crate::pack::{LayerSplit, MediaTypes, PackageChecks, Profile};
 use crate::stream::CompressionLevel;
 use crate::transfer::Attached;
@@ -56,20 +57,6 @@ pub struct PushOptions {
     pub results: Vec<ResultFile>,
     /// How the registry is reached.
     pub registry: RegistryOptions,
-}
-
-/// An earlier image.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BaseImage {
-    /// In a registry; it need not be there when its name was not given.
-    Registry {
-        /// Its name.
-        reference: Reference,
-        /// Whether it was asked for, so that it has to be there.
-        given: bool,
-    },
-    /// In a tar or folder.
-    Tar(PathBuf),
 }
 
 /// What is made of the files.
@@ -114,20 +101,6 @@ pub struct Contents {
     pub layer_split: LayerSplit,
     /// What is done about a package repository with mistakes.
     pub package_checks: PackageChecks,
-}
-
-/// Where the image goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Destination {
-    /// To a registry.
-    Registry(Reference),
-    /// Into an OCI layout tar; no registry is contacted.
-    OciTar {
-        /// The file.
-        target: TarTarget,
-        /// The name recorded in it.
-        name: Option<Reference>,
-    },
 }
 
 /// Resolves `push`.
@@ -198,19 +171,6 @@ pub fn push(args: &PushArgs, env: &Env) -> Result<PushOptions, Failure> {
         results: results(&args.results.result, env)?,
         registry,
     })
-}
-
-/// Returns the repositories that the command line names.
-fn named<'a>(to: &'a Destination, base: Option<&'a BaseImage>) -> impl Iterator<Item = &'a Repository> {
-    let destination = match to {
-        Destination::Registry(reference) => Some(reference),
-        Destination::OciTar { name, .. } => name.as_ref(),
-    };
-    let base = base.and_then(|base| match base {
-        BaseImage::Registry { reference, .. } => Some(reference),
-        BaseImage::Tar(_) => None,
-    });
-    destination.into_iter().chain(base).map(|reference| &reference.repository)
 }
 
 /// Finds out whether the images of a bundle are fetched, and what beside them.
