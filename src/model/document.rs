@@ -353,6 +353,23 @@ impl RawDocument {
     pub fn descriptor(&self) -> Descriptor {
         Descriptor::new(&self.media_type, self.digest.clone(), self.bytes.len() as u64)
     }
+
+    /// Returns the document as an entry of a list of referrers: with its artifact type and annotations.
+    ///
+    /// The artifact type is the manifest's own, else the type of its configuration.
+    /// Source: distribution-spec, "Listing Referrers".
+    #[must_use]
+    pub fn as_referrer(&self) -> Descriptor {
+        let mut entry = self.descriptor();
+        entry.artifact_type = match &self.document {
+            Document::Manifest(manifest) => {
+                manifest.artifact_type.clone().or_else(|| Some(manifest.config.media_type.clone()))
+            }
+            Document::Index(index) => index.artifact_type.clone(),
+        };
+        entry.annotations = self.document.annotations().clone();
+        entry
+    }
 }
 
 /// Serialises a document that imgrelay creates; the only JSON writer for stored documents.

@@ -72,7 +72,7 @@ impl Client {
         document: &RawDocument,
     ) -> Result<(), RegistryError> {
         const ROUNDS: usize = 3;
-        let entry = referrer(document);
+        let entry = document.as_referrer();
         let target = Target::Tag(fallback_tag(subject));
         let holds = |index: &ImageIndex| index.manifests.iter().any(|own| own.digest == entry.digest);
         let _alone = lock(&self.listing);
@@ -129,20 +129,4 @@ fn empty_index() -> ImageIndex {
         subject: None,
         annotations: Annotations::new(),
     }
-}
-
-/// Describes a manifest as an entry of a list of referrers.
-///
-/// The artifact type is the manifest's own, else the type of its configuration.
-fn referrer(document: &RawDocument) -> Descriptor {
-    let mut entry = document.descriptor();
-    entry.artifact_type = match (document.manifest(), document.index()) {
-        (Some(manifest), _) => {
-            manifest.artifact_type.clone().or_else(|| Some(manifest.config.media_type.clone()))
-        }
-        (None, Some(index)) => index.artifact_type.clone(),
-        (None, None) => None,
-    };
-    entry.annotations = document.document().annotations().clone();
-    entry
 }

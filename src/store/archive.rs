@@ -85,6 +85,10 @@ impl Archive {
         }
     }
 
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
     pub(super) fn reader(&self, span: Span) -> SpanReader<'_> {
         SpanReader { file: &self.file, position: span.offset, end: span.offset + span.size }
     }

@@ -17,6 +17,7 @@ mod kind;
 pub mod layout;
 mod open;
 mod opened;
+mod place;
 mod reading;
 mod root_list;
 pub mod slots;
@@ -24,6 +25,7 @@ mod spool;
 
 pub use open::{open, open_to_inspect};
 pub use opened::Store;
+pub use place::{BlobPlace, Stamp};
 pub use reading::{open_verified, read_document};
 
 /// Names under which one top-level image of a store is known.

@@ -9,6 +9,7 @@ use crate::model::Digest;
 
 use super::archive::{Archive, Span};
 use super::layout::Directory;
+use super::place::{BlobPlace, PlaceBytes};
 use super::{Remark, Root, StoreError, StoreKind};
 
 /// Where the bytes of one digest are.
@@ -103,6 +104,26 @@ impl Store {
             }
             (None, _) => Err(StoreError::Missing { path: self.path.clone(), digest: digest.clone() }),
         }
+    }
+
+    /// Finds the bytes stored for a digest, **unverified**, to read any part of them.
+    ///
+    /// Errors: [`StoreError::Missing`] when the store does not hold it.
+    pub fn place(&self, digest: &Digest) -> Result<BlobPlace<'_>, StoreError> {
+        let Some(held) = self.held.get(digest) else {
+            return Err(StoreError::Missing { path: self.path.clone(), digest: digest.clone() });
+        };
+        let bytes = match (held, &self.backing) {
+            (Held::Memory(bytes), _) => PlaceBytes::Memory(Arc::clone(bytes)),
+            (Held::Archive(span), Backing::Archive(archive)) => PlaceBytes::Part(archive.file(), span.offset),
+            (Held::Directory(_), Backing::Directory(directory)) => {
+                PlaceBytes::File(directory.open_file_of(digest)?)
+            }
+            (Held::Archive(_), Backing::Directory(_)) | (Held::Directory(_), Backing::Archive(_)) => {
+                unreachable!("each kind of store fills `held` for its own backing")
+            }
+        };
+        Ok(BlobPlace { bytes, size: held.size() })
     }
 
     /// Returns the digests of everything stored, referenced or not, in order of digest.

@@ -87,15 +87,16 @@ impl Directory {
     }
 
     pub(in crate::store) fn open_blob(&self, digest: &Digest) -> Result<Box<dyn Read + Send>, StoreError> {
+        Ok(Box::new(self.open_file_of(digest)?))
+    }
+
+    /// Opens the file of a blob.
+    pub(in crate::store) fn open_file_of(&self, digest: &Digest) -> Result<File, StoreError> {
+        let missing = || StoreError::Missing { path: self.path.clone(), digest: digest.clone() };
         let folder = self.algorithms.iter().find(|(algorithm, _)| *algorithm == digest.algorithm());
+        let (_, folder) = folder.ok_or_else(missing)?;
         let path = self.path.join("blobs").join(digest.algorithm().name()).join(digest.hex());
-        match folder {
-            Some((_, folder)) => match open_file(folder, digest.hex(), &path)? {
-                Some(file) => Ok(Box::new(file)),
-                None => Err(StoreError::Missing { path: self.path.clone(), digest: digest.clone() }),
-            },
-            None => Err(StoreError::Missing { path: self.path.clone(), digest: digest.clone() }),
-        }
+        open_file(folder, digest.hex(), &path)?.ok_or_else(missing)
     }
 }
 
