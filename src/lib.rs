@@ -20,7 +20,7 @@
 //! | 0 values | [`model`], [`lock`], [`sign`] |
 //! | 1 bytes | [`stream`], [`tree`], [`tar`], [`zip`] |
 //! | 2 images at rest and in a registry | [`store`], [`registry`] |
-//! | 3 packing | [`pack`] |
+//! | 3 packing, serving | [`pack`], [`serve`] |
 //! | 4 moving | [`transfer`] |
 //! | 5 front | `front`: the executable |
 //!
@@ -78,6 +78,7 @@ pub mod lock;
 pub mod model;
 pub mod pack;
 pub mod registry;
+pub mod serve;
 pub mod sign;
 pub mod store;
 pub mod stream;

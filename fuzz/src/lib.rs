@@ -15,7 +15,7 @@ mod zips;
 pub type Body = fn(&[u8]);
 
 /// Every target by its name, which is also the name of its file in `fuzz_targets/` and of its folder of seeds.
-pub const TARGETS: [(&str, Body); 27] = [
+pub const TARGETS: [(&str, Body); 28] = [
     ("reference", values::reference),
     ("digest", values::digest),
     ("challenge", values::challenge),
@@ -41,6 +41,7 @@ pub const TARGETS: [(&str, Body); 27] = [
     ("zip_read", zips::zip_read),
     ("concourse_request", requests::concourse_request),
     ("task_params", requests::task_params),
+    ("request", requests::request),
     ("answers", requests::answers),
     ("outputs", requests::outputs),
 ];

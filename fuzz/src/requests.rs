@@ -9,6 +9,7 @@ use imgrelay::front::fuzzing as front;
 use imgrelay::front::outcome::{ImageKind, ImageOutcome};
 use imgrelay::front::text;
 use imgrelay::registry::fuzzing as registry;
+use imgrelay::serve::fuzzing as serve;
 
 /// Stands where seeds have a secret.
 const SECRET: &str = "c2VjcmV0LXNlY3JldA";
@@ -73,6 +74,15 @@ pub(super) fn task_params(data: &[u8]) {
     if pattern.chars().all(|c| c == '*') {
         assert_eq!(fits, name.is_empty() || !pattern.is_empty());
     }
+}
+
+/// A request to `serve` is read as the protocol has it or not at all: no name leads out of the repositories, and no
+/// body has more bytes than came.
+pub(super) fn request(data: &[u8]) {
+    let Some((method, route, body)) = serve::request(data) else { return };
+    assert!(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"].contains(&method), "{method}");
+    assert!(!route.contains("../"), "{route}");
+    assert!(body.len() <= data.len());
 }
 
 /// Answers of servers and helper programs: what is shown of them is printable and short, and what is secret in them is

@@ -20,6 +20,7 @@ pub fn code(kind: Kind) -> u8 {
         // The shell's convention: 128 and the signal's number.
         Kind::Interrupted => 130,
         Kind::Terminated => 143,
+        Kind::Command(code) => code.get(),
     }
 }
 

@@ -38,10 +38,12 @@ pub enum Kind {
     Interrupted,
     /// Stopped by SIGTERM.
     Terminated,
+    /// A command that was run for the user ended with this exit code.
+    Command(std::num::NonZeroU8),
 }
 
 impl Kind {
-    /// Every kind, for tables.
+    /// Every kind whose code is ours, for tables.
     pub const ALL: [Self; 7] = [
         Self::Refused,
         Self::Misuse,

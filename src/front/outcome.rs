@@ -19,6 +19,8 @@ pub enum Outcome {
     Image(Box<ImageOutcome>),
     /// A text to read.
     Document(Document),
+    /// What there was to print was printed while the command ran.
+    Printed,
 }
 
 /// A text to read: a description, a report, a list.

@@ -11,7 +11,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::cli::{
     args, clap_errors, completion, copy, describe, environment, grammar, index, index_args, matching, pull,
-    push, resolve, sign, sign_args, tag, verify, version,
+    push, resolve, serve, serve_args, sign, sign_args, tag, verify, version,
 };
 use super::concourse::{self, Step};
 use super::context::Context;
@@ -51,6 +51,7 @@ enum Verb {
     Describe(Box<args::DescribeArgs>),
     Verify(Box<args::VerifyArgs>),
     Sign(Box<sign_args::SignArgs>),
+    Serve(Box<serve_args::ServeArgs>),
     Match(Box<args::MatchArgs>),
     /// List, resolve, add and delete the tags of a repository
     #[command(subcommand)]
@@ -164,6 +165,7 @@ fn dispatch(context: &Context<'_>, verb: Verb, json: bool) -> Result<Outcome, Fa
         Verb::Describe(args) => describe::run(context, &args, json),
         Verb::Verify(args) => verify::run(context, &args),
         Verb::Sign(args) => sign::run(context, &args),
+        Verb::Serve(args) => serve::run(context, &args, json),
         Verb::Match(args) => matching::run(context, &args),
         Verb::Tag(TagVerb::List(args)) => tag::list(context, &args),
         Verb::Tag(TagVerb::Resolve(args)) => tag::resolve(context, &args),

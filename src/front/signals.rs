@@ -5,16 +5,16 @@
 
 use std::io::Write as _;
 use std::panic::PanicHookInfo;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
-use signal_hook::iterator::Signals;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
+use signal_hook::iterator::{Handle, Signals};
 
 use super::exit;
 use super::failure::{Failure, Kind};
-use crate::stream::{cancel, temporary};
+use crate::stream::{cancel, lock, temporary};
 
 /// How long work may take to unwind: a blocked read of a socket does not see that it should. The process is gone
 /// within a second, which is what supervisors and people count on.
@@ -23,14 +23,48 @@ const PATIENCE: Duration = Duration::from_millis(800);
 /// The first signal that came, or zero.
 static RECEIVED: AtomicI32 = AtomicI32::new(0);
 
+/// What gets the signals in place of the work.
+type Taker = Box<dyn Fn(i32) -> bool + Send>;
+static TAKER: Mutex<Option<Taker>> = Mutex::new(None);
+/// Adds signals to those that are caught.
+static HANDLE: OnceLock<Handle> = OnceLock::new();
+
+/// Signals go elsewhere while this lives.
+#[derive(Debug)]
+#[must_use]
+pub struct Taken(());
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        *lock(&TAKER) = None;
+    }
+}
+
+/// Hands each signal to `taker` from now on, also those that would end the process: a command that runs another one
+/// passes them on, and a server ends as it should. One that `taker` refuses has its usual effect.
+pub fn take(taker: impl Fn(i32) -> bool + Send + 'static) -> Taken {
+    *lock(&TAKER) = Some(Box::new(taker));
+    if let Some(handle) = HANDLE.get() {
+        for signal in [SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2] {
+            // A signal that cannot be caught keeps its default.
+            let _ = handle.add_signal(signal);
+        }
+    }
+    Taken(())
+}
+
 /// Begins to listen, on a thread of its own.
 pub fn listen() {
     // With a handler, a file that exceeds `ulimit -f` is an error of the write; without one, SIGXFSZ ends the process.
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
     // Without handlers the signals do what they do by default: end the process.
     let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) else { return };
+    let _ = HANDLE.set(signals.handle());
     let listening = move || {
         for signal in signals.forever() {
+            if lock(&TAKER).as_ref().is_some_and(|taker| taker(signal)) {
+                continue;
+            }
             if RECEIVED.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst).is_err() {
                 leave();
             }

@@ -225,6 +225,7 @@ impl Ui {
                 }
                 document.failure.clone().map_or(Ok(()), Err)
             }
+            Outcome::Printed => Ok(()),
         }
     }
 

@@ -117,3 +117,14 @@ pub const SIGNATURES: usize = 100;
 pub const ATTACHED: usize = 1000;
 /// Largest `/etc/passwd` or `/etc/group` of a base in which a name is looked up, bytes; real ones have a few KiB.
 pub const ACCOUNTS_BYTES: u64 = 4 * 1024 * 1024;
+/// Largest head of a request to `serve`, bytes; clients send less than 4 KiB, tokens included.
+pub const HEAD_BYTES: usize = 32 * 1024;
+/// Most header fields of a request to `serve`; clients send about ten.
+pub const HEAD_FIELDS: usize = 100;
+/// Most connections to `serve` at the same time, each with a thread; where another client waits, an idle or slow one is
+/// closed.
+pub const CONNECTIONS: usize = 64;
+/// Most bytes that are pushed to `serve` in one run; they are kept in the temporary folder.
+pub const COLLECTED_BYTES: u64 = 256 * 1024 * 1024 * 1024;
+/// Most uploads to `serve` that are open at the same time; the oldest one ends where another begins.
+pub const UPLOADS: usize = 256;

@@ -20,6 +20,7 @@ mod registry;
 mod release;
 mod run;
 mod samples;
+mod serve;
 mod signing;
 mod store;
 #[path = "../../fuzz/src/lib.rs"]

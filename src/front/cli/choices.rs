@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
+use super::client_config::Client;
 use crate::front::text;
 use crate::front::ui::{Progress, When};
 use crate::pack::{LayerSplit, MediaTypes, PackageChecks, Profile};
@@ -54,6 +55,13 @@ impl<T: Sync> TypedValueParser for Choices<T> {
     }
 }
 
+/// `--print-config`.
+pub const PRINT_CONFIG: Choices<Client> = Choices(&[
+    ("buildkit", Client::BuildKit),
+    ("containers", Client::Containers),
+    ("containerd", Client::Containerd),
+    ("docker", Client::Docker),
+]);
 /// `--symlinks`.
 pub const SYMLINKS: Choices<SymlinkPolicy> = Choices(&[
     ("keep", SymlinkPolicy::Keep),

@@ -41,6 +41,18 @@ Examples:
     imgrelay sign --tar app.tar --key cosign.key
   Sign an image in a registry with a key from a variable:
     imgrelay sign -i registry.example/team/app@\"$DIGEST\" --key env://KEY";
+pub(super) const SERVE_EXAMPLES: &str = "\
+Examples:
+  Run a command that reads an image from a registry; {registry} is the address:
+    imgrelay serve --tar app.tar -- skopeo inspect --tls-verify=false \\
+      docker://{registry}/app
+  Serve two tars until SIGTERM:
+    imgrelay serve --tar base.tar --tar app.tar --listen 127.0.0.1:5000
+  Keep what a command pushes as a tar:
+    imgrelay serve --collect out.tar --as ghcr.io/example -- \\
+      skopeo copy --dest-tls-verify=false oci:app docker://{registry}/app:v1
+
+The command also has the address in SERVED_REGISTRY. Its exit code is passed on.";
 pub(super) const VERIFY_EXAMPLES: &str = "\
 Examples:
   imgrelay verify --tar app.tar

@@ -6,6 +6,8 @@
 pub mod args;
 pub mod choices;
 pub(super) mod clap_errors;
+pub mod client_config;
+mod collecting;
 pub(super) mod completion;
 pub(super) mod copy;
 pub(super) mod describe;
@@ -21,6 +23,9 @@ pub(super) mod push;
 pub mod resolve;
 mod run_args;
 mod runnable;
+mod running;
+pub(super) mod serve;
+pub mod serve_args;
 pub(super) mod sign;
 pub mod sign_args;
 mod stores;

@@ -1,18 +1,48 @@
 //! Opens the inputs of commands: a tar, a folder, a lock file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
 use crate::front::system;
 use crate::model::limits;
-use crate::store::{self, Store, StoreKind};
+use crate::store::{self, Store, StoreError, StoreKind};
 use crate::stream::{FileError, read_text_file};
 
 /// Opens a tar or folder of any known kind.
 pub(super) fn open_store(context: &Context<'_>, path: &Path) -> Result<Store, Failure> {
     Ok(store::open(path, &system::temporary_folder(context.env))?)
+}
+
+/// Opens a tar or folder of any known kind, or every archive directly in a folder.
+pub(super) fn open_stores(context: &Context<'_>, path: &Path) -> Result<Vec<Store>, Failure> {
+    let is_one = !path.is_dir() || path.join("oci-layout").exists() || path.join("index.json").exists();
+    let files = if is_one { Vec::new() } else { files_in(path)? };
+    let mut stores = Vec::new();
+    for file in files {
+        match store::open(&file, &system::temporary_folder(context.env)) {
+            Ok(store) => stores.push(store),
+            Err(StoreError::UnknownKind { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // A folder without any gets the message of one that was to be a layout.
+    if stores.is_empty() { Ok(vec![open_store(context, path)?]) } else { Ok(stores) }
+}
+
+/// Lists the files directly in a folder, in order.
+fn files_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let failed = |error| FileError::io("list", folder, error);
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)?.take(limits::CANDIDATES) {
+        let path = entry.map_err(failed)?.path();
+        if path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// Opens a tar or folder that has to be an OCI layout.

@@ -8,6 +8,7 @@ use crate::front::flag::Flag;
 use crate::model::{DigestError, DocumentError, PlatformError, ReferenceError};
 use crate::pack::{AppError, BundleError, IndexError, PackError};
 use crate::registry::{Credentials, RegistryError, Task, TrustProblem, Verb};
+use crate::serve::ServeError;
 use crate::store::StoreError;
 use crate::stream::{CompressionLevelError, FileError, cancel};
 use crate::tar::{ExtractError, TarError};
@@ -84,6 +85,22 @@ misuse_from!(ReferenceError, DigestError, PlatformError, CompressionLevelError);
 impl From<DocumentError> for Failure {
     fn from(error: DocumentError) -> Self {
         Self::of(Kind::Refused, &error)
+    }
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Self {
+        match error {
+            ServeError::Store(error) => error.into(),
+            ServeError::TwoImages { .. } => Self::of(Kind::Refused, &error)
+                .hint("serve them one at a time, or give one of them another name"),
+            ServeError::Listen { ref source, .. } if source.kind() == io::ErrorKind::AddrInUse => Self::of(
+                Kind::Refused,
+                &error,
+            )
+            .hint(message!("choose another port, or a free one with ", Flag::LISTEN.with("127.0.0.1:0"))),
+            _ => Self::of(Kind::Refused, &error),
+        }
     }
 }
 

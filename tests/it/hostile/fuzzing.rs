@@ -241,6 +241,16 @@ fn more_seeds(target: &str) -> Vec<Vec<u8>> {
             r#"{"__type":"com.amazonaws.ecr#AccessDeniedException","message":"no"}"#,
             "credentials not found in native keychain",
         ]),
+        "request" => {
+            let digest = format!("sha256:{sum}");
+            texts(&[
+                &format!("GET /v2/team/app/blobs/{digest} HTTP/1.1\r\nHost: h\r\nRange: bytes=3-9\r\n\r\n"),
+                "PATCH /v2/a/blobs/uploads/0f HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Range: 0-4\r\n\r\n3;a=b\r\nabc\r\n2\r\nde\r\n0\r\nA: b\r\n\r\n",
+                "PUT http://h/v2/a%2Fb/manifests/v1?a=b HTTP/1.0\r\nContent-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n{}",
+                "POST /v2/../blobs/uploads/?mount=x&from=y HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx",
+                "HEAD /v2/a/referrers/sha256:1?artifactType=x%2Fy HTTP/1.1\r\nIf-Range: \"x\"\r\nRange: bytes=-1\r\n\r\n",
+            ])
+        }
         "outputs" => {
             let mut outputs = texts(&[
                 "a.tar",

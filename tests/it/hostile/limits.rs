@@ -65,7 +65,18 @@ const fn huge(
     Row { name, what, unit, how: How::Test(test), code: 1, message }
 }
 
-const ROWS: [Row; 54] = [
+/// A bound of `serve`: the client is told, and the program goes on.
+const fn served(
+    name: &'static str,
+    what: &'static str,
+    unit: &'static str,
+    test: &'static str,
+    message: &'static str,
+) -> Row {
+    Row { name, what, unit, how: How::Test(test), code: 0, message }
+}
+
+const ROWS: [Row; 59] = [
     row("DOCUMENT_BYTES", "a manifest or index", "bytes", document, 1, "has more than 8388608 bytes"),
     row("CONFIG_BYTES", "an image configuration", "bytes", config, 1, "has more than 16777216 bytes"),
     row(
@@ -300,6 +311,41 @@ const ROWS: [Row; 54] = [
         accounts,
         1,
         "more than 4194304 bytes",
+    ),
+    served(
+        "HEAD_BYTES",
+        "the head of a request to `serve`",
+        "bytes",
+        "src/serve/head.rs::a_head_of_the_limit_is_read_and_one_byte_or_field_more_is_refused",
+        "the head of the request has more than 32768 bytes or 100 fields",
+    ),
+    served(
+        "HEAD_FIELDS",
+        "its header fields",
+        "fields",
+        "src/serve/head.rs::a_head_of_the_limit_is_read_and_one_byte_or_field_more_is_refused",
+        "the head of the request has more than 32768 bytes or 100 fields",
+    ),
+    served(
+        "CONNECTIONS",
+        "connections to `serve`",
+        "connections",
+        "tests/it/serve/faults.rs::more_idle_clients_than_places_keep_no_client_out",
+        "ends the longest idle connection",
+    ),
+    served(
+        "COLLECTED_BYTES",
+        "what is pushed to `serve`",
+        "bytes",
+        "src/serve/spool.rs::one_byte_more_than_the_limit_is_refused",
+        "more than 274877906944 bytes were pushed",
+    ),
+    served(
+        "UPLOADS",
+        "uploads to `serve` that are open",
+        "uploads",
+        "src/serve/uploads.rs::the_oldest_session_ends_when_there_are_too_many",
+        "the oldest session ends",
     ),
 ];
 
@@ -818,6 +864,8 @@ const OTHER_BOUNDS: &str = "\
 | connecting | `--registry-connect-timeout` | 10 s | 4 | `timed out after 10 s while connecting` |
 | an answer's beginning | `--registry-response-header-timeout` | 30 s | 4 | `waiting for response headers` |
 | silence in a body | `--registry-idle-timeout` | 30 s | 4 | `nothing moved for 30 s` |
+| `serve`: the head of a request, from its first byte | | 10 s | 0 | the connection ends |
+| `serve`: silence of a client, also between two requests | | 60 s | 0 | the connection ends |
 ";
 
 fn page_of_limits() -> String {

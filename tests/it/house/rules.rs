@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Which modules a module may use; the same table stands in `ARCHITECTURE.md`.
-pub(crate) const MAY_USE: [(&str, &[&str]); 12] = [
+pub(crate) const MAY_USE: [(&str, &[&str]); 13] = [
     ("model", &[]),
     ("lock", &["model"]),
     ("sign", &["model"]),
@@ -14,11 +14,15 @@ pub(crate) const MAY_USE: [(&str, &[&str]); 12] = [
     ("zip", &["model"]),
     ("store", &["model", "stream", "tar"]),
     ("registry", &["model", "stream"]),
+    ("serve", &["model", "stream", "store"]),
     ("pack", &["model", "lock", "stream", "tree", "tar", "zip"]),
     ("transfer", &["model", "lock", "sign", "stream", "tar", "store", "registry", "pack"]),
     (
         "front",
-        &["model", "lock", "sign", "stream", "tree", "tar", "zip", "store", "registry", "pack", "transfer"],
+        &[
+            "model", "lock", "sign", "stream", "tree", "tar", "zip", "store", "registry", "serve", "pack",
+            "transfer",
+        ],
     ),
 ];
 /// Modules that must not do I/O at all.

@@ -11,6 +11,7 @@ mod push_places;
 mod read;
 mod registry;
 mod runnable;
+mod serve;
 mod sign;
 mod words;
 
@@ -27,6 +28,7 @@ pub use read::{
 };
 pub use registry::{RegistryOptions, registry};
 pub use runnable::{ImagePlace, Rebase, RunnableOptions};
+pub use serve::{Collection, ServeOptions, serve};
 pub use sign::{SignOptions, SignTarget, sign};
 
 use super::args::{Globals, SourceArgs, TarArgs};
@@ -321,6 +323,7 @@ pub(crate) mod tests {
     use crate::front::cli::args as typed;
     use crate::front::cli::grammar;
     use crate::front::cli::index_args::IndexArgs;
+    use crate::front::cli::serve_args::ServeArgs;
     use crate::front::cli::sign_args::SignArgs;
     use crate::front::failure::Hint;
     use clap::{Args as _, FromArgMatches};
@@ -341,6 +344,7 @@ pub(crate) mod tests {
             typed::PullArgs::augment_args(clap::Command::new("pull")),
             typed::DescribeArgs::augment_args(clap::Command::new("describe")),
             typed::MatchArgs::augment_args(clap::Command::new("match")),
+            ServeArgs::augment_args(clap::Command::new("serve")),
             typed::VerifyArgs::augment_args(clap::Command::new("verify")),
             SignArgs::augment_args(clap::Command::new("sign")),
             typed::TagListArgs::augment_args(clap::Command::new("list")),

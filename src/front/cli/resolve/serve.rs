@@ -1,0 +1,199 @@
+//! What it means: the flags of `serve`.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::index::expanded;
+use super::{chosen, given_path, parsed};
+use crate::front::cli::choices;
+use crate::front::cli::client_config::Client;
+use crate::front::cli::serve_args::ServeArgs;
+use crate::front::failure::{Failure, message};
+use crate::front::flag::Flag;
+use crate::model::Repository;
+use crate::serve::Naming;
+
+/// What is served, where, and what runs meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServeOptions {
+    /// Tars and folders.
+    pub sources: Vec<PathBuf>,
+    /// Under which names.
+    pub naming: Naming,
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// The file that gets the address.
+    pub ready_file: Option<PathBuf>,
+    /// Where what is pushed goes.
+    pub collection: Option<Collection>,
+    /// User name, and the file that has the password.
+    pub password: Option<(String, PathBuf)>,
+    /// Print the configuration of this client, and serve nothing.
+    pub print_config: Option<Client>,
+    /// The command with its arguments; empty for none.
+    pub command: Vec<OsString>,
+}
+
+/// What is made of what is pushed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collection {
+    /// The tar.
+    pub tar: PathBuf,
+    /// The registry in the names, perhaps with the beginning of a repository's name.
+    pub registry: String,
+}
+
+/// Resolves the flags of `serve`.
+pub fn serve(args: &ServeArgs) -> Result<ServeOptions, Failure> {
+    let mut sources = Vec::new();
+    for path in args.tar.iter().filter(|path| !path.as_os_str().is_empty()) {
+        if path == Path::new("-") {
+            return Err(Failure::misuse(
+                "a source cannot be read from standard input: it is read more than once",
+            )
+            .hint("write it to a file first"));
+        }
+        sources.extend(expanded(path)?);
+    }
+    let print_config = chosen(Flag::PRINT_CONFIG, args.print_config.as_deref(), &choices::PRINT_CONFIG)?;
+    let collection = collection(args)?;
+    if sources.is_empty() && collection.is_none() && print_config.is_none() {
+        return Err(Failure::misuse(message!(
+            "nothing to serve was given, expected ",
+            Flag::TAR,
+            " or ",
+            Flag::COLLECT
+        )));
+    }
+    let naming = parsed(Flag::NAME, args.name.as_deref(), repository)?;
+    let listen = parsed(Flag::LISTEN, args.listen.as_deref(), address)?;
+    let listen = listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
+    if print_config.is_some() && (listen.port() == 0 || !args.command.is_empty()) {
+        return Err(Failure::misuse(message!(
+            Flag::PRINT_CONFIG,
+            " needs the port in ",
+            Flag::LISTEN,
+            ", and no command"
+        )));
+    }
+    Ok(ServeOptions {
+        sources,
+        naming: naming.map_or(Naming::Recorded, Naming::Only),
+        listen,
+        ready_file: given_path(args.ready_file.as_ref()).map(Path::to_owned),
+        collection,
+        password: password(args)?,
+        print_config,
+        command: args.command.clone(),
+    })
+}
+
+fn collection(args: &ServeArgs) -> Result<Option<Collection>, Failure> {
+    let registry = parsed(Flag::AS, args.as_registry.as_deref(), registry)?;
+    match (given_path(args.collect.as_ref()), registry) {
+        (Some(tar), _) if tar == Path::new("-") => {
+            Err(Failure::misuse(message!(Flag::COLLECT, " needs a file: standard output is the command's")))
+        }
+        (Some(tar), registry) => {
+            let registry = registry.unwrap_or_else(|| "localhost".to_owned());
+            Ok(Some(Collection { tar: tar.to_owned(), registry }))
+        }
+        (None, Some(_)) => Err(Failure::misuse(message!(Flag::AS, " works with ", Flag::COLLECT, " only"))),
+        (None, None) => Ok(None),
+    }
+}
+
+fn password(args: &ServeArgs) -> Result<Option<(String, PathBuf)>, Failure> {
+    let file = given_path(args.password_file.as_ref()).map(Path::to_owned);
+    match (parsed(Flag::USERNAME, args.username.as_deref(), user_name)?, file) {
+        (Some(name), Some(file)) => Ok(Some((name, file))),
+        (None, None) => Ok(None),
+        _ => Err(Failure::misuse(message!(Flag::USERNAME, " and ", Flag::PASSWORD_FILE, " need each other"))),
+    }
+}
+
+/// Parses a user name; a colon would end it (RFC 7617).
+fn user_name(text: &str) -> Result<String, String> {
+    match text.contains(':') || text.chars().any(char::is_control) {
+        true => Err("a user name has no colon and no control character".to_owned()),
+        false => Ok(text.to_owned()),
+    }
+}
+
+/// Parses `ghcr.io` or `ghcr.io/team`.
+fn registry(text: &str) -> Result<String, String> {
+    let host = text.split('/').next().unwrap_or_default();
+    let is_host = host.contains(['.', ':']) || host == "localhost";
+    match is_host && format!("{text}/x").parse::<Repository>().is_ok() {
+        true => Ok(text.to_owned()),
+        false => {
+            Err(format!("`{text}` is not a registry, expected `registry.example` or `registry.example/team`"))
+        }
+    }
+}
+
+/// Parses the name of a repository, without a registry.
+fn repository(text: &str) -> Result<String, String> {
+    let parsed = format!("localhost/{text}").parse::<Repository>();
+    parsed.map(|_| text.to_owned()).map_err(|_| {
+        format!("`{text}` is not the name of a repository, expected `team/app` without registry and tag")
+    })
+}
+
+/// Parses `127.0.0.1:5000`, `[::1]:5000` or `localhost:5000`.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    numeric.as_deref().unwrap_or(text).parse().map_err(|_| {
+        format!("`{text}` is not an address with a port, expected `127.0.0.1:5000` or `[::1]:5000`")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::args;
+    use super::*;
+
+    fn resolve(words: &[&str]) -> Result<ServeOptions, Failure> {
+        serve(&args(words))
+    }
+
+    #[test]
+    fn serve_listens_on_this_machine_unless_told_otherwise() {
+        let options = resolve(&["--tar=a.tar", "--tar=b", "--", "trivy", "--tar"]).unwrap();
+        assert_eq!(options.sources, [PathBuf::from("a.tar"), "b".into()]);
+        assert_eq!(options.listen.to_string(), "127.0.0.1:0");
+        assert_eq!(options.command, ["trivy", "--tar"]);
+        assert_eq!(options.naming, Naming::Recorded);
+        let listen =
+            |text: &str| resolve(&["--tar=a", "--listen", text]).map(|options| options.listen.to_string());
+        assert_eq!(listen("localhost:5000").unwrap(), "127.0.0.1:5000");
+        assert_eq!(listen("[::1]:0").unwrap(), "[::1]:0");
+        assert_eq!(listen("").unwrap(), "127.0.0.1:0");
+        for wrong in ["5000", ":5000", "127.0.0.1", "localhost:x", "example.org:80"] {
+            assert!(listen(wrong).unwrap_err().message.to_string().contains("is not an address"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn serve_refuses_what_cannot_be_served_before_any_work() {
+        for (words, expected) in [
+            (&[] as &[&str], "nothing to serve was given, expected `--tar` or `--collect`"),
+            (&["--tar=-"], "cannot be read from standard input"),
+            (&["--tar=a", "--name=Team"], "`--name`: `Team` is not the name of a repository"),
+            (&["--tar=a", "--as=reg.example"], "`--as` works with `--collect` only"),
+            (&["--collect=a", "--as=team"], "`--as`: `team` is not a registry"),
+            (&["--collect=-"], "`--collect` needs a file"),
+            (&["--tar=a", "--username=ci"], "`--username` and `--password-file` need each other"),
+            (&["--tar=a", "--password-file=p"], "`--username` and `--password-file` need each other"),
+            (&["--tar=a", "--username=a:b", "--password-file=p"], "has no colon"),
+            (&["--print-config=docker"], "`--print-config` needs the port in `--listen`"),
+            (&["--print-config=docker", "--listen=127.0.0.1:5", "--", "x"], "and no command"),
+            (&["--tar=a", "--name=a:v1"], "`--name`: `a:v1` is not the name of a repository"),
+        ] {
+            let message = resolve(words).unwrap_err().render(false);
+            assert!(message.contains(expected), "{words:?}: {message}");
+        }
+        assert_eq!(resolve(&["--tar=a", "--name=t/a"]).unwrap().naming, Naming::Only("t/a".into()));
+    }
+}

@@ -1,0 +1,276 @@
+//! One connection: requests one after the other, each answered before the next is read.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::stream::Mismatch;
+
+use super::answer::{self, Answer, Code};
+use super::blob;
+use super::head::{self, BodyLength, Head, HeadError, Method};
+use super::message_body::MessageBody;
+use super::range::Wanted;
+use super::service::{BlobReply, Reply, Service};
+use super::traffic::{IDLE, Line, Traffic};
+
+/// How long a head may take from its first byte.
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+/// Most bytes of a body that is refused that are read, so that the client sees the answer; then the connection ends.
+const DRAINED: u64 = 1024 * 1024;
+/// Bytes read from the connection at a time.
+const BUFFER: usize = 64 * 1024;
+
+/// One request and what became of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// The method; empty if the request was not understood.
+    pub method: &'static str,
+    /// Path and query as the client sent them.
+    pub target: String,
+    /// The status of the answer.
+    pub status: u16,
+    /// Bytes of the answer's body that were sent.
+    pub sent: u64,
+    /// Why the request was not understood, or the answer not sent to its end.
+    pub problem: Option<String>,
+    /// What is wrong with the stored bytes, if something is.
+    pub damage: Option<String>,
+}
+
+/// Answers the requests of one connection until it ends.
+///
+/// `done` gets each request when it is over. Errors of the connection end it and are not returned: a client that
+/// vanishes is no event.
+pub(super) fn run(stream: &TcpStream, traffic: &Traffic, service: &Service, done: &dyn Fn(&Access)) {
+    let prepared = stream
+        .set_nodelay(true)
+        .and_then(|()| stream.set_read_timeout(Some(IDLE)))
+        .and_then(|()| stream.set_write_timeout(Some(IDLE)));
+    if prepared.is_err() {
+        return;
+    }
+    let line = Line { stream, traffic };
+    let mut reader = BufReader::with_capacity(BUFFER, line);
+    loop {
+        traffic.rest();
+        let head = match read_head(&mut reader, stream, traffic) {
+            Ok(Some(Ok(head))) => head,
+            Ok(Some(Err(error))) => {
+                let status = refuse(line, error).unwrap_or_default();
+                done(&Access { status, problem: Some(error.to_string()), ..Access::default() });
+                return;
+            }
+            Ok(None) | Err(_) => return,
+        };
+        let mut exchange = Exchange { line, head: &head, access: Access::default() };
+        let goes_on = exchange.run(&mut reader, service, traffic);
+        done(&exchange.access);
+        if !matches!(goes_on, Ok(true)) {
+            return;
+        }
+    }
+}
+
+/// Reads a head; `None` if the connection ends before one begins.
+fn read_head(
+    reader: &mut BufReader<Line<'_>>,
+    stream: &TcpStream,
+    traffic: &Traffic,
+) -> io::Result<Option<Result<Head, HeadError>>> {
+    let mut bytes = Vec::new();
+    let mut deadline: Option<Instant> = None;
+    let read = loop {
+        let count = {
+            let new = reader.fill_buf()?;
+            if new.is_empty() {
+                break Ok(None);
+            }
+            bytes.extend_from_slice(new);
+            new.len()
+        };
+        let limit = *deadline.get_or_insert_with(|| {
+            traffic.begin();
+            Instant::now() + HEAD_PATIENCE
+        });
+        match head::parse(&bytes) {
+            Ok(Some((head, end))) => {
+                // What follows the head stays in the buffer: it is the body.
+                let before = bytes.len() - count;
+                reader.consume(end.saturating_sub(before));
+                break Ok(Some(Ok(head)));
+            }
+            Ok(None) => reader.consume(count),
+            Err(error) => break Ok(Some(Err(error))),
+        }
+        match limit.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            Some(left) => stream.set_read_timeout(Some(left))?,
+            None => break Err(io::ErrorKind::TimedOut.into()),
+        }
+    };
+    if deadline.is_some() {
+        stream.set_read_timeout(Some(IDLE))?;
+    }
+    read
+}
+
+/// Tells a client that its request was not understood, and ends the connection.
+fn refuse(mut line: Line<'_>, error: HeadError) -> io::Result<u16> {
+    let status = match error {
+        HeadError::TooLarge => 431,
+        HeadError::Syntax(_) => 400,
+        HeadError::Method => 405,
+        HeadError::Coding => 501,
+    };
+    let answer = Answer::error(status, Code::Unsupported, &error.to_string());
+    let mut message = answer::head(status, &answer.fields, answer.body.len() as u64, false);
+    message.extend_from_slice(&answer.body);
+    line.write_all(&message)?;
+    Ok(status)
+}
+
+/// A request being answered.
+struct Exchange<'a> {
+    line: Line<'a>,
+    head: &'a Head,
+    access: Access,
+}
+
+impl Exchange<'_> {
+    /// Answers one request; tells whether another may follow.
+    fn run(
+        &mut self,
+        reader: &mut BufReader<Line<'_>>,
+        service: &Service,
+        traffic: &Traffic,
+    ) -> io::Result<bool> {
+        self.access.method = self.head.method.name();
+        self.access.target = match self.head.query.as_str() {
+            "" => self.head.path.clone(),
+            query => format!("{}?{query}", self.head.path),
+        };
+        let waiting = self.head.expects_continue && self.head.length != BodyLength::Sized(0);
+        let line = waiting.then_some(self.line);
+        let mut body = Continuing { body: MessageBody::new(reader, self.head.length), line };
+        let reply = service.reply(self.head, &mut body);
+        // A client that still waits for permission to send its body has got another answer, and sends no body.
+        let all_read = body.line.is_none() && body.body.drain(DRAINED).unwrap_or(false);
+        let keep_alive = self.head.keep_alive && all_read;
+        match reply {
+            Reply::Answer(answer) => self.send(&answer, keep_alive)?,
+            Reply::Blob(blob) => self.send_blob(service, &blob, keep_alive, traffic)?,
+        }
+        Ok(keep_alive)
+    }
+
+    fn send(&mut self, answer: &Answer, keep_alive: bool) -> io::Result<()> {
+        self.access.status = answer.status;
+        let mut message = answer::head(answer.status, &answer.fields, answer.body.len() as u64, keep_alive);
+        if self.head.method != Method::Head {
+            message.extend_from_slice(&answer.body);
+            self.access.sent = answer.body.len() as u64;
+        }
+        let mut line = self.line;
+        line.write_all(&message)
+    }
+
+    /// Sends a blob or a part of it.
+    ///
+    /// Errors: also a damaged blob, whose last bytes are not sent; the connection has to end then.
+    fn send_blob(
+        &mut self,
+        service: &Service,
+        blob: &BlobReply<'_>,
+        keep_alive: bool,
+        traffic: &Traffic,
+    ) -> io::Result<()> {
+        let size = blob.held.size();
+        let (status, first, count) = match blob.wanted {
+            Wanted::Whole => (200, 0, size),
+            Wanted::Part { first, last } => (206, first, last - first + 1),
+            Wanted::Unsatisfiable => {
+                let answer =
+                    Answer::error(416, Code::Unsupported, "the range begins behind the end of the blob");
+                return self.send(&answer.with("Content-Range", format!("bytes */{size}")), keep_alive);
+            }
+        };
+        let is_head = self.head.method == Method::Head;
+        if status == 206 && !is_head {
+            let check = || blob::send_verified(&blob.held, &blob.digest, &mut io::sink());
+            if let Err(error) = service.check(blob, check) {
+                let text = self.explain(service, blob, &error);
+                return self.send(&Answer::error(500, Code::Unknown, &text), keep_alive);
+            }
+            // The time that was spent on reading is not the client's.
+            traffic.begin();
+        }
+        self.access.status = status;
+        let mut fields = blob.fields.clone();
+        if status == 206 {
+            fields.push(("Content-Range", format!("bytes {first}-{}/{size}", first + count - 1)));
+        }
+        let mut line = self.line;
+        line.write_all(&answer::head(status, &fields, count, keep_alive))?;
+        if is_head {
+            return Ok(());
+        }
+        let mut out = Counted { inner: line, count: 0 };
+        let mut is_sent = false;
+        let first_time = || {
+            is_sent = true;
+            blob::send_verified(&blob.held, &blob.digest, &mut out)
+        };
+        let sent = service.check(blob, first_time).and_then(|()| match is_sent {
+            true => Ok(()),
+            false => blob::send(&mut blob.held.reader(first, count), &mut out),
+        });
+        self.access.sent = out.count;
+        sent.inspect_err(|error| drop(self.explain(service, blob, error)))
+    }
+
+    /// Keeps what is wrong with a blob or with the connection, and returns it.
+    fn explain(&mut self, service: &Service, blob: &BlobReply<'_>, error: &io::Error) -> String {
+        match Mismatch::in_error(error) {
+            Some(mismatch) => {
+                let path = service.images.path_of(&blob.digest);
+                let text = format!("`{}` is damaged: {mismatch}", path.display());
+                self.access.damage.insert(text).clone()
+            }
+            None => self.access.problem.insert(error.to_string()).clone(),
+        }
+    }
+}
+
+/// A body that a client may send only when it is told to.
+struct Continuing<'a, R> {
+    body: MessageBody<R>,
+    /// Where the client is told to go on; `None` if it need not be.
+    line: Option<Line<'a>>,
+}
+
+impl<R: BufRead> Read for Continuing<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some(mut line) = self.line.take() {
+            line.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        self.body.read(buffer)
+    }
+}
+
+/// A writer that counts.
+struct Counted<W> {
+    inner: W,
+    count: u64,
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.count += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}

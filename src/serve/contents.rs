@@ -1,0 +1,331 @@
+//! What is served of stores: their documents in memory, the names of their images, and who says something about what.
+//!
+//! A store with one image answers to any repository name; of several images each has the names that its store records,
+//! else the name of its file. What is asked for by digest is found in every repository that there is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Mutex;
+
+use crate::model::{Descriptor, Digest, Document, RawDocument, Tag, Target, limits};
+use crate::store::{BlobPlace, Root, Stamp, Store, StoreError, read_document};
+use crate::stream::lock;
+
+use super::error::ServeError;
+use super::route::is_repository;
+
+/// Tags of one repository.
+type Tags = BTreeMap<Tag, Digest>;
+
+/// Under which names images are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// As recorded; one image alone also under any other repository name.
+    Recorded,
+    /// In this repository only.
+    Only(String),
+}
+
+/// A name under which an image is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServedName {
+    /// The repository, without a registry.
+    pub repository: String,
+    /// The tag.
+    pub tag: Tag,
+    /// What it points at.
+    pub digest: Digest,
+}
+
+/// The images of stores, as a registry has them.
+#[derive(Debug)]
+pub struct Contents {
+    stores: Vec<Store>,
+    documents: BTreeMap<Digest, RawDocument>,
+    repositories: BTreeMap<String, Tags>,
+    /// The tags of a repository that no store records; `None` if there is none but the recorded ones.
+    any_repository: Option<Tags>,
+    referrers: BTreeMap<Digest, Vec<Descriptor>>,
+    /// Blobs that were read to the end and had the right digest, with what their file was then.
+    sound: Mutex<BTreeMap<Digest, Stamp>>,
+}
+
+impl Contents {
+    /// Reads the documents of stores and names their images.
+    ///
+    /// Errors: [`ServeError::Store`] for a damaged document; [`ServeError::TwoImages`]; [`ServeError::TooMany`] beyond
+    /// [`limits::DOCUMENTS`] and [`limits::GRAPH_BYTES`].
+    /// Cost: reads every manifest and index, and no blob.
+    pub fn of(stores: Vec<Store>, naming: &Naming) -> Result<Self, ServeError> {
+        let mut documents = Documents::default();
+        for store in &stores {
+            for root in store.roots() {
+                documents.add(&stores, &root.image.descriptor, 0)?;
+            }
+        }
+        let documents = documents.found;
+        let mut contents = Self {
+            stores: Vec::new(),
+            referrers: referrers(&documents),
+            documents,
+            repositories: BTreeMap::new(),
+            any_repository: None,
+            sound: Mutex::default(),
+        };
+        let mut main = BTreeSet::new();
+        for store in &stores {
+            contents.name_images(store, naming, &mut main)?;
+        }
+        if let (Naming::Recorded, Some(only), 1) = (naming, main.first(), main.len()) {
+            let mut tags: Tags = contents.tags_on(only).map(|tag| (tag, only.clone())).collect();
+            let _ = tags.entry(Tag::latest()).or_insert_with(|| only.clone());
+            contents.any_repository = Some(tags);
+        }
+        contents.stores = stores;
+        Ok(contents)
+    }
+
+    /// Returns every name, in order; the names of one image alone are those that its store records.
+    #[must_use]
+    pub fn names(&self) -> Vec<ServedName> {
+        let mut names = Vec::new();
+        for (repository, tags) in &self.repositories {
+            for (tag, digest) in tags {
+                let (repository, tag, digest) = (repository.clone(), tag.clone(), digest.clone());
+                names.push(ServedName { repository, tag, digest });
+            }
+        }
+        names
+    }
+
+    /// Tells whether any repository name is answered to.
+    #[must_use]
+    pub fn answers_to_any_name(&self) -> bool {
+        self.any_repository.is_some()
+    }
+
+    pub(super) fn repositories(&self) -> impl Iterator<Item = &str> {
+        self.repositories.keys().map(String::as_str)
+    }
+
+    /// Tells whether there is a repository of this name.
+    pub(super) fn has_repository(&self, name: &str) -> bool {
+        self.any_repository.is_some() || self.repositories.contains_key(name)
+    }
+
+    /// Returns the tags of a repository, in order.
+    pub(super) fn tags(&self, name: &str) -> impl Iterator<Item = &str> {
+        let tags = self.repositories.get(name).or(self.any_repository.as_ref());
+        tags.into_iter().flatten().map(|(tag, _)| tag.as_str())
+    }
+
+    /// Finds a manifest or index of a repository that is there.
+    pub(super) fn document(&self, name: &str, target: &Target) -> Option<&RawDocument> {
+        match target {
+            Target::Digest(digest) => self.documents.get(digest),
+            Target::Tag(tag) => {
+                let recorded = self.repositories.get(name).and_then(|tags| tags.get(tag));
+                // `latest` of a repository that records other tags: clients add it where no tag is written.
+                let any = || self.any_repository.as_ref().and_then(|tags| tags.get(tag));
+                self.documents.get(recorded.or_else(any)?)
+            }
+        }
+    }
+
+    /// Returns what says something about a manifest, in order of digest.
+    pub(super) fn referrers(&self, subject: &Digest) -> &[Descriptor] {
+        self.referrers.get(subject).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Finds the bytes of a blob; `None` where no store holds it.
+    pub(super) fn place(&self, digest: &Digest) -> Result<Option<BlobPlace<'_>>, StoreError> {
+        let holder = self.stores.iter().find(|store| store.blob_size(digest).is_some());
+        holder.map(|store| store.place(digest)).transpose()
+    }
+
+    /// Returns the file or folder that holds a blob, for messages.
+    pub(super) fn path_of(&self, digest: &Digest) -> Option<&Path> {
+        self.stores.iter().find(|store| store.blob_size(digest).is_some()).map(Store::path)
+    }
+
+    /// Tells whether a blob was found right, and its file has not changed since.
+    pub(super) fn is_sound(&self, digest: &Digest, stamp: Stamp) -> bool {
+        lock(&self.sound).get(digest) == Some(&stamp)
+    }
+
+    /// Remembers that a blob was found right.
+    pub(super) fn remember_sound(&self, digest: &Digest, stamp: Stamp) {
+        let _ = lock(&self.sound).insert(digest.clone(), stamp);
+    }
+
+    fn tags_on<'a>(&'a self, image: &'a Digest) -> impl Iterator<Item = Tag> + 'a {
+        let tags = self.repositories.values().flatten();
+        tags.filter(move |(_, digest)| *digest == image).map(|(tag, _)| tag.clone())
+    }
+
+    /// Names the images of one store, and collects those that the store is about.
+    fn name_images(
+        &mut self,
+        store: &Store,
+        naming: &Naming,
+        main: &mut BTreeSet<Digest>,
+    ) -> Result<(), ServeError> {
+        let any_marked = store.roots().iter().any(|root| root.is_root_bundle);
+        for root in store.roots() {
+            let digest = &root.image.descriptor.digest;
+            let is_about_another =
+                self.documents.get(digest).is_some_and(|document| document.document().subject().is_some());
+            let is_main = !is_about_another && (root.is_root_bundle || !any_marked);
+            if is_main {
+                let _ = main.insert(digest.clone());
+            }
+            let mut named = false;
+            for (repository, tag) in recorded_names(root) {
+                let repository = match (naming, repository) {
+                    (Naming::Only(only), _) => only.clone(),
+                    (Naming::Recorded, Some(repository)) => repository,
+                    (Naming::Recorded, None) => repository_of_file(store.path()),
+                };
+                let tags = self.repositories.entry(repository.clone()).or_default();
+                if let Some(tag) = tag {
+                    named = true;
+                    point(tags, &repository, tag, digest)?;
+                }
+            }
+            if is_main && !named {
+                let repository = match naming {
+                    Naming::Only(only) => only.clone(),
+                    Naming::Recorded => repository_of_file(store.path()),
+                };
+                // A second image without a name is found by its digest.
+                let tags = self.repositories.entry(repository).or_default();
+                let _ = tags.entry(Tag::latest()).or_insert_with(|| digest.clone());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Points a tag at an image.
+///
+/// Errors: [`ServeError::TwoImages`] if it points at another one.
+fn point(tags: &mut Tags, repository: &str, tag: Tag, digest: &Digest) -> Result<(), ServeError> {
+    match tags.get(&tag) {
+        Some(first) if first != digest => {
+            let name = format!("{repository}:{tag}");
+            Err(ServeError::TwoImages { name, first: first.clone(), second: digest.clone() })
+        }
+        _ => {
+            let _ = tags.insert(tag, digest.clone());
+            Ok(())
+        }
+    }
+}
+
+/// Returns repository and tag of each name, and the repository that an image came from.
+fn recorded_names(root: &Root) -> Vec<(Option<String>, Option<Tag>)> {
+    let names = root.image.names.iter().map(|name| {
+        let repository = name.reference.as_ref().map(|reference| reference.repository.name().to_owned());
+        (repository, name.tag.clone())
+    });
+    let origin = root.image.origin.iter().map(|origin| (Some(origin.repository.name().to_owned()), None));
+    names.chain(origin).collect()
+}
+
+/// Returns the name of the file without its ending, as the name of a repository.
+fn repository_of_file(path: &Path) -> String {
+    let name = path.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+    let endings = [".tar.gz", ".tar.zst", ".tgz", ".tar"];
+    let stem = endings.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(&name);
+    if is_repository(stem) { stem.to_owned() } else { "image".to_owned() }
+}
+
+/// Makes the lists of what says something about each manifest.
+fn referrers(documents: &BTreeMap<Digest, RawDocument>) -> BTreeMap<Digest, Vec<Descriptor>> {
+    let mut lists: BTreeMap<Digest, Vec<Descriptor>> = BTreeMap::new();
+    for document in documents.values() {
+        if let Some(subject) = document.document().subject() {
+            lists.entry(subject.digest.clone()).or_default().push(document.as_referrer());
+        }
+    }
+    lists
+}
+
+/// Manifests and indexes that were read.
+#[derive(Default)]
+struct Documents {
+    found: BTreeMap<Digest, RawDocument>,
+    bytes: u64,
+}
+
+impl Documents {
+    /// Reads a document and those below it; one that no store holds is left out.
+    fn add(&mut self, stores: &[Store], descriptor: &Descriptor, depth: usize) -> Result<(), ServeError> {
+        let is_document = descriptor.is_index() || descriptor.is_manifest();
+        if !is_document || self.found.contains_key(&descriptor.digest) {
+            return Ok(());
+        }
+        let holder = stores.iter().find(|store| store.blob_size(&descriptor.digest).is_some());
+        let Some(store) = holder else { return Ok(()) };
+        let document = read_document(store, descriptor)?;
+        self.bytes += document.bytes().len() as u64;
+        if depth > limits::NESTING {
+            return Err(ServeError::TooMany {
+                what: "levels of nested indexes",
+                limit: limits::NESTING as u64,
+            });
+        }
+        if self.found.len() >= limits::DOCUMENTS {
+            return Err(ServeError::TooMany {
+                what: "manifests and indexes",
+                limit: limits::DOCUMENTS as u64,
+            });
+        }
+        if self.bytes > limits::GRAPH_BYTES {
+            return Err(ServeError::TooMany {
+                what: "bytes of manifests and indexes",
+                limit: limits::GRAPH_BYTES,
+            });
+        }
+        let children = match document.document() {
+            Document::Index(index) => index.manifests.clone(),
+            Document::Manifest(_) => Vec::new(),
+        };
+        let _ = self.found.insert(descriptor.digest.clone(), document);
+        for child in &children {
+            self.add(stores, child, depth + 1)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_gives_its_name_to_a_repository_if_it_can() {
+        for (path, expected) in [
+            ("dist/App.tar", "app"),
+            ("base.tar.gz", "base"),
+            ("a.tgz", "a"),
+            ("a.b-c", "a.b-c"),
+            ("layout", "layout"),
+            ("a b.tar", "image"),
+            (".tar", "image"),
+            ("/", "image"),
+        ] {
+            assert_eq!(repository_of_file(Path::new(path)), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_tag_points_at_one_image() {
+        let (one, two) = (Digest::sha256_of(b"1"), Digest::sha256_of(b"2"));
+        let mut tags = Tags::new();
+        assert!(point(&mut tags, "a", Tag::latest(), &one).is_ok());
+        assert!(point(&mut tags, "a", Tag::latest(), &one).is_ok());
+        let error = point(&mut tags, "a", Tag::latest(), &two).unwrap_err().to_string();
+        assert_eq!(error, format!("`a:latest` is the name of two images, `{one}` and `{two}`"));
+    }
+}

@@ -1,0 +1,97 @@
+//! Answers of the reading endpoints.
+//!
+//! Source: distribution-spec, "Pull", "Content Discovery".
+
+use serde::Serialize;
+
+use crate::model::{Annotations, Descriptor, Digest, ImageIndex, RawDocument, Target, media_type};
+
+use super::answer::{Answer, Code};
+use super::head::Head;
+use super::held::Held;
+use super::images::Images;
+use super::paging::Page;
+use super::route::query_value;
+
+/// Answers with a manifest or index as it is stored, independent of what the client accepts: any other form of it would
+/// have another digest.
+pub(super) fn manifest(document: Option<&RawDocument>, target: &Target) -> Result<Answer, Answer> {
+    let Some(document) = document else {
+        let text = format!("there is no manifest `{target}` in this repository");
+        return Err(Answer::error(404, Code::ManifestUnknown, &text));
+    };
+    let digest = match target {
+        Target::Digest(digest) => digest,
+        Target::Tag(_) => document.digest(),
+    };
+    Ok(Answer::of(200, document.media_type(), document.bytes())
+        .with("Docker-Content-Digest", digest.to_string())
+        .with("ETag", format!("\"{digest}\"")))
+}
+
+/// Finds a blob.
+pub(super) fn held<'a>(images: &'a Images, digest: &Digest) -> Result<Held<'a>, Answer> {
+    match images.held(digest) {
+        Ok(Some(held)) => Ok(held),
+        Ok(None) => Err(Answer::error(404, Code::BlobUnknown, &format!("there is no blob `{digest}` here"))),
+        Err(error) => Err(Answer::error(500, Code::Unknown, &error.to_string())),
+    }
+}
+
+/// Returns the fields of every answer with a blob.
+pub(super) fn blob_fields(digest: &Digest) -> Vec<(&'static str, String)> {
+    vec![
+        ("Content-Type", "application/octet-stream".to_owned()),
+        ("Docker-Content-Digest", digest.to_string()),
+        ("ETag", format!("\"{digest}\"")),
+        ("Accept-Ranges", "bytes".to_owned()),
+    ]
+}
+
+#[derive(Serialize)]
+struct TagList<'a> {
+    name: &'a str,
+    tags: &'a [&'a str],
+}
+
+/// Lists the tags of a repository.
+pub(super) fn tags(images: &Images, name: &str, head: &Head) -> Result<Answer, Answer> {
+    let tags = images.tags(name);
+    let path = format!("/v2/{name}/tags/list");
+    let page = Page::of(tags.iter().map(String::as_str), &path, &head.query)?;
+    let answer = Answer::json(&TagList { name, tags: &page.entries });
+    Ok(page.link(answer))
+}
+
+#[derive(Serialize)]
+struct Catalog<'a> {
+    repositories: &'a [&'a str],
+}
+
+/// Lists the repositories, as docker's registry does; the specification has no such list.
+pub(super) fn catalog(images: &Images, head: &Head) -> Result<Answer, Answer> {
+    let repositories = images.repositories();
+    let page = Page::of(repositories.iter().map(String::as_str), "/v2/_catalog", &head.query)?;
+    let answer = Answer::json(&Catalog { repositories: &page.entries });
+    Ok(page.link(answer))
+}
+
+/// Lists what says something about a manifest, also about one that is not there.
+pub(super) fn referrers(images: &Images, subject: &Digest, head: &Head) -> Result<Answer, Answer> {
+    let filter = query_value(&head.query, "artifactType")?.filter(|kind| !kind.is_empty());
+    let is_wanted =
+        |entry: &Descriptor| filter.is_none() || entry.artifact_type.as_deref() == filter.as_deref();
+    let index = RawDocument::of_index(ImageIndex {
+        schema_version: 2,
+        media_type: Some(media_type::OCI_INDEX.to_owned()),
+        artifact_type: None,
+        manifests: images.referrers(subject).into_iter().filter(is_wanted).collect(),
+        subject: None,
+        annotations: Annotations::new(),
+    });
+    let answer = Answer::of(200, media_type::OCI_INDEX, index.bytes());
+    Ok(match filter {
+        Some(_) => answer.with("OCI-Filters-Applied", "artifactType"),
+        None => answer,
+    })
+}

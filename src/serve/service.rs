@@ -1,0 +1,172 @@
+//! What a server answers with: the images, and the password that a client has to show.
+
+use std::io::{self, Read};
+
+use crate::model::{Digest, RawDocument, Target};
+use crate::store::StoreError;
+
+use super::answer::{Answer, Code};
+use super::collected::Collected;
+use super::contents::Contents;
+use super::head::{Head, Method};
+use super::held::{Held, OwnedReader};
+use super::images::Images;
+use super::password::Password;
+use super::pushing::{self, Change};
+use super::range::{self, Wanted};
+use super::reading;
+use super::route::{Endpoint, Route};
+
+/// What is answered with; shared by all connections.
+#[derive(Debug)]
+pub struct Service {
+    pub(super) images: Images,
+    password: Option<Password>,
+}
+
+/// An answer, or a blob that is sent while it is read.
+#[derive(Debug)]
+pub(super) enum Reply<'a> {
+    Answer(Answer),
+    Blob(BlobReply<'a>),
+}
+
+/// A blob, or a part of it.
+#[derive(Debug)]
+pub(super) struct BlobReply<'a> {
+    pub(super) digest: Digest,
+    pub(super) held: Held<'a>,
+    pub(super) wanted: Wanted,
+    pub(super) fields: Vec<(&'static str, String)>,
+}
+
+impl Service {
+    /// Serves these images, and takes what is pushed if there is a place for it.
+    #[must_use]
+    pub fn new(contents: Contents, collected: Option<Collected>) -> Self {
+        Self { images: Images { contents, collected }, password: None }
+    }
+
+    /// Answers only to clients that show this password.
+    #[must_use]
+    pub fn protected(self, password: Option<Password>) -> Self {
+        Self { password, ..self }
+    }
+
+    /// Returns the images of stores.
+    #[must_use]
+    pub fn contents(&self) -> &Contents {
+        &self.images.contents
+    }
+
+    /// Returns what was pushed.
+    #[must_use]
+    pub fn collected(&self) -> Option<&Collected> {
+        self.images.collected.as_ref()
+    }
+
+    /// Finds a manifest or index, of a store or pushed.
+    #[must_use]
+    pub fn document(&self, digest: &Digest) -> Option<RawDocument> {
+        self.images.document("", &Target::Digest(digest.clone()))
+    }
+
+    /// Returns the size of a blob, of a store or pushed.
+    pub fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, StoreError> {
+        Ok(self.images.held(digest)?.map(|held| held.size()))
+    }
+
+    /// Opens a blob, of a store or pushed, **unverified**.
+    pub fn open_unverified(&self, digest: &Digest) -> Result<Option<Box<dyn Read + Send + '_>>, StoreError> {
+        let held = self.images.held(digest)?;
+        Ok(held.map(|held| -> Box<dyn Read + Send + '_> { Box::new(OwnedReader::new(held)) }))
+    }
+
+    /// Answers a request, and reads as much of its body as the answer needs.
+    pub(super) fn reply(&self, head: &Head, body: &mut dyn Read) -> Reply<'_> {
+        let allowed =
+            self.password.as_ref().map_or(Ok(()), |password| password.check(head.authorization.as_deref()));
+        let route = allowed.and_then(|()| Route::of(&head.path));
+        match route.and_then(|route| self.route(head, route, body)) {
+            Ok(reply) => reply,
+            Err(answer) => Reply::Answer(answer),
+        }
+    }
+
+    fn route(&self, head: &Head, route: Route, body: &mut dyn Read) -> Result<Reply<'_>, Answer> {
+        let images = &self.images;
+        let is_reading = matches!(head.method, Method::Get | Method::Head);
+        let Some(collected) = images.collected.as_ref().filter(|_| !is_reading) else {
+            return if is_reading { self.read(head, route) } else { Err(read_only()) };
+        };
+        match route {
+            Route::In(name, endpoint) => {
+                Change { images, collected, name: &name, head, body }.answer(&endpoint).map(Reply::Answer)
+            }
+            Route::Base | Route::Catalog => {
+                Err(Answer::error(405, Code::Unsupported, "this endpoint has no such method"))
+            }
+        }
+    }
+
+    fn read(&self, head: &Head, route: Route) -> Result<Reply<'_>, Answer> {
+        let images = &self.images;
+        let (name, endpoint) = match route {
+            Route::Base => return Ok(Reply::Answer(Answer::of(200, "application/json", *b"{}"))),
+            Route::Catalog => return reading::catalog(images, head).map(Reply::Answer),
+            Route::In(name, endpoint) => (name, endpoint),
+        };
+        // Where images are collected, a client looks for blobs in a repository before it is there.
+        let may_come = images.collected.is_some()
+            && matches!(endpoint, Endpoint::Blob(_) | Endpoint::Uploads | Endpoint::Upload(_));
+        if !may_come && !images.has_repository(&name) {
+            let text = format!("there is no repository `{name}` here");
+            return Err(Answer::error(404, Code::NameUnknown, &text));
+        }
+        match endpoint {
+            Endpoint::Manifest(target) => {
+                let document = images.document(&name, &target);
+                reading::manifest(document.as_ref(), &target).map(Reply::Answer)
+            }
+            Endpoint::Blob(digest) => self.blob(head, digest),
+            Endpoint::Tags => reading::tags(images, &name, head).map(Reply::Answer),
+            Endpoint::Referrers(digest) => reading::referrers(images, &digest, head).map(Reply::Answer),
+            Endpoint::Upload(session) => match &images.collected {
+                Some(collected) => pushing::status(collected, &name, &session).map(Reply::Answer),
+                None => Err(read_only()),
+            },
+            Endpoint::Uploads => Err(read_only()),
+        }
+    }
+
+    fn blob(&self, head: &Head, digest: Digest) -> Result<Reply<'_>, Answer> {
+        let held = reading::held(&self.images, &digest)?;
+        let tag = format!("\"{digest}\"");
+        if head.if_none_match.as_deref().is_some_and(|value| value == tag || value == "*") {
+            return Ok(Reply::Answer(Answer::empty(304).with("ETag", tag)));
+        }
+        let wanted = match head.if_range.as_deref() {
+            Some(value) if value != tag => Wanted::Whole,
+            _ => range::wanted(head.range.as_deref(), held.size()),
+        };
+        Ok(Reply::Blob(BlobReply { fields: reading::blob_fields(&digest), digest, held, wanted }))
+    }
+
+    /// Tells whether a blob was found right, and remembers it.
+    pub(super) fn check(
+        &self,
+        blob: &BlobReply<'_>,
+        check: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        let stamp = blob.held.stamp()?;
+        if !self.images.is_sound(&blob.digest, stamp) {
+            check()?;
+            self.images.remember_sound(&blob.digest, stamp);
+        }
+        Ok(())
+    }
+}
+
+fn read_only() -> Answer {
+    Answer::error(405, Code::Unsupported, "this registry is read-only").with("Allow", "GET, HEAD")
+}
