@@ -131,7 +131,7 @@ impl Drop for AtomicFile {
 }
 
 /// Follows a symbolic link at the target, so that the file it names is replaced and not the link.
-fn resolve(target: &Path) -> Result<PathBuf, FileError> {
+pub(super) fn resolve(target: &Path) -> Result<PathBuf, FileError> {
     let Ok(metadata) = std::fs::symlink_metadata(target) else { return Ok(target.to_owned()) };
     let (path, kind) = if metadata.file_type().is_symlink() {
         match std::fs::canonicalize(target) {

@@ -132,10 +132,15 @@ pub(crate) fn temporary_name(name: &OsStr) -> OsString {
     if filled.is_err() {
         bytes = u64::from(std::process::id()).to_le_bytes();
     }
+    temporary_name_with(name, u64::from_le_bytes(bytes))
+}
+
+/// Returns the hidden name with a number of the caller's choice.
+pub(super) fn temporary_name_with(name: &OsStr, number: u64) -> OsString {
     let mut temporary = OsString::from(".");
     // A file name has at most 255 bytes, so a long name of the target is cut.
     temporary.push(OsStr::from_bytes(name.as_bytes().get(..NAME_BYTES).unwrap_or(name.as_bytes())));
-    temporary.push(format!(".imgrelay-{:016x}", u64::from_le_bytes(bytes)));
+    temporary.push(format!(".imgrelay-{number:016x}"));
     temporary
 }
 
