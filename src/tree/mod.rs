@@ -3,9 +3,11 @@
 //! Floor 1. Reads the file system, writes nothing, knows no archive format.
 
 mod filter;
+mod ignore_text;
 mod links;
 mod walk;
 
 pub use filter::Filter;
+pub use ignore_text::ignore_text;
 pub use links::{LinkProblem, SymlinkPolicy};
 pub use walk::{Content, Entry, EntryKind, FileIdentity, FileReader, TreeError, Visitor, reopen, walk};

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use super::collect::Collector;
-use super::ignore::{IGNORE_FILE, filter};
+use super::ignore::{IGNORE_FILE, filter, not_a_file};
 use super::{AppError, AppOptions, Content, RestoredFile};
 use crate::model::limits;
 use crate::tar::display_name;
@@ -175,10 +175,10 @@ impl<'a> Tree<'a> {
 
     fn own_patterns(&self) -> Result<Option<Vec<u8>>, AppError> {
         let found = self.find(IGNORE_FILE.as_bytes()).and_then(|at| self.nodes.get(at));
-        let Some(node) = found.filter(|node| node.kind == EntryKind::File && self.entry(node).is_some())
-        else {
-            return Ok(None);
-        };
+        let Some(node) = found.filter(|node| self.entry(node).is_some()) else { return Ok(None) };
+        if node.kind != EntryKind::File {
+            return Err(not_a_file(self.path));
+        }
         match self.read(node, limits::IGNORE_BYTES)? {
             Some(bytes) => Ok(Some(bytes)),
             None => Err(AppError::Ignore {

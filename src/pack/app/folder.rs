@@ -1,11 +1,12 @@
 //! An app in a folder.
 
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use super::collect::Collector;
-use super::ignore::{IGNORE_FILE, filter};
+use super::ignore::{IGNORE_FILE, filter, not_a_file};
 use super::{AppError, AppOptions, Content, PackError};
 use crate::model::limits;
 use crate::stream::{FileError, read_file};
@@ -26,8 +27,13 @@ pub(super) fn list(root: &Path, options: &AppOptions) -> Result<Collector, PackE
 
 fn own_patterns(root: &Path) -> Result<Option<Vec<u8>>, PackError> {
     let path = root.join(IGNORE_FILE);
-    if !std::fs::metadata(&path).is_ok_and(|metadata| metadata.is_file()) {
+    // Looked at first, because opening a pipe would wait for ever. A link that leads nowhere is no absence.
+    if std::fs::symlink_metadata(&path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
         return Ok(None);
+    }
+    let metadata = std::fs::metadata(&path).map_err(|error| FileError::io("look at", &path, error))?;
+    if !metadata.is_file() {
+        return Err(not_a_file(root).into());
     }
     match read_file(&path, limits::IGNORE_BYTES) {
         Ok(bytes) => Ok(Some(bytes)),

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use super::AppError;
-use crate::tree::Filter;
+use crate::tree::{Filter, ignore_text};
 
 /// The file with an app's own patterns, at its root.
 pub(super) const IGNORE_FILE: &str = ".cfignore";
@@ -16,11 +16,16 @@ const DEFAULTS: &str =
 
 /// Makes the filter for an app.
 pub(super) fn filter(path: &Path, exclusions: &[String], own: Option<&[u8]>) -> Result<Filter, AppError> {
-    let own = String::from_utf8_lossy(own.unwrap_or_default());
-    let own = own.trim_start_matches('\u{feff}');
+    let wrong = |problem| AppError::Ignore { path: path.to_owned(), problem };
+    let own = ignore_text(own.unwrap_or_default()).map_err(wrong)?;
     Filter::exact(exclusions.iter().map(String::as_bytes))
         .with_patterns(&format!("{own}\n{DEFAULTS}"))
-        .map_err(|problem| AppError::Ignore { path: path.to_owned(), problem })
+        .map_err(wrong)
+}
+
+/// Makes the error for a folder, link or device of the ignore file's name.
+pub(super) fn not_a_file(path: &Path) -> AppError {
+    AppError::Ignore { path: path.to_owned(), problem: "it is not a file".to_owned() }
 }
 
 #[cfg(test)]
