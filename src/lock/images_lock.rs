@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use crate::model::Reference;
+use crate::model::{Annotations, Reference, keys};
 
 use super::API_VERSION;
 use super::yaml::{self, LockError};
@@ -20,6 +20,23 @@ pub struct LockedImage {
     pub image: Reference,
     /// Annotations of other tools, in key order.
     pub annotations: BTreeMap<String, String>,
+}
+
+impl LockedImage {
+    /// Adds the annotations to those of an entry in `index.json`, as one text, so that no key of theirs is taken for ours.
+    pub fn write_annotations(&self, entry: &mut Annotations) {
+        if !self.annotations.is_empty() {
+            let text = serde_json::to_string(&self.annotations).expect("a map of texts is always JSON");
+            entry.insert(keys::LOCK_ANNOTATIONS.to_owned(), text);
+        }
+    }
+
+    /// Reads what [`LockedImage::write_annotations`] wrote; text in another form gives none.
+    #[must_use]
+    pub fn read_annotations(entry: &Annotations) -> BTreeMap<String, String> {
+        let text = entry.get(keys::LOCK_ANNOTATIONS);
+        text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    }
 }
 
 /// The list of images of a bundle, in file order.
@@ -151,5 +168,33 @@ mod tests {
             let error = ImagesLock::parse(&text).expect_err(&text).to_string();
             assert!(error.contains(expected), "{text}\n  gave: {error}\n  wanted: {expected}");
         }
+    }
+
+    #[test]
+    fn annotations_are_kept_as_one_text() {
+        let image = LockedImage {
+            image: format!("reg.example/a@sha256:{HEX}").parse().unwrap(),
+            annotations: [("kbld.carvel.dev/id".to_owned(), "a: \"b\"\n".to_owned())].into(),
+        };
+        let mut entry = Annotations::new();
+        image.write_annotations(&mut entry);
+        assert_eq!(entry[keys::LOCK_ANNOTATIONS], r#"{"kbld.carvel.dev/id":"a: \"b\"\n"}"#);
+        assert_eq!(LockedImage::read_annotations(&entry), image.annotations);
+        for other in ["", "[]", r#"{"a":1}"#] {
+            let entry = [(keys::LOCK_ANNOTATIONS.to_owned(), other.to_owned())].into();
+            assert_eq!(LockedImage::read_annotations(&entry), BTreeMap::new(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_marker_at_the_end_begins_no_second_document() {
+        let text = document(&format!("images:\n- image: reg.example/a@sha256:{HEX}\n"));
+        let expected = ImagesLock::parse(&text).unwrap();
+        for end in ["---", "---\n", "...\n---\n\n", "\n---\n---\n"] {
+            assert_eq!(ImagesLock::parse(&format!("{text}{end}")).as_ref(), Ok(&expected), "{end:?}");
+        }
+        let two = ImagesLock::parse(&format!("{text}---\n{text}")).unwrap_err().to_string();
+        assert!(two.contains("a second YAML document begins here"), "{two}");
+        assert!(ImagesLock::parse(&format!("{text}x---\n")).is_err());
     }
 }

@@ -51,7 +51,17 @@ pub enum LockError {
 
 /// Reads a YAML document into a struct that knows its fields.
 pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, LockError> {
-    serde_saphyr::from_str(text).map_err(|error| with_line(&error))
+    serde_saphyr::from_str(without_empty_end(text)).map_err(|error| with_line(&error))
+}
+
+/// Takes away markers at the end of a file, which begin or end a document with nothing in it.
+fn without_empty_end(text: &str) -> &str {
+    let mut rest = text;
+    while let Some(before) = ["\n---", "\n..."].iter().find_map(|marker| rest.trim_end().strip_suffix(marker))
+    {
+        rest = before;
+    }
+    rest
 }
 
 /// Reads all documents of a file, empty ones left out.

@@ -42,6 +42,8 @@ pub mod keys {
     pub const BUNDLE_LABEL: &str = "dev.carvel.imgpkg.bundle";
     /// Where an image of an inflated tar came from: the reference in the bundle's lock file.
     pub const ORIGIN: &str = "dev.imgrelay.origin";
+    /// Annotations that a lock file has for an image of a tar, as a JSON object of texts.
+    pub const LOCK_ANNOTATIONS: &str = "dev.imgrelay.lock-annotations";
     /// Marks the bundle (or image) an inflated tar is about; the value is `true`.
     pub const ROOT: &str = "dev.imgrelay.root";
     /// When something was made, RFC 3339.
