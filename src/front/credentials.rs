@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use crate::registry::{Credential, CredentialSource, DockerConfig, HostCredential, Keychain, Secret};
 use crate::stream::FileError;
 
-use super::env::{self, Env};
+use super::env::{self, Env, is_service_link};
 pub use given::{CredentialFlags, CredentialsError};
 use given::{PER_HOST, PER_HOST_FIELDS, read_if_present};
 
@@ -134,7 +134,13 @@ fn per_host(variables: &Env) -> Result<Vec<HostCredential>, CredentialsError> {
             rest.strip_prefix(field).is_some_and(|suffix| suffix.is_empty() || suffix.starts_with('_'))
         };
         let field = PER_HOST_FIELDS.into_iter().find(|field| fits(field));
-        let field = field.ok_or_else(|| CredentialsError::UnknownVariable { name: name.to_owned() })?;
+        let Some(field) = field else {
+            // A Service named `imgpkg-registry` is no mistake.
+            if is_service_link(name) {
+                continue;
+            }
+            return Err(CredentialsError::UnknownVariable { name: name.to_owned() });
+        };
         let suffix = rest.strip_prefix(field).unwrap_or("");
         groups.entry(suffix).or_default().insert(field, value);
     }

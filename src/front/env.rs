@@ -93,6 +93,24 @@ variables! {
     COSIGN_PASSWORD = "COSIGN_PASSWORD": "`sign`: the password of an encrypted private key, as cosign's (default: none)";
 }
 
+/// Tells whether a variable has the form that Kubernetes gives those of a Service: `NAME_PORT`, `NAME_SERVICE_HOST`,
+/// `NAME_PORT_80_TCP_ADDR`.
+///
+/// Source: Kubernetes, "Accessing the Service", environment variables; every pod of the namespace has them.
+#[must_use]
+pub fn is_service_link(name: &str) -> bool {
+    if name.ends_with("_PORT") || name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT_") {
+        return true;
+    }
+    // NAME_PORT_<number>_<protocol>, alone or with what is said about it.
+    let Some((_, rest)) = name.rsplit_once("_PORT_") else { return false };
+    let mut parts = rest.split('_');
+    let is_number = parts.next().is_some_and(|part| part.parse::<u16>().is_ok());
+    let is_protocol = parts.next().is_some_and(|part| ["TCP", "UDP", "SCTP"].contains(&part));
+    let about = parts.next().is_none_or(|part| ["ADDR", "PORT", "PROTO"].contains(&part));
+    is_number && is_protocol && about && parts.next().is_none()
+}
+
 /// The environment of this run; empty variables are not in it.
 #[derive(Clone, Default)]
 pub struct Env(BTreeMap<OsString, OsString>);
@@ -129,10 +147,11 @@ impl Env {
         self.0.get(OsStr::new(name)).map(OsString::as_os_str)
     }
 
-    /// Returns a variable's value if it is UTF-8.
+    /// Returns a variable's value if it is UTF-8, without line breaks at its end, which a file it was read from leaves.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
-        self.os(name).and_then(OsStr::to_str)
+        let text = self.os(name).and_then(OsStr::to_str).map(|text| text.trim_end_matches(['\n', '\r']));
+        text.filter(|text| !text.is_empty())
     }
 
     /// Returns a variable's value as a path.
@@ -163,9 +182,37 @@ mod tests {
         let env = Env::from_pairs([("A", "hunter2"), ("B", "")]);
         assert_eq!(env.text("A"), Some("hunter2"));
         assert_eq!(env.os("B"), None);
+        let broken = Env::from_pairs([("A", "a\r\n"), ("B", "\n")]);
+        assert_eq!((broken.text("A"), broken.text("B")), (Some("a"), None));
         assert_eq!(format!("{env:?}"), "{\"A\"}");
         assert_eq!(env.iter().count(), 1);
         let env = env.with("B", "b").with("A", "");
         assert_eq!(format!("{env:?}"), "{\"B\"}");
+    }
+
+    #[test]
+    fn variables_of_a_kubernetes_service_are_known_by_their_form() {
+        for name in [
+            "IMGRELAY_PORT",
+            "IMGRELAY_SERVICE_HOST",
+            "IMGRELAY_SERVICE_PORT",
+            "IMGRELAY_SERVICE_PORT_HTTP",
+            "IMGRELAY_PORT_80_TCP",
+            "IMGRELAY_PORT_80_TCP_ADDR",
+            "IMGRELAY_PORT_53_UDP_PROTO",
+            "IMGRELAY_WEB_PORT_8080_TCP_PORT",
+            "IMGPKG_REGISTRY_SERVICE_HOST",
+        ] {
+            assert!(is_service_link(name), "{name}");
+        }
+        for name in [
+            "IMGRELAY_PORTS",
+            "IMGRELAY_PORT_X_TCP",
+            "IMGRELAY_PORT_80_TCP_X",
+            "IMGRELAY_TAG",
+            "IMGRELAY_PORT_80",
+        ] {
+            assert!(!is_service_link(name), "{name}");
+        }
     }
 }

@@ -7,10 +7,16 @@ use std::fmt;
 pub struct Secret(String);
 
 impl Secret {
-    /// Wraps a secret.
+    /// Wraps a secret, without line breaks at its end.
+    ///
+    /// A file, a variable or `echo … | base64` adds them, and no registry has a password that ends with one.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        let mut text: String = text.into();
+        while text.ends_with(['\n', '\r']) {
+            text.pop();
+        }
+        Self(text)
     }
 
     /// Returns the secret itself, for the one place that sends it.
@@ -76,7 +82,7 @@ impl fmt::Debug for SecretBytes {
 
 impl From<String> for Secret {
     fn from(text: String) -> Self {
-        Self(text)
+        Self::new(text)
     }
 }
 
@@ -110,6 +116,16 @@ mod tests {
         memory.read_exact_at(&mut after, at).unwrap();
         assert_eq!(before, PIECE.repeat(64));
         assert!(!after.windows(PIECE.len()).any(|bytes| bytes == PIECE), "the secret is still in memory");
+    }
+
+    #[test]
+    fn line_breaks_at_the_end_are_no_part_of_a_secret() {
+        for text in ["hunter2", "hunter2\n", "hunter2\r\n\n"] {
+            assert_eq!(Secret::new(text).expose(), "hunter2", "{text:?}");
+            assert_eq!(Secret::from(text.to_owned()).expose(), "hunter2", "{text:?}");
+        }
+        assert_eq!(Secret::new("\nhunter 2 \n").expose(), "\nhunter 2 ");
+        assert!(Secret::new("\n").is_empty());
     }
 
     #[test]
