@@ -38,22 +38,7 @@ pub trait ImageSource: Sync {
     ///
     /// What arrives wrong from a registry is read once more: it may be an accident of the transfer.
     fn read_blob(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, TransferError> {
-        let what = format!("blob `{}`", descriptor.digest);
-        let read = || {
-            let most = limit.min(descriptor.size.saturating_add(1));
-            read_bounded(self.open_blob(descriptor)?, most).map_err(|error| match error {
-                TooLarge::Limit { .. } => TransferError::TooMany {
-                    subject: format!("{what} in `{}`", self.label()),
-                    what: "bytes",
-                    limit: usize::try_from(limit).unwrap_or(usize::MAX),
-                },
-                TooLarge::Io(error) => TransferError::from_read(&self.label(), &what, error),
-            })
-        };
-        match read() {
-            Err(error) if error.is_mismatch() && self.repository_of(&descriptor.digest).is_some() => read(),
-            result => result,
-        }
+        read_whole(self, descriptor, limit)
     }
 
     /// Opens a blob to be copied; an image's configuration only if all readers find the same in it.
@@ -95,6 +80,30 @@ pub trait ImageSource: Sync {
     }
 }
 
+/// Reads a blob into memory as [`ImageSource::read_blob`] does.
+fn read_whole<S: ImageSource + ?Sized>(
+    source: &S,
+    descriptor: &Descriptor,
+    limit: u64,
+) -> Result<Vec<u8>, TransferError> {
+    let what = format!("blob `{}`", descriptor.digest);
+    let read = || {
+        let most = limit.min(descriptor.size.saturating_add(1));
+        read_bounded(source.open_blob(descriptor)?, most).map_err(|error| match error {
+            TooLarge::Limit { .. } => TransferError::TooMany {
+                subject: format!("{what} in `{}`", source.label()),
+                what: "bytes",
+                limit: usize::try_from(limit).unwrap_or(usize::MAX),
+            },
+            TooLarge::Io(error) => TransferError::from_read(&source.label(), &what, error),
+        })
+    };
+    match read() {
+        Err(error) if error.is_mismatch() && source.repository_of(&descriptor.digest).is_some() => read(),
+        result => result,
+    }
+}
+
 impl ImageSource for Store {
     fn label(&self) -> String {
         self.path().display().to_string()
@@ -119,13 +128,15 @@ pub struct RegistrySource<'a> {
     client: &'a Client,
     repository: Repository,
     documents: Mutex<BTreeMap<Digest, RawDocument>>,
+    /// The configuration read last: it is copied and looked into.
+    config: Mutex<Option<(Digest, Vec<u8>)>>,
 }
 
 impl<'a> RegistrySource<'a> {
     /// Makes a repository a source.
     #[must_use]
     pub fn new(client: &'a Client, repository: Repository) -> Self {
-        Self { client, repository, documents: Mutex::default() }
+        Self { client, repository, documents: Mutex::default(), config: Mutex::default() }
     }
 
     /// Reads what a tag or digest points at and returns its descriptor.
@@ -159,6 +170,21 @@ impl ImageSource for RegistrySource<'_> {
 
     fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobStream<'_>, TransferError> {
         Ok(self.client.open_blob(&self.repository, descriptor)?)
+    }
+
+    fn read_blob(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, TransferError> {
+        if !media_type::is_image_config(&descriptor.media_type) {
+            return read_whole(self, descriptor, limit);
+        }
+        let kept = lock(&self.config).clone().filter(|(digest, bytes)| {
+            *digest == descriptor.digest && bytes.len() as u64 == descriptor.size.min(limit)
+        });
+        if let Some((_, bytes)) = kept {
+            return Ok(bytes);
+        }
+        let bytes = read_whole(self, descriptor, limit)?;
+        *lock(&self.config) = Some((descriptor.digest.clone(), bytes.clone()));
+        Ok(bytes)
     }
 
     fn repository_of(&self, _: &Digest) -> Option<Repository> {

@@ -356,6 +356,25 @@ mod tests {
     }
 
     #[test]
+    fn get_requests_the_configuration_once() {
+        for format in ["rootfs", "files", "oci", "oci-tar", "oci-layout"] {
+            let registry = FaultRegistry::start(Access::Open, Vec::new());
+            let digest = image(&registry);
+            let folder = Scratch::new("get-once");
+            let text = format!(
+                r#"{{"source":{{"repository":"{}/team/app","label_regex":"^l$"}},"version":{{"tag":"v1","digest":"{digest}"}},"params":{{"format":"{format}"}}}}"#,
+                registry.host()
+            );
+            let request = Request::read(text.as_bytes()).unwrap();
+            let source = Source::parse(request.source.as_deref()).unwrap();
+            let (ui, ..) = captured(&Settings::default());
+            let response = run(&source, request, folder.path(), &Env::default(), &Arc::new(ui)).unwrap();
+            assert_eq!(response.metadata.len(), 3, "{format}: the label is shown");
+            assert_eq!(registry.count("GET", Thing::Blob), 2, "{format}: the layer and the configuration");
+        }
+    }
+
+    #[test]
     fn get_with_skip_download_still_looks_for_the_version() {
         let registry = FaultRegistry::start(Access::Open, Vec::new());
         let digest = image(&registry);
