@@ -1,9 +1,10 @@
 //! Chooses the main image of several: one rule for every command and every door.
 
-use super::failure::Failure;
-use super::text;
+use super::failure::{Failure, Message, message};
+use super::flag::Flag;
 use crate::model::keys;
-use crate::store::Root;
+use crate::model::list::clause_list;
+use crate::store::{Root, image_label, image_labels};
 use crate::transfer::{Collection, Member, Role};
 
 /// Chooses the one root that a command works on.
@@ -12,13 +13,18 @@ pub(super) fn only_root<'a>(place: &str, roots: &'a [Root]) -> Result<&'a Root, 
     match (roots, marked.as_slice()) {
         ([root], _) => Ok(root),
         (_, [root]) => Ok(root),
-        (roots, _) => {
-            let digests =
-                text::quoted_list(roots.iter().map(|root| root.image.descriptor.digest.to_string()));
-            Err(Failure::refused(format!("`{place}` holds {} images, expected one: {digests}", roots.len()))
-                .hint("copy the one you want into a tar of its own, or push all of them and pull by digest"))
-        }
+        (roots, _) => Err(several(place, roots.len(), &image_labels(roots))),
     }
+}
+
+/// Makes the failure for a place with several images where one is expected.
+fn several(place: &str, count: usize, labels: &[String]) -> Failure {
+    Failure::refused(format!("`{place}` holds {count} images, expected one: {}", clause_list(labels)))
+}
+
+/// Returns the advice to choose one image of several.
+pub(super) fn choose_one() -> Message {
+    message!("choose one with ", Flag::SELECT.with("IMAGE"), ": by its name, tag, digest or position")
 }
 
 /// Makes members of what is in a tar; where one is marked as what the tar is about, the others belong to it.
@@ -51,9 +57,11 @@ pub(super) fn main_member<'a>(
     let first = collection.root_bundle().or_else(|| roots.first().copied());
     match first {
         Some(_) if exactly && roots.len() > 1 && collection.root_bundle().is_none() => {
-            let digests = text::quoted_list(roots.iter().map(|root| root.descriptor.digest.to_string()));
-            Err(Failure::refused(format!("`{place}` holds {} images, expected one: {digests}", roots.len()))
-                .hint("copy the one you want into a tar of its own"))
+            let members = collection.members.iter().enumerate();
+            let roots = members.filter(|(_, member)| member.role == Role::Root);
+            let labels: Vec<String> =
+                roots.map(|(at, root)| image_label(&root.names, at, &root.descriptor.digest)).collect();
+            Err(several(place, labels.len(), &labels))
         }
         Some(member) => Ok(member),
         None => Err(Failure::refused(format!("`{place}` holds no image"))),

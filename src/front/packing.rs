@@ -1,10 +1,11 @@
 //! The typed request for packing that every door makes, with ignore files and the earlier image.
 
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::cli::resolve::{BaseImage, Contents, ImagePlace, PushKind, PushOptions, RunnableOptions};
-use super::failure::{Failure, Kind, message};
+use super::failure::{Failure, Hint, Kind, message};
 use super::flag::Flag;
 use super::main_image::only_root;
 use super::system;
@@ -14,12 +15,12 @@ use crate::pack::{
 };
 use crate::store::layout::LayoutTarget;
 use crate::store::{self, Store};
-use crate::stream::read_text_file;
+use crate::stream::{FileError, read_file, read_text_file};
 use crate::transfer::{
     AppRequest, Base, BaseRoot, ImageSource as _, Origin, PackRequest, Resources, RunnableRequest,
     TransferError,
 };
-use crate::tree::Filter;
+use crate::tree::{Filter, ignore_text};
 
 /// Patterns in gitignore syntax of what is left out of a root; left out itself.
 const IGNORE_FILE: &str = ".imgrelayignore";
@@ -203,16 +204,31 @@ fn filter(contents: &Contents) -> Result<Filter, Failure> {
     let mut filter = Filter::exact(contents.exclusions.iter().map(String::as_bytes));
     for root in &contents.roots {
         let path = root.join(IGNORE_FILE);
-        // Looked at first, because opening a pipe would wait for ever.
-        let text = match std::fs::metadata(&path) {
-            Ok(metadata) if metadata.is_file() => Some(read_text(&path, limits::LOCK_BYTES)?),
-            _ => None,
-        };
+        let text = ignore_file(&path)?;
         filter = filter.and_root(IGNORE_FILE, text.as_deref()).map_err(|problem| {
             Failure::misuse(format!("`{}` is not in gitignore syntax: {problem}", path.display()))
         })?;
     }
     Ok(filter)
+}
+
+/// Reads an ignore file, if there is one.
+///
+/// Errors: one that cannot be understood; what it names would be in the image.
+fn ignore_file(path: &Path) -> Result<Option<String>, Failure> {
+    // A root that is a file has no ignore file, and neither has one that is absent, which packing will say.
+    let absent = |error: &io::Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
+    if std::fs::symlink_metadata(path).is_err_and(|error| absent(&error)) {
+        return Ok(None);
+    }
+    let metadata = std::fs::metadata(path).map_err(|error| FileError::io("look at", path, error))?;
+    // Looked at first, because opening a pipe would wait for ever.
+    if !metadata.is_file() {
+        return Err(Failure::misuse(format!("`{}` is not a file", path.display())));
+    }
+    let bytes = read_file(path, limits::LOCK_BYTES).map_err(Failure::of_input)?;
+    let text = ignore_text(&bytes);
+    text.map(Some).map_err(|problem| Failure::misuse(format!("`{}`: {problem}", path.display())))
 }
 
 fn read_text(path: &Path, limit: u64) -> Result<String, Failure> {
@@ -233,6 +249,11 @@ pub(super) fn open_base(path: Option<&Path>, temporary: &Path) -> Result<Option<
 
 /// Learns the layers of the one image in a store.
 pub(super) fn base_of_store(store: &Store) -> Result<Base<'_>, Failure> {
-    let root = only_root(&store.label(), store.roots())?;
+    let one_of_its_own = || {
+        let select = Flag::SELECT.with("IMAGE").typed();
+        let command = format!("imgrelay copy --tar FILE {select} --to-oci-tar BASE");
+        Hint::command("the earlier image has a tar of its own: ", command, "")
+    };
+    let root = only_root(&store.label(), store.roots()).map_err(|failure| failure.hint(one_of_its_own()))?;
     Ok(Base::of(store, &root.image.descriptor)?)
 }

@@ -11,7 +11,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::cli::{
     args, clap_errors, completion, copy, describe, environment, grammar, index, index_args, matching, pull,
-    push, resolve, serve, serve_args, sign, sign_args, tag, verify, version,
+    push, repeated, resolve, serve, serve_args, sign, sign_args, tag, verify, version,
 };
 use super::concourse::{self, Step};
 use super::context::Context;
@@ -106,8 +106,8 @@ pub fn help_command() -> clap::Command {
 
 /// The result of parsing.
 enum Parsed {
-    /// A command to run.
-    Run(Box<Cli>),
+    /// A command to run, and what to say about the environment.
+    Run(Box<Cli>, Option<String>),
     /// The text of `--help` or `--version`.
     Show(String),
 }
@@ -136,8 +136,8 @@ pub(super) struct Door<'a> {
 pub(super) fn run_behind(door: &Door<'_>, words: Vec<OsString>, env: &Env) -> Result<(), Failure> {
     let fallback = || (door.ui)(&Settings::default());
     let early = |failure: &Failure| (door.failed)(&fallback(), failure);
-    let cli = match parse(words, env).inspect_err(early)? {
-        Parsed::Run(cli) => *cli,
+    let (cli, warning) = match parse(words, env).inspect_err(early)? {
+        Parsed::Run(cli, warning) => (*cli, warning),
         Parsed::Show(text) => return fallback().print(&text),
     };
     let settings = resolve::settings(&cli.globals).inspect_err(early)?;
@@ -146,8 +146,9 @@ pub(super) fn run_behind(door: &Door<'_>, words: Vec<OsString>, env: &Env) -> Re
         Some(vocabulary) => ui.speaking(vocabulary),
         None => ui,
     });
+    warning.iter().for_each(|line| ui.warning(line));
     let context = Context { env, ui: Arc::clone(&ui) };
-    let result = dispatch(&context, cli.command, settings.json)
+    let result = dispatch(&context, cli.command, settings.json, &cli.globals.column)
         .and_then(|outcome| (door.confirmed)(&outcome).and_then(|()| ui.outcome(&outcome)))
         .map_err(signals::explain);
     if let Err(failure) = &result {
@@ -156,7 +157,7 @@ pub(super) fn run_behind(door: &Door<'_>, words: Vec<OsString>, env: &Env) -> Re
     result
 }
 
-fn dispatch(context: &Context<'_>, verb: Verb, json: bool) -> Result<Outcome, Failure> {
+fn dispatch(context: &Context<'_>, verb: Verb, json: bool, columns: &[String]) -> Result<Outcome, Failure> {
     match verb {
         Verb::Push(args) => push::run(context, &args),
         Verb::Copy(args) => copy::run(context, &args),
@@ -167,7 +168,7 @@ fn dispatch(context: &Context<'_>, verb: Verb, json: bool) -> Result<Outcome, Fa
         Verb::Sign(args) => sign::run(context, &args),
         Verb::Serve(args) => serve::run(context, &args, json),
         Verb::Match(args) => matching::run(context, &args),
-        Verb::Tag(TagVerb::List(args)) => tag::list(context, &args),
+        Verb::Tag(TagVerb::List(args)) => tag::list(context, &args, columns),
         Verb::Tag(TagVerb::Resolve(args)) => tag::resolve(context, &args),
         Verb::Tag(TagVerb::Add(args)) => tag::add(context, &args),
         Verb::Tag(TagVerb::Delete(args)) => tag::delete(context, &args),
@@ -201,7 +202,7 @@ fn parse(mut words: Vec<OsString>, env: &Env) -> Result<Parsed, Failure> {
         Some(name) => *name = "imgrelay".into(),
         None => words.push("imgrelay".into()),
     }
-    let typed = match command().try_get_matches_from(&words) {
+    let typed = match repeated::collecting(command()).try_get_matches_from(&words) {
         Ok(typed) => typed,
         Err(error) => {
             return match error.kind() {
@@ -211,8 +212,12 @@ fn parse(mut words: Vec<OsString>, env: &Env) -> Result<Parsed, Failure> {
             };
         }
     };
-    let (matches, from_env) = if environment::has_ours(env) {
-        environment::refuse_unknown(&command(), env)?;
+    let harmless = repeated::refuse(&command(), &typed)?;
+    let words = repeated::without_empty(&words, &harmless);
+    let mut warning = None;
+    let (matches, from_env) = if environment::has_ours(env) || !harmless.is_empty() {
+        warning = environment::unknown(&command(), env);
+        environment::refuse_two_names(&command(), &typed, env)?;
         let (with_defaults, from_env) = environment::apply(command(), &typed, env);
         let matches = with_defaults.try_get_matches_from(&words);
         (matches.map_err(|error| clap_errors::from_clap(&error, &command(), &words, &from_env))?, from_env)
@@ -221,7 +226,7 @@ fn parse(mut words: Vec<OsString>, env: &Env) -> Result<Parsed, Failure> {
     };
     let cli = Cli::from_arg_matches(&matches)
         .map_err(|error| clap_errors::from_clap(&error, &command(), &words, &from_env))?;
-    Ok(Parsed::Run(Box::new(cli)))
+    Ok(Parsed::Run(Box::new(cli), warning))
 }
 
 /// Returns the help text with switches shown plainly.

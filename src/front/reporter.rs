@@ -123,10 +123,11 @@ impl Observer for Reporter<'_> {
 // house: long because each warning has its own sentence.
 fn warning_text(warning: &Warning) -> (String, Option<Message>) {
     match warning {
-        Warning::NonDistributableSkipped { image, layers } => (
+        Warning::NonDistributableSkipped { image, index, layers } => (
             format!(
-                "{} of `{image}` left out, because they are marked as not to be distributed: {}",
+                "{} of `{image}`{} left out, because they are marked as not to be distributed: {}",
                 text::counted(layers.len() as u64, "layer"),
+                index.as_ref().map(|index| format!(" in `{index}`")).unwrap_or_default(),
                 text::quoted_list(layers.iter().map(ToString::to_string))
             ),
             Some(message!(Flag::INCLUDE_NON_DISTRIBUTABLE_LAYERS, " copies them")),
@@ -166,6 +167,13 @@ fn warning_text(warning: &Warning) -> (String, Option<Message>) {
         Warning::PushedWithoutTag { digest } => (
             format!("image `{digest}` has no name that gives a tag, and is pushed without one"),
             Some(message!(Flag::TO_REPO.with("REPOSITORY:TAG"), " or ", Flag::TAG, " gives it one")),
+        ),
+        Warning::LockAnnotationsLost { images } => (
+            format!(
+                "the annotations that the ImagesLock has for {} are left out, because imgpkg's tar has no place for them",
+                text::counted(*images as u64, "image")
+            ),
+            Some(message!(Flag::TO_OCI_TAR, " keeps them")),
         ),
         Warning::TagNotShown { tag, digest } => {
             (format!("the registry took `{tag}` with digest `{digest}` but does not show the tag yet"), None)

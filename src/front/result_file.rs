@@ -339,11 +339,13 @@ fn tekton(outcome: &ImageOutcome) -> Vec<(&'static str, String)> {
     }
 }
 
-/// Appends with one write call, so that records of parallel steps do not mix.
+/// Appends under a lock and with one write call, so that records of parallel steps do not mix.
 pub(super) fn append(path: &Path, text: &str) -> Result<(), Failure> {
     let failed = |action| move |error| Failure::from(FileError::io(action, path, error));
     let mut file =
         std::fs::OpenOptions::new().append(true).create(true).open(path).map_err(failed("open"))?;
+    // A pipe or a file system without locks is written to all the same.
+    let _ = rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive);
     file.write_all(text.as_bytes()).map_err(failed("write"))
 }
 

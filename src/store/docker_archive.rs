@@ -108,7 +108,7 @@ pub(super) fn open(archive: Archive, table: &[u8], path: &Path) -> Result<Store,
         remarks.push(Remark::NoEndMark);
     }
     let (path, kind) = (path.to_owned(), StoreKind::DockerArchive);
-    Ok(Store { path, kind, roots, held, backing: Backing::Archive(archive), remarks })
+    Ok(Store { path, kind, roots, held, backing: Backing::Archive(archive), remarks, is_narrowed: false })
 }
 
 fn add_root(roots: &mut RootList, manifest: &RawDocument, image: &Image) -> Result<(), String> {

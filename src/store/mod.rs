@@ -20,6 +20,7 @@ mod opened;
 mod place;
 mod reading;
 mod root_list;
+mod selector;
 pub mod slots;
 mod spool;
 
@@ -27,6 +28,7 @@ pub use open::{open, open_to_inspect};
 pub use opened::Store;
 pub use place::{BlobPlace, Stamp};
 pub use reading::{open_verified, read_document};
+pub use selector::{Selector, SelectorError, image_label, image_labels};
 
 /// Names under which one top-level image of a store is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -197,6 +199,18 @@ pub enum StoreError {
         /// Expected and found.
         mismatch: Mismatch,
     },
+    /// No image, or more than one, is what was selected.
+    #[error("`{}` holds {}: {}", path.display(), selected(*found, selector), crate::model::list::clause_list(images))]
+    NotSelected {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was selected, as it is written.
+        selector: String,
+        /// How many images it means.
+        found: usize,
+        /// All images of the store, each with its name, position and digest.
+        images: Vec<String>,
+    },
     /// Two facts of the store make two readers see two images.
     #[error("`{}` contradicts itself: {}", path.display(), crate::model::list::clause_list(problems))]
     Contradiction {
@@ -223,6 +237,13 @@ pub enum StoreError {
         /// Most bytes allowed.
         limit: u64,
     },
+}
+
+fn selected(found: usize, selector: &str) -> String {
+    match found {
+        0 => format!("no image `{selector}`; it has"),
+        found => format!("{found} images that are `{selector}`; it has"),
+    }
 }
 
 impl StoreError {

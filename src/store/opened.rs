@@ -51,6 +51,8 @@ pub struct Store {
     pub(super) held: BTreeMap<Digest, Held>,
     pub(super) backing: Backing,
     pub(super) remarks: Vec<Remark>,
+    /// Images were left out by [`Store::keep_only`].
+    pub(super) is_narrowed: bool,
 }
 
 impl Store {
@@ -82,6 +84,18 @@ impl Store {
     #[must_use]
     pub fn roots(&self) -> &[Root] {
         &self.roots
+    }
+
+    /// Leaves one image in the list of top-level images; the blobs stay.
+    pub fn keep_only(&mut self, root: Root) {
+        self.roots = vec![root];
+        self.is_narrowed = true;
+    }
+
+    /// Tells whether there are images that [`Store::roots`] does not list any longer.
+    #[must_use]
+    pub fn is_narrowed(&self) -> bool {
+        self.is_narrowed
     }
 
     /// Returns the size in bytes of a stored blob, or `None` when the store does not hold it.

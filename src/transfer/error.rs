@@ -246,6 +246,18 @@ pub enum TransferError {
         /// Where it was looked for.
         place: String,
     },
+    /// A tar was written without a layer that may not be distributed, and its origin does not answer.
+    #[error(
+        "`{place}` was written without layer `{layer}`, which may not be distributed, and fetching it failed: {source}"
+    )]
+    NonDistributableUnreachable {
+        /// The layer.
+        layer: Digest,
+        /// The tar.
+        place: String,
+        /// Why the origin did not give it.
+        source: Box<RegistryError>,
+    },
     /// Paths that were asked for are not in the image.
     #[error("`{place}` has nothing at {}", list(paths))]
     NotIncluded {

@@ -121,6 +121,8 @@ pub enum Warning {
     NonDistributableSkipped {
         /// The image they belong to.
         image: String,
+        /// What that image is a part of, if it is in an index.
+        index: Option<String>,
         /// The layers.
         layers: Vec<Digest>,
     },
@@ -133,6 +135,11 @@ pub enum Warning {
     PushedWithoutTag {
         /// The image.
         digest: Digest,
+    },
+    /// imgpkg's tar has no place for the annotations of an ImagesLock.
+    LockAnnotationsLost {
+        /// How many images have some.
+        images: usize,
     },
     /// The registry took a tag and does not show it yet.
     TagNotShown {

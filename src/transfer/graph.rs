@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use crate::model::{Descriptor, Digest, Document, RawDocument, limits};
 
+use super::events::Warning;
 use super::{ImageSource, TransferError, sparse};
 
 /// Everything that has to move with a root.
@@ -53,6 +54,27 @@ impl Graph {
     /// Returns the digests of everything.
     pub fn digests(&self) -> impl Iterator<Item = &Digest> {
         self.documents.iter().map(RawDocument::digest).chain(self.blobs.iter().map(|blob| &blob.digest))
+    }
+
+    /// Returns a warning for each image below `root` that has some of the layers that were left out.
+    ///
+    /// Shape: images in the order of the documents; each layer at the first image that has it. `label` names the root.
+    pub(super) fn left_out(&self, root: &Digest, label: &str, layers: &[Digest]) -> Vec<Warning> {
+        let mut left: HashSet<&Digest> = layers.iter().collect();
+        let mut warnings = Vec::new();
+        for document in &self.documents {
+            let Document::Manifest(manifest) = document.document() else { continue };
+            let own = manifest.layers.iter().map(|layer| &layer.digest);
+            let own: Vec<Digest> = own.filter(|layer| left.remove(layer)).cloned().collect();
+            if own.is_empty() {
+                continue;
+            }
+            let is_root = document.digest() == root;
+            let image = if is_root { label.to_owned() } else { document.digest().to_string() };
+            let index = (!is_root).then(|| label.to_owned());
+            warnings.push(Warning::NonDistributableSkipped { image, index, layers: own });
+        }
+        warnings
     }
 
     /// Returns the bytes of everything together.

@@ -25,6 +25,7 @@ mod read_ahead;
 mod resume_cache;
 mod root_names;
 mod runnable;
+mod selection;
 pub mod signatures;
 mod source;
 mod sparse;
@@ -58,6 +59,7 @@ pub use resume_cache::ResumeCache;
 pub use runnable::{
     BaseRoot, MadeRunnable, MadeSource, Origin, RunnableRequest, UserName, make_runnable, write_runnable,
 };
+pub use selection::select;
 pub use source::{ImageSource, RegistrySource};
 pub use to_archive::{ArchiveRequest, copy_to_docker_tar, copy_to_imgpkg_tar};
 pub use to_folder::{SINGLE_IMAGE, copy_to_folder};

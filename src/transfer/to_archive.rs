@@ -19,7 +19,7 @@ use super::blob_copy::BlobCopier;
 use super::contents::NO_MANIFEST;
 use super::events::{Event, Observer, Warning};
 use super::{
-    Collection, ImageLocator, ImageSource, Member, ResumeCache, Role, TransferError, resolve_manifest,
+    Collection, Graph, ImageLocator, ImageSource, Member, ResumeCache, Role, TransferError, resolve_manifest,
     workers,
 };
 
@@ -67,9 +67,12 @@ pub fn copy_to_imgpkg_tar(
         let mut found = Vec::new();
         items.push(item(locator, &member.descriptor, &about, &mut found, 0)?);
         any |= found.iter().any(Descriptor::is_non_distributable);
-        let skipped = skip(member, &mut found, request);
-        if let Some(warning) = skipped {
-            observer.event(Event::Warning(&warning));
+        let skipped = skip(&mut found, request);
+        if !skipped.is_empty() {
+            let graph = Graph::of(locator, &member.descriptor)?;
+            for warning in graph.left_out(&member.descriptor.digest, &member.label(), &skipped) {
+                observer.event(Event::Warning(&warning));
+            }
         }
         layers.extend(found.into_iter().map(|layer| (layer.digest.to_string(), layer)));
     }
@@ -106,9 +109,9 @@ fn finish(
 }
 
 /// Takes out the layers that may not be distributed, unless they were asked for.
-fn skip(member: &Member, layers: &mut Vec<Descriptor>, request: &ArchiveRequest) -> Option<Warning> {
+fn skip(layers: &mut Vec<Descriptor>, request: &ArchiveRequest) -> Vec<Digest> {
     if request.include_non_distributable {
-        return None;
+        return Vec::new();
     }
     let skipped: Vec<Digest> = layers
         .iter()
@@ -116,8 +119,7 @@ fn skip(member: &Member, layers: &mut Vec<Descriptor>, request: &ArchiveRequest)
         .map(|layer| layer.digest.clone())
         .collect();
     layers.retain(|layer| !layer.is_non_distributable());
-    let image = member.label();
-    (!skipped.is_empty()).then_some(Warning::NonDistributableSkipped { image, layers: skipped })
+    skipped
 }
 
 fn fill_all(

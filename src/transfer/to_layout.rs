@@ -52,8 +52,7 @@ pub fn copy_to_layout(
         graph.add(source, &root.descriptor)?;
         let new = graph.blobs.get(before..).unwrap_or_default();
         let layers: Vec<Digest> = new.iter().filter(skip).map(|blob| blob.digest.clone()).collect();
-        if !layers.is_empty() {
-            let warning = Warning::NonDistributableSkipped { image: root.label(), layers };
+        for warning in graph.left_out(&root.descriptor.digest, &root.label(), &layers) {
             observer.event(Event::Warning(&warning));
         }
     }

@@ -209,8 +209,8 @@ impl RepositoryPush<'_> {
     fn warn_of_skipped(&self, found: &Found<'_>) {
         let skipped = found.graph.blobs.iter().filter(|blob| self.is_skipped(blob));
         let layers: Vec<Digest> = skipped.map(|blob| blob.digest.clone()).collect();
-        if !layers.is_empty() {
-            let warning = Warning::NonDistributableSkipped { image: found.image.label.clone(), layers };
+        let (root, label) = (&found.image.descriptor.digest, &found.image.label);
+        for warning in found.graph.left_out(root, label, &layers) {
             self.observer.event(Event::Warning(&warning));
         }
     }

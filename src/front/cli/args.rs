@@ -46,6 +46,9 @@ pub struct Globals {
     /// Accepted for imgpkg's scripts; results are always printed
     #[arg(long, global = true, hide = true, value_name = SWITCH)]
     pub tty: Option<Switch>,
+    /// With tag list: show these columns only, name or digest (repeatable)
+    #[arg(long, global = true, hide = true, value_name = "NAME", value_delimiter = ',')]
+    pub column: Vec<String>,
     /// Accepted for imgpkg's scripts; imgrelay never prompts
     #[arg(long, short = 'y', global = true, hide = true, value_name = SWITCH)]
     pub yes: Option<Switch>,
@@ -198,6 +201,9 @@ pub struct PushArgs {
     #[arg(long, value_name = "SIZE", help_heading = CONTENT)]
     pub size_limit: Option<String>,
 
+    /// Give each image the tag sha256-….imgpkg too, which keeps it when other tags move on (default true)
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub imgpkg_tags: Option<Switch>,
     /// What a container runs with
     #[command(flatten)]
     pub run: RunArgs,
@@ -217,12 +223,15 @@ pub struct PushArgs {
 #[derive(Clone, Debug, Default, Args)]
 #[group(skip)]
 pub struct TarArgs {
-    /// Tar or folder to read: OCI layout, docker save or imgpkg, also compressed
+    /// Tar or folder to read: OCI layout, docker save or imgpkg, also compressed (- is standard input)
     #[arg(long, value_name = "PATH")]
     pub tar: Option<PathBuf>,
     /// Like --tar, but accepts an OCI layout only
     #[arg(long, value_name = "PATH")]
     pub oci_tar: Option<PathBuf>,
+    /// With --tar: the image to take, by recorded name, tag, digest or position (@0 is the first)
+    #[arg(long, value_name = "IMAGE")]
+    pub select: Option<String>,
 }
 
 /// The one source of a command that reads.
@@ -270,6 +279,9 @@ pub struct CopyArgs {
     /// Push to this repository; with :TAG to this tag, else recorded tags are kept
     #[arg(long, value_name = "REPOSITORY")]
     pub to_repo: Option<String>,
+    /// With --to-repo: push each image below it, to the repository that its recorded name has
+    #[arg(long, value_name = SWITCH)]
+    pub keep_names: Option<Switch>,
     /// Write an OCI layout tar (- is standard output)
     #[arg(long, value_name = "FILE")]
     pub to_oci_tar: Option<PathBuf>,
@@ -300,6 +312,9 @@ pub struct CopyArgs {
     /// Copy the referrers of every image too (OCI 1.1: artifacts whose subject is the image)
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub referrers: Option<Switch>,
+    /// Give each image the tag sha256-….imgpkg too, which keeps it when other tags move on (default true)
+    #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
+    pub imgpkg_tags: Option<Switch>,
     /// Put the repository's name in front of the tags that protect images from cleaning
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub repo_based_tags: Option<Switch>,
@@ -374,6 +389,9 @@ pub struct DescribeArgs {
     /// Form: text, yaml or json (default text)
     #[arg(short = 'o', long, alias = "output", value_name = "FORM", value_parser = choices::OUTPUT_TYPE, hide_possible_values = true)]
     pub output_type: Option<String>,
+    /// Show each image's layers (default true)
+    #[arg(long, value_name = SWITCH)]
+    pub layers: Option<Switch>,
     /// With -b: look for cosign's signatures, attestations and SBOMs (default true)
     #[arg(long, value_name = SWITCH)]
     pub cosign_artifacts: Option<Switch>,

@@ -5,22 +5,23 @@ use std::fs::File;
 use std::path::Path;
 
 use super::args::CopyArgs;
+use super::naming::{appended, name_at_registry, name_further};
 use super::open_source::{Depth, OpenedSource};
+use super::placing::Placing;
 use super::push::LOCK_MODE;
 use super::resolve::{self, CopyOptions, Sink, TarTarget};
-use super::stores::open_oci;
+use super::stores::{self, open_oci};
 use super::tar_output::{layout_target, send_to_stdout};
 use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
-use crate::front::main_image::main_member;
+use crate::front::main_image::choose_one;
 use crate::front::outcome::{ImageKind, ImageOutcome, Outcome};
 use crate::front::reporter::{self, Wording};
 use crate::front::result_file;
 use crate::lock::{BundleLock, ImagesLock, LockedImage};
-use crate::model::{Digest, Platform, Repository, Tag};
-use crate::store::{ImageName, NamedImage};
-use crate::stream::AtomicFile;
+use crate::model::{Digest, Platform, Reference, Repository};
+use crate::stream::{AtomicFile, FileLock};
 use crate::transfer::events::{Event, Observer, Warning};
 use crate::transfer::{
     self, ArchiveRequest, Collection, CollectionRequest, CombinedSource, DefaultTags, Graph, ImageLocator,
@@ -37,7 +38,9 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Ou
     let remote =
         options.inflate || options.include_non_distributable || matches!(options.sink, Sink::Registry { .. });
     result_file::produce(&options.results, target.map(TarTarget::path), || {
-        let opened = OpenedSource::open(context, &options.source, &options.registry, remote)?;
+        let _held = hold(context, &options, target)?;
+        let opened = OpenedSource::open(context, &options.source, &options.registry, remote)?
+            .select(options.select.as_ref())?;
         let wording = match &options.sink {
             Sink::Registry { .. } => Wording::Uploaded,
             _ => Wording::Written,
@@ -49,6 +52,18 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Ou
             })
         })
     })
+}
+
+/// Locks a tar from before it is read until it is replaced, so that two copies that add to it do not lose an image.
+fn hold(
+    context: &Context<'_>,
+    options: &CopyOptions,
+    target: Option<&TarTarget>,
+) -> Result<Option<FileLock>, Failure> {
+    let Some(TarTarget::File(path)) = target.filter(|_| options.append || options.resume) else {
+        return Ok(None);
+    };
+    stores::hold(context, path)
 }
 
 #[derive(Clone)]
@@ -71,7 +86,7 @@ impl Copy<'_> {
         };
         let collection = self.opened.gather(self.locator, depth, &options.registry, self.observer)?;
         let exactly = options.expected_digest.is_some();
-        let main = main_member(&collection, &self.locator.label(), exactly)?.descriptor.digest.clone();
+        let main = self.opened.main_member(&collection, self.locator, exactly)?.descriptor.digest.clone();
         transfer::check_expected(options.expected_digest.as_ref(), &main)?;
         self.warn_of_missing(&collection);
         self.remember_locations(&collection)?;
@@ -124,25 +139,37 @@ impl Copy<'_> {
         match &options.sink {
             Sink::Registry { repository, tag } => {
                 let roots = collection.members.iter().filter(|member| member.role == Role::Root).count();
+                let placing = self.placing(&collection, repository)?;
                 if tag.is_some() && roots > 1 {
                     let message = message!(
                         Flag::TO_REPO,
                         format!(" has a tag, but `{}` holds {roots} images", self.locator.label())
                     );
-                    return Err(
-                        Failure::misuse(message).hint("leave the tag out: the recorded tags are kept")
-                    );
+                    let failure =
+                        Failure::misuse(message).hint("leave the tag out: the recorded tags are kept");
+                    return Err(match self.opened.is_store() {
+                        true => failure.hint(choose_one()),
+                        false => failure,
+                    });
                 }
                 for member in collection.members.iter_mut().filter(|member| member.descriptor.digest == *main)
                 {
-                    name_at_registry(member, repository, tag.as_ref(), &options.tags);
+                    match placing {
+                        Placing::Into(_) => {
+                            name_at_registry(member, repository, tag.as_ref(), &options.tags);
+                        }
+                        Placing::Below(_) => name_further(member, &options.tags)?,
+                    }
                 }
-                self.to_registry(&collection, repository)?;
+                placing.refuse_shared_tags(&collection)?;
+                self.to_registry(&collection, placing)?;
                 if let Some(path) = &options.lock_output {
-                    let lock = self.lock(&collection, repository)?;
+                    let lock = self.lock(&collection, placing)?;
                     AtomicFile::write_whole(path, lock.as_bytes(), LOCK_MODE)?;
                 }
-                self.outcome(&collection, main, Some(repository), None)
+                let member = collection.member(main);
+                let place = member.map(|member| placing.first(&collection, member)).transpose()?;
+                self.outcome(&collection, main, place.as_ref(), None)
             }
             Sink::OciTar(target) | Sink::ImgpkgTar(target) | Sink::DockerTar(target) => {
                 for member in collection.members.iter_mut().filter(|member| member.descriptor.digest == *main)
@@ -187,35 +214,44 @@ impl Copy<'_> {
         Ok(())
     }
 
-    fn to_registry(&self, collection: &Collection, repository: &Repository) -> Result<(), Failure> {
+    /// Returns where images go at the registry.
+    fn placing<'r>(
+        &self,
+        collection: &Collection,
+        repository: &'r Repository,
+    ) -> Result<Placing<'r>, Failure> {
+        if !self.options.keep_names {
+            return Ok(Placing::Into(repository));
+        }
+        if collection.has_bundles() {
+            return Err(Failure::refused(message!(
+                Flag::KEEP_NAMES,
+                " cannot be used with a bundle, whose images are in the repository of the bundle"
+            )));
+        }
+        Ok(Placing::Below(repository))
+    }
+
+    fn to_registry(&self, collection: &Collection, placing: Placing<'_>) -> Result<(), Failure> {
         let client = self.opened.client()?;
         let concurrency = self.options.registry.concurrency;
         let include_non_distributable = self.options.include_non_distributable;
         let as_imgpkg = !self.opened.is_store() || self.opened.is_imgpkg_tar() || collection.has_bundles();
-        if !as_imgpkg && !self.options.repo_based_tags {
+        let repository = match placing {
+            Placing::Into(repository) if as_imgpkg || self.options.repo_based_tags => repository,
             // Plain images from elsewhere get the tags they have, and nothing of Carvel's. Signatures come before
             // the image has a tag, so that a reader who finds the image finds them.
-            let (attached, images): (Vec<&Member>, Vec<&Member>) =
-                collection.members.iter().partition(|member| member.role == Role::Attached);
-            for image in images.iter().filter(|image| self.opened.is_store() && image.tags().is_empty()) {
-                let digest = image.descriptor.digest.clone();
-                self.observer.event(Event::Warning(&Warning::PushedWithoutTag { digest }));
+            _ => {
+                for request in self.plain_pushes(collection, placing)? {
+                    transfer::push_to_registry(self.locator, client, &request, self.observer)?;
+                }
+                return Ok(());
             }
-            let roots =
-                attached.into_iter().chain(images).map(|member| (member.descriptor.clone(), member.tags()));
-            let request = PushRequest {
-                repository: repository.clone(),
-                roots: roots.collect(),
-                sent: BTreeSet::new(),
-                concurrency,
-                include_non_distributable,
-            };
-            transfer::push_to_registry(self.locator, client, &request, self.observer)?;
-            return Ok(());
-        }
-        let default_tags = match self.options.repo_based_tags {
-            true => DefaultTags::ByRepository,
-            false => DefaultTags::ByDigest,
+        };
+        let default_tags = match (self.options.imgpkg_tags, self.options.repo_based_tags) {
+            (false, _) => DefaultTags::None,
+            (true, true) => DefaultTags::ByRepository,
+            (true, false) => DefaultTags::ByDigest,
         };
         let request = CollectionRequest {
             repository: repository.clone(),
@@ -225,6 +261,39 @@ impl Copy<'_> {
         };
         transfer::push_collection(self.locator, client, collection, &request, self.observer)?;
         Ok(())
+    }
+
+    /// Makes one push for each repository, what is attached first, and warns of images without a tag.
+    fn plain_pushes(
+        &self,
+        collection: &Collection,
+        placing: Placing<'_>,
+    ) -> Result<Vec<PushRequest>, Failure> {
+        let (attached, images): (Vec<&Member>, Vec<&Member>) =
+            collection.members.iter().partition(|member| member.role == Role::Attached);
+        let mut pushes: Vec<PushRequest> = Vec::new();
+        for member in attached.into_iter().chain(images) {
+            let places = placing.of(collection, member)?;
+            let untagged = self.opened.is_store() && places.iter().all(|(_, tags)| tags.is_empty());
+            if untagged && member.role != Role::Attached {
+                let digest = member.descriptor.digest.clone();
+                self.observer.event(Event::Warning(&Warning::PushedWithoutTag { digest }));
+            }
+            for (repository, tags) in places {
+                let root = (member.descriptor.clone(), tags);
+                match pushes.iter_mut().find(|push| push.repository == repository) {
+                    Some(push) => push.roots.push(root),
+                    None => pushes.push(PushRequest {
+                        repository,
+                        roots: vec![root],
+                        sent: BTreeSet::new(),
+                        concurrency: self.options.registry.concurrency,
+                        include_non_distributable: self.options.include_non_distributable,
+                    }),
+                }
+            }
+        }
+        Ok(pushes)
     }
 
     fn to_tar(&self, collection: &Collection, target: &TarTarget) -> Result<Option<File>, Failure> {
@@ -302,15 +371,24 @@ impl Copy<'_> {
                 }
                 transfer::copy_to_docker_tar(self.locator, member, &request, self.observer)?
             }
-            _ => transfer::copy_to_imgpkg_tar(self.locator, collection, &request, self.observer)?,
+            _ => {
+                let has_some = |member: &&Member| {
+                    !LockedImage::read_annotations(&member.descriptor.annotations).is_empty()
+                };
+                let images = collection.members.iter().filter(has_some).count();
+                if images > 0 {
+                    self.observer.event(Event::Warning(&Warning::LockAnnotationsLost { images }));
+                }
+                transfer::copy_to_imgpkg_tar(self.locator, collection, &request, self.observer)?
+            }
         };
         Ok(written.spool)
     }
 
     /// Makes the lock with the new places: of the bundle, if the collection is about one, else of all images.
-    fn lock(&self, collection: &Collection, repository: &Repository) -> Result<String, Failure> {
+    fn lock(&self, collection: &Collection, placing: Placing<'_>) -> Result<String, Failure> {
         if let Some(root) = collection.root_bundle() {
-            let image = repository.with_digest(root.descriptor.digest.clone());
+            let image = placing.first(collection, root)?.with_digest(root.descriptor.digest.clone());
             return Ok(BundleLock { image, tag: root.tags().first().cloned() }.to_yaml());
         }
         if collection.has_bundles() {
@@ -320,25 +398,29 @@ impl Copy<'_> {
             ))
             .hint(message!("copy the bundle you want with ", Flag::BUNDLE.mention().short())));
         }
-        let at = |image: &LockedImage| {
-            let image_there = image.image.digest.clone().map(|digest| repository.with_digest(digest));
-            LockedImage {
-                image: image_there.unwrap_or_else(|| image.image.clone()),
-                annotations: image.annotations.clone(),
-            }
+        let at = |image: &LockedImage| -> Result<LockedImage, Failure> {
+            let member = image.image.digest.as_ref().and_then(|digest| collection.member(digest));
+            let there = member.map(|member| placed(collection, placing, member)).transpose()?;
+            let annotations = image.annotations.clone();
+            Ok(LockedImage { image: there.unwrap_or_else(|| image.image.clone()), annotations })
         };
         if let Some(lock) = self.opened.images_lock() {
-            return Ok(ImagesLock { images: lock.images.iter().map(at).collect() }.to_yaml());
+            let images = lock.images.iter().map(at).collect::<Result<_, _>>()?;
+            return Ok(ImagesLock { images }.to_yaml());
         }
         // Attached artifacts are copied with their image.
         let mut members: Vec<&Member> =
             collection.members.iter().filter(|member| member.role != Role::Attached).collect();
         members.sort_by_key(|member| member.label());
-        let image = |member: &&Member| LockedImage {
-            image: repository.with_digest(member.descriptor.digest.clone()),
-            annotations: Default::default(),
+        let image = |member: &&Member| {
+            let image = placed(collection, placing, member)?;
+            Ok(LockedImage {
+                image,
+                annotations: LockedImage::read_annotations(&member.descriptor.annotations),
+            })
         };
-        Ok(ImagesLock { images: members.iter().map(image).collect() }.to_yaml())
+        let images = members.iter().map(image).collect::<Result<_, Failure>>()?;
+        Ok(ImagesLock { images }.to_yaml())
     }
 
     fn outcome(
@@ -372,116 +454,7 @@ impl Copy<'_> {
     }
 }
 
-/// Adds roots to those a tar has; an image that is there already only gets its further names.
-fn appended(mut roots: Vec<NamedImage>, new: Vec<NamedImage>) -> Result<Vec<NamedImage>, Failure> {
-    for mut root in new {
-        let taken = |name: &ImageName| {
-            roots
-                .iter()
-                .any(|old| old.descriptor.digest != root.descriptor.digest && old.names.contains(name))
-        };
-        if let Some(name) = root.names.iter().find(|name| name.tag.is_some() && taken(name)) {
-            let text = match (&name.reference, &name.tag) {
-                (Some(reference), _) => reference.to_string(),
-                (None, Some(tag)) => tag.to_string(),
-                (None, None) => String::new(),
-            };
-            return Err(Failure::refused(format!(
-                "the tar already has another image with the name `{text}`"
-            ))
-            .hint("name the new image by digest, or write a new tar"));
-        }
-        match roots.iter_mut().find(|old| old.descriptor.digest == root.descriptor.digest) {
-            Some(old) => {
-                root.names.retain(|name| !old.names.contains(name));
-                old.names.append(&mut root.names);
-            }
-            None => roots.push(root),
-        }
-    }
-    Ok(roots)
-}
-
-/// Gives an image the tags it is to have: the one asked for in place of the recorded ones, and further ones.
-fn name_at_registry(member: &mut Member, repository: &Repository, tag: Option<&Tag>, further: &[Tag]) {
-    if tag.is_some() {
-        member.names.clear();
-    }
-    for tag in tag.into_iter().chain(further) {
-        if !member.tags().contains(tag) {
-            let reference = Some(repository.with_tag(tag.clone()));
-            member.names.push(ImageName { tag: Some(tag.clone()), reference });
-        }
-    }
-}
-
-/// Gives an image in a tar the tags of `--tag` besides its own; they belong to the repository it has a name in.
-fn name_further(member: &mut Member, tags: &[Tag]) -> Result<(), Failure> {
-    let Some(tag) = tags.first() else { return Ok(()) };
-    let repository =
-        member.names.iter().find_map(|name| name.reference.as_ref()).map(|name| name.repository.clone());
-    let Some(repository) = repository else {
-        return Err(Failure::tag_without_repository(tag).hint(message!(
-            "the image has no recorded name; give the tag when it is copied with ",
-            Flag::TO_REPO
-        )));
-    };
-    for tag in tags.iter().filter(|tag| !member.tags().contains(tag)).collect::<Vec<_>>() {
-        let reference = Some(repository.with_tag(tag.clone()));
-        member.names.push(ImageName { tag: Some(tag.clone()), reference });
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::Descriptor;
-
-    fn image(content: &str, names: &[&str]) -> NamedImage {
-        let descriptor = Descriptor::of_bytes("a/b", content.as_bytes());
-        let names = names.iter().map(|name| ImageName::of(name.parse().unwrap())).collect();
-        NamedImage { descriptor, names, origin: None }
-    }
-
-    fn member(names: &[&str]) -> Member {
-        let NamedImage { descriptor, names, origin } = image("a", names);
-        Member { descriptor, names, origin, role: Role::Root, bundle: None }
-    }
-
-    fn tags(words: &[&str]) -> Vec<Tag> {
-        words.iter().map(|tag| tag.parse().unwrap()).collect()
-    }
-
-    #[test]
-    fn append_adds_names_to_an_image_that_is_there_and_refuses_a_name_of_another() {
-        let old = || vec![image("a", &["r.io/a:1"]), image("b", &["r.io/b:1"])];
-        let roots = appended(old(), vec![image("a", &["r.io/a:1", "r.io/a:2"]), image("c", &[])]).unwrap();
-        assert_eq!(roots, [image("a", &["r.io/a:1", "r.io/a:2"]), old()[1].clone(), image("c", &[])]);
-        let failure = appended(old(), vec![image("c", &["r.io/b:1"])]).unwrap_err();
-        assert_eq!(failure.message, "the tar already has another image with the name `r.io/b:1`");
-    }
-
-    #[test]
-    fn a_tag_of_to_repo_replaces_the_recorded_ones_and_tag_adds_to_them() {
-        let repository: Repository = "r.io/new".parse().unwrap();
-        let named = |tag: &[&str], further: &[&str]| {
-            let mut member = member(&["r.io/a:1"]);
-            name_at_registry(&mut member, &repository, tags(tag).first(), &tags(further));
-            member.tags()
-        };
-        assert_eq!(named(&[], &[]), tags(&["1"]));
-        assert_eq!(named(&[], &["2", "1"]), tags(&["1", "2"]));
-        assert_eq!(named(&["3"], &["2", "3"]), tags(&["3", "2"]));
-    }
-
-    #[test]
-    fn tag_needs_a_recorded_name_in_a_tar() {
-        let mut known = member(&["r.io/a:1"]);
-        name_further(&mut known, &tags(&["2", "1"])).unwrap();
-        assert_eq!(known.tags(), tags(&["1", "2"]));
-        assert!(name_further(&mut member(&[]), &[]).is_ok());
-        let failure = name_further(&mut member(&[]), &tags(&["2"])).unwrap_err();
-        assert_eq!(failure.message, "tag `2` has no repository it could belong to");
-    }
+/// Returns where an image is after the push.
+fn placed(collection: &Collection, placing: Placing<'_>, member: &Member) -> Result<Reference, Failure> {
+    Ok(placing.first(collection, member)?.with_digest(member.descriptor.digest.clone()))
 }

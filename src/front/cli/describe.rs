@@ -21,8 +21,9 @@ pub(in crate::front) fn run(
     json: bool,
 ) -> Result<Outcome, Failure> {
     let options = resolve::describe(args, json)?;
-    let opened = OpenedSource::open(context, &options.source, &options.registry, false)?;
-    let images = opened.with(|locator| {
+    let opened = OpenedSource::open(context, &options.source, &options.registry, false)?
+        .select(options.select.as_ref())?;
+    let mut images = opened.with(|locator| {
         let depth = Depth {
             thick: true,
             inflate: false,
@@ -33,6 +34,9 @@ pub(in crate::front) fn run(
         let collection = opened.gather(locator, depth, &options.registry, &found)?;
         Ok(transfer::describe_collection(locator, &collection, options.registry.concurrency)?)
     })?;
+    if !options.layers {
+        images.iter_mut().for_each(without_layers);
+    }
     let json = serde_json::json!({ "images": images });
     let text = match options.form {
         DescribeForm::Text => images.iter().map(|image| tree(image, 0)).collect::<Vec<_>>().join("\n"),
@@ -41,6 +45,14 @@ pub(in crate::front) fn run(
         DescribeForm::Yaml => escape_in_yaml(&yaml(&json, 0)),
     };
     Ok(Outcome::Document(Document { text, json, failure: None }))
+}
+
+/// Leaves out the layers of an image and of everything below it.
+fn without_layers(description: &mut Description) {
+    description.layers.clear();
+    description.manifests.iter_mut().for_each(without_layers);
+    let named = description.images.iter_mut().filter_map(|image| image.content.as_deref_mut());
+    named.for_each(without_layers);
 }
 
 /// Prints how many images were read, so that a user sees progress on a large bundle.

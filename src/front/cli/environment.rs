@@ -20,7 +20,7 @@ use crate::front::text;
 /// Flags that take each other's place: when one is typed, variables of the others in its row are not looked at.
 ///
 /// Without this a variable could contradict a command line that is valid without it.
-const ALTERNATIVES: [&[&str]; 9] = [
+const ALTERNATIVES: [&[&str]; 13] = [
     &["thin", "inflate"],
     &["bundle", "image", "source", "lock", "tar", "oci-tar"],
     &["to-repo", "to-oci-tar", "to-tar", "to-docker-tar"],
@@ -30,6 +30,10 @@ const ALTERNATIVES: [&[&str]; 9] = [
     &["registry-username", "registry-anon"],
     &["registry-password", "registry-anon"],
     &["registry-token", "registry-anon"],
+    &["bundle", "select"],
+    &["image", "select"],
+    &["source", "select"],
+    &["lock", "select"],
 ];
 
 /// Variables that begin like ours, are not read, and are no mistake either.
@@ -96,6 +100,10 @@ fn with_default(arg: Arg, value: &OsStr) -> Arg {
         // Split already: a comma inside a line belongs to the item.
         arg.value_delimiter(None).default_values(items)
     } else {
+        use std::os::unix::ffi::OsStrExt;
+        let bytes = value.as_bytes();
+        let end = bytes.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r')).map_or(0, |last| last + 1);
+        let value = OsStr::from_bytes(bytes.get(..end).unwrap_or(bytes));
         arg.default_value(ClapStr::from(value.to_owned()))
     }
 }
@@ -129,24 +137,60 @@ pub fn has_ours(env: &Env) -> bool {
     env.iter().any(|(name, _)| name.starts_with(env::PREFIX))
 }
 
-/// Refuses variables that begin like ours and belong to no flag: a misspelt one would be ignored silently.
+/// Returns a warning about variables that begin like ours and belong to no flag: a misspelt one has no effect.
 ///
-/// Errors: misuse that names the variable, with the nearest known one as hint.
-pub fn refuse_unknown(command: &Command, env: &Env) -> Result<(), Failure> {
+/// The environment is not ours alone, so they are no error, and those that Kubernetes makes for a Service named
+/// `imgrelay` are not mentioned.
+#[must_use]
+pub fn unknown(command: &Command, env: &Env) -> Option<String> {
     let known = known(command);
-    for (name, _) in env.iter().filter(|(name, _)| name.starts_with(env::PREFIX)) {
-        let ours =
-            known.contains_key(name) || result_file::DOTENV_KEYS.contains(&name) || IGNORED.contains(&name);
-        if ours {
+    let ours = |name: &str| {
+        known.contains_key(name) || result_file::DOTENV_KEYS.contains(&name) || IGNORED.contains(&name)
+    };
+    let names = env.iter().map(|(name, _)| name);
+    let unknown: Vec<&str> = names
+        .filter(|name| name.starts_with(env::PREFIX) && !ours(name) && !env::is_service_link(name))
+        .collect();
+    let advice = unknown.iter().find_map(|name| text::nearest(name, known.keys().map(String::as_str)));
+    let advice = match advice {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "`docs/environment.md` lists all variables".to_owned(),
+    };
+    match unknown.as_slice() {
+        [] => None,
+        [name] => Some(format!("environment variable `{name}` belongs to no flag; {advice}")),
+        names => {
+            Some(format!("environment variables {} belong to no flag; {advice}", text::quoted_list(names)))
+        }
+    }
+}
+
+/// Refuses two variables for one flag that takes one value, where they differ.
+///
+/// Errors: misuse that names both.
+pub fn refuse_two_names(command: &Command, typed: &ArgMatches, env: &Env) -> Result<(), Failure> {
+    for arg in command.get_arguments().filter(|arg| matches!(arg.get_action(), ArgAction::Set)) {
+        if typed.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine) {
             continue;
         }
-        let failure = Failure::misuse(format!("environment variable `{name}` belongs to no flag"));
-        return Err(match text::nearest(name, known.keys().map(String::as_str)) {
-            Some(near) => failure.hint(format!("did you mean `{near}`?")),
-            None => failure.hint("unset it; `docs/environment.md` lists all variables"),
-        });
+        let set: Vec<(String, &OsStr)> =
+            variables(arg).into_iter().filter_map(|name| Some((name.clone(), env.os(&name)?))).collect();
+        if let [(first, value), (second, other), ..] = set.as_slice()
+            && value != other
+        {
+            return Err(Failure::misuse(format!(
+                "environment variables `{first}` and `{second}` are the same flag, but differ"
+            ))
+            .hint("unset one of them"));
+        }
     }
-    Ok(())
+    match typed.subcommand() {
+        Some((name, typed)) => match command.find_subcommand(name) {
+            Some(command) => refuse_two_names(command, typed, env),
+            None => Ok(()),
+        },
+        None => Ok(()),
+    }
 }
 
 /// What a variable stands for.
@@ -205,8 +249,9 @@ pub fn page(command: &Command) -> String {
         "# Environment variables\n\n\
          Every flag can be given as `IMGRELAY_<FLAG>`; a flag on the command line beats its variable. An empty \
          variable is the\nsame as none. When one of several flags that exclude each other is typed, variables of the \
-         others are not looked at.\nA variable that begins with `IMGRELAY_` and is not listed here is an error \
-         (exit code 2).\n\n\
+         others are not looked at.\nA variable that begins with `IMGRELAY_` and is not listed here is a warning; those \
+         that Kubernetes makes for a Service\nnamed `imgrelay` (`IMGRELAY_PORT`, `IMGRELAY_SERVICE_HOST`, …) are not \
+         mentioned.\n\n\
          A list is split at line breaks or, if it has none, at commas; so a single item with a comma in it needs a \
          line break\nat its end.\n\n\
          This page is written by `UPDATE_DOCS=1 cargo test environment`, and a test fails when it is not current.\n\n\
@@ -261,6 +306,18 @@ mod tests {
     }
 
     #[test]
+    fn a_line_break_at_the_end_of_a_variable_is_no_part_of_its_value() {
+        let (args, _) =
+            push(&[], &[("IMGRELAY_EXPECTED_DIGEST", "sha256:12\r\n"), ("IMGRELAY_PLATFORM", "\n")]);
+        assert_eq!(
+            (args.expected_digest.as_deref(), args.platform.as_deref()),
+            (Some("sha256:12"), Some(""))
+        );
+        let (args, _) = push(&[], &[("IMGRELAY_REGISTRY_VERIFY_CERTS", "false\n")]);
+        assert!(args.registry.registry_verify_certs.is_some());
+    }
+
+    #[test]
     fn lists_are_split_and_replaced_by_flags_as_a_whole() {
         let files = |args: &args::PushArgs| -> Vec<String> {
             args.file.iter().map(|path| path.display().to_string()).collect()
@@ -289,21 +346,47 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_variable_is_refused_with_the_nearest_name() {
+    fn an_unknown_variable_is_one_warning_with_the_nearest_name() {
         let command = grammar::prepare(args::PushArgs::augment_args(Command::new("push")));
-        let refused = |name: &str| refuse_unknown(&command, &Env::from_pairs([(name, "x")]));
-        assert_eq!(refused("IMGRELAY_COMPRESSION"), Ok(()));
-        assert_eq!(refused("IMGRELAY_DIGEST"), Ok(()), "written by --result dotenv");
-        assert_eq!(refused("IMGRELAY_VERSION"), Ok(()));
-        assert_eq!(refused("IMGRELAYX"), Ok(()));
-        let failure = refused("IMGRELAY_COMPRESION").unwrap_err();
+        let warning = |names: &[&str]| {
+            let pairs: Vec<(&str, &str)> = names.iter().map(|name| (*name, "x")).collect();
+            unknown(&command, &Env::from_pairs(pairs)).unwrap_or_default()
+        };
+        for name in ["IMGRELAY_COMPRESSION", "IMGRELAY_DIGEST", "IMGRELAY_VERSION", "IMGRELAYX"] {
+            assert_eq!(warning(&[name]), "", "{name}");
+        }
         assert_eq!(
-            failure.render(false),
-            "imgrelay: error: environment variable `IMGRELAY_COMPRESION` belongs to no flag\n  \
-             hint: did you mean `IMGRELAY_COMPRESSION`?\n"
+            warning(&["IMGRELAY_COMPRESION"]),
+            "environment variable `IMGRELAY_COMPRESION` belongs to no flag; did you mean `IMGRELAY_COMPRESSION`?"
         );
-        let failure = refused("IMGRELAY_SOMETHING_ELSE").unwrap_err();
-        assert!(failure.hints[0].to_string().contains("docs/environment.md"));
-        assert_eq!(refuse_unknown(&command, &Env::from_pairs([("IMGRELAY_NONE", "")])), Ok(()));
+        assert_eq!(
+            warning(&["IMGRELAY_SHA256", "IMGRELAY_SOMETHING_ELSE"]),
+            "environment variables `IMGRELAY_SHA256`, `IMGRELAY_SOMETHING_ELSE` belong to no flag; \
+             `docs/environment.md` lists all variables"
+        );
+        assert_eq!(unknown(&command, &Env::from_pairs([("IMGRELAY_NONE", "")])), None);
+    }
+
+    #[test]
+    fn two_variables_of_one_flag_have_to_agree() {
+        let command = || grammar::prepare(args::PushArgs::augment_args(Command::new("push")));
+        let check = |words: &[&str], one: &str, other: &str| {
+            let words = std::iter::once("push").chain(words.iter().copied());
+            let typed = command().try_get_matches_from(words).unwrap();
+            let pairs = [("IMGRELAY_REGISTRY_VERIFY_CERTS", one), ("IMGRELAY_TLS_VERIFY", other)];
+            refuse_two_names(&command(), &typed, &Env::from_pairs(pairs))
+        };
+        assert_eq!(check(&[], "true", "true"), Ok(()));
+        assert_eq!(check(&[], "true", ""), Ok(()));
+        assert_eq!(check(&["--tls-verify"], "true", "false"), Ok(()), "a typed flag beats both");
+        let failure = check(&[], "true", "false").unwrap_err();
+        assert!(
+            failure
+                .message
+                .to_string()
+                .contains("`IMGRELAY_REGISTRY_VERIFY_CERTS` and `IMGRELAY_TLS_VERIFY`"),
+            "{}",
+            failure.message
+        );
     }
 }

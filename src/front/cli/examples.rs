@@ -18,6 +18,8 @@ pub(super) const COPY_EXAMPLES: &str = "\
 Examples:
   Push a tar; the tag recorded in it is kept:
     imgrelay copy --tar app.tar --to-repo registry.example/team/app
+  Push one image of a tar that has several:
+    imgrelay copy --tar all.tar --select team/app:v1 --to-repo registry.example/team/app:v1
   Take an image out of a registry:
     imgrelay copy -i registry.example/team/app:v1 --to-oci-tar app.tar";
 pub(super) const INDEX_EXAMPLES: &str = "\

@@ -5,13 +5,13 @@ use super::resolve::{self, Source};
 use super::stores::{open_oci, open_store};
 use crate::front::context::Context;
 use crate::front::failure::{Failure, Kind};
-use crate::front::main_image::only_root;
+use crate::front::main_image::{choose_one, only_root};
 use crate::front::outcome::{Document, Outcome};
 use crate::front::reporter::{self, Wording};
 use crate::front::{registries, system};
 use crate::model::limits;
 use crate::pack::MatchRequest;
-use crate::store::Store;
+use crate::store::{Selector, Store};
 use crate::stream::{TooLarge, read_bounded};
 use crate::transfer::events::Observer;
 use crate::transfer::{self, FileList, ImageSource as _, file_list};
@@ -19,9 +19,10 @@ use crate::transfer::{self, FileList, ImageSource as _, file_list};
 pub(in crate::front) fn run(context: &Context<'_>, args: &MatchArgs) -> Result<Outcome, Failure> {
     let options = resolve::match_resources(args)?;
     let request = read_request()?;
+    let select = options.select.as_ref();
     let files = reporter::watch(&context.ui, Wording::Fetched, |observer| match &options.source {
-        Source::Tar(path) => files_of_store(&open_store(context, path)?),
-        Source::OciTar(path) => files_of_store(&open_oci(context, path)?),
+        Source::Tar(path) => files_of_store(open_store(context, path)?, select),
+        Source::OciTar(path) => files_of_store(open_oci(context, path)?, select),
         Source::Image(reference) | Source::Bundle(reference) => {
             let client = registries::client(&options.registry, context.env, &context.ui)?;
             let concurrency = options.registry.concurrency.min(system::threads());
@@ -40,9 +41,13 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &MatchArgs) -> Result<O
     Ok(Outcome::Document(Document { text: format!("{answer}\n"), json, failure: None }))
 }
 
-fn files_of_store(store: &Store) -> Result<FileList, Failure> {
-    let root = only_root(&store.label(), store.roots())?;
-    Ok(FileList::read(store, &root.image.descriptor, system::threads())?)
+fn files_of_store(mut store: Store, select: Option<&Selector>) -> Result<FileList, Failure> {
+    if let Some(selector) = select {
+        let root = selector.find(&store)?.clone();
+        store.keep_only(root);
+    }
+    let root = only_root(&store.label(), store.roots()).map_err(|failure| failure.hint(choose_one()))?;
+    Ok(FileList::read(&store, &root.image.descriptor, system::threads())?)
 }
 
 /// Reads the request from standard input.

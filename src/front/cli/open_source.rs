@@ -7,19 +7,23 @@ use super::stores::{open_oci, open_store, read_lock};
 use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
-use crate::front::main_image::stored_roots;
+use crate::front::main_image::{choose_one, main_member, stored_roots};
 use crate::front::registries;
 use crate::lock::{BundleLock, ImagesLock};
 use crate::model::{Reference, Tag, Target};
 use crate::registry::Client;
-use crate::store::{ImageName, Store, StoreKind};
+use crate::store::{ImageName, Root, Selector, Store, StoreKind};
 use crate::transfer::events::Observer;
-use crate::transfer::{self, Attached, Collection, Gathering, ImageLocator, Member, Role, TransferError};
+use crate::transfer::{
+    self, Attached, Collection, Gathering, ImageLocator, ImageSource as _, Member, Role, TransferError,
+};
 
 /// An opened source; its images are not gathered yet.
 pub(super) struct OpenedSource {
     wanted: Wanted,
     store: Option<Store>,
+    /// The images of a store that are meant, where one was selected.
+    selected: Option<Vec<Root>>,
     client: Option<Client>,
 }
 
@@ -71,7 +75,28 @@ impl OpenedSource {
             true => Some(registries::client(registry, context.env, &context.ui)?),
             false => None,
         };
-        Ok(Self { wanted, store, client })
+        Ok(Self { wanted, store, selected: None, client })
+    }
+
+    /// Leaves one image of a store with what belongs to it, if one was selected.
+    pub(super) fn select(mut self, selector: Option<&Selector>) -> Result<Self, Failure> {
+        if let (Some(store), Some(selector)) = (&self.store, selector) {
+            self.selected = Some(transfer::select(store, selector)?);
+        }
+        Ok(self)
+    }
+
+    /// Chooses the image that a result is about; with `exactly` there may be no other.
+    pub(super) fn main_member<'a>(
+        &self,
+        collection: &'a Collection,
+        locator: &ImageLocator<'_>,
+        exactly: bool,
+    ) -> Result<&'a Member, Failure> {
+        main_member(collection, &locator.label(), exactly).map_err(|failure| match self.is_store() {
+            true => failure.hint(choose_one()),
+            false => failure,
+        })
     }
 
     /// Returns the client; it is there when the source was opened as remote or is a registry.
@@ -147,7 +172,8 @@ impl OpenedSource {
                 let root = |image: &crate::lock::LockedImage| {
                     let document = locator.fetch(&image.image.repository, &image.image.target())?;
                     let origin = Some(image.image.clone());
-                    let (descriptor, names) = (document.descriptor(), Vec::new());
+                    let (mut descriptor, names) = (document.descriptor(), Vec::new());
+                    image.write_annotations(&mut descriptor.annotations);
                     Ok(Member { descriptor, names, origin, role: Role::Root, bundle: None })
                 };
                 let roots = transfer::parallel_map(&lock.images, concurrency, root)?;
@@ -159,8 +185,8 @@ impl OpenedSource {
                 Ok(roots)
             }
             Wanted::Store => {
-                let roots = self.store.as_ref().map(|store| store.roots()).unwrap_or_default();
-                Ok(stored_roots(roots))
+                let all = self.store.as_ref().map(|store| store.roots());
+                Ok(stored_roots(self.selected.as_deref().or(all).unwrap_or_default()))
             }
         }
     }

@@ -6,19 +6,19 @@ use super::resolve::{self, PullOptions, Source};
 use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
-use crate::front::main_image::main_member;
 use crate::front::outcome::{ImageKind, ImageOutcome, Outcome};
 use crate::front::reporter::{self, Wording};
 use crate::front::result_file;
 use crate::front::system;
 use crate::stream::Overwrite;
 use crate::transfer::events::Observer;
-use crate::transfer::{self, Attached, Graph, ImageLocator, ImageSource};
+use crate::transfer::{self, Attached, Graph, ImageLocator};
 
 pub(in crate::front) fn run(context: &Context<'_>, args: &PullArgs) -> Result<Outcome, Failure> {
     let options = resolve::pull(args, context.env)?;
     result_file::produce(&options.results, Some(&options.output), || {
-        let opened = OpenedSource::open(context, &options.source, &options.registry, false)?;
+        let opened = OpenedSource::open(context, &options.source, &options.registry, false)?
+            .select(options.select.as_ref())?;
         if opened.images_lock().is_some() {
             return Err(Failure::misuse(message!(Flag::LOCK, " names an ImagesLock, expected a BundleLock"))
                 .hint(message!("pull each of its images with ", Flag::IMAGE.mention().short())));
@@ -44,7 +44,7 @@ fn pull(
         bundles_as_images: true,
     };
     let collection = opened.gather(locator, depth, &options.registry, observer)?;
-    let root = main_member(&collection, &locator.label(), true)?;
+    let root = opened.main_member(&collection, locator, true)?;
     transfer::check_expected(options.expected_digest.as_ref(), &root.descriptor.digest)?;
     if let (Source::Image(reference), true, true) =
         (&options.source, root.bundle.is_some(), options.refuse_bundle_as_image)

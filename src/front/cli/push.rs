@@ -6,8 +6,8 @@ use std::path::Path;
 use super::args::PushArgs;
 use super::resolve::{self, BaseImage, Destination, PushKind, PushOptions, TarTarget};
 use super::runnable;
-use super::stores;
 use super::tar_output::{layout_target, send_to_stdout};
+use super::{stdin, stores};
 use crate::front::context::Context;
 use crate::front::failure::Failure;
 use crate::front::outcome::{ImageKind, ImageOutcome, Outcome};
@@ -31,7 +31,8 @@ use crate::transfer::{
 pub(super) const LOCK_MODE: u32 = 0o600;
 
 pub(in crate::front) fn run(context: &Context<'_>, args: &PushArgs) -> Result<Outcome, Failure> {
-    let options = resolve::push(args, context.env)?;
+    let mut options = resolve::push(args, context.env)?;
+    let _spooled = stdin::take(context, &mut options)?;
     let to = match &options.destination {
         Destination::Registry(_) => None,
         Destination::OciTar { target, .. } => Some(target.path()),
@@ -156,8 +157,8 @@ fn to_registry(
             let folder = system::temporary_folder(context.env);
             let (packed, source) = transfer::pack_to_spool(&request(options, None)?, &folder, observer)?;
             // imgpkg's tag by content keeps the image when the user's tag moves on; the user's own comes last.
-            let mut all = vec![default_tag(packed.manifest.digest())];
-            all.extend(tags.iter().cloned());
+            let by_content = Some(default_tag(packed.manifest.digest())).filter(|_| options.imgpkg_tags);
+            let all: Vec<Tag> = by_content.into_iter().chain(tags.iter().cloned()).collect();
             let push = push_request(options, name, &all, &packed);
             transfer::push_to_registry(&source, &client, &push, observer)?;
             Ok(packed)

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::resolve::{self, SignOptions, SignTarget};
 use super::sign_args::SignArgs;
-use super::stores::open_oci;
+use super::stores::{hold, open_oci};
 use crate::front::context::Context;
 use crate::front::failure::{Failure, Hint, message};
 use crate::front::flag::Flag;
@@ -28,6 +28,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &SignArgs) -> Result<Ou
     };
     match &options.target {
         SignTarget::Layout(path) => {
+            let _held = hold(context, path)?;
             let store = open_oci(context, path)?;
             if store.remarks().iter().any(|remark| matches!(remark, Remark::Wrapped(_))) {
                 return Err(Failure::refused(format!(

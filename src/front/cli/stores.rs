@@ -8,7 +8,7 @@ use crate::front::flag::Flag;
 use crate::front::system;
 use crate::model::limits;
 use crate::store::{self, Store, StoreError, StoreKind};
-use crate::stream::{FileError, read_text_file};
+use crate::stream::{FileError, FileLock, read_text_file};
 
 /// Opens a tar or folder of any known kind.
 pub(super) fn open_store(context: &Context<'_>, path: &Path) -> Result<Store, Failure> {
@@ -64,6 +64,22 @@ pub(super) fn expect_oci(store: Store, path: &Path) -> Result<Store, Failure> {
                 .hint(message!("use ", Flag::TAR, ", which takes every kind")))
         }
     }
+}
+
+/// Locks a tar, or a layout folder, from before it is read until it is changed; another process waits meanwhile.
+pub(super) fn hold(context: &Context<'_>, path: &Path) -> Result<Option<FileLock>, Failure> {
+    let shown = path.display();
+    let note = || context.ui.note(&format!("waiting for another process that changes `{shown}`"));
+    let held = match path.is_dir() {
+        true => FileLock::take(&path.join("index.json"), note)?,
+        false => FileLock::take(path, note)?,
+    };
+    if held.is_none() {
+        context.ui.warning(&format!(
+            "the file system of `{shown}` has no locks: another process at the same time may undo this change"
+        ));
+    }
+    Ok(held)
 }
 
 /// Reads the text of a lock file.

@@ -6,7 +6,8 @@ use std::sync::Mutex;
 use super::args::{DeleteArgs, TagAddArgs, TagDeleteArgs, TagListArgs, TagResolveArgs};
 use super::resolve;
 use crate::front::context::Context;
-use crate::front::failure::{Failure, Hint};
+use crate::front::failure::{Failure, Hint, message};
+use crate::front::flag::Flag;
 use crate::front::outcome::{Document, Outcome};
 use crate::front::{registries, text};
 use crate::model::{Digest, Reference, Tag, Target};
@@ -17,8 +18,13 @@ use crate::transfer::TransferError;
 /// Ends of the tags that imgpkg and imgrelay keep for themselves.
 const INTERNAL: [&str; 2] = [".imgpkg", ".imgrelay"];
 
-pub(in crate::front) fn list(context: &Context<'_>, args: &TagListArgs) -> Result<Outcome, Failure> {
+pub(in crate::front) fn list(
+    context: &Context<'_>,
+    args: &TagListArgs,
+    columns: &[String],
+) -> Result<Outcome, Failure> {
     let options = resolve::tag_list(args)?;
+    let columns = Columns::of(columns)?;
     let client = registries::client(&options.registry, context.env, &context.ui)?;
     let mut tags = client.list_tags(&options.repository)?;
     tags.retain(|tag| options.internal || !INTERNAL.iter().any(|end| tag.ends_with(end)));
@@ -35,23 +41,58 @@ pub(in crate::front) fn list(context: &Context<'_>, args: &TagListArgs) -> Resul
     }
     let digests = into_value(digests);
     let mut lines = String::new();
-    let mut json = Vec::new();
+    let (mut json, mut rows) = (Vec::new(), Vec::new());
     for (tag, digest) in tags.iter().zip(digests) {
         let tag = text::escaped(tag);
-        match digest {
-            Some(digest) => {
-                writeln!(lines, "{tag}  {digest}").expect("writing to a String cannot fail");
-                json.push(serde_json::json!({ "tag": tag, "digest": digest }));
-            }
-            None => {
-                writeln!(lines, "{tag}").expect("writing to a String cannot fail");
-                json.push(serde_json::json!({ "tag": tag }));
-            }
-        }
+        let shown = digest.as_ref().filter(|_| columns.digest).map(ToString::to_string);
+        let cells = Some(tag.clone().into_owned()).filter(|_| columns.name).into_iter().chain(shown.clone());
+        writeln!(lines, "{}", cells.collect::<Vec<_>>().join("  ")).expect("writing to a String cannot fail");
+        let mut row = serde_json::Map::new();
+        row.extend(columns.name.then(|| ("name".to_owned(), tag.clone().into_owned().into())));
+        row.extend(shown.map(|digest| ("digest".to_owned(), digest.into())));
+        rows.push(row);
+        json.push(match digest {
+            Some(digest) => serde_json::json!({ "tag": tag, "digest": digest }),
+            None => serde_json::json!({ "tag": tag }),
+        });
     }
     let repository = options.repository.to_string();
-    let json = serde_json::json!({ "repository": repository, "tags": json });
+    let json = serde_json::json!({
+        "repository": repository,
+        "tags": json,
+        // What imgpkg's scripts read: the table of its user interface.
+        "Tables": [{ "Content": "Tags", "Header": columns.header(options.digests), "Rows": rows, "Notes": null }],
+        "Blocks": null,
+        "Lines": ["Succeeded"],
+    });
     Ok(Outcome::Document(Document { text: lines, json, failure: None }))
+}
+
+/// Which columns of the list are shown.
+struct Columns {
+    name: bool,
+    digest: bool,
+}
+
+impl Columns {
+    /// Reads the names of columns; none are all.
+    fn of(names: &[String]) -> Result<Self, Failure> {
+        let names: Vec<String> =
+            names.iter().filter(|name| !name.is_empty()).map(|name| name.to_ascii_lowercase()).collect();
+        if let Some(other) = names.iter().find(|name| !["name", "digest"].contains(&name.as_str())) {
+            let problem = format!(" cannot be `{other}`, expected one of `name`, `digest`");
+            return Err(Failure::misuse(message!(Flag::COLUMN, problem)));
+        }
+        let has = |column: &str| names.is_empty() || names.iter().any(|name| name == column);
+        Ok(Self { name: has("name"), digest: has("digest") })
+    }
+
+    fn header(&self, digests: bool) -> serde_json::Value {
+        let mut header = serde_json::Map::new();
+        header.extend(self.name.then(|| ("name".to_owned(), "Name".into())));
+        header.extend((self.digest && digests).then(|| ("digest".to_owned(), "Digest".into())));
+        header.into()
+    }
 }
 
 pub(in crate::front) fn resolve(context: &Context<'_>, args: &TagResolveArgs) -> Result<Outcome, Failure> {

@@ -11,7 +11,7 @@ use crate::front::failure::Failure;
 use crate::front::flag::Flag;
 use crate::front::judgement;
 use crate::front::keys;
-use crate::front::main_image::only_root;
+use crate::front::main_image::{choose_one, only_root};
 use crate::front::outcome::{Document, Outcome};
 use crate::front::reporter::{self, Wording};
 use crate::front::{system, text};
@@ -27,20 +27,24 @@ const SHOWN: usize = 100;
 pub(in crate::front) fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<Outcome, Failure> {
     let options = resolve::verify(args)?;
     let keys = keys::public_keys(Flag::KEY, &options.keys, context.env)?;
-    let store = match &options.source {
+    let mut store = match &options.source {
         Source::OciTar(path) => expect_oci(open_to_inspect(context, path)?, path)?,
         Source::Tar(path) | Source::Lock(path) => open_to_inspect(context, path)?,
         Source::Bundle(_) | Source::Image(_) => {
             return Err(Failure::misuse("only a tar or folder can be verified"));
         }
     };
+    if let Some(selector) = &options.select {
+        let root = selector.find(&store)?.clone();
+        store.keep_only(root);
+    }
     let report = reporter::watch(&context.ui, Wording::Fetched, |observer| {
         Ok::<_, Failure>(verify(&store, system::threads(), observer))
     })?;
     warn(context, &report.warnings);
     let mut failure = None;
     if options.expected_digest.is_some() {
-        let root = only_root(&report.path, store.roots())?;
+        let root = only_root(&report.path, store.roots()).map_err(|failure| failure.hint(choose_one()))?;
         let checked =
             transfer::check_expected(options.expected_digest.as_ref(), &root.image.descriptor.digest);
         failure = checked.err().map(Failure::from);

@@ -24,7 +24,7 @@ use crate::front::ui::Ui;
 use crate::model::{Digest, Platform, SemanticVersion, Tag, limits};
 use crate::pack::LayerSplit;
 use crate::registry::Client;
-use crate::store;
+use crate::store::{self, Selector};
 use crate::stream::read_text_file;
 use crate::transfer::{
     self, AppPush, AppRequest, Earlier, ImageLocator, JoinOptions, PackRequest, RunnableRequest,
@@ -47,6 +47,8 @@ pub(super) struct Params {
     bump_aliases: bool,
     additional_tags: Vec<Tag>,
     expected_digest: Option<Digest>,
+    /// The image of an archive with several that is pushed.
+    select: Option<Selector>,
     /// Push the signatures, attestations and SBOMs of the archive, too.
     referrers: bool,
     /// Platforms that the image has to have.
@@ -88,6 +90,11 @@ impl Params {
                 fields.invalid("referrers", "it belongs to `params.image`; what was just packed has none")
             );
         }
+        let select = fields.scalar("select")?.map(|text| text.trim().parse::<Selector>()).transpose();
+        let select = select.map_err(|error| fields.invalid("select", error))?;
+        if select.is_some() && matches!(content, PutContent::Files(_)) {
+            return Err(fields.invalid("select", "it belongs to `params.image`"));
+        }
         let platforms_required = platforms_required(&mut fields)?;
         if !platforms_required.is_empty() && matches!(content, PutContent::Files(_)) {
             let problem = "it belongs to `params.image`; files are packed for one platform";
@@ -100,6 +107,7 @@ impl Params {
             bump_aliases,
             additional_tags,
             expected_digest,
+            select,
             referrers,
             platforms_required,
         })
@@ -267,6 +275,10 @@ impl Put<'_> {
         let paths = upload::find(folder, patterns)?;
         match paths.as_slice() {
             [path] => self.image(folder, path),
+            paths if self.params.select.is_some() => Err(Failure::misuse(format!(
+                "`params.select` chooses an image of one archive, but `params.image` finds {}",
+                paths.len()
+            ))),
             paths => self.index(paths),
         }
     }
@@ -274,7 +286,7 @@ impl Put<'_> {
     fn image(&self, folder: &Path, path: &Path) -> Result<Pushed, Failure> {
         let label = path.strip_prefix(folder).unwrap_or(path).display().to_string();
         let store = store::open(path, self.temporary)?;
-        let mut chosen = Chosen::of(&store, &label)?;
+        let mut chosen = Chosen::of(&store, &label, self.params.select.as_ref())?;
         chosen.require(&self.params.platforms_required)?;
         if !self.params.referrers {
             self.note_left_out(&format!("`{label}` also holds"), chosen.without_attached());

@@ -10,9 +10,10 @@ use crate::front::main_image::stored_roots;
 use crate::front::reporter::{self, Wording};
 use crate::front::text;
 use crate::front::ui::Ui;
+use crate::model::list::clause_list;
 use crate::model::{Descriptor, Digest, Platform, RawDocument, Repository, Tag, keys, limits, media_type};
 use crate::registry::Client;
-use crate::store::{ImageName, Root, Store, StoreKind};
+use crate::store::{ImageName, Root, Selector, Store, StoreKind, image_labels};
 use crate::stream::{BlobStream, read_file};
 use crate::transfer::events::{Observer, Silent};
 use crate::transfer::{
@@ -88,8 +89,9 @@ impl<'a> Chosen<'a> {
     /// Chooses the image of a store.
     ///
     /// Errors: several images, and nothing says which one it is about.
-    pub(super) fn of(store: &'a Store, pattern: &str) -> Result<Self, Failure> {
-        let roots = store.roots();
+    pub(super) fn of(store: &'a Store, pattern: &str, select: Option<&Selector>) -> Result<Self, Failure> {
+        let selected = select.map(|selector| transfer::select(store, selector)).transpose()?;
+        let roots = selected.as_deref().unwrap_or(store.roots());
         let collection = {
             let locator = ImageLocator::over(store, None);
             let attached = Attached::default();
@@ -118,11 +120,12 @@ impl<'a> Chosen<'a> {
                 part: PushedPart::Index(Box::new(index)),
             });
         }
-        let digests = text::quoted_list(roots.iter().map(|root| root.image.descriptor.digest.to_string()));
+        let images = clause_list(image_labels(roots));
         Err(Failure::refused(format!(
-            "`params.image`: `{pattern}` holds {} images, expected one: {digests}",
+            "`params.image`: `{pattern}` holds {} images, expected one: {images}",
             roots.len()
-        )))
+        ))
+        .hint("choose one with `params.select`: by its name, tag, digest or position"))
     }
 
     /// Returns the digest of what gets the tags.

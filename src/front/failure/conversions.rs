@@ -230,7 +230,9 @@ impl From<StoreError> for Failure {
                 "imgrelay push --to-oci-tar FILE",
                 "",
             )),
-            StoreError::Document { .. } | StoreError::TooLarge { .. } => Self::of(Kind::Refused, &error),
+            StoreError::Document { .. } | StoreError::TooLarge { .. } | StoreError::NotSelected { .. } => {
+                Self::of(Kind::Refused, &error)
+            }
         }
     }
 }
@@ -319,6 +321,14 @@ impl From<TransferError> for Failure {
                 // The error of the last location decides the exit code: may it work later?
                 let Self { kind, hints, .. } = Self::from(*source);
                 Self { hints, ..of_kind(kind, &message) }
+            }
+            TransferError::NonDistributableUnreachable { source, .. } => {
+                let Self { kind, .. } = Self::from(*source);
+                of_kind(kind, &message).hint(message!(
+                    "the tar needs ",
+                    Flag::INCLUDE_NON_DISTRIBUTABLE_LAYERS,
+                    " when it is written; without it here the layer is left out",
+                ))
             }
             TransferError::NonDistributableMissing { .. } => of(Kind::Refused).hint(message!(
                 "leave out ",

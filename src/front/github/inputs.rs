@@ -11,7 +11,7 @@ use crate::front::failure::{Failure, FlagNames, Hint, Mention, Sense, Vocabulary
 use crate::front::flag::Flag;
 use crate::front::push_flags::{self, Field, PUSH_FLAGS, PushFlag};
 use crate::front::text;
-use crate::model::Reference;
+use crate::model::{Reference, ReferenceError, Tag};
 
 /// Where a tar is when the input `tar` is empty.
 const TAR_DEFAULT: &str = "image.tar";
@@ -21,7 +21,7 @@ const LOGIN: [(&str, Flag); 2] =
 /// What `command` can be.
 const COMMANDS: [&str; 3] = ["build", "push", "index"];
 /// The flags that inputs of the door's own set; [`PUSH_FLAGS`] has the others.
-const OWN: [(Flag, &str); 13] = [
+const OWN: [(Flag, &str); 14] = [
     (Flag::BUNDLE, "image"),
     (Flag::FILE, "files"),
     (Flag::IMAGE, "image"),
@@ -30,6 +30,7 @@ const OWN: [(Flag, &str); 13] = [
     (Flag::REGISTRY_USERNAME, "username"),
     (Flag::REGISTRY_VERIFY_CERTS, "tls-verify"),
     (Flag::REQUIRE_PLATFORM, "require-platform"),
+    (Flag::SELECT, "select"),
     (Flag::SOURCE, "image"),
     (Flag::TAG, "tags"),
     (Flag::TAR, "tar"),
@@ -101,6 +102,10 @@ pub(in crate::front) fn read(env: &Env) -> Result<Request, Failure> {
             return Err(Failure::misuse(format!("input `command` is missing, expected one of {known}")));
         }
     };
+    if inputs.get("select").is_some() && !words.iter().any(|word| word.starts_with("--select=")) {
+        return Err(Failure::misuse("input `select` chooses an image of a tar that is pushed")
+            .hint("use it with `command: push` and without `files`"));
+    }
     let mut changed = env.clone();
     for row in PUSH_FLAGS {
         let Some(input) = row.input else { continue };
@@ -265,9 +270,16 @@ impl<'a> Inputs<'a> {
     }
 
     /// Returns the further tags; a comma separates too, because no tag holds one.
-    fn tags(&self) -> Vec<&'a str> {
+    ///
+    /// Errors: a text that is no tag, with what to give in its place.
+    fn tags(&self) -> Result<Vec<&'a str>, Failure> {
         let tags = self.get("tags").unwrap_or_default().split(['\n', ',']).map(str::trim);
-        tags.filter(|tag| !tag.is_empty()).collect()
+        let tags: Vec<&str> = tags.filter(|tag| !tag.is_empty()).collect();
+        tags.iter().try_for_each(|tag| match tag.parse::<Tag>() {
+            Ok(_) => Ok(()),
+            Err(error) => Err(not_a_tag(tag, &error)),
+        })?;
+        Ok(tags)
     }
 
     fn build(&self, files: &[String]) -> Result<Vec<String>, Failure> {
@@ -301,7 +313,8 @@ impl<'a> Inputs<'a> {
         let image = self.get("image").ok_or_else(no_image)?;
         let tar = self.path("tar", self.get("tar").unwrap_or(TAR_DEFAULT))?;
         let mut words = vec!["copy".to_owned(), format!("--tar={tar}"), format!("--to-repo={image}")];
-        words.extend(self.tags().iter().map(|tag| format!("--tag={tag}")));
+        words.extend(self.get("select").map(|select| format!("--select={select}")));
+        words.extend(self.tags()?.iter().map(|tag| format!("--tag={tag}")));
         Ok(words)
     }
 
@@ -334,7 +347,7 @@ impl<'a> Inputs<'a> {
                 .hint("`image` pushes the index, `tar` writes it into a tar"));
             }
         }
-        words.extend(self.tags().iter().map(|tag| format!("--tag={tag}")));
+        words.extend(self.tags()?.iter().map(|tag| format!("--tag={tag}")));
         let platforms = self.get("require-platform").unwrap_or_default().split(['\n', ',']).map(str::trim);
         let platforms = platforms.filter(|platform| !platform.is_empty());
         words.extend(platforms.map(|platform| format!("--require-platform={platform}")));
@@ -353,7 +366,7 @@ impl<'a> Inputs<'a> {
             None if is_bundle() => "--bundle".to_owned(),
             None => "--image".to_owned(),
         };
-        let mut tags = self.tags();
+        let mut tags = self.tags()?;
         let mut image = image.unwrap_or_default().to_owned();
         // Tags that are listed take the place of `latest`, which a name without a tag stands for.
         let is_bare =
@@ -363,6 +376,23 @@ impl<'a> Inputs<'a> {
         }
         let tags = tags.into_iter().map(|tag| format!("--tag={tag}"));
         Ok(std::iter::once(format!("{flag}={image}")).chain(tags).collect())
+    }
+}
+
+/// Says why a text is no tag, and what is meant to be given.
+fn not_a_tag(text: &str, error: &ReferenceError) -> Failure {
+    let failure = Failure::misuse(format!("input `tags`: {error}"));
+    let last = text.rsplit('/').next().unwrap_or(text);
+    if let Some((_, tag)) = last.split_once(':') {
+        return failure.hint(format!(
+            "give the tag alone, `{tag}`; the repository is in `image`. docker/metadata-action 5.9 and newer have tags \
+             without names in the output `tag-names`"
+        ));
+    }
+    let dashed = text.replace('/', "-");
+    match dashed.parse::<Tag>() {
+        Ok(_) if dashed != text => failure.hint(format!("a tag has no `/`: `{dashed}`")),
+        _ => failure,
     }
 }
 
@@ -418,6 +448,10 @@ mod tests {
                 ]
             ),
             "imgrelay copy --tar=/github/runner_temp/a --to-repo=reg.example/app --tag=v1 --tls-verify=false"
+        );
+        assert_eq!(
+            with(&push, &[("INPUT_SELECT", " @1\n")]),
+            "imgrelay copy --tar=image.tar --to-repo=reg.example/app --select=@1"
         );
         assert_eq!(
             with(&push, &[("INPUT_FILES", "a"), ("INPUT_EXPECTED_DIGEST", " x "), ("INPUT_PLATFORM", "")]),
@@ -506,6 +540,15 @@ mod tests {
             ([&push[..], &[("INPUT_LABELS", "a=b")]].concat(), "input `labels` cannot change an image"),
             ([&push[..], &[("INPUT_FILES", "a"), ("INPUT_TAR", "b")]].concat(), "exclude each other"),
             (
+                [&push[..], &[("INPUT_TAGS", "v1\nreg.example/app:v2")]].concat(),
+                "input `tags`: tag `reg.example/app:v2` is not valid",
+            ),
+            (
+                [&build[..], &[("INPUT_TAGS", "feature/x")]].concat(),
+                "input `tags`: tag `feature/x` is not valid",
+            ),
+            ([&build[..], &[("INPUT_SELECT", "@0")]].concat(), "input `select` chooses an image of a tar"),
+            (
                 [&push[..], &[("INPUT_SUMMARY", "yes")]].concat(),
                 "`summary` is `yes`, expected `true` or `false`",
             ),
@@ -521,6 +564,21 @@ mod tests {
             let failure = request(&pairs).unwrap_err();
             assert!(failure.message.to_string().contains(expected), "{pairs:?}: {}", failure.message);
         }
+    }
+
+    #[test]
+    fn what_is_no_tag_comes_with_what_to_give() {
+        let push = [("INPUT_COMMAND", "push"), ("INPUT_FILES", "x"), ("INPUT_IMAGE", "reg.example/app")];
+        for (tags, expected) in [
+            ("reg.example:5000/app:v2", "give the tag alone, `v2`"),
+            ("app:v2", "`tag-names`"),
+            ("feature/x", "a tag has no `/`: `feature-x`"),
+        ] {
+            let failure = request(&[&push[..], &[("INPUT_TAGS", tags)]].concat()).unwrap_err();
+            assert!(failure.hints[0].to_string().contains(expected), "{tags}: {}", failure.render(false));
+        }
+        let failure = request(&[&push[..], &[("INPUT_TAGS", "-x")]].concat()).unwrap_err();
+        assert_eq!(failure.hints, Vec::<Hint>::new());
     }
 
     #[test]

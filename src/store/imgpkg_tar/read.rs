@@ -171,7 +171,7 @@ pub(in crate::store) fn open(archive: Archive, table: &[u8], path: &Path) -> Res
         remarks.push(Remark::NoEndMark);
     }
     let (path, kind) = (path.to_owned(), StoreKind::ImgpkgTar);
-    Ok(Store { path, kind, roots, held, backing: Backing::Archive(archive), remarks })
+    Ok(Store { path, kind, roots, held, backing: Backing::Archive(archive), remarks, is_narrowed: false })
 }
 
 /// Reads `sha256-<hex>.tar.gz`; imgpkg uses that ending for every compression.

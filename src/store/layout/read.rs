@@ -1,6 +1,6 @@
 //! Reading OCI image layouts: version file, `index.json`, and where each blob is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -51,7 +51,8 @@ pub(in crate::store) fn open_tar(archive: Archive, path: &Path) -> Result<Store,
         remarks.push(Remark::NoDockerManifest);
     }
     let (path, kind) = (path.to_owned(), StoreKind::OciLayoutTar);
-    Ok(without_children(Store { path, kind, roots, held, backing: Backing::Archive(archive), remarks }))
+    let backing = Backing::Archive(archive);
+    Ok(without_children(Store { path, kind, roots, held, backing, remarks, is_narrowed: false }))
 }
 
 /// Opens a folder that has `oci-layout` or `index.json`.
@@ -64,7 +65,8 @@ pub(in crate::store) fn open_directory(root: OwnedFd, path: &Path) -> Result<Sto
     let blobs = directory.list(&mut remarks)?;
     held.extend(blobs.into_iter().map(|(digest, size)| (digest, Held::Directory(size))));
     let (path, kind) = (path.to_owned(), StoreKind::OciLayoutDirectory);
-    Ok(without_children(Store { path, kind, roots, held, backing: Backing::Directory(directory), remarks }))
+    let backing = Backing::Directory(directory);
+    Ok(without_children(Store { path, kind, roots, held, backing, remarks, is_narrowed: false }))
 }
 
 /// Drops roots without a name that another root's index names: oras lists the children of an index again.
@@ -200,13 +202,53 @@ fn roots_of(entries: &[Descriptor], remarks: &mut Vec<Remark>) -> Result<Vec<Roo
             roots.name(at, name)?;
         }
     }
-    let roots = roots.finish(remarks);
+    let mut roots = roots.finish(remarks);
+    cosign_names(entries, &mut roots);
     match (roots.is_empty(), entries.first()) {
         (false, _) => Ok(roots),
         (true, None) => Err("it lists no image".to_owned()),
         (true, Some(entry)) => {
             let found = display_name(entry.media_type.as_bytes());
             Err(format!("it lists no image, only content of type `{found}`"))
+        }
+    }
+}
+
+/// Gives signatures, attestations and SBOMs in a layout of `cosign save` the tags that cosign finds them by.
+///
+/// Source: cosign's `pkg/oci/layout`: the annotation `kind` says what an entry is. Newer versions, and hauler, record
+/// the image's own name with each of them too, which tells several images apart.
+fn cosign_names(entries: &[Descriptor], roots: &mut [Root]) {
+    const PREFIX: &str = "dev.cosignproject.cosign/";
+    let kind = |entry: &Descriptor| entry.annotations.get("kind")?.strip_prefix(PREFIX).map(str::to_owned);
+    // By the recorded name; two images with one name are told apart by nothing.
+    let mut images: HashMap<Option<&String>, Option<&Descriptor>> = HashMap::new();
+    for entry in entries.iter().filter(|entry| matches!(kind(entry).as_deref(), Some("image" | "imageIndex")))
+    {
+        let name = entry.annotations.get(keys::REF_NAME);
+        images.entry(name).and_modify(|image| *image = None).or_insert(Some(entry));
+    }
+    if images.is_empty() {
+        return;
+    }
+    let mut by_digest: HashMap<Digest, &mut Root> =
+        roots.iter_mut().map(|root| (root.image.descriptor.digest.clone(), root)).collect();
+    for entry in entries {
+        let what = match kind(entry).as_deref() {
+            Some("sigs") => "sig",
+            Some("atts") => "att",
+            Some("sboms") => "sbom",
+            _ => continue,
+        };
+        let name = entry.annotations.get(keys::REF_NAME);
+        let Some(Some(image)) = images.get(&name) else { continue };
+        let tag = format!("{}-{}.{what}", image.digest.algorithm().name(), image.digest.hex());
+        let Ok(tag) = tag.parse::<Tag>() else { continue };
+        let reference: Option<Reference> = name.and_then(|name| name.parse().ok());
+        let reference = reference.filter(|name| name.digest.is_none() && name.tag.is_some());
+        let reference = reference.map(|name| name.repository.with_tag(tag.clone()));
+        if let Some(root) = by_digest.get_mut(&entry.digest).filter(|_| entry.digest != image.digest) {
+            root.image.names = vec![ImageName { tag: Some(tag), reference }];
         }
     }
 }
@@ -420,5 +462,53 @@ mod tests {
             let error = open(&scratch).unwrap_err().to_string();
             assert!(error.contains(expected), "{expected}: {error}");
         }
+    }
+
+    #[test]
+    fn what_cosign_saved_gets_the_tags_of_cosign() {
+        let image = |content: &str, kind: &str, name: Option<&str>| {
+            let descriptor = Descriptor::of_bytes(media_type::OCI_MANIFEST, content.as_bytes());
+            let mut entry = json!({
+                "mediaType": descriptor.media_type, "digest": descriptor.digest, "size": descriptor.size,
+                "annotations": { "kind": format!("dev.cosignproject.cosign/{kind}") },
+            });
+            if let Some(name) = name {
+                entry["annotations"][keys::REF_NAME] = name.into();
+            }
+            entry
+        };
+        let names = |entries: &[Value]| -> Vec<String> {
+            let bytes = json!({ "schemaVersion": 2, "manifests": entries }).to_string();
+            let roots = top_of_index(bytes.as_bytes(), &mut Vec::new()).unwrap().roots;
+            let name = |root: &Root| match root.image.names.first() {
+                Some(ImageName { reference: Some(reference), .. }) => reference.to_string(),
+                Some(ImageName { tag: Some(tag), .. }) => tag.to_string(),
+                _ => String::new(),
+            };
+            roots.iter().map(name).collect()
+        };
+        let hex = |content: &str| Digest::sha256_of(content.as_bytes()).hex().to_owned();
+        let saved = [
+            image("a", "image", None),
+            image("a.sig", "sigs", None),
+            image("a.att", "atts", None),
+            image("a.sbom", "sboms", None),
+        ];
+        let tag = |end: &str| format!("sha256-{}.{end}", hex("a"));
+        assert_eq!(names(&saved), ["".to_owned(), tag("sig"), tag("att"), tag("sbom")]);
+        let (a, b) = (Some("reg.example/a:v1"), Some("reg.example/b:v1"));
+        let several = [
+            image("a", "image", a),
+            image("b", "imageIndex", b),
+            image("b.sig", "sigs", b),
+            image("c.sig", "sigs", Some("reg.example/c:v1")),
+        ];
+        let expected = [
+            "reg.example/a:v1",
+            "reg.example/b:v1",
+            &format!("reg.example/b:sha256-{}.sig", hex("b")),
+            "reg.example/c:v1",
+        ];
+        assert_eq!(names(&several), expected, "without its image it stays what it is");
     }
 }

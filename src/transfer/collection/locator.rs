@@ -170,6 +170,14 @@ impl ImageSource for ImageLocator<'_> {
                         place: repository.to_string(),
                     })
                 }
+                Err(error) if descriptor.is_non_distributable() => match self.base {
+                    Some(base) => Err(TransferError::NonDistributableUnreachable {
+                        layer: descriptor.digest.clone(),
+                        place: base.label(),
+                        source: Box::new(error),
+                    }),
+                    None => Err(error.into()),
+                },
                 Err(error) => Err(error.into()),
             },
             // The local part's own words for what is missing.

@@ -11,7 +11,7 @@ mod push;
 
 pub(super) use bundle_lock::read_images_lock;
 pub use gather::gather;
-pub(super) use gather::has_locations;
+pub(super) use gather::{bundle_lock, has_locations};
 pub use locator::ImageLocator;
 pub(super) use locator::is_absence;
 pub use member::{Collection, Member, Role};

@@ -22,6 +22,8 @@ pub enum DefaultTags {
     ByDigest,
     /// The same with the end of the name of the repository the image came from.
     ByRepository,
+    /// None: images have their own tags, and those without are found by digest alone.
+    None,
 }
 
 /// Where a collection goes, and how.
@@ -81,7 +83,7 @@ pub fn push_collection(
         permits: ThreadPermits::default(),
         written: Written::default(),
     };
-    let met = push.run(&images, &|push| locations(push, collection))?;
+    let met = push.run(&images, &|push| locations(push, collection, request.default_tags))?;
     if request.include_non_distributable && met.missing > 0 && met.non_distributable == 0 {
         observer.event(Event::Warning(&Warning::NothingNonDistributable));
     }
@@ -92,7 +94,7 @@ pub fn push_collection(
 fn first_target(member: &Member, default_tags: DefaultTags) -> Target {
     let digest = &member.descriptor.digest;
     match (default_tags, member.role, &member.origin) {
-        (_, Role::Attached, _) => Target::Digest(digest.clone()),
+        (_, Role::Attached, _) | (DefaultTags::None, ..) => Target::Digest(digest.clone()),
         (DefaultTags::ByRepository, _, Some(origin)) => {
             Target::Tag(repository_based_tag(origin.repository.name(), digest))
         }
@@ -101,12 +103,16 @@ fn first_target(member: &Member, default_tags: DefaultTags) -> Target {
 }
 
 /// Writes for each bundle where its images are, if all of them are here.
-fn locations(push: &RepositoryPush<'_>, collection: &Collection) -> Result<(), TransferError> {
+fn locations(
+    push: &RepositoryPush<'_>,
+    collection: &Collection,
+    default_tags: DefaultTags,
+) -> Result<(), TransferError> {
     let bundles: Vec<&Member> = collection.members.iter().filter(|member| member.bundle.is_some()).collect();
     workers::for_each(&bundles, push.concurrency, |member| {
         let lock = member.bundle.as_ref().and_then(|lock| collection.locations(lock));
         match lock {
-            Some(locations) => push_locations(push, member, &locations_image(&locations)),
+            Some(locations) => push_locations(push, member, &locations_image(&locations), default_tags),
             None => Ok(()),
         }
     })
@@ -116,6 +122,7 @@ fn push_locations(
     push: &RepositoryPush<'_>,
     member: &Member,
     image: &OneFileImage,
+    default_tags: DefaultTags,
 ) -> Result<(), TransferError> {
     let repository = push.repository;
     let tag = locations_tag(&member.descriptor.digest);
@@ -138,8 +145,11 @@ fn push_locations(
             for (descriptor, bytes) in &image.blobs {
                 push.client.push_blob(repository, descriptor, bytes, PushStart::Ask(&[]), &|_| {})?;
             }
-            let by_content = Target::Tag(default_tag(image.manifest.digest()));
-            push.client.push_manifest(repository, &by_content, &image.manifest)?;
+            // The tag of the locations keeps them too.
+            if default_tags != DefaultTags::None {
+                let by_content = Target::Tag(default_tag(image.manifest.digest()));
+                push.client.push_manifest(repository, &by_content, &image.manifest)?;
+            }
         }
         Ok(())
     })?;

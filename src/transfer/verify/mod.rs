@@ -33,8 +33,10 @@ pub fn verify(store: &Store, threads: usize, observer: &dyn Observer) -> VerifyR
         mut problems, mut tasks, seen, absent, sparse, documents, mut bytes, facts, ..
     } = walk;
     let referred = tasks.len() as u64;
+    // What other images have is not looked at where one was chosen.
+    let all = if store.is_narrowed() { Vec::new() } else { store.blobs() };
     let unreferenced: BTreeSet<Digest> =
-        store.blobs().into_iter().filter(|digest| !seen.contains_key(digest)).collect();
+        all.into_iter().filter(|digest| !seen.contains_key(digest)).collect();
     tasks.extend(unreferenced.iter().map(|digest| documents::Task::unreferenced(store, digest)));
     let (found, read) = blobs::check(store, &tasks, threads, observer);
     problems.extend(found);

@@ -133,8 +133,25 @@ fn a_non_distributable_layer_deep_in_an_index_is_named() {
     let all = bundle(&lab, &format!("{}/b:v1", source.host()), "b", &[&outer]);
     for sink in ["--to-oci-tar", "--to-tar"] {
         let output = lab.run(&["copy", "-b", &all, sink, "t.tar"]).succeeds();
-        let _ = output.says(&format!("1 layer of `{outer}` left out")).says(&layer);
+        let _ =
+            output.says(&format!("1 layer of `{}` in `{outer}` left out", digest(&reference))).says(&layer);
     }
+}
+
+#[test]
+fn an_import_without_the_origin_says_that_the_flag_was_missing_at_the_export() {
+    let (lab, mut source, target) = (lab(), Registry::start(), Registry::start());
+    let (reference, layer) = foreign(&source, "win", true);
+    let _ = lab.run(&["copy", "-i", &reference, "--to-oci-tar", "t.tar"]).succeeds().says(&layer);
+    source.stop();
+    let to = format!("{}/far:v1", target.host());
+    let words = ["copy", "--tar", "t.tar", "--to-repo", &to, "--registry-retry-count", "0"];
+    let _ = lab.run(&words).succeeds();
+    let words = [&words[..], &["--include-non-distributable-layers"]].concat();
+    let text = format!("`t.tar` was written without layer `{layer}`, which may not be distributed");
+    let _ = lab
+        .run(&words)
+        .fails(4, &[&text, "the tar needs `--include-non-distributable-layers` when it is written"]);
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
+use crate::lab::lab;
+
 /// Runs the real executable with nothing but these variables.
 fn imgrelay(words: &[&str], env: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_imgrelay"));
@@ -139,16 +141,51 @@ fn misuse_is_exit_code_2_with_an_empty_standard_output() {
             "imgrelay: error: `--quiet` and `--debug` exclude each other\n",
         ),
         (
-            &["version"],
-            &[("IMGRELAY_JSN", "1")],
-            "imgrelay: error: environment variable `IMGRELAY_JSN` belongs to no flag\n  \
-             hint: did you mean `IMGRELAY_JSON`?\n",
+            &["copy", "--tar", "a.tar", "--tar", "b.tar", "--to-oci-tar", "x.tar"],
+            &[],
+            "imgrelay: error: `--tar` is given twice, but takes one value\n  hint: `imgrelay index` joins images of \
+             several platforms into one; `--append` collects others in one tar, one copy after the other\n",
+        ),
+        (
+            &["push", "-i", "r.example/a", "-f", "x"],
+            &[("IMGRELAY_TLS_VERIFY", "false"), ("IMGRELAY_REGISTRY_VERIFY_CERTS", "true")],
+            "imgrelay: error: environment variables `IMGRELAY_REGISTRY_VERIFY_CERTS` and `IMGRELAY_TLS_VERIFY` are \
+             the same flag, but differ\n  hint: unset one of them\n",
         ),
     ];
     for (words, env, expected) in cases {
         let output = imgrelay(words, env);
         assert_eq!(shown(&output), format!("exit 2\n--- stdout\n--- stderr\n{expected}"), "{words:?}");
     }
+}
+
+#[test]
+fn variables_of_others_are_a_warning_at_most() {
+    let version = "exit 0\n--- stdout\nimgrelay version 0.1.0\n--- stderr\n";
+    let links = [
+        ("IMGRELAY_PORT", "tcp://10.0.0.1:80"),
+        ("IMGRELAY_SERVICE_HOST", "10.0.0.1"),
+        ("IMGRELAY_SERVICE_PORT", "80"),
+        ("IMGRELAY_PORT_80_TCP", "tcp://10.0.0.1:80"),
+        ("IMGRELAY_PORT_80_TCP_ADDR", "10.0.0.1"),
+        ("IMGPKG_REGISTRY_SERVICE_HOST", "10.0.0.2"),
+    ];
+    assert_eq!(shown(&imgrelay(&["version"], &links)), version, "a Kubernetes Service named `imgrelay`");
+    let own = [("IMGRELAY_JSN", "1"), ("IMGRELAY_SHA256", "x")];
+    let expected = format!(
+        "{version}imgrelay: warning: environment variables `IMGRELAY_JSN`, `IMGRELAY_SHA256` belong to no flag; did you \
+         mean `IMGRELAY_JSON`?\n"
+    );
+    assert_eq!(shown(&imgrelay(&["version"], &own)), expected);
+    // A step of Concourse ends as it would without them.
+    let request = r#"{"source":{"repository":"127.0.0.1:1/a","tag":"1"}}"#;
+    let lab = lab();
+    let ended = |env: &[(&str, &str)]| {
+        let command = lab.command(&["check"]).stdin(request);
+        env.iter().fold(command, |command, (name, value)| command.env(name, value)).run().code
+    };
+    assert_eq!(ended(&links), ended(&[]));
+    assert_eq!(ended(&links), Some(4));
 }
 
 #[test]
@@ -205,4 +242,38 @@ fn a_full_disk_behind_standard_output_is_a_failure() {
     let expected = "imgrelay: error: cannot write to standard output: No space left on device (os error 28)\n  \
                     hint: free some space, or choose a path on another file system\n";
     assert_eq!(text(&output.stderr), expected);
+}
+
+#[test]
+fn a_tar_and_an_app_are_read_from_standard_input() {
+    let lab = lab();
+    lab.write("app/index.html", "hello");
+    let _ =
+        lab.run(&["push", "-i", "registry.example/a:v1", "-f", "app", "--to-oci-tar", "a.tar"]).succeeds();
+    for tar in [lab.read("a.tar"), zstd_of(&lab.read("a.tar"))] {
+        let copy = lab.command(&["copy", "--tar", "-", "--to-oci-tar", "b.tar"]).stdin(&tar);
+        let _ = copy.run().succeeds();
+        assert!(lab.read("b.tar") == lab.read("a.tar"), "every byte");
+        let _ = lab.command(&["verify", "--oci-tar", "-"]).stdin(&tar).run().succeeds();
+        let _ = lab.command(&["pull", "--tar=-", "-o", "out", "--force"]).stdin(&tar).run().succeeds();
+        assert_eq!(lab.read("out/index.html"), b"hello");
+    }
+    let copy = lab.command(&["copy", "--tar", "-", "--to-oci-tar", "c.tar"]).stdin("no tar");
+    let _ = copy.run().fails(1, &["is not an image archive"]);
+    let zip = "cd app && zip -qr ../app.zip .";
+    let _ = testkit::tools::run(testkit::tools::tool("bash").arg("-ec").arg(zip).current_dir(lab.work()))
+        .success();
+    let push =
+        |words: &[&str]| lab.command(&[&["push", "-s", "", "-f"], words].concat()).stdin(lab.read("app.zip"));
+    let _ = push(&["-", "--to-oci-tar", "piped.tar"]).run().succeeds();
+    let _ = push(&["app.zip", "--to-oci-tar", "named.tar"]).run().succeeds();
+    assert!(lab.read("piped.tar") == lab.read("named.tar"), "the same image");
+    let empty = lab.command(&["push", "-s", "", "-f", "-", "--to-oci-tar", "no.tar"]).stdin("no zip");
+    let _ = empty.run().fails(1, &[]);
+    let words = ["match", "--tar", "-"];
+    let _ = lab.command(&words).stdin("{}").run().fails(2, &["standard input holds the request"]);
+}
+
+fn zstd_of(bytes: &[u8]) -> Vec<u8> {
+    zstd::encode_all(bytes, 1).expect("memory can be compressed")
 }

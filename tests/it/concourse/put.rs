@@ -282,3 +282,25 @@ fn put_params_may_have_credentials_of_their_own() {
     assert_eq!(put(other, own.clone()).succeeds().json()["version"]["digest"], digest.as_str());
     assert_eq!(put(json!({"tag": "v2"}), own).succeeds().json()["version"]["tag"], "v2");
 }
+
+#[test]
+fn put_selects_one_image_of_an_archive() {
+    let (lab, registry) = (crate::lab::lab(), Registry::start());
+    let digests = crate::copy::select::several(&lab);
+    std::fs::create_dir_all(lab.path("put/image")).unwrap();
+    std::fs::rename(lab.path("all.tar"), lab.path("put/image/image.tar")).unwrap();
+    let source = source(&registry, &json!({"tag": "edge"}));
+    for (select, digest) in [("@2", &digests[2]), ("registry.example/b:v1", &digests[1])] {
+        let answer = put(&lab, &source, &json!({"image": IMAGE, "select": select}));
+        assert_eq!(answer["version"], json!({"tag": "edge", "digest": digest}), "{select}");
+        assert_eq!(registry.storage().tags("team/app")["edge"], **digest);
+    }
+    let fails = |params: &Value, code: i32, texts: &[&str]| {
+        drop(step(&lab, "out", &json!({"source": source, "params": params})).fails(code, texts));
+    };
+    let texts = ["holds 3 images, expected one: `registry.example/a:v1` (`@0`", "with `params.select`"];
+    fails(&json!({"image": IMAGE}), 1, &texts);
+    fails(&json!({"image": IMAGE, "select": "v1"}), 1, &["holds 2 images that are `v1`"]);
+    fails(&json!({"image": IMAGE, "select": "@x"}), 2, &["`params.select`: position `@x`"]);
+    fails(&json!({"files": "image", "select": "@0"}), 2, &["`params.select`: it belongs to `params.image`"]);
+}

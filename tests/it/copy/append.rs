@@ -2,10 +2,34 @@
 
 use testkit::oracle::validate_layout;
 use testkit::registry::Registry;
+use testkit::tools::{run, tool};
 
 use crate::carvel::copy::nested;
 use crate::carvel::{dashed, digest, image};
 use crate::lab::lab;
+
+#[test]
+fn five_appends_at_once_lose_no_image() {
+    let lab = lab();
+    let names = ["a", "b", "c", "d", "e", "f"].map(|name| format!("registry.example/{name}:v1"));
+    for (number, name) in names.iter().enumerate() {
+        lab.write(&format!("files-{number}/content"), name);
+        let (folder, tar) = (format!("files-{number}"), format!("{number}.tar"));
+        let _ = lab.run(&["push", "-i", name, "-f", &folder, "--to-oci-tar", &tar]).succeeds();
+    }
+    let _ = lab.run(&["copy", "--tar", "0.tar", "--to-oci-tar", "all.tar", "--append"]).succeeds();
+    let shell = "for n in 1 2 3 4 5; do \"$1\" copy --tar $n.tar --to-oci-tar all.tar --append & all=\"$all $!\"; done; \
+                 for one in $all; do wait $one; done";
+    let program = env!("CARGO_BIN_EXE_imgrelay");
+    let _ = run(tool("bash").arg("-ec").arg(shell).arg("-").arg(program).current_dir(lab.work())).success();
+    validate_layout(lab.path("all.tar"));
+    let found = lab.run(&["describe", "--tar", "all.tar", "--json"]).succeeds().json();
+    let mut found: Vec<&str> =
+        found["images"].as_array().unwrap().iter().map(|image| image["names"][0].as_str().unwrap()).collect();
+    found.sort_unstable();
+    assert_eq!(found, names);
+    assert_eq!(lab.leftovers(), Vec::<std::path::PathBuf>::new());
+}
 
 #[test]
 fn append_adds_an_image_to_a_tar() {
@@ -24,7 +48,8 @@ fn append_adds_an_image_to_a_tar() {
     assert!(lab.read("all.tar") == before, "nothing twice");
     lab.write("image-three/content", "changed");
     let _ = lab.run(&["push", "-i", &format!("{host}/three:latest"), "-f", "image-three"]).succeeds();
-    let _ = add("-i", &format!("{host}/three:latest")).fails(1, &["another image with the name"]);
+    let _ = add("-i", &format!("{host}/three:latest"))
+        .fails(1, &["another image with the name", "`imgrelay index --tar A --tar B`"]);
     assert!(lab.read("all.tar") == before, "left as it was");
     source.stop();
     let to = format!("{}/all", target.host());

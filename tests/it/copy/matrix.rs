@@ -196,6 +196,35 @@ fn tag_list_hides_imgpkgs_internal_tags() {
 }
 
 #[test]
+fn tag_list_has_imgpkgs_table_and_columns_and_describe_its_layers_flag() {
+    let (lab, registry) = (lab(), Registry::start());
+    let name = format!("{}/app", registry.host());
+    let one = image(&lab, &name, "one");
+    let list = |words: &[&str]| lab.run(&[&["tag", "list", "-i", &name, "--digests"], words].concat());
+    let found = list(&["--json"]).succeeds().json();
+    let rows = serde_json::json!([{"name": "latest", "digest": digest(&one)}]);
+    assert_eq!((&found["Tables"][0]["Rows"], &found["Tables"][0]["Content"]), (&rows, &"Tags".into()));
+    assert_eq!(found["tags"], serde_json::json!([{"tag": "latest", "digest": digest(&one)}]));
+    assert_eq!(list(&["--column", "name"]).succeeds().stdout, "latest\n");
+    assert_eq!(list(&["--column=Digest"]).succeeds().stdout, format!("{}\n", digest(&one)));
+    let _ = list(&["--column", "size"])
+        .fails(2, &["`--column` cannot be `size`, expected one of `name`, `digest`"]);
+    let layers = |words: &[&str]| {
+        let found = lab.run(&[&["describe", "-i", &one, "--json"], words].concat()).succeeds().json();
+        found["images"][0]["layers"].as_array().map(Vec::len)
+    };
+    assert_eq!((layers(&[]), layers(&["--layers"]), layers(&["--layers=false"])), (Some(1), Some(1), None));
+    // What a script reads from a file has a line break at its end.
+    let resolved = lab.run(&["tag", "resolve", "-i", &format!("{name}:latest")]).succeeds().stdout;
+    assert!(resolved.ends_with('\n'));
+    let again = lab.run(&["tag", "resolve", "-i", &resolved]).succeeds();
+    assert_eq!(again.one_line(), one);
+    let expected = format!("{}\n", digest(&one));
+    let pull = ["pull", "-i", &one, "-o", "out", "--expected-digest", &expected];
+    let _ = lab.run(&pull).succeeds();
+}
+
+#[test]
 fn platform_chooses_the_image_of_a_docker_tar() {
     let lab = lab();
     let mut layout = crate::layouts::Layout::default();

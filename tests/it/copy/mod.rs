@@ -5,5 +5,7 @@ pub(crate) mod failures;
 pub(crate) mod index;
 pub(crate) mod matrix;
 pub(crate) mod names;
+pub(crate) mod naming;
 pub(crate) mod referrers;
 pub(crate) mod resume;
+pub(crate) mod select;

@@ -12,6 +12,7 @@ use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
 use crate::front::result_file::ResultFile;
 use crate::model::{Digest, Platform, Repository, Tag};
+use crate::store::Selector;
 use crate::transfer::Attached;
 
 /// Everything `copy` needs.
@@ -19,6 +20,8 @@ use crate::transfer::Attached;
 pub struct CopyOptions {
     /// Where from.
     pub source: Source,
+    /// The image of a tar that is meant, where one was chosen.
+    pub select: Option<Selector>,
     /// Where to.
     pub sink: Sink,
     /// Tags to give at the sink besides its own or the recorded ones.
@@ -33,6 +36,10 @@ pub struct CopyOptions {
     pub resume: bool,
     /// What is copied that says something about the images.
     pub attached: Attached,
+    /// Whether each image goes below the repository, under its own name.
+    pub keep_names: bool,
+    /// Whether images get imgpkg's tag by digest.
+    pub imgpkg_tags: bool,
     /// Whether default tags begin with the repository's name.
     pub repo_based_tags: bool,
     /// Whether layers are copied that are marked as not to be distributed.
@@ -100,6 +107,7 @@ pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
     };
     let registry = registry(&args.registry)?.naming(source.repository().into_iter().chain(target));
     Ok(CopyOptions {
+        select: super::selector(&args.source.tars, &source)?,
         source,
         platforms: chosen_platforms(&args.platform, &sink)?,
         sink,
@@ -108,6 +116,8 @@ pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
         append: is_on(args.append, false),
         resume: is_on(args.resume, false),
         attached: super::attached(args.cosign_signatures, args.referrers),
+        keep_names: is_on(args.keep_names, false),
+        imgpkg_tags: is_on(args.imgpkg_tags, true),
         repo_based_tags: is_on(args.repo_based_tags, false),
         tags: tags(&args.tag)?,
         include_non_distributable: is_on(args.include_non_distributable_layers, false),
@@ -149,6 +159,38 @@ fn check_switches(args: &CopyArgs, source: &Source, sink: &Sink) -> Result<(), F
             )));
         }
         _ => {}
+    }
+    let keep_names = is_on(args.keep_names, false);
+    match sink {
+        Sink::Registry { tag: None, .. } => {}
+        Sink::Registry { .. } if keep_names => {
+            return Err(Failure::misuse(message!(
+                Flag::KEEP_NAMES,
+                " keeps the recorded tags too, but ",
+                Flag::TO_REPO,
+                " has one"
+            )));
+        }
+        _ if keep_names => {
+            return Err(Failure::misuse(message!(Flag::KEEP_NAMES, " works with ", Flag::TO_REPO, " only")));
+        }
+        _ => {}
+    }
+    if is_on(args.repo_based_tags, false) && !is_on(args.imgpkg_tags, true) {
+        return Err(Failure::misuse(message!(
+            Flag::REPO_BASED_TAGS,
+            " and ",
+            Flag::IMGPKG_TAGS.with("false"),
+            " exclude each other"
+        )));
+    }
+    if keep_names && is_on(args.repo_based_tags, false) {
+        return Err(Failure::misuse(message!(
+            Flag::KEEP_NAMES,
+            " and ",
+            Flag::REPO_BASED_TAGS,
+            " exclude each other"
+        )));
     }
     if is_on(args.repo_based_tags, false) && !matches!(sink, Sink::Registry { .. }) {
         return Err(Failure::misuse(message!(Flag::REPO_BASED_TAGS, " works with ", Flag::TO_REPO, " only")));
@@ -217,7 +259,7 @@ mod tests {
                 &["--tar", "t", "--to-repo", "r.io/b", "--to-oci-tar", "o"],
                 "exclude each other, expected one destination",
             ),
-            (&["--tar", "-", "--to-repo", "r.io/b"], "cannot be read from standard input"),
+            (&["--lock", "-", "--to-repo", "r.io/b"], "a lock file cannot be read from standard input"),
             (
                 &["--tar", "t", "--to-oci-tar", "o", "--lock-output", "l"],
                 "cannot be used when a tar is written",

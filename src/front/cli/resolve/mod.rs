@@ -40,6 +40,7 @@ use crate::front::flag::Flag;
 use crate::front::result_file::ResultFile;
 use crate::front::ui::{Progress, Settings, Verbosity, When};
 use crate::model::{Digest, Platform, Reference, Repository, Tag};
+use crate::store::Selector;
 use crate::transfer::Attached;
 
 /// Where an image comes from.
@@ -129,9 +130,13 @@ fn is_on(switch: Option<Switch>, default: bool) -> bool {
     switch.unwrap_or_default().or(default)
 }
 
-/// Returns a value that was given and is not empty.
+/// Returns a value that was given and is not empty, without line breaks at its end, which a file it was read from leaves.
 fn given(value: Option<&str>) -> Option<&str> {
-    value.filter(|text| !text.is_empty())
+    value.map(without_line_end).filter(|text| !text.is_empty())
+}
+
+fn without_line_end(text: &str) -> &str {
+    text.trim_end_matches(['\n', '\r'])
 }
 
 /// Returns a path that was given and is not empty.
@@ -162,6 +167,7 @@ fn parsed_list<T, E: std::fmt::Display>(
 ) -> Result<Vec<T>, Failure> {
     values
         .iter()
+        .map(|text| without_line_end(text))
         .filter(|text| !text.is_empty())
         .map(|text| parse(text).map_err(|error| wrong(flag, &error)))
         .collect()
@@ -268,6 +274,25 @@ fn exactly_one<T>(what: &str, candidates: Vec<(Flag, Option<T>)>) -> Result<T, F
     Ok(value)
 }
 
+/// Returns the path that standard input is read by; what is in a pipe is copied into a temporary file without a name.
+fn stdin() -> Result<PathBuf, Failure> {
+    match std::io::stdin().is_terminal() {
+        true => Err(Failure::misuse("a tar cannot be read from a terminal")
+            .hint(message!("pipe one to standard input, or name a file: ", Flag::TAR.with("FILE")))),
+        false => Ok(PathBuf::from("/dev/stdin")),
+    }
+}
+
+/// Resolves which image of a tar with several is meant.
+fn selector(args: &TarArgs, source: &Source) -> Result<Option<Selector>, Failure> {
+    let selector = parsed(Flag::SELECT, args.select.as_deref(), str::parse::<Selector>)?;
+    if selector.is_some() && !matches!(source, Source::Tar(_) | Source::OciTar(_)) {
+        return Err(Failure::misuse(message!(Flag::SELECT, " works with ", Flag::TAR, " only"))
+            .hint("a reference names one image; a lock file is edited"));
+    }
+    Ok(selector)
+}
+
 /// The flags that name a source.
 #[derive(Default)]
 struct SourceFlags<'a> {
@@ -305,16 +330,21 @@ fn source(flags: &SourceFlags<'_>, allowed: &[Flag]) -> Result<Source, Failure> 
         (Flag::OCI_TAR, by_path(flags.oci_tar, Source::OciTar)),
     ];
     let candidates = candidates.into_iter().filter(|(flag, _)| allowed.contains(flag)).collect();
-    let source = exactly_one("source", candidates)?;
-    if let Source::Tar(path) | Source::OciTar(path) | Source::Lock(path) = &source
-        && path == Path::new("-")
-    {
-        return Err(Failure::misuse(
-            "a source cannot be read from standard input: it is read more than once",
-        )
-        .hint("write it to a file first"));
+    let is_match = allowed.contains(&Flag::SOURCE);
+    let from_stdin = |path: &Path| path == Path::new("-");
+    match exactly_one("source", candidates)? {
+        Source::Tar(path) | Source::OciTar(path) if from_stdin(&path) && is_match => {
+            Err(Failure::misuse("standard input holds the request, so no tar can be read from it")
+                .hint("write the tar to a file first"))
+        }
+        Source::Tar(path) if from_stdin(&path) => stdin().map(Source::Tar),
+        Source::OciTar(path) if from_stdin(&path) => stdin().map(Source::OciTar),
+        Source::Lock(path) if from_stdin(&path) => {
+            Err(Failure::misuse("a lock file cannot be read from standard input")
+                .hint("write it to a file first"))
+        }
+        source => Ok(source),
     }
-    Ok(source)
 }
 
 #[cfg(test)]
@@ -385,6 +415,18 @@ pub(crate) mod tests {
         assert_eq!(globals(&["--progress", ""]), Ok(Settings::default()));
         assert_eq!(globals(&["--tty", "-y"]), Ok(Settings::default()));
         assert!(globals(&["-q", "--debug"]).unwrap_err().message.to_string().contains("exclude each other"));
+    }
+
+    #[test]
+    fn line_breaks_at_the_end_of_values_are_trimmed() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        assert_eq!(expected_digest(Some(&format!("{digest}\n"))).unwrap().unwrap().to_string(), digest);
+        assert_eq!(expected_digest(Some("\r\n")), Ok(None));
+        let args = args::<typed::TagResolveArgs>(&["-i", &format!("reg.example/app@{digest}\n")]);
+        assert_eq!(tag_resolve(&args).unwrap().0.to_string(), format!("reg.example/app@{digest}"));
+        let found = tags(&["v1\n".to_owned(), "\n".to_owned(), "v2\r\n".to_owned()]).unwrap();
+        assert_eq!(found.iter().map(Tag::as_str).collect::<Vec<_>>(), ["v1", "v2"]);
+        assert_eq!(platform(Some("linux/arm64\n")).unwrap().unwrap().to_string(), "linux/arm64");
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub struct PushOptions {
     pub inflate: Option<Attached>,
     /// The digest the image has to have.
     pub expected_digest: Option<Digest>,
+    /// Whether the image gets imgpkg's tag by digest.
+    pub imgpkg_tags: bool,
     /// Where a BundleLock is written.
     pub lock_output: Option<PathBuf>,
     /// Result files.
@@ -167,6 +169,7 @@ pub fn push(args: &PushArgs, env: &Env) -> Result<PushOptions, Failure> {
         destination,
         tags,
         expected_digest: expected_digest(args.expected_digest.as_deref())?,
+        imgpkg_tags: is_on(args.imgpkg_tags, true),
         lock_output,
         results: results(&args.results.result, env)?,
         registry,

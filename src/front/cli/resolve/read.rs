@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{
     RegistryOptions, Source, SourceFlags, chosen, expected_digest, given, given_path, is_on, parsed_list,
-    platform, reference, registry, repository, results, source, tags, wrong,
+    platform, reference, registry, repository, results, selector, source, tags, wrong,
 };
 use crate::front::cli::args::{
     DeleteArgs, DescribeArgs, MatchArgs, PullArgs, TagAddArgs, TagDeleteArgs, TagListArgs, TagResolveArgs,
@@ -16,12 +16,15 @@ use crate::front::failure::{Failure, Hint, message};
 use crate::front::flag::Flag;
 use crate::front::result_file::ResultFile;
 use crate::model::{Digest, Platform, Reference, Repository, Tag};
+use crate::store::Selector;
 
 /// Everything `pull` needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PullOptions {
     /// Where from.
     pub source: Source,
+    /// The image of a tar that is meant, where one was chosen.
+    pub select: Option<Selector>,
     /// The folder to extract into.
     pub output: PathBuf,
     /// Whether a folder that is not empty may be replaced.
@@ -75,6 +78,7 @@ pub fn pull(args: &PullArgs, env: &Env) -> Result<PullOptions, Failure> {
         )));
     }
     Ok(PullOptions {
+        select: selector(&args.source.tars, &source)?,
         registry: registry(&args.registry)?.naming(source.repository()),
         source,
         output: output.to_owned(),
@@ -93,6 +97,10 @@ pub fn pull(args: &PullArgs, env: &Env) -> Result<PullOptions, Failure> {
 pub struct DescribeOptions {
     /// What is described.
     pub source: Source,
+    /// The image of a tar that is meant, where one was chosen.
+    pub select: Option<Selector>,
+    /// Whether layers are shown.
+    pub layers: bool,
     /// Whether signatures are looked for.
     pub cosign: bool,
     /// In which form.
@@ -121,7 +129,9 @@ pub fn describe(args: &DescribeArgs, json: bool) -> Result<DescribeOptions, Fail
         source(&SourceFlags::of(&args.source), &[Flag::BUNDLE, Flag::IMAGE, Flag::TAR, Flag::OCI_TAR])?;
     let cosign = is_on(args.cosign_artifacts, matches!(source, Source::Bundle(_)));
     let registry = registry(&args.registry)?.naming(source.repository());
-    Ok(DescribeOptions { source, cosign, form, registry })
+    let select = selector(&args.source.tars, &source)?;
+    let layers = is_on(args.layers, true);
+    Ok(DescribeOptions { source, select, layers, cosign, form, registry })
 }
 
 /// Everything `verify` needs.
@@ -129,6 +139,8 @@ pub fn describe(args: &DescribeArgs, json: bool) -> Result<DescribeOptions, Fail
 pub struct VerifyOptions {
     /// What is verified; a tar or folder.
     pub source: Source,
+    /// The image of a tar that is meant, where one was chosen.
+    pub select: Option<Selector>,
     /// The digest the image has to have.
     pub expected_digest: Option<Digest>,
     /// Where the keys are of which one has to have signed; none does not look at signatures.
@@ -146,7 +158,8 @@ pub fn verify(args: &VerifyArgs) -> Result<VerifyOptions, Failure> {
         return Err(Failure::misuse(message!(Flag::IDENTITY, " works with ", Flag::KEY, " only")));
     }
     let expected_digest = expected_digest(args.expected_digest.as_deref())?;
-    Ok(VerifyOptions { source, expected_digest, keys, identity })
+    let select = selector(&args.source, &source)?;
+    Ok(VerifyOptions { source, select, expected_digest, keys, identity })
 }
 
 /// Everything `tag list` needs.
@@ -167,6 +180,8 @@ pub struct TagListOptions {
 pub struct MatchOptions {
     /// The source image.
     pub source: Source,
+    /// The image of a tar that is meant, where one was chosen.
+    pub select: Option<Selector>,
     /// How the registry is reached.
     pub registry: RegistryOptions,
 }
@@ -179,7 +194,8 @@ pub fn match_resources(args: &MatchArgs) -> Result<MatchOptions, Failure> {
         &[Flag::SOURCE, Flag::TAR, Flag::OCI_TAR],
     )?;
     let registry = registry(&args.registry)?.naming(source.repository());
-    Ok(MatchOptions { source, registry })
+    let select = selector(&args.tars, &source)?;
+    Ok(MatchOptions { source, select, registry })
 }
 
 /// Resolves `tag list`.
@@ -312,6 +328,13 @@ mod tests {
                 .message
                 .to_string()
                 .contains("expected one of `--tar`, `--oci-tar`")
+        );
+        assert!(
+            match_resources(&args(&["--tar", "-"]))
+                .unwrap_err()
+                .message
+                .to_string()
+                .contains("standard input holds the request")
         );
         assert!(
             tag_list(&args(&["-i", "r.io/a:v1"]))

@@ -1,0 +1,159 @@
+//! Flags that take one value and were given more than once.
+//!
+//! The last one would win in silence, and what the others named would be missing in the result. Empty values count as
+//! not given here too: a template may pass `--flag=` before the real one.
+
+use std::ffi::{OsStr, OsString};
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use super::args::SWITCH;
+use crate::front::failure::{Failure, Hint, Message, Part, message};
+use crate::front::flag::Flag;
+
+/// Has the parser keep every value of every flag, in all commands.
+pub(in crate::front) fn collecting(command: Command) -> Command {
+    let is_single = |arg: &Arg| arg.get_long().is_some() && matches!(arg.get_action(), ArgAction::Set);
+    let command = command.mut_args(|arg| if is_single(&arg) { arg.action(ArgAction::Append) } else { arg });
+    command.mut_subcommands(collecting)
+}
+
+/// Refuses flags with two values where `command` takes one; `typed` was parsed by [`collecting`] flags.
+///
+/// Returns the flags that were given more than once without harm: with empty values, or a switch with the same value.
+/// Errors: misuse that names the flag, with the hint what to use. Values are not shown: some are secrets.
+pub(in crate::front) fn refuse(command: &Command, typed: &ArgMatches) -> Result<Vec<Arg>, Failure> {
+    let mut harmless = Vec::new();
+    for arg in command.get_arguments().filter(|arg| matches!(arg.get_action(), ArgAction::Set)) {
+        let id = arg.get_id().as_str();
+        let is_typed = matches!(typed.value_source(id), Some(ValueSource::CommandLine));
+        let Some(long) = arg.get_long().filter(|_| is_typed) else { continue };
+        let all: Vec<&OsStr> = typed.get_raw(id).into_iter().flatten().collect();
+        let given: Vec<&&OsStr> = all.iter().filter(|value| !value.is_empty()).collect();
+        let is_switch =
+            arg.get_value_names().is_some_and(|names| names.iter().any(|name| name.as_str() == SWITCH));
+        let same = given.windows(2).all(|two| matches!(two, [one, other] if one == other));
+        if given.len() > 1 && !(is_switch && same) {
+            return Err(twice(long, given.len(), command.get_name()));
+        }
+        if all.len() > 1 {
+            harmless.push(arg.clone());
+        }
+    }
+    if let Some((name, typed)) = typed.subcommand()
+        && let Some(command) = command.find_subcommand(name)
+    {
+        harmless.extend(refuse(command, typed)?);
+    }
+    Ok(harmless)
+}
+
+/// Takes the empty values of flags out of a command line.
+pub(in crate::front) fn without_empty(words: &[OsString], flags: &[Arg]) -> Vec<OsString> {
+    let mut names: Vec<String> = Vec::new();
+    for flag in flags {
+        names.extend(flag.get_short().map(|short| format!("-{short}")));
+        let aliases = flag.get_all_aliases().unwrap_or_default();
+        names.extend(flag.get_long().into_iter().chain(aliases).map(|long| format!("--{long}")));
+    }
+    let is_name = |word: &OsString| word.to_str().is_some_and(|word| names.iter().any(|name| name == word));
+    let is_empty = |word: &OsString| {
+        let name = word.to_str().and_then(|word| word.strip_suffix('='));
+        name.is_some_and(|word| names.iter().any(|name| name == word))
+    };
+    let mut kept = Vec::new();
+    let mut rest = words.iter().peekable();
+    while let Some(word) = rest.next() {
+        if is_empty(word) {
+            continue;
+        }
+        if is_name(word) && rest.next_if(|next| next.is_empty()).is_some() {
+            continue;
+        }
+        kept.push(word.clone());
+    }
+    kept
+}
+
+fn twice(long: &str, count: usize, command: &str) -> Failure {
+    let flag = Flag::find(long).map_or_else(|| Part::Text(format!("`--{long}`")), |flag| flag.into());
+    let times = if count == 2 { "twice".to_owned() } else { format!("{count} times") };
+    Failure::misuse(message!(flag, format!(" is given {times}, but takes one value")))
+        .hint(instead(long, command))
+}
+
+/// Says what to use for several values.
+fn instead(long: &str, command: &str) -> Hint {
+    let is_source = ["tar", "oci-tar", "image", "bundle", "lock"].contains(&long);
+    match command {
+        "copy" if is_source => Hint::Text(Message::new(vec![
+            Part::Command("imgrelay index".to_owned()),
+            " joins images of several platforms into one; ".into(),
+            Flag::APPEND.into(),
+            " collects others in one tar, one copy after the other".into(),
+        ])),
+        "copy" if long.starts_with("to-") => "copy to one place after the other".into(),
+        "push" if long == "platform" => {
+            Hint::command("push each platform into a tar, and join them with ", "imgrelay index", "")
+        }
+        _ if is_source => "run the command once for each".into(),
+        _ => "give it once".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::front::program;
+
+    fn check(words: &[&str]) -> Result<Vec<OsString>, String> {
+        let words: Vec<OsString> =
+            std::iter::once("imgrelay").chain(words.iter().copied()).map(Into::into).collect();
+        let typed = collecting(program::command()).try_get_matches_from(&words).unwrap();
+        let harmless = refuse(&program::command(), &typed);
+        let harmless = harmless.map_err(|failure| failure.render(false))?;
+        Ok(without_empty(&words, &harmless).into_iter().skip(1).collect())
+    }
+
+    #[test]
+    fn one_value_given_twice_is_misuse_with_the_command_for_several() {
+        for (words, expected) in [
+            (&["copy", "--tar", "a", "--tar=b", "--to-oci-tar", "c"][..], "`--tar` is given twice"),
+            (&["copy", "-i", "a", "-i", "b", "--image=c", "--to-tar", "c"], "`--image` is given 3 times"),
+            (&["pull", "--tar", "a", "--tar", "a", "-o", "x"], "`--tar` is given twice"),
+            (&["push", "-i", "a", "-f", "x", "--platform=a/b", "--platform=a/c"], "`imgrelay index`"),
+            (&["copy", "--thin", "--thin=false", "-b", "a", "--to-tar", "c"], "`--thin` is given twice"),
+            (&["copy", "-b", "a", "--to-repo", "x", "--to-repo", "y"], "one place after the other"),
+            (&["tag", "resolve", "-i", "a", "-i", "b"], "`--image` is given twice"),
+        ] {
+            let failure = check(words).unwrap_err();
+            assert!(failure.contains(expected), "{words:?}: {failure}");
+        }
+        let failure = check(&["copy", "--tar", "a", "--tar", "b", "--to-tar", "c"]).unwrap_err();
+        for text in ["`imgrelay index`", "`--append`"] {
+            assert!(failure.contains(text), "{failure}");
+        }
+    }
+
+    #[test]
+    fn empty_values_equal_switches_and_lists_are_no_harm() {
+        for (words, expected) in [
+            (
+                &["copy", "--tar", "", "--tar", "b", "--to-tar", "c"][..],
+                &["copy", "--tar", "b", "--to-tar", "c"][..],
+            ),
+            (&["copy", "--tar=b", "--tar=", "--to-tar", "c"], &["copy", "--tar=b", "--to-tar", "c"]),
+            (&["copy", "--thin", "--thin=true", "-b", "a"], &["copy", "--thin", "--thin=true", "-b", "a"]),
+            (&["push", "-f", "a", "-f", "b", "-i", "x"], &["push", "-f", "a", "-f", "b", "-i", "x"]),
+            (&["index", "--tar", "a", "--tar", "b"], &["index", "--tar", "a", "--tar", "b"]),
+            (
+                &["copy", "--tag", "a", "--tag", "b", "--tar", ""],
+                &["copy", "--tag", "a", "--tag", "b", "--tar", ""],
+            ),
+        ] {
+            let expected: Vec<OsString> = expected.iter().map(OsString::from).collect();
+            assert_eq!(check(words), Ok(expected), "{words:?}");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! One image of a store that has several, with what belongs to it: what a bundle names, and what says something about it.
+//!
+//! Works on roots, before anything is gathered, so that what is wrong with the other images does not matter.
+
+use std::collections::{BTreeSet, HashSet};
+
+use crate::lock::cosign_subject;
+use crate::model::Digest;
+use crate::store::{Root, Selector, Store};
+
+use super::collection::bundle_lock;
+use super::{Graph, ImageLocator, ImageSource, TransferError};
+
+/// Selects an image of a store; what belongs to it comes behind it.
+///
+/// Shape: the selected root first, then the others that it names as a bundle or that are signatures and other
+/// referrers of it, in the order of the store; it is marked as what the store is about if it is a bundle that names
+/// one of them.
+/// Errors: those of [`Selector::find`]; a selected image that cannot be read.
+pub fn select(store: &Store, selector: &Selector) -> Result<Vec<Root>, TransferError> {
+    let mut chosen = selector.find(store)?.clone();
+    let digest = chosen.image.descriptor.digest.clone();
+    let others = || store.roots().iter().filter(|root| root.image.descriptor.digest != digest);
+    let locator = ImageLocator::over(store, None);
+    let named = named_by(&locator, &chosen, store.roots())?;
+    chosen.is_root_bundle = !named.is_empty();
+    let mut kept = named.clone();
+    kept.insert(digest.clone());
+    for root in std::iter::once(&chosen).chain(others().filter(|root| named.contains(digest_of(root)))) {
+        let documents = Graph::of(store, &root.image.descriptor)?.documents;
+        kept.extend(documents.iter().map(|document| document.digest().clone()));
+    }
+    let mut rest: Vec<&Root> = others().filter(|root| !named.contains(digest_of(root))).collect();
+    // Something attached may have something attached to it.
+    loop {
+        let (new, later): (Vec<&Root>, Vec<&Root>) = rest
+            .iter()
+            .copied()
+            .partition(|root| subjects(store, root).iter().any(|digest| kept.contains(digest)));
+        kept.extend(new.iter().map(|root| digest_of(root).clone()));
+        rest = later;
+        if new.is_empty() {
+            break;
+        }
+    }
+    let belonging = others().filter(|root| kept.contains(digest_of(root))).cloned();
+    let belonging: Vec<Root> = belonging.map(|root| Root { is_root_bundle: false, ..root }).collect();
+    Ok(std::iter::once(chosen).chain(belonging).collect())
+}
+
+fn digest_of(root: &Root) -> &Digest {
+    &root.image.descriptor.digest
+}
+
+/// Returns which roots a bundle names, and bundles among them, and so on; none for an image that is no bundle.
+fn named_by(
+    locator: &ImageLocator<'_>,
+    chosen: &Root,
+    roots: &[Root],
+) -> Result<HashSet<Digest>, TransferError> {
+    let mut named = HashSet::new();
+    let mut next = vec![chosen];
+    while let Some(root) = next.pop() {
+        let Some(lock) = bundle_lock(locator, &root.image.descriptor)? else { continue };
+        let digests: HashSet<&Digest> =
+            lock.images.iter().filter_map(|image| image.image.digest.as_ref()).collect();
+        for root in roots.iter().filter(|root| digests.contains(digest_of(root))) {
+            if digest_of(root) != digest_of(chosen) && named.insert(digest_of(root).clone()) {
+                next.push(root);
+            }
+        }
+    }
+    Ok(named)
+}
+
+/// Returns what a root says that it is about; a root that cannot be read is about nothing.
+fn subjects(store: &Store, root: &Root) -> BTreeSet<Digest> {
+    let document = store.read_document(&root.image.descriptor).ok();
+    let subject = document.and_then(|document| Some(document.document().subject()?.digest.clone()));
+    let tags = root.image.names.iter().filter_map(|name| name.tag.as_ref());
+    subject.into_iter().chain(tags.filter_map(|tag| cosign_subject(tag.as_str()))).collect()
+}
