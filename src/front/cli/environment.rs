@@ -151,9 +151,12 @@ pub fn unknown(command: &Command, env: &Env) -> Option<String> {
     let unknown: Vec<&str> = names
         .filter(|name| name.starts_with(env::PREFIX) && !ours(name) && !env::is_service_link(name))
         .collect();
-    let advice = unknown.iter().find_map(|name| text::nearest(name, known.keys().map(String::as_str)));
-    let advice = match advice {
-        Some(near) => format!("did you mean `{near}`?"),
+    // Without what all of them begin with, which would make every name similar.
+    let rest = |name: &'_ str| name.strip_prefix(env::PREFIX).unwrap_or(name).to_owned();
+    let ends: Vec<String> = known.keys().map(|name| rest(name)).collect();
+    let near = unknown.iter().find_map(|name| text::nearest(&rest(name), ends.iter().map(String::as_str)));
+    let advice = match near {
+        Some(near) => format!("did you mean `{}{near}`?", env::PREFIX),
         None => "`docs/environment.md` lists all variables".to_owned(),
     };
     match unknown.as_slice() {

@@ -511,7 +511,7 @@ mod tests {
             ("RUNNER_DEBUG", "1"),
         ];
         let request = request(&pairs).unwrap();
-        let get = |name: &str| request.env.text(name).unwrap_or("-");
+        let get = |name: &str| request.env.os(name).and_then(|value| value.to_str()).unwrap_or("-");
         assert_eq!(get("IMGRELAY_FILE"), "a,b\nc\n.\n");
         assert_eq!(get("IMGRELAY_LABELS"), "x=1,2\ny=3\n");
         assert_eq!(get("IMGRELAY_REGISTRY_CA_CERT_PATH"), "ca.pem\n");
