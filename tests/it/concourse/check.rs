@@ -346,3 +346,24 @@ fn check_requests_five_hundred_tags_in_parallel_and_only_newer_ones_with_a_curso
     assert_eq!(tags(&source, &cursor), ["1.0.497", "1.0.498", "1.0.499"]);
     assert!(registry.seen.0.lock().unwrap().requests <= 6);
 }
+
+#[test]
+fn certificates_of_a_source_that_are_none_are_named_with_index_and_cause() {
+    let lab = lab();
+    let line = "-----BEGIN CERTIFICATE-----";
+    let end = "-----END CERTIFICATE-----";
+    for (text, expected) in [
+        (format!("{line} aGVsbG8= {end}"), "has no line breaks, which PEM needs"),
+        (format!("{line}\\naGVsbG8=\\n{end}"), "has `\\n` as two characters where line breaks are expected"),
+        (
+            "-----BEGIN PRIVATE KEY-----\naGVsbG8=\n-----END PRIVATE KEY-----\n".to_owned(),
+            "holds a private key, expected certificates",
+        ),
+        ("aGVsbG8=".to_owned(), "holds no PEM certificate"),
+    ] {
+        let source = json!({"repository": "127.0.0.1:1/a", "ca_certs": [text]});
+        let output = step(&lab, "check", &json!({"source": source, "version": null}));
+        assert!(output.code.is_some_and(|code| code != 0), "{output}");
+        let _ = output.says(&format!("`source.ca_certs[0]` {expected}"));
+    }
+}

@@ -91,3 +91,14 @@ fn a_credential_helper_without_an_entry_leaves_the_registry_to_the_next_keychain
     let _ = list(&lab, &registry, r#"{"credsStore": "empty"}"#).run().succeeds();
     assert_eq!(lab.read("calls"), b"x\n", "that is an answer, not a failure");
 }
+
+#[test]
+fn what_a_credential_helper_writes_to_standard_error_is_shown_without_its_secret() {
+    let lab = lab();
+    let script = r#"echo first >&2; echo 'cannot unlock: hunter2 is old' >&2
+echo '{"Username":"ci","Secret":"hunter2"}'; exit 1"#;
+    helper(&lab, "locked", script);
+    let registry = basic();
+    let output = list(&lab, &registry, r#"{"credsStore": "locked"}"#).run();
+    let _ = output.fails(2, &["exit status: 1: cannot unlock: *** is old"]).never_says("hunter2");
+}
