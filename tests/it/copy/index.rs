@@ -15,7 +15,7 @@ use crate::lab::{Lab, lab};
 const AMD64: &str = "sha256:0334751df20d6559ca89a26133adf7b3462fceaf5f9c745c7288308837a750fa";
 
 /// A lab with `amd64.tar` and `arm64.tar` of BuildKit.
-fn lab_with_tars() -> Lab {
+pub(crate) fn lab_with_tars() -> Lab {
     let lab = lab();
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/copy/buildkit");
     for name in ["amd64.tar", "arm64.tar"] {

@@ -3,6 +3,7 @@
 pub(crate) mod append;
 pub(crate) mod failures;
 pub(crate) mod index;
+pub(crate) mod index_readers;
 pub(crate) mod matrix;
 pub(crate) mod names;
 pub(crate) mod naming;
