@@ -201,7 +201,11 @@ fn a_flat_list_of_platforms_is_one_image() {
             ["--to-tar", "imgpkg.tar"],
             ["--to-repo", &to],
         ] {
-            let _ = lab.run(&[&platform[..], &sink[..]].concat()).succeeds();
+            let done = lab.run(&[&platform[..], &sink[..]].concat()).succeeds();
+            let line = done.one_line();
+            // docker's tar is named by the image it was taken from.
+            let expected = if sink[0] == "--to-docker-tar" { whole.as_str() } else { arm.as_str().unwrap() };
+            assert!(line.ends_with(expected), "{line}");
         }
         assert_eq!(Some(registry.storage().tags("team/arm")["v1"].as_str()), arm.as_str());
         assert_eq!(&index_of(&lab, "one.tar")["images"][0]["digest"], arm);
