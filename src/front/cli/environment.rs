@@ -91,7 +91,20 @@ fn apply_level(mut command: Command, typed: &ArgMatches, env: &Env, used: &mut V
 /// Finds the variable of a flag that is set, and its value.
 fn lookup(arg: &Arg, env: &Env) -> Option<(String, OsString)> {
     let mut names = variables(arg).into_iter();
-    names.find_map(|name| env.os(&name).map(|value| (name.clone(), value.to_owned())))
+    names.find_map(|name| {
+        let value = env.os(&name).filter(|value| !is_of_another(arg, &name, value))?;
+        Some((name.clone(), value.to_owned()))
+    })
+}
+
+/// Tells whether a variable with the name of a flag means something else: an address that Kubernetes gives a Service
+/// named `imgrelay`, or `--layers` of `push`, which is no switch as that of `describe` is.
+fn is_of_another(arg: &Arg, name: &str, value: &OsStr) -> bool {
+    let value = value.to_str().unwrap_or_default();
+    let is_address = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
+    let is_layers =
+        name == variable("layers") && form(arg) != "text" && !["true", "false"].contains(&value.trim());
+    (is_address && env::is_service_link(name)) || is_layers
 }
 
 fn with_default(arg: Arg, value: &OsStr) -> Arg {
@@ -223,7 +236,9 @@ fn collect(command: &Command, path: &str, known: &mut BTreeMap<String, Known>) {
                 entry.flags.push(flag);
             }
             entry.commands.push(if arg.is_global_set() { "all".to_owned() } else { path.to_owned() });
-            entry.form = form(arg);
+            if entry.form.is_empty() {
+                entry.form = form(arg);
+            }
             if entry.meaning.is_empty() {
                 entry.meaning = arg.get_help().map(ToString::to_string).unwrap_or_default();
             }
@@ -318,6 +333,27 @@ mod tests {
         );
         let (args, _) = push(&[], &[("IMGRELAY_REGISTRY_VERIFY_CERTS", "false\n")]);
         assert!(args.registry.registry_verify_certs.is_some());
+    }
+
+    #[test]
+    fn an_address_of_a_service_is_no_port_of_an_image() {
+        let (args, used) = push(&[], &[("IMGRELAY_PORT", "tcp://10.0.0.1:80")]);
+        assert!(args.run.port.is_empty() && used.is_empty());
+        let (args, _) = push(&[], &[("IMGRELAY_PORT", "8080,53/udp")]);
+        assert_eq!(args.run.port, ["8080", "53/udp"]);
+    }
+
+    #[test]
+    fn layers_of_push_are_no_switch_of_describe() {
+        let command = || grammar::prepare(args::DescribeArgs::augment_args(Command::new("describe")));
+        let words = ["describe", "--tar", "t"];
+        let layers = |value: &str| {
+            let typed = command().try_get_matches_from(words).unwrap();
+            let (command, _) = apply(command(), &typed, &Env::from_pairs([("IMGRELAY_LAYERS", value)]));
+            let matches = command.try_get_matches_from(words).unwrap();
+            args::DescribeArgs::from_arg_matches(&matches).unwrap().layers.is_some()
+        };
+        assert_eq!((layers("auto"), layers("1"), layers("false")), (false, false, true));
     }
 
     #[test]
