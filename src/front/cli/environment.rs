@@ -236,9 +236,7 @@ fn collect(command: &Command, path: &str, known: &mut BTreeMap<String, Known>) {
                 entry.flags.push(flag);
             }
             entry.commands.push(if arg.is_global_set() { "all".to_owned() } else { path.to_owned() });
-            if entry.form.is_empty() {
-                entry.form = form(arg);
-            }
+            entry.form = form(arg);
             if entry.meaning.is_empty() {
                 entry.meaning = arg.get_help().map(ToString::to_string).unwrap_or_default();
             }
