@@ -202,7 +202,7 @@ fn to_docker_tar_writes_one_image() {
     let all = bundle(&lab, &format!("{host}/b"), "b", &[&one]);
     let _ = lab
         .run(&["copy", "-b", &all, "--to-docker-tar", "b.tar"])
-        .fails(1, &["for one image, but there are 2"]);
+        .fails(1, &["a docker tar holds one image, found 2"]);
     let _ = lab.run(&["copy", "-b", &all, "--to-docker-tar", "b.tar", "--thin"]).succeeds();
     let words = ["copy", "-b", &all, "--to-tar", "x.tar", "--lock-output", "l"];
     let _ = lab.run(&words).fails(2, &["cannot be used when a tar is written"]);

@@ -15,7 +15,7 @@ use crate::lab::lab;
 
 const SINKS: [&str; 4] = ["--to-repo", "--to-oci-tar", "--to-tar", "--to-docker-tar"];
 /// Why docker's archive cannot hold everything.
-const ONE_IMAGE: &str = "for one image, but there are ";
+const ONE_IMAGE: &str = "a docker tar holds one image, found ";
 
 /// A way to name what is copied.
 struct Source {
