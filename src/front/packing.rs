@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::cli::resolve::{BaseImage, Contents, ImagePlace, PushKind, PushOptions, RunnableOptions};
 use super::failure::{Failure, Hint, Kind, message};
 use super::flag::Flag;
-use super::main_image::only_root;
+use super::main_image::{main_member, only_root, stored_roots};
 use super::system;
 use crate::model::{Reference, Tag, limits};
 use crate::pack::{
@@ -16,9 +16,10 @@ use crate::pack::{
 use crate::store::layout::LayoutTarget;
 use crate::store::{self, Store};
 use crate::stream::{FileError, read_file, read_text_file};
+use crate::transfer::events::Silent;
 use crate::transfer::{
-    AppRequest, Base, BaseRoot, ImageSource as _, Origin, PackRequest, Resources, RunnableRequest,
-    TransferError,
+    self, AppRequest, Attached, Base, BaseRoot, Gathering, ImageLocator, ImageSource as _, Origin,
+    PackRequest, Resources, Role, RunnableRequest, TransferError,
 };
 use crate::tree::{Filter, ignore_text};
 
@@ -77,12 +78,16 @@ fn runnable_work(options: &PushOptions) -> Result<PackWork, Failure> {
     Ok(PackWork::Runnable { request: Box::new(runnable_request(options, runnable, None)?), base })
 }
 
-/// Makes the one image in a store a base.
+/// Makes the one image in a store a base; what is attached to it may be there too.
 pub(super) fn base_image(store: &Store) -> Result<BaseRoot<'_>, Failure> {
-    let root = &only_root(&store.label(), store.roots())?.image;
+    let gathering = Gathering { thick: false, attached: Attached::default(), concurrency: 1 };
+    let locator = ImageLocator::over(store, None);
+    let collection = transfer::gather(&locator, stored_roots(store.roots()), &gathering, &Silent)?;
+    let root = main_member(&collection, &store.label(), true)?;
     let mut names = root.names.iter().filter_map(|name| name.reference.as_ref());
     let name = names.find(|reference| reference.tag.is_some()).map(ToString::to_string);
-    Ok(BaseRoot { source: store, root: root.descriptor.clone(), name })
+    let attached = collection.members.iter().filter(|member| member.role == Role::Attached).count();
+    Ok(BaseRoot { source: store, root: root.descriptor.clone(), name, attached })
 }
 
 /// Returns what an image that runs begins with, where its base is in a store.

@@ -13,11 +13,11 @@ use crate::front::packing::{base_image, references, runnable_request};
 use crate::front::reporter::{self, Wording};
 use crate::front::{registries, system};
 use crate::lock::default_tag;
-use crate::model::{Reference, Tag};
+use crate::model::{Descriptor, Reference, Tag};
 use crate::registry::Client;
 use crate::store::Store;
 use crate::store::layout::LayoutTarget;
-use crate::transfer::events::{Event, Observer, Silent, Warning};
+use crate::transfer::events::{Observer, Silent};
 use crate::transfer::{
     self, Attached, BaseRoot, Gathering, ImageLocator, MadeRunnable, Member, Origin, PushRequest,
     RegistrySource, Role,
@@ -26,7 +26,7 @@ use crate::transfer::{
 /// An image that is read, before its source borrows it.
 enum Opened<'a> {
     Store(Store),
-    Registry(RegistrySource<'a>, Reference),
+    Registry(RegistrySource<'a>, Reference, &'a Client),
 }
 
 impl<'a> Opened<'a> {
@@ -34,7 +34,7 @@ impl<'a> Opened<'a> {
         match (place, client) {
             (ImagePlace::Registry(reference), Some(client)) => {
                 let source = RegistrySource::new(client, reference.repository.clone());
-                Ok(Self::Registry(source, reference.clone()))
+                Ok(Self::Registry(source, reference.clone(), client))
             }
             (ImagePlace::Tar(path), _) => Ok(Self::Store(open_store(context, path)?)),
             (ImagePlace::Registry(_), None) => {
@@ -47,14 +47,15 @@ impl<'a> Opened<'a> {
     /// Finds the image; a tag is resolved once.
     fn image(&self) -> Result<BaseRoot<'_>, Failure> {
         match self {
-            Self::Registry(source, reference) => {
+            Self::Registry(source, reference, client) => {
                 let root = source.resolve(&reference.target())?;
                 // Docker's rule: a name without tag and digest means `latest`.
                 let name = match (&reference.tag, &reference.digest) {
                     (None, None) => reference.repository.with_tag(Tag::latest()),
                     _ => reference.clone(),
                 };
-                Ok(BaseRoot { source, root, name: Some(name.to_string()) })
+                let attached = count_attached(source, &root, client);
+                Ok(BaseRoot { source, root, name: Some(name.to_string()), attached })
             }
             Self::Store(store) => base_image(store),
         }
@@ -67,23 +68,16 @@ fn places(runnable: &RunnableOptions) -> Vec<&ImagePlace> {
     runnable.base.iter().chain(rebase).collect()
 }
 
-/// Says that what is attached to the base is not about the result; where it cannot be found out nothing is said.
-fn tell_of_signatures(base: &BaseRoot<'_>, client: Option<&Client>, observer: &dyn Observer) {
-    let locator = ImageLocator::over(base.source, client);
-    let root = Member {
-        descriptor: base.root.clone(),
-        names: Vec::new(),
-        origin: None,
-        role: Role::Root,
-        bundle: None,
-    };
+/// Counts what is attached to an image in a registry; where that cannot be found out it counts as nothing.
+fn count_attached(source: &RegistrySource<'_>, root: &Descriptor, client: &Client) -> usize {
+    let locator = ImageLocator::over(source, Some(client));
+    let root =
+        Member { descriptor: root.clone(), names: Vec::new(), origin: None, role: Role::Root, bundle: None };
     let attached = Attached { cosign: true, referrers: true, ..Attached::default() };
     let gathering = Gathering { thick: false, attached, concurrency: 1 };
-    let Ok(found) = transfer::gather(&locator, vec![root], &gathering, &Silent) else { return };
-    let count = found.members.iter().filter(|member| member.role == Role::Attached).count();
-    if count > 0 {
-        observer.event(Event::Warning(&Warning::BaseIsSigned { count }));
-    }
+    let found = transfer::gather(&locator, vec![root], &gathering, &Silent);
+    let is_attached = |member: &&Member| member.role == Role::Attached;
+    found.map_or(0, |found| found.members.iter().filter(is_attached).count())
 }
 
 /// Makes the image and puts it where it goes.
@@ -122,9 +116,6 @@ pub(super) fn run(
     };
     let wording = if layout.is_some() { Wording::Written } else { Wording::Uploaded };
     reporter::watch(&context.ui, wording, |observer| {
-        if let Some(base) = origin.base() {
-            tell_of_signatures(base, client.as_ref(), observer);
-        }
         let made = transfer::make_runnable(&request, &origin, &folder, observer)?;
         let send = Send { options, made: &made, observer };
         match (&options.destination, &layout, &client) {

@@ -337,3 +337,89 @@ fn reopened(file: &FileReader<'_>, size: u64) -> Result<PlannedContent, PackErro
     };
     Ok(PlannedContent::File { source, identity: file.identity(), size })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("imgrelay-plan-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(path.join("d/sub")).unwrap();
+        for (file, mode) in [("d/sub/a", 0o600), ("d/run", 0o711)] {
+            std::fs::write(path.join(file), "x").unwrap();
+            std::fs::set_permissions(path.join(file), PermissionsExt::from_mode(mode)).unwrap();
+        }
+        symlink("run", path.join("d/link")).unwrap();
+        path
+    }
+
+    fn files(root: &Path, path: &str, destination: &str) -> PlacedFiles {
+        PlacedFiles { roots: vec![(0, root.join(path))], destination: destination.into() }
+    }
+
+    /// Returns mode, owner and path of each entry, layer by layer.
+    fn shown(plan: &Plan) -> Vec<Vec<String>> {
+        let entry = |entry: &PlannedEntry| {
+            let Owner { uid, gid } = entry.owner;
+            format!("{:o} {uid}:{gid} {}", entry.mode, display_name(&entry.path))
+        };
+        plan.layers.iter().map(|layer| layer.entries.iter().map(entry).collect()).collect()
+    }
+
+    #[test]
+    fn entries_go_where_links_lead_and_folders_that_are_there_are_left_out() {
+        let root = folder("base");
+        let mut tree = FileTree::default();
+        tree.put(b"usr/bin", Node { mode: 0o700, ..Node::IMPLIED });
+        tree.put(b"bin", Node { kind: NodeKind::Link(b"usr/bin".to_vec()), ..Node::IMPLIED });
+        let layers =
+            [files(&root, "d", "/bin"), files(&root, "d/run", "/new/deep/"), files(&root, "d", "/bin")];
+        let options = PlanOptions { owner: Owner { uid: 1, gid: 2 }, ..PlanOptions::default() };
+        let plan = plan_layers(&layers, &options, &mut tree).unwrap();
+        let first =
+            ["777 1:2 usr/bin/link", "755 1:2 usr/bin/run", "755 1:2 usr/bin/sub", "644 1:2 usr/bin/sub/a"];
+        let second = ["755 0:0 new", "755 0:0 new/deep", "755 1:2 new/deep/run"];
+        let third = ["777 1:2 usr/bin/link", "755 1:2 usr/bin/run", "644 1:2 usr/bin/sub/a"];
+        assert_eq!(shown(&plan), [&first[..], &second, &third]);
+        assert_eq!(tree.get(b"usr/bin").unwrap().mode, 0o700);
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn modes_are_kept_or_fixed_and_folders_can_be_entered_by_readers() {
+        let root = folder("modes");
+        let plan = |modes| {
+            let options = PlanOptions { modes, ..PlanOptions::default() };
+            let plan = plan_layers(&[files(&root, "d/sub", "/s")], &options, &mut FileTree::default());
+            shown(&plan.unwrap()).concat()
+        };
+        assert_eq!(plan(Modes::Fixed(0o640)), ["750 0:0 s", "640 0:0 s/a"]);
+        assert_eq!(plan(Modes::Keep)[1], "600 0:0 s/a");
+        assert_eq!(plan(Modes::Readable), ["755 0:0 s", "644 0:0 s/a"]);
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn conflicts_and_repeated_files_are_errors_that_name_both() {
+        let root = folder("conflicts");
+        let failed = |layers: &[PlacedFiles]| {
+            let planned = plan_layers(layers, &PlanOptions::default(), &mut FileTree::default());
+            planned.unwrap_err().to_string()
+        };
+        let error = failed(&[files(&root, "d", "/x"), files(&root, "d/run", "/x/sub")]);
+        assert!(
+            error.contains("d/run` would put a file at `/x/sub`, where a folder is, which comes from"),
+            "{error}"
+        );
+        let error = failed(&[files(&root, "d/run", "/x"), files(&root, "d", "/x/y")]);
+        assert!(error.contains("would put something below it at `/x`, where a file is"), "{error}");
+        let twice =
+            PlacedFiles { roots: vec![(0, root.join("d")), (1, root.join("d"))], ..files(&root, "d", "/x") };
+        let error = failed(&[twice]);
+        assert!(error.contains("`x/link` is in more than one of the given paths"), "{error}");
+        std::fs::remove_dir_all(root).unwrap();
+    }
+}

@@ -84,6 +84,9 @@ pub fn make_runnable<'a>(
     folder: &Path,
     observer: &dyn Observer,
 ) -> Result<MadeRunnable<'a>, TransferError> {
+    if let Some(count) = origin.base().map(|base| base.attached).filter(|count| *count > 0) {
+        observer.event(Event::Warning(&Warning::BaseIsSigned { count }));
+    }
     let wanted = wanted_platforms(request);
     let found = starts(origin, &wanted, request.media_types)?;
     if !found.left_out.is_empty() {

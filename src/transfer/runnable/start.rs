@@ -13,6 +13,8 @@ pub struct BaseRoot<'a> {
     pub root: Descriptor,
     /// Its name with the registry, for the annotation of the result.
     pub name: Option<String>,
+    /// How many signatures and other manifests about it were found beside it.
+    pub attached: usize,
 }
 
 impl std::fmt::Debug for BaseRoot<'_> {

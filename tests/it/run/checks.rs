@@ -4,6 +4,7 @@ use testkit::lab::{Lab, Output};
 
 use super::base;
 use crate::lab::lab;
+use crate::layouts::{REF_NAME, named};
 
 /// The head of a program for a machine, with the dynamic loader that it asks for.
 fn program(machine: u8, loader: &[u8]) -> Vec<u8> {
@@ -79,4 +80,18 @@ fn a_missing_loader_is_named() {
     let _ = push(&lab, &["-f", "dynamic:/srv", "--entrypoint", "/srv"]).says(loader);
     let words = ["-f", "dynamic:/srv", "-f", "amd:/lib64/ld-linux-x86-64.so.2", "--entrypoint", "/srv"];
     let _ = push(&lab, &words).never_says("loader");
+}
+
+#[test]
+fn signatures_of_a_base_do_not_cover_the_result() {
+    let lab = lab().tree(&["f amd 755 'x'"]);
+    let mut layout = base(&lab);
+    let digest = layout.entries[0]["digest"].as_str().unwrap().replace(':', "-");
+    let signature = layout.image(&[testkit::tarball::Tarball::new().file("s", "s").finish()]);
+    layout.entries.push(named(signature, &[(REF_NAME, &format!("{digest}.sig"))]));
+    lab.write("base.tar", layout.tar());
+    let _ = push(&lab, &["--base-tar", "base.tar", "-f", "amd:/amd"])
+        .says("1 signature of the base does not cover the new image");
+    // The signature is no image to choose from, and is not in the result.
+    assert_eq!(super::Made::read(&lab, "made.tar").layers(), 2);
 }
