@@ -1,7 +1,7 @@
 //! One connection: requests one after the other, each answered before the next is read.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::stream::Mismatch;
@@ -18,6 +18,10 @@ use super::traffic::{IDLE, Line, Traffic};
 const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 /// Most bytes of a body that is refused that are read, so that the client sees the answer; then the connection ends.
 const DRAINED: u64 = 1024 * 1024;
+/// Most bytes, and longest time, that a client may go on sending after its answer before the connection ends: one that
+/// is cut off while it sends may never read the answer.
+const LINGERED: u64 = 64 * 1024 * 1024;
+const LINGER: Duration = Duration::from_secs(5);
 /// Bytes read from the connection at a time.
 const BUFFER: usize = 64 * 1024;
 
@@ -66,8 +70,10 @@ pub(super) fn run(stream: &TcpStream, traffic: &Traffic, service: &Service, done
         let mut exchange = Exchange { line, head: &head, access: Access::default() };
         let goes_on = exchange.run(&mut reader, service, traffic);
         done(&exchange.access);
-        if !matches!(goes_on, Ok(true)) {
-            return;
+        match goes_on {
+            Ok(Next::Request) => {}
+            Ok(Next::Linger) => return linger(&mut reader, stream),
+            Ok(Next::End) | Err(_) => return,
         }
     }
 }
@@ -129,6 +135,29 @@ fn refuse(mut line: Line<'_>, error: HeadError) -> io::Result<u16> {
     Ok(status)
 }
 
+/// Lets a client send the rest of a body that was refused, so that it reads the answer.
+fn linger(reader: &mut BufReader<Line<'_>>, stream: &TcpStream) {
+    let deadline = Instant::now() + LINGER;
+    let mut read = 0;
+    let prepared = stream.shutdown(Shutdown::Write).and_then(|()| stream.set_read_timeout(Some(LINGER)));
+    while prepared.is_ok() && read < LINGERED && Instant::now() < deadline {
+        let Ok(count @ 1..) = reader.fill_buf().map(<[u8]>::len) else { return };
+        reader.consume(count);
+        read += count as u64;
+    }
+}
+
+/// What follows an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// The next request.
+    Request,
+    /// The rest of a body that was not read.
+    Linger,
+    /// Nothing.
+    End,
+}
+
 /// A request being answered.
 struct Exchange<'a> {
     line: Line<'a>,
@@ -137,13 +166,13 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    /// Answers one request; tells whether another may follow.
+    /// Answers one request.
     fn run(
         &mut self,
         reader: &mut BufReader<Line<'_>>,
         service: &Service,
         traffic: &Traffic,
-    ) -> io::Result<bool> {
+    ) -> io::Result<Next> {
         self.access.method = self.head.method.name();
         self.access.target = match self.head.query.as_str() {
             "" => self.head.path.clone(),
@@ -160,7 +189,11 @@ impl Exchange<'_> {
             Reply::Answer(answer) => self.send(&answer, keep_alive)?,
             Reply::Blob(blob) => self.send_blob(service, &blob, keep_alive, traffic)?,
         }
-        Ok(keep_alive)
+        Ok(match (keep_alive, all_read) {
+            (true, _) => Next::Request,
+            (false, true) => Next::End,
+            (false, false) => Next::Linger,
+        })
     }
 
     fn send(&mut self, answer: &Answer, keep_alive: bool) -> io::Result<()> {
