@@ -22,6 +22,8 @@ type Tags = BTreeMap<Tag, Digest>;
 pub enum Naming {
     /// As recorded; one image alone also under any other repository name.
     Recorded,
+    /// As recorded, and under no other name: where images are pushed too, a name that was not pushed is not there.
+    RecordedOnly,
     /// In this repository only.
     Only(String),
 }
@@ -183,8 +185,8 @@ impl Contents {
             for (repository, tag) in recorded_names(root) {
                 let repository = match (naming, repository) {
                     (Naming::Only(only), _) => only.clone(),
-                    (Naming::Recorded, Some(repository)) => repository,
-                    (Naming::Recorded, None) => repository_of_file(store.path()),
+                    (Naming::Recorded | Naming::RecordedOnly, Some(repository)) => repository,
+                    (Naming::Recorded | Naming::RecordedOnly, None) => repository_of_file(store.path()),
                 };
                 let tags = self.repositories.entry(repository.clone()).or_default();
                 if let Some(tag) = tag {
@@ -195,7 +197,7 @@ impl Contents {
             if is_main && !named {
                 let repository = match naming {
                     Naming::Only(only) => only.clone(),
-                    Naming::Recorded => repository_of_file(store.path()),
+                    Naming::Recorded | Naming::RecordedOnly => repository_of_file(store.path()),
                 };
                 // A second image without a name is found by its digest.
                 let tags = self.repositories.entry(repository).or_default();

@@ -91,6 +91,7 @@ fn an_image_on_a_served_base_is_collected_with_the_bases_layers() {
     let lab = lab().tree(&["f root/bin/x 755 '#!/bin/sh\\n'"]);
     let _ = samples::pack(&lab, &["-i", "reg.example/base:v1", "-f", "root"], "base.tar");
     let served = Served::start(&lab, &["--tar", "base.tar", "--collect", "out.tar"]);
+    assert_eq!(served.get("/v2/copied/app/manifests/v1").status, 404, "what was not pushed is not there");
     // The client finds the blobs and sends only the manifest.
     let (from, to) = (format!("{}/base:v1", served.host()), format!("{}/copied/app", served.host()));
     let _ = lab.run(&["copy", "-q", "-i", &from, "--to-repo", &format!("{to}:v2")]).succeeds();

@@ -79,7 +79,11 @@ pub fn serve(args: &ServeArgs) -> Result<ServeOptions, Failure> {
     }
     Ok(ServeOptions {
         sources,
-        naming: naming.map_or(Naming::Recorded, Naming::Only),
+        naming: match (naming, &collection) {
+            (Some(name), _) => Naming::Only(name),
+            (None, Some(_)) => Naming::RecordedOnly,
+            (None, None) => Naming::Recorded,
+        },
         listen,
         ready_file: given_path(args.ready_file.as_ref()).map(Path::to_owned),
         collection,
@@ -195,5 +199,6 @@ mod tests {
             assert!(message.contains(expected), "{words:?}: {message}");
         }
         assert_eq!(resolve(&["--tar=a", "--name=t/a"]).unwrap().naming, Naming::Only("t/a".into()));
+        assert_eq!(resolve(&["--tar=a", "--collect=b"]).unwrap().naming, Naming::RecordedOnly);
     }
 }
