@@ -247,8 +247,13 @@ fn node(
                 lacking(source, index).into_iter().map(|child| &child.digest).collect();
             for entry in &index.manifests {
                 if lacking.contains(&entry.digest) {
-                    let kind = if entry.is_index() { NodeKind::Index } else { NodeKind::Image };
-                    description.manifests.push(Description { kind, absent: true, ..foreign(entry) });
+                    let subject = entry.attested_image();
+                    let kind = match &subject {
+                        Some(_) => NodeKind::Attestation,
+                        None if entry.is_index() => NodeKind::Index,
+                        None => NodeKind::Image,
+                    };
+                    description.manifests.push(Description { kind, subject, absent: true, ..foreign(entry) });
                     continue;
                 }
                 let mut child = node(source, entry, depth + 1)?;
@@ -295,6 +300,7 @@ fn platform_rows_of(members: &[Description]) -> Vec<PlatformRow> {
                 platform: member.platform.clone(),
                 digest: member.digest.clone(),
                 size: member.size,
+                absent: member.absent,
                 attestations: about(member),
             }),
         }

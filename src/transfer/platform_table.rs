@@ -22,6 +22,9 @@ pub struct PlatformRow {
     pub digest: Digest,
     /// Bytes of the image: manifest, configuration and layers.
     pub size: u64,
+    /// The tar holds other images of the index, but not this one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub absent: bool,
     /// What the index holds about the image, in document order.
     pub attestations: Vec<AttestationRow>,
 }
@@ -75,6 +78,7 @@ fn collect(
                 platform: child.platform.as_ref().map(Platform::to_string),
                 digest: child.digest.clone(),
                 size: image_size(document, manifest),
+                absent: false,
                 attestations: Vec::new(),
             }),
         }
@@ -172,6 +176,7 @@ mod tests {
             platform: Some("linux/arm64".to_owned()),
             digest: image.digest().clone(),
             size: image.bytes().len() as u64 + 102,
+            absent: false,
             attestations: vec![AttestationRow {
                 digest: attestation.digest().clone(),
                 predicate_types: vec![kind.to_owned()],

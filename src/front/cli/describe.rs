@@ -111,7 +111,8 @@ fn platform_cells(row: &PlatformRow) -> [String; 4] {
         (count, true) => text::counted(count as u64, "attestation"),
         (_, false) => kinds.join(", "),
     };
-    [platform, digest, text::bytes(row.size), attestations]
+    let size = if row.absent { "not in the tar".to_owned() } else { text::bytes(row.size) };
+    [platform, digest, size, attestations]
 }
 
 /// Returns a short name for a type of statement; an unknown one stays as it is.
@@ -264,6 +265,7 @@ mod tests {
             platform: Some(platform.to_owned()),
             digest: digest(digit),
             size,
+            absent: false,
             attestations: kinds
                 .iter()
                 .map(|kind| AttestationRow { digest: digest("f"), predicate_types: vec![(*kind).to_owned()] })

@@ -42,9 +42,10 @@ fn an_index_of_which_one_platform_is_there_is_described_verified_and_pulled() {
         let _ = lab.run(&["verify", "--tar", "sparse.tar"]).succeeds().says(&said);
         let described = lab.run(&["describe", "--tar", "sparse.tar"]).succeeds();
         assert_eq!(described.stdout.matches("Not in the tar").count(), 1, "{described}");
+        assert_eq!(described.stdout.matches("  not in the tar").count(), 1, "{described}");
         let described = lab.run(&["describe", "--tar", "sparse.tar", "--json"]).succeeds().json();
         let text = described.to_string();
-        assert_eq!(text.matches(r#""absent":true"#).count(), 1, "{text}");
+        assert_eq!(text.matches(r#""absent":true"#).count(), 2, "the table and the image: {text}");
         let _ = lab.run(&["pull", "--tar", "sparse.tar", "-o", "out", "--force"]).succeeds();
         assert_eq!(lab.read(&format!("out/{there}")), there.as_bytes());
         let _ = lab.run(&["copy", "--tar", "sparse.tar", "--to-docker-tar", "docker.tar"]).succeeds();
