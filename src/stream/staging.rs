@@ -350,6 +350,18 @@ mod tests {
     }
 
     #[test]
+    fn a_plain_rename_replaces_only_flags_that_the_file_system_does_not_know() {
+        for error in [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP] {
+            assert_eq!(or_plain(error, || Ok(())), Ok(()), "{error:?}");
+            assert_eq!(or_plain(error, || Err(Errno::IO)), Err(Errno::IO), "{error:?}");
+        }
+        for error in [Errno::EXIST, Errno::ACCESS, Errno::NOENT] {
+            let plain = || panic!("{error:?} says that the rename was tried");
+            assert_eq!(or_plain(error, plain), Err(error));
+        }
+    }
+
+    #[test]
     fn a_folder_appears_complete_in_every_location_and_replaces_only_when_asked() {
         for location in [StagingLocation::New, StagingLocation::Beside, StagingLocation::Inside] {
             let base = folder(&format!("{location:?}"));
