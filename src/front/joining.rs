@@ -84,7 +84,8 @@ impl<'a> JoinedIndex<'a> {
         let attached = self.attached.iter().map(|member| (member.descriptor.clone(), member.tags()));
         let request = PushRequest {
             repository: repository.clone(),
-            roots: attached.chain([(self.root.clone(), tags.to_vec())]).collect(),
+            roots: vec![(self.root.clone(), tags.to_vec())],
+            attached: attached.collect(),
             sent: BTreeSet::new(),
             concurrency,
             include_non_distributable: self.has_non_distributable(),

@@ -12,7 +12,7 @@ use crate::sign::ClaimKind;
 use crate::store::Store;
 use crate::transfer::events::Silent;
 use crate::transfer::signatures::{Content, Judgement, Trust, Verdict, judge};
-use crate::transfer::{self, Attached, Gathering, ImageLocator};
+use crate::transfer::{self, Attached, Collection, Gathering, ImageLocator, ImageSource};
 
 /// Judges the images of a tar or folder by what is in it.
 pub(super) fn of_store(store: &Store, trust: &Trust) -> Result<Vec<Judgement>, Failure> {
@@ -20,6 +20,27 @@ pub(super) fn of_store(store: &Store, trust: &Trust) -> Result<Vec<Judgement>, F
     let gathering = Gathering { thick: false, attached: Attached::default(), concurrency: 1 };
     let collection = transfer::gather(&locator, stored_roots(store.roots()), &gathering, &Silent)?;
     Ok(judge(&locator, &collection, trust)?)
+}
+
+/// Refuses a collection unless each of its roots is signed; without keys nothing is asked.
+pub(super) fn demand(
+    source: &dyn ImageSource,
+    collection: &Collection,
+    trust: Option<&Trust>,
+) -> Result<(), Failure> {
+    let Some(trust) = trust else { return Ok(()) };
+    for judgement in judge(source, collection, trust)? {
+        judgement.check()?;
+    }
+    Ok(())
+}
+
+/// Returns what has to be fetched besides: with keys also what is signed.
+pub(super) fn attached(asked: Attached, trust: Option<&Trust>) -> Attached {
+    match trust {
+        Some(_) => Attached { cosign: true, referrers: true, ..asked },
+        None => asked,
+    }
 }
 
 /// Writes a line for each signature and attestation.

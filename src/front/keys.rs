@@ -12,8 +12,11 @@ use super::flag::Flag;
 use crate::model::{Secret, SecretBytes, limits};
 use crate::sign::{KeyError, KeyProblem, PublicKey, SigningKey};
 use crate::stream::FileError;
+use crate::transfer::signatures::Trust;
 
 const VARIABLE: &str = "env://";
+/// Begins a key in PEM form.
+const PEM: &str = "-----BEGIN";
 /// Endings of the files of a folder that are read as keys.
 const ENDINGS: [&str; 2] = ["pub", "pem"];
 
@@ -42,11 +45,21 @@ pub(super) fn signing_key(flag: Flag, value: &str, env: &Env) -> Result<SigningK
     }
 }
 
+/// Reads the keys of which one has to have signed each image; `None` where no key was given.
+pub(super) fn trust(flag: Flag, values: &[String], env: &Env) -> Result<Option<Trust>, Failure> {
+    let keys = public_keys(flag, values, env)?;
+    Ok((!keys.is_empty()).then(|| Trust::of(keys)))
+}
+
 /// Reads the public keys that the values of a flag name, each once.
 pub(super) fn public_keys(flag: Flag, values: &[String], env: &Env) -> Result<Vec<PublicKey>, Failure> {
     let mut keys: Vec<PublicKey> = Vec::new();
-    for value in values {
-        for value in files(value)? {
+    for value in joined(values) {
+        if value.contains(PEM) {
+            keys.extend(PublicKey::parse_all(value.as_bytes(), "the given key")?);
+            continue;
+        }
+        for value in files(&value)? {
             let (text, name) = read(flag, &value, env)?;
             keys.extend(PublicKey::parse_all(text.expose(), &name)?);
         }
@@ -61,6 +74,24 @@ pub(super) fn public_keys(flag: Flag, values: &[String], env: &Env) -> Result<Ve
         }
         _ => Ok(keys),
     }
+}
+
+/// Puts the lines of PEM texts together again: a list in an environment variable is split at line breaks.
+fn joined(values: &[String]) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    let mut open = false;
+    for value in values {
+        match out.last_mut() {
+            Some(last) if open => {
+                last.push('\n');
+                last.push_str(value);
+            }
+            _ => out.push(value.clone()),
+        }
+        let begin = value.contains(PEM) || open;
+        open = begin && !value.contains("-----END");
+    }
+    out
 }
 
 /// Returns the files of a folder that are keys, in order of name; any other value as it is.
@@ -97,7 +128,7 @@ fn read(flag: Flag, value: &str, env: &Env) -> Result<(SecretBytes, String), Fai
         };
         return Ok((SecretBytes::new(text.as_bytes().to_vec()), format!("variable `{variable}`")));
     }
-    if value.contains("-----BEGIN") {
+    if value.contains(PEM) {
         let text = ": the value is a key itself, expected a file or `env://VARIABLE`";
         return Err(Failure::misuse(message!(flag, text))
             .hint("every user of the machine can read the arguments of a program"));
@@ -116,4 +147,19 @@ fn read(flag: Flag, value: &str, env: &Env) -> Result<(SecretBytes, String), Fai
     let bytes = SecretBytes::new(bytes);
     result.map_err(failed)?;
     Ok((bytes, format!("`{value}`")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_a_variable_split_into_lines_is_put_together() {
+        let pem = include_str!("../../tests/keys/p256.pub");
+        let lines: Vec<String> = pem.lines().map(str::to_owned).collect();
+        let values = [vec!["a.pub".to_owned()], lines.clone(), lines, vec!["b.pub".to_owned()]].concat();
+        let expected = ["a.pub", pem.trim_end(), pem.trim_end(), "b.pub"];
+        assert_eq!(joined(&values), expected);
+        assert_eq!(joined(&[pem.to_owned(), "c".to_owned()]), [pem, "c"]);
+    }
 }

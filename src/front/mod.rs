@@ -2,6 +2,7 @@
 //!
 //! Floor 5. One executable; its name or first argument chooses the door. The floors below print nothing.
 
+pub mod attachment;
 pub mod cli;
 pub mod concourse;
 pub mod context;

@@ -10,8 +10,8 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::cli::{
-    args, clap_errors, completion, copy, describe, environment, grammar, index, index_args, matching, pull,
-    push, repeated, resolve, serve, serve_args, sign, sign_args, tag, verify, version,
+    args, attach, clap_errors, completion, copy, describe, environment, grammar, index, index_args, matching,
+    pull, push, repeated, resolve, serve, serve_args, sign, sign_args, tag, verify, version,
 };
 use super::concourse::{self, Step};
 use super::context::Context;
@@ -52,6 +52,7 @@ enum Verb {
     Verify(Box<args::VerifyArgs>),
     Sign(Box<sign_args::SignArgs>),
     Serve(Box<serve_args::ServeArgs>),
+    Attach(Box<sign_args::AttachArgs>),
     Match(Box<args::MatchArgs>),
     /// List, resolve, add and delete the tags of a repository
     #[command(subcommand)]
@@ -165,6 +166,7 @@ fn dispatch(context: &Context<'_>, verb: Verb, json: bool, columns: &[String]) -
         Verb::Pull(args) => pull::run(context, &args),
         Verb::Describe(args) => describe::run(context, &args, json),
         Verb::Verify(args) => verify::run(context, &args),
+        Verb::Attach(args) => attach::run(context, &args),
         Verb::Sign(args) => sign::run(context, &args),
         Verb::Serve(args) => serve::run(context, &args, json),
         Verb::Match(args) => matching::run(context, &args),

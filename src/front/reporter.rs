@@ -140,6 +140,10 @@ fn warning_text(warning: &Warning) -> (String, Option<Message>) {
             ),
             Some(message!(Flag::INFLATE, " fetches them")),
         ),
+        Warning::SignedForOther { name, to } => (
+            format!("the signature is for `{name}`, and the image is pushed to `{to}`"),
+            Some("podman, CRI-O and skopeo compare the two names; cosign does not".into()),
+        ),
         Warning::AttachedLeftOut { count } => (
             format!(
                 "{} left out, because docker's tar has no place for them",

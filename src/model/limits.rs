@@ -111,6 +111,12 @@ pub const KEY_DERIVATION_BYTES: u64 = 256 * 1024 * 1024;
 pub const KEY_DERIVATION_PASSES: u64 = 16;
 /// Largest payload of a signature, bytes; cosign's have about 250 bytes and the user's annotations.
 pub const PAYLOAD_BYTES: u64 = 256 * 1024;
+/// Largest file that is attached to an image, bytes; SBOMs of large images have some 20 MB.
+pub const ATTACHMENT_BYTES: u64 = 32 * 1024 * 1024;
+/// Largest signed attestation, bytes: such a file in base64, and what is around it.
+pub const ATTESTATION_BYTES: u64 = 48 * 1024 * 1024;
+/// Most bytes of all attestations of one image together; they are in memory until they are judged.
+pub const ATTESTATIONS_BYTES: u64 = 192 * 1024 * 1024;
 /// Most signatures of one manifest, and of one envelope.
 pub const SIGNATURES: usize = 100;
 /// Most signatures, attestations and other manifests that say something about one image and are looked at.

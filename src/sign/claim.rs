@@ -10,6 +10,7 @@ use crate::model::list::quoted_list;
 use crate::model::{Digest, DigestError, Reference};
 
 use super::public_key::PublicKey;
+use super::statement::Statement;
 
 /// How a claim is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,6 +223,12 @@ impl Claim {
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         self.signatures.iter().find_map(|signed| signed.hint.as_deref())
+    }
+
+    /// Tells whether this statement is what was signed.
+    #[must_use]
+    pub fn says(&self, statement: &Statement<'_>) -> bool {
+        self.message == statement.message()
     }
 
     fn doubt_of_key(&self, keys: &[PublicKey]) -> Doubt {

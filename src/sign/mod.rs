@@ -3,20 +3,27 @@
 //! Floor 0. Keys only: no certificates, no transparency log, no clock, no network. Where signatures are found and
 //! where they are put is the business of `transfer`. Formats: `docs/formats/signatures.md`.
 
+mod bundle;
 mod claim;
 mod der;
+mod dsse;
 mod encrypted_key;
 mod key_error;
 mod payload;
 mod pem;
 mod public_key;
+mod referrer;
 mod secretbox;
 mod signature_manifest;
 mod signing_key;
+mod statement;
 
+pub use bundle::{BUNDLE, sign_bundle};
 pub use claim::{Claim, ClaimError, ClaimKind, Doubt, Form};
 pub use key_error::{KeyError, KeyProblem};
 pub use payload::{Payload, SIMPLE_SIGNING};
 pub use public_key::{KeyAlgorithm, PublicKey};
+pub use referrer::{Referrer, bundle_claim, bundle_layer, envelope_claim, envelope_layers};
 pub use signature_manifest::{SignatureLayer, SignatureManifest};
 pub use signing_key::SigningKey;
+pub use statement::{DSSE_ENVELOPE, INTOTO, SIGN_PREDICATE, Statement, StatementForm};

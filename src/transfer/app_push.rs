@@ -145,6 +145,7 @@ impl AppPush<'_> {
         let push = PushRequest {
             repository: self.repository.clone(),
             roots: vec![(packed.manifest.descriptor(), self.tags.to_vec())],
+            attached: Vec::new(),
             sent,
             concurrency: self.concurrency,
             include_non_distributable: true,

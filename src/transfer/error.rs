@@ -330,6 +330,14 @@ pub enum TransferError {
         /// Why not.
         source: Box<RebaseError>,
     },
+    /// A signed statement is to be made of something that is not JSON.
+    #[error("{what} is not valid JSON: {source}")]
+    NotJson {
+        /// What it is.
+        what: &'static str,
+        /// Where and why.
+        source: serde_json::Error,
+    },
     /// A signal stopped the work.
     #[error("stopped")]
     Stopped,

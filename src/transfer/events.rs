@@ -169,6 +169,13 @@ pub enum Warning {
         /// How many signatures and other manifests were about what is left out.
         left_behind: usize,
     },
+    /// A signature is for another name than that of the repository it is pushed to.
+    SignedForOther {
+        /// The name in the signature.
+        name: String,
+        /// The repository.
+        to: String,
+    },
     /// Files behind symbolic links were stored as copies.
     LinksCopied {
         /// How many files.

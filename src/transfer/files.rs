@@ -122,6 +122,7 @@ pub fn push_file_list(
     let request = PushRequest {
         repository: repository.clone(),
         roots: vec![(list.manifest.descriptor(), vec![list_tag(digest)])],
+        attached: Vec::new(),
         sent: BTreeSet::new(),
         concurrency: 2,
         include_non_distributable: true,

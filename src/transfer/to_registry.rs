@@ -22,6 +22,8 @@ pub struct PushRequest {
     pub repository: Repository,
     /// Roots with the tags each is to have there; without a tag it is pushed by digest.
     pub roots: Vec<(Descriptor, Vec<Tag>)>,
+    /// What is said about the roots, with its tags: pushed when they are there, and before they get their tags.
+    pub attached: Vec<(Descriptor, Vec<Tag>)>,
     /// Blobs that were sent there a moment ago, and are not asked for again.
     pub sent: BTreeSet<Digest>,
     /// Blobs moved at the same time.
@@ -32,6 +34,8 @@ pub struct PushRequest {
 
 /// Pushes images and all that hangs below them, those with a tag in the order given.
 ///
+/// With something attached the images come first, by digest, and get their tags last: an admission controller that
+/// sees a tag finds the signatures, and nothing is said about an image that is not there yet.
 /// Order: as [`RepositoryPush::run`]. Where an image is there already only its tags are written, and those only where
 /// they differ.
 /// Errors: after one no tag has been written that did not have all its content.
@@ -42,18 +46,15 @@ pub fn push_to_registry(
     request: &PushRequest,
     observer: &dyn Observer,
 ) -> Result<(), TransferError> {
-    let roots = request.roots.iter().enumerate();
-    let images = roots.map(|(turn, (root, tags))| ImagePush {
-        descriptor: root,
-        label: source.label(),
-        name: root.digest.to_string(),
-        tags: tags.clone(),
-        first: None,
-        mount_from: None,
-        document_turn: turn,
-        tag_turn: turn,
-    });
-    let images: Vec<ImagePush<'_>> = images.collect();
+    let (roots, attached) = (request.roots.len(), request.attached.len());
+    let mut images: Vec<ImagePush<'_>> = Vec::new();
+    for (turn, root) in request.roots.iter().enumerate() {
+        let first = (attached > 0).then(|| Target::Digest(root.0.digest.clone()));
+        images.push(ImagePush { first, ..ImagePush::plain(source, root, turn, attached + turn) });
+    }
+    for (turn, one) in request.attached.iter().enumerate() {
+        images.push(ImagePush::plain(source, one, roots + turn, turn));
+    }
     let push = RepositoryPush {
         source,
         client,
@@ -86,6 +87,27 @@ pub(super) struct ImagePush<'a> {
     pub(super) document_turn: usize,
     /// The same for tags.
     pub(super) tag_turn: usize,
+}
+
+impl<'a> ImagePush<'a> {
+    /// Makes an image that is asked for by its tags, or by its digest if it has none.
+    fn plain(
+        source: &dyn ImageSource,
+        (root, tags): &'a (Descriptor, Vec<Tag>),
+        document_turn: usize,
+        tag_turn: usize,
+    ) -> Self {
+        Self {
+            descriptor: root,
+            label: source.label(),
+            name: root.digest.to_string(),
+            tags: tags.clone(),
+            first: None,
+            mount_from: None,
+            document_turn,
+            tag_turn,
+        }
+    }
 }
 
 /// What the registry has of an image.
@@ -418,6 +440,7 @@ mod tests {
                 (first.manifest.descriptor(), Vec::new()),
                 (second.manifest.descriptor(), vec!["a".parse().unwrap(), "b".parse().unwrap()]),
             ],
+            attached: Vec::new(),
             sent: BTreeSet::new(),
             concurrency: 2,
             include_non_distributable: false,

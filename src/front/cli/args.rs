@@ -327,6 +327,9 @@ pub struct CopyArgs {
     /// Fail unless the image has this digest
     #[arg(long, value_name = "DIGEST", help_heading = CONTENT)]
     pub expected_digest: Option<String>,
+    /// Refuse images that none of these keys signed: PEM file, folder of them, env://VARIABLE or PEM text (repeatable)
+    #[arg(long, value_name = "KEY", help_heading = CONTENT)]
+    pub verify_key: Vec<String>,
     /// Write a BundleLock or ImagesLock with the new references
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub lock_output: Option<PathBuf>,
@@ -370,6 +373,9 @@ pub struct PullArgs {
     /// Fail unless the image has this digest
     #[arg(long, value_name = "DIGEST", help_heading = CONTENT)]
     pub expected_digest: Option<String>,
+    /// Refuse images that none of these keys signed: PEM file, folder of them, env://VARIABLE or PEM text (repeatable)
+    #[arg(long, value_name = "KEY", help_heading = CONTENT)]
+    pub verify_key: Vec<String>,
     /// Also write the result as json, dotenv, digest, url, ref, path, github or tekton to PATH (repeatable)
     #[arg(long, value_name = "FORMAT:PATH", help_heading = OUTPUT)]
     pub result: Vec<String>,
@@ -417,6 +423,9 @@ pub struct VerifyArgs {
     /// With --key: name that the signature has to be for
     #[arg(long, value_name = "REFERENCE")]
     pub identity: Option<String>,
+    /// With --key: what has to be there, signature or attestation:TYPE (repeatable; default signature)
+    #[arg(long, value_name = "WHAT")]
+    pub require: Vec<String>,
 }
 
 /// List a repository's tags

@@ -11,6 +11,7 @@ use super::client_config::Client;
 use crate::front::text;
 use crate::front::ui::{Progress, When};
 use crate::pack::{LayerSplit, MediaTypes, PackageChecks, Profile};
+use crate::transfer::signatures::SignatureFormat;
 use crate::tree::SymlinkPolicy;
 
 /// The words of one flag; an empty value means that the flag was not given.
@@ -89,6 +90,13 @@ pub const LAYERS: Choices<LayerSplit> = Choices(&[("1", LayerSplit::One), ("auto
 /// `--package-checks`.
 pub const PACKAGE_CHECKS: Choices<PackageChecks> =
     Choices(&[("warn", PackageChecks::Warn), ("refuse", PackageChecks::Refuse), ("off", PackageChecks::Off)]);
+
+/// `--signature-format`.
+pub const SIGNATURE_FORMAT: Choices<SignatureFormat> = Choices(&[
+    ("simplesigning", SignatureFormat::SimpleSigning),
+    ("bundle", SignatureFormat::Bundle),
+    ("both", SignatureFormat::Both),
+]);
 
 /// `--progress`.
 pub const PROGRESS: Choices<Progress> = Choices(&[

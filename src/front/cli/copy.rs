@@ -15,6 +15,8 @@ use super::tar_output::{layout_target, send_to_stdout};
 use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
+use crate::front::judgement;
+use crate::front::keys;
 use crate::front::main_image::choose_one;
 use crate::front::outcome::{ImageKind, ImageOutcome, Outcome};
 use crate::front::reporter::{self, Wording};
@@ -23,6 +25,7 @@ use crate::lock::{BundleLock, ImagesLock, LockedImage};
 use crate::model::{Digest, Platform, Reference, Repository};
 use crate::stream::{AtomicFile, FileLock};
 use crate::transfer::events::{Event, Observer, Warning};
+use crate::transfer::signatures::{self, Trust};
 use crate::transfer::{
     self, ArchiveRequest, Collection, CollectionRequest, CombinedSource, DefaultTags, Graph, ImageLocator,
     ImageSource, LayoutRequest, Member, PushRequest, ResumeCache, Role,
@@ -35,6 +38,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Ou
         Sink::Registry { .. } => None,
     };
     target.map_or(Ok(()), TarTarget::check)?;
+    let trust = keys::trust(Flag::VERIFY_KEY, &options.verify_keys, context.env)?;
     let remote =
         options.inflate || options.include_non_distributable || matches!(options.sink, Sink::Registry { .. });
     result_file::produce(&options.results, target.map(TarTarget::path), || {
@@ -47,7 +51,8 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Ou
         };
         opened.with(|locator| {
             reporter::watch(&context.ui, wording, |observer| {
-                let copy = Copy { context, options: &options, opened: &opened, locator, observer };
+                let trust = trust.as_ref();
+                let copy = Copy { context, options: &options, opened: &opened, locator, trust, observer };
                 copy.run()
             })
         })
@@ -72,6 +77,7 @@ struct Copy<'a> {
     options: &'a CopyOptions,
     opened: &'a OpenedSource,
     locator: &'a ImageLocator<'a>,
+    trust: Option<&'a Trust>,
     observer: &'a dyn Observer,
 }
 
@@ -81,13 +87,14 @@ impl Copy<'_> {
         let depth = Depth {
             thick: !options.thin,
             inflate: options.inflate,
-            attached: options.attached,
+            attached: judgement::attached(options.attached, self.trust),
             bundles_as_images: false,
         };
         let collection = self.opened.gather(self.locator, depth, &options.registry, self.observer)?;
         let exactly = options.expected_digest.is_some();
         let main = self.opened.main_member(&collection, self.locator, exactly)?.descriptor.digest.clone();
         transfer::check_expected(options.expected_digest.as_ref(), &main)?;
+        judgement::demand(self.locator, &collection, self.trust)?;
         self.warn_of_missing(&collection);
         self.remember_locations(&collection)?;
         match (options.platforms.as_slice(), &options.sink) {
@@ -214,6 +221,20 @@ impl Copy<'_> {
         Ok(())
     }
 
+    /// containers/image compares the name in a signature with the one that an image is pulled by.
+    fn warn_of_names(&self, collection: &Collection, repository: &Repository) {
+        if !self.opened.is_store() {
+            return;
+        }
+        // A signature that cannot be read is reported by what reads it next.
+        for name in signatures::names(self.locator, collection).unwrap_or_default() {
+            if name.parse::<Reference>().is_ok_and(|name| name.repository != *repository) {
+                let to = repository.to_string();
+                self.observer.event(Event::Warning(&Warning::SignedForOther { name, to }));
+            }
+        }
+    }
+
     /// Returns where images go at the registry.
     fn placing<'r>(
         &self,
@@ -237,10 +258,12 @@ impl Copy<'_> {
         let concurrency = self.options.registry.concurrency;
         let include_non_distributable = self.options.include_non_distributable;
         let as_imgpkg = !self.opened.is_store() || self.opened.is_imgpkg_tar() || collection.has_bundles();
+        if let Placing::Into(repository) = placing {
+            self.warn_of_names(collection, repository);
+        }
         let repository = match placing {
             Placing::Into(repository) if as_imgpkg || self.options.repo_based_tags => repository,
-            // Plain images from elsewhere get the tags they have, and nothing of Carvel's. Signatures come before
-            // the image has a tag, so that a reader who finds the image finds them.
+            // Plain images from elsewhere get the tags they have, and nothing of Carvel's.
             _ => {
                 for request in self.plain_pushes(collection, placing)? {
                     transfer::push_to_registry(self.locator, client, &request, self.observer)?;
@@ -280,16 +303,22 @@ impl Copy<'_> {
                 self.observer.event(Event::Warning(&Warning::PushedWithoutTag { digest }));
             }
             for (repository, tags) in places {
-                let root = (member.descriptor.clone(), tags);
-                match pushes.iter_mut().find(|push| push.repository == repository) {
-                    Some(push) => push.roots.push(root),
-                    None => pushes.push(PushRequest {
+                let known = pushes.iter().position(|push| push.repository == repository);
+                let known = known.unwrap_or_else(|| {
+                    pushes.push(PushRequest {
                         repository,
-                        roots: vec![root],
+                        roots: Vec::new(),
+                        attached: Vec::new(),
                         sent: BTreeSet::new(),
                         concurrency: self.options.registry.concurrency,
                         include_non_distributable: self.options.include_non_distributable,
-                    }),
+                    });
+                    pushes.len() - 1
+                });
+                if let Some(push) = pushes.get_mut(known) {
+                    let list =
+                        if member.role == Role::Attached { &mut push.attached } else { &mut push.roots };
+                    list.push((member.descriptor.clone(), tags));
                 }
             }
         }

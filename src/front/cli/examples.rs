@@ -55,6 +55,12 @@ Examples:
       skopeo copy --dest-tls-verify=false oci:app docker://{registry}/app:v1
 
 The command also has the address in SERVED_REGISTRY. Its exit code is passed on.";
+pub(super) const ATTACH_EXAMPLES: &str = "\
+Examples:
+  Attach an SBOM to the image in a tar:
+    imgrelay attach --tar app.tar --type cyclonedx sbom.json
+  The same as a signed attestation:
+    imgrelay attach --tar app.tar --type cyclonedx --key cosign.key sbom.json";
 pub(super) const VERIFY_EXAMPLES: &str = "\
 Examples:
   imgrelay verify --tar app.tar

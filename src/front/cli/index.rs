@@ -8,6 +8,8 @@ use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
 use crate::front::joining::JoinedIndex;
+use crate::front::judgement;
+use crate::front::keys;
 use crate::front::outcome::{ImageOutcome, Outcome};
 use crate::front::packing::references;
 use crate::front::registries;
@@ -15,10 +17,12 @@ use crate::front::reporter::{self, Wording};
 use crate::front::result_file;
 use crate::model::{Reference, Tag};
 use crate::transfer::events::Observer;
+use crate::transfer::signatures::Trust;
 use crate::transfer::{self, Collection, ImageLocator};
 
 pub(in crate::front) fn run(context: &Context<'_>, args: &IndexArgs) -> Result<Outcome, Failure> {
     let options = resolve::index(args, context.env)?;
+    let trust = keys::trust(Flag::VERIFY_KEY, &options.verify_keys, context.env)?;
     let target = options.sink.target();
     target.map_or(Ok(()), TarTarget::check)?;
     result_file::produce(&options.results, target.map(TarTarget::path), || {
@@ -27,7 +31,8 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &IndexArgs) -> Result<O
         let places = sources.iter().map(OpenedSource::locator).collect::<Result<Vec<_>, _>>()?;
         let wording = if target.is_some() { Wording::Written } else { Wording::Uploaded };
         reporter::watch(&context.ui, wording, |observer| {
-            let join = Join { context, options: &options, sources: &sources, places: &places, observer };
+            let (sources, places, trust) = (&sources, &places, trust.as_ref());
+            let join = Join { context, options: &options, sources, places, trust, observer };
             join.run()
         })
     })
@@ -38,15 +43,18 @@ struct Join<'a> {
     options: &'a IndexOptions,
     sources: &'a [OpenedSource],
     places: &'a [ImageLocator<'a>],
+    trust: Option<&'a Trust>,
     observer: &'a dyn Observer,
 }
 
 impl Join<'_> {
     fn run(&self) -> Result<ImageOutcome, Failure> {
-        let depth =
-            Depth { thick: false, inflate: false, attached: self.options.attached, bundles_as_images: true };
+        let attached = judgement::attached(self.options.attached, self.trust);
+        let depth = Depth { thick: false, inflate: false, attached, bundles_as_images: true };
         let gather = |(source, places): (&OpenedSource, &ImageLocator<'_>)| {
-            source.gather(places, depth, &self.options.registry, self.observer)
+            let collection = source.gather(places, depth, &self.options.registry, self.observer)?;
+            judgement::demand(places, &collection, self.trust)?;
+            Ok::<_, Failure>(collection)
         };
         let collections =
             self.sources.iter().zip(self.places).map(gather).collect::<Result<Vec<Collection>, _>>()?;

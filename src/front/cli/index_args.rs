@@ -49,6 +49,9 @@ pub struct IndexArgs {
     /// Fail unless the index has this digest
     #[arg(long, value_name = "DIGEST", help_heading = CONTENT)]
     pub expected_digest: Option<String>,
+    /// Refuse images that none of these keys signed: PEM file, folder of them, env://VARIABLE or PEM text (repeatable)
+    #[arg(long, value_name = "KEY", help_heading = CONTENT)]
+    pub verify_key: Vec<String>,
     /// Results
     #[command(flatten)]
     pub results: ResultArgs,

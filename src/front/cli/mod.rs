@@ -3,7 +3,9 @@
 //! [`args`] is what was typed, [`resolve`] what it means; every other module is a command or serves several. The
 //! commands are put together in [`super::program`].
 
+mod additions;
 pub mod args;
+pub(super) mod attach;
 pub mod choices;
 pub(super) mod clap_errors;
 pub mod client_config;

@@ -6,16 +6,20 @@ use super::resolve::{self, PullOptions, Source};
 use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
+use crate::front::judgement;
+use crate::front::keys;
 use crate::front::outcome::{ImageKind, ImageOutcome, Outcome};
 use crate::front::reporter::{self, Wording};
 use crate::front::result_file;
 use crate::front::system;
 use crate::stream::Overwrite;
 use crate::transfer::events::Observer;
+use crate::transfer::signatures::Trust;
 use crate::transfer::{self, Attached, Graph, ImageLocator};
 
 pub(in crate::front) fn run(context: &Context<'_>, args: &PullArgs) -> Result<Outcome, Failure> {
     let options = resolve::pull(args, context.env)?;
+    let trust = keys::trust(Flag::VERIFY_KEY, &options.verify_keys, context.env)?;
     result_file::produce(&options.results, Some(&options.output), || {
         let opened = OpenedSource::open(context, &options.source, &options.registry, false)?
             .select(options.select.as_ref())?;
@@ -25,7 +29,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &PullArgs) -> Result<Ou
         }
         opened.with(|locator| {
             reporter::watch(&context.ui, Wording::Fetched, |observer| {
-                pull(&options, &opened, locator, observer)
+                pull(&options, &opened, locator, trust.as_ref(), observer)
             })
         })
     })
@@ -35,17 +39,19 @@ fn pull(
     options: &PullOptions,
     opened: &OpenedSource,
     locator: &ImageLocator<'_>,
+    trust: Option<&Trust>,
     observer: &dyn Observer,
 ) -> Result<ImageOutcome, Failure> {
     let depth = Depth {
         thick: options.recursive,
         inflate: false,
-        attached: Attached::default(),
+        attached: judgement::attached(Attached::default(), trust),
         bundles_as_images: true,
     };
     let collection = opened.gather(locator, depth, &options.registry, observer)?;
     let root = opened.main_member(&collection, locator, true)?;
     transfer::check_expected(options.expected_digest.as_ref(), &root.descriptor.digest)?;
+    judgement::demand(locator, &collection, trust)?;
     if let (Source::Image(reference), true, true) =
         (&options.source, root.bundle.is_some(), options.refuse_bundle_as_image)
     {

@@ -176,6 +176,7 @@ fn push_request(options: &PushOptions, name: &Reference, tags: &[Tag], packed: &
     PushRequest {
         repository: name.repository.clone(),
         roots: vec![(packed.manifest.descriptor(), tags.to_vec())],
+        attached: Vec::new(),
         sent: BTreeSet::new(),
         concurrency: options.registry.concurrency,
         include_non_distributable: true,

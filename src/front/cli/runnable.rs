@@ -162,6 +162,7 @@ impl Send<'_> {
         let request = PushRequest {
             repository: name.repository.clone(),
             roots: vec![(root, all)],
+            attached: Vec::new(),
             sent: BTreeSet::new(),
             concurrency: self.options.registry.concurrency,
             include_non_distributable: true,

@@ -16,7 +16,7 @@ use crate::front::outcome::{Document, Outcome};
 use crate::front::reporter::{self, Wording};
 use crate::front::{system, text};
 use crate::transfer;
-use crate::transfer::signatures::{Requirement, Trust};
+use crate::transfer::signatures::Trust;
 use crate::transfer::verify::{Advice, VerifyReport, verify};
 
 /// Warnings of one kind that are printed.
@@ -61,7 +61,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<
         .map_err(|error| Failure::refused(format!("cannot write the report as JSON: {error}")))?;
     let mut text = summary(&report);
     if failure.is_none() && !keys.is_empty() {
-        let trust = Trust { keys, identity: options.identity, require: vec![Requirement::Signature] };
+        let trust = Trust { keys, identity: options.identity, require: options.require };
         let judged = judgement::of_store(&store, &trust)?;
         text.push_str(&judgement::lines(&judged));
         json["signatures"] = judgement::json(&judged);

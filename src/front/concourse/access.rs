@@ -6,7 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::source::{Login, Source};
+use super::fields::Fields;
+use super::source::{self, Login, Source};
 use crate::front::env::{self, Env};
 use crate::front::failure::Failure;
 use crate::front::ui::Ui;
@@ -16,6 +17,7 @@ use crate::registry::{
     CaCertificates, Client, ClientOptions, Credential, CredentialSource, HostCredential, Keychain, PlainHttp,
     TlsOptions, WireOptions,
 };
+use crate::transfer::signatures::Trust;
 
 /// Requests of a `check` at the same time: 500 tags at 10 ms each take a third of a second.
 pub(super) const CHECK_CONCURRENCY: usize = 16;
@@ -84,6 +86,15 @@ pub(super) fn client(source: &Source, purpose: Purpose, env: &Env, ui: &Arc<Ui>)
         retries,
         ..ClientOptions::default()
     })?)
+}
+
+/// Returns the keys of `params.verify_key`, else those of the source; `None` does not look at signatures.
+pub(super) fn trust(source: &Source, params: &mut Fields) -> Result<Option<Trust>, Failure> {
+    let mut keys = source::verify_keys(params)?;
+    if keys.is_empty() {
+        keys.clone_from(&source.verify_keys);
+    }
+    Ok((!keys.is_empty()).then(|| Trust::of(keys)))
 }
 
 fn credential(repository: &Repository, login: &Login) -> HostCredential {

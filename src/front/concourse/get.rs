@@ -13,6 +13,7 @@ use super::rootfs::{UMASK, image_metadata, line, ownership};
 use super::source::{self, Source};
 use crate::front::env::Env;
 use crate::front::failure::Failure;
+use crate::front::judgement;
 use crate::front::reporter::{self, Wording};
 use crate::front::text;
 use crate::front::ui::Ui;
@@ -22,9 +23,10 @@ use crate::store::NamedImage;
 use crate::store::layout::LayoutTarget;
 use crate::stream::{AtomicFile, FileError, Overwrite};
 use crate::transfer::events::Silent;
+use crate::transfer::signatures::Trust;
 use crate::transfer::{
-    self, Attached, Gathering, ImageLocator, ImageSource, LayoutRequest, Member, PullReport, PullRequest,
-    RegistrySource, Role, TransferError,
+    self, Attached, Collection, Gathering, ImageLocator, ImageSource, LayoutRequest, Member, PullReport,
+    PullRequest, RegistrySource, Role, TransferError,
 };
 
 /// Permissions of the files beside the image.
@@ -58,6 +60,8 @@ pub(super) struct Params {
     /// Fetch signatures, attestations and SBOMs, too.
     referrers: bool,
     platform: Platform,
+    /// Keys of which one has to have signed the image; none does not look at signatures.
+    trust: Option<Trust>,
 }
 
 impl Params {
@@ -83,6 +87,7 @@ impl Params {
             skip_download: fields.switch("skip_download")?,
             referrers: fields.switch("referrers")?,
             platform: source::platform(&mut fields, &source.platform)?,
+            trust: access::trust(source, &mut fields)?,
         };
         if params.referrers && format != Format::OciTar {
             return Err(fields.invalid("referrers", "it works with `params.format: oci-tar` only"));
@@ -146,9 +151,18 @@ impl Get<'_> {
         let source = RegistrySource::new(self.client, repository.clone());
         // Requested even with `skip_download`: a version that is gone must not look fetched.
         let root = source.resolve(&Target::Digest(self.version.digest.clone()))?;
+        let signed = match &self.params.trust {
+            Some(trust) => {
+                let found = self.with_attached(repository, &root)?;
+                judgement::demand(&found.0, &found.1, Some(trust))?;
+                self.ui.note(&format!("{repository}@{} is signed by a given key", self.version.digest));
+                Some(found)
+            }
+            None => None,
+        };
         if !self.params.skip_download {
             self.ui.note(&format!("fetching {repository}@{}", self.version.digest));
-            self.download(&source, repository, &root)?;
+            self.download(&source, repository, &root, signed)?;
         }
         if self.source.labels.is_none() && self.source.annotations.is_none() {
             return Ok(Vec::new());
@@ -175,6 +189,7 @@ impl Get<'_> {
         source: &dyn ImageSource,
         repository: &Repository,
         root: &Descriptor,
+        signed: Option<(ImageLocator<'_>, Collection)>,
     ) -> Result<(), Failure> {
         match self.params.format {
             Format::Rootfs => {
@@ -188,8 +203,14 @@ impl Get<'_> {
                 self.tar(source, repository, image.descriptor())?;
                 self.labels(self.config(source, &image)?.as_ref())
             }
-            Format::OciTar if self.params.referrers => self.tar_with_referrers(repository, root.clone()),
-            Format::OciTar => self.tar(source, repository, root.clone()),
+            Format::OciTar => match signed {
+                // What was checked goes along.
+                Some(found) => self.tar_with_referrers(&found),
+                None if self.params.referrers => {
+                    self.tar_with_referrers(&self.with_attached(repository, root)?)
+                }
+                None => self.tar(source, repository, root.clone()),
+            },
             Format::OciLayout => {
                 let target = self.folder.join("oci");
                 self.watch(Wording::Fetched, |observer| {
@@ -254,8 +275,12 @@ impl Get<'_> {
         self.write_tar(source, vec![NamedImage::new(root, &self.names(repository))])
     }
 
-    /// Writes `image.tar` with signatures, attestations and SBOMs beside the image.
-    fn tar_with_referrers(&self, repository: &Repository, root: Descriptor) -> Result<(), Failure> {
+    /// Finds signatures, attestations and SBOMs of the image.
+    fn with_attached(
+        &self,
+        repository: &Repository,
+        root: &Descriptor,
+    ) -> Result<(ImageLocator<'_>, Collection), Failure> {
         let locator = ImageLocator::remote(self.client);
         let _ = locator.fetch(repository, &Target::Digest(root.digest.clone()))?;
         let attached = Attached { cosign: true, referrers: true, locations: false };
@@ -263,14 +288,20 @@ impl Get<'_> {
         let member = Member {
             names: NamedImage::new(root.clone(), &self.names(repository)).names,
             origin: Some(repository.with_digest(root.digest.clone())),
-            descriptor: root,
+            descriptor: root.clone(),
             role: Role::Root,
             bundle: None,
         };
         let collection = transfer::gather(&locator, vec![member], &gathering, &Silent)?;
+        Ok((locator, collection))
+    }
+
+    /// Writes `image.tar` with signatures, attestations and SBOMs beside the image.
+    fn tar_with_referrers(&self, found: &(ImageLocator<'_>, Collection)) -> Result<(), Failure> {
+        let (locator, collection) = found;
         let what = text::counted(collection.members.len() as u64 - 1, "referrer");
         self.ui.note(&format!("with {what}: signatures, attestations, SBOMs"));
-        self.write_tar(&locator, collection.named())
+        self.write_tar(locator, collection.named())
     }
 
     fn write_tar(&self, source: &dyn ImageSource, roots: Vec<NamedImage>) -> Result<(), Failure> {

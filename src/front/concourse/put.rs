@@ -11,12 +11,13 @@ use super::access::{self, Purpose, TRANSFER_CONCURRENCY};
 use super::fields::Fields;
 use super::packing::{self, Values};
 use super::protocol::{Metadata, Request, Response, Version};
-use super::source::Source;
+use super::source::{self, Source};
 use super::upload::{self, Chosen};
 use crate::front::env::Env;
 use crate::front::failure::Failure;
 use crate::front::glob;
 use crate::front::joining::{JoinedIndex, gather_stored};
+use crate::front::judgement;
 use crate::front::packing::{PackWork, base_of_store, open_base, origin};
 use crate::front::reporter::{self, Wording};
 use crate::front::text;
@@ -24,8 +25,10 @@ use crate::front::ui::Ui;
 use crate::model::{Digest, Platform, SemanticVersion, Tag, limits};
 use crate::pack::LayerSplit;
 use crate::registry::Client;
+use crate::sign::PublicKey;
 use crate::store::{self, Selector};
 use crate::stream::read_text_file;
+use crate::transfer::signatures::Trust;
 use crate::transfer::{
     self, AppPush, AppRequest, Earlier, ImageLocator, JoinOptions, PackRequest, RunnableRequest,
 };
@@ -53,6 +56,8 @@ pub(super) struct Params {
     referrers: bool,
     /// Platforms that the image has to have.
     platforms_required: Vec<Platform>,
+    /// Keys of which one has to have signed what is pushed, in place of those of the source.
+    verify_keys: Vec<PublicKey>,
 }
 
 impl Params {
@@ -100,6 +105,7 @@ impl Params {
             let problem = "it belongs to `params.image`; files are packed for one platform";
             return Err(fields.invalid("platforms_required", problem));
         }
+        let verify_keys = source::verify_keys(&mut fields)?;
         fields.finish()?;
         Ok(Self {
             content,
@@ -110,7 +116,23 @@ impl Params {
             select,
             referrers,
             platforms_required,
+            verify_keys,
         })
+    }
+
+    /// Returns the keys that count; `None` does not look at signatures.
+    ///
+    /// Errors: what a put packs itself has no signature.
+    fn trust(&self, source: &Source) -> Result<Option<Trust>, Failure> {
+        let keys = if self.verify_keys.is_empty() { &source.verify_keys } else { &self.verify_keys };
+        match (&self.content, keys.is_empty()) {
+            (_, true) => Ok(None),
+            (PutContent::Image(_), false) => Ok(Some(Trust::of(keys.clone()))),
+            (PutContent::Files(_), false) => Err(Failure::misuse(
+                "`verify_key` asks for a signature, but an image of `params.files` is made by this put and has none",
+            )
+            .hint("pack it in a task, sign the tar there, and push it with `params.image`")),
+        }
     }
 }
 
@@ -205,6 +227,7 @@ pub(super) fn run(
     ui: &Arc<Ui>,
 ) -> Result<Response, Failure> {
     let params = Params::parse(request.params, folder, env)?;
+    let trust = params.trust(source)?;
     let variant = source.variant.as_deref();
     let mut own: Vec<Tag> = source.tag.iter().cloned().collect();
     if let Some(version) = &params.version {
@@ -217,7 +240,8 @@ pub(super) fn run(
     }
     let temporary = access::temporary_folder(env);
     let client = access::client(source, Purpose::Transfer, env, ui)?;
-    let put = Put { source, params: &params, own, client: &client, temporary: &temporary, ui };
+    let (client, temporary, trust) = (&client, &temporary, trust.as_ref());
+    let put = Put { source, params: &params, trust, own, client, temporary, ui };
     let Pushed { digest, tags } = match &params.content {
         PutContent::Image(patterns) => put.found(folder, patterns)?,
         PutContent::Files(work) => match work.as_ref() {
@@ -241,6 +265,7 @@ pub(super) fn run(
 struct Put<'a> {
     source: &'a Source,
     params: &'a Params,
+    trust: Option<&'a Trust>,
     /// The tags that the request itself names, the first one first.
     own: Vec<Tag>,
     client: &'a Client,
@@ -288,7 +313,9 @@ impl Put<'_> {
         let store = store::open(path, self.temporary)?;
         let mut chosen = Chosen::of(&store, &label, self.params.select.as_ref())?;
         chosen.require(&self.params.platforms_required)?;
-        if !self.params.referrers {
+        // Nothing is sent unless a key signed the image; what was checked is pushed too.
+        chosen.demand(self.trust)?;
+        if !self.params.referrers && self.trust.is_none() {
             self.note_left_out(&format!("`{label}` also holds"), chosen.without_attached());
         }
         let digest = chosen.digest();
@@ -308,8 +335,11 @@ impl Put<'_> {
         let expected = self.params.expected_digest.as_ref();
         reporter::watch(self.ui, Wording::Uploaded, |observer| {
             let collections = gather_stored(&stores, &places, TRANSFER_CONCURRENCY, observer)?;
+            for (places, collection) in places.iter().zip(&collections) {
+                judgement::demand(places, collection, self.trust)?;
+            }
             let mut index = JoinedIndex::of(&places, &collections, &options, expected, observer)?;
-            if !self.params.referrers {
+            if !self.params.referrers && self.trust.is_none() {
                 self.note_left_out("the archives also hold", index.without_attached());
             }
             let digest = index.digest().clone();

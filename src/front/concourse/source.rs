@@ -11,6 +11,7 @@ use super::fields::Fields;
 use crate::front::failure::Failure;
 use crate::model::{Platform, Registry, Repository, Tag, limits};
 use crate::registry::Secret;
+use crate::sign::PublicKey;
 
 /// User name and password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +87,8 @@ pub(super) struct Source {
     pub(super) labels: Option<Regex>,
     /// Annotations to show.
     pub(super) annotations: Option<Regex>,
+    /// Keys of which one has to have signed each image.
+    pub(super) verify_keys: Vec<PublicKey>,
     /// Show each request.
     pub(super) debug: bool,
     /// Warnings, printed once the output is set up.
@@ -153,6 +156,7 @@ impl Source {
             )?,
             labels: regex(&mut fields, "label_regex")?,
             annotations: regex(&mut fields, "annotation_regex")?,
+            verify_keys: verify_keys(&mut fields)?,
             debug: fields.switch("debug")?,
             warnings,
         };
@@ -279,6 +283,13 @@ fn regex(fields: &mut Fields, key: &'static str) -> Result<Option<Regex>, Failur
         let last = text.lines().last().unwrap_or_default();
         fields.invalid(key, format!("not a regular expression: {}", last.trim_start_matches("error: ")))
     })
+}
+
+/// Reads `verify_key`: public keys in PEM, one after the other.
+pub(super) fn verify_keys(fields: &mut Fields) -> Result<Vec<PublicKey>, Failure> {
+    let Some(text) = fields.text("verify_key")? else { return Ok(Vec::new()) };
+    let name = format!("`{}`", fields.path_of("verify_key"));
+    Ok(PublicKey::parse_all(text.as_bytes(), &name)?)
 }
 
 fn refuse_content_trust(fields: &mut Fields) -> Result<(), Failure> {

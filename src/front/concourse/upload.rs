@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::access::TRANSFER_CONCURRENCY;
 use crate::front::failure::Failure;
 use crate::front::glob;
+use crate::front::judgement;
 use crate::front::main_image::stored_roots;
 use crate::front::reporter::{self, Wording};
 use crate::front::text;
@@ -16,8 +17,9 @@ use crate::registry::Client;
 use crate::store::{ImageName, Root, Selector, Store, StoreKind, image_labels};
 use crate::stream::{BlobStream, read_file};
 use crate::transfer::events::{Observer, Silent};
+use crate::transfer::signatures::Trust;
 use crate::transfer::{
-    self, Attached, Collection, CollectionRequest, DefaultTags, Gathering, ImageLocator, ImageSource,
+    self, Attached, Collection, CollectionRequest, DefaultTags, Gathering, ImageLocator, ImageSource, Member,
     PushRequest, Role, TransferError,
 };
 
@@ -38,6 +40,7 @@ fn push_request(repository: &Repository, roots: Vec<(Descriptor, Vec<Tag>)>) -> 
     PushRequest {
         repository: repository.clone(),
         roots,
+        attached: Vec::new(),
         sent: BTreeSet::new(),
         concurrency: TRANSFER_CONCURRENCY,
         include_non_distributable: false,
@@ -145,6 +148,24 @@ impl<'a> Chosen<'a> {
         Ok(transfer::require_platforms_of(self, &root, platforms)?)
     }
 
+    /// Refuses the image unless it is signed; without keys nothing is asked.
+    pub(super) fn demand(&self, trust: Option<&Trust>) -> Result<(), Failure> {
+        let collection = match &self.part {
+            PushedPart::Images(collection) => collection.clone(),
+            // A folder whose `index.json` is the image has no place for signatures.
+            PushedPart::Index(index) => Collection {
+                members: vec![Member {
+                    descriptor: index.descriptor(),
+                    names: Vec::new(),
+                    origin: None,
+                    role: Role::Root,
+                    bundle: None,
+                }],
+            },
+        };
+        judgement::demand(self, &collection, trust)
+    }
+
     /// Leaves out signatures, attestations and SBOMs; returns how many there were.
     pub(super) fn without_attached(&mut self) -> usize {
         let PushedPart::Images(collection) = &mut self.part else { return 0 };
@@ -181,11 +202,9 @@ impl<'a> Chosen<'a> {
                 transfer::push_collection(&locator, client, &collection, &request, observer)?;
                 return Ok(());
             }
-            // Signatures and attestations go first, so that no reader sees the tag without them.
-            let mut roots: Vec<_> =
-                collection.members.iter().map(|member| (member.descriptor.clone(), member.tags())).collect();
-            roots.sort_by_key(|(root, _)| root.digest == self.digest);
-            transfer::push_to_registry(&locator, client, &push_request(repository, roots), observer)?;
+            let [roots, attached] = collection.roots_and_attached();
+            let request = PushRequest { attached, ..push_request(repository, roots) };
+            transfer::push_to_registry(&locator, client, &request, observer)?;
             Ok(())
         })
     }

@@ -21,7 +21,7 @@ const LOGIN: [(&str, Flag); 2] =
 /// What `command` can be.
 const COMMANDS: [&str; 3] = ["build", "push", "index"];
 /// The flags that inputs of the door's own set; [`PUSH_FLAGS`] has the others.
-const OWN: [(Flag, &str); 14] = [
+const OWN: [(Flag, &str); 15] = [
     (Flag::BUNDLE, "image"),
     (Flag::FILE, "files"),
     (Flag::IMAGE, "image"),
@@ -36,6 +36,7 @@ const OWN: [(Flag, &str); 14] = [
     (Flag::TAR, "tar"),
     (Flag::TO_OCI_TAR, "tar"),
     (Flag::TO_REPO, "image"),
+    (Flag::VERIFY_KEY, "verify-key"),
 ];
 
 /// Returns the input that sets a flag; `tars` is the input for the tars that are read.
@@ -286,6 +287,7 @@ impl<'a> Inputs<'a> {
         if files.is_empty() {
             return Err(Failure::misuse("input `files` is missing: nothing to build from"));
         }
+        self.refuse_verify_key()?;
         let tar = self.path("tar", self.get("tar").unwrap_or(TAR_DEFAULT))?;
         let mut words = vec!["push".to_owned(), format!("--to-oci-tar={tar}")];
         words.extend(self.name(files, self.get("image"))?);
@@ -297,6 +299,7 @@ impl<'a> Inputs<'a> {
             return Err(Failure::misuse("inputs `files` and `tar` exclude each other with `command: push`")
                 .hint("leave `files` out to push the tar"));
         }
+        self.refuse_verify_key()?;
         let image = self.get("image").ok_or_else(no_image)?;
         let mut words = vec!["push".to_owned()];
         words.extend(self.name(files, Some(image))?);
@@ -315,7 +318,25 @@ impl<'a> Inputs<'a> {
         let mut words = vec!["copy".to_owned(), format!("--tar={tar}"), format!("--to-repo={image}")];
         words.extend(self.get("select").map(|select| format!("--select={select}")));
         words.extend(self.tags()?.iter().map(|tag| format!("--tag={tag}")));
+        words.extend(self.verify_keys()?.into_iter().map(|key| format!("--verify-key={key}")));
         Ok(words)
+    }
+
+    /// Returns the keys of which one has to have signed the tar's image: a key in PEM form, or files that hold some.
+    fn verify_keys(&self) -> Result<Vec<String>, Failure> {
+        match self.get("verify-key") {
+            Some(pem) if pem.contains("-----BEGIN") => Ok(vec![pem.to_owned()]),
+            _ => self.paths("verify-key"),
+        }
+    }
+
+    /// Refuses a key where the image is made in this step and has no signature.
+    fn refuse_verify_key(&self) -> Result<(), Failure> {
+        match self.get("verify-key") {
+            None => Ok(()),
+            Some(_) => Err(Failure::misuse("input `verify-key` works with `command: push` and a tar only")
+                .hint("an image that is packed in this step has no signature yet")),
+        }
     }
 
     /// Joins tars, into the tar of the input `tar` or else into the registry.

@@ -19,6 +19,7 @@ pub(super) fn mark(locator: &ImageLocator<'_>, roots: &mut [Member]) -> Result<(
     if roots.len() < 2 {
         return Ok(());
     }
+    name_saved(roots);
     let mut names: HashSet<Tag> = HashSet::new();
     for root in roots.iter() {
         names.extend(COSIGN.map(|what| cosign_tag(&root.descriptor.digest, what)));
@@ -36,6 +37,29 @@ pub(super) fn mark(locator: &ImageLocator<'_>, roots: &mut [Member]) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Gives what `cosign save` wrote the tags that it has in a registry: such a folder has one image, and says of each other
+/// entry only what kind it is.
+///
+/// Source: cosign 2.5 `pkg/oci/layout/write.go`.
+fn name_saved(roots: &mut [Member]) {
+    const KIND: &str = "dev.cosignproject.cosign/";
+    let kind = |member: &Member| {
+        member.descriptor.annotations.get("kind").and_then(|kind| kind.strip_prefix(KIND)).map(str::to_owned)
+    };
+    let is_image = |member: &&Member| matches!(kind(member).as_deref(), Some("image" | "imageIndex"));
+    let images: Vec<Digest> =
+        roots.iter().filter(is_image).map(|member| member.descriptor.digest.clone()).collect();
+    let [image] = images.as_slice() else { return };
+    for root in roots.iter_mut().filter(|root| root.names.is_empty()) {
+        let what = match kind(root).as_deref() {
+            Some("sigs") => "sig",
+            Some("atts") => "att",
+            _ => continue,
+        };
+        root.names.push(ImageName { tag: Some(cosign_tag(image, what)), reference: None });
+    }
 }
 
 /// Takes back the mark of those that a bundle names: they are more than what is attached.

@@ -63,6 +63,15 @@ pub struct Collection {
 }
 
 impl Collection {
+    /// Returns the images and what is said about them, each with its tags.
+    #[must_use]
+    pub fn roots_and_attached(&self) -> [Vec<(Descriptor, Vec<Tag>)>; 2] {
+        let (attached, images): (Vec<&Member>, Vec<&Member>) =
+            self.members.iter().partition(|member| member.role == Role::Attached);
+        let tagged = |member: &Member| (member.descriptor.clone(), member.tags());
+        [images, attached].map(|members| members.into_iter().map(tagged).collect())
+    }
+
     /// Returns the member with this digest.
     #[must_use]
     pub fn member(&self, digest: &Digest) -> Option<&Member> {

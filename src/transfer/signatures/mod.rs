@@ -9,7 +9,7 @@ mod trust;
 mod write;
 
 pub use describe::describe;
-pub use make::{Addition, SignRequest, sign};
-pub use stored::{Content, Statement, statements};
+pub use make::{Addition, AttachRequest, SignRequest, SignatureFormat, attach, sign};
+pub use stored::{Content, Statement, names, statements};
 pub use trust::{Judged, Judgement, Requirement, Trust, Verdict, judge};
-pub use write::{add_to_folder, add_to_layout};
+pub use write::{add_to_folder, add_to_layout, add_to_registry};

@@ -38,6 +38,14 @@ pub struct Trust {
     pub require: Vec<Requirement>,
 }
 
+impl Trust {
+    /// Believes images that one of these keys signed, for any name.
+    #[must_use]
+    pub fn of(keys: Vec<PublicKey>) -> Self {
+        Self { keys, identity: None, require: vec![Requirement::Signature] }
+    }
+}
+
 /// What became of one statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {

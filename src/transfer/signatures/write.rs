@@ -1,15 +1,16 @@
-//! Signatures, put beside their images: in a layout tar, which is written anew, or in a layout folder.
+//! Signatures, put beside their images: in a layout tar, which is written anew, in a layout folder, or in a registry.
 
 use std::collections::HashSet;
 
 use serde_json::Value;
 
-use crate::model::{Digest, limits};
+use crate::model::{Digest, Repository, Target, limits};
+use crate::registry::{Client, PushStart};
 use crate::store::layout::LayoutTarget;
 use crate::store::{ImageName, NamedImage, Store, StoreError};
 use crate::stream::{AtomicFile, FileError, read_text_file};
 
-use super::super::events::Observer;
+use super::super::events::{Event, Observer};
 use super::super::root_names::index_entries;
 use super::super::{CombinedSource, Graph, LayoutRequest, TransferError, copy_to_layout};
 use super::make::Addition;
@@ -95,6 +96,34 @@ fn remove_replaced(store: &Store, additions: &[Addition]) -> Result<(), Transfer
     for digest in old.digests().filter(|digest| !needed.contains(digest)) {
         let path = store.path().join("blobs").join(digest.algorithm().name()).join(digest.hex());
         let _ = std::fs::remove_file(path);
+    }
+    Ok(())
+}
+
+/// Pushes the additions: blobs, then the manifest, by its tag or digest.
+///
+/// Another signer that adds to the same tag at the same moment wins or loses as a whole, as with cosign.
+pub fn add_to_registry(
+    client: &Client,
+    repository: &Repository,
+    additions: &[Addition],
+    observer: &dyn Observer,
+) -> Result<(), TransferError> {
+    for addition in additions {
+        for (descriptor, bytes) in &addition.blobs {
+            client.push_blob(repository, descriptor, bytes, PushStart::Ask(&[]), &|_| {})?;
+        }
+        let digest = addition.manifest.digest();
+        let target = match &addition.tag {
+            Some(tag) => Target::Tag(tag.clone()),
+            None => Target::Digest(digest.clone()),
+        };
+        client.push_manifest(repository, &target, &addition.manifest)?;
+        observer
+            .event(Event::ManifestFinished { descriptor: &addition.manifest.descriptor(), present: false });
+        if let Some(tag) = &addition.tag {
+            observer.event(Event::TagWritten { repository, tag, digest });
+        }
     }
     Ok(())
 }

@@ -268,7 +268,7 @@ fn an_image_keeps_its_signature_through_a_tar() {
     // Who asks for the tag the moment it is there finds the signature too.
     let requests = target.requests();
     let written = manifests_written(&requests);
-    assert_eq!(written, [&format!("{}.sig", dashed(&one)), "new"]);
+    assert_eq!(written, [digest(&one), &format!("{}.sig", dashed(&one)), "new"]);
     // A signature is no image of the list.
     let lock = String::from_utf8(lab.read("lock.yml")).unwrap();
     let image = format!("- image: {}/one@{}\n", target.host(), digest(&one));

@@ -76,7 +76,7 @@ const fn served(
     Row { name, what, unit, how: How::Test(test), code: 0, message }
 }
 
-const ROWS: [Row; 59] = [
+const ROWS: [Row; 62] = [
     row("DOCUMENT_BYTES", "a manifest or index", "bytes", document, 1, "has more than 8388608 bytes"),
     row("CONFIG_BYTES", "an image configuration", "bytes", config, 1, "has more than 16777216 bytes"),
     row(
@@ -295,6 +295,16 @@ const ROWS: [Row; 59] = [
         signing::signatures,
         1,
         "at most 100 are read",
+    ),
+    row("ATTACHMENT_BYTES", "a file of `attach`", "bytes", signing::attachment, 2, "33554432 bytes"),
+    row("ATTESTATION_BYTES", "an attestation", "bytes", signing::attestation, 1, "at most 50331648 are read"),
+    row(
+        "ATTESTATIONS_BYTES",
+        "all attestations of an image",
+        "bytes",
+        signing::attestations,
+        1,
+        "more than 201326592 bytes of attestations",
     ),
     row(
         "ATTACHED",

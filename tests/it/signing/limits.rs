@@ -73,6 +73,45 @@ pub(crate) fn signatures(lab: &Lab) -> Output {
     sign_again(lab, &signed(101, b"{}"))
 }
 
+pub(crate) fn attachment(lab: &Lab) -> Output {
+    lab.write("in.tar", Layout::simple().tar());
+    std::fs::File::create(lab.path("large")).unwrap().set_len((32 << 20) + 1).unwrap();
+    lab.run(&["attach", "--tar", "in.tar", "--type", "text/plain", "large"])
+}
+
+/// An image with an attestation manifest of layers that claim this size.
+fn attested(count: usize, size: u64) -> Layout {
+    let mut layout = Layout::simple();
+    let tag = layout.entries[0]["digest"].as_str().unwrap().replace(':', "-") + ".att";
+    let mut layers = Vec::new();
+    for number in 0..count {
+        let bytes = vec![b' '; usize::try_from(size).unwrap()];
+        let bytes = [number.to_string().as_bytes(), &bytes].concat();
+        layers.push(layout.blob("application/vnd.dsse.envelope.v1+json", bytes));
+    }
+    let config = layout.blob(CONFIG, r#"{"rootfs":{"type":"layers","diff_ids":[]}}"#);
+    let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
+    let manifest = layout.blob(MANIFEST, manifest.to_string());
+    layout.entries.push(named(manifest, &[(REF_NAME, &tag)]));
+    layout
+}
+
+/// Attaches to an image with such attestations.
+fn attach(lab: &Lab, layout: &Layout) -> Output {
+    keys::put(lab);
+    lab.write("in.tar", layout.tar());
+    lab.write("sbom", "{}");
+    lab.run(&["attach", "--tar", "in.tar", "--type", "spdx", "--key", "p256.key", "sbom"])
+}
+
+pub(crate) fn attestation(lab: &Lab) -> Output {
+    attach(lab, &attested(1, 48 << 20))
+}
+
+pub(crate) fn attestations(lab: &Lab) -> Output {
+    attach(lab, &attested(5, 40 << 20))
+}
+
 pub(crate) fn attached(lab: &Lab) -> Output {
     let mut layout = Layout::simple();
     let subject = layout.entries[0].clone();

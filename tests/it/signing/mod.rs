@@ -1,5 +1,8 @@
 //! Signatures and attestations: made without a registry, carried along, checked before an image is believed.
 
+mod doors;
 mod keys;
 mod layouts;
 pub(crate) mod limits;
+mod registries;
+pub(crate) mod seeds;

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::{
-    RegistryOptions, Source, SourceFlags, TarTarget, exactly_one, expected_digest, given, given_path, is_on,
-    parsed_list, registry, results, source, tags, target_reference, wrong,
+    RegistryOptions, Source, SourceFlags, TarTarget, exactly_one, expected_digest, given, given_list,
+    given_path, is_on, parsed_list, registry, results, source, tags, target_reference, wrong,
 };
 use crate::front::cli::args::CopyArgs;
 use crate::front::env::Env;
@@ -48,6 +48,8 @@ pub struct CopyOptions {
     pub platforms: Vec<Platform>,
     /// The digest the image has to have.
     pub expected_digest: Option<Digest>,
+    /// Keys of which one has to have signed each image; none does not look at signatures.
+    pub verify_keys: Vec<String>,
     /// Where a lock with the new places is written.
     pub lock_output: Option<PathBuf>,
     /// Result files.
@@ -122,6 +124,7 @@ pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
         tags: tags(&args.tag)?,
         include_non_distributable: is_on(args.include_non_distributable_layers, false),
         expected_digest: expected_digest(args.expected_digest.as_deref())?,
+        verify_keys: given_list(&args.verify_key),
         lock_output,
         results: results(&args.results.result, env)?,
         registry,

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    RegistryOptions, Source, TarTarget, exactly_one, expected_digest, given, given_path, parsed_list,
-    platform, reference, registry, results, tags, target_reference, wrong,
+    RegistryOptions, Source, TarTarget, exactly_one, expected_digest, given, given_list, given_path,
+    parsed_list, platform, reference, registry, results, tags, target_reference, wrong,
 };
 use crate::front::cli::index_args::IndexArgs;
 use crate::front::cli::values::key_value;
@@ -31,6 +31,8 @@ pub struct IndexOptions {
     pub attached: Attached,
     /// The digest that the index has to have.
     pub expected_digest: Option<Digest>,
+    /// Keys of which one has to have signed each image; none does not look at signatures.
+    pub verify_keys: Vec<String>,
     /// Result files.
     pub results: Vec<ResultFile>,
     /// How registries are reached.
@@ -114,6 +116,7 @@ pub fn index(args: &IndexArgs, env: &Env) -> Result<IndexOptions, Failure> {
         },
         attached: super::attached(args.cosign_signatures, args.referrers),
         expected_digest: expected_digest(args.expected_digest.as_deref())?,
+        verify_keys: given_list(&args.verify_key),
         results: results(&args.results.result, env)?,
     })
 }

@@ -29,7 +29,7 @@ pub use read::{
 pub use registry::{RegistryOptions, registry};
 pub use runnable::{ImagePlace, Rebase, RunnableOptions};
 pub use serve::{Collection, ServeOptions, serve};
-pub use sign::{SignOptions, SignTarget, sign};
+pub use sign::{AttachOptions, SignOptions, SignTarget, attach, sign};
 
 use super::args::{Globals, SourceArgs, TarArgs};
 use super::choices::{self, Choices};
@@ -137,6 +137,11 @@ fn given(value: Option<&str>) -> Option<&str> {
 
 fn without_line_end(text: &str) -> &str {
     text.trim_end_matches(['\n', '\r'])
+}
+
+/// Returns the values of a flag that may be repeated; empty ones are left out.
+fn given_list(values: &[String]) -> Vec<String> {
+    values.iter().filter(|value| !value.is_empty()).cloned().collect()
 }
 
 /// Returns a path that was given and is not empty.
@@ -354,7 +359,7 @@ pub(crate) mod tests {
     use crate::front::cli::grammar;
     use crate::front::cli::index_args::IndexArgs;
     use crate::front::cli::serve_args::ServeArgs;
-    use crate::front::cli::sign_args::SignArgs;
+    use crate::front::cli::sign_args::{AttachArgs, SignArgs};
     use crate::front::failure::Hint;
     use clap::{Args as _, FromArgMatches};
 
@@ -377,6 +382,7 @@ pub(crate) mod tests {
             ServeArgs::augment_args(clap::Command::new("serve")),
             typed::VerifyArgs::augment_args(clap::Command::new("verify")),
             SignArgs::augment_args(clap::Command::new("sign")),
+            AttachArgs::augment_args(clap::Command::new("attach")),
             typed::TagListArgs::augment_args(clap::Command::new("list")),
             typed::TagResolveArgs::augment_args(clap::Command::new("resolve")),
             typed::TagAddArgs::augment_args(clap::Command::new("add")),

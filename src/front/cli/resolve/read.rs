@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use super::{
-    RegistryOptions, Source, SourceFlags, chosen, expected_digest, given, given_path, is_on, parsed_list,
-    platform, reference, registry, repository, results, selector, source, tags, wrong,
+    RegistryOptions, Source, SourceFlags, chosen, expected_digest, given, given_list, given_path, is_on,
+    parsed_list, platform, reference, registry, repository, results, selector, source, tags, wrong,
 };
+use crate::front::attachment;
 use crate::front::cli::args::{
     DeleteArgs, DescribeArgs, MatchArgs, PullArgs, TagAddArgs, TagDeleteArgs, TagListArgs, TagResolveArgs,
     VerifyArgs,
@@ -17,6 +18,7 @@ use crate::front::flag::Flag;
 use crate::front::result_file::ResultFile;
 use crate::model::{Digest, Platform, Reference, Repository, Tag};
 use crate::store::Selector;
+use crate::transfer::signatures::Requirement;
 
 /// Everything `pull` needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +41,8 @@ pub struct PullOptions {
     pub platform: Option<Platform>,
     /// The digest the image has to have.
     pub expected_digest: Option<Digest>,
+    /// Keys of which one has to have signed each image; none does not look at signatures.
+    pub verify_keys: Vec<String>,
     /// Result files.
     pub results: Vec<ResultFile>,
     /// How the registry is reached.
@@ -88,6 +92,7 @@ pub fn pull(args: &PullArgs, env: &Env) -> Result<PullOptions, Failure> {
         refuse_bundle_as_image: check.unwrap_or(true),
         platform: platform(args.platform.as_deref())?,
         expected_digest: expected_digest(args.expected_digest.as_deref())?,
+        verify_keys: given_list(&args.verify_key),
         results: results(&args.result, env)?,
     })
 }
@@ -147,19 +152,27 @@ pub struct VerifyOptions {
     pub keys: Vec<String>,
     /// The name that signatures have to be for.
     pub identity: Option<Reference>,
+    /// What has to be there.
+    pub require: Vec<Requirement>,
 }
 
 /// Resolves `verify`.
 pub fn verify(args: &VerifyArgs) -> Result<VerifyOptions, Failure> {
     let source = source(&SourceFlags::of_tar(&args.source), &[Flag::TAR, Flag::OCI_TAR])?;
-    let keys: Vec<String> = args.key.iter().filter(|key| !key.is_empty()).cloned().collect();
+    let keys = given_list(&args.key);
     let identity = given(args.identity.as_deref()).map(|text| reference(Flag::IDENTITY, text)).transpose()?;
-    if identity.is_some() && keys.is_empty() {
-        return Err(Failure::misuse(message!(Flag::IDENTITY, " works with ", Flag::KEY, " only")));
+    let mut require = parsed_list(Flag::REQUIRE, &args.require, attachment::requirement)?;
+    for (flag, is_given) in [(Flag::IDENTITY, identity.is_some()), (Flag::REQUIRE, !require.is_empty())] {
+        if is_given && keys.is_empty() {
+            return Err(Failure::misuse(message!(flag, " works with ", Flag::KEY, " only")));
+        }
+    }
+    if require.is_empty() {
+        require.push(Requirement::Signature);
     }
     let expected_digest = expected_digest(args.expected_digest.as_deref())?;
     let select = selector(&args.source, &source)?;
-    Ok(VerifyOptions { source, select, expected_digest, keys, identity })
+    Ok(VerifyOptions { source, select, expected_digest, keys, identity, require })
 }
 
 /// Everything `tag list` needs.

@@ -1,17 +1,20 @@
-//! What `sign` was asked to do.
+//! What `sign` and `attach` were asked to do.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{
-    RegistryOptions, Source, SourceFlags, given, given_path, is_on, parsed_list, reference, registry, source,
-    wrong,
+    RegistryOptions, Source, SourceFlags, chosen, given, given_path, is_on, parsed_list, reference, registry,
+    source, wrong,
 };
-use crate::front::cli::sign_args::SignArgs;
+use crate::front::attachment::AttachmentKind;
+use crate::front::cli::choices;
+use crate::front::cli::sign_args::{AttachArgs, SignArgs};
 use crate::front::cli::values::key_value;
 use crate::front::failure::{Failure, Hint, message};
 use crate::front::flag::Flag;
 use crate::model::Reference;
+use crate::transfer::signatures::SignatureFormat;
 
 /// Everything `sign` needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub struct SignOptions {
     pub recursive: bool,
     /// What is signed besides.
     pub annotations: BTreeMap<String, String>,
+    /// In which form signatures are stored.
+    pub format: SignatureFormat,
     /// How the registry is reached.
     pub registry: RegistryOptions,
 }
@@ -41,20 +46,7 @@ pub enum SignTarget {
 
 /// Resolves `sign`.
 pub fn sign(args: &SignArgs) -> Result<SignOptions, Failure> {
-    let flags = SourceFlags {
-        image: args.image.as_deref(),
-        tar: given_path(args.tar.as_ref()),
-        ..SourceFlags::default()
-    };
-    let target = match source(&flags, &[Flag::TAR, Flag::IMAGE])? {
-        Source::Image(reference) if reference.digest.is_none() => {
-            return Err(wrong(Flag::IMAGE, &format_args!("`{reference}` has no digest")).hint(
-                Hint::command("the tag may move meanwhile; ", "imgrelay tag resolve", " prints its digest"),
-            ));
-        }
-        Source::Image(reference) | Source::Bundle(reference) => SignTarget::Image(reference),
-        Source::Tar(path) | Source::OciTar(path) | Source::Lock(path) => SignTarget::Layout(path),
-    };
+    let target = target(args.image.as_deref(), args.tar.as_ref())?;
     let Some(key) = given(args.key.as_deref()) else {
         return Err(Failure::misuse("no private key was given").hint(message!(
             "name its file with ",
@@ -67,14 +59,102 @@ pub fn sign(args: &SignArgs) -> Result<SignOptions, Failure> {
         SignTarget::Image(reference) => Some(&reference.repository),
         SignTarget::Layout(_) => None,
     };
+    let format = format(args.signature_format.as_deref())?;
+    let annotations: BTreeMap<String, String> =
+        parsed_list(Flag::ANNOTATION, &args.annotation, key_value)?.into_iter().collect();
+    if !annotations.is_empty() && format != SignatureFormat::SimpleSigning {
+        let value = Flag::SIGNATURE_FORMAT.with("simplesigning");
+        return Err(Failure::misuse(message!(Flag::ANNOTATION, " works with ", value, " only")));
+    }
     Ok(SignOptions {
         registry: registry(&args.registry)?.naming(named),
         target,
         key: key.to_owned(),
-        identity: given(args.identity.as_deref()).map(|text| reference(Flag::IDENTITY, text)).transpose()?,
+        identity: identity(args.identity.as_deref())?,
         recursive: is_on(args.recursive, false),
-        annotations: parsed_list(Flag::ANNOTATION, &args.annotation, key_value)?.into_iter().collect(),
+        annotations,
+        format,
     })
+}
+
+/// Everything `attach` needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttachOptions {
+    /// What it is attached to.
+    pub target: SignTarget,
+    /// What kind of content it is.
+    pub kind: AttachmentKind,
+    /// The file.
+    pub file: PathBuf,
+    /// Where the private key is; none attaches it unsigned.
+    pub key: Option<String>,
+    /// The name that it is for.
+    pub identity: Option<Reference>,
+    /// In which form it is stored.
+    pub format: SignatureFormat,
+    /// How the registry is reached.
+    pub registry: RegistryOptions,
+}
+
+/// Resolves `attach`.
+pub fn attach(args: &AttachArgs) -> Result<AttachOptions, Failure> {
+    let target = target(args.image.as_deref(), args.tar.as_ref())?;
+    let Some(file) = given_path(args.file.as_ref()) else {
+        return Err(Failure::misuse("no file to attach was given"));
+    };
+    let Some(kind) = given(args.kind.as_deref()) else {
+        return Err(Failure::misuse("nothing says what kind of file is attached").hint(message!(
+            "name the kind with ",
+            Flag::TYPE.with("spdx"),
+            " or ",
+            Flag::TYPE.with("cyclonedx")
+        )));
+    };
+    let key = given(args.key.as_deref()).map(str::to_owned);
+    let identity = identity(args.identity.as_deref())?;
+    for (flag, is_given) in [
+        (Flag::IDENTITY, identity.is_some()),
+        (Flag::SIGNATURE_FORMAT, given(args.signature_format.as_deref()).is_some()),
+    ] {
+        if is_given && key.is_none() {
+            return Err(Failure::misuse(message!(flag, " works with ", Flag::KEY, " only")));
+        }
+    }
+    let named = match &target {
+        SignTarget::Image(reference) => Some(&reference.repository),
+        SignTarget::Layout(_) => None,
+    };
+    Ok(AttachOptions {
+        registry: registry(&args.registry)?.naming(named),
+        target,
+        kind: AttachmentKind::parse(kind, key.is_some()).map_err(|problem| wrong(Flag::TYPE, &problem))?,
+        file: file.to_owned(),
+        key,
+        identity,
+        format: format(args.signature_format.as_deref())?,
+    })
+}
+
+/// Resolves what is changed: a layout, or an image by digest.
+fn target(image: Option<&str>, tar: Option<&PathBuf>) -> Result<SignTarget, Failure> {
+    let flags = SourceFlags { image, tar: given_path(tar), ..SourceFlags::default() };
+    match source(&flags, &[Flag::TAR, Flag::IMAGE])? {
+        Source::Image(reference) if reference.digest.is_none() => {
+            let failure = wrong(Flag::IMAGE, &format_args!("`{reference}` has no digest"));
+            let before = "the tag may move meanwhile; ";
+            Err(failure.hint(Hint::command(before, "imgrelay tag resolve", " prints its digest")))
+        }
+        Source::Image(reference) | Source::Bundle(reference) => Ok(SignTarget::Image(reference)),
+        Source::Tar(path) | Source::OciTar(path) | Source::Lock(path) => Ok(SignTarget::Layout(path)),
+    }
+}
+
+fn identity(value: Option<&str>) -> Result<Option<Reference>, Failure> {
+    given(value).map(|text| reference(Flag::IDENTITY, text)).transpose()
+}
+
+fn format(value: Option<&str>) -> Result<SignatureFormat, Failure> {
+    Ok(chosen(Flag::SIGNATURE_FORMAT, value, &choices::SIGNATURE_FORMAT)?.unwrap_or_default())
 }
 
 #[cfg(test)]

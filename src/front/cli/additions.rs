@@ -1,0 +1,140 @@
+//! What `sign` and `attach` do alike: read an image with all that is said about it, and put more beside it, in place.
+
+use std::fmt::Write as _;
+
+use super::open_source::{Depth, OpenedSource};
+use super::resolve::{RegistryOptions, SignTarget, Source};
+use super::stores::{hold, open_oci};
+use crate::front::context::Context;
+use crate::front::failure::{Failure, Hint, message};
+use crate::front::flag::Flag;
+use crate::front::main_image::stored_roots;
+use crate::front::outcome::{Document, Outcome};
+use crate::front::reporter::{self, Wording};
+use crate::front::text;
+use crate::model::Reference;
+use crate::store::{Remark, StoreKind};
+use crate::transfer::signatures::{self, Addition};
+use crate::transfer::{self, Attached, Collection, Gathering, ImageLocator, Role, TransferError};
+
+/// A change of what is stored beside images.
+pub(super) struct Change<'a> {
+    /// Where the images are.
+    pub(super) target: &'a SignTarget,
+    /// How registries are reached.
+    pub(super) registry: &'a RegistryOptions,
+    /// What was done, and what was there already, as words for the result.
+    pub(super) words: [&'static str; 2],
+}
+
+/// Makes additions; it is told the place for messages.
+pub(super) type Make<'a> =
+    dyn Fn(&ImageLocator<'_>, &Collection, &str) -> Result<Vec<Addition>, Failure> + Sync + 'a;
+
+impl Change<'_> {
+    /// Reads the images, and writes what `make` adds to them.
+    pub(super) fn run(&self, context: &Context<'_>, make: &Make<'_>) -> Result<Outcome, Failure> {
+        match self.target {
+            SignTarget::Layout(path) => self.in_layout(context, path, make),
+            SignTarget::Image(reference) => self.in_registry(context, reference, make),
+        }
+    }
+
+    fn in_layout(
+        &self,
+        context: &Context<'_>,
+        path: &std::path::Path,
+        make: &Make<'_>,
+    ) -> Result<Outcome, Failure> {
+        let _held = hold(context, path)?;
+        let store = open_oci(context, path)?;
+        if store.remarks().iter().any(|remark| matches!(remark, Remark::Wrapped(_))) {
+            let path = path.display();
+            return Err(Failure::refused(format!(
+                "`{path}` is compressed as a whole, and cannot be changed in place"
+            ))
+            .hint(message!("copy it to a plain one first, with ", Flag::TO_OCI_TAR.with("FILE"))));
+        }
+        let place = store.path().display().to_string();
+        let locator = ImageLocator::over(&store, None);
+        let concurrency = self.registry.concurrency;
+        let gathering = Gathering { thick: false, attached: Attached::default(), concurrency };
+        reporter::watch(&context.ui, Wording::Written, |observer| {
+            let collection = transfer::gather(&locator, stored_roots(store.roots()), &gathering, observer)?;
+            let additions = make(&locator, &collection, &place)?;
+            match store.kind() {
+                _ if additions.is_empty() => {}
+                StoreKind::OciLayoutDirectory => signatures::add_to_folder(&store, &additions)?,
+                _ => signatures::add_to_layout(&store, &additions, concurrency, observer)?,
+            }
+            Ok(self.outcome(&place, &collection, &additions))
+        })
+    }
+
+    fn in_registry(
+        &self,
+        context: &Context<'_>,
+        reference: &Reference,
+        make: &Make<'_>,
+    ) -> Result<Outcome, Failure> {
+        let source = Source::Image(reference.clone());
+        let origin = OpenedSource::open(context, &source, self.registry, true)?;
+        let depth = Depth {
+            thick: false,
+            inflate: false,
+            attached: Attached { cosign: true, referrers: true, locations: false },
+            bundles_as_images: true,
+        };
+        origin.with(|locator| {
+            reporter::watch(&context.ui, Wording::Uploaded, |observer| {
+                let collection = origin.gather(locator, depth, self.registry, observer)?;
+                let place = reference.repository.to_string();
+                let additions = make(locator, &collection, &place)?;
+                signatures::add_to_registry(origin.client()?, &reference.repository, &additions, observer)?;
+                Ok(self.outcome(&place, &collection, &additions))
+            })
+        })
+    }
+
+    /// Says for each root, and for each other image that something was added to, what was done.
+    fn outcome(&self, place: &str, collection: &Collection, additions: &[Addition]) -> Outcome {
+        let roots = collection.members.iter().filter(|member| member.role == Role::Root);
+        let mut images: Vec<_> = roots.map(|member| member.descriptor.digest.clone()).collect();
+        for addition in additions {
+            if !images.contains(&addition.image) {
+                images.push(addition.image.clone());
+            }
+        }
+        let (mut lines, mut json) = (String::new(), Vec::new());
+        for image in images {
+            let made: Vec<&Addition> = additions.iter().filter(|addition| addition.image == image).collect();
+            let word = if made.is_empty() { self.words[1] } else { self.words[0] };
+            writeln!(lines, "{}@{image}: {word}", text::escaped(place))
+                .expect("writing to a String cannot fail");
+            let added = made.iter().map(|made| {
+                serde_json::json!({
+                    "digest": made.manifest.digest(),
+                    "tag": made.tag.as_ref().map(ToString::to_string),
+                })
+            });
+            json.push(serde_json::json!({ "digest": image, "added": added.collect::<Vec<_>>() }));
+        }
+        let json = serde_json::json!({ "place": place, "images": json });
+        Outcome::Document(Document { text: lines, json, failure: None })
+    }
+}
+
+/// Adds the advice that only these commands have.
+pub(super) fn advised(error: TransferError) -> Failure {
+    let failure = |error| Failure::from(error);
+    match error {
+        TransferError::NoIdentity { .. } => failure(error).hint(message!(
+            "give the name under which the image will be published with ",
+            Flag::IDENTITY.with("REFERENCE")
+        )),
+        TransferError::Claim(_) => {
+            failure(error).hint(Hint::command("", "imgrelay describe", " lists what is attached to an image"))
+        }
+        error => error.into(),
+    }
+}

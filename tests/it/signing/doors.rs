@@ -1,0 +1,36 @@
+//! `verify_key` of Concourse: a get writes nothing and a put pushes nothing that is not signed.
+
+use serde_json::json;
+use testkit::registry::Registry;
+
+use super::keys;
+use crate::concourse::{room, source, step};
+
+#[test]
+fn concourse_get_and_put_with_verify_key_move_signed_images_only() {
+    let ((lab, digest), registry) = (room(), Registry::start());
+    keys::put(&lab);
+    let key = keys::FILES[1].1;
+    let put = |source: &serde_json::Value, key: &str| {
+        let params = json!({"image": "image/image.tar", "verify_key": key});
+        step(&lab, "out", &json!({"source": source, "params": params}))
+    };
+    let plain = source(&registry, &json!({"tag": "v1"}));
+    let nothing = format!("image `{digest}` has no signature");
+    let _ = put(&plain, key).fails(3, &[&nothing]);
+    assert!(registry.storage().repositories().is_empty(), "nothing was pushed");
+    let _ = put(&plain, "no key").fails(2, &["`params.verify_key` holds no PEM block"]);
+    // Unsigned, so that the get has something to refuse.
+    let unsigned = json!({"source": plain, "params": {"image": "image/image.tar"}});
+    let _ = step(&lab, "out", &unsigned).succeeds();
+    let keyed = source(&registry, &json!({"tag": "v1", "verify_key": key}));
+    let get = |format: &str| {
+        let version = json!({"tag": "v1", "digest": digest});
+        step(&lab, "in", &json!({"source": keyed, "version": version, "params": {"format": format}}))
+    };
+    let _ = get("rootfs").fails(3, &[&nothing]);
+    let image = format!("{}/team/app@{digest}", registry.host());
+    let _ = lab.run(&["sign", "-i", &image, "--key", "p256.key"]).succeeds();
+    let _ = get("rootfs").succeeds().says("is signed by a given key");
+    let _ = get("oci-tar").succeeds().says("with 1 referrer");
+}
