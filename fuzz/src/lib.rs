@@ -8,6 +8,7 @@ mod archives;
 mod extraction;
 pub mod recipe;
 mod requests;
+mod signatures;
 mod values;
 mod zips;
 
@@ -15,7 +16,7 @@ mod zips;
 pub type Body = fn(&[u8]);
 
 /// Every target by its name, which is also the name of its file in `fuzz_targets/` and of its folder of seeds.
-pub const TARGETS: [(&str, Body); 28] = [
+pub const TARGETS: [(&str, Body); 32] = [
     ("reference", values::reference),
     ("digest", values::digest),
     ("challenge", values::challenge),
@@ -44,6 +45,10 @@ pub const TARGETS: [(&str, Body); 28] = [
     ("request", requests::request),
     ("answers", requests::answers),
     ("outputs", requests::outputs),
+    ("signature_payload", signatures::payload),
+    ("signature_envelope", signatures::envelope),
+    ("signature_bundle", signatures::bundle),
+    ("key_file", signatures::key_file),
 ];
 
 /// Runs the body of a target.
