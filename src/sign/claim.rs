@@ -317,7 +317,7 @@ mod tests {
             said(check(&changed, &image(), &[&own], None)),
             "it is wrong: key `k` did not make it, or it was changed"
         );
-        let mut plain = layer.clone();
+        let mut plain = layer;
         plain.annotations.retain(|key, _| key.ends_with("/signature"));
         let unknown = claim(&plain, &payload).unwrap();
         assert_eq!(

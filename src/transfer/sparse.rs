@@ -33,11 +33,7 @@ pub(super) fn error(
         place: source.label(),
         index: digest.clone(),
         lacking: lacking.iter().map(|child| name(child)).collect(),
-        there: there
-            .iter()
-            .filter_map(|child| platform(child))
-            .map(|platform| platform.to_string())
-            .collect(),
+        there: there.iter().filter_map(platform).map(|platform| platform.to_string()).collect(),
     }
 }
 

@@ -105,9 +105,11 @@ pub(super) fn run(
     let origin = match opened.as_slice() {
         [] => Origin::Scratch,
         [base] => Origin::Base(base.image()?),
-        [new, image, old, ..] => {
-            Origin::Rebase { image: image.image()?, old: old.image()?, new: new.image()? }
-        }
+        [new, image, old, ..] => Origin::Rebase {
+            image: Box::new(image.image()?),
+            old: Box::new(old.image()?),
+            new: Box::new(new.image()?),
+        },
         [_, _] => return Err(transfer::TransferError::Internal { what: "an image has no old base" }.into()),
     };
     let folder = match &layout {

@@ -121,7 +121,7 @@ pub fn rebase(
     let mut top = Members::parse(image.config).map_err(json)?;
     let rootfs = top.get("rootfs").map(|text| Members::parse(text.as_bytes())).transpose().map_err(json)?;
     let mut rootfs = rootfs.unwrap_or_default();
-    let mut diff_ids = new_config.rootfs.diff_ids.clone();
+    let mut diff_ids = new_config.rootfs.diff_ids;
     diff_ids.extend(ids.iter().skip(kept).cloned());
     rootfs.set("diff_ids", &diff_ids);
     top.set_members("rootfs", &rootfs);

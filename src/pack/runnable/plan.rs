@@ -244,11 +244,11 @@ impl Planner<'_> {
             return Err(self.conflict(source.to_owned(), "something below it", folder, "a file"));
         }
         self.ensure(parent(folder), source)?;
-        self.add(folder.to_vec(), Node::IMPLIED, PlannedContent::Directory, source);
+        self.add(folder.to_vec(), &Node::IMPLIED, PlannedContent::Directory, source);
         Ok(())
     }
 
-    fn add(&mut self, path: Vec<u8>, node: Node, content: PlannedContent, source: &Path) {
+    fn add(&mut self, path: Vec<u8>, node: &Node, content: PlannedContent, source: &Path) {
         self.origins.insert(path.clone(), (self.number, source.to_owned()));
         self.tree.put(&path, node.clone());
         self.entries.push(PlannedEntry { path, mode: node.mode, owner: node.owner, content });
@@ -263,7 +263,7 @@ impl Planner<'_> {
                 self.ensure(parent(&place), source)?;
                 let mode = self.options.modes.folder(entry.mode);
                 let node = Node { kind: NodeKind::Directory, mode, owner: self.options.owner };
-                self.add(place, node, PlannedContent::Directory, source);
+                self.add(place, &node, PlannedContent::Directory, source);
                 Ok(())
             }
         }
@@ -304,7 +304,7 @@ impl Visitor for Planner<'_> {
             (EntryKind::Symlink { target }, _) => {
                 let place = self.place(&path, &source)?;
                 let node = Node { kind: NodeKind::Link(target.clone()), mode: 0o777, owner };
-                self.add(place, node, PlannedContent::Symlink(target.clone()), &source);
+                self.add(place, &node, PlannedContent::Symlink(target.clone()), &source);
                 Ok(())
             }
             (EntryKind::File { size }, Content::File(mut file)) => {
@@ -315,7 +315,7 @@ impl Visitor for Planner<'_> {
                     self.plan.programs.push(program);
                 }
                 let content = reopened(&file, *size)?;
-                self.add(place, node, content, &source);
+                self.add(place, &node, content, &source);
                 Ok(())
             }
             (EntryKind::File { .. }, Content::None) => Ok(()),

@@ -106,7 +106,7 @@ pub fn make_runnable<'a>(
     for image in &found.images {
         images.push((maker.image(image)?, image.platform.clone()));
     }
-    maker.finish(images)
+    maker.finish(&images)
 }
 
 /// Writes what was made into an OCI layout tar.
@@ -250,14 +250,14 @@ impl<'a> Maker<'_, 'a> {
         all
     }
 
-    fn finish(mut self, images: Vec<(RawDocument, Platform)>) -> Result<MadeRunnable<'a>, TransferError> {
+    fn finish(mut self, images: &[(RawDocument, Platform)]) -> Result<MadeRunnable<'a>, TransferError> {
         let packed = self.packed.iter().map(|(_, _, layer)| layer);
         self.observer.event(Event::PackFinished {
             entries: packed.clone().map(|layer| layer.entries).sum(),
             uncompressed: packed.clone().map(|layer| layer.uncompressed_size).sum(),
             compressed: packed.map(|layer| layer.descriptor.size).sum(),
         });
-        let (root, layers) = match images.as_slice() {
+        let (root, layers) = match images {
             [(only, _)] => (only.clone(), only.manifest().map(|manifest| manifest.layers.len())),
             _ => {
                 let is_docker = |(image, _): &(RawDocument, Platform)| {

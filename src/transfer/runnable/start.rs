@@ -33,11 +33,11 @@ pub enum Origin<'a> {
     /// An image, with another base in the place of its old one.
     Rebase {
         /// The image.
-        image: BaseRoot<'a>,
+        image: Box<BaseRoot<'a>>,
         /// What it was made on.
-        old: BaseRoot<'a>,
+        old: Box<BaseRoot<'a>>,
         /// What it is put on.
-        new: BaseRoot<'a>,
+        new: Box<BaseRoot<'a>>,
     },
 }
 
@@ -47,7 +47,8 @@ impl<'a> Origin<'a> {
     pub fn base(&self) -> Option<&BaseRoot<'a>> {
         match self {
             Self::Scratch => None,
-            Self::Base(base) | Self::Rebase { new: base, .. } => Some(base),
+            Self::Base(base) => Some(base),
+            Self::Rebase { new, .. } => Some(new),
         }
     }
 

@@ -178,7 +178,7 @@ fn rebase(args: &PushArgs, base: Option<&ImagePlace>) -> Result<Option<Rebase>, 
 fn edits(args: &PushArgs, env: &Env) -> Result<ConfigEdits, Failure> {
     let run = &args.run;
     let list = |flag: Flag, text: Option<&str>| {
-        given(text).map(|text| words(text)).transpose().map_err(|error| {
+        given(text).map(words).transpose().map_err(|error| {
             let failure = wrong(flag, &error.problem);
             match error.instead {
                 Some(instead) => failure.hint(message!("write ", flag.with(format!("'{instead}'")))),
