@@ -93,7 +93,7 @@ pub(super) fn base_image(store: &Store) -> Result<BaseRoot<'_>, Failure> {
 /// Returns what an image that runs begins with, where its base is in a store.
 pub(super) fn origin(store: Option<&Store>) -> Result<Origin<'_>, Failure> {
     Ok(match store {
-        Some(store) => Origin::Base(base_image(store)?),
+        Some(store) => Origin::Base(Box::new(base_image(store)?)),
         None => Origin::Scratch,
     })
 }

@@ -104,7 +104,7 @@ pub(super) fn run(
     let opened = places.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let origin = match opened.as_slice() {
         [] => Origin::Scratch,
-        [base] => Origin::Base(base.image()?),
+        [base] => Origin::Base(Box::new(base.image()?)),
         [new, image, old, ..] => Origin::Rebase {
             image: Box::new(image.image()?),
             old: Box::new(old.image()?),

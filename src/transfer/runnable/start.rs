@@ -29,7 +29,7 @@ pub enum Origin<'a> {
     /// Nothing.
     Scratch,
     /// A base.
-    Base(BaseRoot<'a>),
+    Base(Box<BaseRoot<'a>>),
     /// An image, with another base in the place of its old one.
     Rebase {
         /// The image.
