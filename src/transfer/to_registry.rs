@@ -36,7 +36,7 @@ pub struct PushRequest {
 ///
 /// With something attached the images come first, by digest, and get their tags last: an admission controller that
 /// sees a tag finds the signatures, and nothing is said about an image that is not there yet.
-/// Order: as [`RepositoryPush::run`]. Where an image is there already only its tags are written, and those only where
+/// Order: as `RepositoryPush::run`. Where an image is there already only its tags are written, and those only where
 /// they differ.
 /// Errors: after one no tag has been written that did not have all its content.
 /// Cost: where every tag is right already, one HEAD for each tag.

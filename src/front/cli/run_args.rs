@@ -18,7 +18,7 @@ pub struct RunArgs {
     /// Environment, one variable each (repeatable)
     #[arg(long, value_name = "NAME=VALUE")]
     pub env: Vec<String>,
-    /// User, as UID[:GID]; a name is looked up in the base
+    /// User, as UID or UID:GID; a name is looked up in the base
     #[arg(long, value_name = "USER[:GROUP]")]
     pub user: Option<String>,
     /// Working folder, absolute

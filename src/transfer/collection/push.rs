@@ -41,7 +41,7 @@ pub struct CollectionRequest {
 
 /// Pushes a collection.
 ///
-/// Order: as [`RepositoryPush::run`]. Documents: the images that nothing depends on, bundles from the innermost out,
+/// Order: as `RepositoryPush::run`. Documents: the images that nothing depends on, bundles from the innermost out,
 /// what is attached; then the locations of bundles; then recorded tags, those of roots last.
 /// Errors: after one no recorded tag has been written that did not have all its content.
 /// Cost: where everything is there, one HEAD for each image, tag and locations image.

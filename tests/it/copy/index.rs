@@ -146,7 +146,7 @@ fn describe_shows_the_platforms_of_an_index_as_a_table_first() {
         );
         assert!(attestation.get("platform").is_none() && attestation.get("artifactType").is_none());
     }
-    let text = lab.run(&["describe", "--tar", "all.tar"]).succeeds().stdout.clone();
+    let text = lab.run(&["describe", "--tar", "all.tar"]).succeeds().stdout;
     let short = |row: &Value| row["digest"].as_str().unwrap()[..19].to_owned();
     let table = text.split_once("  Platforms:\n").unwrap().1;
     for (line, row) in table.lines().zip(rows) {
@@ -255,15 +255,15 @@ fn index_refuses_what_cannot_be_one_image_before_anything_is_written() {
 /// Writes a layout folder with an image whose configuration names no platform.
 fn without_platform(lab: &Lab) -> &'static str {
     let (folder, config) = ("no-platform", r#"{"rootfs":{"type":"layers","diff_ids":[]}}"#);
-    let config = blob(lab, folder, "application/vnd.oci.image.config.v1+json", config.to_owned());
+    let config = blob(lab, folder, "application/vnd.oci.image.config.v1+json", config);
     let manifest = serde_json::json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": config,
         "layers": [],
     });
-    let manifest = blob(lab, folder, "application/vnd.oci.image.manifest.v1+json", manifest.to_string());
-    layout(lab, folder, manifest);
+    let manifest = blob(lab, folder, "application/vnd.oci.image.manifest.v1+json", &manifest.to_string());
+    layout(lab, folder, &manifest);
     folder
 }
 
@@ -279,19 +279,19 @@ fn without_image(lab: &Lab) -> &'static str {
     let index = top["manifests"][0]["digest"].as_str().unwrap().replace(':', "/");
     let mut index: Value = serde_json::from_slice(&lab.read(&format!("widow/blobs/{index}"))).unwrap();
     index["manifests"].as_array_mut().unwrap().retain(|child| child["digest"] != image.as_str());
-    let index = blob(lab, folder, "application/vnd.oci.image.index.v1+json", index.to_string());
-    layout(lab, folder, index);
+    let index = blob(lab, folder, "application/vnd.oci.image.index.v1+json", &index.to_string());
+    layout(lab, folder, &index);
     folder
 }
 
 /// Writes a blob of a layout folder and returns its descriptor.
-fn blob(lab: &Lab, folder: &str, media_type: &str, content: String) -> Value {
+fn blob(lab: &Lab, folder: &str, media_type: &str, content: &str) -> Value {
     let digest = testkit::digest::of(content.as_bytes());
-    lab.write(&format!("{folder}/blobs/{}", digest.replace(':', "/")), &content);
+    lab.write(&format!("{folder}/blobs/{}", digest.replace(':', "/")), content);
     serde_json::json!({"mediaType": media_type, "digest": digest, "size": content.len()})
 }
 
-fn layout(lab: &Lab, folder: &str, root: Value) {
+fn layout(lab: &Lab, folder: &str, root: &Value) {
     lab.write(&format!("{folder}/oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#);
     let index = serde_json::json!({"schemaVersion": 2, "manifests": [root]});
     lab.write(&format!("{folder}/index.json"), index.to_string());

@@ -115,7 +115,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             br#"{"architecture":"arm64","os":"linux","variant":"v8","config":{"Env":["A=b"],"Labels":{"a":"b"},"User":"1"},"history":[{"created":"2024-01-01T00:00:00Z","empty_layer":true}],"rootfs":{"type":"layers","diff_ids":[]}}"#.to_vec(),
         ],
         "program" => {
-            let mut head = vec![0; 120];
+            let mut head = [0; 120];
             head[..6].copy_from_slice(b"\x7fELF\x02\x01");
             for (at, byte) in [(18, 62), (32, 64), (54, 56), (56, 1), (64, 3), (72, 120), (96, 28)] {
                 head[at] = byte;

@@ -213,7 +213,7 @@ fn an_image_without_its_blobs_leaves_no_tar_and_neither_does_a_failed_command() 
     let served = collecting(&lab);
     let whole = image(&served, "app", "whole");
     assert_eq!(put(&served, "app", "v1", MANIFEST, &whole).status, 201);
-    let mut part = whole.clone();
+    let mut part = whole;
     part["layers"] = json!([descriptor(LAYER_GZIP, b"never pushed")]);
     assert_eq!(code(&put(&served, "app", "v2", MANIFEST, &part)), (400, "MANIFEST_BLOB_UNKNOWN".to_owned()));
     let _ = served.stop().ends_with(1).says("was pushed without").says("`out.tar` was not written");

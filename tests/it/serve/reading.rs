@@ -251,7 +251,7 @@ fn pull_and_discovery_answer_as_the_specification_says() {
 
     let list = |query: &str| served.get(&format!("/v2/team/app/referrers/{image}{query}"));
     let entry = (referrer, "test/sbom".to_owned());
-    assert_eq!(referrers(&list("")), [entry.clone()]);
+    assert_eq!(referrers(&list("")), std::slice::from_ref(&entry));
     assert_eq!(list("").header("oci-filters-applied"), None);
     assert_eq!(referrers(&list("?artifactType=test/sbom")), [entry]);
     let none = list("?artifactType=test%2Fother");

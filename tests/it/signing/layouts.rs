@@ -221,8 +221,8 @@ fn verify_refuses_hostile_signatures_each_with_its_own_message() {
     let mut two = Layout::simple();
     let child = two.image(&[Tarball::new().file("other", "x").finish()]);
     let hex = child["digest"].as_str().unwrap().replace(':', "-");
-    two.entries = vec![named(child.clone(), &[(REF_NAME, "v1"), (CONTAINERD_NAME, NAME)])];
-    let moved = with_signature(&two, Some(&format!("{hex}.sig")), &[layer.clone()], &[&payload]);
+    two.entries = vec![named(child, &[(REF_NAME, "v1"), (CONTAINERD_NAME, NAME)])];
+    let moved = with_signature(&two, Some(&format!("{hex}.sig")), std::slice::from_ref(&layer), &[&payload]);
     lab.write("moved.tar", moved.tar());
     let output = lab.run(&["verify", "--tar", "moved.tar", "--key", "p256.pub"]);
     refused(output, 3, &[&format!("it is about `{digest}`, not about this image")]);
