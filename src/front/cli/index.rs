@@ -26,7 +26,9 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &IndexArgs) -> Result<O
     let target = options.sink.target();
     target.map_or(Ok(()), TarTarget::check)?;
     result_file::produce(&options.results, target.map(TarTarget::path), || {
-        let open = |source| OpenedSource::open(context, source, &options.registry, false);
+        let open = |source| {
+            OpenedSource::open(context, source, &options.registry, false)?.select(options.select.as_ref())
+        };
         let sources = options.sources.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let places = sources.iter().map(OpenedSource::locator).collect::<Result<Vec<_>, _>>()?;
         let wording = if target.is_some() { Wording::Written } else { Wording::Uploaded };

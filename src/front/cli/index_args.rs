@@ -16,6 +16,9 @@ pub struct IndexArgs {
     /// Tars or folders with images of one or more platforms (repeatable; patterns are expanded)
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub tar: Vec<PathBuf>,
+    /// Of each tar take this image with what belongs to it: its name, tag or digest, or @N (from @0)
+    #[arg(long, value_name = "IMAGE")]
+    pub select: Option<String>,
     /// Image in a registry (repeatable)
     #[arg(short = 'i', long, value_name = "REFERENCE")]
     pub image: Vec<String>,

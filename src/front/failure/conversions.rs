@@ -357,9 +357,10 @@ impl From<TransferError> for Failure {
                 of(Kind::Refused).hint("a bundle has no platform; push it under a name of its own")
             }
             TransferError::Index(ref index) => match **index {
-                IndexError::PlatformTwice { .. } => {
-                    of(Kind::Refused).hint("a platform has one image: leave one of the two out")
-                }
+                IndexError::PlatformTwice { .. } => of(Kind::Refused).hint(message!(
+                    "a platform has one image: leave one of the two out, or choose one of a tar with ",
+                    Flag::SELECT.with("IMAGE")
+                )),
                 _ => of(Kind::Refused),
             },
             _ => of(Kind::Refused),

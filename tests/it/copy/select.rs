@@ -238,3 +238,20 @@ fn keep_names_pushes_each_image_below_the_prefix() {
         let _ = lab.run(words).fails(2, &[text]);
     }
 }
+
+#[test]
+fn index_takes_the_selected_image_of_each_tar() {
+    let lab = lab();
+    let [_, b, _] = several(&lab);
+    let words = ["index", "--tar", "all.tar", "--to-oci-tar", "index.tar"];
+    // All three are for this machine's platform.
+    let _ = lab.run(&words).fails(1, &["both hold an image for", "`--select IMAGE`"]);
+    assert!(!lab.path("index.tar").exists());
+    let selected = [&words[..], &["--select", "registry.example/b:v1", "--json"]].concat();
+    let made = lab.run(&selected).succeeds().json();
+    validate_layout(lab.path("index.tar"));
+    assert_eq!(made["platforms"].as_array().map(Vec::len), Some(1), "{made}");
+    assert_eq!(made["platforms"][0]["digest"], b, "{made}");
+    let unknown = [&words[..], &["--select", "registry.example/c:v1"]].concat();
+    let _ = lab.run(&unknown).fails(1, &["holds no image `registry.example/c:v1`"]);
+}

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    RegistryOptions, Source, TarTarget, exactly_one, expected_digest, given, given_list, given_path,
+    RegistryOptions, Source, TarTarget, exactly_one, expected_digest, given, given_list, given_path, parsed,
     parsed_list, platform, reference, registry, results, tags, target_reference, wrong,
 };
 use crate::front::cli::index_args::IndexArgs;
@@ -14,6 +14,7 @@ use crate::front::flag::Flag;
 use crate::front::glob;
 use crate::front::result_file::ResultFile;
 use crate::model::{Annotations, Digest, Platform, Reference, Repository, Tag};
+use crate::store::Selector;
 use crate::transfer::{Attached, JoinOptions};
 
 /// Everything `index` needs.
@@ -21,6 +22,8 @@ use crate::transfer::{Attached, JoinOptions};
 pub struct IndexOptions {
     /// Where the images come from, tars first, in the order given.
     pub sources: Vec<Source>,
+    /// The image that is taken from each tar; none takes all images of a tar.
+    pub select: Option<Selector>,
     /// Where the index goes.
     pub sink: IndexSink,
     /// Further tags for the index.
@@ -107,6 +110,7 @@ pub fn index(args: &IndexArgs, env: &Env) -> Result<IndexOptions, Failure> {
     Ok(IndexOptions {
         registry: registry(&args.registry)?.naming(named),
         sources,
+        select: parsed(Flag::SELECT, args.select.as_deref(), str::parse::<Selector>)?,
         sink,
         tags: tags(&args.tag)?,
         join: JoinOptions {
