@@ -11,7 +11,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::cli::{
     args, attach, clap_errors, completion, copy, describe, environment, grammar, index, index_args, matching,
-    pull, push, repeated, resolve, serve, serve_args, sign, sign_args, tag, verify, version,
+    pull, push, repeated, resolve, serve, serve_args, sign, sign_args, tag, tag_args, verify, version,
 };
 use super::concourse::{self, Step};
 use super::context::Context;
@@ -57,7 +57,7 @@ enum Verb {
     /// List, resolve, add and delete the tags of a repository
     #[command(subcommand)]
     Tag(TagVerb),
-    Delete(Box<args::DeleteArgs>),
+    Delete(Box<tag_args::DeleteArgs>),
     /// Concourse: list the versions of a resource (request on standard input)
     Check,
     /// Concourse: fetch a version into FOLDER (request on standard input)
@@ -87,10 +87,10 @@ impl Verb {
 #[derive(Debug, Subcommand)]
 enum TagVerb {
     #[command(visible_alias = "ls")]
-    List(Box<args::TagListArgs>),
-    Resolve(Box<args::TagResolveArgs>),
-    Add(Box<args::TagAddArgs>),
-    Delete(Box<args::TagDeleteArgs>),
+    List(Box<tag_args::TagListArgs>),
+    Resolve(Box<tag_args::TagResolveArgs>),
+    Add(Box<tag_args::TagAddArgs>),
+    Delete(Box<tag_args::TagDeleteArgs>),
 }
 
 /// Returns the whole command line, for help, completion and the list of variables.

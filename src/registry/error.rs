@@ -278,6 +278,14 @@ pub enum RegistryError {
         /// What the answer was and what was expected.
         problem: String,
     },
+    /// A layer that the registry does not hold could not be fetched from its `urls` either.
+    #[error("cannot {task}: the registry does not hold it, and its `urls` cannot be used: {problems}")]
+    LayerUrls {
+        /// What was tried.
+        task: Box<Task>,
+        /// Each URL with the reason.
+        problems: String,
+    },
     /// A web page came where a registry should answer.
     #[error("cannot {task}: `{host}` answered with a web page, not as a registry")]
     WebPage {

@@ -31,7 +31,7 @@ enum Ended {
 
 /// Opens the first of the URLs that works.
 ///
-/// Errors: [`RegistryError::Protocol`] that says for each URL why it cannot be used.
+/// Errors: [`RegistryError::LayerUrls`] that says for each URL why it cannot be used.
 pub(super) fn open_first(
     requester: &Requester,
     repository: &Repository,
@@ -60,10 +60,8 @@ pub(super) fn open_first(
     if let Some(more @ 1..) = urls.len().checked_sub(limits::LAYER_URLS) {
         problems.push(format!("{more} more are not tried"));
     }
-    let problem =
-        format!("the registry does not hold it, and its `urls` cannot be used: {}", problems.join("; "));
-    let problem = requester.http.redactor.redact(&problem);
-    Err(RegistryError::Protocol { task: Box::new(task.clone()), problem })
+    let problems = requester.http.redactor.redact(&problems.join("; "));
+    Err(RegistryError::LayerUrls { task: Box::new(task.clone()), problems })
 }
 
 impl LayerUrl {

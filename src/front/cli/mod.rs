@@ -36,6 +36,7 @@ pub mod sign_args;
 mod stdin;
 mod stores;
 pub(super) mod tag;
+pub mod tag_args;
 mod tar_output;
 pub mod values;
 pub(super) mod verify;

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::sync::Mutex;
 
-use super::args::{DeleteArgs, TagAddArgs, TagDeleteArgs, TagListArgs, TagResolveArgs};
 use super::resolve;
+use super::tag_args::{DeleteArgs, TagAddArgs, TagDeleteArgs, TagListArgs, TagResolveArgs};
 use crate::front::context::Context;
 use crate::front::failure::{Failure, Hint, message};
 use crate::front::flag::Flag;

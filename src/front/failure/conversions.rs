@@ -285,6 +285,11 @@ impl From<RegistryError> for Failure {
             RegistryError::TooLarge { .. } | RegistryError::Protocol { .. } => of(Kind::Refused).hint(
                 "the registry, or a proxy in front of it, violates the protocol; read its log",
             ),
+            RegistryError::LayerUrls { .. } => of(Kind::Refused).hint(message!(
+                "a layer that may not be distributed has to be copied into the registry first: with ",
+                Flag::INCLUDE_NON_DISTRIBUTABLE_LAYERS,
+                ", from where its `urls` can be reached"
+            )),
             RegistryError::ForbiddenAddress { .. } => of(Kind::Refused).hint(
                 "a registry elsewhere may not lead to this machine or to metadata services; its log may say why it does",
             ),

@@ -56,5 +56,9 @@ fn describe_shows_nested_bundles_in_a_stable_order() {
     let _ = lab.run(&["copy", "-b", &outer, "--to-oci-tar", "t.tar"]).succeeds();
     let tar = describe(&["--tar", "t.tar", "-o", "json"]).json();
     assert_eq!(tar["images"].as_array().map(Vec::len), Some(1), "{tar:#}");
-    assert_eq!(tar["images"][0]["images"][0]["content"]["images"], *images);
+    // The copy left out what has the tag of a signature, which is an ordinary image here.
+    let mut images = images.clone();
+    let signatures = images[1]["content"].as_object_mut().unwrap().remove("signatures").unwrap();
+    assert_eq!(signatures[0]["kind"], "unreadable", "{signatures:#}");
+    assert_eq!(tar["images"][0]["images"][0]["content"]["images"], images);
 }

@@ -296,8 +296,10 @@ fn a_non_distributable_layer_missing_on_import_is_named() {
         let to = format!("{}/win{number}", target.host());
         let _ = lab.run(&["copy", "--tar", "first", "--to-repo", &to]).succeeds().says("left out");
         let moved = format!("{to}@{}", digest(&reference));
-        let missed =
-            format!("`{to}` does not hold layer `{layer}` of an image, which may not be distributed");
+        // The layer names `https://example.test/layer`, which leads nowhere.
+        let missed = format!(
+            "cannot read blob `{layer}` from `{to}`: the registry does not hold it, and its `urls` cannot be used"
+        );
         let _ = lab.run(&["copy", "-i", &moved, sink, "second", INCLUDE]).fails(1, &[&missed, "hint: "]);
         assert!(!lab.path("second").exists());
         let again = format!("{}/again{number}", target.host());

@@ -255,7 +255,7 @@ fn misuse_with_a_secret_does_not_repeat_it() {
     let config = config.display().to_string();
     for words in [
         &["pull", "-i", "reg.example/a", "-o", "out", "--registry-password", PASSWORD][..],
-        &["pull", "-i", "reg.example/a", "-o", "out", "--registry-token", "pl4nted-pass/w0rd+x\n"],
+        &["pull", "-i", "reg.example/a", "-o", "out", "--registry-token", "pl4nted-pass/w0rd+x\nx"],
         &["pull", "-i", "reg.example/a", "-o", "out", "--authfile", &config],
     ] {
         let output = lab.run(words).ends_with(2);

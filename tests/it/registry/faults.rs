@@ -753,7 +753,7 @@ fn finished_tokens_are_sent_as_they_are_and_must_be_tokens() {
     assert!(
         sent.clone().count() > 0 && sent.into_iter().all(|sent| sent.as_deref() == Some("Bearer abc.def"))
     );
-    let error = Image::new().push(&with_token("abc\n"), &repository(&registry)).unwrap_err();
+    let error = Image::new().push(&with_token("abc\ndef"), &repository(&registry)).unwrap_err();
     assert!(matches!(error, RegistryError::Configuration { .. }), "{error:?}");
     assert!(!error.to_string().contains("abc"), "{error}");
 }

@@ -24,7 +24,7 @@ fn tag_add_tag_delete_and_delete_change_the_registry() {
     if output.code == Some(0) {
         assert!(!registry.storage().tags("app").contains_key("v1"));
     } else {
-        let _ = output.fails(1, &["does not let tags be deleted"]);
+        let _ = output.fails(1, &["this registry does not delete tags"]);
     }
     let output = lab.run(&["delete", "-i", &one]).succeeds();
     assert_eq!(output.one_line(), one);

@@ -360,6 +360,7 @@ pub(crate) mod tests {
     use crate::front::cli::index_args::IndexArgs;
     use crate::front::cli::serve_args::ServeArgs;
     use crate::front::cli::sign_args::{AttachArgs, SignArgs};
+    use crate::front::cli::tag_args;
     use crate::front::failure::Hint;
     use clap::{Args as _, FromArgMatches};
 
@@ -383,11 +384,11 @@ pub(crate) mod tests {
             typed::VerifyArgs::augment_args(clap::Command::new("verify")),
             SignArgs::augment_args(clap::Command::new("sign")),
             AttachArgs::augment_args(clap::Command::new("attach")),
-            typed::TagListArgs::augment_args(clap::Command::new("list")),
-            typed::TagResolveArgs::augment_args(clap::Command::new("resolve")),
-            typed::TagAddArgs::augment_args(clap::Command::new("add")),
-            typed::TagDeleteArgs::augment_args(clap::Command::new("delete")),
-            typed::DeleteArgs::augment_args(clap::Command::new("delete")),
+            tag_args::TagListArgs::augment_args(clap::Command::new("list")),
+            tag_args::TagResolveArgs::augment_args(clap::Command::new("resolve")),
+            tag_args::TagAddArgs::augment_args(clap::Command::new("add")),
+            tag_args::TagDeleteArgs::augment_args(clap::Command::new("delete")),
+            tag_args::DeleteArgs::augment_args(clap::Command::new("delete")),
         ] {
             let command = Globals::augment_args(command).max_term_width(80);
             grammar::prepare(command.clone()).debug_assert();
@@ -428,7 +429,7 @@ pub(crate) mod tests {
         let digest = format!("sha256:{}", "a".repeat(64));
         assert_eq!(expected_digest(Some(&format!("{digest}\n"))).unwrap().unwrap().to_string(), digest);
         assert_eq!(expected_digest(Some("\r\n")), Ok(None));
-        let args = args::<typed::TagResolveArgs>(&["-i", &format!("reg.example/app@{digest}\n")]);
+        let args = args::<tag_args::TagResolveArgs>(&["-i", &format!("reg.example/app@{digest}\n")]);
         assert_eq!(tag_resolve(&args).unwrap().0.to_string(), format!("reg.example/app@{digest}"));
         let found = tags(&["v1\n".to_owned(), "\n".to_owned(), "v2\r\n".to_owned()]).unwrap();
         assert_eq!(found.iter().map(Tag::as_str).collect::<Vec<_>>(), ["v1", "v2"]);

@@ -7,11 +7,9 @@ use super::{
     parsed_list, platform, reference, registry, repository, results, selector, source, tags, wrong,
 };
 use crate::front::attachment;
-use crate::front::cli::args::{
-    DeleteArgs, DescribeArgs, MatchArgs, PullArgs, TagAddArgs, TagDeleteArgs, TagListArgs, TagResolveArgs,
-    VerifyArgs,
-};
+use crate::front::cli::args::{DescribeArgs, MatchArgs, PullArgs, VerifyArgs};
 use crate::front::cli::choices::{self, DescribeForm};
+use crate::front::cli::tag_args::{DeleteArgs, TagAddArgs, TagDeleteArgs, TagListArgs, TagResolveArgs};
 use crate::front::env::Env;
 use crate::front::failure::{Failure, Hint, message};
 use crate::front::flag::Flag;

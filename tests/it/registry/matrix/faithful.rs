@@ -8,7 +8,7 @@ use testkit::registry::{PASSWORD, Registry, USER};
 
 use crate::concourse::step;
 use crate::lab::Lab;
-use crate::registry::cli::{hasty, room};
+use crate::registry::cli::room;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCTETS: (&str, &str) = ("content-type", "application/octet-stream");
@@ -144,10 +144,7 @@ fn used(lab: &Lab, host: &str, asked: &dyn Fn() -> Vec<String>) -> Vec<Vec<Strin
         ["copy", "-i", &app, "--to-oci-tar", "out.tar"],
         ["copy", "-i", &app, "--to-repo", &copy],
     ] {
-        let run = hasty(
-            lab,
-            &[&words[..], &["--concurrency=1", "--registry-response-header-timeout=20s"]].concat(),
-        );
+        let run = lab.command(&[&words[..], &["--concurrency=1", "--progress=plain"]].concat());
         let _ = run
             .env("IMGRELAY_REGISTRY_USERNAME", USER)
             .env("IMGRELAY_REGISTRY_PASSWORD", PASSWORD)
