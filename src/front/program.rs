@@ -204,23 +204,25 @@ fn parse(mut words: Vec<OsString>, env: &Env) -> Result<Parsed, Failure> {
         Some(name) => *name = "imgrelay".into(),
         None => words.push("imgrelay".into()),
     }
-    let typed = match repeated::collecting(command()).try_get_matches_from(&words) {
+    // Built once: it costs more than everything else that a small command does.
+    let grammar = command();
+    let typed = match repeated::collecting(grammar.clone()).try_get_matches_from(&words) {
         Ok(typed) => typed,
         Err(error) => {
             return match error.kind() {
                 ErrorKind::DisplayVersion => Ok(Parsed::Show(version::line())),
                 ErrorKind::DisplayHelp => Ok(Parsed::Show(help(&words, &error))),
-                _ => Err(clap_errors::from_clap(&error, &command(), &words, &[])),
+                _ => Err(clap_errors::from_clap(&error, &grammar, &words, &[])),
             };
         }
     };
-    let harmless = repeated::refuse(&command(), &typed)?;
+    let harmless = repeated::refuse(&grammar, &typed)?;
     let words = repeated::without_empty(&words, &harmless);
     let mut warning = None;
     let (matches, from_env) = if environment::has_ours(env) || !harmless.is_empty() {
-        warning = environment::unknown(&command(), env);
-        environment::refuse_two_names(&command(), &typed, env)?;
-        let (with_defaults, from_env) = environment::apply(command(), &typed, env);
+        warning = environment::unknown(&grammar, env);
+        environment::refuse_two_names(&grammar, &typed, env)?;
+        let (with_defaults, from_env) = environment::apply(grammar, &typed, env);
         let matches = with_defaults.try_get_matches_from(&words);
         (matches.map_err(|error| clap_errors::from_clap(&error, &command(), &words, &from_env))?, from_env)
     } else {
