@@ -13,6 +13,7 @@ pub mod limits;
 pub mod list;
 pub mod media_type;
 mod members;
+mod method;
 mod platform;
 mod reference;
 mod secret;
@@ -27,6 +28,7 @@ pub use document::{Document, DocumentError, ImageIndex, ImageManifest, RawDocume
 pub use file_sum::{FileHasher, FileSum, NotSha1};
 pub use json::{JsonError, Schema, check_members, read_json};
 pub use members::Members;
+pub use method::Method;
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError, Registry, Repository, Tag, Target};
 pub use secret::{Secret, SecretBytes};

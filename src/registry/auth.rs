@@ -10,7 +10,7 @@ use std::time::Instant;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::model::{Repository, limits};
+use crate::model::{Method, Repository, limits};
 use crate::stream::{lock, read_bounded};
 
 use super::challenge::{self, Challenge};
@@ -20,7 +20,7 @@ use super::credential::Credential;
 use super::error::{Credentials, RegistryError, ServerMessage, Task, Verb};
 use super::error_body;
 use super::helper::HelperError;
-use super::http::{Http, Method, Payload, Request, Response};
+use super::http::{Http, Payload, Request, Response};
 use super::keychain::Keychain;
 use super::reach::HostSource;
 use super::retry::{RetryBudget, RetryPolicy};

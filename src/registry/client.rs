@@ -5,14 +5,16 @@ use std::sync::Mutex;
 
 use serde::de::IgnoredAny;
 
-use crate::model::{Descriptor, Digest, DocumentError, RawDocument, Repository, Target, limits, media_type};
+use crate::model::{
+    Descriptor, Digest, DocumentError, Method, RawDocument, Repository, Target, limits, media_type,
+};
 use crate::stream::{BlobStream, Mismatch, TooLarge, read_bounded};
 
 use super::blob_body::BlobBody;
 use super::classify;
 use super::download;
 use super::error::{RegistryError, ServerMessage, Task, Verb};
-use super::http::{Method, Response};
+use super::http::Response;
 use super::options::ClientOptions;
 use super::paging::each_page;
 use super::requests::{Call, Follow, Requester, unexpected};

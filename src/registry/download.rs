@@ -2,14 +2,14 @@
 
 use std::io::{self, Read};
 
-use crate::model::{Descriptor, Repository};
+use crate::model::{Descriptor, Method, Repository};
 use crate::stream::{BlobStream, VerifyingReader};
 
 use super::token::Scopes;
 
 use super::classify;
 use super::error::{RegistryError, Task, Verb};
-use super::http::{Method, Response};
+use super::http::Response;
 use super::layer_urls::{self, LayerUrl};
 use super::requests::{Call, Follow, Requester, unexpected};
 use super::retry::{RetryBudget, Transient};

@@ -23,7 +23,7 @@ use super::transport::{self, TcpConnector};
 use super::url::{Origin, Url};
 use super::wire_error::{Phases, WireError, WireErrorKind};
 use super::wire_options::WireOptions;
-use crate::model::Secret;
+use crate::model::{Method, Secret};
 
 /// Bodies of at least this size ask for permission first, so that a refusal costs nothing.
 const EXPECT_CONTINUE_FROM: u64 = 1024 * 1024;
@@ -51,30 +51,6 @@ const SECRET_FIELDS: [&str; 8] = [
     "subject_token",
     "WebIdentityToken",
 ];
-
-/// Methods of the protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Method {
-    Get,
-    Head,
-    Post,
-    Put,
-    Patch,
-    Delete,
-}
-
-impl Method {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Head => "HEAD",
-            Self::Post => "POST",
-            Self::Put => "PUT",
-            Self::Patch => "PATCH",
-            Self::Delete => "DELETE",
-        }
-    }
-}
 
 /// What is sent after the headers; it can be sent again.
 #[derive(Clone, Copy)]
@@ -256,7 +232,7 @@ impl Http {
             Err(failure) => (None, Some(failure.text.as_str()), None),
         };
         self.options.events.request(&RequestRecord {
-            method: method.as_str(),
+            method: method.name(),
             url: &printed,
             status,
             problem,
@@ -269,7 +245,7 @@ impl Http {
     }
 
     fn exchange(&self, request: &Request<'_>) -> (Result<Response, WireError>, u64) {
-        let mut builder = HttpRequest::builder().method(request.method.as_str()).uri(request.url.expose());
+        let mut builder = HttpRequest::builder().method(request.method.name()).uri(request.url.expose());
         for (name, value) in &request.headers {
             builder = builder.header(*name, value);
         }

@@ -5,11 +5,11 @@
 //! checked by the reader above.
 //! Source: image-spec descriptor.md, `urls`; layer.md, "Non-Distributable Layers".
 
-use crate::model::{Registry, Repository, limits};
+use crate::model::{Method, Registry, Repository, limits};
 
 use super::classify;
 use super::error::{RegistryError, Task};
-use super::http::{Method, Payload, Request, Response};
+use super::http::{Payload, Request, Response};
 use super::reach::HostSource;
 use super::requests::Requester;
 use super::retry::{RetryBudget, Transient};

@@ -2,14 +2,13 @@
 
 use std::collections::HashSet;
 
-use crate::model::{Repository, limits};
+use crate::model::{Method, Repository, limits};
 use crate::stream::{TooLarge, read_bounded};
 
 use super::token::Scopes;
 
 use super::classify;
 use super::error::{RegistryError, Task};
-use super::http::Method;
 use super::requests::{Call, Follow, Requester, unexpected};
 use super::retry::RetryBudget;
 use super::url::Url;

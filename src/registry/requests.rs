@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
-use crate::model::{Registry, Repository, limits};
+use crate::model::{Method, Registry, Repository, limits};
 use crate::stream::lock;
 
 use super::auth::{AuthProgress, Authenticator, HostAuth, Subject};
@@ -11,7 +11,7 @@ use super::classify;
 use super::cloud::HttpCloudClient;
 use super::error::{RegistryError, Task};
 use super::error_body;
-use super::http::{Http, Method, Payload, Request, Response};
+use super::http::{Http, Payload, Request, Response};
 use super::options::ClientOptions;
 use super::reach::HostSource;
 use super::retry::{Gate, RetryBudget, RetryPolicy, Transient};

@@ -3,13 +3,13 @@
 //! The first form is docker's own, which every registry takes: POST, one PATCH with everything, PUT. A session that
 //! failed is never trusted again (some registries keep half of it): the blob is asked for and sent anew.
 
-use crate::model::{Descriptor, Digest, Repository};
+use crate::model::{Descriptor, Digest, Method, Repository};
 use crate::stream::lock;
 
 use super::auth::AuthProgress;
 use super::blob_body::BlobBody;
 use super::error::{RegistryError, Task, Verb};
-use super::http::{Method, Response};
+use super::http::Response;
 use super::requests::{Attempt, Call, Follow, Requester, unexpected};
 use super::retry::{RetryBudget, Transient};
 use super::token::Scopes;

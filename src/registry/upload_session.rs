@@ -3,12 +3,12 @@
 use std::cell::RefCell;
 use std::io::{self, Read};
 
-use crate::model::{Descriptor, Digest, Repository};
+use crate::model::{Descriptor, Digest, Method, Repository};
 
 use super::auth::AuthProgress;
 use super::blob_body::BlobBody;
 use super::error::{RegistryError, Task};
-use super::http::{Method, Payload, PayloadSource, Response};
+use super::http::{Payload, PayloadSource, Response};
 use super::reach::{HostSource, Place};
 use super::requests::{Attempt, Call, Follow, Host, Requester, unexpected};
 use super::retry::RetryBudget;

@@ -1,5 +1,6 @@
 //! One connection: requests one after the other, each answered before the next is read.
 
+use crate::model::Method;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use crate::stream::Mismatch;
 
 use super::answer::{self, Answer, Code};
 use super::blob;
-use super::head::{self, BodyLength, Head, HeadError, Method};
+use super::head::{self, BodyLength, Head, HeadError};
 use super::message_body::MessageBody;
 use super::range::Wanted;
 use super::service::{BlobReply, Reply, Service};

@@ -6,12 +6,12 @@
 
 use std::io::Read;
 
-use crate::model::{Descriptor, Digest, Document, RawDocument, Target, limits};
+use crate::model::{Descriptor, Digest, Document, Method, RawDocument, Target, limits};
 use crate::stream::{TooLarge, read_bounded};
 
 use super::answer::{Answer, Code};
 use super::collected::{Collected, Full};
-use super::head::{Head, Method};
+use super::head::Head;
 use super::images::Images;
 use super::range;
 use super::route::{Endpoint, query_value};

@@ -2,13 +2,13 @@
 
 use std::io::{self, Read};
 
-use crate::model::{Digest, RawDocument, Target};
+use crate::model::{Digest, Method, RawDocument, Target};
 use crate::store::StoreError;
 
 use super::answer::{Answer, Code};
 use super::collected::Collected;
 use super::contents::Contents;
-use super::head::{Head, Method};
+use super::head::Head;
 use super::held::{Held, OwnedReader};
 use super::images::Images;
 use super::password::Password;

@@ -10,10 +10,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use crate::model::{Registry, time};
+use crate::model::{Method, Registry, time};
 
 use super::super::credential::Credential;
-use super::super::http::Method;
 use super::super::url::{Url, encode};
 use super::client::{CloudClient, CloudRequest, Reach, element};
 use super::clock;

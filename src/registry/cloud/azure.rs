@@ -7,9 +7,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::model::Registry;
+use crate::model::{Method, Registry};
 
-use super::super::http::Method;
 use super::super::url::{Scheme, Url, encode, origin};
 use super::client::{CloudClient, CloudRequest, Reach, read_metadata};
 use super::login::{Granted, LoginError, basic, read_file};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::events::RetryRecord;
-use super::super::http::{Http, Method, Payload, Request};
+use super::super::http::{Http, Payload, Request};
 use super::super::reach::HostSource;
 use super::super::retry::{self, RetryPolicy};
 use super::super::sanitize::sanitize;
@@ -12,7 +12,7 @@ use super::super::url::Url;
 use super::super::wire_error::WireErrorKind;
 use super::super::wire_options::{Proxies, Timeouts, TlsOptions, WireOptions};
 use super::login::LoginError;
-use crate::model::limits;
+use crate::model::{Method, limits};
 use crate::stream::{TooLarge, read_bounded};
 
 /// Attempts at a provider's service.

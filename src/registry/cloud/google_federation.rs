@@ -8,12 +8,11 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::super::http::Method;
 use super::super::url::{Url, encode};
 use super::client::{CloudClient, CloudRequest, Reach};
 use super::clock;
 use super::login::{Granted, LoginError, basic, may_be_plain, read_file};
-use crate::model::Secret;
+use crate::model::{Method, Secret};
 
 /// What the access token may be used for; registries know no narrower one.
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
