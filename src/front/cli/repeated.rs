@@ -8,15 +8,14 @@ use std::ffi::{OsStr, OsString};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::args::SWITCH;
+use super::grammar::{each_argument, is_switch};
 use crate::front::failure::{Failure, Hint, Message, Part, message};
 use crate::front::flag::Flag;
 
 /// Has the parser keep every value of every flag, in all commands.
 pub(in crate::front) fn collecting(command: Command) -> Command {
     let is_single = |arg: &Arg| arg.get_long().is_some() && matches!(arg.get_action(), ArgAction::Set);
-    let command = command.mut_args(|arg| if is_single(&arg) { arg.action(ArgAction::Append) } else { arg });
-    command.mut_subcommands(collecting)
+    each_argument(command, &|arg| if is_single(&arg) { arg.action(ArgAction::Append) } else { arg })
 }
 
 /// Refuses flags with two values where `command` takes one; `typed` was parsed by [`collecting`] flags.
@@ -31,10 +30,8 @@ pub(in crate::front) fn refuse(command: &Command, typed: &ArgMatches) -> Result<
         let Some(long) = arg.get_long().filter(|_| is_typed) else { continue };
         let all: Vec<&OsStr> = typed.get_raw(id).into_iter().flatten().collect();
         let given: Vec<&&OsStr> = all.iter().filter(|value| !value.is_empty()).collect();
-        let is_switch =
-            arg.get_value_names().is_some_and(|names| names.iter().any(|name| name.as_str() == SWITCH));
         let same = given.windows(2).all(|two| matches!(two, [one, other] if one == other));
-        if given.len() > 1 && !(is_switch && same) {
+        if given.len() > 1 && !(is_switch(arg) && same) {
             return Err(twice(long, given.len(), command.get_name()));
         }
         if all.len() > 1 {
