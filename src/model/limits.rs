@@ -72,7 +72,7 @@ pub const CREDENTIALS_BYTES: u64 = 4 * 1024 * 1024;
 /// Largest answer of a token server, bytes; tokens have a few KiB.
 pub const TOKEN_BYTES: u64 = 1024 * 1024;
 /// Largest answer of a credential helper, bytes.
-pub const HELPER_BYTES: u64 = 1024 * 1024;
+pub const HELPER_BYTES: usize = 1024 * 1024;
 /// Most bytes read of a registry's error; the rest is thrown away, and 400 characters are shown.
 pub const ERROR_BYTES: u64 = 64 * 1024;
 /// Most extension headers in front of one entry of a tar; tools write at most three.

@@ -4,12 +4,14 @@
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
 use crate::model::limits;
-use crate::stream::{cancel, read_bounded};
+use crate::stream::cancel;
 
 use super::credential::{Credential, basic};
 use super::redaction::Redactor;
@@ -18,6 +20,9 @@ use crate::model::Secret;
 
 /// Longest time a helper may take; some open a browser or ask a daemon, none of that works in a pipeline.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long the end of an output is waited for after the helper's exit: a process that it left behind may hold it open.
+const AFTER_EXIT: Duration = Duration::from_secs(2);
 
 /// Bytes of a helper's standard error that are kept, from its end.
 const STDERR_KEPT: usize = 16 * 1024;
@@ -130,21 +135,15 @@ impl CredentialHelpers for ProcessHelpers {
             // A helper that does not read its input may still answer.
             let _ = stdin.write_all(server.as_bytes());
         }
-        let stdout = child.stdout.take();
-        let stderr = child.stderr.take();
-        let read = move || stdout.map(|stdout| read_bounded(stdout, limits::HELPER_BYTES));
-        let said = move || stderr.map(last_line).unwrap_or_default();
-        let reader = std::thread::Builder::new().name("helper".into()).spawn(read).map_err(|error| {
-            let _ = child.kill();
-            let _ = child.wait();
-            failed(format!("cannot start a thread: {error}"))
-        })?;
-        let said = std::thread::Builder::new().name("helper".into()).spawn(said).map_err(|error| {
-            let _ = child.kill();
-            let _ = child.wait();
-            failed(format!("cannot start a thread: {error}"))
-        })?;
         let started = Instant::now();
+        let outputs = child.stdout.take().zip(child.stderr.take()).expect("both are piped");
+        let outputs = Output::of(outputs.0, limits::HELPER_BYTES + 1)
+            .and_then(|stdout| Ok((stdout, Output::of(outputs.1, STDERR_KEPT)?)));
+        let (stdout, stderr) = outputs.map_err(|error| {
+            let _ = child.kill();
+            let _ = child.wait();
+            failed(format!("cannot start a thread: {error}"))
+        })?;
         let status = loop {
             if let Some(status) = child.try_wait().map_err(|error| failed(error.to_string()))? {
                 break status;
@@ -156,13 +155,14 @@ impl CredentialHelpers for ProcessHelpers {
             }
             std::thread::sleep(Duration::from_millis(5));
         };
-        let Ok(Some(Ok(output))) = reader.join() else {
-            return Err(failed("its answer could not be read".into()));
-        };
+        let output = stdout.after_exit();
+        if output.len() > limits::HELPER_BYTES {
+            return Err(failed(format!("its answer has more than {} bytes", limits::HELPER_BYTES)));
+        }
         read_answer(status.success(), &output).map_err(|problem| match problem {
             Some(words) => {
-                // What it wrote to standard error explains more than its answer; a grandchild may hold it open.
-                let last = if said.is_finished() { said.join().unwrap_or_default() } else { String::new() };
+                // What it wrote to standard error explains more than its answer.
+                let last = last_line(&stderr.after_exit());
                 let words = if last.is_empty() { words } else { redacted(&last, &output) };
                 failed(if words.is_empty() { status.to_string() } else { format!("{status}: {words}") })
             }
@@ -171,15 +171,44 @@ impl CredentialHelpers for ProcessHelpers {
     }
 }
 
-/// Returns the last line with text of what a program wrote; reads all of it, so that the program does not block.
-fn last_line(mut stderr: impl Read) -> String {
-    let (mut tail, mut block) = (Vec::new(), [0; 4096]);
-    while let Ok(n @ 1..) = stderr.read(&mut block) {
-        tail.extend_from_slice(block.get(..n).expect("a read fills no more than the block"));
-        let surplus = tail.len().saturating_sub(STDERR_KEPT);
-        tail.drain(..surplus);
+/// One output of a helper, which a thread reads.
+struct Output {
+    /// The last bytes that the thread has read.
+    tail: Arc<Mutex<Vec<u8>>>,
+    /// Disconnected when the output has ended.
+    ended: Receiver<()>,
+}
+
+impl Output {
+    /// Starts the thread. It reads everything, so that the helper does not block, and keeps at most `limit` bytes.
+    fn of(mut from: impl Read + Send + 'static, limit: usize) -> std::io::Result<Self> {
+        let (sender, ended) = mpsc::channel();
+        let tail = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&tail);
+        let read = move || {
+            let _until_the_end: Sender<()> = sender;
+            let mut block = [0; 4096];
+            while let Ok(n @ 1..) = from.read(&mut block) {
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.extend_from_slice(block.get(..n).expect("a read fills no more than the block"));
+                let surplus = kept.len().saturating_sub(limit);
+                kept.drain(..surplus);
+            }
+        };
+        std::thread::Builder::new().name("helper".into()).spawn(read)?;
+        Ok(Self { tail, ended })
     }
-    let text = String::from_utf8_lossy(&tail);
+
+    /// Returns the last bytes of the output of a helper that has ended.
+    fn after_exit(&self) -> Vec<u8> {
+        let _ = self.ended.recv_timeout(AFTER_EXIT);
+        std::mem::take(&mut self.tail.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Returns the last line with text of what a program wrote.
+fn last_line(output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output);
     let last = text.lines().map(str::trim).rfind(|line| !line.is_empty());
     last.unwrap_or_default().to_owned()
 }

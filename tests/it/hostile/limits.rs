@@ -218,7 +218,7 @@ const ROWS: [Row; 62] = [
         "bytes",
         helper,
         2,
-        "its answer could not be read",
+        "its answer has more than 1048576 bytes",
     ),
     row("ERROR_BYTES", "a registry's error that is read", "bytes", refusal, 1, "rejected manifest `v1`"),
     row(

@@ -1,6 +1,7 @@
 //! Credential helper programs as real processes on the search path.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
 
 use testkit::fault::{Access, FaultRegistry, Thing};
 use testkit::lab::Run;
@@ -101,4 +102,18 @@ echo '{"Username":"ci","Secret":"hunter2"}'; exit 1"#;
     let registry = basic();
     let output = list(&lab, &registry, r#"{"credsStore": "locked"}"#).run();
     let _ = output.fails(2, &["exit status: 1: cannot unlock: *** is old"]).never_says("hunter2");
+}
+
+#[test]
+fn a_credential_helper_that_leaves_a_process_behind_has_answered() {
+    let lab = lab();
+    // The process that stays holds both outputs open.
+    let script = r#"sleep 60 & echo $! >left; echo '{"Username":"ci","Secret":"hunter2"}'"#;
+    helper(&lab, "agent", script);
+    let registry = basic();
+    let started = Instant::now();
+    let _ = list(&lab, &registry, r#"{"credsStore": "agent"}"#).run().succeeds();
+    assert!(started.elapsed() < Duration::from_secs(55), "waited for the process that stays");
+    let left = String::from_utf8(lab.read("left")).expect("a process number");
+    let _ = std::process::Command::new("kill").arg(left.trim()).status();
 }
