@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::sync::Arc;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args as _, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::cli::{
     args, attach, clap_errors, completion, copy, describe, environment, grammar, index, index_args, matching,
@@ -105,6 +105,33 @@ pub fn help_command() -> clap::Command {
     grammar::plain_switches(Cli::command())
 }
 
+/// A command and the function that adds its flags.
+type Described = (&'static str, fn(clap::Command) -> clap::Command);
+
+/// The commands that scripts call most; [`called`] describes one of them alone.
+const CALLED: [Described; 8] = [
+    ("push", args::PushArgs::augment_args),
+    ("copy", args::CopyArgs::augment_args),
+    ("pull", args::PullArgs::augment_args),
+    ("describe", args::DescribeArgs::augment_args),
+    ("verify", args::VerifyArgs::augment_args),
+    ("index", index_args::IndexArgs::augment_args),
+    ("tag", TagVerb::augment_subcommands),
+    ("version", |command| command),
+];
+
+/// Returns the command line without the commands that are not called, if the first word that is no flag is in
+/// [`CALLED`].
+///
+/// Describing all of them is most of what a small command costs. This one parses valid words as [`command`] does;
+/// help and messages need the others too.
+fn called(words: &[OsString]) -> Option<clap::Command> {
+    let word = words.iter().skip(1).find(|word| !word.as_encoded_bytes().starts_with(b"-"))?;
+    let (name, describe) = CALLED.iter().find(|(known, _)| word == known)?;
+    let root = args::Globals::augment_args(clap::Command::new("imgrelay").args_override_self(true));
+    Some(grammar::prepare(root.subcommand(describe(clap::Command::new(*name)))))
+}
+
 /// The result of parsing.
 enum Parsed {
     /// A command to run, and what to say about the environment.
@@ -196,15 +223,18 @@ fn step(context: &Context<'_>, step: &Step) -> Result<Outcome, Failure> {
 
 /// Parses the words twice: first alone, to learn what was typed, then with the environment behind them.
 ///
-/// Most environments have no variable of ours; describing the command line again for them would take a third of
-/// the time a short command lasts.
+/// Without a variable of ours and without a mistake, [`parse_called`] is enough.
 fn parse(mut words: Vec<OsString>, env: &Env) -> Result<Parsed, Failure> {
     // Messages and help name the tool, not the path it was called by.
     match words.first_mut() {
         Some(name) => *name = "imgrelay".into(),
         None => words.push("imgrelay".into()),
     }
-    // Built once: it costs more than everything else that a small command does.
+    if !environment::has_ours(env)
+        && let Some(cli) = parse_called(&words)
+    {
+        return Ok(Parsed::Run(Box::new(cli), None));
+    }
     let grammar = command();
     let typed = match repeated::collecting(grammar.clone()).try_get_matches_from(&words) {
         Ok(typed) => typed,
@@ -233,6 +263,14 @@ fn parse(mut words: Vec<OsString>, env: &Env) -> Result<Parsed, Failure> {
     Ok(Parsed::Run(Box::new(cli), warning))
 }
 
+/// Parses words that have no mistake and give each value once; returns nothing for all others.
+fn parse_called(words: &[OsString]) -> Option<Cli> {
+    let grammar = called(words)?;
+    let typed = repeated::collecting(grammar.clone()).try_get_matches_from(words).ok()?;
+    let harmless = repeated::refuse(&grammar, &typed).ok()?;
+    if harmless.is_empty() { Cli::from_arg_matches(&typed).ok() } else { None }
+}
+
 /// Returns the help text with switches shown plainly.
 fn help(words: &[OsString], error: &clap::Error) -> String {
     let plain = help_command().try_get_matches_from(words);
@@ -246,7 +284,6 @@ fn help(words: &[OsString], error: &clap::Error) -> String {
 mod tests {
     use super::*;
     use crate::front::result_file;
-    use clap::Args as _;
 
     #[test]
     fn written_dotenv_keys_are_no_flags_variables() {
@@ -257,6 +294,69 @@ mod tests {
         assert!(known.contains_key("IMGRELAY_TO_REPO"));
         for key in result_file::DOTENV_KEYS {
             assert!(!known.contains_key(*key), "a later job would read `{key}` as a flag");
+        }
+    }
+
+    fn words(line: &str) -> Vec<OsString> {
+        std::iter::once("imgrelay").chain(line.split(' ')).map(Into::into).collect()
+    }
+
+    /// What is parsed from a command described alone is what the whole command line gives.
+    #[test]
+    fn a_command_alone_parses_as_among_all_commands() {
+        for line in [
+            "push -i reg.example/a -f a -f b --to-oci-tar=x --inflate=false -q",
+            "push -b -f a,b --tag c --tag=d --json",
+            "copy --tar a --to-repo b --thin --progress plain --color",
+            "pull -r -i a -o b --registry-retry-count 3",
+            "describe --tar a -o yaml --layers=false --debug",
+            "verify --tar a --key k --key l --tty -y",
+            "index --tar a --tar b --to-oci-tar c",
+            "tag list -i a --column name",
+            "tag ls -i a",
+            "-q version",
+            "--progress=none --json describe --tar a",
+        ] {
+            let words = words(line);
+            let alone = parse_called(&words).unwrap_or_else(|| panic!("{line} is not parsed alone"));
+            let among = Cli::from_arg_matches(&command().try_get_matches_from(&words).unwrap()).unwrap();
+            assert_eq!(format!("{alone:?}"), format!("{among:?}"), "{line}");
+        }
+    }
+
+    #[test]
+    fn mistakes_help_and_other_commands_take_the_whole_command_line() {
+        for line in [
+            "push --help",
+            "--version",
+            "version --version",
+            "--progress none version",
+            "vers",
+            "version extra",
+            "copy --tar a --tar b",
+            "copy --tar= --tar b",
+            "describe --colour",
+            "describe --output-type=xml",
+            "tag",
+            "help",
+            "check",
+        ] {
+            assert!(parse_called(&words(line)).is_none(), "{line}");
+        }
+        assert!(parse_called(&["imgrelay".into()]).is_none());
+    }
+
+    #[test]
+    fn every_command_described_alone_is_a_command() {
+        fn shape(command: &clap::Command, name: &str) -> String {
+            let found = command.find_subcommand(name).expect("a command of the program");
+            let below: Vec<String> = found.get_subcommands().map(|command| format!("{command:?}")).collect();
+            format!("{:#?} {below:#?}", found.get_arguments().collect::<Vec<_>>())
+        }
+        let whole = command();
+        for (name, _) in CALLED {
+            let alone = called(&words(name)).expect("the name is in the table");
+            assert_eq!(shape(&alone, name), shape(&whole, name));
         }
     }
 
