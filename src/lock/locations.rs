@@ -136,7 +136,7 @@ mod tests {
             ("src/img1", "src-img1-".to_owned()),
             ("a/b.c_d/e", "a-b.c_d-e-".into()),
             (long.as_str(), format!("{}-", "a".repeat(49))),
-            // The cut lands on the slash: what a tag may not begin with goes.
+            // The text is cut at the slash; characters that a tag may not begin with are removed.
             (&format!("x/{}", "b".repeat(48)), format!("{}-", "b".repeat(48))),
         ] {
             assert_eq!(

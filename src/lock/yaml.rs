@@ -54,7 +54,7 @@ pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, LockError> {
     serde_saphyr::from_str(without_empty_end(text)).map_err(|error| with_line(&error))
 }
 
-/// Takes away markers at the end of a file, which begin or end a document with nothing in it.
+/// Removes markers at the end of a file, which begin or end an empty document.
 fn without_empty_end(text: &str) -> &str {
     let mut rest = text;
     while let Some(before) = ["\n---", "\n..."].iter().find_map(|marker| rest.trim_end().strip_suffix(marker))
@@ -71,7 +71,7 @@ pub(super) fn read_all<T: DeserializeOwned>(text: &str) -> Result<Vec<T>, LockEr
 
 fn with_line(error: &serde_saphyr::Error) -> LockError {
     let line = error.location().map_or(0, |location| location.line());
-    // The library puts the line at the end of its message; ours has it in front.
+    // The library puts the line at the end of its message; ours begins with it.
     if let serde_saphyr::Error::MultipleDocuments { .. } = error.without_snippet() {
         let problem = "a second YAML document begins here, expected one in the file".to_owned();
         return LockError::Yaml { line, problem };

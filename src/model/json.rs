@@ -1,8 +1,8 @@
 //! Reading JSON documents as Go's `encoding/json` reads them, or not at all.
 //!
-//! Nearly every other reader of images (containerd, docker, podman, skopeo, crane, imgpkg) is written in Go. Where serde
-//! would read another value from the same bytes, two readers would see two images under one digest, so such documents
-//! are refused. `docs/formats/json-documents.md` lists the differences. Floor 0: no I/O.
+//! Nearly every other reader of images (containerd, docker, podman, skopeo, crane, imgpkg) is written in Go. Where
+//! serde would read another value from the same bytes, two readers would see two images under one digest, so such
+//! documents are refused. `docs/formats/json-documents.md` lists the differences. Floor 0: no I/O.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -51,13 +51,13 @@ pub enum JsonError {
         /// Position of the first such byte, from 0.
         at: usize,
     },
-    /// One name stands twice in an object; readers differ in which of them counts (RFC 8259 4).
+    /// An object has a name twice; readers differ in which one they use (RFC 8259 4).
     #[error("member `{name}` is there twice")]
     Repeated {
         /// The name.
         name: String,
     },
-    /// A name that Go takes for another one, because it compares without case.
+    /// A name that Go reads as another one, because it ignores case.
     #[error(
         "member `{name}` is read as `{other}` by programs that ignore case, and as another one by others"
     )]
@@ -67,7 +67,7 @@ pub enum JsonError {
         /// The member that a reader in Go takes it for.
         other: String,
     },
-    /// A list or another value where an object has to be; serde reads structs from lists too, other readers do not.
+    /// A list or another value in place of an object; serde reads structs from lists too, other readers do not.
     #[error("expected an object{}, found {found}", at(name))]
     NotAnObject {
         /// The member, or the empty text for the document itself.
@@ -81,7 +81,7 @@ fn at(name: &str) -> String {
     if name.is_empty() { String::new() } else { format!(" at `{name}`") }
 }
 
-/// Reads a document, if every reader in Go finds the same in it.
+/// Reads a document, if every reader in Go reads the same values from it.
 ///
 /// Errors: [`JsonError`].
 /// Cost: the text is parsed twice; memory as much as its names.
@@ -189,7 +189,7 @@ impl<'de> Visitor<'de> for Check<'_> {
         self.not_an_object("a text")
     }
 
-    // Go leaves a struct as it is where `null` stands; whether the member may be absent is for the reader to say.
+    // Go leaves a struct unchanged for `null`; the caller decides whether the member may be absent.
     fn visit_unit<E>(self) -> Result<(), E> {
         Ok(())
     }
@@ -206,7 +206,7 @@ impl<'de> Visitor<'de> for Check<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
         let known = self.members();
-        // By the name that decides whether two members are one.
+        // The key is the folded name: two members with one key are one member for Go.
         let mut seen: BTreeMap<String, String> = BTreeMap::new();
         while let Some(name) = members.next_key::<String>()? {
             let folded = if known.is_some() { fold(&name) } else { name.clone() };

@@ -53,7 +53,7 @@ impl Members {
         }
     }
 
-    /// Takes a member away.
+    /// Removes a member.
     pub fn remove(&mut self, name: &str) {
         self.0.retain(|(member, _)| member != name);
     }

@@ -1,6 +1,6 @@
 //! Pure values of the image world: digests, references, descriptors, manifests, limits.
 //!
-//! Floor 0. No I/O, clock, environment or threads; everything here is parsed once and then trusted.
+//! Floor 0. No I/O, clock, environment or threads; a value is checked when it is parsed and needs no check later.
 
 mod config;
 mod descriptor;
@@ -64,7 +64,7 @@ pub mod keys {
     pub const REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
     /// Name of the image that an image is based on, with its registry (image-spec annotations.md).
     pub const BASE_NAME: &str = "org.opencontainers.image.base.name";
-    /// Digest of what [`BASE_NAME`] stood for: of an index where the base is one.
+    /// Digest of the manifest or index that [`BASE_NAME`] pointed at.
     pub const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
     /// Says which image the files in this one are a list of: its digest.
     pub const FILES_OF: &str = "dev.imgrelay.files-of";

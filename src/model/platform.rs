@@ -43,7 +43,7 @@ pub struct PlatformError {
 }
 
 impl Platform {
-    /// Returns `linux/amd64`, what an image gets when nothing else was asked for.
+    /// Returns `linux/amd64`, the platform of an image when the user names none.
     ///
     /// Never the host's platform: the same input has to give the same bytes on every machine.
     #[must_use]

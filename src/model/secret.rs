@@ -25,7 +25,7 @@ impl Secret {
         &self.0
     }
 
-    /// Tells whether there is nothing in it.
+    /// Tells whether the secret is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -109,7 +109,7 @@ mod tests {
         let secret = Secret::new(String::from_utf8(PIECE.repeat(64)).unwrap());
         let at = secret.expose().as_ptr().addr() as u64;
         let memory = std::fs::File::open("/proc/self/mem").unwrap();
-        // Taken before, so that it does not get the place that becomes free.
+        // Allocated before, so that it does not get the memory that becomes free.
         let (mut before, mut after) = (vec![0; 1024], vec![0; 1024]);
         memory.read_exact_at(&mut before, at).unwrap();
         drop(secret);

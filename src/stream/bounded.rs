@@ -1,4 +1,4 @@
-//! Reading at most so many bytes into memory.
+//! Reading into memory with a limit in bytes.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -34,8 +34,8 @@ pub fn read_bounded(source: impl Read, limit: u64) -> Result<Vec<u8>, TooLarge> 
 
 /// Reads a whole file, at most `limit` bytes.
 ///
-/// Errors: [`FileError::TooLarge`]; [`FileError::Io`], with kind `NotFound` where nothing is. A pipe is read too, so a
-/// caller that must not wait for one looks at the path first.
+/// Errors: [`FileError::TooLarge`]; [`FileError::Io`], with kind `NotFound` for a missing file. Pipes are read too; a
+/// caller that must not wait for a pipe checks the path first.
 pub fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     let failed = |error| FileError::io("read", path, error);
     read_bounded(File::open(path).map_err(failed)?, limit).map_err(|error| match error {

@@ -1,4 +1,4 @@
-//! Compressing one block: libdeflate for gzip, zstd, or nothing; what does not shrink is stored.
+//! Compressing one block: libdeflate for gzip, zstd, or nothing; a block that does not shrink is stored.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,9 +10,9 @@ use super::gzip_member;
 /// How hard to compress, as `gzip[:1-12]`, `zstd[:1-19]` or `none`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CompressionLevel {
-    /// gzip at libdeflate's level 1 to 12; another level is a mistake of the caller.
+    /// gzip at libdeflate's level 1 to 12; the caller must not pass another level.
     Gzip(u8),
-    /// Zstandard at level 1 to 19; another level is a mistake of the caller.
+    /// Zstandard at level 1 to 19; the caller must not pass another level.
     Zstd(u8),
     /// Not compressed.
     None,
@@ -71,7 +71,7 @@ impl fmt::Display for CompressionLevel {
 
 /// A compressor for independent blocks; its output depends on block and level only.
 pub(super) enum Codec {
-    /// `space` takes what comes out before its length is known; it keeps its length, so that it is cleared but once.
+    /// `space` takes the output before its length is known; it keeps its length, so that it is zeroed only once.
     Gzip {
         compressor: Compressor,
         probe: Compressor,
@@ -139,16 +139,16 @@ const PROBE_BYTES: usize = SAMPLES / 2 * SAMPLE_BYTES;
 
 /// Tells whether a block is not worth deflating: media, archives, encrypted or compressed data.
 ///
-/// Deflating noise costs 15 times what storing it costs and saves nothing. Most blocks are told by how often each
-/// byte value occurs in a sample of 32 KiB, the rest by deflating half of it at the fastest level: 3 % of the cost
-/// of storing a block of noise. Blocks under 256 KiB are always deflated.
+/// Deflating noise takes 15 times as long as storing it and saves nothing. For most blocks the number of times that
+/// each byte value occurs in a sample of 32 KiB decides; for the rest half of the sample is deflated at the fastest
+/// level: 3 % of the cost of storing a block of noise. Blocks under 256 KiB are always deflated.
 fn is_incompressible(block: &[u8], probe: &mut Compressor, sample: &mut Vec<u8>) -> bool {
     if block.len() < 8 * SAMPLE_BYTES * SAMPLES {
         return false;
     }
     sample.clear();
     let step = block.len() / SAMPLES;
-    // The even places first, so that the half that is deflated is from everywhere too.
+    // The even places first, so that the half that is deflated also comes from the whole block.
     let places = block.chunks(step).step_by(2).chain(block.chunks(step).skip(1).step_by(2));
     for piece in places.take(SAMPLES) {
         sample.extend_from_slice(piece.get(..SAMPLE_BYTES).unwrap_or(piece));
@@ -182,7 +182,7 @@ fn is_uneven(sample: &[u8]) -> bool {
     spread > expected * total / 4
 }
 
-/// Makes a buffer at least so long, and returns it.
+/// Extends a buffer to at least `length` bytes, and returns it.
 fn at_least(space: &mut Vec<u8>, bytes: usize) -> &mut [u8] {
     if space.len() < bytes {
         space.resize(bytes, 0);

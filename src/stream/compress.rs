@@ -124,7 +124,7 @@ impl<'a> BlockWriter<'a> {
 
     /// Returns free space in the current block to read into; never empty.
     ///
-    /// Data read straight into the block is copied nowhere else before it is compressed. What was read is kept
+    /// Data read directly into the block is not copied before it is compressed. What was read is kept
     /// by [`BlockWriter::advance`]; without it the space is offered again.
     pub fn space(&mut self) -> io::Result<&mut [u8]> {
         if self.filled == BLOCK_BYTES {
@@ -146,7 +146,7 @@ impl<'a> BlockWriter<'a> {
                 let mut block = std::mem::take(&mut self.block);
                 block.truncate(filled);
                 self.block = queues.exchange(self.sent, block)?;
-                // A new block is all zero pages that cost nothing until used; one that comes round has its length.
+                // A new block is zero pages that take no memory until they are written; a reused one has its length.
                 self.block.resize(BLOCK_BYTES, 0);
             }
             Stages::Here(here) => here.work(&self.block[..filled])?,
@@ -161,7 +161,7 @@ impl<'a> BlockWriter<'a> {
     }
 }
 
-/// A stream that offers space to read into, so that contents are copied nowhere on their way.
+/// A stream that offers space to read into, so that contents are not copied.
 pub trait BlockSink: Write {
     /// Returns free space to read into; never empty.
     fn space(&mut self) -> io::Result<&mut [u8]>;
@@ -197,9 +197,9 @@ impl Write for BlockWriter<'_> {
 /// A block on its way to be compressed, with its place in the stream.
 type Numbered = (u64, Arc<Vec<u8>>);
 
-/// How many blocks and outputs go round between the threads.
+/// How many blocks and outputs circulate between the threads.
 ///
-/// They are also the capacities of the queues, and that is why no thread waits for ever:
+/// They are also the capacities of the queues, so no thread waits for ever:
 ///
 /// 1. A block is taken from `free` before it is sent, and is in each queue at most once. So a queue of `blocks` never
 ///    is full, the producer waits only for a free block, and the same holds for outputs and their hash queue.
@@ -286,7 +286,7 @@ where
             match threads::spawn(scope, work) {
                 Ok(_) => {}
                 Err(error) if number == 0 => return Err(error.into()),
-                // With fewer threads it takes longer.
+                // If the system refuses a thread, the others do its work.
                 Err(_) => break,
             }
         }
@@ -349,7 +349,7 @@ fn compress_blocks(
 
 /// Writes finished blocks in their order; after an error it goes on taking them, because their space is needed.
 ///
-/// The digest is another thread's work: on noise, writing (a copy into the page cache) takes as long as hashing.
+/// Another thread computes the digest: on noise, writing (a copy into the page cache) takes as long as hashing.
 fn write_blocks(
     queue: &Receiver<(u64, Vec<u8>)>,
     to_hash: &SyncSender<Arc<Vec<u8>>>,

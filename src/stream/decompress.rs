@@ -35,12 +35,13 @@ impl Compression {
 
 /// A reader that gives uncompressed bytes, with any compression of the source.
 ///
-/// Errors: those of the decoder as [`io::Error`], from every later read too; zstd windows above [`limits::ZSTD_WINDOW_LOG`] are refused.
-/// Bytes after a gzip member that are not another member are an error, as in Go's reader.
+/// Errors: those of the decoder as [`io::Error`], from every later read too; zstd windows above
+/// [`limits::ZSTD_WINDOW_LOG`] are refused. Bytes after a gzip member that are not another member are an error, as in
+/// Go's reader.
 pub struct Decoder<'a> {
     inner: Inner<'a>,
     compression: Compression,
-    /// What reading failed with; the decoders below say it once and then the end.
+    /// The error that reading failed with; the decoders below return it once and then the end of the stream.
     failed: Option<io::Error>,
 }
 
@@ -63,12 +64,12 @@ impl std::fmt::Debug for Decoder<'_> {
 }
 
 impl<'a> Decoder<'a> {
-    /// Looks at the first bytes of `source` and decodes what it finds.
+    /// Recognises the compression by the first bytes of `source`.
     pub fn new(source: Source<'a>) -> io::Result<Self> {
         Self::with_threads(source, 1)
     }
 
-    /// The same on several threads, where the stream tells how long its pieces are, as our own gzip does.
+    /// Decodes on several threads, if the members of the stream record their lengths, as imgrelay's gzip does.
     ///
     /// Cost: 4 MiB per thread.
     pub fn with_threads(mut source: Source<'a>, threads: usize) -> io::Result<Self> {
@@ -145,7 +146,7 @@ mod tests {
 
     use super::*;
 
-    /// One thread and several always say the same.
+    /// One thread and several give the same bytes and the same errors.
     fn decode(bytes: &[u8]) -> Result<(Compression, Vec<u8>), String> {
         let on = |threads| {
             let mut decoder = Decoder::with_threads(Box::new(bytes), threads)?;
@@ -164,7 +165,7 @@ mod tests {
         one
     }
 
-    /// Members that say how long they are, as packing makes them.
+    /// Members that record their lengths, as packing makes them.
     fn members(blocks: &[&[u8]]) -> Vec<u8> {
         let mut out = Vec::new();
         for block in blocks {

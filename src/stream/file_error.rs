@@ -28,13 +28,13 @@ pub enum FileError {
         /// The first mount below it.
         mount: PathBuf,
     },
-    /// A folder that was being written was exchanged by another process.
+    /// Another process exchanged a folder that was being written.
     #[error("`{}` was exchanged by another process while it was written", path.display())]
     Exchanged {
         /// The folder.
         path: PathBuf,
     },
-    /// What stands under a predictable name may be of another user's making.
+    /// Another user may have made the file or folder under a predictable name.
     #[error("`{}` is {found}, expected what an earlier run of this user left", path.display())]
     NotOwn {
         /// The file or folder.

@@ -1,8 +1,8 @@
 //! A folder with a predictable name that one run makes and a later one uses again, on its handle.
 //!
 //! Another user may have put something else under that name: a link, a folder of theirs, files in it. So it has to be
-//! a folder of this user's that others cannot write to, and so does every file in it; links are not followed. What the
-//! name stands for later does not matter, as everything goes through the handle.
+//! a folder of this user that others cannot write to, and so does every file in it; links are not followed. All work
+//! uses the open handle, so that renaming the folder later has no effect.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -16,7 +16,7 @@ use super::FileError;
 use super::removal::{names, remove_at};
 use super::temporary::temporary_name;
 
-/// Permissions of the folder and its files: the user's own business.
+/// Permissions of the folder and its files: only the user may read them.
 const FOLDER_MODE: Mode = Mode::RWXU;
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 

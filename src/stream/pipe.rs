@@ -117,8 +117,8 @@ impl PipeWriter {
         &mut self.block[self.filled..]
     }
 
-    /// Keeps the first `count` bytes of the space; waits while all blocks are filled. After the reader was dropped, data
-    /// is discarded.
+    /// Keeps the first `count` bytes of the space; waits while all blocks are filled. After the reader was dropped,
+    /// data is discarded.
     pub fn advance(&mut self, count: usize) {
         self.filled = (self.filled + count).min(self.blocks.bytes());
         if self.filled == self.blocks.bytes() {
@@ -182,7 +182,7 @@ impl PipeWriter {
         if !self.open {
             return;
         }
-        // A block that comes round has its length and is not cleared again.
+        // A reused block has its length and is not zeroed again.
         empty.resize(size, 0);
         state.filled.push_back(std::mem::replace(&mut self.block, empty));
         if state.reader_waits && state.filled.len() >= self.shared.batch {
@@ -207,7 +207,7 @@ pub struct PipeReader {
     shared: Arc<Shared>,
     block: Vec<u8>,
     position: usize,
-    /// How the stream ended, once the reader is there.
+    /// How the stream ended, once the reader has reached the end.
     end: Option<End>,
 }
 
@@ -391,7 +391,7 @@ mod tests {
             let mut reader = read_ahead(scope, io::repeat(7), Blocks::Small).unwrap();
             assert_eq!(reader.read(&mut [0; 3]).unwrap(), 3);
             drop(reader);
-            // The scope ends only when the thread does.
+            // The scope ends only when the thread ends.
         });
     }
 
@@ -399,7 +399,7 @@ mod tests {
     fn a_slow_source_does_not_keep_what_it_has() {
         let (mut writer, mut reader) = pipe(Blocks::Small);
         writer.advance(Blocks::Small.bytes());
-        // One of eight that would be worth waking up for, and the writer goes on living.
+        // Fewer blocks than the number at which the reader is woken, and the writer is not dropped.
         assert_eq!(reader.fill_buf().unwrap().len(), Blocks::Small.bytes());
         writer.finish(Ok(()));
     }

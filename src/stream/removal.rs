@@ -13,10 +13,10 @@ use super::FileError;
 
 const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Removes a file, link or folder; nothing being there is no error.
+/// Removes a file, link or folder; a missing path is not an error.
 ///
-/// Folders of the user that lack permissions get them first. What cannot be removed does not stop the removal of the
-/// rest. Errors: the first path that could not be removed.
+/// Folders of the user first get the permissions that removing needs. A path that cannot be removed does not stop the
+/// removal of the rest. Errors: the first path that could not be removed.
 pub(super) fn remove_tree(path: &Path) -> Result<(), FileError> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(FileError::io("remove", path, Errno::INVAL));
@@ -42,7 +42,7 @@ pub(super) fn remove_at(parent: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Re
         let source = io::Error::other("it is a mount point");
         return Err(FileError::Io { action: "remove", path: path.to_owned(), source });
     }
-    // Without these bits its entries cannot be removed; if that fails, removing them says why.
+    // Without these bits its entries cannot be removed; if setting them fails, the removal returns the error.
     let _ = rfs::fchmod(&folder, Mode::RWXU);
     let mut first: Result<(), FileError> = Ok(());
     for inner in names(&folder).map_err(failed)? {

@@ -44,11 +44,11 @@ pub struct StagedFolder {
     folder: Option<OwnedFd>,
 }
 
-/// What became of the old content of a published folder.
+/// The old content of a published folder.
 #[derive(Debug)]
 #[must_use]
 pub struct Published {
-    /// Why something of it could not be removed, with its path; the next run for the same target tries again.
+    /// Why a part of it could not be removed, with its path; the next run for the same target tries again.
     pub left_behind: Option<FileError>,
 }
 
@@ -70,8 +70,8 @@ impl StagedFolder {
     /// Makes the folder to fill; `umask` is a parameter, because the system call that reads it changes it.
     ///
     /// Folders that killed processes left for the same target are removed first.
-    /// Errors: [`FileError::NotEmpty`], [`FileError::MountInside`]; the target is not a folder, or nothing can be created
-    /// there.
+    /// Errors: [`FileError::NotEmpty`], [`FileError::MountInside`]; the target is not a folder, or nothing can be
+    /// created there.
     pub fn create(target: &Path, overwrite: Overwrite, umask: u32) -> Result<Self, FileError> {
         remove_abandoned(target, "".as_ref());
         let exists = match std::fs::read_dir(target) {
@@ -138,7 +138,7 @@ impl StagedFolder {
                         folder: Some(folder),
                     });
                 }
-                // Only an empty folder goes away by this, so one that is not ours anymore stays.
+                // This removes only an empty folder, so a folder that another process put there stays.
                 Ok(_) | Err(Errno::NOENT) => {
                     let _ = rfs::unlinkat(&around, &name, AtFlags::REMOVEDIR);
                 }
@@ -241,7 +241,7 @@ impl StagedFolder {
         let old_entries: Vec<OsString> =
             names(&target).map_err(failed)?.into_iter().filter(|name| name != self.name()).collect();
         let new_entries = names(self.folder()).map_err(failed)?;
-        // Not remembered as temporary: it holds the user's files until everything new is in place.
+        // Not on the list of temporary paths: it holds the user's files until everything new is in place.
         let old_name = temporary_name("old".as_ref());
         let old = if old_entries.is_empty() {
             None

@@ -128,7 +128,7 @@ fn is_temporary_name_for(found: &OsStr, name: &OsStr) -> bool {
 pub(crate) fn temporary_name(name: &OsStr) -> OsString {
     let mut bytes = [0_u8; 8];
     let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    // This fails only in early boot; the process id still keeps two processes apart.
+    // Random numbers are missing only in early boot; the process id still makes names of two processes differ.
     if filled.is_err() {
         bytes = u64::from(std::process::id()).to_le_bytes();
     }

@@ -20,7 +20,7 @@ where
     })
 }
 
-/// Waits for a thread and returns its result; a panic there goes on here.
+/// Waits for a thread and returns its result; a panic of the thread continues on this one.
 pub fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

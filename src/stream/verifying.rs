@@ -81,7 +81,7 @@ impl Mismatch {
     }
 }
 
-/// Makes an I/O error once more, for a reader that fails again with what it failed with before.
+/// Copies an I/O error, for a reader that returns the same error from every later read.
 pub(super) fn again(error: &io::Error) -> io::Error {
     match (Mismatch::in_error(error), error.raw_os_error()) {
         (Some(mismatch), _) => io::Error::new(error.kind(), mismatch.clone()),
@@ -145,7 +145,7 @@ impl<R: Read> VerifyingReader<R> {
         io::Error::new(io::ErrorKind::InvalidData, mismatch)
     }
 
-    /// Fails when stopping was asked for, or with the mismatch that an earlier read has found.
+    /// Fails if the work was cancelled, or with the mismatch that an earlier read found.
     fn check(&self) -> io::Result<()> {
         cancel::check()?;
         match &self.mismatch {

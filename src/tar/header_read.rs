@@ -58,7 +58,7 @@ impl Header {
                 name = [prefix, b"/", &name].concat();
             }
         }
-        // Not needed, but Go and Python refuse the header, or end there, if these are no numbers.
+        // Unused, but Go and Python refuse the header, or end there, if these are no numbers.
         field("devmajor", 329, 337)?;
         field("devminor", 337, 345)?;
         // imgpkg --preserve-permissions writes Go's mode bits above the low twelve.
@@ -97,7 +97,7 @@ fn number(field: &[u8]) -> Result<Option<i64>, ()> {
     let digits = &field[start..];
     let end = digits.iter().position(|byte| matches!(byte, 0 | b' ')).unwrap_or(digits.len());
     let (digits, after) = digits.split_at(end);
-    // More digits behind a blank are a number for some readers and the end of it for others.
+    // Digits after a blank belong to the number for some readers and not for others.
     if !after.iter().take_while(|byte| **byte != 0).all(|byte| *byte == b' ') {
         return Err(());
     }

@@ -1,4 +1,4 @@
-//! The table of contents of a tar in a file, found by going from header to header without reading the data.
+//! The table of contents of a tar in a file, read from header to header without the data.
 
 use std::fs::File;
 use std::io;
@@ -13,7 +13,7 @@ use super::read::{ByteSource, End, Entry, Headers};
 pub enum EndMark {
     /// Two zero blocks, as POSIX asks for.
     Present,
-    /// The file just ends; it may have been cut at a block border.
+    /// The file ends without the mark; it may have been cut at a block border.
     Missing,
 }
 

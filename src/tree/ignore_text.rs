@@ -4,7 +4,7 @@
 
 /// Decodes an ignore file.
 ///
-/// Errors: what makes it no text, as a clause without a subject.
+/// Errors: why it is not text, as a clause without a subject.
 pub fn ignore_text(bytes: &[u8]) -> Result<String, String> {
     let text = match bytes {
         [0xFF, 0xFE, rest @ ..] => utf16(rest, u16::from_le_bytes)?,
@@ -19,7 +19,7 @@ pub fn ignore_text(bytes: &[u8]) -> Result<String, String> {
             }
         },
     };
-    // UTF-16 without its mark is valid UTF-8 with NUL bytes, and no path has one.
+    // UTF-16 without a byte order mark is valid UTF-8 with NUL bytes, and no path has one.
     match text.find('\0') {
         Some(at) => {
             let line = text.get(..at).map_or(0, |before| lines(before.as_bytes())) + 1;

@@ -25,11 +25,11 @@ pub enum LinkProblem {
     Absolute,
     /// The target is outside what is packed.
     Outside,
-    /// Following it never ends.
+    /// The links lead in a circle.
     Cycle,
-    /// Links are not wanted here.
+    /// The policy refuses links.
     Refused,
-    /// There is nothing at its target.
+    /// Its target does not exist.
     Dangling,
 }
 
@@ -62,7 +62,7 @@ pub(super) fn stays_inside(root: &Path, path: &Path, target: &Path) -> Result<()
         }
     }
     let (Ok(real_root), Ok(real)) = (root.canonicalize(), root.join(path).canonicalize()) else {
-        // A dangling link leads nowhere now; its text has been checked.
+        // A dangling link has no real path; its text has been checked.
         return Ok(());
     };
     if real.starts_with(real_root) { Ok(()) } else { Err(LinkProblem::Outside) }

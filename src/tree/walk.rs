@@ -68,7 +68,7 @@ pub enum TreeError {
         /// Why not.
         source: io::Error,
     },
-    /// The file is not what it was a moment ago.
+    /// The file changed while it was read.
     #[error("`{}` changed while it was read: {how}", path.display())]
     Changed {
         /// The file.
@@ -120,7 +120,7 @@ impl TreeError {
         Self::Io { action, path: path.to_owned(), source: source.into() }
     }
 
-    /// For a file that was listed before: that it is absent now is a change, and no mistake of the user.
+    /// For a file that was listed before: its absence is a change, and not a wrong path.
     fn listed(action: &'static str, path: &Path, error: Errno) -> Self {
         match error {
             Errno::NOENT => Self::Changed { path: path.to_owned(), how: "it vanished".into() },
@@ -154,7 +154,7 @@ pub trait Visitor {
     fn left_out(&mut self, _link: &Path) {}
 }
 
-/// Reads a regular file and notices when it is not the size it was, or was written to meanwhile.
+/// Reads a regular file and detects a change of its size, or a write meanwhile.
 #[derive(Debug)]
 pub struct FileReader<'a> {
     file: File,
@@ -165,7 +165,7 @@ pub struct FileReader<'a> {
     at_end: bool,
 }
 
-/// What distinguishes a file from all others, and from itself after a write.
+/// Device, inode, size and times: they identify a file, and change when it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileIdentity {
     device: u64,
@@ -187,7 +187,7 @@ impl FileIdentity {
     }
 }
 
-/// Opens a file that a walk has met before.
+/// Opens a file that a walk has visited before.
 ///
 /// Errors: [`TreeError::Changed`] when the path is now another file, or the file was written to.
 pub fn reopen(path: &Path, identity: FileIdentity) -> Result<FileReader<'_>, TreeError> {
@@ -204,13 +204,13 @@ pub fn reopen(path: &Path, identity: FileIdentity) -> Result<FileReader<'_>, Tre
 }
 
 impl FileReader<'_> {
-    /// Returns where the file really is, links followed.
+    /// Returns the file's real path, links followed.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.path
     }
 
-    /// Returns what the file is recognised by when it is opened again.
+    /// Returns what identifies the file when it is opened again.
     #[must_use]
     pub fn identity(&self) -> FileIdentity {
         FileIdentity::of(&self.before)
@@ -283,7 +283,7 @@ pub fn walk<V: Visitor>(
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let handle = rfs::open(root, flags, Mode::empty()).map_err(|error| TreeError::io("open", root, error))?;
     let stat = rfs::fstat(&handle).map_err(|error| TreeError::io("look at", root, error))?;
-    // Copied links are judged where they really are, so the root has to be a real path as well.
+    // Copied links are checked at their real paths, so the root has to be a real path as well.
     let real_root = match symlinks {
         SymlinkPolicy::Copy => root.canonicalize().map_err(|error| TreeError::io("follow", root, error))?,
         _ => root.to_owned(),
@@ -308,7 +308,7 @@ struct Walk<'a, V> {
     symlinks: SymlinkPolicy,
     skip: Option<(u64, u64)>,
     visitor: &'a mut V,
-    /// Device and inode of the folders we are in; a copied link back to one of them never ends.
+    /// Device and inode of the folders around the current entry; a copied link back to one of them would never end.
     ancestors: Vec<(u64, u64)>,
 }
 

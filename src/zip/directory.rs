@@ -173,7 +173,7 @@ enum Separator {
     Backslash,
 }
 
-/// Returns the first name with `\\`, if entries made on Unix have it and no entry has a `/`.
+/// Returns the first name with `\\`, if entries made on Unix have one and no entry has a `/`.
 fn first_with_backslashes(file: &File, end: &End) -> Result<Option<Vec<u8>>, ZipError> {
     let (mut first, mut slashes) = (None, false);
     each_record(file, end, |fixed, raw, _| {
@@ -187,7 +187,7 @@ fn first_with_backslashes(file: &File, end: &End) -> Result<Option<Vec<u8>>, Zip
 }
 
 fn read_entries(file: &File, end: &End, separator: Separator) -> Result<Vec<Entry>, ZipError> {
-    // The count is only a claim until the entries have been seen.
+    // The count is not trusted until the entries have been read.
     let mut entries = Vec::new();
     let mut extents = Vec::new();
     each_record(file, end, |fixed, raw, extra| {

@@ -58,10 +58,10 @@ pub enum EntryProblem {
     /// The name is empty, or has only dots and slashes.
     #[error("has no name")]
     NoName,
-    /// No file can have this name on the systems that apps run on.
+    /// The systems that apps run on allow no file of this name.
     #[error("has a name that no file can have: {0}")]
     Name(&'static str),
-    /// The same path again, with other content.
+    /// A path is there twice, with different contents.
     #[error("is there twice, with different contents")]
     Duplicate,
     /// A file or link where another entry needs a folder.
@@ -92,7 +92,7 @@ pub enum EntryProblem {
         /// Bytes of the file.
         declared: u64,
     },
-    /// The content is not what was packed.
+    /// The checksum of the content is wrong.
     #[error("has checksum {found:08x}, but declares {declared:08x}")]
     Checksum {
         /// What the directory says.

@@ -30,7 +30,7 @@ pub struct EntryReader<'a> {
     read: u64,
 }
 
-/// A checksum that can be shown.
+/// A checksum that can be printed.
 struct CrcSum(Crc);
 
 impl std::fmt::Debug for CrcSum {
@@ -81,7 +81,7 @@ impl<'a> EntryReader<'a> {
     /// Errors: [`EntryProblem::Longer`] with the first byte beyond the declared size, however much would follow.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ZipError> {
         let left = self.entry.size - self.read;
-        // One byte more is asked for than there should be.
+        // It asks for one byte more than the declared size.
         let most = usize::try_from(left.saturating_add(1)).unwrap_or(usize::MAX).min(buffer.len());
         let buffer = &mut buffer[..most];
         let n = match &mut self.body {

@@ -17,12 +17,12 @@ use crate::model::limits;
 use super::super::error::display_name;
 use super::remembered::{NameId, Remembered};
 
-/// What absolute links, and `..` above the root, mean.
+/// How absolute links, and `..` above the root, are resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Boundary {
-    /// They lead out and are refused.
+    /// They leave the root and are refused.
     Refuse,
-    /// They are seen from the root, as after `chroot`.
+    /// They are resolved from the root, as after `chroot`.
     Chroot,
 }
 
@@ -31,7 +31,7 @@ pub(super) enum Boundary {
 pub(super) enum Missing {
     /// Make them, with this mode.
     Create(u32),
-    /// Say so.
+    /// Report that they are missing.
     Report,
 }
 
@@ -44,7 +44,7 @@ pub(super) enum WalkError {
     Outside(String),
     /// Links that lead to links, or too many levels.
     TooDeep,
-    /// So many folders were opened on the way to entries that this cannot be an image made by a tool.
+    /// More folders were opened on the way to entries than for any image that a tool makes.
     TooLong,
     /// The operating system refused.
     Io(&'static str, io::Error),

@@ -106,7 +106,7 @@ impl Target {
                     .map_err(|error| ExtractError::io("remove the link", &path, error))
             }
             Err(WalkError::Outside(_)) => Err(leads_out(&path, target)),
-            // It ends nowhere, or at a file: nothing is reached outside.
+            // It is dangling, or leads to a file inside the root.
             Ok(_) | Err(WalkError::NotAFolder(_) | WalkError::TooDeep) => Ok(()),
             Err(error) => Err(walk(&path, error)),
         }

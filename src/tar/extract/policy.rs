@@ -42,7 +42,7 @@ pub enum Ownership {
     Ignore,
 }
 
-/// What becomes of symbolic links that are absolute or lead out of the root.
+/// What is done with symbolic links that are absolute or lead out of the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StrayLinks {
     /// Extraction fails and names the link.
@@ -137,7 +137,7 @@ impl ExtractError {
         Self::Io { action, entry: display_name(entry), source: source.into() }
     }
 
-    /// Makes the error for a layer whose stream could not even be begun.
+    /// Makes the error for a layer whose stream could not be opened.
     #[must_use]
     pub fn of_stream(source: io::Error) -> Self {
         Self::Tar(TarError::Io { offset: 0, source })

@@ -1,4 +1,4 @@
-//! What has to be remembered about extracted names until the layer, or the whole image, is done.
+//! What has to be kept in memory about extracted names until the layer, or the whole image, is done.
 //!
 //! The names form a tree as the folders on disk do. A name costs its own bytes however deep it lies, and when an
 //! entry replaces another, everything remembered about the older one is forgotten with one removal.

@@ -24,7 +24,7 @@ impl Target {
         matches!(self.policy.mode, ExtractMode::Rootfs { .. })
     }
 
-    /// Sets the time of a file, last of all.
+    /// Sets the time of a file, after its data and attributes.
     pub(super) fn set_file_time(&self, entry: &Entry, file: &OwnedFd) -> Result<(), ExtractError> {
         if !self.is_rootfs() {
             return Ok(());
@@ -84,7 +84,7 @@ impl Target {
             rfs::chownat(self.root.here(), name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(|error| ExtractError::io("set the owner", &entry.path, error))?;
         }
-        // The umask had its part in the mode above; what was just made here is no link.
+        // The umask changed the mode of the call above; the new pipe is no link.
         rfs::chmodat(self.root.here(), name, mode, AtFlags::empty())
             .map_err(|error| ExtractError::io("set the mode", &entry.path, error))?;
         self.set_time_of(entry, name)

@@ -123,7 +123,7 @@ pub(super) fn owner(entry: &Entry) -> Result<(Uid, Gid), ExtractError> {
     Ok((Uid::from_raw(id("owner", entry.uid)?), Gid::from_raw(id("group", entry.gid)?)))
 }
 
-/// Turns what stopped the way to an entry into its error.
+/// Turns the error of entering an entry's folder into the entry's error.
 pub(super) fn walk(path: &[u8], error: WalkError) -> ExtractError {
     match error {
         WalkError::NotAFolder(name) => {
