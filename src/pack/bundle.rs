@@ -77,8 +77,8 @@ fn list(paths: &[PathBuf]) -> String {
 
 /// Finds the `.imgpkg` folder that is a direct child of exactly one root, and reads its lock file.
 ///
-/// Returns `None` when no root has one. Excluded folders do not count. Folders further down are the packing
-/// walk's to find, which meets every entry anyway.
+/// Returns `None` when no root has one. Excluded folders do not count. Folders further down are found by the packing
+/// walk, which visits every entry.
 /// Errors: [`BundleError`], all before anything is written.
 pub fn find_bundle(roots: &[PathBuf], filter: &Filter) -> Result<Option<BundleLayout>, BundleError> {
     let mut folders = Vec::new();
@@ -103,7 +103,7 @@ pub fn find_bundle(roots: &[PathBuf], filter: &Filter) -> Result<Option<BundleLa
 }
 
 fn read_lock(path: &Path) -> Result<ImagesLock, BundleError> {
-    // Looked at first, because opening a pipe would wait for ever.
+    // Its type is checked first, because opening a pipe would wait for ever.
     if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
         return Err(BundleError::NotAFile { path: path.to_owned() });
     }

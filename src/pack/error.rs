@@ -33,9 +33,9 @@ pub enum PackError {
     /// A second `.imgpkg` folder.
     #[error("`{}` is a second bundle definition, expected only `{}`", found.display(), expected.display())]
     SecondBundle {
-        /// The one that is too many.
+        /// The second one.
         found: PathBuf,
-        /// The one that counts.
+        /// The first one, which is the bundle's.
         expected: PathBuf,
     },
     /// A name that means "delete this" in a layer.
@@ -44,7 +44,7 @@ pub enum PackError {
         /// The file.
         path: PathBuf,
     },
-    /// Something would take the place of something else of another kind.
+    /// An entry would replace an entry of another kind.
     #[error(
         "`{}` would put {what} at `/{path}`, where {there} is, which {}",
         source_path.display(), comes_from(of.as_deref())
@@ -69,10 +69,10 @@ pub enum PackError {
         /// Path in the image, made readable.
         path: String,
     },
-    /// What is to become a source image cannot be one.
+    /// A folder or zip cannot become a source image.
     #[error(transparent)]
     App(Box<AppError>),
-    /// The output could not be written; which file is known above.
+    /// The output could not be written; the caller knows its path.
     #[error("cannot write the layer: {0}")]
     Sink(#[from] io::Error),
 }

@@ -15,7 +15,7 @@ use super::{MediaTypes, PackedLayer, Profile};
 /// The creation time written everywhere: Go's zero time, as imgpkg does.
 pub(super) const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 
-/// What is said about an image besides its layers.
+/// The properties of an image besides its layers.
 #[derive(Clone, Debug)]
 pub struct ImageOptions {
     /// Media types of manifest and configuration.

@@ -78,7 +78,7 @@ fn platform_list(platforms: &[Platform]) -> String {
     quoted.join(", ")
 }
 
-/// The attestations' and the images' part of an index, told apart.
+/// The images and the attestations of an index, separated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IndexParts<'a> {
     /// Images and nested indexes.
@@ -88,7 +88,7 @@ pub struct IndexParts<'a> {
 }
 
 impl<'a> IndexParts<'a> {
-    /// Tells images and attestations of an index apart.
+    /// Separates the images and the attestations of an index.
     #[must_use]
     pub fn of(index: &'a ImageIndex) -> Self {
         let mut parts = Self::default();
@@ -189,7 +189,7 @@ pub fn require_platforms(index: &ImageIndex, required: &[Platform]) -> Result<()
     if missing.is_empty() { Ok(()) } else { Err(IndexError::PlatformsMissing { missing, present }) }
 }
 
-/// What is left of an index when only some platforms are wanted.
+/// An index narrowed to some platforms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "one lives for each command; a box would only get in the way")]
 pub enum Narrowed {

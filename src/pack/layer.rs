@@ -23,7 +23,7 @@ use super::{MediaTypes, ModeRule};
 pub struct LayerOptions {
     /// What is left out.
     pub filter: Filter,
-    /// What becomes of symbolic links.
+    /// What is done with symbolic links.
     pub symlinks: SymlinkPolicy,
     /// Keep all permission bits instead of the owner's only.
     pub preserve_permissions: bool,
@@ -43,7 +43,7 @@ pub struct LayerOptions {
 /// Packs roots, in the order given, into one layer that is written to `sink`.
 ///
 /// Shape: each folder contributes its contents, each file itself under its own name.
-/// Errors: [`PackError`]; on error `sink` holds a useless part.
+/// Errors: [`PackError`]; on error `sink` holds an incomplete layer.
 /// Cost: reads each file once; memory is a fixed set of blocks plus the names of the largest folder (and all
 /// paths, when there is more than one root).
 pub fn pack_layer(

@@ -1,8 +1,8 @@
 //! Checks a Carvel package repository before it is packed: finds what kapp-controller drops or refuses.
 //!
-//! Advice only. Nothing is looked at unless there is a `packages` folder or a bundle, and nothing is said unless a
-//! document of the packaging group is found. kapp-controller is silent about most of this: it drops what it does not
-//! know, and the package is then just not there. Files with ytt annotations are taken as they are, because their
+//! Advice only. No file is read unless there is a `packages` folder or a bundle, and nothing is reported unless a
+//! document of the packaging group is found. kapp-controller does not report most of these faults: it drops documents
+//! that it does not know, and the package is then missing. Files with ytt annotations are not checked, because their
 //! values are not known yet. Source: kapp-controller `pkg/pkgrepository/app_template.go`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,19 +24,19 @@ const YTT: &str = "#@";
 /// What `kctrl package release` leaves beside a package's sources; it is not meant for a repository.
 const KCTRL_FILES: [&[u8]; 2] = [b"package-resources.yml", b"package-build.yml"];
 
-/// What is done about a package repository that kapp-controller would not take as it is meant.
+/// What is done about mistakes in a package repository.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PackageChecks {
-    /// Nothing is looked at.
+    /// No checks.
     Off,
     /// Warn.
     #[default]
     Warn,
-    /// Nothing is packed.
+    /// Fail, and pack nothing.
     Refuse,
 }
 
-/// Something in a package repository that kapp-controller does not take as it is meant.
+/// A mistake in a package repository: kapp-controller drops or refuses the document.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{}`{}: {fault}", path.display(), at_line(*line))]
 pub struct PackageProblem {
@@ -64,13 +64,13 @@ pub enum PackageFault {
         /// What is wrong.
         problem: String,
     },
-    /// No real package is this large.
+    /// The file is larger than any real package.
     #[error("has more than {limit} bytes and was not checked")]
     TooLarge {
         /// Most bytes that are read.
         limit: u64,
     },
-    /// Not where kapp-controller looks.
+    /// The document is outside the folder that kapp-controller reads.
     #[error("`{kind}` `{name}` is outside `{PACKAGES_FOLDER}/`, the only folder that kapp-controller reads")]
     Outside {
         /// `kind`.
@@ -100,7 +100,7 @@ pub enum PackageFault {
         /// `spec.refName`.
         ref_name: String,
     },
-    /// An image that stays behind when the repository is copied.
+    /// An image that a copy of the repository does not include.
     #[error(
         "`{field}` is `{image}`, but no image in `{BUNDLE_FOLDER}/{IMAGES_LOCK_FILE}` has it as its `{KBLD_ID}`: a copied repository still names it where it was"
     )]
@@ -115,10 +115,10 @@ pub enum PackageFault {
     NoLock,
 }
 
-/// Looks at the roots and returns what kapp-controller would not take, in the order of the walk.
+/// Checks the roots and returns the mistakes, in the order of the walk.
 ///
-/// `images` is the bundle's lock file; `None` for a plain image. What cannot be read is left to the packing itself,
-/// which fails for it.
+/// `images` is the bundle's lock file; `None` for a plain image. Files that cannot be read are passed over here; the
+/// packing fails for them.
 /// Cost: a walk through the names, and reading the YAML files; nothing for folders that are neither a bundle nor have
 /// a `packages` folder.
 #[must_use]
@@ -143,7 +143,7 @@ pub fn package_problems(
 #[derive(Default)]
 struct Scan {
     problems: Vec<PackageProblem>,
-    /// Whether anything of the packaging group was seen at all.
+    /// Whether a document of the packaging group was found.
     found: bool,
     /// The file that has an object, by kind and name.
     objects: BTreeMap<(String, String), PathBuf>,
@@ -189,7 +189,7 @@ fn is_json(entry: &Entry) -> bool {
     entry.path.ends_with(b".json")
 }
 
-/// Reads a file to its end; the walk has promised its size.
+/// Reads a file to its end; the walk gave its size.
 fn read(mut file: FileReader<'_>, size: u64) -> Result<Vec<u8>, TreeError> {
     let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
     let mut at = 0;
@@ -210,7 +210,7 @@ impl Scan {
 
     fn file(&mut self, path: &Path, bytes: &[u8], inside: bool) {
         let objects = match std::str::from_utf8(bytes) {
-            // Advice on values that ytt is still to fill in would be wrong.
+            // ytt fills in values later, so advice on the present ones would be wrong.
             Ok(text) if text.contains(YTT) => return,
             Ok(text) => read_packaging_objects(text).map_err(|error| error.to_string()),
             Err(_) => Err("it is not UTF-8 text".to_owned()),
@@ -255,7 +255,7 @@ impl Scan {
         }
     }
 
-    /// Adds what only all files together show; forgets everything if it is not a package repository.
+    /// Adds the mistakes that only all files together show; drops all mistakes if the folder is no package repository.
     fn finish(mut self, images: Option<&ImagesLock>) -> Vec<PackageProblem> {
         if !self.found {
             return Vec::new();

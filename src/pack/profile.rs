@@ -66,7 +66,7 @@ pub struct Profile {
     pub history_author: &'static str,
     /// A folder `.imgpkg` with a lock file has to be there.
     pub is_bundle: bool,
-    /// How its entries look.
+    /// Times and permissions of its entries.
     pub entries: EntryRules,
     /// What its consumer asks for besides an ordinary image.
     pub consumer: Consumer,
@@ -83,9 +83,9 @@ pub struct Consumer {
     pub annotations: &'static [(&'static str, &'static str)],
     /// Layers say that they are folders, in ORAS' words.
     pub oras_layers: bool,
-    /// Takes OCI media types only, and layers only as one of gzip.
+    /// Accepts OCI media types only, and only one layer, in gzip.
     pub only_oci_gzip: bool,
-    /// Drops symbolic links without a word.
+    /// Drops symbolic links without a message.
     pub drops_links: bool,
 }
 
@@ -101,7 +101,7 @@ impl Consumer {
     };
 }
 
-/// How entries look in a layer.
+/// Times and permissions of the entries of a layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EntryRules {
     /// Modification time of every entry, seconds since 1970.
@@ -113,7 +113,8 @@ pub struct EntryRules {
 /// Which permissions entries get.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ModeRule {
-    /// The owner's bits of files and 0700 for folders, as imgpkg does: the rest is the umask of who checked it out.
+    /// The owner's bits of files and 0700 for folders, as imgpkg does: the other bits depend on the umask of the
+    /// checkout.
     #[default]
     Owner,
     /// 0644 or, with the owner's execute bit, 0755, and 0755 for folders: what git keeps, and what kpack's builders,

@@ -1,7 +1,7 @@
 //! Sigstore bundles of version 0.3: an envelope with what it takes to verify it, as cosign 3 stores it.
 //!
 //! Source: sigstore/protobuf-specs `protos/sigstore_bundle.proto`; cosign `specs/BUNDLE_SPEC.md`. Entries of a
-//! transparency log and certificates are passed over: keys only.
+//! transparency log and certificates are ignored; only signatures by keys are verified.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -16,7 +16,7 @@ use super::statement::{Envelope, Statement};
 
 /// Media type of a bundle, and artifact type of the manifest that holds it.
 pub const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
-/// How the same version was written first.
+/// The media type that earlier writers gave the same version.
 const OLD_FORM: &str = "application/vnd.dev.sigstore.bundle+json;version=0.3";
 
 static SCHEMA: Schema = Schema::Object(&[

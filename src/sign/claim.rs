@@ -1,6 +1,6 @@
 //! A claim: what a signature says about an image, and whether one of the user's keys made it.
 //!
-//! A claim is read first and believed later: [`Claim::check`] is the only place that says yes.
+//! Reading a claim proves nothing; only [`Claim::check`] verifies one.
 
 use std::collections::BTreeMap;
 
@@ -143,7 +143,7 @@ pub enum ClaimError {
     },
 }
 
-/// Why a claim is not believed.
+/// Why a claim is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Doubt {
@@ -182,7 +182,7 @@ pub enum Doubt {
 }
 
 impl Doubt {
-    /// Tells whether something is wrong, and not merely made by a signer that was not asked for.
+    /// Tells whether the claim is invalid, and not only signed with a key that is none of the user's.
     #[must_use]
     pub fn is_wrong(&self) -> bool {
         matches!(self, Self::OtherImage { .. } | Self::Wrong { .. })
@@ -194,7 +194,7 @@ fn named(identity: Option<&str>) -> String {
 }
 
 impl Claim {
-    /// Believes the claim if it is about this image, one of the keys made it, and it is for the name.
+    /// Accepts the claim if it is about this image, one of the keys made it, and it is for the name.
     ///
     /// `identity` with a tag is compared whole, without one as a repository; none accepts any.
     /// Errors: the first [`Doubt`], in this order: image, key, name.
@@ -310,7 +310,7 @@ mod tests {
                 format!("it is for `reg.example/team/app:v1`, expected `{name}`")
             );
         }
-        // The payload is exchanged, and the annotations are those of the real one.
+        // Another payload, with the annotations of the real one.
         let changed = String::from_utf8(payload.clone()).unwrap().replace(":v1", ":v2");
         let changed = claim(&layer, changed.as_bytes()).unwrap();
         assert_eq!(

@@ -1,4 +1,4 @@
-//! What a "simple signing" signature is over: a JSON text that names a digest and an identity.
+//! The payload of a "simple signing" signature: a JSON text that names a digest and an identity.
 //!
 //! Source: containers/image `docs/containers-signature.5.md`; cosign `specs/SIGNATURE_SPEC.md`.
 
@@ -80,9 +80,9 @@ impl Payload {
         })
     }
 
-    /// Reads a payload, if every reader finds the same in it.
+    /// Reads a payload, if every reader finds the same values in it.
     ///
-    /// Errors: [`ClaimError`]; also for members that stand twice, and for more than [`limits::PAYLOAD_BYTES`].
+    /// Errors: [`ClaimError`]; also for a member that is there twice, and for more than [`limits::PAYLOAD_BYTES`].
     pub fn parse(bytes: &[u8]) -> Result<Self, ClaimError> {
         const WHAT: &str = "the payload";
         if bytes.len() as u64 > limits::PAYLOAD_BYTES {

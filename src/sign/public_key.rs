@@ -1,4 +1,4 @@
-//! Public keys, as PEM texts name them, and the one question they answer: was this signed by the key?
+//! Public keys out of PEM texts, and verifying signatures with them.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -206,7 +206,7 @@ fn check_point(point: &[u8]) -> Result<(), KeyProblem> {
         ([4, ..], 65) => {}
         _ => return Err(KeyProblem::Malformed { expected: "a point of P-256" }),
     }
-    // ring checks a point when it is used only, and then says no more than "not signed by it".
+    // ring checks a point only when it verifies, and then reports only that the signature is wrong.
     let random = rand::SystemRandom::new();
     let own = agreement::EphemeralPrivateKey::generate(&agreement::ECDH_P256, &random)
         .map_err(|_| KeyProblem::NoRandomness)?;

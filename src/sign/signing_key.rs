@@ -1,6 +1,6 @@
 //! Private keys: PKCS#8 in PEM as openssl writes it, and cosign's encrypted ones.
 //!
-//! The bytes of a key are overwritten when they are no longer needed; what ring keeps of it while it signs is not.
+//! The bytes of a key are overwritten when they are no longer needed; ring's own copy is not.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Compares facts that a store holds twice, so that two readers do not find two images in it.
+//! Compares facts that a store records twice, and refuses a store in which two readers would find two images.
 //!
 //! An OCI layout tar may have docker's `manifest.json` beside `index.json`: docker without the containerd store loads
 //! the first, every other reader the second. Names are given in both, and in each once for each image.
@@ -24,7 +24,7 @@ pub(super) fn remarks(store: &Store) -> Vec<Remark> {
     let mut remarks = names_of_two_images(store);
     if store.kind == StoreKind::OciLayoutTar
         && let Backing::Archive(archive) = &store.backing
-        // One that cannot be read is no table of docker's either.
+        // A file that cannot be read is no table for docker either.
         && let Ok(Some(table)) = archive.read_small(docker_archive::TABLE, limits::TABLE_OF_CONTENTS_BYTES)
     {
         if let Err(text) = docker_archive::check_texts(&table) {
@@ -36,7 +36,7 @@ pub(super) fn remarks(store: &Store) -> Vec<Remark> {
             Err(error @ JsonError::Json(_)) => {
                 remarks.push(Remark::UnreadableDockerManifest(error.to_string()));
             }
-            // Readers take different members of it.
+            // Readers use different members of it.
             Err(error) => remarks.push(Remark::Contradiction {
                 digest: Digest::sha256_of(&table),
                 text: format!("`manifest.json`: {error}"),
@@ -46,7 +46,7 @@ pub(super) fn remarks(store: &Store) -> Vec<Remark> {
     remarks
 }
 
-/// One name on two images: a reader that goes by the name takes the first or the last.
+/// One name on two images: some readers take the first of them, others the last.
 fn names_of_two_images(store: &Store) -> Vec<Remark> {
     let mut known: BTreeMap<String, &Digest> = BTreeMap::new();
     let mut remarks = Vec::new();
@@ -118,7 +118,7 @@ impl<'a> Comparison<'a> {
         comparison
     }
 
-    /// Notes every manifest that is there; documents that are missing or damaged are reported by who reads them.
+    /// Collects every manifest that is there; missing or damaged documents are reported by the code that reads them.
     fn walk(&mut self) {
         let mut seen: BTreeSet<(usize, Digest)> = BTreeSet::new();
         for (root, image) in self.store.roots.iter().enumerate() {
@@ -175,7 +175,7 @@ impl<'a> Comparison<'a> {
                 }
             }
             let Some(known) = self.manifests.get(&config) else {
-                // Who reads the root says what is wrong with it, and no reader gets another image from it.
+                // Reading the root reports what is wrong with it, and no reader gets another image from it.
                 if self.has_unreadable_root {
                     continue;
                 }
@@ -251,7 +251,7 @@ impl<'a> Comparison<'a> {
     /// Returns the digest of what stands under a name of docker's table; `None` for nothing.
     fn digest_at(&self, name: &str) -> Option<Digest> {
         if let Some(digest) = blob_named(name) {
-            // A layer that may not be distributed may be left out; its name still says which it is.
+            // A non-distributable layer may be absent; its name still has its digest.
             return match self.archive.node(&clean(name.as_bytes())?) {
                 None | Some(Node::File(_)) => Some(digest),
                 Some(_) => None,

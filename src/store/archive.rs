@@ -1,4 +1,4 @@
-//! A tar in a file, opened once and read at any place from any thread: names to byte ranges.
+//! A tar in a file, opened once and read at any position from any thread: names and their byte ranges.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -96,7 +96,7 @@ impl Root {
     }
 }
 
-/// Something about a store that is no damage, but that some readers refuse or that a user should know.
+/// A fact about a store that is not damage, but that some readers refuse or that a user should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remark {
     /// The tar as a whole is compressed.
@@ -164,7 +164,7 @@ pub enum StoreError {
     UnknownKind {
         /// The file or folder.
         path: PathBuf,
-        /// What it looks like instead, with what was expected.
+        /// What the content looks like, and what was expected.
         found: String,
     },
     /// The tar itself is broken.

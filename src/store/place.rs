@@ -21,7 +21,7 @@ pub(super) enum PlaceBytes<'a> {
     File(File),
 }
 
-/// What changes with the content of a file: device, inode, size, and the times of the last change in nanoseconds.
+/// Device, inode, size, and the times of the last change in nanoseconds: they differ when a file was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp([i128; 5]);
 
@@ -67,7 +67,7 @@ impl BlobPlace<'_> {
         }
     }
 
-    /// Returns what changes when the bytes do; the same for all bytes in memory, which do not change.
+    /// Returns values that change when the bytes do; the same for all bytes in memory, which do not change.
     pub fn stamp(&self) -> io::Result<Stamp> {
         let Some((file, _)) = self.file() else { return Ok(Stamp([0; 5])) };
         let metadata = file.metadata()?;

@@ -13,7 +13,7 @@ use super::{ImageName, Remark, Root};
 /// Most names in a remark; the others are counted.
 const NAMED: usize = 10;
 
-/// Roots and what is remarked about their names.
+/// Roots and the remarks about their names.
 #[derive(Default)]
 pub(super) struct RootList {
     roots: Vec<Root>,

@@ -7,7 +7,7 @@ use crate::model::{Digest, Reference};
 
 use super::{ImageName, Root, Store, StoreError};
 
-/// What chooses one image of several.
+/// How one image of several is selected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selector {
     /// The image with this digest.

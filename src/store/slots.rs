@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use crate::stream::{AtomicFile, FileError, WriteFrom, nameless_file};
 use crate::tar::header::{self, BLOCK, END_OF_ARCHIVE, EntryType, Header, Owner};
 
-/// Permission bits of every entry; owner is 0:0 and the time 1970, so that nothing but content shows.
+/// Permission bits of every entry; owner is 0:0 and the time 1970, so that the bytes depend on the content only.
 const ENTRY_MODE: u32 = 0o644;
 
 /// Where the tar goes.

@@ -63,7 +63,7 @@ pub(super) fn list(
     Ok(expansion.collector)
 }
 
-/// Puts entries in walk order, with the folders that only paths tell of.
+/// Puts entries in walk order, and adds the folders that have no entry of their own.
 ///
 /// An entry that is there twice with the same content is one file: Gradle writes `META-INF/LICENSE` once for each
 /// dependency that has it.
@@ -79,7 +79,7 @@ fn tree_of<'a>(
     for (index, (path, kind)) in explicit.chain(left_out).enumerate() {
         nodes.push(Node { path, kind, index: Some(index) });
     }
-    // Every folder above an entry; where one is known, so are those above it.
+    // Every folder above an entry; if one is known, so are those above it.
     let mut known: HashSet<&[u8]> = HashSet::new();
     for number in 0..nodes.len() {
         let mut folder = nodes.get(number).and_then(|node| parent(node.path));
@@ -279,9 +279,9 @@ struct Expansion<'a> {
     filter: &'a Filter,
     symlinks: SymlinkPolicy,
     collector: Collector,
-    /// Links to folders that we are inside of; one back to a folder above any of them never ends.
+    /// Links to the folders around the current entry; a link back to one of them would never end.
     links: Vec<&'a [u8]>,
-    /// Where links lead, by number of entry: behind other links they are met again and again.
+    /// Targets of links, by number of entry: other links may lead to the same link many times.
     followed: HashMap<usize, usize>,
 }
 
@@ -316,7 +316,7 @@ impl<'a> Expansion<'a> {
             return self.collector.add(path, 0o755, Content::Folder, linked);
         };
         let (content, mode) = match (node.kind, node.index, entry.mode) {
-            // Some writers put no permissions at all where they belong.
+            // Some writers leave the permissions empty.
             (EntryKind::File, Some(index), Some(0)) => (Content::Zip { size: entry.size, index }, 0o644),
             (EntryKind::File, Some(index), mode) => {
                 (Content::Zip { size: entry.size, index }, mode.unwrap_or(FOREIGN_MODE))
@@ -354,7 +354,7 @@ impl<'a> Expansion<'a> {
         }
         self.links.push(link.path);
         let inside = |link: &&[u8]| link.strip_prefix(target.path).is_some_and(|rest| rest.starts_with(b"/"));
-        // Folders behind links behind links have to end somewhere, or the path would.
+        // Folders reached through several links have a limit on depth, as paths have one on length.
         if self.links.iter().any(inside) || self.links.len() > limits::LINKS {
             return refuse(self.tree, LinkProblem::Cycle);
         }

@@ -51,7 +51,7 @@ impl Collector {
         if path.split(|byte| *byte == b'/').any(|name| name.starts_with(WHITEOUT)) {
             return Err(AppError::Whiteout { path: self.path.clone(), entry: display_name(path) });
         }
-        // A folder that has something in it is there by what is in it.
+        // A folder that is not empty needs no entry of its own.
         if let Some(last) = self.entries.last()
             && matches!(last.content, Content::Folder)
             && path.strip_prefix(last.path.as_slice()).is_some_and(|rest| rest.starts_with(b"/"))

@@ -10,13 +10,13 @@ use crate::tree::{FileIdentity, SymlinkPolicy};
 pub struct AppOptions {
     /// Exact paths that are left out, besides what `.cfignore` and cf's defaults leave out.
     pub exclusions: Vec<String>,
-    /// What becomes of links: [`SymlinkPolicy::Copy`] or [`SymlinkPolicy::Refuse`]; kpack drops those that are kept.
+    /// What is done with links: [`SymlinkPolicy::Copy`] or [`SymlinkPolicy::Refuse`]; kpack drops links.
     pub symlinks: SymlinkPolicy,
     /// Most bytes of all files together.
     pub size_limit: u64,
     /// Keep permission bits, but for those without which the app could not be built.
     pub preserve_permissions: bool,
-    /// How entries look.
+    /// Times and permissions of entries.
     pub rules: EntryRules,
     /// Device and inode of a file to leave out: the archive that is being replaced.
     pub skip: Option<(u64, u64)>,
@@ -50,7 +50,7 @@ pub(super) enum Content {
     Disk {
         size: u64,
         identity: FileIdentity,
-        /// Where it really is, if a link led there.
+        /// Its real path, if a link led there.
         real: Option<Box<Path>>,
     },
     Zip {

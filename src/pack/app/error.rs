@@ -30,7 +30,7 @@ pub enum AppError {
         limit: u64,
         /// Bytes up to and with the entry.
         total: u64,
-        /// The entry that was too much.
+        /// The entry that exceeded the limit.
         entry: String,
     },
     /// More entries than accepted.
@@ -71,7 +71,7 @@ pub enum AppError {
         /// The path.
         entry: String,
     },
-    /// Files left out of a folder make no sense: a client sends a zip.
+    /// A list of resources was given with a folder; a client sends a zip.
     #[error("`{}` is a folder, but a list of resources completes a zip", path.display())]
     CompletedFolder {
         /// The folder.

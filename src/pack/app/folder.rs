@@ -27,7 +27,7 @@ pub(super) fn list(root: &Path, options: &AppOptions) -> Result<Collector, PackE
 
 fn own_patterns(root: &Path) -> Result<Option<Vec<u8>>, PackError> {
     let path = root.join(IGNORE_FILE);
-    // Looked at first, because opening a pipe would wait for ever. A link that leads nowhere is no absence.
+    // Its type is checked first, because opening a pipe would wait for ever. A dangling link does not count as absent.
     if std::fs::symlink_metadata(&path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
         return Ok(None);
     }

@@ -16,7 +16,7 @@ pub enum LayerSplit {
     /// Everything in one layer.
     #[default]
     One,
-    /// As many as make pushing again cheap, at most [`MOST_LAYERS`].
+    /// So many that a later push sends few bytes, at most [`MOST_LAYERS`].
     Auto,
 }
 
@@ -24,10 +24,10 @@ pub enum LayerSplit {
 pub const MOST_LAYERS: usize = 100;
 /// Most layers of packages, and of an app's own folders; one more is for lock files.
 const MOST: [(Class, usize); 2] = [(Class::Dependency, 72), (Class::Own, 24)];
-/// Apps below either are one layer: they are pushed as a whole in no time.
+/// Apps below either are one layer: a whole push of them takes well under a second.
 const FEW_FILES: usize = 64;
 const FEW_BYTES: u64 = 4 << 20;
-/// Smallest and largest target for the size of a layer, as powers of two: 256 KiB, and what holds anything.
+/// Smallest and largest target for the size of a layer, as powers of two: 256 KiB, and the largest size.
 const TARGETS: std::ops::Range<u32> = 18..63;
 
 /// Returns the entries of each layer, lowest first, in order; every entry is in exactly one.
@@ -75,21 +75,21 @@ impl Members {
     }
 }
 
-/// Something that stays together.
+/// Entries that stay in one layer.
 struct Piece<'a> {
     scope: &'a [u8],
     name: &'a [u8],
     members: Members,
 }
 
-/// Where a piece goes: what it is alone with or shares a layer with.
+/// The layer that a piece goes to.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Bucket<'a> {
-    /// A piece as large as a layer should be.
+    /// A layer of its own: the piece is as large as a layer should be.
     Alone(&'a [u8]),
     /// One of a large scope's layers.
     OfScope(&'a [u8], u64),
-    /// One of those for everything small.
+    /// One of the layers for small pieces.
     Shared(u64),
 }
 
@@ -124,7 +124,7 @@ fn group<'a>(entries: &'a [AppEntry], units: &[Piece<'a>], target: u64) -> BTree
 /// Chooses one of as many layers as the size needs, rounded to a power of two.
 fn bucket(name: &[u8], size: u64, target: u64) -> u64 {
     let count = (size / target).max(1);
-    // The nearer power of two.
+    // Round to the nearer power of two.
     let below = 1 << count.ilog2();
     let count = if count - below > below / 2 { below * 2 } else { below };
     let hash = Digest::sha256_of(name).hex().get(..8).and_then(|hex| u64::from_str_radix(hex, 16).ok());

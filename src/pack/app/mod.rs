@@ -1,8 +1,8 @@
 //! A Cloud Foundry app as a tree of files: the same list whether it came as a folder or as a zip.
 //!
-//! First everything is listed and judged, then layers are written from the list, in any grouping and as often as
-//! needed; contents stay where they are until then. The rules are kpack's extraction and Cloud Foundry's packaging
-//! (docs/cloud-foundry.md); what kpack would silently change is either written as it will come out, or refused.
+//! First all entries are listed and checked, then layers are written from the list, in any grouping and as often as
+//! needed; contents are read only then. The rules are those of kpack's extraction and Cloud Foundry's packaging
+//! (docs/cloud-foundry.md); what kpack would silently change is written as kpack extracts it, or refused.
 
 mod archive;
 mod collect;
@@ -46,14 +46,14 @@ pub struct AppTree {
     links: Option<CopiedLinks>,
     mtime: u32,
     restored: Option<RestoredFiles>,
-    /// What the files turned out to be while they were packed, by number; only if an upload left files out.
+    /// SHA-1 and size of the files that were packed, by number; only if an upload left files out.
     sums: Mutex<Vec<Option<FileSum>>>,
 }
 
 /// Opens a zip, jar or war.
 fn open_archive(path: &Path) -> Result<Archive, PackError> {
     let failed = |error| FileError::io("read", path, error);
-    // Looked at first, because opening a pipe would wait for ever.
+    // Its type is checked first, because opening a pipe would wait for ever.
     if !std::fs::metadata(path).map_err(failed)?.is_file() {
         return Err(AppError::NotAnApp { path: path.to_owned() }.into());
     }
@@ -82,7 +82,8 @@ impl AppTree {
         Self::of(path, path.to_owned(), Some(archive), collected, options)
     }
 
-    /// Lists what an uploaded zip has, if there is one, together with what an earlier image has of the app.
+    /// Lists the entries of an uploaded zip, if there is one, together with the files that an earlier image has of the
+    /// app.
     ///
     /// Links of the zip are followed to files of either. `name` is the list of resources, for messages about an app
     /// without an upload.
@@ -132,7 +133,7 @@ impl AppTree {
         &self.entries
     }
 
-    /// Returns what became of symbolic links, if there were any.
+    /// Returns what was done with symbolic links, if there were any.
     #[must_use]
     pub fn copied_links(&self) -> Option<&CopiedLinks> {
         self.links.as_ref()
@@ -193,7 +194,7 @@ impl AppTree {
         Ok(())
     }
 
-    /// Writes an entry, and returns what the file is if that is wanted.
+    /// Writes an entry, and returns the sum of the file if that is wanted.
     fn write_entry<S: BlockSink>(
         &self,
         entry: &AppEntry,

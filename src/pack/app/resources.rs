@@ -1,7 +1,7 @@
 //! Cloud Foundry's resource matching: which files a client has, and which of them need not be sent.
 //!
-//! Texts only: what a client asks (`POST /v3/resource_matches`), what it is answered, and the list that comes with an
-//! upload. The rules are Cloud Controller's and those of the unmodified cf command line (docs/cloud-foundry.md).
+//! Texts only: the request of a client (`POST /v3/resource_matches`), the response to it, and the list that comes with
+//! an upload. The rules are Cloud Controller's and those of the unmodified cf command line (docs/cloud-foundry.md).
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use crate::model::{FileSum, limits};
 use crate::tar::display_name;
 
-/// Permissions of a file that came without, as Cloud Controller has it.
+/// Permissions of a file that has none in the request, as in Cloud Controller.
 const DEFAULT_MODE: u32 = 0o744;
 
 /// A file that is to be taken from an earlier image.
@@ -39,7 +39,7 @@ pub enum ResourceError {
         /// Which field, what it is, and what was expected.
         problem: String,
     },
-    /// Nothing was asked about.
+    /// The request names no file.
     #[error("`resources`: array must have at least 1 resource")]
     Empty,
     /// More than Cloud Controller takes in one request.
@@ -153,11 +153,11 @@ impl MatchRequest {
         Ok(Self { asked: asked? })
     }
 
-    /// Answers with the files that `has` knows, in the order they were asked about.
+    /// Makes the response with the files that `has` knows, in the order of the request.
     ///
-    /// The command line remembers an answer by checksum alone and sends no file whose checksum was in it. So every
-    /// path of a checksum is answered, or none: none when two sizes are claimed for one checksum, and none when it is
-    /// empty. It reads `mode` of every entry as a number, so that is always there.
+    /// The command line caches the response by checksum alone and sends no file whose checksum was in it. So every
+    /// path of a checksum is in the response, or none: none when one checksum is given with two sizes, and none when
+    /// it is empty. It reads `mode` of every entry as a number, so that is always there.
     #[must_use]
     pub fn answer(&self, has: impl Fn(&FileSum) -> bool) -> String {
         let mut sizes: HashMap<[u8; 20], Option<u64>> = HashMap::new();

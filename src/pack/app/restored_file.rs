@@ -8,14 +8,14 @@ use super::Resource;
 /// Files out of an earlier image, in files without names.
 #[derive(Debug, Default)]
 pub struct RestoredFiles {
-    /// What there is.
+    /// The files.
     pub entries: Vec<RestoredFile>,
 }
 
 /// A file, and where its bytes are.
 #[derive(Clone, Debug)]
 pub struct RestoredFile {
-    /// What was asked for; the bytes were compared with it.
+    /// The entry of the request; the bytes were compared with it.
     pub resource: Resource,
     /// The file without a name that it is in.
     pub file: Arc<File>,

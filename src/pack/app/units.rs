@@ -1,7 +1,7 @@
 //! Which files belong together: packages of the ecosystems that vendor them, and an app's own folders.
 //!
-//! Told from paths alone. A unit changes as a whole when its package is upgraded; a scope is what tends to be upgraded
-//! together (an npm scope, a Go host and owner, a family of jars).
+//! Only paths are looked at. A unit changes as a whole when its package is upgraded; a scope is a set of packages that
+//! are often upgraded together (an npm scope, a Go host and owner, a family of jars).
 
 /// What kind of unit a file is part of; they are never in one layer together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,9 +18,9 @@ pub(super) enum Class {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Unit<'a> {
     pub(super) class: Class,
-    /// What is upgraded together.
+    /// Packages that are often upgraded together.
     pub(super) scope: &'a [u8],
-    /// What is upgraded as one.
+    /// Files that are upgraded as one.
     pub(super) name: &'a [u8],
 }
 
@@ -73,7 +73,7 @@ fn package(path: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut start = 0;
     for component in path.split(|byte| *byte == b'/') {
         let after = start + component.len() + 1;
-        // A folder of packages needs something in it.
+        // A folder of packages without a package is no scope.
         let inside = path.get(after..).filter(|rest| !rest.is_empty());
         let found = match (component, inside) {
             (b"node_modules", Some(rest)) => npm(rest),

@@ -1,4 +1,4 @@
-//! A layout folder: its files are found below handles, so that it cannot be exchanged while it is read.
+//! A layout folder: its files are opened relative to open handles, so that renaming the folder has no effect.
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
@@ -18,7 +18,7 @@ use super::super::{Remark, StoreError};
 
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
 
-/// A layout folder, held open so that it cannot be exchanged while it is read.
+/// A layout folder, held open while it is read.
 #[derive(Debug)]
 pub(in crate::store) struct Directory {
     path: PathBuf,

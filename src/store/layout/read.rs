@@ -71,7 +71,7 @@ pub(in crate::store) fn open_directory(root: OwnedFd, path: &Path) -> Result<Sto
 
 /// Drops roots without a name that another root's index names: oras lists the children of an index again.
 ///
-/// Indexes that cannot be read name nothing here; reading them later says why.
+/// Indexes that cannot be read are passed over; reading them later reports why.
 fn without_children(mut store: Store) -> Store {
     let mut children: BTreeSet<Digest> = BTreeSet::new();
     let mut bytes_left = limits::GRAPH_BYTES;
@@ -221,7 +221,7 @@ fn roots_of(entries: &[Descriptor], remarks: &mut Vec<Remark>) -> Result<Vec<Roo
 fn cosign_names(entries: &[Descriptor], roots: &mut [Root]) {
     const PREFIX: &str = "dev.cosignproject.cosign/";
     let kind = |entry: &Descriptor| entry.annotations.get("kind")?.strip_prefix(PREFIX).map(str::to_owned);
-    // By the recorded name; two images with one name are told apart by nothing.
+    // By the recorded name; two images with one name cannot be distinguished.
     let mut images: HashMap<Option<&String>, Option<&Descriptor>> = HashMap::new();
     for entry in entries.iter().filter(|entry| matches!(kind(entry).as_deref(), Some("image" | "imageIndex")))
     {
@@ -263,7 +263,7 @@ fn is_marked(entry: &Descriptor) -> bool {
 
 /// Reads the name of an entry: `ref.name` may be a tag or a full reference, containerd's is a full reference.
 ///
-/// Text that is neither is no reason to refuse an image: tools put file names and titles there.
+/// Other text does not make the image invalid: tools put file names and titles there.
 fn name(entry: &Descriptor, roots: &mut RootList) -> Option<ImageName> {
     let mut name = ImageName::default();
     let mut invalid = |text: &str| roots.invalid_name(text);
