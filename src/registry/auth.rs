@@ -1,4 +1,5 @@
-//! Registry authentication: the scheme is remembered per registry, tokens are fetched once and kept while they are valid.
+//! Registry authentication: the scheme is remembered per registry, tokens are fetched once and kept while they are
+//! valid.
 //!
 //! Credentials belong to the registry's origin. They are sent to the registry and to the token server it names if
 //! `check_realm` allows that server; they do not follow a redirect or an upload location to another origin.
@@ -30,19 +31,19 @@ use crate::model::Secret;
 
 /// The client's name for OAuth2 token servers.
 const CLIENT_ID: &str = "imgrelay";
-/// How often one request may be challenged: no token yet, a stale one, a too narrow one.
+/// How often one request may be challenged: without a token, with an expired one, with one of too few scopes.
 const ROUNDS: u32 = 3;
 
 /// The auth scheme that the registry asked for.
 #[derive(Clone, Debug, Default)]
 enum AuthScheme {
-    /// No challenge came yet.
+    /// The registry has sent no challenge yet.
     #[default]
     Unknown,
     Basic,
     Bearer {
         realm: Url,
-        /// Who named the realm's host: the registry, from where it is.
+        /// Who named the realm's host: a registry at this place.
         named_by: HostSource,
         service: Option<String>,
     },
@@ -68,7 +69,7 @@ pub(super) struct AuthProgress {
 }
 
 impl AuthProgress {
-    /// A request was accepted; what comes later is challenged anew.
+    /// The registry accepted a request; challenges of later requests are counted from 0.
     pub(super) fn accepted(&mut self) {
         self.rounds = 0;
     }
@@ -265,7 +266,7 @@ impl Authenticator {
     ///
     /// Source: distribution-spec, "Determining Support"; docker, crane and skopeo begin there.
     fn base_challenges(&self, subject: &Subject<'_>, from: &Url) -> Result<Vec<Challenge>, RegistryError> {
-        // Held meanwhile, so that other threads use what this one learns.
+        // The lock is held during the request, so that other threads use its result.
         let mut asked = lock(&subject.host.base_asked);
         if *asked {
             return Ok(match &*lock(&subject.host.scheme) {
@@ -325,7 +326,7 @@ impl Authenticator {
         }
         let fetch = |scopes: &[String]| self.fetch_token(subject, request, scopes);
         let token = match fetch(&scopes.0) {
-            // Some servers refuse the whole request for one scope of several; ask for what is needed most.
+            // Some servers refuse the whole request for one scope of several; ask for the most important one.
             Err(RegistryError::Refused { .. }) if scopes.0.len() > 1 => {
                 fetch(scopes.0.get(..1).expect("there are several scopes"))?
             }
@@ -390,7 +391,7 @@ impl Authenticator {
         Ok(token)
     }
 
-    /// Sends one request to a token server, again when that fails for a while; redirects only to itself.
+    /// Sends one request to a token server and retries it; follows redirects to the same server only.
     fn ask_token_server(
         &self,
         url: &Url,
@@ -459,16 +460,16 @@ impl HostAuth {
 }
 
 fn basic_header(username: &str, password: &Secret) -> Secret {
-    // Each step on the way is a secret as well.
+    // Each intermediate form is a secret as well.
     let both = Secret::new(format!("{username}:{}", password.expose()));
     let encoded = Secret::new(STANDARD.encode(both.expose()));
     Secret::new(format!("Basic {}", encoded.expose()))
 }
 
-/// Refuses token servers that a registry has no business to send us to.
+/// Refuses token servers that a registry may not name.
 ///
 /// A token server elsewhere is normal; private addresses are too. But a registry that we reach over https must not
-/// have our password sent in the clear, and one that is not on this machine (or link) must not aim us at it.
+/// make us send our password in plain text, and one that is not on this machine (or its link) must not send us there.
 /// Source: the advisories about `realm` in oras-go, go-containerregistry and regclient.
 fn check_realm(
     registry: &Origin,

@@ -2,25 +2,25 @@
 //!
 //! Source: RFC 9110 11.6.1; distribution "Token Authentication Specification". Without I/O.
 
-/// One way in which a registry lets itself be convinced.
+/// One way to authenticate that a registry offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Challenge {
     /// User name and password with each request.
     Basic,
-    /// A token from elsewhere.
+    /// A token of a token server.
     Bearer {
-        /// Where tokens are given out, as written.
+        /// URL of the token server, as written.
         realm: String,
-        /// Who the token is for.
+        /// The service that the token is for.
         service: Option<String>,
-        /// What the token must allow.
+        /// The access that the token must allow.
         scope: Vec<String>,
-        /// Why a token that was sent is not enough.
+        /// Why the registry refused the token that was sent.
         error: Option<String>,
     },
 }
 
-/// Reads all challenges of an answer, in order; unknown schemes are left out.
+/// Reads all challenges of a response, in order; unknown schemes are left out.
 pub(super) fn parse<'a>(headers: impl Iterator<Item = &'a str>) -> Vec<Challenge> {
     headers.flat_map(parse_one).collect()
 }
@@ -40,7 +40,7 @@ fn parse_one(header: &str) -> Vec<Challenge> {
         let (word, after) = rest.split_at(end);
         let after_space = after.trim_start_matches([' ', '\t']);
         match after_space.strip_prefix('=') {
-            // `Negotiate abc==`: the token of another scheme, not a parameter.
+            // `Negotiate abc==`: a token68 of another scheme, not a parameter.
             Some(value) if !word.is_empty() && !value.starts_with('=') => {
                 let (value, after) = read_value(value.trim_start_matches([' ', '\t']));
                 if let Some(challenge) = found.last_mut() {

@@ -1,4 +1,4 @@
-//! Sorts responses and wire errors: usable, worth repeating, or final.
+//! Sorts responses and wire errors: usable, retryable, or final.
 
 use std::io;
 
@@ -28,7 +28,7 @@ pub(super) fn response(http: &Http, response: Response) -> Result<Response, Tran
     Err(Transient { cause, status: Some(status), after, silent: false })
 }
 
-/// Turns a wire error into a failure worth repeating, or into the final error.
+/// Turns a wire error into a retryable failure, or into the final error.
 pub(super) fn wire_error(error: WireError, host: &str) -> Result<Transient, RegistryError> {
     match error.kind {
         WireErrorKind::Connect | WireErrorKind::Broken | WireErrorKind::NotTls | WireErrorKind::Protocol => {

@@ -78,18 +78,18 @@ enum HeadResult {
         digest: Digest,
         size: Option<u64>,
     },
-    /// Nothing reliable.
+    /// Neither digest nor size that can be used.
     Inconclusive,
 }
 
-/// A document as it came.
+/// A document as it was received.
 struct Fetched {
     bytes: Vec<u8>,
-    /// The media type that the answer announced.
+    /// The media type that the response announced.
     kind: Option<String>,
     /// The digest that was asked for or announced, which the bytes have.
     digest: Option<Digest>,
-    /// What it was fetched for.
+    /// The task, for messages.
     task: Task,
 }
 
@@ -156,7 +156,7 @@ impl Client {
         let call = self.manifest_call(repository, target, Method::Head, &task)?;
         let response = match self.requester.run(&call, None) {
             Ok(response) => response,
-            // Some registries refuse every HEAD.
+            // Some registries refuse every HEAD request.
             Err(RegistryError::Refused { .. }) => return Ok(HeadResult::Inconclusive),
             Err(error) => return Err(error),
         };
@@ -174,7 +174,7 @@ impl Client {
     /// Confirms what a tag points at after it was written.
     ///
     /// Some registries show a new tag only after seconds (Docker Hub at times). The response to the PUT has named the
-    /// digest, so another answer is asked for again with growing pauses, about twenty times the delay of a retry.
+    /// digest, so another response is asked for again with growing pauses, about twenty times the delay of a retry.
     pub fn confirm_tag(
         &self,
         repository: &Repository,
@@ -344,7 +344,7 @@ impl Client {
     ///
     /// Errors while reading: an [`io::Error`](std::io::Error) that carries a [`RegistryError`]
     /// ([`RegistryError::in_error`]) when the registry kept failing, or a [`Mismatch`] when size or digest are wrong
-    /// at the end. A mismatch may be an accident of the transfer: the caller opens the blob once more before giving up.
+    /// at the end. A mismatch may be a fault of the transfer: the caller opens the blob once more before it fails.
     pub fn open_blob(
         &self,
         repository: &Repository,

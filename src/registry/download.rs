@@ -16,7 +16,7 @@ use super::retry::{RetryBudget, Transient};
 
 /// Progress after which a broken connection counts as the first one again, bytes.
 const PROGRESS: u64 = 1024 * 1024;
-/// Most connections used for one blob; stops a peer that gives a little each time.
+/// Most connections used for one blob; stops a peer that sends a few bytes on each of them.
 const CONNECTIONS: u32 = 1000;
 
 /// Opens a blob; see [`Client::open_blob`](super::Client::open_blob).
@@ -51,12 +51,12 @@ struct Resuming<'a> {
     repository: Repository,
     descriptor: Descriptor,
     task: Task,
-    /// None when the registry has no more.
+    /// None when the registry sent the last byte.
     reader: Option<Box<dyn Read + Send>>,
     /// Where the registry does not hold the blob: the URL that it comes from.
     elsewhere: Option<LayerUrl>,
     received: u64,
-    /// `received` at the last break that counted.
+    /// `received` at the last break that was counted as a failure.
     mark: u64,
     connections: u32,
     tries: RetryBudget,
@@ -105,13 +105,13 @@ impl Resuming<'_> {
         self.read_from(response)
     }
 
-    /// Goes on with the body of a response.
+    /// Continues with the body of a response.
     fn read_from(&mut self, response: Response) -> Result<(), RegistryError> {
         match response.status {
             200 => {
                 let skip = self.received;
                 let mut reader = response.into_reader();
-                // The registry does not know ranges and starts over.
+                // The registry does not support ranges and sends the blob from its start.
                 let skipped = io::copy(&mut reader.by_ref().take(skip), &mut io::sink());
                 match skipped {
                     Ok(n) if n == skip => self.reader = Some(Box::new(reader)),
@@ -129,7 +129,7 @@ impl Resuming<'_> {
                 }
                 self.reader = Some(Box::new(response.into_reader()));
             }
-            // What we have is all there is; whether that is enough is checked above us.
+            // The registry has no more bytes; the `VerifyingReader` above checks whether that is the whole blob.
             416 if self.received > 0 => {
                 response.drain();
                 self.reader = None;

@@ -78,14 +78,14 @@ impl fmt::Display for Task {
     }
 }
 
-/// What credentials a refused request carried.
+/// The credentials that a refused request carried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Credentials {
     /// None are known for the registry.
     None,
-    /// None: those that there are belong to the registries that the user named, and this is another one.
+    /// None: the credentials belong to the registries that the user named, and this is another one.
     Withheld,
-    /// Some, which were not enough.
+    /// Some, which the registry did not accept.
     Given,
 }
 
@@ -101,7 +101,7 @@ pub enum TrustProblem {
     },
     /// It is no longer valid.
     Expired,
-    /// It is not valid yet; often our clock is wrong.
+    /// It is not valid yet; often the clock of this machine is wrong.
     NotYetValid,
     /// It is a CA certificate that the server uses as its own, as `openssl req -x509` makes, and is not trusted.
     SelfSigned,
@@ -135,7 +135,7 @@ impl fmt::Display for TrustProblem {
 /// What a registry said about a refusal, made safe to print.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerMessage {
-    /// Its error code: `DENIED`, `NAME_UNKNOWN`; empty when the answer was not in the protocol's form.
+    /// Its error code: `DENIED`, `NAME_UNKNOWN`; empty when the response was not in the protocol's form.
     pub code: String,
     /// Its words; control characters escaped, cut to a sane length.
     pub text: String,
@@ -188,7 +188,7 @@ pub enum RegistryError {
         /// What the registry said.
         message: ServerMessage,
     },
-    /// The registry understood the request and will not do it.
+    /// The registry refused the request.
     #[error("registry `{}` rejected {} for `{}` ({}){message}", task.host, task.object, task.repository, status_code(*status, message))]
     Rejected {
         /// What was asked for.
@@ -230,20 +230,20 @@ pub enum RegistryError {
         /// What is wrong, with the name of the setting's source.
         problem: String,
     },
-    /// This machine has no room to go on; the registry has nothing to do with it.
+    /// This machine gives no more threads or memory; the registry is not the cause.
     #[error("cannot connect to `{host}`: {problem}")]
     System {
-        /// Whom it was for.
+        /// What it was for.
         host: String,
         /// What is missing.
         problem: String,
     },
-    /// A host that a registry led to has an address that it may not lead to.
+    /// A registry named a host whose address it may not name.
     #[error("host `{host}`, named by a registry's answer, {problem}, and is not connected to")]
     ForbiddenAddress {
         /// The host.
         host: String,
-        /// Where it leads.
+        /// Where the address is.
         problem: String,
     },
     /// What was received is not what was asked for.
@@ -270,12 +270,12 @@ pub enum RegistryError {
         /// Most bytes allowed.
         limit: u64,
     },
-    /// An answer that the protocol, or our rules for safety, do not allow.
+    /// A response that the protocol, or our rules for safety, do not allow.
     #[error("cannot {task}: {problem}")]
     Protocol {
         /// What was tried.
         task: Box<Task>,
-        /// What the answer was and what was expected.
+        /// What the response was and what was expected.
         problem: String,
     },
     /// A layer that the registry does not hold could not be fetched from its `urls` either.
@@ -286,12 +286,12 @@ pub enum RegistryError {
         /// Each URL with the reason.
         problems: String,
     },
-    /// A web page came where a registry should answer.
+    /// The response is a web page and not one of a registry.
     #[error("cannot {task}: `{host}` answered with a web page, not as a registry")]
     WebPage {
         /// What was tried.
         task: Box<Task>,
-        /// Who sent the page.
+        /// The host that sent the page.
         host: String,
     },
     /// What was to be uploaded could not be read.

@@ -1,4 +1,4 @@
-//! Reading what a registry says about an error, without trusting a byte of it.
+//! Reading a registry's description of an error; its text is untrusted.
 
 use std::io::Read as _;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::error::ServerMessage;
 use super::http::Response;
 use super::sanitize::{SHOWN, sanitize};
 
-/// Longest time for a body that only explains an error.
+/// Longest time for the body of an error.
 const TIME: Duration = Duration::from_secs(10);
 
 #[derive(Deserialize)]
@@ -36,7 +36,7 @@ struct Entry {
     detail: Option<serde_json::Value>,
 }
 
-/// Reads the error in the body of an answer.
+/// Reads the error in the body of a response.
 ///
 /// Source: distribution-spec, "Error Codes".
 pub(super) fn message(response: Response) -> ServerMessage {
@@ -50,7 +50,7 @@ pub(super) fn message(response: Response) -> ServerMessage {
 /// `redacted` removes secrets and control characters from a text of the server.
 pub(super) fn parse(bytes: &[u8], redacted: &dyn Fn(&str) -> String) -> ServerMessage {
     let Ok(body) = serde_json::from_slice::<Body>(bytes) else {
-        // A short text is shown as it is; anything else is a page or a blob.
+        // A short text is shown; a longer one or binary data is a page or a blob.
         let text = std::str::from_utf8(bytes).unwrap_or("").trim();
         let short = text.len() <= SHOWN && !text.starts_with(['<', '{', '[']);
         return ServerMessage {

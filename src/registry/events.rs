@@ -10,45 +10,45 @@ pub struct RequestRecord<'a> {
     pub method: &'a str,
     /// URL, with everything secret replaced by `***`.
     pub url: &'a str,
-    /// Status of the answer, or `None` when there was none.
+    /// Status of the response, or `None` when there was none.
     pub status: Option<u16>,
-    /// Why there was no answer.
+    /// Why there was no response.
     pub problem: Option<&'a str>,
     /// Bytes of the body sent.
     pub sent: u64,
-    /// Length of the body of the answer, when it was announced.
+    /// Length of the body of the response, when it was announced.
     pub announced: Option<u64>,
-    /// From the start to the head of the answer.
+    /// From the start to the head of the response.
     pub elapsed: Duration,
     /// Counts from 1.
     pub attempt: u32,
 }
 
-/// A request or body that is going to be tried again.
+/// A request or body that is going to be retried.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RetryRecord<'a> {
     /// Host.
     pub host: &'a str,
-    /// What is tried, as `upload blob …`.
+    /// The task, as `upload blob …`.
     pub task: &'a str,
     /// Why the last attempt failed.
     pub cause: &'a str,
     /// The attempt that failed, counted from 1.
     pub attempt: u32,
-    /// How long is waited.
+    /// The delay before the next attempt.
     pub delay: Duration,
 }
 
-/// Takes what happens on the wire, from several threads.
+/// Receives the events of the HTTP client, from several threads.
 pub trait ClientEvents: Send + Sync {
     /// One request was answered or failed.
     fn request(&self, _: &RequestRecord<'_>) {}
 
-    /// Something is going to be tried again.
+    /// A request or body is going to be retried.
     fn retry(&self, _: &RetryRecord<'_>) {}
 
-    /// A host has said nothing for a while: told every ten seconds. `phase` completes "waiting for `host`", as in
+    /// A host has sent nothing for ten seconds, or for ten more. `phase` completes "waiting for `host`", as in
     /// `to answer`.
     fn waiting(&self, _host: &str, _phase: &str, _elapsed: Duration) {}
 
@@ -58,7 +58,7 @@ pub trait ClientEvents: Send + Sync {
     fn warning(&self, _host: &str, _text: &str) {}
 }
 
-/// Events that go nowhere.
+/// Drops all events.
 #[derive(Clone, Copy, Debug)]
 pub struct NoEvents;
 

@@ -31,13 +31,13 @@ pub fn join(base: &str, reference: &str) -> Option<(String, String)> {
     Some((url.expose(), url.to_string()))
 }
 
-/// Reads `Retry-After`, given with the answer's `Date`.
+/// Reads `Retry-After`, given with the response's `Date`.
 #[must_use]
 pub fn retry_after(value: &str, date: &str) -> Option<Duration> {
     super::retry::retry_after(Some(value), Some(date))
 }
 
-/// Reads an answer as every server and program that could have sent it, and returns what each made of it, as it
+/// Reads a response as every server and program that could have sent it, and returns what each made of it, as it
 /// shows in a log: registry, token server, credential helper, and the providers of the cloud logins.
 #[must_use]
 pub fn answers(body: &[u8]) -> Vec<String> {

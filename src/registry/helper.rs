@@ -27,7 +27,7 @@ const AFTER_EXIT: Duration = Duration::from_secs(2);
 /// Bytes of a helper's standard error that are kept, from its end.
 const STDERR_KEPT: usize = 16 * 1024;
 
-/// Gives credentials by running, or pretending to run, helper programs.
+/// Gets credentials from helper programs; tests have an implementation of their own.
 pub trait CredentialHelpers: Send + Sync {
     /// Asks `docker-credential-<helper>` for a server; `None` when it knows none.
     fn get(&self, helper: &str, server: &str) -> Result<Option<Credential>, HelperError>;
@@ -132,7 +132,7 @@ impl CredentialHelpers for ProcessHelpers {
                 _ => failed(error.to_string()),
             })?;
         if let Some(mut stdin) = child.stdin.take() {
-            // A helper that does not read its input may still answer.
+            // A helper that does not read its input may still give credentials.
             let _ = stdin.write_all(server.as_bytes());
         }
         let started = Instant::now();

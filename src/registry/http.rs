@@ -25,7 +25,7 @@ use super::wire_error::{Phases, WireError, WireErrorKind};
 use super::wire_options::WireOptions;
 use crate::model::{Method, Secret};
 
-/// Bodies of at least this size ask for permission first, so that a refusal costs nothing.
+/// Bodies of at least this size are sent with `Expect: 100-continue`, so that a refused one is not sent.
 const EXPECT_CONTINUE_FROM: u64 = 1024 * 1024;
 
 /// Size of a connection's buffer in each direction.
@@ -34,7 +34,7 @@ const BUFFER_BYTES: usize = 32 * 1024;
 /// Longest time for a body that is read only to use the connection again.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 
-/// Bytes that a front end which holds a body passes on, or a registry moves into its storage, in a second.
+/// Bytes per second at which a proxy passes on a stored body, or a registry moves it into its storage.
 const PASSED_ON_PER_SECOND: u64 = 8 * 1024 * 1024;
 
 /// Headers whose values are secrets, besides `Authorization` of a registry.
@@ -83,7 +83,7 @@ pub(super) struct Request<'a> {
     pub(super) attempt: u32,
 }
 
-/// One answer; its body is still to be read.
+/// One response; its body is still to be read.
 pub(super) struct Response {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
@@ -165,9 +165,9 @@ pub(super) struct Http {
     places: Arc<Places>,
     options: WireOptions,
     proxies: ProxyRules,
-    /// Some server does not know `Expect` (417).
+    /// A server refused `Expect` (417).
     expects_nothing: AtomicBool,
-    /// What was sent and is not to be printed when it comes back.
+    /// The secrets that were sent, to redact them in responses.
     pub(super) redactor: Arc<Redactor>,
 }
 
@@ -184,7 +184,7 @@ impl Http {
             .proxy(None)
             .user_agent(options.user_agent.as_str())
             .accept_encoding("identity")
-            // Each connection has both; larger ones only cost memory, as blocks are moved at the kernel's pace.
+            // Each connection has both; larger ones need memory and are not faster.
             .input_buffer_size(BUFFER_BYTES)
             .output_buffer_size(BUFFER_BYTES)
             .max_idle_connections(idle_connections * 4)
@@ -216,7 +216,7 @@ impl Http {
         })
     }
 
-    /// Sends one request and waits for the head of its answer.
+    /// Sends one request and waits for the head of its response.
     #[expect(clippy::needless_pass_by_value, reason = "a request is sent once")]
     pub(super) fn send(&self, request: Request<'_>) -> Result<Response, WireError> {
         let started = Instant::now();
@@ -225,7 +225,7 @@ impl Http {
         let (result, sent) = self.exchange(&request);
         let result =
             result.map_err(|failure| WireError { text: self.redactor.redact(&failure.text), ..failure });
-        // A peer may have put what it was sent into the location that led here.
+        // A peer may have put secrets that it was sent into the location of this request.
         let printed = self.redactor.redact(&url.to_string());
         let (status, problem, announced) = match &result {
             Ok(response) => (Some(response.status), None, response.content_length()),
@@ -271,7 +271,7 @@ impl Http {
             let message = builder.body(SendBody::none()).map_err(failed);
             return (message.and_then(|message| self.run(message, request, 0)), 0);
         }
-        // Some front ends answer 411 to an upload request without a length, even an empty one.
+        // Some proxies answer 411 to an upload request without a length, even an empty one.
         builder = builder.header("content-length", length);
         let (pace, returned) = (Pace::of_body(), None);
         let mut body = Sending { reader, left: length, sent: 0, progress, pace, returned };
@@ -289,7 +289,7 @@ impl Http {
         let (url, closing) = (request.url.clone(), request.closing);
         let timeouts = self.options.timeouts;
         let response = if closing.is_some() { timeouts.closing_response } else { timeouts.response };
-        // A front end may hold a body until it is complete and only then pass it on.
+        // A proxy may store a body until it is complete and only then pass it on.
         let moved = length.max(closing.unwrap_or(0));
         let response = response + Duration::from_secs(moved / PASSED_ON_PER_SECOND);
         let proxy = self.proxies.for_url(&url);
@@ -316,14 +316,14 @@ impl Http {
         }
     }
 
-    /// Returns the agent whose connector knows where requests may go; a proxy is the user's, and connects itself.
+    /// Returns the agent whose connector checks where requests may go; a proxy, which the user chose, connects itself.
     fn agent(&self, named_by: HostSource, through_proxy: bool) -> &Agent {
         let wanted = if through_proxy { HostSource::User } else { named_by };
         let found = HOST_SOURCES.iter().zip(&self.agents).find(|(source, _)| **source == wanted);
         found.map(|(_, agent)| agent).expect("there is an agent for each source")
     }
 
-    /// Returns the source of hosts that an answer of this host names.
+    /// Returns the source of hosts that a response of this host names.
     pub(super) fn led_by(&self, host: &Origin) -> HostSource {
         self.places.led_by(&host.to_string())
     }
@@ -333,12 +333,12 @@ impl Http {
         self.places.led_by_url(&host.to_string())
     }
 
-    /// Sends bodies without asking first from now on.
+    /// Sends later bodies without `Expect`.
     pub(super) fn stop_expecting(&self) {
         self.expects_nothing.store(true, Ordering::Relaxed);
     }
 
-    /// Returns the longest silence that is waited for.
+    /// Returns the longest time that a peer may send nothing.
     pub(super) fn idle(&self) -> Duration {
         self.options.timeouts.idle
     }
@@ -373,7 +373,7 @@ impl Read for Sending<'_> {
         }
         let n = self.reader.read(buffer.get_mut(..wanted).unwrap_or_default())?;
         if n == 0 {
-            // ureq would read for ever. Streams report a short source themselves (`upload_session::Guarded`).
+            // ureq would read without end. Streams report a short source themselves (`upload_session::Guarded`).
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         self.left -= n as u64;

@@ -36,7 +36,7 @@ pub struct HostCredential {
 /// One place to look, in order.
 #[derive(Clone, Debug)]
 pub enum CredentialSource {
-    /// For every registry: a refusal to log in anywhere.
+    /// For every registry: no login anywhere.
     Everywhere(Credential),
     /// For the registries that the user named, and no others: flags and variables without a host.
     Named {
@@ -53,7 +53,7 @@ pub enum CredentialSource {
     Cloud(Arc<CloudLogins>),
 }
 
-/// All credentials, asked per repository; the first source that has something wins.
+/// All credentials, looked up per repository; the first source with credentials is used.
 pub struct Keychain {
     sources: Vec<CredentialSource>,
     helpers: Arc<dyn CredentialHelpers>,
@@ -186,7 +186,7 @@ impl Keychain {
             return Ok(answer.clone());
         }
         let answer = match self.ask_again(helper, server) {
-            // Many registries ask for no login; the error waits until this one does.
+            // Many registries ask for no login; the error is returned only if this one does.
             Err(error @ HelperError::Missing { .. }) => {
                 lock(&self.missing).insert(registry.clone(), error.configured_in(config_path));
                 None

@@ -31,7 +31,7 @@ impl Pace {
         Self { window: WINDOW, least: limits::LEAST_BYTES_PER_MINUTE, waited: Duration::ZERO, bytes: 0 }
     }
 
-    /// Expects everything within a time: for bodies that only explain or are thrown away.
+    /// Expects the whole body within a time: for bodies of errors, and bodies that are dropped.
     pub(super) fn all_within(window: Duration) -> Self {
         Self { window, least: u64::MAX, waited: Duration::ZERO, bytes: 0 }
     }

@@ -88,7 +88,7 @@ pub(super) fn each_page(
 
 /// Finds the target of `<…>; rel="next"`, or of a sole `…; rel="next"` as some registries write it.
 ///
-/// Errors: a header that names a next page but not where; a list must not end there.
+/// Errors: a header that announces a next page without its URL; the list would be incomplete.
 /// Source: RFC 8288; distribution-spec, "Listing Tags".
 pub(super) fn next_link<'a>(values: impl Iterator<Item = &'a str>) -> Result<Option<String>, &'a str> {
     for value in values {
@@ -143,7 +143,7 @@ mod tests {
             (r#"</p>; rev="next""#, Ok(None)),
             ("garbage", Ok(None)),
             ("", Ok(None)),
-            // A list must not end in silence.
+            // A list must not be cut without an error.
             ("<unclosed", Err("<unclosed")),
             (r#"rel="next""#, Err(r#"rel="next""#)),
             (r#"; rel="next""#, Err(r#"; rel="next""#)),

@@ -1,11 +1,11 @@
-//! Which addresses an answer may lead to: not to this machine, its link or a metadata service, unless it came from there.
+//! Which addresses a response may lead to: not to this machine, its link or a metadata service, unless it came from
+//! there.
 //!
-//! A registry sends us on: by redirects, the realm of its token server, upload locations, the `urls` of layers. One
-//! that is elsewhere must not aim requests at services that trust this machine. What counts is the address that is
-//! connected to, after the name was looked up, not the text of the host: `127.1`, `2130706433` and any name in DNS
-//! can stand for this machine. Private networks stay allowed for what a
-//! registry names; registries and their storage are there.
-//! What this file does not decide: which *hosts* get credentials.
+//! A registry names other hosts: by redirects, the realm of its token server, upload locations, the `urls` of layers.
+//! One that is elsewhere must not direct requests to services that trust this machine. The check is of the address
+//! that is connected to, after the name was looked up, not the text of the host: `127.1`, `2130706433` and any name in
+//! DNS can stand for this machine. Private networks stay allowed for what a registry names; registries and their
+//! storage are there. What this file does not decide: which *hosts* get credentials.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -13,7 +13,7 @@ use std::sync::Mutex;
 
 use crate::stream::lock;
 
-/// Where an address is, as far as it matters who may lead to it.
+/// Where an address is, in the classes that the rules distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// Anywhere else.
@@ -29,9 +29,9 @@ pub(super) enum Place {
 /// Who named the host of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HostSource {
-    /// The user: every address is meant.
+    /// The user, who may name every address.
     User,
-    /// An answer that came from such a place.
+    /// A response that came from such a place.
     AnswerFrom(Place),
     /// A host outside the registry, of a layer's `urls`, which redirects: it may not lead into private networks either.
     UrlsFrom(Place),
@@ -56,14 +56,14 @@ impl HostSource {
         match (self, place(address)) {
             (Self::User, _) | (_, Place::Elsewhere) | (Self::AnswerFrom(_), Place::Private) => true,
             (Self::UrlsFrom(from), Place::Private) => from != Place::Elsewhere,
-            // `0.0.0.0` and `::` are no place that a registry means.
+            // `0.0.0.0` and `::` are addresses of no registry or storage.
             (Self::AnswerFrom(from) | Self::UrlsFrom(from), to) => {
                 from == to && !address.to_canonical().is_unspecified()
             }
         }
     }
 
-    /// Leaves the addresses that may be connected to.
+    /// Keeps the addresses that may be connected to.
     ///
     /// Errors: [`ForbiddenAddress`] when there are some and none is allowed.
     pub(super) fn filter(self, addresses: &[SocketAddr]) -> Result<Vec<SocketAddr>, ForbiddenAddress> {
@@ -75,7 +75,7 @@ impl HostSource {
     }
 }
 
-/// A host that an answer named is on this machine, its link, or a metadata service.
+/// A host that a response named is on this machine, its link, or a metadata service.
 #[derive(Debug, thiserror::Error)]
 #[error("leads to {}, `{address}`", words(*address))]
 pub(super) struct ForbiddenAddress {
@@ -147,7 +147,8 @@ const MOST_PLACES: usize = 10_000;
 impl Places {
     /// Remembers the address that a host (`host` or `host:port`) was connected to at.
     ///
-    /// A host that was in two places counts as elsewhere: it must not gain by having an address here as well.
+    /// A host that was in two places counts as elsewhere: a second address on this machine must not give it more
+    /// rights.
     pub(super) fn connected(&self, host: &str, address: IpAddr) {
         let mut places = lock(&self.0);
         let now = place(address);
@@ -170,7 +171,7 @@ impl Places {
         found.unwrap_or(Place::Elsewhere)
     }
 
-    /// Returns the source of hosts that an answer of this host names.
+    /// Returns the source of hosts that a response of this host names.
     pub(super) fn led_by(&self, host: &str) -> HostSource {
         HostSource::AnswerFrom(self.of(host))
     }

@@ -1,7 +1,7 @@
 //! Redacts secrets that a server echoes back.
 //!
-//! Error bodies, warnings and locations come from outside, and some servers and proxies put what they were sent into
-//! them. Each secret is remembered when it is sent, in the forms in which a peer can give it back.
+//! Some servers and proxies repeat what they were sent in error bodies, warnings and locations.
+//! Each secret is remembered when it is sent, in the forms in which a peer can send it back.
 
 use std::sync::Mutex;
 
@@ -13,13 +13,13 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use super::url::{decode, encode};
 use crate::model::Secret;
 
-/// Shortest text that is hidden; what is shorter is no secret, and is part of too many innocent words.
+/// Shortest text that is redacted, bytes; shorter texts are no secrets and are parts of ordinary words.
 const SHORTEST: usize = 4;
 /// Most values of URLs remembered. A server chooses how many there are, so they are kept apart from credentials, which
 /// are never dropped.
 const MOST_VALUES: usize = 256;
 
-/// What was sent so far and must not be printed.
+/// The secrets that were sent and must not be printed.
 #[derive(Default)]
 pub(super) struct Redactor {
     /// Passwords, tokens and keys.

@@ -99,7 +99,7 @@ impl Client {
         subject: &Digest,
     ) -> Result<Option<ImageIndex>, RegistryError> {
         match self.fetch_here(repository, &Target::Tag(fallback_tag(subject))) {
-            // Another kind of document under that tag is not ours to change.
+            // Another kind of document under that tag is left as it is.
             Ok(document) => match document.index() {
                 Some(index) => Ok(Some(index.clone())),
                 None => Err(RegistryError::Protocol {

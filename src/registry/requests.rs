@@ -89,13 +89,13 @@ impl Follow {
     }
 }
 
-/// Why one attempt did not give an answer to work with.
+/// Why one attempt did not give a response to work with.
 pub(super) enum Attempt {
-    /// Credentials have changed; send the same at once.
+    /// The credentials have changed; the request is sent again at once.
     Reauthenticate,
-    /// It may work later.
+    /// A retry may succeed.
     Transient(Transient),
-    /// It will not work.
+    /// A retry does not help.
     Fatal(RegistryError),
 }
 
@@ -221,7 +221,7 @@ impl Requester {
         }
     }
 
-    /// Sends a call until it is answered, waiting and trying again where that makes sense.
+    /// Sends a request until there is a response, with retries.
     pub(super) fn run(&self, call: &Call<'_>, body: Option<&[u8]>) -> Result<Response, RegistryError> {
         let host = self.host(call.repository.registry());
         let mut tries = RetryBudget::new();

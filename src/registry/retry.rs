@@ -16,8 +16,8 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(120);
 /// Slowest pace a registry can push us to: one request in this time.
 const SLOWEST_PACE: Duration = Duration::from_secs(1);
 
-/// Attempts that met silence before a peer counts as gone: each costs a whole time-out, and who says nothing twice
-/// hardly speaks the third time.
+/// Attempts without any response before a peer counts as unreachable: each costs a whole time-out, and a third one
+/// rarely succeeds after two.
 const SILENT_ATTEMPTS: u32 = 2;
 
 /// Tells whether a status means that the same request may succeed later.
@@ -31,14 +31,14 @@ pub(super) fn is_retryable(status: u16) -> bool {
 pub(super) fn delay_before(base: Duration, attempt: u32) -> Duration {
     let full = base.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(LONGEST_DELAY);
     let mut bytes = [0; 2];
-    // Without random numbers all clients wait the same time, which is only less kind.
+    // Without random numbers all clients wait the same time; the delay is still within its bounds.
     let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
     full / 2 + full.mul_f64(f64::from(u16::from_le_bytes(bytes)) / f64::from(u16::MAX)) / 2
 }
 
-/// Reads `Retry-After`: seconds, or a date, which is compared with the answer's own `Date`.
+/// Reads `Retry-After`: seconds, or a date, which is compared with the response's own `Date`.
 ///
-/// The local clock is not asked: what matters is how long the registry wants us to wait.
+/// The local clock is not used: it may differ from that of the registry.
 pub(super) fn retry_after(value: Option<&str>, date: Option<&str>) -> Option<Duration> {
     let value = value?.trim();
     let seconds = match value.parse::<u64>() {
@@ -51,9 +51,9 @@ pub(super) fn retry_after(value: Option<&str>, date: Option<&str>) -> Option<Dur
     Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
 }
 
-/// Waits, looking at the stop signal every 50 ms.
+/// Waits, and checks the stop signal every 50 ms.
 ///
-/// Errors: `Err` when stopping was asked for.
+/// Errors: [`RegistryError::Cancelled`] if the work was cancelled.
 pub(super) fn sleep(duration: Duration) -> Result<(), RegistryError> {
     let until = Instant::now() + duration;
     loop {
@@ -81,11 +81,11 @@ pub(super) struct RetryPolicy {
 #[derive(Debug)]
 pub(super) struct Transient {
     pub(super) cause: String,
-    /// The status, when there was an answer.
+    /// The status, when there was a response.
     pub(super) status: Option<u16>,
     /// How long the registry asked to wait.
     pub(super) after: Option<Duration>,
-    /// Nothing came within the time allowed.
+    /// The peer sent nothing within the time-out.
     pub(super) silent: bool,
 }
 
@@ -94,7 +94,7 @@ impl Transient {
         Self { cause: cause.into(), status: None, after: None, silent: false }
     }
 
-    /// Says who failed, when it is not the registry itself.
+    /// Names the server that failed, if it is not the registry itself.
     pub(super) fn about(mut self, who: &str) -> Self {
         self.cause = format!("{who}: {}", self.cause);
         self
@@ -119,12 +119,12 @@ impl RetryBudget {
         self.failed + self.limited + 1
     }
 
-    /// Begins to count anew, after something has moved.
+    /// Resets the counters after bytes were transferred.
     pub(super) fn progressed(&mut self) {
         (self.failed, self.limited, self.silent) = (0, 0, 0);
     }
 
-    /// Takes a failure and waits; an error when the policy allows no further attempt.
+    /// Records a failure and waits; an error if the policy allows no further attempt.
     pub(super) fn failed(
         &mut self,
         policy: &RetryPolicy,
@@ -139,7 +139,7 @@ impl RetryBudget {
         } else {
             self.failed += 1;
         }
-        // Being told to wait is not failing; but a registry that says nothing else is not usable either.
+        // A 429 is not counted as a failure, but the number of 429s is limited too.
         let retries = policy.retries;
         self.silent += u32::from(failure.silent);
         if self.failed > retries || self.limited > retries.saturating_mul(4) || self.silent >= SILENT_ATTEMPTS
@@ -154,7 +154,7 @@ impl RetryBudget {
         let base = policy.delay;
         let delay = match failure.after {
             Some(after) => after,
-            // A connection that died while it was idle says nothing about the registry.
+            // An idle connection that was closed is no sign of a fault of the registry.
             None if failure.status.is_none() && attempt == 1 => base / 10,
             None => delay_before(base, attempt),
         };
@@ -168,7 +168,7 @@ impl RetryBudget {
         if let Some(gate) = gate
             && matches!(failure.status, Some(429 | 503))
         {
-            // The gate makes every worker of this host wait, this one too.
+            // At the gate every worker of this host waits, this one too.
             gate.slow_down(delay, limited);
             return Ok(());
         }
@@ -184,7 +184,7 @@ pub(super) struct Gate(Mutex<GateState>);
 struct GateState {
     /// No request starts before this time.
     closed_until: Option<Instant>,
-    /// Time between the starts of two requests; zero until the registry complains.
+    /// Time between the starts of two requests; zero until the registry sends a 429.
     pace: Duration,
     /// When the next request may start at this pace.
     next: Option<Instant>,
@@ -215,7 +215,7 @@ impl Gate {
     pub(super) fn slow_down(&self, pause: Duration, too_many: bool) {
         let mut state = lock(&self.0);
         let until = Instant::now() + pause;
-        // Workers whose requests were refused in the same moment are one complaint, not many.
+        // Several workers whose requests were refused at the same time slow the pace down once.
         let first = state.closed_until.is_none_or(|closed| closed <= Instant::now());
         state.closed_until = Some(state.closed_until.map_or(until, |closed| closed.max(until)));
         if too_many && first {
@@ -270,7 +270,7 @@ mod tests {
             gate.enter().unwrap();
         }
         assert!(started.elapsed() >= Duration::from_millis(80), "three starts, 40 ms apart");
-        // Workers that are refused in the same moment complain once.
+        // Workers that are refused at the same time slow the pace down once.
         gate.slow_down(Duration::from_secs(60), true);
         gate.slow_down(Duration::from_secs(60), true);
         assert_eq!(pace(&gate), Duration::from_millis(80));

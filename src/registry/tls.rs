@@ -293,7 +293,7 @@ impl ServerCertVerifier for Verifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         let mut schemes = self.algorithms.supported_schemes();
         if matches!(self.trust, Trusted::AnyServer) {
-            // The server signs with what its key can; we do not look at the signature.
+            // The server chooses an algorithm that fits its key; the signature is not checked.
             schemes.extend([
                 SignatureScheme::ECDSA_NISTP521_SHA512,
                 SignatureScheme::ED448,
@@ -305,7 +305,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Sends a TLS greeting to this machine and tells whether the answer is one; no certificate is looked at.
+/// Sends a TLS greeting to this machine and tells whether the response is one; no certificate is looked at.
 ///
 /// Reading the system's authorities costs more than all requests of a small push together, so they are not read
 /// only to find out that a registry on this machine speaks plain http.
@@ -381,7 +381,7 @@ impl<In: Transport> Connector<In> for TlsConnector {
     }
 }
 
-/// A problem of our own configuration that shows only when a connection is made.
+/// A fault of our own configuration that is found only when a connection is made.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct BadConfiguration(pub(super) String);

@@ -12,7 +12,7 @@ use crate::model::Secret;
 
 /// Life of a token that does not say how long it lives (distribution token specification).
 const DEFAULT_LIFE: u64 = 60;
-/// Longest life believed; some servers send nanoseconds.
+/// Longest life that is accepted; some servers send nanoseconds.
 const LONGEST_LIFE: u64 = 24 * 3600;
 /// What a token has to allow; the scope that is needed most comes first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,20 +75,20 @@ impl Token {
     ///
     /// Errors: what was found in place of a token, without any value.
     pub(super) fn parse(body: &[u8], started: Instant) -> Result<(Self, Option<Secret>), String> {
-        // A struct would be read out of an array too, by position.
+        // serde would read a struct from an array too, by position.
         let members: serde_json::Map<String, serde_json::Value> =
             serde_json::from_slice(body).map_err(|_| describe(body))?;
         let answer: TokenResponse = serde_json::from_value(members.into()).map_err(|_| describe(body))?;
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
         let token = given(answer.token).or(given(answer.access_token)).map(Secret::from);
         let token = token.ok_or_else(|| describe(body))?;
-        // It goes into a header; anything else in it would be an attack or an accident.
+        // It goes into a header, so other characters are refused.
         if !is_token(token.expose()) {
             return Err("its token has characters that a token cannot have".to_owned());
         }
         let life = answer.expires_in.and_then(|number| number.as_u64()).filter(|life| *life > 0);
         let life = Duration::from_secs(life.unwrap_or(DEFAULT_LIFE).min(LONGEST_LIFE));
-        // A body that begins shortly before the end would be refused on the way.
+        // A token near its end could expire while a body is sent.
         let margin = (life / 10).min(Duration::from_secs(30));
         let header = Secret::new(format!("Bearer {}", token.expose()));
         Ok((

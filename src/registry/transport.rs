@@ -1,7 +1,7 @@
-//! TCP under ureq: every wait can be cancelled, and an answer that comes before the body is sent is not lost.
+//! TCP for ureq: every wait can be cancelled, and a response that arrives before the body is sent is read.
 //!
 //! ureq reports a failed write as the request's failure. But a registry that refuses a body (401, 413) answers
-//! first and closes then, so a failed write is followed by a look at what was received.
+//! first and then closes the connection, so after a failed write the connection is read.
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
@@ -19,7 +19,7 @@ use crate::stream::cancel;
 use super::events::ClientEvents;
 use super::reach::{HostSource, Places};
 
-/// How long a wait may last before the stop signal is looked at.
+/// How long a wait may last before the stop signal is checked.
 const SLICE: Duration = Duration::from_millis(100);
 
 /// Room for one TLS record with its frame.
@@ -109,7 +109,7 @@ impl<In: Transport> Connector<In> for TcpConnector {
     }
 }
 
-/// RetryBudget the addresses one after the other, each for its share of the time left.
+/// Tries the addresses one after the other, each for its share of the time left.
 fn connect_any(addresses: &[SocketAddr], timeout: NextTimeout) -> Result<TcpStream, Error> {
     let deadline = Deadline::new(timeout);
     let mut last = Error::Io(ErrorKind::ConnectionRefused.into());
@@ -128,16 +128,16 @@ fn connect_any(addresses: &[SocketAddr], timeout: NextTimeout) -> Result<TcpStre
 }
 
 fn connect_one(address: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
-    // The connection's own time-out is exact; the other is for a system that does not keep it.
+    // The connection's own time-out is exact; the other one is for systems that ignore it.
     run_detached(timeout.saturating_mul(2), move || TcpStream::connect_timeout(&address, timeout))
 }
 
-/// The system is out of threads, or of memory for them; waiting for the peer does not help.
+/// The system has no more threads, or no memory for them; a retry of the request does not help.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot start a thread: {0}")]
 pub(super) struct NoThread(io::Error);
 
-/// Runs blocking work that cannot be interrupted in a thread of its own, and leaves it there when it is not wanted.
+/// Runs blocking work that cannot be interrupted in a thread of its own, and does not wait for it after a cancellation.
 pub(super) fn run_detached<T: Send + 'static>(
     timeout: Duration,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -196,13 +196,13 @@ fn would_block(error: &io::Error) -> bool {
 }
 
 impl Tcp {
-    /// Gives up sending; what is still to be sent is thrown away and the answer is awaited.
+    /// Stops sending: drops what is still to be sent, and waits for the response.
     fn close_output(&mut self) {
         self.output_closed = true;
         BODY_UNWANTED.set(true);
     }
 
-    /// Tells whether bytes wait to be read; only without TLS does that mean an answer.
+    /// Tells whether bytes can be read; without TLS they are a response.
     fn has_answer(&self) -> bool {
         if !self.plain || self.stream.set_nonblocking(true).is_err() {
             return false;
@@ -235,7 +235,7 @@ impl Transport for Tcp {
                 Ok(0) => self.close_output(),
                 Ok(n) => {
                     sent += n;
-                    // The limit is on silence, not on slowness.
+                    // The limit is on a wait without any byte; `pace` has the limit on slow transfers.
                     deadline = Deadline::new(timeout);
                 }
                 Err(error) if would_block(&error) => {
@@ -260,7 +260,7 @@ impl Transport for Tcp {
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        // The wait for an answer has a limit of its own, which may be longer than that on silence in a body.
+        // The wait for a response has a limit of its own, which may be longer than that on silence in a body.
         let timeout = if timeout.reason == Timeout::RecvResponse { timeout } else { timeout.for_read() };
         let deadline = Deadline::new(timeout);
         let phase = match timeout.reason {
@@ -293,7 +293,7 @@ impl Transport for Tcp {
         if self.output_closed || self.stream.set_nonblocking(true).is_err() {
             return false;
         }
-        // Bytes without a request mean that the last exchange went wrong.
+        // Bytes without a request show that the last exchange failed.
         let quiet =
             matches!((&self.stream).read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
         self.stream.set_nonblocking(false).is_ok() && quiet

@@ -1,7 +1,7 @@
 //! Writes a blob: HEAD request, mount, upload session, closing request; other forms for registries that need them.
 //!
-//! The first form is docker's own, which every registry takes: POST, one PATCH with everything, PUT. A session that
-//! failed is never trusted again (some registries keep half of it): the blob is asked for and sent anew.
+//! The first form is docker's own, which every registry takes: POST, one PATCH with the whole blob, PUT. A session that
+//! failed is not continued (some registries keep half of it): a HEAD request is sent, and the blob is sent again.
 
 use crate::model::{Descriptor, Digest, Method, Repository};
 use crate::stream::lock;
@@ -26,14 +26,14 @@ pub enum PushStart<'a> {
     Send,
 }
 
-/// What became of a blob that was to be pushed.
+/// The result of pushing a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PushOutcome {
     /// Its bytes were sent.
     Uploaded,
-    /// The registry took it over from another of its repositories.
+    /// The registry mounted it from another of its repositories.
     Mounted,
-    /// It was there already.
+    /// The repository had it already.
     Present,
 }
 
@@ -145,7 +145,7 @@ impl Upload<'_> {
                 After::AtOnce => {}
                 After::Wait(failure) => self.requester.wait(&mut tries, self.host, &self.task, failure)?,
             }
-            // The response to the last attempt may be all that was lost.
+            // The blob may be stored, and only the response to the last attempt lost.
             if self.is_there()? {
                 return Ok(PushOutcome::Uploaded);
             }
@@ -177,7 +177,7 @@ impl Upload<'_> {
                 self.abandon(session);
                 *plan = plan.next(Event::Refused(refusal), size).ok_or(error)?;
                 if refusal == Refusal::TooLarge {
-                    // Start the host's other blobs with this size.
+                    // The host's other blobs start with this size.
                     self.remember_form(plan.form());
                     return Ok(After::AtOnce);
                 }
@@ -230,7 +230,7 @@ impl Upload<'_> {
                 // Not mounted, but a session was opened.
                 Ok(response) if response.status == 202 => return self.session(response).map(Some),
                 Ok(response) => response.drain(),
-                // Registries refuse to mount in many ways; none of them means that the push is refused.
+                // Registries refuse a mount with many statuses; none of them means that the push is refused.
                 Err(RegistryError::Refused { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -239,7 +239,7 @@ impl Upload<'_> {
         match response.status {
             200..=299 => self.session(response).map(Some),
             404 => {
-                // We know that the blob is absent: 404 here means that there is no such repository.
+                // The blob is known to be absent: 404 here means that there is no such repository.
                 let task = Task { object: "place for uploads".to_owned(), ..self.task.clone() };
                 Err(unexpected(self.requester, self.repository, &task, response))
             }

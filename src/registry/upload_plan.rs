@@ -75,7 +75,7 @@ impl Plan {
         }
     }
 
-    /// Returns the form to remember for the registry's other blobs after a success; our own choice says nothing
+    /// Returns the form to remember for the registry's other blobs after a success; chunks of our choice say nothing
     /// about the registry.
     pub(super) fn proven_form(self) -> Option<UploadForm> {
         match self {
@@ -125,7 +125,7 @@ impl Plan {
             (Self::OwnChunks { lost, .. }, Some(UploadForm::Chunked(bytes))) => {
                 Some(Self::OwnChunks { bytes, lost })
             }
-            // Not every registry takes chunks; it can still have the whole.
+            // Not every registry takes chunks; the blob is then sent whole.
             (Self::OwnChunks { lost, .. }, _) => {
                 Some(Self::WithoutOwnChunks { form: UploadForm::Patch, lost })
             }

@@ -34,7 +34,7 @@ pub(super) struct Session {
     pub(super) least: u64,
 }
 
-/// What a step of an upload came to.
+/// The result of one step of an upload.
 pub(super) enum Step {
     Done,
     /// The registry wants another form.
@@ -42,7 +42,7 @@ pub(super) enum Step {
         response: Response,
         refusal: Refusal,
     },
-    /// The session is gone, or was never whole.
+    /// The session no longer exists, or is incomplete.
     Lost(&'static str),
 }
 
@@ -68,7 +68,7 @@ impl Upload<'_> {
         let problem = match from.join(text) {
             Err(problem) => format!("upload location that {problem}"),
             Ok(to) if from.is_https() && !to.is_https() => {
-                // Behind a TLS proxy the registry says http; the URL is the same server.
+                // Behind a TLS proxy the registry says `http`; the URL is the same server.
                 if to.origin().host == from.origin().host {
                     return Ok(Some(to.upgraded(from.origin().port)));
                 }
@@ -144,13 +144,13 @@ impl Upload<'_> {
         let payload = Payload::Stream { source: &part, length, progress: self.progress };
         let result = self.requester.attempt(self.host, call, payload, auth, attempt);
         match part.error.take() {
-            // The wire's error is only a consequence.
+            // The error of the connection is a consequence of it.
             Some(error) if result.is_err() && !crate::stream::cancel::is_cancelled() => Err(failed(error)),
             _ => result,
         }
     }
 
-    /// Sorts the answer to a PATCH, and takes over the new location.
+    /// Sorts the response to a PATCH, and takes over the new location.
     fn classify(&self, response: Response, location: &mut Url) -> Result<Step, Attempt> {
         match response.status {
             // 202 by the specification; 201 and 204 by ECR and others.
@@ -189,7 +189,7 @@ impl Upload<'_> {
         }
     }
 
-    /// Sorts the answer to the closing PUT.
+    /// Sorts the response to the closing PUT.
     fn closed(&self, response: Response) -> Result<Step, Attempt> {
         match response.status {
             200..=299 => {
@@ -218,7 +218,7 @@ impl Upload<'_> {
         }
     }
 
-    /// Sends the blob in ranges, going on after a break where the registry says it is.
+    /// Sends the blob in ranges, and continues after a break at the position that the registry reports.
     fn send_chunks(
         &self,
         chunk: u64,
@@ -237,14 +237,14 @@ impl Upload<'_> {
             let later = match answered {
                 Ok(response) => match self.classify(response, &mut session.location)? {
                     Step::Done => {
-                        // The reported range is not looked at: ECR's stays at the first chunk.
+                        // The reported range is not used: ECR's stays at the first chunk.
                         offset += length;
                         tries.progressed();
                         continue;
                     }
                     Step::Refused { response, refusal: Refusal::TooLarge } if response.status == 416 => {
                         match self.position(session, auth)? {
-                            // It has what we sent, or part of it: the answer to an earlier chunk was lost.
+                            // It has what we sent, or part of it: the response to an earlier chunk was lost.
                             Some(position) if position > offset && position <= size => {
                                 offset = position;
                                 response.drain();
@@ -289,7 +289,7 @@ impl Upload<'_> {
         Ok(end.map(|end| if end == 0 { 0 } else { end + 1 }))
     }
 
-    /// Tells the registry that a session is not going to be ended; it need not listen.
+    /// Tells the registry that a session is abandoned; its response is ignored.
     pub(super) fn abandon(&self, session: &Session) {
         let call = self.call(Method::Delete, session.location.clone());
         let mut auth = AuthProgress::default();

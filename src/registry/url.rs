@@ -57,7 +57,7 @@ pub(super) struct Url {
     path: Box<str>,
 }
 
-/// Why a text is not a URL that may be asked.
+/// Why a text is not a URL that a request may go to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UrlError {
     Characters,
@@ -77,7 +77,7 @@ impl fmt::Display for UrlError {
     }
 }
 
-/// Query parameters whose values say nothing secret and help to understand a log.
+/// Query parameters whose values are no secrets and are useful in a log.
 const PRINTABLE: [&str; 9] =
     ["digest", "mount", "from", "n", "last", "scope", "service", "artifactType", "client_id"];
 
@@ -200,9 +200,9 @@ impl Origin {
         self.is_localhost() || self.address().is_some_and(|address| address.to_canonical().is_loopback())
     }
 
-    /// Tells whether an answer may name this host, as far as its text says where it is.
+    /// Tells whether a response may name this host, as far as its text says where it is.
     ///
-    /// The address it has is looked at when a connection is made; through a proxy, this text is all there is.
+    /// Its address is checked when a connection is made; through a proxy only this text can be checked.
     pub(super) fn may_be_named_by(&self, source: HostSource) -> bool {
         let here = self.is_localhost().then_some(IpAddr::V4(Ipv4Addr::LOCALHOST));
         here.or_else(|| self.address()).is_none_or(|address| source.allows(address))

@@ -22,41 +22,41 @@ pub(super) struct Phases {
     pub(super) response: Duration,
 }
 
-/// Why no answer came.
+/// Why no response came.
 #[derive(Debug)]
 pub(super) struct WireError {
     pub(super) kind: WireErrorKind,
     /// In words, with phase and time.
     pub(super) text: String,
-    /// Nothing came within the time allowed.
+    /// The peer sent nothing within the time-out.
     pub(super) silent: bool,
 }
 
-/// What a caller does differently.
+/// The kind, by what a caller does about it.
 #[derive(Debug)]
 pub(super) enum WireErrorKind {
     /// No connection could be made.
     Connect,
     /// The connection broke, or went silent.
     Broken,
-    /// Our side or theirs is not trusted.
+    /// The certificate of one side is not trusted by the other.
     Trust(TrustProblem),
     /// The peer does not speak TLS.
     NotTls,
     /// Our configuration is wrong.
     Configuration,
-    /// There is no thread for it.
+    /// The system gives no thread for it.
     NoThread,
     /// Not HTTP, or against its rules.
     Protocol,
-    /// An answer led to an address that it may not lead to.
+    /// A response led to an address that it may not lead to.
     Forbidden,
     /// The stop signal came.
     Cancelled,
 }
 
 impl WireError {
-    /// Reads the failure out of an error that reading a body gave.
+    /// Reads the failure out of an I/O error of reading a body.
     pub(super) fn of_read(error: io::Error, idle: Duration) -> Self {
         Self::new(Error::from(error), "receiving the body", Phases { idle, ..Phases::default() })
     }

@@ -121,7 +121,7 @@ pub struct Timeouts {
     pub connect: Duration,
     /// Longest silence while a body is received or sent.
     pub idle: Duration,
-    /// From the end of a request to the head of its answer.
+    /// From the end of a request to the head of its response.
     pub response: Duration,
     /// The same for the request that ends an upload, when registries move and hash the blob; a second more for each
     /// 8 MiB of it.

@@ -307,7 +307,7 @@ impl ContainerCredentials {
             reach: Reach::Near,
         };
         let answer = client.send(&ask).map_err(|problem| match problem {
-            // It was named, so it should be there.
+            // The user named it, so its absence is an error.
             LoginError::Absent => LoginError::Refused(format!("no server answers at `{}`", url.origin())),
             other => other,
         })?;
@@ -358,7 +358,7 @@ fn read_sts(bytes: &[u8], url: &Url) -> Result<Temporary, LoginError> {
     }
 }
 
-/// Reads ECR's answer: a list with one entry, or for the public registry the entry itself.
+/// Reads ECR's response: a list with one entry, or for the public registry the entry itself.
 fn read_token(bytes: &[u8]) -> Option<(Credential, Option<u64>)> {
     let json: serde_json::Value = serde_json::from_slice(bytes).ok()?;
     let data = json.get("authorizationData")?;
@@ -377,7 +377,7 @@ fn read_token(bytes: &[u8]) -> Option<(Credential, Option<u64>)> {
     Some((basic(username, password), expires))
 }
 
-/// Reads an answer in every form that is known here, and returns what was made of it, as it shows in a log.
+/// Reads a response in every form that is known here, and returns what was made of it, as it shows in a log.
 pub(super) fn read_every_answer(body: &[u8]) -> Vec<String> {
     let url = Url::parse("https://keys.example/").expect("it is a URL");
     let keys = [read_role_keys(body, &url), read_sts(body, &url)];

@@ -16,7 +16,7 @@ use crate::model::Secret;
 
 /// The user name that goes with a refresh token.
 const NULL_USER: &str = "00000000-0000-0000-0000-000000000000";
-/// Life of a registry's refresh token, seconds; it is three hours and is not told.
+/// Life of a registry's refresh token, seconds: three hours; the response does not say it.
 const REFRESH_LIFE: u64 = 3 * 3600;
 /// The three clouds: end of their registries' names, resource of the tokens, place to log in.
 const CLOUDS: [(&str, &str, &str); 3] = [
@@ -169,7 +169,7 @@ fn access_token(bytes: &[u8], url: &Url) -> Result<Secret, LoginError> {
     Ok(found.access_token.into())
 }
 
-/// Reads an answer in every form that is known here, and returns what was made of it, as it shows in a log.
+/// Reads a response in every form that is known here, and returns what was made of it, as it shows in a log.
 pub(super) fn read_every_answer(body: &[u8]) -> Vec<String> {
     let url = Url::parse("https://login.example/").expect("it is a URL");
     let form = serde_json::from_slice::<RefreshToken>(body).map(|found| Secret::from(found.refresh_token));

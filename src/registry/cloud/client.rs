@@ -15,9 +15,9 @@ use super::login::LoginError;
 use crate::model::{Method, limits};
 use crate::stream::{TooLarge, read_bounded};
 
-/// Attempts at a provider's service.
+/// Attempts of a request to a provider's service.
 const ATTEMPTS: u32 = 4;
-/// Attempts at a service of the machine itself.
+/// Attempts of a request to a service of the machine itself.
 const ATTEMPTS_NEAR: u32 = 2;
 /// How long a service of the machine itself may take: where there is none, nothing answers.
 const NEAR: Duration = Duration::from_secs(2);
@@ -77,7 +77,7 @@ pub(in super::super) struct HttpCloudClient {
 
 impl HttpCloudClient {
     pub(in super::super) fn new(options: &WireOptions, policy: RetryPolicy) -> Result<Self, String> {
-        // A user who does not check a registry's certificate has not agreed to send keys to an unchecked provider.
+        // `--registry-verify-certs=false` is about registries; a provider's certificate is always checked.
         let tls = TlsOptions { verify: true, ..options.tls.clone() };
         let far = WireOptions { tls: tls.clone(), ..options.clone() };
         let near = WireOptions {

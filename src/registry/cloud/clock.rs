@@ -1,4 +1,4 @@
-//! The clock that logins are given, and the times in answers of cloud providers.
+//! The clock that logins are given, and the times in responses of cloud providers.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! Google's workload identity federation: a token of another identity provider becomes an access token.
 //!
-//! The file is what `gcloud iam workload-identity-pools create-cred-config` writes (`external_account`), with the foreign token
-//! in a file or behind a URL; what a program or AWS's own signature would give is not supported. Source: Google Cloud
-//! "Workload Identity Federation", AIP-4117; RFC 8693.
+//! The file is what `gcloud iam workload-identity-pools create-cred-config` writes (`external_account`), with the
+//! foreign token in a file or behind a URL; what a program or AWS's own signature would give is not supported. Source:
+//! Google Cloud "Workload Identity Federation", AIP-4117; RFC 8693.
 
 use std::path::PathBuf;
 
@@ -189,7 +189,7 @@ impl GoogleFederation {
                     reach,
                 };
                 let answer = client.send(&ask).map_err(|problem| match problem {
-                    // It was named, so it should be there.
+                    // The user named it, so its absence is an error.
                     LoginError::Absent => {
                         LoginError::Refused(format!("no server answers at `{}`", url.origin()))
                     }

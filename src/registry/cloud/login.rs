@@ -11,22 +11,22 @@ use super::super::credential::Credential;
 use super::super::url::Url;
 use crate::model::Secret;
 
-/// What a login gave, and until when it holds (seconds since 1970).
+/// The credentials that a login gave, and when they expire (seconds since 1970).
 pub(super) struct Granted {
     pub(super) credential: Credential,
     pub(super) expires: Option<u64>,
 }
 
-/// Why a login gave nothing.
+/// Why a login gave no credentials.
 #[derive(Debug, PartialEq, Eq)]
 pub(in super::super) enum LoginError {
-    /// There is nothing to log in with.
+    /// There is no identity to log in with.
     Absent,
-    /// What is there is not accepted, or cannot be used.
+    /// The identity is not accepted, or cannot be used.
     Refused(String),
     /// The provider did not answer.
     Unreachable { attempts: u32, elapsed: Duration, cause: String },
-    /// The stop signal came.
+    /// The work was cancelled.
     Cancelled,
 }
 

@@ -37,10 +37,10 @@ pub use sigv4::AwsKeys;
 
 /// Credentials are renewed so long before they expire: a body that is being sent needs them to the end.
 const MARGIN: u64 = 300;
-/// How long it is remembered that there is nothing to log in with, seconds.
+/// How long the absence of an identity is cached, seconds.
 const ABSENT_FOR: u64 = 600;
 
-/// Reads an answer as each provider's, and returns what was made of it, as it shows in a log: for the fuzz targets.
+/// Reads a response as each provider's, and returns what was made of it, as it shows in a log: for the fuzz targets.
 pub(super) fn read_every_answer(body: &[u8]) -> Vec<String> {
     let mut read = aws::read_every_answer(body);
     read.extend(azure::read_every_answer(body));
@@ -107,7 +107,7 @@ impl CloudLogins {
         registry: &Registry,
         client: &dyn CloudClient,
     ) -> Result<Option<Credential>, HelperError> {
-        // Held while a provider is asked: the other workers need the same answer.
+        // Held while a provider is asked: the other workers need the same response.
         let mut kept = lock(&self.kept);
         let now = (self.clock)();
         if let Some(kept) = kept.get(registry).filter(|kept| now < kept.fresh_until) {
@@ -159,7 +159,7 @@ impl CloudLogin {
         }
     }
 
-    /// Tells whether the user asked for this very login, so that going on without it would only hide a mistake.
+    /// Tells whether the user asked for this login, so that its failure is an error.
     fn is_required(&self) -> bool {
         match self {
             Self::Aws(login) => login.required,

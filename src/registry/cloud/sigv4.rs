@@ -16,7 +16,7 @@ pub struct AwsKeys {
     pub access_key_id: String,
     /// Its secret part.
     pub secret_access_key: Secret,
-    /// What temporary keys have to bring along.
+    /// The session token of temporary keys.
     pub session_token: Option<Secret>,
 }
 
