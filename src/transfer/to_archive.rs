@@ -6,9 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
 use crate::lock::image_name;
-use crate::model::{
-    Descriptor, Digest, Document, ImageManifest, Platform, RawDocument, Reference, limits, media_type,
-};
+use crate::model::{Descriptor, Digest, Document, ImageManifest, RawDocument, Reference, limits, media_type};
 use crate::store::imgpkg_tar::{
     ConfigItem, ImageItem, IndexItem, Item, LayerItem, ManifestItem, ROOT_LABEL, layer_name, table,
 };
@@ -16,11 +14,9 @@ use crate::store::layout::{DockerImage, LayoutTarget};
 use crate::store::slots::{BlobSlot, SlotTar, WrittenLayout};
 
 use super::blob_copy::BlobCopier;
-use super::contents::NO_MANIFEST;
 use super::events::{Event, Observer, Warning};
 use super::{
-    Collection, Graph, ImageLocator, ImageSource, Member, ResumeCache, Role, TransferError, resolve_manifest,
-    workers,
+    Collection, Graph, ImageLocator, ImageSource, Member, ResumeCache, Role, TransferError, workers,
 };
 
 /// What is to be written into an archive.
@@ -32,8 +28,6 @@ pub struct ArchiveRequest {
     pub concurrency: usize,
     /// Also fetch layers that may not be distributed.
     pub include_non_distributable: bool,
-    /// Which platform docker's archive gets of an index; none is `linux/amd64`.
-    pub platform: Option<Platform>,
     /// Keep what was fetched beside this file, and use what was kept there.
     pub resume: Option<PathBuf>,
 }
@@ -243,9 +237,8 @@ fn image(
 
 /// Writes one image as `docker save` did before version 25, with the layers as they are stored.
 ///
-/// Shape: `manifest.json`, the configuration, then each layer once. An index gives the image for the request's
-/// platform.
-/// Errors: [`TransferError::NotAnImage`] for an artifact, and for layers that may not be distributed unless they
+/// Shape: `manifest.json`, the configuration, then each layer once.
+/// Errors: [`TransferError::NotAnImage`] for an index or artifact, and for layers that may not be distributed unless they
 /// were asked for, because docker cannot load an image without them.
 pub fn copy_to_docker_tar(
     locator: &ImageLocator<'_>,
@@ -253,9 +246,9 @@ pub fn copy_to_docker_tar(
     request: &ArchiveRequest,
     observer: &dyn Observer,
 ) -> Result<WrittenLayout, TransferError> {
-    let document = resolve_manifest(locator, &member.descriptor, request.platform.as_ref())?;
-    let manifest = document.manifest().ok_or(NO_MANIFEST)?;
     let refused = |found: String| TransferError::NotAnImage { place: member.label(), found };
+    let document = locator.read_document(&member.descriptor)?;
+    let manifest = document.manifest().ok_or_else(|| refused("it is an index".to_owned()))?;
     if !media_type::is_runnable_config(&manifest.config.media_type) {
         return Err(refused(format!("its configuration has type `{}`", manifest.config.media_type)));
     }

@@ -98,9 +98,37 @@ impl Copy<'_> {
         self.warn_of_missing(&collection);
         self.remember_locations(&collection)?;
         match (options.platforms.as_slice(), &options.sink) {
-            ([], _) | (_, Sink::DockerTar(_)) => self.write(collection, &main),
+            (platforms, Sink::DockerTar(_)) => self.write_for_docker(collection, &main, platforms.first()),
+            ([], _) => self.write(collection, &main),
             (platforms, _) => self.write_platforms(&collection, &main, platforms),
         }
+    }
+
+    /// Writes the image of one platform, which docker's tar has room for; the result is about that image.
+    fn write_for_docker(
+        &self,
+        mut collection: Collection,
+        main: &Digest,
+        platform: Option<&Platform>,
+    ) -> Result<ImageOutcome, Failure> {
+        let mut images = collection.members.iter_mut().filter(|member| member.role != Role::Attached);
+        if let (Some(image), None) = (images.next(), images.next()) {
+            let chosen = transfer::resolve_manifest(self.locator, &image.descriptor, platform)?;
+            if chosen.digest() != main {
+                let (from, to) = (main.clone(), chosen.digest().clone());
+                self.observer.event(Event::Warning(&Warning::IndexNarrowed { from, to, left_behind: 0 }));
+                image.descriptor = chosen.descriptor();
+            }
+            return self.write(collection, chosen.digest());
+        }
+        let found = collection.members.iter().filter(|member| member.role != Role::Attached).count();
+        Err(Failure::refused(format!("a docker tar holds one image, found {found}")).hint(message!(
+            "use ",
+            Flag::TO_OCI_TAR,
+            ", or ",
+            Flag::THIN,
+            " for a bundle"
+        )))
     }
 
     /// Writes an index, or an image, of some platforms of the one that was read.
@@ -371,32 +399,13 @@ impl Copy<'_> {
             target: layout_target(self.context, target),
             concurrency: self.options.registry.concurrency,
             include_non_distributable: self.options.include_non_distributable,
-            platform: self.options.platforms.first().cloned(),
             resume: self.options.resume.then(|| target.path().to_owned()),
         };
         let written = match (&self.options.sink, collection.member(main)) {
             (Sink::DockerTar(_), Some(member)) => {
-                let of_role = |attached: bool| {
-                    collection
-                        .members
-                        .iter()
-                        .filter(move |one| (one.role == Role::Attached) == attached)
-                        .count()
-                };
-                let (images, attached) = (of_role(false), of_role(true));
-                if images > 1 {
-                    let message = format!("a docker tar holds one image, found {images}");
-                    return Err(Failure::refused(message).hint(message!(
-                        "use ",
-                        Flag::TO_OCI_TAR,
-                        ", or ",
-                        Flag::THIN,
-                        " for a bundle"
-                    )));
-                }
+                let attached = collection.members.iter().filter(|one| one.role == Role::Attached).count();
                 if attached > 0 {
-                    let warning = Warning::AttachedLeftOut { count: attached };
-                    self.observer.event(Event::Warning(&warning));
+                    self.observer.event(Event::Warning(&Warning::AttachedLeftOut { count: attached }));
                 }
                 transfer::copy_to_docker_tar(self.locator, member, &request, self.observer)?
             }

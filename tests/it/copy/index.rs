@@ -202,10 +202,12 @@ fn a_flat_list_of_platforms_is_one_image() {
             ["--to-repo", &to],
         ] {
             let done = lab.run(&[&platform[..], &sink[..]].concat()).succeeds();
-            let line = done.one_line();
-            // docker's tar is named by the image it was taken from.
-            let expected = if sink[0] == "--to-docker-tar" { whole.as_str() } else { arm.as_str().unwrap() };
-            assert!(line.ends_with(expected), "{line}");
+            let (line, arm) = (done.one_line(), arm.as_str().unwrap());
+            assert!(line.ends_with(arm), "{line}");
+            // Both digests are said, and that signatures of the first do not count.
+            let warning =
+                format!("`{arm}` takes the place of `{whole}`; signatures of `{whole}` do not cover");
+            let _ = done.says(&warning);
         }
         assert_eq!(Some(registry.storage().tags("team/arm")["v1"].as_str()), arm.as_str());
         assert_eq!(&index_of(&lab, "one.tar")["images"][0]["digest"], arm);
@@ -213,6 +215,22 @@ fn a_flat_list_of_platforms_is_one_image() {
         let _ = lab.run(&["verify", "--tar", "imgpkg.tar"]).succeeds();
     }
     registry.storage().assert_sound();
+}
+
+#[test]
+fn a_damaged_blob_of_a_joined_tar_is_reported_with_the_tar_that_it_is_in() {
+    let (lab, registry) = (lab_with_tars(), Registry::start());
+    // The only bytes in it that begin like gzip are its layer.
+    let mut bytes = lab.read("arm64.tar");
+    let layer = bytes.windows(3).position(|start| start == [0x1f, 0x8b, 0x08]).unwrap();
+    bytes[layer + 20] ^= 1;
+    lab.write("damaged.tar", bytes);
+    let repository = format!("{}/team/app:v1", registry.host());
+    for sink in [["--to-oci-tar", "x.tar"], ["--to-repo", &*repository]] {
+        let words = [&["index", "--tar", "amd64.tar", "--tar", "damaged.tar"][..], &sink].concat();
+        let _ = lab.run(&words).fails(3, &["`damaged.tar`: blob", "does not match"]);
+    }
+    assert!(!lab.path("x.tar").exists());
 }
 
 #[test]
