@@ -57,8 +57,13 @@ impl<'a> BlobCopier<'a> {
         // Read ahead of the writer, the network does not wait for the disk, nor the disk for the network.
         let from_registry = source.repository_of(&blob.digest).is_some();
         let hash_on = if from_registry { HashOn::Consumer } else { HashOn::Reader };
-        let broken =
-            |error| TransferError::from_read(&source.label(), &format!("blob `{}`", blob.digest), error);
+        let broken = |error| {
+            TransferError::from_read(
+                &source.place_of(&blob.digest),
+                &format!("blob `{}`", blob.digest),
+                error,
+            )
+        };
         std::thread::scope(|scope| {
             let mut from = read_ahead_if_large(scope, permits, blob, from, hash_on).map_err(broken)?;
             loop {

@@ -22,7 +22,8 @@ pub(super) fn check_held(
         return Ok(());
     }
     if blob.is_non_distributable() {
-        let (layer, image, place) = (blob.digest.clone(), format!("`{}`", image()), source.label());
+        let (layer, image, place) =
+            (blob.digest.clone(), format!("`{}`", image()), source.place_of(&blob.digest));
         return Err(TransferError::NonDistributableMissing { layer, image, place });
     }
     // Opening it gives the source's own words for what is missing.
@@ -46,7 +47,8 @@ pub(super) fn push_blob(
         .filter(|from| from != repository && from.registry() == repository.registry())
         .collect();
     let start = PushStart::Ask(&mount_from);
-    let push = BlobPush { client, repository, start, blob, source_label: &source.label(), observer, permits };
+    let place = source.place_of(&blob.digest);
+    let push = BlobPush { client, repository, start, blob, source_label: &place, observer, permits };
     push.send(&|| source.open_for_copy(blob))
 }
 

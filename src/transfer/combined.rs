@@ -69,6 +69,13 @@ impl ImageSource for CombinedSource<'_> {
         self.label.clone()
     }
 
+    fn place_of(&self, digest: &Digest) -> String {
+        match (self.made(digest), self.blob(digest), self.holder(digest)) {
+            (None, None, Some(source)) => source.place_of(digest),
+            _ => self.label(),
+        }
+    }
+
     fn read_document(&self, descriptor: &Descriptor) -> Result<RawDocument, TransferError> {
         match (self.made(&descriptor.digest), self.holder(&descriptor.digest)) {
             (Some(made), _) => Ok(made.clone()),

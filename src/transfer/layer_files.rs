@@ -54,7 +54,7 @@ pub(super) fn for_each_file(
     mut visit: impl FnMut(&mut LayerFile<'_>) -> Result<(), TransferError>,
 ) -> Result<(), TransferError> {
     let what = format!("layer `{}`", layer.digest);
-    let broken = |error| TransferError::from_read(&source.label(), &what, error);
+    let broken = |error| TransferError::from_read(&source.place_of(&layer.digest), &what, error);
     let tar = |error: crate::tar::TarError| match error.into_io() {
         Ok(error) => broken(error),
         Err(source) => TransferError::Tar { layer: layer.digest.clone(), source },

@@ -69,6 +69,10 @@ impl ImageSource for ResumeCache<'_> {
         self.inner.label()
     }
 
+    fn place_of(&self, digest: &Digest) -> String {
+        self.inner.place_of(digest)
+    }
+
     fn read_document(&self, descriptor: &Descriptor) -> Result<RawDocument, TransferError> {
         self.inner.read_document(descriptor)
     }

@@ -18,6 +18,11 @@ pub trait ImageSource: Sync {
     /// Returns what messages call the source: `app.tar`, `reg.example/team/app`; without quotes.
     fn label(&self) -> String;
 
+    /// Returns what messages call the place that a document or blob is read from: one of several, or the source itself.
+    fn place_of(&self, _digest: &Digest) -> String {
+        self.label()
+    }
+
     /// Reads a manifest or index, verified.
     fn read_document(&self, descriptor: &Descriptor) -> Result<RawDocument, TransferError>;
 
@@ -59,7 +64,7 @@ pub trait ImageSource: Sync {
     fn read_config_bytes(&self, descriptor: &Descriptor) -> Result<Vec<u8>, TransferError> {
         let bytes = self.read_blob(descriptor, limits::CONFIG_BYTES)?;
         Config::check(&bytes).map_err(|source| TransferError::Config {
-            place: self.label(),
+            place: self.place_of(&descriptor.digest),
             digest: descriptor.digest.clone(),
             source,
         })?;
@@ -73,7 +78,7 @@ pub trait ImageSource: Sync {
         }
         let bytes = self.read_blob(&manifest.config, limits::CONFIG_BYTES)?;
         Config::parse(&bytes).map(Some).map_err(|source| TransferError::Config {
-            place: self.label(),
+            place: self.place_of(&manifest.config.digest),
             digest: manifest.config.digest.clone(),
             source,
         })
@@ -87,15 +92,16 @@ fn read_whole<S: ImageSource + ?Sized>(
     limit: u64,
 ) -> Result<Vec<u8>, TransferError> {
     let what = format!("blob `{}`", descriptor.digest);
+    let place = || source.place_of(&descriptor.digest);
     let read = || {
         let most = limit.min(descriptor.size.saturating_add(1));
         read_bounded(source.open_blob(descriptor)?, most).map_err(|error| match error {
             TooLarge::Limit { .. } => TransferError::TooMany {
-                subject: format!("{what} in `{}`", source.label()),
+                subject: format!("{what} in `{}`", place()),
                 what: "bytes",
                 limit: usize::try_from(limit).unwrap_or(usize::MAX),
             },
-            TooLarge::Io(error) => TransferError::from_read(&source.label(), &what, error),
+            TooLarge::Io(error) => TransferError::from_read(&place(), &what, error),
         })
     };
     match read() {

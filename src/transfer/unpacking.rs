@@ -120,7 +120,8 @@ impl<'a> Layers<'a> {
         if let (Some(expected), Some(found)) = (diff_id, unpacked)
             && *expected != found
         {
-            let (place, layer, expected) = (self.source.label(), descriptor.digest.clone(), expected.clone());
+            let place = self.source.place_of(&descriptor.digest);
+            let (layer, expected) = (descriptor.digest.clone(), expected.clone());
             return Err(TransferError::DiffId { place, layer, expected, found });
         }
         self.observer.event(Event::BlobFinished { descriptor, outcome: BlobOutcome::Transferred });
@@ -167,7 +168,11 @@ impl<'a> Layers<'a> {
     }
 
     fn broken(&self, layer: &Descriptor, error: io::Error) -> TransferError {
-        TransferError::from_read(&self.source.label(), &format!("layer `{}`", layer.digest), error)
+        TransferError::from_read(
+            &self.source.place_of(&layer.digest),
+            &format!("layer `{}`", layer.digest),
+            error,
+        )
     }
 
     /// Tells a broken stream from a folder that cannot be written.

@@ -136,6 +136,14 @@ impl ImageSource for ImageLocator<'_> {
         }
     }
 
+    fn place_of(&self, digest: &Digest) -> String {
+        match (self.base, self.repository_of(digest)) {
+            (Some(base), _) if !base.lacks(digest) => base.place_of(digest),
+            (_, Some(repository)) => repository.to_string(),
+            _ => self.label(),
+        }
+    }
+
     fn read_document(&self, descriptor: &Descriptor) -> Result<RawDocument, TransferError> {
         let kept = self.state().documents.get(&descriptor.digest).cloned();
         if let Some(document) = kept {

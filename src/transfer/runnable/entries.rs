@@ -70,7 +70,7 @@ fn read_layer(
     count: &Mutex<usize>,
 ) -> Result<LayerEntries, TransferError> {
     let what = format!("layer `{}`", layer.digest);
-    let broken = |error| TransferError::from_read(&source.label(), &what, error);
+    let broken = |error| TransferError::from_read(&source.place_of(&layer.digest), &what, error);
     let tar = |error: crate::tar::TarError| match error.into_io() {
         Ok(error) => broken(error),
         Err(source) => TransferError::Tar { layer: layer.digest.clone(), source },

@@ -49,6 +49,13 @@ impl ImageSource for MadeSource<'_> {
         self.bases.first().map_or_else(|| self.place.display().to_string(), |base| base.label())
     }
 
+    fn place_of(&self, digest: &Digest) -> String {
+        match self.base(digest) {
+            Ok(base) if !self.is_made(digest) => base.place_of(digest),
+            _ => self.label(),
+        }
+    }
+
     fn read_document(&self, descriptor: &Descriptor) -> Result<RawDocument, TransferError> {
         match self.document(&descriptor.digest) {
             Some(document) => Ok(document.clone()),
