@@ -1,6 +1,9 @@
 //! The policy for symbolic links: kept if they stay inside the root, followed, or refused.
 
+use std::fmt;
 use std::path::{Component, Path};
+
+use crate::model::list::{SHOWN, clause_list};
 
 /// What to do with symbolic links inside a folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +46,55 @@ impl LinkProblem {
             Self::Cycle => "following it never ends",
             Self::Refused => "symbolic links are refused here",
             Self::Dangling => "its target does not exist",
+        }
+    }
+}
+
+/// The links of a folder or archive that cannot be packed: the first ones, and how many there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RefusedLinks {
+    first: Vec<RefusedLink>,
+    count: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct RefusedLink {
+    path: String,
+    target: String,
+    problem: LinkProblem,
+}
+
+impl RefusedLinks {
+    /// Tells whether every link can be packed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Adds a link; the first one may be met again where it really is, after a copied folder led to it.
+    pub fn add(&mut self, path: String, target: String, problem: LinkProblem) {
+        if self.first.first().is_some_and(|first| first.path == path) {
+            return;
+        }
+        self.count += 1;
+        if self.first.len() < SHOWN {
+            self.first.push(RefusedLink { path, target, problem });
+        }
+    }
+}
+
+impl fmt::Display for RefusedLinks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let ([RefusedLink { path, target, problem }], 1) = (self.first.as_slice(), self.count) {
+            return write!(f, "symbolic link `{path}` -> `{target}` cannot be packed: {}", problem.text());
+        }
+        let clause =
+            |link: &RefusedLink| format!("`{}` -> `{}`: {}", link.path, link.target, link.problem.text());
+        let shown = clause_list(self.first.iter().map(clause));
+        write!(f, "{} symbolic links cannot be packed: {shown}", self.count)?;
+        match self.count - self.first.len() {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
         }
     }
 }

@@ -9,5 +9,5 @@ mod walk;
 
 pub use filter::Filter;
 pub use ignore_text::ignore_text;
-pub use links::{LinkProblem, SymlinkPolicy};
+pub use links::{LinkProblem, RefusedLinks, SymlinkPolicy};
 pub use walk::{Content, Entry, EntryKind, FileIdentity, FileReader, TreeError, Visitor, reopen, walk};

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use crate::model::limits;
 
 use super::links::{LinkProblem, stays_inside};
-use super::{Filter, SymlinkPolicy};
+use super::{Filter, RefusedLinks, SymlinkPolicy};
 
 /// What an entry is, with what only that kind has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,15 +84,13 @@ pub enum TreeError {
         /// What it is.
         found: &'static str,
     },
-    /// A symbolic link that cannot be packed.
-    #[error("symbolic link `{}` -> `{}` cannot be packed: {problem}", path.display(), target.display())]
-    Link {
-        /// The link.
-        path: PathBuf,
-        /// Its target as stored.
-        target: PathBuf,
-        /// Why not.
-        problem: &'static str,
+    /// Symbolic links that cannot be packed.
+    #[error("{links}")]
+    Links {
+        /// The links, with the reason for each.
+        links: RefusedLinks,
+        /// What was to be done with links.
+        policy: SymlinkPolicy,
     },
     /// Folders inside folders beyond what can be extracted again.
     #[error("`{}` is nested too deeply: more than {limit} {what}", shortened(path))]
@@ -269,7 +267,8 @@ impl FileReader<'_> {
 ///
 /// Shape: a folder gives `.` first, then everything below it; a file gives one entry with its own name. The root
 /// itself may be a symbolic link, which is followed. Hard links are independent files.
-/// Errors: [`TreeError`] or the visitor's own; special files, unreadable files and changes are errors.
+/// Errors: [`TreeError`] or the visitor's own; special files, unreadable files and changes are errors. The visitor
+/// gets nothing after the first link that cannot be packed; the walk goes on, so that the error names all of them.
 /// Cost: each folder and each file is opened once; five system calls for a small file; memory grows with the
 /// largest folder's number of names.
 /// `skip` is the device and inode of a file that is left out silently: the archive being replaced.
@@ -288,8 +287,9 @@ pub fn walk<V: Visitor>(
         SymlinkPolicy::Copy => root.canonicalize().map_err(|error| TreeError::io("follow", root, error))?,
         _ => root.to_owned(),
     };
-    let mut walk = Walk { root: &real_root, filter, symlinks, skip, visitor, ancestors: Vec::new() };
-    match FileType::from_raw_mode(stat.st_mode) {
+    let refused = RefusedLinks::default();
+    let mut walk = Walk { root: &real_root, filter, symlinks, skip, visitor, ancestors: Vec::new(), refused };
+    let walked = match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => walk.directory(&handle, &stat, &real_root, b"."),
         FileType::RegularFile => {
             let name = root.file_name().unwrap_or(root.as_os_str()).as_bytes().to_vec();
@@ -299,6 +299,10 @@ pub fn walk<V: Visitor>(
             walk.file(handle, stat, root, name)
         }
         other => Err(TreeError::Kind { path: root.to_owned(), found: kind_name(other) }.into()),
+    };
+    match walk.refused {
+        links if links.is_empty() => walked,
+        links => Err(TreeError::Links { links, policy: symlinks }.into()),
     }
 }
 
@@ -310,9 +314,19 @@ struct Walk<'a, V> {
     visitor: &'a mut V,
     /// Device and inode of the folders around the current entry; a copied link back to one of them would never end.
     ancestors: Vec<(u64, u64)>,
+    /// Links that cannot be packed; the work has failed when there is one.
+    refused: RefusedLinks,
 }
 
 impl<V: Visitor> Walk<'_, V> {
+    fn refuse(&mut self, path: &Path, target: &Path, problem: LinkProblem) {
+        self.refused.add(path.display().to_string(), target.display().to_string(), problem);
+    }
+
+    fn give(&mut self, entry: &Entry, content: Content<'_>) -> Result<(), V::Error> {
+        if self.refused.is_empty() { self.visitor.entry(entry, content) } else { Ok(()) }
+    }
+
     fn directory(
         &mut self,
         handle: &OwnedFd,
@@ -325,7 +339,7 @@ impl<V: Visitor> Walk<'_, V> {
         }
         let entry =
             Entry { path: relative.to_vec(), kind: EntryKind::Directory, mode: stat.st_mode & 0o7777 };
-        self.visitor.entry(&entry, Content::None)?;
+        self.give(&entry, Content::None)?;
         // Each level holds a handle and a stack frame, and extraction has the same limit.
         if self.ancestors.len() >= limits::FOLDER_DEPTH {
             return Err(too_deep(path, limits::FOLDER_DEPTH, "folders inside one another").into());
@@ -380,6 +394,7 @@ impl<V: Visitor> Walk<'_, V> {
                 let stat = rfs::fstat(&handle).map_err(|error| TreeError::io("look at", path, error))?;
                 self.directory(&handle, &stat, path, &relative)
             }
+            FileType::RegularFile if !self.refused.is_empty() => Ok(()),
             FileType::RegularFile => {
                 let handle = rfs::openat(parent, name, flags, Mode::empty())
                     .map_err(|error| TreeError::listed("open", path, error))?;
@@ -403,7 +418,7 @@ impl<V: Visitor> Walk<'_, V> {
         let entry = Entry { path: relative, kind: EntryKind::File { size }, mode: stat.st_mode & 0o7777 };
         let reader =
             FileReader { file: File::from(handle), path, before: stat, size, read: 0, at_end: false };
-        self.visitor.entry(&entry, Content::File(reader))
+        self.give(&entry, Content::File(reader))
     }
 
     fn symlink(
@@ -417,16 +432,11 @@ impl<V: Visitor> Walk<'_, V> {
             .map_err(|error| TreeError::listed("read link", path, error))?
             .into_bytes();
         let as_path = PathBuf::from(OsString::from_vec(target.clone()));
-        let refuse = |problem: LinkProblem| TreeError::Link {
-            path: path.to_owned(),
-            target: as_path.clone(),
-            problem: problem.text(),
-        };
         let kept =
             |target| Entry { path: relative.clone(), kind: EntryKind::Symlink { target }, mode: 0o777 };
         match self.symlinks {
-            SymlinkPolicy::Refuse => return Err(refuse(LinkProblem::Refused).into()),
-            SymlinkPolicy::Verbatim => return self.visitor.entry(&kept(target), Content::None),
+            SymlinkPolicy::Refuse => return Ok(self.refuse(path, &as_path, LinkProblem::Refused)),
+            SymlinkPolicy::Verbatim => return self.give(&kept(target), Content::None),
             SymlinkPolicy::Omit => {
                 self.visitor.left_out(path);
                 return Ok(());
@@ -438,25 +448,32 @@ impl<V: Visitor> Walk<'_, V> {
             SymlinkPolicy::Copy => path.strip_prefix(self.root).unwrap_or(path).to_owned(),
             _ => PathBuf::from(OsStr::from_bytes(&relative)),
         };
-        stays_inside(self.root, &place, &as_path).map_err(refuse)?;
-        if self.symlinks == SymlinkPolicy::Keep {
-            return self.visitor.entry(&kept(target), Content::None);
+        if let Err(problem) = stays_inside(self.root, &place, &as_path) {
+            return Ok(self.refuse(path, &as_path, problem));
         }
-        let real = path.canonicalize().map_err(|error| {
-            match error.raw_os_error().map(Errno::from_raw_os_error) {
-                Some(Errno::NOENT) => refuse(LinkProblem::Dangling),
-                Some(Errno::LOOP) => refuse(LinkProblem::Cycle),
-                _ => TreeError::io("follow", path, error),
+        if self.symlinks == SymlinkPolicy::Keep {
+            return self.give(&kept(target), Content::None);
+        }
+        let real = match path.canonicalize() {
+            Ok(real) => real,
+            Err(error) => {
+                return match error.raw_os_error().map(Errno::from_raw_os_error) {
+                    Some(Errno::NOENT) => Ok(self.refuse(path, &as_path, LinkProblem::Dangling)),
+                    Some(Errno::LOOP) => Ok(self.refuse(path, &as_path, LinkProblem::Cycle)),
+                    _ => Err(TreeError::io("follow", path, error).into()),
+                };
             }
-        })?;
+        };
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let handle = rfs::openat(CWD.as_fd(), &real, flags, Mode::empty())
             .map_err(|error| TreeError::listed("open", &real, error))?;
         let stat = rfs::fstat(&handle).map_err(|error| TreeError::io("look at", &real, error))?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory if self.ancestors.contains(&(stat.st_dev, stat.st_ino)) => {
-                Err(refuse(LinkProblem::Cycle).into())
+                Ok(self.refuse(path, &as_path, LinkProblem::Cycle))
             }
+            // What is in it is seen where it really is; behind links behind links there may be very many paths.
+            FileType::Directory if !self.refused.is_empty() => Ok(()),
             FileType::Directory => self.directory(&handle, &stat, &real, &relative),
             FileType::RegularFile => self.file(handle, stat, &real, relative),
             other => Err(TreeError::Kind { path: real, found: kind_name(other) }.into()),
@@ -576,7 +593,8 @@ mod tests {
         assert_eq!(copied, [".", "d", "d/f = x", "d/up = x", "to-d", "to-d/f = x", "to-d/up = x"]);
         let refused = listing(&root, SymlinkPolicy::Refuse).unwrap_err().to_string();
         assert!(
-            refused.contains("d/up` -> `../d/f` cannot be packed: symbolic links are refused"),
+            refused.contains("d/up` -> `../d/f`: symbolic links are refused here; ")
+                && refused.starts_with("2 symbolic links cannot be packed: "),
             "{refused}"
         );
         let omitted = listing(&root, SymlinkPolicy::Omit).unwrap();
@@ -584,6 +602,22 @@ mod tests {
         symlink(".", root.join("d/loop")).unwrap();
         let cycle = listing(&root, SymlinkPolicy::Copy).unwrap_err().to_string();
         assert!(cycle.contains("following it never ends"), "{cycle}");
+        std::fs::remove_file(root.join("d/loop")).unwrap();
+        for number in 0..12 {
+            symlink(format!("/nowhere/{number}"), root.join(format!("d/x{number:02}"))).unwrap();
+        }
+        // `to-d` leads to them again, and what is refused once is not refused twice.
+        for policy in [SymlinkPolicy::Keep, SymlinkPolicy::Copy] {
+            let all = listing(&root, policy).unwrap_err().to_string();
+            assert!(all.starts_with("12 symbolic links cannot be packed: `"), "{all}");
+            assert!(all.contains("x00` -> `/nowhere/0`: its target is an absolute path; `"), "{all}");
+            assert!(all.contains("x09` -> ") && !all.contains("x10`"), "{all}");
+            assert!(all.ends_with("; and 2 more"), "{all}");
+        }
+        for number in 0..12 {
+            std::fs::remove_file(root.join(format!("d/x{number:02}"))).unwrap();
+        }
+        symlink(".", root.join("d/loop")).unwrap();
         symlink("/etc/passwd", root.join("abs")).unwrap();
         let absolute = listing(&root, SymlinkPolicy::Keep).unwrap_err().to_string();
         assert!(

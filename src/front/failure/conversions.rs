@@ -116,15 +116,7 @@ impl From<TreeError> for Failure {
             TreeError::TooDeep { .. } => {
                 failure.hint("pack an archive of the folder instead, or leave it out")
             }
-            TreeError::Link { .. } => failure.hint(message!(
-                "change the link, leave it out with ",
-                Flag::FILE_EXCLUSION,
-                ", or pack the targets of links inside the folder with ",
-                Flag::SYMLINKS.with("copy"),
-                "; in a plain image ",
-                Flag::SYMLINKS.with("verbatim"),
-                " keeps every link",
-            )),
+            TreeError::Links { policy, .. } => failure.hint(Hint::links(*policy)),
         }
     }
 }
@@ -168,9 +160,7 @@ impl From<AppError> for Failure {
             }
             AppError::TooLarge { .. } => failure
                 .hint(message!("leave files out with `.cfignore`, or allow more with ", Flag::SIZE_LIMIT)),
-            AppError::Link { .. } => {
-                failure.hint("kpack drops links, so the target of each link is packed; change the link")
-            }
+            AppError::Links { policy, .. } => failure.hint(Hint::links(policy)),
             AppError::Empty { .. } => failure.hint("check the patterns in `.cfignore`"),
             _ => failure,
         }

@@ -7,6 +7,7 @@ use std::fmt;
 use super::message::{CommandLine, FlagNames, Message, message};
 use crate::front::failure::Part;
 use crate::front::flag::Flag;
+use crate::tree::SymlinkPolicy;
 
 /// The words of one door.
 pub trait Vocabulary: FlagNames {
@@ -94,6 +95,27 @@ impl Hint {
             Self::KindImage => message!("use ", Flag::IMAGE.kind(), " to make a plain image"),
             Self::KindBundle => message!("use ", Flag::BUNDLE.kind(), " to push a bundle"),
             Self::Text(text) => text.clone(),
+        })
+    }
+
+    /// Says what to do about links that cannot be packed; nothing that is set already.
+    pub fn links(policy: SymlinkPolicy) -> Self {
+        let out = message!(
+            "change the links, or leave them out: these with ",
+            Flag::FILE_EXCLUSION,
+            ", all with ",
+            Flag::SYMLINKS.with("omit"),
+        );
+        let copied =
+            message!("; ", Flag::SYMLINKS.with("copy"), " packs the targets of links inside the folder");
+        Self::Text(match policy {
+            SymlinkPolicy::Copy => out,
+            SymlinkPolicy::Refuse => out.then(copied),
+            _ => out.then(copied).then(message!(
+                "; in a plain image ",
+                Flag::SYMLINKS.with("verbatim"),
+                " keeps every link"
+            )),
         })
     }
 

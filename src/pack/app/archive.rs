@@ -12,7 +12,7 @@ use super::ignore::{IGNORE_FILE, filter, not_a_file};
 use super::{AppError, AppOptions, Content, RestoredFile};
 use crate::model::limits;
 use crate::tar::display_name;
-use crate::tree::{Filter, LinkProblem, SymlinkPolicy};
+use crate::tree::{Filter, LinkProblem, RefusedLinks, SymlinkPolicy};
 use crate::zip::{Archive, Entry, EntryKind, EntryProblem, ZipError};
 
 /// Permissions of files from systems without them. cf's command line and registry-buddy make all of them executable
@@ -58,9 +58,14 @@ pub(super) fn list(
         collector: Collector::new(path, options),
         links: Vec::new(),
         followed: HashMap::new(),
+        refused: RefusedLinks::default(),
     };
     expansion.expand(0, nodes.len(), b"", b"")?;
-    Ok(expansion.collector)
+    let Expansion { collector, refused: links, .. } = expansion;
+    if !links.is_empty() {
+        return Err(AppError::Links { path: path.to_owned(), links, policy: options.symlinks });
+    }
+    Ok(collector)
 }
 
 /// Puts entries in walk order, and adds the folders that have no entry of their own.
@@ -189,20 +194,17 @@ impl<'a> Tree<'a> {
     }
 
     /// Finds the file or folder that a link leads to in the end.
-    fn follow(&self, link: &Node<'_>) -> Result<usize, AppError> {
-        let target = self.read(link, limits::PATH_BYTES as u64)?.unwrap_or_default();
-        let refuse = |problem: LinkProblem| AppError::Link {
-            path: self.path.to_owned(),
-            entry: display_name(link.path),
-            target: display_name(&target),
-            problem: problem.text(),
-        };
-        stays_inside(link.path, &target).map_err(refuse)?;
+    fn follow(&self, link: &Node<'_>, target: &[u8]) -> Result<Result<usize, LinkProblem>, AppError> {
+        if let Err(problem) = stays_inside(link.path, target) {
+            return Ok(Err(problem));
+        }
         let mut hops = limits::LINKS;
-        let place =
-            self.resolve(parent(link.path).unwrap_or_default(), &target, &mut hops)?.map_err(refuse)?;
-        self.find(&place)
-            .ok_or_else(|| refuse(if place.is_empty() { LinkProblem::Cycle } else { LinkProblem::Dangling }))
+        let place = self.resolve(parent(link.path).unwrap_or_default(), target, &mut hops)?;
+        Ok(place.and_then(|place| match (self.find(&place), place.is_empty()) {
+            (Some(found), _) => Ok(found),
+            (None, true) => Err(LinkProblem::Cycle),
+            (None, false) => Err(LinkProblem::Dangling),
+        }))
     }
 
     /// Resolves a target from a folder, links on the way included; the result is a path, the root is empty.
@@ -283,6 +285,8 @@ struct Expansion<'a> {
     links: Vec<&'a [u8]>,
     /// Targets of links, by number of entry: other links may lead to the same link many times.
     followed: HashMap<usize, usize>,
+    /// Links that cannot be packed; the work has failed when there is one.
+    refused: RefusedLinks,
 }
 
 impl<'a> Expansion<'a> {
@@ -327,22 +331,26 @@ impl<'a> Expansion<'a> {
     }
 
     fn link(&mut self, link: &Node<'a>, path: &[u8]) -> Result<(), AppError> {
-        let refuse = |tree: &Tree<'_>, problem: LinkProblem| {
-            let target = tree.read(link, limits::PATH_BYTES as u64)?.unwrap_or_default();
-            Err(AppError::Link {
-                path: tree.path.to_owned(),
-                entry: display_name(link.path),
-                target: display_name(&target),
-                problem: problem.text(),
-            })
-        };
-        if self.symlinks == SymlinkPolicy::Refuse {
-            return refuse(self.tree, LinkProblem::Refused);
-        }
+        let tree = self.tree;
+        let target_text =
+            || Ok::<_, AppError>(tree.read(link, limits::PATH_BYTES as u64)?.unwrap_or_default());
         let number = link.index.unwrap_or_default();
-        let found = match self.followed.get(&number) {
-            Some(found) => *found,
-            None => self.tree.follow(link)?,
+        let found = match (self.symlinks, self.followed.get(&number)) {
+            (SymlinkPolicy::Omit, _) => {
+                self.collector.leave_out();
+                return Ok(());
+            }
+            (SymlinkPolicy::Refuse, _) => {
+                return Ok(self.refuse(link, &target_text()?, LinkProblem::Refused));
+            }
+            (_, Some(found)) => *found,
+            (_, None) => {
+                let target = target_text()?;
+                match self.tree.follow(link, &target)? {
+                    Ok(found) => found,
+                    Err(problem) => return Ok(self.refuse(link, &target, problem)),
+                }
+            }
         };
         self.followed.insert(number, found);
         let Some(target) = self.tree.nodes.get(found).copied() else { return Ok(()) };
@@ -352,15 +360,25 @@ impl<'a> Expansion<'a> {
         if self.filter.excludes(path, true) {
             return Ok(());
         }
-        self.links.push(link.path);
         let inside = |link: &&[u8]| link.strip_prefix(target.path).is_some_and(|rest| rest.starts_with(b"/"));
         // Folders reached through several links have a limit on depth, as paths have one on length.
-        if self.links.iter().any(inside) || self.links.len() > limits::LINKS {
-            return refuse(self.tree, LinkProblem::Cycle);
+        let is_cycle =
+            inside(&link.path) || self.links.iter().any(inside) || self.links.len() >= limits::LINKS;
+        if is_cycle {
+            return Ok(self.refuse(link, &target_text()?, LinkProblem::Cycle));
         }
+        // What is in it is seen where it really is.
+        if !self.refused.is_empty() {
+            return Ok(());
+        }
+        self.links.push(link.path);
         self.add(&target, path, true)?;
         self.expand(found + 1, self.tree.end_of(found), target.path, path)?;
         self.links.pop();
         Ok(())
+    }
+
+    fn refuse(&mut self, link: &Node<'_>, target: &[u8], problem: LinkProblem) {
+        self.refused.add(display_name(link.path), display_name(target), problem);
     }
 }

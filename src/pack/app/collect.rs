@@ -14,6 +14,7 @@ pub(super) struct Collector {
     path: PathBuf,
     entries: Vec<AppEntry>,
     links: Option<CopiedLinks>,
+    left_out: u64,
     total: u64,
     limit: u64,
     preserve: bool,
@@ -26,6 +27,7 @@ impl Collector {
             path: path.to_owned(),
             entries: Vec::new(),
             links: None,
+            left_out: 0,
             total: 0,
             limit: options.size_limit,
             preserve: options.preserve_permissions,
@@ -84,9 +86,14 @@ impl Collector {
         Ok(())
     }
 
-    /// Ends the list.
-    pub(super) fn finish(mut self) -> (Vec<AppEntry>, Option<CopiedLinks>) {
+    /// Counts a link that is left out.
+    pub(super) fn leave_out(&mut self) {
+        self.left_out += 1;
+    }
+
+    /// Ends the list; returns its entries, what became of links, and how many links were left out.
+    pub(super) fn finish(mut self) -> (Vec<AppEntry>, Option<CopiedLinks>, u64) {
         self.entries.shrink_to_fit();
-        (self.entries, self.links)
+        (self.entries, self.links, self.left_out)
     }
 }

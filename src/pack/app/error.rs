@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::tree::{RefusedLinks, SymlinkPolicy};
 use crate::zip::ZipError;
 
 /// Why a folder or zip cannot become a source image.
@@ -77,17 +78,15 @@ pub enum AppError {
         /// The folder.
         path: PathBuf,
     },
-    /// A symbolic link in a zip that cannot be followed.
-    #[error("`{}`: symbolic link `{entry}` -> `{target}` cannot be packed: {problem}", path.display())]
-    Link {
+    /// Symbolic links in a zip that cannot be followed.
+    #[error("`{}`: {links}", path.display())]
+    Links {
         /// The zip.
         path: PathBuf,
-        /// The link.
-        entry: String,
-        /// Its target.
-        target: String,
-        /// Why not.
-        problem: &'static str,
+        /// The links, with the reason for each.
+        links: RefusedLinks,
+        /// What was to be done with links.
+        policy: SymlinkPolicy,
     },
     /// `.cfignore` is not valid.
     #[error("`.cfignore` in `{}`: {problem}", path.display())]

@@ -60,10 +60,14 @@ impl Visitor for Lister<'_> {
                 let real = linked.then(|| file.path().into());
                 Content::Disk { size: *size, identity: file.identity(), real }
             }
-            // Links are copied or refused by the walk.
+            // Links are copied, left out or refused by the walk.
             _ => Content::Folder,
         };
         let linked = matches!(content, Content::Disk { real: Some(_), .. });
         Ok(self.collector.add(&entry.path, entry.mode, content, linked)?)
+    }
+
+    fn left_out(&mut self, _link: &Path) {
+        self.collector.leave_out();
     }
 }

@@ -44,6 +44,7 @@ pub struct AppTree {
     archive: Option<Archive>,
     entries: Vec<AppEntry>,
     links: Option<CopiedLinks>,
+    links_left_out: u64,
     mtime: u32,
     restored: Option<RestoredFiles>,
     /// SHA-1 and size of the files that were packed, by number; only if an upload left files out.
@@ -119,12 +120,12 @@ impl AppTree {
         collected: Collector,
         options: &AppOptions,
     ) -> Result<Self, PackError> {
-        let (entries, links) = collected.finish();
+        let (entries, links, links_left_out) = collected.finish();
         if entries.is_empty() {
             return Err(AppError::Empty { path: path.to_owned() }.into());
         }
         let (mtime, sums) = (options.rules.mtime, Mutex::default());
-        Ok(Self { path: real, archive, entries, links, mtime, restored: None, sums })
+        Ok(Self { path: real, archive, entries, links, links_left_out, mtime, restored: None, sums })
     }
 
     /// Returns files and empty folders, in order.
@@ -137,6 +138,12 @@ impl AppTree {
     #[must_use]
     pub fn copied_links(&self) -> Option<&CopiedLinks> {
         self.links.as_ref()
+    }
+
+    /// Returns how many symbolic links were left out.
+    #[must_use]
+    pub fn links_left_out(&self) -> u64 {
+        self.links_left_out
     }
 
     /// Returns the first name of a zip whose `\\` were read as `/`; see [`Archive::backslashes`].

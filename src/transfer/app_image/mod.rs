@@ -73,6 +73,10 @@ fn list(
         let warning = Warning::LinksCopied { count: links.count, first: display_name(&links.first) };
         observer.event(Event::Warning(&warning));
     }
+    if tree.links_left_out() > 0 {
+        let count = tree.links_left_out();
+        observer.event(Event::Warning(&Warning::LinksLeftOut { count }));
+    }
     if let Some(first) = tree.backslashes() {
         observer.event(Event::Warning(&Warning::Backslashes { first: display_name(first) }));
     }

@@ -168,6 +168,45 @@ fn preserve_permissions_keeps_modes_but_for_what_a_build_needs() {
 }
 
 #[test]
+fn push_source_names_all_links_that_cannot_be_packed_and_symlinks_omit_leaves_them_out() {
+    // A virtual environment of Python, and a package manager's tree of links with a circle.
+    let lab = lab().tree(&[
+        "f app/main.py 'x'",
+        "l app/venv/bin/python -> /usr/bin/python3",
+        "l app/venv/bin/python3 -> python",
+        "d app/venv/lib",
+        "l app/venv/lib64 -> lib",
+        "l app/node_modules/a/self -> ../../node_modules",
+    ]);
+    let push = ["push", "-s", "-f", "app", "--to-oci-tar", "x.tar"];
+    let said = lab.run(&push).fails(
+        1,
+        &[
+            "3 symbolic links cannot be packed: `",
+            "app/node_modules/a/self` -> `../../node_modules`: following it never ends; `",
+            "app/venv/bin/python` -> `/usr/bin/python3`: its target is an absolute path; `",
+            "app/venv/bin/python3` -> `python`: its target is outside",
+            "hint: change the links, or leave them out: these with `--file-exclusion`, all with `--symlinks omit`",
+        ],
+    );
+    let _ = said.never_says("--symlinks copy");
+    assert!(!lab.path("x.tar").exists());
+    let refuse = [&push[..], &["--symlinks", "refuse"]].concat();
+    let _ = lab.run(&refuse).fails(1, &["4 symbolic links cannot be packed", "`--symlinks copy` packs the"]);
+    let omit = [&push[..], &["--symlinks", "omit"]].concat();
+    let _ = lab.run(&omit).succeeds().says("4 symbolic links left out");
+    let _ = lab.run(&["pull", "--tar", "x.tar", "-o", "out"]).succeeds();
+    let expected = ["main.py", "node_modules/a", "venv/bin", "venv/lib"];
+    let found = run(tool("find")
+        .args([".", "(", "-type", "f", "-o", "-empty", ")", "-printf", "%P\\n"])
+        .current_dir(lab.path("out")))
+    .success();
+    let mut found: Vec<&str> = found.stdout.lines().collect();
+    found.sort_unstable();
+    assert_eq!(found, expected);
+}
+
+#[test]
 fn folders_that_cannot_be_an_app_are_refused() {
     let lab = lab().tree(&[
         "l loop/a/b -> ../a",

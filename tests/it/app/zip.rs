@@ -122,6 +122,15 @@ fn zip_entries_that_contradict_themselves_or_escape_are_refused() {
         (link("l", "l"), "symbolic link `l` -> `l` cannot be packed: following it never ends"),
         (link("l", "nothing"), "symbolic link `l` -> `nothing` cannot be packed: its target does not exist"),
         (link("l", "good/x"), "its target does not exist"),
+        (
+            vec![
+                good(),
+                ZipEntry::symlink("a", "/x"),
+                ZipEntry::symlink("b", "c"),
+                ZipEntry::symlink("c", "d"),
+            ],
+            "3 symbolic links cannot be packed: `a` -> `/x`: its target is an absolute path; `b` -> `c`: its",
+        ),
         (vec![ZipEntry { flags: 1, ..good() }], "entry `good` is encrypted"),
         (vec![ZipEntry { method: 14, ..good() }], "entry `good` is compressed with lzma"),
         (vec![ZipEntry { method: 77, ..good() }], "entry `good` is compressed with method 77"),

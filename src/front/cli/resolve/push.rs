@@ -316,7 +316,7 @@ fn format(args: &PushArgs, kind: PushKind) -> Result<Option<Profile>, Failure> {
     if consumer.drops_links && symlinks(args)?.is_some_and(is_kept) {
         return cannot(
             message!(Flag::SYMLINKS.with(args.symlinks.as_deref().unwrap_or_default())),
-            "its reader drops links; `copy` packs what they lead to",
+            "its reader drops links; `copy` packs what they lead to, `omit` leaves them out",
         );
     }
     Ok(found)
@@ -352,9 +352,9 @@ fn symlinks(args: &PushArgs) -> Result<Option<SymlinkPolicy>, Failure> {
     chosen(Flag::SYMLINKS, args.symlinks.as_deref(), &choices::SYMLINKS)
 }
 
-/// Tells whether links stay links, or nothing is in their place: not where links have to be what they lead to.
+/// Tells whether links stay links: not where a reader drops them.
 fn is_kept(policy: SymlinkPolicy) -> bool {
-    !matches!(policy, SymlinkPolicy::Copy | SymlinkPolicy::Refuse)
+    matches!(policy, SymlinkPolicy::Keep | SymlinkPolicy::Verbatim)
 }
 
 fn media_types(args: &PushArgs) -> Result<Option<MediaTypes>, Failure> {
@@ -386,7 +386,9 @@ fn check_kind(args: &PushArgs, kind: PushKind, roots: &[PathBuf]) -> Result<(), 
                 " cannot be used with ",
                 Flag::SOURCE.mention().kind()
             ))
-            .hint("kpack drops links; `copy`, the default, packs what they lead to"));
+            .hint(
+                "kpack drops links; `copy`, the default, packs what they lead to, `omit` leaves them out",
+            ));
         }
         (PushKind::App, _) => {}
         (PushKind::Bundle, _) if symlinks(args)? == Some(SymlinkPolicy::Verbatim) => {
