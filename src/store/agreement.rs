@@ -12,6 +12,7 @@ use crate::tar::display_name;
 
 use super::archive::{Archive, Node, Span, clean};
 use super::docker_archive::{self, Image, locate};
+use super::docker_layers;
 use super::opened::{Backing, Held, Store};
 use super::reading::read_document;
 use super::{Remark, Root, StoreKind};
@@ -292,5 +293,5 @@ fn blob_named(name: &str) -> Option<Digest> {
 }
 
 fn hash(archive: &Archive, span: Span) -> std::io::Result<Digest> {
-    docker_archive::hash(archive, span).map(|(digest, _)| digest)
+    docker_layers::hash(archive, span).map(|(digest, _)| digest)
 }

@@ -1,15 +1,14 @@
 //! What `docker save` and `skopeo copy docker-archive:` write: `manifest.json` beside configurations and layers.
 //!
 //! The format has no image manifests, so one is made for each image, in Docker's media types. Its digest is the one
-//! that other tools get when they push the archive; the registry that the image came from may have another one. The
-//! layers are hashed once when the archive is opened.
+//! that other tools get when they push the archive; the registry that the image came from may have another one. A layer's
+//! digest is taken from where the archive states it, and verified whenever the layer is read; other layers are hashed
+//! when the archive is opened.
 //! Source: moby image/spec v1.2; layers may be links to each other (`../<id>/layer.tar`).
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,10 +16,10 @@ use crate::model::{
     Config, Descriptor, Digest, JsonError, RawDocument, Reference, Schema, limits, media_type, read_json,
     to_json,
 };
-use crate::stream::{Compression, FileError, HashingWriter, cancel, into_value, lock, threads};
 use crate::tar::{EndMark, display_name};
 
 use super::archive::{Archive, Node, Span, clean};
+use super::docker_layers::{self, LayerFile};
 use super::opened::{Backing, Held, Store};
 use super::root_list::RootList;
 use super::{ImageName, Remark, StoreError, StoreKind};
@@ -75,33 +74,31 @@ pub(super) fn open(archive: Archive, table: &[u8], path: &Path) -> Result<Store,
     if images.is_empty() {
         return Err(damaged(format!("`{TABLE}` lists no image")));
     }
-    let mut spans: BTreeMap<u64, Span> = BTreeMap::new();
-    for name in images.iter().flat_map(|image| image.layers.iter().flatten()) {
-        let span = locate(&archive, name).map_err(damaged)?;
-        spans.insert(span.offset, span);
-    }
-    let spans: Vec<Span> = spans.into_values().collect();
-    let layers = describe_layers(&archive, &spans, path)?;
-    let mut held: BTreeMap<Digest, Held> = BTreeMap::new();
-    for (span, layer) in &layers {
-        held.insert(layer.digest.clone(), Held::Archive(Span { offset: *span, size: layer.size }));
-    }
-    let (mut remarks, mut roots, mut bytes_read) = (Vec::new(), RootList::default(), 0);
+    let problem = |error| match error {
+        Problem::Store(error) => error,
+        Problem::Text(text) => damaged(text),
+    };
+    let (mut listed, mut files, mut bytes_read) = (Vec::new(), BTreeMap::new(), 0);
     for image in &images {
-        let config = locate(&archive, &image.config).map_err(damaged)?;
-        let (manifest, bytes) =
-            manifest_of(&archive, image, config, &layers).map_err(|error| match error {
-                Problem::Store(error) => error,
-                Problem::Text(text) => damaged(text),
-            })?;
-        bytes_read += (bytes.len() + manifest.bytes().len()) as u64;
+        let read = list(&archive, image, &mut files).map_err(problem)?;
+        bytes_read += read.config.size + read.manifest_bytes();
         if bytes_read > limits::GRAPH_BYTES {
             let most = limits::GRAPH_BYTES;
             return Err(damaged(format!("its images have more than {most} bytes of configurations")));
         }
-        held.insert(Digest::sha256_of(&bytes), Held::Archive(config));
+        listed.push(read);
+    }
+    let layers = docker_layers::describe(&archive, files.into_values().collect(), path)?;
+    let mut held: BTreeMap<Digest, Held> = BTreeMap::new();
+    for (span, layer) in &layers {
+        held.insert(layer.digest.clone(), Held::Archive(Span { offset: *span, size: layer.size }));
+    }
+    let (mut remarks, mut roots) = (Vec::new(), RootList::default());
+    for image in &listed {
+        let manifest = manifest_of(image, &layers).map_err(damaged)?;
+        held.insert(image.config.digest.clone(), Held::Archive(image.config_file));
         held.insert(manifest.digest().clone(), Held::Memory(Arc::from(manifest.bytes())));
-        add_root(&mut roots, &manifest, image).map_err(damaged)?;
+        add_root(&mut roots, &manifest, image.image).map_err(damaged)?;
     }
     let roots = roots.finish(&mut remarks);
     if archive.end_mark == EndMark::Missing {
@@ -125,6 +122,54 @@ fn add_root(roots: &mut RootList, manifest: &RawDocument, image: &Image) -> Resu
 enum Problem {
     Store(StoreError),
     Text(String),
+}
+
+/// One image of `manifest.json` with its configuration.
+struct Listed<'a> {
+    image: &'a Image,
+    config: Descriptor,
+    config_file: Span,
+    /// Where its layers are.
+    layers: Vec<u64>,
+}
+
+impl Listed<'_> {
+    /// Returns about how many bytes its manifest will have.
+    fn manifest_bytes(&self) -> u64 {
+        256 * (self.layers.len() as u64 + 1)
+    }
+}
+
+/// Reads the configuration of an image and adds its layers to the files that are layers.
+fn list<'a>(
+    archive: &Archive,
+    image: &'a Image,
+    files: &mut BTreeMap<u64, LayerFile<'a>>,
+) -> Result<Listed<'a>, Problem> {
+    let config_file = locate(archive, &image.config).map_err(Problem::Text)?;
+    let name = display_name(image.config.as_bytes());
+    let bytes = crate::stream::read_bounded(archive.reader(config_file), limits::CONFIG_BYTES)
+        .map_err(|error| Problem::Store(archive.too_large(&name, error)))?;
+    let parsed = Config::parse(&bytes)
+        .map_err(|error| Problem::Text(format!("`{name}` is no image configuration: {error}")))?;
+    let names = image.layers.as_deref().unwrap_or_default();
+    if parsed.rootfs.diff_ids.len() != names.len() {
+        let (found, expected) = (names.len(), parsed.rootfs.diff_ids.len());
+        return Err(Problem::Text(format!(
+            "`{TABLE}` lists {found} layers for an image whose configuration `{name}` has {expected}"
+        )));
+    }
+    let mut layers = Vec::with_capacity(names.len());
+    for (name, diff_id) in names.iter().zip(parsed.rootfs.diff_ids) {
+        let span = locate(archive, name).map_err(Problem::Text)?;
+        layers.push(span.offset);
+        files
+            .entry(span.offset)
+            .and_modify(|file| file.also(&diff_id))
+            .or_insert_with(|| LayerFile::new(span, name, diff_id));
+    }
+    let config = Descriptor::of_bytes(media_type::DOCKER_CONFIG, &bytes);
+    Ok(Listed { image, config, config_file, layers })
 }
 
 /// The manifest as go-containerregistry makes it of the same archive, member by member.
@@ -155,41 +200,17 @@ impl<'a> From<&'a Descriptor> for Pointer<'a> {
     }
 }
 
-/// Makes the manifest of one image and returns it with the bytes of the configuration.
-fn manifest_of(
-    archive: &Archive,
-    image: &Image,
-    config: Span,
-    layers: &BTreeMap<u64, Descriptor>,
-) -> Result<(RawDocument, Vec<u8>), Problem> {
-    let name = display_name(image.config.as_bytes());
-    let bytes = crate::stream::read_bounded(archive.reader(config), limits::CONFIG_BYTES)
-        .map_err(|error| Problem::Store(archive.too_large(&name, error)))?;
-    let parsed = Config::parse(&bytes)
-        .map_err(|error| Problem::Text(format!("`{name}` is no image configuration: {error}")))?;
-    let names = image.layers.as_deref().unwrap_or_default();
-    if parsed.rootfs.diff_ids.len() != names.len() {
-        let (found, expected) = (names.len(), parsed.rootfs.diff_ids.len());
-        return Err(Problem::Text(format!(
-            "`{TABLE}` lists {found} layers for an image whose configuration `{name}` has {expected}"
-        )));
-    }
-    let find = |name: &String| {
-        let span = locate(archive, name).map_err(Problem::Text)?;
-        let layer = layers.get(&span.offset).cloned();
-        layer.ok_or_else(|| Problem::Text(format!("`{}` was not read", display_name(name.as_bytes()))))
-    };
-    let layers = names.iter().map(find).collect::<Result<Vec<_>, Problem>>()?;
-    let config = Descriptor::of_bytes(media_type::DOCKER_CONFIG, &bytes);
+/// Makes the manifest of one image.
+fn manifest_of(image: &Listed<'_>, layers: &BTreeMap<u64, Descriptor>) -> Result<RawDocument, String> {
+    let found = image.layers.iter().filter_map(|offset| layers.get(offset));
     let text = to_json(&Manifest {
         schema_version: 2,
         media_type: media_type::DOCKER_MANIFEST,
-        config: Pointer::from(&config),
-        layers: layers.iter().map(Pointer::from).collect(),
+        config: Pointer::from(&image.config),
+        layers: found.map(Pointer::from).collect(),
     });
-    let manifest = RawDocument::parse(text, Some(media_type::DOCKER_MANIFEST))
-        .map_err(|error| Problem::Text(format!("the manifest made of it is not valid: {error}")))?;
-    Ok((manifest, bytes))
+    RawDocument::parse(text, Some(media_type::DOCKER_MANIFEST))
+        .map_err(|error| format!("the manifest made of it is not valid: {error}"))
 }
 
 /// Finds a file of the archive, through links inside it.
@@ -228,55 +249,6 @@ fn beside(link: &[u8], target: &[u8]) -> Option<Vec<u8>> {
         }
     }
     Some(parts.join(&b'/'))
-}
-
-/// Hashes the layers, several at a time, and recognises their compression; the key is the offset.
-fn describe_layers(
-    archive: &Archive,
-    spans: &[Span],
-    path: &Path,
-) -> Result<BTreeMap<u64, Descriptor>, StoreError> {
-    let next = AtomicUsize::new(0);
-    let done: Mutex<BTreeMap<u64, Descriptor>> = Mutex::default();
-    let work = || -> Result<(), StoreError> {
-        while let Some(span) = spans.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let layer = describe_layer(archive, *span).map_err(|error| FileError::io("read", path, error))?;
-            lock(&done).insert(span.offset, layer);
-        }
-        Ok(())
-    };
-    let threads =
-        std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8).min(spans.len().max(1));
-    threads::share(threads, work).into_iter().collect::<Result<(), _>>()?;
-    Ok(into_value(done))
-}
-
-fn describe_layer(archive: &Archive, span: Span) -> std::io::Result<Descriptor> {
-    let mut start = Vec::new();
-    std::io::Read::read_to_end(&mut archive.reader(Span { size: span.size.min(4), ..span }), &mut start)?;
-    let media_type = match Compression::of_magic(&start) {
-        Compression::Gzip => media_type::DOCKER_LAYER_GZIP,
-        Compression::Zstd => media_type::DOCKER_LAYER_ZSTD,
-        Compression::None => media_type::DOCKER_LAYER,
-    };
-    let (digest, size) = hash(archive, span)?;
-    Ok(Descriptor::new(media_type, digest, size))
-}
-
-/// Hashes a file of the archive, and returns its digest and size.
-pub(super) fn hash(archive: &Archive, span: Span) -> std::io::Result<(Digest, u64)> {
-    let mut reader = archive.reader(span);
-    let mut writer = HashingWriter::new(std::io::sink());
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        cancel::check()?;
-        match std::io::Read::read(&mut reader, &mut buffer)? {
-            0 => break,
-            count => std::io::Write::write_all(&mut writer, &buffer[..count])?,
-        }
-    }
-    let (_, digest, size) = writer.finish();
-    Ok((digest, size))
 }
 
 #[cfg(test)]

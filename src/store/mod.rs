@@ -12,6 +12,7 @@ use crate::tar::TarError;
 mod agreement;
 mod archive;
 mod docker_archive;
+mod docker_layers;
 pub mod imgpkg_tar;
 mod kind;
 pub mod layout;
