@@ -16,7 +16,7 @@ mod zips;
 pub type Body = fn(&[u8]);
 
 /// Every target by its name, which is also the name of its file in `fuzz_targets/` and of its folder of seeds.
-pub const TARGETS: [(&str, Body); 32] = [
+pub const TARGETS: [(&str, Body); 33] = [
     ("reference", values::reference),
     ("digest", values::digest),
     ("challenge", values::challenge),
@@ -27,6 +27,7 @@ pub const TARGETS: [(&str, Body); 32] = [
     ("document", values::document),
     ("config", values::config),
     ("program", values::program),
+    ("ignore_file", values::ignore_file),
     ("images_lock", values::images_lock),
     ("bundle_lock", values::bundle_lock),
     ("package", values::package),

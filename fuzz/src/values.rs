@@ -13,6 +13,7 @@ use imgrelay::pack::{
 use imgrelay::registry::{
     Credential, CredentialHelpers, CredentialSource, DockerConfig, HelperError, Keychain, fuzzing,
 };
+use imgrelay::tree::{Filter, ignore_text};
 use sha2::Digest as _;
 
 /// What is accepted must not drive a terminal; what is refused is escaped where it is printed.
@@ -179,6 +180,24 @@ pub(super) fn program(data: &[u8]) {
     if let Some(elf) = Elf::parse(data) {
         assert!(data.starts_with(b"\x7fELF"));
         assert!(elf.loader.is_none_or(|loader| loader.starts_with(b"/") && loader.len() <= data.len()));
+    }
+}
+
+/// A text that is accepted is the same text in every encoding, and its patterns are ready or refused with their line.
+pub(super) fn ignore_file(data: &[u8]) {
+    let Ok(text) = ignore_text(data) else { return };
+    assert!(!text.contains('\0'), "{text:?}");
+    let units = |mark: [u8; 2], bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
+        mark.into_iter().chain(text.encode_utf16().flat_map(bytes)).collect()
+    };
+    for bytes in [units([0xFF, 0xFE], u16::to_le_bytes), units([0xFE, 0xFF], u16::to_be_bytes)] {
+        assert_eq!(ignore_text(&bytes).as_ref(), Ok(&text));
+    }
+    match Filter::default().with_patterns(&text) {
+        Ok(filter) => {
+            let _ = filter.excludes(b"secrets/key", false);
+        }
+        Err(problem) => assert!(!problem.is_empty()),
     }
 }
 

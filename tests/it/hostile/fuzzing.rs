@@ -122,6 +122,11 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             }
             vec![[&head[..], b"/lib64/ld-linux-x86-64.so.2\0"].concat()]
         }
+        "ignore_file" => {
+            let units = "secrets/\r\n*.k\u{e4}y\r\n".encode_utf16().flat_map(u16::to_le_bytes);
+            let plain = b"\xef\xbb\xbfsecrets/\n*.log\n!keep.log\n/tmp\n# note\n[a-c]?\\ \n".to_vec();
+            vec![plain, [0xFF, 0xFE].into_iter().chain(units).collect()]
+        }
         "images_lock" => texts(&[&format!(
             "---\napiVersion: imgpkg.carvel.dev/v1alpha1\nkind: ImagesLock\nimages:\n- image: reg.example/a@sha256:{sum}\n  annotations:\n    kbld.carvel.dev/id: 'a: b'\n"
         )]),
