@@ -8,8 +8,11 @@ mod given;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::registry::{Credential, CredentialSource, DockerConfig, HostCredential, Keychain, Secret};
+use crate::registry::{
+    Credential, CredentialSource, DockerConfig, HostCredential, Keychain, ProcessHelpers, Secret,
+};
 use crate::stream::FileError;
 
 use super::env::{self, Env, is_service_link};
@@ -59,7 +62,8 @@ pub fn keychain(variables: &Env, flags: &CredentialFlags) -> Result<Keychain, Cr
     for path in files(&get) {
         sources.extend(read_config(&path)?.map(CredentialSource::File));
     }
-    Ok(Keychain::new(sources))
+    let helpers = ProcessHelpers::withholding(variables.own());
+    Ok(Keychain::with_helpers(sources, Arc::new(helpers)))
 }
 
 /// Lists the files that may be there, in order.

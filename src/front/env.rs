@@ -160,6 +160,20 @@ impl Env {
         self.os(name).map(PathBuf::from)
     }
 
+    /// Returns the names of the variables that are meant for this program alone, which other programs do without.
+    ///
+    /// Shape: flags, imgpkg's variables, inputs of the action, the password and the key as cosign names them.
+    #[must_use]
+    pub fn own(&self) -> Vec<OsString> {
+        const BEGINNINGS: [&str; 3] = [PREFIX, "IMGPKG_", "INPUT_"];
+        let is_own = |name: &&OsString| {
+            let begins = |beginning: &&str| name.as_encoded_bytes().starts_with(beginning.as_bytes());
+            BEGINNINGS.iter().any(|beginning| begins(beginning))
+                || [COSIGN_PASSWORD, "COSIGN_PRIVATE_KEY"].iter().any(|own| name.as_os_str() == *own)
+        };
+        self.0.keys().filter(is_own).cloned().collect()
+    }
+
     /// Returns names and values, in the byte order of names; names that are not UTF-8 are left out.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &OsStr)> {
         self.0.iter().filter_map(|(name, value)| Some((name.to_str()?, value.as_os_str())))

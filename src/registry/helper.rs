@@ -2,6 +2,7 @@
 //!
 //! Source: docker-credential-helpers, "Development".
 
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -95,9 +96,19 @@ impl HelperError {
     }
 }
 
-/// Runs the real programs.
-#[derive(Clone, Copy, Debug)]
-pub struct ProcessHelpers;
+/// Runs the real programs, with the environment of this process as docker does.
+#[derive(Clone, Debug, Default)]
+pub struct ProcessHelpers {
+    withheld: Vec<OsString>,
+}
+
+impl ProcessHelpers {
+    /// Names variables that helpers do not get, because they are for this program alone.
+    #[must_use]
+    pub fn withholding(withheld: Vec<OsString>) -> Self {
+        Self { withheld }
+    }
+}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -119,7 +130,11 @@ impl CredentialHelpers for ProcessHelpers {
         if helper.is_empty() || helper.contains(['/', '\\', '\0']) {
             return Err(failed("its name is not a plain word".into()));
         }
-        let mut child = Command::new(format!("docker-credential-{helper}"))
+        let mut command = Command::new(format!("docker-credential-{helper}"));
+        for name in &self.withheld {
+            command.env_remove(name);
+        }
+        let mut child = command
             .arg("get")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -78,7 +78,7 @@ impl Keychain {
     /// Makes a keychain that runs helper programs.
     #[must_use]
     pub fn new(sources: Vec<CredentialSource>) -> Self {
-        Self::with_helpers(sources, Arc::new(ProcessHelpers))
+        Self::with_helpers(sources, Arc::new(ProcessHelpers::default()))
     }
 
     /// Makes a keychain that asks helpers in another way.

@@ -45,6 +45,31 @@ echo '{"ServerURL":"x","Username":"ci","Secret":"hunter2"}'"#;
 }
 
 #[test]
+fn credential_helpers_get_the_environment_without_the_variables_that_are_for_this_program() {
+    let lab = lab();
+    helper(&lab, "lab", "env >seen\necho '{\"Username\":\"ci\",\"Secret\":\"hunter2\"}'");
+    let registry = basic();
+    let mut run = list(&lab, &registry, r#"{"credsStore": "lab"}"#);
+    let withheld = [
+        // For another registry, so that the helper is asked.
+        ("IMGPKG_REGISTRY_HOSTNAME_0", "reg.example"),
+        ("IMGPKG_REGISTRY_USERNAME_0", "ci"),
+        ("IMGPKG_REGISTRY_PASSWORD_0", "withheld-1"),
+        ("IMGRELAY_TAG", "withheld-2"),
+        ("INPUT_PASSWORD", "withheld-3"),
+        ("COSIGN_PASSWORD", "withheld-4"),
+        ("COSIGN_PRIVATE_KEY", "withheld-5"),
+    ];
+    for (name, value) in withheld.into_iter().chain([("AWS_SECRET_ACCESS_KEY", "needed"), ("HOME", "/h")]) {
+        run = run.env(name, value);
+    }
+    let _ = run.run().succeeds();
+    let seen = String::from_utf8(lab.read("seen")).unwrap();
+    assert!(!seen.contains("withheld") && !seen.contains("IMGPKG_"), "{seen}");
+    assert!(seen.contains("AWS_SECRET_ACCESS_KEY=needed\n") && seen.contains("HOME=/h\n"), "{seen}");
+}
+
+#[test]
 fn the_user_token_means_an_identity_token() {
     let lab = lab();
     helper(&lab, "lab", r#"echo '{"Username":"<token>","Secret":"hunter2"}'"#);
