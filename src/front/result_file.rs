@@ -297,6 +297,7 @@ fn dotenv_without(outcome: &ImageOutcome, without: &[&str]) -> Result<String, Fa
 /// Source: GitHub's runner, FileCommandManager; `name=value` would let a line break in a value make a new output.
 pub(super) fn github(outcome: &ImageOutcome, delimiter: &str) -> Result<String, Failure> {
     let refs = serde_json::to_string(&outcome.refs()).expect("strings are always JSON");
+    let names: Vec<_> = outcome.platform_names().into_iter().map(text::escaped).collect();
     let values = [
         ("digest", Some(outcome.digest.to_string())),
         ("image", outcome.repository.as_ref().map(ToString::to_string)),
@@ -305,7 +306,8 @@ pub(super) fn github(outcome: &ImageOutcome, delimiter: &str) -> Result<String, 
         ("refs", Some(refs)),
         ("path", outcome.path_text()),
         ("size", Some(outcome.size.to_string())),
-        ("platforms", Some(outcome.platform_names().join("\n")).filter(|names| !names.is_empty())),
+        // The names are an author's text, and each has one line.
+        ("platforms", Some(names.join("\n")).filter(|names| !names.is_empty())),
     ];
     let mut text = String::new();
     for (name, value) in values.into_iter().filter_map(|(name, value)| Some((name, value?))) {
@@ -407,6 +409,16 @@ mod tests {
             )
         );
         assert!(github(&pushed(), "D").unwrap().contains("tags<<D\nv1\nlatest\nD\n"));
+        let row = |platform: &str| crate::transfer::PlatformRow {
+            platform: Some(platform.to_owned()),
+            digest: pushed().digest,
+            size: 1,
+            absent: false,
+            attestations: Vec::new(),
+        };
+        let platforms = vec![row("linux/amd64\nlinux/arm64"), row("linux/s390x")];
+        let outputs = github(&ImageOutcome { platforms, ..pushed() }, "D").unwrap();
+        assert!(outputs.contains("platforms<<D\nlinux/amd64\\nlinux/arm64\nlinux/s390x\nD\n"), "{outputs}");
         assert!(github(&packed("x\nDELIM\ny=z"), "DELIM").is_err());
         assert_ne!(delimiter(), delimiter());
     }
