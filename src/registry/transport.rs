@@ -93,6 +93,7 @@ impl<In: Transport> Connector<In> for TcpConnector {
         if let Some(transport) = chained {
             return Ok(Some(Box::new(transport)));
         }
+        let opening = Deadline::new(details.timeout);
         let host: Arc<str> = details.uri.authority().map_or("", |authority| authority.as_str()).into();
         let addresses =
             self.named_by.filter(&details.addrs).map_err(|refusal| Error::Other(Box::new(refusal)))?;
@@ -105,7 +106,7 @@ impl<In: Transport> Connector<In> for TcpConnector {
         // TLS has buffers of its own above these, and sends record by record.
         let output = if plain { details.config.output_buffer_size() } else { TLS_RECORD_BYTES };
         let buffers = LazyBuffers::new(details.config.input_buffer_size(), output);
-        Ok(Some(Box::new(Tcp { stream, buffers, plain, output_closed: false, host, events })))
+        Ok(Some(Box::new(Tcp { stream, buffers, plain, output_closed: false, host, events, opening })))
     }
 }
 
@@ -183,6 +184,8 @@ struct Tcp {
     /// Whom this is a connection to, for messages.
     host: Arc<str>,
     events: Arc<dyn ClientEvents>,
+    /// When it has to be ready for the first request: with a proxy's answer and the TLS handshake, byte by byte or not.
+    opening: Deadline,
 }
 
 impl std::fmt::Debug for Tcp {
@@ -272,6 +275,10 @@ impl Transport for Tcp {
         let mut silence = Silence::begin(&*events, &host, phase);
         loop {
             cancel::check()?;
+            // A peer that sends a byte now and then would never be silent.
+            if timeout.reason == Timeout::Connect && self.opening.left().is_none() {
+                return Err(Error::Timeout(timeout.reason));
+            }
             let input = self.buffers.input_append_buf();
             match (&self.stream).read(input) {
                 Ok(n) => {
