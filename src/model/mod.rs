@@ -48,6 +48,8 @@ pub mod keys {
     pub const LOCK_ANNOTATIONS: &str = "dev.imgrelay.lock-annotations";
     /// Marks the bundle (or image) an inflated tar is about; the value is `true`.
     pub const ROOT: &str = "dev.imgrelay.root";
+    /// The entry of an image store that an image in its `index.json` is from.
+    pub const ENTRY: &str = "dev.imgrelay.entry";
     /// When something was made, RFC 3339.
     pub const CREATED: &str = "org.opencontainers.image.created";
     /// Name of the file or folder that ORAS makes of a layer.

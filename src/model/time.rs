@@ -56,6 +56,12 @@ impl Timestamp {
     pub fn unix_seconds(self) -> i64 {
         self.seconds
     }
+
+    /// Returns whole milliseconds since 1970, rounded down.
+    #[must_use]
+    pub fn unix_milliseconds(self) -> i64 {
+        self.seconds * 1000 + i64::from(self.nanoseconds / 1_000_000)
+    }
 }
 
 /// Writes seconds since 1970 as `20150830T123600Z`, the basic form of ISO 8601.

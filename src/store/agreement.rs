@@ -104,7 +104,7 @@ impl<'a> Comparison<'a> {
     fn of(store: &'a Store, archive: &'a Archive) -> Self {
         let blobs = store.held.iter().filter_map(|(digest, held)| match held {
             Held::Archive(span) => Some((span.offset, digest)),
-            Held::Memory(_) | Held::Directory(_) => None,
+            Held::Memory(_) | Held::Directory(_) | Held::Remote(_) => None,
         });
         let mut comparison = Self {
             store,

@@ -20,6 +20,8 @@ mod open;
 mod opened;
 mod place;
 mod reading;
+mod remote;
+mod remote_blobs;
 mod root_list;
 mod selector;
 pub mod slots;
@@ -29,6 +31,8 @@ pub use open::{open, open_to_inspect};
 pub use opened::Store;
 pub use place::{BlobPlace, Stamp};
 pub use reading::{open_verified, read_document};
+pub use remote::open_remote;
+pub use remote_blobs::RemoteBlobs;
 pub use selector::{Selector, SelectorError, image_label, image_labels};
 
 /// Names under which one top-level image of a store is known.
@@ -139,6 +143,8 @@ pub enum StoreKind {
     DockerArchive,
     /// What `imgpkg copy --to-tar` writes.
     ImgpkgTar,
+    /// Images of a store in a bucket or shared folder.
+    Remote,
 }
 
 impl StoreKind {
@@ -150,6 +156,7 @@ impl StoreKind {
             Self::OciLayoutDirectory => "oci-layout-directory",
             Self::DockerArchive => "docker-archive",
             Self::ImgpkgTar => "imgpkg-tar",
+            Self::Remote => "image-store",
         }
     }
 }
@@ -227,6 +234,22 @@ pub enum StoreError {
         path: PathBuf,
         /// Why.
         source: DocumentError,
+    },
+    /// A blob of an image in a bucket, shared folder or web server is not there.
+    #[error("{place} has no blob `{digest}`")]
+    Gone {
+        /// The image, in quotes, and which version of it.
+        place: String,
+        /// Digest of the blob.
+        digest: Digest,
+    },
+    /// The bucket, folder or web server that has the blobs failed.
+    #[error("`{}`: {problem}", path.display())]
+    Remote {
+        /// The image.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
     },
     /// Something is larger than allowed.
     #[error("{what} in `{}` has more than {limit} bytes, which is not accepted", path.display())]

@@ -10,6 +10,7 @@ use crate::model::Digest;
 use super::archive::{Archive, Span};
 use super::layout::Directory;
 use super::place::{BlobPlace, PlaceBytes};
+use super::remote_blobs::RemoteBlobs;
 use super::{Remark, Root, StoreError, StoreKind};
 
 /// Where the bytes of one digest are.
@@ -21,6 +22,8 @@ pub(super) enum Held {
     Memory(Arc<[u8]>),
     /// A file of its own in a layout directory.
     Directory(u64),
+    /// Elsewhere, of this size.
+    Remote(u64),
 }
 
 impl Held {
@@ -28,7 +31,7 @@ impl Held {
         match self {
             Self::Archive(span) => span.size,
             Self::Memory(bytes) => bytes.len() as u64,
-            Self::Directory(size) => *size,
+            Self::Directory(size) | Self::Remote(size) => *size,
         }
     }
 }
@@ -38,6 +41,7 @@ impl Held {
 pub(super) enum Backing {
     Archive(Archive),
     Directory(Directory),
+    Remote(Box<dyn RemoteBlobs>),
 }
 
 /// A file or folder that images are read from, one blob at a time, in any order, from several threads.
@@ -64,6 +68,7 @@ impl Store {
             StoreKind::OciLayoutDirectory => "OCI layout folder",
             StoreKind::DockerArchive => "docker-save tar",
             StoreKind::ImgpkgTar => "imgpkg tar",
+            StoreKind::Remote => "image store",
         };
         format!("{kind} `{}`", self.path.display())
     }
@@ -112,10 +117,8 @@ impl Store {
             (Some(Held::Memory(bytes)), _) => Ok(Box::new(Cursor::new(Arc::clone(bytes)))),
             (Some(Held::Archive(span)), Backing::Archive(archive)) => Ok(Box::new(archive.reader(*span))),
             (Some(Held::Directory(_)), Backing::Directory(directory)) => directory.open_blob(digest),
-            (Some(Held::Archive(_)), Backing::Directory(_))
-            | (Some(Held::Directory(_)), Backing::Archive(_)) => {
-                unreachable!("each kind of store fills `held` for its own backing")
-            }
+            (Some(Held::Remote(size)), Backing::Remote(blobs)) => blobs.open(digest, *size),
+            (Some(_), _) => unreachable!("each kind of store fills `held` for its own backing"),
             (None, _) => Err(StoreError::Missing { path: self.path.clone(), digest: digest.clone() }),
         }
     }
@@ -133,7 +136,11 @@ impl Store {
             (Held::Directory(_), Backing::Directory(directory)) => {
                 PlaceBytes::File(directory.open_file_of(digest)?)
             }
-            (Held::Archive(_), Backing::Directory(_)) | (Held::Directory(_), Backing::Archive(_)) => {
+            (Held::Remote(_), Backing::Remote(_)) => {
+                let problem = "its blobs are not on this machine, and can only be read from their beginning";
+                return Err(StoreError::Remote { path: self.path.clone(), problem: problem.to_owned() });
+            }
+            (Held::Archive(_) | Held::Directory(_) | Held::Remote(_), _) => {
                 unreachable!("each kind of store fills `held` for its own backing")
             }
         };

@@ -8,5 +8,6 @@ mod write;
 
 pub use super::slots::{BlobSlot, LayoutTarget, WrittenLayout};
 pub(super) use directory::Directory;
-pub(super) use read::{open_directory, open_tar};
+pub use read::check_version;
+pub(super) use read::{Top, open_directory, open_tar, top_of_index};
 pub use write::{DockerImage, LayoutIndex, LayoutTarWriter};

@@ -113,10 +113,10 @@ struct Version {
 }
 
 /// What the version file and `index.json` say.
-struct Top {
-    roots: Vec<Root>,
+pub(in crate::store) struct Top {
+    pub(in crate::store) roots: Vec<Root>,
     /// `index.json` itself, where it is the image.
-    held: BTreeMap<Digest, Held>,
+    pub(in crate::store) held: BTreeMap<Digest, Held>,
 }
 
 fn read_top(
@@ -129,12 +129,7 @@ fn read_top(
     let version = version.ok_or_else(|| {
         damaged(format!("it has `{INDEX_FILE}` but no `{VERSION_FILE}`, so it is no whole OCI layout"))
     })?;
-    let version: Version = read_json(&version, &Schema::Object(&[("imageLayoutVersion", Schema::Value)]))
-        .map_err(|error| damaged(format!("`{VERSION_FILE}` is not valid: {error}")))?;
-    if version.image_layout_version != VERSION {
-        let found = display_name(version.image_layout_version.as_bytes());
-        return Err(damaged(format!("`{VERSION_FILE}` has version `{found}`, expected `{VERSION}`")));
-    }
+    check_version(&version).map_err(damaged)?;
     let bytes = index.ok_or_else(|| {
         damaged(format!("it has `{VERSION_FILE}` but no `{INDEX_FILE}`, so it is no whole OCI layout"))
     })?;
@@ -142,8 +137,21 @@ fn read_top(
         .map_err(|problem| damaged(format!("`{INDEX_FILE}` is not valid: {problem}")))
 }
 
+/// Checks the file `oci-layout`.
+///
+/// Errors: what is wrong with it, with its name.
+pub fn check_version(bytes: &[u8]) -> Result<(), String> {
+    let version: Version = read_json(bytes, &Schema::Object(&[("imageLayoutVersion", Schema::Value)]))
+        .map_err(|error| format!("`{VERSION_FILE}` is not valid: {error}"))?;
+    if version.image_layout_version == VERSION {
+        return Ok(());
+    }
+    let found = display_name(version.image_layout_version.as_bytes());
+    Err(format!("`{VERSION_FILE}` has version `{found}`, expected `{VERSION}`"))
+}
+
 /// Reads `index.json`: a list of images, or an image that is the list of its platforms.
-fn top_of_index(bytes: &[u8], remarks: &mut Vec<Remark>) -> Result<Top, String> {
+pub(in crate::store) fn top_of_index(bytes: &[u8], remarks: &mut Vec<Remark>) -> Result<Top, String> {
     let raw = RawDocument::parse(bytes, Some(media_type::OCI_INDEX)).map_err(|error| match error {
         DocumentError::TypeMismatch { found, expected, .. } => {
             format!("its type is `{}`, expected `{expected}`", display_name(found.as_bytes()))

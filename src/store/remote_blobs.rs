@@ -1,0 +1,19 @@
+//! What a store needs from the place that has its blobs, where that is no file of this machine.
+
+use std::fmt;
+use std::io::Read;
+
+use crate::model::Digest;
+
+use super::StoreError;
+
+/// Blobs that are fetched when they are read, from several threads.
+pub trait RemoteBlobs: fmt::Debug + Send + Sync {
+    /// Opens the bytes stored for a digest, **unverified**; `size` is what a descriptor says of it.
+    ///
+    /// Errors: [`StoreError::Gone`] when it is not there, [`StoreError::Remote`] when that could not be found out.
+    fn open(&self, digest: &Digest, size: u64) -> Result<Box<dyn Read + Send + '_>, StoreError>;
+
+    /// Tells whether a blob is there that may be left out.
+    fn has(&self, digest: &Digest) -> Result<bool, StoreError>;
+}
