@@ -20,7 +20,7 @@
 //! | 0 values | [`model`], [`lock`], [`sign`] |
 //! | 1 bytes | [`stream`], [`tree`], [`tar`], [`zip`] |
 //! | 2 images at rest and in a registry | [`store`], [`registry`] |
-//! | 3 packing, serving | [`pack`], [`serve`] |
+//! | 3 packing, serving, stores between jobs | [`pack`], [`serve`], [`depot`] |
 //! | 4 moving | [`transfer`] |
 //! | 5 front | `front`: the executable |
 //!
@@ -72,6 +72,7 @@
 //! # }
 //! ```
 
+pub mod depot;
 #[doc(hidden)]
 pub mod front;
 pub mod lock;

@@ -132,6 +132,7 @@ pub(super) fn outputs(data: &[u8]) {
         repository: None,
         tags: Vec::new(),
         path: Some(PathBuf::from(text.as_ref())),
+        store: None,
     };
     let json: serde_json::Value = serde_json::from_str(&outcome.json()).unwrap();
     assert_eq!(json["path"].as_str(), Some(text.as_ref()));

@@ -136,6 +136,7 @@ impl<'a> JoinedIndex<'a> {
             repository: repository.cloned(),
             tags,
             path: path.map(Path::to_owned),
+            store: None,
         }
     }
 

@@ -83,6 +83,21 @@ pub struct ImageOutcome {
     pub tags: Vec<Tag>,
     /// The tar or folder, if it is in one; `-` is standard output.
     pub path: Option<PathBuf>,
+    /// The image store, if it is in one.
+    pub store: Option<StoredImage>,
+}
+
+/// An image that a command wrote to an image store.
+#[derive(Clone, Debug)]
+pub struct StoredImage {
+    /// The store's URL.
+    pub place: String,
+    /// When its newest version was pushed.
+    pub pushed: String,
+    /// Bytes that were written.
+    pub sent: u64,
+    /// Bytes that were there.
+    pub reused: u64,
 }
 
 /// The result as JSON; names are those of the outputs of the GitHub action.
@@ -105,12 +120,23 @@ struct Json<'a> {
     refs: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pushed: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sent: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reused: Option<u64>,
 }
 
 impl ImageOutcome {
     /// Returns the line for standard output: `<where>@<digest>`.
     #[must_use]
     pub fn line(&self) -> String {
+        if let Some(store) = &self.store {
+            return format!("{}@{}", text::escaped(&store.place), self.digest);
+        }
         match (&self.repository, &self.path) {
             (Some(repository), _) => format!("{repository}@{}", self.digest),
             (None, Some(path)) => format!("{}@{}", text::escaped(&path.to_string_lossy()), self.digest),
@@ -133,6 +159,10 @@ impl ImageOutcome {
             tags: self.tags.iter().map(Tag::as_str).collect(),
             refs: self.refs(),
             path: self.path_text(),
+            store: self.store.as_ref().map(|store| store.place.as_str()),
+            pushed: self.store.as_ref().map(|store| store.pushed.as_str()),
+            sent: self.store.as_ref().map(|store| store.sent),
+            reused: self.store.as_ref().map(|store| store.reused),
         };
         escape_in_json(&serde_json::to_string(&json).expect("strings and numbers are always JSON"))
     }
@@ -190,6 +220,7 @@ pub(in crate::front) mod tests {
             repository: Some("reg.example/team/app".parse().unwrap()),
             tags: vec!["v1".parse().unwrap(), "latest".parse().unwrap()],
             path: None,
+            store: None,
         }
     }
 

@@ -11,7 +11,8 @@ use clap::{Args as _, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::cli::{
     args, attach, clap_errors, completion, copy, describe, environment, grammar, index, index_args, matching,
-    pull, push, repeated, resolve, serve, serve_args, sign, sign_args, tag, tag_args, verify, version,
+    pull, push, repeated, resolve, serve, serve_args, sign, sign_args, store, store_args, tag, tag_args,
+    verify, version,
 };
 use super::concourse::{self, Step};
 use super::context::Context;
@@ -54,6 +55,9 @@ enum Verb {
     Serve(Box<serve_args::ServeArgs>),
     Attach(Box<sign_args::AttachArgs>),
     Match(Box<args::MatchArgs>),
+    /// List the images of a store between jobs
+    #[command(subcommand)]
+    Store(StoreVerb),
     /// List, resolve, add and delete the tags of a repository
     #[command(subcommand)]
     Tag(TagVerb),
@@ -81,6 +85,13 @@ impl Verb {
             _ => None,
         }
     }
+}
+
+/// The commands of `store`.
+#[derive(Debug, Subcommand)]
+enum StoreVerb {
+    #[command(visible_alias = "ls")]
+    List(Box<store_args::StoreListArgs>),
 }
 
 /// The commands of `tag`.
@@ -197,6 +208,7 @@ fn dispatch(context: &Context<'_>, verb: Verb, json: bool, columns: &[String]) -
         Verb::Sign(args) => sign::run(context, &args),
         Verb::Serve(args) => serve::run(context, &args, json),
         Verb::Match(args) => matching::run(context, &args),
+        Verb::Store(StoreVerb::List(args)) => store::list(context, &args),
         Verb::Tag(TagVerb::List(args)) => tag::list(context, &args, columns),
         Verb::Tag(TagVerb::Resolve(args)) => tag::resolve(context, &args),
         Verb::Tag(TagVerb::Add(args)) => tag::add(context, &args),

@@ -73,9 +73,8 @@ impl BlobPush<'_> {
         let Self { client, blob, observer, permits, .. } = *self;
         observer.event(Event::BlobStarted { descriptor: blob });
         let progress = |bytes| observer.event(Event::BlobProgress { digest: &blob.digest, bytes });
-        let outcome = std::thread::scope(|scope| {
-            let body = Body { open, blob, observer, scope, permits, opened: AtomicBool::new(false) };
-            client.push_blob(self.repository, blob, &body, self.start, &progress)
+        let outcome = with_body(open, blob, observer, permits, |body| {
+            client.push_blob(self.repository, blob, body, self.start, &progress)
         })
         .map_err(|error| TransferError::from_push(self.source_label, error))?;
         let outcome = match outcome {
@@ -86,6 +85,19 @@ impl BlobPush<'_> {
         observer.event(Event::BlobFinished { descriptor: blob, outcome });
         Ok(outcome)
     }
+}
+
+/// Runs `send` with a blob that can be opened for each attempt.
+pub(super) fn with_body<'a, T>(
+    open: &'a Open<'a>,
+    blob: &'a Descriptor,
+    observer: &'a dyn Observer,
+    permits: &'a ThreadPermits,
+    send: impl FnOnce(&dyn BlobBody) -> T,
+) -> T {
+    std::thread::scope(|scope| {
+        send(&Body { open, blob, observer, scope, permits, opened: AtomicBool::new(false) })
+    })
 }
 
 /// A blob that can be opened for each attempt; every opening after the first is a new beginning.

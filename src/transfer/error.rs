@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::depot::DepotError;
 use crate::lock::LockError;
 use crate::model::list::{clause_list, quoted_list};
 use crate::model::{ConfigError, Digest, DocumentError, Platform};
@@ -22,6 +23,9 @@ pub enum TransferError {
     /// A registry refused or failed.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// An image store could not be read or written.
+    #[error(transparent)]
+    Depot(#[from] DepotError),
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),

@@ -30,6 +30,7 @@ pub mod signatures;
 mod source;
 mod sparse;
 mod to_archive;
+mod to_depot;
 mod to_folder;
 mod to_layout;
 mod to_registry;
@@ -62,6 +63,7 @@ pub use runnable::{
 pub use selection::select;
 pub use source::{ImageSource, RegistrySource};
 pub use to_archive::{ArchiveRequest, copy_to_docker_tar, copy_to_imgpkg_tar};
+pub use to_depot::{DepotImage, DepotReport, DepotRequest, copy_to_depot};
 pub use to_folder::{SINGLE_IMAGE, copy_to_folder};
 pub use to_layout::{LayoutReport, LayoutRequest, copy_to_layout};
 pub use to_registry::{PushRequest, push_to_registry};

@@ -7,6 +7,7 @@ mod cli;
 mod concourse;
 mod copy;
 mod crashes;
+mod depot;
 mod docs;
 mod doors;
 mod formats;

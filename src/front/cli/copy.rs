@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::Path;
 
 use super::args::CopyArgs;
+use super::copy_to_store::ToStore;
 use super::naming::{appended, name_at_registry, name_further};
 use super::open_source::{Depth, OpenedSource};
 use super::placing::Placing;
@@ -35,7 +36,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Ou
     let options = resolve::copy(args, context.env)?;
     let target = match &options.sink {
         Sink::OciTar(target) | Sink::ImgpkgTar(target) | Sink::DockerTar(target) => Some(target),
-        Sink::Registry { .. } => None,
+        Sink::Registry { .. } | Sink::Store(_) => None,
     };
     target.map_or(Ok(()), TarTarget::check)?;
     let trust = keys::trust(Flag::VERIFY_KEY, &options.verify_keys, context.env)?;
@@ -46,7 +47,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Ou
         let opened = OpenedSource::open(context, &options.source, &options.registry, remote)?
             .select(options.select.as_ref())?;
         let wording = match &options.sink {
-            Sink::Registry { .. } => Wording::Uploaded,
+            Sink::Registry { .. } | Sink::Store(_) => Wording::Uploaded,
             _ => Wording::Written,
         };
         opened.with(|locator| {
@@ -205,6 +206,12 @@ impl Copy<'_> {
                 let member = collection.member(main);
                 let place = member.map(|member| placing.first(&collection, member)).transpose()?;
                 self.outcome(&collection, main, place.as_ref(), None)
+            }
+            Sink::Store(store) => {
+                let to = ToStore { source: self.locator, store, options };
+                let (stored, tags) = to.copy(&collection, main, self.observer)?;
+                let outcome = self.outcome(&collection, main, None, None)?;
+                Ok(ImageOutcome { tags, store: Some(stored), ..outcome })
             }
             Sink::OciTar(target) | Sink::ImgpkgTar(target) | Sink::DockerTar(target) => {
                 for member in collection.members.iter_mut().filter(|member| member.descriptor.digest == *main)
@@ -488,6 +495,7 @@ impl Copy<'_> {
             repository: repository.cloned(),
             tags: member.tags(),
             path: path.map(Path::to_owned),
+            store: None,
         })
     }
 }

@@ -21,7 +21,13 @@ Examples:
   Push one image of a tar that has several:
     imgrelay copy --tar all.tar --select team/app:v1 --to-repo registry.example/team/app:v1
   Take an image out of a registry:
-    imgrelay copy -i registry.example/team/app:v1 --to-oci-tar app.tar";
+    imgrelay copy -i registry.example/team/app:v1 --to-oci-tar app.tar
+  Hand an image to a later job; only blobs that are not there are written:
+    imgrelay copy --tar app.tar --to-store file:///shared/app:candidate";
+pub(super) const STORE_LIST_EXAMPLES: &str = "\
+Examples:
+  imgrelay store list file:///shared/images/app
+  imgrelay store list file:///shared/images/app:candidate";
 pub(super) const INDEX_EXAMPLES: &str = "\
 Examples:
   Join the tars of two jobs; the name recorded in them is kept:

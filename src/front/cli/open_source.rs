@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use super::resolve::{RegistryOptions, Source};
-use super::stores::{open_oci, open_store, read_lock};
+use super::stores::{about_version, open_depot_image, open_oci, open_store, read_lock};
+use crate::depot::Version;
 use crate::front::context::Context;
-use crate::front::failure::{Failure, message};
+use crate::front::failure::{Failure, Kind, message};
 use crate::front::flag::Flag;
 use crate::front::main_image::{choose_one, main_member, stored_roots};
 use crate::front::registries;
@@ -22,6 +23,8 @@ use crate::transfer::{
 pub(super) struct OpenedSource {
     wanted: Wanted,
     store: Option<Store>,
+    /// Which version of a tag of an image store it is.
+    version: Option<Version>,
     /// The images of a store that are meant, where one was selected.
     selected: Option<Vec<Root>>,
     client: Option<Client>,
@@ -57,7 +60,7 @@ impl OpenedSource {
         registry: &RegistryOptions,
         remote: bool,
     ) -> Result<Self, Failure> {
-        let mut store = None;
+        let (mut store, mut version) = (None, None);
         let wanted = match source {
             Source::Bundle(reference) => Wanted::Bundle(reference.clone()),
             Source::Image(reference) => Wanted::Image(reference.clone()),
@@ -70,12 +73,17 @@ impl OpenedSource {
                 store = Some(open_oci(context, path)?);
                 Wanted::Store
             }
+            Source::Store(reference) => {
+                let opened = open_depot_image(reference)?;
+                (store, version) = (Some(opened.store), opened.version);
+                Wanted::Store
+            }
         };
         let client = match remote || store.is_none() {
             true => Some(registries::client(registry, context.env, &context.ui)?),
             false => None,
         };
-        Ok(Self { wanted, store, selected: None, client })
+        Ok(Self { wanted, store, version, selected: None, client })
     }
 
     /// Leaves one image of a store with what belongs to it, if one was selected.
@@ -136,7 +144,11 @@ impl OpenedSource {
         &self,
         work: impl FnOnce(&ImageLocator<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        work(&self.locator()?)
+        let locator = self.locator()?;
+        work(&locator).map_err(|failure| match &self.version {
+            Some(version) if failure.kind == Kind::Difference => about_version(failure, version),
+            _ => failure,
+        })
     }
 
     /// Gathers the images.

@@ -97,5 +97,6 @@ fn pull(
         repository,
         tags: root.tags(),
         path: Some(options.output.clone()),
+        store: None,
     })
 }

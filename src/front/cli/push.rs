@@ -203,5 +203,6 @@ fn outcome(
         repository: name.map(|name| name.repository.clone()),
         tags,
         path: path.map(Path::to_owned),
+        store: None,
     }
 }

@@ -185,6 +185,7 @@ impl Send<'_> {
             repository: name.map(|name| name.repository.clone()),
             tags,
             path: path.map(Path::to_owned),
+            store: None,
         }
     }
 }

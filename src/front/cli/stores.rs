@@ -1,7 +1,9 @@
 //! Opens the inputs of commands: a tar, a folder, a lock file.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use crate::depot::{Address, Depot, FolderObjects, Objects, OpenedImage, StoreReference, Version};
 use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
@@ -43,6 +45,25 @@ fn files_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     }
     files.sort();
     Ok(files)
+}
+
+/// Opens an image store.
+pub(super) fn open_depot_image(reference: &StoreReference) -> Result<OpenedImage, Failure> {
+    let depot = Depot::open(objects(&reference.address))?;
+    Ok(depot.open_image(reference.tag.as_ref(), reference.digest.as_ref())?)
+}
+
+/// Returns what has the objects of a store.
+pub(super) fn objects(address: &Address) -> Arc<dyn Objects> {
+    match address {
+        Address::Folder(path) => Arc::new(FolderObjects::new(path.clone())),
+    }
+}
+
+/// Adds to a failure which version of a tag it is about.
+pub(super) fn about_version(failure: Failure, version: &Version) -> Failure {
+    let Version { tag, digest, pushed } = version;
+    failure.hint(format!("`{tag}` is `{digest}`, pushed at {pushed}"))
 }
 
 /// Opens a tar or folder that has to be an OCI layout.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::args::VerifyArgs;
 use super::resolve::{self, Source};
-use super::stores::{expect_oci, open_to_inspect};
+use super::stores::{about_version, expect_oci, open_depot_image, open_to_inspect};
 use crate::front::context::Context;
 use crate::front::failure::Failure;
 use crate::front::flag::Flag;
@@ -27,9 +27,15 @@ const SHOWN: usize = 100;
 pub(in crate::front) fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<Outcome, Failure> {
     let options = resolve::verify(args)?;
     let keys = keys::public_keys(Flag::KEY, &options.keys, context.env)?;
+    let mut version = None;
     let mut store = match &options.source {
         Source::OciTar(path) => expect_oci(open_to_inspect(context, path)?, path)?,
         Source::Tar(path) | Source::Lock(path) => open_to_inspect(context, path)?,
+        Source::Store(reference) => {
+            let opened = open_depot_image(reference)?;
+            version = opened.version;
+            opened.store
+        }
         Source::Bundle(_) | Source::Image(_) => {
             return Err(Failure::misuse("only a tar or folder can be verified"));
         }
@@ -52,10 +58,14 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<
     if !report.is_sound() {
         let found = report.problems.len();
         let problems = if found == 1 { "1 problem".to_owned() } else { format!("{found} problems") };
-        failure = Some(
-            Failure::difference(format!("`{}` is damaged: {problems} found", report.path))
-                .hint("make or fetch the file again"),
-        );
+        failure =
+            Some(Failure::difference(format!("`{}` is damaged: {problems} found", report.path)).hint(
+                if version.is_some() { "push the image again" } else { "make or fetch the file again" },
+            ));
+        failure = failure.map(|failure| match &version {
+            Some(version) => about_version(failure, version),
+            None => failure,
+        });
     }
     let mut json = serde_json::to_value(&report)
         .map_err(|error| Failure::refused(format!("cannot write the report as JSON: {error}")))?;

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::{Failure, Hint, Kind, message};
+use crate::depot::{AddressError, DepotError};
 use crate::front::credentials::CredentialsError;
 use crate::front::flag::Flag;
 use crate::model::{DigestError, DocumentError, PlatformError, ReferenceError};
@@ -220,10 +221,35 @@ impl From<StoreError> for Failure {
                 "imgrelay push --to-oci-tar FILE",
                 "",
             )),
-            StoreError::Document { .. } | StoreError::TooLarge { .. } | StoreError::NotSelected { .. } => {
+            StoreError::Gone { .. } => Self::of(Kind::Refused, &error)
+                .hint("push the image again; what removes old objects may have removed it"),
+            StoreError::Remote { .. } | StoreError::Document { .. } | StoreError::TooLarge { .. } | StoreError::NotSelected { .. } => {
                 Self::of(Kind::Refused, &error)
             }
         }
+    }
+}
+
+impl From<DepotError> for Failure {
+    fn from(error: DepotError) -> Self {
+        let failure = Self::of(Kind::Refused, &error);
+        match error {
+            DepotError::Store(error) => error.into(),
+            DepotError::File(error) => error.into(),
+            DepotError::NotAStore { .. } => failure.hint(message!(
+                "check the URL; a store begins with the first ",
+                Flag::TO_STORE.with("URL:TAG"),
+                " into an empty place"
+            )),
+            DepotError::NoVersion { .. } => failure.hint("push the image again, or choose another version"),
+            _ => failure,
+        }
+    }
+}
+
+impl From<AddressError> for Failure {
+    fn from(error: AddressError) -> Self {
+        Self::of(Kind::Misuse, &error)
     }
 }
 
@@ -299,6 +325,7 @@ impl From<TransferError> for Failure {
         match error {
             TransferError::Store(error) => error.into(),
             TransferError::Registry(error) => error.into(),
+            TransferError::Depot(error) => error.into(),
             TransferError::File(error) => error.into(),
             TransferError::Pack(error) => error.into(),
             TransferError::Bundle(error) => error.into(),

@@ -86,6 +86,7 @@ impl<'a> Walk<'a> {
         let table = match self.store.kind() {
             StoreKind::OciLayoutTar | StoreKind::OciLayoutDirectory => "index.json",
             StoreKind::DockerArchive | StoreKind::ImgpkgTar => "manifest.json",
+            StoreKind::Remote => "the entry of the tag",
         };
         for root in self.store.roots() {
             self.document(&root.image.descriptor, table, 1);

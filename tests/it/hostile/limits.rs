@@ -76,7 +76,7 @@ const fn served(
     Row { code: 0, ..huge(name, what, unit, test, message) }
 }
 
-const ROWS: [Row; 62] = [
+const ROWS: [Row; 63] = [
     row("DOCUMENT_BYTES", "a manifest or index", "bytes", document, 1, "has more than 8388608 bytes"),
     row("CONFIG_BYTES", "an image configuration", "bytes", config, 1, "has more than 16777216 bytes"),
     row(
@@ -140,6 +140,14 @@ const ROWS: [Row; 62] = [
     row("TAR_EXTENSION_BYTES", "a PAX header or GNU long name", "bytes", extension, 1, "1048576"),
     row("ZSTD_WINDOW_LOG", "a zstd window, as a power of two", "bits", window, 1, "too much memory"),
     row("CONCURRENCY", "`--concurrency`", "blobs", concurrency, 2, "is not a number from 1 to 64"),
+    row(
+        "ENTRY_BYTES",
+        "an entry of an image store",
+        "bytes",
+        entry_of_a_store,
+        1,
+        "has more than 8388608 bytes",
+    ),
     row("OCI_LAYOUT_BYTES", "`oci-layout`", "bytes", oci_layout, 1, "65536 bytes"),
     row("LINKS", "links on the way to one name", "links", links, 1, "more than 40 links"),
     huge(
@@ -563,6 +571,17 @@ fn oci_layout(lab: &Lab) -> Output {
     files[0].1.resize((64 << 10) + 1, b' ');
     lab.write("in.tar", crate::layouts::tar_of(&files));
     copy(lab)
+}
+
+fn entry_of_a_store(lab: &Lab) -> Output {
+    let store = format!("file://{}:a", lab.path("store").display());
+    lab.write("in.tar", crate::layouts::tar_of(&Layout::simple().files()));
+    let _ = lab.run(&["copy", "--tar", "in.tar", "--to-store", &store]).succeeds();
+    let entry = std::fs::read_dir(lab.path("store/tags/a")).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&entry).unwrap();
+    bytes.resize((8 << 20) + 1, b' ');
+    std::fs::write(&entry, bytes).unwrap();
+    lab.run(&["copy", "--store", &store, "--to-oci-tar", "out.tar"])
 }
 
 fn links(lab: &Lab) -> Output {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Which modules a module may use; the same table stands in `ARCHITECTURE.md`.
-pub(crate) const MAY_USE: [(&str, &[&str]); 13] = [
+pub(crate) const MAY_USE: [(&str, &[&str]); 14] = [
     ("model", &[]),
     ("lock", &["model"]),
     ("sign", &["model"]),
@@ -15,13 +15,14 @@ pub(crate) const MAY_USE: [(&str, &[&str]); 13] = [
     ("store", &["model", "stream", "tar"]),
     ("registry", &["model", "stream"]),
     ("serve", &["model", "stream", "store"]),
+    ("depot", &["model", "stream", "store", "registry"]),
     ("pack", &["model", "lock", "stream", "tree", "tar", "zip"]),
-    ("transfer", &["model", "lock", "sign", "stream", "tar", "store", "registry", "pack"]),
+    ("transfer", &["model", "lock", "sign", "stream", "tar", "store", "registry", "depot", "pack"]),
     (
         "front",
         &[
-            "model", "lock", "sign", "stream", "tree", "tar", "zip", "store", "registry", "serve", "pack",
-            "transfer",
+            "model", "lock", "sign", "stream", "tree", "tar", "zip", "store", "registry", "serve", "depot",
+            "pack", "transfer",
         ],
     ),
 ];

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use super::{
     RegistryOptions, Source, SourceFlags, TarTarget, exactly_one, expected_digest, given, given_list,
-    given_path, is_on, parsed_list, registry, results, source, tags, target_reference, wrong,
+    given_path, is_on, parsed_list, registry, results, source, tags, target_reference, target_store, wrong,
 };
+use crate::depot::StoreReference;
 use crate::front::cli::args::CopyArgs;
 use crate::front::env::Env;
 use crate::front::failure::{Failure, message};
@@ -74,12 +75,15 @@ pub enum Sink {
     ImgpkgTar(TarTarget),
     /// docker's tar, with one image.
     DockerTar(TarTarget),
+    /// An image store; without a tag recorded tags are kept.
+    Store(StoreReference),
 }
 
 /// Resolves `copy`.
 pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
     let flags = SourceFlags { lock: given_path(args.lock.as_ref()), ..SourceFlags::of(&args.source) };
-    let source = source(&flags, &[Flag::BUNDLE, Flag::IMAGE, Flag::LOCK, Flag::TAR, Flag::OCI_TAR])?;
+    let source =
+        source(&flags, &[Flag::BUNDLE, Flag::IMAGE, Flag::LOCK, Flag::TAR, Flag::OCI_TAR, Flag::STORE])?;
     let to_repo =
         given(args.to_repo.as_deref()).map(|text| target_reference(Flag::TO_REPO, text)).transpose()?;
     let to_repo = to_repo.map(|name| Sink::Registry { repository: name.repository, tag: name.tag });
@@ -92,6 +96,7 @@ pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
         (Flag::TO_OCI_TAR, to_oci_tar),
         (Flag::TO_TAR, to_tar),
         (Flag::TO_DOCKER_TAR, to_docker_tar),
+        (Flag::TO_STORE, target_store(args.to_store.as_deref())?.map(Sink::Store)),
     ];
     let sink = exactly_one("destination", sinks)?;
     let lock_output = given_path(args.lock_output.as_ref()).map(PathBuf::from);
@@ -137,7 +142,7 @@ fn check_switches(args: &CopyArgs, source: &Source, sink: &Sink) -> Result<(), F
     if thin && inflate {
         return Err(Failure::misuse(message!(Flag::THIN, " and ", Flag::INFLATE, " exclude each other")));
     }
-    if thin && matches!(source, Source::Tar(_) | Source::OciTar(_)) {
+    if thin && matches!(source, Source::Tar(_) | Source::OciTar(_) | Source::Store(_)) {
         return Err(Failure::misuse(message!(
             Flag::THIN,
             " cannot be used with a tar, which is copied as it is"
@@ -248,11 +253,11 @@ mod tests {
         let cases: &[(&[&str], &str)] = &[
             (
                 &["--to-repo", "r.io/a"],
-                "no source was given, expected one of `--bundle`, `--image`, `--lock`, `--tar`, `--oci-tar`",
+                "no source was given, expected one of `--bundle`, `--image`, `--lock`, `--tar`, `--oci-tar`, `--store`",
             ),
             (
                 &["--tar", "t"],
-                "no destination was given, expected one of `--to-repo`, `--to-oci-tar`, `--to-tar`, `--to-docker-tar`",
+                "no destination was given, expected one of `--to-repo`, `--to-oci-tar`, `--to-tar`, `--to-docker-tar`, `--to-store`",
             ),
             (
                 &["--tar", "t", "-i", "r.io/a", "--to-repo", "r.io/b"],

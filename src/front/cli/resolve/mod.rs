@@ -24,7 +24,7 @@ pub use push::{Contents, PushKind, PushOptions, push};
 pub use push_places::{BaseImage, Destination};
 pub use read::{
     DescribeOptions, MatchOptions, PullOptions, TagListOptions, VerifyOptions, delete, describe,
-    match_resources, pull, tag_add, tag_delete, tag_list, tag_resolve, verify,
+    match_resources, pull, store_list, tag_add, tag_delete, tag_list, tag_resolve, verify,
 };
 pub use registry::{RegistryOptions, registry};
 pub use runnable::{ImagePlace, Rebase, RunnableOptions};
@@ -34,6 +34,7 @@ pub use sign::{AttachOptions, SignOptions, SignTarget, attach, sign};
 use super::args::{Globals, SourceArgs, TarArgs};
 use super::choices::{self, Choices};
 use super::values::Switch;
+use crate::depot::StoreReference;
 use crate::front::env::Env;
 use crate::front::failure::{Failure, Part, message};
 use crate::front::flag::Flag;
@@ -56,6 +57,8 @@ pub enum Source {
     Tar(PathBuf),
     /// A tar or folder that has to be an OCI layout.
     OciTar(PathBuf),
+    /// An image store.
+    Store(StoreReference),
 }
 
 impl Source {
@@ -64,7 +67,7 @@ impl Source {
     pub fn repository(&self) -> Option<&Repository> {
         match self {
             Self::Bundle(reference) | Self::Image(reference) => Some(&reference.repository),
-            Self::Lock(_) | Self::Tar(_) | Self::OciTar(_) => None,
+            Self::Lock(_) | Self::Tar(_) | Self::OciTar(_) | Self::Store(_) => None,
         }
     }
 }
@@ -223,6 +226,22 @@ fn target_reference(flag: Flag, text: &str) -> Result<Reference, Failure> {
     Ok(reference)
 }
 
+/// Parses a store that is written to, which cannot have a digest.
+fn target_store(text: Option<&str>) -> Result<Option<StoreReference>, Failure> {
+    let store = parsed(Flag::TO_STORE, text, str::parse::<StoreReference>)?;
+    match store {
+        Some(store) if store.digest.is_some() => {
+            let problem = format!("`{store}` has a digest, expected `URL:TAG`");
+            Err(wrong(Flag::TO_STORE, &problem).hint(message!(
+                "the digest follows from the content; use ",
+                Flag::EXPECTED_DIGEST,
+                " to check it"
+            )))
+        }
+        store => Ok(store),
+    }
+}
+
 /// Parses a repository; a tag or digest behind it is refused.
 fn repository(flag: Flag, text: &str) -> Result<Repository, Failure> {
     let reference = reference(flag, text)?;
@@ -291,7 +310,7 @@ fn stdin() -> Result<PathBuf, Failure> {
 /// Resolves which image of a tar with several is meant.
 fn selector(args: &TarArgs, source: &Source) -> Result<Option<Selector>, Failure> {
     let selector = parsed(Flag::SELECT, args.select.as_deref(), str::parse::<Selector>)?;
-    if selector.is_some() && !matches!(source, Source::Tar(_) | Source::OciTar(_)) {
+    if selector.is_some() && !matches!(source, Source::Tar(_) | Source::OciTar(_) | Source::Store(_)) {
         return Err(Failure::misuse(message!(Flag::SELECT, " works with ", Flag::TAR, " only"))
             .hint("a reference names one image; a lock file is edited"));
     }
@@ -307,6 +326,7 @@ struct SourceFlags<'a> {
     lock: Option<&'a Path>,
     tar: Option<&'a Path>,
     oci_tar: Option<&'a Path>,
+    store: Option<&'a str>,
 }
 
 impl<'a> SourceFlags<'a> {
@@ -316,7 +336,7 @@ impl<'a> SourceFlags<'a> {
 
     fn of_tar(args: &'a TarArgs) -> Self {
         let (tar, oci_tar) = (given_path(args.tar.as_ref()), given_path(args.oci_tar.as_ref()));
-        Self { tar, oci_tar, ..Self::default() }
+        Self { tar, oci_tar, store: args.store.as_deref(), ..Self::default() }
     }
 }
 
@@ -333,6 +353,7 @@ fn source(flags: &SourceFlags<'_>, allowed: &[Flag]) -> Result<Source, Failure> 
         (Flag::LOCK, by_path(flags.lock, Source::Lock)),
         (Flag::TAR, by_path(flags.tar, Source::Tar)),
         (Flag::OCI_TAR, by_path(flags.oci_tar, Source::OciTar)),
+        (Flag::STORE, parsed(Flag::STORE, flags.store, str::parse::<StoreReference>)?.map(Source::Store)),
     ];
     let candidates = candidates.into_iter().filter(|(flag, _)| allowed.contains(flag)).collect();
     let is_match = allowed.contains(&Flag::SOURCE);
@@ -360,6 +381,7 @@ pub(crate) mod tests {
     use crate::front::cli::index_args::IndexArgs;
     use crate::front::cli::serve_args::ServeArgs;
     use crate::front::cli::sign_args::{AttachArgs, SignArgs};
+    use crate::front::cli::store_args::StoreListArgs;
     use crate::front::cli::tag_args;
     use crate::front::failure::Hint;
     use clap::{Args as _, FromArgMatches};
@@ -384,6 +406,7 @@ pub(crate) mod tests {
             typed::VerifyArgs::augment_args(clap::Command::new("verify")),
             SignArgs::augment_args(clap::Command::new("sign")),
             AttachArgs::augment_args(clap::Command::new("attach")),
+            StoreListArgs::augment_args(clap::Command::new("list")),
             tag_args::TagListArgs::augment_args(clap::Command::new("list")),
             tag_args::TagResolveArgs::augment_args(clap::Command::new("resolve")),
             tag_args::TagAddArgs::augment_args(clap::Command::new("add")),

@@ -6,9 +6,11 @@ use super::{
     RegistryOptions, Source, SourceFlags, chosen, expected_digest, given, given_list, given_path, is_on,
     parsed_list, platform, reference, registry, repository, results, selector, source, tags, wrong,
 };
+use crate::depot::StoreReference;
 use crate::front::attachment;
 use crate::front::cli::args::{DescribeArgs, MatchArgs, PullArgs, VerifyArgs};
 use crate::front::cli::choices::{self, DescribeForm};
+use crate::front::cli::store_args::StoreListArgs;
 use crate::front::cli::tag_args::{DeleteArgs, TagAddArgs, TagDeleteArgs, TagListArgs, TagResolveArgs};
 use crate::front::env::Env;
 use crate::front::failure::{Failure, Hint, message};
@@ -50,7 +52,8 @@ pub struct PullOptions {
 /// Resolves `pull`.
 pub fn pull(args: &PullArgs, env: &Env) -> Result<PullOptions, Failure> {
     let flags = SourceFlags { lock: given_path(args.lock.as_ref()), ..SourceFlags::of(&args.source) };
-    let source = source(&flags, &[Flag::BUNDLE, Flag::IMAGE, Flag::LOCK, Flag::TAR, Flag::OCI_TAR])?;
+    let source =
+        source(&flags, &[Flag::BUNDLE, Flag::IMAGE, Flag::LOCK, Flag::TAR, Flag::OCI_TAR, Flag::STORE])?;
     let Some(output) = given_path(args.output.as_ref()) else {
         return Err(Failure::misuse("no folder to extract into was given")
             .hint(message!("name one with ", Flag::OUTPUT.with("FOLDER").short())));
@@ -128,8 +131,10 @@ pub fn describe(args: &DescribeArgs, json: bool) -> Result<DescribeOptions, Fail
         _ if json => DescribeForm::Json,
         _ => DescribeForm::Text,
     };
-    let source =
-        source(&SourceFlags::of(&args.source), &[Flag::BUNDLE, Flag::IMAGE, Flag::TAR, Flag::OCI_TAR])?;
+    let source = source(
+        &SourceFlags::of(&args.source),
+        &[Flag::BUNDLE, Flag::IMAGE, Flag::TAR, Flag::OCI_TAR, Flag::STORE],
+    )?;
     let cosign = is_on(args.cosign_artifacts, matches!(source, Source::Bundle(_)));
     let registry = registry(&args.registry)?.naming(source.repository());
     let select = selector(&args.source.tars, &source)?;
@@ -156,7 +161,7 @@ pub struct VerifyOptions {
 
 /// Resolves `verify`.
 pub fn verify(args: &VerifyArgs) -> Result<VerifyOptions, Failure> {
-    let source = source(&SourceFlags::of_tar(&args.source), &[Flag::TAR, Flag::OCI_TAR])?;
+    let source = source(&SourceFlags::of_tar(&args.source), &[Flag::TAR, Flag::OCI_TAR, Flag::STORE])?;
     let keys = given_list(&args.key);
     let identity = given(args.identity.as_deref()).map(|text| reference(Flag::IDENTITY, text)).transpose()?;
     let mut require = parsed_list(Flag::REQUIRE, &args.require, attachment::requirement)?;
@@ -202,11 +207,20 @@ pub fn match_resources(args: &MatchArgs) -> Result<MatchOptions, Failure> {
     let image = args.source.as_deref();
     let source = source(
         &SourceFlags { source: image, ..SourceFlags::of_tar(&args.tars) },
-        &[Flag::SOURCE, Flag::TAR, Flag::OCI_TAR],
+        &[Flag::SOURCE, Flag::TAR, Flag::OCI_TAR, Flag::STORE],
     )?;
     let registry = registry(&args.registry)?.naming(source.repository());
     let select = selector(&args.tars, &source)?;
     Ok(MatchOptions { source, select, registry })
+}
+
+/// Resolves `store list`.
+pub fn store_list(args: &StoreListArgs) -> Result<StoreReference, Failure> {
+    let store: StoreReference = args.store.parse()?;
+    match store.digest {
+        None => Ok(store),
+        Some(_) => Err(Failure::misuse(format!("`{store}` has a digest, expected `URL` or `URL:TAG`"))),
+    }
 }
 
 /// Resolves `tag list`.
@@ -338,7 +352,7 @@ mod tests {
                 .unwrap_err()
                 .message
                 .to_string()
-                .contains("expected one of `--tar`, `--oci-tar`")
+                .contains("expected one of `--tar`, `--oci-tar`, `--store`")
         );
         assert!(
             match_resources(&args(&["--tar", "-"]))

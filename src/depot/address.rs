@@ -1,0 +1,149 @@
+//! Where a store is, as `--store` and `--to-store` name it: `URL`, `URL:TAG` or `URL@DIGEST`.
+//!
+//! A tag is what stands behind the last colon of the last part of the path. Nothing in a path is decoded: a name with
+//! other characters than a key may have is refused, so that no server and no file system sees another name.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::model::{Digest, Tag, limits};
+
+/// Where a store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// A folder: a share, a volume, a disk.
+    Folder(PathBuf),
+}
+
+/// A store, and which of its images is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreReference {
+    /// The store.
+    pub address: Address,
+    /// The tag, if one was named.
+    pub tag: Option<Tag>,
+    /// The digest, if one was named.
+    pub digest: Option<Digest>,
+}
+
+/// Why a text names no store.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// It does not begin with a scheme that is known.
+    #[error("`{text}` does not begin with `file://`")]
+    Scheme {
+        /// The text.
+        text: String,
+    },
+    /// The path is not usable.
+    #[error("`{text}`: {problem}")]
+    Path {
+        /// The text.
+        text: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The tag or digest is not valid.
+    #[error("`{text}`: {problem}")]
+    Name {
+        /// The text.
+        text: String,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(path) => write!(f, "file://{}", path.display()),
+        }
+    }
+}
+
+impl fmt::Display for StoreReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.address)?;
+        self.tag.iter().try_for_each(|tag| write!(f, ":{tag}"))?;
+        self.digest.iter().try_for_each(|digest| write!(f, "@{digest}"))
+    }
+}
+
+impl FromStr for StoreReference {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let Some(rest) = text.strip_prefix("file://") else {
+            return Err(AddressError::Scheme { text: text.to_owned() });
+        };
+        let named = |problem: String| AddressError::Name { text: text.to_owned(), problem };
+        let (rest, digest) = match rest.rsplit_once('@') {
+            Some((rest, digest)) if !digest.contains('/') => {
+                (rest, Some(digest.parse::<Digest>().map_err(|error| named(error.to_string()))?))
+            }
+            _ => (rest, None),
+        };
+        let (path, tag) = match rest.rsplit_once(':') {
+            Some((path, tag)) if !tag.contains('/') => {
+                (path, Some(tag.parse::<Tag>().map_err(|error| named(error.to_string()))?))
+            }
+            _ => (rest, None),
+        };
+        let wrong = |problem: &str| AddressError::Path { text: text.to_owned(), problem: problem.to_owned() };
+        if path.len() > limits::PATH_BYTES {
+            return Err(wrong(&format!("the path has more than {} bytes", limits::PATH_BYTES)));
+        }
+        if !path.starts_with('/') {
+            return Err(wrong("the path is not absolute, expected `file:///folder/name`"));
+        }
+        let trimmed = path.trim_end_matches('/');
+        if trimmed.is_empty() {
+            return Err(wrong("the path names no folder below the root"));
+        }
+        if Path::new(trimmed).components().any(|part| part == std::path::Component::ParentDir) {
+            return Err(wrong("the path has `..` in it"));
+        }
+        Ok(Self { address: Address::Folder(PathBuf::from(trimmed)), tag, digest })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_named_with_or_without_a_tag_and_a_digest() {
+        let digest = Digest::sha256_of(b"x");
+        let parse = |text: &str| text.parse::<StoreReference>().unwrap();
+        let whole = parse("file:///shared/images/app/");
+        assert_eq!(whole.address, Address::Folder("/shared/images/app".into()));
+        assert_eq!((whole.tag, whole.digest), (None, None));
+        for text in ["file:///s/app:v1.2", "file:///s/a:b/app:v1", "file:///s/a:b/app", "file:///s/a@b/app"] {
+            assert_eq!(parse(text).to_string(), text);
+        }
+        assert_eq!(parse("file:///s/a:b/app").tag, None, "a colon in a folder's name is no tag");
+        let text = format!("file:///s/app:v1@{digest}");
+        let both = parse(&text);
+        assert_eq!((both.to_string(), both.digest), (text, Some(digest)));
+    }
+
+    #[test]
+    fn what_names_no_store_says_why() {
+        for (text, expected) in [
+            ("", "does not begin with `file://`"),
+            ("/shared/app", "does not begin with `file://`"),
+            ("ftp://host/app", "does not begin with `file://`"),
+            ("file://shared/app", "the path is not absolute, expected `file:///folder/name`"),
+            ("file:///", "names no folder below the root"),
+            ("file:///a/../b", "the path has `..` in it"),
+            ("file:///a:", "tag"),
+            ("file:///a@sha256:12", "digest `sha256:12` has 2 hex characters, expected 64"),
+        ] {
+            let error = text.parse::<StoreReference>().unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+        let long = format!("file:///{}", "a/".repeat(3000));
+        assert!(long.parse::<StoreReference>().unwrap_err().to_string().contains("more than 4096 bytes"));
+    }
+}

@@ -1,0 +1,75 @@
+//! Why a store could not be read or written.
+
+use std::io;
+
+use crate::model::list::quoted_list;
+use crate::model::{Digest, Tag};
+use crate::store::StoreError;
+use crate::stream::FileError;
+
+/// Why a store could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DepotError {
+    /// What it holds is damaged or missing.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The operating system refused.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// There is something else, or nothing.
+    #[error("`{place}` is not an image store: {found}")]
+    NotAStore {
+        /// The store's URL.
+        place: String,
+        /// What is there, with what was expected.
+        found: String,
+    },
+    /// No image was ever pushed under a tag, or all its versions were removed.
+    #[error("`{place}` has no image `{tag}`; {}", having(tags))]
+    NoTag {
+        /// The store's URL.
+        place: String,
+        /// The tag.
+        tag: Tag,
+        /// The tags that it has.
+        tags: Vec<String>,
+    },
+    /// A tag never pointed at a digest, or the entry was removed.
+    #[error("tag `{tag}` of `{place}` has no version `{digest}`")]
+    NoVersion {
+        /// The store's URL.
+        place: String,
+        /// The tag.
+        tag: Tag,
+        /// The digest.
+        digest: Digest,
+    },
+    /// A small object is larger than allowed.
+    #[error("`{key}` in `{place}` has more than {limit} bytes, which is not accepted")]
+    TooLarge {
+        /// The store's URL.
+        place: String,
+        /// The object.
+        key: String,
+        /// Most bytes allowed.
+        limit: u64,
+    },
+    /// A list of objects does not end.
+    #[error("`{folder}` in `{place}` has more than {limit} objects, which is not accepted")]
+    TooMany {
+        /// The store's URL.
+        place: String,
+        /// Where they are.
+        folder: String,
+        /// Most objects allowed.
+        limit: usize,
+    },
+    /// What was to be written could not be read.
+    #[error("cannot read what is to be written: {0}")]
+    Source(io::Error),
+}
+
+fn having(tags: &[String]) -> String {
+    if tags.is_empty() { "it has none".to_owned() } else { format!("it has {}", quoted_list(tags)) }
+}

@@ -1,0 +1,81 @@
+//! `copy --to-store`: which tags each image gets in an image store, and what came of it.
+
+use super::resolve::CopyOptions;
+use super::stores::objects;
+use crate::depot::{Depot, StoreReference};
+use crate::front::failure::{Failure, message};
+use crate::front::flag::Flag;
+use crate::front::main_image::choose_one;
+use crate::front::outcome::StoredImage;
+use crate::model::{Digest, Tag};
+use crate::transfer::events::Observer;
+use crate::transfer::{self, Collection, DepotRequest, ImageSource, Member, Role};
+
+/// What is copied into a store.
+pub(super) struct ToStore<'a> {
+    pub(super) source: &'a dyn ImageSource,
+    pub(super) store: &'a StoreReference,
+    pub(super) options: &'a CopyOptions,
+}
+
+impl ToStore<'_> {
+    /// Copies the images of a collection.
+    ///
+    /// Returns what came of the main one, with its tags.
+    pub(super) fn copy(
+        &self,
+        collection: &Collection,
+        main: &Digest,
+        observer: &dyn Observer,
+    ) -> Result<(StoredImage, Vec<Tag>), Failure> {
+        let roots = collection.members.iter().filter(|member| member.role == Role::Root).count();
+        if self.store.tag.is_some() && roots > 1 {
+            let message = message!(
+                Flag::TO_STORE,
+                format!(" has a tag, but `{}` holds {roots} images", self.source.label())
+            );
+            return Err(Failure::misuse(message)
+                .hint("leave the tag out: the recorded tags are kept")
+                .hint(choose_one()));
+        }
+        let tags = |member: &Member| self.tags_of(member, main);
+        let images = collection.for_depot(self.source, &tags)?.map_err(|digest| {
+            Failure::refused(format!("image `{digest}` of `{}` has no tag", self.source.label())).hint(
+                message!("name one with ", Flag::TO_STORE.with("URL:TAG"), " or ", Flag::TAG.with("TAG")),
+            )
+        })?;
+        let depot = Depot::create(objects(&self.store.address))?;
+        let request = DepotRequest {
+            images,
+            concurrency: self.options.registry.concurrency,
+            include_non_distributable: self.options.include_non_distributable,
+        };
+        let report = transfer::copy_to_depot(self.source, &depot, &request, observer)?;
+        let pushed = report.versions.iter().filter(|version| version.digest == *main);
+        let pushed = pushed.map(|version| version.pushed).max().map(|pushed| pushed.to_string());
+        let stored = StoredImage {
+            place: depot.label(),
+            pushed: pushed.unwrap_or_default(),
+            sent: report.sent,
+            reused: report.reused,
+        };
+        let tags = collection.member(main).map(|member| self.tags_of(member, main)).unwrap_or_default();
+        Ok((stored, tags))
+    }
+
+    /// Returns the tags of an image: the one that was named, or those that are recorded, and for the main one more.
+    fn tags_of(&self, member: &Member, main: &Digest) -> Vec<Tag> {
+        let mut tags = match &self.store.tag {
+            Some(tag) => vec![tag.clone()],
+            None => member.tags(),
+        };
+        if member.descriptor.digest == *main {
+            for tag in &self.options.tags {
+                if !tags.contains(tag) {
+                    tags.push(tag.clone());
+                }
+            }
+        }
+        tags
+    }
+}

@@ -1,0 +1,4 @@
+//! Image stores between jobs: `--store`, `--to-store`, `store list`.
+
+pub(crate) mod folder;
+pub(crate) mod writers;
