@@ -116,6 +116,7 @@ flags! {
     PRINT_CONFIG = "print-config",
     PROGRESS = "progress",
     QUIET = "quiet" 'q',
+    READ_BASE = "read-base",
     READY_FILE = "ready-file",
     REBASE = "rebase",
     RECURSIVE = "recursive" 'r',

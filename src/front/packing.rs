@@ -35,8 +35,8 @@ pub(super) enum PackWork {
     Runnable {
         /// What is packed.
         request: Box<RunnableRequest>,
-        /// The tar or folder with the base.
-        base: Option<PathBuf>,
+        /// The tars or folders with what it begins with, as [`open_places`] takes them.
+        places: Vec<PathBuf>,
     },
     /// A source image.
     App {
@@ -67,15 +67,13 @@ fn runnable_work(options: &PushOptions) -> Result<PackWork, Failure> {
     let Some(runnable) = &options.runnable else {
         return Err(TransferError::Internal { what: "an image that runs has no options" }.into());
     };
-    let base = match &runnable.base {
-        Some(ImagePlace::Registry(_)) => {
-            return Err(Failure::misuse(message!(Flag::BASE, " cannot be used here"))
-                .hint(message!("fetch the image first, and use ", Flag::BASE_TAR)));
-        }
-        Some(ImagePlace::Tar(path)) => Some(path.clone()),
-        None => None,
+    let path = |place: &ImagePlace| match place {
+        ImagePlace::Registry(_) => Err(Failure::misuse(message!(Flag::BASE, " cannot be used here"))
+            .hint(message!("fetch the image first, and use ", Flag::BASE_TAR))),
+        ImagePlace::Tar(path) => Ok(path.clone()),
     };
-    Ok(PackWork::Runnable { request: Box::new(runnable_request(options, runnable, None)?), base })
+    let places = runnable.places().into_iter().map(path).collect::<Result<_, _>>()?;
+    Ok(PackWork::Runnable { request: Box::new(runnable_request(options, runnable, None)?), places })
 }
 
 /// Makes the one image in a store a base; what is attached to it may be there too.
@@ -90,12 +88,27 @@ pub(super) fn base_image(store: &Store) -> Result<BaseRoot<'_>, Failure> {
     Ok(BaseRoot { source: store, root: root.descriptor.clone(), name, attached })
 }
 
-/// Returns what an image that runs begins with, where its base is in a store.
-pub(super) fn origin(store: Option<&Store>) -> Result<Origin<'_>, Failure> {
-    Ok(match store {
-        Some(store) => Origin::Base(Box::new(base_image(store)?)),
-        None => Origin::Scratch,
-    })
+/// Returns what an image that runs begins with: nothing, a base, or a new base with an image and its old base.
+///
+/// The images are in the order of [`RunnableOptions::places`].
+pub(super) fn origin_of(images: Vec<BaseRoot<'_>>) -> Result<Origin<'_>, TransferError> {
+    let mut images = images.into_iter().map(Box::new);
+    match (images.next(), images.next(), images.next()) {
+        (None, _, _) => Ok(Origin::Scratch),
+        (Some(base), None, _) => Ok(Origin::Base(base)),
+        (Some(new), Some(image), Some(old)) => Ok(Origin::Rebase { image, old, new }),
+        (Some(_), Some(_), None) => Err(TransferError::Internal { what: "an image has no old base" }),
+    }
+}
+
+/// Opens the tars that an image that runs is made from.
+pub(super) fn open_places(places: &[PathBuf], temporary: &Path) -> Result<Vec<Store>, Failure> {
+    Ok(places.iter().map(|path| store::open(path, temporary)).collect::<Result<_, _>>()?)
+}
+
+/// Returns what an image that runs begins with, where all of it is in stores.
+pub(super) fn origin(stores: &[Store]) -> Result<Origin<'_>, Failure> {
+    Ok(origin_of(stores.iter().map(base_image).collect::<Result<_, _>>()?)?)
 }
 
 pub(super) fn request(options: &PushOptions, target: Option<&LayoutTarget>) -> Result<PackRequest, Failure> {
@@ -138,6 +151,7 @@ pub(super) fn runnable_request(
             symlinks: contents.symlinks,
             modes: runnable.modes,
             owner: runnable.owner,
+            listing: runnable.listing,
             skip: replaced(target),
         },
         edits: ConfigEdits { labels: contents.labels.clone(), ..runnable.edits.clone() },

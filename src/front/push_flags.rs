@@ -24,6 +24,8 @@ pub enum Field {
     Switch(fn(&mut PushArgs) -> &mut Option<Switch>),
     /// The path of one file or folder.
     Path(fn(&mut PushArgs) -> &mut Option<PathBuf>),
+    /// The path of a tar or folder with an image; on the command line also a reference.
+    ImagePath(fn(&mut PushArgs) -> &mut Option<String>),
 }
 
 /// A flag of `push` and its names.
@@ -58,7 +60,7 @@ pub const PUSH_FLAGS: &[PushFlag] = &[
         field: Field::Table(|args| &mut args.annotation),
         param: Some("annotations"),
         input: Some("annotations"),
-        tekton: None,
+        tekton: Some("ANNOTATIONS"),
         meaning: "annotations of the manifest, `key=value`",
     },
     PushFlag {
@@ -89,9 +91,9 @@ pub const PUSH_FLAGS: &[PushFlag] = &[
         flag: Flag::BASE_TAR,
         field: Field::Path(|args| &mut args.base_tar),
         param: Some("base"),
-        input: None,
-        tekton: None,
-        meaning: "for `image`: a tar or folder with the image to build on; for `source` with `layers: auto`: with the earlier image",
+        input: Some("base-tar"),
+        tekton: Some("BASE_TAR"),
+        meaning: "for `image`: a tar or folder with the image to build on; for `source`: one with the earlier image",
     },
     PushFlag {
         flag: Flag::BASE,
@@ -101,6 +103,14 @@ pub const PUSH_FLAGS: &[PushFlag] = &[
         input: Some("base"),
         tekton: Some("BASE"),
         meaning: "for `image`: reference of the image to build on, read from its registry",
+    },
+    PushFlag {
+        flag: Flag::READ_BASE,
+        field: Field::Switch(|args| &mut args.run.read_base),
+        param: None,
+        input: Some("read-base"),
+        tekton: Some("READ_BASE"),
+        meaning: "`false`: fetch no layer of `base`; folders above the places of files are left to it, and nothing about its files is checked",
     },
     PushFlag {
         flag: Flag::ENTRYPOINT,
@@ -140,7 +150,7 @@ pub const PUSH_FLAGS: &[PushFlag] = &[
         field: Field::Text(|args| &mut args.run.workdir),
         param: Some("workdir"),
         input: Some("workdir"),
-        tekton: None,
+        tekton: Some("WORKDIR"),
         meaning: "for `image`: working folder of the container",
     },
     PushFlag {
@@ -148,23 +158,23 @@ pub const PUSH_FLAGS: &[PushFlag] = &[
         field: Field::List(|args| &mut args.run.port),
         param: Some("ports"),
         input: Some("ports"),
-        tekton: None,
+        tekton: Some("PORTS"),
         meaning: "for `image`: ports that are listened on, `8080` or `53/udp`",
     },
     PushFlag {
         flag: Flag::VOLUME,
         field: Field::List(|args| &mut args.run.volume),
         param: Some("volumes"),
-        input: None,
-        tekton: None,
+        input: Some("volumes"),
+        tekton: Some("VOLUMES"),
         meaning: "for `image`: paths that get a volume",
     },
     PushFlag {
         flag: Flag::STOP_SIGNAL,
         field: Field::Text(|args| &mut args.run.stop_signal),
         param: Some("stop_signal"),
-        input: None,
-        tekton: None,
+        input: Some("stop-signal"),
+        tekton: Some("STOP_SIGNAL"),
         meaning: "for `image`: signal that stops the container",
     },
     PushFlag {
@@ -176,11 +186,27 @@ pub const PUSH_FLAGS: &[PushFlag] = &[
         meaning: "for `image`: creation time, RFC 3339 or `epoch:SECONDS` (default: the year 1)",
     },
     PushFlag {
+        flag: Flag::REBASE,
+        field: Field::ImagePath(|args| &mut args.run.rebase),
+        param: Some("rebase"),
+        input: None,
+        tekton: None,
+        meaning: "for `image`: a tar or folder with an image that is put on `base`, in the place of `old_base`",
+    },
+    PushFlag {
+        flag: Flag::OLD_BASE,
+        field: Field::ImagePath(|args| &mut args.run.old_base),
+        param: Some("old_base"),
+        input: None,
+        tekton: None,
+        meaning: "with `rebase`: a tar or folder with the base that the image was made on",
+    },
+    PushFlag {
         flag: Flag::OWNER,
         field: Field::Text(|args| &mut args.run.owner),
         param: Some("owner"),
         input: Some("owner"),
-        tekton: None,
+        tekton: Some("OWNER"),
         meaning: "for `image`: owner of the files, `uid[:gid]` (default `0:0`)",
     },
     PushFlag {
@@ -188,7 +214,7 @@ pub const PUSH_FLAGS: &[PushFlag] = &[
         field: Field::Text(|args| &mut args.run.mode),
         param: Some("mode"),
         input: Some("mode"),
-        tekton: None,
+        tekton: Some("MODE"),
         meaning: "for an image that runs: permissions of the files, `keep` or octal (default 0755 for programs, else 0644)",
     },
     PushFlag {
@@ -261,8 +287,9 @@ mod tests {
     fn sentence(row: &PushFlag, list: &str) -> String {
         let (before, after) = match row.field {
             Field::List(_) | Field::Table(_) => ("", list),
-            Field::Switch(_) => ("`true`: ", ""),
-            Field::Text(_) | Field::Path(_) => ("", ""),
+            Field::Switch(_) if !row.meaning.starts_with('`') => ("`true`: ", ""),
+            Field::Switch(_) => ("", ""),
+            Field::Text(_) | Field::Path(_) | Field::ImagePath(_) => ("", ""),
         };
         let mut meaning = row.meaning.to_owned();
         if before.is_empty() {
@@ -392,7 +419,9 @@ mod tests {
             assert_eq!(is_list, matches!(row.field, Field::List(_) | Field::Table(_)), "{row:?}");
             let mut args = PushArgs::default();
             match row.field {
-                Field::Text(field) => *field(&mut args) = Some("value".to_owned()),
+                Field::Text(field) | Field::ImagePath(field) => {
+                    *field(&mut args) = Some("value".to_owned());
+                }
                 Field::List(field) | Field::Table(field) => field(&mut args).push("value".to_owned()),
                 Field::Switch(field) => *field(&mut args) = Some(Switch::ON),
                 Field::Path(field) => *field(&mut args) = Some("value".into()),
@@ -400,7 +429,7 @@ mod tests {
             // The field has the flag's name, and no other field changed.
             let changed = format!("{args:?}");
             let value = match row.field {
-                Field::Text(_) | Field::Path(_) => "Some(\"value\")".to_owned(),
+                Field::Text(_) | Field::Path(_) | Field::ImagePath(_) => "Some(\"value\")".to_owned(),
                 Field::List(_) | Field::Table(_) => "[\"value\"]".to_owned(),
                 Field::Switch(_) => format!("{:?}", Some(Switch::ON)),
             };

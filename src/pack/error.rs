@@ -69,6 +69,17 @@ pub enum PackError {
         /// Path in the image, made readable.
         path: String,
     },
+    /// A place behind what may be a link of a base that was not read.
+    #[error(
+        "`{}` would go below `/{link}`, which is a link in many bases, and the files of this one are not read",
+        source_path.display()
+    )]
+    PerhapsLink {
+        /// What is packed.
+        source_path: PathBuf,
+        /// Path in the image, made readable.
+        link: String,
+    },
     /// A folder or zip cannot become a source image.
     #[error(transparent)]
     App(Box<AppError>),

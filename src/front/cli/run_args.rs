@@ -2,6 +2,8 @@
 
 use clap::Args;
 
+use super::values::Switch;
+
 const RUN: &str = "Image that runs (with -i)";
 
 /// What a container runs with, and how its files look.
@@ -36,6 +38,9 @@ pub struct RunArgs {
     /// Creation time: RFC 3339, epoch:SECONDS or source-date-epoch (default year 1)
     #[arg(long, value_name = "DATE")]
     pub created: Option<String>,
+    /// Read which files the base has (default true); false fetches none of its layers
+    #[arg(long, value_name = "BOOL")]
+    pub read_base: Option<Switch>,
     /// Put this image (a tar or a reference) on --base, in the place of --old-base
     #[arg(long, value_name = "IMAGE")]
     pub rebase: Option<String>,

@@ -9,7 +9,7 @@ use super::tar_output::{layout_target, send_to_stdout};
 use crate::front::context::Context;
 use crate::front::failure::Failure;
 use crate::front::outcome::{ImageKind, ImageOutcome};
-use crate::front::packing::{base_image, references, runnable_request};
+use crate::front::packing::{base_image, origin_of, references, runnable_request};
 use crate::front::reporter::{self, Wording};
 use crate::front::{registries, system};
 use crate::lock::default_tag;
@@ -19,8 +19,8 @@ use crate::store::Store;
 use crate::store::layout::LayoutTarget;
 use crate::transfer::events::{Observer, Silent};
 use crate::transfer::{
-    self, Attached, BaseRoot, Gathering, ImageLocator, MadeRunnable, Member, Origin, PushRequest,
-    RegistrySource, Role,
+    self, Attached, BaseRoot, Gathering, ImageLocator, MadeRunnable, Member, PushRequest, RegistrySource,
+    Role,
 };
 
 /// An image that is read, before its source borrows it.
@@ -62,12 +62,6 @@ impl<'a> Opened<'a> {
     }
 }
 
-/// Returns the images that are read: the base, then with it the image to put on it and its old base.
-fn places(runnable: &RunnableOptions) -> Vec<&ImagePlace> {
-    let rebase = runnable.rebase.iter().flat_map(|rebase| [&rebase.image, &rebase.old]);
-    runnable.base.iter().chain(rebase).collect()
-}
-
 /// Counts what is attached to an image in a registry; where that cannot be found out it counts as nothing.
 fn count_attached(source: &RegistrySource<'_>, root: &Descriptor, client: &Client) -> usize {
     let locator = ImageLocator::over(source, Some(client));
@@ -91,7 +85,7 @@ pub(super) fn run(
         Destination::OciTar { target, .. } => Some(target),
     };
     target.map_or(Ok(()), TarTarget::check)?;
-    let places = places(runnable);
+    let places = runnable.places();
     let is_remote = |place: &&ImagePlace| matches!(place, ImagePlace::Registry(_));
     let needs_client = target.is_none() || places.iter().any(is_remote);
     let client = match needs_client {
@@ -102,16 +96,7 @@ pub(super) fn run(
     let request = runnable_request(options, runnable, layout.as_ref())?;
     let open = |place: &&ImagePlace| Opened::open(context, place, client.as_ref());
     let opened = places.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-    let origin = match opened.as_slice() {
-        [] => Origin::Scratch,
-        [base] => Origin::Base(Box::new(base.image()?)),
-        [new, image, old, ..] => Origin::Rebase {
-            image: Box::new(image.image()?),
-            old: Box::new(old.image()?),
-            new: Box::new(new.image()?),
-        },
-        [_, _] => return Err(transfer::TransferError::Internal { what: "an image has no old base" }.into()),
-    };
+    let origin = origin_of(opened.iter().map(Opened::image).collect::<Result<_, _>>()?)?;
     let folder = match &layout {
         Some(layout) => layout.folder().to_owned(),
         None => system::temporary_folder(context.env),

@@ -73,8 +73,25 @@ impl Fields {
 
     /// Takes a text or a number, which keeps the form it was written in.
     pub(super) fn scalar(&mut self, key: &'static str) -> Result<Option<String>, Failure> {
-        let Some(raw) = self.raw(key) else { return Ok(None) };
-        let written = raw.get();
+        match self.raw(key) {
+            Some(raw) => self.written(key, raw.get()),
+            None => Ok(None),
+        }
+    }
+
+    /// Takes a text or a number; a list of texts stays JSON.
+    pub(super) fn scalar_or_list(&mut self, key: &'static str) -> Result<Option<String>, Failure> {
+        match self.raw(key) {
+            Some(raw) if raw.get().starts_with('[') => {
+                let _ = self.parsed::<Vec<String>>(key, raw.get(), "list of texts")?;
+                Ok(Some(raw.get().to_owned()))
+            }
+            Some(raw) => self.written(key, raw.get()),
+            None => Ok(None),
+        }
+    }
+
+    fn written(&self, key: &str, written: &str) -> Result<Option<String>, Failure> {
         if written.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
             return Ok(Some(written.to_owned()));
         }
@@ -84,10 +101,16 @@ impl Fields {
 
     /// Takes a switch; `"true"` and `"false"` are what variables often give.
     pub(super) fn switch(&mut self, key: &'static str) -> Result<bool, Failure> {
-        let Some(raw) = self.raw(key) else { return Ok(false) };
+        Ok(self.given_switch(key)?.unwrap_or(false))
+    }
+
+    /// Takes a switch whose absence means something else than `false`.
+    pub(super) fn given_switch(&mut self, key: &'static str) -> Result<Option<bool>, Failure> {
+        let Some(raw) = self.raw(key) else { return Ok(None) };
         match raw.get() {
-            "true" | "\"true\"" => Ok(true),
-            "false" | "\"false\"" | "\"\"" => Ok(false),
+            "true" | "\"true\"" => Ok(Some(true)),
+            "false" | "\"false\"" => Ok(Some(false)),
+            "\"\"" => Ok(None),
             other => Err(self.wrong(key, other, "`true` or `false`")),
         }
     }

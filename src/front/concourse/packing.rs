@@ -54,7 +54,7 @@ impl Param {
             Field::List(_) => Form::List,
             Field::Table(_) => Form::Table,
             Field::Switch(_) => Form::Switch,
-            Field::Path(_) => Form::Path,
+            Field::Path(_) | Field::ImagePath(_) => Form::Path,
         };
         Some(Self::new(row.param?, form, row.meaning))
     }
@@ -182,10 +182,15 @@ fn fill(
             Ok(is_on)
         }
         Field::Path(field) => {
-            let pattern = values.text(key)?;
-            let path = pattern.map(|pattern| one(values, key, &pattern)).transpose()?;
             let field = field(args);
-            *field = path;
+            *field = values.text(key)?.map(|pattern| one(values, key, &pattern)).transpose()?;
+            Ok(field.is_some())
+        }
+        Field::ImagePath(field) => {
+            let path = values.text(key)?.map(|pattern| one(values, key, &pattern)).transpose()?;
+            // It is there, so it is taken for a path and not for a reference.
+            let field = field(args);
+            *field = path.map(|path| path.to_string_lossy().into_owned());
             Ok(field.is_some())
         }
     }

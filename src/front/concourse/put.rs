@@ -18,7 +18,7 @@ use crate::front::failure::Failure;
 use crate::front::glob;
 use crate::front::joining::{JoinedIndex, gather_stored};
 use crate::front::judgement;
-use crate::front::packing::{PackWork, base_of_store, open_base, origin};
+use crate::front::packing::{PackWork, base_of_store, open_base, open_places, origin};
 use crate::front::reporter::{self, Wording};
 use crate::front::text;
 use crate::front::ui::Ui;
@@ -148,7 +148,8 @@ impl Values for Inputs<'_> {
     }
 
     fn text(&mut self, key: &'static str) -> Result<Option<String>, Failure> {
-        self.fields.scalar(key)
+        // The words of `entrypoint` are a list in YAML.
+        self.fields.scalar_or_list(key)
     }
 
     fn texts(&mut self, key: &'static str) -> Result<Vec<String>, Failure> {
@@ -246,7 +247,7 @@ pub(super) fn run(
         PutContent::Image(patterns) => put.found(folder, patterns)?,
         PutContent::Files(work) => match work.as_ref() {
             PackWork::Plain(request) => put.packed(request)?,
-            PackWork::Runnable { request, base } => put.runnable(request, base.as_deref())?,
+            PackWork::Runnable { request, places } => put.runnable(request, places)?,
             PackWork::App { request, base } => put.packed_app(request, base.as_deref())?,
         },
     };
@@ -371,9 +372,9 @@ impl Put<'_> {
     }
 
     /// Makes an image that runs and pushes it.
-    fn runnable(&self, request: &RunnableRequest, base: Option<&Path>) -> Result<Pushed, Failure> {
-        let store = open_base(base, self.temporary)?;
-        let origin = origin(store.as_ref())?;
+    fn runnable(&self, request: &RunnableRequest, places: &[PathBuf]) -> Result<Pushed, Failure> {
+        let stores = open_places(places, self.temporary)?;
+        let origin = origin(&stores)?;
         let made = reporter::watch(self.ui, Wording::Written, |observer| {
             transfer::make_runnable(request, &origin, self.temporary, observer)
         })?;

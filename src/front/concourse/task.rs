@@ -15,7 +15,7 @@ use crate::front::failure::{Failure, FlagNames, Hint, Mention, Vocabulary};
 use crate::front::glob;
 use crate::front::joining::{JoinedIndex, gather_stored};
 use crate::front::outcome::{Document, ImageOutcome, Outcome};
-use crate::front::packing::{PackWork, base_of_store, open_base, origin, references};
+use crate::front::packing::{PackWork, base_of_store, open_base, open_places, origin, references};
 use crate::front::reporter::{self, Wording};
 use crate::front::system;
 use crate::model::{Digest, Platform, RawDocument, Reference, Tag};
@@ -237,14 +237,10 @@ impl Built {
 /// Packs into the output's tar.
 fn pack(context: &Context<'_>, work: &PackWork, tar: &Path, names: &[Reference]) -> Result<Built, Failure> {
     let target = LayoutTarget::File(tar.to_owned());
-    let store = match work {
-        PackWork::Plain(_) => None,
-        PackWork::App { base, .. } | PackWork::Runnable { base, .. } => {
-            open_base(base.as_deref(), &system::temporary_folder(context.env))?
-        }
-    };
-    if let PackWork::Runnable { request, .. } = work {
-        let origin = origin(store.as_ref())?;
+    let temporary = system::temporary_folder(context.env);
+    if let PackWork::Runnable { request, places } = work {
+        let stores = open_places(places, &temporary)?;
+        let origin = origin(&stores)?;
         return Ok(reporter::watch(&context.ui, Wording::Written, |observer| {
             let made = transfer::make_runnable(request, &origin, target.folder(), observer)?;
             transfer::write_runnable(&made, &target, names, TRANSFER_CONCURRENCY, observer)?;
@@ -252,6 +248,10 @@ fn pack(context: &Context<'_>, work: &PackWork, tar: &Path, names: &[Reference])
             Ok::<_, TransferError>(Built { kind, root: made.root })
         })?);
     }
+    let store = match work {
+        PackWork::App { base, .. } => open_base(base.as_deref(), &temporary)?,
+        PackWork::Plain(_) | PackWork::Runnable { .. } => None,
+    };
     let base = store.as_ref().map(base_of_store).transpose()?;
     let packed = reporter::watch(&context.ui, Wording::Written, |observer| match work {
         PackWork::App { request, .. } => {

@@ -139,6 +139,10 @@ impl From<PackError> for Failure {
                 "; with `/` at the end of DEST a file goes into the folder"
             )),
             PackError::LinksInBase { .. } => Self::of(Kind::Refused, &error),
+            PackError::PerhapsLink { .. } => Self::of(Kind::Refused, &error).hint(message!(
+                "give the place that the link leads to, such as `/usr/bin`, or read the base, without ",
+                Flag::READ_BASE.with("false")
+            )),
             PackError::SecondBundle { .. } => Self::of(Kind::Refused, &error)
                 .hint("a bundle refers to another bundle by naming it in `.imgpkg/images.yml`"),
         }

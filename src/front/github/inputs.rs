@@ -112,8 +112,12 @@ pub(in crate::front) fn read(env: &Env) -> Result<Request, Failure> {
         let Some(input) = row.input else { continue };
         let flag = row.flag;
         match row.field {
-            Field::Text(_) | Field::Path(_) => {
+            Field::Text(_) => {
                 words.extend(inputs.get(input).map(|value| format!("--{}={value}", flag.long())));
+            }
+            Field::Path(_) | Field::ImagePath(_) => {
+                let path = inputs.get(input).map(|path| inputs.path(input, path)).transpose()?;
+                words.extend(path.map(|path| format!("--{}={path}", flag.long())));
             }
             Field::Switch(_) => {
                 words.extend(inputs.switch(input)?.map(|value| format!("--{}={value}", flag.long())));

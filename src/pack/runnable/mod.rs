@@ -12,5 +12,5 @@ mod tree;
 pub use compose::{ComposedRunnable, Layered, RebaseError, Start, compose_runnable, rebase};
 pub use config::ConfigEdits;
 pub use elf::Elf;
-pub use plan::{LayerPlan, Modes, PlacedFiles, Plan, PlanOptions, PlannedProgram, plan_layers};
+pub use plan::{BaseListing, LayerPlan, Modes, PlacedFiles, Plan, PlanOptions, PlannedProgram, plan_layers};
 pub use tree::{FileTree, Node, NodeKind};

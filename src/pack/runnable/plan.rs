@@ -62,6 +62,28 @@ impl Modes {
     }
 }
 
+/// Whether it is known which files the image has below the new layers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BaseListing {
+    /// All of them are in the tree.
+    #[default]
+    Read,
+    /// They were not looked at: folders above a destination are left to the base, and places are refused that are
+    /// usually behind a link.
+    Unread,
+}
+
+/// Folders that are links in most distributions' images; a folder in their place would hide all that is behind them.
+const USUAL_LINKS: [&[u8]; 8] =
+    [b"bin", b"sbin", b"lib", b"lib32", b"lib64", b"libx32", b"var/run", b"var/lock"];
+
+/// Returns the first folder of a path that is usually a link.
+fn usual_link(path: &[u8]) -> Option<&'static [u8]> {
+    USUAL_LINKS
+        .into_iter()
+        .find(|link| path.strip_prefix(*link).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/")))
+}
+
 /// How files are taken.
 #[derive(Clone, Debug, Default)]
 pub struct PlanOptions {
@@ -73,6 +95,8 @@ pub struct PlanOptions {
     pub modes: Modes,
     /// Who they belong to; folders above a destination belong to root.
     pub owner: Owner,
+    /// Whether the files of the base are in the tree.
+    pub listing: BaseListing,
     /// Device and inode of a file to leave out: the archive that is being replaced.
     pub skip: Option<(u64, u64)>,
 }
@@ -244,7 +268,11 @@ impl Planner<'_> {
             return Err(self.conflict(source.to_owned(), "something below it", folder, "a file"));
         }
         self.ensure(parent(folder), source)?;
-        self.add(folder.to_vec(), &Node::IMPLIED, PlannedContent::Directory, source);
+        match self.options.listing {
+            BaseListing::Read => self.add(folder.to_vec(), &Node::IMPLIED, PlannedContent::Directory, source),
+            // An entry would take away the mode and owner that the base may have given the folder.
+            BaseListing::Unread => self.tree.put(folder, Node::IMPLIED),
+        }
         Ok(())
     }
 
@@ -297,6 +325,9 @@ impl Visitor for Planner<'_> {
         let path = self.destination(entry);
         if name(&path).starts_with(WHITEOUT.as_bytes()) {
             return Err(PackError::Whiteout { path: source });
+        }
+        if let (BaseListing::Unread, Some(link)) = (self.options.listing, usual_link(&path)) {
+            return Err(PackError::PerhapsLink { source_path: source, link: display_name(link) });
         }
         let owner = self.options.owner;
         match (&entry.kind, content) {

@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use crate::model::{Annotations, Config, Descriptor, Digest, Platform, RawDocument, Reference, keys};
 use crate::pack::{
-    ConfigEdits, IndexImage, LayerEncoding, LayerPlan, MediaTypes, PackedLayer, PlacedFiles, PlanOptions,
-    Start, compose_index, compose_runnable, plan_layers,
+    BaseListing, ConfigEdits, IndexImage, LayerEncoding, LayerPlan, MediaTypes, PackedLayer, PlacedFiles,
+    PlanOptions, Start, compose_index, compose_runnable, plan_layers,
 };
 use crate::store::NamedImage;
 use crate::store::layout::LayoutTarget;
@@ -77,7 +77,7 @@ pub struct MadeRunnable<'a> {
 /// Shape: one image for each platform, under an index where there are several.
 /// Errors: those of reading the base and the files; [`TransferError::UnexpectedDigest`].
 /// Cost: each file is read once for each different layer it is in, and its first bytes once more; the layers of a base
-/// are read once where files are put on them or names are looked up, else not at all.
+/// are read once where files are put on them or names are looked up, else, and with [`BaseListing::Unread`], not at all.
 pub fn make_runnable<'a>(
     request: &RunnableRequest,
     origin: &Origin<'a>,
@@ -164,7 +164,8 @@ impl<'a> Maker<'_, 'a> {
             .map(|(_, files)| files.clone())
             .collect();
         let names_wanted = self.request.user.as_ref().is_some_and(UserName::has_names);
-        let is_read = !files.is_empty() || names_wanted || self.is_read_for_checks(start);
+        let is_wanted = !files.is_empty() || names_wanted || self.is_read_for_checks(start);
+        let is_read = is_wanted && self.request.plan.listing == BaseListing::Read;
         let base = if !is_read {
             BaseFiles::default()
         } else {

@@ -304,3 +304,35 @@ fn put_selects_one_image_of_an_archive() {
     fails(&json!({"image": IMAGE, "select": "@x"}), 2, &["`params.select`: position `@x`"]);
     fails(&json!({"files": "image", "select": "@0"}), 2, &["`params.select`: it belongs to `params.image`"]);
 }
+
+#[test]
+fn put_of_files_on_a_base_sends_an_image_that_runs() {
+    let (lab, _) = room();
+    let _ = crate::run::base(&lab);
+    lab.write("put/app/run", "#!/bin/sh");
+    std::fs::create_dir_all(lab.path("put/base")).unwrap();
+    std::fs::rename(lab.path("base.tar"), lab.path("put/base/image.tar")).unwrap();
+    let registry = Registry::start();
+    let params = json!({
+        "files": ["app/run:/bin/", "app:/srv/app"], "base": "base/image.tar", "entrypoint": ["/bin/run", "-v"],
+        "env": {"PORT": "8080"}, "run_user": "web", "ports": ["8080"], "volumes": "/data", "stop_signal": "SIGINT",
+        "mode": "0755",
+    });
+    let answer = put(&lab, &source(&registry, &json!({"tag": "v1"})), &params);
+    let storage = registry.storage();
+    assert_eq!(storage.tags("team/app")["v1"], answer["version"]["digest"].as_str().unwrap());
+    let reference = format!("docker://{}/team/app:v1", registry.host());
+    let shown =
+        tools::run(tools::tool("skopeo").args(["inspect", "--tls-verify=false", "--config", &reference]));
+    let shown: Value = serde_json::from_str(&shown.success().stdout).unwrap();
+    let config = &shown["config"];
+    assert_eq!(config["Entrypoint"], json!(["/bin/run", "-v"]));
+    assert_eq!((&config["User"], &config["StopSignal"]), (&json!("33:34"), &json!("SIGINT")));
+    assert_eq!(config["Env"], json!(["PATH=/usr/bin", "LANG=C", "PORT=8080"]));
+    assert_eq!(
+        (&config["Volumes"], &config["ExposedPorts"]),
+        (&json!({"/data": {}}), &json!({"8080/tcp": {}}))
+    );
+    assert_eq!(shown["rootfs"]["diff_ids"].as_array().unwrap().len(), 3);
+    storage.assert_sound();
+}

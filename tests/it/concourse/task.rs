@@ -83,6 +83,30 @@ fn files_are_put_on_a_base_that_is_an_input() {
 }
 
 #[test]
+fn rebase_puts_an_input_on_a_newer_base() {
+    let lab = room();
+    let _ = crate::run::base(&lab);
+    let newer = ["push", "-i", "r.example/base:v2", "--base-tar", "base.tar", "--env", "B=2"];
+    let _ = lab.run(&[&newer[..], &["--to-oci-tar", "newer.tar"]].concat()).succeeds();
+    let app = ["push", "-i", "r.example/app:v1", "--base-tar", "base.tar", "-f", "src/bin/run:/usr/bin/run"];
+    let _ = lab.run(&[&app[..], &["--to-oci-tar", "app.tar"]].concat()).succeeds();
+    // As `task.yml` sets it, the task's files are an input; nothing is packed here.
+    let params = [
+        ("FILES", "src/etc:/etc/app"),
+        ("BASE", "newer.tar"),
+        ("REBASE", "a*.tar"),
+        ("OLD_BASE", "base.tar"),
+    ];
+    let _ = task(&lab, &params).run().succeeds();
+    let made = crate::run::Made::read(&lab, "image/image.tar");
+    assert_eq!(made.layers(), 3, "the base's, the app's and the new one");
+    assert_eq!(made.layer(1), ["-rwxr-xr-x 0/0 usr/bin/run"]);
+    assert_eq!(made.manifest["annotations"]["org.opencontainers.image.base.name"], "r.example/base:v2");
+    let alone = [("FILES", "src"), ("BASE", "newer.tar"), ("REBASE", "app.tar")];
+    let _ = task(&lab, &alone).run().fails(2, &["`REBASE` needs `OLD_BASE`, and the new base with"]);
+}
+
+#[test]
 fn missing_task_params_are_named() {
     let lab = room();
     for (params, expected) in [

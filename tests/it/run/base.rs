@@ -117,6 +117,40 @@ fn a_base_in_the_same_registry_is_mounted_and_only_new_bytes_are_sent() {
 }
 
 #[test]
+fn a_base_that_is_not_read_is_not_fetched_and_keeps_its_folders() {
+    let lab = lab().tree(&["f srv 755 'x'", "f conf/a 'a'"]);
+    let _ = base(&lab);
+    // The base gives `/usr/bin` the mode 0700: a folder in the new layer would take that away.
+    let words = ["-i", "--base-tar", "base.tar", "--read-base=false", "-f", "srv:/usr/bin/srv"];
+    let made = make(&lab, &[&words[..], &["-f", "conf:/app/conf", "--entrypoint", "/usr/bin/srv"]].concat());
+    assert_eq!(made.layer(1), ["-rwxr-xr-x 0/0 usr/bin/srv"]);
+    assert_eq!(made.layer(2), ["drwxr-xr-x 0/0 app/conf", "-rw-r--r-- 0/0 app/conf/a"]);
+    assert_sound(&lab, "made.tar");
+    let refused = |more: &[&str], code: i32, text: &str| {
+        let words = ["push", "-i", "--base-tar", "base.tar", "--read-base=false"];
+        let _ = lab.run(&[&words[..], more, &["--to-oci-tar", "no.tar"]].concat()).fails(code, &[text]);
+    };
+    for place in ["/bin/srv", "/lib64/x", "/var/run/x", "/sbin/"] {
+        refused(&["-f", &format!("srv:{place}")], 1, "which is a link in many bases");
+    }
+    refused(&["--user", "web"], 2, "`--user` needs numbers with `--read-base false`");
+    let no_base = ["push", "-i", "-f", "srv:/srv", "--read-base=false", "--to-oci-tar", "no.tar"];
+    let _ = lab.run(&no_base).fails(2, &["`--read-base` works with `--base` or `--base-tar` only"]);
+
+    let registry = Registry::start();
+    let name = |text: &str| format!("{}/{text}", registry.host());
+    let _ = lab.run(&["copy", "--tar", "base.tar", "--to-repo", &name("os/base:v1")]).succeeds();
+    registry.forget_requests();
+    let words = ["push", "-i", &name("team/app:v1"), "--base", &name("os/base:v1"), "--read-base=false"];
+    let output = lab.run(&[&words[..], &["-f", "srv:/usr/bin/srv", "-f", "conf:/app/conf"]].concat());
+    let _ = output.succeeds();
+    let layer = format!("sha256:{}", hex(&gzip(&base_layer())));
+    let of_layer = |request: &&Request| request.path.contains(&layer) && request.method == "GET";
+    assert_eq!(registry.requests().iter().filter(of_layer).count(), 0, "it is mounted, not fetched");
+    registry.storage().assert_sound();
+}
+
+#[test]
 fn dockers_media_types_stay_dockers() {
     let lab = lab().tree(&["f srv 755 'x'", "f d/a 'a'"]);
     let _ = lab

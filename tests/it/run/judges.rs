@@ -169,6 +169,28 @@ fn buildah_makes_the_same_image_of_the_same_files() {
 }
 
 #[test]
+fn a_container_runs_as_the_configuration_says() {
+    let lab = lab().tree(&["d rootfs", "d rootfs/usr", "d rootfs/usr/bin", "d rootfs/etc"]);
+    std::fs::copy(testkit::tools::find("busybox").unwrap(), lab.path("rootfs/usr/bin/busybox")).unwrap();
+    for (link, target) in [("bin", "usr/bin"), ("usr/bin/sh", "busybox"), ("usr/bin/id", "busybox")] {
+        std::os::unix::fs::symlink(target, lab.path(format!("rootfs/{link}"))).unwrap();
+    }
+    lab.write("rootfs/etc/passwd", "web:x:33:34::/:\n");
+    let words = ["push", "-i", "r.example/base:v1", "-f", "rootfs", "--symlinks", "verbatim", "--cmd", "x"];
+    let _ = lab.run(&[&words[..], &["--to-oci-tar", "base.tar"]].concat()).succeeds();
+    lab.write("run", "#!/bin/sh\necho $(id -u):$(id -g) $PWD $PORT $1\n");
+    std::fs::set_permissions(lab.path("run"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let words = ["-i", "r.example/app:v1", "--base-tar", "base.tar", "-f", "run:/bin/run", "--user", "web"];
+    let more = ["--workdir", "/srv", "--env", "PORT=8080", "--entrypoint", "/bin/run", "--cmd", "argument"];
+    let _ = make(&lab, &[&words[..], &more].concat());
+    let podman = testkit::readers::Podman::new();
+    let _ = podman.load(&lab.path("made.tar"));
+    let mut command = podman.command();
+    command.args(["run", "--rm", "--pull=never", "--network", "none", "r.example/app:v1"]);
+    assert_eq!(run(&mut command).success().stdout, "33:34 /srv 8080 argument\n");
+}
+
+#[test]
 fn podman_starts_from_its_configuration() {
     let lab = room();
     let _ = make(&lab, &WORDS);

@@ -12,7 +12,7 @@ use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
 use crate::model::time::{Timestamp, format_rfc3339};
 use crate::model::{Platform, Reference, Repository};
-use crate::pack::{ConfigEdits, MediaTypes, Modes};
+use crate::pack::{BaseListing, ConfigEdits, MediaTypes, Modes};
 use crate::tar::header::Owner;
 use crate::transfer::UserName;
 
@@ -27,6 +27,8 @@ pub struct RunnableOptions {
     pub files: Vec<LayerFiles>,
     /// Every path that is packed, to which the numbers in `files` belong.
     pub roots: Vec<PathBuf>,
+    /// Whether the files of the base are looked at.
+    pub listing: BaseListing,
     /// What is changed in the configuration, labels left out.
     pub edits: ConfigEdits,
     /// The user.
@@ -42,10 +44,15 @@ pub struct RunnableOptions {
 }
 
 impl RunnableOptions {
+    /// Returns the images that are read: the base, then with it the image to put on it and its old base.
+    pub(in crate::front) fn places(&self) -> Vec<&ImagePlace> {
+        let rebase = self.rebase.iter().flat_map(|rebase| [&rebase.image, &rebase.old]);
+        self.base.iter().chain(rebase).collect()
+    }
+
     /// Returns the repositories that the command line names to read from.
     pub(super) fn repositories(&self) -> impl Iterator<Item = &Repository> {
-        let rebase = self.rebase.iter().flat_map(|rebase| [&rebase.image, &rebase.old]);
-        self.base.iter().chain(rebase).filter_map(|place| match place {
+        self.places().into_iter().filter_map(|place| match place {
             ImagePlace::Registry(reference) => Some(&reference.repository),
             ImagePlace::Tar(_) => None,
         })
@@ -88,7 +95,11 @@ pub(super) fn flags_given(args: &PushArgs) -> Vec<Flag> {
     let lists = [(Flag::ENV, &run.env), (Flag::PORT, &run.port), (Flag::VOLUME, &run.volume)];
     let has_text = |list: &[String]| list.iter().any(|text| !text.is_empty());
     let texts = texts.into_iter().filter(|(_, text)| given(text.as_deref()).is_some()).map(|(flag, _)| flag);
-    texts.chain(lists.into_iter().filter(|(_, list)| has_text(list)).map(|(flag, _)| flag)).collect()
+    let switch = run.read_base.map(|_| Flag::READ_BASE);
+    texts
+        .chain(lists.into_iter().filter(|(_, list)| has_text(list)).map(|(flag, _)| flag))
+        .chain(switch)
+        .collect()
 }
 
 /// Resolves the flags, if they ask for an image that runs.
@@ -117,6 +128,16 @@ pub(super) fn runnable(
             Flag::BASE_TAR
         )));
     }
+    let listing = listing(args, base.as_ref())?;
+    let user = parsed(Flag::USER, args.run.user.as_deref(), user)?;
+    if listing == BaseListing::Unread && user.as_ref().is_some_and(UserName::has_names) {
+        return Err(Failure::misuse(message!(
+            Flag::USER,
+            " needs numbers with ",
+            Flag::READ_BASE.with("false"),
+            ", because names are looked up in the base"
+        )));
+    }
     let (files, roots) = layers(&places);
     let platforms: Vec<String> = given(args.platform.as_deref())
         .map(|list| list.split(',').map(str::to_owned).collect())
@@ -127,7 +148,8 @@ pub(super) fn runnable(
         files,
         roots,
         edits: edits(args, env)?,
-        user: parsed(Flag::USER, args.run.user.as_deref(), user)?,
+        listing,
+        user,
         owner: parsed(Flag::OWNER, args.run.owner.as_deref(), owner)?.unwrap_or_default(),
         modes: modes(args)?,
         platforms: parsed_list(Flag::PLATFORM, &platforms, str::parse)?,
@@ -143,6 +165,22 @@ fn base(args: &PushArgs) -> Result<Option<ImagePlace>, Failure> {
         (Some(path), None) => Ok(Some(ImagePlace::Tar(path.to_owned()))),
         (None, Some("scratch")) | (None, None) => Ok(None),
         (None, Some(text)) => Ok(Some(ImagePlace::Registry(reference(Flag::BASE, text)?))),
+    }
+}
+
+/// Says whether the files of the base are looked at; without one there is nothing to choose.
+fn listing(args: &PushArgs, base: Option<&ImagePlace>) -> Result<BaseListing, Failure> {
+    match (args.run.read_base, base) {
+        (Some(_), None) => Err(Failure::misuse(message!(
+            Flag::READ_BASE,
+            " works with ",
+            Flag::BASE,
+            " or ",
+            Flag::BASE_TAR,
+            " only"
+        ))),
+        (Some(_), Some(_)) if !is_on(args.run.read_base, true) => Ok(BaseListing::Unread),
+        _ => Ok(BaseListing::Read),
     }
 }
 
