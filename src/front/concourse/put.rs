@@ -52,7 +52,7 @@ pub(super) struct Params {
     expected_digest: Option<Digest>,
     /// The image of an archive with several that is pushed.
     select: Option<Selector>,
-    /// Push the signatures, attestations and SBOMs of the archive, too.
+    /// Push the signatures, attestations and SBOMs of the archive, too: what was signed stays signed.
     referrers: bool,
     /// Platforms that the image has to have.
     platforms_required: Vec<Platform>,
@@ -89,8 +89,8 @@ impl Params {
         };
         let bump_aliases = fields.switch("bump_aliases")?;
         let additional_tags = additional_tags(&mut fields, folder)?;
-        let referrers = fields.switch("referrers")?;
-        if referrers && matches!(content, PutContent::Files(_)) {
+        let referrers = fields.given_switch("referrers")?;
+        if referrers == Some(true) && matches!(content, PutContent::Files(_)) {
             return Err(
                 fields.invalid("referrers", "it belongs to `params.image`; what was just packed has none")
             );
@@ -114,7 +114,7 @@ impl Params {
             additional_tags,
             expected_digest,
             select,
-            referrers,
+            referrers: referrers.unwrap_or(true),
             platforms_required,
             verify_keys,
         })
@@ -355,7 +355,7 @@ impl Put<'_> {
         if count > 0 {
             let what = text::counted(count as u64, "referrer");
             self.ui.note(&format!(
-                "{holder} {what} (signatures, attestations, SBOMs), which `referrers: true` pushes too"
+                "{holder} {what} (signatures, attestations, SBOMs), which `referrers: false` leaves out"
             ));
         }
     }

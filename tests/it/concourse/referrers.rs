@@ -127,16 +127,16 @@ fn get_and_put_with_referrers_move_them_to_another_registry() {
             source(&other, &json!({"repository": format!("{}/{repository}", other.host()), "tag": "x"}));
         step(&lab, "out", &json!({"source": source, "params": params})).succeeds()
     };
-    // Not asked for: the image alone, and a word about it.
-    let alone = put("alone/app", &json!({"image": "image.tar"}));
+    // Refused: the image alone, and a word about it.
+    let alone = put("alone/app", &json!({"image": "image.tar", "referrers": false}));
     assert!(
-        alone.stderr.contains("holds 4 referrers") && alone.stderr.contains("`referrers: true`"),
+        alone.stderr.contains("holds 4 referrers") && alone.stderr.contains("`referrers: false` leaves out"),
         "{alone}"
     );
     assert_eq!(alone.json()["version"]["digest"], digest.as_str());
     assert_eq!(signed.there(&other, "alone/app"), ["image"]);
-    // Asked for.
-    let params = json!({"image": "image.tar", "referrers": true, "expected_digest": digest});
+    // Without a word all of it goes along.
+    let params = json!({"image": "image.tar", "expected_digest": digest});
     let all = put("all/app", &params).json();
     assert_eq!(all["version"], json!({"tag": "x", "digest": digest}));
     assert_eq!(signed.there(&other, "all/app"), ALL);

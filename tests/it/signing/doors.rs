@@ -34,3 +34,17 @@ fn concourse_get_and_put_with_verify_key_move_signed_images_only() {
     let _ = get("rootfs").succeeds().says("is signed by a given key");
     let _ = get("oci-tar").succeeds().says("with 1 referrer");
 }
+
+#[test]
+fn a_put_pushes_what_was_signed_with_its_signature() {
+    let ((lab, digest), registry) = (room(), Registry::start());
+    keys::put(&lab);
+    let words = ["sign", "--tar", "put/image/image.tar", "--key", "p256.key", "--identity"];
+    let _ = lab.run(&[&words[..], &[&format!("{}/team/app", registry.host())]].concat()).succeeds();
+    let request = json!({
+        "source": source(&registry, &json!({"tag": "v1"})), "params": {"image": "image/image.tar"},
+    });
+    let _ = step(&lab, "out", &request).succeeds();
+    let image = format!("{}/team/app@{digest}", registry.host());
+    let _ = lab.run(&["verify", "-i", &image, "--key", "p256.pub"]).succeeds();
+}
