@@ -12,10 +12,13 @@ use crate::front::main_image::stored_roots;
 use crate::front::outcome::{Document, Outcome};
 use crate::front::reporter::{self, Wording};
 use crate::front::text;
-use crate::model::Reference;
+use crate::model::{Reference, Repository};
 use crate::store::{Remark, StoreKind};
+use crate::transfer::events::Silent;
 use crate::transfer::signatures::{self, Addition};
-use crate::transfer::{self, Attached, Collection, Gathering, ImageLocator, Role, TransferError};
+use crate::transfer::{
+    self, Attached, Collection, Gathering, ImageLocator, ImageSource as _, Role, TransferError,
+};
 
 /// A change of what is stored beside images.
 pub(super) struct Change<'a> {
@@ -25,6 +28,17 @@ pub(super) struct Change<'a> {
     pub(super) registry: &'a RegistryOptions,
     /// What was done, and what was there already, as words for the result.
     pub(super) words: [&'static str; 2],
+    /// Whether it is also about the images that a bundle names.
+    pub(super) reach: Reach,
+}
+
+/// How far a change reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// The images that were named, and what is below them.
+    Named,
+    /// The images that bundles among them name, too.
+    Bundles,
 }
 
 /// Makes additions; it is told the place for messages.
@@ -77,23 +91,36 @@ impl Change<'_> {
         reference: &Reference,
         make: &Make<'_>,
     ) -> Result<Outcome, Failure> {
-        let source = Source::Image(reference.clone());
+        let source = match self.reach {
+            Reach::Bundles if self.is_bundle(context, reference)? => Source::Bundle(reference.clone()),
+            Reach::Bundles | Reach::Named => Source::Image(reference.clone()),
+        };
         let origin = OpenedSource::open(context, &source, self.registry, true)?;
         let depth = Depth {
-            thick: false,
+            thick: matches!(source, Source::Bundle(_)),
             inflate: false,
             attached: Attached { cosign: true, referrers: true, locations: false },
             bundles_as_images: true,
         };
         origin.with(|locator| {
             reporter::watch(&context.ui, Wording::Uploaded, |observer| {
-                let collection = origin.gather(locator, depth, self.registry, observer)?;
+                let mut collection = origin.gather(locator, depth, self.registry, observer)?;
+                move_to(&reference.repository, locator, &mut collection)?;
                 let place = reference.repository.to_string();
                 let additions = make(locator, &collection, &place)?;
                 signatures::add_to_registry(origin.client()?, &reference.repository, &additions, observer)?;
                 Ok(self.outcome(&place, &collection, &additions))
             })
         })
+    }
+
+    fn is_bundle(&self, context: &Context<'_>, reference: &Reference) -> Result<bool, Failure> {
+        let source = Source::Image(reference.clone());
+        let opened = OpenedSource::open(context, &source, self.registry, true)?;
+        let attached = Attached::default();
+        let depth = Depth { thick: false, inflate: false, attached, bundles_as_images: true };
+        let collection = opened.with(|locator| opened.gather(locator, depth, self.registry, &Silent))?;
+        Ok(collection.has_bundles())
     }
 
     /// Says for each root, and for each other image that something was added to, what was done.
@@ -122,6 +149,32 @@ impl Change<'_> {
         let json = serde_json::json!({ "place": place, "images": json });
         Outcome::Document(Document { text: lines, json, failure: None })
     }
+}
+
+/// Gives the images that a bundle names the place where they are: what is said about them is put there.
+///
+/// Errors: an image that is not in the bundle's repository, where a signature of it would not be looked for.
+fn move_to(
+    repository: &Repository,
+    locator: &ImageLocator<'_>,
+    collection: &mut Collection,
+) -> Result<(), Failure> {
+    for member in collection.members.iter_mut().filter(|member| member.role == Role::Referenced) {
+        let digest = &member.descriptor.digest;
+        if locator.repository_of(digest).as_ref() != Some(repository) {
+            return Err(Failure::refused(format!(
+                "`{}`, which the bundle names, is not in `{repository}`",
+                member.label()
+            ))
+            .hint(Hint::command(
+                "",
+                "imgrelay copy -b",
+                " copies a bundle with its images into one repository",
+            )));
+        }
+        member.origin = Some(repository.with_digest(digest.clone()));
+    }
+    Ok(())
 }
 
 /// Adds the advice that only these commands have.

@@ -412,11 +412,14 @@ pub struct DescribeArgs {
     pub registry: RegistryArgs,
 }
 
-/// Recompute every digest, size and diff_id of a tar, and report every difference
+/// Recompute every digest, size and diff_id of a tar, or check the signatures of an image in a registry
 #[derive(Clone, Debug, Default, Args)]
 #[group(skip)]
 #[command(after_help = VERIFY_EXAMPLES)]
 pub struct VerifyArgs {
+    /// Image in a registry whose signatures are checked; needs --key
+    #[arg(short = 'i', long, value_name = "REFERENCE")]
+    pub image: Option<String>,
     /// What is read
     #[command(flatten)]
     pub source: TarArgs,
@@ -432,6 +435,9 @@ pub struct VerifyArgs {
     /// With --key: what has to be there, signature or attestation:TYPE (repeatable; default signature)
     #[arg(long, value_name = "WHAT")]
     pub require: Vec<String>,
+    /// Registry
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }
 
 /// Arguments of `in` and `out`.

@@ -1,6 +1,6 @@
 //! `attach`: an SBOM, provenance or any other file, put beside its image, signed or not.
 
-use super::additions::{Change, advised};
+use super::additions::{Change, Reach, advised};
 use super::resolve;
 use super::sign_args::AttachArgs;
 use crate::front::attachment::Attachment;
@@ -20,6 +20,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &AttachArgs) -> Result<
         target: &options.target,
         registry: &options.registry,
         words: ["attached", "attached already"],
+        reach: Reach::Named,
     };
     change.run(context, &|locator, collection, place| {
         let member = main_member(collection, place, true)?;

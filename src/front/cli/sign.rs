@@ -1,6 +1,6 @@
 //! `sign`: signatures, made with a private key and put beside the image, in a layout or in a registry.
 
-use super::additions::{Change, advised};
+use super::additions::{Change, Reach, advised};
 use super::resolve;
 use super::sign_args::SignArgs;
 use crate::front::context::Context;
@@ -20,8 +20,12 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &SignArgs) -> Result<Ou
         recursive: options.recursive,
         format: options.format,
     };
-    let change =
-        Change { target: &options.target, registry: &options.registry, words: ["signed", "signed already"] };
+    let change = Change {
+        target: &options.target,
+        registry: &options.registry,
+        words: ["signed", "signed already"],
+        reach: if options.recursive { Reach::Bundles } else { Reach::Named },
+    };
     change.run(context, &|locator, collection, _| {
         signatures::sign(locator, collection, &request).map_err(advised)
     })

@@ -1,10 +1,14 @@
-//! `verify`: recomputes every digest, size and `diff_id` of a tar or folder, and reports every difference in one run.
+//! `verify`: recomputes every digest, size and `diff_id` of a tar or folder, and reports every difference in one run;
+//! with keys it judges signatures, also those of an image in a registry.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
+use serde_json::json;
+
 use super::args::VerifyArgs;
-use super::resolve::{self, Source};
+use super::open_source::{Depth, OpenedSource};
+use super::resolve::{self, Source, VerifyOptions};
 use super::stores::{about_version, expect_oci, open_depot_image, open_to_inspect};
 use crate::front::context::Context;
 use crate::front::failure::Failure;
@@ -15,9 +19,10 @@ use crate::front::main_image::{choose_one, only_root};
 use crate::front::outcome::{Document, Outcome};
 use crate::front::reporter::{self, Wording};
 use crate::front::{system, text};
-use crate::transfer;
-use crate::transfer::signatures::Trust;
+use crate::sign::PublicKey;
+use crate::transfer::signatures::{Trust, judge};
 use crate::transfer::verify::{Advice, VerifyReport, verify};
+use crate::transfer::{self, Attached};
 
 /// Warnings of one kind that are printed.
 const WARNED: usize = 10;
@@ -36,9 +41,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<
             version = opened.version;
             opened.store
         }
-        Source::Bundle(_) | Source::Image(_) => {
-            return Err(Failure::misuse("only a tar or folder can be verified"));
-        }
+        Source::Bundle(_) | Source::Image(_) => return in_registry(context, options, keys),
     };
     if let Some(selector) = &options.select {
         let root = selector.find(&store)?.clone();
@@ -77,6 +80,35 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<
         json["signatures"] = judgement::json(&judged);
         failure = judgement::failure(&judged);
     }
+    Ok(Outcome::Document(Document { text, json, failure }))
+}
+
+/// Judges the signatures of an image in a registry; its blobs are not read.
+fn in_registry(
+    context: &Context<'_>,
+    options: VerifyOptions,
+    keys: Vec<PublicKey>,
+) -> Result<Outcome, Failure> {
+    let opened = OpenedSource::open(context, &options.source, &options.registry, true)?;
+    let attached = judgement::attached(Attached::default(), Some(&Trust::of(Vec::new())));
+    let depth = Depth { thick: false, inflate: false, attached, bundles_as_images: true };
+    let trust = Trust { keys, identity: options.identity, require: options.require };
+    let (judged, digest) = opened.with(|locator| {
+        reporter::watch(&context.ui, Wording::Fetched, |observer| {
+            let collection = opened.gather(locator, depth, &options.registry, observer)?;
+            let digest = opened.main_member(&collection, locator, false)?.descriptor.digest.clone();
+            transfer::check_expected(options.expected_digest.as_ref(), &digest)?;
+            Ok::<_, Failure>((judge(locator, &collection, &trust)?, digest))
+        })
+    })?;
+    let place = judged.first().map(|judgement| judgement.place.clone()).unwrap_or_default();
+    let failure = judgement::failure(&judged);
+    let mut text = judgement::lines(&judged);
+    if failure.is_none() {
+        writeln!(text, "{}@{digest}: verified", text::escaped(&place))
+            .expect("writing to a String cannot fail");
+    }
+    let json = json!({ "place": place, "digest": digest, "signatures": judgement::json(&judged) });
     Ok(Outcome::Document(Document { text, json, failure }))
 }
 

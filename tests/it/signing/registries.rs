@@ -229,3 +229,40 @@ fn attach_refuses_what_it_cannot_attach_and_leaves_the_tar_as_it_was() {
         ["sign", "--tar", "app.tar", "--key", "p256.key", "--signature-format", "bundle", "-a", "x=y"];
     refused(lab.run(&words), 2, &["`--annotation` works with `--signature-format simplesigning` only"]);
 }
+
+#[test]
+fn verify_of_an_image_in_a_registry_judges_its_signatures() {
+    let (lab, registry) = (lab(), Registry::start());
+    let one = published(&lab, &registry);
+    let verify = |words: &[&str]| lab.run(&[&["verify", "-i", &one], words].concat());
+    refused(verify(&[]), 2, &["`--image` works with `--key` only"]);
+    refused(verify(&["--key", "p256.pub"]), 3, &[&format!("image `{}` has no signature", digest(&one))]);
+    let _ = lab.run(&["sign", "-i", &one, "--key", "p256.key"]).succeeds();
+    prints(verify(&["--key", "p256.pub"]), &format!("/src/one@{}: verified", digest(&one)));
+    refused(verify(&["--key", "ed25519.pub"]), 3, &["it was made with another key"]);
+    refused(verify(&["--key", "p256.pub", "--identity", "reg.example/b"]), 3, &["expected `reg.example/b`"]);
+    let wrong = format!("sha256:{}", "0".repeat(64));
+    refused(verify(&["--key", "p256.pub", "--expected-digest", &wrong]), 3, &[&wrong]);
+    let json = verify(&["--key", "p256.pub", "--json"]).succeeds().json();
+    assert_eq!(json["digest"], digest(&one));
+    assert_eq!(json["signatures"][0]["statements"][0]["verdict"], "accepted");
+}
+
+#[test]
+fn sign_recursive_in_a_registry_signs_the_images_that_a_bundle_names() {
+    let (lab, source, target) = (lab(), Registry::start(), Registry::start());
+    let one = published(&lab, &source);
+    let all = bundle(&lab, &format!("{}/src/b:v1", source.host()), "b", &[&one]);
+    let elsewhere = format!("{}/src/b@{}", source.host(), digest(&all));
+    let sign = |image: &str| lab.run(&["sign", "-i", image, "--key", "p256.key", "--recursive"]);
+    // The image is in a repository of its own, where a signature beside the bundle is not looked for.
+    refused(sign(&elsewhere), 1, &["which the bundle names, is not in", "imgrelay copy -b"]);
+    let to = format!("{}/b", target.host());
+    let _ = lab.run(&["copy", "-b", &all, "--to-repo", &to]).succeeds();
+    let output = sign(&format!("{to}@{}", digest(&all))).succeeds();
+    for image in [&all, &one] {
+        assert!(output.stdout.contains(&format!("{}: signed", digest(image))), "{output}");
+        let there = format!("{to}@{}", digest(image));
+        prints(lab.run(&["verify", "-i", &there, "--key", "p256.pub", "--identity", &to]), ": verified");
+    }
+}

@@ -145,7 +145,7 @@ pub fn describe(args: &DescribeArgs, json: bool) -> Result<DescribeOptions, Fail
 /// Everything `verify` needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifyOptions {
-    /// What is verified; a tar or folder.
+    /// What is verified; a tar or folder, or with keys an image in a registry.
     pub source: Source,
     /// The image of a tar that is meant, where one was chosen.
     pub select: Option<Selector>,
@@ -157,12 +157,22 @@ pub struct VerifyOptions {
     pub identity: Option<Reference>,
     /// What has to be there.
     pub require: Vec<Requirement>,
+    /// How the registry is reached.
+    pub registry: RegistryOptions,
 }
 
 /// Resolves `verify`.
 pub fn verify(args: &VerifyArgs) -> Result<VerifyOptions, Failure> {
-    let source = source(&SourceFlags::of_tar(&args.source), &[Flag::TAR, Flag::OCI_TAR, Flag::STORE])?;
+    let source = source(
+        &SourceFlags { image: args.image.as_deref(), ..SourceFlags::of_tar(&args.source) },
+        &[Flag::TAR, Flag::OCI_TAR, Flag::STORE, Flag::IMAGE],
+    )?;
     let keys = given_list(&args.key);
+    if keys.is_empty() && matches!(source, Source::Image(_)) {
+        return Err(Failure::misuse(message!(Flag::IMAGE, " works with ", Flag::KEY, " only")).hint(
+            "every command that reads an image from a registry verifies its digests; only signatures are left to check",
+        ));
+    }
     let identity = given(args.identity.as_deref()).map(|text| reference(Flag::IDENTITY, text)).transpose()?;
     let mut require = parsed_list(Flag::REQUIRE, &args.require, attachment::requirement)?;
     for (flag, is_given) in [(Flag::IDENTITY, identity.is_some()), (Flag::REQUIRE, !require.is_empty())] {
@@ -175,7 +185,8 @@ pub fn verify(args: &VerifyArgs) -> Result<VerifyOptions, Failure> {
     }
     let expected_digest = expected_digest(args.expected_digest.as_deref())?;
     let select = selector(&args.source, &source)?;
-    Ok(VerifyOptions { source, select, expected_digest, keys, identity, require })
+    let registry = registry(&args.registry)?.naming(source.repository());
+    Ok(VerifyOptions { source, select, expected_digest, keys, identity, require, registry })
 }
 
 /// Everything `tag list` needs.
@@ -352,7 +363,7 @@ mod tests {
                 .unwrap_err()
                 .message
                 .to_string()
-                .contains("expected one of `--tar`, `--oci-tar`, `--store`")
+                .contains("expected one of `--tar`, `--oci-tar`, `--store`, `--image`")
         );
         assert!(
             match_resources(&args(&["--tar", "-"]))
