@@ -50,6 +50,10 @@ pub mod keys {
     pub const ROOT: &str = "dev.imgrelay.root";
     /// The entry of an image store that an image in its `index.json` is from.
     pub const ENTRY: &str = "dev.imgrelay.entry";
+    /// What an entry of `index.json` is to cosign, which finds an image and its signatures in a layout by this word alone.
+    pub const COSIGN_KIND: &str = "kind";
+    /// What values of [`COSIGN_KIND`] begin with: `image`, `imageIndex`, `sigs` and `atts` follow.
+    pub const COSIGN_KIND_START: &str = "dev.cosignproject.cosign/";
     /// When something was made, RFC 3339.
     pub const CREATED: &str = "org.opencontainers.image.created";
     /// Name of the file or folder that ORAS makes of a layer.

@@ -1,7 +1,7 @@
 //! Names of images in a layout: what `index.json` records, and docker's table of contents beside it.
 
-use crate::lock::cosign_subject;
-use crate::model::{Annotations, Descriptor, Document, RawDocument, keys, media_type};
+use crate::lock::{cosign_subject, cosign_tag};
+use crate::model::{Annotations, Descriptor, Digest, Document, RawDocument, Tag, keys, media_type};
 use crate::store::layout::{DockerImage, LayoutIndex};
 use crate::store::{ImageName, NamedImage};
 
@@ -29,7 +29,72 @@ pub(super) fn index_entries(roots: &[NamedImage]) -> Vec<Descriptor> {
             entries.push(Descriptor { annotations, ..plain.clone() });
         }
     }
+    let listed: Vec<ListedEntry<'_>> = entries.iter().map(ListedEntry::of).collect();
+    let kinds = cosign_kinds(&listed);
+    for (entry, kind) in entries.iter_mut().zip(kinds) {
+        set_kind(&mut entry.annotations, kind);
+    }
     entries
+}
+
+/// An entry of `index.json`, as far as its kind depends on it.
+#[derive(Clone, Debug)]
+pub(super) struct ListedEntry<'a> {
+    /// What it points at.
+    pub(super) digest: Digest,
+    /// The name that is recorded for it.
+    pub(super) tag: Option<&'a str>,
+    /// Whether it is an index.
+    pub(super) is_index: bool,
+}
+
+impl<'a> ListedEntry<'a> {
+    fn of(entry: &'a Descriptor) -> Self {
+        let tag = entry.annotations.get(keys::REF_NAME).map(String::as_str);
+        Self { digest: entry.digest.clone(), tag, is_index: entry.is_index() }
+    }
+}
+
+/// Returns what each entry is to cosign, where one image of the layout is signed and no other.
+///
+/// `cosign load` and `cosign verify --local-image` find an image and its signatures by these words alone.
+/// Source: cosign 2.5 `pkg/oci/layout/write.go`.
+pub(super) fn cosign_kinds(entries: &[ListedEntry<'_>]) -> Vec<Option<String>> {
+    let none = || vec![None; entries.len()];
+    let has = |tag: &Tag| entries.iter().any(|entry| entry.tag == Some(tag.as_str()));
+    // Most layouts hold no signature.
+    if !entries.iter().filter_map(|entry| entry.tag).any(|tag| cosign_subject(tag).is_some()) {
+        return none();
+    }
+    let tags = |digest: &Digest| ["sig", "att"].map(|what| cosign_tag(digest, what));
+    let mut signed: Vec<&Digest> = Vec::new();
+    for digest in entries.iter().map(|entry| &entry.digest) {
+        if !signed.contains(&digest) && tags(digest).iter().any(has) {
+            signed.push(digest);
+        }
+    }
+    let [image] = signed.as_slice() else { return none() };
+    let [signatures, attestations] = tags(image);
+    let kind = |entry: &ListedEntry<'_>| {
+        let word = match entry.tag {
+            _ if entry.digest == **image && entry.is_index => "imageIndex",
+            _ if entry.digest == **image => "image",
+            Some(tag) if tag == signatures.as_str() => "sigs",
+            Some(tag) if tag == attestations.as_str() => "atts",
+            _ => return None,
+        };
+        Some(format!("{}{word}", keys::COSIGN_KIND_START))
+    };
+    entries.iter().map(kind).collect()
+}
+
+/// Gives an entry its kind; where it has none, cosign's own word of an earlier layout goes away.
+pub(super) fn set_kind(annotations: &mut Annotations, kind: Option<String>) {
+    match kind {
+        Some(kind) => drop(annotations.insert(keys::COSIGN_KIND.to_owned(), kind)),
+        None => annotations
+            .retain(|key, value| key != keys::COSIGN_KIND || !value.starts_with(keys::COSIGN_KIND_START)),
+    }
 }
 
 /// Tells whether a root only says something about another one: a signature, an SBOM.
@@ -81,5 +146,37 @@ mod tests {
             assert_eq!(entry.annotations[keys::CONTAINERD_NAME], format!("reg.example/a:{tag}"));
         }
         assert_eq!(index_entries(&[NamedImage::new(descriptor.clone(), &[])]), [descriptor]);
+    }
+
+    #[test]
+    fn cosign_finds_the_one_signed_image_of_a_layout() {
+        let image = |bytes: &[u8]| Descriptor::of_bytes(media_type::OCI_MANIFEST, bytes);
+        let tagged = |descriptor: &Descriptor, tag: Tag| NamedImage {
+            names: vec![ImageName { tag: Some(tag), reference: None }],
+            ..NamedImage::unnamed(descriptor.clone())
+        };
+        let signature =
+            |of: &Descriptor, what: &str, bytes: &[u8]| tagged(&image(bytes), cosign_tag(&of.digest, what));
+        let kinds = |roots: &[NamedImage]| -> Vec<Option<String>> {
+            let entries = index_entries(roots).into_iter();
+            entries.map(|entry| entry.annotations.get(keys::COSIGN_KIND).cloned()).collect()
+        };
+        let word = |word: &str| Some(format!("dev.cosignproject.cosign/{word}"));
+        let (one, two) = (image(b"one"), image(b"two"));
+        let roots = [
+            tagged(&one, "v1".parse().unwrap()),
+            signature(&one, "sig", b"s"),
+            signature(&one, "att", b"a"),
+            tagged(&two, "v2".parse().unwrap()),
+        ];
+        assert_eq!(kinds(&roots), [word("image"), word("sigs"), word("atts"), None]);
+        assert_eq!(kinds(&roots[..1]), [None]);
+        // Two signed images: cosign would take the signature of one for that of the other.
+        let marked = Descriptor { annotations: index_entries(&roots)[0].annotations.clone(), ..one.clone() };
+        let both = [&roots[1..], &[NamedImage::unnamed(marked), signature(&two, "sig", b"t")]].concat();
+        assert_eq!(kinds(&both), vec![None; 5]);
+        let index = Descriptor::of_bytes(media_type::OCI_INDEX, b"i");
+        let roots = [NamedImage::unnamed(index.clone()), signature(&index, "sig", b"s")];
+        assert_eq!(kinds(&roots), [word("imageIndex"), word("sigs")]);
     }
 }

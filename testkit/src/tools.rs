@@ -53,6 +53,21 @@ pub fn checker(name: &str) -> Command {
     command
 }
 
+/// Returns a command for Debian 13's cosign, which ci/setup puts beside the checkers; none where it cannot be had.
+///
+/// Panics in CI, where it should be there; elsewhere it says which test is skipped.
+pub fn cosign(test: &str) -> Option<Command> {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("testkit lies in the workspace");
+    let program = package.join(".venv/bin/cosign");
+    let program = if program.is_file() { Some(program) } else { find("cosign") };
+    if program.is_none() {
+        let in_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
+        assert!(!in_ci, "`cosign` is not installed: run ci/setup");
+        eprintln!("{test} is skipped: `cosign` is not installed, and ci/setup installs it where it can");
+    }
+    program.map(Command::new)
+}
+
 /// Returns where a program is, looking also into the folders only root has in its `PATH`.
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::lock::{cosign_subject, cosign_tag, locations_tag};
-use crate::model::{Digest, Reference, Repository, Tag, Target};
+use crate::model::{Digest, Reference, Repository, Tag, Target, keys};
 use crate::store::ImageName;
 
 use super::super::{Graph, ImageSource as _, TransferError, workers};
@@ -44,9 +44,9 @@ pub(super) fn mark(locator: &ImageLocator<'_>, roots: &mut [Member]) -> Result<(
 ///
 /// Source: cosign 2.5 `pkg/oci/layout/write.go`.
 fn name_saved(roots: &mut [Member]) {
-    const KIND: &str = "dev.cosignproject.cosign/";
     let kind = |member: &Member| {
-        member.descriptor.annotations.get("kind").and_then(|kind| kind.strip_prefix(KIND)).map(str::to_owned)
+        let kind = member.descriptor.annotations.get(keys::COSIGN_KIND)?;
+        kind.strip_prefix(keys::COSIGN_KIND_START).map(str::to_owned)
     };
     let is_image = |member: &&Member| matches!(kind(member).as_deref(), Some("image" | "imageIndex"));
     let images: Vec<Digest> =

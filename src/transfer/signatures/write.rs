@@ -2,16 +2,17 @@
 
 use std::collections::HashSet;
 
-use serde_json::Value;
+use serde::Deserialize as _;
+use serde_json::{Value, json};
 
-use crate::model::{Digest, Repository, Target, limits};
+use crate::model::{Annotations, Digest, Repository, Target, keys, limits, media_type};
 use crate::registry::{Client, PushStart};
 use crate::store::layout::LayoutTarget;
 use crate::store::{ImageName, NamedImage, Store, StoreError};
 use crate::stream::{AtomicFile, FileError, read_text_file};
 
 use super::super::events::{Event, Observer};
-use super::super::root_names::index_entries;
+use super::super::root_names::{ListedEntry, cosign_kinds, index_entries, set_kind};
 use super::super::{CombinedSource, Graph, LayoutRequest, TransferError, copy_to_layout};
 use super::make::Addition;
 
@@ -128,6 +129,35 @@ pub fn add_to_registry(
     Ok(())
 }
 
+/// Says of each entry what it is to cosign, as in a layout that is written anew.
+fn mark(entries: &mut [Value]) {
+    let listed = |entry: &Value| {
+        let digest = entry["digest"].as_str()?.parse().ok()?;
+        let tag = entry["annotations"][keys::REF_NAME].as_str().map(str::to_owned);
+        let is_index = entry["mediaType"].as_str().is_some_and(media_type::is_index);
+        Some((digest, tag, is_index))
+    };
+    let Some(listed) = entries.iter().map(listed).collect::<Option<Vec<(Digest, _, _)>>>() else { return };
+    let listed: Vec<ListedEntry<'_>> = listed
+        .iter()
+        .map(|(digest, tag, is_index)| ListedEntry {
+            digest: digest.clone(),
+            tag: tag.as_deref(),
+            is_index: *is_index,
+        })
+        .collect();
+    for (entry, kind) in entries.iter_mut().zip(cosign_kinds(&listed)) {
+        let Some(entry) = entry.as_object_mut() else { continue };
+        let annotations = entry.entry("annotations").or_insert_with(|| json!({}));
+        let Ok(mut all) = Annotations::deserialize(&*annotations) else { continue };
+        set_kind(&mut all, kind);
+        match all.is_empty() {
+            true => drop(entry.remove("annotations")),
+            false => *annotations = json!(all),
+        }
+    }
+}
+
 /// Adds entries to an `index.json`, in place of those of what is replaced; all else in it stays.
 fn with_entries(index: &str, additions: &[Addition]) -> Result<String, serde_json::Error> {
     let mut index: Value = serde_json::from_str(index)?;
@@ -141,6 +171,7 @@ fn with_entries(index: &str, additions: &[Addition]) -> Result<String, serde_jso
         for entry in new {
             entries.push(serde_json::to_value(entry)?);
         }
+        mark(entries);
     }
     serde_json::to_string(&index)
 }

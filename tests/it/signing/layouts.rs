@@ -296,7 +296,9 @@ fn sign_works_on_a_layout_folder_and_writes_index_json_last() {
     validate_layout(&folder);
     let index: Value = serde_json::from_slice(&std::fs::read(folder.join("index.json")).unwrap()).unwrap();
     assert_eq!(index["manifests"].as_array().map(Vec::len), Some(2), "the second took the first one's place");
-    assert_eq!(index["manifests"][0], layout.entries[0], "the image's own entry stays");
+    let mut entry = layout.entries[0].clone();
+    entry["annotations"]["kind"] = json!("dev.cosignproject.cosign/image");
+    assert_eq!(index["manifests"][0], entry, "the image's own entry stays, but for cosign's word");
     let _ = lab.run(&["verify", "--tar", at, "--key", "p256.pub"]).succeeds();
     let _ = lab.run(&["verify", "--tar", at, "--key", "ed25519.pub"]).succeeds();
 }

@@ -29,6 +29,15 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
                 .into_bytes()
             })
             .to_vec(),
+        // Parameters that take no time; one that would is passed over.
+        "encrypted_key" => [2, 3, 65536]
+            .map(|n| {
+                format!(
+                    r#"{{"kdf":{{"name":"scrypt","params":{{"N":{n},"r":1,"p":1}},"salt":"c2FsdA=="}},"cipher":{{"name":"nacl/secretbox","nonce":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}},"ciphertext":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}}"#
+                )
+                .into_bytes()
+            })
+            .to_vec(),
         _ => FILES.iter().map(|(_, text)| text.as_bytes().to_vec()).collect(),
     }
 }
