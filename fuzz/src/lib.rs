@@ -16,7 +16,7 @@ mod zips;
 pub type Body = fn(&[u8]);
 
 /// Every target by its name, which is also the name of its file in `fuzz_targets/` and of its folder of seeds.
-pub const TARGETS: [(&str, Body); 33] = [
+pub const TARGETS: [(&str, Body); 34] = [
     ("reference", values::reference),
     ("digest", values::digest),
     ("challenge", values::challenge),
@@ -50,6 +50,7 @@ pub const TARGETS: [(&str, Body); 33] = [
     ("signature_envelope", signatures::envelope),
     ("signature_bundle", signatures::bundle),
     ("key_file", signatures::key_file),
+    ("encrypted_key", signatures::encrypted_key),
 ];
 
 /// Runs the body of a target.

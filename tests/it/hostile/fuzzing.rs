@@ -91,7 +91,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             &format!("docker.io/library/a:b@sha256:{sum}"),
             "localhost/a__b.c-d",
         ]),
-        "signature_payload" | "signature_envelope" | "signature_bundle" | "key_file" => {
+        "signature_payload" | "signature_envelope" | "signature_bundle" | "key_file" | "encrypted_key" => {
             crate::signing::seeds::of(target)
         }
         "digest" => texts(&[&format!("sha256:{sum}"), &format!("sha512:{sum}{sum}"), "sha256:../../etc/passwd"]),
