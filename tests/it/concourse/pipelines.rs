@@ -103,6 +103,7 @@ const OUR_SOURCE: &[&str] = &[
     "platform",
     "label_regex",
     "annotation_regex",
+    "verify_key",
     "debug",
     "aws_region",
     "aws_access_key_id",
@@ -116,7 +117,7 @@ const OUR_SOURCE: &[&str] = &[
     "azure_tenant_id",
     "azure_environment",
 ];
-const OUR_GET: &[&str] = &["format", "skip_download", "platform", "referrers"];
+const OUR_GET: &[&str] = &["format", "skip_download", "platform", "referrers", "verify_key"];
 const OUR_PUT: &[&str] = &[
     "image",
     "platforms_required",
@@ -139,6 +140,7 @@ const OUR_PUT: &[&str] = &[
     "tag_prefix",
     "expected_digest",
     "referrers",
+    "verify_key",
     "username",
     "password",
     "aws_access_key_id",
@@ -388,7 +390,7 @@ fn files(folder: &str) -> Vec<PathBuf> {
 #[test]
 fn every_pipeline_and_task_of_the_project_is_valid_for_concourse() {
     let pipelines = [files("examples/concourse"), vec![package().join("ci/pipeline.yml")]].concat();
-    assert_eq!(pipelines.len(), 6);
+    assert_eq!(pipelines.len(), 7);
     for path in pipelines {
         let problems = Check::pipeline(&std::fs::read_to_string(&path).unwrap());
         assert!(problems.is_empty(), "{}: {problems:#?}", path.display());
@@ -496,4 +498,72 @@ fn docs_concourse_has_valid_pipelines_and_every_task_param() {
     for key in OUR_SOURCE.iter().chain(OUR_GET).chain(OUR_PUT) {
         assert!(page.contains(&format!("`{key}`")), "docs/concourse.md does not know `{key}`");
     }
+}
+
+/// Returns the variables that Concourse sets for a task of an example: those of `task.yml`, then the step's own.
+fn variables(step: &Value) -> Vec<(String, String)> {
+    let file = yaml(&std::fs::read_to_string(package().join("task.yml")).unwrap());
+    let of_file = step["file"].is_string().then(|| file["params"].clone());
+    let params = [of_file, Some(step["params"].clone()), Some(step["config"]["params"].clone())];
+    let text = |value: &Value| match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let params = params.iter().flatten().filter_map(Value::as_object).flatten();
+    params.map(|(name, value)| (name.clone(), text(value))).collect()
+}
+
+#[test]
+fn the_signed_example_runs_and_its_put_refuses_an_unsigned_image() {
+    use testkit::registry::{PASSWORD, Registry, USER};
+    let text = std::fs::read_to_string(package().join("examples/concourse/signed.yml")).unwrap();
+    let pipeline = yaml(&text);
+    let plan = pipeline["jobs"][0]["plan"].as_array().unwrap();
+    let lab = crate::lab::lab().tree(&["d src", "d src/config", "f src/config/a 'a'", "d image", "d put"]);
+    let registry = Registry::with().htpasswd().start();
+    let key = |name: &str| std::fs::read_to_string(package().join("tests/keys").join(name)).unwrap();
+    let values = [
+        ("((registry_username))", USER.to_owned()),
+        ("((registry_password))", PASSWORD.to_owned()),
+        ("((sign_pub))", key("p256.pub")),
+        ("((sign_key))", key("p256.key")),
+        ("((sign_key_password))", String::new()),
+    ];
+    let value = |text: &str| {
+        let text = text.replace("registry.example.com", registry.host());
+        values.iter().fold(text, |text, (name, value)| text.replace(name, value))
+    };
+    let put = || {
+        let mut source = pipeline["resources"][2]["source"].clone();
+        for member in source.as_object_mut().unwrap().values_mut() {
+            *member = value(member.as_str().unwrap()).into();
+        }
+        std::fs::create_dir_all(lab.path("put/image")).unwrap();
+        std::fs::copy(lab.path("image/image.tar"), lab.path("put/image/image.tar")).unwrap();
+        let request = serde_json::json!({"source": source, "params": plan[3]["params"]});
+        crate::concourse::step(&lab, "out", &request)
+    };
+    let run = |step: &Value, words: &[&str]| {
+        let mut command = lab.command(words);
+        for (name, text) in variables(step) {
+            command = command.env(&name, value(&text));
+        }
+        command.run().succeeds()
+    };
+    let _ = run(&plan[1], &["task"]);
+    let _ = put().fails(3, &["has no signature"]);
+    assert!(registry.storage().repositories().is_empty());
+    let args: Vec<&str> = plan[2]["config"]["run"]["args"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|word| word.as_str().unwrap())
+        .collect();
+    let _ = run(&plan[2], &args);
+    let digest = String::from_utf8(lab.read("image/digest")).unwrap();
+    assert_eq!(put().succeeds().json()["version"]["digest"], digest.as_str());
+    let tags = registry.storage().tags("team/app");
+    assert!(tags.contains_key(&format!("{}.sig", digest.replace(':', "-"))), "{tags:?}");
+    assert_eq!(tags["latest"], digest);
 }

@@ -39,7 +39,9 @@ fn every_file_fits_the_schema_of_its_system() {
         ("vendor.github-actions", vec![example("action.yml")]),
         (
             "vendor.gitlab-ci",
-            ["gitlab-ci.yml", "multi-platform.yml"].map(|name| example("examples/gitlab").join(name)).into(),
+            ["gitlab-ci.yml", "multi-platform.yml", "signed.yml"]
+                .map(|name| example("examples/gitlab").join(name))
+                .into(),
         ),
         ("vendor.circle-ci", vec![example("examples/circleci/config.yml")]),
         ("vendor.buildkite", vec![example("examples/buildkite/pipeline.yml")]),
@@ -162,6 +164,27 @@ fn the_gitlab_example_builds_and_pushes() {
     let variables =
         [("CI_REGISTRY_IMAGE", "registry.example.com/team/app"), ("CI_COMMIT_SHORT_SHA", "1234abcd")];
     pushed(&run_jobs(vec![gitlab_job(&file, "build"), gitlab_job(&file, "push")], &variables, &[]));
+}
+
+#[test]
+fn the_signed_gitlab_example_builds_signs_and_pushes_what_it_verified() {
+    let file = parse("examples/gitlab/signed.yml");
+    let key = |name: &str| std::fs::read_to_string(example("tests/keys").join(name)).unwrap();
+    let (private, public) = (key("p256.key"), key("p256.pub"));
+    let jobs = || ["build", "sign", "push"].map(|name| gitlab_job(&file, name));
+    let variables = [
+        ("CI_REGISTRY_IMAGE", "registry.example.com/team/app"),
+        ("CI_COMMIT_SHORT_SHA", "1234abcd"),
+        ("SIGN_KEY", &*private),
+        ("SIGN_PUB", &*public),
+    ];
+    pushed(&run_jobs(jobs().into(), &variables, &[]));
+    // Without the job that signs nothing is pushed.
+    let [build, _, push] = jobs();
+    let unsigned = std::panic::catch_unwind(|| run_jobs(vec![build, push], &variables, &[]));
+    let said = unsigned.unwrap_err();
+    let said = said.downcast_ref::<String>().map_or("", String::as_str);
+    assert!(said.contains("has no signature"), "{said}");
 }
 
 #[test]

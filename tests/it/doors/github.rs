@@ -342,6 +342,63 @@ fn the_action_builds_in_one_job_and_pushes_the_same_digest_in_another() {
 }
 
 #[test]
+fn the_action_puts_files_on_a_base_of_the_workspace() {
+    let runner = Runner::without_containers();
+    tree::make(&runner.workspace(), &["d out", "f out/srv 755 '#!/bin/sh'", "d base"]);
+    let lab = crate::lab::lab();
+    let _ = crate::run::base(&lab);
+    let base = runner.workspace().join("base/image.tar");
+    std::fs::copy(lab.path("base.tar"), &base).unwrap();
+    let base = base.display().to_string();
+    let inputs = [
+        ("command", "build"),
+        ("files", "out/srv:/bin/srv"),
+        ("base-tar", &*base),
+        ("entrypoint", "/bin/srv"),
+        ("volumes", "/data\n/cache"),
+        ("stop-signal", "SIGINT"),
+        ("user", "web"),
+    ];
+    let built = runner.step(&inputs, &[]).succeeds();
+    let tar = std::fs::read(runner.workspace().join("image.tar")).unwrap();
+    let made = crate::run::Made::of(tar, built.outputs["digest"].clone());
+    assert_eq!(made.layer(1), ["-rwxr-xr-x 0/0 usr/bin/srv"]);
+    let config = &made.config["config"];
+    assert_eq!(config["Volumes"], serde_json::json!({"/data": {}, "/cache": {}}));
+    assert_eq!((&config["StopSignal"], &config["User"]), (&"SIGINT".into(), &"33:34".into()));
+    let outside = [("command", "build"), ("files", "out/srv:/srv"), ("base-tar", "/tmp/base.tar")];
+    let _ = runner.step(&outside, &[]).fails(2, &["input `base-tar`: `/tmp/base.tar` is outside"]);
+    let unread = [&inputs[..4], &[("read-base", "false")]].concat();
+    let _ = runner.step(&unread, &[]).fails(1, &["which is a link in many bases", "input `read-base`"]);
+}
+
+#[test]
+fn the_action_pushes_a_signed_tar_with_its_signature_and_no_other() {
+    let registry = Registry::start();
+    let runner = Runner::without_containers();
+    tree::make(&runner.workspace(), &["d dist", "f dist/a 'x'"]);
+    let name = format!("{}/team/app", registry.host());
+    let key = |name: &str| package().join("tests/keys").join(name);
+    let pem = std::fs::read_to_string(key("p256.pub")).unwrap();
+    let inputs = [("command", "build"), ("files", "dist"), ("image", &*format!("{name}:v1"))];
+    let digest = runner.step(&inputs, &[]).succeeds().outputs["digest"].clone();
+    let push = |pem: &str| runner.step(&[("command", "push"), ("image", &name), ("verify-key", pem)], &[]);
+    let _ = push(&pem).fails(3, &["has no signature"]);
+    assert_eq!(registry.requests(), []);
+    let mut sign = std::process::Command::new(PROGRAM);
+    sign.args(["sign", "--tar"]).arg(runner.workspace().join("image.tar")).arg("--key").arg(key("p256.key"));
+    let _ = run(&mut sign).success();
+    let other = std::fs::read_to_string(key("ed25519.pub")).unwrap();
+    let _ = push(&other).fails(3, &["it was made with another key"]);
+    assert_eq!(push(&pem).succeeds().outputs["digest"], digest);
+    let signature = format!("{}.sig", digest.replace(':', "-"));
+    assert!(registry.storage().tags("team/app").contains_key(&signature));
+    let from_file = runner.workspace().join("keys.pem");
+    std::fs::copy(key("p256.pub"), from_file).unwrap();
+    let _ = push("keys.pem").succeeds();
+}
+
+#[test]
 fn the_action_packs_and_pushes_a_bundle_in_one_step() {
     let registry = Registry::start();
     let runner = Runner::without_containers();
@@ -549,6 +606,11 @@ fn run_workflow(text: &str, sources: &[&str], registry: &Registry) -> Vec<String
     let of_github = [("ref_name", "v1"), ("sha", "1234abcd"), ("actor", USER), ("token", PASSWORD)];
     let values = of_github.map(|(name, value)| (format!("github.{name}"), value.to_owned()));
     let mut values = BTreeMap::from(values);
+    for (name, file) in [("secrets.SIGN_KEY", "p256.key"), ("vars.SIGN_PUB", "p256.pub")] {
+        let text = std::fs::read_to_string(package().join("tests/keys").join(file)).unwrap();
+        values.insert(name.to_owned(), text);
+    }
+    values.insert("secrets.COSIGN_PASSWORD".to_owned(), String::new());
     // Jobs are in the order of their needs.
     let jobs = ordered(workflow["jobs"].as_object().unwrap());
     let runs = jobs.into_iter().flat_map(|(job, text)| {
@@ -592,6 +654,13 @@ fn run_workflow(text: &str, sources: &[&str], registry: &Registry) -> Vec<String
                     let outputs = ran.outputs.into_iter();
                     of_job.extend(outputs.map(|(name, value)| (format!("steps.{id}.outputs.{name}"), value)));
                 }
+                "docker://ghcr.io/example/imgrelay:0.1.0" => {
+                    let env = step["env"].as_object().into_iter().flatten();
+                    let env = env.map(|(name, value)| (name, evaluated(value.as_str().unwrap(), &of_job)));
+                    let mut command = std::process::Command::new(PROGRAM);
+                    command.args(with["args"].split(' ')).env_clear().envs(env);
+                    let _ = run(command.current_dir(runner.workspace())).success();
+                }
                 other => panic!("{job}: this test cannot run `{other}`"),
             }
         }
@@ -616,13 +685,29 @@ fn ordered(jobs: &serde_json::Map<String, Value>) -> Vec<(&str, &Value)> {
     done
 }
 
-/// Runs what a user wrote into a step, with `make` that packs nothing but a copy of `config`.
+/// Stands for the user's builds: `make` copies `config`, the others write what they would have written.
+const BUILDS: [(&str, &str); 4] = [
+    ("make", "mkdir -p \"$1\"\ncp config/* \"$1\""),
+    (
+        "go",
+        "while [ \"$1\" != -o ]; do shift; done\nmkdir -p \"${2%/*}\"\nprintf x >\"$2\"\nchmod 755 \"$2\"",
+    ),
+    ("npm", "mkdir -p node_modules/a dist\necho a >node_modules/a/a.js\necho m >dist/main.js"),
+    (
+        "mvn",
+        "mkdir -p target/libs target/classes\necho l >target/libs/a.jar\necho m >target/classes/Main.class",
+    ),
+];
+
+/// Runs what a user wrote into a step, with [`BUILDS`] in place of the tools it calls.
 fn user_step(runner: &Runner, script: &str) {
     let bin = runner.scratch.join("bin");
     std::fs::create_dir_all(&bin).unwrap();
-    let make = bin.join("make");
-    std::fs::write(&make, "#!/bin/sh\nset -e\nmkdir -p \"$1\"\ncp config/* \"$1\"\n").unwrap();
-    std::fs::set_permissions(&make, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for (name, script) in BUILDS {
+        let program = bin.join(name);
+        std::fs::write(&program, format!("#!/bin/sh\nset -e\n{script}\n")).unwrap();
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
     let path = format!("{}:/usr/bin:/bin", bin.display());
     let mut command = tool("sh");
     command.args(["-ec", script]).env("PATH", path).current_dir(runner.workspace());
@@ -643,6 +728,54 @@ fn the_example_workflows_run_as_they_are_written() {
     assert_eq!((&tags["1234abcd"], tags.len()), (&tags["latest"], 2), "{tags:?}");
     // Docker Hub apart, the name is taken as it is: with the registry, without a tag.
     assert_eq!(attested, [format!("{}/example/app@{}", registry.host(), tags["latest"])]);
+    registry.storage().assert_sound();
+}
+
+#[test]
+fn the_workflows_of_images_that_run_put_each_place_into_a_layer() {
+    let read = |name: &str| std::fs::read_to_string(package().join("examples/github").join(name)).unwrap();
+    let registry = Registry::with().htpasswd().start();
+    let lab = crate::lab::lab();
+    let _ = crate::run::base(&lab);
+    for base in ["node:22", "jre:21"] {
+        let to = format!("{}/example/{base}", registry.host());
+        let run = lab.command(&["copy", "--tar", "base.tar", "--to-repo", &to]);
+        let run = run.env("IMGRELAY_REGISTRY_USERNAME", USER).env("IMGRELAY_REGISTRY_PASSWORD", PASSWORD);
+        let _ = run.run().succeeds();
+    }
+    let config = |repository: &str| {
+        let manifest = registry.storage().manifest(repository, "v1").unwrap();
+        let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+        let digest = manifest["config"]["digest"].as_str().unwrap();
+        let account = format!("{USER}:{PASSWORD}");
+        let url = format!("{}/v2/{repository}/blobs/{digest}", registry.url());
+        let ran = run(tool("curl").args(["--silent", "--fail", "--user", &account, &url])).success();
+        let config: Value = serde_json::from_str(&ran.stdout).unwrap();
+        (manifest["layers"].as_array().unwrap().len(), config["config"].clone())
+    };
+    let _ = run_workflow(&read("node-app.yml"), &["d src"], &registry);
+    let (layers, node) = config("example/node-app");
+    assert_eq!((layers, &node["Entrypoint"]), (3, &serde_json::json!(["node", "/app/dist/main.js"])));
+    assert_eq!((&node["User"], &node["WorkingDir"]), (&"65532".into(), &"/app".into()));
+    let _ = run_workflow(&read("java-app.yml"), &["d src"], &registry);
+    let (layers, java) = config("example/java-app");
+    assert_eq!((layers, &java["Entrypoint"][0]), (3, &"java".into()));
+    let _ = run_workflow(&read("static-binary.yml"), &["d src"], &registry);
+    let index = registry.storage().manifest("example/srv", "v1").unwrap();
+    let index: Value = serde_json::from_slice(&index).unwrap();
+    assert_eq!(index["manifests"].as_array().map(Vec::len), Some(2));
+    registry.storage().assert_sound();
+}
+
+#[test]
+fn the_signed_workflow_pushes_what_its_key_signed() {
+    let text = std::fs::read_to_string(package().join("examples/github/signed.yml")).unwrap();
+    let registry = Registry::with().htpasswd().start();
+    let _ = run_workflow(&text, &["d config", "f config/a.yml 'a: 1'"], &registry);
+    let tags = registry.storage().tags("example/app");
+    let digest = &tags["latest"];
+    assert_eq!(&tags["1234abcd"], digest);
+    assert!(tags.contains_key(&format!("{}.sig", digest.replace(':', "-"))), "{tags:?}");
     registry.storage().assert_sound();
 }
 

@@ -663,6 +663,23 @@ fn tasks_and_step_actions_build_and_push_unprivileged() {
             assert_eq!(registry.storage().tags(&format!("team/app-{user}"))[tag], *digest);
         }
         registry.storage().assert_sound();
+        // A key that did not sign the tar's image stops the push; with one that did, the signature arrives too.
+        let key = |name: &str| {
+            std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keys").join(name))
+                .unwrap()
+        };
+        let repository = format!("team/signed-{user}");
+        let name = format!("{}/{repository}", registry.host());
+        let keyed = |name: &str, pem: &str| pushed(&to(name, &[("VERIFY_KEY", pem)]), &both);
+        keyed(&name, &key("p256.pub")).fails(3, "has no signature");
+        let mut sign = std::process::Command::new(PROGRAM);
+        sign.args(["sign", "--tar"]).arg(pod.scratch.join("source/image.tar"));
+        let _ = run(sign.arg("--key").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keys/p256.key")))
+            .success();
+        keyed(&name, &key("ed25519.pub")).fails(3, "it was made with another key");
+        let _ = keyed(&name, &key("p256.pub")).succeeds(&["IMAGE_DIGEST", "IMAGE_REF", "IMAGE_URL"]);
+        let signature = format!("{}.sig", digest.replace(':', "-"));
+        assert!(registry.storage().tags(&repository).contains_key(&signature));
     }
 }
 
