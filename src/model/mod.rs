@@ -14,6 +14,7 @@ pub mod list;
 pub mod media_type;
 mod members;
 mod method;
+pub mod pem;
 mod platform;
 mod reference;
 mod secret;

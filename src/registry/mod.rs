@@ -42,6 +42,7 @@ mod tls;
 mod tls_errors;
 mod token;
 mod transport;
+mod trust_files;
 mod upload;
 mod upload_plan;
 mod upload_session;

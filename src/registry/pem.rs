@@ -1,33 +1,40 @@
-//! PEM texts: certificates and keys out of files and settings, and what is wrong with them.
+//! Certificates and keys out of PEM texts of files and settings, and what is wrong with them.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::model::pem::{self, PemBlock, PemFault, PemText};
+
 use super::wire_options::{CaCertificates, ClientIdentity};
 
-const BEGIN: &str = "-----BEGIN ";
 const CERTIFICATE: &str = "CERTIFICATE";
 
 /// Reads every certificate of a PEM text.
 ///
 /// Errors: the text's name, the number of the certificate, and the cause; never the text itself.
-pub(super) fn parse_certificates(pem: &[u8], name: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    if let Some(problem) = wrong_form(pem) {
-        return Err(format!("{name} {problem}"));
+pub(super) fn parse_certificates(text: &[u8], name: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found = pem::read(text);
+    let certificates: Vec<&PemBlock<'_>> =
+        found.blocks.iter().filter(|block| block.label == CERTIFICATE).collect();
+    if certificates.is_empty() {
+        return Err(format!("{name} {}", wrong_form(&found)));
     }
-    let mut found = Vec::new();
-    let certificates = pem_blocks(pem).into_iter().filter(|block| label(block) == Some(CERTIFICATE));
-    for (index, block) in certificates.enumerate() {
+    let parse = |(index, block): (usize, &PemBlock<'_>)| {
         let which = format!("certificate {} of {name}", index + 1);
-        let certificate = CertificateDer::from_pem_slice(block)
+        let text: Vec<u8> = block.lines().flatten().copied().collect();
+        let bytes = STANDARD
+            .decode(text)
             .map_err(|_| format!("{which} is not valid PEM: its base64 cannot be decoded"))?;
+        let certificate = CertificateDer::from(bytes);
         RootCertStore::empty()
             .add(certificate.clone())
             .map_err(|_| format!("{which} is no X.509 certificate: its contents cannot be decoded"))?;
-        found.push(certificate.into_owned());
-    }
-    Ok(found)
+        Ok(certificate)
+    };
+    certificates.into_iter().enumerate().map(parse).collect()
 }
 
 /// Reads a CA setting.
@@ -35,67 +42,25 @@ pub(super) fn parse_ca(ca: &CaCertificates) -> Result<Vec<CertificateDer<'static
     parse_certificates(&ca.pem, &ca.name)
 }
 
-/// Says what a text is if it is not a PEM text with certificates.
-fn wrong_form(pem: &[u8]) -> Option<String> {
-    if pem.trim_ascii().is_empty() {
-        return Some("is empty, expected PEM certificates".to_owned());
-    }
-    if matches!(pem, [0x30, 0x80..=0x84, ..]) {
-        return Some("is in DER form, expected PEM (`openssl x509 -inform der` converts it)".to_owned());
-    }
-    let text = String::from_utf8_lossy(pem);
-    if text.contains(BEGIN) && !text.trim().contains(['\n', '\r']) {
-        return Some(if text.contains("\\n") {
-            "has `\\n` as two characters where line breaks are expected".to_owned()
-        } else {
-            "has no line breaks, which PEM needs after `-----BEGIN CERTIFICATE-----` and before the end line"
-                .to_owned()
-        });
-    }
-    let blocks = pem_blocks(pem);
-    let labels: Vec<&str> = blocks.iter().filter_map(|block| label(block)).collect();
-    if labels.contains(&CERTIFICATE) {
-        return None;
-    }
-    Some(match labels.first() {
-        Some(label) if label.ends_with("PRIVATE KEY") => {
-            "holds a private key, expected certificates".to_owned()
+/// Says what a text without certificates is.
+fn wrong_form(found: &PemText<'_>) -> String {
+    let text = match (found.blocks.first().map(|block| block.label), found.fault) {
+        (Some(label), _) if label.ends_with("PRIVATE KEY") => "holds a private key, expected certificates",
+        (Some("CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST"), _) => {
+            "holds a certificate request, expected certificates"
         }
-        Some(&"CERTIFICATE REQUEST" | &"NEW CERTIFICATE REQUEST") => {
-            "holds a certificate request, expected certificates".to_owned()
-        }
-        Some(&"TRUSTED CERTIFICATE") => {
+        (Some("TRUSTED CERTIFICATE"), _) => {
             "holds OpenSSL's trusted form (`TRUSTED CERTIFICATE`), expected `CERTIFICATE` (`openssl x509` converts it)"
-                .to_owned()
         }
-        Some(_) => "holds no certificate, expected `-----BEGIN CERTIFICATE-----`".to_owned(),
-        None if text.contains(BEGIN) => "has a `BEGIN` line without its `END` line".to_owned(),
-        None => "holds no PEM certificate (`-----BEGIN CERTIFICATE-----`)".to_owned(),
-    })
-}
-
-/// Returns the label of a block: `CERTIFICATE`.
-fn label(block: &[u8]) -> Option<&str> {
-    let line = block.split(|byte| *byte == b'\n').next()?;
-    std::str::from_utf8(line).ok()?.trim().strip_prefix(BEGIN)?.strip_suffix("-----")
-}
-
-/// Returns the parts of a file from each `BEGIN` line to its `END` line.
-pub(super) fn pem_blocks(pem: &[u8]) -> Vec<&[u8]> {
-    let mut blocks = Vec::new();
-    let (mut begin, mut at) = (None, 0);
-    for line in pem.split_inclusive(|byte| *byte == b'\n') {
-        if line.starts_with(BEGIN.as_bytes()) {
-            begin = Some(at);
+        (Some(_), _) => "holds no certificate, expected `-----BEGIN CERTIFICATE-----`",
+        (None, Some(PemFault::Empty)) => "is empty, expected PEM certificates",
+        (None, Some(PemFault::Der)) => {
+            "is in DER form, expected PEM (`openssl x509 -inform der` converts it)"
         }
-        at += line.len();
-        if line.starts_with(b"-----END ")
-            && let Some(block) = begin.take().and_then(|begin| pem.get(begin..at))
-        {
-            blocks.push(block.trim_ascii_end());
-        }
-    }
-    blocks
+        (None, None | Some(PemFault::NoBlock)) => "holds no PEM certificate (`-----BEGIN CERTIFICATE-----`)",
+        (None, Some(fault)) => return fault.to_string(),
+    };
+    text.to_owned()
 }
 
 /// A client certificate with its chain, and its key.
@@ -140,7 +105,7 @@ mod tests {
             ),
             (
                 &noise.replace('\n', " "),
-                "`ca.pem` has no line breaks, which PEM needs after `-----BEGIN CERTIFICATE-----` and before the end line",
+                "`ca.pem` has no line breaks, which PEM needs after its `BEGIN` line and before its `END` line",
             ),
             ("-----BEGIN CERTIFICATE-----\nAAAA\n", "`ca.pem` has a `BEGIN` line without its `END` line"),
             (noise, "certificate 1 of `ca.pem` is no X.509 certificate: its contents cannot be decoded"),

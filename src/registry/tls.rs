@@ -3,19 +3,16 @@
 //! ureq's own connector panics on a client certificate that does not fit its key and cannot trust a server's
 //! own certificate, so this one is used instead; everything else is rustls's default behaviour with ring.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasher as _, RandomState};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
@@ -26,25 +23,12 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport, TransportAdapter,
 };
 
-use crate::model::limits;
-use crate::stream::{cancel, lock, read_file};
+use crate::stream::{cancel, lock};
 
-use super::pem::{parse_ca, parse_certificates, parse_identity, pem_blocks};
+use super::pem::{parse_ca, parse_identity};
+use super::trust_files::{certs_directory, system_authorities};
 use super::url::Origin;
-use super::wire_options::{ClientIdentity, SystemTrust, TlsOptions};
-use crate::model::Secret;
-
-/// Where systems keep their authorities in one file; the first that exists is read.
-const BUNDLES: [&str; 6] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/pki/tls/cacert.pem",
-    "/etc/ssl/cert.pem",
-];
-/// Where systems keep them one by one; read as well, for certificates that were only dropped there.
-const FOLDERS: [&str; 2] = ["/etc/ssl/certs", "/etc/pki/tls/certs"];
+use super::wire_options::TlsOptions;
 
 /// The trust of one client: options, and what was made of them so far.
 pub(super) struct Trust {
@@ -113,85 +97,6 @@ impl Trust {
     fn system(&self) -> Arc<RootCertStore> {
         Arc::clone(self.system.get_or_init(|| Arc::new(system_authorities(&self.options.system_trust))))
     }
-}
-
-/// Reads the system's authorities; of each certificate only what is needed to check others with it is kept.
-fn system_authorities(trust: &SystemTrust) -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    // Debian has each certificate three times: in the bundle, in a file, and as a link to that. Decoding is what costs
-    // time, and keeping the texts would cost more memory than all authorities together.
-    let mut known = HashSet::new();
-    let hashing = RandomState::new();
-    let mut read_file = |path: &Path| {
-        let before = roots.len();
-        let pem = read(path).unwrap_or_default();
-        for block in pem_blocks(&pem) {
-            if known.insert(hashing.hash_one(block)) {
-                roots.add_parsable_certificates(CertificateDer::pem_slice_iter(block).flatten());
-            }
-        }
-        roots.len() > before
-    };
-    match &trust.file {
-        Some(file) => drop(read_file(file)),
-        None => drop(BUNDLES.iter().find(|path| read_file(Path::new(path)))),
-    }
-    let folders: Vec<PathBuf> = if trust.directories.is_empty() {
-        FOLDERS.iter().map(PathBuf::from).collect()
-    } else {
-        trust.directories.clone()
-    };
-    for folder in folders {
-        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            // The bundle is in the same folder on some systems and has been read.
-            if name == "ca-certificates.crt" || name == "ca-bundle.crt" {
-                continue;
-            }
-            // A link to a neighbour is OpenSSL's index of the folder; the neighbour has its turn.
-            let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
-            let target = || std::fs::read_link(entry.path());
-            if !is_link || target().is_ok_and(|target| target.components().count() > 1) {
-                read_file(&entry.path());
-            }
-        }
-    }
-    roots
-}
-
-/// Reads a file of certificates, which may be named by the environment and be anything.
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    read_file(path, limits::CERTIFICATES_BYTES).map_err(|error| error.to_string())
-}
-
-/// Reads what `certs.d` folders hold for a host.
-fn certs_directory(
-    folders: &[PathBuf],
-    host: &str,
-) -> Result<(Vec<CertificateDer<'static>>, Option<ClientIdentity>), String> {
-    let mut certificates = Vec::new();
-    let mut identity = None;
-    for folder in folders {
-        let Ok(entries) = std::fs::read_dir(folder.join(host)) else { continue };
-        let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-        paths.sort();
-        for path in paths {
-            let what = format!("`{}`", path.display());
-            match path.extension().and_then(|extension| extension.to_str()) {
-                Some("crt") => certificates.extend(parse_certificates(&read(&path)?, &what)?),
-                Some("cert") if identity.is_none() => {
-                    let key = String::from_utf8(read(&path.with_extension("key"))?)
-                        .map_err(|_| format!("the key of {what} is not an unencrypted PEM private key"))?;
-                    let found = ClientIdentity { certificates: read(&path)?, key: Secret::new(key) };
-                    parse_identity(&found, &what)?;
-                    identity = Some(found);
-                }
-                _ => {}
-            }
-        }
-    }
-    Ok((certificates, identity))
 }
 
 /// Checks the certificate of a server, and that the server has its key.
@@ -424,5 +329,138 @@ impl Transport for Tls {
 
     fn is_tls(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::path::PathBuf;
+
+    use super::super::url::Scheme;
+    use super::super::wire_options::{CaCertificates, ClientIdentity, SystemTrust};
+    use super::*;
+
+    /// A certificate of its own key for `localhost`, as `openssl req -x509` makes it, and the key.
+    const CERTIFICATE: &str = include_str!("../../tests/keys/localhost.crt");
+    const KEY: &str = include_str!("../../tests/keys/localhost.key");
+
+    /// Trusts no file of the machine that runs the tests.
+    fn options(pem: &str) -> TlsOptions {
+        let none = PathBuf::from("/nonexistent");
+        TlsOptions {
+            ca_certificates: vec![CaCertificates { name: "`ca.pem`".to_owned(), pem: pem.into() }],
+            system_trust: SystemTrust { file: Some(none.clone()), directories: vec![none] },
+            ..TlsOptions::default()
+        }
+    }
+
+    fn identity(certificates: &str, key: &str) -> Option<ClientIdentity> {
+        Some(ClientIdentity { certificates: certificates.into(), key: key.to_owned().into() })
+    }
+
+    /// Checks the certificate for a name, in 2030.
+    fn check(own: Option<&CertificateDer<'static>>, name: &str) -> Result<(), String> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let own = own.into_iter().cloned().collect();
+        let trusted = Trusted::authorities(Arc::new(RootCertStore::empty()), own, &provider).unwrap();
+        verify(&trusted.verifier(&provider), name)
+    }
+
+    fn verify(verifier: &Verifier, name: &str) -> Result<(), String> {
+        let certificate = parse_ca(&options(CERTIFICATE).ca_certificates[0]).unwrap().remove(0);
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(1_900_000_000));
+        let verified = verifier.verify_server_cert(&certificate, &[], &name, &[], now);
+        verified.map(drop).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_servers_own_certificate_is_trusted_for_its_names_when_it_is_given() {
+        let own = parse_ca(&options(CERTIFICATE).ca_certificates[0]).unwrap().remove(0);
+        assert_eq!(check(Some(&own), "localhost"), Ok(()));
+        let error = check(Some(&own), "other.example").unwrap_err();
+        assert!(error.contains("other.example"), "{error}");
+        let other = include_str!("../../tests/keys/other.crt");
+        let other = parse_ca(&options(other).ca_certificates[0]).unwrap().remove(0);
+        for own in [None, Some(&other)] {
+            assert!(check(own, "localhost").is_err(), "another certificate says nothing about this one");
+        }
+    }
+
+    #[test]
+    fn without_verification_every_certificate_and_algorithm_is_taken() {
+        let provider = rustls::crypto::ring::default_provider();
+        let any = Trusted::AnyServer.verifier(&provider);
+        assert_eq!(verify(&any, "other.example"), Ok(()));
+        assert!(any.supported_verify_schemes().contains(&SignatureScheme::RSA_PKCS1_SHA1));
+        let provider = Arc::new(provider);
+        let empty = Arc::new(RootCertStore::empty());
+        let checked = Trusted::authorities(empty, Vec::new(), &provider).unwrap().verifier(&provider);
+        assert!(!checked.supported_verify_schemes().contains(&SignatureScheme::RSA_PKCS1_SHA1));
+    }
+
+    #[test]
+    fn certificates_and_keys_that_cannot_be_used_are_found_without_a_connection() {
+        let error = Trust::new(options("hello")).unwrap_err();
+        assert_eq!(error, "`ca.pem` holds no PEM certificate (`-----BEGIN CERTIFICATE-----`)");
+        for (identity, expected) in [
+            (identity("", KEY), "the client certificate is empty, expected PEM certificates"),
+            (
+                identity(CERTIFICATE, CERTIFICATE),
+                "the key of the client certificate is not an unencrypted PEM private key",
+            ),
+        ] {
+            let found = Trust::new(TlsOptions { client_identity: identity, ..options(CERTIFICATE) });
+            assert_eq!(found.unwrap_err(), expected);
+        }
+        let other = include_str!("../../tests/keys/p256.key");
+        let options = TlsOptions { client_identity: identity(CERTIFICATE, other), ..options(CERTIFICATE) };
+        let error = Trust::new(options).unwrap().config("a.example").unwrap_err();
+        assert!(error.starts_with("the client certificate and its key cannot be used: "), "{error}");
+    }
+
+    #[test]
+    fn the_configuration_of_a_host_is_made_once() {
+        let options = TlsOptions { client_identity: identity(CERTIFICATE, KEY), ..options(CERTIFICATE) };
+        let trust = Trust::new(options).unwrap();
+        let first = trust.config("a.example").unwrap();
+        assert!(Arc::ptr_eq(&first, &trust.config("a.example").unwrap()));
+        assert!(!Arc::ptr_eq(&first, &trust.config("b.example").unwrap()));
+        assert!(first.client_auth_cert_resolver.has_certs());
+        let plain = Trust::new(self::options(CERTIFICATE)).unwrap().config("a.example").unwrap();
+        assert!(!plain.client_auth_cert_resolver.has_certs());
+    }
+
+    #[test]
+    fn a_peer_speaks_tls_if_it_answers_a_greeting_with_a_record() {
+        for (answer, expected) in [
+            (&b"\x16\x03\x03"[..], true),
+            (b"\x15\x03\x03", true),
+            (b"HTTP/1.1 400 Bad Request\r\n", false),
+            (b"", false),
+        ] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let peer = std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut greeting = [0; 5];
+                stream.read_exact(&mut greeting).unwrap();
+                stream.write_all(answer).unwrap();
+                greeting[0]
+            });
+            let origin = Origin { scheme: Scheme::Https, host: "127.0.0.1".into(), port };
+            assert_eq!(greets_in_tls(&origin, Duration::from_secs(5)), expected, "{answer:?}");
+            assert_eq!(peer.join().unwrap(), 0x16, "the greeting is a handshake record");
+            assert!(!greets_in_tls(&origin, Duration::from_secs(5)), "the port is closed");
+        }
+    }
+
+    #[test]
+    fn a_silent_peer_does_not_speak_tls() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let origin = Origin { scheme: Scheme::Https, host: "127.0.0.1".into(), port };
+        assert!(!greets_in_tls(&origin, Duration::from_millis(50)));
     }
 }

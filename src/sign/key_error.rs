@@ -1,6 +1,7 @@
 //! Why a key cannot be used: the name of the file or setting, and what is wrong with it. Never the key.
 
 use crate::model::limits;
+use crate::model::pem::PemFault;
 
 /// A key that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,9 +41,9 @@ pub enum KeyProblem {
         /// The label that was expected.
         expected: &'static str,
     },
-    /// A PEM block without its end.
-    #[error("has a `BEGIN` line without its `END` line")]
-    NoEnd,
+    /// The lines of a PEM block are not as they have to be.
+    #[error(transparent)]
+    Lines(PemFault),
     /// The text between the lines is not base64.
     #[error("is not valid PEM: its base64 cannot be decoded")]
     Base64,

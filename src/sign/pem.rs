@@ -3,31 +3,23 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::model::pem::{self, PemFault};
 use crate::model::{SecretBytes, limits};
 
 use super::key_error::KeyProblem;
-
-const BEGIN: &str = "-----BEGIN ";
-const DASHES: &str = "-----";
 
 /// One block of a PEM text.
 pub(super) struct Block<'a> {
     /// The label: `PUBLIC KEY`.
     pub(super) label: &'a str,
-    body: String,
+    /// The base64 text, which may be that of a private key.
+    body: SecretBytes,
 }
 
 impl Block<'_> {
     /// Decodes the block.
     pub(super) fn bytes(&self) -> Result<SecretBytes, KeyProblem> {
-        STANDARD.decode(&self.body).map(SecretBytes::new).map_err(|_| KeyProblem::Base64)
-    }
-}
-
-impl Drop for Block<'_> {
-    /// Overwrites the text, which may be a private key.
-    fn drop(&mut self) {
-        drop(SecretBytes::new(std::mem::take(&mut self.body).into_bytes()));
+        STANDARD.decode(self.body.expose()).map(SecretBytes::new).map_err(|_| KeyProblem::Base64)
     }
 }
 
@@ -39,38 +31,22 @@ pub(super) fn blocks<'a>(text: &'a [u8], expected: &'static str) -> Result<Vec<B
     if text.len() as u64 > limits::KEY_FILE_BYTES {
         return Err(KeyProblem::TooLarge);
     }
-    if text.trim_ascii().is_empty() {
-        return Err(KeyProblem::Empty);
+    let found = pem::read(text);
+    match found.fault {
+        None => {}
+        Some(PemFault::Empty) => return Err(KeyProblem::Empty),
+        Some(PemFault::Der) => return Err(KeyProblem::BinaryForm),
+        Some(PemFault::NoBlock) => return Err(KeyProblem::NotPem { expected }),
+        Some(fault) => return Err(KeyProblem::Lines(fault)),
     }
-    if matches!(text, [0x30, 0x20..=0x84, ..]) {
-        return Err(KeyProblem::BinaryForm);
+    if found.blocks.len() > limits::KEYS {
+        return Err(KeyProblem::TooMany);
     }
-    let text = std::str::from_utf8(text).map_err(|_| KeyProblem::NotPem { expected })?;
-    let mut found = Vec::new();
-    let mut open: Option<Block<'a>> = None;
-    for line in text.lines().map(str::trim) {
-        if let Some(label) = line.strip_prefix(BEGIN).and_then(|rest| rest.strip_suffix(DASHES)) {
-            if open.is_some() {
-                return Err(KeyProblem::NoEnd);
-            }
-            // As long as the whole text, so that it never moves and leaves a copy behind.
-            open = Some(Block { label, body: String::with_capacity(text.len()) });
-        } else if let Some(mut block) = open.take() {
-            let end = line.strip_prefix("-----END ").and_then(|rest| rest.strip_suffix(DASHES));
-            match end {
-                Some(label) if label == block.label => found.push(block),
-                Some(_) => return Err(KeyProblem::NoEnd),
-                None => {
-                    block.body.push_str(line);
-                    open = Some(block);
-                }
-            }
-        }
-    }
-    match (open, found.len()) {
-        (Some(_), _) => Err(KeyProblem::NoEnd),
-        (None, 0) => Err(KeyProblem::NotPem { expected }),
-        (None, count) if count > limits::KEYS => Err(KeyProblem::TooMany),
-        (None, _) => Ok(found),
-    }
+    let block = |block: pem::PemBlock<'a>| {
+        // As long as the whole block, so that it never moves and leaves a copy behind.
+        let mut body = Vec::with_capacity(block.text.len());
+        block.lines().for_each(|line| body.extend_from_slice(line));
+        Block { label: block.label, body: SecretBytes::new(body) }
+    };
+    Ok(found.blocks.into_iter().map(block).collect())
 }
