@@ -117,4 +117,22 @@ mod tests {
         }
         assert_eq!(parse(&[0xff; 100], &sanitize), ServerMessage::default());
     }
+
+    #[test]
+    fn a_short_text_is_shown_and_a_long_one_is_not() {
+        let shown = |body: &str| parse(body.as_bytes(), &sanitize).text;
+        assert_eq!(shown(&"x".repeat(SHOWN)), "x".repeat(SHOWN));
+        assert_eq!(shown(&"x".repeat(SHOWN + 1)), "");
+        for start in ["<", "{", "["] {
+            assert_eq!(shown(&format!("{start}x")), "", "{start}");
+        }
+    }
+
+    #[test]
+    fn a_detail_is_added_once() {
+        let text = |entry: &str| parse(format!("{{\"errors\":[{entry}]}}").as_bytes(), &sanitize).text;
+        assert_eq!(text(r#"{"message":"no, because","detail":"because"}"#), "no, because");
+        assert_eq!(text(r#"{"detail":"because"}"#), "because");
+        assert_eq!(text(r#"{"message":"no","detail":""}"#), "no");
+    }
 }

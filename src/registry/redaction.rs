@@ -141,4 +141,14 @@ mod tests {
         assert_eq!(known.redact("token-of-ours secret-0000 secret-0999"), "*** *** ***");
         assert_eq!(known.redact("value-0999 value-0000"), "*** value-0000", "values of URLs are bounded");
     }
+
+    #[test]
+    fn only_texts_of_some_length_are_redacted() {
+        for (length, expected) in [(SHORTEST - 1, false), (SHORTEST, true), (SHORTEST + 1, true)] {
+            let known = Redactor::default();
+            let secret: String = "q".repeat(length);
+            known.remember(&secret);
+            assert_eq!(known.redact(&secret) == "***", expected, "{length}");
+        }
+    }
 }

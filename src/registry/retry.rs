@@ -326,4 +326,89 @@ mod tests {
             assert!(!is_retryable(status), "{status}");
         }
     }
+
+    /// Keeps the attempts that are going to be repeated, with their delays in milliseconds.
+    #[derive(Default)]
+    struct Retries(Mutex<Vec<(u32, u128)>>);
+
+    impl ClientEvents for Retries {
+        fn retry(&self, record: &RetryRecord<'_>) {
+            lock(&self.0).push((record.attempt, record.delay.as_millis()));
+        }
+    }
+
+    /// Fails until the budget is used up, at most 20 times; returns the last attempt and what was repeated.
+    fn exhaust(retries: u32, failure: impl Fn() -> Transient) -> (Option<u32>, Vec<(u32, u128)>) {
+        let events = Arc::new(Retries::default());
+        let policy =
+            RetryPolicy { retries, delay: Duration::from_millis(20), events: Arc::clone(&events) as _ };
+        let repository: crate::model::Repository = "reg.example/a".parse().unwrap();
+        let task = Task::new(&repository, super::super::error::Verb::Read, "blob".to_owned());
+        let mut budget = RetryBudget::new();
+        for attempt in 1..=20 {
+            assert_eq!(budget.attempt(), attempt);
+            if let Err(error) = budget.failed(&policy, None, &task, failure()) {
+                let RegistryError::Unreachable { attempts, cause, .. } = &error else { panic!("{error}") };
+                assert_eq!(cause, "it broke");
+                let seen = lock(&events.0).clone();
+                return (Some(*attempts), seen);
+            }
+        }
+        let seen = lock(&events.0).clone();
+        (None, seen)
+    }
+
+    #[test]
+    fn a_request_is_repeated_as_often_as_the_policy_says() {
+        let broken = || Transient::new("it broke");
+        assert_eq!(exhaust(0, broken), (Some(1), vec![]));
+        let (last, seen) = exhaust(2, broken);
+        assert_eq!(last, Some(3));
+        // A connection that broke at first is tried again sooner.
+        let [(1, 2), (2, second)] = seen[..] else { panic!("{seen:?}") };
+        assert!((20..=40).contains(&second), "{second}");
+        let status = |code| move || Transient { status: Some(code), ..Transient::new("it broke") };
+        let (last, seen) = exhaust(1, status(500));
+        assert_eq!(last, Some(2));
+        assert!(matches!(seen[..], [(1, 10..=20)]), "{seen:?}");
+        let after = || Transient { after: Some(Duration::from_millis(3)), ..Transient::new("it broke") };
+        assert_eq!(exhaust(1, after), (Some(2), vec![(1, 3)]));
+        // A registry that asks to wait may do so four times as often, and a silent one twice.
+        let limited = || Transient { after: Some(Duration::ZERO), ..status(429)() };
+        assert_eq!(exhaust(1, limited).0, Some(5));
+        let silent = || Transient { silent: true, ..Transient::new("it broke") };
+        assert_eq!(exhaust(9, silent).0, Some(2));
+    }
+
+    #[test]
+    fn progress_resets_the_budget_and_the_gate_takes_the_delay_of_a_busy_registry() {
+        let events: Arc<dyn ClientEvents> = Arc::new(Retries::default());
+        let policy = RetryPolicy { retries: 1, delay: Duration::from_millis(1), events };
+        let repository: crate::model::Repository = "reg.example/a".parse().unwrap();
+        let task = Task::new(&repository, super::super::error::Verb::Read, "blob".to_owned());
+        let mut budget = RetryBudget::new();
+        for _ in 0..3 {
+            budget.failed(&policy, None, &task, Transient::new("it broke")).unwrap();
+            budget.progressed();
+            assert_eq!(budget.attempt(), 1);
+        }
+        let started = Instant::now();
+        for (status, paced) in [(503, false), (429, true)] {
+            let gate = Gate::default();
+            let after = Some(Duration::from_secs(60));
+            let failure = Transient { status: Some(status), after, ..Transient::new("busy") };
+            RetryBudget::new().failed(&policy, Some(&gate), &task, failure).unwrap();
+            assert_eq!(pace(&gate) > Duration::ZERO, paced, "{status}");
+            assert!(gate.0.lock().unwrap().closed_until.is_some());
+        }
+        let gate = Gate::default();
+        RetryBudget::new().failed(&policy, Some(&gate), &task, Transient::new("it broke")).unwrap();
+        assert!(gate.0.lock().unwrap().closed_until.is_none());
+        assert!(started.elapsed() < Duration::from_secs(30), "the gate waits, not the failed request");
+    }
+
+    #[test]
+    fn a_failure_of_another_server_names_it() {
+        assert_eq!(Transient::new("it broke").about("the token server").cause, "the token server: it broke");
+    }
 }

@@ -257,3 +257,200 @@ impl Upload<'_> {
         Ok(Session { location, least: least.unwrap_or(0) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::scripted::{Exchange, Scripted, body, head, on};
+    use super::*;
+
+    const BYTES: &[u8] = b"12345";
+
+    fn blob() -> Descriptor {
+        Descriptor::new("application/octet-stream", Digest::sha256_of(BYTES), 5)
+    }
+
+    /// The request for the blob below `a`.
+    fn blob_request(method: &str) -> String {
+        format!("{method} /v2/a/blobs/{}", blob().digest)
+    }
+
+    fn absent() -> Exchange {
+        on(&blob_request("HEAD"), &head("404 Not Found", "content-length: 0\r\n"))
+    }
+
+    /// Opens a session and takes the blob.
+    fn upload(post: &str) -> [Exchange; 3] {
+        let accepted = body("202 Accepted", "location: /up\r\n", "");
+        let closing = format!("PUT /up?digest={}", blob().digest);
+        [on(post, &accepted), on("PATCH /up", &accepted), on(&closing, &body("201 Created", "", ""))]
+    }
+
+    fn push(server: &Scripted, start: PushStart<'_>) -> Result<PushOutcome, String> {
+        let bytes = BYTES.to_vec();
+        let pushed = server.client().push_blob(&server.repository(), &blob(), &bytes, start, &|_| {});
+        pushed.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_head_response_proves_a_blob_by_size_or_digest() {
+        let (own, other) = (blob().digest, Digest::sha256_of(b"other"));
+        let sha512 = format!("sha512:{}", "0".repeat(128));
+        let named = |digest: &str| format!("docker-content-digest: {digest}\r\n");
+        for (status, headers, expected) in [
+            ("200 OK", "content-length: 5\r\n".to_owned(), true),
+            ("200 OK", "content-length: 4\r\n".to_owned(), false),
+            ("200 OK", "content-length: 6\r\n".to_owned(), false),
+            ("200 OK", format!("content-length: 5\r\n{}", named(&own.to_string())), true),
+            ("200 OK", format!("content-length: 5\r\n{}", named(&other.to_string())), false),
+            ("200 OK", format!("content-length: 4\r\n{}", named(&own.to_string())), false),
+            ("200 OK", format!("content-length: 5\r\n{}", named(&sha512)), true),
+            ("200 OK", named(&format!(" {own} ")), true),
+            ("200 OK", named(&other.to_string()), false),
+            ("200 OK", named(&sha512), false),
+            ("200 OK", String::new(), false),
+            ("204 No Content", named(&own.to_string()), false),
+            ("404 Not Found", "content-length: 5\r\n".to_owned(), false),
+            ("405 Method Not Allowed", "content-length: 0\r\n".to_owned(), false),
+        ] {
+            let server = Scripted::start(vec![on(&blob_request("HEAD"), &head(status, &headers))]);
+            let found = server.client().has_blob(&server.repository(), &blob()).unwrap();
+            assert_eq!(found, expected, "{status} {headers}");
+        }
+    }
+
+    #[test]
+    fn a_redirected_head_request_is_repeated_as_a_get_of_one_byte() {
+        let moved = body("307 Temporary Redirect", "location: /storage\r\n", "");
+        for (response, expected) in [
+            (body("206 Partial Content", "content-range: bytes 0-0/5\r\n", "1"), true),
+            (body("206 Partial Content", "content-range: bytes 0-0/4\r\n", "1"), false),
+            (body("206 Partial Content", "content-range: bytes 0-0\r\n", "1"), false),
+            (body("200 OK", "", "12345"), true),
+            (body("200 OK", "", "1"), false),
+            (body("404 Not Found", "", ""), false),
+        ] {
+            let server = Scripted::start(vec![
+                on(&blob_request("HEAD"), &moved),
+                Exchange { header: "range: bytes=0-0", ..on(&blob_request("GET"), &moved) },
+                Exchange { header: "range: bytes=0-0", ..on("GET /storage", &response) },
+            ]);
+            let found = server.client().has_blob(&server.repository(), &blob()).unwrap();
+            assert_eq!(found, expected, "{response}");
+        }
+    }
+
+    #[test]
+    fn a_blob_that_is_there_is_not_sent() {
+        let there = on(&blob_request("HEAD"), &head("200 OK", "content-length: 5\r\n"));
+        let server = Scripted::start(vec![there]);
+        assert_eq!(push(&server, PushStart::Ask(&[])), Ok(PushOutcome::Present));
+    }
+
+    #[test]
+    fn a_blob_is_mounted_from_another_repository_of_the_same_registry() {
+        let server_and_sources = |rest: Vec<Exchange>| {
+            let mut script = vec![absent()];
+            script.extend(rest);
+            let server = Scripted::start(script);
+            let sources: Vec<Repository> = ["elsewhere.example/b", &format!("{}/a", server.host)]
+                .into_iter()
+                .map(str::to_owned)
+                .chain([format!("{}/b", server.host), format!("{}/c", server.host)])
+                .map(|name| name.parse().unwrap())
+                .collect();
+            (server, sources)
+        };
+        let digest = blob().digest.to_string();
+        let mount = format!("POST /v2/a/blobs/uploads/?mount={digest}&from=b");
+        let created = on(&mount, &body("201 Created", "", ""));
+        let (server, sources) = server_and_sources(vec![created]);
+        assert_eq!(push(&server, PushStart::Ask(&sources)), Ok(PushOutcome::Mounted));
+        // The registry opens a session in place of mounting.
+        let (server, sources) = server_and_sources(upload(&mount).into());
+        assert_eq!(push(&server, PushStart::Ask(&sources)), Ok(PushOutcome::Uploaded));
+        // The registry does not mount.
+        for status in ["200 OK", "400 Bad Request", "405 Method Not Allowed"] {
+            let mut script = vec![on(&mount, &body(status, "", ""))];
+            script.extend(upload("POST /v2/a/blobs/uploads/"));
+            let (server, sources) = server_and_sources(script);
+            assert_eq!(push(&server, PushStart::Ask(&sources)), Ok(PushOutcome::Uploaded), "{status}");
+        }
+        // No source is of this registry and another repository.
+        let mut script = vec![absent()];
+        script.extend(upload("POST /v2/a/blobs/uploads/"));
+        let server = Scripted::start(script);
+        let own = [server.repository()];
+        assert_eq!(push(&server, PushStart::Ask(&own)), Ok(PushOutcome::Uploaded));
+    }
+
+    #[test]
+    fn a_session_that_cannot_be_opened_is_an_error() {
+        for (response, expected) in [
+            (body("404 Not Found", "", ""), "place for uploads"),
+            (
+                body("202 Accepted", "", ""),
+                "the registry opened an upload without saying where (no `Location`)",
+            ),
+            (body("422 Unprocessable Entity", "", ""), "422"),
+        ] {
+            let server = Scripted::start(vec![on("POST /v2/a/blobs/uploads/", &response)]);
+            let error = push(&server, PushStart::Send).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_failed_session_is_abandoned_and_the_blob_sent_again() {
+        let [post, patch, _] = upload("POST /v2/a/blobs/uploads/");
+        let closing = format!("PUT /up?digest={}", blob().digest);
+        let mut script = vec![
+            post,
+            patch,
+            on(&closing, &body("503 Service Unavailable", "", "")),
+            on("DELETE /up", &body("204 No Content", "", "")),
+            absent(),
+        ];
+        script.extend(upload("POST /v2/a/blobs/uploads/"));
+        assert_eq!(push(&Scripted::start(script), PushStart::Send), Ok(PushOutcome::Uploaded));
+        // Only the response was lost: the blob is there.
+        let [post, patch, _] = upload("POST /v2/a/blobs/uploads/");
+        let server = Scripted::start(vec![
+            post,
+            patch,
+            on(&closing, &body("502 Bad Gateway", "", "")),
+            on("DELETE /up", &body("404 Not Found", "", "")),
+            on(&blob_request("HEAD"), &head("200 OK", "content-length: 5\r\n")),
+        ]);
+        assert_eq!(push(&server, PushStart::Send), Ok(PushOutcome::Uploaded));
+    }
+
+    #[test]
+    fn a_refused_form_of_upload_is_replaced_by_another() {
+        let [post, _, _] = upload("POST /v2/a/blobs/uploads/");
+        let gone = || on("DELETE /up", &body("204 No Content", "", ""));
+        // Without PATCH: everything in the PUT.
+        let whole = format!("PUT /up?digest={}", blob().digest);
+        let server = Scripted::start(vec![
+            post,
+            on("PATCH /up", &body("405 Method Not Allowed", "", "")),
+            gone(),
+            absent(),
+            on("POST /v2/a/blobs/uploads/", &body("202 Accepted", "location: /up\r\n", "")),
+            Exchange { header: "content-length: 5", ..on(&whole, &body("201 Created", "", "")) },
+        ]);
+        assert_eq!(push(&server, PushStart::Send), Ok(PushOutcome::Uploaded));
+        // Too large: in chunks.
+        let [post, patch, put] = upload("POST /v2/a/blobs/uploads/");
+        let [again, _, _] = upload("POST /v2/a/blobs/uploads/");
+        let server = Scripted::start(vec![
+            post,
+            on("PATCH /up", &body("413 Payload Too Large", "", "")),
+            gone(),
+            absent(),
+            again,
+            Exchange { header: "content-range: 0-4", ..patch },
+            put,
+        ]);
+        assert_eq!(push(&server, PushStart::Send), Ok(PushOutcome::Uploaded));
+    }
+}
