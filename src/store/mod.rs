@@ -26,6 +26,8 @@ mod root_list;
 mod selector;
 pub mod slots;
 mod spool;
+#[cfg(test)]
+mod whole_archives;
 
 pub use open::{open, open_to_inspect};
 pub use opened::Store;
