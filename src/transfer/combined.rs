@@ -53,7 +53,7 @@ impl<'a> CombinedSource<'a> {
         self.made.iter().find(|document| document.digest() == digest)
     }
 
-    /// Returns the source to read something from; the last one explains best that it is in none.
+    /// Returns the source to read a document or blob from; the last one if no source has it, for its error.
     fn holder(&self, digest: &Digest) -> Option<&'a dyn ImageSource> {
         let holds = |source: &&&dyn ImageSource| !source.lacks(digest);
         self.sources.iter().find(holds).or(self.sources.last()).copied()
@@ -104,5 +104,56 @@ impl ImageSource for CombinedSource<'_> {
             (Some(_), _) | (_, Some(_)) => None,
             (None, None) => self.holder(digest)?.repository_of(digest),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::super::in_memory::{InMemory, blob, image, index};
+    use super::*;
+    use crate::model::media_type;
+
+    #[test]
+    fn each_document_and_blob_comes_from_the_source_that_holds_it() {
+        let (one, two) = (image(&["one"]), image(&["two"]));
+        let made = index(&[(&one, "linux/amd64"), (&two, "linux/arm64")]);
+        let (layer, extra) = (blob(media_type::OCI_LAYER, b"two"), blob(media_type::OCI_LAYER, b"extra"));
+        let first = InMemory::of(&[&one]);
+        let second = InMemory {
+            blobs: vec![layer.clone()],
+            repository: Some("reg.example/second".parse().unwrap()),
+            ..InMemory::of(&[&two])
+        };
+        let all = CombinedSource::new("all".to_owned(), vec![&first, &second])
+            .with([made.clone()])
+            .with_blobs([extra.clone()]);
+        assert_eq!(all.label(), "all");
+        for document in [&one, &two, &made] {
+            assert_eq!(all.read_document(&document.descriptor()).unwrap().digest(), document.digest());
+            assert!(!all.lacks(document.digest()));
+        }
+        for (descriptor, bytes) in [&layer, &extra] {
+            let mut found = Vec::new();
+            all.open_blob(descriptor).unwrap().read_to_end(&mut found).unwrap();
+            assert_eq!(found, *bytes);
+            assert!(!all.lacks(&descriptor.digest));
+        }
+        // What was made is in no repository.
+        assert_eq!(all.repository_of(made.digest()), None);
+        assert_eq!(all.repository_of(&extra.0.digest), None);
+        assert_eq!(all.repository_of(one.digest()), None, "the first source is no repository");
+        assert_eq!(all.repository_of(two.digest()), second.repository);
+        let absent = image(&["absent"]);
+        assert!(all.lacks(absent.digest()));
+        let error = all.read_document(&absent.descriptor()).unwrap_err();
+        let TransferError::Nowhere { place, .. } = &error else { panic!("{error}") };
+        assert_eq!(place, "memory", "the last source says that it is missing");
+        let none = CombinedSource::new("none".to_owned(), Vec::new());
+        let error = none.read_document(&absent.descriptor()).unwrap_err();
+        let TransferError::Nowhere { place, digest } = &error else { panic!("{error}") };
+        assert_eq!((place.as_str(), digest), ("none", absent.digest()));
+        assert!(none.open_blob(&layer.0).is_err() && none.repository_of(two.digest()).is_none());
     }
 }

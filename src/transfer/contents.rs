@@ -57,7 +57,7 @@ pub fn resolve_manifest(
         let is_image =
             |child: &&Descriptor| child.platform.as_ref().is_none_or(|platform| platform.os != "unknown");
         let listed: Vec<&Descriptor> = index.manifests.iter().filter(is_image).collect();
-        // docker and skopeo write tars with the images of some platforms only; what is there is chosen from.
+        // docker and skopeo write tars with the images of some platforms only; only these can be chosen.
         let there: Vec<&Descriptor> =
             listed.iter().copied().filter(|child| !source.lacks(&child.digest)).collect();
         let images = if there.is_empty() { listed } else { there };
@@ -149,7 +149,7 @@ pub(super) fn pull_staged(
         Ok((summary, config))
     };
     let (summary, config) = match attempt() {
-        // A wrong transfer may be an accident of the network; the second one decides.
+        // A mismatch may be a fault of the network; the second transfer decides.
         Err(error) if error.is_mismatch() && source.repository_of(manifest.digest()).is_some() => attempt()?,
         result => result?,
     };
@@ -192,4 +192,78 @@ pub(super) fn extract(
     let finished =
         extractor.finish().map_err(|source| TransferError::Extract { layer: last.digest.clone(), source });
     Ok((finished?, config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::in_memory::{InMemory, image, index};
+    use super::*;
+
+    /// Resolves for a platform (empty for none) and returns the digest, or the platforms that there are.
+    fn resolve(
+        source: &InMemory,
+        root: &RawDocument,
+        platform: &str,
+    ) -> Result<crate::model::Digest, Vec<String>> {
+        let platform = (!platform.is_empty()).then(|| platform.parse().unwrap());
+        match resolve_manifest(source, &root.descriptor(), platform.as_ref()) {
+            Ok(document) => Ok(document.digest().clone()),
+            Err(TransferError::NoPlatform { has, .. }) => Err(has),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn an_index_stands_for_its_image_of_the_platform() {
+        let (amd, arm, statement) = (image(&["amd"]), image(&["arm"]), image(&["statement"]));
+        let all = index(&[(&statement, "unknown/unknown"), (&arm, "linux/arm64"), (&amd, "linux/amd64")]);
+        let source = InMemory::of(&[&amd, &arm, &statement, &all]);
+        for (platform, expected) in [
+            ("", Ok(amd.digest())),
+            ("linux/amd64", Ok(amd.digest())),
+            ("linux/arm64", Ok(arm.digest())),
+            ("linux/s390x", Err(vec!["linux/arm64".to_owned(), "linux/amd64".to_owned()])),
+        ] {
+            assert_eq!(resolve(&source, &all, platform), expected.cloned(), "{platform}");
+        }
+        assert_eq!(resolve(&source, &arm, "linux/s390x"), Ok(arm.digest().clone()), "it is a manifest");
+        let outer = index(&[(&all, "")]);
+        let source = InMemory::of(&[&amd, &arm, &statement, &all, &outer]);
+        assert_eq!(resolve(&source, &outer, "linux/arm64"), Ok(arm.digest().clone()));
+    }
+
+    #[test]
+    fn a_lone_image_is_taken_unless_another_platform_was_asked_for() {
+        let (arm, statement) = (image(&["arm"]), image(&["statement"]));
+        let all = index(&[(&arm, "linux/arm64"), (&statement, "unknown/unknown")]);
+        let source = InMemory::of(&[&arm, &statement, &all]);
+        assert_eq!(resolve(&source, &all, ""), Ok(arm.digest().clone()));
+        assert_eq!(resolve(&source, &all, "linux/amd64"), Err(vec!["linux/arm64".to_owned()]));
+        let unnamed = index(&[(&arm, "")]);
+        let source = InMemory::of(&[&arm, &unnamed]);
+        assert_eq!(resolve(&source, &unnamed, "linux/amd64"), Ok(arm.digest().clone()));
+    }
+
+    #[test]
+    fn images_that_the_source_lacks_are_not_chosen_while_it_has_others() {
+        let (amd, arm) = (image(&["amd"]), image(&["arm"]));
+        let all = index(&[(&amd, "linux/amd64"), (&arm, "linux/arm64")]);
+        let source = InMemory::of(&[&arm, &all]);
+        assert_eq!(resolve(&source, &all, ""), Ok(arm.digest().clone()));
+        assert_eq!(resolve(&source, &all, "linux/amd64"), Err(vec!["linux/arm64".to_owned()]));
+    }
+
+    #[test]
+    fn indexes_nested_too_deeply_are_refused() {
+        let limit = crate::model::limits::NESTING;
+        let mut documents = vec![image(&["x"])];
+        for _ in 0..=limit {
+            let inner = documents.last().expect("at least the image");
+            documents.push(index(&[(inner, "")]));
+        }
+        let source = InMemory { documents: documents.clone(), ..InMemory::default() };
+        let error = resolve_manifest(&source, &documents[limit + 1].descriptor(), None).unwrap_err();
+        assert!(matches!(error, TransferError::TooMany { .. }), "{error}");
+        assert!(resolve_manifest(&source, &documents[limit - 1].descriptor(), None).is_ok());
+    }
 }

@@ -135,3 +135,108 @@ impl Graph {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::in_memory::{InMemory, image, index};
+    use super::*;
+
+    fn names(graph: &Graph, known: &[(&str, &Digest)]) -> Vec<String> {
+        let name = |digest: &Digest| {
+            let found = known.iter().find(|(_, one)| *one == digest);
+            found.map_or_else(|| digest.short(), |(name, _)| (*name).to_owned())
+        };
+        graph.documents.iter().map(|document| name(document.digest())).collect()
+    }
+
+    #[test]
+    fn documents_come_children_first_and_each_once() {
+        let (one, two) = (image(&["base", "one"]), image(&["base", "two"]));
+        let inner = index(&[(&two, "linux/arm64")]);
+        let outer = index(&[(&one, "linux/amd64"), (&inner, ""), (&two, "linux/arm64")]);
+        let source = InMemory::of(&[&one, &two, &inner, &outer]);
+        let mut graph = Graph::of(&source, &outer.descriptor()).unwrap();
+        let known =
+            [("one", one.digest()), ("two", two.digest()), ("in", inner.digest()), ("out", outer.digest())];
+        assert_eq!(names(&graph, &known), ["one", "two", "in", "out"]);
+        let layer = |text: &str| Digest::sha256_of(text.as_bytes());
+        let blobs: Vec<Digest> = graph.blobs.iter().map(|blob| blob.digest.clone()).collect();
+        // The layers of an image before its configuration, which both images share.
+        assert_eq!(blobs, [layer("base"), layer("one"), layer("{}"), layer("two")]);
+        assert_eq!(graph.digests().count(), 8);
+        let documents = [&one, &two, &inner, &outer].map(|document| document.bytes().len() as u64);
+        assert_eq!(graph.size(), documents.iter().sum::<u64>() + 4 + 3 + 2 + 3);
+        assert!(graph.document(two.digest()).is_some());
+        assert!(graph.document(&layer("base")).is_none(), "a blob is no document");
+        graph.add(&source, &inner.descriptor()).unwrap();
+        assert_eq!(graph.documents.len(), 4, "it is there already");
+    }
+
+    #[test]
+    fn images_that_the_source_lacks_are_an_error_or_passed_over() {
+        let (here, gone) = (image(&["here"]), image(&["gone"]));
+        let all = index(&[(&here, "linux/amd64"), (&gone, "linux/arm64")]);
+        let source = InMemory::of(&[&here, &all]);
+        let error = Graph::of(&source, &all.descriptor()).unwrap_err();
+        let TransferError::Sparse { place, lacking, there, index: sparse } = &error else {
+            panic!("{error}")
+        };
+        assert_eq!((place.as_str(), sparse), ("memory", all.digest()));
+        assert_eq!(
+            (lacking.as_slice(), there.as_slice()),
+            (&["linux/arm64".into()][..], &["linux/amd64".into()][..])
+        );
+        let graph = Graph::of_present(&source, &all.descriptor()).unwrap();
+        assert_eq!(names(&graph, &[("here", here.digest()), ("all", all.digest())]), ["here", "all"]);
+        // Without any image, or without one that has no platform, the source is damaged.
+        for (all, source) in [(all.clone(), InMemory::of(&[&all])), {
+            let all = index(&[(&here, "linux/amd64"), (&gone, "")]);
+            (all.clone(), InMemory::of(&[&here, &all]))
+        }] {
+            let error = Graph::of_present(&source, &all.descriptor()).unwrap_err();
+            assert!(matches!(error, TransferError::Nowhere { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn indexes_nested_too_deeply_are_refused() {
+        let mut documents = vec![image(&["x"])];
+        for _ in 0..=limits::NESTING {
+            let inner = documents.last().expect("at least the image");
+            documents.push(index(&[(inner, "")]));
+        }
+        let source = InMemory { documents: documents.clone(), ..InMemory::default() };
+        let error = Graph::of(&source, &documents.last().unwrap().descriptor()).unwrap_err();
+        assert!(matches!(error, TransferError::TooMany { limit: limits::NESTING, .. }), "{error}");
+        assert!(Graph::of(&source, &documents[limits::NESTING].descriptor()).is_ok());
+    }
+
+    #[test]
+    fn layers_left_out_are_reported_at_the_first_image_that_has_them() {
+        let (one, two, three) = (image(&["a", "b"]), image(&["b", "c"]), image(&["d"]));
+        let all = index(&[(&one, "linux/amd64"), (&two, "linux/arm64"), (&three, "linux/s390x")]);
+        let source = InMemory::of(&[&one, &two, &three, &all]);
+        let graph = Graph::of(&source, &all.descriptor()).unwrap();
+        let layer = |text: &str| Digest::sha256_of(text.as_bytes());
+        let found = graph.left_out(all.digest(), "`app`", &[layer("b"), layer("c")]);
+        let skipped = |warning: &Warning| match warning {
+            Warning::NonDistributableSkipped { image, index, layers } => {
+                (image.clone(), index.clone(), layers.clone())
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            found.iter().map(skipped).collect::<Vec<_>>(),
+            [
+                (one.digest().to_string(), Some("`app`".to_owned()), vec![layer("b")]),
+                (two.digest().to_string(), Some("`app`".to_owned()), vec![layer("c")]),
+            ]
+        );
+        let graph = Graph::of(&source, &one.descriptor()).unwrap();
+        let found = graph.left_out(one.digest(), "`app`", &[layer("a"), layer("d")]);
+        assert_eq!(
+            found.iter().map(skipped).collect::<Vec<_>>(),
+            [("`app`".to_owned(), None, vec![layer("a")])]
+        );
+    }
+}

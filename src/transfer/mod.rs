@@ -15,6 +15,8 @@ mod error;
 pub mod events;
 mod files;
 mod graph;
+#[cfg(test)]
+mod in_memory;
 mod layer_files;
 mod one_file;
 mod platform_table;

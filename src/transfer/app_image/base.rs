@@ -24,10 +24,10 @@ impl std::fmt::Debug for Base<'_> {
 }
 
 impl<'a> Base<'a> {
-    /// Learns an image's layers; an image that is no help (an index, an artifact) has none.
+    /// Reads an image's layers; an index or artifact has none.
     ///
-    /// Errors: only those of reading; what a configuration says about its own image is believed, as every consumer
-    /// of that image does.
+    /// Errors: only those of reading; the `diff_id`s of the configuration are trusted, as every consumer of that image
+    /// trusts them.
     pub fn of(source: &'a dyn ImageSource, root: &Descriptor) -> Result<Self, TransferError> {
         let document = source.read_document(root)?;
         let mut layers = BTreeMap::new();
@@ -57,5 +57,64 @@ impl<'a> Base<'a> {
     /// Returns the layer that unpacks to this, if it is stored as we would store it.
     pub(super) fn find(&self, diff_id: &Digest, encoding: LayerEncoding) -> Option<&Descriptor> {
         self.layers.get(diff_id).filter(|layer| layer.media_type == encoding.media_type())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::in_memory::{InMemory, blob, index, with_config};
+    use super::*;
+    use crate::pack::MediaTypes;
+    use crate::stream::CompressionLevel;
+
+    #[test]
+    fn layers_are_found_by_diff_id_and_media_type() {
+        let diff_ids = ["first", "second"].map(|text| Digest::sha256_of(text.as_bytes()));
+        let config = |diff_ids: &[Digest]| {
+            let text = serde_json::json!({
+                "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids},
+            });
+            blob(media_type::OCI_CONFIG, text.to_string().as_bytes())
+        };
+        let layers = [blob(media_type::OCI_LAYER_GZIP, b"1").0, blob(media_type::OCI_LAYER_ZSTD, b"2").0];
+        let gzip = LayerEncoding {
+            compression: CompressionLevel::DEFAULT,
+            media_types: MediaTypes::Oci,
+            threads: 0,
+        };
+        let zstd = LayerEncoding { compression: CompressionLevel::Zstd(3), ..gzip };
+
+        let whole = config(&diff_ids);
+        let manifest = with_config(&whole.0, &layers);
+        let source = InMemory { blobs: vec![whole], ..InMemory::of(&[&manifest]) };
+        let base = Base::of(&source, &manifest.descriptor()).unwrap();
+        assert!(base.has_layers());
+        assert_eq!(base.find(&diff_ids[0], gzip), Some(&layers[0]));
+        assert_eq!(base.find(&diff_ids[1], zstd), Some(&layers[1]));
+        assert_eq!(base.find(&diff_ids[1], gzip), None, "it is stored in another form");
+        assert_eq!(base.find(&layers[0].digest, gzip), None);
+        assert_eq!(base.files, layers);
+        let without = base.without_layers();
+        assert!(!without.has_layers());
+        assert_eq!(without.files, layers);
+
+        // A configuration of another number of layers says nothing about them.
+        let short = config(&diff_ids[..1]);
+        let manifest = with_config(&short.0, &layers);
+        let source = InMemory { blobs: vec![short], ..InMemory::of(&[&manifest]) };
+        let base = Base::of(&source, &manifest.descriptor()).unwrap();
+        assert!(!base.has_layers());
+        assert_eq!(base.files, layers);
+
+        // An artifact has no layers of files, and an index has none of its own.
+        let other = blob("application/vnd.example+json", b"{}").0;
+        let artifact = with_config(&other, &[other.clone(), layers[0].clone()]);
+        let all = index(&[(&artifact, "linux/amd64")]);
+        let source = InMemory::of(&[&artifact, &all]);
+        let base = Base::of(&source, &artifact.descriptor()).unwrap();
+        assert!(!base.has_layers());
+        assert_eq!(base.files, layers[..1]);
+        let base = Base::of(&source, &all.descriptor()).unwrap();
+        assert!(!base.has_layers() && base.files.is_empty());
     }
 }

@@ -159,3 +159,115 @@ impl Collection {
         self.members.iter().map(name).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lock::LockedImage;
+
+    fn digest(name: &str) -> Digest {
+        Digest::sha256_of(name.as_bytes())
+    }
+
+    fn reference(name: &str) -> Reference {
+        format!("reg.example/{name}@{}", digest(name)).parse().unwrap()
+    }
+
+    /// A member; with `names` it is a bundle that names them.
+    fn member(name: &str, role: Role, names: Option<&[&str]>) -> Member {
+        let locked = |name: &&str| LockedImage { image: reference(name), annotations: Default::default() };
+        Member {
+            descriptor: Descriptor::new("application/vnd.oci.image.manifest.v1+json", digest(name), 1),
+            names: Vec::new(),
+            origin: Some(reference(name)),
+            role,
+            bundle: names.map(|names| ImagesLock { images: names.iter().map(locked).collect() }),
+        }
+    }
+
+    fn root(collection: &Collection) -> Option<String> {
+        collection.root_bundle().map(Member::label)
+    }
+
+    #[test]
+    fn a_member_has_each_of_its_tags_once() {
+        let mut member = member("a", Role::Root, None);
+        assert_eq!(member.label(), reference("a").to_string());
+        member.origin = None;
+        assert_eq!(member.label(), digest("a").to_string());
+        let full = |text: &str| ImageName { tag: None, reference: Some(text.parse().unwrap()) };
+        let tag = |text: &str| ImageName { tag: Some(text.parse().unwrap()), reference: None };
+        member.names = vec![tag("v1"), full("reg.example/a:v2"), full("reg.example/b:v1"), tag("v2")];
+        member.names.push(full(&reference("a").to_string()));
+        let tags: Vec<String> = member.tags().iter().map(ToString::to_string).collect();
+        assert_eq!(tags, ["v1", "v2"]);
+    }
+
+    #[test]
+    fn the_bundle_that_a_collection_is_about_is_marked_or_named_by_no_other() {
+        let bundle = |name: &str, names: &[&str]| member(name, Role::Root, Some(names));
+        let image = member("image", Role::Referenced, None);
+        let outer = bundle("outer", &["inner", "image"]);
+        let inner = bundle("inner", &["image"]);
+        let collection = |members: &[&Member]| Collection {
+            members: members.iter().map(|member| (*member).clone()).collect(),
+        };
+        let plain = collection(&[&image]);
+        assert!(root(&plain).is_none() && !plain.has_bundles());
+        let whole = collection(&[&inner, &outer, &image]);
+        assert!(whole.has_bundles());
+        assert_eq!(root(&whole), Some(outer.label()));
+        let other = bundle("other", &[]);
+        assert_eq!(root(&collection(&[&outer, &inner, &other])), None, "two that no other names");
+        let mut marked = inner.clone();
+        marked.descriptor.annotations.insert(keys::ROOT.to_owned(), "true".to_owned());
+        assert_eq!(root(&collection(&[&outer, &marked, &other])), Some(inner.label()));
+        let (x, y) = (bundle("x", &["y"]), bundle("y", &["x"]));
+        assert_eq!(root(&collection(&[&x, &y])), None, "bundles that name each other");
+    }
+
+    #[test]
+    fn images_that_are_not_here_are_missing_and_have_no_location() {
+        let bundle = member("bundle", Role::Root, Some(&["here", "gone", "here"]));
+        let second = member("second", Role::Root, Some(&["gone", "here"]));
+        let here = member("here", Role::Referenced, Some(&[]));
+        let mut collection = Collection { members: vec![bundle, second, here] };
+        assert_eq!(collection.missing(), [&reference("gone")]);
+        let lock = |collection: &Collection| collection.members[0].bundle.clone().unwrap();
+        assert!(collection.locations(&lock(&collection)).is_none());
+        collection.members.push(member("gone", Role::Referenced, None));
+        assert!(collection.missing().is_empty());
+        let expected = [("here", true), ("gone", false), ("here", true)]
+            .map(|(name, is_bundle)| (reference(name), is_bundle));
+        let found = collection.locations(&lock(&collection)).unwrap();
+        assert_eq!(found, ImageLocations::new(expected.into()));
+        assert_eq!(collection.member(&digest("here")).unwrap().label(), reference("here").to_string());
+        assert!(collection.member(&digest("other")).is_none());
+    }
+
+    #[test]
+    fn members_of_a_layout_have_their_origins_and_the_mark() {
+        let entries = |images: Vec<NamedImage>| -> Vec<(Option<String>, bool)> {
+            let entry = |image: NamedImage| {
+                let annotations = image.descriptor.annotations;
+                (annotations.get(keys::ORIGIN).cloned(), annotations.contains_key(keys::ROOT))
+            };
+            images.into_iter().map(entry).collect()
+        };
+        let bundle = member("bundle", Role::Root, Some(&["image"]));
+        let lone = Collection { members: vec![bundle.clone()] };
+        assert_eq!(entries(lone.named()), [(None, false)]);
+        let origin = |name: &str| Some(reference(name).to_string());
+        assert_eq!(entries(lone.named_with_origins()), [(origin("bundle"), false)]);
+        let image = member("image", Role::Referenced, None);
+        let signature = member("signature", Role::Attached, None);
+        let both = Collection { members: vec![bundle, image, signature] };
+        assert_eq!(
+            entries(both.named()),
+            [(origin("bundle"), true), (origin("image"), false), (origin("signature"), false)]
+        );
+        let [images, attached] = both.roots_and_attached();
+        assert_eq!((images.len(), attached.len()), (2, 1));
+        assert_eq!(attached[0].0.digest, digest("signature"));
+    }
+}
