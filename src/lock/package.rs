@@ -339,4 +339,56 @@ mod tests {
             assert!(matches!(read_packaging_objects(text), Err(LockError::Yaml { .. })), "{text}");
         }
     }
+
+    #[test]
+    fn documents_of_the_packaging_group_are_told_by_kind_and_group() {
+        let is_packaging = |version: &str, kind: &str| {
+            let text = format!("apiVersion: {version}\nkind: {kind}\n");
+            read_packaging_objects(&text).unwrap()[0].is_packaging()
+        };
+        for (version, kind, expected) in [
+            (PACKAGING_API_VERSION, "Package", true),
+            (PACKAGING_API_VERSION, "PackageMetadata", true),
+            ("data.packaging.carvel.dev/v2", "Package", true),
+            (PACKAGING_API_VERSION, "PackageInstall", false),
+            ("v1", "Package", false),
+            ("v1/packaging.carvel.dev", "Package", false),
+        ] {
+            assert_eq!(is_packaging(version, kind), expected, "{version} {kind}");
+        }
+    }
+
+    #[test]
+    fn a_name_has_three_labels_and_at_most_253_bytes() {
+        let long = |length: usize| format!("a.b.{}", "c".repeat(length - 4));
+        for (name, expected) in [
+            ("a.b.c", true),
+            ("a.b", false),
+            ("a.b.", false),
+            ("a.b.c-d", true),
+            ("a.b.-c", false),
+            (&long(NAME_BYTES), true),
+            (&long(NAME_BYTES + 1), false),
+        ] {
+            assert_eq!(is_qualified(name), expected, "{name}");
+        }
+        assert_eq!(NAME_BYTES, 253);
+    }
+
+    #[test]
+    fn a_document_has_line_name_and_the_images_of_its_bundles() {
+        let text = "---\nkind: Package\nmetadata: {name: ''}\nspec:\n  refName: ''\n  version: 1.5\n  template:\n    \
+                    spec:\n      fetch:\n      - image: {url: x}\n      - imgpkgBundle: {image: reg.example/a}\n";
+        let objects = read_packaging_objects(text).unwrap();
+        let [package] = objects.as_slice() else { panic!("{objects:?}") };
+        assert_eq!((package.line, package.api_version.as_str(), &package.name), (2, "", &None));
+        let spec = &package.spec;
+        assert_eq!((&spec.ref_name, spec.version.as_deref()), (&None, Some("1.5")));
+        assert_eq!(spec.steps.map(|(_, count)| count), [2, 0, 0]);
+        let field = "spec.template.spec.fetch[1].imgpkgBundle.image".to_owned();
+        assert_eq!(spec.bundles, [(field, "reg.example/a".to_owned())]);
+        let objects = read_packaging_objects("metadata: {name: a}\n").unwrap();
+        let [empty] = objects.as_slice() else { panic!("{objects:?}") };
+        assert_eq!((empty.line, empty.name.as_deref()), (0, Some("a")));
+    }
 }

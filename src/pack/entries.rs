@@ -123,3 +123,25 @@ pub(super) fn hash_layer(
     let (diff_id, size) = hasher.finish()?;
     Ok(UnpackedLayer { diff_id, size, entries })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::media_type;
+    use crate::stream::CompressionLevel;
+
+    #[test]
+    fn the_media_type_of_a_layer_says_how_it_is_stored() {
+        for (media_types, compression, expected) in [
+            (MediaTypes::Oci, CompressionLevel::Gzip(6), media_type::OCI_LAYER_GZIP),
+            (MediaTypes::Oci, CompressionLevel::Zstd(3), media_type::OCI_LAYER_ZSTD),
+            (MediaTypes::Oci, CompressionLevel::None, media_type::OCI_LAYER),
+            (MediaTypes::Docker, CompressionLevel::Gzip(6), media_type::DOCKER_LAYER_GZIP),
+            (MediaTypes::Docker, CompressionLevel::Zstd(3), media_type::DOCKER_LAYER_ZSTD),
+            (MediaTypes::Docker, CompressionLevel::None, media_type::DOCKER_LAYER),
+        ] {
+            let encoding = LayerEncoding { compression, media_types, threads: 1 };
+            assert_eq!(encoding.media_type(), expected);
+        }
+    }
+}

@@ -228,4 +228,11 @@ mod tests {
             "`k` is damaged: its private and public parts do not belong together"
         );
     }
+
+    #[test]
+    fn a_private_key_is_never_shown() {
+        let key = SigningKey::parse(P256.as_bytes(), "`p256.key`", None).unwrap();
+        let shown = format!("{key:?}");
+        assert!(shown.starts_with("SigningKey { public: "), "{shown}");
+    }
 }

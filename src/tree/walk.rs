@@ -690,4 +690,137 @@ mod tests {
         }
         std::fs::remove_dir_all(root).unwrap();
     }
+
+    /// Notes paths, sizes and modes, and what identifies each file.
+    #[derive(Default)]
+    struct Look(Vec<(String, EntryKind, u32)>, Vec<FileIdentity>);
+
+    impl Visitor for Look {
+        type Error = TreeError;
+
+        fn entry(&mut self, entry: &Entry, content: Content<'_>) -> Result<(), TreeError> {
+            if let Content::File(reader) = content {
+                assert!(reader.path().is_absolute());
+                self.1.push(reader.identity());
+            }
+            let path = String::from_utf8_lossy(&entry.path).into_owned();
+            self.0.push((path, entry.kind.clone(), entry.mode));
+            Ok(())
+        }
+    }
+
+    fn look(root: &Path, filter: &Filter, skip: Option<(u64, u64)>) -> Result<Look, TreeError> {
+        let mut look = Look::default();
+        walk(root, filter, SymlinkPolicy::Keep, skip, &mut look).map(|()| look)
+    }
+
+    #[test]
+    fn entries_have_size_and_all_mode_bits() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let root = folder("modes");
+        std::fs::write(root.join("run"), "12345").unwrap();
+        std::fs::set_permissions(root.join("run"), std::fs::Permissions::from_mode(0o4751)).unwrap();
+        std::fs::create_dir(root.join("in")).unwrap();
+        std::fs::set_permissions(root.join("in"), std::fs::Permissions::from_mode(0o1770)).unwrap();
+        symlink("run", root.join("link")).unwrap();
+        let found = look(&root, &Filter::exact([""; 0]), None).unwrap().0;
+        let link = EntryKind::Symlink { target: b"run".to_vec() };
+        assert_eq!(
+            found[1..],
+            [
+                ("in".to_owned(), EntryKind::Directory, 0o1770),
+                ("link".to_owned(), link, 0o777),
+                ("run".to_owned(), EntryKind::File { size: 5 }, 0o4751),
+            ]
+        );
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_root_may_be_a_file_but_no_device_and_a_skipped_file_is_left_out() {
+        use std::os::unix::fs::MetadataExt as _;
+
+        let root = folder("roots");
+        let file = root.join("one");
+        std::fs::write(&file, "1").unwrap();
+        std::fs::write(root.join("two"), "2").unwrap();
+        let names = |look: Look| look.0.into_iter().map(|entry| entry.0).collect::<Vec<_>>();
+        let none = || Filter::exact([""; 0]);
+        assert_eq!(names(look(&file, &none(), None).unwrap()), ["one"]);
+        assert_eq!(names(look(&file, &Filter::exact(["one"]), None).unwrap()), [""; 0]);
+        let metadata = std::fs::metadata(&file).unwrap();
+        let identity = (metadata.dev(), metadata.ino());
+        assert_eq!(names(look(&root, &none(), Some(identity)).unwrap()), [".", "two"]);
+        for other in [(identity.0, identity.1 + 1_000_000), (identity.0 + 1, identity.1)] {
+            assert_eq!(names(look(&root, &none(), Some(other)).unwrap()), [".", "one", "two"]);
+        }
+        let error = look(Path::new("/dev/null"), &none(), None).map(drop).unwrap_err();
+        assert!(matches!(error, TreeError::Kind { found: "a character device", .. }), "{error}");
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_listed_file_is_opened_again_only_if_it_is_the_same() {
+        let root = folder("reopen");
+        let file = root.join("file");
+        std::fs::write(&file, "12345").unwrap();
+        let identity = look(&root, &Filter::exact([""; 0]), None).unwrap().1.remove(0);
+        let mut reader = reopen(&file, identity).unwrap();
+        let mut data = [0; 9];
+        assert_eq!(reader.read(&mut data).unwrap(), 5);
+        assert_eq!(reader.identity(), identity);
+        reader.finish().unwrap();
+        let changed = |expected: &str| match reopen(&file, identity).map(drop) {
+            Err(TreeError::Changed { how, .. }) => assert_eq!(how, expected),
+            other => panic!("{other:?}"),
+        };
+        std::fs::rename(&file, root.join("old")).unwrap();
+        changed("it vanished");
+        std::fs::write(&file, "12345").unwrap();
+        changed("it is not the file that was listed");
+        std::fs::remove_file(&file).unwrap();
+        symlink("old", &file).unwrap();
+        changed("it became another kind of file");
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn copied_links_that_lead_nowhere_or_in_a_circle_are_refused() {
+        for (target, expected) in [("gone", LinkProblem::Dangling), (".", LinkProblem::Cycle)] {
+            let root = folder("circle");
+            symlink(target, root.join("link")).unwrap();
+            let error = listing(&root, SymlinkPolicy::Copy).unwrap_err().to_string();
+            let expected = format!("link` -> `{target}` cannot be packed: {}", expected.text());
+            assert!(error.ends_with(&expected), "{error}");
+            std::fs::remove_dir_all(root).unwrap();
+        }
+    }
+
+    #[test]
+    fn folders_may_be_as_deep_as_can_be_extracted() {
+        let root = folder("deep");
+        let below = |depth: usize| root.join(vec!["d"; depth].join("/"));
+        // Each level is a stack frame, and those of a test are large.
+        let list = || {
+            std::thread::scope(|scope| {
+                let large = std::thread::Builder::new().stack_size(16 << 20);
+                let listed = large.spawn_scoped(scope, || listing(&root, SymlinkPolicy::Keep));
+                listed.unwrap().join().unwrap()
+            })
+        };
+        std::fs::create_dir_all(below(limits::FOLDER_DEPTH - 1)).unwrap();
+        assert_eq!(list().unwrap().len(), limits::FOLDER_DEPTH);
+        std::fs::create_dir(below(limits::FOLDER_DEPTH)).unwrap();
+        let error = list().unwrap_err();
+        assert!(matches!(error, TreeError::TooDeep { limit: limits::FOLDER_DEPTH, .. }), "{error}");
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn long_paths_are_cut_in_messages() {
+        let path = |length: usize| PathBuf::from("é".repeat(length));
+        assert_eq!(shortened(&path(200)), "é".repeat(200));
+        assert_eq!(shortened(&path(201)), format!("{}…", "é".repeat(200)));
+    }
 }

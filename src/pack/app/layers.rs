@@ -287,4 +287,29 @@ mod tests {
             assert!(bytes < total / 8, "{upgraded}: {bytes} of {total} bytes");
         }
     }
+
+    #[test]
+    fn layers_of_a_scope_are_a_power_of_two_near_its_size() {
+        // The SHA-256 of `b` begins with 3e23e816, which is 6 in its last three bits.
+        for (size, expected) in [
+            (0, 0),
+            (99, 0),
+            (100, 0),
+            (199, 0),
+            (200, 0),
+            (300, 0),
+            (399, 0),
+            (400, 2),
+            (699, 2),
+            (700, 6),
+            (800, 6),
+            (1200, 6),
+            (1300, 6),
+            (1600, 6),
+        ] {
+            assert_eq!(bucket(b"b", size, 100), expected, "{size}");
+        }
+        // e3b0c442, the SHA-256 of nothing, is 2 in its last three bits and 2 in its last four.
+        assert_eq!([100, 200, 400, 800, 1600].map(|size| bucket(b"", size, 100)), [0, 0, 2, 2, 2]);
+    }
 }
