@@ -102,7 +102,7 @@ pub fn is_service_link(name: &str) -> bool {
     if name.ends_with("_PORT") || name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT_") {
         return true;
     }
-    // NAME_PORT_<number>_<protocol>, alone or with what is said about it.
+    // NAME_PORT_<number>_<protocol>, alone or with `_ADDR`, `_PORT` or `_PROTO`.
     let Some((_, rest)) = name.rsplit_once("_PORT_") else { return false };
     let mut parts = rest.split('_');
     let is_number = parts.next().is_some_and(|part| part.parse::<u16>().is_ok());
@@ -129,7 +129,7 @@ impl Env {
         Self(pairs.filter(|(_, value)| !value.is_empty()).collect())
     }
 
-    /// Returns the environment with one variable changed; an empty value takes it away.
+    /// Returns the environment with one variable changed; an empty value removes it.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<OsString>) -> Self {
         let value = value.into();

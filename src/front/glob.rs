@@ -1,4 +1,4 @@
-//! Patterns for paths as pipelines write them: `*`, `?`, `[a-z]`, `\` before a character that means itself.
+//! Patterns for paths as pipelines write them: `*`, `?`, `[a-z]`, and `\` before a literal character.
 //!
 //! The rules are those of Go's `filepath.Glob`, which registry-image-resource uses: a `*` stops at `/`, and names
 //! that begin with a dot are like others.

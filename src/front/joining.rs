@@ -1,4 +1,4 @@
-//! Images of several tars or repositories joined into one index: what every door does with what it was given.
+//! Joining the images of several tars or repositories into one index, for every door.
 //!
 //! A door opens the sources and decides where the index goes; the rules of joining are [`transfer::join_index`]'s.
 
@@ -140,7 +140,7 @@ impl<'a> JoinedIndex<'a> {
         }
     }
 
-    /// What a source holds goes along; asking for such layers where there are none would only warn.
+    /// Layers that a source holds are copied; asking for them where there are none would give a warning.
     fn has_non_distributable(&self) -> bool {
         self.graph.blobs.iter().any(Descriptor::is_non_distributable)
     }

@@ -1,4 +1,4 @@
-//! Signatures that were judged, as lines, as JSON and as the failure that they are.
+//! Verified signatures as lines, as JSON and as a failure.
 
 use std::fmt::Write as _;
 
@@ -14,7 +14,7 @@ use crate::transfer::events::Silent;
 use crate::transfer::signatures::{Content, Judgement, Trust, Verdict, judge};
 use crate::transfer::{self, Attached, Collection, Gathering, ImageLocator, ImageSource};
 
-/// Judges the images of a tar or folder by what is in it.
+/// Verifies the images of a tar or folder with the signatures in it.
 pub(super) fn of_store(store: &Store, trust: &Trust) -> Result<Vec<Judgement>, Failure> {
     let locator = ImageLocator::over(store, None);
     let gathering = Gathering { thick: false, attached: Attached::default(), concurrency: 1 };
@@ -22,7 +22,7 @@ pub(super) fn of_store(store: &Store, trust: &Trust) -> Result<Vec<Judgement>, F
     Ok(judge(&locator, &collection, trust)?)
 }
 
-/// Refuses a collection unless each of its roots is signed; without keys nothing is asked.
+/// Refuses a collection unless each of its roots is signed; without keys there is no check.
 pub(super) fn demand(
     source: &dyn ImageSource,
     collection: &Collection,
@@ -107,7 +107,7 @@ pub(super) fn json(judged: &[Judgement]) -> Value {
     judged.iter().map(image).collect()
 }
 
-/// Returns the failure of images that are not believed, or of which a signature is wrong.
+/// Returns the failure of images without an accepted signature, or with an invalid one.
 pub(super) fn failure(judged: &[Judgement]) -> Option<Failure> {
     if let Some(error) = judged.iter().find_map(|judgement| judgement.check().err()) {
         return Some(error.into());

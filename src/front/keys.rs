@@ -1,6 +1,6 @@
 //! Keys out of files, folders and variables, as flags and settings of every door name them.
 //!
-//! A private key never is the value of a flag, where every user of the machine could read it.
+//! A private key is never the value of a flag: every user of the machine can read the arguments of a process.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -76,7 +76,7 @@ pub(super) fn public_keys(flag: Flag, values: &[String], env: &Env) -> Result<Ve
     }
 }
 
-/// Puts the lines of PEM texts together again: a list in an environment variable is split at line breaks.
+/// Joins the lines of PEM texts again: a list in an environment variable is split at line breaks.
 fn joined(values: &[String]) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();
     let mut open = false;
@@ -140,7 +140,7 @@ fn read(flag: Flag, value: &str, env: &Env) -> Result<(SecretBytes, String), Fai
     let path = Path::new(value);
     let failed = |error| Failure::of_input(FileError::io("read", path, error));
     let most = limits::KEY_FILE_BYTES + 1;
-    // Large enough from the start, so that no copy of a key stays behind where the memory was before.
+    // Allocated in its full size, so that growing does not leave a copy of the key in freed memory.
     let mut bytes = Vec::with_capacity(usize::try_from(most).unwrap_or(0));
     let file = File::open(path).map_err(failed)?;
     let result = file.take(most).read_to_end(&mut bytes);

@@ -27,7 +27,7 @@ pub(super) fn choose_one() -> Message {
     message!("choose one with ", Flag::SELECT.with("IMAGE"), ": by its name, tag, digest or position")
 }
 
-/// Makes members of what is in a tar; where one is marked as what the tar is about, the others belong to it.
+/// Makes members of the images of a tar; if one is marked as its main image, the others belong to that one.
 pub(super) fn stored_roots(roots: &[Root]) -> Vec<Member> {
     let any_marked = roots.iter().any(|root| root.is_root_bundle);
     let member = |root: &Root| {
@@ -39,7 +39,7 @@ pub(super) fn stored_roots(roots: &[Root]) -> Vec<Member> {
             bundle: None,
         };
         if root.is_root_bundle {
-            // Other formats mark it in their own way.
+            // Other formats have a mark of their own.
             member.descriptor.annotations.insert(keys::ROOT.to_owned(), "true".to_owned());
         }
         member

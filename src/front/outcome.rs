@@ -19,7 +19,7 @@ pub enum Outcome {
     Image(Box<ImageOutcome>),
     /// A text to read.
     Document(Document),
-    /// What there was to print was printed while the command ran.
+    /// The command printed its result while it ran.
     Printed,
 }
 

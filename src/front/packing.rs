@@ -233,15 +233,15 @@ fn filter(contents: &Contents) -> Result<Filter, Failure> {
 
 /// Reads an ignore file, if there is one.
 ///
-/// Errors: one that cannot be understood; what it names would be in the image.
+/// Errors: an invalid file, because the files that it names would be in the image.
 fn ignore_file(path: &Path) -> Result<Option<String>, Failure> {
-    // A root that is a file has no ignore file, and neither has one that is absent, which packing will say.
+    // A root that is a file has no ignore file; packing reports a root that is absent.
     let absent = |error: &io::Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
     if std::fs::symlink_metadata(path).is_err_and(|error| absent(&error)) {
         return Ok(None);
     }
     let metadata = std::fs::metadata(path).map_err(|error| FileError::io("look at", path, error))?;
-    // Looked at first, because opening a pipe would wait for ever.
+    // Its type is checked first, because opening a pipe would wait for ever.
     if !metadata.is_file() {
         return Err(Failure::misuse(format!("`{}` is not a file", path.display())));
     }
@@ -266,7 +266,7 @@ pub(super) fn open_base(path: Option<&Path>, temporary: &Path) -> Result<Option<
     Ok(path.map(|path| store::open(path, temporary)).transpose()?)
 }
 
-/// Learns the layers of the one image in a store.
+/// Reads the layers of the one image in a store.
 pub(super) fn base_of_store(store: &Store) -> Result<Base<'_>, Failure> {
     let one_of_its_own = || {
         let select = Flag::SELECT.with("IMAGE").typed();

@@ -1,9 +1,9 @@
 //! The flags of `push` that other doors offer: one row for each, with its name at every door.
 //!
 //! A door reads its values by this list and fills [`PushArgs`] with them; `cli::resolve` says what they mean. What
-//! the files of the doors say about these flags (`action.yml`, `task.yml`, the Tekton files and their pages) is written
-//! from this list: `UPDATE_DOCS=1 cargo test push_flags`. A flag that has no row is reached by `IMGRELAY_<FLAG>` in the
-//! action's environment and by `EXTRA_ARGS` of the Tekton tasks.
+//! the files of the doors say about these flags (`action.yml`, `task.yml`, the Tekton files and their pages) is
+//! generated from this list: `UPDATE_DOCS=1 cargo test push_flags`. A flag that has no row is reached by
+//! `IMGRELAY_<FLAG>` in the action's environment and by `EXTRA_ARGS` of the Tekton tasks.
 
 use std::path::PathBuf;
 
@@ -45,7 +45,7 @@ pub struct PushFlag {
     pub meaning: &'static str,
 }
 
-/// Every flag of `push` that is more than a flag.
+/// Every flag of `push` that other doors have a name for.
 pub const PUSH_FLAGS: &[PushFlag] = &[
     PushFlag {
         flag: Flag::LABELS,

@@ -130,7 +130,7 @@ fn certs_directories(env: &Env) -> Vec<PathBuf> {
 }
 
 fn proxies(env: &Env) -> Proxies {
-    // curl's order: the lower-case form is the older one and wins.
+    // As in curl, the lower-case form has precedence.
     let either = |name: &str| env.text(&name.to_ascii_lowercase()).or_else(|| env.text(name));
     Proxies {
         http: either(env::HTTP_PROXY).map(Secret::new),
@@ -139,7 +139,7 @@ fn proxies(env: &Env) -> Proxies {
     }
 }
 
-/// Prints what the HTTP client does.
+/// Prints the events of the HTTP client.
 struct RequestLog {
     ui: Arc<Ui>,
 }
@@ -152,7 +152,7 @@ impl ClientEvents for RequestLog {
     fn retry(&self, record: &RetryRecord<'_>) {
         self.ui.count_retry();
         let RetryRecord { task, cause, delay, attempt, .. } = record;
-        // A connection that was closed while it was idle is made anew at once.
+        // A connection that was closed while it was idle is opened again at once.
         let when = match text::duration(*delay) {
             _ if *delay < Duration::from_millis(50) => "now".to_owned(),
             delay => format!("in {delay}"),

@@ -23,7 +23,7 @@ use progress_log::{Lines, ProgressLog};
 /// Time between two lines about work in progress.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What becomes of the bytes of a blob, as a word for lines and summary.
+/// What is done with the bytes of a blob, as a word for lines and summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wording {
     /// They are sent to a registry.
@@ -64,7 +64,7 @@ pub fn watch<T, E>(
                     reporter.tick();
                 }
             };
-            // Without the thread there are no lines between finished blobs; the work is the same.
+            // Without the thread there are no lines between finished blobs; the work does not change.
             let _ = std::thread::Builder::new().name("progress".into()).spawn_scoped(scope, ticker);
         }
         let result = work(&reporter);

@@ -30,8 +30,8 @@ const MODE: u32 = 0o644;
 
 /// Most bytes of a path in a Tekton result, counted in its JSON form.
 ///
-/// Tekton takes 4,096 bytes for all results of a step with its own JSON around them, and fails a step that succeeded when they
-/// are more. The other results have at most 1,000 bytes: digests, and names as long as registries take them.
+/// Tekton takes 4,096 bytes for all results of a step with its own JSON around them, and fails a step that succeeded
+/// when they are more. The other results have at most 1,000 bytes: digests, and names as long as registries take them.
 const TEKTON_PATH_BYTES: usize = 3000;
 /// Where Tekton reads results.
 const TEKTON_FOLDER: &str = "/tekton";
@@ -321,7 +321,7 @@ pub(super) fn github(outcome: &ImageOutcome, delimiter: &str) -> Result<String, 
 
 fn delimiter() -> String {
     let mut bytes = [0_u8; 16];
-    // On failure the delimiter is not random; `github` still refuses a value that contains it.
+    // Without random numbers the delimiter is fixed; `github` still refuses a value that contains it.
     let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
     format!("imgrelay_{:032x}", u128::from_le_bytes(bytes))
 }

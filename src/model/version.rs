@@ -26,7 +26,8 @@ impl SemanticVersion {
     #[must_use]
     pub fn parse_strict(text: &str) -> Option<Self> {
         let version = Self::parse_loose(text)?;
-        // The loose form differs in a `v`, in numbers left out and in leading zeros; written anew it has none of them.
+        // The loose form differs in a `v`, in numbers left out and in leading zeros; serialised again it has none of
+        // them.
         (version.to_string() == text).then_some(version)
     }
 

@@ -80,7 +80,7 @@ pub fn compose(profile: &Profile, layers: &[PackedLayer], options: &ImageOptions
             descriptor.media_type = media_type.to_owned();
         }
         if consumer.oras_layers {
-            // A folder called `.` is unpacked where `oras pull` was told to, and its entries need no prefix.
+            // `oras pull` unpacks a folder called `.` into its output folder, and its entries need no prefix.
             let tar = layer.diff_id.to_string();
             let said = [(keys::TITLE, "."), (keys::ORAS_UNPACK, "true"), (keys::ORAS_DIGEST, &tar)];
             descriptor.annotations = texts(&said);

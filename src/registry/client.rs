@@ -356,7 +356,7 @@ impl Client {
     /// Makes sure that a repository has a blob: it is there already, or mounted, or uploaded.
     ///
     /// `progress` is told the bytes sent since it was last called; each new call of [`BlobBody::open`] means that
-    /// sending begins anew.
+    /// sending begins again.
     /// Errors: [`RegistryError::Source`] when `body` cannot be read.
     pub fn push_blob(
         &self,
@@ -369,7 +369,7 @@ impl Client {
         upload::push_blob(&self.requester, repository, descriptor, body, start, progress)
     }
 
-    /// Makes the error for a document that is none; its words are not repeated if secrets of ours are among them.
+    /// Makes the error for an invalid document; its text is not quoted if it contains a secret that was sent.
     fn invalid_document(&self, task: Task, source: DocumentError) -> RegistryError {
         let (task, words) = (Box::new(task), source.to_string());
         let hidden = self.requester.http.redactor.redact(&words);

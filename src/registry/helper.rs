@@ -240,7 +240,7 @@ fn redacted(line: &str, output: &[u8]) -> String {
 
 /// Reads what a helper wrote to its standard output.
 ///
-/// Errors: its own words if it failed, sanitized; `None` if its answer has another form.
+/// Errors: the helper's message if it failed, sanitized; `None` if its output has another form.
 pub(super) fn read_answer(is_success: bool, output: &[u8]) -> Result<Option<Credential>, Option<String>> {
     if is_success {
         let answer: HelperOutput = serde_json::from_slice(output).map_err(|_| None)?;

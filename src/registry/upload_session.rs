@@ -16,7 +16,7 @@ use super::token::Scopes;
 use super::upload_plan::{Refusal, UploadForm};
 use super::url::{Origin, Url};
 
-/// One blob on its way.
+/// One blob that is being uploaded.
 pub(super) struct Upload<'a> {
     pub(super) requester: &'a Requester,
     pub(super) host: &'a Host,

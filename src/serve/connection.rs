@@ -26,7 +26,7 @@ const LINGER: Duration = Duration::from_secs(5);
 /// Bytes read from the connection at a time.
 const BUFFER: usize = 64 * 1024;
 
-/// One request and what became of it.
+/// One request and its result.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
     /// The method; empty if the request was not understood.

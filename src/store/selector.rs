@@ -30,7 +30,7 @@ pub enum SelectorError {
         /// The text.
         found: String,
     },
-    /// It begins like a digest and is none.
+    /// It begins like a digest and is not valid.
     #[error(transparent)]
     Digest(#[from] crate::model::DigestError),
 }

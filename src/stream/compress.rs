@@ -194,7 +194,7 @@ impl Write for BlockWriter<'_> {
     }
 }
 
-/// A block on its way to be compressed, with its place in the stream.
+/// A block that is to be compressed, with its place in the stream.
 type Numbered = (u64, Arc<Vec<u8>>);
 
 /// How many blocks and outputs circulate between the threads.

@@ -176,5 +176,5 @@ pub(super) fn read_header(source: &mut dyn Read, header: &mut Vec<u8>) -> io::Re
     source.take(HEADER_BYTES as u64).read_to_end(header).map(drop)
 }
 
-/// A lane ends by itself only when it panicked.
+/// A lane ends before the stream only when it panicked.
 const LANE_LIVES: &str = "a lane ends only after its channels";

@@ -122,7 +122,7 @@ impl OwnFolder {
 
     /// Removes the folder with all that is in it.
     ///
-    /// Errors: [`FileError::Exchanged`] when its name stands for something else by now, which is left alone.
+    /// Errors: [`FileError::Exchanged`] when another file or folder has its name now, which is left alone.
     pub fn remove_all(self) -> Result<(), FileError> {
         let failed = |error: Errno| FileError::io("remove", &self.path, error);
         for name in names(&self.handle).map_err(failed)? {

@@ -18,7 +18,7 @@ pub enum TarError {
     /// The tar ends in the middle of something.
     #[error("the tar ends at byte {offset}, inside {inside}")]
     Truncated {
-        /// Length of what there is.
+        /// Bytes that there are.
         offset: u64,
         /// What was being read, with the entry's name.
         inside: String,

@@ -138,7 +138,8 @@ impl AppPush<'_> {
         observer: &dyn Observer,
     ) -> Result<PackedImage, TransferError> {
         let ((packed, source, files), sent) = self.pack_and_send_layers(base, client, observer)?;
-        // A client that sends a list of resources will ask again what there is; the image's own tag is the last to come.
+        // A client that sends a list of resources will request a match again, so the list comes before the image's own
+        // tag.
         if self.request.resources.is_some() {
             push_file_list(&self.repository, packed.manifest.digest(), &files, client, observer)?;
         }

@@ -1,4 +1,4 @@
-//! One blob on its way into a repository: opened anew for each attempt, mounted where the registry can do that.
+//! Pushing one blob: it is opened again for each attempt, and mounted where the registry supports that.
 
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,7 +55,7 @@ pub(super) fn push_blob(
 /// Opens a blob at its first byte.
 pub(super) type Open<'a> = dyn Fn() -> Result<BlobStream<'a>, TransferError> + Sync + 'a;
 
-/// One blob on its way to a repository.
+/// One blob that is being pushed.
 pub(super) struct BlobPush<'a> {
     pub(super) client: &'a Client,
     pub(super) repository: &'a Repository,

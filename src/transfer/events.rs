@@ -16,12 +16,12 @@ impl Observer for Silent {
     fn event(&self, _: Event<'_>) {}
 }
 
-/// What became of one blob.
+/// The result for one blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum BlobOutcome {
     /// Its bytes were sent or written.
     Transferred,
-    /// The registry took it over from another of its repositories.
+    /// The registry mounted it from another of its repositories.
     Mounted,
     /// It was there already.
     Present,

@@ -1,8 +1,8 @@
 //! Platforms of one image: several sources joined into one index, and an index narrowed to some of its platforms.
 //!
 //! The images themselves, their blobs and what is attached to them stay as they are; only the index is new. What was
-//! attached to an index that is replaced speaks of a digest that is not in the result, so it stays behind and the
-//! caller is told.
+//! attached to an index that is replaced names a digest that is not in the result, so it is left out and a warning
+//! event is sent.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -60,7 +60,8 @@ pub struct MadeIndex {
 ///
 /// Shape: an index as [`compose_index`] makes it; indexes among the sources are flattened, because many readers do not
 /// follow an index inside an index.
-/// Errors: a bundle; an image without a platform; what [`crate::pack::IndexError`] names; a required platform that is missing.
+/// Errors: a bundle; an image without a platform; what [`crate::pack::IndexError`] names; a required platform that is
+/// missing.
 /// Cost: reads every manifest once, and the configuration of each image whose index does not say its platform.
 pub fn join_index(sources: &[JoinSource<'_>], options: &JoinOptions) -> Result<MadeIndex, TransferError> {
     let mut parts = JoinParts { options, images: Vec::new(), attestations: Vec::new() };

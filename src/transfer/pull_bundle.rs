@@ -136,7 +136,7 @@ fn nested_folder(root: &OwnedFd, member: &Member, options: &PullRequest) -> Resu
     folder_in(&folder, &name, options)
 }
 
-/// Writes the lock file anew, if it was extracted.
+/// Rewrites the lock file, if it was extracted.
 fn rewrite(root: &OwnedFd, lock: &ImagesLock, options: &PullRequest) -> Result<(), TransferError> {
     let folder = match rfs::openat(root, BUNDLE_FOLDER, FOLDER, Mode::empty()) {
         Ok(folder) => folder,

@@ -41,7 +41,7 @@ pub trait ImageSource: Sync {
 
     /// Reads a blob into memory, verified, at most `limit` bytes.
     ///
-    /// What arrives wrong from a registry is read once more: it may be an accident of the transfer.
+    /// A blob that arrives with a wrong digest from a registry is read once more: it may be a fault of the transfer.
     fn read_blob(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, TransferError> {
         read_whole(self, descriptor, limit)
     }

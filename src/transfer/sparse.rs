@@ -1,7 +1,7 @@
 //! Tars that hold the images of some platforms of an index only, as docker with the containerd store and skopeo write.
 //!
-//! What such a tar lacks is no damage, as long as some image of the index is there. It can be described, verified and
-//! pulled; it cannot be copied as the whole that it is not.
+//! Such a tar is not damaged, as long as one image of the index is there. It can be described, verified and
+//! pulled; a copy of the whole index is refused.
 
 use crate::model::{Descriptor, Digest, ImageIndex};
 

@@ -1,8 +1,8 @@
 //! Layers on their way to the extractor: fetched, verified, inflated and hashed on threads of their own.
 //!
 //! Layers are extracted in order, one at a time, because a later one replaces and hides what is in an earlier one. But
-//! the next ones are fetched and inflated meanwhile, as far as their pipes hold. After an error in one of them the others
-//! end with what they are reading; where that is a silent registry, with its time-out.
+//! the next ones are fetched and inflated meanwhile, as far as their pipes hold. After an error in one of them the
+//! others end with what they are reading; where that is a silent registry, with its time-out.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -32,7 +32,7 @@ pub(super) struct Layers<'a> {
     pub(super) observer: &'a dyn Observer,
 }
 
-/// What became of a layer: its digest unpacked, if it came to its end, and how its stored bytes ended.
+/// The result for a layer: its unpacked digest, if it was read to its end, and how reading its stored bytes ended.
 type Unpacked = Result<(Option<Digest>, io::Result<()>), TransferError>;
 
 /// A layer under way.

@@ -106,7 +106,7 @@ pub(super) fn for_each_streamed<T: Send, R>(
             }),
         };
         let result = produce(&hand_over);
-        // The threads end when nothing more can come; where there are none to be had, this one does it all.
+        // The threads end after the last item; if the system gives no thread, this one does all the work.
         drop(sender);
         if started == 0 {
             run();

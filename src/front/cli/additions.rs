@@ -41,7 +41,7 @@ pub(super) enum Reach {
     Bundles,
 }
 
-/// Makes additions; it is told the place for messages.
+/// Makes additions; the last parameter is the place, for messages.
 pub(super) type Make<'a> =
     dyn Fn(&ImageLocator<'_>, &Collection, &str) -> Result<Vec<Addition>, Failure> + Sync + 'a;
 

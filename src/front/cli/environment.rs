@@ -1,7 +1,7 @@
 //! Every flag as an environment variable: `IMGRELAY_<FLAG>`, made from the flags themselves.
 //!
 //! A variable is given to the parser as the flag's default value, so that it goes through the same checks as a
-//! flag and loses against one. A list is split at line breaks or, if there are none, at commas.
+//! flag, and a typed flag has precedence. A list is split at line breaks or, if there are none, at commas.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};

@@ -1,6 +1,6 @@
 //! Flags that take one value and were given more than once.
 //!
-//! The last one would win in silence, and what the others named would be missing in the result. Empty values count as
+//! The parser would use the last one without a message, and ignore the others. Empty values count as
 //! not given here too: a template may pass `--flag=` before the real one.
 
 use std::ffi::{OsStr, OsString};

@@ -115,7 +115,7 @@ pub(super) fn run(
     })
 }
 
-/// An image on its way to its destination.
+/// An image and its destination.
 struct Send<'a> {
     options: &'a PushOptions,
     made: &'a MadeRunnable<'a>,

@@ -204,7 +204,7 @@ impl Get<'_> {
                 self.labels(self.config(source, &image)?.as_ref())
             }
             Format::OciTar => match signed {
-                // What was checked goes along.
+                // The verified signatures are copied too.
                 Some(found) => self.tar_with_referrers(&found),
                 None if self.params.referrers => {
                     self.tar_with_referrers(&self.with_attached(repository, root)?)

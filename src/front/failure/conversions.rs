@@ -40,7 +40,7 @@ impl From<FileError> for Failure {
 }
 
 impl Failure {
-    /// Makes the failure for a file that was named as input: one with unsuitable content was named by mistake.
+    /// Makes the failure for a file that was named as input: unsuitable content counts as a wrong argument.
     pub fn of_input(error: FileError) -> Self {
         match error {
             FileError::TooLarge { .. } | FileError::NotText { .. } => Self::of(Kind::Misuse, &error),
@@ -344,7 +344,7 @@ impl From<TransferError> for Failure {
                 None => of(Kind::Refused),
             },
             TransferError::NotFound { source, .. } => {
-                // The error of the last location decides the exit code: may it work later?
+                // The error of the last location decides the exit code: 4 if a retry may succeed.
                 let Self { kind, hints, .. } = Self::from(*source);
                 Self { hints, ..of_kind(kind, &message) }
             }

@@ -1,6 +1,6 @@
 //! Advice: what a user may do about a failure.
 //!
-//! What several doors say in different words is a value of its own; everything else is a [`Message`].
+//! Advice that doors give in different words is a variant of its own; all other advice is a [`Message`].
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::tree::SymlinkPolicy;
 
 /// The words of one door.
 pub trait Vocabulary: FlagNames {
-    /// Returns what this door says instead of a hint that has a meaning of its own; `None` for the usual text.
+    /// Returns this door's text for a hint; `None` for the usual text.
     fn instead(&self, _hint: &Hint) -> Option<String> {
         None
     }
@@ -32,7 +32,7 @@ pub enum Hint {
         /// The registry's host.
         host: String,
     },
-    /// The registry did not take the credentials.
+    /// The registry did not accept the credentials.
     CheckLogin {
         /// The registry's host.
         host: String,
@@ -80,7 +80,7 @@ impl Hint {
                 ", the variables `IMGPKG_REGISTRY_HOSTNAME_0`, `IMGPKG_REGISTRY_USERNAME_0` and `IMGPKG_REGISTRY_PASSWORD_0`, or ",
                 Flag::REGISTRY_CREDENTIALS_FOR.with(host.clone()),
             ),
-            // Token servers hand out tokens without the rights asked for, so this may be a missing right as well.
+            // Token servers issue tokens without the requested rights, so a missing right is possible too.
             Self::CheckLogin { host, repository } => Message::from(format!(
                 "check the user name and password or token for `{host}`, and that the account may use `{repository}`"
             )),

@@ -67,7 +67,7 @@ impl Bars {
             }
             Event::BlobProgress { digest, bytes } => {
                 self.moved.fetch_add(bytes, Ordering::Relaxed);
-                // Until now the line showed what is packed.
+                // Until then the line shows the packing.
                 if self.planned.load(Ordering::Relaxed) {
                     self.all.inc(bytes);
                 }

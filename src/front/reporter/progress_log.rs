@@ -20,7 +20,7 @@ pub(super) enum Lines {
 /// The events so far.
 #[derive(Debug, Default)]
 pub(super) struct ProgressLog {
-    /// What became of a blob's bytes: `uploaded`, `written`.
+    /// The word for a finished blob: `uploaded`, `written`.
     verb: &'static str,
     lines: Lines,
     /// Bytes of blobs that are on their way, by blob.
@@ -86,7 +86,7 @@ impl ProgressLog {
             Event::BlobRestarted { digest } => {
                 self.restarts += 1;
                 self.moving.remove(digest).map(|bytes| {
-                    // The bytes are moved again; they must not count twice.
+                    // The bytes are transferred again, and are counted once.
                     self.last_bytes = self.last_bytes.saturating_sub(bytes);
                     format!("restarting {} after {}", digest.short(), text::bytes(bytes))
                 })
@@ -150,7 +150,7 @@ impl ProgressLog {
         }
     }
 
-    /// Returns all bytes of any event, to tell whether anything moves.
+    /// Returns the bytes of all events, to tell whether data moves.
     fn seen(&self) -> u64 {
         self.packed + self.extracted + self.verified + self.moved()
     }

@@ -23,7 +23,7 @@ impl Elf {
     pub fn read<E>(mut read: impl FnMut(&mut [u8]) -> Result<usize, E>) -> Result<Option<Self>, E> {
         let mut head = vec![0; HEAD];
         let mut filled = 0;
-        // Most files are told apart by their first read.
+        // For most files the first read is enough.
         while filled < HEAD {
             let count = read(head.get_mut(filled..).unwrap_or_default())?;
             filled += count;

@@ -1,6 +1,6 @@
 //! The files that an image has, without their content: what its layers give when they are laid over one another.
 //!
-//! It answers where a path leads, what is there, and what a new layer has to bring along. Reads nothing.
+//! It tells where a path leads, what is there, and which folders a new layer has to contain. Reads no file.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -151,7 +151,7 @@ impl FileTree {
         }
     }
 
-    /// Lays a layer over what is there; `entries` are its paths as stored, in any order.
+    /// Applies a layer to the tree; `entries` are its paths as stored, in any order.
     ///
     /// Paths with `..` are left out, as every engine refuses them. Source: image-spec layer.md, "Applying Changesets".
     pub fn apply(&mut self, entries: Vec<(Vec<u8>, Node)>) {

@@ -97,7 +97,7 @@ impl LayoutTarWriter {
         Ok(Some(slot))
     }
 
-    /// Adds a blob whose size and digest turn out while `produce` writes it.
+    /// Adds a blob whose size and digest are known only when `produce` has written it.
     ///
     /// `produce` returns the digest and size of what it wrote; a blob that is there already is dropped again.
     pub fn add_stream<T, E: From<FileError>>(

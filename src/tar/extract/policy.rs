@@ -23,7 +23,7 @@ pub enum ExtractMode {
     /// imgpkg packs the owner's bits only; where group and others have none, they get the owner's. setuid,
     /// setgid and sticky bits are dropped, folders stay accessible to their owner.
     Contents {
-        /// Bits to take away, as a value because a process cannot ask for its umask without changing it.
+        /// Bits to remove, as a value because a process cannot ask for its umask without changing it.
         umask: u32,
     },
     /// A container's root: modes with setuid bits as stored, `user.` and capability attributes, devices left out.

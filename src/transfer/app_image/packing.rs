@@ -101,7 +101,7 @@ fn threads_each(threads: usize, large: usize) -> usize {
     if several == 1 && large > 1 { 0 } else { several }
 }
 
-/// Packs every group that the base has no layer for, and hands out each that is packed.
+/// Packs every group that the base has no layer for, and passes on each that is packed.
 ///
 /// Shape: the bytes of a layer depend neither on how many are packed at the same time nor on their order.
 pub(super) fn pack_layers(

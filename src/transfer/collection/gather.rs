@@ -64,7 +64,7 @@ pub fn gather(
     finish(locator, collection, options)
 }
 
-/// Adds what goes along with the images that were found.
+/// Adds what is attached to the images that were found.
 fn finish(
     locator: &ImageLocator<'_>,
     mut collection: Collection,

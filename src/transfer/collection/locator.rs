@@ -41,7 +41,7 @@ impl std::fmt::Debug for ImageLocator<'_> {
 }
 
 impl<'a> ImageLocator<'a> {
-    /// Makes repositories a source; which ones turns out as images are found.
+    /// Makes repositories a source; the list of repositories grows as images are found.
     #[must_use]
     pub fn remote(client: &'a Client) -> Self {
         Self { base: None, client: Some(client), state: Mutex::default() }

@@ -36,7 +36,7 @@ impl<'a> MadeSource<'a> {
         self.layer(digest).is_some() || self.configs.contains_key(digest) || self.document(digest).is_some()
     }
 
-    /// Returns the base to read something from; the last one explains best that it is in none.
+    /// Returns the base to read a document or blob from; the last one if no base has it, for its error.
     fn base(&self, digest: &Digest) -> Result<&'a dyn ImageSource, TransferError> {
         let found = self.bases.iter().find(|base| !base.lacks(digest)).or(self.bases.last());
         let missing = || TransferError::Nowhere { digest: digest.clone(), place: self.label() };

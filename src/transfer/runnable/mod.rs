@@ -120,7 +120,7 @@ pub fn write_runnable(
     observer: &dyn Observer,
 ) -> Result<LayoutReport, TransferError> {
     let root = made.root.descriptor();
-    // What the base holds goes along; asking for such layers where there are none would only warn.
+    // Layers that the base holds are copied; asking for them where there are none would give a warning.
     let include_non_distributable = made.graph.blobs.iter().any(Descriptor::is_non_distributable);
     let roots = vec![NamedImage::new(root, names)];
     let request = LayoutRequest { target: target.clone(), roots, concurrency, include_non_distributable };

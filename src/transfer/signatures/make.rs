@@ -125,7 +125,7 @@ fn images(
 fn recorded(member: &Member) -> Option<String> {
     let named = member.names.iter().find_map(|name| name.reference.clone());
     let named = named.or_else(|| member.origin.clone())?;
-    // A digest says no more than the signature does.
+    // The signature already has the digest.
     Some(Reference { digest: None, ..named }.to_string())
 }
 

@@ -1,4 +1,4 @@
-//! Whether an image may be believed: what is stored about it, judged by the user's keys.
+//! Whether an image is signed: the statements that are stored about it, verified with the user's keys.
 
 use std::collections::HashSet;
 
@@ -46,7 +46,7 @@ impl Trust {
     }
 }
 
-/// What became of one statement.
+/// The verdict on one statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// This key made it.
@@ -73,7 +73,7 @@ pub enum Verdict {
 pub struct Judged {
     /// The statement.
     pub statement: Statement,
-    /// What became of it.
+    /// The verdict.
     pub verdict: Verdict,
 }
 
@@ -114,7 +114,7 @@ impl Judgement {
         wrong.collect()
     }
 
-    /// Returns why what is there does not count as what is missing.
+    /// Returns for each statement why it does not satisfy the requirement.
     fn problems(&self, missing: &Requirement) -> Vec<String> {
         let about = |judged: &&Judged| match &judged.statement.content {
             Content::Claim(claim) => serves(&claim.kind, missing),

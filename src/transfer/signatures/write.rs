@@ -1,4 +1,4 @@
-//! Signatures, put beside their images: in a layout tar, which is written anew, in a layout folder, or in a registry.
+//! Writing signatures beside their images: in a layout tar, which is rewritten, in a layout folder, or in a registry.
 
 use std::collections::HashSet;
 
@@ -23,7 +23,7 @@ fn named(addition: &Addition) -> NamedImage {
     NamedImage { names: name.into_iter().collect(), ..NamedImage::unnamed(addition.manifest.descriptor()) }
 }
 
-/// Writes a layout tar anew, with the additions; images keep their bytes.
+/// Rewrites a layout tar with the additions; images keep their bytes.
 ///
 /// Atomicity: the file is replaced as a whole, or stays as it was.
 /// Cost: writes the tar once.
@@ -103,7 +103,7 @@ fn remove_replaced(store: &Store, additions: &[Addition]) -> Result<(), Transfer
 
 /// Pushes the additions: blobs, then the manifest, by its tag or digest.
 ///
-/// Another signer that adds to the same tag at the same moment wins or loses as a whole, as with cosign.
+/// If two signers add to one tag at the same moment, the later write replaces the earlier one, as with cosign.
 pub fn add_to_registry(
     client: &Client,
     repository: &Repository,

@@ -127,7 +127,7 @@ pub fn index(args: &IndexArgs, env: &Env) -> Result<IndexOptions, Failure> {
 
 /// Expands a pattern that the shell left as it is; a path that exists is no pattern.
 ///
-/// Errors: a pattern that finds nothing, so that a job whose artifact is missing does not shrink the index in silence.
+/// Errors: a pattern that finds nothing, because an index without the artifact of one job would be wrong.
 pub(super) fn expanded(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     let Some(pattern) = path.to_str().filter(|text| text.contains(['*', '?', '['])) else {
         return Ok(vec![path.to_owned()]);
