@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_that_names_other_entries_is_derived_anew() {
+    fn an_index_that_names_other_entries_is_derived_again() {
         let [one, two] = ["one", "two"].map(image);
         let folder = Scratch::new("depot");
         push(&folder, usize::MAX, &one, &["a"]).unwrap();

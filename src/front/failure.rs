@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn causes_follow_the_message_and_are_not_said_twice() {
+    fn causes_follow_the_message_and_are_not_repeated() {
         let error = Outer { name: "a", source: Middle { source: io::Error::other("broken pipe") } };
         let failure = Failure::of(Kind::Remote, &error).hint("try again later");
         assert_eq!(

@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_of_the_packaging_group_are_told_by_kind_and_group() {
+    fn kind_and_group_decide_whether_a_document_is_of_packaging() {
         let is_packaging = |version: &str, kind: &str| {
             let text = format!("apiVersion: {version}\nkind: {kind}\n");
             read_packaging_objects(&text).unwrap()[0].is_packaging()

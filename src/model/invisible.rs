@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_that_are_not_seen_are_told_from_text() {
+    fn invisible_marks_are_distinguished_from_text() {
         let invisible = "\0\u{1b}\n\u{7f}\u{80}\u{85}\u{9f}\u{ad}\u{61c}\u{180e}\u{200b}\u{200c}\u{200d}\u{200e}\u{200f}\u{2028}\
                          \u{2029}\u{202a}\u{202e}\u{2060}\u{2066}\u{2069}\u{206f}\u{feff}\u{fff9}\u{e0001}\u{e007f}";
         for character in invisible.chars() {

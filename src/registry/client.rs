@@ -498,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn a_web_page_in_place_of_a_registry_is_said_to_be_one() {
+    fn a_web_page_in_place_of_a_registry_is_reported_as_one() {
         let page = body("200 OK", "content-type: text/html; charset=utf-8\r\n", "<html>log in</html>");
         let head = head("200 OK", "content-type: text/html\r\ncontent-length: 700\r\n");
         let ends = |error: RegistryError, host: &str| {

@@ -549,7 +549,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_source_that_knows_something_wins() {
+    fn the_first_source_with_credentials_is_used() {
         let file = DockerConfig::parse(br#"{"auths": {"reg.example": {"auth": "dTpwdw=="}}}"#, "f").unwrap();
         let hosts = CredentialSource::Hosts(vec![HostCredential {
             pattern: "other.example".into(),

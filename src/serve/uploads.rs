@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_digest_is_told_in_either_algorithm() {
+    fn a_wrong_digest_is_reported_in_either_algorithm() {
         let spool = Spool::create(&std::env::temp_dir()).unwrap();
         let mut hasher = Algorithm::Sha512.hasher();
         hasher.update(b"x");

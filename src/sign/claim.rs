@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_is_believed_for_its_image_its_key_and_its_name_only() {
+    fn a_signature_is_accepted_for_its_image_its_key_and_its_name_only() {
         let own = key(include_str!("../../tests/keys/p256.key"));
         let other = key(include_str!("../../tests/keys/ed25519.key"));
         let keys = |keys: &[&SigningKey]| keys.iter().map(|key| key.public().clone()).collect::<Vec<_>>();

@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_usable_public_key_is_said() {
+    fn an_unusable_public_key_is_refused_with_the_reason() {
         let certificate = P256.replace("PUBLIC KEY", "CERTIFICATE");
         let many = P256.repeat(limits_keys() + 1);
         for (text, expected) in [

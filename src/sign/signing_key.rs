@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_usable_private_key_is_said() {
+    fn an_unusable_private_key_is_refused_with_the_reason() {
         let sealed = "-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\ne30=\n-----END ENCRYPTED SIGSTORE PRIVATE KEY-----\n";
         let openssh = P256.replace("PRIVATE", "OPENSSH PRIVATE");
         for (text, expected) in [

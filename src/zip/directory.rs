@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn copies_of_a_file_are_told_from_other_contents() {
+    fn copies_of_a_file_are_distinguished_from_other_contents() {
         let one = ZipEntry::file("LICENSE", "text");
         let deflated = {
             let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());

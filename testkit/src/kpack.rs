@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn what_kpack_changes_is_said() {
+    fn what_kpack_changes_is_reported() {
         let cases = [
             (vec![Tarball::new().symlink("l", "a").finish()], "dropped: l"),
             (vec![Tarball::new().file("a", "").hardlink("h", "a").finish()], "dropped: h"),

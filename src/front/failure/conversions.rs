@@ -507,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_tar_is_said_to_be_incomplete() {
+    fn a_cut_tar_is_reported_as_incomplete() {
         let source = TarError::Truncated { offset: 512, inside: "`index.json`".into() };
         let failure = Failure::from(StoreError::Tar { path: "a.tar".into(), source });
         assert_eq!(

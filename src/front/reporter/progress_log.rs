@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stall_is_said_and_a_restart_does_not_count_twice() {
+    fn a_stall_is_reported_and_a_restart_does_not_count_twice() {
         let mut log = ProgressLog::new("uploaded", Lines::Printed);
         let blob = layer(100);
         log.take(Event::BlobStarted { descriptor: &blob }, seconds(0));

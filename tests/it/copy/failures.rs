@@ -45,7 +45,7 @@ fn damaged() -> (Lab, Vec<u8>) {
 }
 
 #[test]
-fn a_truncated_tar_is_said_to_be_incomplete_wherever_it_ends() {
+fn a_truncated_tar_is_reported_as_incomplete_wherever_it_ends() {
     let (lab, tar) = damaged();
     let registry = Registry::start();
     // In a header, right behind it, and inside the data; shorter than one header it is no tar at all.

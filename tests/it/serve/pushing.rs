@@ -283,7 +283,7 @@ fn one_blob_pushed_by_many_at_once_is_there_once_and_whole() {
 }
 
 #[test]
-fn a_full_disk_is_told_to_the_client_and_leaves_no_tar() {
+fn a_full_disk_is_reported_to_the_client_and_leaves_no_tar() {
     let lab = lab();
     let disk = lab.path("disk");
     let words = ["serve", "--collect", "out.tar", "--ready-file", "ready"];
