@@ -1,4 +1,4 @@
-//! What `sign` and `attach` do alike: read an image with all that is said about it, and put more beside it, in place.
+//! Shared by `sign` and `attach`: reads an image with what is attached to it, and attaches more, in place.
 
 use std::fmt::Write as _;
 

@@ -134,7 +134,7 @@ fn split_list(value: &OsStr) -> Vec<OsString> {
 fn variables(arg: &Arg) -> Vec<String> {
     let visible = arg.get_visible_aliases().unwrap_or_default();
     let names = arg.get_long().into_iter().chain(visible);
-    // `--help` and `--version` stop the command; a variable for them would only break every run.
+    // `--help` and `--version` stop the command; a variable for them would break every run.
     let names = names.filter(|name| !matches!(*name, "help" | "version"));
     names.map(variable).collect()
 }
@@ -152,7 +152,7 @@ pub fn has_ours(env: &Env) -> bool {
 
 /// Returns a warning about variables that begin like ours and belong to no flag: a misspelt one has no effect.
 ///
-/// The environment is not ours alone, so they are no error, and those that Kubernetes makes for a Service named
+/// Other programs set variables too, so they are no error, and those that Kubernetes makes for a Service named
 /// `imgrelay` are not mentioned.
 #[must_use]
 pub fn unknown(command: &Command, env: &Env) -> Option<String> {

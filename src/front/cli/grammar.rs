@@ -20,7 +20,7 @@ pub(in crate::front) fn prepare(command: clap::Command) -> clap::Command {
     })
 }
 
-/// Shows switches as plain `--flag`: what is after the name matters to old scripts only, not to readers.
+/// Shows switches as plain `--flag`: only old scripts give them a value.
 pub(in crate::front) fn plain_switches(command: clap::Command) -> clap::Command {
     each_argument(command, &|arg| {
         if is_switch(&arg) { arg.num_args(0).action(clap::ArgAction::SetTrue) } else { arg }

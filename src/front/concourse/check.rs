@@ -94,8 +94,8 @@ impl Check<'_> {
             Some(Version { digest: before, .. }) if before != now => {
                 let there =
                     self.digest(&Target::Digest(before.clone())).or_else(|failure| match failure.kind {
-                        // The registry answered for the tag. Artifactory answers 500 for a digest that it has deleted
-                        // (concourse/docker-image-resource#69); every later check would fail the same way.
+                        // The registry is reachable: it resolved the tag. Artifactory answers 500 for a digest that it
+                        // has deleted (concourse/docker-image-resource#69); every later check would fail the same way.
                         Kind::Remote | Kind::Refused => {
                             self.ui
                                 .warning(&format!("the previous version is left out: {}", failure.message));
@@ -234,7 +234,7 @@ fn candidate(tag: &str, variant: Option<&str>, rule: &Versions) -> Option<Semant
         let counts = |prefix: &str| version.pre_release.starts_with(prefix);
         let known = PRE_RELEASES.iter().any(|prefix| counts(prefix));
         let extra = rule.prefixes.iter().any(|prefix| counts(prefix));
-        // A further `-` begins another variant; prefixes of one's own may have one.
+        // A further `-` begins another variant; prefixes of the pipeline may have one.
         let plain = !version.pre_release.contains('-') || !rule.prefixes.is_empty();
         if !rule.pre_releases || !plain || !(known || extra) {
             return None;

@@ -149,7 +149,7 @@ impl Get<'_> {
     /// Fetches from one repository and returns the labels and annotations to show.
     fn from(&self, repository: &Repository) -> Result<Vec<Metadata>, Failure> {
         let source = RegistrySource::new(self.client, repository.clone());
-        // Requested even with `skip_download`: a version that is gone must not look fetched.
+        // Requested even with `skip_download`: a deleted version must fail.
         let root = source.resolve(&Target::Digest(self.version.digest.clone()))?;
         let signed = match &self.params.trust {
             Some(trust) => {

@@ -314,7 +314,7 @@ impl Put<'_> {
         let store = store::open(path, self.temporary)?;
         let mut chosen = Chosen::of(&store, &label, self.params.select.as_ref())?;
         chosen.require(&self.params.platforms_required)?;
-        // Nothing is sent unless a key signed the image; what was checked is pushed too.
+        // Nothing is sent unless a key signed the image; the verified signatures are pushed too.
         chosen.demand(self.trust)?;
         if !self.params.referrers && self.trust.is_none() {
             self.note_left_out(&format!("`{label}` also holds"), chosen.without_attached());

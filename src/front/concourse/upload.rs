@@ -53,7 +53,7 @@ fn watch(ui: &Ui, work: impl FnOnce(&dyn Observer) -> Result<(), TransferError>)
 
 /// Finds the archives and folders of `params.image`, each once.
 ///
-/// Errors: a pattern that finds nothing, so that a job whose image is missing is noticed.
+/// Errors: a pattern that finds nothing: the image of a job is missing.
 pub(super) fn find(folder: &Path, patterns: &[String]) -> Result<Vec<PathBuf>, Failure> {
     let short = |path: &PathBuf| path.strip_prefix(folder).unwrap_or(path).display().to_string();
     let mut all: Vec<PathBuf> = Vec::new();
@@ -148,7 +148,7 @@ impl<'a> Chosen<'a> {
         Ok(transfer::require_platforms_of(self, &root, platforms)?)
     }
 
-    /// Refuses the image unless it is signed; without keys nothing is asked.
+    /// Refuses the image unless it is signed; without keys there is no check.
     pub(super) fn demand(&self, trust: Option<&Trust>) -> Result<(), Failure> {
         let collection = match &self.part {
             PushedPart::Images(collection) => collection.clone(),
