@@ -4,7 +4,7 @@
 //! With a cursor, `check` sends no requests for older version numbers. The matches of an expression have no such
 //! order, so `check` sends a HEAD request for each of them, many at the same time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
 use super::access::CHECK_CONCURRENCY;
@@ -174,13 +174,15 @@ impl Check<'_> {
         let mut asked: Vec<&str> = candidates.iter().map(|(tag, _)| *tag).collect();
         asked.extend(tags.iter().map(String::as_str).filter(|tag| *tag == bare));
         let found = self.digests(&asked)?;
+        let numbers: HashMap<&str, &SemanticVersion> =
+            candidates.iter().map(|(tag, version)| (*tag, version)).collect();
         let mut best: Vec<(&str, &SemanticVersion, &Digest)> = Vec::new();
+        let mut known: HashMap<&Digest, usize> = HashMap::new();
         for (tag, digest) in found.iter().filter(|(tag, _)| *tag != bare) {
-            let Some((_, version)) = candidates.iter().find(|(candidate, _)| candidate == tag) else {
-                continue;
-            };
-            match best.iter_mut().find(|(.., known)| *known == digest) {
-                Some(known) if is_better(version, known.1) => *known = (tag, version, digest),
+            let Some(version) = numbers.get(tag) else { continue };
+            let at = *known.entry(digest).or_insert(best.len());
+            match best.get_mut(at) {
+                Some(one) if is_better(version, one.1) => *one = (tag, version, digest),
                 Some(_) => {}
                 None => best.push((tag, version, digest)),
             }
