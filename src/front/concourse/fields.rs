@@ -4,7 +4,9 @@
 //! are kept as their text, so that the number `1.10` stays `1.10`. Messages name the path and never the value.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::front::failure::Failure;
@@ -18,6 +20,33 @@ pub(super) struct Fields {
     asked: Vec<&'static str>,
 }
 
+/// The members of an object in their order; a map would keep the last one of each name without a word.
+struct Members(Vec<(String, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
 impl Fields {
     /// Reads an object; `null` is an empty one. `path` is what messages call it; empty for the request itself.
     pub(super) fn parse(path: &str, text: &str) -> Result<Self, Failure> {
@@ -29,13 +58,15 @@ impl Fields {
             let name = if path.is_empty() { "the request" } else { path };
             return Err(Failure::misuse(format!("`{name}` is {}, expected an object", kind_of(text))));
         }
-        let members: BTreeMap<String, Box<RawValue>> =
-            serde_json::from_str(text).map_err(|error| not_json(path, &error))?;
+        let Members(members) = serde_json::from_str(text).map_err(|error| not_json(path, &error))?;
         for (name, value) in members {
             let key = name.to_ascii_lowercase();
             if let Some((other, _)) = fields.members.insert(key, (name.clone(), value)) {
                 let (one, two) = (fields.path_of(&other), fields.path_of(&name));
-                return Err(Failure::misuse(format!("`{one}` and `{two}` are the same field")));
+                return Err(Failure::misuse(match one == two {
+                    true => format!("field `{one}` is there twice"),
+                    false => format!("`{one}` and `{two}` are the same field"),
+                }));
             }
         }
         Ok(fields)
@@ -130,19 +161,23 @@ impl Fields {
     pub(super) fn table(&mut self, key: &'static str) -> Result<BTreeMap<String, String>, Failure> {
         let Some(raw) = self.raw(key) else { return Ok(BTreeMap::new()) };
         let path = self.path_of(key);
-        let members: BTreeMap<String, Box<RawValue>> =
+        let Members(members) =
             serde_json::from_str(raw.get()).map_err(|_| self.wrong(key, raw.get(), "an object of texts"))?;
-        members
-            .into_iter()
-            .map(|(name, value)| match serde_json::from_str::<String>(value.get()) {
-                Ok(text) => Ok((name, text)),
-                Err(_) if !value.get().starts_with(['{', '[']) => Ok((name, value.get().to_owned())),
+        let mut table = BTreeMap::new();
+        for (name, value) in members {
+            let text = match serde_json::from_str::<String>(value.get()) {
+                Ok(text) => text,
+                Err(_) if !value.get().starts_with(['{', '[']) => value.get().to_owned(),
                 Err(_) => {
                     let found = kind_of(value.get());
-                    Err(Failure::misuse(format!("`{path}.{name}` is {found}, expected text")))
+                    return Err(Failure::misuse(format!("`{path}.{name}` is {found}, expected text")));
                 }
-            })
-            .collect()
+            };
+            if table.insert(name.clone(), text).is_some() {
+                return Err(Failure::misuse(format!("field `{path}.{name}` is there twice")));
+            }
+        }
+        Ok(table)
     }
 
     /// Takes an object.
@@ -162,7 +197,7 @@ impl Fields {
     }
 
     /// Makes the failure for a value of a member that cannot be used.
-    pub(super) fn invalid(&self, key: &str, problem: impl std::fmt::Display) -> Failure {
+    pub(super) fn invalid(&self, key: &str, problem: impl fmt::Display) -> Failure {
         Failure::misuse(format!("`{}`: {problem}", self.path_of(key)))
     }
 
@@ -241,6 +276,17 @@ mod tests {
     }
 
     #[test]
+    fn a_member_that_is_there_twice_is_refused() {
+        let refused = |text: &str| Fields::parse("source", text).unwrap_err().message.to_string();
+        assert_eq!(refused(r#"{"tag":"a","tag":"a"}"#), "field `source.tag` is there twice");
+        assert_eq!(refused(r#"{"tag":"a","Tag":"a"}"#), "`source.tag` and `source.Tag` are the same field");
+        let twice = fields(r#"{"labels":{"a":1,"A":2,"a":3}}"#).table("labels").unwrap_err();
+        assert_eq!(twice.message, "field `source.labels.a` is there twice");
+        let request = super::super::protocol::Request::read(&br#"{"source":{},"source":{}}"#[..]);
+        assert_eq!(request.unwrap_err().message, "field `source` is there twice");
+    }
+
+    #[test]
     fn an_unknown_member_is_refused_with_its_name() {
         let mut all = fields(r#"{"repositry":"a"}"#);
         assert_eq!(all.text("repository"), Ok(None));
@@ -269,7 +315,7 @@ mod tests {
         for (text, expected) in [
             ("[]", "`source` is a list, expected an object"),
             ("{\"a\":}", "source is not valid JSON: Syntax error at line 1 column 6"),
-            (r#"{"tag":1,"Tag":2}"#, "`source.Tag` and `source.tag` are the same field"),
+            (r#"{"tag":1,"Tag":2}"#, "`source.tag` and `source.Tag` are the same field"),
         ] {
             assert_eq!(Fields::parse("source", text).unwrap_err().message, expected);
         }
