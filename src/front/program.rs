@@ -258,6 +258,7 @@ fn parse(mut words: Vec<OsString>, env: &Env) -> Result<Parsed, Failure> {
             };
         }
     };
+    repeated::refuse_around(&grammar, &words)?;
     let harmless = repeated::refuse(&grammar, &typed)?;
     let words = repeated::without_empty(&words, &harmless);
     let mut warning = None;
@@ -279,6 +280,7 @@ fn parse(mut words: Vec<OsString>, env: &Env) -> Result<Parsed, Failure> {
 fn parse_called(words: &[OsString]) -> Option<Cli> {
     let grammar = called(words)?;
     let typed = repeated::collecting(grammar.clone()).try_get_matches_from(words).ok()?;
+    repeated::refuse_around(&grammar, words).ok()?;
     let harmless = repeated::refuse(&grammar, &typed).ok()?;
     if harmless.is_empty() { Cli::from_arg_matches(&typed).ok() } else { None }
 }

@@ -46,6 +46,57 @@ pub(in crate::front) fn refuse(command: &Command, typed: &ArgMatches) -> Result<
     Ok(harmless)
 }
 
+/// Refuses a flag of all commands that has one value before the command and another one after it.
+///
+/// The parser hands the last value to both places, so the words are parsed again with a flag for each place, if one of
+/// these flags is in them more than once.
+pub(in crate::front) fn refuse_around(command: &Command, words: &[OsString]) -> Result<(), Failure> {
+    let is_single = |arg: &&Arg| arg.is_global_set() && matches!(arg.get_action(), ArgAction::Set);
+    let mentioned = |arg: &&Arg| words.iter().filter(|word| names(arg, word)).count() > 1;
+    let flags: Vec<Arg> = command.get_arguments().filter(is_single).filter(mentioned).cloned().collect();
+    if flags.is_empty() {
+        return Ok(());
+    }
+    let apart = |arg: Arg| arg.global(false).action(ArgAction::Append);
+    let global: Vec<Arg> =
+        command.get_arguments().filter(|arg| arg.is_global_set()).cloned().map(apart).collect();
+    let own = command.clone().mut_args(|arg| if arg.is_global_set() { apart(arg) } else { arg });
+    // A mistake elsewhere is told by the parser of the command line.
+    let Ok(typed) = collecting(with_arguments(own, &global)).try_get_matches_from(words) else {
+        return Ok(());
+    };
+    for arg in flags {
+        let (mut given, mut place, mut last) = (Vec::new(), Some(&typed), command.get_name());
+        while let Some(typed) = place {
+            let is_typed = typed.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
+            let values = typed.get_raw(arg.get_id().as_str()).into_iter().flatten();
+            given.extend(values.filter(|value| is_typed && !value.is_empty()));
+            place = typed.subcommand().map(|(name, typed)| {
+                last = name;
+                typed
+            });
+        }
+        let same = given.windows(2).all(|two| matches!(two, [one, other] if one == other));
+        if let (Some(long), 2.., false) = (arg.get_long(), given.len(), is_switch(&arg) && same) {
+            return Err(twice(long, given.len(), last));
+        }
+    }
+    Ok(())
+}
+
+/// Tells whether a word is this flag, perhaps with its value.
+fn names(arg: &Arg, word: &OsString) -> bool {
+    let Some(word) = word.to_str() else { return false };
+    let name = word.split_once('=').map_or(word, |(name, _)| name);
+    let is_short = arg.get_short().is_some_and(|short| name == format!("-{short}"));
+    is_short || name.strip_prefix("--").is_some_and(|name| Some(name) == arg.get_long())
+}
+
+/// Gives arguments to all commands below a command.
+fn with_arguments(command: Command, arguments: &[Arg]) -> Command {
+    command.mut_subcommands(|command| with_arguments(command.args(arguments), arguments))
+}
+
 /// Takes the empty values of flags out of a command line.
 pub(in crate::front) fn without_empty(words: &[OsString], flags: &[Arg]) -> Vec<OsString> {
     let mut names: Vec<String> = Vec::new();
@@ -108,7 +159,8 @@ mod tests {
         let words: Vec<OsString> =
             std::iter::once("imgrelay").chain(words.iter().copied()).map(Into::into).collect();
         let typed = collecting(program::command()).try_get_matches_from(&words).unwrap();
-        let harmless = refuse(&program::command(), &typed);
+        let harmless =
+            refuse_around(&program::command(), &words).and_then(|()| refuse(&program::command(), &typed));
         let harmless = harmless.map_err(|failure| failure.render(false))?;
         Ok(without_empty(&words, &harmless).into_iter().skip(1).collect())
     }
@@ -123,6 +175,8 @@ mod tests {
             (&["copy", "--thin", "--thin=false", "-b", "a", "--to-tar", "c"], "`--thin` is given twice"),
             (&["copy", "-b", "a", "--to-repo", "x", "--to-repo", "y"], "one place after the other"),
             (&["tag", "resolve", "-i", "a", "-i", "b"], "`--image` is given twice"),
+            (&["--progress", "plain", "version", "--progress", "none"], "`--progress` is given twice"),
+            (&["--json", "tag", "list", "--json=false"], "`--json` is given twice"),
         ] {
             let failure = check(words).unwrap_err();
             assert!(failure.contains(expected), "{words:?}: {failure}");
@@ -143,6 +197,8 @@ mod tests {
             (&["copy", "--tar=b", "--tar=", "--to-tar", "c"], &["copy", "--tar=b", "--to-tar", "c"]),
             (&["copy", "--thin", "--thin=true", "-b", "a"], &["copy", "--thin", "--thin=true", "-b", "a"]),
             (&["push", "-f", "a", "-f", "b", "-i", "x"], &["push", "-f", "a", "-f", "b", "-i", "x"]),
+            (&["--json", "tag", "list", "--json"], &["--json", "tag", "list", "--json"]),
+            (&["--progress", "none", "version"], &["--progress", "none", "version"]),
             (&["index", "--tar", "a", "--tar", "b"], &["index", "--tar", "a", "--tar", "b"]),
             (
                 &["copy", "--tag", "a", "--tag", "b", "--tar", ""],
