@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::json;
+use testkit::fault::{Access, FaultRegistry, Thing};
 use testkit::registry::Registry;
 use testkit::tree;
 
@@ -88,6 +89,27 @@ fn lock_of_a_bundle_goes_through_a_tar_with_its_tag() {
             assert_eq!(name, "image-locations.yml");
         }
     }
+}
+
+#[test]
+fn an_identity_token_from_variables_is_exchanged_for_a_token() {
+    let lab = lab();
+    let access =
+        Access::Bearer { user: "ci", password: "hunter2", expires_in: Some(300), challenges: Vec::new() };
+    let registry = FaultRegistry::start(access, vec![]);
+    let image = format!("{}/team/app", registry.host());
+    let list = |token: &str| {
+        lab.command(&["tag", "list", "-i", &image])
+            .env("IMGPKG_REGISTRY_HOSTNAME_0", registry.host())
+            .env("IMGPKG_REGISTRY_IDENTITY_TOKEN_0", token)
+            .run()
+            .never_says("hunter2")
+    };
+    let _ = list("hunter2").succeeds();
+    // The specification's way: OAuth2 with a refresh token, as go-containerregistry sends it.
+    assert_eq!(registry.count("POST", Thing::Token), 1);
+    assert_eq!(registry.count("GET", Thing::Token), 0);
+    let _ = list("another").fails(1, &["401"]);
 }
 
 #[test]

@@ -48,6 +48,24 @@ fn parts(lab: &Lab) -> BTreeSet<String> {
     names.filter(|name| name.starts_with("sha256-")).map(|name| name.replacen('-', ":", 1)).collect()
 }
 
+#[test]
+fn two_copies_with_resume_to_one_tar_wait_for_each_other() {
+    let registry = Registry::start();
+    let (lab, name, layers) = scene(&registry);
+    let words = ["copy", "-b", &name, "--to-oci-tar", "all.tar", "--resume"];
+    let mut copies: Vec<_> = (0..2).map(|_| start(&lab, &words).spawn().unwrap()).collect();
+    for copy in &mut copies {
+        assert!(copy.wait().unwrap().success());
+    }
+    let _ = lab.run(&["verify", "--tar", "all.tar"]).succeeds();
+    assert_eq!(parts(&lab), BTreeSet::new());
+    assert!(!lab.path("all.tar.parts").exists(), "{}", lab.list());
+    // Each found a whole tar or parts that were its own; none read what the other was still writing.
+    let fetched = registry.requests().into_iter().filter(|request| request.method == "GET");
+    let fetched = fetched.filter(|request| layers.iter().any(|layer| request.path.contains(layer.as_str())));
+    assert_eq!(fetched.count(), 2 * layers.len());
+}
+
 /// Starts a copy and kills it when at least two layers are there and at least two are not; returns those that are.
 fn kill_in_the_middle(lab: &Lab, words: &[&str]) -> BTreeSet<String> {
     for _ in 0..TRIES {

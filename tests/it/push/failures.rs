@@ -180,6 +180,40 @@ fn a_folder_that_cannot_be_renamed_is_filled_entry_by_entry() {
     assert_eq!(listed, testkit::tree::list_contents(&lab.path("app")));
 }
 
+#[test]
+fn an_output_on_a_file_that_is_a_mount_point_is_refused_with_what_to_do() {
+    let (lab, _) = packed();
+    lab.write("out.tar", "the older output");
+    lab.write("result.json", "the older result");
+    let script = "mount --bind out.tar out.tar && mount --bind result.json result.json && exec \"$@\"";
+    let push = ["push", "-f", "app", "--to-oci-tar"];
+    for (more, what) in
+        [(&["out.tar"][..], "out.tar"), (&["x.tar", "--result", "json:result.json"], "result.json")]
+    {
+        let mut command = testkit::tools::tool("unshare");
+        command.args([
+            "--mount",
+            "--map-root-user",
+            "sh",
+            "-c",
+            script,
+            "sh",
+            env!("CARGO_BIN_EXE_imgrelay"),
+        ]);
+        let output = command.args(push).args(more).current_dir(lab.work()).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(told.contains(&format!("`{what}`: Device or resource busy")), "{told}");
+        assert!(
+            told.contains("hint: the path is a mount point, which cannot be replaced: mount the folder"),
+            "{told}"
+        );
+    }
+    assert_eq!(lab.read("out.tar"), b"the older output");
+    assert_eq!(lab.read("result.json"), b"the older result");
+    assert!(!lab.list().contains(".imgrelay-"), "{}", lab.list());
+}
+
 /// Removes what the clean-up of the room might find too deep.
 fn remove_deep(lab: &Lab) {
     let mut command = testkit::tools::tool("rm");
