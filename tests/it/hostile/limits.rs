@@ -890,7 +890,7 @@ const OTHER_BOUNDS: &str = "\
 | files of a source image | `--size-limit` | 1 GiB | 1 | `has more than 1073741824 bytes` |
 | layers of a source image | | 100 | | folders share a layer |
 | attempts of one request | `--registry-retry-count` | 5 | 4 | `after 5 attempts` |
-| connecting | `--registry-connect-timeout` | 10 s | 4 | `timed out after 10 s while connecting` |
+| connecting, with the answer of a proxy and the TLS handshake | `--registry-connect-timeout` | 10 s | 4 | `timed out after 10 s while connecting` |
 | an answer's beginning | `--registry-response-header-timeout` | 30 s | 4 | `waiting for response headers` |
 | silence in a body | `--registry-idle-timeout` | 30 s | 4 | `nothing moved for 30 s` |
 | `serve`: the head of a request, from its first byte | | 10 s | 0 | the connection ends |
