@@ -101,6 +101,12 @@ impl Client {
         Ok(Self { requester: Requester::new(options)?, listing: Mutex::new(()) })
     }
 
+    /// Returns how many requests may be made at the same time.
+    #[must_use]
+    pub fn concurrency(&self) -> usize {
+        self.requester.options.wire.concurrency.max(1)
+    }
+
     fn manifest_call<'a>(
         &self,
         repository: &'a Repository,

@@ -6,6 +6,7 @@
 //!
 //! Source: OCI distribution-spec 1.1; distribution "Token Authentication Specification".
 
+mod at_once;
 mod auth;
 mod blob_body;
 mod challenge;

@@ -16,7 +16,7 @@ use super::options::ClientOptions;
 use super::reach::HostSource;
 use super::retry::{Gate, RetryBudget, RetryPolicy, Transient};
 use super::token::Scopes;
-use super::upload_plan::UploadForm;
+use super::upload_plan::Learned;
 use super::url::{Origin, Scheme, Url, origin};
 use super::wire_error::WireErrorKind;
 
@@ -38,7 +38,7 @@ pub(super) struct Host {
     base: Mutex<Option<Origin>>,
     pub(super) gate: Gate,
     pub(super) auth: HostAuth,
-    pub(super) upload_form: Mutex<UploadForm>,
+    pub(super) uploads: Mutex<Learned>,
     warned: Mutex<HashSet<String>>,
 }
 
@@ -265,6 +265,11 @@ impl Requester {
         // What the registry names outside itself, such as an upload location, it leads to.
         let mut led_by = self.http.led_by(&registry);
         for _ in 0..=limits::REDIRECTS {
+            // An upload may need a download to go on, so it does not keep one waiting.
+            let _turn = match payload {
+                Payload::Stream { .. } => None,
+                Payload::None | Payload::Bytes(_) => Some(host.gate.turn(self.options.wire.concurrency)?),
+            };
             host.gate.enter()?;
             let peer = if *url.origin() == registry { Peer::Registry } else { Peer::Elsewhere };
             let named_by = if peer == Peer::Registry { HostSource::User } else { led_by };

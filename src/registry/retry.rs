@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::model::time::Timestamp;
 use crate::stream::{cancel, lock};
 
+use super::at_once::{AtOnce, Turn};
 use super::error::{RegistryError, Task};
 use super::events::{ClientEvents, RetryRecord};
 
@@ -166,6 +167,12 @@ impl RetryBudget {
             delay,
         });
         if let Some(gate) = gate
+            && failure.status.is_none()
+            && attempt > 1
+        {
+            gate.at_once.complained();
+        }
+        if let Some(gate) = gate
             && matches!(failure.status, Some(429 | 503))
         {
             // At the gate every worker of this host waits, this one too.
@@ -178,7 +185,10 @@ impl RetryBudget {
 
 /// What all workers of one host wait at before each request.
 #[derive(Debug, Default)]
-pub(super) struct Gate(Mutex<GateState>);
+pub(super) struct Gate {
+    state: Mutex<GateState>,
+    at_once: AtOnce,
+}
 
 #[derive(Debug, Default)]
 struct GateState {
@@ -191,11 +201,16 @@ struct GateState {
 }
 
 impl Gate {
+    /// Waits until one more request, of at most `most`, may wait for its answer.
+    pub(super) fn turn(&self, most: usize) -> Result<Turn<'_>, RegistryError> {
+        self.at_once.turn(most)
+    }
+
     /// Waits until a request may start.
     pub(super) fn enter(&self) -> Result<(), RegistryError> {
         loop {
             let wait = {
-                let mut state = lock(&self.0);
+                let mut state = lock(&self.state);
                 let now = Instant::now();
                 let closed = state.closed_until.and_then(|until| until.checked_duration_since(now));
                 let paced = state.next.and_then(|next| next.checked_duration_since(now));
@@ -213,10 +228,13 @@ impl Gate {
 
     /// The registry asked to slow down: no request starts for `pause`, and then not as fast as before.
     pub(super) fn slow_down(&self, pause: Duration, too_many: bool) {
-        let mut state = lock(&self.0);
+        let mut state = lock(&self.state);
         let until = Instant::now() + pause;
         // Several workers whose requests were refused at the same time slow the pace down once.
         let first = state.closed_until.is_none_or(|closed| closed <= Instant::now());
+        if first {
+            self.at_once.complained();
+        }
         state.closed_until = Some(state.closed_until.map_or(until, |closed| closed.max(until)));
         if too_many && first {
             state.pace = (state.pace * 2).clamp(Duration::from_millis(10), SLOWEST_PACE);
@@ -225,7 +243,8 @@ impl Gate {
 
     /// A request succeeded; the pace recovers slowly.
     pub(super) fn succeeded(&self) {
-        let mut state = lock(&self.0);
+        self.at_once.answered();
+        let mut state = lock(&self.state);
         if !state.pace.is_zero() {
             let faster = state.pace.mul_f64(0.95);
             state.pace = if faster < Duration::from_millis(2) { Duration::ZERO } else { faster };
@@ -238,7 +257,7 @@ mod tests {
     use super::*;
 
     fn pace(gate: &Gate) -> Duration {
-        gate.0.lock().unwrap().pace
+        gate.state.lock().unwrap().pace
     }
 
     #[test]
@@ -275,7 +294,7 @@ mod tests {
         gate.slow_down(Duration::from_secs(60), true);
         assert_eq!(pace(&gate), Duration::from_millis(80));
         for _ in 0..20 {
-            gate.0.lock().unwrap().closed_until = None;
+            gate.state.lock().unwrap().closed_until = None;
             gate.slow_down(Duration::ZERO, true);
         }
         assert_eq!(pace(&gate), SLOWEST_PACE);

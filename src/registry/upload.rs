@@ -1,13 +1,16 @@
 //! Writes a blob: HEAD request, mount, upload session, closing request; other forms for registries that need them.
 //!
-//! The first form is docker's own, which every registry takes: POST, one PATCH with the whole blob, PUT. A session that
-//! failed is not continued (some registries keep half of it): a HEAD request is sent, and the blob is sent again.
+//! The first form is docker's own, which every registry takes: POST, one PATCH with the whole blob, PUT. A small blob is
+//! sent with the PUT, and if the registry takes it, with the POST, which saves round trips. A session that failed is not
+//! continued (some registries keep half of it): a HEAD request is sent, and the blob is sent again.
+
+use std::sync::OnceLock;
 
 use crate::model::{Descriptor, Digest, Method, Repository};
 use crate::stream::lock;
 
 use super::auth::AuthProgress;
-use super::blob_body::BlobBody;
+use super::blob_body::{BlobBody, KeptBody};
 use super::error::{RegistryError, Task, Verb};
 use super::http::Response;
 use super::requests::{Attempt, Call, Follow, Requester, unexpected};
@@ -22,6 +25,8 @@ pub enum PushStart<'a> {
     /// With a HEAD request; if the blob is absent, it is mounted from the first of these repositories that is of the
     /// same registry.
     Ask(&'a [Repository]),
+    /// As [`PushStart::Ask`] does after an answer that the blob is absent, because it very likely is.
+    Mount(&'a [Repository]),
     /// With its bytes, because it is very unlikely to be there; that saves a round trip.
     Send,
 }
@@ -111,7 +116,25 @@ pub(super) fn push_blob(
     let host = requester.host(repository.registry());
     let task = Task::new(repository, Verb::Upload, format!("blob `{}`", descriptor.digest));
     let upload = Upload { requester, host: &host, repository, descriptor, body, progress, task };
-    upload.run(start)
+    let size = descriptor.size;
+    if !lock(&host.uploads).may_try_at_once(size) {
+        return upload.run(start);
+    }
+    // Its bytes may be sent in vain, which is neither progress nor a new beginning.
+    let kept = KeptBody { body, bytes: OnceLock::new() };
+    let outcome = Upload { body: &kept, progress: &|_| {}, ..upload }.run(start)?;
+    if outcome == PushOutcome::Uploaded {
+        progress(size);
+    }
+    Ok(outcome)
+}
+
+/// What the first request of an attempt came to.
+enum Begun {
+    /// The registry took the bytes with it.
+    Stored,
+    Mounted,
+    Open(Session),
 }
 
 /// What follows an attempt.
@@ -126,21 +149,29 @@ enum After {
 
 impl Upload<'_> {
     fn run(&self, start: PushStart<'_>) -> Result<PushOutcome, RegistryError> {
-        let mut mounts: &[Repository] = &[];
-        if let PushStart::Ask(from) = start {
-            if self.is_there()? {
-                return Ok(PushOutcome::Present);
-            }
-            mounts = from;
-        }
+        let mut mounts = match start {
+            PushStart::Ask(_) if self.is_there()? => return Ok(PushOutcome::Present),
+            PushStart::Ask(from) | PushStart::Mount(from) => from,
+            PushStart::Send => &[],
+        };
         let mut tries = RetryBudget::new();
         let mut auth = AuthProgress::default();
-        let mut plan = Plan::new(*lock(&self.host.upload_form));
+        let mut plan = lock(&self.host.uploads).plan(self.descriptor.size);
         loop {
-            let Some(mut session) = self.start(mounts)? else { return Ok(PushOutcome::Mounted) };
+            let mut session = None;
+            let result = match self.begin(mounts, plan, &mut auth, tries.attempt()) {
+                Ok(Begun::Mounted) => return Ok(PushOutcome::Mounted),
+                Ok(Begun::Stored) => Ok(Step::Done),
+                Ok(Begun::Open(opened)) => {
+                    self.send(plan.form(), session.insert(opened), &mut auth, tries.attempt())
+                }
+                Err(failure) => Err(failure),
+            };
             mounts = &[];
-            let result = self.send(plan.form(), &mut session, &mut auth, tries.attempt());
-            match self.after_attempt(result, &session, &mut plan)? {
+            let before = plan;
+            let after = self.after_attempt(result, session.as_ref(), &mut plan)?;
+            lock(&self.host.uploads).changed(before, plan);
+            match after {
                 After::Stored => return Ok(PushOutcome::Uploaded),
                 After::AtOnce => {}
                 After::Wait(failure) => self.requester.wait(&mut tries, self.host, &self.task, failure)?,
@@ -160,9 +191,10 @@ impl Upload<'_> {
     fn after_attempt(
         &self,
         result: Result<Step, Attempt>,
-        session: &Session,
+        session: Option<&Session>,
         plan: &mut Plan,
     ) -> Result<After, RegistryError> {
+        let abandon = || session.into_iter().for_each(|session| self.abandon(session));
         let size = self.descriptor.size;
         match result {
             Ok(Step::Done) => {
@@ -174,7 +206,7 @@ impl Upload<'_> {
             Ok(Step::Refused { response, refusal }) => {
                 let status = response.status;
                 let error = unexpected(self.requester, self.repository, &self.task, response);
-                self.abandon(session);
+                abandon();
                 *plan = plan.next(Event::Refused(refusal), size).ok_or(error)?;
                 if refusal == Refusal::TooLarge {
                     // The host's other blobs start with this size.
@@ -189,19 +221,23 @@ impl Upload<'_> {
                 Ok(After::Wait(Transient::new(cause)))
             }
             Err(Attempt::Reauthenticate) => {
-                self.abandon(session);
+                abandon();
                 Ok(After::AtOnce)
             }
             Err(Attempt::Transient(failure)) => {
-                if failure.status.is_some() {
-                    self.abandon(session);
+                if let Some(status) = failure.status {
+                    abandon();
+                    // 429 and 503 are about the number of requests.
+                    if !matches!(status, 429 | 503) {
+                        *plan = plan.next(Event::Failed, size).unwrap_or(*plan);
+                    }
                 } else {
                     *plan = plan.next(Event::Broken, size).unwrap_or(*plan);
                 }
                 Ok(After::Wait(failure))
             }
             Err(Attempt::Fatal(error)) => {
-                self.abandon(session);
+                abandon();
                 Err(error)
             }
         }
@@ -209,7 +245,57 @@ impl Upload<'_> {
 
     /// Remembers the form that worked for the registry's other blobs.
     fn remember_form(&self, form: UploadForm) {
-        *lock(&self.host.upload_form) = form;
+        lock(&self.host.uploads).form = form;
+    }
+
+    /// Sends the first request of an attempt.
+    fn begin(
+        &self,
+        mount_from: &[Repository],
+        plan: Plan,
+        auth: &mut AuthProgress,
+        attempt: u32,
+    ) -> Result<Begun, Attempt> {
+        let size = self.descriptor.size;
+        if mount_from.is_empty() && lock(&self.host.uploads).begin_at_once(plan, size) {
+            let result = loop {
+                match self.send_at_once(auth, attempt) {
+                    Err(Attempt::Reauthenticate) => {}
+                    other => break other,
+                }
+            };
+            let taken = match &result {
+                Ok(Some(Begun::Stored)) => Some(true),
+                Ok(_) | Err(Attempt::Transient(_)) => Some(false),
+                Err(Attempt::Reauthenticate | Attempt::Fatal(_)) => None,
+            };
+            lock(&self.host.uploads).ended_at_once(taken);
+            if let Some(begun) = result? {
+                return Ok(begun);
+            }
+        }
+        Ok(self.start(mount_from)?.map_or(Begun::Mounted, Begun::Open))
+    }
+
+    /// Sends the blob with the POST; `None` when the registry does not take it so.
+    fn send_at_once(&self, auth: &mut AuthProgress, attempt: u32) -> Result<Option<Begun>, Attempt> {
+        let url = self.requester.url(self.repository, "blobs/uploads/")?;
+        let size = self.descriptor.size;
+        let call =
+            self.content_call(Method::Post, url.with_query("digest", &self.descriptor.digest.to_string()));
+        let response = self.stream(&call, 0, size, auth, attempt)?;
+        match response.status {
+            201 => Ok(match self.closed(response)? {
+                Step::Done => Some(Begun::Stored),
+                Step::Refused { .. } | Step::Lost(_) => None,
+            }),
+            // It opened a session and did not look at the bytes.
+            202 => Ok(Some(Begun::Open(self.session(response)?))),
+            _ => {
+                response.drain();
+                Ok(None)
+            }
+        }
     }
 
     /// Opens a session, or has the blob mounted (`None`).

@@ -6,6 +6,76 @@ const CHUNKS: [u64; 5] = [64 * MIB, 16 * MIB, 8 * MIB, 4 * MIB, MIB];
 /// Blobs of at least this size are sent in chunks when the connection broke twice in the middle.
 const WORTH_CHUNKING: u64 = 16 * MIB;
 
+/// Blobs up to this size are sent in the PUT that ends the upload; a body that small is soon sent again.
+const SMALL: u64 = 256 * 1024;
+/// Largest blob with which it is tried whether a registry takes the bytes with the POST: at most so much is sent in vain.
+const TRIED_AT_ONCE: u64 = 64 * 1024;
+
+/// What the uploads to a registry have shown so far.
+#[derive(Debug, Default)]
+pub(super) struct Learned {
+    /// The form for what is not small.
+    pub(super) form: UploadForm,
+    /// Small blobs are sent as large ones are, because one was refused in a single PUT, or its session was lost.
+    small_in_parts: bool,
+    at_once: AtOnce,
+}
+
+/// Whether a registry takes a blob with the POST, without a session.
+///
+/// Source: distribution-spec, "Single POST"; registries that do not know it open a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum AtOnce {
+    #[default]
+    Untried,
+    /// One blob is on its way so; the others do not wait for the answer.
+    Trying,
+    Taken,
+    Refused,
+}
+
+impl Learned {
+    /// Returns how the upload of a blob begins.
+    pub(super) fn plan(&self, blob_bytes: u64) -> Plan {
+        if blob_bytes <= SMALL && self.form == UploadForm::Patch && !self.small_in_parts {
+            return Plan::Small;
+        }
+        Plan::new(self.form)
+    }
+
+    /// Tells whether a blob may be the one with which it is tried whether bytes are taken with the POST.
+    pub(super) fn may_try_at_once(&self, blob_bytes: u64) -> bool {
+        self.at_once == AtOnce::Untried && blob_bytes <= TRIED_AT_ONCE && self.plan(blob_bytes) == Plan::Small
+    }
+
+    /// Tells whether the next attempt sends the bytes with the POST; the answer is then to be learned.
+    pub(super) fn begin_at_once(&mut self, plan: Plan, blob_bytes: u64) -> bool {
+        match (plan, self.at_once) {
+            (Plan::Small, AtOnce::Taken) => true,
+            (Plan::Small, AtOnce::Untried) if blob_bytes <= TRIED_AT_ONCE => {
+                self.at_once = AtOnce::Trying;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Learns whether the bytes were taken with the POST; `None` if the answer was about something else.
+    pub(super) fn ended_at_once(&mut self, taken: Option<bool>) {
+        self.at_once = match (taken, self.at_once) {
+            (Some(true), _) => AtOnce::Taken,
+            (Some(false), _) => AtOnce::Refused,
+            (None, AtOnce::Trying) => AtOnce::Untried,
+            (None, other) => other,
+        };
+    }
+
+    /// Learns from a plan that became another one.
+    pub(super) fn changed(&mut self, before: Plan, after: Plan) {
+        self.small_in_parts |= before == Plan::Small && after != Plan::Small;
+    }
+}
+
 /// The form of an upload's requests; remembered for each registry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum UploadForm {
@@ -48,11 +118,15 @@ pub(super) enum Event {
     Lost,
     /// The connection broke in the middle of the body.
     Broken,
+    /// The registry answered that it failed.
+    Failed,
 }
 
 /// How the next attempt sends a blob. Each state counts the failures that lead to the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Plan {
+    /// A small blob: everything in one request, as long as the registry takes that.
+    Small,
     /// In the form that the registry took before or asked for.
     Registry { form: UploadForm, broken: u32, lost: u32 },
     /// In chunks of our choice, because the connection broke twice in the middle of a large body.
@@ -70,6 +144,7 @@ impl Plan {
     /// Returns the form of the next attempt.
     pub(super) fn form(self) -> UploadForm {
         match self {
+            Self::Small => UploadForm::Monolithic,
             Self::Registry { form, .. } | Self::WithoutOwnChunks { form, .. } => form,
             Self::OwnChunks { bytes, .. } => UploadForm::Chunked(bytes),
         }
@@ -79,7 +154,7 @@ impl Plan {
     /// about the registry.
     pub(super) fn proven_form(self) -> Option<UploadForm> {
         match self {
-            Self::OwnChunks { .. } => None,
+            Self::Small | Self::OwnChunks { .. } => None,
             other => Some(other.form()),
         }
     }
@@ -95,7 +170,9 @@ impl Plan {
             (Self::Registry { form, broken, lost }, Event::Broken) => {
                 Some(Self::Registry { form, broken: broken + 1, lost })
             }
-            (other, Event::Broken) => Some(other),
+            // Some registries fail on a PUT with a body: it is no form that all of them know.
+            (Self::Small, Event::Failed) => Some(Self::new(UploadForm::Patch)),
+            (other, Event::Broken | Event::Failed) => Some(other),
             (plan, Event::Lost) => Some(plan.after_lost_session()),
             (plan, Event::Refused(refusal)) => plan.after_refusal(refusal),
         }
@@ -108,6 +185,8 @@ impl Plan {
             other => other,
         };
         match self {
+            // Some registries know only docker's form, and answer a PUT with a body as if there were no session.
+            Self::Small => Self::new(UploadForm::Patch),
             Self::Registry { form, broken, lost } => {
                 Self::Registry { form: in_one(form, lost), broken, lost: lost + 1 }
             }
@@ -121,6 +200,7 @@ impl Plan {
     fn after_refusal(self, refusal: Refusal) -> Option<Self> {
         let next = self.form().next(refusal);
         match (self, next) {
+            (Self::Small, next) => Some(Self::new(next.unwrap_or_default())),
             (Self::Registry { broken, lost, .. }, Some(form)) => Some(Self::Registry { form, broken, lost }),
             (Self::OwnChunks { lost, .. }, Some(UploadForm::Chunked(bytes))) => {
                 Some(Self::OwnChunks { bytes, lost })
@@ -137,7 +217,7 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
-    use super::Event::{Broken, Lost, Refused};
+    use super::Event::{Broken, Failed, Lost, Refused};
     use super::Refusal::{Form, TooLarge};
     use super::UploadForm::{Chunked, Monolithic, Patch};
     use super::*;
@@ -197,6 +277,49 @@ mod tests {
                 assert_eq!(plan.map(Plan::form), *expected, "{form:?}, {size}: {event:?} of {events:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_small_blob_is_sent_whole_until_the_registry_refuses_that() {
+        let mut learned = Learned::default();
+        assert_eq!([SMALL, SMALL + 1].map(|size| learned.plan(size).form()), [Monolithic, Patch]);
+        assert_eq!(Plan::Small.proven_form(), None, "it says nothing about large ones");
+        for (event, expected) in [
+            (Broken, Plan::Small),
+            (Failed, Plan::new(Patch)),
+            (Lost, Plan::new(Patch)),
+            (Refused(Form), Plan::new(Patch)),
+            (Refused(TooLarge), Plan::new(Chunked(64 * MIB))),
+        ] {
+            assert_eq!(Plan::Small.next(event, 10), Some(expected), "{event:?}");
+        }
+        learned.changed(Plan::Small, Plan::Small);
+        assert_eq!(learned.plan(10), Plan::Small);
+        learned.changed(Plan::Small, Plan::new(Patch));
+        assert_eq!(learned.plan(10), Plan::new(Patch));
+        let chunked = Learned { form: Chunked(MIB), ..Learned::default() };
+        assert_eq!(chunked.plan(10), Plan::new(Chunked(MIB)));
+    }
+
+    #[test]
+    fn bytes_go_with_the_post_only_where_the_registry_took_one_so() {
+        let large = Plan::new(Patch);
+        let mut learned = Learned::default();
+        assert!(!learned.begin_at_once(Plan::Small, TRIED_AT_ONCE + 1));
+        assert_eq!([0, 1].map(|more| learned.may_try_at_once(TRIED_AT_ONCE + more)), [true, false]);
+        assert!(!learned.begin_at_once(large, 10));
+        assert!(learned.begin_at_once(Plan::Small, TRIED_AT_ONCE));
+        assert!(!learned.begin_at_once(Plan::Small, 10), "one at a time");
+        assert!(!learned.may_try_at_once(10));
+        learned.ended_at_once(None);
+        assert!(learned.begin_at_once(Plan::Small, 10), "the answer was about credentials");
+        learned.ended_at_once(Some(false));
+        assert!(!learned.begin_at_once(Plan::Small, 10), "never a second time in vain");
+        learned.ended_at_once(None);
+        assert!(!learned.begin_at_once(Plan::Small, 10));
+        learned.ended_at_once(Some(true));
+        assert!(learned.begin_at_once(Plan::Small, SMALL));
+        assert!(!learned.begin_at_once(large, 10));
     }
 
     #[test]

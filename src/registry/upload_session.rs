@@ -123,14 +123,14 @@ impl Upload<'_> {
         }
     }
 
-    fn content_call(&self, method: Method, url: Url) -> Call<'_> {
+    pub(super) fn content_call(&self, method: Method, url: Url) -> Call<'_> {
         let mut call = self.call(method, url);
         call.headers.push(("content-type", "application/octet-stream".to_owned()));
         call
     }
 
     /// Sends a part of the body with one request.
-    fn stream(
+    pub(super) fn stream(
         &self,
         call: &Call<'_>,
         offset: u64,
@@ -190,7 +190,7 @@ impl Upload<'_> {
     }
 
     /// Sorts the response to the closing PUT.
-    fn closed(&self, response: Response) -> Result<Step, Attempt> {
+    pub(super) fn closed(&self, response: Response) -> Result<Step, Attempt> {
         match response.status {
             200..=299 => {
                 let stored = response.header("docker-content-digest").map(str::to_owned);
@@ -374,21 +374,39 @@ mod tests {
         let accepted =
             |location: &str| head("202 Accepted", &format!("location: {location}\r\ncontent-length: 0\r\n"));
         let basic = "authorization: Basic Y2k6aHVudGVyMg==";
-        let digest = Digest::sha256_of(b"12345");
+        // Large enough not to be sent in one request.
+        let bytes = vec![b'x'; 300_000];
+        let digest = Digest::sha256_of(&bytes);
         let server = Scripted::start(vec![
             on("POST /v2/a/blobs/uploads/", &to("/other/uploads")),
             on("POST /other/uploads", &body("401 Unauthorized", "www-authenticate: Basic realm=x\r\n", "")),
             Exchange { header: basic, ..on("POST /v2/a/blobs/uploads/", &to("/other/uploads")) },
             Exchange { header: basic, ..on("POST /other/uploads", &accepted("/up/1")) },
-            Exchange { header: "content-length: 5", ..on("PATCH /up/1", &to("/up/2")) },
-            Exchange { header: "content-length: 5", ..on("PATCH /up/2", &accepted("/up/2")) },
+            Exchange { header: "content-length: 300000", ..on("PATCH /up/1", &to("/up/2")) },
+            Exchange { header: "content-length: 300000", ..on("PATCH /up/2", &accepted("/up/2")) },
             on(&format!("PUT /up/2?digest={digest}"), &to("/up/3")),
             on("PUT /up/3", &body("201 Created", "", "")),
         ]);
-        let bytes = b"12345".to_vec();
-        let blob = Descriptor::new("application/octet-stream", digest, 5);
+        let blob = Descriptor::new("application/octet-stream", digest, 300_000);
         let pushed = server.client().push_blob(&server.repository(), &blob, &bytes, PushStart::Send, &|_| {});
         assert_eq!(pushed.unwrap(), PushOutcome::Uploaded);
+        let (small, digest) = (b"12345".to_vec(), Digest::sha256_of(b"12345"));
+        let posted = format!("POST /v2/a/blobs/uploads/?digest={digest}");
+        let five = "content-length: 5";
+        let server = Scripted::start(vec![
+            Exchange { header: five, ..on(&posted, &to("/other/uploads")) },
+            on("POST /other/uploads", &body("401 Unauthorized", "www-authenticate: Basic realm=x\r\n", "")),
+            Exchange { header: basic, ..on(&posted, &to("/other/uploads")) },
+            Exchange { header: five, ..on("POST /other/uploads", &accepted("/up/1")) },
+            Exchange { header: five, ..on(&format!("PUT /up/1?digest={digest}"), &to("/up/2")) },
+            Exchange { header: five, ..on("PUT /up/2", &body("201 Created", "", "")) },
+        ]);
+        let blob = Descriptor::new("application/octet-stream", digest, 5);
+        let sent = std::cell::Cell::new(0);
+        let progress = |bytes| sent.set(sent.get() + bytes);
+        let pushed =
+            server.client().push_blob(&server.repository(), &blob, &small, PushStart::Send, &progress);
+        assert_eq!((pushed.unwrap(), sent.get()), (PushOutcome::Uploaded, 5), "sent twice, counted once");
         let digest = Digest::sha256_of(b"x");
         let gone = body("202 Accepted", "", "");
         let server = Scripted::start(vec![
@@ -402,8 +420,8 @@ mod tests {
     fn other_redirects_of_an_upload_show_their_target() {
         let moved = body("302 Found", "location: https://login.example/x?code=s3cret\r\n", "");
         let server = Scripted::start(vec![on("POST /v2/a/blobs/uploads/", &moved)]);
-        let blob = Descriptor::new("application/octet-stream", Digest::sha256_of(b"1"), 1);
-        let bytes = b"1".to_vec();
+        let bytes = vec![b'1'; 300_000];
+        let blob = Descriptor::of_bytes("application/octet-stream", &bytes);
         let pushed = server.client().push_blob(&server.repository(), &blob, &bytes, PushStart::Send, &|_| {});
         let error = pushed.unwrap_err().to_string();
         let expected =

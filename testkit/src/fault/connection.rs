@@ -322,7 +322,7 @@ impl Connection {
                     None => Answer::error(404, "BLOB_UNKNOWN"),
                 }
             }
-            ("POST", Thing::Uploads) => open_session(&mut state, request),
+            ("POST", Thing::Uploads) => open_session(&mut state, request, body),
             ("PATCH" | "PUT" | "GET" | "DELETE", Thing::Session) => session(&mut state, request, body),
             ("GET" | "HEAD" | "PUT" | "DELETE", Thing::Manifest) => manifest(&mut state, request, body),
             ("GET", Thing::Tags) => tags(&state, request),

@@ -47,6 +47,7 @@ impl FaultRegistry {
             rate_limit: usize::MAX,
             scopes_honoured: usize::MAX,
             monolithic: true,
+            single_posts: false,
             ..State::default()
         };
         let state = Arc::new(Mutex::new(state));
@@ -147,6 +148,13 @@ impl FaultRegistry {
     #[must_use]
     pub fn without_monolithic_uploads(self) -> Self {
         lock(&self.state).monolithic = false;
+        self
+    }
+
+    /// Lets it take a blob with the POST, by `?digest=`.
+    #[must_use]
+    pub fn with_single_posts(self) -> Self {
+        lock(&self.state).single_posts = true;
         self
     }
 

@@ -52,10 +52,19 @@ pub(super) fn blob_answer(request: &Request, blob: &[u8]) -> Answer {
     answer.header("docker-content-digest", request.reference.clone())
 }
 
-pub(super) fn open_session(state: &mut State, request: &Request) -> Answer {
-    if request.headers.get("content-length").map(String::as_str) != Some("0") {
+pub(super) fn open_session(state: &mut State, request: &Request, body: &[u8]) -> Answer {
+    if !request.headers.contains_key("content-length") {
         return Answer::error(411, "LENGTH_REQUIRED");
     }
+    if let Some(digest) = request.query.get("digest").filter(|_| state.single_posts) {
+        if !matches_digest(digest, body) {
+            return Answer::error(400, "DIGEST_INVALID");
+        }
+        state.blobs.insert((request.name.clone(), digest.clone()), body.to_vec());
+        let location = format!("/v2/{}/blobs/{digest}", request.name);
+        return Answer::new(201).header("location", location).header("docker-content-digest", digest.clone());
+    }
+    // A registry that does not know it opens a session all the same, as docker's does.
     if request.query.contains_key("mount") && !request.query.contains_key("from") {
         // Quay fails on it.
         state.unexpected.push(format!("a mount from nowhere: {}", request.path));

@@ -179,6 +179,7 @@ pub(super) struct State {
     pub(super) scopes_honoured: usize,
     pub(super) immutable_tags: bool,
     pub(super) monolithic: bool,
+    pub(super) single_posts: bool,
     /// The directory's token that is exchanged for the password, as ACR does.
     pub(super) exchange: Option<&'static str>,
     /// The second of the last request, and how many there were in it.

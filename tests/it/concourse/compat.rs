@@ -184,9 +184,9 @@ fn put_survives_a_failing_response() {
     let answer = |status| Fault::Answer(status, vec![("retry-after", "0".to_owned())], String::new());
     for (number, faults) in [
         vec![on("POST", Thing::Uploads, answer(503)), on("GET", Thing::Blob, answer(503))],
-        vec![on("PATCH", Thing::Session, answer(500)), on("GET", Thing::Manifest, answer(502))],
+        vec![on("PUT", Thing::Session, answer(500)), on("GET", Thing::Manifest, answer(502))],
         vec![on("PUT", Thing::Session, answer(504)), on("GET", Thing::Blob, Fault::CutAnswer(10))],
-        vec![on("PATCH", Thing::Session, Fault::CutRequest(10)), on("GET", Thing::Manifest, answer(429))],
+        vec![on("PUT", Thing::Session, Fault::CutRequest(10)), on("GET", Thing::Manifest, answer(429))],
         vec![on("PUT", Thing::Manifest, Fault::LoseAnswer), on("GET", Thing::Blob, answer(429))],
         vec![on("HEAD", Thing::Blob, answer(503)), on("GET", Thing::Manifest, Fault::CutAnswer(10))],
     ]

@@ -210,7 +210,7 @@ fn secrets_that_a_server_echoes_are_redacted() {
         ("password, at a failing token server", bearer(), PUSH, vec![echo("GET", Thing::Token, 500)]),
         ("password, at a strange token server", bearer(), PUSH, vec![echo("GET", Thing::Token, 418)]),
         ("identity token", bearer(), PUSH, vec![echo("POST", Thing::Token, 401)]),
-        ("token and state, body refused", bearer(), PUSH, vec![echo("PATCH", Thing::Session, 403)]),
+        ("token and state, body refused", bearer(), PUSH, vec![echo("PUT", Thing::Session, 403)]),
         ("token and state, end refused", bearer(), PUSH, vec![echo("PUT", Thing::Session, 409)]),
         ("token and state, end failed", bearer(), PUSH, vec![echo("PUT", Thing::Session, 503)]),
         ("token, manifest refused", bearer(), PUSH, vec![echo("PUT", Thing::Manifest, 400)]),

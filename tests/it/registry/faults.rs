@@ -359,7 +359,7 @@ fn empty_blobs_and_repeated_ones_are_pushed_once() {
     let registry = FaultRegistry::start(Access::Open, vec![]);
     image.push(&client(), &repository(&registry)).unwrap();
     assert_eq!(registry.judge("team/app", "v1"), Ok(()));
-    assert_eq!(registry.count("PATCH", Thing::Session), 3);
+    assert_eq!((registry.count("PATCH", Thing::Session), registry.count("PUT", Thing::Session)), (0, 3));
     image.pull(&client(), &repository(&registry)).unwrap();
 }
 
@@ -520,7 +520,8 @@ fn a_source_that_fails_is_not_taken_for_the_registry() {
         .unwrap_err();
     assert!(matches!(error, RegistryError::Source { .. }), "{error:?}");
     assert!(error.to_string().contains("ended 7 bytes before its announced size"), "{error}");
-    assert_eq!(registry.count("PATCH", Thing::Session), 1, "not tried again");
+    // The server may not have logged the request that broke off yet.
+    assert!(registry.count("POST", Thing::Uploads) <= 1, "not tried again");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use imgrelay::model::Repository;
+use imgrelay::model::{Descriptor, Repository, media_type};
 use imgrelay::registry::{
     CaCertificates, Client, ClientIdentity, ClientOptions, Credential, CredentialSource, Credentials,
     Keychain, Proxies, PushStart, RegistryError, Secret, Timeouts, TlsOptions, TrustProblem, WireOptions,
@@ -245,7 +245,7 @@ fn nginx_front_ends_that_limit_or_buffer_bodies_work() {
 }
 
 #[test]
-fn a_new_blob_costs_four_requests_and_a_known_one_costs_one() {
+fn a_new_blob_costs_four_requests_a_small_one_three_and_a_known_one_one() {
     let registry = Registry::start();
     let client = Client::new(patient()).unwrap();
     let repository: Repository = format!("{}/team/app", registry.host()).parse().unwrap();
@@ -255,6 +255,14 @@ fn a_new_blob_costs_four_requests_and_a_known_one_costs_one() {
         || registry.requests().into_iter().map(|request| request.method).collect::<Vec<_>>().join(" ");
     client.push_blob(&repository, descriptor, content, PushStart::Ask(&[]), &|_| {}).unwrap();
     assert_eq!(methods(), "HEAD POST PATCH PUT");
+    registry.forget_requests();
+    let (small, bytes) = &image.blobs[2];
+    client.push_blob(&repository, small, bytes, PushStart::Ask(&[]), &|_| {}).unwrap();
+    assert_eq!(methods(), "HEAD POST PUT");
+    registry.forget_requests();
+    let absent = Descriptor::of_bytes(media_type::OCI_LAYER, b"absent");
+    client.push_blob(&repository, &absent, &b"absent".to_vec(), PushStart::Send, &|_| {}).unwrap();
+    assert_eq!(methods(), "POST PUT");
     registry.forget_requests();
     client.push_blob(&repository, descriptor, content, PushStart::Ask(&[]), &|_| {}).unwrap();
     assert_eq!(methods(), "HEAD");
