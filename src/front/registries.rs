@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(found.wire.timeouts.response, Duration::from_secs(400));
         assert_eq!(found.wire.timeouts.closing_response, Duration::from_secs(400));
         let found = options(&[], &[]).unwrap();
-        assert_eq!((found.retries, found.wire.concurrency, found.wire.tls.verify), (4, 5, true));
+        assert_eq!((found.retries, found.wire.concurrency, found.wire.tls.verify), (4, 16, true));
         let seconds = Duration::from_secs;
         let Timeouts { connect, idle, response, closing_response } = found.wire.timeouts;
         assert_eq!((connect, idle), (seconds(10), seconds(30)));

@@ -33,7 +33,7 @@ pub const TAR_EXTENSION_BYTES: u64 = 1024 * 1024;
 /// Largest zstd window that is decoded, as a power of two: 128 MiB, what `zstd --long=27` writes; `pull` reads
 /// three layers at a time.
 pub const ZSTD_WINDOW_LOG: u32 = 27;
-/// Most blobs moved at the same time; each holds a connection and a few buffers.
+/// Most requests and blobs at the same time; each holds a connection and a few buffers.
 pub const CONCURRENCY: usize = 64;
 /// Largest entry of an image store, bytes; one image is a few hundred, and one of a thousand images is half a MiB.
 pub const ENTRY_BYTES: u64 = 8 * 1024 * 1024;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::model::{Descriptor, Digest, Reference, Repository, Tag};
 use crate::registry::{Client, PushStart, RegistryError};
-use crate::stream::{into_value, lock};
+use crate::stream::{cancel, into_value, lock};
 
 use super::app_image::{Ready, pack_app_to_spool};
 use super::blob_push::BlobPush;
@@ -171,7 +171,10 @@ impl AppPush<'_> {
         let sent: Mutex<BTreeSet<Digest>> = Mutex::default();
         let absent = Absent::default();
         let permits = ThreadPermits::default();
+        let on_the_way = workers::OnTheWay::new(self.concurrency);
         let send = |layer: Spooled| {
+            let way = on_the_way.begin(layer.descriptor.size, cancel::is_cancelled);
+            let Some(_way) = way else { return Err(TransferError::Stopped) };
             let push = BlobPush {
                 client,
                 repository: &self.repository,

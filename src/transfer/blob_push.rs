@@ -30,13 +30,21 @@ pub(super) fn check_held(
     source.open_blob(blob).map(|_| ())
 }
 
+/// What is known of a blob in the repository it goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    Nothing,
+    /// It is very likely not there.
+    Absent,
+}
+
 /// Pushes a blob of a source, or has it mounted from where the source has it or from one of `mount_from`.
 pub(super) fn push_blob(
     source: &dyn ImageSource,
     client: &Client,
     repository: &Repository,
     mount_from: &[Repository],
-    blob: &Descriptor,
+    (blob, known): (&Descriptor, Known),
     permits: &ThreadPermits,
     observer: &dyn Observer,
 ) -> Result<BlobOutcome, TransferError> {
@@ -46,7 +54,10 @@ pub(super) fn push_blob(
         .chain(mount_from.iter().cloned())
         .filter(|from| from != repository && from.registry() == repository.registry())
         .collect();
-    let start = PushStart::Ask(&mount_from);
+    let start = match known {
+        Known::Nothing => PushStart::Ask(&mount_from),
+        Known::Absent => PushStart::Mount(&mount_from),
+    };
     let place = source.place_of(&blob.digest);
     let push = BlobPush { client, repository, start, blob, source_label: &place, observer, permits };
     push.send(&|| source.open_for_copy(blob))

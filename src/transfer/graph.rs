@@ -1,11 +1,14 @@
 //! The graph below a root: every document and every blob once, children before parents.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::model::{Descriptor, Digest, Document, RawDocument, limits};
 
 use super::events::Warning;
 use super::{ImageSource, TransferError, sparse};
+
+/// Documents that are read ahead; a hostile index has at most so many in memory beyond [`limits::GRAPH_BYTES`].
+const READ_AHEAD: usize = 16;
 
 /// Everything that has to move with a root.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +52,20 @@ impl Graph {
     #[must_use]
     pub fn document(&self, digest: &Digest) -> Option<&RawDocument> {
         self.documents.iter().find(|document| document.digest() == digest)
+    }
+
+    /// Returns the documents with their levels: 0 for an image, and for an index one more than its highest child.
+    pub(super) fn levels(&self) -> Vec<(&RawDocument, usize)> {
+        let mut levels: HashMap<&Digest, usize> = HashMap::new();
+        let mut found = Vec::new();
+        for document in &self.documents {
+            let children = document.document().children();
+            let below = children.iter().filter_map(|child| levels.get(&child.digest));
+            let level = below.max().map_or(0, |level| level + 1);
+            levels.insert(document.digest(), level);
+            found.push((document, level));
+        }
+        found
     }
 
     /// Returns the digests of everything.
@@ -118,8 +135,19 @@ impl Graph {
                     return Err(sparse::error(source, index, &descriptor.digest, &lacking));
                 }
                 let lacking: HashSet<&Digest> = lacking.iter().map(|child| &child.digest).collect();
-                for child in index.manifests.iter().filter(|child| !lacking.contains(&child.digest)) {
-                    self.visit(source, child, depth + 1)?;
+                let children: Vec<&Descriptor> =
+                    index.manifests.iter().filter(|child| !lacking.contains(&child.digest)).collect();
+                for some in children.chunks(READ_AHEAD) {
+                    let mut twice = HashSet::new();
+                    let next = some.iter().copied().filter(|child| {
+                        let is_document = child.is_index() || child.is_manifest();
+                        is_document && !self.seen.contains(&child.digest) && twice.insert(&child.digest)
+                    });
+                    let next: Vec<&Descriptor> = next.collect();
+                    if next.len() > 1 && depth < limits::NESTING {
+                        source.read_ahead(&next)?;
+                    }
+                    some.iter().try_for_each(|child| self.visit(source, child, depth + 1))?;
                 }
             }
             Document::Manifest(manifest) => {

@@ -11,7 +11,7 @@ use crate::registry::Client;
 use crate::store::{self, Store};
 use crate::stream::{BlobStream, TooLarge, VerifyingReader, lock, read_bounded};
 
-use super::TransferError;
+use super::{TransferError, workers};
 
 /// Somewhere images are read from, from several threads.
 pub trait ImageSource: Sync {
@@ -37,6 +37,11 @@ pub trait ImageSource: Sync {
     /// Returns the repository in which something is, if it is one: to mount blobs from, and to try again.
     fn repository_of(&self, _digest: &Digest) -> Option<Repository> {
         None
+    }
+
+    /// Reads documents that will be asked for next, several at a time where each takes a request; they are kept.
+    fn read_ahead(&self, _documents: &[&Descriptor]) -> Result<(), TransferError> {
+        Ok(())
     }
 
     /// Reads a blob into memory, verified, at most `limit` bytes.
@@ -172,6 +177,11 @@ impl ImageSource for RegistrySource<'_> {
             self.client.fetch_manifest(&self.repository, &Target::Digest(descriptor.digest.clone()))?;
         self.keep(document.clone());
         Ok(document)
+    }
+
+    fn read_ahead(&self, documents: &[&Descriptor]) -> Result<(), TransferError> {
+        let read = |document: &&Descriptor| self.read_document(document).map(drop);
+        workers::for_each(documents, self.client.concurrency(), read)
     }
 
     fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobStream<'_>, TransferError> {

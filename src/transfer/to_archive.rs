@@ -125,7 +125,12 @@ fn fill_all(
     let bytes = slots.iter().map(|(blob, _)| blob.size).sum();
     observer.event(Event::Planned { blobs: slots.len() as u64, bytes });
     let copier = BlobCopier::new(source, observer);
-    workers::for_each(slots, request.concurrency, |(blob, slot)| copier.fill(blob, slot))
+    workers::for_each_blob(
+        slots,
+        request.concurrency,
+        |(blob, _)| blob.size,
+        |(blob, slot)| copier.fill(blob, slot),
+    )
 }
 
 /// What an item says about itself besides its documents; the children of an index say the same.

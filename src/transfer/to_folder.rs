@@ -49,7 +49,7 @@ pub fn copy_to_folder(
         bytes: graph.blobs.iter().map(|blob| blob.size).sum(),
     });
     let copier = BlobCopier::new(source, observer);
-    workers::for_each(&graph.blobs, concurrency, |blob| fill(&copier, blob, folder))?;
+    workers::for_each_blob(&graph.blobs, concurrency, |blob| blob.size, |blob| fill(&copier, blob, folder))?;
     for document in graph.documents.iter().filter(|document| *document.digest() != root.digest) {
         write(&blob_path(folder, document.digest()), document.bytes())?;
     }

@@ -69,7 +69,12 @@ pub fn copy_to_layout(
     let bytes = slots.iter().map(|(blob, _)| blob.size).sum();
     observer.event(Event::Planned { blobs: slots.len() as u64, bytes });
     let copier = BlobCopier::new(source, observer);
-    workers::for_each(&slots, request.concurrency, |(blob, slot)| copier.fill(blob, slot))?;
+    workers::for_each_blob(
+        &slots,
+        request.concurrency,
+        |(blob, _)| blob.size,
+        |(blob, slot)| copier.fill(blob, slot),
+    )?;
     for document in &graph.documents {
         writer.add_document(document)?;
         observer.event(Event::ManifestFinished { descriptor: &document.descriptor(), present: false });

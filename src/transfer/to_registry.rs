@@ -10,7 +10,7 @@ use crate::model::{Descriptor, Digest, RawDocument, Repository, Tag, Target};
 use crate::registry::{Client, TagState};
 use crate::stream::lock;
 
-use super::blob_push::{check_held, push_blob};
+use super::blob_push::{Known, check_held, push_blob};
 use super::events::{BlobOutcome, Event, Observer, Warning};
 use super::read_ahead::ThreadPermits;
 use super::{Graph, ImageSource, TransferError, workers};
@@ -110,6 +110,14 @@ impl<'a> ImagePush<'a> {
     }
 }
 
+/// Blobs of a repository that are asked for first where there are many; if all are absent, the others likely are too.
+const SAMPLE: usize = 8;
+/// Largest blob that is then sent without being asked for: sending it in vain costs little more than asking.
+const SENT_UNASKED: u64 = 256 * 1024;
+
+/// A tag that points at the image with this digest.
+type RightTag<'a> = (&'a Digest, &'a Tag);
+
 /// What the registry has of an image.
 struct Found<'a> {
     image: &'a ImagePush<'a>,
@@ -146,21 +154,25 @@ impl RepositoryPush<'_> {
     /// Pushes the images.
     ///
     /// Order: HEAD requests find the images that are there; all missing blobs follow, then documents by their turns,
-    /// children first, then `before_tags`, then tags by their turns.
+    /// those of one turn level by level, children first, then `before_tags`, then tags by their turns.
     /// Errors: after one no tag has been written that did not have all its content.
     pub(super) fn run(
         &self,
         images: &[ImagePush<'_>],
         before_tags: &dyn Fn(&Self) -> Result<(), TransferError>,
     ) -> Result<Met, TransferError> {
-        let found = workers::parallel_map(images, self.concurrency, |image| self.find(image))?;
+        let right = self.right_tags(images)?;
+        let found = workers::parallel_map(images, self.concurrency, |image| self.find(image, &right))?;
         let missing: Vec<&Found<'_>> = found.iter().filter(|found| !found.present).collect();
         missing.iter().for_each(|found| self.warn_of_skipped(found));
-        self.blobs(&missing)?;
-        self.by_turn(&missing, |found| found.image.document_turn, |found| self.documents(found))?;
+        let known = self.blobs(&missing)?;
+        self.documents(&missing, known)?;
         before_tags(self)?;
-        let all: Vec<&Found<'_>> = found.iter().collect();
-        self.by_turn(&all, |found| found.image.tag_turn, |found| self.tags(found))?;
+        let mut turns: BTreeMap<usize, Vec<&Found<'_>>> = BTreeMap::new();
+        found.iter().for_each(|found| turns.entry(found.image.tag_turn).or_default().push(found));
+        turns
+            .values()
+            .try_for_each(|turn| workers::for_each(turn, self.concurrency, |found| self.tags(found)))?;
         let blobs = missing.iter().flat_map(|found| &found.graph.blobs);
         Ok(Met {
             missing: missing.len(),
@@ -168,21 +180,24 @@ impl RepositoryPush<'_> {
         })
     }
 
-    fn by_turn<'a>(
-        &self,
-        images: &[&'a Found<'a>],
-        turn: impl Fn(&Found<'a>) -> usize,
-        work: impl Fn(&Found<'a>) -> Result<(), TransferError> + Sync,
-    ) -> Result<(), TransferError> {
-        let mut turns: BTreeMap<usize, Vec<&Found<'a>>> = BTreeMap::new();
-        for image in images {
-            turns.entry(turn(image)).or_default().push(image);
-        }
-        turns.values().try_for_each(|turn| workers::for_each(turn, self.concurrency, |image| work(image)))
+    /// Returns the tags, of images that are asked for by them, that point at the right image already.
+    fn right_tags<'a>(&self, images: &'a [ImagePush<'a>]) -> Result<HashSet<RightTag<'a>>, TransferError> {
+        let by_tags = images.iter().filter(|image| image.first.is_none());
+        let asked: Vec<RightTag<'_>> =
+            by_tags.flat_map(|image| image.tags.iter().map(|tag| (&image.descriptor.digest, tag))).collect();
+        let right = workers::parallel_map(&asked, self.concurrency, |(digest, tag)| {
+            let there = self.client.head_manifest(self.repository, &Target::Tag((*tag).clone()))?;
+            Ok(there.is_some_and(|there| there.digest == **digest))
+        })?;
+        Ok(asked.into_iter().zip(right).filter_map(|(tag, right)| right.then_some(tag)).collect())
     }
 
-    /// Finds out whether an image and its tags are there, and if it is not, what it consists of.
-    fn find<'a>(&self, image: &'a ImagePush<'a>) -> Result<Found<'a>, TransferError> {
+    /// Finds out whether an image is there, and if it is not, what it consists of.
+    fn find<'a>(
+        &self,
+        image: &'a ImagePush<'a>,
+        right: &HashSet<RightTag<'_>>,
+    ) -> Result<Found<'a>, TransferError> {
         let digest = &image.descriptor.digest;
         let head = |target: &Target| self.client.head_manifest(self.repository, target);
         let is_there =
@@ -191,12 +206,8 @@ impl RepositoryPush<'_> {
         let present = match &image.first {
             Some(first) => is_there(first)?,
             None => {
-                let mut differing = Vec::new();
-                for tag in &image.tags {
-                    if !is_there(&Target::Tag(tag.clone()))? {
-                        differing.push(tag);
-                    }
-                }
+                let differs = |tag: &&Tag| !right.contains(&(digest, *tag));
+                let differing: Vec<&Tag> = image.tags.iter().filter(differs).collect();
                 let some_are_right = differing.len() < image.tags.len();
                 wanting = Some(differing);
                 some_are_right || head(&Target::Digest(digest.clone()))?.is_some()
@@ -237,7 +248,8 @@ impl RepositoryPush<'_> {
         }
     }
 
-    fn blobs(&self, missing: &[&Found<'_>]) -> Result<(), TransferError> {
+    /// Sends the blobs of images that are not there; tells whether the repository very likely had none of them.
+    fn blobs(&self, missing: &[&Found<'_>]) -> Result<Known, TransferError> {
         let mut seen = HashSet::new();
         let mut wanted: Vec<(&Descriptor, &Option<Repository>)> = Vec::new();
         for found in missing {
@@ -253,42 +265,87 @@ impl RepositoryPush<'_> {
         }
         let bytes = wanted.iter().map(|(blob, _)| blob.size).sum();
         self.observer.event(Event::Planned { blobs: wanted.len() as u64, bytes });
-        workers::for_each(&wanted, self.concurrency, |(blob, mount_from)| {
-            if self.sent.contains(&blob.digest) {
-                return Ok(());
-            }
+        wanted.retain(|(blob, _)| !self.sent.contains(&blob.digest));
+        let blobs: Vec<&Descriptor> = wanted.iter().map(|(blob, _)| *blob).collect();
+        let sample = self.sample(&blobs)?;
+        let known = if sample.is_empty() || sample.values().any(|present| *present) {
+            Known::Nothing
+        } else {
+            Known::Absent
+        };
+        let size = |(blob, _): &(&Descriptor, _)| blob.size;
+        workers::for_each_blob(&wanted, self.concurrency, size, |(blob, mount_from)| {
+            let known = match sample.get(&blob.digest) {
+                Some(true) => {
+                    self.observer.event(Event::BlobStarted { descriptor: blob });
+                    let outcome = BlobOutcome::Present;
+                    self.observer.event(Event::BlobFinished { descriptor: blob, outcome });
+                    return Ok(());
+                }
+                Some(false) => Known::Absent,
+                None if blob.size <= SENT_UNASKED => known,
+                None => Known::Nothing,
+            };
             let Self { source, client, repository, permits, observer, .. } = self;
-            push_blob(*source, client, repository, mount_from.as_slice(), blob, permits, *observer).map(drop)
-        })
+            let mount_from = mount_from.as_slice();
+            push_blob(*source, client, repository, mount_from, (blob, known), permits, *observer).map(drop)
+        })?;
+        Ok(known)
     }
 
-    /// Pushes the documents of an image, children first; its own only if something asks for it before the tags.
-    fn documents(&self, found: &Found<'_>) -> Result<(), TransferError> {
-        found.graph.documents.iter().try_for_each(|document| {
+    /// Asks for some of many blobs, the first and the last among them; tells which of these are there.
+    ///
+    /// A push that was broken off has sent the first ones; images that share layers share the first ones of each.
+    fn sample<'a>(&self, blobs: &[&'a Descriptor]) -> Result<HashMap<&'a Digest, bool>, TransferError> {
+        if blobs.len() < 2 * SAMPLE {
+            return Ok(HashMap::new());
+        }
+        let last = blobs.len() - 1;
+        let chosen: Vec<&Descriptor> =
+            (0..SAMPLE).filter_map(|number| blobs.get(number * last / (SAMPLE - 1)).copied()).collect();
+        let there = workers::parallel_map(&chosen, self.concurrency, |blob| {
+            Ok(self.client.has_blob(self.repository, blob)?)
+        })?;
+        Ok(chosen.into_iter().map(|blob| &blob.digest).zip(there).collect())
+    }
+
+    /// Pushes the documents of images, children first; those of the images themselves only if something asks for them
+    /// before the tags.
+    fn documents(&self, missing: &[&Found<'_>], known: Known) -> Result<(), TransferError> {
+        let mut levels: BTreeMap<(usize, usize), Vec<(&Found<'_>, &RawDocument)>> = BTreeMap::new();
+        for found in missing {
+            for (document, level) in found.graph.levels() {
+                levels.entry((found.image.document_turn, level)).or_default().push((found, document));
+            }
+        }
+        let push = |(found, document): &(&Found<'_>, &RawDocument)| {
             let is_root = *document.digest() == found.image.descriptor.digest;
             self.written.alone(document.digest(), |written| match (is_root, written) {
                 (true, _) => self.root(found, document),
-                (false, true) => Ok(()),
-                (false, false) => self.child(document),
+                (false, true) => Ok(true),
+                (false, false) => self.child(document, known).map(|()| true),
             })
-        })
+        };
+        levels.values().try_for_each(|level| workers::for_each(level, self.concurrency, push))
     }
 
-    fn root(&self, found: &Found<'_>, document: &RawDocument) -> Result<(), TransferError> {
+    /// Pushes an image's own document, unless it will be pushed under a tag; tells whether it did.
+    fn root(&self, found: &Found<'_>, document: &RawDocument) -> Result<bool, TransferError> {
         let by_digest = || Target::Digest(document.digest().clone());
         // An image that will be pushed under a tag need not be pushed under its digest.
         let has_no_tag_to_come = found.wanting.as_ref().is_some_and(Vec::is_empty);
         let target = found.image.first.clone().or_else(|| has_no_tag_to_come.then(by_digest));
-        if let Some(target) = target {
-            self.client.push_manifest(self.repository, &target, document)?;
+        if let Some(target) = &target {
+            self.client.push_manifest(self.repository, target, document)?;
         }
         self.observer.event(Event::ManifestFinished { descriptor: &document.descriptor(), present: false });
-        Ok(())
+        Ok(target.is_some())
     }
 
-    fn child(&self, document: &RawDocument) -> Result<(), TransferError> {
+    fn child(&self, document: &RawDocument, known: Known) -> Result<(), TransferError> {
         let target = Target::Digest(document.digest().clone());
-        let present = self.client.head_manifest(self.repository, &target)?.is_some();
+        let ask = || self.client.head_manifest(self.repository, &target);
+        let present = known != Known::Absent && ask()?.is_some();
         if !present {
             self.client.push_manifest(self.repository, &target, document)?;
         }
@@ -351,18 +408,18 @@ fn confirm(
 pub(super) struct Written(Mutex<HashMap<Digest, Arc<Mutex<bool>>>>);
 
 impl Written {
-    /// Runs `write` while no other thread writes this document, and tells it whether the document was written before.
+    /// Runs `write` while no other thread writes this document, and tells it whether the document was written before;
+    /// it returns whether the document is written now.
     pub(super) fn alone(
         &self,
         document: &Digest,
-        write: impl FnOnce(bool) -> Result<(), TransferError>,
+        write: impl FnOnce(bool) -> Result<bool, TransferError>,
     ) -> Result<(), TransferError> {
         let mut all = lock(&self.0);
         let own = Arc::clone(all.entry(document.clone()).or_default());
         drop(all);
         let mut written = lock(&own);
-        write(*written)?;
-        *written = true;
+        *written |= write(*written)?;
         Ok(())
     }
 }
@@ -476,7 +533,7 @@ mod tests {
                     inside.fetch_sub(1, Ordering::SeqCst);
                 }
                 first.fetch_add(usize::from(!written), Ordering::SeqCst);
-                Ok(())
+                Ok(true)
             })
         };
         workers::for_each(&(0..64).collect::<Vec<usize>>(), 8, work).unwrap();

@@ -1,7 +1,8 @@
 //! A bounded number of worker threads over a list, where the first error stops the rest.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, mpsc};
+use std::sync::{Condvar, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
 use crate::stream::{cancel, into_value, lock, threads};
 
@@ -55,6 +56,68 @@ pub fn for_each<T: Sync>(
     };
     threads::share(concurrency.clamp(1, items.len().max(1)), run);
     first.or(Ok(()))
+}
+
+/// Bytes of a blob that count as on their way; a larger one counts as much as this.
+const COUNTED_BYTES: u64 = 4 * 1024 * 1024;
+/// Blobs of at least [`COUNTED_BYTES`] that move at the same time, unless many more workers were asked for.
+const LARGE_AT_ONCE: usize = 5;
+
+/// The bytes of blobs on their way at the same time, which are bounded: many small blobs move at once, and few large ones.
+pub(super) struct OnTheWay {
+    left: Mutex<u64>,
+    more: Condvar,
+}
+
+/// A blob's part of what may be on its way, until it is dropped.
+pub(super) struct Way<'a> {
+    all: &'a OnTheWay,
+    bytes: u64,
+}
+
+impl Drop for Way<'_> {
+    fn drop(&mut self) {
+        *lock(&self.all.left) += self.bytes;
+        self.all.more.notify_all();
+    }
+}
+
+impl OnTheWay {
+    /// Allows five large blobs at the same time; of more than 16 workers, 5 of each 16.
+    pub(super) fn new(concurrency: usize) -> Self {
+        let large = LARGE_AT_ONCE.max(concurrency * LARGE_AT_ONCE / 16);
+        Self { left: Mutex::new(large as u64 * COUNTED_BYTES), more: Condvar::new() }
+    }
+
+    /// Waits until a blob may be begun; `None` if meanwhile everything is over.
+    pub(super) fn begin(&self, blob_bytes: u64, is_over: impl Fn() -> bool) -> Option<Way<'_>> {
+        let bytes = blob_bytes.min(COUNTED_BYTES);
+        let mut left = lock(&self.left);
+        while *left < bytes {
+            if is_over() {
+                return None;
+            }
+            let slice = Duration::from_millis(50);
+            left = self.more.wait_timeout(left, slice).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        *left -= bytes;
+        Some(Way { all: self, bytes })
+    }
+}
+
+/// Runs `work` on every blob as [`for_each`] does, few large ones at a time.
+pub(super) fn for_each_blob<T: Sync>(
+    blobs: &[T],
+    concurrency: usize,
+    size: impl Fn(&T) -> u64 + Sync,
+    work: impl Fn(&T) -> Result<(), TransferError> + Sync,
+) -> Result<(), TransferError> {
+    let (on_the_way, failed) = (OnTheWay::new(concurrency), AtomicBool::new(false));
+    let is_over = || failed.load(Ordering::Relaxed) || cancel::is_cancelled();
+    for_each(blobs, concurrency, |blob| {
+        let Some(_way) = on_the_way.begin(size(blob), is_over) else { return Ok(()) };
+        work(blob).inspect_err(|_| failed.store(true, Ordering::Relaxed))
+    })
 }
 
 /// Runs `work` on every item as [`for_each`] does, and returns the results in the order of the items.
@@ -143,6 +206,33 @@ mod tests {
         });
         assert!(matches!(error, Err(TransferError::NotAnImage { .. })));
         assert_eq!(count.into_inner(), 4, "nothing after the failed one was begun");
+    }
+
+    #[test]
+    fn many_small_blobs_and_few_large_ones_are_on_their_way() {
+        let never = || false;
+        for (concurrency, large) in [(1, 5), (16, 5), (32, 10), (64, 20)] {
+            let all = OnTheWay::new(concurrency);
+            let mut begun: Vec<Way<'_>> =
+                (0..large).map(|_| all.begin(u64::MAX, never).expect("there is room")).collect();
+            assert!(all.begin(1, || true).is_none(), "{concurrency}: not even a small one has room");
+            assert!(all.begin(0, never).is_some());
+            begun.pop();
+            let small: Vec<Option<Way<'_>>> = (0..64).map(|_| all.begin(64 * 1024, || true)).collect();
+            assert!(small.iter().all(Option::is_some), "{concurrency}: in place of one large one");
+        }
+        let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let large = |_: &u32| {
+            most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            std::thread::yield_now();
+            now.fetch_sub(1, Ordering::SeqCst);
+            Ok(())
+        };
+        for_each_blob(&(0..100).collect::<Vec<u32>>(), 16, |_| COUNTED_BYTES, large).unwrap();
+        assert!(most.into_inner() <= 5);
+        // The first failure also ends the wait of those that are not begun.
+        let failed = for_each_blob(&(0..100).collect::<Vec<u32>>(), 16, |_| COUNTED_BYTES, |_| Err(wrong()));
+        assert!(matches!(failed, Err(TransferError::NotAnImage { .. })), "{failed:?}");
     }
 
     #[test]

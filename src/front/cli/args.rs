@@ -104,7 +104,7 @@ pub struct RegistryArgs {
     /// Longest time in which a transfer receives no data, as 30s (default 30s)
     #[arg(long, value_name = "TIME")]
     pub registry_idle_timeout: Option<String>,
-    /// Blobs transferred at the same time, 1 to 64 (default 5)
+    /// Requests and blobs at the same time, 1 to 64 (default 16); of large blobs, five
     #[arg(long, value_name = "N")]
     pub concurrency: Option<String>,
 }

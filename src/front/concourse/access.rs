@@ -22,7 +22,7 @@ use crate::transfer::signatures::Trust;
 /// Requests of a `check` at the same time: 500 tags at 10 ms each take a third of a second.
 pub(super) const CHECK_CONCURRENCY: usize = 16;
 /// Blobs that are moved at the same time.
-pub(super) const TRANSFER_CONCURRENCY: usize = 5;
+pub(super) const TRANSFER_CONCURRENCY: usize = 16;
 /// Retries of a request of a `check`; the next `check` comes in a minute anyway.
 const CHECK_RETRIES: u32 = 3;
 /// Retries of a request of `in` and `out`, about a minute in all: a shorter outage must not fail a build.

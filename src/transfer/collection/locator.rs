@@ -11,7 +11,7 @@ use crate::model::{Descriptor, Digest, RawDocument, Reference, Repository, Targe
 use crate::registry::{Client, RegistryError};
 use crate::stream::{BlobStream, VerifyingReader, lock};
 
-use super::super::{ImageSource, TransferError};
+use super::super::{ImageSource, TransferError, workers};
 
 /// Most bytes of small blobs (configurations, layers with a lock file) that are kept so as to ask for them once.
 const KEPT_BYTES: u64 = 64 * 1024 * 1024;
@@ -23,6 +23,8 @@ pub struct ImageLocator<'a> {
     base: Option<&'a dyn ImageSource>,
     client: Option<&'a Client>,
     state: Mutex<State>,
+    /// Held while documents are read ahead.
+    ahead: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -44,13 +46,13 @@ impl<'a> ImageLocator<'a> {
     /// Makes repositories a source; the list of repositories grows as images are found.
     #[must_use]
     pub fn remote(client: &'a Client) -> Self {
-        Self { base: None, client: Some(client), state: Mutex::default() }
+        Self { base: None, client: Some(client), state: Mutex::default(), ahead: Mutex::default() }
     }
 
     /// Makes a tar or packed image a source; with a client, repositories for what it does not hold.
     #[must_use]
     pub fn over(base: &'a dyn ImageSource, client: Option<&'a Client>) -> Self {
-        Self { base: Some(base), client, state: Mutex::default() }
+        Self { base: Some(base), client, state: Mutex::default(), ahead: Mutex::default() }
     }
 
     /// Returns the client, if repositories may be asked at all.
@@ -157,6 +159,15 @@ impl ImageSource for ImageLocator<'_> {
         let repository =
             self.repository_of(&descriptor.digest).ok_or_else(|| self.unknown(&descriptor.digest))?;
         self.fetch(&repository, &Target::Digest(descriptor.digest.clone()))
+    }
+
+    fn read_ahead(&self, documents: &[&Descriptor]) -> Result<(), TransferError> {
+        // Several indexes may be read at the same time; one of them at a time is read with more threads.
+        let (Some(client), Ok(_alone)) = (self.client, self.ahead.try_lock()) else { return Ok(()) };
+        let remote: Vec<&Descriptor> =
+            documents.iter().filter(|document| !self.holds(&document.digest)).copied().collect();
+        let read = |document: &&Descriptor| self.read_document(document).map(drop);
+        workers::for_each(&remote, client.concurrency(), read)
     }
 
     fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobStream<'_>, TransferError> {

@@ -142,16 +142,17 @@ fn push_locations(
     // Bundles that name the same images have the same locations.
     push.written.alone(image.manifest.digest(), |written| {
         if !written {
-            for (descriptor, bytes) in &image.blobs {
+            workers::for_each(&image.blobs, push.concurrency, |(descriptor, bytes)| {
                 push.client.push_blob(repository, descriptor, bytes, PushStart::Ask(&[]), &|_| {})?;
-            }
+                Ok(())
+            })?;
             // The tag of the locations keeps them too.
             if default_tags != DefaultTags::None {
                 let by_content = Target::Tag(default_tag(image.manifest.digest()));
                 push.client.push_manifest(repository, &by_content, &image.manifest)?;
             }
         }
-        Ok(())
+        Ok(true)
     })?;
     match push.client.push_manifest(repository, &target, &image.manifest) {
         // It is a cache: where tags cannot be changed, the old one has to do.

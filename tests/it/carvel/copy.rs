@@ -131,7 +131,9 @@ fn copy_inside_one_registry_mounts_every_blob() {
     registry.forget_requests();
     let _ = lab.run(&["copy", "-b", &outer, "--to-repo", &format!("{}/dst", registry.host())]).succeeds();
     let requests = registry.requests();
-    let sent: Vec<_> = requests.iter().filter(|request| request.method == "PATCH").collect();
+    let is_sent = |path: &str| path.contains("/blobs/uploads/");
+    let sent: Vec<_> =
+        requests.iter().filter(|request| request.method == "PUT" && is_sent(&request.path)).collect();
     // Only the two locations images are new: a configuration and a layer each.
     assert!(sent.len() <= 4, "{sent:#?}");
     let mounted =

@@ -13,7 +13,7 @@ use crate::model::{ReferenceError, Registry, Repository, limits};
 use crate::registry::{Mirror, Secret};
 
 const ATTEMPTS_DEFAULT: u32 = 5;
-const CONCURRENCY_DEFAULT: usize = 5;
+const CONCURRENCY_DEFAULT: usize = 16;
 const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 const RESPONSE_HEADER_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
@@ -175,7 +175,7 @@ mod tests {
             response_header_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(30),
-            concurrency: 5,
+            concurrency: 16,
         };
         assert_eq!(resolve(&[]), Ok(expected.clone()));
         // What templates pass for everything that was left out.
