@@ -8,8 +8,9 @@ import subprocess
 from measure import remove, run, size_of
 
 
-# Blobs moved at a time where a tool has to be told; imgrelay's own default.
+# Blobs moved at a time where a tool has to be told; imgrelay moves as many that are large, and `FAR_PARALLEL` small ones.
 PARALLEL = 5
+FAR_PARALLEL = 16
 
 
 def quote(path):
@@ -95,7 +96,7 @@ def environment_for(work, registry=None):
     return variables
 
 
-def pushing(program, tar, blobs, registry):
+def pushing(program, tar, blobs, registry, parallel=PARALLEL):
     """Image tar to registry; `blobs` are the layers as files, for the floor that curl shows."""
     q = quote
     target = f"{registry.host}/team/app"
@@ -105,13 +106,13 @@ def pushing(program, tar, blobs, registry):
     jobs = [("imgrelay copy", copy, registry.wipe, nothing), ("imgrelay copy, unchanged", copy, lambda: None, nothing)]
     if has("skopeo"):
         verify = "true" if registry.certificate else "false"
-        copy = (f"skopeo --insecure-policy copy -q --dest-tls-verify={verify} oci-archive:{q(tar)} "
+        copy = (f"skopeo --insecure-policy copy --all -q --dest-tls-verify={verify} oci-archive:{q(tar)} "
                 f"docker://{target}:v1")
         jobs += [("skopeo copy oci-archive:", copy, registry.wipe, nothing),
                  ("skopeo copy oci-archive:, unchanged", copy, lambda: None, nothing)]
     if has("curl"):
-        # One POST and one PUT per blob, five at a time, nothing hashed by the sender; HTTP/1.1, as the others.
-        curl = f"curl --http1.1 -sSf -Z --parallel-max {PARALLEL} {ca}"
+        # One POST and one PUT per blob, several at a time, nothing hashed by the sender; HTTP/1.1, as the others.
+        curl = f"curl --http1.1 -sSf -Z --parallel-max {parallel} {ca}"
         opened = " ".join(f"-o /dev/null {registry.url}/v2/team/app/blobs/uploads/" for _ in blobs)
         line = (f"set -- $({curl} -X POST -w '%header{{location}}\\n' {opened}); wanted=; for f in "
                 f"{' '.join(map(q, blobs))}; do wanted=\"$wanted -T $f $1&digest=sha256:${{f##*/}}\"; shift; done; "
@@ -120,7 +121,7 @@ def pushing(program, tar, blobs, registry):
     return jobs
 
 
-def pulling(program, digests, work, registry):
+def pulling(program, digests, work, registry, parallel=PARALLEL):
     """Registry to image tar; the image was pushed before."""
     q, out = quote, f"{work}/pulled"
     source = f"{registry.host}/team/app:v1"
@@ -129,13 +130,25 @@ def pulling(program, digests, work, registry):
     jobs = [("imgrelay copy", [program, "copy", "-i", source, "--to-oci-tar", out, "--quiet"], clear(out), nothing)]
     if has("skopeo"):
         verify = "true" if registry.certificate else "false"
-        copy = f"skopeo --insecure-policy copy -q --src-tls-verify={verify} docker://{source}"
+        copy = f"skopeo --insecure-policy copy --all -q --src-tls-verify={verify} docker://{source}"
         jobs.append(("skopeo copy to oci-archive:", f"{copy} oci-archive:{q(out)}:v1", clear(out), nothing))
         jobs.append(("skopeo copy to oci: (folder)", f"{copy} oci:{q(out)}:v1", clear(out), nothing))
     if has("curl"):
         wanted = " ".join(f"-o {q(out)}-{n} {registry.url}/v2/team/app/blobs/{d}" for n, d in enumerate(digests))
-        jobs.append(("floor: curl -o", f"curl --http1.1 -sSf -Z --parallel-max {PARALLEL} {ca} {wanted}",
+        jobs.append(("floor: curl -o", f"curl --http1.1 -sSf -Z --parallel-max {parallel} {ca} {wanted}",
                      clear(out, *(f"{out}-{n}" for n in range(len(digests)))), nothing))
+    return jobs
+
+
+def relaying(program, registry, clear_target):
+    """Registry to another repository of the same registry, where blobs are mounted."""
+    source, target = f"{registry.host}/team/app:v1", f"{registry.host}/team/other"
+    nothing = lambda: 0  # noqa: E731
+    jobs = [("imgrelay copy", [program, "copy", "-i", source, "--to-repo", target, "--quiet"], clear_target, nothing)]
+    if has("skopeo"):
+        copy = (f"skopeo --insecure-policy copy --all -q --src-tls-verify=false --dest-tls-verify=false "
+                f"docker://{source} docker://{target}:v1")
+        jobs.append(("skopeo copy", copy, clear_target, nothing))
     return jobs
 
 
