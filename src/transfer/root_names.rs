@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(kinds(&roots), [word("image"), word("sigs"), word("atts"), None]);
         assert_eq!(kinds(&roots[..1]), [None]);
         // Two signed images: cosign would take the signature of one for that of the other.
-        let marked = Descriptor { annotations: index_entries(&roots)[0].annotations.clone(), ..one.clone() };
+        let marked = Descriptor { annotations: index_entries(&roots)[0].annotations.clone(), ..one };
         let both = [&roots[1..], &[NamedImage::unnamed(marked), signature(&two, "sig", b"t")]].concat();
         assert_eq!(kinds(&both), vec![None; 5]);
         let index = Descriptor::of_bytes(media_type::OCI_INDEX, b"i");

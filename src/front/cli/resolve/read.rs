@@ -363,7 +363,7 @@ mod tests {
                 .unwrap_err()
                 .message
                 .to_string()
-                .contains("expected one of `--tar`, `--oci-tar`, `--store`, `--image`")
+                .contains("expected one of `--image`, `--tar`, `--oci-tar`")
         );
         assert!(
             match_resources(&args(&["--tar", "-"]))
