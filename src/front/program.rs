@@ -10,9 +10,9 @@ use clap::error::ErrorKind;
 use clap::{Args as _, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::cli::{
-    args, attach, clap_errors, completion, copy, describe, environment, grammar, index, index_args, matching,
-    pull, push, repeated, resolve, serve, serve_args, sign, sign_args, store, store_args, tag, tag_args,
-    verify, version,
+    args, attach, cat, clap_errors, completion, copy, describe, diff, diff_args, environment, grammar, index,
+    index_args, look_args, ls, matching, pull, push, repeated, resolve, serve, serve_args, sign, sign_args,
+    store, store_args, tag, tag_args, verify, version,
 };
 use super::concourse::{self, Step};
 use super::context::Context;
@@ -50,6 +50,9 @@ enum Verb {
     Index(Box<index_args::IndexArgs>),
     Pull(Box<args::PullArgs>),
     Describe(Box<args::DescribeArgs>),
+    Ls(Box<look_args::LsArgs>),
+    Cat(Box<look_args::CatArgs>),
+    Diff(Box<diff_args::DiffArgs>),
     Verify(Box<args::VerifyArgs>),
     Sign(Box<sign_args::SignArgs>),
     Serve(Box<serve_args::ServeArgs>),
@@ -203,6 +206,9 @@ fn dispatch(context: &Context<'_>, verb: Verb, json: bool, columns: &[String]) -
         Verb::Index(args) => index::run(context, &args),
         Verb::Pull(args) => pull::run(context, &args),
         Verb::Describe(args) => describe::run(context, &args, json),
+        Verb::Ls(args) => ls::run(context, &args, json),
+        Verb::Diff(args) => diff::run(context, &args, json),
+        Verb::Cat(args) => cat::run(context, &args, json),
         Verb::Verify(args) => verify::run(context, &args),
         Verb::Attach(args) => attach::run(context, &args),
         Verb::Sign(args) => sign::run(context, &args),

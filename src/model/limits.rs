@@ -26,6 +26,10 @@ pub const TABLE_TEXTS: usize = 1_000_000;
 pub const GRAPH_BYTES: u64 = 256 * 1024 * 1024;
 /// Most entries of a tar that is read as a layout or archive.
 pub const ARCHIVE_ENTRIES: usize = 1_000_000;
+/// Most entries of the layers of an image whose files are listed or compared; a million take some 350 MB of memory.
+pub const LISTED_ENTRIES: usize = 3_000_000;
+/// Most bytes of their names and link targets together; a million real names have 60 MB.
+pub const LISTED_BYTES: u64 = 512 * 1024 * 1024;
 /// Longest path of a tar entry, bytes (Linux `PATH_MAX`).
 pub const PATH_BYTES: usize = 4096;
 /// Largest extended (PAX) header or GNU long name, bytes; GNU tar writes a few hundred.

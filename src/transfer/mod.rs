@@ -11,13 +11,16 @@ mod collection;
 mod combined;
 mod contents;
 mod describe;
+mod diff;
 mod error;
 pub mod events;
 mod files;
 mod graph;
+mod image_files;
 #[cfg(test)]
 mod in_memory;
 mod layer_files;
+mod listing;
 mod one_file;
 mod platform_table;
 mod platforms;
@@ -49,9 +52,14 @@ pub use collection::{
 pub use combined::CombinedSource;
 pub use contents::{PullReport, PullRequest, pull_contents, pull_rootfs, resolve_manifest};
 pub use describe::{Description, LayerDescription, NodeKind, describe, describe_collection};
+pub use diff::{
+    Aspect, DiffOptions, DiffSide, FieldChange, FileChange, FilesDiff, ImageDiff, ImagePair, SharedLayers,
+    annotation_changes, compare_pair, pair_images,
+};
 pub use error::TransferError;
 pub use files::{FileList, file_list, push_file_list};
 pub use graph::Graph;
+pub use listing::{ImageListing, copy_content, list_image};
 pub use platform_table::{AttestationRow, PlatformRow, platform_rows};
 pub use platforms::{
     JoinOptions, JoinSource, MadeIndex, join_index, names_of_roots, narrow_root, require_platforms_of,

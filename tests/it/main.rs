@@ -15,6 +15,7 @@ mod hostile;
 mod house;
 mod lab;
 mod layouts;
+mod look;
 mod pull;
 mod push;
 mod registry;

@@ -43,6 +43,25 @@ pub(super) const DESCRIBE_EXAMPLES: &str = "\
 Examples:
   imgrelay describe --tar app.tar
   imgrelay describe -b registry.example/team/app:v1 -o yaml";
+pub(super) const LS_EXAMPLES: &str = "\
+Examples:
+  imgrelay ls --tar app.tar /etc
+  Show what makes an image large:
+    imgrelay ls -i registry.example/team/app:v1 --largest 20
+
+A line has type and permissions, owner, group, bytes, time (UTC), the layer that
+brought the file (#1 is the lowest), and the path. Whiteouts are applied.";
+pub(super) const DIFF_EXAMPLES: &str = "\
+Examples:
+  imgrelay diff old.tar new.tar
+  Fail a job that makes the image more than 10 % larger:
+    imgrelay diff -i registry.example/team/app:v1 --tar app.tar --max-growth 10%
+
+The exit code is 3 if the images differ; with --max-growth only if one grew by
+more than that. With -q nothing is printed, and no layer is read.";
+pub(super) const CAT_EXAMPLES: &str = "\
+Examples:
+  imgrelay cat --tar app.tar /etc/os-release";
 pub(super) const SIGN_EXAMPLES: &str = "\
 Examples:
   Sign the image in a tar; COSIGN_PASSWORD holds the key's password:

@@ -7,10 +7,8 @@ mod compose;
 mod config;
 mod elf;
 mod plan;
-mod tree;
 
 pub use compose::{ComposedRunnable, Layered, RebaseError, Start, compose_runnable, rebase};
 pub use config::ConfigEdits;
 pub use elf::Elf;
 pub use plan::{BaseListing, LayerPlan, Modes, PlacedFiles, Plan, PlanOptions, PlannedProgram, plan_layers};
-pub use tree::{FileTree, Node, NodeKind};

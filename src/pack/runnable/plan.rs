@@ -10,8 +10,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::stream::FileError;
-use crate::tar::display_name;
 use crate::tar::header::{EntryType, Header, Owner};
+use crate::tar::paths::{clean, join, name, parent};
+use crate::tar::{FileTree, Node, NodeKind, display_name};
 use crate::tree::{
     Content, Entry, EntryKind, FileIdentity, FileReader, Filter, SymlinkPolicy, Visitor, reopen, walk,
 };
@@ -20,7 +21,6 @@ use super::super::entries::{LayerEncoding, PackedLayer, write_layer};
 use super::super::error::{PackError, WHITEOUT};
 use super::super::profile::ModeRule;
 use super::elf::Elf;
-use super::tree::{FileTree, Node, NodeKind, clean, join, name, parent};
 
 /// Files and folders that make one layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -290,7 +290,8 @@ impl Planner<'_> {
             None => {
                 self.ensure(parent(&place), source)?;
                 let mode = self.options.modes.folder(entry.mode);
-                let node = Node { kind: NodeKind::Directory, mode, owner: self.options.owner };
+                let owner = self.options.owner;
+                let node = Node { kind: NodeKind::Directory, mode, owner, ..Node::IMPLIED };
                 self.add(place, &node, PlannedContent::Directory, source);
                 Ok(())
             }
@@ -334,13 +335,15 @@ impl Visitor for Planner<'_> {
             (EntryKind::Directory, _) => self.folder(entry, &path, &source),
             (EntryKind::Symlink { target }, _) => {
                 let place = self.place(&path, &source)?;
-                let node = Node { kind: NodeKind::Link(target.clone()), mode: 0o777, owner };
+                let kind = NodeKind::Link(target.clone());
+                let node = Node { kind, mode: 0o777, owner, ..Node::IMPLIED };
                 self.add(place, &node, PlannedContent::Symlink(target.clone()), &source);
                 Ok(())
             }
             (EntryKind::File { size }, Content::File(mut file)) => {
                 let place = self.place(&path, &source)?;
-                let node = Node { kind: NodeKind::File, mode: self.options.modes.file(entry.mode), owner };
+                let mode = self.options.modes.file(entry.mode);
+                let node = Node { kind: NodeKind::File, mode, owner, ..Node::IMPLIED };
                 if let Some(elf) = Elf::read(|space| file.read(space))? {
                     let program = PlannedProgram { source: source.clone(), path: place.clone(), elf };
                     self.plan.programs.push(program);

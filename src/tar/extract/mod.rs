@@ -18,6 +18,7 @@ use self::confined::{Boundary, Confined, LIST, Missing};
 use self::remembered::{Order, Remembered};
 use self::target::{Target, components, owner, walk};
 use super::error::{TarError, display_name};
+use super::paths::{Whiteout, whiteout};
 use super::read::{Entry, EntryKind, Reader};
 
 mod confined;
@@ -49,10 +50,6 @@ impl std::fmt::Debug for Extractor {
     }
 }
 
-const OPAQUE: &[u8] = b".wh..wh..opq";
-const WHITEOUT: &[u8] = b".wh.";
-/// aufs' own bookkeeping, which docker passes over as well.
-const WHITEOUT_META: &[u8] = b".wh..wh.";
 const NEW_FILE: OFlags =
     OFlags::CREATE.union(OFlags::EXCL).union(OFlags::WRONLY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -145,8 +142,8 @@ impl Extractor {
                 }
             };
         };
-        if name.starts_with(WHITEOUT) {
-            return self.whiteout(entry, folder, name);
+        if let Some(hidden) = whiteout(name) {
+            return self.whiteout(entry, folder, hidden);
         }
         if !self.is_included(&parts) {
             return Ok(());
@@ -280,25 +277,34 @@ impl Extractor {
     }
 
     /// Removes what lower layers wrote; in the lowest layer there is nothing to remove.
-    fn whiteout(&mut self, entry: &Entry, folder: &[&[u8]], name: &[u8]) -> Result<(), ExtractError> {
-        let hidden = name.strip_prefix(WHITEOUT).expect("the caller looked at the prefix");
-        if name != OPAQUE && (name.starts_with(WHITEOUT_META) || self.target.layers == 0) {
+    fn whiteout(
+        &mut self,
+        entry: &Entry,
+        folder: &[&[u8]],
+        hidden: Whiteout<'_>,
+    ) -> Result<(), ExtractError> {
+        if self.target.layers == 0 {
             return Ok(());
         }
-        if matches!(hidden, b"" | b"." | b"..") {
-            return Err(ExtractError::refused(&entry.path, "it is a whiteout that names nothing"));
-        }
-        if self.target.layers == 0
-            || !self.target.root.enter(folder, Missing::Report).map_err(|error| walk(&entry.path, error))?
-        {
+        let hidden = match hidden {
+            Whiteout::Bookkeeping => return Ok(()),
+            Whiteout::Nothing => {
+                return Err(ExtractError::refused(&entry.path, "it is a whiteout that names nothing"));
+            }
+            Whiteout::Opaque => None,
+            Whiteout::Hides(hidden) => Some(hidden),
+        };
+        if !self.target.root.enter(folder, Missing::Report).map_err(|error| walk(&entry.path, error))? {
             return Ok(());
         }
         let (root, remembered, layer) =
             (&mut self.target.root, &mut self.target.remembered, self.target.layers);
+        let Some(hidden) = hidden else {
+            let swept = root.sweep_here(remembered, layer);
+            return swept.map_err(|error| ExtractError::io("remove what it hides", &entry.path, error));
+        };
         let known_as = root.find(remembered).and_then(|folder| remembered.find(folder, hidden));
-        let removed = if name == OPAQUE {
-            root.sweep_here(remembered, layer)
-        } else if known_as.is_some_and(|id| remembered.is_written(id, layer)) {
+        let removed = if known_as.is_some_and(|id| remembered.is_written(id, layer)) {
             root.sweep(hidden, remembered, layer)
         } else {
             root.remove(hidden, remembered)

@@ -1,7 +1,14 @@
 //! A user by name: its numbers, from the files of the base.
 
-use super::entries::{BaseFiles, GROUP, PASSWD};
 use crate::transfer::TransferError;
+use crate::transfer::image_files::ImageFiles;
+
+/// Files of a base whose content is wanted to look up names.
+pub(super) const ACCOUNTS: &[&[u8]] = &[PASSWD, GROUP];
+/// Users by name.
+const PASSWD: &[u8] = b"etc/passwd";
+/// Groups by name.
+const GROUP: &[u8] = b"etc/group";
 
 /// The user that a container runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +28,7 @@ impl UserName {
     }
 
     /// Returns the user as numbers; a user by name brings its group along.
-    pub(super) fn numbers(&self, base: &BaseFiles) -> Result<String, TransferError> {
+    pub(super) fn numbers(&self, base: &ImageFiles) -> Result<String, TransferError> {
         let (uid, own_group) = match self.user.parse::<u32>() {
             Ok(_) => (self.user.clone(), None),
             Err(_) => {
@@ -48,8 +55,8 @@ fn number(fields: &[String], at: usize, file: &[u8], name: &str) -> Result<Strin
 }
 
 /// Finds the line of a name; fields stand between colons.
-fn look_up(base: &BaseFiles, file: &[u8], name: &str) -> Result<Vec<String>, TransferError> {
-    let text = base.accounts.get(file).map(|bytes| String::from_utf8_lossy(bytes)).unwrap_or_default();
+fn look_up(base: &ImageFiles, file: &[u8], name: &str) -> Result<Vec<String>, TransferError> {
+    let text = base.wanted.get(file).map(|bytes| String::from_utf8_lossy(bytes)).unwrap_or_default();
     let fields = |line: &str| line.split(':').map(str::to_owned).collect::<Vec<_>>();
     let mut lines = text.lines().map(fields);
     lines.find(|fields| fields.first().is_some_and(|first| first == name)).ok_or_else(|| missing(file, name))
@@ -65,7 +72,7 @@ mod tests {
             (PASSWD.to_vec(), b"root:x:0:0:root:/root:/bin/sh\nweb:x:33:34::/:\nodd:x:y:1::/:\n".to_vec()),
             (GROUP.to_vec(), b"root:x:0:\nstaff:x:50:web\n".to_vec()),
         ];
-        let base = BaseFiles { accounts: accounts.into(), ..BaseFiles::default() };
+        let base = ImageFiles { wanted: accounts.into(), ..ImageFiles::default() };
         for (user, group, expected) in [
             ("65532", None, Ok("65532")),
             ("65532", Some("7"), Ok("65532:7")),

@@ -3,8 +3,8 @@
 //! Warnings only: a file may come from a volume, an emulator may run another machine's program.
 
 use crate::model::{Config, Platform};
-use crate::pack::{FileTree, Node, NodeKind, Plan, PlannedProgram};
-use crate::tar::display_name;
+use crate::pack::{Plan, PlannedProgram};
+use crate::tar::{FileTree, Node, NodeKind, display_name};
 use crate::transfer::events::{Event, Observer, Warning};
 
 /// The search path of a runtime where the image sets none.
@@ -120,7 +120,8 @@ mod tests {
 
     #[test]
     fn the_bits_of_the_user_decide() {
-        let node = |mode| Node { kind: NodeKind::File, mode, owner: Owner { uid: 5, gid: 6 } };
+        let owner = Owner { uid: 5, gid: 6 };
+        let node = |mode| Node { kind: NodeKind::File, mode, owner, ..Node::IMPLIED };
         for (mode, user, expected) in [
             (0o100, Some("5"), true),
             (0o011, Some("5:6"), false),

@@ -5,7 +5,6 @@
 
 mod accounts;
 mod checks;
-mod entries;
 mod made;
 mod start;
 
@@ -22,12 +21,13 @@ use crate::store::NamedImage;
 use crate::store::layout::LayoutTarget;
 use crate::stream::{CompressionLevel, WriteFrom, nameless_file};
 
-use super::events::{Event, Observer, Warning};
+use super::events::{Event, Observer, Silent, Warning};
+use super::image_files::{Budget, Contents, ImageFiles, Reading, read_files};
 use super::produce::{Spooled, check_expected, with_path};
 use super::{Graph, ImageSource as _, LayoutReport, LayoutRequest, TransferError, copy_to_layout};
+use accounts::ACCOUNTS;
 pub use accounts::UserName;
 use checks::Planned;
-use entries::{ACCOUNTS, BaseFiles, read_files};
 pub use made::MadeSource;
 pub use start::{BaseRoot, Origin};
 use start::{PlatformStart, starts};
@@ -167,10 +167,16 @@ impl<'a> Maker<'_, 'a> {
         let is_wanted = !files.is_empty() || names_wanted || self.is_read_for_checks(start);
         let is_read = is_wanted && self.request.plan.listing == BaseListing::Read;
         let base = if !is_read {
-            BaseFiles::default()
+            ImageFiles::default()
         } else {
-            let wanted = if names_wanted { ACCOUNTS } else { &[] };
-            read_files(&self.source, &start.layers, wanted, self.request.concurrency)?
+            let reading = Reading {
+                wanted: if names_wanted { ACCOUNTS } else { &[] },
+                contents: Contents::Skip,
+                concurrency: self.request.concurrency,
+                observer: &Silent,
+                budget: Budget::default(),
+            };
+            read_files(&self.source, &start.layers, &reading)?
         };
         let mut edits = self.request.edits.clone();
         if let Some(user) = &self.request.user {

@@ -76,7 +76,7 @@ const fn served(
     Row { code: 0, ..huge(name, what, unit, test, message) }
 }
 
-const ROWS: [Row; 63] = [
+const ROWS: [Row; 65] = [
     row("DOCUMENT_BYTES", "a manifest or index", "bytes", document, 1, "has more than 8388608 bytes"),
     row("CONFIG_BYTES", "an image configuration", "bytes", config, 1, "has more than 16777216 bytes"),
     row(
@@ -186,6 +186,20 @@ const ROWS: [Row; 63] = [
         "entries",
         "tests/it/hostile/limits.rs::one_entry_of_a_layer_more_than_the_limit_is_refused",
         "the layer has more than 10000000 entries",
+    ),
+    huge(
+        "LISTED_ENTRIES",
+        "the layers of an image that `ls`, `cat`, `diff` or `push --base` list",
+        "entries",
+        "src/transfer/image_files.rs::more_entries_or_names_than_a_list_may_have_are_refused",
+        "more than 3000000 files and folders",
+    ),
+    huge(
+        "LISTED_BYTES",
+        "their names and link targets together",
+        "bytes",
+        "src/transfer/image_files.rs::more_entries_or_names_than_a_list_may_have_are_refused",
+        "more than 536870912 bytes of file names",
     ),
     row("CERTIFICATES_BYTES", "a file of certificates", "bytes", certificates, 2, "4194304 bytes"),
     row("PAGE_BYTES", "one page of a registry's list", "bytes", page, 1, "8388608 bytes"),

@@ -4,7 +4,9 @@
 //! pass an empty text for a value that was left out.
 
 mod copy;
+mod diff;
 mod index;
+mod look;
 pub(in crate::front) mod places;
 mod push;
 mod push_places;
@@ -19,7 +21,9 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 pub use copy::{CopyOptions, Sink, copy};
+pub use diff::{DiffRequest, Growth, diff};
 pub use index::{IndexOptions, IndexSink, index};
+pub use look::{CatOptions, LookedAt, LsOptions, cat, ls};
 pub use push::{Contents, PushKind, PushOptions, push};
 pub use push_places::{BaseImage, Destination};
 pub use read::{
@@ -377,8 +381,10 @@ fn source(flags: &SourceFlags<'_>, allowed: &[Flag]) -> Result<Source, Failure> 
 pub(crate) mod tests {
     use super::*;
     use crate::front::cli::args as typed;
+    use crate::front::cli::diff_args::DiffArgs;
     use crate::front::cli::grammar;
     use crate::front::cli::index_args::IndexArgs;
+    use crate::front::cli::look_args::{CatArgs, LsArgs};
     use crate::front::cli::serve_args::ServeArgs;
     use crate::front::cli::sign_args::{AttachArgs, SignArgs};
     use crate::front::cli::store_args::StoreListArgs;
@@ -401,6 +407,9 @@ pub(crate) mod tests {
             IndexArgs::augment_args(clap::Command::new("index")),
             typed::PullArgs::augment_args(clap::Command::new("pull")),
             typed::DescribeArgs::augment_args(clap::Command::new("describe")),
+            LsArgs::augment_args(clap::Command::new("ls")),
+            DiffArgs::augment_args(clap::Command::new("diff")),
+            CatArgs::augment_args(clap::Command::new("cat")),
             typed::MatchArgs::augment_args(clap::Command::new("match")),
             ServeArgs::augment_args(clap::Command::new("serve")),
             typed::VerifyArgs::augment_args(clap::Command::new("verify")),
