@@ -160,6 +160,6 @@ fn layout() -> Option<PathBuf> {
     writer.add_bytes(&digest, manifest).ok()?;
     let media_type = imgrelay::model::media_type::OCI_MANIFEST;
     let root = imgrelay::model::Descriptor::new(media_type, digest, manifest.len() as u64);
-    writer.finish(&LayoutIndex { manifests: vec![root], docker: None }).ok()?;
+    writer.finish(&LayoutIndex { manifests: vec![root], ..LayoutIndex::default() }).ok()?;
     Some(path)
 }

@@ -233,7 +233,8 @@ pub(super) fn layout_roundtrip(data: &[u8]) {
     let root: Descriptor = serde_json::from_value(json!({"mediaType": media_type::OCI_MANIFEST,
         "digest": Digest::sha256_of(&manifest).to_string(), "size": manifest.len()}))
     .unwrap();
-    let written = writer.finish(&LayoutIndex { manifests: vec![root.clone()], docker: None }).unwrap();
+    let written =
+        writer.finish(&LayoutIndex { manifests: vec![root.clone()], ..LayoutIndex::default() }).unwrap();
     let file = written.spool.unwrap();
     assert_eq!(file.metadata().unwrap().len(), written.size);
     let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));

@@ -59,6 +59,7 @@ macro_rules! flags {
 
 flags! {
     ACTIVATE_KEYCHAIN = "activate-keychain",
+    AGAINST = "against",
     ANNOTATION = "annotation",
     APPEND = "append",
     AS = "as",
@@ -84,6 +85,7 @@ flags! {
     FILE_EXCLUSION = "file-exclusion",
     FORCE = "force",
     FORMAT = "format",
+    FROM = "from",
     IDENTITY = "identity",
     IMAGE = "image" 'i',
     IMAGE_IS_BUNDLE_CHECK = "image-is-bundle-check",
@@ -165,6 +167,7 @@ flags! {
     USERNAME = "username",
     VERIFY_KEY = "verify-key",
     VOLUME = "volume",
+    WITHOUT = "without",
     WORKDIR = "workdir",
     YES = "yes" 'y',
 }

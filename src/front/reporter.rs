@@ -182,6 +182,11 @@ fn warning_text(warning: &Warning) -> (String, Option<Message>) {
         Warning::TagNotShown { tag, digest } => {
             (format!("the registry took `{tag}` with digest `{digest}` but does not show the tag yet"), None)
         }
+        Warning::NothingShared => (
+            "what the tar was to be written without has none of these layers; the tar is a full one"
+                .to_owned(),
+            None,
+        ),
         Warning::NothingNonDistributable => {
             ("no image has a layer that is marked as not to be distributed".to_owned(), None)
         }

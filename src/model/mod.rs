@@ -73,6 +73,8 @@ pub mod keys {
     pub const BASE_NAME: &str = "org.opencontainers.image.base.name";
     /// Digest of the manifest or index that [`BASE_NAME`] pointed at.
     pub const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
+    /// Annotation of `index.json`: the blobs that a tar was written without, as JSON (docs/formats/delta-tar.md).
+    pub const WITHOUT: &str = "dev.imgrelay.without";
     /// Says which image the files in this one are a list of: its digest.
     pub const FILES_OF: &str = "dev.imgrelay.files-of";
 }

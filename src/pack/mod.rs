@@ -30,6 +30,6 @@ pub use layer::{LayerOptions, pack_layer};
 pub use packages::{PackageChecks, PackageFault, PackageProblem, package_problems};
 pub use profile::{Consumer, EntryRules, MediaTypes, ModeRule, Profile};
 pub use runnable::{
-    BaseListing, ComposedRunnable, ConfigEdits, Elf, LayerPlan, Layered, Modes, PlacedFiles, Plan, PlanOptions,
-    PlannedProgram, RebaseError, Start, compose_runnable, plan_layers, rebase,
+    BaseListing, ComposedRunnable, ConfigEdits, Elf, LayerPlan, Layered, Modes, PlacedFiles, Plan,
+    PlanOptions, PlannedProgram, RebaseError, Start, compose_runnable, plan_layers, rebase,
 };

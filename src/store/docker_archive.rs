@@ -20,7 +20,7 @@ use crate::tar::{EndMark, display_name};
 
 use super::archive::{Archive, Node, Span, clean};
 use super::docker_layers::{self, LayerFile};
-use super::opened::{Backing, Held, Store};
+use super::opened::{Backing, Delta, Held, Store};
 use super::root_list::RootList;
 use super::{ImageName, Remark, StoreError, StoreKind};
 
@@ -105,7 +105,16 @@ pub(super) fn open(archive: Archive, table: &[u8], path: &Path) -> Result<Store,
         remarks.push(Remark::NoEndMark);
     }
     let (path, kind) = (path.to_owned(), StoreKind::DockerArchive);
-    Ok(Store { path, kind, roots, held, backing: Backing::Archive(archive), remarks, is_narrowed: false })
+    Ok(Store {
+        path,
+        kind,
+        roots,
+        held,
+        backing: Backing::Archive(archive),
+        remarks,
+        is_narrowed: false,
+        delta: Delta::default(),
+    })
 }
 
 fn add_root(roots: &mut RootList, manifest: &RawDocument, image: &Image) -> Result<(), String> {

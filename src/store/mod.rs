@@ -16,6 +16,7 @@ mod docker_layers;
 pub mod imgpkg_tar;
 mod kind;
 pub mod layout;
+mod left_out;
 mod open;
 mod opened;
 mod place;
@@ -29,6 +30,7 @@ mod spool;
 #[cfg(test)]
 mod whole_archives;
 
+pub use left_out::{LeftOut, left_out_to_text};
 pub use open::{open, open_to_inspect};
 pub use opened::Store;
 pub use place::{BlobPlace, Stamp};

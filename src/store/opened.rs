@@ -9,6 +9,7 @@ use crate::model::Digest;
 
 use super::archive::{Archive, Span};
 use super::layout::Directory;
+use super::left_out::{LeftOut, LeftOutBlobs};
 use super::place::{BlobPlace, PlaceBytes};
 use super::remote_blobs::RemoteBlobs;
 use super::{Remark, Root, StoreError, StoreKind};
@@ -57,6 +58,14 @@ pub struct Store {
     pub(super) remarks: Vec<Remark>,
     /// Images were left out by [`Store::keep_only`].
     pub(super) is_narrowed: bool,
+    pub(super) delta: Delta,
+}
+
+/// What a store was written without, and where it is taken from.
+#[derive(Debug, Default)]
+pub(super) struct Delta {
+    pub(super) left_out: LeftOutBlobs,
+    pub(super) bases: Vec<Store>,
 }
 
 impl Store {
@@ -106,7 +115,10 @@ impl Store {
     /// Returns the size in bytes of a stored blob, or `None` when the store does not hold it.
     #[must_use]
     pub fn blob_size(&self, digest: &Digest) -> Option<u64> {
-        self.held.get(digest).map(Held::size)
+        match self.held.get(digest) {
+            Some(held) => Some(held.size()),
+            None => self.base_with(digest)?.blob_size(digest),
+        }
     }
 
     /// Opens the bytes stored for a digest, **unverified**; use [`super::open_verified`] unless the caller hashes.
@@ -119,7 +131,10 @@ impl Store {
             (Some(Held::Directory(_)), Backing::Directory(directory)) => directory.open_blob(digest),
             (Some(Held::Remote(size)), Backing::Remote(blobs)) => blobs.open(digest, *size),
             (Some(_), _) => unreachable!("each kind of store fills `held` for its own backing"),
-            (None, _) => Err(StoreError::Missing { path: self.path.clone(), digest: digest.clone() }),
+            (None, _) => match self.base_with(digest) {
+                Some(base) => base.open_unverified(digest),
+                None => Err(StoreError::Missing { path: self.path.clone(), digest: digest.clone() }),
+            },
         }
     }
 
@@ -128,6 +143,9 @@ impl Store {
     /// Errors: [`StoreError::Missing`] when the store does not hold it.
     pub fn place(&self, digest: &Digest) -> Result<BlobPlace<'_>, StoreError> {
         let Some(held) = self.held.get(digest) else {
+            if let Some(base) = self.base_with(digest) {
+                return base.place(digest);
+            }
             return Err(StoreError::Missing { path: self.path.clone(), digest: digest.clone() });
         };
         let bytes = match (held, &self.backing) {
@@ -145,6 +163,35 @@ impl Store {
             }
         };
         Ok(BlobPlace { bytes, size: held.size() })
+    }
+
+    /// Returns the blobs that the store was written without, in order of digest.
+    pub fn left_out(&self) -> impl Iterator<Item = &LeftOut> {
+        self.delta.left_out.values()
+    }
+
+    /// Returns which of them no base holds.
+    pub fn lacking(&self) -> impl Iterator<Item = &LeftOut> {
+        self.left_out().filter(|blob| self.blob_size(&blob.digest).is_none())
+    }
+
+    /// Takes what the store was written without from these stores.
+    pub fn complete_from(&mut self, bases: Vec<Self>) {
+        self.delta.bases.extend(bases);
+    }
+
+    /// Returns the file or folder that a blob is read from: one of the bases, or the store itself.
+    #[must_use]
+    pub fn path_of(&self, digest: &Digest) -> &Path {
+        match self.base_with(digest).filter(|_| !self.held.contains_key(digest)) {
+            Some(base) => base.path_of(digest),
+            None => &self.path,
+        }
+    }
+
+    fn base_with(&self, digest: &Digest) -> Option<&Self> {
+        self.delta.left_out.get(digest)?;
+        self.delta.bases.iter().find(|base| base.blob_size(digest).is_some())
     }
 
     /// Returns the digests of everything stored, referenced or not, in order of digest.

@@ -24,11 +24,11 @@ pub fn open_remote(
     blobs: Box<dyn RemoteBlobs>,
 ) -> Result<Store, StoreError> {
     let mut remarks = Vec::new();
-    let Top { roots, held } = top_of_index(index, &mut remarks)
+    let Top { roots, held, delta } = top_of_index(index, &mut remarks)
         .map_err(|problem| StoreError::damaged(place, format!("`{name}` is not valid: {problem}")))?;
     let (path, kind, backing) = (place.to_owned(), StoreKind::Remote, Backing::Remote(blobs));
     // Other images are there as well, and what only they need is not unreferenced.
-    let mut store = Store { path, kind, roots, held, backing, remarks, is_narrowed: true };
+    let mut store = Store { path, kind, roots, held, backing, remarks, is_narrowed: true, delta };
     for root in &mut store.roots {
         // Where it is in this store says nothing about it elsewhere.
         root.image.descriptor.annotations.remove(keys::ENTRY);

@@ -148,6 +148,8 @@ pub enum Warning {
         /// What was written.
         digest: Digest,
     },
+    /// A tar was to be written without what others have, and they have none of its layers.
+    NothingShared,
     /// Layers that may not be distributed were asked for, but there are none.
     NothingNonDistributable,
     /// A tar that holds one image was written without what is attached to it.

@@ -10,6 +10,7 @@ mod blob_push;
 mod collection;
 mod combined;
 mod contents;
+mod delta;
 mod describe;
 mod diff;
 mod error;
@@ -51,6 +52,7 @@ pub use collection::{
 };
 pub use combined::CombinedSource;
 pub use contents::{PullReport, PullRequest, pull_contents, pull_rootfs, resolve_manifest};
+pub use delta::{AtRegistry, find_at_registry, keep_needed, layers_of, left_out_below};
 pub use describe::{Description, LayerDescription, NodeKind, describe, describe_collection};
 pub use diff::{
     Aspect, DiffOptions, DiffSide, FieldChange, FileChange, FilesDiff, ImageDiff, ImagePair, SharedLayers,
@@ -75,6 +77,6 @@ pub use source::{ImageSource, RegistrySource};
 pub use to_archive::{ArchiveRequest, copy_to_docker_tar, copy_to_imgpkg_tar};
 pub use to_depot::{DepotImage, DepotReport, DepotRequest, copy_to_depot};
 pub use to_folder::{SINGLE_IMAGE, copy_to_folder};
-pub use to_layout::{LayoutReport, LayoutRequest, copy_to_layout};
+pub use to_layout::{LayoutReport, LayoutRequest, copy_delta_to_layout, copy_to_layout};
 pub use to_registry::{PushRequest, push_to_registry};
 pub use workers::{for_each, parallel_map};

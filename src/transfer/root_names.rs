@@ -127,7 +127,7 @@ pub(super) fn layout_index(roots: &[NamedImage], documents: &[RawDocument]) -> L
             }),
         _ => None,
     };
-    LayoutIndex { manifests: index_entries(roots), docker }
+    LayoutIndex { manifests: index_entries(roots), docker, annotations: Annotations::new() }
 }
 
 #[cfg(test)]

@@ -120,6 +120,10 @@ impl ImageSource for Store {
         self.path().display().to_string()
     }
 
+    fn place_of(&self, digest: &Digest) -> String {
+        self.path_of(digest).display().to_string()
+    }
+
     fn read_document(&self, descriptor: &Descriptor) -> Result<RawDocument, TransferError> {
         Ok(store::read_document(self, descriptor)?)
     }

@@ -1,10 +1,11 @@
 //! Writes an OCI layout tar: reserves places in a fixed order, which several threads fill with verified blobs.
 
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 
-use crate::model::{Descriptor, Digest};
-use crate::store::NamedImage;
+use crate::model::{Descriptor, Digest, keys};
 use crate::store::layout::{LayoutTarWriter, LayoutTarget};
+use crate::store::{LeftOut, NamedImage, left_out_to_text};
 
 use super::blob_copy::BlobCopier;
 use super::events::{Event, Observer, Warning};
@@ -31,8 +32,10 @@ pub struct LayoutReport {
     pub size: u64,
     /// The nameless file, for [`LayoutTarget::Spool`].
     pub spool: Option<File>,
-    /// Everything that is in it.
+    /// Everything that is in it, or below what is in it.
     pub graph: Graph,
+    /// What it was written without.
+    pub left_out: Vec<LeftOut>,
 }
 
 /// Copies roots and all that hangs below them from a source into an OCI layout tar.
@@ -43,6 +46,18 @@ pub struct LayoutReport {
 pub fn copy_to_layout(
     source: &dyn ImageSource,
     request: &LayoutRequest,
+    observer: &dyn Observer,
+) -> Result<LayoutReport, TransferError> {
+    copy_delta_to_layout(source, request, &BTreeMap::new(), observer)
+}
+
+/// As [`copy_to_layout`], without the layers of `others`, each with the name of what has it; the tar says so.
+///
+/// Errors: those of [`copy_to_layout`].
+pub fn copy_delta_to_layout(
+    source: &dyn ImageSource,
+    request: &LayoutRequest,
+    others: &BTreeMap<Digest, String>,
     observer: &dyn Observer,
 ) -> Result<LayoutReport, TransferError> {
     let skip = |blob: &&Descriptor| blob.is_non_distributable() && !request.include_non_distributable;
@@ -59,9 +74,11 @@ pub fn copy_to_layout(
     if request.include_non_distributable && !graph.blobs.iter().any(Descriptor::is_non_distributable) {
         observer.event(Event::Warning(&Warning::NothingNonDistributable));
     }
+    let left_out = left_out(&graph, others);
+    let is_left_out: HashSet<&Digest> = left_out.iter().map(|blob| &blob.digest).collect();
     let mut writer = LayoutTarWriter::create(&request.target)?;
     let mut slots = Vec::new();
-    for blob in graph.blobs.iter().filter(|blob| !skip(blob)) {
+    for blob in graph.blobs.iter().filter(|blob| !skip(blob) && !is_left_out.contains(&blob.digest)) {
         if let Some(slot) = writer.reserve(&blob.digest, blob.size)? {
             slots.push((blob, slot));
         }
@@ -79,7 +96,23 @@ pub fn copy_to_layout(
         writer.add_document(document)?;
         observer.event(Event::ManifestFinished { descriptor: &document.descriptor(), present: false });
     }
-    let index = layout_index(&request.roots, &graph.documents);
+    let mut index = layout_index(&request.roots, &graph.documents);
+    if !left_out.is_empty() {
+        // docker's table names every layer, and docker loads no image without one.
+        index.docker = None;
+        index.annotations.insert(keys::WITHOUT.to_owned(), left_out_to_text(&left_out));
+    }
     let written = writer.finish(&index)?;
-    Ok(LayoutReport { size: written.size, spool: written.spool, graph })
+    Ok(LayoutReport { size: written.size, spool: written.spool, graph, left_out })
+}
+
+/// Returns the layers of a graph that others have, in the order of the graph; configurations always travel.
+fn left_out(graph: &Graph, others: &BTreeMap<Digest, String>) -> Vec<LeftOut> {
+    let manifests = graph.documents.iter().filter_map(|document| document.manifest());
+    let configs: HashSet<&Digest> = manifests.map(|manifest| &manifest.config.digest).collect();
+    let has = |blob: &Descriptor| {
+        let from = others.get(&blob.digest).filter(|_| !configs.contains(&blob.digest))?;
+        Some(LeftOut { digest: blob.digest.clone(), size: blob.size, from: from.clone() })
+    };
+    graph.blobs.iter().filter_map(has).collect()
 }

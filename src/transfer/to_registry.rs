@@ -24,7 +24,7 @@ pub struct PushRequest {
     pub roots: Vec<(Descriptor, Vec<Tag>)>,
     /// What is said about the roots, with its tags: pushed when they are there, and before they get their tags.
     pub attached: Vec<(Descriptor, Vec<Tag>)>,
-    /// Blobs that were sent there a moment ago, and are not asked for again.
+    /// Blobs that were sent or found there a moment ago, and are not asked for again.
     pub sent: BTreeSet<Digest>,
     /// Blobs moved at the same time.
     pub concurrency: usize,
@@ -258,7 +258,9 @@ impl RepositoryPush<'_> {
                     let outcome = BlobOutcome::Skipped;
                     self.observer.event(Event::BlobFinished { descriptor: blob, outcome });
                 } else if seen.insert(&blob.digest) {
-                    check_held(self.source, blob, || found.image.name.clone())?;
+                    if !self.sent.contains(&blob.digest) {
+                        check_held(self.source, blob, || found.image.name.clone())?;
+                    }
                     wanted.push((blob, &found.image.mount_from));
                 }
             }

@@ -306,6 +306,15 @@ pub struct CopyArgs {
     /// When writing a tar: keep fetched blobs after a failure, and use them in the next run
     #[arg(long, value_name = SWITCH)]
     pub resume: Option<Switch>,
+    /// With --to-oci-tar: leave out layers that this has, a tar, lock, image in a registry, or list of digests (repeatable)
+    #[arg(long, value_name = "WHAT")]
+    pub without: Vec<String>,
+    /// With --tar: tar or folder that has what the tar was written without (repeatable)
+    #[arg(long, value_name = "PATH")]
+    pub base_tar: Vec<PathBuf>,
+    /// With --to-repo: repository of the registry that may have what the tar was written without (repeatable)
+    #[arg(long, value_name = "REPOSITORY")]
+    pub from: Vec<String>,
     /// Copy a bundle without the images it names
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub thin: Option<Switch>,
@@ -429,6 +438,9 @@ pub struct VerifyArgs {
     /// Fail unless this key signed the image: a PEM file, a folder of them, or env://VARIABLE (repeatable: any of them)
     #[arg(long, value_name = "KEY")]
     pub key: Vec<String>,
+    /// For a tar written --without others: tar or folder that has what it lacks (repeatable)
+    #[arg(long, value_name = "PATH")]
+    pub against: Vec<PathBuf>,
     /// With --key: name that the signature has to be for
     #[arg(long, value_name = "REFERENCE")]
     pub identity: Option<String>,

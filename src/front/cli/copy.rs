@@ -1,11 +1,13 @@
 //! `copy`: copies images, and bundles with all images they name, from any source to any sink, byte for byte.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
 
 use super::args::CopyArgs;
+use super::copied_lock::lock_of;
 use super::copy_to_store::ToStore;
+use super::deltas::{Completion, refuse_incomplete};
 use super::naming::{appended, name_at_registry, name_further};
 use super::open_source::{Depth, OpenedSource};
 use super::placing::Placing;
@@ -13,6 +15,7 @@ use super::push::LOCK_MODE;
 use super::resolve::{self, CopyOptions, Sink, TarTarget};
 use super::stores::{self, open_oci};
 use super::tar_output::{layout_target, send_to_stdout};
+use super::without::{layers_of_others, tell_left_out};
 use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
@@ -22,8 +25,8 @@ use crate::front::main_image::choose_one;
 use crate::front::outcome::{ImageKind, ImageOutcome, Outcome};
 use crate::front::reporter::{self, Wording};
 use crate::front::result_file;
-use crate::lock::{BundleLock, ImagesLock, LockedImage};
-use crate::model::{Digest, Platform, Reference, Repository};
+use crate::lock::LockedImage;
+use crate::model::{Descriptor, Digest, Platform, Reference, Repository};
 use crate::stream::{AtomicFile, FileLock};
 use crate::transfer::events::{Event, Observer, Warning};
 use crate::transfer::signatures::{self, Trust};
@@ -45,6 +48,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Ou
     result_file::produce(&options.results, target.map(TarTarget::path), || {
         let _held = hold(context, &options, target)?;
         let opened = OpenedSource::open(context, &options.source, &options.registry, remote)?
+            .complete(context, &options.base_tars)?
             .select(options.select.as_ref())?;
         let wording = match &options.sink {
             Sink::Registry { .. } | Sink::Store(_) => Wording::Uploaded,
@@ -200,7 +204,7 @@ impl Copy<'_> {
                 placing.refuse_shared_tags(&collection)?;
                 self.to_registry(&collection, placing)?;
                 if let Some(path) = &options.lock_output {
-                    let lock = self.lock(&collection, placing)?;
+                    let lock = lock_of(self.opened, self.locator, &collection, placing)?;
                     AtomicFile::write_whole(path, lock.as_bytes(), LOCK_MODE)?;
                 }
                 let member = collection.member(main);
@@ -218,6 +222,7 @@ impl Copy<'_> {
                 {
                     name_further(member, &options.tags)?;
                 }
+                refuse_incomplete(self.locator, &collection, &self.opened.lacking())?;
                 let spool = match &options.sink {
                     Sink::OciTar(_) => self.to_tar(&collection, target)?,
                     _ => self.to_archive(&collection, target, main)?,
@@ -300,7 +305,14 @@ impl Copy<'_> {
             Placing::Into(repository) if as_imgpkg || self.options.repo_based_tags => repository,
             // Plain images from elsewhere get the tags they have, and nothing of Carvel's.
             _ => {
-                for request in self.plain_pushes(collection, placing)? {
+                let mut pushes = self.plain_pushes(collection, placing)?;
+                let mut completion = Completion::new(self.locator, client, self.options, self.opened);
+                for push in &mut pushes {
+                    let images = push.roots.iter().chain(&push.attached).map(|(root, _)| root);
+                    push.sent = completion.ask(&push.repository, &images.collect::<Vec<_>>())?;
+                }
+                completion.finish()?;
+                for request in pushes {
                     transfer::push_to_registry(self.locator, client, &request, self.observer)?;
                 }
                 return Ok(());
@@ -311,7 +323,12 @@ impl Copy<'_> {
             (true, true) => DefaultTags::ByRepository,
             (true, false) => DefaultTags::ByDigest,
         };
+        let mut completion = Completion::new(self.locator, client, self.options, self.opened);
+        let images: Vec<&Descriptor> = collection.members.iter().map(|member| &member.descriptor).collect();
+        let present = completion.ask(repository, &images)?;
+        completion.finish()?;
         let request = CollectionRequest {
+            present,
             repository: repository.clone(),
             default_tags,
             concurrency,
@@ -372,26 +389,34 @@ impl Copy<'_> {
             _ => None,
         };
         let Some(existing) = existing else {
-            return self.write_layout(self.locator, &request, target);
+            let others =
+                layers_of_others(self.context, self.options, self.locator, collection, self.observer)?;
+            return self.write_layout(self.locator, &request, &others, target);
         };
         let both = CombinedSource::new(self.locator.label(), vec![&existing, self.locator]);
         let new = collection.named_with_origins();
         let roots = appended(existing.roots().iter().map(|root| root.image.clone()).collect(), new)?;
-        self.write_layout(&both, &LayoutRequest { roots, ..request }, target)
+        self.write_layout(&both, &LayoutRequest { roots, ..request }, &BTreeMap::new(), target)
     }
 
     fn write_layout(
         &self,
         source: &dyn ImageSource,
         request: &LayoutRequest,
+        others: &BTreeMap<Digest, String>,
         target: &TarTarget,
     ) -> Result<Option<File>, Failure> {
-        if !self.options.resume {
-            return Ok(transfer::copy_to_layout(source, request, self.observer)?.spool);
+        let report = if self.options.resume {
+            let cache = ResumeCache::beside(target.path(), source)?;
+            let report = transfer::copy_delta_to_layout(&cache, request, others, self.observer)?;
+            cache.remove()?;
+            report
+        } else {
+            transfer::copy_delta_to_layout(source, request, others, self.observer)?
+        };
+        if !self.options.without.is_empty() {
+            tell_left_out(self.context, &report.left_out, self.observer);
         }
-        let cache = ResumeCache::beside(target.path(), source)?;
-        let report = transfer::copy_to_layout(&cache, request, self.observer)?;
-        cache.remove()?;
         Ok(report.spool)
     }
 
@@ -430,44 +455,6 @@ impl Copy<'_> {
         Ok(written.spool)
     }
 
-    /// Makes the lock with the new places: of the bundle, if the collection is about one, else of all images.
-    fn lock(&self, collection: &Collection, placing: Placing<'_>) -> Result<String, Failure> {
-        if let Some(root) = collection.root_bundle() {
-            let image = placing.first(collection, root)?.with_digest(root.descriptor.digest.clone());
-            return Ok(BundleLock { image, tag: root.tags().first().cloned() }.to_yaml());
-        }
-        if collection.has_bundles() {
-            return Err(Failure::refused(format!(
-                "`{}` holds several bundles, and `--lock-output` writes a lock for one",
-                self.locator.label()
-            ))
-            .hint(message!("copy the bundle you want with ", Flag::BUNDLE.mention().short())));
-        }
-        let at = |image: &LockedImage| -> Result<LockedImage, Failure> {
-            let member = image.image.digest.as_ref().and_then(|digest| collection.member(digest));
-            let there = member.map(|member| placed(collection, placing, member)).transpose()?;
-            let annotations = image.annotations.clone();
-            Ok(LockedImage { image: there.unwrap_or_else(|| image.image.clone()), annotations })
-        };
-        if let Some(lock) = self.opened.images_lock() {
-            let images = lock.images.iter().map(at).collect::<Result<_, _>>()?;
-            return Ok(ImagesLock { images }.to_yaml());
-        }
-        // Attached artifacts are copied with their image.
-        let mut members: Vec<&Member> =
-            collection.members.iter().filter(|member| member.role != Role::Attached).collect();
-        members.sort_by_key(|member| member.label());
-        let image = |member: &&Member| {
-            let image = placed(collection, placing, member)?;
-            Ok(LockedImage {
-                image,
-                annotations: LockedImage::read_annotations(&member.descriptor.annotations),
-            })
-        };
-        let images = members.iter().map(image).collect::<Result<_, Failure>>()?;
-        Ok(ImagesLock { images }.to_yaml())
-    }
-
     fn outcome(
         &self,
         collection: &Collection,
@@ -498,9 +485,4 @@ impl Copy<'_> {
             store: None,
         })
     }
-}
-
-/// Returns where an image is after the push.
-fn placed(collection: &Collection, placing: Placing<'_>, member: &Member) -> Result<Reference, Failure> {
-    Ok(placing.first(collection, member)?.with_digest(member.descriptor.digest.clone()))
 }

@@ -6,12 +6,14 @@ use super::args::DescribeArgs;
 use super::choices::DescribeForm;
 use super::open_source::{Depth, OpenedSource};
 use super::resolve;
+use super::without::needed;
 use crate::front::context::Context;
 use crate::front::failure::Failure;
 use crate::front::outcome::{Document, Outcome};
 use crate::front::text;
 use crate::front::ui::Ui;
 use crate::model::invisible::{escape_in_json, escape_in_yaml};
+use crate::store::LeftOut;
 use crate::transfer::events::{Event, Observer};
 use crate::transfer::{self, Attached, Description, NodeKind, PlatformRow};
 
@@ -37,9 +39,16 @@ pub(in crate::front) fn run(
     if !options.layers {
         images.iter_mut().for_each(without_layers);
     }
-    let json = serde_json::json!({ "images": images });
+    let needs: Vec<LeftOut> = opened.lacking().into_values().cloned().collect();
+    let mut json = serde_json::json!({ "images": images });
+    if !needs.is_empty() {
+        json["needs"] = serde_json::json!(needs);
+    }
     let text = match options.form {
-        DescribeForm::Text => images.iter().map(|image| tree(image, 0)).collect::<Vec<_>>().join("\n"),
+        DescribeForm::Text => {
+            let images = images.iter().map(|image| tree(image, 0)).collect::<Vec<_>>().join("\n");
+            if needs.is_empty() { images } else { format!("Needs {}\n\n{images}", needed(&needs)) }
+        }
         DescribeForm::Json => escape_in_json(&format!("{json:#}\n")),
         // All strings with such characters are in double quotes.
         DescribeForm::Yaml => escape_in_yaml(&yaml(&json, 0)),

@@ -1,6 +1,7 @@
 //! Opens a command's source and gathers the images that belong to it.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use super::resolve::{RegistryOptions, Source};
 use super::stores::{about_version, open_depot_image, open_oci, open_store, read_lock};
@@ -11,9 +12,9 @@ use crate::front::flag::Flag;
 use crate::front::main_image::{choose_one, main_member, stored_roots};
 use crate::front::registries;
 use crate::lock::{BundleLock, ImagesLock};
-use crate::model::{Reference, Tag, Target};
+use crate::model::{Digest, Reference, Tag, Target};
 use crate::registry::Client;
-use crate::store::{ImageName, Root, Selector, Store, StoreKind};
+use crate::store::{ImageName, LeftOut, Root, Selector, Store, StoreKind};
 use crate::transfer::events::Observer;
 use crate::transfer::{
     self, Attached, Collection, Gathering, ImageLocator, ImageSource as _, Member, Role, TransferError,
@@ -92,6 +93,21 @@ impl OpenedSource {
             self.selected = Some(transfer::select(store, selector)?);
         }
         Ok(self)
+    }
+
+    /// Takes what a tar was written without from other tars and folders.
+    pub(super) fn complete(mut self, context: &Context<'_>, bases: &[PathBuf]) -> Result<Self, Failure> {
+        if let Some(store) = &mut self.store {
+            let bases = bases.iter().map(|path| open_store(context, path));
+            store.complete_from(bases.collect::<Result<_, _>>()?);
+        }
+        Ok(self)
+    }
+
+    /// Returns the blobs that a tar was written without and that none of its bases has.
+    pub(super) fn lacking(&self) -> BTreeMap<Digest, &LeftOut> {
+        let lacking = self.store.iter().flat_map(|store| store.lacking());
+        lacking.map(|blob| (blob.digest.clone(), blob)).collect()
     }
 
     /// Chooses the image that a result is about; with `exactly` there may be no other.

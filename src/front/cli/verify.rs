@@ -9,9 +9,10 @@ use serde_json::json;
 use super::args::VerifyArgs;
 use super::open_source::{Depth, OpenedSource};
 use super::resolve::{self, Source, VerifyOptions};
-use super::stores::{about_version, expect_oci, open_depot_image, open_to_inspect};
+use super::stores::{about_version, expect_oci, open_depot_image, open_store, open_to_inspect};
+use super::without::needed;
 use crate::front::context::Context;
-use crate::front::failure::Failure;
+use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
 use crate::front::judgement;
 use crate::front::keys;
@@ -47,6 +48,8 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<
         let root = selector.find(&store)?.clone();
         store.keep_only(root);
     }
+    let against = options.against.iter().map(|path| open_store(context, path));
+    store.complete_from(against.collect::<Result<_, _>>()?);
     let report = reporter::watch(&context.ui, Wording::Fetched, |observer| {
         Ok::<_, Failure>(verify(&store, system::threads(), observer))
     })?;
@@ -57,6 +60,13 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<
         let checked =
             transfer::check_expected(options.expected_digest.as_ref(), &root.image.descriptor.digest);
         failure = checked.err().map(Failure::from);
+    }
+    if !report.needs.is_empty() && failure.is_none() {
+        let message = format!("`{}` needs {}", report.path, needed(&report.needs));
+        failure = Some(
+            Failure::difference(message)
+                .hint(message!("name what has them with ", Flag::AGAINST.with("FILE"))),
+        );
     }
     if !report.is_sound() {
         let found = report.problems.len();
@@ -142,7 +152,11 @@ fn summary(report: &VerifyReport) -> String {
     for root in &report.roots {
         let names =
             if root.names.is_empty() { String::new() } else { format!(" ({})", root.names.join(", ")) };
-        let state = if report.is_sound() { "verified" } else { "damaged" };
+        let state = match (report.is_sound(), report.needs.is_empty()) {
+            (true, true) => "verified",
+            (true, false) => "incomplete",
+            (false, _) => "damaged",
+        };
         line(format!("{}@{}{names}: {state}", report.path, root.digest));
     }
     out

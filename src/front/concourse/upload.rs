@@ -198,6 +198,7 @@ impl<'a> Chosen<'a> {
                     default_tags: DefaultTags::ByDigest,
                     concurrency: TRANSFER_CONCURRENCY,
                     include_non_distributable: false,
+                    present: BTreeSet::new(),
                 };
                 transfer::push_collection(&locator, client, &collection, &request, observer)?;
                 return Ok(());

@@ -15,7 +15,7 @@ use crate::tar::{EndMark, display_name};
 
 use super::super::archive::{Archive, Node};
 use super::super::docker_archive::{TABLE, check_texts};
-use super::super::opened::{Backing, Held, Store};
+use super::super::opened::{Backing, Delta, Held, Store};
 use super::super::root_list::RootList;
 use super::super::{ImageName, Remark, StoreError, StoreKind};
 use super::ROOT_LABEL;
@@ -171,7 +171,16 @@ pub(in crate::store) fn open(archive: Archive, table: &[u8], path: &Path) -> Res
         remarks.push(Remark::NoEndMark);
     }
     let (path, kind) = (path.to_owned(), StoreKind::ImgpkgTar);
-    Ok(Store { path, kind, roots, held, backing: Backing::Archive(archive), remarks, is_narrowed: false })
+    Ok(Store {
+        path,
+        kind,
+        roots,
+        held,
+        backing: Backing::Archive(archive),
+        remarks,
+        is_narrowed: false,
+        delta: Delta::default(),
+    })
 }
 
 /// Reads `sha256-<hex>.tar.gz`; imgpkg uses that ending for every compression.

@@ -13,7 +13,8 @@ use crate::model::{
 use crate::tar::{EndMark, display_name};
 
 use super::super::archive::{Archive, Node};
-use super::super::opened::{Backing, Held, Store};
+use super::super::left_out;
+use super::super::opened::{Backing, Delta, Held, Store};
 use super::super::root_list::RootList;
 use super::super::{ImageName, Remark, Root, StoreError, StoreKind, read_document};
 use super::directory::Directory;
@@ -27,7 +28,7 @@ pub(in crate::store) fn open_tar(archive: Archive, path: &Path) -> Result<Store,
     let version = archive.read_small(VERSION_FILE, limits::OCI_LAYOUT_BYTES)?;
     let index = archive.read_small(INDEX_FILE, limits::TABLE_OF_CONTENTS_BYTES)?;
     let mut remarks = Vec::new();
-    let Top { roots, mut held } = read_top(path, version, index, &mut remarks)?;
+    let Top { roots, mut held, delta } = read_top(path, version, index, &mut remarks)?;
     for (name, node) in archive.nodes() {
         let Some(below) = name.strip_prefix(b"blobs/") else { continue };
         let problem = |text: &str| StoreError::damaged(path, format!("`{}` {text}", display_name(name)));
@@ -47,12 +48,13 @@ pub(in crate::store) fn open_tar(archive: Archive, path: &Path) -> Result<Store,
     if archive.end_mark == EndMark::Missing {
         remarks.push(Remark::NoEndMark);
     }
-    if archive.node(b"manifest.json").is_none() {
+    // docker loads no tar that lacks layers.
+    if archive.node(b"manifest.json").is_none() && delta.left_out.is_empty() {
         remarks.push(Remark::NoDockerManifest);
     }
     let (path, kind) = (path.to_owned(), StoreKind::OciLayoutTar);
     let backing = Backing::Archive(archive);
-    Ok(without_children(Store { path, kind, roots, held, backing, remarks, is_narrowed: false }))
+    Ok(without_children(Store { path, kind, roots, held, backing, remarks, is_narrowed: false, delta }))
 }
 
 /// Opens a folder that has `oci-layout` or `index.json`.
@@ -61,12 +63,12 @@ pub(in crate::store) fn open_directory(root: OwnedFd, path: &Path) -> Result<Sto
     let version = directory.read_small(VERSION_FILE, limits::OCI_LAYOUT_BYTES)?;
     let index = directory.read_small(INDEX_FILE, limits::TABLE_OF_CONTENTS_BYTES)?;
     let mut remarks = Vec::new();
-    let Top { roots, mut held } = read_top(path, version, index, &mut remarks)?;
+    let Top { roots, mut held, delta } = read_top(path, version, index, &mut remarks)?;
     let blobs = directory.list(&mut remarks)?;
     held.extend(blobs.into_iter().map(|(digest, size)| (digest, Held::Directory(size))));
     let (path, kind) = (path.to_owned(), StoreKind::OciLayoutDirectory);
     let backing = Backing::Directory(directory);
-    Ok(without_children(Store { path, kind, roots, held, backing, remarks, is_narrowed: false }))
+    Ok(without_children(Store { path, kind, roots, held, backing, remarks, is_narrowed: false, delta }))
 }
 
 /// Drops roots without a name that another root's index names: oras lists the children of an index again.
@@ -117,6 +119,7 @@ pub(in crate::store) struct Top {
     pub(in crate::store) roots: Vec<Root>,
     /// `index.json` itself, where it is the image.
     pub(in crate::store) held: BTreeMap<Digest, Held>,
+    pub(in crate::store) delta: Delta,
 }
 
 fn read_top(
@@ -169,9 +172,13 @@ pub(in crate::store) fn top_of_index(bytes: &[u8], remarks: &mut Vec<Remark>) ->
     if is_flat_list(entries, &roots) {
         let root = Root::new(raw.descriptor());
         let held = BTreeMap::from([(raw.digest().clone(), Held::Memory(bytes.into()))]);
-        return Ok(Top { roots: vec![root], held });
+        return Ok(Top { roots: vec![root], held, delta: Delta::default() });
     }
-    Ok(Top { roots, held: BTreeMap::new() })
+    let without =
+        raw.document().annotations().get(keys::WITHOUT).map(|text| left_out::parse(text)).transpose();
+    let without = without.map_err(|problem| format!("annotation `{}`: {problem}", keys::WITHOUT))?;
+    let delta = Delta { left_out: without.unwrap_or_default(), bases: Vec::new() };
+    Ok(Top { roots, held: BTreeMap::new(), delta })
 }
 
 /// Tells whether `index.json` is itself the index of one image: every entry an image for a platform of its own.

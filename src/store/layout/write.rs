@@ -5,7 +5,7 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use crate::model::{Descriptor, Digest, ImageIndex, RawDocument, media_type};
+use crate::model::{Annotations, Descriptor, Digest, ImageIndex, RawDocument, media_type};
 use crate::stream::FileError;
 
 use super::super::slots::{BlobSlot, LayoutTarget, SlotTar, WrittenLayout};
@@ -19,6 +19,8 @@ pub struct LayoutIndex {
     pub manifests: Vec<Descriptor>,
     /// The image that `manifest.json` describes, with the names `docker load` gives it.
     pub docker: Option<DockerImage>,
+    /// Annotations of `index.json`.
+    pub annotations: Annotations,
 }
 
 /// One image in the terms of docker's `manifest.json`.
@@ -123,7 +125,7 @@ impl LayoutTarWriter {
             artifact_type: None,
             manifests: index.manifests.clone(),
             subject: None,
-            annotations: crate::model::Annotations::new(),
+            annotations: index.annotations.clone(),
         });
         self.tar.entry("index.json", document.bytes())?;
         if let Some(docker) = &index.docker {

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::lock::{default_tag, locations_tag, repository_based_tag};
-use crate::model::{RawDocument, Repository, Target};
+use crate::model::{Digest, RawDocument, Repository, Target};
 use crate::registry::{Client, PushStart, RegistryError};
 
 use super::super::events::{Event, Observer, Warning};
@@ -37,6 +37,8 @@ pub struct CollectionRequest {
     pub concurrency: usize,
     /// Also push layers that may not be distributed.
     pub include_non_distributable: bool,
+    /// Blobs that were found there a moment ago, and are not asked for again.
+    pub present: BTreeSet<Digest>,
 }
 
 /// Pushes a collection.
@@ -76,7 +78,7 @@ pub fn push_collection(
         source: locator,
         client,
         repository: &request.repository,
-        sent: &BTreeSet::new(),
+        sent: &request.present,
         concurrency: request.concurrency,
         include_non_distributable: request.include_non_distributable,
         observer,

@@ -10,10 +10,10 @@ mod documents;
 mod facts;
 mod report;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::Digest;
-use crate::store::Store;
+use crate::store::{LeftOut, Store};
 
 use super::events::Observer;
 
@@ -41,6 +41,13 @@ pub fn verify(store: &Store, threads: usize, observer: &dyn Observer) -> VerifyR
     let (found, read) = blobs::check(store, &tasks, threads, observer);
     problems.extend(found);
     bytes += read;
+    // What was left out on purpose is no damage.
+    let lacking: BTreeMap<&Digest, &LeftOut> = store.lacking().map(|blob| (&blob.digest, blob)).collect();
+    let is_needed =
+        |problem: &Problem| problem.fault == Fault::Missing && lacking.contains_key(&problem.blob);
+    let (needed, problems): (Vec<Problem>, Vec<Problem>) = problems.into_iter().partition(is_needed);
+    let needs =
+        needed.iter().filter_map(|problem| lacking.get(&problem.blob)).map(|blob| (*blob).clone()).collect();
     let mut warnings = advice::about(store, &unreferenced, &absent);
     if let Some(advice) = Advice::of_sparse(sparse) {
         warnings.push(advice);
@@ -53,6 +60,7 @@ pub fn verify(store: &Store, threads: usize, observer: &dyn Observer) -> VerifyR
         documents,
         blobs: referred,
         bytes,
+        needs,
         problems,
         warnings,
     }

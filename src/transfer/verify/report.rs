@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::model::Digest;
-use crate::store::Root;
+use crate::store::{LeftOut, Root};
 
 use super::advice::Advice;
 
@@ -24,6 +24,9 @@ pub struct VerifyReport {
     pub blobs: u64,
     /// Bytes that were read.
     pub bytes: u64,
+    /// What it was written without, and which therefore was not checked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<LeftOut>,
     /// All that is wrong.
     pub problems: Vec<Problem>,
     /// What is not wrong, but should be known.

@@ -1,7 +1,8 @@
 //! `copy` between tars and registries, and what its flags add.
 
 pub(crate) mod append;
-pub(crate) mod failures;
+pub(crate) mod deltas;
+mod failures;
 pub(crate) mod index;
 pub(crate) mod index_readers;
 pub(crate) mod matrix;

@@ -1,10 +1,11 @@
 //! The checked options of `copy`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{
     RegistryOptions, Source, SourceFlags, TarTarget, exactly_one, expected_digest, given, given_list,
-    given_path, is_on, parsed_list, registry, results, source, tags, target_reference, target_store, wrong,
+    given_path, is_on, parsed_list, reference, registry, repository, results, source, tags, target_reference,
+    target_store, wrong,
 };
 use crate::depot::StoreReference;
 use crate::front::cli::args::CopyArgs;
@@ -12,7 +13,7 @@ use crate::front::env::Env;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
 use crate::front::result_file::ResultFile;
-use crate::model::{Digest, Platform, Repository, Tag};
+use crate::model::{Digest, Platform, Reference, Repository, Tag};
 use crate::store::Selector;
 use crate::transfer::Attached;
 
@@ -35,6 +36,12 @@ pub struct CopyOptions {
     pub append: bool,
     /// Whether what was fetched is kept when the work fails.
     pub resume: bool,
+    /// What the other side has, and need not travel.
+    pub without: Vec<Without>,
+    /// Tars and folders that have what the tar was written without.
+    pub base_tars: Vec<PathBuf>,
+    /// Repositories that may have what the tar was written without.
+    pub from: Vec<Repository>,
     /// What is copied that says something about the images.
     pub attached: Attached,
     /// Whether each image goes below the repository, under its own name.
@@ -57,6 +64,15 @@ pub struct CopyOptions {
     pub results: Vec<ResultFile>,
     /// How registries are reached.
     pub registry: RegistryOptions,
+}
+
+/// Something that the other side has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Without {
+    /// A tar, a folder, a lock file or a list of digests.
+    Path(PathBuf),
+    /// An image or bundle in a registry.
+    Image(Reference),
 }
 
 /// Where an image is copied to.
@@ -108,11 +124,21 @@ pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
             )));
     }
     check_switches(args, &source, &sink)?;
+    check_delta(args, &source, &sink)?;
+    let without = args.without.iter().filter(|text| !text.is_empty()).map(|text| without(text));
+    let without = without.collect::<Result<Vec<Without>, Failure>>()?;
+    let from = args.from.iter().filter(|text| !text.is_empty()).map(|text| repository(Flag::FROM, text));
+    let from = from.collect::<Result<Vec<Repository>, Failure>>()?;
     let target = match &sink {
         Sink::Registry { repository, .. } => Some(repository),
         _ => None,
     };
-    let registry = registry(&args.registry)?.naming(source.repository().into_iter().chain(target));
+    let others = without.iter().filter_map(|other| match other {
+        Without::Image(reference) => Some(&reference.repository),
+        Without::Path(_) => None,
+    });
+    let named = source.repository().into_iter().chain(target).chain(others);
+    let registry = registry(&args.registry)?.naming(named);
     Ok(CopyOptions {
         select: super::selector(&args.source.tars, &source)?,
         source,
@@ -122,6 +148,9 @@ pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
         inflate: is_on(args.inflate, false),
         append: is_on(args.append, false),
         resume: is_on(args.resume, false),
+        without,
+        base_tars: args.base_tar.iter().filter(|path| !path.as_os_str().is_empty()).cloned().collect(),
+        from,
         attached: super::attached(args.cosign_signatures, args.referrers),
         keep_names: is_on(args.keep_names, false),
         imgpkg_tags: is_on(args.imgpkg_tags, true),
@@ -134,6 +163,52 @@ pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
         results: results(&args.results.result, env)?,
         registry,
     })
+}
+
+/// Finds what `--without` names: a file that is there, else an image in a registry.
+fn without(text: &str) -> Result<Without, Failure> {
+    if Path::new(text).exists() {
+        return Ok(Without::Path(text.into()));
+    }
+    let first = text.split('/').next().unwrap_or_default();
+    let has_registry = text.contains('/') && (first.contains(['.', ':']) || first == "localhost");
+    match has_registry && !text.starts_with(['.', '/']) {
+        true => reference(Flag::WITHOUT, text).map(Without::Image),
+        false => Err(wrong(Flag::WITHOUT, &format_args!("there is no file `{text}`"))
+            .hint("an image in a registry is written with its registry: `registry.example/team/app:v1`")),
+    }
+}
+
+/// Refuses flags of delta tars that do not go with the source or the sink.
+fn check_delta(args: &CopyArgs, source: &Source, sink: &Sink) -> Result<(), Failure> {
+    let is_tar = matches!(source, Source::Tar(_) | Source::OciTar(_));
+    let given = |is_empty: bool| !is_empty;
+    let [without, base, from] = [
+        given(args.without.iter().all(String::is_empty)),
+        given(args.base_tar.iter().all(|path| path.as_os_str().is_empty())),
+        given(args.from.iter().all(String::is_empty)),
+    ];
+    let only = |flag: Flag, other: Flag| Failure::misuse(message!(flag, " works with ", other, " only"));
+    if without && !matches!(sink, Sink::OciTar(_)) {
+        return Err(only(Flag::WITHOUT, Flag::TO_OCI_TAR));
+    }
+    if without && is_on(args.append, false) {
+        return Err(Failure::misuse(message!(Flag::WITHOUT, " and ", Flag::APPEND, " exclude each other")));
+    }
+    if base && !is_tar {
+        return Err(only(Flag::BASE_TAR, Flag::TAR));
+    }
+    if from && !(is_tar && matches!(sink, Sink::Registry { .. })) {
+        return Err(Failure::misuse(message!(
+            Flag::FROM,
+            " works with ",
+            Flag::TAR,
+            " and ",
+            Flag::TO_REPO,
+            " only"
+        )));
+    }
+    Ok(())
 }
 
 /// Refuses switches that do not go with the source, the sink or each other.

@@ -20,7 +20,7 @@ mod words;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-pub use copy::{CopyOptions, Sink, copy};
+pub use copy::{CopyOptions, Sink, Without, copy};
 pub use diff::{DiffRequest, Growth, diff};
 pub use index::{IndexOptions, IndexSink, index};
 pub use look::{CatOptions, LookedAt, LsOptions, cat, ls};

@@ -159,6 +159,8 @@ pub struct VerifyOptions {
     pub require: Vec<Requirement>,
     /// How the registry is reached.
     pub registry: RegistryOptions,
+    /// Tars and folders that have what the tar was written without.
+    pub against: Vec<PathBuf>,
 }
 
 /// Resolves `verify`.
@@ -186,7 +188,8 @@ pub fn verify(args: &VerifyArgs) -> Result<VerifyOptions, Failure> {
     let expected_digest = expected_digest(args.expected_digest.as_deref())?;
     let select = selector(&args.source, &source)?;
     let registry = registry(&args.registry)?.naming(source.repository());
-    Ok(VerifyOptions { source, select, expected_digest, keys, identity, require, registry })
+    let against = args.against.iter().filter(|path| !path.as_os_str().is_empty()).cloned().collect();
+    Ok(VerifyOptions { source, select, expected_digest, keys, identity, require, registry, against })
 }
 
 /// Everything `tag list` needs.

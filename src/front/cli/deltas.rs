@@ -1,0 +1,101 @@
+//! Delta tars at the command line: what a tar needs is taken from its base tars, or is at the registry already.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::open_source::OpenedSource;
+use super::resolve::CopyOptions;
+use super::without::needed;
+use crate::front::failure::{Failure, message};
+use crate::front::flag::Flag;
+use crate::front::text;
+use crate::model::{Descriptor, Digest, Repository};
+use crate::registry::Client;
+use crate::store::LeftOut;
+use crate::transfer::{self, AtRegistry, Collection, ImageLocator, ImageSource as _};
+
+/// Refuses to write a tar of what is not all there.
+pub(super) fn refuse_incomplete(
+    locator: &ImageLocator<'_>,
+    collection: &Collection,
+    lacking: &BTreeMap<Digest, &LeftOut>,
+) -> Result<(), Failure> {
+    let roots: Vec<&Descriptor> = collection.members.iter().map(|member| &member.descriptor).collect();
+    let missing = transfer::left_out_below(locator, &roots, lacking)?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let message = format!("`{}` needs {}", locator.label(), needed(&missing));
+    Err(all_named(Failure::refused(message), &missing)
+        .hint(message!("name the tar that has them with ", Flag::BASE_TAR.with("FILE"))))
+}
+
+fn all_named(failure: Failure, missing: &[LeftOut]) -> Failure {
+    let line = |blob: &LeftOut| {
+        format!(
+            "blob `{}` ({}) of {} is missing",
+            blob.digest,
+            text::bytes(blob.size),
+            text::escaped(&blob.from)
+        )
+    };
+    missing.iter().fold(failure, |failure, blob| failure.caused_by(line(blob)))
+}
+
+/// What a tar lacks is looked for at the registry before anything is sent.
+pub(super) struct Completion<'a> {
+    locator: &'a ImageLocator<'a>,
+    client: &'a Client,
+    /// Repositories that may have what is missing.
+    from: &'a [Repository],
+    lacking: BTreeMap<Digest, &'a LeftOut>,
+    concurrency: usize,
+    missing: Vec<LeftOut>,
+}
+
+impl<'a> Completion<'a> {
+    /// Begins to look for what a copy lacks.
+    pub(super) fn new(
+        locator: &'a ImageLocator<'a>,
+        client: &'a Client,
+        options: &'a CopyOptions,
+        opened: &'a OpenedSource,
+    ) -> Self {
+        let (from, concurrency) = (options.from.as_slice(), options.registry.concurrency);
+        Self { locator, client, from, lacking: opened.lacking(), concurrency, missing: Vec::new() }
+    }
+
+    /// Looks for what images lack; returns the blobs that their repository has.
+    pub(super) fn ask(
+        &mut self,
+        repository: &Repository,
+        roots: &[&Descriptor],
+    ) -> Result<BTreeSet<Digest>, Failure> {
+        let left_out = transfer::left_out_below(self.locator, roots, &self.lacking)?;
+        let found =
+            transfer::find_at_registry(self.client, repository, &left_out, self.from, self.concurrency)?;
+        let AtRegistry { present, elsewhere, missing } = found;
+        for (blob, place) in &elsewhere {
+            self.locator.remember_location(place, std::slice::from_ref(blob));
+        }
+        self.missing.extend(missing);
+        Ok(present)
+    }
+
+    /// Refuses the push if something was nowhere.
+    pub(super) fn finish(self) -> Result<(), Failure> {
+        if self.missing.is_empty() {
+            return Ok(());
+        }
+        let message = format!(
+            "`{}` needs {}, which the registry does not have",
+            self.locator.label(),
+            needed(&self.missing)
+        );
+        Err(all_named(Failure::refused(message), &self.missing).hint(message!(
+            "push what it was made on first, name another repository of the registry with ",
+            Flag::FROM.with("REPOSITORY"),
+            ", or the tar that has them with ",
+            Flag::BASE_TAR.with("FILE")
+        )))
+    }
+}

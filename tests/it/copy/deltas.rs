@@ -1,0 +1,235 @@
+//! Delta tars: `--without` leaves out what the other side has, and nothing is lost on the way.
+
+use serde_json::{Value, json};
+use testkit::lab::Lab;
+use testkit::readers::{skopeo_copy, skopeo_digest};
+use testkit::registry::Registry;
+use testkit::tarball::Tarball;
+
+use crate::lab::lab;
+use crate::layouts::{CONTAINERD_NAME, Layout, REF_NAME, hex, named};
+use crate::samples;
+
+/// A layer of some size that does not compress.
+fn layer(name: &str, seed: u64) -> Vec<u8> {
+    Tarball::new().file(name, testkit::random::Random::new(seed).bytes(20_000)).finish()
+}
+
+fn write(lab: &Lab, tar: &str, tag: &str, layers: &[Vec<u8>]) {
+    let mut layout = Layout::default();
+    let image = layout.image(layers);
+    let name = format!("reg.example/team/app:{tag}");
+    layout.entries.push(named(image, &[(REF_NAME, tag), (CONTAINERD_NAME, &name)]));
+    lab.write(tar, layout.tar());
+}
+
+/// Two versions on one base, and the second one as a full copy and as a delta.
+fn room() -> Lab {
+    let lab = lab();
+    write(&lab, "v1.tar", "v1", &[layer("base", 1), layer("lib", 2), layer("app", 3)]);
+    write(&lab, "in.tar", "v2", &[layer("base", 1), layer("lib", 2), layer("app", 4)]);
+    let _ = lab.run(&["copy", "--tar", "in.tar", "--to-oci-tar", "v2.tar"]).succeeds();
+    let delta = ["copy", "--tar", "in.tar", "--to-oci-tar", "update.tar", "--without", "v1.tar"];
+    let _ = lab.run(&delta).succeeds().says("left out 2 blobs (");
+    lab
+}
+
+#[test]
+fn a_delta_and_its_base_give_the_bytes_of_a_full_copy() {
+    let lab = room();
+    let size = |tar: &str| lab.read(tar).len();
+    assert!(size("update.tar") < size("v2.tar") / 2, "{} {}", size("update.tar"), size("v2.tar"));
+    let complete = ["copy", "--tar", "update.tar", "--base-tar", "v1.tar", "--to-oci-tar", "whole.tar"];
+    let _ = lab.run(&complete).succeeds();
+    assert_eq!(hex(&lab.read("whole.tar")), hex(&lab.read("v2.tar")));
+    // The independent check: the files of base and delta together are those of the full copy, but for the index.
+    let of =
+        |tar: &str| samples::entries(&lab.read(tar)).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    let blobs = |tar: &str| of(tar).into_iter().filter(|name| name.starts_with("blobs/")).collect::<Vec<_>>();
+    let both: Vec<String> = [blobs("v1.tar"), blobs("update.tar")].concat();
+    assert!(blobs("v2.tar").iter().all(|name| both.contains(name)));
+    assert!(blobs("update.tar").iter().all(|name| blobs("v2.tar").contains(name)));
+    // A delta on a delta leaves out what the first one was made without, too.
+    write(&lab, "v3.tar", "v3", &[layer("base", 1), layer("lib", 2), layer("app", 5)]);
+    let next = ["copy", "--tar", "v3.tar", "--to-oci-tar", "next.tar", "--without", "update.tar"];
+    let _ = lab.run(&next).succeeds().says("left out 2 blobs (");
+}
+
+#[test]
+fn a_delta_says_what_it_needs_and_is_verified_against_its_base() {
+    let lab = room();
+    let shown = lab.run(&["describe", "--tar", "update.tar"]).succeeds();
+    assert!(
+        shown.stdout.starts_with("Needs 2 blobs (")
+            && shown.stdout.contains(") of reg.example/team/app:v1\n"),
+        "{shown}"
+    );
+    let found = lab.run(&["describe", "--tar", "update.tar", "--json"]).succeeds().json();
+    assert_eq!(found["needs"].as_array().unwrap().len(), 2);
+    assert_eq!(found["needs"][0]["from"], "reg.example/team/app:v1");
+    let alone = lab.run(&["verify", "--tar", "update.tar"]);
+    let _ = alone
+        .ends_with(3)
+        .says("`update.tar` needs 2 blobs (")
+        .says("of reg.example/team/app:v1")
+        .says("--against");
+    let json = lab.run(&["verify", "--json", "--tar", "update.tar"]).ends_with(3).json();
+    assert_eq!((json["problems"].clone(), json["needs"].as_array().unwrap().len()), (json!([]), 2));
+    let whole = lab.run(&["verify", "--tar", "update.tar", "--against", "v1.tar"]).succeeds();
+    assert!(whole.stdout.ends_with(": verified\n"), "{whole}");
+    // A base that is damaged is found.
+    let mut bytes = lab.read("v1.tar");
+    let (_, place) =
+        samples::entries(&bytes).into_iter().find(|(name, _)| name.starts_with("blobs/")).unwrap();
+    bytes[place.start + 100] ^= 1;
+    lab.write("bad.tar", bytes);
+    let _ =
+        lab.run(&["verify", "--tar", "update.tar", "--against", "bad.tar"]).ends_with(3).says("is damaged");
+    // Other readers see a layout whose index has an annotation more.
+    let index: Value = serde_json::from_slice(samples::entry(&lab.read("update.tar"), "index.json")).unwrap();
+    assert!(index["annotations"]["dev.imgrelay.without"].is_string(), "{index}");
+    assert_eq!(
+        skopeo_digest(&format!("oci-archive:{}", lab.path("update.tar").display()), &[]),
+        skopeo_digest(&format!("oci-archive:{}", lab.path("v2.tar").display()), &[])
+    );
+}
+
+#[test]
+fn a_delta_is_completed_by_what_the_registry_has_or_all_that_is_missing_is_named() {
+    let lab = room();
+    let registry = Registry::start();
+    let to = |path: &str| format!("{}/{path}", registry.host());
+    let push = |to_repo: &str, more: &[&str]| {
+        lab.run(&[&["copy", "--tar", "update.tar", "--to-repo", to_repo], more].concat())
+    };
+    registry.forget_requests();
+    let failed = push(&to("inside/app"), &[]);
+    let failed =
+        failed.fails(1, &["`update.tar` needs 2 blobs (", "which the registry does not have", "--base-tar"]);
+    let named =
+        failed.stderr.lines().filter(|line| line.contains("of reg.example/team/app:v1 is missing")).count();
+    assert_eq!(named, 2, "{failed}");
+    assert!(registry.requests().iter().all(|request| request.method == "HEAD"), "nothing was sent");
+    // The base is in another repository: mounted from there.
+    let _ = lab.run(&["copy", "--tar", "v1.tar", "--to-repo", &to("old/app")]).succeeds();
+    let _ = push(&to("inside/app"), &["--from", &to("old/app")]).succeeds().says("2 mounted");
+    // In the repository itself nothing has to be said.
+    let _ = push(&to("old/app"), &[]).succeeds();
+    for repository in ["inside/app", "old/app"] {
+        let image = format!("docker://{}:v2", to(repository));
+        assert_eq!(
+            skopeo_digest(&image, &["--tls-verify=false"]),
+            skopeo_digest(&format!("oci-archive:{}", lab.path("v2.tar").display()), &[])
+        );
+    }
+    let _ = push(&to("far/app"), &["--base-tar", "v1.tar"]).succeeds();
+    registry.storage().assert_sound();
+}
+
+#[test]
+fn skopeo_pushes_a_delta_to_a_repository_that_has_the_rest() {
+    let lab = room();
+    let registry = Registry::start();
+    let to = format!("docker://{}/team/app", registry.host());
+    let from = |tar: &str| format!("oci-archive:{}", lab.path(tar).display());
+    let plain = ["--dest-tls-verify=false"];
+    let _ = skopeo_copy(&from("v1.tar"), &format!("{to}:v1"), &plain).success();
+    let _ = skopeo_copy(&from("update.tar"), &format!("{to}:v2"), &plain).success();
+    assert_eq!(
+        skopeo_digest(&format!("{to}:v2"), &["--tls-verify=false"]),
+        skopeo_digest(&from("v2.tar"), &[])
+    );
+}
+
+#[test]
+fn without_takes_a_registry_a_lock_and_a_list_and_refuses_what_it_cannot_read() {
+    let lab = room();
+    let registry = Registry::start();
+    let name = format!("{}/team/app:v1", registry.host());
+    let _ = lab.run(&["copy", "--tar", "v1.tar", "--to-repo", &name]).succeeds();
+    let digest = lab.run(&["tag", "resolve", "-i", &name]).succeeds();
+    lab.write(
+        "images.yml",
+        format!(
+            "apiVersion: imgpkg.carvel.dev/v1alpha1\nkind: ImagesLock\nimages:\n- image: {}\n",
+            digest.one_line()
+        ),
+    );
+    let blobs: Vec<String> = samples::entries(&lab.read("v1.tar"))
+        .into_iter()
+        .filter_map(|(name, _)| name.strip_prefix("blobs/").map(|name| name.replace('/', ":")))
+        .collect();
+    lab.write("blobs.txt", format!("# from the other side\n{}\n", blobs.join("\n")));
+    let run =
+        |without: &str| lab.run(&["copy", "--tar", "in.tar", "--to-oci-tar", "x.tar", "--without", without]);
+    for (without, from) in
+        [(name.as_str(), name.as_str()), ("images.yml", "images.yml"), ("blobs.txt", "blobs.txt")]
+    {
+        let _ = run(without).succeeds().says("left out 2 blobs (").says(&format!(") of {from}\n"));
+        let whole = ["copy", "--tar", "x.tar", "--base-tar", "v1.tar", "--to-oci-tar", "whole.tar"];
+        let _ = lab.run(&whole).succeeds();
+        assert_eq!(hex(&lab.read("whole.tar")), hex(&lab.read("v2.tar")), "{without}");
+    }
+    write(&lab, "other.tar", "v9", &[layer("other", 9)]);
+    let _ = run("other.tar").succeeds().says("has none of these layers");
+    assert_eq!(hex(&lab.read("x.tar")), hex(&lab.read("v2.tar")), "a full copy");
+    let before = lab.read("x.tar");
+    lab.write("broken.tar", &lab.read("v1.tar")[..3000]);
+    for (without, code, expected) in [
+        ("gone.tar", 2, "`--without`: there is no file `gone.tar`"),
+        ("broken.tar", 1, "`broken.tar`"),
+        (&format!("{}/team/none:v1", registry.host()), 1, "team/none"),
+    ] {
+        let _ = run(without).fails(code, &[expected]);
+        assert_eq!(lab.read("x.tar"), before, "{without}: never a full tar in silence");
+    }
+    for (words, expected) in [
+        (&["--to-repo", "r.io/a", "--without", "v1.tar"][..], "`--without` works with `--to-oci-tar` only"),
+        (
+            &["--to-oci-tar", "y", "--append", "--without", "v1.tar"],
+            "`--without` and `--append` exclude each other",
+        ),
+        (&["--to-oci-tar", "y", "--from", "r.io/b"], "`--from` works with"),
+    ] {
+        let _ = lab.run(&[&["copy", "--tar", "in.tar"], words].concat()).fails(2, &[expected]);
+    }
+    let _ = lab
+        .run(&["copy", "--tar", "update.tar", "--to-oci-tar", "y.tar"])
+        .fails(1, &["`update.tar` needs 2 blobs ("]);
+}
+
+#[test]
+fn a_bundle_of_forty_images_travels_as_a_delta_from_version_to_version() {
+    let lab = lab();
+    let registry = Registry::start();
+    let host = registry.host();
+    for version in 1..=2 {
+        let mut lock = "apiVersion: imgpkg.carvel.dev/v1alpha1\nkind: ImagesLock\nimages:\n".to_owned();
+        for number in 0..40 {
+            // Every tenth image is new in the second version.
+            let seed = if version == 2 && number % 10 == 0 { 1000 + number } else { number };
+            write(&lab, "one.tar", "v1", &[layer("base", 7), layer("app", 100 + seed)]);
+            let name = format!("{host}/near/app-{number}:v{version}");
+            let pushed = lab.run(&["copy", "--tar", "one.tar", "--to-repo", &name]).succeeds();
+            lock.push_str(&format!("- image: {}\n", pushed.one_line()));
+        }
+        lab.write("bundle/.imgpkg/images.yml", lock);
+        let name = format!("{host}/near/bundle:v{version}");
+        let _ = lab.run(&["push", "-b", &name, "-f", "bundle"]).succeeds();
+        let full = format!("v{version}.tar");
+        let _ = lab.run(&["copy", "-b", &name, "--to-oci-tar", &full]).succeeds();
+    }
+    let name = format!("{host}/near/bundle:v2");
+    let delta = ["copy", "-b", &name, "--to-oci-tar", "update.tar", "--without", "v1.tar"];
+    let _ = lab.run(&delta).succeeds().says("left out 37 blobs (");
+    let whole = ["copy", "--tar", "update.tar", "--base-tar", "v1.tar", "--to-oci-tar", "whole.tar"];
+    let _ = lab.run(&whole).succeeds();
+    assert_eq!(hex(&lab.read("whole.tar")), hex(&lab.read("v2.tar")));
+    let far = format!("{host}/far/bundle");
+    let _ = lab.run(&["copy", "--tar", "v1.tar", "--to-repo", &far]).succeeds();
+    let _ = lab.run(&["copy", "--tar", "update.tar", "--to-repo", &far]).succeeds();
+    let _ = lab.run(&["pull", "-b", &format!("{far}:v2"), "-o", "pulled"]).succeeds();
+    let lock = String::from_utf8(lab.read("pulled/.imgpkg/images.yml")).unwrap();
+    assert_eq!(lock.matches(&format!("{far}@sha256:")).count(), 40);
+    registry.storage().assert_sound();
+}
