@@ -38,7 +38,7 @@ pub fn retry_after(value: &str, date: &str) -> Option<Duration> {
 }
 
 /// Reads a response as every server and program that could have sent it, and returns what each made of it, as it
-/// shows in a log: registry, token server, credential helper, and the providers of the cloud logins.
+/// shows in a log: registry, token server, credential helper, bucket, and the providers of the cloud logins.
 #[must_use]
 pub fn answers(body: &[u8]) -> Vec<String> {
     let message = super::error_body::parse(body, &super::sanitize::sanitize);
@@ -51,6 +51,7 @@ pub fn answers(body: &[u8]) -> Vec<String> {
         });
     }
     read.extend(super::cloud::read_every_answer(body));
+    read.push(super::s3::read_every_answer(body));
     read
 }
 

@@ -1,4 +1,5 @@
-//! The distribution protocol's client: manifests, blobs, tags and referrers of a registry.
+//! The distribution protocol's client: manifests, blobs, tags and referrers of a registry; beside it [`Bucket`], which
+//! shares its connections' rules, trust, proxies and cloud logins.
 //!
 //! Floor 2. Synchronous; safe to use from many threads at once, which then share connections, tokens and
 //! back-off. Each request decides about credentials, redirects and repetition by the same rules ([`Client`]'s
@@ -36,6 +37,7 @@ mod referrers;
 mod requests;
 mod resolver;
 mod retry;
+mod s3;
 mod sanitize;
 #[cfg(test)]
 mod scripted;
@@ -64,6 +66,7 @@ pub use events::{ClientEvents, NoEvents, RequestRecord, RetryRecord};
 pub use helper::{CredentialHelpers, HelperError, ProcessHelpers};
 pub use keychain::{CredentialSource, DockerConfig, DockerConfigError, HostCredential, Keychain};
 pub use options::{ClientOptions, Mirror, PlainHttp};
+pub use s3::{Bucket, BucketError, BucketOptions};
 pub use upload::{PushOutcome, PushStart};
 pub use wire_options::{
     CaCertificates, ClientIdentity, Proxies, SystemTrust, Timeouts, TlsOptions, WireOptions,

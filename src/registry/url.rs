@@ -78,8 +78,24 @@ impl fmt::Display for UrlError {
 }
 
 /// Query parameters whose values are no secrets and are useful in a log.
-const PRINTABLE: [&str; 9] =
-    ["digest", "mount", "from", "n", "last", "scope", "service", "artifactType", "client_id"];
+const PRINTABLE: [&str; 15] = [
+    "digest",
+    "mount",
+    "from",
+    "n",
+    "last",
+    "scope",
+    "service",
+    "artifactType",
+    "client_id",
+    // Of buckets.
+    "delimiter",
+    "list-type",
+    "max-keys",
+    "partNumber",
+    "prefix",
+    "uploads",
+];
 
 impl Url {
     /// Makes the URL of a path on an origin; `path` begins with `/`.

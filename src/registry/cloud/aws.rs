@@ -1,4 +1,4 @@
-//! Amazon ECR: from the keys that are found to a user name and password.
+//! Amazon: the keys that are found, and for ECR from them to a user name and password.
 //!
 //! Keys are looked for in the order of AWS's own tools: given ones, a web identity, a profile, the container's
 //! role, the machine's role (IMDSv2 only). Source: ECR `GetAuthorizationToken`; STS `AssumeRole`,
@@ -132,9 +132,9 @@ impl EcrEndpoint {
 }
 
 /// Keys that expire.
-struct Temporary {
-    keys: AwsKeys,
-    expires: Option<u64>,
+pub(in super::super) struct Temporary {
+    pub(in super::super) keys: AwsKeys,
+    pub(in super::super) expires: Option<u64>,
 }
 
 impl AwsLogin {
@@ -149,10 +149,7 @@ impl AwsLogin {
         client: &dyn CloudClient,
     ) -> Result<Granted, LoginError> {
         let place = EcrEndpoint::of(registry).ok_or(LoginError::Absent)?;
-        let mut found = self.find(&place, client)?;
-        for role in &self.roles {
-            found = self.assume(role, &found.keys, &place, now, client)?;
-        }
+        let found = self.temporary_keys(&place.region, now, client)?;
         let (endpoint, service, target) = if place.public {
             (&self.endpoints.ecr_public, "ecr-public", "SpencerFrontendService.GetAuthorizationToken")
         } else {
@@ -179,14 +176,30 @@ impl AwsLogin {
         Ok(Granted { credential, expires })
     }
 
+    /// Finds keys and assumes the roles, with the STS of a region.
+    ///
+    /// Errors: [`LoginError::Absent`] if there is nothing to log in with.
+    pub(in super::super) fn temporary_keys(
+        &self,
+        region: &str,
+        now: u64,
+        client: &dyn CloudClient,
+    ) -> Result<Temporary, LoginError> {
+        let mut found = self.find(region, client)?;
+        for role in &self.roles {
+            found = self.assume(role, &found.keys, region, now, client)?;
+        }
+        Ok(found)
+    }
+
     /// Finds keys.
-    fn find(&self, place: &EcrEndpoint, client: &dyn CloudClient) -> Result<Temporary, LoginError> {
+    fn find(&self, region: &str, client: &dyn CloudClient) -> Result<Temporary, LoginError> {
         let lasting = |keys: &AwsKeys| Temporary { keys: keys.clone(), expires: None };
         if let Some(keys) = &self.keys {
             return Ok(lasting(keys));
         }
         if let Some(identity) = &self.web_identity {
-            return self.exchange(identity, place, client);
+            return self.exchange(identity, region, client);
         }
         if let Some(keys) = &self.profile {
             return Ok(lasting(keys));
@@ -198,8 +211,8 @@ impl AwsLogin {
         instance_keys(instance, client)
     }
 
-    fn sts(&self, place: &EcrEndpoint) -> Result<(Url, String), LoginError> {
-        let region = self.region.clone().unwrap_or_else(|| place.region.clone());
+    fn sts(&self, region: &str) -> Result<(Url, String), LoginError> {
+        let region = self.region.clone().unwrap_or_else(|| region.to_owned());
         let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
         let url = self.endpoints.sts.clone().unwrap_or_else(|| format!("https://sts.{region}.{domain}"));
         Ok((endpoint_url(&url)?, region))
@@ -214,11 +227,11 @@ impl AwsLogin {
         &self,
         role: &str,
         keys: &AwsKeys,
-        place: &EcrEndpoint,
+        region: &str,
         now: u64,
         client: &dyn CloudClient,
     ) -> Result<Temporary, LoginError> {
-        let (url, region) = self.sts(place)?;
+        let (url, region) = self.sts(region)?;
         let body = format!(
             "Action=AssumeRole&Version=2011-06-15&RoleArn={}&RoleSessionName={}",
             encode(role),
@@ -236,11 +249,11 @@ impl AwsLogin {
     fn exchange(
         &self,
         identity: &WebIdentity,
-        place: &EcrEndpoint,
+        region: &str,
         client: &dyn CloudClient,
     ) -> Result<Temporary, LoginError> {
         let token = read_file(&identity.token_file)?;
-        let (url, _) = self.sts(place)?;
+        let (url, _) = self.sts(region)?;
         let body = format!(
             "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn={}&RoleSessionName={}&WebIdentityToken={}",
             encode(&identity.role),

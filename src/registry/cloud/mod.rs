@@ -27,13 +27,15 @@ use crate::model::Secret;
 
 pub use aws::{AwsEndpoints, AwsLogin, ContainerCredentials, WebIdentity};
 pub use azure::{AppService, AzureLogin};
-use login::{Granted, LoginError};
+use login::Granted;
 
 pub(super) use client::{CloudClient, HttpCloudClient};
 pub use clock::Clock;
 pub use google::GoogleLogin;
 pub use google_federation::GoogleFederation;
+pub(super) use login::LoginError;
 pub use sigv4::AwsKeys;
+pub(super) use sigv4::{Scope, sign_hashed};
 
 /// Credentials are renewed so long before they expire: a body that is being sent needs them to the end.
 const MARGIN: u64 = 300;

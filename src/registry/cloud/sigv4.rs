@@ -1,7 +1,7 @@
-//! AWS Signature Version 4 for requests with a short body.
+//! AWS Signature Version 4 in the headers of a request.
 //!
-//! Source: AWS "Create a signed AWS API request". Only what ECR and STS need: header signatures, one part per
-//! header, paths without anything to encode.
+//! Source: AWS "Create a signed AWS API request". Only what ECR, STS and S3 need: one part per header, paths without
+//! anything to encode, queries whose every name has a `=` behind it.
 
 use ring::hmac;
 use sha2::{Digest as _, Sha256};
@@ -21,11 +21,11 @@ pub struct AwsKeys {
 }
 
 /// What a signature is bound to besides the request.
-pub(super) struct Scope<'a> {
-    pub(super) region: &'a str,
-    pub(super) service: &'a str,
+pub(in super::super) struct Scope<'a> {
+    pub(in super::super) region: &'a str,
+    pub(in super::super) service: &'a str,
     /// `20150830T123600Z`.
-    pub(super) time: String,
+    pub(in super::super) time: String,
 }
 
 /// Returns the headers that sign a request: `x-amz-date`, `x-amz-security-token`, `authorization`.
@@ -36,6 +36,18 @@ pub(super) fn sign(
     url: &Url,
     headers: &[(&'static str, String)],
     body: &[u8],
+    keys: &AwsKeys,
+    scope: &Scope<'_>,
+) -> Vec<(&'static str, String)> {
+    sign_hashed(method, url, headers, &hex(&Sha256::digest(body)), keys, scope)
+}
+
+/// As [`sign`], for a body whose SHA-256 is known in hexadecimal, or said to be unsigned.
+pub(in super::super) fn sign_hashed(
+    method: &str,
+    url: &Url,
+    headers: &[(&'static str, String)],
+    hash: &str,
     keys: &AwsKeys,
     scope: &Scope<'_>,
 ) -> Vec<(&'static str, String)> {
@@ -53,8 +65,7 @@ pub(super) fn sign(
     let (path, query) = url.path_and_query();
     let mut query: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty()).collect();
     query.sort_unstable();
-    let request =
-        format!("{method}\n{path}\n{}\n{lines}\n{names}\n{}", query.join("&"), hex(&Sha256::digest(body)));
+    let request = format!("{method}\n{path}\n{}\n{lines}\n{names}\n{hash}", query.join("&"));
     let date = scope.time.get(..8).unwrap_or_default();
     let range = format!("{date}/{}/{}/aws4_request", scope.region, scope.service);
     let text =

@@ -248,6 +248,8 @@ fn more_seeds(target: &str) -> Vec<Vec<u8>> {
             "<R><AccessKeyId>A</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken><Expiration>2026-01-01T00:00:00Z</Expiration></R>",
             r#"{"__type":"com.amazonaws.ecr#AccessDeniedException","message":"no"}"#,
             "credentials not found in native keychain",
+            "<?xml version=\"1.0\"?><ListBucketResult><IsTruncated>true</IsTruncated><Contents><Key>a&amp;&#x62;</Key></Contents><NextContinuationToken>n</NextContinuationToken></ListBucketResult>",
+            "<Error><Code>SlowDown</Code><Message>no</Message><Region>eu-west-1</Region></Error>",
         ]),
         "request" => {
             let digest = format!("sha256:{sum}");

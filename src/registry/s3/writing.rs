@@ -1,0 +1,152 @@
+//! Writing objects: in one request, or a large one in parts that are repeated alone.
+
+use std::io::{self, Read};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::model::{Algorithm, Descriptor, Method};
+
+use super::super::blob_body::BlobBody;
+use super::Bucket;
+use super::error::BucketError;
+use super::sending::{Answer, Call, Content};
+use super::xml;
+
+/// Objects of at least this size are sent in parts; the others in one request.
+const IN_PARTS_FROM: u64 = 64 * 1024 * 1024;
+/// Size of a part, of which the last one may have less: some servers want all of one size. Each is in memory while it
+/// is sent.
+const PART: u64 = 8 * 1024 * 1024;
+/// Most parts of one object; Amazon allows 10,000.
+const PARTS: u64 = 9_000;
+
+impl Bucket {
+    /// Writes a small object, replacing an older one.
+    pub fn write(&self, key: &str, bytes: &[u8]) -> Result<(), BucketError> {
+        let mut call = Call::new(Method::Put, Some(key), format!("write `{}`", self.place.key(key)));
+        call.hash = hex(bytes);
+        call.content = Content::Bytes(bytes);
+        self.send(&call).map(drop)
+    }
+
+    /// Writes a blob; `progress` gets the number of bytes since its last call.
+    ///
+    /// Errors: [`BucketError::Source`] if `body` cannot be read, or is not what the descriptor says.
+    pub fn write_blob(
+        &self,
+        key: &str,
+        blob: &Descriptor,
+        body: &dyn BlobBody,
+        progress: &dyn Fn(u64),
+    ) -> Result<(), BucketError> {
+        if blob.size >= IN_PARTS_FROM || blob.digest.algorithm() != Algorithm::Sha256 {
+            return self.write_in_parts(key, blob, body, progress);
+        }
+        if blob.size == 0 {
+            return self.write(key, &[]);
+        }
+        let mut call = Call::new(Method::Put, Some(key), format!("write `{}`", self.place.key(key)));
+        // Amazon and others compare it with what they receive.
+        call.hash = blob.digest.hex().to_owned();
+        call.content = Content::Body { body, size: blob.size, progress };
+        self.send(&call).map(drop)
+    }
+
+    fn write_in_parts(
+        &self,
+        key: &str,
+        blob: &Descriptor,
+        body: &dyn BlobBody,
+        progress: &dyn Fn(u64),
+    ) -> Result<(), BucketError> {
+        let task = || format!("write `{}`", self.place.key(key));
+        let mut call = Call::new(Method::Post, Some(key), task());
+        call.query.push(("uploads", String::new()));
+        call.read_success = true;
+        let begun = match self.send(&call)? {
+            Answer::Text(text) => xml::read_one(&text, "UploadId"),
+            Answer::Stream(_) => None,
+        };
+        let Some(upload) = begun else {
+            return Err(self.invalid_answer(task(), "it names no upload".to_owned()));
+        };
+        let sent = self.send_parts(key, blob, body, progress, &upload);
+        let result = sent.and_then(|parts| match self.complete(key, &upload, &parts) {
+            // An earlier attempt may have succeeded without its answer reaching us.
+            Err(BucketError::Rejected { status: 404, .. }) if self.size(key)? == Some(blob.size) => Ok(()),
+            result => result,
+        });
+        if result.is_err() {
+            let mut call = Call::new(Method::Delete, Some(key), task());
+            call.query.push(("uploadId", upload));
+            // What cannot be taken back is invisible, and a lifecycle rule may remove it.
+            let _ = self.send(&call);
+        }
+        result
+    }
+
+    /// Sends all parts; returns the tag of each.
+    fn send_parts(
+        &self,
+        key: &str,
+        blob: &Descriptor,
+        body: &dyn BlobBody,
+        progress: &dyn Fn(u64),
+        upload: &str,
+    ) -> Result<Vec<String>, BucketError> {
+        let size = PART.max(blob.size.div_ceil(PARTS));
+        let mut reader = body.open().map_err(BucketError::Source)?;
+        let mut tags = Vec::new();
+        let mut part = Vec::new();
+        loop {
+            part.clear();
+            reader.by_ref().take(size).read_to_end(&mut part).map_err(BucketError::Source)?;
+            if part.is_empty() && !tags.is_empty() {
+                return Ok(tags);
+            }
+            let number = tags.len() + 1;
+            let task = format!("write part {number} of `{}`", self.place.key(key));
+            let mut call = Call::new(Method::Put, Some(key), task.clone());
+            call.query.push(("partNumber", number.to_string()));
+            call.query.push(("uploadId", upload.to_owned()));
+            call.hash = hex(&part);
+            call.content = Content::Bytes(&part);
+            let Answer::Stream(response) = self.send(&call)? else {
+                return Err(self.invalid_answer(task, "it has a body".to_owned()));
+            };
+            match response.header("etag") {
+                Some(tag) => tags.push(tag.to_owned()),
+                None => return Err(self.invalid_answer(task, "it has no `ETag`".to_owned())),
+            }
+            progress(part.len() as u64);
+            if (part.len() as u64) < size {
+                // The end of the reader is where a wrong digest is found.
+                let mut rest = [0];
+                return match reader.read(&mut rest).map_err(BucketError::Source)? {
+                    0 => Ok(tags),
+                    _ => Err(BucketError::Source(io::ErrorKind::InvalidData.into())),
+                };
+            }
+        }
+    }
+
+    fn complete(&self, key: &str, upload: &str, parts: &[String]) -> Result<(), BucketError> {
+        let mut text = "<CompleteMultipartUpload>".to_owned();
+        for (number, tag) in (1..).zip(parts) {
+            let tag = tag.replace('&', "&amp;").replace('<', "&lt;");
+            text.push_str(&format!("<Part><PartNumber>{number}</PartNumber><ETag>{tag}</ETag></Part>"));
+        }
+        text.push_str("</CompleteMultipartUpload>");
+        let mut call = Call::new(Method::Post, Some(key), format!("write `{}`", self.place.key(key)));
+        call.query.push(("uploadId", upload.to_owned()));
+        call.hash = hex(text.as_bytes());
+        call.content = Content::Bytes(text.as_bytes());
+        // An error may come after the status: 200 says only that the server began to put the parts together.
+        call.read_success = true;
+        self.send(&call).map(drop)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
