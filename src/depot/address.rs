@@ -4,7 +4,7 @@
 //! other characters than a key may have is refused, so that no server and no file system sees another name.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
 use crate::model::{Digest, Tag, limits};
@@ -14,6 +14,13 @@ use crate::model::{Digest, Tag, limits};
 pub enum Address {
     /// A folder: a share, a volume, a disk.
     Folder(PathBuf),
+    /// A prefix of a bucket, which may be empty.
+    Bucket {
+        /// The bucket.
+        bucket: String,
+        /// What all keys begin with, without `/` at its ends.
+        prefix: String,
+    },
 }
 
 /// A store, and which of its images is meant.
@@ -31,7 +38,7 @@ pub struct StoreReference {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// It does not begin with a scheme that is known.
-    #[error("`{text}` does not begin with `file://`")]
+    #[error("`{text}` does not begin with `s3://` or `file://`")]
     Scheme {
         /// The text.
         text: String,
@@ -58,6 +65,8 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Folder(path) => write!(f, "file://{}", path.display()),
+            Self::Bucket { bucket, prefix } if prefix.is_empty() => write!(f, "s3://{bucket}"),
+            Self::Bucket { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
         }
     }
 }
@@ -74,8 +83,10 @@ impl FromStr for StoreReference {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let Some(rest) = text.strip_prefix("file://") else {
-            return Err(AddressError::Scheme { text: text.to_owned() });
+        let (is_bucket, rest) = match (text.strip_prefix("s3://"), text.strip_prefix("file://")) {
+            (Some(rest), _) => (true, rest),
+            (None, Some(rest)) => (false, rest),
+            (None, None) => return Err(AddressError::Scheme { text: text.to_owned() }),
         };
         let named = |problem: String| AddressError::Name { text: text.to_owned(), problem };
         let (rest, digest) = match rest.rsplit_once('@') {
@@ -94,18 +105,51 @@ impl FromStr for StoreReference {
         if path.len() > limits::PATH_BYTES {
             return Err(wrong(&format!("the path has more than {} bytes", limits::PATH_BYTES)));
         }
-        if !path.starts_with('/') {
-            return Err(wrong("the path is not absolute, expected `file:///folder/name`"));
-        }
-        let trimmed = path.trim_end_matches('/');
-        if trimmed.is_empty() {
-            return Err(wrong("the path names no folder below the root"));
-        }
-        if Path::new(trimmed).components().any(|part| part == std::path::Component::ParentDir) {
-            return Err(wrong("the path has `..` in it"));
-        }
-        Ok(Self { address: Address::Folder(PathBuf::from(trimmed)), tag, digest })
+        let address = if is_bucket { bucket(path) } else { folder(path) };
+        Ok(Self { address: address.map_err(wrong)?, tag, digest })
     }
+}
+
+/// Reads the path of a folder.
+fn folder(path: &str) -> Result<Address, &'static str> {
+    if !path.starts_with('/') {
+        return Err("the path is not absolute, expected `file:///folder/name`");
+    }
+    let trimmed = path.trim_end_matches('/');
+    if trimmed.is_empty() {
+        return Err("the path names no folder below the root");
+    }
+    if Path::new(trimmed).components().any(|part| part == Component::ParentDir) {
+        return Err("the path has `..` in it");
+    }
+    Ok(Address::Folder(PathBuf::from(trimmed)))
+}
+
+/// Reads `bucket/prefix`.
+///
+/// Source: "Amazon S3 User Guide", bucket naming rules.
+fn bucket(path: &str) -> Result<Address, &'static str> {
+    let (bucket, prefix) = path.split_once('/').unwrap_or((path, ""));
+    let is_of_bucket = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte);
+    let ends = [bucket.bytes().next(), bucket.bytes().next_back()];
+    if !(3..=63).contains(&bucket.len())
+        || !bucket.bytes().all(is_of_bucket)
+        || !ends.iter().flatten().all(u8::is_ascii_alphanumeric)
+        || bucket.contains("..")
+    {
+        return Err("a bucket has 3 to 63 lower-case letters, digits, `-` and `.`");
+    }
+    // Their lists are not in order.
+    if bucket.ends_with("--x-s3") {
+        return Err("a directory bucket cannot be a store, because its lists are not sorted");
+    }
+    let prefix = prefix.trim_end_matches('/');
+    let is_of_key = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/".contains(&byte);
+    let is_bad = |part: &str| part.is_empty() || part == "." || part == "..";
+    if !prefix.is_empty() && (!prefix.bytes().all(is_of_key) || prefix.split('/').any(is_bad)) {
+        return Err("a prefix has letters, digits, `.`, `_`, `-` and `/`");
+    }
+    Ok(Address::Bucket { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
 }
 
 #[cfg(test)]
@@ -129,11 +173,41 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_has_a_name_and_a_prefix() {
+        for (text, bucket, prefix, tag) in [
+            ("s3://ci-images/team/app:v1", "ci-images", "team/app", Some("v1")),
+            ("s3://ci-images/team/app", "ci-images", "team/app", None),
+            ("s3://ci.images:v1", "ci.images", "", Some("v1")),
+            ("s3://ci.images", "ci.images", "", None),
+        ] {
+            let found = text.parse::<StoreReference>().unwrap();
+            let expected = Address::Bucket { bucket: bucket.to_owned(), prefix: prefix.to_owned() };
+            assert_eq!((&found.address, found.tag.as_ref().map(Tag::as_str)), (&expected, tag));
+            assert_eq!(found.to_string(), text);
+        }
+        for (text, expected) in [
+            ("s3://ab/x", "a bucket has 3 to 63"),
+            ("s3://Images/x", "a bucket has 3 to 63"),
+            ("s3://images-/x", "a bucket has 3 to 63"),
+            ("s3://a..b/x", "a bucket has 3 to 63"),
+            ("s3:///x", "a bucket has 3 to 63"),
+            ("s3://images--x-s3/x", "its lists are not sorted"),
+            ("s3://images/a b", "a prefix has letters"),
+            ("s3://images/a//b", "a prefix has letters"),
+            ("s3://images/../b", "a prefix has letters"),
+            ("s3://images/%2e", "a prefix has letters"),
+        ] {
+            let error = text.parse::<StoreReference>().unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
     fn what_names_no_store_says_why() {
         for (text, expected) in [
-            ("", "does not begin with `file://`"),
-            ("/shared/app", "does not begin with `file://`"),
-            ("ftp://host/app", "does not begin with `file://`"),
+            ("", "does not begin with `s3://` or `file://`"),
+            ("/shared/app", "does not begin with `s3://` or `file://`"),
+            ("ftp://host/app", "does not begin with `s3://` or `file://`"),
             ("file://shared/app", "the path is not absolute, expected `file:///folder/name`"),
             ("file:///", "names no folder below the root"),
             ("file:///a/../b", "the path has `..` in it"),

@@ -4,6 +4,7 @@ use std::io;
 
 use crate::model::list::quoted_list;
 use crate::model::{Digest, Tag};
+use crate::registry::BucketError;
 use crate::store::StoreError;
 use crate::stream::FileError;
 
@@ -17,6 +18,9 @@ pub enum DepotError {
     /// The operating system refused.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The bucket refused or failed.
+    #[error(transparent)]
+    Bucket(BucketError),
     /// There is something else, or nothing.
     #[error("`{place}` is not an image store: {found}")]
     NotAStore {

@@ -5,6 +5,7 @@
 //! images as [`crate::store::Store`]; copying into a store is the work of `transfer`.
 
 mod address;
+mod bucket;
 mod error;
 mod folder;
 mod objects;
@@ -13,6 +14,7 @@ mod version;
 mod write;
 
 pub use address::{Address, AddressError, StoreReference};
+pub use bucket::BucketObjects;
 pub use error::DepotError;
 pub use folder::FolderObjects;
 pub use objects::Objects;

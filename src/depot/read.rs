@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::model::{Annotations, Descriptor, Digest, ImageIndex, RawDocument, Tag, limits, media_type};
+use crate::registry::BucketError;
 use crate::store::layout::check_version;
 use crate::store::{RemoteBlobs, Store, StoreError, open_remote};
 
@@ -50,6 +51,12 @@ impl Depot {
             true => Ok(depot),
             false => Err(depot.not_a_store(format!("it has no `{VERSION_FILE}`"))),
         }
+    }
+
+    /// Opens a store to be read; `None` if nothing was pushed yet.
+    pub fn find(objects: Arc<dyn Objects>) -> Result<Option<Self>, DepotError> {
+        let depot = Self { objects };
+        Ok(depot.version_file()?.then_some(depot))
     }
 
     /// Tells whether there is a store; an unknown version is an error.
@@ -281,7 +288,11 @@ impl Blobs {
         match error {
             DepotError::Store(error) => error,
             DepotError::File(error) => StoreError::File(error),
-            other => StoreError::Remote { path: self.place.clone(), problem: other.to_string() },
+            other => {
+                let is_unreachable = matches!(&other, DepotError::Bucket(BucketError::Unreachable { .. }));
+                let (path, problem) = (self.place.clone(), other.to_string());
+                StoreError::Remote { path, problem, is_unreachable }
+            }
         }
     }
 }

@@ -9,12 +9,13 @@ use super::cli::resolve::RegistryOptions;
 use super::credentials;
 use super::env::{self, Env};
 use super::failure::Failure;
+use super::system;
 use super::text;
 use super::ui::Ui;
 use crate::model::limits;
 use crate::registry::{
-    CaCertificates, Client, ClientEvents, ClientOptions, PlainHttp, Proxies, RequestRecord, RetryRecord,
-    Secret, SystemTrust, Timeouts, TlsOptions, WireOptions,
+    Bucket, BucketOptions, CaCertificates, Client, ClientEvents, ClientOptions, PlainHttp, Proxies,
+    RequestRecord, RetryRecord, Secret, SystemTrust, Timeouts, TlsOptions, WireOptions,
 };
 use crate::stream::{FileError, read_file};
 
@@ -28,8 +29,50 @@ pub fn client(options: &RegistryOptions, env: &Env, ui: &Arc<Ui>) -> Result<Clie
     Ok(Client::new(client_options(options, env, ui)?)?)
 }
 
+/// Makes the client of a bucket; sends no request.
+pub fn bucket(
+    bucket: &str,
+    prefix: &str,
+    options: &RegistryOptions,
+    env: &Env,
+    ui: &Arc<Ui>,
+) -> Result<Bucket, Failure> {
+    let text = |name: &str| env.text(name).filter(|text| !text.is_empty()).map(str::to_owned);
+    let login = match options.credentials.anonymous {
+        true => None,
+        false => Some(credentials::cloud::aws(env)?),
+    };
+    let defaults = ClientOptions::default();
+    Ok(Bucket::new(
+        bucket,
+        prefix,
+        BucketOptions {
+            wire: wire(options, env, ui)?,
+            allow_http: options.allow_http,
+            retries: options.attempts.saturating_sub(1),
+            retry_delay: defaults.retry_delay,
+            endpoint: text(env::AWS_ENDPOINT_URL_S3).or_else(|| text(env::AWS_ENDPOINT_URL)),
+            region: text(env::AWS_REGION).or_else(|| text(env::AWS_DEFAULT_REGION)),
+            login,
+            clock: system::clock(),
+        },
+    )?)
+}
+
 fn client_options(options: &RegistryOptions, env: &Env, ui: &Arc<Ui>) -> Result<ClientOptions, Failure> {
     let keychain = credentials::keychain(env, &options.credentials)?;
+    Ok(ClientOptions {
+        wire: wire(options, env, ui)?,
+        plain_http: if options.allow_http { PlainHttp::Anywhere } else { PlainHttp::LoopbackOnly },
+        credentials: Arc::new(keychain),
+        mirrors: options.mirrors.clone(),
+        retries: options.attempts.saturating_sub(1),
+        ..ClientOptions::default()
+    })
+}
+
+/// Returns how connections are made.
+fn wire(options: &RegistryOptions, env: &Env, ui: &Arc<Ui>) -> Result<WireOptions, Failure> {
     let defaults = Timeouts::default();
     let timeouts = Timeouts {
         connect: options.connect_timeout,
@@ -39,7 +82,7 @@ fn client_options(options: &RegistryOptions, env: &Env, ui: &Arc<Ui>) -> Result<
         closing_response: defaults.closing_response.max(options.response_header_timeout),
     };
     let surroundings = surroundings(env, ui);
-    let wire = WireOptions {
+    Ok(WireOptions {
         tls: TlsOptions {
             ca_certificates: certificates(&options.ca_files)?,
             verify: options.verify_certificates,
@@ -48,14 +91,6 @@ fn client_options(options: &RegistryOptions, env: &Env, ui: &Arc<Ui>) -> Result<
         timeouts,
         concurrency: options.concurrency,
         ..surroundings
-    };
-    Ok(ClientOptions {
-        wire,
-        plain_http: if options.allow_http { PlainHttp::Anywhere } else { PlainHttp::LoopbackOnly },
-        credentials: Arc::new(keychain),
-        mirrors: options.mirrors.clone(),
-        retries: options.attempts.saturating_sub(1),
-        ..ClientOptions::default()
     })
 }
 

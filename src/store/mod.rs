@@ -254,6 +254,8 @@ pub enum StoreError {
         path: PathBuf,
         /// What is wrong.
         problem: String,
+        /// It kept failing, and may answer later.
+        is_unreachable: bool,
     },
     /// Something is larger than allowed.
     #[error("{what} in `{}` has more than {limit} bytes, which is not accepted", path.display())]

@@ -156,7 +156,8 @@ impl Store {
             }
             (Held::Remote(_), Backing::Remote(_)) => {
                 let problem = "its blobs are not on this machine, and can only be read from their beginning";
-                return Err(StoreError::Remote { path: self.path.clone(), problem: problem.to_owned() });
+                let (path, problem) = (self.path.clone(), problem.to_owned());
+                return Err(StoreError::Remote { path, problem, is_unreachable: false });
             }
             (Held::Archive(_) | Held::Directory(_) | Held::Remote(_), _) => {
                 unreachable!("each kind of store fills `held` for its own backing")

@@ -8,6 +8,7 @@
     reason = "the bans keep the program pure; its tests live in the real world"
 )]
 
+pub mod bucket;
 pub mod certificates;
 pub mod cloud;
 pub mod concourse;

@@ -229,7 +229,7 @@ pub struct TarArgs {
     /// Like --tar, but accepts an OCI layout only
     #[arg(long, value_name = "PATH")]
     pub oci_tar: Option<PathBuf>,
-    /// Image in a store between jobs: file:///FOLDER:TAG; without a tag all of its images
+    /// Image in a store: s3://BUCKET/PREFIX:TAG or file:///FOLDER:TAG; without a tag all of its images
     #[arg(long, value_name = "URL[:TAG]")]
     pub store: Option<String>,
     /// With --tar or --store: the image to take, by recorded name, tag, digest or position (@0 is the first)
@@ -294,7 +294,7 @@ pub struct CopyArgs {
     /// Write one image as docker save does
     #[arg(long, value_name = "FILE")]
     pub to_docker_tar: Option<PathBuf>,
-    /// Copy into a store between jobs: file:///FOLDER:TAG; without a tag recorded tags are kept
+    /// Copy into a store: s3://BUCKET/PREFIX:TAG or file:///FOLDER:TAG; without a tag recorded tags are kept
     #[arg(long, value_name = "URL[:TAG]")]
     pub to_store: Option<String>,
     /// A further tag for the same image (repeatable)

@@ -212,7 +212,7 @@ impl Copy<'_> {
                 self.outcome(&collection, main, place.as_ref(), None)
             }
             Sink::Store(store) => {
-                let to = ToStore { source: self.locator, store, options };
+                let to = ToStore { context: self.context, source: self.locator, store, options };
                 let (stored, tags) = to.copy(&collection, main, self.observer)?;
                 let outcome = self.outcome(&collection, main, None, None)?;
                 Ok(ImageOutcome { tags, store: Some(stored), ..outcome })

@@ -3,6 +3,7 @@
 use super::resolve::CopyOptions;
 use super::stores::objects;
 use crate::depot::{Depot, StoreReference};
+use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
 use crate::front::main_image::choose_one;
@@ -13,6 +14,7 @@ use crate::transfer::{self, Collection, DepotRequest, ImageSource, Member, Role}
 
 /// What is copied into a store.
 pub(super) struct ToStore<'a> {
+    pub(super) context: &'a Context<'a>,
     pub(super) source: &'a dyn ImageSource,
     pub(super) store: &'a StoreReference,
     pub(super) options: &'a CopyOptions,
@@ -44,7 +46,8 @@ impl ToStore<'_> {
                 message!("name one with ", Flag::TO_STORE.with("URL:TAG"), " or ", Flag::TAG.with("TAG")),
             )
         })?;
-        let depot = Depot::create(objects(&self.store.address))?;
+        let objects = objects(self.context, &self.store.address, &self.options.registry)?;
+        let depot = Depot::create(objects)?;
         let request = DepotRequest {
             images,
             concurrency: self.options.registry.concurrency,

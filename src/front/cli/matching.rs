@@ -23,7 +23,9 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &MatchArgs) -> Result<O
     let files = reporter::watch(&context.ui, Wording::Fetched, |observer| match &options.source {
         Source::Tar(path) => files_of_store(open_store(context, path)?, select),
         Source::OciTar(path) => files_of_store(open_oci(context, path)?, select),
-        Source::Store(reference) => files_of_store(open_depot_image(reference)?.store, select),
+        Source::Store(reference) => {
+            files_of_store(open_depot_image(context, reference, &options.registry)?.store, select)
+        }
         Source::Image(reference) | Source::Bundle(reference) => {
             let client = registries::client(&options.registry, context.env, &context.ui)?;
             let concurrency = options.registry.concurrency.min(system::threads());

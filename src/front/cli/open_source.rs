@@ -75,7 +75,7 @@ impl OpenedSource {
                 Wanted::Store
             }
             Source::Store(reference) => {
-                let opened = open_depot_image(reference)?;
+                let opened = open_depot_image(context, reference, registry)?;
                 (store, version) = (Some(opened.store), opened.version);
                 Wanted::Store
             }

@@ -10,9 +10,9 @@ use crate::front::context::Context;
 use crate::front::failure::Failure;
 use crate::front::outcome::{Document, Outcome};
 
-pub(in crate::front) fn list(_: &Context<'_>, args: &StoreListArgs) -> Result<Outcome, Failure> {
-    let store = resolve::store_list(args)?;
-    let depot = Depot::open(objects(&store.address))?;
+pub(in crate::front) fn list(context: &Context<'_>, args: &StoreListArgs) -> Result<Outcome, Failure> {
+    let (store, registry) = resolve::store_list(args)?;
+    let depot = Depot::open(objects(context, &store.address, &registry)?)?;
     let versions = match &store.tag {
         Some(tag) => depot.history(tag, &|_| false)?,
         None => depot.newest_of_all()?,

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::args::RegistryArgs;
 use super::examples::STORE_LIST_EXAMPLES;
 
 /// List the images of a store between jobs: each tag's newest version, or every version of one tag
@@ -9,7 +10,10 @@ use super::examples::STORE_LIST_EXAMPLES;
 #[group(skip)]
 #[command(after_help = STORE_LIST_EXAMPLES)]
 pub struct StoreListArgs {
-    /// The store: file:///FOLDER; with :TAG the history of that tag, newest first
+    /// The store: s3://BUCKET/PREFIX or file:///FOLDER; with :TAG the history of that tag, newest first
     #[arg(value_name = "URL[:TAG]")]
     pub store: String,
+    /// Registry
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }

@@ -3,11 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::depot::{Address, Depot, FolderObjects, Objects, OpenedImage, StoreReference, Version};
+use super::resolve::RegistryOptions;
+use crate::depot::{
+    Address, BucketObjects, Depot, FolderObjects, Objects, OpenedImage, StoreReference, Version,
+};
 use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
-use crate::front::system;
+use crate::front::{registries, system};
 use crate::model::limits;
 use crate::store::{self, Store, StoreError, StoreKind};
 use crate::stream::{FileError, FileLock, read_text_file};
@@ -47,16 +50,28 @@ fn files_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
-/// Opens an image store.
-pub(super) fn open_depot_image(reference: &StoreReference) -> Result<OpenedImage, Failure> {
-    let depot = Depot::open(objects(&reference.address))?;
+/// Opens an image of a store.
+pub(super) fn open_depot_image(
+    context: &Context<'_>,
+    reference: &StoreReference,
+    registry: &RegistryOptions,
+) -> Result<OpenedImage, Failure> {
+    let depot = Depot::open(objects(context, &reference.address, registry)?)?;
     Ok(depot.open_image(reference.tag.as_ref(), reference.digest.as_ref())?)
 }
 
 /// Returns what has the objects of a store.
-pub(super) fn objects(address: &Address) -> Arc<dyn Objects> {
+pub(super) fn objects(
+    context: &Context<'_>,
+    address: &Address,
+    registry: &RegistryOptions,
+) -> Result<Arc<dyn Objects>, Failure> {
     match address {
-        Address::Folder(path) => Arc::new(FolderObjects::new(path.clone())),
+        Address::Folder(path) => Ok(Arc::new(FolderObjects::new(path.clone()))),
+        Address::Bucket { bucket, prefix } => {
+            let client = registries::bucket(bucket, prefix, registry, context.env, &context.ui)?;
+            Ok(Arc::new(BucketObjects::new(client, address.to_string())))
+        }
     }
 }
 

@@ -38,7 +38,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<
         Source::OciTar(path) => expect_oci(open_to_inspect(context, path)?, path)?,
         Source::Tar(path) | Source::Lock(path) => open_to_inspect(context, path)?,
         Source::Store(reference) => {
-            let opened = open_depot_image(reference)?;
+            let opened = open_depot_image(context, reference, &options.registry)?;
             version = opened.version;
             opened.store
         }

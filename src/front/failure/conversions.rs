@@ -8,7 +8,7 @@ use crate::front::credentials::CredentialsError;
 use crate::front::flag::Flag;
 use crate::model::{DigestError, DocumentError, PlatformError, ReferenceError};
 use crate::pack::{AppError, BundleError, IndexError, PackError};
-use crate::registry::{Credentials, RegistryError, Task, TrustProblem, Verb};
+use crate::registry::{BucketError, Credentials, RegistryError, Task, TrustProblem, Verb};
 use crate::serve::ServeError;
 use crate::store::StoreError;
 use crate::stream::{CompressionLevelError, FileError, cancel};
@@ -227,6 +227,9 @@ impl From<StoreError> for Failure {
             )),
             StoreError::Gone { .. } => Self::of(Kind::Refused, &error)
                 .hint("push the image again; what removes old objects may have removed it"),
+            StoreError::Remote { is_unreachable: true, .. } => {
+                Self::of(Kind::Remote, &error).hint(BUCKET_UNREACHABLE)
+            }
             StoreError::Remote { .. } | StoreError::Document { .. } | StoreError::TooLarge { .. } | StoreError::NotSelected { .. } => {
                 Self::of(Kind::Refused, &error)
             }
@@ -240,6 +243,7 @@ impl From<DepotError> for Failure {
         match error {
             DepotError::Store(error) => error.into(),
             DepotError::File(error) => error.into(),
+            DepotError::Bucket(error) => error.into(),
             DepotError::NotAStore { .. } => failure.hint(message!(
                 "check the URL; a store begins with the first ",
                 Flag::TO_STORE.with("URL:TAG"),
@@ -247,6 +251,38 @@ impl From<DepotError> for Failure {
             )),
             DepotError::NoVersion { .. } => failure.hint("push the image again, or choose another version"),
             _ => failure,
+        }
+    }
+}
+
+const BUCKET_UNREACHABLE: &str =
+    "check that the bucket's server can be reached from here (`AWS_ENDPOINT_URL_S3`), or try again later";
+
+impl From<BucketError> for Failure {
+    fn from(error: BucketError) -> Self {
+        let of = |kind| Self::of(kind, &error);
+        match &error {
+            BucketError::Refused { anonymous: true, .. } => of(Kind::Refused).hint(message!(
+                "the request was not signed; leave ",
+                Flag::REGISTRY_ANON,
+                " out, and set `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`"
+            )),
+            BucketError::Refused { .. } => of(Kind::Refused).hint(
+                "the keys need `s3:GetObject` and `s3:ListBucket` for the prefix, and `s3:PutObject` to push",
+            ),
+            BucketError::NoBucket { .. } => of(Kind::Refused)
+                .hint("create the bucket, or check its name and the endpoint (`AWS_ENDPOINT_URL_S3`)"),
+            BucketError::Unreachable { .. } => of(Kind::Remote).hint(BUCKET_UNREACHABLE),
+            BucketError::Trust { problem, .. } => match trust_hint(problem) {
+                Some(hint) => of(Kind::Refused).hint(hint),
+                None => of(Kind::Refused),
+            },
+            BucketError::Configuration { .. } => of(Kind::Misuse),
+            BucketError::Keys { .. } => of(Kind::Misuse).hint(message!(
+                "set `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, or read a public bucket with ",
+                Flag::REGISTRY_ANON
+            )),
+            _ => of(Kind::Refused),
         }
     }
 }
@@ -397,6 +433,9 @@ impl From<TransferError> for Failure {
 /// Tells whether the data to send comes from a registry that kept failing.
 fn is_unreachable(error: &io::Error) -> bool {
     let inner = error.get_ref();
+    if let Some(BucketError::Unreachable { .. }) = inner.and_then(|inner| inner.downcast_ref()) {
+        return true;
+    }
     let registry = inner.and_then(|inner| inner.downcast_ref::<RegistryError>());
     let transfer = inner.and_then(|inner| inner.downcast_ref::<TransferError>());
     matches!(

@@ -229,10 +229,10 @@ pub fn match_resources(args: &MatchArgs) -> Result<MatchOptions, Failure> {
 }
 
 /// Resolves `store list`.
-pub fn store_list(args: &StoreListArgs) -> Result<StoreReference, Failure> {
+pub fn store_list(args: &StoreListArgs) -> Result<(StoreReference, RegistryOptions), Failure> {
     let store: StoreReference = args.store.parse()?;
     match store.digest {
-        None => Ok(store),
+        None => Ok((store, registry(&args.registry)?)),
         Some(_) => Err(Failure::misuse(format!("`{store}` has a digest, expected `URL` or `URL:TAG`"))),
     }
 }
