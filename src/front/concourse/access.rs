@@ -14,9 +14,10 @@ use crate::front::ui::Ui;
 use crate::front::{registries, system};
 use crate::model::Repository;
 use crate::registry::{
-    CaCertificates, Client, ClientOptions, Credential, CredentialSource, HostCredential, Keychain, PlainHttp,
-    TlsOptions, WireOptions,
+    Client, ClientOptions, Credential, CredentialSource, HostCredential, Keychain, PlainHttp, TlsOptions,
+    WireOptions,
 };
+use crate::sign::PublicKey;
 use crate::transfer::signatures::Trust;
 
 /// Requests of a `check` at the same time: 500 tags at 10 ms each take a third of a second.
@@ -24,9 +25,9 @@ pub(super) const CHECK_CONCURRENCY: usize = 16;
 /// Blobs that are moved at the same time.
 pub(super) const TRANSFER_CONCURRENCY: usize = 16;
 /// Retries of a request of a `check`; the next `check` comes in a minute anyway.
-const CHECK_RETRIES: u32 = 3;
+pub(super) const CHECK_RETRIES: u32 = 3;
 /// Retries of a request of `in` and `out`, about a minute in all: a shorter outage must not fail a build.
-const TRANSFER_RETRIES: u32 = 8;
+pub(super) const TRANSFER_RETRIES: u32 = 8;
 
 /// What a client is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,15 +66,7 @@ pub(super) fn client(source: &Source, purpose: Purpose, env: &Env, ui: &Arc<Ui>)
     };
     let wire = WireOptions {
         tls: TlsOptions {
-            ca_certificates: source
-                .ca_certificates
-                .iter()
-                .enumerate()
-                .map(|(index, pem)| CaCertificates {
-                    name: format!("`source.ca_certs[{index}]`"),
-                    pem: pem.clone().into_bytes(),
-                })
-                .collect(),
+            ca_certificates: source::certificates(&source.ca_certificates),
             ..surroundings.tls
         },
         concurrency,
@@ -89,10 +82,10 @@ pub(super) fn client(source: &Source, purpose: Purpose, env: &Env, ui: &Arc<Ui>)
 }
 
 /// Returns the keys of `params.verify_key`, else those of the source; `None` does not look at signatures.
-pub(super) fn trust(source: &Source, params: &mut Fields) -> Result<Option<Trust>, Failure> {
+pub(super) fn trust(of_source: &[PublicKey], params: &mut Fields) -> Result<Option<Trust>, Failure> {
     let mut keys = source::verify_keys(params)?;
     if keys.is_empty() {
-        keys.clone_from(&source.verify_keys);
+        of_source.clone_into(&mut keys);
     }
     Ok((!keys.is_empty()).then(|| Trust::of(keys)))
 }

@@ -223,7 +223,7 @@ impl Check<'_> {
 }
 
 /// Returns the version a tag stands for, if it counts.
-fn candidate(tag: &str, variant: Option<&str>, rule: &Versions) -> Option<SemanticVersion> {
+pub(super) fn candidate(tag: &str, variant: Option<&str>, rule: &Versions) -> Option<SemanticVersion> {
     let bare = match variant {
         Some(variant) => tag.strip_suffix(variant)?.strip_suffix('-')?,
         None => tag,

@@ -88,23 +88,8 @@ impl Cloud {
     ) -> Result<CredentialSource, Failure> {
         let login = match self {
             Self::Aws { region, keys, session_token, roles, .. } => {
-                let found = match keys {
-                    // With keys in the pipeline, an incomplete pair in the environment does not matter.
-                    Some(_) => cloud::aws(env).unwrap_or_default(),
-                    None => cloud::aws(env)?,
-                };
-                let keys = keys.as_ref().map(|(access_key_id, secret_access_key)| AwsKeys {
-                    access_key_id: access_key_id.clone(),
-                    secret_access_key: secret_access_key.clone(),
-                    session_token: session_token.clone(),
-                });
-                CloudLogin::Aws(Box::new(AwsLogin {
-                    keys: keys.or(found.keys.clone()),
-                    roles: roles.clone(),
-                    region: Some(region.clone()),
-                    required: true,
-                    ..found
-                }))
+                let login = aws_login(keys.as_ref(), session_token.as_ref(), roles, env)?;
+                CloudLogin::Aws(Box::new(AwsLogin { region: Some(region.clone()), ..login }))
             }
             Self::Azure { client_id, tenant_id } => {
                 let found = cloud::azure(env);
@@ -121,7 +106,49 @@ impl Cloud {
     }
 }
 
+/// Makes the login with the keys of a pipeline; without them with those that the worker has.
+fn aws_login(
+    keys: Option<&(String, Secret)>,
+    session_token: Option<&Secret>,
+    roles: &[String],
+    env: &Env,
+) -> Result<AwsLogin, Failure> {
+    let found = match keys {
+        // With keys in the pipeline, an incomplete pair in the environment does not matter.
+        Some(_) => cloud::aws(env).unwrap_or_default(),
+        None => cloud::aws(env)?,
+    };
+    let keys = keys.map(|(access_key_id, secret_access_key)| AwsKeys {
+        access_key_id: access_key_id.clone(),
+        secret_access_key: secret_access_key.clone(),
+        session_token: session_token.cloned(),
+    });
+    Ok(AwsLogin { keys: keys.or(found.keys.clone()), roles: roles.to_vec(), required: true, ..found })
+}
+
+/// Reads the keys of a bucket; the region may be left out.
+pub(super) fn of_bucket(fields: &mut Fields) -> Result<Cloud, Failure> {
+    aws_keys(fields)
+}
+
+/// Makes the login to a bucket.
+pub(super) fn bucket_login(of_source: &Cloud, env: &Env) -> Result<AwsLogin, Failure> {
+    let Cloud::Aws { region, keys, session_token, roles, .. } = of_source else {
+        return Ok(cloud::aws(env)?);
+    };
+    let login = aws_login(keys.as_ref(), session_token.as_ref(), roles, env)?;
+    let region = Some(region.clone()).filter(|region| !region.is_empty()).or(login.region.clone());
+    Ok(AwsLogin { region, ..login })
+}
+
 fn aws(fields: &mut Fields) -> Result<Option<Cloud>, Failure> {
+    let cloud = aws_keys(fields)?;
+    let has_region = matches!(&cloud, Cloud::Aws { region, .. } if !region.is_empty());
+    Ok(has_region.then_some(cloud))
+}
+
+/// Reads the keys of AWS; without a region it is empty.
+fn aws_keys(fields: &mut Fields) -> Result<Cloud, Failure> {
     let region = fields.text("aws_region")?;
     let (key, secret) = (fields.text("aws_access_key_id")?, fields.text("aws_secret_access_key")?);
     let session_token = fields.text("aws_session_token")?.map(Secret::new);
@@ -142,8 +169,8 @@ fn aws(fields: &mut Fields) -> Result<Option<Cloud>, Failure> {
             ));
         }
     };
-    let Some(region) = region else { return Ok(None) };
-    Ok(Some(Cloud::Aws { region, keys, session_token, roles, account: account.or(old_account) }))
+    let region = region.unwrap_or_default();
+    Ok(Cloud::Aws { region, keys, session_token, roles, account: account.or(old_account) })
 }
 
 fn azure(fields: &mut Fields) -> Result<Option<Cloud>, Failure> {

@@ -8,65 +8,47 @@ use std::sync::Arc;
 
 use super::access::{self, Purpose, TRANSFER_CONCURRENCY};
 use super::fields::Fields;
+use super::output::{Format, Output, config, write};
 use super::protocol::{Metadata, Request, Response, Version};
-use super::rootfs::{UMASK, image_metadata, line, ownership};
 use super::source::{self, Source};
 use crate::front::env::Env;
 use crate::front::failure::Failure;
 use crate::front::judgement;
-use crate::front::reporter::{self, Wording};
 use crate::front::text;
 use crate::front::ui::Ui;
-use crate::model::{Config, Descriptor, Platform, RawDocument, Reference, Repository, Tag, Target, to_json};
+use crate::model::{Descriptor, Platform, Reference, Repository, Tag, Target};
 use crate::registry::Client;
+use crate::sign::PublicKey;
 use crate::store::NamedImage;
-use crate::store::layout::LayoutTarget;
-use crate::stream::{AtomicFile, FileError, Overwrite};
+use crate::stream::FileError;
 use crate::transfer::events::Silent;
 use crate::transfer::signatures::Trust;
-use crate::transfer::{
-    self, Attached, Collection, Gathering, ImageLocator, ImageSource, LayoutRequest, Member, PullReport,
-    PullRequest, RegistrySource, Role, TransferError,
-};
-
-/// Permissions of the files beside the image.
-const MODE: u32 = 0o644;
-
-/// The format in which an image is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
-    Rootfs,
-    Oci,
-    OciLayout,
-    OciTar,
-    Files,
-}
-
-impl Format {
-    const ALL: [(&'static str, Self); 5] = [
-        ("rootfs", Self::Rootfs),
-        ("oci", Self::Oci),
-        ("oci-layout", Self::OciLayout),
-        ("oci-tar", Self::OciTar),
-        ("files", Self::Files),
-    ];
-}
+use crate::transfer::{self, Attached, Collection, Gathering, ImageLocator, Member, RegistrySource, Role};
 
 /// The `params` of a get.
 #[derive(Debug)]
 pub(super) struct Params {
-    format: Format,
-    skip_download: bool,
+    pub(super) format: Format,
+    pub(super) skip_download: bool,
     /// Fetch signatures, attestations and SBOMs, too.
-    referrers: bool,
-    platform: Platform,
+    pub(super) referrers: bool,
+    pub(super) platform: Platform,
     /// Keys of which one has to have signed the image; none does not look at signatures.
     trust: Option<Trust>,
 }
 
 impl Params {
     /// Reads them.
-    pub(super) fn parse(mut fields: Fields, source: &Source) -> Result<Self, Failure> {
+    pub(super) fn parse(fields: Fields, source: &Source) -> Result<Self, Failure> {
+        Self::parse_of(fields, &source.platform, &source.verify_keys)
+    }
+
+    /// Reads them; platform and keys that they do not give are those of the source.
+    pub(super) fn parse_of(
+        mut fields: Fields,
+        platform: &Platform,
+        keys: &[PublicKey],
+    ) -> Result<Self, Failure> {
         let format = match fields.text("format")? {
             None => Format::Rootfs,
             Some(text) => {
@@ -86,14 +68,19 @@ impl Params {
             format,
             skip_download: fields.switch("skip_download")?,
             referrers: fields.switch("referrers")?,
-            platform: source::platform(&mut fields, &source.platform)?,
-            trust: access::trust(source, &mut fields)?,
+            platform: source::platform(&mut fields, platform)?,
+            trust: access::trust(keys, &mut fields)?,
         };
         if params.referrers && format != Format::OciTar {
             return Err(fields.invalid("referrers", "it works with `params.format: oci-tar` only"));
         }
         fields.finish()?;
         Ok(params)
+    }
+
+    /// Returns the keys that count; `None` does not look at signatures.
+    pub(super) fn trust(&self) -> Option<&Trust> {
+        self.trust.as_ref()
     }
 }
 
@@ -162,13 +149,25 @@ impl Get<'_> {
         };
         if !self.params.skip_download {
             self.ui.note(&format!("fetching {repository}@{}", self.version.digest));
-            self.download(&source, repository, &root, signed)?;
+            let signed = match signed {
+                None if self.params.referrers => Some(self.with_attached(repository, &root)?),
+                // What was checked goes along.
+                signed => signed,
+            };
+            let output = Output {
+                format: self.params.format,
+                platform: &self.params.platform,
+                folder: self.folder,
+                ui: self.ui,
+                names: NamedImage::new(root.clone(), &self.names(repository)).names,
+            };
+            output.write(&source, &root, signed.as_ref().map(|(locator, all)| (locator, all)))?;
         }
         if self.source.labels.is_none() && self.source.annotations.is_none() {
             return Ok(Vec::new());
         }
         let manifest = transfer::resolve_manifest(&source, &root, Some(&self.params.platform))?;
-        let labels = self.config(&source, &manifest)?.map(|config| config.config.labels).unwrap_or_default();
+        let labels = config(&source, &manifest)?.map(|config| config.config.labels).unwrap_or_default();
         let annotations = manifest.document().annotations();
         let chosen = [(&self.source.labels, &labels), (&self.source.annotations, annotations)];
         let mut shown = Vec::new();
@@ -180,99 +179,12 @@ impl Get<'_> {
         Ok(shown)
     }
 
-    fn config(&self, source: &dyn ImageSource, manifest: &RawDocument) -> Result<Option<Config>, Failure> {
-        Ok(manifest.manifest().map(|manifest| source.read_config(manifest)).transpose()?.flatten())
-    }
-
-    fn download(
-        &self,
-        source: &dyn ImageSource,
-        repository: &Repository,
-        root: &Descriptor,
-        signed: Option<(ImageLocator<'_>, Collection)>,
-    ) -> Result<(), Failure> {
-        match self.params.format {
-            Format::Rootfs => {
-                let report = self.extract(source, root, "rootfs")?;
-                write(self.folder, "metadata.json", &image_metadata(report.config.as_ref()))?;
-                self.labels(report.config.as_ref())
-            }
-            Format::Files => self.extract(source, root, "files").map(|_| ()),
-            Format::Oci => {
-                let image = transfer::resolve_manifest(source, root, Some(&self.params.platform))?;
-                self.tar(source, repository, image.descriptor())?;
-                self.labels(self.config(source, &image)?.as_ref())
-            }
-            Format::OciTar => match signed {
-                // The verified signatures are copied too.
-                Some(found) => self.tar_with_referrers(&found),
-                None if self.params.referrers => {
-                    self.tar_with_referrers(&self.with_attached(repository, root)?)
-                }
-                None => self.tar(source, repository, root.clone()),
-            },
-            Format::OciLayout => {
-                let target = self.folder.join("oci");
-                self.watch(Wording::Fetched, |observer| {
-                    transfer::copy_to_folder(source, root, &target, TRANSFER_CONCURRENCY, observer)
-                })?;
-                Ok(())
-            }
-        }
-    }
-
-    fn watch<T>(
-        &self,
-        wording: Wording,
-        work: impl FnOnce(&dyn transfer::events::Observer) -> Result<T, TransferError>,
-    ) -> Result<T, Failure> {
-        Ok(reporter::watch(self.ui, wording, work)?)
-    }
-
-    /// Extracts the layers into a folder beside the other files.
-    fn extract(
-        &self,
-        source: &dyn ImageSource,
-        root: &Descriptor,
-        name: &str,
-    ) -> Result<PullReport, Failure> {
-        let options = PullRequest {
-            target: self.folder.join(name),
-            overwrite: Overwrite::Replace,
-            platform: Some(self.params.platform.clone()),
-            umask: UMASK,
-            include: Vec::new(),
-            concurrency: TRANSFER_CONCURRENCY,
-        };
-        let report = self.watch(Wording::Fetched, |observer| match self.params.format {
-            Format::Rootfs => transfer::pull_rootfs(source, root, &options, ownership(), observer),
-            _ => transfer::pull_contents(source, root, &options, observer),
-        })?;
-        let summary = &report.summary;
-        if summary.skipped > 0 {
-            let skipped = text::counted(summary.skipped, "device");
-            let names = text::quoted_list(&summary.skipped_names);
-            self.ui.note(&format!("{skipped} left out, which containers get from the runtime: {names}"));
-        }
-        Ok(report)
-    }
-
     /// Returns the names the image gets in a tar.
     fn names(&self, repository: &Repository) -> Vec<Reference> {
         // The name is the source's, not the mirror's: it stays in the image.
         let named = if *repository == self.source.repository { repository } else { &self.source.repository };
         let tag = self.version.tag().or_else(|| self.tag().parse::<Tag>().ok());
         tag.map(|tag| named.with_tag(tag)).into_iter().collect()
-    }
-
-    /// Writes `image.tar`: an OCI layout with docker's table of contents in it.
-    fn tar(
-        &self,
-        source: &dyn ImageSource,
-        repository: &Repository,
-        root: Descriptor,
-    ) -> Result<(), Failure> {
-        self.write_tar(source, vec![NamedImage::new(root, &self.names(repository))])
     }
 
     /// Finds signatures, attestations and SBOMs of the image.
@@ -295,34 +207,6 @@ impl Get<'_> {
         let collection = transfer::gather(&locator, vec![member], &gathering, &Silent)?;
         Ok((locator, collection))
     }
-
-    /// Writes `image.tar` with signatures, attestations and SBOMs beside the image.
-    fn tar_with_referrers(&self, found: &(ImageLocator<'_>, Collection)) -> Result<(), Failure> {
-        let (locator, collection) = found;
-        let what = text::counted(collection.members.len() as u64 - 1, "referrer");
-        self.ui.note(&format!("with {what}: signatures, attestations, SBOMs"));
-        self.write_tar(locator, collection.named())
-    }
-
-    fn write_tar(&self, source: &dyn ImageSource, roots: Vec<NamedImage>) -> Result<(), Failure> {
-        let request = LayoutRequest {
-            target: LayoutTarget::File(self.folder.join("image.tar")),
-            roots,
-            concurrency: TRANSFER_CONCURRENCY,
-            include_non_distributable: false,
-        };
-        self.watch(Wording::Written, |observer| transfer::copy_to_layout(source, &request, observer))?;
-        Ok(())
-    }
-
-    fn labels(&self, config: Option<&Config>) -> Result<(), Failure> {
-        let labels = config.map(|config| config.config.labels.clone()).unwrap_or_default();
-        write(self.folder, "labels.json", &line(to_json(&labels)))
-    }
-}
-
-fn write(folder: &Path, name: &str, content: &[u8]) -> Result<(), Failure> {
-    Ok(AtomicFile::write_whole(&folder.join(name), content, MODE)?)
 }
 
 #[cfg(test)]

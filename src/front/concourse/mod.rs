@@ -11,11 +11,15 @@ mod fields;
 pub(super) mod fuzzing;
 mod get;
 mod hints;
+mod output;
 pub mod packing;
 mod protocol;
 mod put;
 mod rootfs;
 mod source;
+mod store;
+mod store_put;
+mod store_source;
 pub mod task;
 mod upload;
 
@@ -32,6 +36,7 @@ pub(super) use self::task::VariableNames;
 use self::access::Purpose;
 use self::protocol::{GivenVersion, Request};
 use self::source::Source;
+use self::store_source::StoreSource;
 use super::env::Env;
 use super::failure::{Failure, Kind};
 use super::signals;
@@ -88,16 +93,14 @@ pub fn answer(step: &Step, input: impl Read, env: &Env, ui: &Arc<Ui>) -> Result<
 
 fn respond(step: &Step, input: impl Read, env: &Env, ui: &Arc<Ui>) -> Result<Value, Failure> {
     let mut request = Request::read(input)?;
+    if StoreSource::is_meant(request.source.as_deref()) {
+        return respond_of_store(step, request, env, ui);
+    }
     let source = match step {
         Step::Out(_) => Source::parse_with(request.source.as_deref(), &mut request.params)?,
         Step::Check | Step::In(_) => Source::parse(request.source.as_deref())?,
     };
-    let ui = if source.debug {
-        let settings = Settings { verbosity: Verbosity::Debug, ..Settings::default() };
-        Arc::new(Ui::new(&settings, env).speaking(&PipelineWords))
-    } else {
-        Arc::clone(ui)
-    };
+    let ui = if source.debug { debugging(env) } else { Arc::clone(ui) };
     for warning in &source.warnings {
         ui.warning(warning);
     }
@@ -112,6 +115,31 @@ fn respond(step: &Step, input: impl Read, env: &Env, ui: &Arc<Ui>) -> Result<Val
         Step::In(folder) => serde_json::to_value(get::run(&source, request, folder, env, &ui)?),
         Step::Out(folder) => serde_json::to_value(put::run(&source, request, folder, env, &ui)?),
     };
+    as_json(answer)
+}
+
+/// Does the same for a source with a store in place of a repository.
+fn respond_of_store(step: &Step, mut request: Request, env: &Env, ui: &Arc<Ui>) -> Result<Value, Failure> {
+    let params = matches!(step, Step::Out(_)).then_some(&mut request.params);
+    let source = StoreSource::parse(request.source.as_deref(), params)?;
+    let ui = if source.debug { debugging(env) } else { Arc::clone(ui) };
+    as_json(match step {
+        Step::Check => {
+            request.params.finish()?;
+            let cursor = request.version.and_then(GivenVersion::cursor);
+            serde_json::to_value(store::check(&source, cursor.as_ref(), env, &ui)?)
+        }
+        Step::In(folder) => serde_json::to_value(store::get(&source, request, folder, env, &ui)?),
+        Step::Out(folder) => serde_json::to_value(store_put::run(&source, request, folder, env, &ui)?),
+    })
+}
+
+fn debugging(env: &Env) -> Arc<Ui> {
+    let settings = Settings { verbosity: Verbosity::Debug, ..Settings::default() };
+    Arc::new(Ui::new(&settings, env).speaking(&PipelineWords))
+}
+
+fn as_json(answer: Result<Value, serde_json::Error>) -> Result<Value, Failure> {
     answer.map_err(|error| Failure::new(Kind::Bug, format!("the answer is not JSON: {error}")))
 }
 

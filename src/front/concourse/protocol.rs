@@ -32,12 +32,13 @@ pub(super) struct Request {
 pub(super) struct GivenVersion {
     tag: Option<String>,
     digest: Result<Digest, Failure>,
+    pushed: Option<String>,
 }
 
 impl GivenVersion {
     /// Returns the version for `in`, which needs the digest.
     pub(super) fn complete(self) -> Result<Version, Failure> {
-        Ok(Version { tag: self.tag, digest: self.digest? })
+        Ok(Version { tag: self.tag, digest: self.digest?, pushed: self.pushed })
     }
 
     /// Returns the version for `check`: without a digest there is nothing to compare, so it counts as absent.
@@ -56,12 +57,15 @@ pub(super) struct Version {
     pub(super) tag: Option<String>,
     /// The digest of its manifest or index.
     pub(super) digest: Digest,
+    /// When it was pushed; in versions of a store only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pushed: Option<String>,
 }
 
 impl Version {
     /// Makes the version of a tag.
     pub(super) fn new(tag: &str, digest: Digest) -> Self {
-        Self { tag: Some(tag.to_owned()), digest }
+        Self { tag: Some(tag.to_owned()), digest, pushed: None }
     }
 
     /// Returns the tag, if it is a valid one.
@@ -121,14 +125,14 @@ impl Request {
 
 /// Reads a version; an empty one is none.
 fn version(mut fields: Fields) -> Result<Option<GivenVersion>, Failure> {
-    let (tag, digest) = (fields.text("tag")?, fields.text("digest")?);
+    let (tag, digest, pushed) = (fields.text("tag")?, fields.text("digest")?, fields.text("pushed")?);
     let version = match (&tag, digest) {
         (None, None) => None,
         (Some(_), None) => Some(Err(fields.invalid("digest", "it is missing"))),
         (_, Some(digest)) => Some(digest.trim().parse().map_err(|error| fields.invalid("digest", error))),
     };
     fields.finish()?;
-    Ok(version.map(|digest| GivenVersion { tag, digest }))
+    Ok(version.map(|digest| GivenVersion { tag, digest, pushed }))
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ use crate::transfer::{
 
 /// What is pushed.
 #[derive(Debug)]
-enum PutContent {
+pub(super) enum PutContent {
     /// The archives and folders that patterns find: one image, or the platforms of one.
     Image(Vec<String>),
     /// Files, packed first.
@@ -45,17 +45,17 @@ enum PutContent {
 /// The `params` of a put, with the contents of the files they name.
 #[derive(Debug)]
 pub(super) struct Params {
-    content: PutContent,
-    version: Option<SemanticVersion>,
-    bump_aliases: bool,
-    additional_tags: Vec<Tag>,
-    expected_digest: Option<Digest>,
+    pub(super) content: PutContent,
+    pub(super) version: Option<SemanticVersion>,
+    pub(super) bump_aliases: bool,
+    pub(super) additional_tags: Vec<Tag>,
+    pub(super) expected_digest: Option<Digest>,
     /// The image of an archive with several that is pushed.
-    select: Option<Selector>,
+    pub(super) select: Option<Selector>,
     /// Push the signatures, attestations and SBOMs of the archive, too: what was signed stays signed.
-    referrers: bool,
+    pub(super) referrers: bool,
     /// Platforms that the image has to have.
-    platforms_required: Vec<Platform>,
+    pub(super) platforms_required: Vec<Platform>,
     /// Keys of which one has to have signed what is pushed, in place of those of the source.
     verify_keys: Vec<PublicKey>,
 }
@@ -123,11 +123,11 @@ impl Params {
     /// Returns the keys that count; `None` does not look at signatures.
     ///
     /// Errors: what a put packs itself has no signature.
-    fn trust(&self, source: &Source) -> Result<Option<Trust>, Failure> {
-        let keys = if self.verify_keys.is_empty() { &source.verify_keys } else { &self.verify_keys };
+    pub(super) fn trust(&self, of_source: &[PublicKey]) -> Result<Option<Trust>, Failure> {
+        let keys = if self.verify_keys.is_empty() { of_source } else { &self.verify_keys };
         match (&self.content, keys.is_empty()) {
             (_, true) => Ok(None),
-            (PutContent::Image(_), false) => Ok(Some(Trust::of(keys.clone()))),
+            (PutContent::Image(_), false) => Ok(Some(Trust::of(keys.to_vec()))),
             (PutContent::Files(_), false) => Err(Failure::misuse(
                 "`verify_key` asks for a signature, but an image of `params.files` is made by this put and has none",
             )
@@ -228,7 +228,7 @@ pub(super) fn run(
     ui: &Arc<Ui>,
 ) -> Result<Response, Failure> {
     let params = Params::parse(request.params, folder, env)?;
-    let trust = params.trust(source)?;
+    let trust = params.trust(&source.verify_keys)?;
     let variant = source.variant.as_deref();
     let mut own: Vec<Tag> = source.tag.iter().cloned().collect();
     if let Some(version) = &params.version {
@@ -254,7 +254,7 @@ pub(super) fn run(
     let first = tags.first().map(ToString::to_string);
     let listed: Vec<&str> = tags.iter().map(Tag::as_str).collect();
     Ok(Response {
-        version: Version { tag: first, digest },
+        version: Version { tag: first, digest, pushed: None },
         metadata: vec![
             Metadata::new("repository", &*source.written),
             Metadata::new("tags", listed.join(" ")),
@@ -287,7 +287,14 @@ impl Put<'_> {
         let mut tags = self.own.clone();
         let final_version = self.params.version.as_ref().filter(|version| !version.is_pre_release());
         if let Some(version) = final_version.filter(|_| self.params.bump_aliases) {
-            tags.extend(aliases(self.client, self.source, version)?);
+            let there = match self.client.list_tags(&self.source.repository) {
+                Ok(there) => there,
+                // The first push makes the repository.
+                Err(error) if error.is_not_found() => Vec::new(),
+                Err(error) => return Err(error.into()),
+            };
+            let (variant, bare) = (self.source.variant.as_deref(), self.source.bare_tag());
+            tags.extend(aliases(&there, variant, bare, version)?);
         }
         tags.extend(self.params.additional_tags.iter().cloned());
         let tags = each_once(&tags);
@@ -417,7 +424,7 @@ impl Put<'_> {
 }
 
 /// Returns each tag once, in the order of its first use.
-fn each_once(tags: &[Tag]) -> Vec<Tag> {
+pub(super) fn each_once(tags: &[Tag]) -> Vec<Tag> {
     let mut unique: Vec<Tag> = Vec::new();
     for tag in tags {
         if !unique.contains(tag) {
@@ -428,7 +435,7 @@ fn each_once(tags: &[Tag]) -> Vec<Tag> {
 }
 
 /// Makes the tag of a version, with the variant behind it.
-fn tag_of(version: &str, variant: Option<&str>) -> Result<Tag, Failure> {
+pub(super) fn tag_of(version: &str, variant: Option<&str>) -> Result<Tag, Failure> {
     let text = variant.map_or_else(|| version.to_owned(), |variant| format!("{version}-{variant}"));
     text.parse().map_err(|error| {
         let failure = Failure::misuse(format!("`params.version`: {error}"));
@@ -440,14 +447,12 @@ fn tag_of(version: &str, variant: Option<&str>) -> Result<Tag, Failure> {
 }
 
 /// Returns the aliases of a version: `latest`, `1`, `1.2`, unless something newer has them.
-fn aliases(client: &Client, source: &Source, new: &SemanticVersion) -> Result<Vec<Tag>, Failure> {
-    let tags = match client.list_tags(&source.repository) {
-        Ok(tags) => tags,
-        // The first push makes the repository.
-        Err(error) if error.is_not_found() => Vec::new(),
-        Err(error) => return Err(error.into()),
-    };
-    let variant = source.variant.as_deref();
+pub(super) fn aliases(
+    tags: &[String],
+    variant: Option<&str>,
+    bare: &str,
+    new: &SemanticVersion,
+) -> Result<Vec<Tag>, Failure> {
     let there = tags.iter().filter_map(|tag| {
         let bare = match variant {
             Some(variant) => tag.strip_suffix(variant)?.strip_suffix('-')?,
@@ -464,10 +469,7 @@ fn aliases(client: &Client, source: &Source, new: &SemanticVersion) -> Result<Ve
     }
     let mut aliases = Vec::new();
     if latest {
-        let bare = source
-            .bare_tag()
-            .parse()
-            .map_err(|error| Failure::misuse(format!("`source.variant`: {error}")))?;
+        let bare = bare.parse().map_err(|error| Failure::misuse(format!("`source.variant`: {error}")))?;
         aliases.push(bare);
     }
     if major {

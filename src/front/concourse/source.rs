@@ -10,7 +10,7 @@ use super::constraint::Constraint;
 use super::fields::Fields;
 use crate::front::failure::Failure;
 use crate::model::{Platform, Registry, Repository, Tag, limits};
-use crate::registry::Secret;
+use crate::registry::{CaCertificates, Secret};
 use crate::sign::PublicKey;
 
 /// User name and password.
@@ -150,10 +150,7 @@ impl Source {
             cloud,
             mirror,
             ca_certificates: fields.texts("ca_certs")?,
-            platform: platform(
-                &mut fields,
-                &Platform { architecture: architecture(), ..Platform::linux_amd64() },
-            )?,
+            platform: platform(&mut fields, &of_this_machine())?,
             labels: regex(&mut fields, "label_regex")?,
             annotations: regex(&mut fields, "annotation_regex")?,
             verify_keys: verify_keys(&mut fields)?,
@@ -170,13 +167,13 @@ impl Source {
     }
 }
 
-fn members(raw: Option<&RawValue>) -> Result<Fields, Failure> {
+pub(super) fn members(raw: Option<&RawValue>) -> Result<Fields, Failure> {
     let Some(raw) = raw else { return Err(Failure::misuse("`source` is missing")) };
     Fields::parse("source", raw.get())
 }
 
 /// Reads the fields that say which tags are versions.
-fn tags(fields: &mut Fields, tag: Option<Tag>) -> Result<Tags, Failure> {
+pub(super) fn tags(fields: &mut Fields, tag: Option<Tag>) -> Result<Tags, Failure> {
     let by_expression = regex(fields, "tag_regex")?;
     let by_creation = fields.switch("created_at_sort")?;
     let constraint = fields.text("semver_constraint")?;
@@ -260,6 +257,20 @@ pub(super) fn platform(fields: &mut Fields, otherwise: &Platform) -> Result<Plat
     }
     wanted.finish()?;
     Ok(platform)
+}
+
+/// Returns the platform of images that the worker can run.
+pub(super) fn of_this_machine() -> Platform {
+    Platform { architecture: architecture(), ..Platform::linux_amd64() }
+}
+
+/// Returns certificates of `ca_certs` with the names that messages call them.
+pub(super) fn certificates(pems: &[String]) -> Vec<CaCertificates> {
+    let named = |(index, pem): (usize, &String)| CaCertificates {
+        name: format!("`source.ca_certs[{index}]`"),
+        pem: pem.clone().into_bytes(),
+    };
+    pems.iter().enumerate().map(named).collect()
 }
 
 /// Returns the architecture this executable is for, in Go's names: what a worker can run.

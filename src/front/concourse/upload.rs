@@ -153,15 +153,7 @@ impl<'a> Chosen<'a> {
         let collection = match &self.part {
             PushedPart::Images(collection) => collection.clone(),
             // A folder whose `index.json` is the image has no place for signatures.
-            PushedPart::Index(index) => Collection {
-                members: vec![Member {
-                    descriptor: index.descriptor(),
-                    names: Vec::new(),
-                    origin: None,
-                    role: Role::Root,
-                    bundle: None,
-                }],
-            },
+            PushedPart::Index(index) => Collection { members: vec![alone(index.descriptor())] },
         };
         judgement::demand(self, &collection, trust)
     }
@@ -210,6 +202,14 @@ impl<'a> Chosen<'a> {
         })
     }
 
+    /// Returns the images with these tags on the one that is meant.
+    pub(super) fn tagged(&self, tags: &[Tag]) -> Collection {
+        match &self.part {
+            PushedPart::Images(collection) => self.named(collection, tags),
+            PushedPart::Index(index) => Collection { members: vec![alone(index.descriptor())] },
+        }
+    }
+
     /// Gives the image its tags. Recorded tags belong to another repository; cosign's are the same in each.
     fn named(&self, collection: &Collection, tags: &[Tag]) -> Collection {
         let mut collection = collection.clone();
@@ -223,6 +223,11 @@ impl<'a> Chosen<'a> {
         }
         collection
     }
+}
+
+/// Makes the member for an image by itself.
+pub(super) fn alone(descriptor: Descriptor) -> Member {
+    Member { descriptor, names: Vec::new(), origin: None, role: Role::Root, bundle: None }
 }
 
 /// Reads the `index.json` of a layout folder as an image index.

@@ -11,6 +11,7 @@ pub(crate) mod pipelines;
 pub(crate) mod put;
 pub(crate) mod put_again;
 pub(crate) mod referrers;
+pub(crate) mod store;
 pub(crate) mod task;
 
 use serde_json::{Value, json};

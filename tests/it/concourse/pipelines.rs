@@ -117,6 +117,29 @@ const OUR_SOURCE: &[&str] = &[
     "azure_tenant_id",
     "azure_environment",
 ];
+/// Keys of it with a store in place of a repository.
+const STORE_SOURCE: &[&str] = &[
+    "store",
+    "tag",
+    "tag_regex",
+    "variant",
+    "semver_constraint",
+    "pre_releases",
+    "pre_release_prefixes",
+    "endpoint",
+    "anonymous",
+    "insecure",
+    "ca_certs",
+    "platform",
+    "verify_key",
+    "debug",
+    "aws_region",
+    "aws_access_key_id",
+    "aws_secret_access_key",
+    "aws_session_token",
+    "aws_role_arn",
+    "aws_role_arns",
+];
 const OUR_GET: &[&str] = &["format", "skip_download", "platform", "referrers", "verify_key"];
 const OUR_PUT: &[&str] = &[
     "image",
@@ -232,7 +255,10 @@ impl Check {
             self.problem(format!("resource type `{kind}` is not there"));
         }
         if self.ours.contains(resource["name"].as_str().unwrap_or_default()) {
-            self.keys("source", &resource["source"], OUR_SOURCE, &["repository"]);
+            match resource["source"].get("store") {
+                Some(_) => self.keys("source", &resource["source"], STORE_SOURCE, &["store"]),
+                None => self.keys("source", &resource["source"], OUR_SOURCE, &["repository"]),
+            }
         }
     }
 
@@ -495,7 +521,7 @@ fn docs_concourse_has_valid_pipelines_and_every_task_param() {
     }
     assert_eq!(page, expected, "docs/concourse.md is not current; run with UPDATE_DOCS=1");
     // The keys of source and params that the checks know are those of the page.
-    for key in OUR_SOURCE.iter().chain(OUR_GET).chain(OUR_PUT) {
+    for key in OUR_SOURCE.iter().chain(STORE_SOURCE).chain(OUR_GET).chain(OUR_PUT) {
         assert!(page.contains(&format!("`{key}`")), "docs/concourse.md does not know `{key}`");
     }
 }
