@@ -12,7 +12,7 @@ use super::upload::{self, Chosen};
 use crate::depot::Depot;
 use crate::front::env::Env;
 use crate::front::failure::Failure;
-use crate::front::packing::{PackWork, open_base, origin};
+use crate::front::packing::{PackWork, open_places, origin};
 use crate::front::reporter::{self, Wording};
 use crate::front::text;
 use crate::front::ui::Ui;
@@ -57,9 +57,9 @@ pub(super) fn run(
                 })?;
                 put.alone(&image, packed.manifest.descriptor())?
             }
-            PackWork::Runnable { request, base } => {
-                let store = open_base(base.as_deref(), &temporary)?;
-                let origin = origin(store.as_ref())?;
+            PackWork::Runnable { request, places } => {
+                let stores = open_places(places, &temporary)?;
+                let origin = origin(&stores)?;
                 let made = reporter::watch(ui, Wording::Written, |observer| {
                     transfer::make_runnable(request, &origin, &temporary, observer)
                 })?;
