@@ -418,11 +418,11 @@ mod tests {
             let failure = Transient { status: Some(status), after, ..Transient::new("busy") };
             RetryBudget::new().failed(&policy, Some(&gate), &task, failure).unwrap();
             assert_eq!(pace(&gate) > Duration::ZERO, paced, "{status}");
-            assert!(gate.0.lock().unwrap().closed_until.is_some());
+            assert!(gate.state.lock().unwrap().closed_until.is_some());
         }
         let gate = Gate::default();
         RetryBudget::new().failed(&policy, Some(&gate), &task, Transient::new("it broke")).unwrap();
-        assert!(gate.0.lock().unwrap().closed_until.is_none());
+        assert!(gate.state.lock().unwrap().closed_until.is_none());
         assert!(started.elapsed() < Duration::from_secs(30), "the gate waits, not the failed request");
     }
 

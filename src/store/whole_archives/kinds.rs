@@ -255,7 +255,11 @@ fn a_written_layout_is_read_again() {
     }
     let layers = manifest.manifest().unwrap().layers.clone();
     let docker = DockerImage::new(&config, &layers, vec!["reg.example/a:v1".to_owned()]);
-    let index = LayoutIndex { manifests: vec![manifest.descriptor()], docker: Some(docker) };
+    let index = LayoutIndex {
+        manifests: vec![manifest.descriptor()],
+        docker: Some(docker),
+        ..LayoutIndex::default()
+    };
     writer.finish(&index).unwrap();
     let store = open(&path, &std::env::temp_dir()).unwrap();
     assert!(store.remarks().is_empty(), "{:?}", store.remarks());
