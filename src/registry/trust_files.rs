@@ -173,7 +173,10 @@ mod tests {
         let identity = identity.expect("the client certificate");
         assert_eq!(identity.certificates, LOCALHOST.as_bytes());
         assert_eq!(identity.key.expose().trim(), KEY.trim());
-        assert!(certs_directory(&[root.clone()], "reg.example").unwrap().0.is_empty(), "of another port");
+        assert!(
+            certs_directory(std::slice::from_ref(&root), "reg.example").unwrap().0.is_empty(),
+            "of another port"
+        );
         std::fs::write(host.join("client.key"), [0xff, 0xfe]).unwrap();
         let error = read().unwrap_err();
         assert!(error.ends_with("client.cert` is not an unencrypted PEM private key"), "{error}");

@@ -95,11 +95,11 @@ fn dockers_table_beside_an_index_json_has_to_agree_with_it() {
     let (config, layer, other) = (path(&one.config), path(&one.layer), path(&two.layer));
     let entry = |image: &Image, name: &str| image.entry(&json!({ keys::CONTAINERD_NAME: name }));
     let entries = || [entry(&one, "reg.example/one:v1"), entry(&two, "reg.example/two:v1")];
-    let tar = |images: &[(&str, &[&str], &[&str])]| {
+    let tar = |images: &[Row]| {
         layout(&entries(), &[&one, &two]).file("layer.tar", &one.layer).file("manifest.json", table(images))
     };
     let config = config.as_str();
-    let agreeing: [&[(&str, &[&str], &[&str])]; 5] = [
+    let agreeing: [&[Row]; 5] = [
         &[(config, &["reg.example/one:v1"], &[&layer])],
         &[(config, &[], &[&layer])],
         &[(config, &["reg.example/new:v1", "no name at all"], &[&layer])],
@@ -195,7 +195,9 @@ fn images_of_nested_indexes_are_compared_with_dockers_table() {
     let root = descriptor(media_type::OCI_INDEX, &inner);
     let json = |layer: &str| table(&[(&blob_name(&one.config), &[], &[layer])]);
     let tar = |layer: &str| {
-        layout(&[root.clone()], &[&one]).file(blob_name(&inner), &inner).file("manifest.json", json(layer))
+        layout(std::slice::from_ref(&root), &[&one])
+            .file(blob_name(&inner), &inner)
+            .file("manifest.json", json(layer))
     };
     assert!(contradictions(tar(&blob_name(&one.layer))).is_empty());
     assert_eq!(contradictions(tar(&blob_name(&one.config))).len(), 1);

@@ -76,9 +76,13 @@ pub(super) fn layout(entries: &[Value], images: &[&Image]) -> Tarball {
     images.iter().fold(tar, |tar, image| image.blobs(tar))
 }
 
-/// Docker's table of these images, with names and the paths of configuration and layers.
-pub(super) fn table(images: &[(&str, &[&str], &[&str])]) -> Vec<u8> {
-    let item = |(config, names, layers): &(&str, &[&str], &[&str])| json!({ "Config": config, "RepoTags": names, "Layers": layers });
+/// One image of Docker's table: the path of its configuration, its names, the paths of its layers.
+pub(super) type Row<'a> = (&'a str, &'a [&'a str], &'a [&'a str]);
+
+/// Docker's table of these images.
+pub(super) fn table(images: &[Row]) -> Vec<u8> {
+    let item =
+        |(config, names, layers): &Row| json!({ "Config": config, "RepoTags": names, "Layers": layers });
     Value::from(images.iter().map(item).collect::<Vec<_>>()).to_string().into_bytes()
 }
 

@@ -102,9 +102,7 @@ fn an_image_goes_through_a_bucket_of_rclone_and_other_tools_read_the_objects() {
     let lab = lab();
     let url = format!("file://{}:candidate", folder.display());
     assert_eq!(
-        digest_of(
-            &lab.run(&["copy", "--store", &url, "--to-oci-tar", "x.tar"]).succeeds().one_line().to_owned()
-        ),
+        digest_of(lab.run(&["copy", "--store", &url, "--to-oci-tar", "x.tar"]).succeeds().one_line()),
         digest
     );
     let entries: Vec<PathBuf> =

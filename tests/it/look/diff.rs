@@ -204,6 +204,7 @@ fn diff_compares_indexes_platform_by_platform() {
 fn diff_agrees_with_what_is_unpacked_of_stacks_made_by_chance() {
     let lab = lab();
     for seed in 0..16 {
+        println!("layers of seed {seed}");
         stacks::write(&lab, "old.tar", &stacks::by_chance(seed));
         stacks::write(&lab, "new.tar", &stacks::by_chance(seed + 1000));
         let listed = |tar: &str| {

@@ -164,6 +164,7 @@ fn unpacked(root: &Path) -> BTreeMap<String, String> {
 fn ls_agrees_with_what_umoci_and_pull_unpack_of_stacks_made_by_chance() {
     let lab = lab();
     for seed in 0..24 {
+        println!("layers of seed {seed}");
         stacks::write(&lab, "app.tar", &stacks::by_chance(seed));
         let found = listed(&lab.run(&["ls", "--json", "--tar", "app.tar"]).succeeds().json());
         let by_umoci = readers::umoci_unpack(&lab.path("app.tar"), "v1", &lab.path(format!("umoci-{seed}")));

@@ -45,7 +45,6 @@ pub(crate) fn three() -> Vec<Vec<u8>> {
 
 /// Makes layers by chance, of few names, so that they replace and hide what others have.
 pub(crate) fn by_chance(seed: u64) -> Vec<Vec<u8>> {
-    println!("layers of seed {seed}");
     let mut random = Random::new(seed);
     let mut layers = Vec::new();
     // What each path is at the moment; a layer names only folders that are there, as real ones do.
