@@ -169,7 +169,7 @@ impl Env {
     pub fn own(&self) -> Vec<OsString> {
         const BEGINNINGS: [&str; 3] = [PREFIX, "IMGPKG_", "INPUT_"];
         let is_own = |name: &&OsString| {
-            let begins = |beginning: &&str| name.as_encoded_bytes().starts_with(beginning.as_bytes());
+            let begins = |beginning: &str| name.as_encoded_bytes().starts_with(beginning.as_bytes());
             BEGINNINGS.iter().any(|beginning| begins(beginning))
                 || [COSIGN_PASSWORD, "COSIGN_PRIVATE_KEY"].iter().any(|own| name.as_os_str() == *own)
         };

@@ -88,7 +88,8 @@ pub(super) fn open(archive: Archive, table: &[u8], path: &Path) -> Result<Store,
         }
         listed.push(read);
     }
-    let layers = docker_layers::describe(&archive, files.into_values().collect(), path)?;
+    let files: Vec<LayerFile<'_>> = files.into_values().collect();
+    let layers = docker_layers::describe(&archive, &files, path)?;
     let mut held: BTreeMap<Digest, Held> = BTreeMap::new();
     for (span, layer) in &layers {
         held.insert(layer.digest.clone(), Held::Archive(Span { offset: *span, size: layer.size }));

@@ -57,12 +57,12 @@ struct Recognised {
 /// Describes the layers; the key is the offset.
 pub(super) fn describe(
     archive: &Archive,
-    files: Vec<LayerFile<'_>>,
+    files: &[LayerFile<'_>],
     path: &Path,
 ) -> Result<BTreeMap<u64, Descriptor>, StoreError> {
     let failed = |error| FileError::io("read", path, error);
     let mut layers = Vec::with_capacity(files.len());
-    for file in &files {
+    for file in files {
         layers.push(recognise(archive, file).map_err(failed)?);
     }
     if !are_names_digests(archive, &layers).map_err(failed)? {

@@ -6,7 +6,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
@@ -16,6 +15,7 @@ use rustix::io::Errno;
 
 use crate::model::limits;
 
+use super::error::{TreeError, kind_name, too_deep};
 use super::links::{LinkProblem, stays_inside};
 use super::{Filter, RefusedLinks, SymlinkPolicy};
 
@@ -52,82 +52,6 @@ impl Entry {
     #[must_use]
     pub fn name(&self) -> &[u8] {
         self.path.rsplit(|byte| *byte == b'/').next().unwrap_or(&self.path)
-    }
-}
-
-/// Why a folder could not be read to the end.
-#[derive(Debug, thiserror::Error)]
-pub enum TreeError {
-    /// The operating system refused.
-    #[error("cannot {action} `{}`: {source}", path.display())]
-    Io {
-        /// What was tried, as a verb.
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The file changed while it was read.
-    #[error("`{}` changed while it was read: {how}", path.display())]
-    Changed {
-        /// The file.
-        path: PathBuf,
-        /// What changed, with both numbers.
-        how: String,
-    },
-    /// Not a file, folder or link.
-    #[error("`{}` is {found}, expected a regular file, directory or symbolic link", path.display())]
-    Kind {
-        /// The file.
-        path: PathBuf,
-        /// What it is.
-        found: &'static str,
-    },
-    /// Symbolic links that cannot be packed.
-    #[error("{links}")]
-    Links {
-        /// The links, with the reason for each.
-        links: RefusedLinks,
-        /// What was to be done with links.
-        policy: SymlinkPolicy,
-    },
-    /// Folders inside folders beyond what can be extracted again.
-    #[error("`{}` is nested too deeply: more than {limit} {what}", shortened(path))]
-    TooDeep {
-        /// The entry that is too deep.
-        path: PathBuf,
-        /// Most allowed.
-        limit: usize,
-        /// What is counted.
-        what: &'static str,
-    },
-}
-
-/// Returns the beginning of a path for a message, with `…` where it was cut.
-fn shortened(path: &Path) -> String {
-    let text = path.display().to_string();
-    match text.char_indices().nth(200) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text,
-    }
-}
-
-impl TreeError {
-    fn io(action: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
-        Self::Io { action, path: path.to_owned(), source: source.into() }
-    }
-
-    /// For a file that was listed before: its absence is a change, and not a wrong path.
-    fn listed(action: &'static str, path: &Path, error: Errno) -> Self {
-        match error {
-            Errno::NOENT => Self::Changed { path: path.to_owned(), how: "it vanished".into() },
-            // O_NOFOLLOW met a link, O_DIRECTORY met something else.
-            Errno::LOOP | Errno::NOTDIR => {
-                Self::Changed { path: path.to_owned(), how: "it became another kind of file".into() }
-            }
-            error => Self::io(action, path, error),
-        }
     }
 }
 
@@ -319,10 +243,6 @@ struct Walk<'a, V> {
 }
 
 impl<V: Visitor> Walk<'_, V> {
-    fn refuse(&mut self, path: &Path, target: &Path, problem: LinkProblem) {
-        self.refused.add(path.display().to_string(), target.display().to_string(), problem);
-    }
-
     fn give(&mut self, entry: &Entry, content: Content<'_>) -> Result<(), V::Error> {
         if self.refused.is_empty() { self.visitor.entry(entry, content) } else { Ok(()) }
     }
@@ -431,15 +351,30 @@ impl<V: Visitor> Walk<'_, V> {
         let target = rfs::readlinkat(parent, name, Vec::new())
             .map_err(|error| TreeError::listed("read link", path, error))?
             .into_bytes();
-        let as_path = PathBuf::from(OsString::from_vec(target.clone()));
-        let kept =
-            |target| Entry { path: relative.clone(), kind: EntryKind::Symlink { target }, mode: 0o777 };
+        let target = PathBuf::from(OsString::from_vec(target));
+        if let Some(problem) = self.link(path, &target, relative)? {
+            self.refused.add(path.display().to_string(), target.display().to_string(), problem);
+        }
+        Ok(())
+    }
+
+    /// Packs a link, or returns why it cannot be packed.
+    fn link(
+        &mut self,
+        path: &Path,
+        target: &Path,
+        relative: Vec<u8>,
+    ) -> Result<Option<LinkProblem>, V::Error> {
+        let kept = || {
+            let target = target.as_os_str().as_bytes().to_vec();
+            Entry { path: relative.clone(), kind: EntryKind::Symlink { target }, mode: 0o777 }
+        };
         match self.symlinks {
-            SymlinkPolicy::Refuse => return Ok(self.refuse(path, &as_path, LinkProblem::Refused)),
-            SymlinkPolicy::Verbatim => return self.give(&kept(target), Content::None),
+            SymlinkPolicy::Refuse => return Ok(Some(LinkProblem::Refused)),
+            SymlinkPolicy::Verbatim => return self.give(&kept(), Content::None).map(|()| None),
             SymlinkPolicy::Omit => {
                 self.visitor.left_out(path);
-                return Ok(());
+                return Ok(None);
             }
             SymlinkPolicy::Keep | SymlinkPolicy::Copy => {}
         }
@@ -448,18 +383,18 @@ impl<V: Visitor> Walk<'_, V> {
             SymlinkPolicy::Copy => path.strip_prefix(self.root).unwrap_or(path).to_owned(),
             _ => PathBuf::from(OsStr::from_bytes(&relative)),
         };
-        if let Err(problem) = stays_inside(self.root, &place, &as_path) {
-            return Ok(self.refuse(path, &as_path, problem));
+        if let Err(problem) = stays_inside(self.root, &place, target) {
+            return Ok(Some(problem));
         }
         if self.symlinks == SymlinkPolicy::Keep {
-            return self.give(&kept(target), Content::None);
+            return self.give(&kept(), Content::None).map(|()| None);
         }
         let real = match path.canonicalize() {
             Ok(real) => real,
             Err(error) => {
                 return match error.raw_os_error().map(Errno::from_raw_os_error) {
-                    Some(Errno::NOENT) => Ok(self.refuse(path, &as_path, LinkProblem::Dangling)),
-                    Some(Errno::LOOP) => Ok(self.refuse(path, &as_path, LinkProblem::Cycle)),
+                    Some(Errno::NOENT) => Ok(Some(LinkProblem::Dangling)),
+                    Some(Errno::LOOP) => Ok(Some(LinkProblem::Cycle)),
                     _ => Err(TreeError::io("follow", path, error).into()),
                 };
             }
@@ -470,31 +405,14 @@ impl<V: Visitor> Walk<'_, V> {
         let stat = rfs::fstat(&handle).map_err(|error| TreeError::io("look at", &real, error))?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory if self.ancestors.contains(&(stat.st_dev, stat.st_ino)) => {
-                Ok(self.refuse(path, &as_path, LinkProblem::Cycle))
+                Ok(Some(LinkProblem::Cycle))
             }
             // What is in it is seen where it really is; behind links behind links there may be very many paths.
-            FileType::Directory if !self.refused.is_empty() => Ok(()),
-            FileType::Directory => self.directory(&handle, &stat, &real, &relative),
-            FileType::RegularFile => self.file(handle, stat, &real, relative),
+            FileType::Directory if !self.refused.is_empty() => Ok(None),
+            FileType::Directory => self.directory(&handle, &stat, &real, &relative).map(|()| None),
+            FileType::RegularFile => self.file(handle, stat, &real, relative).map(|()| None),
             other => Err(TreeError::Kind { path: real, found: kind_name(other) }.into()),
         }
-    }
-}
-
-fn too_deep(path: &Path, limit: usize, what: &'static str) -> TreeError {
-    TreeError::TooDeep { path: path.to_owned(), limit, what }
-}
-
-fn kind_name(kind: FileType) -> &'static str {
-    match kind {
-        FileType::Fifo => "a named pipe (FIFO)",
-        FileType::Socket => "a socket",
-        FileType::CharacterDevice => "a character device",
-        FileType::BlockDevice => "a block device",
-        FileType::Directory => "a directory",
-        FileType::Symlink => "a symbolic link",
-        FileType::RegularFile => "a regular file",
-        FileType::Unknown => "of an unknown kind",
     }
 }
 
@@ -502,6 +420,7 @@ fn kind_name(kind: FileType) -> &'static str {
 mod tests {
     use std::os::unix::fs::symlink;
 
+    use super::super::error::shortened;
     use super::*;
 
     struct Collect(Vec<String>, usize);

@@ -341,14 +341,18 @@ impl<'a> Expansion<'a> {
                 return Ok(());
             }
             (SymlinkPolicy::Refuse, _) => {
-                return Ok(self.refuse(link, &target_text()?, LinkProblem::Refused));
+                self.refuse(link, &target_text()?, LinkProblem::Refused);
+                return Ok(());
             }
             (_, Some(found)) => *found,
             (_, None) => {
                 let target = target_text()?;
                 match self.tree.follow(link, &target)? {
                     Ok(found) => found,
-                    Err(problem) => return Ok(self.refuse(link, &target, problem)),
+                    Err(problem) => {
+                        self.refuse(link, &target, problem);
+                        return Ok(());
+                    }
                 }
             }
         };
@@ -365,7 +369,8 @@ impl<'a> Expansion<'a> {
         let is_cycle =
             inside(&link.path) || self.links.iter().any(inside) || self.links.len() >= limits::LINKS;
         if is_cycle {
-            return Ok(self.refuse(link, &target_text()?, LinkProblem::Cycle));
+            self.refuse(link, &target_text()?, LinkProblem::Cycle);
+            return Ok(());
         }
         // What is in it is seen where it really is.
         if !self.refused.is_empty() {
