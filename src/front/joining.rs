@@ -12,7 +12,7 @@ use super::outcome::{ImageKind, ImageOutcome};
 use crate::model::{Descriptor, Digest, Reference, Repository, Tag};
 use crate::registry::Client;
 use crate::store::layout::LayoutTarget;
-use crate::store::{ImageName, Store};
+use crate::store::{ImageName, Selector, Store};
 use crate::transfer::events::{Event, Observer, Warning};
 use crate::transfer::{
     self, Attached, Collection, CombinedSource, Gathering, Graph, ImageLocator, ImageSource, JoinOptions,
@@ -146,16 +146,19 @@ impl<'a> JoinedIndex<'a> {
     }
 }
 
-/// Gathers what each of several tars or folders holds.
+/// Gathers what each of several tars or folders holds, or of each the selected image with what belongs to it.
 pub(super) fn gather_stored(
     stores: &[Store],
     places: &[ImageLocator<'_>],
+    select: Option<&Selector>,
     concurrency: usize,
     observer: &dyn Observer,
 ) -> Result<Vec<Collection>, Failure> {
     let gathering = Gathering { thick: false, attached: Attached::default(), concurrency };
     let gather = |(store, places): (&Store, &ImageLocator<'_>)| {
-        Ok(transfer::gather(places, stored_roots(store.roots()), &gathering, observer)?)
+        let selected = select.map(|selector| transfer::select(store, selector)).transpose()?;
+        let roots = stored_roots(selected.as_deref().unwrap_or(store.roots()));
+        Ok(transfer::gather(places, roots, &gathering, observer)?)
     };
     stores.iter().zip(places).map(gather).collect()
 }

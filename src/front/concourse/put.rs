@@ -308,10 +308,6 @@ impl Put<'_> {
         let paths = upload::find(folder, patterns)?;
         match paths.as_slice() {
             [path] => self.image(folder, path),
-            paths if self.params.select.is_some() => Err(Failure::misuse(format!(
-                "`params.select` chooses an image of one archive, but `params.image` finds {}",
-                paths.len()
-            ))),
             paths => self.index(paths),
         }
     }
@@ -342,7 +338,8 @@ impl Put<'_> {
         let options = JoinOptions { required, ..JoinOptions::default() };
         let expected = self.params.expected_digest.as_ref();
         reporter::watch(self.ui, Wording::Uploaded, |observer| {
-            let collections = gather_stored(&stores, &places, TRANSFER_CONCURRENCY, observer)?;
+            let collections =
+                gather_stored(&stores, &places, self.params.select.as_ref(), TRANSFER_CONCURRENCY, observer)?;
             for (places, collection) in places.iter().zip(&collections) {
                 judgement::demand(places, collection, self.trust)?;
             }

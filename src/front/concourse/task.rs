@@ -214,7 +214,7 @@ fn join_tars(
         join.paths.iter().map(|path| store::open(path, &temporary)).collect::<Result<Vec<_>, _>>()?;
     let places: Vec<_> = stores.iter().map(|store| ImageLocator::over(store, None)).collect();
     reporter::watch(&context.ui, Wording::Written, |observer| {
-        let collections = gather_stored(&stores, &places, TRANSFER_CONCURRENCY, observer)?;
+        let collections = gather_stored(&stores, &places, None, TRANSFER_CONCURRENCY, observer)?;
         let index = JoinedIndex::of(&places, &collections, &join.options, expected, observer)?;
         let target = LayoutTarget::File(tar.to_owned());
         index.write(target, names, TRANSFER_CONCURRENCY, observer)?;

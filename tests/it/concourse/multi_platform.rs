@@ -36,6 +36,28 @@ fn platforms(registry: &Registry, tag: &str) -> (Vec<String>, String) {
 }
 
 #[test]
+fn put_with_select_joins_one_image_of_each_tar() {
+    let lab = lab_with_tars();
+    let registry = Registry::start();
+    // Each tar gets a second image, with the same name in both.
+    for architecture in ["amd64", "arm64"] {
+        let (tar, platform) = (format!("put/{architecture}/image.tar"), format!("linux/{architecture}"));
+        let tool = ["push", "-i", "registry.example/tool:v1", "-f", "src", "--labels", "tool=1"];
+        let _ =
+            lab.run(&[&tool[..], &["--platform", &platform, "--to-oci-tar", "tool.tar"]].concat()).succeeds();
+        let _ = lab.run(&["copy", "--tar", "tool.tar", "--to-oci-tar", &tar, "--append"]).succeeds();
+    }
+    let source = source(&registry, &json!({"tag": "v1"}));
+    let put = |params: Value| step(&lab, "out", &json!({"source": source, "params": params}));
+    let _ = put(json!({"image": "*/image.tar"})).fails(1, &["linux/amd64"]);
+    let _ = put(json!({"image": "*/image.tar", "select": "registry.example/tool:v1"})).succeeds();
+    let (found, _) = platforms(&registry, "v1");
+    assert_eq!(found, ["linux/amd64", "linux/arm64"]);
+    let _ = put(json!({"image": "*/image.tar", "select": "registry.example/none:v1"})).fails(1, &["none:v1"]);
+    registry.storage().assert_sound();
+}
+
+#[test]
 fn put_of_several_tars_makes_one_index() {
     let lab = lab_with_tars();
     let registry = Registry::start();
