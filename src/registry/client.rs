@@ -359,6 +359,17 @@ impl Client {
         self.requester.read_from(repository, |from| download::open(&self.requester, from, descriptor))
     }
 
+    /// Opens a layer at one of its `urls`; for what a tar lacks, where no repository is known to have it.
+    ///
+    /// No credentials are sent. Errors: [`RegistryError::LayerUrls`]; while reading as [`Client::open_blob`].
+    pub fn open_layer_urls(
+        &self,
+        holder: &str,
+        descriptor: &Descriptor,
+    ) -> Result<BlobStream<'_>, RegistryError> {
+        download::open_at_urls(&self.requester, holder, descriptor)
+    }
+
     /// Makes sure that a repository has a blob: it is there already, or mounted, or uploaded.
     ///
     /// `progress` is told the bytes sent since it was last called; each new call of [`BlobBody::open`] means that

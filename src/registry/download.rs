@@ -26,18 +26,7 @@ pub(super) fn open<'a>(
     descriptor: &Descriptor,
 ) -> Result<BlobStream<'a>, RegistryError> {
     let task = Task::new(repository, Verb::Read, format!("blob `{}`", descriptor.digest));
-    let mut body = Resuming {
-        requester,
-        repository: repository.clone(),
-        descriptor: descriptor.clone(),
-        task,
-        reader: None,
-        elsewhere: None,
-        received: 0,
-        mark: 0,
-        connections: 0,
-        tries: RetryBudget::new(),
-    };
+    let mut body = Resuming::new(requester, Some(repository), descriptor, task);
     match body.connect() {
         Err(error) if error.is_not_found() && !descriptor.urls.is_empty() => body.connect_elsewhere()?,
         other => other?,
@@ -45,10 +34,24 @@ pub(super) fn open<'a>(
     Ok(VerifyingReader::new(body, descriptor.digest.clone(), descriptor.size).boxed())
 }
 
+/// Opens a layer that `holder`, a tar, does not hold and that no repository is known for, at one of its `urls`.
+pub(super) fn open_at_urls<'a>(
+    requester: &'a Requester,
+    holder: &str,
+    descriptor: &Descriptor,
+) -> Result<BlobStream<'a>, RegistryError> {
+    let (host, object) = (holder.to_owned(), format!("blob `{}`", descriptor.digest));
+    let task = Task { host, repository: String::new(), verb: Verb::Read, object };
+    let mut body = Resuming::new(requester, None, descriptor, task);
+    body.connect_elsewhere()?;
+    Ok(VerifyingReader::new(body, descriptor.digest.clone(), descriptor.size).boxed())
+}
+
 /// The bytes of a blob over as many connections as it takes.
 struct Resuming<'a> {
     requester: &'a Requester,
-    repository: Repository,
+    /// None for a layer that is known by its `urls` only.
+    repository: Option<Repository>,
     descriptor: Descriptor,
     task: Task,
     /// None when the registry sent the last byte.
@@ -68,7 +71,27 @@ impl std::fmt::Debug for Resuming<'_> {
     }
 }
 
-impl Resuming<'_> {
+impl<'a> Resuming<'a> {
+    fn new(
+        requester: &'a Requester,
+        repository: Option<&Repository>,
+        descriptor: &Descriptor,
+        task: Task,
+    ) -> Self {
+        Self {
+            requester,
+            repository: repository.cloned(),
+            descriptor: descriptor.clone(),
+            task,
+            reader: None,
+            elsewhere: None,
+            received: 0,
+            mark: 0,
+            connections: 0,
+            tries: RetryBudget::new(),
+        }
+    }
+
     /// Asks for the rest, always at the registry: the storage's signed URL may have expired.
     fn connect(&mut self) -> Result<(), RegistryError> {
         self.connections += 1;
@@ -77,7 +100,9 @@ impl Resuming<'_> {
             let response = place.open(self.requester, from, &self.task)?;
             return self.read_from(response);
         }
-        let (repository, digest) = (self.repository.clone(), &self.descriptor.digest);
+        let (Some(repository), digest) = (self.repository.clone(), &self.descriptor.digest) else {
+            return self.connect_elsewhere();
+        };
         let mut headers = Vec::new();
         if self.received > 0 {
             headers.push(("range", format!("bytes={}-", self.received)));
@@ -99,7 +124,7 @@ impl Resuming<'_> {
 
     /// Asks the hosts of the descriptor's `urls`.
     fn connect_elsewhere(&mut self) -> Result<(), RegistryError> {
-        let (repository, urls) = (&self.repository, &self.descriptor.urls);
+        let (repository, urls) = (self.repository.as_ref(), &self.descriptor.urls);
         let (place, response) = layer_urls::open_first(self.requester, repository, urls, &self.task)?;
         self.elsewhere = Some(place);
         self.read_from(response)
@@ -134,7 +159,15 @@ impl Resuming<'_> {
                 response.drain();
                 self.reader = None;
             }
-            _ => return Err(unexpected(self.requester, &self.repository, &self.task, response)),
+            status => {
+                return Err(match &self.repository {
+                    Some(repository) => unexpected(self.requester, repository, &self.task, response),
+                    None => RegistryError::Protocol {
+                        task: Box::new(self.task.clone()),
+                        problem: format!("the answer was {status}"),
+                    },
+                });
+            }
         }
         Ok(())
     }
@@ -144,8 +177,13 @@ impl Resuming<'_> {
             self.tries.progressed();
             self.mark = self.received;
         }
-        let host = self.requester.host(self.repository.registry());
-        self.requester.wait(&mut self.tries, &host, &self.task, later)?;
+        match &self.repository {
+            Some(repository) => {
+                let host = self.requester.host(repository.registry());
+                self.requester.wait(&mut self.tries, &host, &self.task, later)?;
+            }
+            None => self.tries.failed(&self.requester.policy, None, &self.task, later)?,
+        }
         self.connect()
     }
 }

@@ -278,8 +278,8 @@ pub enum RegistryError {
         /// What the response was and what was expected.
         problem: String,
     },
-    /// A layer that the registry does not hold could not be fetched from its `urls` either.
-    #[error("cannot {task}: the registry does not hold it, and its `urls` cannot be used: {problems}")]
+    /// A layer that the registry, or the tar, does not hold could not be fetched from its `urls` either.
+    #[error("cannot {task}: it is not held there, and its `urls` cannot be used: {problems}")]
     LayerUrls {
         /// What was tried.
         task: Box<Task>,

@@ -10,7 +10,7 @@ use crate::model::{Method, Registry, Repository, limits};
 use super::classify;
 use super::error::{RegistryError, Task};
 use super::http::{Payload, Request, Response};
-use super::reach::HostSource;
+use super::reach::{HostSource, Place};
 use super::requests::Requester;
 use super::retry::{RetryBudget, Transient};
 use super::sanitize::sanitize;
@@ -29,17 +29,20 @@ enum Ended {
     Fatal(RegistryError),
 }
 
-/// Opens the first of the URLs that works.
+/// Opens the first of the URLs that works; `repository` is where the descriptor was read, if not in a tar.
 ///
 /// Errors: [`RegistryError::LayerUrls`] that says for each URL why it cannot be used.
 pub(super) fn open_first(
     requester: &Requester,
-    repository: &Repository,
+    repository: Option<&Repository>,
     urls: &[String],
     task: &Task,
 ) -> Result<(LayerUrl, Response), RegistryError> {
-    let registry = requester.base(repository.registry())?;
-    let named_by = requester.http.led_by(&registry);
+    let named_by = match repository {
+        Some(repository) => requester.http.led_by(&requester.base(repository.registry())?),
+        // The author of a tar may come from anywhere.
+        None => HostSource::AnswerFrom(Place::Elsewhere),
+    };
     let mut problems = Vec::new();
     for text in urls.iter().take(limits::LAYER_URLS) {
         let problem = match Url::parse(text) {
@@ -192,7 +195,7 @@ mod tests {
         let client = server.client();
         let error = client.open_blob(&server.repository(), &layer).map(drop).unwrap_err().to_string();
         for expected in [
-            "the registry does not hold it, and its `urls` cannot be used: `http://8.8.8.8/x?sig=***`: plain http is not allowed; ",
+            "it is not held there, and its `urls` cannot be used: `http://8.8.8.8/x?sig=***`: plain http is not allowed; ",
             "`https://169.254.169.254/latest`: `169.254.169.254` is on this machine, its link or a private network, and is not connected to; ",
             "`not a url\\u{202e}`: has characters that a URL cannot have",
         ] {

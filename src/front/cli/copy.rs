@@ -251,14 +251,7 @@ impl Copy<'_> {
         if !self.options.include_non_distributable || !self.opened.is_store() {
             return Ok(());
         }
-        for member in &collection.members {
-            let named = || member.names.iter().find_map(|name| name.reference.clone());
-            let Some(origin) = member.origin.clone().or_else(named) else { continue };
-            let mut blobs = Graph::of(self.locator, &member.descriptor)?.blobs;
-            blobs.retain(|blob| blob.is_non_distributable() && !self.locator.holds(&blob.digest));
-            self.locator.remember_location(&origin, &blobs);
-        }
-        Ok(())
+        Ok(self.locator.remember_missing(&collection.members)?)
     }
 
     /// containers/image compares the name in a signature with the one that an image is pulled by.

@@ -3,7 +3,7 @@
 //! Where a document was found is remembered for it and for all it points at, so that the parts of one image are
 //! never looked for. Small documents are cached, so a registry is asked only once for each.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::Cursor;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -11,7 +11,8 @@ use crate::model::{Descriptor, Digest, RawDocument, Reference, Repository, Targe
 use crate::registry::{Client, RegistryError};
 use crate::stream::{BlobStream, VerifyingReader, lock};
 
-use super::super::{ImageSource, TransferError, workers};
+use super::super::{Graph, ImageSource, TransferError, workers};
+use super::member::Member;
 
 /// Most bytes of small blobs (configurations, layers with a lock file) that are kept so as to ask for them once.
 const KEPT_BYTES: u64 = 64 * 1024 * 1024;
@@ -31,6 +32,8 @@ pub struct ImageLocator<'a> {
 struct State {
     /// The repository in which a document or blob is.
     known: HashMap<Digest, Repository>,
+    /// Layers that the local part lacks, and that may be fetched from their `urls`.
+    at_urls: HashSet<Digest>,
     documents: BTreeMap<Digest, RawDocument>,
     blobs: HashMap<Digest, Arc<[u8]>>,
     kept: u64,
@@ -98,6 +101,25 @@ impl<'a> ImageLocator<'a> {
         for blob in blobs {
             state.known.entry(blob.digest.clone()).or_insert_with(|| origin.repository.clone());
         }
+    }
+
+    /// Remembers where layers can be had that may not be distributed and that the local part lacks.
+    ///
+    /// That is where the image came from, by its name if nothing else says it; without either, the `urls` of the layer.
+    pub fn remember_missing(&self, members: &[Member]) -> Result<(), TransferError> {
+        for member in members {
+            let mut blobs = Graph::of(self, &member.descriptor)?.blobs;
+            blobs.retain(|blob| blob.is_non_distributable() && !self.holds(&blob.digest));
+            let named = member.names.iter().find_map(|name| name.reference.as_ref());
+            match member.origin.as_ref().or(named) {
+                Some(origin) => self.remember_location(origin, &blobs),
+                None => {
+                    blobs.retain(|blob| !blob.urls.is_empty());
+                    self.state().at_urls.extend(blobs.into_iter().map(|blob| blob.digest));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn learn(&self, repository: &Repository, document: &RawDocument) {
@@ -199,6 +221,9 @@ impl ImageSource for ImageLocator<'_> {
                 },
                 Err(error) => Err(error.into()),
             },
+            (Some(base), Some(client), None) if self.state().at_urls.contains(&descriptor.digest) => {
+                Ok(client.open_layer_urls(&base.label(), descriptor)?)
+            }
             // The local part's own words for what is missing.
             (Some(base), _, _) => base.open_blob(descriptor),
             (None, _, _) => Err(self.unknown(&descriptor.digest)),
@@ -206,7 +231,8 @@ impl ImageSource for ImageLocator<'_> {
     }
 
     fn lacks(&self, digest: &Digest) -> bool {
-        !self.holds(digest) && (self.client.is_none() || self.repository_of(digest).is_none())
+        let is_elsewhere = || self.repository_of(digest).is_some() || self.state().at_urls.contains(digest);
+        !self.holds(digest) && (self.client.is_none() || !is_elsewhere())
     }
 
     fn repository_of(&self, digest: &Digest) -> Option<Repository> {

@@ -298,7 +298,7 @@ fn a_non_distributable_layer_missing_on_import_is_named() {
         let moved = format!("{to}@{}", digest(&reference));
         // The layer names `https://example.test/layer`, which leads nowhere.
         let missed = format!(
-            "cannot read blob `{layer}` from `{to}`: the registry does not hold it, and its `urls` cannot be used"
+            "cannot read blob `{layer}` from `{to}`: it is not held there, and its `urls` cannot be used"
         );
         let _ = lab.run(&["copy", "-i", &moved, sink, "second", INCLUDE]).fails(1, &[&missed, "hint: "]);
         assert!(!lab.path("second").exists());

@@ -5,6 +5,7 @@ pub(crate) mod cloud;
 pub(crate) mod faults;
 pub(crate) mod habits;
 pub(crate) mod helpers;
+pub(crate) mod layer_urls;
 pub(crate) mod matrix;
 pub(crate) mod other;
 pub(crate) mod real;
