@@ -349,10 +349,11 @@ mod tests {
     use super::super::scripted::{Exchange, Scripted, body, head, on};
     use super::*;
 
-    const BYTES: &[u8] = b"12345";
+    /// Larger than what is sent with the `PUT` alone.
+    const BYTES: &[u8] = &[b'1'; 300_000];
 
     fn blob() -> Descriptor {
-        Descriptor::new("application/octet-stream", Digest::sha256_of(BYTES), 5)
+        Descriptor::new("application/octet-stream", Digest::sha256_of(BYTES), BYTES.len() as u64)
     }
 
     /// The request for the blob below `a`.
@@ -383,19 +384,19 @@ mod tests {
         let sha512 = format!("sha512:{}", "0".repeat(128));
         let named = |digest: &str| format!("docker-content-digest: {digest}\r\n");
         for (status, headers, expected) in [
-            ("200 OK", "content-length: 5\r\n".to_owned(), true),
-            ("200 OK", "content-length: 4\r\n".to_owned(), false),
-            ("200 OK", "content-length: 6\r\n".to_owned(), false),
-            ("200 OK", format!("content-length: 5\r\n{}", named(&own.to_string())), true),
-            ("200 OK", format!("content-length: 5\r\n{}", named(&other.to_string())), false),
-            ("200 OK", format!("content-length: 4\r\n{}", named(&own.to_string())), false),
-            ("200 OK", format!("content-length: 5\r\n{}", named(&sha512)), true),
+            ("200 OK", "content-length: 300000\r\n".to_owned(), true),
+            ("200 OK", "content-length: 299999\r\n".to_owned(), false),
+            ("200 OK", "content-length: 300001\r\n".to_owned(), false),
+            ("200 OK", format!("content-length: 300000\r\n{}", named(&own.to_string())), true),
+            ("200 OK", format!("content-length: 300000\r\n{}", named(&other.to_string())), false),
+            ("200 OK", format!("content-length: 299999\r\n{}", named(&own.to_string())), false),
+            ("200 OK", format!("content-length: 300000\r\n{}", named(&sha512)), true),
             ("200 OK", named(&format!(" {own} ")), true),
             ("200 OK", named(&other.to_string()), false),
             ("200 OK", named(&sha512), false),
             ("200 OK", String::new(), false),
             ("204 No Content", named(&own.to_string()), false),
-            ("404 Not Found", "content-length: 5\r\n".to_owned(), false),
+            ("404 Not Found", "content-length: 300000\r\n".to_owned(), false),
             ("405 Method Not Allowed", "content-length: 0\r\n".to_owned(), false),
         ] {
             let server = Scripted::start(vec![on(&blob_request("HEAD"), &head(status, &headers))]);
@@ -408,10 +409,10 @@ mod tests {
     fn a_redirected_head_request_is_repeated_as_a_get_of_one_byte() {
         let moved = body("307 Temporary Redirect", "location: /storage\r\n", "");
         for (response, expected) in [
-            (body("206 Partial Content", "content-range: bytes 0-0/5\r\n", "1"), true),
-            (body("206 Partial Content", "content-range: bytes 0-0/4\r\n", "1"), false),
+            (body("206 Partial Content", "content-range: bytes 0-0/300000\r\n", "1"), true),
+            (body("206 Partial Content", "content-range: bytes 0-0/299999\r\n", "1"), false),
             (body("206 Partial Content", "content-range: bytes 0-0\r\n", "1"), false),
-            (body("200 OK", "", "12345"), true),
+            (body("200 OK", "", &"1".repeat(300_000)), true),
             (body("200 OK", "", "1"), false),
             (body("404 Not Found", "", ""), false),
         ] {
@@ -427,7 +428,7 @@ mod tests {
 
     #[test]
     fn a_blob_that_is_there_is_not_sent() {
-        let there = on(&blob_request("HEAD"), &head("200 OK", "content-length: 5\r\n"));
+        let there = on(&blob_request("HEAD"), &head("200 OK", "content-length: 300000\r\n"));
         let server = Scripted::start(vec![there]);
         assert_eq!(push(&server, PushStart::Ask(&[])), Ok(PushOutcome::Present));
     }
@@ -505,7 +506,7 @@ mod tests {
             patch,
             on(&closing, &body("502 Bad Gateway", "", "")),
             on("DELETE /up", &body("404 Not Found", "", "")),
-            on(&blob_request("HEAD"), &head("200 OK", "content-length: 5\r\n")),
+            on(&blob_request("HEAD"), &head("200 OK", "content-length: 300000\r\n")),
         ]);
         assert_eq!(push(&server, PushStart::Send), Ok(PushOutcome::Uploaded));
     }
@@ -522,7 +523,7 @@ mod tests {
             gone(),
             absent(),
             on("POST /v2/a/blobs/uploads/", &body("202 Accepted", "location: /up\r\n", "")),
-            Exchange { header: "content-length: 5", ..on(&whole, &body("201 Created", "", "")) },
+            Exchange { header: "content-length: 300000", ..on(&whole, &body("201 Created", "", "")) },
         ]);
         assert_eq!(push(&server, PushStart::Send), Ok(PushOutcome::Uploaded));
         // Too large: in chunks.
@@ -534,7 +535,7 @@ mod tests {
             gone(),
             absent(),
             again,
-            Exchange { header: "content-range: 0-4", ..patch },
+            Exchange { header: "content-range: 0-299999", ..patch },
             put,
         ]);
         assert_eq!(push(&server, PushStart::Send), Ok(PushOutcome::Uploaded));
