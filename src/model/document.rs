@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::json::{JsonError, Schema, check_members, null_is_empty};
+use super::malformed::Malformed;
 use super::{Annotations, Descriptor, Digest, media_type};
 
 /// An image manifest: one configuration and its layers, lowest first.
@@ -120,7 +121,7 @@ pub enum DocumentError {
         /// What it was read as.
         kind: &'static str,
         /// Where and why, with line and column.
-        source: serde_json::Error,
+        source: Malformed,
     },
     /// Readers in Go find other members in it.
     #[error("document `{digest}` is not accepted: {source}")]
@@ -224,6 +225,10 @@ struct Shape<'a> {
     config: Option<&'a serde_json::value::RawValue>,
 }
 
+fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Malformed> {
+    Ok(serde_json::from_slice(bytes)?)
+}
+
 impl RawDocument {
     /// Parses bytes that were announced as `announced` (a descriptor's or response's media type), or as nothing.
     ///
@@ -244,7 +249,7 @@ impl RawDocument {
             Err(JsonError::Json(source)) => return Err(json("manifest or index")(source)),
             Err(source) => return Err(DocumentError::Members { digest, source }),
         }
-        let shape: Shape<'_> = serde_json::from_slice(&bytes).map_err(json("manifest or index"))?;
+        let shape: Shape<'_> = read(&bytes).map_err(json("manifest or index"))?;
         if shape.manifests.is_some() && (shape.layers.is_some() || shape.config.is_some()) {
             return Err(DocumentError::Ambiguous { digest });
         }
@@ -261,10 +266,10 @@ impl RawDocument {
             (None, None) => media_type::OCI_MANIFEST.to_owned(),
         };
         let document = if media_type::is_index(&media_type) {
-            let index = serde_json::from_slice(&bytes).map_err(json("image index"))?;
+            let index = read(&bytes).map_err(json("image index"))?;
             Document::Index(index)
         } else if media_type::is_manifest(&media_type) {
-            let manifest = serde_json::from_slice(&bytes).map_err(json("image manifest"))?;
+            let manifest = read(&bytes).map_err(json("image manifest"))?;
             Document::Manifest(manifest)
         } else {
             return Err(DocumentError::UnknownType { digest, found: media_type });

@@ -12,6 +12,7 @@ use std::fmt;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::digest::excerpt;
+use super::malformed::Malformed;
 
 /// Go tools write `null` for an empty list or map; it means the same.
 pub(super) fn null_is_empty<'de, T, D>(deserializer: D) -> Result<T, D::Error>
@@ -44,7 +45,7 @@ pub enum Schema {
 pub enum JsonError {
     /// Not JSON, or a member has the wrong type.
     #[error(transparent)]
-    Json(#[from] serde_json::Error),
+    Json(Malformed),
     /// Not UTF-8: Go replaces such bytes by U+FFFD, others refuse them (RFC 8259 8.1 forbids them).
     #[error("byte {at} is not UTF-8")]
     NotUtf8 {
@@ -75,6 +76,12 @@ pub enum JsonError {
         /// What is there.
         found: &'static str,
     },
+}
+
+impl From<serde_json::Error> for JsonError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Json(error.into())
+    }
 }
 
 fn at(name: &str) -> String {

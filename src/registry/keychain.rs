@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use serde::Deserialize;
 
-use crate::model::{Registry, Repository};
+use crate::model::{Malformed, Registry, Repository};
 use crate::stream::{cancel, lock};
 
 use super::cloud::{CloudClient, CloudLogins};
@@ -252,10 +252,7 @@ impl DockerConfig {
     /// Parses `config.json`, `.dockerconfigjson` or `auth.json`; or `.dockercfg`, which is only its `auths`.
     pub fn parse(text: &[u8], config_path: &str) -> Result<Self, DockerConfigError> {
         let failed = |problem: String| DockerConfigError { config_path: config_path.to_owned(), problem };
-        // serde_json's own messages may quote values; position and kind are enough.
-        let json = |error: serde_json::Error| {
-            failed(format!("{:?} error at line {} column {}", error.classify(), error.line(), error.column()))
-        };
+        let json = |error: serde_json::Error| failed(Malformed::without_values(&error).to_string());
         let value: BTreeMap<String, serde_json::Value> = serde_json::from_slice(text).map_err(json)?;
         let known = ["auths", "credsStore", "credHelpers"].iter().any(|key| value.contains_key(*key));
         let looks_old = !known && value.values().any(|entry| entry.get("auth").is_some());
@@ -465,12 +462,12 @@ mod tests {
     #[test]
     fn bad_configurations_are_refused_without_showing_values() {
         for (text, expected) in [
-            ("", "Eof error at line 1"),
-            ("[]", "Data error at line 1"),
+            ("", "it is not valid JSON at line 1"),
+            ("[]", "it is JSON of another form than expected at line 1"),
             (r#"{"auths": {"reg.example": {"auth": "***hunter2"}}}"#, "`auth` is not base64"),
             (r#"{"auths": {"reg.example": {"auth": "aHVudGVyMg=="}}}"#, "`auth` has no `:`"),
             (r#"{"auths": {"reg.example": {"username": "hunter2"}}}"#, "only one of"),
-            (r#"{"auths": {"reg.example": "hunter2"}}"#, "Data error"),
+            (r#"{"auths": {"reg.example": "hunter2"}}"#, "it is JSON of another form"),
         ] {
             let error = DockerConfig::parse(text.as_bytes(), "x/config.json").unwrap_err().to_string();
             assert!(error.contains(expected) && error.contains("`x/config.json`"), "{error}");

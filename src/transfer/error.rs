@@ -5,7 +5,7 @@ use std::io;
 use crate::depot::DepotError;
 use crate::lock::LockError;
 use crate::model::list::{clause_list, quoted_list};
-use crate::model::{ConfigError, Digest, DocumentError, Platform};
+use crate::model::{ConfigError, Digest, DocumentError, Malformed, Platform};
 use crate::pack::{BundleError, IndexError, PackError, PackageProblem, RebaseError};
 use crate::registry::RegistryError;
 use crate::sign::{ClaimError, KeyError};
@@ -340,7 +340,7 @@ pub enum TransferError {
         /// What it is.
         what: &'static str,
         /// Where and why.
-        source: serde_json::Error,
+        source: Malformed,
     },
     /// A signal stopped the work.
     #[error("stopped")]

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::front::failure::Failure;
 use crate::front::text;
+use crate::model::Malformed;
 
 /// The members of one object.
 #[derive(Debug)]
@@ -238,11 +239,9 @@ fn kind_of(written: &str) -> &'static str {
     }
 }
 
-/// serde_json's own messages may quote values, which may be secrets; position and kind are enough.
 fn not_json(path: &str, error: &serde_json::Error) -> Failure {
     let place = if path.is_empty() { "standard input" } else { path };
-    let (kind, line, column) = (error.classify(), error.line(), error.column());
-    Failure::misuse(format!("{place} is not valid JSON: {kind:?} error at line {line} column {column}"))
+    Failure::misuse(format!("cannot read {place}: {}", Malformed::without_values(error)))
 }
 
 #[cfg(test)]
@@ -314,7 +313,7 @@ mod tests {
         );
         for (text, expected) in [
             ("[]", "`source` is a list, expected an object"),
-            ("{\"a\":}", "source is not valid JSON: Syntax error at line 1 column 6"),
+            ("{\"a\":}", "cannot read source: it is not valid JSON at line 1 column 6"),
             (r#"{"tag":1,"Tag":2}"#, "`source.tag` and `source.Tag` are the same field"),
         ] {
             assert_eq!(Fields::parse("source", text).unwrap_err().message, expected);

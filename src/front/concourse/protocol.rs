@@ -185,7 +185,7 @@ mod tests {
         for (text, expected) in [
             ("", "standard input is empty"),
             ("[]", "`the request` is a list, expected an object"),
-            ("{} {}", "standard input is not valid JSON"),
+            ("{} {}", "cannot read standard input: it is not valid JSON"),
             (r#"{"sourc":{}}"#, "unknown field `sourc`"),
             (r#"{"version":{"digest":1}}"#, "`version.digest` is a number, expected text"),
             (r#"{"version":{"ref":"x"}}"#, "unknown field `version.ref`"),

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::model::{FileSum, limits};
+use crate::model::{FileSum, Malformed, limits};
 use crate::tar::display_name;
 
 /// Permissions of a file that has none in the request, as in Cloud Controller.
@@ -106,7 +106,7 @@ fn entry(number: usize, raw: &RawValue) -> Result<Asked, ResourceError> {
 
 /// Splits the list into its entries, whether the object around it is there or not.
 fn entries(text: &str, bare: bool) -> Result<Vec<&RawValue>, ResourceError> {
-    let failed = |error: serde_json::Error| ResourceError::Json(error.to_string());
+    let failed = |error: serde_json::Error| ResourceError::Json(Malformed::from(error).to_string());
     if bare && text.trim_start().starts_with('[') {
         return serde_json::from_str(text).map_err(failed);
     }
@@ -288,9 +288,9 @@ mod tests {
             (request(&[]), "`resources`: array must have at least 1 resource"),
             ("{}".into(), "missing field `resources`"),
             ("[]".into(), "the list of resources is not valid JSON"),
-            ("".into(), "the list of resources is not valid JSON: EOF"),
-            (r#"{"resources":["#.into(), "the list of resources is not valid JSON: EOF"),
-            (format!(r#"{{"resources":{}"#, "[".repeat(100_000)), "EOF while parsing a list"),
+            ("".into(), "the list of resources is not valid JSON: the text ends"),
+            (r#"{"resources":["#.into(), "the list of resources is not valid JSON: the text ends"),
+            (format!(r#"{{"resources":{}"#, "[".repeat(100_000)), "the text ends inside a value at line 1"),
             (request(&[v3(ONE, 1, "a"), "7".into()]), "`resources[1]`: invalid type: integer `7`"),
             (request(&["{}".into()]), "`resources[0]`: `checksum.value` is missing"),
             (request(&[v3(&long, 1, "a")]), "`resources[0]`: `checksum.value`: `002d"),

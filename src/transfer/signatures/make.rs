@@ -276,7 +276,7 @@ pub fn attach(
         return Ok(if there { Vec::new() } else { vec![addition(image, None, None, made)] });
     };
     let predicate: &RawValue = serde_json::from_slice(request.content)
-        .map_err(|source| TransferError::NotJson { what: "the statement", source })?;
+        .map_err(|source| TransferError::NotJson { what: "the statement", source: source.into() })?;
     let name = request.identity.as_ref().map(ToString::to_string).or_else(|| recorded(member));
     let statement = |form| Statement {
         form,
