@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::environment::FromEnv;
+use super::habits;
 use crate::front::failure::{Failure, Hint, Mention, Message, Part, Spelling, message};
 use crate::front::flag::Flag;
 use crate::front::text;
@@ -22,11 +23,25 @@ pub(in crate::front) fn from_clap(
     let mut failure = Failure::misuse(message_of(error, subject, shown.as_deref()));
     let suggestions =
         [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue];
-    // clap puts the likeliest last.
-    if let Some(near) = suggestions.into_iter().find_map(|kind| many(error, kind).pop()) {
+    if let Some(hint) = habit(error, shown.as_deref(), &command_path(command, words)) {
+        failure = failure.hint(hint);
+        // clap puts the likeliest last.
+    } else if let Some(near) = suggestions.into_iter().find_map(|kind| many(error, kind).pop()) {
         failure = failure.hint(format!("did you mean `{}`?", bare(&near)));
     }
     failure.hint(Hint::command("see ", format!("{} --help", command_path(command, words)), ""))
+}
+
+/// Finds what a word of another tool is called here.
+fn habit(error: &clap::Error, shown: Option<&str>, path: &str) -> Option<Hint> {
+    match error.kind() {
+        ErrorKind::UnknownArgument => match shown? {
+            flag if flag.starts_with('-') => habits::flag(flag, path),
+            argument => habits::argument(argument, path),
+        },
+        ErrorKind::InvalidSubcommand => habits::command(&one(error, ContextKind::InvalidSubcommand)?),
+        _ => None,
+    }
 }
 
 /// Names what an error is about: a flag as it was given, or the name of an argument.

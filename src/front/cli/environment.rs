@@ -167,7 +167,12 @@ pub fn unknown(command: &Command, env: &Env) -> Option<String> {
     // Without what all of them begin with, which would make every name similar.
     let rest = |name: &'_ str| name.strip_prefix(env::PREFIX).unwrap_or(name).to_owned();
     let ends: Vec<String> = known.keys().map(|name| rest(name)).collect();
-    let near = unknown.iter().find_map(|name| text::nearest(&rest(name), ends.iter().map(String::as_str)));
+    let near = unknown.iter().find_map(|name| {
+        // `IMGRELAY_PASSWORD` stands for the registry's, as other tools call it.
+        let for_registry = format!("REGISTRY_{}", rest(name));
+        let exact = ends.iter().find(|end| **end == for_registry).map(String::as_str);
+        exact.or_else(|| text::nearest(&rest(name), ends.iter().map(String::as_str)))
+    });
     let advice = match near {
         Some(near) => format!("did you mean `{}{near}`?", env::PREFIX),
         None => "`docs/environment.md` lists all variables".to_owned(),
@@ -400,6 +405,10 @@ mod tests {
             warning(&["IMGRELAY_SHA256", "IMGRELAY_SOMETHING_ELSE"]),
             "environment variables `IMGRELAY_SHA256`, `IMGRELAY_SOMETHING_ELSE` belong to no flag; \
              `docs/environment.md` lists all variables"
+        );
+        assert_eq!(
+            warning(&["IMGRELAY_PASSWORD"]),
+            "environment variable `IMGRELAY_PASSWORD` belongs to no flag; did you mean `IMGRELAY_REGISTRY_PASSWORD`?"
         );
         assert_eq!(unknown(&command, &Env::from_pairs([("IMGRELAY_NONE", "")])), None);
     }

@@ -23,6 +23,7 @@ mod diff_report;
 pub mod environment;
 mod examples;
 pub(super) mod grammar;
+mod habits;
 pub(super) mod index;
 pub mod index_args;
 pub mod look_args;

@@ -94,6 +94,8 @@ impl Mention {
             (Spelling::Variable(name), _) => name.clone(),
         };
         match &self.value {
+            // Switches take their value behind `=` only.
+            Some(value) if matches!(value.as_str(), "true" | "false") => format!("{name}={value}"),
             Some(value) => format!("{name} {value}"),
             None => name,
         }

@@ -113,5 +113,5 @@ fn the_switch_leaves_imgpkgs_tag_out() {
     let line = lab.run(&copy).succeeds().one_line().to_owned();
     assert_eq!(tags("other"), [format!("{}.imgpkg", dashed(&line)), "v2".to_owned()], "as imgpkg");
     let words = [&copy[..], &["--imgpkg-tags=false", "--repo-based-tags"]].concat();
-    let _ = lab.run(&words).fails(2, &["`--repo-based-tags` and `--imgpkg-tags false` exclude each other"]);
+    let _ = lab.run(&words).fails(2, &["`--repo-based-tags` and `--imgpkg-tags=false` exclude each other"]);
 }

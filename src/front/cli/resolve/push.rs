@@ -233,6 +233,32 @@ fn kind_and_name(args: &PushArgs) -> Result<(PushKind, Option<Reference>), Failu
     }
 }
 
+/// Reads labels, which the command line separates by commas.
+///
+/// A piece that begins with a space and has no `=` is the rest of a sentence: `description=Hello, world`.
+fn labels(pieces: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    let mut whole: Vec<String> = Vec::new();
+    for piece in pieces {
+        match whole.last_mut() {
+            Some(last) if piece.starts_with(' ') && !piece.contains('=') => {
+                last.push(',');
+                last.push_str(piece);
+            }
+            _ => whole.push(piece.clone()),
+        }
+    }
+    let parsed = parsed_list(Flag::LABELS, &whole, key_value);
+    let parsed = parsed.map_err(|failure| match whole.iter().any(|label| !label.contains('=')) {
+        true => failure.hint(message!(
+            "a comma separates labels; one with a comma in its value goes into ",
+            Flag::LABELS.by_variable(),
+            ", with a line break at its end"
+        )),
+        false => failure,
+    })?;
+    Ok(parsed.into_iter().collect())
+}
+
 /// Finds the earlier image: layers are used again only where they are compared.
 fn base(args: &PushArgs, layer_split: LayerSplit, to: &Destination) -> Result<Option<BaseImage>, Failure> {
     let (tar, name) = (given_path(args.base_tar.as_ref()), given(args.base.as_deref()));
@@ -436,7 +462,7 @@ fn contents(
     if exclusions.is_empty() {
         exclusions.push(EXCLUSION_DEFAULT.to_owned());
     }
-    let labels: BTreeMap<_, _> = parsed_list(Flag::LABELS, &args.labels, key_value)?.into_iter().collect();
+    let labels = labels(&args.labels)?;
     if labels.contains_key(keys::BUNDLE_LABEL) {
         return Err(wrong(Flag::LABELS, &format_args!("label `{}` is reserved", keys::BUNDLE_LABEL))
             .hint(message!(Flag::BUNDLE.kind(), " sets it, ", Flag::IMAGE.kind(), " does not")));
@@ -613,6 +639,7 @@ mod tests {
                 "cannot be used with `--to-oci-tar`",
             ),
             (&["-i", "r.io/a", "-f", "d", "-l", "a=b,c"], "`--labels`: `c` has no `=`"),
+            (&["-i", "r.io/a", "-f", "d", "-l", " c"], "`--labels`: ` c` has no `=`"),
             (
                 &["-i", "r.io/a", "-f", "d", "-l", "dev.carvel.imgpkg.bundle=1"],
                 "label `dev.carvel.imgpkg.bundle` is reserved",
@@ -660,6 +687,17 @@ mod tests {
         assert_eq!(options.tags.iter().map(Tag::as_str).collect::<Vec<_>>(), ["v1", "v2"]);
         assert_eq!(options.contents.annotations["k"], "v,w");
         assert_eq!(options.contents.labels.len(), 2);
+        let sentence = labels(&["a=1", "b=Hello", " world", " 2026", "c=3"].map(str::to_owned)).unwrap();
+        assert_eq!(sentence.get("b").map(String::as_str), Some("Hello, world, 2026"));
+        assert_eq!(sentence.len(), 3);
+        let failure = labels(&["a=1".to_owned(), "x".to_owned()]).unwrap_err();
+        assert_eq!(
+            failure.hints,
+            [concat!(
+                "a comma separates labels; one with a comma in its value goes into environment variable ",
+                "`IMGRELAY_LABELS`, with a line break at its end"
+            )]
+        );
         assert_eq!(options.contents.media_types, MediaTypes::Docker);
         assert_eq!(options.contents.compression, CompressionLevel::Zstd(3));
         assert_eq!(options.contents.symlinks, SymlinkPolicy::Refuse);
