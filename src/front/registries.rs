@@ -128,7 +128,7 @@ fn certificates(paths: &[PathBuf]) -> Result<Vec<CaCertificates>, Failure> {
 /// A mounted Kubernetes ConfigMap or Secret has links `ca.crt -> ..data/ca.crt` beside the folders `..data` and
 /// `..2026_…`; what begins with a dot is not looked at.
 fn certificate_files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let failed = |error| Failure::from(FileError::io("list", folder, error));
+    let failed = |error| Failure::of_input(FileError::io("list", folder, error));
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();

@@ -122,6 +122,6 @@ pub(super) fn hold(context: &Context<'_>, path: &Path) -> Result<Option<FileLock
 pub(super) fn read_lock(path: &Path) -> Result<String, Failure> {
     read_text_file(path, limits::LOCK_BYTES).map_err(|error| match error {
         FileError::NotText { .. } => Failure::misuse(format!("{error}, expected a lock file")),
-        error => error.into(),
+        error => Failure::of_input(error),
     })
 }

@@ -21,6 +21,9 @@ impl From<FileError> for Failure {
     fn from(error: FileError) -> Self {
         let failure = Self::of(Kind::Refused, &error);
         match &error {
+            FileError::Io { source, action, .. } if is_missing(source) && is_output(action) => {
+                failure.hint("check the path; the folders above an output have to exist")
+            }
             FileError::Io { source, .. } => failure.with_io_hint(source),
             FileError::NotEmpty { .. } => {
                 failure.hint(message!("choose a new folder, or replace this one with ", Flag::FORCE))
@@ -39,13 +42,19 @@ impl From<FileError> for Failure {
     }
 }
 
+fn is_missing(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound && !cancel::is_cancelled()
+}
+
+/// Tells whether a file was to be written, by the verb of the error.
+fn is_output(action: &str) -> bool {
+    ["create", "write", "move", "open directory"].iter().any(|verb| action.starts_with(verb))
+}
+
 impl Failure {
-    /// Makes the failure for a file that was named as input: unsuitable content counts as a wrong argument.
+    /// Makes the failure for a file that is a setting (certificates, keys, locks, lists): it was named by mistake.
     pub fn of_input(error: FileError) -> Self {
-        match error {
-            FileError::TooLarge { .. } | FileError::NotText { .. } => Self::of(Kind::Misuse, &error),
-            error => error.into(),
-        }
+        Self { kind: Kind::Misuse, ..Self::from(error) }
     }
 
     /// Adds the usual hint for an error of the operating system.
@@ -61,7 +70,7 @@ impl Failure {
             io::ErrorKind::PermissionDenied => {
                 self.hint("check the owner and mode of the file and of the folders above it")
             }
-            io::ErrorKind::NotFound => self.hint("check the path; folders above an output have to exist"),
+            io::ErrorKind::NotFound => self.hint("check the path"),
             io::ErrorKind::ResourceBusy => self.hint(
                 "the path is a mount point, which cannot be replaced: mount the folder around it, or choose another path",
             ),
