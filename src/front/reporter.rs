@@ -11,8 +11,11 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use indicatif::ProgressDrawTarget;
+
 use super::failure::{Message, Part, message};
 use super::flag::Flag;
+use super::signals;
 use super::text;
 use super::ui::{Progress, Ui};
 use crate::stream::lock;
@@ -52,6 +55,14 @@ pub fn watch<T, E>(
 ) -> Result<T, E> {
     let retries_before = ui.retries();
     let bars = (ui.progress() == Progress::Bar).then(|| Bars::new(ui.bars()));
+    if bars.is_some() {
+        let screen = ui.bars().clone();
+        signals::clear_with(Some(Box::new(move || {
+            // Nothing is drawn behind the last message.
+            let _ = screen.clear();
+            screen.set_draw_target(ProgressDrawTarget::hidden());
+        })));
+    }
     let lines = if ui.progress() == Progress::Plain { Lines::Printed } else { Lines::Hidden };
     let log = Mutex::new(ProgressLog::new(wording.verb(), lines));
     let reporter = Reporter { ui, bars, log, started: Instant::now() };
@@ -73,8 +84,11 @@ pub fn watch<T, E>(
     });
     if let Some(bars) = &reporter.bars {
         bars.clear();
+        signals::clear_with(None);
     }
     if result.is_ok() {
+        let rest = reporter.log().rest();
+        rest.iter().filter(|_| ui.progress() == Progress::Plain).for_each(|line| ui.note(line));
         let retries = ui.retries() - retries_before;
         ui.note(&reporter.log().summary(reporter.started.elapsed(), retries));
     }
@@ -109,14 +123,25 @@ impl Observer for Reporter<'_> {
             self.ui.warning_with(&text, advice);
             return;
         }
-        let line = self.log().take(event, self.started.elapsed());
+        let lines = self.log().take(event, self.started.elapsed());
         if let Some(bars) = &self.bars {
             bars.take(event);
         }
-        if let Some(line) = line.filter(|_| self.ui.progress() == Progress::Plain) {
-            self.ui.note(&line);
-        }
+        let shown = match self.ui.progress() {
+            Progress::Plain => lines.as_slice(),
+            // Bars show the rest; a tag that was asked for is a result.
+            Progress::Bar if is_users_tag(event) => {
+                lines.last().map(std::slice::from_ref).unwrap_or_default()
+            }
+            _ => &[],
+        };
+        shown.iter().for_each(|line| self.ui.note(line));
     }
+}
+
+/// Tells whether a tag was written that a user gave; tags by digest are for tools.
+fn is_users_tag(event: Event<'_>) -> bool {
+    matches!(event, Event::TagWritten { tag, .. } if !tag.as_str().starts_with("sha256-"))
 }
 
 /// Returns what a warning says, and what the user may do about it.

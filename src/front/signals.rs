@@ -6,7 +6,7 @@
 use std::io::Write as _;
 use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
@@ -91,6 +91,29 @@ fn stopped() -> Option<Failure> {
     }
 }
 
+/// Clears the screen before the last message, if the process ends without waiting for the work.
+type Cleaner = Box<dyn Fn() + Send>;
+static CLEANER: Mutex<Option<Cleaner>> = Mutex::new(None);
+/// How long clearing may take: a thread that does not go on may hold what it needs.
+const CLEANING: Duration = Duration::from_millis(100);
+
+/// Has `cleaner` run before the last message from now on; `None` ends that.
+pub fn clear_with(cleaner: Option<Cleaner>) {
+    *lock(&CLEANER) = cleaner;
+}
+
+fn clear_screen() {
+    let Some(cleaner) = lock(&CLEANER).take() else { return };
+    let (done, waiting) = mpsc::channel();
+    let clearing = move || {
+        cleaner();
+        let _ = done.send(());
+    };
+    if std::thread::Builder::new().name("clearing".into()).spawn(clearing).is_ok() {
+        let _ = waiting.recv_timeout(CLEANING);
+    }
+}
+
 /// Ends the process at once.
 fn leave() -> ! {
     let failure = stopped().unwrap_or_else(|| Failure::new(Kind::Terminated, "stopped"));
@@ -102,6 +125,7 @@ fn leave() -> ! {
 fn end(failure: &Failure) -> ! {
     // This bypasses the guard of a log that holds commands, so no command may begin inside the line.
     let text = failure.render(false).replace("##[", "# #[");
+    clear_screen();
     let _ = std::io::stderr().write_all(text.as_bytes());
     temporary::remove_all();
     std::process::exit(i32::from(exit::code(failure.kind)));

@@ -52,7 +52,7 @@ pub enum Event<'a> {
         /// Images known so far.
         images: u64,
     },
-    /// So much is to be moved in all, as far as known; may come again when more becomes known.
+    /// So much more is to be moved, what may be there already included; comes again for each image or repository.
     Planned {
         /// Blobs.
         blobs: u64,
@@ -98,6 +98,8 @@ pub enum Event<'a> {
         tag: &'a Tag,
         /// What it points at.
         digest: &'a Digest,
+        /// It pointed there already, and nothing was sent.
+        unchanged: bool,
     },
     /// A file or folder was extracted; more bytes were written.
     Extracted {

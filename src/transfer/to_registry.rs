@@ -374,7 +374,7 @@ impl RepositoryPush<'_> {
                     confirm(self.client, repository, tag, digest, self.observer)?;
                 }
             }
-            self.observer.event(Event::TagWritten { repository, tag, digest });
+            self.observer.event(Event::TagWritten { repository, tag, digest, unchanged: !differs });
         }
         Ok(())
     }

@@ -28,6 +28,7 @@ pub mod random;
 pub mod readers;
 pub mod registry;
 pub mod scratch;
+pub mod screen;
 pub mod tarball;
 pub mod tools;
 pub mod tree;

@@ -27,6 +27,8 @@ pub(super) struct ProgressLog {
     moving: HashMap<Digest, u64>,
     planned_blobs: u64,
     planned_bytes: u64,
+    /// Bytes of blobs that need not move, perhaps before they were planned.
+    spared_bytes: u64,
     transferred: Counted,
     mounted: u64,
     present: u64,
@@ -37,9 +39,15 @@ pub(super) struct ProgressLog {
     pack: Option<Pack>,
     extracted: u64,
     verified: u64,
-    /// When the last line was printed, and how many bytes had been seen then.
+    /// What was packed and no line has named yet.
+    unsaid_pack: Option<Pack>,
+    /// Blobs that were there and that no line has named yet.
+    unsaid: Counted,
+    /// The first of them.
+    unsaid_digest: Option<Digest>,
+    /// When the last line was printed, and what had moved then.
     last_line: Duration,
-    last_bytes: u64,
+    last: Moved,
     /// When a byte was last seen.
     last_moved: Duration,
 }
@@ -50,11 +58,35 @@ struct Counted {
     bytes: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// Bytes that moved, each kind by itself: fetched and extracted bytes are not the same ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Moved {
+    packed: u64,
+    blobs: u64,
+    extracted: u64,
+    verified: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
 struct Pack {
     entries: u64,
     uncompressed: u64,
     compressed: u64,
+}
+
+impl Pack {
+    fn and(self, other: Self) -> Self {
+        Self {
+            entries: self.entries + other.entries,
+            uncompressed: self.uncompressed + other.uncompressed,
+            compressed: self.compressed + other.compressed,
+        }
+    }
+
+    fn text(self) -> String {
+        let (entries, size) = (text::counted(self.entries, "entry"), text::bytes(self.uncompressed));
+        format!("{entries} ({size}, as stored {})", text::bytes(self.compressed))
+    }
 }
 
 impl ProgressLog {
@@ -62,12 +94,55 @@ impl ProgressLog {
         Self { verb, lines, ..Self::default() }
     }
 
-    /// Counts an event; returns a line if the event finishes something.
-    pub(super) fn take(&mut self, event: Event<'_>, now: Duration) -> Option<String> {
-        let line = match event {
+    /// Counts an event; returns lines if the event finishes something.
+    ///
+    /// Packed layers, and blobs that are there already, wait for an event of another kind, so that any number of them
+    /// is one line.
+    pub(super) fn take(&mut self, event: Event<'_>, now: Duration) -> Vec<String> {
+        let mut lines = Vec::new();
+        if !matches!(event, Event::Packed { .. } | Event::PackFinished { .. } | Event::Warning(_)) {
+            lines.extend(self.unsaid_pack.take().map(|pack| format!("packed {}", pack.text())));
+        }
+        if let Some(line) = self.line_of(event, now) {
+            lines.extend(self.unsaid_line());
+            lines.push(line);
+        }
+        if !lines.is_empty() {
+            self.mark(now);
+        }
+        lines
+    }
+
+    /// Returns the lines that waited for another event.
+    pub(super) fn rest(&mut self) -> Vec<String> {
+        let packed = self.unsaid_pack.take().map(|pack| format!("packed {}", pack.text()));
+        packed.into_iter().chain(self.unsaid_line()).collect()
+    }
+
+    fn unsaid_line(&mut self) -> Option<String> {
+        let Counted { blobs, bytes } = std::mem::take(&mut self.unsaid);
+        let first = self.unsaid_digest.take()?;
+        let what = if blobs == 1 { first.short() } else { text::counted(blobs, "blob") };
+        Some(format!("already there: {what} ({})", text::bytes(bytes)))
+    }
+
+    fn line_of(&mut self, event: Event<'_>, now: Duration) -> Option<String> {
+        match event {
             Event::PackFinished { entries, uncompressed, compressed } => {
-                self.pack = Some(Pack { entries, uncompressed, compressed });
-                Some(format!("packed {}", self.packed_text()?))
+                let one = Pack { entries, uncompressed, compressed };
+                for sum in [&mut self.pack, &mut self.unsaid_pack] {
+                    *sum = Some(sum.unwrap_or_default().and(one));
+                }
+                None
+            }
+            Event::BlobFinished { descriptor, outcome: BlobOutcome::Present } => {
+                self.moving.remove(&descriptor.digest);
+                self.present += 1;
+                self.spared_bytes += descriptor.size;
+                self.unsaid.blobs += 1;
+                self.unsaid.bytes += descriptor.size;
+                self.unsaid_digest.get_or_insert_with(|| descriptor.digest.clone());
+                None
             }
             Event::BlobFinished { descriptor, outcome } => {
                 self.moving.remove(&descriptor.digest);
@@ -80,19 +155,21 @@ impl ProgressLog {
                 let kind = if descriptor.is_index() { "index" } else { "manifest" };
                 Some(format!("{word} {kind} {}", descriptor.digest.short()))
             }
-            Event::TagWritten { repository, tag, digest } => {
-                Some(format!("tagged {repository}:{tag} as {}", digest.short()))
+            Event::TagWritten { repository, tag, digest, unchanged } => {
+                let end = if unchanged { ", unchanged" } else { "" };
+                Some(format!("tagged {repository}:{tag} as {}{end}", digest.short()))
             }
             Event::BlobRestarted { digest } => {
                 self.restarts += 1;
                 self.moving.remove(digest).map(|bytes| {
-                    // The bytes are transferred again, and are counted once.
-                    self.last_bytes = self.last_bytes.saturating_sub(bytes);
+                    // The bytes are moved again; they must not count twice.
+                    self.last.blobs = self.last.blobs.saturating_sub(bytes);
                     format!("restarting {} after {}", digest.short(), text::bytes(bytes))
                 })
             }
             Event::Planned { blobs, bytes } => {
-                (self.planned_blobs, self.planned_bytes) = (blobs, bytes);
+                self.planned_blobs += blobs;
+                self.planned_bytes += bytes;
                 None
             }
             Event::BlobStarted { descriptor } => {
@@ -121,11 +198,7 @@ impl ProgressLog {
             }
             Event::Gathering { images } => Some(format!("found {}", text::counted(images, "image"))),
             Event::Warning(_) => None,
-        };
-        if line.is_some() {
-            self.mark(now);
         }
-        line
     }
 
     fn count(&mut self, outcome: BlobOutcome, size: u64) -> &'static str {
@@ -137,12 +210,11 @@ impl ProgressLog {
             }
             BlobOutcome::Mounted => {
                 self.mounted += 1;
+                self.spared_bytes += size;
                 "mounted"
             }
-            BlobOutcome::Present => {
-                self.present += 1;
-                "already there:"
-            }
+            // Counted where its line is put off.
+            BlobOutcome::Present => "already there:",
             BlobOutcome::Skipped => {
                 self.skipped += 1;
                 "left out"
@@ -150,9 +222,9 @@ impl ProgressLog {
         }
     }
 
-    /// Returns the bytes of all events, to tell whether data moves.
-    fn seen(&self) -> u64 {
-        self.packed + self.extracted + self.verified + self.moved()
+    fn so_far(&self) -> Moved {
+        let Self { packed, extracted, verified, .. } = *self;
+        Moved { packed, blobs: self.moved(), extracted, verified }
     }
 
     fn moved(&self) -> u64 {
@@ -161,7 +233,7 @@ impl ProgressLog {
 
     fn mark(&mut self, now: Duration) {
         self.last_line = now;
-        self.last_bytes = self.seen();
+        self.last = self.so_far();
     }
 
     /// Returns a line about the work in progress, if no line was printed for `interval`.
@@ -170,52 +242,61 @@ impl ProgressLog {
         if since < interval {
             return None;
         }
-        let new_bytes = self.seen().saturating_sub(self.last_bytes);
+        let before = self.last;
         self.mark(now);
-        if new_bytes == 0 {
+        if self.last == before {
             let stalled = now.saturating_sub(self.last_moved);
             return Some(format!("still working; no data moved for {}", text::duration(stalled)));
         }
-        let rate = text::rate(new_bytes, since).map(|rate| format!(", {rate}")).unwrap_or_default();
-        Some(format!("{}{rate}", self.position()))
+        Some(self.position(before, since))
     }
 
-    /// Returns how far the work is.
-    fn position(&self) -> String {
-        if self.moved() > 0 || self.planned_bytes > 0 {
-            let moved = self.moved();
-            let done = self.transferred.blobs + self.mounted + self.present + self.skipped;
-            if self.planned_bytes >= moved && self.planned_bytes > 0 {
-                let percent = u128::from(moved) * 100 / u128::from(self.planned_bytes);
-                return format!(
-                    "{} {} of {} ({percent} %), {done} of {}",
-                    self.verb,
-                    text::bytes(moved),
-                    text::bytes(self.planned_bytes),
-                    text::counted(self.planned_blobs, "blob")
-                );
+    /// Returns how far the work is; each number has the rate of its own bytes.
+    fn position(&self, before: Moved, since: Duration) -> String {
+        let Moved { packed, blobs, extracted, verified } = self.last;
+        let with_rate = |text: String, now: u64, before: u64| {
+            let new = now.saturating_sub(before);
+            let rate = (new > 0).then(|| text::rate(new, since)).flatten();
+            rate.map_or(text.clone(), |rate| format!("{text}, {rate}"))
+        };
+        let mut parts = Vec::new();
+        if packed > 0 && (self.pack.is_none() || packed > before.packed) {
+            parts.push(with_rate(format!("packed {} so far", text::bytes(packed)), packed, before.packed));
+        }
+        if blobs > 0 || self.planned_bytes > 0 {
+            parts.push(with_rate(self.blobs_text(), blobs, before.blobs));
+        }
+        for (word, now, before) in
+            [("extracted", extracted, before.extracted), ("checked", verified, before.verified)]
+        {
+            if now > 0 {
+                parts.push(with_rate(format!("{word} {} so far", text::bytes(now)), now, before));
             }
+        }
+        parts.join("; ")
+    }
+
+    fn blobs_text(&self) -> String {
+        let (moved, to_move) = (self.moved(), self.planned_bytes.saturating_sub(self.spared_bytes));
+        if to_move == 0 || to_move < moved {
             return format!("{} {} so far", self.verb, text::bytes(moved));
         }
-        let (verb, bytes) = match (self.extracted, self.verified) {
-            (0, 0) => ("packed", self.packed),
-            (0, verified) => ("verified", verified),
-            (extracted, _) => ("extracted", extracted),
-        };
-        format!("{verb} {} so far", text::bytes(bytes))
-    }
-
-    fn packed_text(&self) -> Option<String> {
-        let pack = self.pack?;
-        let (entries, size) = (text::counted(pack.entries, "entry"), text::bytes(pack.uncompressed));
-        Some(format!("{entries} ({size}, as stored {})", text::bytes(pack.compressed)))
+        let done = self.transferred.blobs + self.mounted + self.present + self.skipped;
+        let percent = u128::from(moved) * 100 / u128::from(to_move);
+        format!(
+            "{} {} of {} ({percent} %), {done} of {}",
+            self.verb,
+            text::bytes(moved),
+            text::bytes(to_move),
+            text::counted(self.planned_blobs, "blob")
+        )
     }
 
     /// Returns the line for the end of the work.
     pub(super) fn summary(&self, elapsed: Duration, retries: u64) -> String {
         let mut parts = Vec::new();
-        if let Some(packed) = self.packed_text().filter(|_| self.lines == Lines::Hidden) {
-            parts.push(format!("packed {packed}"));
+        if let Some(pack) = self.pack.filter(|_| self.lines == Lines::Hidden) {
+            parts.push(format!("packed {}", pack.text()));
         }
         if self.transferred.blobs > 0 {
             let Counted { blobs, bytes } = self.transferred;
@@ -239,7 +320,7 @@ impl ProgressLog {
                 parts.push(format!("{noun} {word}"));
             }
         }
-        for (bytes, word) in [(self.extracted, "extracted"), (self.verified, "verified")] {
+        for (bytes, word) in [(self.extracted, "extracted"), (self.verified, "checked")] {
             if bytes > 0 {
                 parts.push(format!("{word} {}", text::bytes(bytes)));
             }
@@ -279,9 +360,8 @@ mod tests {
         let mut log = ProgressLog::new("uploaded", Lines::Printed);
         let (large, small) = (layer(100 << 20), layer(10));
         let planned = Event::Planned { blobs: 2, bytes: large.size + small.size };
-        assert_eq!(log.take(planned, seconds(0)), None);
-        log.take(Event::BlobFinished { descriptor: &small, outcome: BlobOutcome::Transferred }, seconds(1))
-            .unwrap();
+        assert_eq!(log.take(planned, seconds(0)), [""; 0]);
+        log.take(Event::BlobFinished { descriptor: &small, outcome: BlobOutcome::Transferred }, seconds(1));
         log.take(Event::BlobStarted { descriptor: &large }, seconds(1));
         log.take(Event::BlobProgress { digest: &large.digest, bytes: 50 << 20 }, seconds(9));
         assert_eq!(log.line_if_due(seconds(10), TEN), None, "nine seconds after the last line");
@@ -303,7 +383,7 @@ mod tests {
             let line = log.line_if_due(seconds(now), TEN).unwrap();
             assert_eq!(line, format!("still working; no data moved for {expected}"));
         }
-        let line = log.take(Event::BlobRestarted { digest: &blob.digest }, seconds(31)).unwrap();
+        let line = log.take(Event::BlobRestarted { digest: &blob.digest }, seconds(31)).concat();
         assert!(line.starts_with("restarting sha256:") && line.ends_with("after 40 B"), "{line}");
         log.take(Event::BlobProgress { digest: &blob.digest, bytes: 100 }, seconds(32));
         log.take(Event::BlobFinished { descriptor: &blob, outcome: BlobOutcome::Transferred }, seconds(32));
@@ -322,7 +402,7 @@ mod tests {
             (3, BlobOutcome::Mounted),
             (4, BlobOutcome::Skipped),
         ] {
-            log.take(Event::BlobFinished { descriptor: &layer(size), outcome }, seconds(1)).unwrap();
+            log.take(Event::BlobFinished { descriptor: &layer(size), outcome }, seconds(1));
         }
         assert_eq!(
             log.summary(Duration::from_millis(50), 0),
@@ -337,17 +417,93 @@ mod tests {
         log.take(Event::Packed { bytes: 2048 }, seconds(1));
         assert_eq!(log.line_if_due(TEN, TEN).as_deref(), Some("packed 2.0 KiB so far, 204 B/s"));
         let finished = Event::PackFinished { entries: 3, uncompressed: 4096, compressed: 1024 };
-        let line = log.take(finished, seconds(11));
-        assert_eq!(line.as_deref(), Some("packed 3 entries (4.0 KiB, as stored 1.0 KiB)"));
+        assert_eq!(log.take(finished, seconds(11)), [""; 0]);
+        let planned = Event::Planned { blobs: 1, bytes: 1024 };
+        assert_eq!(log.take(planned, seconds(11)), ["packed 3 entries (4.0 KiB, as stored 1.0 KiB)"]);
         assert_eq!(
             log.summary(seconds(12), 0),
             "done in 12.0 s: packed 3 entries (4.0 KiB, as stored 1.0 KiB)"
         );
         let mut log = ProgressLog::new("written", Lines::Printed);
-        assert!(log.take(finished, seconds(11)).unwrap().starts_with("packed 3 entries"));
+        log.take(finished, seconds(11));
+        assert!(log.rest().concat().starts_with("packed 3 entries"));
         assert_eq!(log.summary(seconds(12), 0), "done in 12.0 s", "the line says it already");
         let mut log = ProgressLog::new("fetched", Lines::Printed);
         log.take(Event::Extracted { bytes: 1024 }, seconds(1));
         assert_eq!(log.summary(seconds(1), 0), "done in 1.0 s: extracted 1.0 KiB");
+    }
+
+    #[test]
+    fn fetched_and_extracted_bytes_are_two_numbers_with_their_own_rates() {
+        let mut log = ProgressLog::new("fetched", Lines::Printed);
+        let blob = layer(60 << 20);
+        log.take(Event::Planned { blobs: 1, bytes: blob.size }, seconds(0));
+        log.take(Event::BlobStarted { descriptor: &blob }, seconds(0));
+        log.take(Event::BlobProgress { digest: &blob.digest, bytes: 30 << 20 }, seconds(5));
+        log.take(Event::Extracted { bytes: 50 << 20 }, seconds(9));
+        assert_eq!(
+            log.line_if_due(TEN, TEN).as_deref(),
+            Some(
+                "fetched 30.0 MiB of 60.0 MiB (50 %), 0 of 1 blob, 3.0 MiB/s; \
+                 extracted 50.0 MiB so far, 5.0 MiB/s"
+            )
+        );
+        log.take(Event::Extracted { bytes: 20 << 20 }, seconds(19));
+        assert_eq!(
+            log.line_if_due(seconds(20), TEN).as_deref(),
+            Some("fetched 30.0 MiB of 60.0 MiB (50 %), 0 of 1 blob; extracted 70.0 MiB so far, 2.0 MiB/s")
+        );
+        log.take(Event::BlobProgress { digest: &blob.digest, bytes: 30 << 20 }, seconds(21));
+        let fetched = Event::BlobFinished { descriptor: &blob, outcome: BlobOutcome::Transferred };
+        log.take(fetched, seconds(30));
+        assert_eq!(
+            log.summary(seconds(30), 0),
+            "done in 30.0 s: 1 blob fetched (60.0 MiB, 2.0 MiB/s), extracted 70.0 MiB"
+        );
+    }
+
+    #[test]
+    fn thirty_layers_that_are_there_are_one_line() {
+        let mut log = ProgressLog::new("uploaded", Lines::Printed);
+        for size in 0..30 {
+            let present =
+                Event::BlobFinished { descriptor: &layer(1024 + size), outcome: BlobOutcome::Present };
+            assert_eq!(log.take(present, seconds(1)), [""; 0]);
+        }
+        let manifest = layer(7);
+        let lines = log.take(Event::ManifestFinished { descriptor: &manifest, present: false }, seconds(2));
+        assert_eq!(lines.first().map(String::as_str), Some("already there: 30 blobs (30.4 KiB)"));
+        assert_eq!(lines.len(), 2);
+        let one = Event::BlobFinished { descriptor: &layer(5), outcome: BlobOutcome::Present };
+        log.take(one, seconds(2));
+        assert!(log.rest().concat().starts_with("already there: sha256:"));
+        assert_eq!(log.rest(), [""; 0]);
+    }
+
+    #[test]
+    fn a_tag_that_was_right_already_is_said_to_be_unchanged() {
+        let mut log = ProgressLog::new("uploaded", Lines::Printed);
+        let (repository, tag) = ("r.io/a".parse().unwrap(), "v1".parse().unwrap());
+        let mut line = |unchanged| {
+            let digest = &layer(1).digest;
+            let event = Event::TagWritten { repository: &repository, tag: &tag, digest, unchanged };
+            log.take(event, seconds(1)).concat()
+        };
+        assert!(line(false).starts_with("tagged r.io/a:v1 as sha256:"));
+        assert!(line(true).ends_with("…, unchanged"));
+    }
+
+    #[test]
+    fn several_packed_layers_are_one_sum() {
+        let mut log = ProgressLog::new("uploaded", Lines::Hidden);
+        for entries in [1, 2] {
+            let finished = Event::PackFinished { entries, uncompressed: 1024, compressed: 512 };
+            assert_eq!(log.take(finished, seconds(1)), [""; 0]);
+        }
+        assert_eq!(log.rest(), ["packed 3 entries (2.0 KiB, as stored 1.0 KiB)"]);
+        assert_eq!(
+            log.summary(seconds(2), 0),
+            "done in 2.0 s: packed 3 entries (2.0 KiB, as stored 1.0 KiB)"
+        );
     }
 }

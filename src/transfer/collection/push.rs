@@ -162,6 +162,6 @@ fn push_locations(
         result => result?,
     }
     let digest = image.manifest.digest();
-    push.observer.event(Event::TagWritten { repository, tag: &tag, digest });
+    push.observer.event(Event::TagWritten { repository, tag: &tag, digest, unchanged: false });
     Ok(())
 }

@@ -123,7 +123,7 @@ pub fn add_to_registry(
         observer
             .event(Event::ManifestFinished { descriptor: &addition.manifest.descriptor(), present: false });
         if let Some(tag) = &addition.tag {
-            observer.event(Event::TagWritten { repository, tag, digest });
+            observer.event(Event::TagWritten { repository, tag, digest, unchanged: false });
         }
     }
     Ok(())
