@@ -156,6 +156,8 @@ flags! {
     TAG = "tag",
     TAR = "tar",
     THIN = "thin",
+    TLS_CERT = "tls-cert",
+    TLS_KEY = "tls-key",
     TO_DOCKER_TAR = "to-docker-tar",
     TO_OCI_TAR = "to-oci-tar",
     TO_REPO = "to-repo",

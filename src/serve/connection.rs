@@ -13,6 +13,7 @@ use super::head::{self, BodyLength, Head, HeadError};
 use super::message_body::MessageBody;
 use super::range::Wanted;
 use super::service::{BlobReply, Reply, Service};
+use super::tls::Tls;
 use super::traffic::{IDLE, Line, Traffic};
 
 /// How long a head may take from its first byte.
@@ -47,7 +48,13 @@ pub struct Access {
 ///
 /// `done` gets each request when it is over. Errors of the connection end it and are not returned: a client that
 /// vanishes is no event.
-pub(super) fn run(stream: &TcpStream, traffic: &Traffic, service: &Service, done: &dyn Fn(&Access)) {
+pub(super) fn run(
+    stream: &TcpStream,
+    tls: Option<&Tls>,
+    traffic: &Traffic,
+    service: &Service,
+    done: &dyn Fn(&Access),
+) {
     let prepared = stream
         .set_nodelay(true)
         .and_then(|()| stream.set_read_timeout(Some(IDLE)))
@@ -55,7 +62,16 @@ pub(super) fn run(stream: &TcpStream, traffic: &Traffic, service: &Service, done
     if prepared.is_err() {
         return;
     }
-    let line = Line { stream, traffic };
+    let Ok(session) = tls.map(Tls::begin).transpose() else { return };
+    let line = Line { stream, tls: session.as_ref(), traffic };
+    answer_all(line, service, done);
+    if let Some(session) = &session {
+        session.end(stream);
+    }
+}
+
+fn answer_all(line: Line<'_>, service: &Service, done: &dyn Fn(&Access)) {
+    let Line { stream, traffic, .. } = line;
     let mut reader = BufReader::with_capacity(BUFFER, line);
     loop {
         traffic.rest();

@@ -26,6 +26,7 @@ mod route;
 mod server;
 mod service;
 mod spool;
+mod tls;
 mod traffic;
 mod uploads;
 
@@ -36,3 +37,4 @@ pub use error::ServeError;
 pub use password::Password;
 pub use server::Server;
 pub use service::Service;
+pub use tls::Tls;

@@ -15,6 +15,7 @@ use crate::stream::{lock, threads};
 use super::connection::{self, Access};
 use super::error::ServeError;
 use super::service::Service;
+use super::tls::Tls;
 use super::traffic::{State, Traffic};
 
 /// How long a connection of this process to itself may take; it wakes the listener.
@@ -31,6 +32,7 @@ const SLOW: u64 = 64 * 1024;
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    tls: Option<Tls>,
     stopped: AtomicBool,
     open: Mutex<Open>,
 }
@@ -52,11 +54,11 @@ impl Server {
     /// Listens; port 0 is replaced by one that is free.
     ///
     /// Errors: [`ServeError::Listen`].
-    pub fn bind(address: SocketAddr) -> Result<Self, ServeError> {
+    pub fn bind(address: SocketAddr, tls: Option<Tls>) -> Result<Self, ServeError> {
         let failed = |source| ServeError::Listen { address, source };
         let listener = TcpListener::bind(address).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address, stopped: AtomicBool::new(false), open: Mutex::default() })
+        Ok(Self { listener, address, tls, stopped: AtomicBool::new(false), open: Mutex::default() })
     }
 
     /// Returns the address, with the port that was chosen.
@@ -92,7 +94,8 @@ impl Server {
             while let Some(stream) = self.accept() {
                 let Some((number, connection)) = self.enter(Arc::new(stream)) else { return };
                 let work = move || {
-                    connection::run(&connection.stream, &connection.traffic, service, &|access| done(access));
+                    let Connection { stream, traffic } = &connection;
+                    connection::run(stream, self.tls.as_ref(), traffic, service, &|access| done(access));
                     self.leave(number);
                 };
                 // Without a thread the client sees its connection end; the next one may be luckier.

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use crate::model::limits;
 use crate::stream::lock;
 
+use super::tls::Session;
+
 /// Longest silence of a client while something is expected of it, and longest pause between two requests.
 pub(super) const IDLE: Duration = Duration::from_secs(60);
 /// How long a request may take before its speed is looked at.
@@ -77,13 +79,18 @@ impl Traffic {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Line<'a> {
     pub(super) stream: &'a TcpStream,
+    /// TLS around the bytes, if there is any.
+    pub(super) tls: Option<&'a Session>,
     pub(super) traffic: &'a Traffic,
 }
 
 impl Read for Line<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut stream = self.stream;
-        let count = stream.read(buffer)?;
+        let count = match self.tls {
+            Some(tls) => tls.read(stream, buffer)?,
+            None => stream.read(buffer)?,
+        };
         self.traffic.count(count)?;
         Ok(count)
     }
@@ -92,7 +99,10 @@ impl Read for Line<'_> {
 impl Write for Line<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut stream = self.stream;
-        let count = stream.write(bytes)?;
+        let count = match self.tls {
+            Some(tls) => tls.write(stream, bytes)?,
+            None => stream.write(bytes)?,
+        };
         self.traffic.count(count)?;
         Ok(count)
     }

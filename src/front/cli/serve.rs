@@ -20,9 +20,9 @@ use crate::front::flag::Flag;
 use crate::front::outcome::{Document, Outcome};
 use crate::front::signals;
 use crate::model::limits;
-use crate::serve::{Access, Contents, Password, ServeError, Server, Service};
+use crate::serve::{Access, Contents, Password, ServeError, Server, Service, Tls};
 use crate::store::Store;
-use crate::stream::{AtomicFile, FileError, read_text_file, threads};
+use crate::stream::{AtomicFile, FileError, read_file, read_text_file, threads};
 
 /// Names that are printed; the rest are counted.
 const SHOWN: usize = 10;
@@ -44,7 +44,8 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &ServeArgs, json: bool)
     let collected = collection.map(|collection| collecting::prepare(context, collection)).transpose()?;
     let contents = Contents::of(stores, &options.naming)?;
     let service = Service::new(contents, collected).protected(password);
-    let server = Server::bind(options.listen)?;
+    let tls = options.tls.as_ref().map(|(certificate, key)| read_tls(certificate, key)).transpose()?;
+    let server = Server::bind(options.listen, tls)?;
     let running = Serving { context, options: &options, server: &server, json };
     let ended = running.run(&service);
     if let Some(path) = &options.ready_file {
@@ -66,6 +67,14 @@ fn read_password(name: &str, file: &Path) -> Result<Password, Failure> {
     }
 }
 
+/// Reads a certificate and its key.
+fn read_tls(certificate: &Path, key: &Path) -> Result<Tls, Failure> {
+    let read = |path| read_file(path, limits::CERTIFICATES_BYTES).map_err(Failure::of_input);
+    Tls::new(&read(certificate)?, &read(key)?).map_err(|problem| {
+        Failure::misuse(format!("`{}` and `{}`: {problem}", certificate.display(), key.display()))
+    })
+}
+
 /// Returns what a client has to be configured with, also for the registries whose names the images have.
 fn configuration(client: Client, options: &ServeOptions, stores: &[Store]) -> Outcome {
     let names = stores.iter().flat_map(Store::roots).flat_map(|root| {
@@ -74,7 +83,7 @@ fn configuration(client: Client, options: &ServeOptions, stores: &[Store]) -> Ou
     let mirrored = names.map(|name| name.repository.registry().as_str().to_owned()).collect();
     let text = client_config::lines(client, &options.listen.to_string(), &mirrored);
     let json = json!({ "config": text });
-    Outcome::Document(Document { text, json, failure: None })
+    Outcome::Document(Document::new(text, json))
 }
 
 /// Removes a file that an earlier run left, so that it is not taken for this one's.
@@ -152,7 +161,7 @@ impl Serving<'_> {
                 |name: &crate::serve::ServedName| format!("{registry}/{}:{}", name.repository, name.tag);
             let images: Vec<String> = names.iter().map(image).collect();
             let line = match self.json {
-                true => json!({"registry": registry, "images": images}).to_string(),
+                true => json!({"registry": registry, "refs": images}).to_string(),
                 false => registry.clone(),
             };
             ui.print(&format!("{line}\n"))?;
@@ -166,14 +175,16 @@ impl Serving<'_> {
     fn warn_of_other_machines(&self) {
         let address = self.server.address();
         if !address.ip().is_loopback() {
-            let what = match (&self.options.collection, &self.options.password) {
-                (None, None) => "read these images, without a password,",
-                (Some(_), None) => "read and push images, without a password,",
-                (None, Some(_)) => "read these images, with a password that is sent without encryption,",
-                (Some(_), Some(_)) => {
-                    "read and push images, with a password that is sent without encryption,"
-                }
+            let access = match self.options.collection {
+                None => "read these images",
+                Some(_) => "read and push images",
             };
+            let password = match (&self.options.password, &self.options.tls) {
+                (None, _) => ", without a password,",
+                (Some(_), None) => ", with a password that is sent without encryption,",
+                (Some(_), Some(_)) => ", with a password,",
+            };
+            let what = format!("{access}{password}");
             let line = format!("other machines can {what} at `{address}`");
             let advice = message!("listen on this machine only with ", Flag::LISTEN.with("127.0.0.1:PORT"));
             self.context.ui.warning_with(&line, Some(advice));

@@ -37,6 +37,12 @@ pub struct ServeArgs {
     /// File with the password that clients have to show
     #[arg(long, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
+    /// Speak TLS with this certificate (PEM, with those that lead to its authority behind it)
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// Private key of the certificate (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
     /// Print what makes this program take the address, and end: buildkit, containers, containerd or docker
     #[arg(long, value_name = "PROGRAM", value_parser = choices::PRINT_CONFIG, hide_possible_values = true)]
     pub print_config: Option<String>,

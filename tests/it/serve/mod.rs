@@ -71,6 +71,13 @@ impl<'lab> Served<'lab> {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
+    /// Returns the most memory that the server has taken so far, in KiB.
+    pub(crate) fn peak_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.running.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel counts it");
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// Ends the server with SIGTERM.
     #[track_caller]
     pub(crate) fn stop(self) -> Output {

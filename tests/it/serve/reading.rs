@@ -364,3 +364,32 @@ fn every_kind_of_tar_and_folder_is_served_and_names_do_not_meet() {
         .run(&["serve", "--tar", "named.tar", "--tar", "twice.tar", "--", "true"])
         .fails(1, &["`team/app:v1` is the name of two images", "hint: "]);
 }
+
+#[test]
+fn fifty_parallel_pulls_get_every_byte_and_memory_stays_flat() {
+    const LAYER: u64 = 3_000_000;
+    let lab = lab().tree(&[&format!("f root/data random:{LAYER}:3")]);
+    crate::samples::pack(
+        &lab,
+        &["-i", crate::samples::NAME, "-f", "root", "--compression", "none"],
+        "app.tar",
+    );
+    let served = Served::start(&lab, &["--tar", "app.tar"]);
+    let manifest: Value = serde_json::from_slice(&served.get("/v2/team/app/manifests/v1").body).unwrap();
+    let layer = manifest["layers"][0]["digest"].as_str().unwrap().to_owned();
+    let target = format!("/v2/team/app/blobs/{layer}");
+    std::thread::scope(|scope| {
+        for _ in 0..50 {
+            scope.spawn(|| {
+                let answer = served.get(&target);
+                assert_eq!(answer.status, 200);
+                assert_eq!(testkit::digest::of(&answer.body), layer, "{} bytes", answer.body.len());
+            });
+        }
+    });
+    // Fifty blobs at once would be 150 MB.
+    let peak = served.peak_kib();
+    println!("peak {peak} KiB");
+    assert!(peak < 48 * 1024, "{peak} KiB");
+    let _ = served.stop().succeeds();
+}

@@ -1,5 +1,6 @@
 //! Clients of others against the real executable: skopeo, podman, buildah; and the program itself.
 
+use testkit::certificates::{Certificates, certificates};
 use testkit::oracle::validate_layout;
 use testkit::readers::{Podman, skopeo_copy, skopeo_digest};
 use testkit::tools::{run, tool};
@@ -99,4 +100,38 @@ fn an_image_on_a_served_base_is_collected_with_the_bases_layers() {
     let _ = lab.run(&["verify", "-q", "--tar", "out.tar"]).succeeds();
     let described = lab.run(&["describe", "-q", "--tar", "out.tar"]).succeeds().stdout;
     assert!(described.contains("localhost/copied/app:v2"), "{described}");
+}
+
+#[test]
+fn a_certificate_makes_it_speak_tls() {
+    let (lab, digest) = samples::packed();
+    let Certificates { ca, server, client, .. } = certificates();
+    lab.write("cert.pem", &server.certificate);
+    lab.write("key.pem", &server.key);
+    lab.write("ca.pem", ca);
+    let tls = ["--tar", "app.tar", "--tls-cert", "cert.pem", "--tls-key", "key.pem"];
+    let served = Served::start(&lab, &tls);
+    let image = format!("{}/team/app:v1", served.host());
+    let copy = ["copy", "-b", &image, "--registry-ca-cert-path", "ca.pem", "--to-oci-tar", "copied.tar"];
+    let _ = lab.run(&copy).succeeds();
+    let _ = lab.run(&["verify", "-q", "--tar", "copied.tar", "--expected-digest", &digest]).succeeds();
+    let folder = lab.path("certs");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::copy(lab.path("ca.pem"), folder.join("ca.crt")).unwrap();
+    let certificates = format!("--cert-dir={}", folder.display());
+    assert_eq!(skopeo_digest(&format!("docker://{image}"), &[&certificates]), digest);
+    // Without the authority, and in plain http, there is no answer.
+    let _ =
+        lab.run(&["tag", "resolve", "-i", &image, "--registry-retry-count=1"]).fails(1, &["cannot trust"]);
+    let _ = served.stop().succeeds();
+    let wrong = |certificate: &str, key: &str, expected: &str| {
+        let words = ["serve", "--tar", "app.tar", "--tls-cert", certificate, "--tls-key", key];
+        let _ = lab.run(&words).fails(2, &[expected]);
+    };
+    wrong("no.pem", "key.pem", "cannot read `no.pem`");
+    wrong("key.pem", "key.pem", "holds none, expected PEM");
+    wrong("cert.pem", "cert.pem", "expected a private key in PEM without a password");
+    lab.write("other.pem", &client.key);
+    wrong("cert.pem", "other.pem", "cannot be used together");
+    let _ = lab.run(&["serve", "--tar", "app.tar", "--tls-cert", "cert.pem"]).fails(2, &["need each other"]);
 }

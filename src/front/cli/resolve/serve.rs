@@ -29,6 +29,8 @@ pub struct ServeOptions {
     pub collection: Option<Collection>,
     /// User name, and the file that has the password.
     pub password: Option<(String, PathBuf)>,
+    /// The files that have the certificate and its key.
+    pub tls: Option<(PathBuf, PathBuf)>,
     /// Print the configuration of this client, and serve nothing.
     pub print_config: Option<Client>,
     /// The command with its arguments; empty for none.
@@ -77,8 +79,14 @@ pub fn serve(args: &ServeArgs) -> Result<ServeOptions, Failure> {
             ", and no command"
         )));
     }
+    let tls = tls(args)?;
+    if print_config.is_some() && tls.is_some() {
+        return Err(Failure::misuse(message!(Flag::PRINT_CONFIG, " cannot be used with ", Flag::TLS_CERT))
+            .hint("the lines are about plain http; with a certificate that a client trusts it needs none"));
+    }
     Ok(ServeOptions {
         sources,
+        tls,
         naming: match (naming, &collection) {
             (Some(name), _) => Naming::Only(name),
             (None, Some(_)) => Naming::RecordedOnly,
@@ -114,6 +122,14 @@ fn password(args: &ServeArgs) -> Result<Option<(String, PathBuf)>, Failure> {
         (Some(name), Some(file)) => Ok(Some((name, file))),
         (None, None) => Ok(None),
         _ => Err(Failure::misuse(message!(Flag::USERNAME, " and ", Flag::PASSWORD_FILE, " need each other"))),
+    }
+}
+
+fn tls(args: &ServeArgs) -> Result<Option<(PathBuf, PathBuf)>, Failure> {
+    match (given_path(args.tls_cert.as_ref()), given_path(args.tls_key.as_ref())) {
+        (Some(certificate), Some(key)) => Ok(Some((certificate.to_owned(), key.to_owned()))),
+        (None, None) => Ok(None),
+        _ => Err(Failure::misuse(message!(Flag::TLS_CERT, " and ", Flag::TLS_KEY, " need each other"))),
     }
 }
 
