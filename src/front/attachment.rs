@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::text;
 use crate::model::{Digest, Schema, check_members, limits};
 use crate::sign::{INTOTO, Statement, StatementForm};
-use crate::stream::read_file;
+use crate::stream::{FileError, read_file};
 use crate::transfer::signatures::Requirement;
 
 /// Words for the kinds that are used most, with media type and predicate type.
@@ -83,7 +83,10 @@ pub(super) struct Attachment {
 impl Attachment {
     /// Reads a file, and checks that it is JSON where the kind says so.
     pub(super) fn read(path: &Path, kind: &AttachmentKind, signed: bool) -> Result<Self, Failure> {
-        let bytes = read_file(path, limits::ATTACHMENT_BYTES).map_err(Failure::of_input)?;
+        let bytes = read_file(path, limits::ATTACHMENT_BYTES).map_err(|error| match error {
+            FileError::TooLarge { .. } => Failure::of_input(error),
+            error => error.into(),
+        })?;
         let is_json =
             signed || kind.artifact_type.ends_with("+json") || kind.artifact_type.ends_with("/json");
         if is_json {

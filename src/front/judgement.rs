@@ -102,7 +102,7 @@ pub(super) fn json(judged: &[Judgement]) -> Value {
     let image = |judgement: &Judgement| {
         let missing: Vec<String> = judgement.missing.iter().map(ToString::to_string).collect();
         let statements: Vec<Value> = judgement.statements.iter().map(statement).collect();
-        json!({ "image": judgement.image, "statements": statements, "missing": missing })
+        json!({ "digest": judgement.image, "statements": statements, "missing": missing })
     };
     judged.iter().map(image).collect()
 }

@@ -4,16 +4,26 @@ use super::failure::{Failure, Message, message};
 use super::flag::Flag;
 use crate::model::keys;
 use crate::model::list::clause_list;
-use crate::store::{Root, image_label, image_labels};
-use crate::transfer::{Collection, Member, Role};
+use crate::store::{Root, Store, image_label, image_labels};
+use crate::transfer::{self, Collection, ImageSource as _, Member, Role};
 
 /// Chooses the one root that a command works on.
-pub(super) fn only_root<'a>(place: &str, roots: &'a [Root]) -> Result<&'a Root, Failure> {
+///
+/// Signatures and other referrers, which lie beside it, are not meant.
+pub(super) fn only_root(store: &Store) -> Result<&Root, Failure> {
+    let roots = store.roots();
     let marked: Vec<&Root> = roots.iter().filter(|root| root.is_root_bundle).collect();
-    match (roots, marked.as_slice()) {
-        ([root], _) => Ok(root),
-        (_, [root]) => Ok(root),
-        (roots, _) => Err(several(place, roots.len(), &image_labels(roots))),
+    if let ([root], _) | (_, [root]) = (roots.iter().collect::<Vec<_>>().as_slice(), marked.as_slice()) {
+        return Ok(root);
+    }
+    let is_attached = |root: &Root| {
+        let document = store.read_document(&root.image.descriptor).ok();
+        transfer::is_attached(&root.image, document.as_ref())
+    };
+    let own: Vec<&Root> = roots.iter().filter(|root| !is_attached(root)).collect();
+    match own.as_slice() {
+        [root] => Ok(root),
+        _ => Err(several(&store.label(), roots.len(), &image_labels(roots))),
     }
 }
 

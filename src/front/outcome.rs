@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::failure::Failure;
 use super::text;
 use crate::model::invisible::escape_in_json;
-use crate::model::{Digest, Repository, Tag};
-use crate::transfer::PlatformRow;
+use crate::model::{Digest, Reference, Repository, Tag};
+use crate::transfer::{Description, NodeKind, PlatformRow};
 
 /// The result of a command.
 #[derive(Debug)]
@@ -32,6 +32,28 @@ pub struct Document {
     pub json: serde_json::Value,
     /// The failure that the document reports, for the exit code; `None` for success.
     pub failure: Option<Failure>,
+    /// The one image that it is about, for result files and the outputs of CI systems.
+    pub image: Option<Box<ImageOutcome>>,
+}
+
+impl Document {
+    /// Makes a document of a success that is about no single image.
+    #[must_use]
+    pub fn new(text: String, json: serde_json::Value) -> Self {
+        Self { text, json, failure: None, image: None }
+    }
+}
+
+impl Outcome {
+    /// Returns the image that a success is about.
+    #[must_use]
+    pub fn image(&self) -> Option<&ImageOutcome> {
+        match self {
+            Self::Image(image) => Some(image),
+            Self::Document(document) if document.failure.is_none() => document.image.as_deref(),
+            Self::Document(_) | Self::Printed => None,
+        }
+    }
 }
 
 /// The kind of an image.
@@ -60,6 +82,17 @@ impl ImageKind {
             Self::Index => "index",
         }
     }
+}
+
+/// Where an image is that a command reports about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ReportedPlace {
+    /// In a repository.
+    Registry(Repository),
+    /// In a tar or folder.
+    Tar(PathBuf),
+    /// In an image store.
+    Store,
 }
 
 /// An image that a command wrote to a registry, a tar or a folder.
@@ -131,6 +164,35 @@ struct Json<'a> {
 }
 
 impl ImageOutcome {
+    /// Makes the outcome of a command that reports about an image: `place` is its repository or its tar.
+    pub(super) fn of_description(image: &Description, place: ReportedPlace) -> Self {
+        let (repository, path) = match place {
+            ReportedPlace::Registry(repository) => (Some(repository), None),
+            ReportedPlace::Tar(path) => (None, Some(path)),
+            ReportedPlace::Store => (None, None),
+        };
+        let named = image.names.iter().filter_map(|name| {
+            let reference = name.parse::<Reference>().ok().and_then(|reference| reference.tag);
+            reference.or_else(|| name.parse().ok())
+        });
+        Self {
+            kind: match image.kind {
+                NodeKind::Bundle => ImageKind::Bundle,
+                NodeKind::Index => ImageKind::Index,
+                _ => ImageKind::Image,
+            },
+            digest: image.digest.clone(),
+            media_type: image.media_type.clone(),
+            size: image.size,
+            layers: (image.kind != NodeKind::Index).then_some(image.layers.len()),
+            platforms: image.platforms.clone(),
+            repository,
+            tags: named.collect(),
+            path,
+            store: None,
+        }
+    }
+
     /// Returns the line for standard output: `<where>@<digest>`.
     #[must_use]
     pub fn line(&self) -> String {

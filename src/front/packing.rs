@@ -273,6 +273,6 @@ pub(super) fn base_of_store(store: &Store) -> Result<Base<'_>, Failure> {
         let command = format!("imgrelay copy --tar FILE {select} --to-oci-tar BASE");
         Hint::command("the earlier image has a tar of its own: ", command, "")
     };
-    let root = only_root(&store.label(), store.roots()).map_err(|failure| failure.hint(one_of_its_own()))?;
+    let root = only_root(store).map_err(|failure| failure.hint(one_of_its_own()))?;
     Ok(Base::of(store, &root.image.descriptor)?)
 }

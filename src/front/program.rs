@@ -18,6 +18,7 @@ use super::concourse::{self, Step};
 use super::context::Context;
 use super::env::Env;
 use super::failure::{Failure, Vocabulary};
+use super::flag::Flag;
 use super::outcome::{Document, Outcome};
 use super::signals;
 use super::ui::{Settings, Ui};
@@ -176,7 +177,10 @@ pub(super) struct Door<'a> {
 
 /// Runs the command line behind a door.
 pub(super) fn run_behind(door: &Door<'_>, words: Vec<OsString>, env: &Env) -> Result<(), Failure> {
-    let fallback = || (door.ui)(&Settings::default());
+    // Errors of the words themselves are found before `--json` is.
+    let early_settings = Settings { json: wants_json(&words, env), ..Settings::default() };
+    let to_stdout = takes_stdout(&words);
+    let fallback = || (door.ui)(&early_settings);
     let early = |failure: &Failure| (door.failed)(&fallback(), failure);
     let (cli, warning) = match parse(words, env).inspect_err(early)? {
         Parsed::Run(cli, warning) => (*cli, warning),
@@ -186,6 +190,7 @@ pub(super) fn run_behind(door: &Door<'_>, words: Vec<OsString>, env: &Env) -> Re
     let ui = (door.ui)(&settings);
     let ui = Arc::new(match cli.command.vocabulary() {
         Some(vocabulary) => ui.speaking(vocabulary),
+        None if to_stdout => ui.without_json_errors(),
         None => ui,
     });
     warning.iter().for_each(|line| ui.warning(line));
@@ -197,6 +202,26 @@ pub(super) fn run_behind(door: &Door<'_>, words: Vec<OsString>, env: &Env) -> Re
         (door.failed)(&ui, failure);
     }
     result
+}
+
+/// Tells whether JSON is asked for, by words that may not be valid.
+fn wants_json(words: &[OsString], env: &Env) -> bool {
+    let ours = words
+        .iter()
+        .take_while(|word| *word != "--")
+        .filter_map(|word| word.to_str()?.strip_prefix("--json"));
+    match ours.last() {
+        Some(value) => matches!(value, "" | "=true"),
+        None => env.text(&Flag::JSON.variable()) == Some("true"),
+    }
+}
+
+/// Tells whether a tar goes to standard output.
+fn takes_stdout(words: &[OsString]) -> bool {
+    let flag = format!("--{}", Flag::TO_OCI_TAR.long());
+    let joined = format!("{flag}=-");
+    words.windows(2).any(|two| matches!(two, [name, value] if *name == *flag && value == "-"))
+        || words.iter().any(|word| *word == *joined)
 }
 
 fn dispatch(context: &Context<'_>, verb: Verb, json: bool, columns: &[String]) -> Result<Outcome, Failure> {
@@ -232,11 +257,8 @@ fn dispatch(context: &Context<'_>, verb: Verb, json: bool, columns: &[String]) -
 /// Runs a step of the Concourse protocol; its answer is JSON in any case.
 fn step(context: &Context<'_>, step: &Step) -> Result<Outcome, Failure> {
     let json = concourse::answer(step, std::io::stdin().lock(), context.env, &context.ui)?;
-    Ok(Outcome::Document(Document {
-        text: format!("{}\n", escape_in_json(&json.to_string())),
-        json,
-        failure: None,
-    }))
+    let text = format!("{}\n", escape_in_json(&json.to_string()));
+    Ok(Outcome::Document(Document::new(text, json)))
 }
 
 /// Parses the words twice: first alone, to learn what was typed, then with the environment behind them.

@@ -7,10 +7,11 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::env::{self, Env};
-use super::failure::Failure;
-use super::outcome::{ImageOutcome, Outcome};
+use super::failure::{Failure, message};
+use super::flag::Flag;
+use super::outcome::{Document, ImageOutcome, Outcome};
 use super::text;
-use crate::model::invisible::is_invisible;
+use crate::model::invisible::{escape_in_json, is_invisible};
 use crate::stream::{AtomicFile, FileError};
 
 /// The variables that `--result dotenv` may write; none of them may be a flag's variable.
@@ -181,9 +182,13 @@ impl ResultFile {
         .hint("create the folder first"))
     }
 
+    fn write_json(&self, json: &str) -> Result<(), Failure> {
+        self.replace(&self.path, &format!("{json}\n"))
+    }
+
     fn write(&self, outcome: &ImageOutcome) -> Result<(), Failure> {
         match self.format {
-            Format::Json => self.replace(&self.path, &format!("{}\n", outcome.json())),
+            Format::Json => self.write_json(&outcome.json()),
             Format::Digest => self.replace(&self.path, &outcome.digest.to_string()),
             Format::Url => self.replace_if_any(outcome.url(), "is in no registry"),
             Format::Ref => self.replace_if_any(outcome.reference(), "is in no registry"),
@@ -236,6 +241,35 @@ pub fn produce(
     let outcome = work()?;
     write(files, &outcome)?;
     Ok(Outcome::Image(Box::new(outcome)))
+}
+
+/// Runs work that reports about images, then writes the result files unless the report is that of a failure.
+///
+/// `json` gets the report; every other form the one image that it is about.
+/// Errors: as [`produce`]; another form than `json` for a report about several images.
+pub fn report(
+    files: &[ResultFile],
+    to: Option<&Path>,
+    work: impl FnOnce() -> Result<Document, Failure>,
+) -> Result<Outcome, Failure> {
+    files.iter().try_for_each(|file| file.check(to))?;
+    let document = work()?;
+    if document.failure.is_none() {
+        for file in files {
+            match (file.format, document.image.as_deref()) {
+                (Format::Json, _) => file.write_json(&escape_in_json(&document.json.to_string()))?,
+                (_, Some(image)) => file.write(image)?,
+                (_, None) => {
+                    let name = file.format.name();
+                    return Err(Failure::refused(format!(
+                        "result `{name}` is about one image, and the report about several"
+                    ))
+                    .hint(message!(Flag::RESULT.with("json:PATH"), " holds all of them")));
+                }
+            }
+        }
+    }
+    Ok(Outcome::Document(document))
 }
 
 /// Writes all result files.

@@ -4,14 +4,15 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::stream::lock;
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
 
 use super::env::{self, Env};
-use super::failure::{CommandLine, Failure, Message, Vocabulary};
+use super::exit;
+use super::failure::{CommandLine, Failure, Kind, Message, Vocabulary};
 use super::outcome::Outcome;
 use super::text;
 use crate::model::invisible::escape_in_json;
@@ -78,6 +79,10 @@ pub struct Ui {
     stderr: Stream,
     vocabulary: &'static (dyn Vocabulary + Sync),
     bars: MultiProgress,
+    /// Errors are printed as JSON too.
+    json_errors: bool,
+    /// A JSON document was printed, and there is to be only one.
+    printed: AtomicBool,
     /// Requests and bodies that were retried.
     retries: AtomicU64,
 }
@@ -134,14 +139,16 @@ impl Ui {
             stderr: Mutex::new(stderr),
             vocabulary: &CommandLine,
             bars,
+            json_errors: settings.json,
+            printed: AtomicBool::new(false),
             retries: AtomicU64::new(0),
         }
     }
 
-    /// Names flags in a door's words from now on.
+    /// Names flags in a door's words from now on; such doors have their own form of errors.
     #[must_use]
     pub fn speaking(self, vocabulary: &'static (dyn Vocabulary + Sync)) -> Self {
-        Self { vocabulary, ..self }
+        Self { vocabulary, json_errors: false, ..self }
     }
 
     /// Returns how progress is shown; never [`Progress::Auto`].
@@ -201,9 +208,32 @@ impl Ui {
         self.to_stderr(&format!("imgrelay: {word} {}\n", text::escaped(line)));
     }
 
-    /// Prints why the command failed.
+    /// Keeps standard output free of errors as JSON: it belongs to a tar.
+    #[must_use]
+    pub fn without_json_errors(self) -> Self {
+        Self { json_errors: false, ..self }
+    }
+
+    /// Prints why the command failed: on standard error, and with `--json` as a document where no other was printed.
     pub fn failure(&self, failure: &Failure) {
         self.to_stderr(&failure.render_in(self.vocabulary, self.color));
+        let is_ours = !matches!(failure.kind, Kind::Command(_));
+        if self.json_errors && is_ours && !self.printed.load(Ordering::Relaxed) {
+            let json = serde_json::json!({ "error": self.error_json(failure) });
+            // The failure is on standard error already.
+            let _ = self.print(&format!("{}\n", escape_in_json(&json.to_string())));
+        }
+    }
+
+    fn error_json(&self, failure: &Failure) -> serde_json::Value {
+        let hints: Vec<String> =
+            failure.hints.iter().filter_map(|hint| hint.render(self.vocabulary)).collect();
+        serde_json::json!({
+            "message": failure.message.render(self.vocabulary),
+            "causes": failure.causes,
+            "hints": hints,
+            "exitCode": exit::code(failure.kind),
+        })
     }
 
     /// Prints the result of a command, and returns the failure it stands for, if any.
@@ -219,7 +249,12 @@ impl Ui {
             }
             Outcome::Document(document) => {
                 if self.settings.json {
-                    self.print(&format!("{}\n", escape_in_json(&document.json.to_string())))?;
+                    let mut json = document.json.clone();
+                    if let (Some(failure), Some(members)) = (&document.failure, json.as_object_mut()) {
+                        members.insert("error".to_owned(), self.error_json(failure));
+                    }
+                    self.printed.store(true, Ordering::Relaxed);
+                    self.print(&format!("{}\n", escape_in_json(&json.to_string())))?;
                 } else {
                     self.print(&document.text)?;
                 }
@@ -308,7 +343,12 @@ pub(crate) mod tests {
     }
 
     fn document(failure: Option<Failure>) -> Outcome {
-        Outcome::Document(Document { text: "text\n".into(), json: serde_json::json!({"a": 1}), failure })
+        Outcome::Document(Document {
+            text: "text\n".into(),
+            json: serde_json::json!({"a": 1}),
+            failure,
+            image: None,
+        })
     }
 
     #[test]

@@ -206,6 +206,15 @@ pub struct ConfigDetails {
     /// Working directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_dir: Option<String>,
+    /// Ports, an object of empty objects; only shown, never written.
+    #[serde(default, skip_serializing)]
+    pub exposed_ports: serde_json::Value,
+    /// Volumes, in the same form; only shown, never written.
+    #[serde(default, skip_serializing)]
+    pub volumes: serde_json::Value,
+    /// Signal that stops the container; only shown, never written.
+    #[serde(default, skip_serializing)]
+    pub stop_signal: Option<String>,
     /// Labels, in key order.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_is_empty")]
     pub labels: BTreeMap<String, String>,

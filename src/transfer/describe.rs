@@ -13,6 +13,7 @@ use crate::store::ImageName;
 
 use super::collection::read_images_lock;
 use super::platform_table::{image_size, predicate_types};
+use super::run_description::RunDescription;
 use super::sparse::lacking;
 use super::{
     AttestationRow, Collection, ImageLocator, ImageSource, Member, PlatformRow, Role, TransferError,
@@ -58,6 +59,7 @@ pub struct LayerDescription {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LockedDescription {
     /// The reference in the lock file.
+    #[serde(rename = "ref")]
     pub image: String,
     /// Its annotations.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -109,6 +111,12 @@ pub struct Description {
     /// Digest of the configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<Digest>,
+    /// When the configuration says it was made, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+    /// What a container runs with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunDescription>,
     /// Layers, lowest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<LayerDescription>,
@@ -323,6 +331,8 @@ fn foreign(descriptor: &Descriptor) -> Description {
         annotations: Annotations::new(),
         labels: BTreeMap::new(),
         config: None,
+        created: None,
+        run: None,
         layers: Vec::new(),
         subject: None,
         predicate_types: Vec::new(),
@@ -356,7 +366,7 @@ fn image(
         let has_layers = manifest.layers.iter().all(|layer| media_type::is_layer(&layer.media_type));
         description.kind = if has_layers { NodeKind::Image } else { NodeKind::Artifact };
         if description.platform.is_none() && !config.os.is_empty() {
-            let variant = config.variant.map(|variant| format!("/{variant}")).unwrap_or_default();
+            let variant = config.variant.as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
             description.platform = Some(format!("{}/{}{variant}", config.os, config.architecture));
         }
         if config.config.labels.contains_key(keys::BUNDLE_LABEL) {
@@ -372,6 +382,8 @@ fn image(
                 })
                 .collect();
         }
+        description.created.clone_from(&config.created);
+        description.run = RunDescription::of(&config);
         description.labels = config.config.labels;
     } else if description.artifact_type.is_none() {
         description.artifact_type = Some(manifest.config.media_type.clone());

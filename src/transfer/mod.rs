@@ -30,6 +30,7 @@ mod pull_bundle;
 mod read_ahead;
 mod resume_cache;
 mod root_names;
+mod run_description;
 mod runnable;
 mod selection;
 pub mod signatures;
@@ -69,6 +70,8 @@ pub use platforms::{
 pub use produce::{PackRequest, PackedImage, SpooledImage, check_expected, pack_to_layout, pack_to_spool};
 pub use pull_bundle::pull_bundle;
 pub use resume_cache::ResumeCache;
+pub use root_names::is_attached;
+pub use run_description::RunDescription;
 pub use runnable::{
     BaseRoot, MadeRunnable, MadeSource, Origin, RunnableRequest, UserName, make_runnable, write_runnable,
 };

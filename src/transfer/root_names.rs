@@ -98,7 +98,8 @@ pub(super) fn set_kind(annotations: &mut Annotations, kind: Option<String>) {
 }
 
 /// Tells whether a root only says something about another one: a signature, an SBOM.
-fn is_attached(root: &NamedImage, document: Option<&RawDocument>) -> bool {
+#[must_use]
+pub fn is_attached(root: &NamedImage, document: Option<&RawDocument>) -> bool {
     let by_tag =
         |name: &ImageName| name.tag.as_ref().is_some_and(|tag| cosign_subject(tag.as_str()).is_some());
     root.names.iter().any(by_tag) || document.is_some_and(|document| document.document().subject().is_some())

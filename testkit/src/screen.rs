@@ -11,16 +11,13 @@ pub struct Screen {
     column: usize,
     /// Lines as they were before they were erased.
     seen: Vec<String>,
-    /// Lines that were longer than the terminal is wide, so that the terminal broke them.
-    broken: Vec<String>,
 }
 
 impl Screen {
     /// Shows what a program wrote to a terminal with so many columns.
     #[must_use]
     pub fn of(columns: usize, written: &str) -> Self {
-        let (rows, seen, broken) = (vec![Vec::new()], Vec::new(), Vec::new());
-        let mut screen = Self { columns, rows, row: 0, column: 0, seen, broken };
+        let mut screen = Self { columns, rows: vec![Vec::new()], row: 0, column: 0, seen: Vec::new() };
         let mut rest = written.chars();
         while let Some(character) = rest.next() {
             match character {
@@ -56,15 +53,8 @@ impl Screen {
         &self.seen
     }
 
-    /// Returns the lines that did not fit.
-    #[must_use]
-    pub fn broken(&self) -> &[String] {
-        &self.broken
-    }
-
     fn put(&mut self, character: char) {
         if self.column == self.columns {
-            self.broken.push(line(&self.rows[self.row]));
             self.column = 0;
             self.down(1);
         }
@@ -126,13 +116,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_erased_is_remembered_and_what_is_too_long_is_found() {
+    fn what_is_erased_is_remembered_and_what_is_too_long_goes_on_below() {
         let screen =
             Screen::of(10, "one\r\ntwo\r\n\u{1b}[1A\u{1b}[2Kthree\r\n\u{1b}[?25l0123456789a\r\n\u{1b}[31mz");
         assert_eq!(screen.text(), "one\nthree\n0123456789\na\nz");
         assert_eq!(screen.seen(), ["two"]);
-        assert_eq!(screen.broken(), ["0123456789"]);
         let screen = Screen::of(10, "12345\r12\u{1b}[K");
-        assert_eq!((screen.text().as_str(), screen.broken().len()), ("12", 0));
+        assert_eq!((screen.text().as_str(), screen.seen()), ("12", &["12345".to_owned()][..]));
     }
 }

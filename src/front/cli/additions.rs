@@ -9,8 +9,9 @@ use crate::front::context::Context;
 use crate::front::failure::{Failure, Hint, message};
 use crate::front::flag::Flag;
 use crate::front::main_image::stored_roots;
-use crate::front::outcome::{Document, Outcome};
+use crate::front::outcome::{Document, ImageOutcome, Outcome, ReportedPlace};
 use crate::front::reporter::{self, Wording};
+use crate::front::result_file::{self, ResultFile};
 use crate::front::text;
 use crate::model::{Reference, Repository};
 use crate::store::{Remark, StoreKind};
@@ -26,6 +27,8 @@ pub(super) struct Change<'a> {
     pub(super) target: &'a SignTarget,
     /// How registries are reached.
     pub(super) registry: &'a RegistryOptions,
+    /// Result files.
+    pub(super) results: &'a [ResultFile],
     /// What was done, and what was there already, as words for the result.
     pub(super) words: [&'static str; 2],
     /// Whether it is also about the images that a bundle names.
@@ -48,10 +51,14 @@ pub(super) type Make<'a> =
 impl Change<'_> {
     /// Reads the images, and writes what `make` adds to them.
     pub(super) fn run(&self, context: &Context<'_>, make: &Make<'_>) -> Result<Outcome, Failure> {
-        match self.target {
+        let to = match self.target {
+            SignTarget::Layout(path) => Some(path.as_path()),
+            SignTarget::Image(_) => None,
+        };
+        result_file::report(self.results, to, || match self.target {
             SignTarget::Layout(path) => self.in_layout(context, path, make),
             SignTarget::Image(reference) => self.in_registry(context, reference, make),
-        }
+        })
     }
 
     fn in_layout(
@@ -59,7 +66,7 @@ impl Change<'_> {
         context: &Context<'_>,
         path: &std::path::Path,
         make: &Make<'_>,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<Document, Failure> {
         let _held = hold(context, path)?;
         let store = open_oci(context, path)?;
         if store.remarks().iter().any(|remark| matches!(remark, Remark::Wrapped(_))) {
@@ -81,7 +88,9 @@ impl Change<'_> {
                 StoreKind::OciLayoutDirectory => signatures::add_to_folder(&store, &additions)?,
                 _ => signatures::add_to_layout(&store, &additions, concurrency, observer)?,
             }
-            Ok(self.outcome(&place, &collection, &additions))
+            let reported = ReportedPlace::Tar(path.to_owned());
+            let image = main_image(&locator, &collection, reported)?;
+            Ok(Document { image, ..self.report(&place, &collection, &additions) })
         })
     }
 
@@ -90,7 +99,7 @@ impl Change<'_> {
         context: &Context<'_>,
         reference: &Reference,
         make: &Make<'_>,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<Document, Failure> {
         let source = match self.reach {
             Reach::Bundles if self.is_bundle(context, reference)? => Source::Bundle(reference.clone()),
             Reach::Bundles | Reach::Named => Source::Image(reference.clone()),
@@ -109,7 +118,9 @@ impl Change<'_> {
                 let place = reference.repository.to_string();
                 let additions = make(locator, &collection, &place)?;
                 signatures::add_to_registry(origin.client()?, &reference.repository, &additions, observer)?;
-                Ok(self.outcome(&place, &collection, &additions))
+                let reported = ReportedPlace::Registry(reference.repository.clone());
+                let image = main_image(locator, &collection, reported)?;
+                Ok(Document { image, ..self.report(&place, &collection, &additions) })
             })
         })
     }
@@ -124,7 +135,7 @@ impl Change<'_> {
     }
 
     /// Says for each root, and for each other image that something was added to, what was done.
-    fn outcome(&self, place: &str, collection: &Collection, additions: &[Addition]) -> Outcome {
+    fn report(&self, place: &str, collection: &Collection, additions: &[Addition]) -> Document {
         let roots = collection.members.iter().filter(|member| member.role == Role::Root);
         let mut images: Vec<_> = roots.map(|member| member.descriptor.digest.clone()).collect();
         for addition in additions {
@@ -146,8 +157,11 @@ impl Change<'_> {
             });
             json.push(serde_json::json!({ "digest": image, "added": added.collect::<Vec<_>>() }));
         }
-        let json = serde_json::json!({ "place": place, "images": json });
-        Outcome::Document(Document { text: lines, json, failure: None })
+        let json = match self.target {
+            SignTarget::Layout(_) => serde_json::json!({ "path": place, "images": json }),
+            SignTarget::Image(_) => serde_json::json!({ "image": place, "images": json }),
+        };
+        Document::new(lines, json)
     }
 }
 
@@ -175,6 +189,19 @@ fn move_to(
         member.origin = Some(repository.with_digest(digest.clone()));
     }
     Ok(())
+}
+
+/// Returns the one image that was changed; `None` for a tar with several.
+fn main_image(
+    locator: &ImageLocator<'_>,
+    collection: &Collection,
+    place: ReportedPlace,
+) -> Result<Option<Box<ImageOutcome>>, Failure> {
+    let mut roots = collection.members.iter().filter(|member| member.role == Role::Root);
+    let (Some(root), None) = (roots.next(), roots.next()) else { return Ok(None) };
+    let names = root.tags().iter().map(ToString::to_string).collect();
+    let image = transfer::describe(locator, &root.descriptor, names)?;
+    Ok(Some(Box::new(ImageOutcome::of_description(&image, place))))
 }
 
 /// Adds the advice that only these commands have.

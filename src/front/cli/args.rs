@@ -18,7 +18,8 @@ use crate::registry::Secret;
 /// Value name that marks a flag which is on or off, see [`super::grammar`].
 pub(super) const SWITCH: &str = "BOOL";
 
-const OUTPUT: &str = "Output";
+/// Heading of the flags about results.
+pub(super) const OUTPUT: &str = "Output";
 const REGISTRY: &str = "Registry";
 /// Heading of the flags that choose what is copied.
 pub(super) const CONTENT: &str = "Content";
@@ -158,7 +159,7 @@ pub struct PushArgs {
     /// Symbolic links: keep those inside the root, copy their targets, omit, refuse, or (-i) verbatim (default keep)
     #[arg(long, value_name = "HOW", value_parser = choices::SYMLINKS, hide_possible_values = true, help_heading = CONTENT)]
     pub symlinks: Option<String>,
-    /// Keep each entry's own permissions
+    /// Keep each entry's own permissions (default: only the owner's, 0600 or 0700; 0644 or 0755 if the image runs)
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub preserve_permissions: Option<Switch>,
     /// Labels of the image, as key=value,key2=value2 (repeatable)
@@ -364,6 +365,9 @@ pub struct PullArgs {
     /// What is read
     #[command(flatten)]
     pub source: SourceArgs,
+    /// Cloud Foundry source image in a registry
+    #[arg(short = 's', long = "source", value_name = "REFERENCE")]
+    pub app: Option<String>,
     /// Pull the bundle this BundleLock names
     #[arg(long, value_name = "FILE")]
     pub lock: Option<PathBuf>,
@@ -407,15 +411,21 @@ pub struct DescribeArgs {
     /// What is read
     #[command(flatten)]
     pub source: SourceArgs,
+    /// Cloud Foundry source image in a registry
+    #[arg(short = 's', long = "source", value_name = "REFERENCE")]
+    pub app: Option<String>,
     /// Form: text, yaml or json (default text)
     #[arg(short = 'o', long, alias = "output", value_name = "FORM", value_parser = choices::OUTPUT_TYPE, hide_possible_values = true)]
     pub output_type: Option<String>,
     /// Show each image's layers (default true)
     #[arg(long, value_name = SWITCH)]
     pub layers: Option<Switch>,
-    /// With -b: look for cosign's signatures, attestations and SBOMs (default true)
+    /// Look for signatures, attestations and SBOMs of each image (default true)
     #[arg(long, value_name = SWITCH)]
     pub cosign_artifacts: Option<Switch>,
+    /// Also write the result as json, dotenv, digest, url, ref, path, github or tekton to PATH (repeatable)
+    #[arg(long, value_name = "FORMAT:PATH", help_heading = OUTPUT)]
+    pub result: Vec<String>,
     /// Registry
     #[command(flatten)]
     pub registry: RegistryArgs,
@@ -447,6 +457,9 @@ pub struct VerifyArgs {
     /// With --key: what has to be there, signature or attestation:TYPE (repeatable; default signature)
     #[arg(long, value_name = "WHAT")]
     pub require: Vec<String>,
+    /// Also write the result as json, dotenv, digest, url, ref, path, github or tekton to PATH (repeatable)
+    #[arg(long, value_name = "FORMAT:PATH", help_heading = OUTPUT)]
+    pub result: Vec<String>,
     /// Registry
     #[command(flatten)]
     pub registry: RegistryArgs,

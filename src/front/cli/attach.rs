@@ -13,12 +13,13 @@ use crate::front::outcome::Outcome;
 use crate::transfer::signatures::{self, AttachRequest};
 
 pub(in crate::front) fn run(context: &Context<'_>, args: &AttachArgs) -> Result<Outcome, Failure> {
-    let options = resolve::attach(args)?;
+    let options = resolve::attach(args, context.env)?;
     let key = options.key.as_deref().map(|key| keys::signing_key(Flag::KEY, key, context.env)).transpose()?;
     let attachment = Attachment::read(&options.file, &options.kind, key.is_some())?;
     let change = Change {
         target: &options.target,
         registry: &options.registry,
+        results: &options.results,
         words: ["attached", "attached already"],
         reach: Reach::Named,
     };

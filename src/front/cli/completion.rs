@@ -26,5 +26,5 @@ pub(in crate::front) fn run(args: &CompletionArgs, mut command: clap::Command) -
     clap_complete::generate(args.shell, &mut command, "imgrelay", &mut script);
     let text = String::from_utf8_lossy(&script).into_owned();
     let json = json!({"shell": args.shell.to_string(), "script": text});
-    Outcome::Document(Document { text, json, failure: None })
+    Outcome::Document(Document::new(text, json))
 }

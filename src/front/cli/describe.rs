@@ -5,37 +5,48 @@ use std::fmt::Write as _;
 use super::args::DescribeArgs;
 use super::choices::DescribeForm;
 use super::open_source::{Depth, OpenedSource};
-use super::resolve;
+use super::resolve::{self, DescribeOptions, Source};
 use super::without::needed;
 use crate::front::context::Context;
 use crate::front::failure::Failure;
-use crate::front::outcome::{Document, Outcome};
+use crate::front::outcome::{Document, ImageKind, ImageOutcome, Outcome, ReportedPlace};
+use crate::front::result_file;
 use crate::front::text;
 use crate::front::ui::Ui;
+use crate::model::Digest;
 use crate::model::invisible::{escape_in_json, escape_in_yaml};
 use crate::store::LeftOut;
 use crate::transfer::events::{Event, Observer};
-use crate::transfer::{self, Attached, Description, NodeKind, PlatformRow};
+use crate::transfer::{self, Attached, Description, LayerDescription, NodeKind, PlatformRow, RunDescription};
 
 pub(in crate::front) fn run(
     context: &Context<'_>,
     args: &DescribeArgs,
     json: bool,
 ) -> Result<Outcome, Failure> {
-    let options = resolve::describe(args, json)?;
+    let options = resolve::describe(args, json, context.env)?;
+    let to = match &options.source {
+        Source::Tar(path) | Source::OciTar(path) => Some(path.as_path()),
+        _ => None,
+    };
+    result_file::report(&options.results, to, || described(context, &options))
+}
+
+fn described(context: &Context<'_>, options: &DescribeOptions) -> Result<Document, Failure> {
     let opened = OpenedSource::open(context, &options.source, &options.registry, false)?
         .select(options.select.as_ref())?;
     let mut images = opened.with(|locator| {
         let depth = Depth {
             thick: true,
             inflate: false,
-            attached: Attached { cosign: options.cosign, referrers: false, locations: true },
+            attached: Attached { cosign: options.cosign, referrers: options.cosign, locations: true },
             bundles_as_images: true,
         };
         let found = Found { ui: &context.ui };
         let collection = opened.gather(locator, depth, &options.registry, &found)?;
         Ok(transfer::describe_collection(locator, &collection, options.registry.concurrency)?)
     })?;
+    let image = main_image(&images, options).map(Box::new);
     if !options.layers {
         images.iter_mut().for_each(without_layers);
     }
@@ -53,7 +64,25 @@ pub(in crate::front) fn run(
         // All strings with such characters are in double quotes.
         DescribeForm::Yaml => escape_in_yaml(&yaml(&json, 0)),
     };
-    Ok(Outcome::Document(Document { text, json, failure: None }))
+    Ok(Document { image, ..Document::new(text, json) })
+}
+
+/// Returns the one image that was asked for; what is said about it does not count.
+fn main_image(images: &[Description], options: &DescribeOptions) -> Option<ImageOutcome> {
+    let mut own = images.iter().filter(|image| {
+        !matches!(image.kind, NodeKind::Signature | NodeKind::Attestation | NodeKind::Internal)
+            && image.subject.is_none()
+    });
+    let (Some(image), None) = (own.next(), own.next()) else { return None };
+    let place = match &options.source {
+        Source::Bundle(reference) | Source::Image(reference) => {
+            ReportedPlace::Registry(reference.repository.clone())
+        }
+        Source::Tar(path) | Source::OciTar(path) | Source::Lock(path) => ReportedPlace::Tar(path.clone()),
+        Source::Store(_) => ReportedPlace::Store,
+    };
+    let outcome = ImageOutcome::of_description(image, place);
+    Some(if options.is_app { ImageOutcome { kind: ImageKind::App, ..outcome } } else { outcome })
 }
 
 /// Leaves out the layers of an image and of everything below it.
@@ -105,8 +134,7 @@ fn platform_lines(rows: &[PlatformRow]) -> Vec<String> {
 }
 
 fn platform_cells(row: &PlatformRow) -> [String; 4] {
-    let hex: String = row.digest.hex().chars().take(SHORT_DIGEST).collect();
-    let digest = format!("{}:{hex}", row.digest.algorithm().name());
+    let digest = short_digest(&row.digest);
     let platform = row.platform.clone().unwrap_or_else(|| "no platform".to_owned());
     let mut kinds: Vec<&str> = Vec::new();
     for kind in row.attestations.iter().flat_map(|attestation| &attestation.predicate_types) {
@@ -133,6 +161,52 @@ fn statement_name(predicate_type: &str) -> &str {
     }
 }
 
+/// Columns of a terminal that lines of our own making fit into; texts from outside may be longer.
+const COLUMNS: usize = 80;
+
+/// Returns a digest in full where the line has room for it, else shortened.
+fn digest_in(columns_before: usize, digest: &Digest) -> String {
+    let whole = digest.to_string();
+    if columns_before + whole.len() <= COLUMNS { whole } else { short_digest(digest) }
+}
+
+fn short_digest(digest: &Digest) -> String {
+    let hex: String = digest.hex().chars().take(SHORT_DIGEST).collect();
+    format!("{}:{hex}", digest.algorithm().name())
+}
+
+/// Returns a short name for the type of a layer; an unknown one stays as it is.
+fn layer_name(media_type: &str) -> &str {
+    let known = ["application/vnd.oci.image.layer.v1.", "application/vnd.docker.image.rootfs.diff."];
+    known.iter().find_map(|start| media_type.strip_prefix(start)).unwrap_or(media_type)
+}
+
+/// Returns a digest, a size and a type for each layer, in columns.
+fn layer_lines(layers: &[LayerDescription]) -> Vec<String> {
+    let width = layers.iter().map(|layer| text::bytes(layer.size).len()).max().unwrap_or_default();
+    let line = |layer: &LayerDescription| {
+        let (digest, size) = (short_digest(&layer.digest), text::bytes(layer.size));
+        format!("{digest}  {size:>width$}  {}", layer_name(&layer.media_type))
+    };
+    layers.iter().map(line).collect()
+}
+
+/// Returns what a container runs with, a line for each setting.
+fn run_lines(run: &RunDescription) -> Vec<String> {
+    let list = |words: &[String]| serde_json::to_string(words).expect("texts are always JSON");
+    let mut lines = Vec::new();
+    for (name, words) in [("Entrypoint", &run.entrypoint), ("Cmd", &run.cmd)] {
+        lines.extend((!words.is_empty()).then(|| format!("{name}: {}", list(words))));
+    }
+    for (name, text) in [("User", &run.user), ("Workdir", &run.workdir), ("Stop signal", &run.stop_signal)] {
+        lines.extend(text.as_ref().map(|text| format!("{name}: {text}")));
+    }
+    for (name, texts) in [("Env", &run.env), ("Port", &run.ports), ("Volume", &run.volumes)] {
+        lines.extend(texts.iter().map(|text| format!("{name}: {text}")));
+    }
+    lines
+}
+
 /// Writes one node and what is below it, indented; text from outside is escaped.
 fn tree(node: &Description, depth: usize) -> String {
     let mut out = String::new();
@@ -140,7 +214,8 @@ fn tree(node: &Description, depth: usize) -> String {
     let mut line = |text: String| {
         writeln!(out, "{indent}{}", text::escaped(&text)).expect("writing to a String cannot fail");
     };
-    line(format!("{} {}", kind_name(node.kind), node.digest));
+    let kind = kind_name(node.kind);
+    line(format!("{kind} {}", digest_in(indent.len() + kind.len() + 1, &node.digest)));
     if node.absent {
         line("  Not in the tar: it holds other images of this index only".to_owned());
     }
@@ -156,11 +231,13 @@ fn tree(node: &Description, depth: usize) -> String {
         line("  Platforms:".to_owned());
         platform_lines(&node.platforms).into_iter().for_each(|row| line(format!("    {row}")));
     }
-    if let Some(platform) = &node.platform {
-        line(format!("  Platform: {platform}"));
+    // Images that are the same every time were made in the year 1, or in no year.
+    let created = node.created.as_ref().filter(|created| !created.starts_with("0001-"));
+    for (name, text) in [("Platform", node.platform.as_ref()), ("Created", created)] {
+        text.iter().for_each(|text| line(format!("  {name}: {text}")));
     }
     if let Some(subject) = &node.subject {
-        line(format!("  Of: {subject}"));
+        line(format!("  Of: {}", digest_in(indent.len() + "  Of: ".len(), subject)));
     }
     for kind in &node.predicate_types {
         line(format!("  Statement: {kind}"));
@@ -168,14 +245,17 @@ fn tree(node: &Description, depth: usize) -> String {
     if let Some(kind) = &node.artifact_type {
         line(format!("  Artifact type: {kind}"));
     }
+    for row in node.run.iter().flat_map(run_lines) {
+        line(format!("  {row}"));
+    }
     for (key, value) in &node.annotations {
         line(format!("  Annotation: {key}={value}"));
     }
     for (key, value) in &node.labels {
         line(format!("  Label: {key}={value}"));
     }
-    for layer in &node.layers {
-        line(format!("  Layer: {} ({}, {})", layer.digest, text::bytes(layer.size), layer.media_type));
+    for row in layer_lines(&node.layers) {
+        line(format!("  Layer: {row}"));
     }
     for signature in &node.signatures {
         line(format!("  {}", statement(signature)));

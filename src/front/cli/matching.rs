@@ -14,7 +14,7 @@ use crate::pack::MatchRequest;
 use crate::store::{Selector, Store};
 use crate::stream::{TooLarge, read_bounded};
 use crate::transfer::events::Observer;
-use crate::transfer::{self, FileList, ImageSource as _, file_list};
+use crate::transfer::{self, FileList, file_list};
 
 pub(in crate::front) fn run(context: &Context<'_>, args: &MatchArgs) -> Result<Outcome, Failure> {
     let options = resolve::match_resources(args)?;
@@ -41,7 +41,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &MatchArgs) -> Result<O
     })?;
     let answer = request.answer(|sum| files.has(sum));
     let json = serde_json::from_str(&answer).unwrap_or_default();
-    Ok(Outcome::Document(Document { text: format!("{answer}\n"), json, failure: None }))
+    Ok(Outcome::Document(Document::new(format!("{answer}\n"), json)))
 }
 
 fn files_of_store(mut store: Store, select: Option<&Selector>) -> Result<FileList, Failure> {
@@ -49,7 +49,7 @@ fn files_of_store(mut store: Store, select: Option<&Selector>) -> Result<FileLis
         let root = selector.find(&store)?.clone();
         store.keep_only(root);
     }
-    let root = only_root(&store.label(), store.roots()).map_err(|failure| failure.hint(choose_one()))?;
+    let root = only_root(&store).map_err(|failure| failure.hint(choose_one()))?;
     Ok(FileList::read(&store, &root.image.descriptor, system::threads())?)
 }
 

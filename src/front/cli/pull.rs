@@ -88,7 +88,11 @@ fn pull(
         _ => None,
     };
     Ok(ImageOutcome {
-        kind: if root.bundle.is_some() { ImageKind::Bundle } else { ImageKind::Image },
+        kind: match (root.bundle.is_some(), options.is_app) {
+            (true, _) => ImageKind::Bundle,
+            (false, true) => ImageKind::App,
+            (false, false) => ImageKind::Image,
+        },
         digest: report.manifest.digest().clone(),
         media_type: report.manifest.media_type().to_owned(),
         size: Graph::of(locator, &report.manifest.descriptor())?.size(),

@@ -11,7 +11,7 @@ use crate::front::outcome::Outcome;
 use crate::transfer::signatures::{self, SignRequest};
 
 pub(in crate::front) fn run(context: &Context<'_>, args: &SignArgs) -> Result<Outcome, Failure> {
-    let options = resolve::sign(args)?;
+    let options = resolve::sign(args, context.env)?;
     let key = keys::signing_key(Flag::KEY, &options.key, context.env)?;
     let request = SignRequest {
         key: &key,
@@ -23,6 +23,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &SignArgs) -> Result<Ou
     let change = Change {
         target: &options.target,
         registry: &options.registry,
+        results: &options.results,
         words: ["signed", "signed already"],
         reach: if options.recursive { Reach::Bundles } else { Reach::Named },
     };

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::args::{CONTENT, RegistryArgs, SWITCH};
+use super::args::{CONTENT, OUTPUT, RegistryArgs, SWITCH};
 use super::choices;
 use super::examples::{ATTACH_EXAMPLES, SIGN_EXAMPLES};
 use super::values::Switch;
@@ -35,6 +35,9 @@ pub struct SignArgs {
     /// Sign this with the digest, KEY=VALUE (repeatable)
     #[arg(short = 'a', long, value_name = "KEY=VALUE", help_heading = CONTENT)]
     pub annotation: Vec<String>,
+    /// Also write the result as json, dotenv, digest, url, ref, path, github or tekton to PATH (repeatable)
+    #[arg(long, value_name = "FORMAT:PATH", help_heading = OUTPUT)]
+    pub result: Vec<String>,
     /// Registry
     #[command(flatten)]
     pub registry: RegistryArgs,
@@ -66,6 +69,9 @@ pub struct AttachArgs {
     /// With --key: as simplesigning (under cosign's tag), bundle or both (default simplesigning)
     #[arg(long, value_name = "FORM", value_parser = choices::SIGNATURE_FORMAT, hide_possible_values = true, help_heading = CONTENT)]
     pub signature_format: Option<String>,
+    /// Also write the result as json, dotenv, digest, url, ref, path, github or tekton to PATH (repeatable)
+    #[arg(long, value_name = "FORMAT:PATH", help_heading = OUTPUT)]
+    pub result: Vec<String>,
     /// Registry
     #[command(flatten)]
     pub registry: RegistryArgs,

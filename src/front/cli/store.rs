@@ -33,5 +33,5 @@ pub(in crate::front) fn list(context: &Context<'_>, args: &StoreListArgs) -> Res
         })
         .collect();
     let json = serde_json::json!({ "store": depot.label(), "versions": rows });
-    Ok(Outcome::Document(Document { text, json, failure: None }))
+    Ok(Outcome::Document(Document::new(text, json)))
 }

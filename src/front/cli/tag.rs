@@ -56,16 +56,15 @@ pub(in crate::front) fn list(
             None => serde_json::json!({ "tag": tag }),
         });
     }
-    let repository = options.repository.to_string();
     let json = serde_json::json!({
-        "repository": repository,
+        "image": options.repository.to_string(),
         "tags": json,
         // What imgpkg's scripts read: the table of its user interface.
         "Tables": [{ "Content": "Tags", "Header": columns.header(options.digests), "Rows": rows, "Notes": null }],
         "Blocks": null,
         "Lines": ["Succeeded"],
     });
-    Ok(Outcome::Document(Document { text: lines, json, failure: None }))
+    Ok(Outcome::Document(Document::new(lines, json)))
 }
 
 /// Which columns of the list are shown.
@@ -106,12 +105,12 @@ pub(in crate::front) fn resolve(context: &Context<'_>, args: &TagResolveArgs) ->
     };
     let line = format!("{}@{}", reference.repository, found.digest);
     let json = serde_json::json!({
-        "image": line,
-        "repository": reference.repository.to_string(),
+        "image": reference.repository.to_string(),
+        "ref": line,
         "digest": found.digest,
         "mediaType": found.media_type,
     });
-    Ok(Outcome::Document(Document { text: format!("{line}\n"), json, failure: None }))
+    Ok(Outcome::Document(Document::new(format!("{line}\n"), json)))
 }
 
 pub(in crate::front) fn add(context: &Context<'_>, args: &TagAddArgs) -> Result<Outcome, Failure> {
@@ -172,5 +171,5 @@ fn cannot_delete(error: TransferError, what: &str) -> Failure {
 fn lines(word: &str, references: &[Reference]) -> Outcome {
     let names: Vec<String> = references.iter().map(ToString::to_string).collect();
     let text = names.iter().map(|name| format!("{name}\n")).collect();
-    Outcome::Document(Document { text, json: serde_json::json!({ word: names }), failure: None })
+    Outcome::Document(Document::new(text, serde_json::json!({ word: names })))
 }

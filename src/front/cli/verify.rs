@@ -17,30 +17,52 @@ use crate::front::flag::Flag;
 use crate::front::judgement;
 use crate::front::keys;
 use crate::front::main_image::{choose_one, only_root};
-use crate::front::outcome::{Document, Outcome};
+use crate::front::outcome::{Document, ImageOutcome, Outcome, ReportedPlace};
 use crate::front::reporter::{self, Wording};
+use crate::front::result_file;
 use crate::front::{system, text};
 use crate::sign::PublicKey;
 use crate::transfer::signatures::{Trust, judge};
 use crate::transfer::verify::{Advice, VerifyReport, verify};
-use crate::transfer::{self, Attached};
+use crate::transfer::{self, Attached, NodeKind};
 
 /// Warnings of one kind that are printed.
 const WARNED: usize = 10;
+/// The page that says what each program reads.
+const READERS_PAGE: &str = "docs/formats/layout-tar.md";
 /// Problems named in the failure's text; all of them are in the JSON.
 const SHOWN: usize = 100;
 
 pub(in crate::front) fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<Outcome, Failure> {
-    let options = resolve::verify(args)?;
+    let options = resolve::verify(args, context.env)?;
     let keys = keys::public_keys(Flag::KEY, &options.keys, context.env)?;
+    let to = match &options.source {
+        Source::Tar(path) | Source::OciTar(path) => Some(path.as_path()),
+        Source::Store(_) | Source::Bundle(_) | Source::Image(_) | Source::Lock(_) => None,
+    };
+    result_file::report(&options.results, to, || verified(context, &options, keys))
+}
+
+fn verified(
+    context: &Context<'_>,
+    options: &VerifyOptions,
+    keys: Vec<PublicKey>,
+) -> Result<Document, Failure> {
     let mut version = None;
+    let mut place = ReportedPlace::Store;
     let mut store = match &options.source {
-        Source::OciTar(path) => expect_oci(open_to_inspect(context, path)?, path)?,
-        Source::Tar(path) | Source::Lock(path) => open_to_inspect(context, path)?,
         Source::Store(reference) => {
             let opened = open_depot_image(context, reference, &options.registry)?;
             version = opened.version;
             opened.store
+        }
+        Source::Tar(path) | Source::OciTar(path) | Source::Lock(path) => {
+            place = ReportedPlace::Tar(path.clone());
+            let opened = open_to_inspect(context, path)?;
+            match &options.source {
+                Source::OciTar(_) => expect_oci(opened, path)?,
+                _ => opened,
+            }
         }
         Source::Bundle(_) | Source::Image(_) => return in_registry(context, options, keys),
     };
@@ -53,10 +75,10 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<
     let report = reporter::watch(&context.ui, Wording::Fetched, |observer| {
         Ok::<_, Failure>(verify(&store, system::threads(), observer))
     })?;
-    warn(context, &report.warnings);
+    warn(context, &report);
     let mut failure = None;
     if options.expected_digest.is_some() {
-        let root = only_root(&report.path, store.roots()).map_err(|failure| failure.hint(choose_one()))?;
+        let root = only_root(&store).map_err(|failure| failure.hint(choose_one()))?;
         let checked =
             transfer::check_expected(options.expected_digest.as_ref(), &root.image.descriptor.digest);
         failure = checked.err().map(Failure::from);
@@ -69,40 +91,45 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<
         );
     }
     if !report.is_sound() {
-        let found = report.problems.len();
-        let problems = if found == 1 { "1 problem".to_owned() } else { format!("{found} problems") };
-        failure =
-            Some(Failure::difference(format!("`{}` is damaged: {problems} found", report.path)).hint(
-                if version.is_some() { "push the image again" } else { "make or fetch the file again" },
-            ));
-        failure = failure.map(|failure| match &version {
-            Some(version) => about_version(failure, version),
-            None => failure,
+        let found = text::counted(report.problems.len() as u64, "problem");
+        let damaged = Failure::difference(format!("`{}` is damaged: {found} found", report.path));
+        failure = Some(match &version {
+            Some(version) => about_version(damaged.hint("push the image again"), version),
+            None => damaged.hint("make or fetch the file again"),
         });
     }
     let mut json = serde_json::to_value(&report)
         .map_err(|error| Failure::refused(format!("cannot write the report as JSON: {error}")))?;
     let mut text = summary(&report);
     if failure.is_none() && !keys.is_empty() {
-        let trust = Trust { keys, identity: options.identity, require: options.require };
-        let judged = judgement::of_store(&store, &trust)?;
+        let (identity, require) = (options.identity.clone(), options.require.clone());
+        let judged = judgement::of_store(&store, &Trust { keys, identity, require })?;
         text.push_str(&judgement::lines(&judged));
         json["signatures"] = judgement::json(&judged);
         failure = judgement::failure(&judged);
     }
-    Ok(Outcome::Document(Document { text, json, failure }))
+    let image = match (&failure, only_root(&store)) {
+        (None, Ok(root)) => {
+            let names = root.image.names.iter().filter_map(|name| Some(name.tag.as_ref()?.to_string()));
+            let image = transfer::describe(&store, &root.image.descriptor, names.collect())?;
+            Some(Box::new(ImageOutcome::of_description(&image, place)))
+        }
+        _ => None,
+    };
+    Ok(Document { text, json, failure, image })
 }
 
 /// Judges the signatures of an image in a registry; its blobs are not read.
 fn in_registry(
     context: &Context<'_>,
-    options: VerifyOptions,
+    options: &VerifyOptions,
     keys: Vec<PublicKey>,
-) -> Result<Outcome, Failure> {
+) -> Result<Document, Failure> {
     let opened = OpenedSource::open(context, &options.source, &options.registry, true)?;
     let attached = judgement::attached(Attached::default(), Some(&Trust::of(Vec::new())));
     let depth = Depth { thick: false, inflate: false, attached, bundles_as_images: true };
-    let trust = Trust { keys, identity: options.identity, require: options.require };
+    let (identity, require) = (options.identity.clone(), options.require.clone());
+    let trust = Trust { keys, identity, require };
     let (judged, digest) = opened.with(|locator| {
         reporter::watch(&context.ui, Wording::Fetched, |observer| {
             let collection = opened.gather(locator, depth, &options.registry, observer)?;
@@ -118,14 +145,21 @@ fn in_registry(
         writeln!(text, "{}@{digest}: verified", text::escaped(&place))
             .expect("writing to a String cannot fail");
     }
-    let json = json!({ "place": place, "digest": digest, "signatures": judgement::json(&judged) });
-    Ok(Outcome::Document(Document { text, json, failure }))
+    let json = json!({ "image": place, "digest": digest, "signatures": judgement::json(&judged) });
+    Ok(Document { failure, ..Document::new(text, json) })
 }
 
-/// Prints the first warnings of each kind, and how many more there are.
-fn warn(context: &Context<'_>, warnings: &[Advice]) {
+/// Prints the warnings: one line about programs that do not load the tar, and the first of each other kind.
+///
+/// A bundle is read by imgpkg and imgrelay, and no container engine loads it; `--json` has every warning.
+fn warn(context: &Context<'_>, report: &VerifyReport) {
+    let (about_readers, others): (Vec<&Advice>, Vec<&Advice>) =
+        report.warnings.iter().partition(|warning| is_about_readers(warning));
+    if !report.roots.iter().any(|root| root.kind == NodeKind::Bundle) {
+        readers_line(&about_readers).iter().for_each(|line| context.ui.warning(line));
+    }
     let mut of_kind: HashMap<_, usize> = HashMap::new();
-    for warning in warnings {
+    for warning in others {
         let count = of_kind.entry(std::mem::discriminant(warning)).or_default();
         *count += 1;
         if *count <= WARNED {
@@ -136,6 +170,30 @@ fn warn(context: &Context<'_>, warnings: &[Advice]) {
     if more > 0 {
         context.ui.warning(&format!("… and {more} more warnings like these; `--json` has all of them"));
     }
+}
+
+/// Tells whether a warning is about programs only; which images are not there matters to every reader.
+fn is_about_readers(warning: &Advice) -> bool {
+    !warning.readers().is_empty() && !matches!(warning, Advice::PlatformsAbsent { .. })
+}
+
+/// Says which programs do not load the tar as it is, each reason once.
+fn readers_line(warnings: &[&Advice]) -> Option<String> {
+    let mut reasons: Vec<(&[&str], String)> = Vec::new();
+    for warning in warnings {
+        let reason = (warning.readers(), warning.short());
+        if !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
+    }
+    let reasons: Vec<String> =
+        reasons.iter().map(|(readers, what)| format!("{} ({what})", readers.join(", "))).collect();
+    (!reasons.is_empty()).then(|| {
+        format!(
+            "not every program loads this tar as it is: {}; `{READERS_PAGE}` says which and why",
+            reasons.join("; ")
+        )
+    })
 }
 
 fn summary(report: &VerifyReport) -> String {

@@ -11,5 +11,5 @@ pub(in crate::front) fn line() -> String {
 
 pub(in crate::front) fn run() -> Outcome {
     let json = json!({"name": "imgrelay", "version": env!("CARGO_PKG_VERSION")});
-    Outcome::Document(Document { text: line(), json, failure: None })
+    Outcome::Document(Document::new(line(), json))
 }

@@ -142,7 +142,7 @@ fn report(
         "path": tar.display().to_string(),
         "tags": tags,
     });
-    Ok(Outcome::Document(Document { text: format!("{}: {digest}\n", tar.display()), json, failure: None }))
+    Ok(Outcome::Document(Document::new(format!("{}: {digest}\n", tar.display()), json)))
 }
 
 /// Tars that are joined, and how.

@@ -19,7 +19,7 @@ const TAR_DEFAULT: &str = "image.tar";
 const LOGIN: [(&str, Flag); 2] =
     [("username", Flag::REGISTRY_USERNAME), ("password", Flag::REGISTRY_PASSWORD)];
 /// What `command` can be.
-const COMMANDS: [&str; 3] = ["build", "push", "index"];
+const COMMANDS: [&str; 4] = ["build", "push", "index", "verify"];
 /// The flags that inputs of the door's own set; [`PUSH_FLAGS`] has the others.
 const OWN: [(Flag, &str); 15] = [
     (Flag::BUNDLE, "image"),
@@ -87,6 +87,7 @@ pub(in crate::front) fn read(env: &Env) -> Result<Request, Failure> {
     }
     let mut words = match inputs.get("command") {
         Some("index") => inputs.index(&files)?,
+        Some("verify") => inputs.verify(&files)?,
         Some("build") => inputs.build(&files)?,
         Some("push") if files.is_empty() => inputs.push_tar()?,
         Some("push") => inputs.push_files(&files)?,
@@ -104,8 +105,8 @@ pub(in crate::front) fn read(env: &Env) -> Result<Request, Failure> {
         }
     };
     if inputs.get("select").is_some() && !words.iter().any(|word| word.starts_with("--select=")) {
-        return Err(Failure::misuse("input `select` chooses an image of a tar that is pushed")
-            .hint("use it with `command: push` and without `files`"));
+        return Err(Failure::misuse("input `select` chooses an image of a tar that is pushed or verified")
+            .hint("use it with `command: push` without `files`, or with `command: verify`"));
     }
     let mut changed = env.clone();
     for row in PUSH_FLAGS {
@@ -129,7 +130,9 @@ pub(in crate::front) fn read(env: &Env) -> Result<Request, Failure> {
             }
         }
     }
-    words.extend(inputs.switch("tls-verify")?.map(|value| format!("--tls-verify={value}")));
+    if inputs.get("command") != Some("verify") {
+        words.extend(inputs.switch("tls-verify")?.map(|value| format!("--tls-verify={value}")));
+    }
     for (input, flag) in LOGIN {
         if let Some(value) = inputs.get(input) {
             changed = changed.with(&flag.variable(), value.to_owned());
@@ -323,6 +326,21 @@ impl<'a> Inputs<'a> {
         words.extend(self.get("select").map(|select| format!("--select={select}")));
         words.extend(self.tags()?.iter().map(|tag| format!("--tag={tag}")));
         words.extend(self.verify_keys()?.into_iter().map(|key| format!("--verify-key={key}")));
+        Ok(words)
+    }
+
+    fn verify(&self, files: &[String]) -> Result<Vec<String>, Failure> {
+        let of_content = PUSH_FLAGS.iter().filter(is_of_content).filter_map(|row| row.input);
+        let others = ["kind", "image", "tags"].into_iter().chain(of_content);
+        let other = (!files.is_empty()).then_some("files").into_iter().chain(others);
+        if let Some(input) = other.into_iter().find(|input| self.get(input).is_some()) {
+            return Err(Failure::misuse(format!("input `{input}` is of no use with `command: verify`"))
+                .hint("only the tar is read, and nothing is pushed"));
+        }
+        let tar = self.path("tar", self.get("tar").unwrap_or(TAR_DEFAULT))?;
+        let mut words = vec!["verify".to_owned(), format!("--tar={tar}")];
+        words.extend(self.get("select").map(|select| format!("--select={select}")));
+        words.extend(self.verify_keys()?.into_iter().map(|key| format!("--key={key}")));
         Ok(words)
     }
 
@@ -557,7 +575,7 @@ mod tests {
             (vec![], "input `command` is missing"),
             (
                 vec![("INPUT_COMMAND", "biuld")],
-                "input `command` is `biuld`, expected one of `build`, `push`, `index`",
+                "input `command` is `biuld`, expected one of `build`, `push`, `index`, `verify`",
             ),
             (vec![("INPUT_COMMAND", "build")], "input `files` is missing"),
             (vec![("INPUT_COMMAND", "push")], "input `image` is missing"),

@@ -60,14 +60,20 @@ fn action(words: &[OsString], env: &Env) -> Result<(), Failure> {
         Ui::with_streams(settings, env, false, Box::new(out), Box::new(err)).speaking(vocabulary)
     };
     let confirmed = |outcome: &Outcome| {
-        let Outcome::Image(image) = outcome else { return Ok(()) };
-        hand_over(image, env);
+        let Some(image) = outcome.image() else { return Ok(()) };
+        if let Outcome::Image(made) = outcome {
+            hand_over(made, env);
+        }
         let image = as_the_host_sees_it(image, env);
         result_file::write(std::slice::from_ref(&output), &image)?;
         if request.summary
             && let Some(path) = env.path(env::GITHUB_STEP_SUMMARY)
         {
-            result_file::append(&path, &summary::markdown(&image))?;
+            let text = match outcome {
+                Outcome::Image(_) => summary::made(&image),
+                Outcome::Document(_) | Outcome::Printed => summary::markdown(&image, "verified"),
+            };
+            result_file::append(&path, &text)?;
         }
         if request.declare { declare(&image, env) } else { Ok(()) }
     };

@@ -8,9 +8,13 @@ use crate::front::text;
 /// Tags that are shown before the list is cut.
 const TAGS: usize = 20;
 
-/// Returns the summary of one image.
-pub(super) fn markdown(image: &ImageOutcome) -> String {
-    let done = if image.repository.is_some() { "pushed" } else { "built" };
+/// Returns the summary of one image that a command made.
+pub(super) fn made(image: &ImageOutcome) -> String {
+    markdown(image, if image.repository.is_some() { "pushed" } else { "built" })
+}
+
+/// Returns the summary of one image; `done` is what was done with it.
+pub(super) fn markdown(image: &ImageOutcome, done: &str) -> String {
     let mut out = format!("### imgrelay: {} {done}\n\n| | |\n|---|---|\n", image.kind.name());
     let mut row = |name: &str, value: &str| {
         writeln!(out, "| {name} | {value} |").expect("writing to a String cannot fail");
@@ -72,7 +76,7 @@ mod tests {
     #[test]
     fn a_summary_says_what_was_pushed_and_how_to_get_it() {
         let image = pushed();
-        let text = markdown(&image);
+        let text = made(&image);
         let digest = image.digest.to_string();
         for part in [
             "### imgrelay: bundle pushed\n",
@@ -89,7 +93,7 @@ mod tests {
     #[test]
     fn a_file_name_cannot_leave_its_cell() {
         let path = Some("a|b`</code><img src=x>\n\n# x".into());
-        let text = markdown(&ImageOutcome { repository: None, tags: Vec::new(), path, ..pushed() });
+        let text = made(&ImageOutcome { repository: None, tags: Vec::new(), path, ..pushed() });
         let row = text.lines().find(|line| line.starts_with("| File |")).unwrap();
         assert_eq!(
             row,
@@ -101,7 +105,7 @@ mod tests {
     #[test]
     fn many_tags_are_cut() {
         let tags = (0..25).map(|n| format!("v{n}").parse().unwrap()).collect();
-        let text = markdown(&ImageOutcome { tags, ..pushed() });
+        let text = made(&ImageOutcome { tags, ..pushed() });
         assert!(text.contains("<code>v19</code>, and 5 more |"), "{text}");
     }
 }

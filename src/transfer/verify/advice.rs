@@ -15,7 +15,7 @@ use crate::stream::Compression;
 
 /// Something a user should know about a store that is no damage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "warning", rename_all = "kebab-case")]
+#[serde(tag = "warning", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 #[non_exhaustive]
 pub enum Advice {
     /// An entry has a tag but no full reference.
@@ -188,6 +188,21 @@ impl Advice {
         let count = platforms.len();
         platforms.truncate(NAMED);
         (count > 0).then_some(Self::PlatformsAbsent { count, platforms })
+    }
+
+    /// Says in few words what its readers do not take; the page of readers says more.
+    #[must_use]
+    pub fn short(&self) -> String {
+        match self {
+            Self::BareTag { .. } => "a name that is only a tag".to_owned(),
+            Self::NoName { .. } => "an image without a name".to_owned(),
+            Self::Wrapped { compression } => format!("a tar that {compression} compressed as a whole"),
+            Self::SeveralImages { count } => format!("{count} images side by side"),
+            Self::NoDockerManifest => "no `manifest.json`".to_owned(),
+            Self::UnreadableDockerManifest { .. } => "a `manifest.json` of another form".to_owned(),
+            Self::NamesDisagree { .. } => "two names that differ".to_owned(),
+            other => other.to_string(),
+        }
     }
 
     /// Returns the readers that refuse such a store, or take something else from it.

@@ -55,8 +55,8 @@ pub fn verify(store: &Store, threads: usize, observer: &dyn Observer) -> VerifyR
     warnings.extend(facts.warnings);
     VerifyReport {
         path: store.path().display().to_string(),
-        kind: store.kind().name(),
-        roots: store.roots().iter().map(RootReport::of).collect(),
+        format: store.kind().name(),
+        roots: store.roots().iter().map(|root| RootReport::of(store, root)).collect(),
         documents,
         blobs: referred,
         bytes,

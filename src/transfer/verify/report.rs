@@ -4,19 +4,22 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::model::Digest;
-use crate::store::{LeftOut, Root};
+use crate::model::{Descriptor, Digest, keys};
+use crate::store::{LeftOut, Root, Store};
 
+use super::super::{ImageSource as _, NodeKind};
 use super::advice::Advice;
 
 /// The result of a check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct VerifyReport {
     /// The file or folder.
     pub path: String,
-    /// Its kind, as [`crate::store::StoreKind::name`].
-    pub kind: &'static str,
+    /// Its format, as [`crate::store::StoreKind::name`].
+    pub format: &'static str,
     /// The top-level images.
+    #[serde(rename = "images")]
     pub roots: Vec<RootReport>,
     /// Manifests, indexes and image configurations that were checked.
     pub documents: u64,
@@ -44,7 +47,10 @@ impl VerifyReport {
 
 /// One top-level image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct RootReport {
+    /// What it is.
+    pub kind: NodeKind,
     /// Digest of its manifest or index.
     pub digest: Digest,
     /// Type of its manifest or index.
@@ -54,13 +60,14 @@ pub struct RootReport {
 }
 
 impl RootReport {
-    pub(super) fn of(root: &Root) -> Self {
+    pub(super) fn of(store: &Store, root: &Root) -> Self {
         let name = |name: &crate::store::ImageName| match (&name.reference, &name.tag) {
             (Some(reference), _) => Some(reference.to_string()),
             (None, Some(tag)) => Some(tag.to_string()),
             (None, None) => None,
         };
         Self {
+            kind: kind_of(store, &root.image.descriptor),
             digest: root.image.descriptor.digest.clone(),
             media_type: root.image.descriptor.media_type.clone(),
             names: root.image.names.iter().filter_map(name).collect(),
@@ -68,8 +75,24 @@ impl RootReport {
     }
 }
 
+/// Tells what a root is; one whose documents cannot be read is what its type says.
+fn kind_of(store: &Store, root: &Descriptor) -> NodeKind {
+    if root.is_index() {
+        return NodeKind::Index;
+    }
+    let document = store.read_document(root).ok();
+    let manifest = document.as_ref().and_then(|document| document.manifest());
+    let config = manifest.and_then(|manifest| store.read_config(manifest).ok().flatten());
+    match (manifest, config) {
+        (_, Some(config)) if config.config.labels.contains_key(keys::BUNDLE_LABEL) => NodeKind::Bundle,
+        (Some(_), None) => NodeKind::Artifact,
+        _ => NodeKind::Image,
+    }
+}
+
 /// Something wrong with one blob.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Problem {
     /// Digest under which the blob is referred to.
     pub blob: Digest,
@@ -82,7 +105,7 @@ pub struct Problem {
 
 /// What is wrong with a blob.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "problem", rename_all = "kebab-case")]
+#[serde(tag = "problem", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 #[non_exhaustive]
 pub enum Fault {
     /// It is not there.

@@ -311,8 +311,18 @@ fn the_action_builds_in_one_job_and_pushes_the_same_digest_in_another() {
     assert!(build.summary.contains("### imgrelay: image built"), "{}", build.summary);
     registry.forget_requests();
 
-    // Another digest than the approved one is not pushed, and nothing is asked of the registry.
     let wrong = format!("sha256:{}", "0".repeat(64));
+    let verify = |more: &[(&str, &str)]| {
+        runner.step(&[&[("command", "verify"), ("tar", "out/image.tar")], more].concat(), &[])
+    };
+    let verified = verify(&[("expected-digest", digest)]).succeeds();
+    assert_eq!((&verified.outputs["digest"], verified.outputs["path"].as_str()), (digest, "out/image.tar"));
+    assert!(verified.summary.contains("### imgrelay: image verified"), "{}", verified.summary);
+    let _ = verify(&[("expected-digest", &wrong)]).fails(3, &[&wrong, digest]);
+    let _ = verify(&[("labels", "a=b")]).fails(2, &["input `labels` is of no use with `command: verify`"]);
+    assert_eq!(registry.requests(), []);
+
+    // Another digest than the approved one is not pushed, and nothing is asked of the registry.
     let push = |more: &[(&str, &str)]| {
         let inputs = [("command", "push"), ("tar", "out"), ("image", &name), ("tags", "latest")];
         runner.step(&[&inputs, more].concat(), &[])

@@ -16,7 +16,7 @@ use testkit::tools::run;
 use testkit::tree;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_imgrelay");
-const TASKS: [&str; 4] = ["imgrelay", "imgrelay-build", "imgrelay-index", "imgrelay-push"];
+const TASKS: [&str; 5] = ["imgrelay", "imgrelay-build", "imgrelay-index", "imgrelay-push", "imgrelay-verify"];
 const STEP_ACTIONS: [&str; 2] = ["imgrelay-build", "imgrelay-push"];
 /// Most bytes of a container's termination message, which carries the results.
 const TERMINATION_MESSAGE: usize = 4096;
@@ -358,10 +358,9 @@ fn only_pushed_images_have_results_that_chains_signs() {
     for unit in units() {
         let hints: Vec<_> =
             unit.results.iter().map(|result| result.name.as_str()).filter(|name| hint(name)).collect();
-        let expected: &[&str] = if unit.document.metadata.name == "imgrelay-build" {
-            &[]
-        } else {
-            &["IMAGE_URL", "IMAGE_DIGEST"]
+        let expected: &[&str] = match unit.document.metadata.name.as_str() {
+            "imgrelay-build" | "imgrelay-verify" => &[],
+            _ => &["IMAGE_URL", "IMAGE_DIGEST"],
         };
         assert_eq!(hints, expected, "{}", unit.path);
     }
@@ -747,6 +746,26 @@ fn an_app_image_is_built_and_pushed_and_too_long_a_path_is_refused() {
     let built = pod.run(&task("imgrelay-build"), &params, &[]).succeeds(&["LAYOUT_DIGEST", "LAYOUT_PATH"]);
     let size = built.termination_message().len();
     assert!((3000..4096).contains(&size), "{size}");
+}
+
+#[test]
+fn a_verified_tar_has_its_digest_as_result_and_a_damaged_one_fails() {
+    let image = ToolImage::of(Path::new(PROGRAM), "/usr/local/bin/imgrelay");
+    let pod = Pod::new(&image, 65532, 65532);
+    tree::make(&pod.scratch.join("source/config"), &["f a 644 'x'"]);
+    let built = pod.run(&task("imgrelay-build"), &[("FILES", "config")], &[]);
+    let built = built.succeeds(&["LAYOUT_DIGEST", "LAYOUT_PATH"]);
+    let verify = task("imgrelay-verify");
+    let done = pod.run(&verify, &[], &[]).succeeds(&["LAYOUT_DIGEST"]);
+    assert_eq!(done.results["LAYOUT_DIGEST"], built.results["LAYOUT_DIGEST"]);
+    let other = format!("sha256:{}", "0".repeat(64));
+    pod.run(&verify, &[("EXPECTED_DIGEST", &*other)], &[]).fails(3, "expected `sha256:0000");
+    let tar = pod.scratch.join("source/image.tar");
+    let mut bytes = std::fs::read(&tar).unwrap();
+    let layer = bytes.windows(2).position(|two| two == [0x1f, 0x8b]).unwrap();
+    bytes[layer + 20] ^= 1;
+    std::fs::write(&tar, bytes).unwrap();
+    pod.run(&verify, &[], &[]).fails(3, "is damaged");
 }
 
 #[test]

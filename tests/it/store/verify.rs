@@ -66,8 +66,8 @@ fn a_sound_archive_has_no_problems_and_every_byte_is_counted_once() {
     let bytes: usize = layout.blobs.iter().map(Vec::len).sum();
     assert_eq!((report.bytes, count.0.into_inner()), (bytes as u64, bytes as u64));
     let json = serde_json::to_value(&report).unwrap();
-    assert_eq!(json["kind"], "oci-layout-tar");
-    assert_eq!(json["roots"][0]["names"], json!(["reg.example/team/app:v1"]));
+    assert_eq!(json["format"], "oci-layout-tar");
+    assert_eq!(json["images"][0]["names"], json!(["reg.example/team/app:v1"]));
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn all_problems_are_found_in_one_run_with_any_number_of_threads() {
     }
     let json = serde_json::to_value(&report.problems[0]).unwrap();
     assert!(
-        json["problem"].is_string() && json["blob"].is_string() && json["referred_by"].is_array(),
+        json["problem"].is_string() && json["blob"].is_string() && json["referredBy"].is_array(),
         "{json}"
     );
 }

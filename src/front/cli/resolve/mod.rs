@@ -6,6 +6,7 @@
 mod copy;
 mod diff;
 mod index;
+mod labels;
 mod look;
 pub(in crate::front) mod places;
 mod push;
@@ -360,7 +361,7 @@ fn source(flags: &SourceFlags<'_>, allowed: &[Flag]) -> Result<Source, Failure> 
         (Flag::STORE, parsed(Flag::STORE, flags.store, str::parse::<StoreReference>)?.map(Source::Store)),
     ];
     let candidates = candidates.into_iter().filter(|(flag, _)| allowed.contains(flag)).collect();
-    let is_match = allowed.contains(&Flag::SOURCE);
+    let is_match = allowed.contains(&Flag::SOURCE) && !allowed.contains(&Flag::IMAGE);
     let from_stdin = |path: &Path| path == Path::new("-");
     match exactly_one("source", candidates)? {
         Source::Tar(path) | Source::OciTar(path) if from_stdin(&path) && is_match => {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::labels::labels;
 use super::push_places::{BaseImage, Destination, named};
 use super::{
     RegistryOptions, RunnableOptions, TarTarget, chosen, expected_digest, given, given_path, is_on, parsed,
@@ -231,32 +232,6 @@ fn kind_and_name(args: &PushArgs) -> Result<(PushKind, Option<Reference>), Failu
             Err(Failure::misuse(message!(flags, " exclude each other")))
         }
     }
-}
-
-/// Reads labels, which the command line separates by commas.
-///
-/// A piece that begins with a space and has no `=` is the rest of a sentence: `description=Hello, world`.
-fn labels(pieces: &[String]) -> Result<BTreeMap<String, String>, Failure> {
-    let mut whole: Vec<String> = Vec::new();
-    for piece in pieces {
-        match whole.last_mut() {
-            Some(last) if piece.starts_with(' ') && !piece.contains('=') => {
-                last.push(',');
-                last.push_str(piece);
-            }
-            _ => whole.push(piece.clone()),
-        }
-    }
-    let parsed = parsed_list(Flag::LABELS, &whole, key_value);
-    let parsed = parsed.map_err(|failure| match whole.iter().any(|label| !label.contains('=')) {
-        true => failure.hint(message!(
-            "a comma separates labels; one with a comma in its value goes into ",
-            Flag::LABELS.by_variable(),
-            ", with a line break at its end"
-        )),
-        false => failure,
-    })?;
-    Ok(parsed.into_iter().collect())
 }
 
 /// Finds the earlier image: layers are used again only where they are compared.
@@ -687,17 +662,6 @@ mod tests {
         assert_eq!(options.tags.iter().map(Tag::as_str).collect::<Vec<_>>(), ["v1", "v2"]);
         assert_eq!(options.contents.annotations["k"], "v,w");
         assert_eq!(options.contents.labels.len(), 2);
-        let sentence = labels(&["a=1", "b=Hello", " world", " 2026", "c=3"].map(str::to_owned)).unwrap();
-        assert_eq!(sentence.get("b").map(String::as_str), Some("Hello, world, 2026"));
-        assert_eq!(sentence.len(), 3);
-        let failure = labels(&["a=1".to_owned(), "x".to_owned()]).unwrap_err();
-        assert_eq!(
-            failure.hints,
-            [concat!(
-                "a comma separates labels; one with a comma in its value goes into environment variable ",
-                "`IMGRELAY_LABELS`, with a line break at its end"
-            )]
-        );
         assert_eq!(options.contents.media_types, MediaTypes::Docker);
         assert_eq!(options.contents.compression, CompressionLevel::Zstd(3));
         assert_eq!(options.contents.symlinks, SymlinkPolicy::Refuse);

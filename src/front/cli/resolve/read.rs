@@ -25,6 +25,8 @@ use crate::transfer::signatures::Requirement;
 pub struct PullOptions {
     /// Where from.
     pub source: Source,
+    /// Whether a Cloud Foundry source image is meant.
+    pub is_app: bool,
     /// The image of a tar that is meant, where one was chosen.
     pub select: Option<Selector>,
     /// The folder to extract into.
@@ -51,9 +53,14 @@ pub struct PullOptions {
 
 /// Resolves `pull`.
 pub fn pull(args: &PullArgs, env: &Env) -> Result<PullOptions, Failure> {
-    let flags = SourceFlags { lock: given_path(args.lock.as_ref()), ..SourceFlags::of(&args.source) };
-    let source =
-        source(&flags, &[Flag::BUNDLE, Flag::IMAGE, Flag::LOCK, Flag::TAR, Flag::OCI_TAR, Flag::STORE])?;
+    let flags = SourceFlags {
+        lock: given_path(args.lock.as_ref()),
+        source: args.app.as_deref(),
+        ..SourceFlags::of(&args.source)
+    };
+    let allowed =
+        [Flag::BUNDLE, Flag::IMAGE, Flag::SOURCE, Flag::LOCK, Flag::TAR, Flag::OCI_TAR, Flag::STORE];
+    let source = source(&flags, &allowed)?;
     let Some(output) = given_path(args.output.as_ref()) else {
         return Err(Failure::misuse("no folder to extract into was given")
             .hint(message!("name one with ", Flag::OUTPUT.with("FOLDER").short())));
@@ -85,6 +92,7 @@ pub fn pull(args: &PullArgs, env: &Env) -> Result<PullOptions, Failure> {
     Ok(PullOptions {
         select: selector(&args.source.tars, &source)?,
         registry: registry(&args.registry)?.naming(source.repository()),
+        is_app: given(args.app.as_deref()).is_some(),
         source,
         output: output.to_owned(),
         force: is_on(args.force, false),
@@ -111,12 +119,16 @@ pub struct DescribeOptions {
     pub cosign: bool,
     /// In which form.
     pub form: DescribeForm,
+    /// Whether a Cloud Foundry source image is meant.
+    pub is_app: bool,
+    /// Result files.
+    pub results: Vec<ResultFile>,
     /// How the registry is reached.
     pub registry: RegistryOptions,
 }
 
 /// Resolves `describe`; `json` tells whether `--json` was given, which chooses the form too.
-pub fn describe(args: &DescribeArgs, json: bool) -> Result<DescribeOptions, Failure> {
+pub fn describe(args: &DescribeArgs, json: bool, env: &Env) -> Result<DescribeOptions, Failure> {
     let chosen = chosen(Flag::OUTPUT_TYPE, args.output_type.as_deref(), &choices::OUTPUT_TYPE)?;
     let form = match chosen {
         Some(DescribeForm::Yaml) if json => {
@@ -131,15 +143,15 @@ pub fn describe(args: &DescribeArgs, json: bool) -> Result<DescribeOptions, Fail
         _ if json => DescribeForm::Json,
         _ => DescribeForm::Text,
     };
-    let source = source(
-        &SourceFlags::of(&args.source),
-        &[Flag::BUNDLE, Flag::IMAGE, Flag::TAR, Flag::OCI_TAR, Flag::STORE],
-    )?;
-    let cosign = is_on(args.cosign_artifacts, matches!(source, Source::Bundle(_)));
+    let flags = SourceFlags { source: args.app.as_deref(), ..SourceFlags::of(&args.source) };
+    let allowed = [Flag::BUNDLE, Flag::IMAGE, Flag::SOURCE, Flag::TAR, Flag::OCI_TAR, Flag::STORE];
+    let source = source(&flags, &allowed)?;
+    let cosign = is_on(args.cosign_artifacts, source.repository().is_some());
     let registry = registry(&args.registry)?.naming(source.repository());
     let select = selector(&args.source.tars, &source)?;
     let layers = is_on(args.layers, true);
-    Ok(DescribeOptions { source, select, layers, cosign, form, registry })
+    let (results, is_app) = (results(&args.result, env)?, given(args.app.as_deref()).is_some());
+    Ok(DescribeOptions { source, select, layers, cosign, form, is_app, results, registry })
 }
 
 /// Everything `verify` needs.
@@ -157,6 +169,8 @@ pub struct VerifyOptions {
     pub identity: Option<Reference>,
     /// What has to be there.
     pub require: Vec<Requirement>,
+    /// Result files.
+    pub results: Vec<ResultFile>,
     /// How the registry is reached.
     pub registry: RegistryOptions,
     /// Tars and folders that have what the tar was written without.
@@ -164,7 +178,7 @@ pub struct VerifyOptions {
 }
 
 /// Resolves `verify`.
-pub fn verify(args: &VerifyArgs) -> Result<VerifyOptions, Failure> {
+pub fn verify(args: &VerifyArgs, env: &Env) -> Result<VerifyOptions, Failure> {
     let source = source(
         &SourceFlags { image: args.image.as_deref(), ..SourceFlags::of_tar(&args.source) },
         &[Flag::TAR, Flag::OCI_TAR, Flag::STORE, Flag::IMAGE],
@@ -189,7 +203,18 @@ pub fn verify(args: &VerifyArgs) -> Result<VerifyOptions, Failure> {
     let select = selector(&args.source, &source)?;
     let registry = registry(&args.registry)?.naming(source.repository());
     let against = args.against.iter().filter(|path| !path.as_os_str().is_empty()).cloned().collect();
-    Ok(VerifyOptions { source, select, expected_digest, keys, identity, require, registry, against })
+    let results = results(&args.result, env)?;
+    Ok(VerifyOptions {
+        source,
+        select,
+        expected_digest,
+        keys,
+        identity,
+        require,
+        results,
+        registry,
+        against,
+    })
 }
 
 /// Everything `tag list` needs.
@@ -350,7 +375,8 @@ mod tests {
 
     #[test]
     fn describe_has_one_form() {
-        let form = |words: &[&str], json| describe(&args(words), json).map(|options| options.form);
+        let form =
+            |words: &[&str], json| describe(&args(words), json, &Env::default()).map(|options| options.form);
         assert_eq!(form(&["--tar", "t"], false), Ok(DescribeForm::Text));
         assert_eq!(form(&["--tar", "t"], true), Ok(DescribeForm::Json));
         assert_eq!(form(&["--tar", "t", "-o", "yaml"], false), Ok(DescribeForm::Yaml));
@@ -360,9 +386,9 @@ mod tests {
 
     #[test]
     fn verify_reads_a_tar_and_tags_need_a_name() {
-        assert_eq!(verify(&args(&["--tar", "t"])).unwrap().source, Source::Tar("t".into()));
+        assert_eq!(verify(&args(&["--tar", "t"]), &Env::default()).unwrap().source, Source::Tar("t".into()));
         assert!(
-            verify(&args(&[]))
+            verify(&args(&[]), &Env::default())
                 .unwrap_err()
                 .message
                 .to_string()

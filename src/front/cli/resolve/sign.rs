@@ -5,14 +5,16 @@ use std::path::PathBuf;
 
 use super::{
     RegistryOptions, Source, SourceFlags, chosen, given, given_path, is_on, parsed_list, reference, registry,
-    source, wrong,
+    results, source, wrong,
 };
 use crate::front::attachment::AttachmentKind;
 use crate::front::cli::choices;
 use crate::front::cli::sign_args::{AttachArgs, SignArgs};
 use crate::front::cli::values::key_value;
+use crate::front::env::Env;
 use crate::front::failure::{Failure, Hint, message};
 use crate::front::flag::Flag;
+use crate::front::result_file::ResultFile;
 use crate::model::Reference;
 use crate::transfer::signatures::SignatureFormat;
 
@@ -31,6 +33,8 @@ pub struct SignOptions {
     pub annotations: BTreeMap<String, String>,
     /// In which form signatures are stored.
     pub format: SignatureFormat,
+    /// Result files.
+    pub results: Vec<ResultFile>,
     /// How the registry is reached.
     pub registry: RegistryOptions,
 }
@@ -45,7 +49,7 @@ pub enum SignTarget {
 }
 
 /// Resolves `sign`.
-pub fn sign(args: &SignArgs) -> Result<SignOptions, Failure> {
+pub fn sign(args: &SignArgs, env: &Env) -> Result<SignOptions, Failure> {
     let target = target(args.image.as_deref(), args.tar.as_ref())?;
     let Some(key) = given(args.key.as_deref()) else {
         return Err(Failure::misuse("no private key was given").hint(message!(
@@ -74,6 +78,7 @@ pub fn sign(args: &SignArgs) -> Result<SignOptions, Failure> {
         recursive: is_on(args.recursive, false),
         annotations,
         format,
+        results: results(&args.result, env)?,
     })
 }
 
@@ -92,12 +97,14 @@ pub struct AttachOptions {
     pub identity: Option<Reference>,
     /// In which form it is stored.
     pub format: SignatureFormat,
+    /// Result files.
+    pub results: Vec<ResultFile>,
     /// How the registry is reached.
     pub registry: RegistryOptions,
 }
 
 /// Resolves `attach`.
-pub fn attach(args: &AttachArgs) -> Result<AttachOptions, Failure> {
+pub fn attach(args: &AttachArgs, env: &Env) -> Result<AttachOptions, Failure> {
     let target = target(args.image.as_deref(), args.tar.as_ref())?;
     let Some(file) = given_path(args.file.as_ref()) else {
         return Err(Failure::misuse("no file to attach was given"));
@@ -132,6 +139,7 @@ pub fn attach(args: &AttachArgs) -> Result<AttachOptions, Failure> {
         key,
         identity,
         format: format(args.signature_format.as_deref())?,
+        results: results(&args.result, env)?,
     })
 }
 
@@ -164,7 +172,7 @@ mod tests {
     use super::*;
 
     fn resolve(words: &[&str]) -> Result<SignOptions, Failure> {
-        sign(&args(words))
+        sign(&args(words), &Env::default())
     }
 
     #[test]
