@@ -204,17 +204,7 @@ pub fn verify(args: &VerifyArgs, env: &Env) -> Result<VerifyOptions, Failure> {
     let registry = registry(&args.registry)?.naming(source.repository());
     let against = args.against.iter().filter(|path| !path.as_os_str().is_empty()).cloned().collect();
     let results = results(&args.result, env)?;
-    Ok(VerifyOptions {
-        source,
-        select,
-        expected_digest,
-        keys,
-        identity,
-        require,
-        results,
-        registry,
-        against,
-    })
+    Ok(VerifyOptions { source, select, expected_digest, keys, identity, require, results, registry, against })
 }
 
 /// Everything `tag list` needs.
