@@ -81,7 +81,7 @@ pub struct Ui {
     bars: MultiProgress,
     /// Errors are printed as JSON too.
     json_errors: bool,
-    /// A JSON document was printed, and there is to be only one.
+    /// Something was printed on standard output, which is to hold one document.
     printed: AtomicBool,
     /// Requests and bodies that were retried.
     retries: AtomicU64,
@@ -253,7 +253,6 @@ impl Ui {
                     if let (Some(failure), Some(members)) = (&document.failure, json.as_object_mut()) {
                         members.insert("error".to_owned(), self.error_json(failure));
                     }
-                    self.printed.store(true, Ordering::Relaxed);
                     self.print(&format!("{}\n", escape_in_json(&json.to_string())))?;
                 } else {
                     self.print(&document.text)?;
@@ -268,6 +267,7 @@ impl Ui {
     ///
     /// Errors: every other failure to write, such as a full disk behind a redirection.
     pub fn print(&self, text: &str) -> Result<(), Failure> {
+        self.printed.store(true, Ordering::Relaxed);
         let written = self.bars.suspend(|| {
             let mut stdout = lock(&self.stdout);
             stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
