@@ -61,10 +61,10 @@ pub fn read(text: &[u8]) -> PemText<'_> {
     let (mut found, mut open, mut at) = (PemText::default(), None, 0);
     for line in text.split_inclusive(|byte| *byte == b'\n') {
         let trimmed = line.trim_ascii();
-        if let Some(label) = label(trimmed, BEGIN) {
-            if open.replace((label, at)).is_some() {
-                found.fault = found.fault.or(Some(PemFault::NoEnd));
-            }
+        if let Some(label) = label(trimmed, BEGIN)
+            && open.replace((label, at)).is_some()
+        {
+            found.fault = found.fault.or(Some(PemFault::NoEnd));
         }
         at += line.len();
         if let Some(end) = label(trimmed, END)

@@ -130,6 +130,7 @@ fn strict(schema: &mut Value) {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a switch of the test, not of the program")]
 fn every_json_document_has_the_form_of_its_schema_and_the_page_shows_one_of_each() {
     let registry = Registry::start();
     let lab = room(&registry);
