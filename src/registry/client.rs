@@ -588,6 +588,21 @@ mod tests {
     }
 
     #[test]
+    fn a_document_that_is_absent_where_the_registry_redirects_to_is_absent() {
+        let moved = head(
+            "307 Temporary Redirect",
+            "location: http://localhost:{port}/there\r\ncontent-length: 0\r\n",
+        );
+        let absent = on("HEAD /there", &head("404 Not Found", "content-length: 0\r\n"));
+        let elsewhere = Scripted::start(vec![absent]);
+        let port = elsewhere.host.rsplit_once(':').unwrap().1;
+        let moved = moved.replace("{port}", port);
+        let server = Scripted::start(vec![on("HEAD /v2/a/manifests/v1", &moved)]);
+        let target = Target::Tag("v1".parse().unwrap());
+        assert!(matches!(server.client().head(&server.repository(), &target), Ok(HeadResult::Absent)));
+    }
+
+    #[test]
     fn a_list_of_tags_has_a_bound_over_all_pages() {
         let page = |number: usize, tags: &str| {
             let link = format!("link: </v2/a/tags/list?page={number}>; rel=\"next\"\r\n");

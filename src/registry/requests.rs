@@ -360,7 +360,10 @@ impl Sending<'_> {
             auth.accepted();
         }
         let response = classify::response(&self.requester.http, response).map_err(Attempt::Transient)?;
-        if peer == Peer::Elsewhere && response.status >= 400 && self.call.follow == Follow::All {
+        // A registry that sends requests for documents elsewhere has the 404 of a document that is absent from there.
+        let is_absent = response.status == 404 && self.call.blob_bytes.is_none();
+        if peer == Peer::Elsewhere && response.status >= 400 && self.call.follow == Follow::All && !is_absent
+        {
             // Signed URLs expire; the registry gives out new ones.
             let cause = format!("`{}` answered {}", response.url.origin(), response.status);
             response.drain();
