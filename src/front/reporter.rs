@@ -278,6 +278,12 @@ fn warning_text(warning: &Warning) -> (String, Option<Message>) {
             ),
             Some("make the zip with a tool that writes `/`, as the zip format requires".into()),
         ),
+        Warning::BackslashInName { first } => (
+            format!(
+                "the zip has `\\` in the name `{first}`; it was packed as a file with this name, in no folder"
+            ),
+            Some("make the zip with a tool that writes `/`, as the zip format requires".into()),
+        ),
         Warning::Package { problem } => (format!("package repository: {problem}"), None),
         Warning::MorePackages { count } => (
             format!("package repository: {} more", text::counted(*count as u64, "mistake")),

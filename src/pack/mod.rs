@@ -15,8 +15,8 @@ mod profile;
 mod runnable;
 
 pub use app::{
-    AppEntry, AppError, AppOptions, AppTree, CopiedLinks, LayerSplit, MOST_LAYERS, MatchRequest, Resource,
-    ResourceError, RestoredFile, RestoredFiles, parse_resources,
+    AppEntry, AppError, AppOptions, AppTree, Backslashes, CopiedLinks, LayerSplit, MOST_LAYERS, MatchRequest,
+    Resource, ResourceError, RestoredFile, RestoredFiles, parse_resources,
 };
 pub use bundle::{BundleError, BundleLayout, find_bundle};
 pub use entries::{LayerEncoding, PackedLayer, UnpackedLayer};

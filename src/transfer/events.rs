@@ -240,6 +240,11 @@ pub enum Warning {
         /// The first of them, made readable.
         first: String,
     },
+    /// A name of a zip has `\\`, others have `/`.
+    BackslashInName {
+        /// The first of them, made readable.
+        first: String,
+    },
     /// A package repository has something that kapp-controller does not take as it is meant.
     Package {
         /// File, line and what is wrong.

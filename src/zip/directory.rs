@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::os::unix::fs::FileExt as _;
 
+use super::backslashes::Backslashes;
 use super::bytes::{LOCAL_BYTES, Span, crc_of, u16_at, u32_at, u64_at};
 use super::entry::{Entry, EntryKind};
 use super::entry_names::{self, NameRules};
@@ -32,7 +33,7 @@ const DARWIN: u8 = 19;
 pub struct Archive {
     file: File,
     entries: Vec<Entry>,
-    backslashes: Option<Vec<u8>>,
+    backslashes: Option<Backslashes>,
 }
 
 /// Where the central directory is.
@@ -53,18 +54,16 @@ impl Archive {
     pub fn open(file: File) -> Result<Self, ZipError> {
         let end = find_end(&file)?;
         let backslashes = first_with_backslashes(&file, &end)?;
-        let separator = if backslashes.is_some() { Separator::Backslash } else { Separator::OfHost };
+        let are_separators = matches!(backslashes, Some(Backslashes::Separators { .. }));
+        let separator = if are_separators { Separator::Backslash } else { Separator::OfHost };
         let entries = read_entries(&file, &end, separator)?;
         Ok(Self { file, entries, backslashes })
     }
 
-    /// Returns the first name with `\\`, if the archive has `\\` in place of `/` although it claims to be made on Unix.
-    ///
-    /// Tools on Windows write such archives; a program on Unix would make one file named `WEB-INF\\web.xml`. Their
-    /// `\\` are read as `/`.
+    /// Returns what a `\\` in the names is, if one of them has it although the archive claims to be made on Unix.
     #[must_use]
-    pub fn backslashes(&self) -> Option<&[u8]> {
-        self.backslashes.as_deref()
+    pub fn backslashes(&self) -> Option<&Backslashes> {
+        self.backslashes.as_ref()
     }
 
     /// Tells whether two entries are the same file: kind, mode and every byte.
@@ -173,8 +172,8 @@ enum Separator {
     Backslash,
 }
 
-/// Returns the first name with `\\`, if entries made on Unix have one and no entry has a `/`.
-fn first_with_backslashes(file: &File, end: &End) -> Result<Option<Vec<u8>>, ZipError> {
+/// Finds the first name with `\\` of an entry made on Unix.
+fn first_with_backslashes(file: &File, end: &End) -> Result<Option<Backslashes>, ZipError> {
     let (mut first, mut slashes) = (None, false);
     each_record(file, end, |fixed, raw, _| {
         slashes |= raw.contains(&b'/');
@@ -183,7 +182,7 @@ fn first_with_backslashes(file: &File, end: &End) -> Result<Option<Vec<u8>>, Zip
         }
         Ok(())
     })?;
-    Ok(first.filter(|_| !slashes))
+    Ok(first.map(|first| Backslashes::of(first, slashes)))
 }
 
 fn read_entries(file: &File, end: &End, separator: Separator) -> Result<Vec<Entry>, ZipError> {
@@ -397,18 +396,20 @@ mod tests {
     #[test]
     fn backslashes_are_folders_if_a_unix_archive_has_no_slash_at_all() {
         let file = |name: &str| ZipEntry::file(name, "x");
-        for (entries, first, expected) in [
+        let separators = |first: &str| Some(Backslashes::Separators { first: first.into() });
+        let in_names = |first: &str| Some(Backslashes::InNames { first: first.into() });
+        for (entries, found, expected) in [
             (
                 vec![file("WEB-INF\\web.xml"), file("a")],
-                Some("WEB-INF\\web.xml"),
+                separators("WEB-INF\\web.xml"),
                 vec!["WEB-INF/web.xml", "a"],
             ),
-            (vec![file("a\\b"), file("c/d")], None, vec!["a\\b", "c/d"]),
+            (vec![file("a\\b"), file("c/d")], in_names("a\\b"), vec!["a\\b", "c/d"]),
             (vec![file("a\\b").fat()], None, vec!["a/b"]),
             (vec![file("a"), file("b")], None, vec!["a", "b"]),
         ] {
             let archive = archive(&entries).unwrap();
-            assert_eq!((archive.backslashes(), paths(&archive)), (first.map(str::as_bytes), expected));
+            assert_eq!((archive.backslashes(), paths(&archive)), (found.as_ref(), expected));
         }
         let error = archive(&[file("a\\..\\..\\b")]).unwrap_err().to_string();
         assert_eq!(error, "entry `a\\..\\..\\b` leads out of the archive with `..`");

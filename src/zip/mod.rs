@@ -4,6 +4,7 @@
 //! No file is written here, and links are data. The caller decides what goes into an image.
 //! Source: PKWARE APPNOTE 6.3.10 (section numbers below are its), Info-ZIP's `extrafld.txt`.
 
+mod backslashes;
 mod bytes;
 mod directory;
 mod entry;
@@ -11,6 +12,7 @@ mod entry_names;
 mod error;
 mod reader;
 
+pub use backslashes::Backslashes;
 pub use directory::Archive;
 pub use entry::{Entry, EntryKind};
 pub use error::{EntryProblem, ZipError};

@@ -25,6 +25,7 @@ use crate::stream::{BlockSink, FileError, ReadFrom, lock};
 use crate::tar::header::{EntryType, Header, Owner};
 use crate::tree::reopen;
 use crate::zip::Archive;
+pub use crate::zip::Backslashes;
 
 use super::entries::{EntryWriter, LayerEncoding, UnpackedLayer, hash_layer, write_layer};
 use super::{PackError, PackedLayer};
@@ -146,9 +147,9 @@ impl AppTree {
         self.links_left_out
     }
 
-    /// Returns the first name of a zip whose `\\` were read as `/`; see [`Archive::backslashes`].
+    /// Returns what a `\\` in the names of a zip is; see [`Archive::backslashes`].
     #[must_use]
-    pub fn backslashes(&self) -> Option<&[u8]> {
+    pub fn backslashes(&self) -> Option<&Backslashes> {
         self.archive.as_ref().and_then(Archive::backslashes)
     }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::model::{Descriptor, Digest, Reference};
 use crate::pack::{
-    AppOptions, AppTree, ImageOptions, LayerEncoding, LayerSplit, PackedLayer, Profile, Resource,
+    AppOptions, AppTree, Backslashes, ImageOptions, LayerEncoding, LayerSplit, PackedLayer, Profile, Resource,
 };
 use crate::store::layout::{LayoutTarWriter, LayoutTarget};
 use crate::tar::display_name;
@@ -77,8 +77,14 @@ fn list(
         let count = tree.links_left_out();
         observer.event(Event::Warning(&Warning::LinksLeftOut { count }));
     }
-    if let Some(first) = tree.backslashes() {
-        observer.event(Event::Warning(&Warning::Backslashes { first: display_name(first) }));
+    match tree.backslashes() {
+        Some(Backslashes::Separators { first }) => {
+            observer.event(Event::Warning(&Warning::Backslashes { first: display_name(first) }));
+        }
+        Some(Backslashes::InNames { first }) => {
+            observer.event(Event::Warning(&Warning::BackslashInName { first: display_name(first) }));
+        }
+        None => {}
     }
     let groups = tree.layers(request.layer_split);
     Ok((tree, groups))
