@@ -20,10 +20,18 @@ const ATTESTATION_TYPE: &str = "vnd.docker.reference.type";
 
 /// What one index says about one of its members.
 struct Claim {
-    index: Digest,
+    /// `None` for `index.json`.
+    index: Option<Digest>,
     member: Digest,
     platform: Option<Platform>,
     artifact_type: Option<String>,
+}
+
+impl Claim {
+    /// Names the document that says it.
+    fn place(&self) -> String {
+        self.index.as_ref().map_or("`index.json`".to_owned(), |index| format!("index `{index}`"))
+    }
 }
 
 /// What a manifest says about itself.
@@ -104,7 +112,7 @@ impl Facts {
         for member in &index.manifests {
             self.created_annotation(digest, &member.annotations);
             self.claims.push(Claim {
-                index: digest.clone(),
+                index: Some(digest.clone()),
                 member: member.digest.clone(),
                 platform: member.platform.clone(),
                 artifact_type: member.artifact_type.clone(),
@@ -200,10 +208,22 @@ impl Facts {
 
     /// Compares what was noted, when all documents were read.
     pub(super) fn compare(&mut self, store: &Store) {
+        self.roots(store);
         self.platforms();
         self.histories();
         self.artifact_types();
         self.referrers(store);
+    }
+
+    /// Notes what `index.json` says about its members.
+    fn roots(&mut self, store: &Store) {
+        let descriptors = store.roots().iter().map(|root| &root.image.descriptor);
+        self.claims.extend(descriptors.map(|descriptor| Claim {
+            index: None,
+            member: descriptor.digest.clone(),
+            platform: descriptor.platform.clone(),
+            artifact_type: descriptor.artifact_type.clone(),
+        }));
     }
 
     /// The platform of a member of an index, and that of its configuration: readers choose by the first and run by the
@@ -232,15 +252,16 @@ impl Facts {
                 || matches!(versions, (Some(said), Some(own)) if differs(said, own))
             {
                 let reason = format!(
-                    "index `{}` says that image `{}` is for `{platform}`, but its configuration `{config}` says \
+                    "{} says that image `{}` is for `{platform}`, but its configuration `{config}` says \
                      `{own_platform}`",
-                    claim.index, claim.member
+                    claim.place(),
+                    claim.member
                 );
                 found.push((claim.member.clone(), reason, claim.index.clone()));
             }
         }
         for (member, reason, index) in found {
-            self.report(&member, Fault::Contradiction { reason }, &[&index]);
+            self.report(&member, Fault::Contradiction { reason }, index.as_ref().as_slice());
         }
     }
 
@@ -273,8 +294,8 @@ impl Facts {
             };
             if *said != of.artifact_type {
                 let text = format!(
-                    "index `{}` says that `{}` has artifact type `{}`, its manifest says `{}`",
-                    claim.index,
+                    "{} says that `{}` has artifact type `{}`, its manifest says `{}`",
+                    claim.place(),
                     claim.member,
                     said.escape_debug(),
                     of.artifact_type.escape_debug()

@@ -199,6 +199,18 @@ fn a_platform_that_is_not_the_configurations_is_a_contradiction() {
             ),
         }
     }
+    // The entry of `index.json` itself says another platform.
+    let mut layout = Layout::default();
+    let image = layout.image(&[Tarball::new().file("f", "x").finish()]);
+    let mut entry = named(image, &[(REF_NAME, "v1")]);
+    entry["platform"] = platform("linux/s390x");
+    layout.entries.push(entry);
+    let report = check(&folder, layout.tar());
+    let found: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
+    assert!(
+        matches!(found.as_slice(), [one] if one.contains("`index.json` says that image") && one.contains("is for `linux/s390x`")),
+        "{found:?}"
+    );
     // imgpkg leaves both out.
     let config = json!({"os": "", "architecture": ""});
     assert!(check(&folder, indexed(&config, |entry| entry["platform"] = platform("linux/amd64"))).is_sound());
