@@ -87,7 +87,7 @@ const ROWS: [Row; 65] = [
         1,
         "268435456 bytes",
     ),
-    row("LOCK_BYTES", "a lock file", "bytes", lock, 1, "16777216 bytes"),
+    row("LOCK_BYTES", "a lock file", "bytes", lock, 2, "16777216 bytes"),
     row(
         "NESTING",
         "indexes in indexes, bundles in bundles",

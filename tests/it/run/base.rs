@@ -133,7 +133,7 @@ fn a_base_that_is_not_read_is_not_fetched_and_keeps_its_folders() {
     for place in ["/bin/srv", "/lib64/x", "/var/run/x", "/sbin/"] {
         refused(&["-f", &format!("srv:{place}")], 1, "which is a link in many bases");
     }
-    refused(&["--user", "web"], 2, "`--user` needs numbers with `--read-base false`");
+    refused(&["--user", "web"], 2, "`--user` needs numbers with `--read-base=false`");
     let no_base = ["push", "-i", "-f", "srv:/srv", "--read-base=false", "--to-oci-tar", "no.tar"];
     let _ = lab.run(&no_base).fails(2, &["`--read-base` works with `--base` or `--base-tar` only"]);
 
