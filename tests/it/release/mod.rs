@@ -144,6 +144,7 @@ fn manual(path: &Path) {
         visible.map(|command| format!("imgrelay-{}.1", command.get_name())).collect();
     expected.insert("imgrelay.1".into());
     expected.extend(["list", "resolve", "add", "delete"].map(|verb| format!("imgrelay-tag-{verb}.1")));
+    expected.insert("imgrelay-store-list.1".into());
     assert_eq!(names(&share.join("man/man1")), expected);
     let page = std::fs::read_to_string(share.join("man/man1/imgrelay-push.1")).unwrap();
     for text in [".TH imgrelay-push 1", ".SH SYNOPSIS", "\\-\\-to\\-oci\\-tar", "Examples:"] {

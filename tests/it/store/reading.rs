@@ -172,7 +172,7 @@ fn broken_layouts_are_refused_with_the_reason() {
         (with("oci-layout", "{}"), "`oci-layout` is not valid: missing field"),
         (with("oci-layout", &" ".repeat(70_000)), "has more than 65536 bytes"),
         (with("index.json", "[]"), "it is not a JSON object"),
-        (with("index.json", "{"), "`index.json` is not valid: EOF"),
+        (with("index.json", "{"), "`index.json` is not valid: the text ends inside a value"),
         (
             with("index.json", &index.replace("\"manifests\":", "\"manifests\":[],\"manifests\":")),
             "member `manifests` is there twice",
