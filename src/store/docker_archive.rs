@@ -16,13 +16,13 @@ use crate::model::{
     Config, Descriptor, Digest, JsonError, RawDocument, Reference, Schema, limits, media_type, read_json,
     to_json,
 };
-use crate::tar::{EndMark, display_name};
+use crate::tar::display_name;
 
 use super::archive::{Archive, Node, Span, clean};
 use super::docker_layers::{self, LayerFile};
-use super::opened::{Backing, Delta, Held, Store};
+use super::opened::{Held, Store};
 use super::root_list::RootList;
-use super::{ImageName, Remark, StoreError, StoreKind};
+use super::{ImageName, StoreError, StoreKind};
 
 /// Name of the table of contents.
 pub(super) const TABLE: &str = "manifest.json";
@@ -102,20 +102,7 @@ pub(super) fn open(archive: Archive, table: &[u8], path: &Path) -> Result<Store,
         add_root(&mut roots, &manifest, image.image).map_err(damaged)?;
     }
     let roots = roots.finish(&mut remarks);
-    if archive.end_mark == EndMark::Missing {
-        remarks.push(Remark::NoEndMark);
-    }
-    let (path, kind) = (path.to_owned(), StoreKind::DockerArchive);
-    Ok(Store {
-        path,
-        kind,
-        roots,
-        held,
-        backing: Backing::Archive(archive),
-        remarks,
-        is_narrowed: false,
-        delta: Delta::default(),
-    })
+    Ok(Store::of_archive(path, StoreKind::DockerArchive, roots, held, archive, remarks))
 }
 
 fn add_root(roots: &mut RootList, manifest: &RawDocument, image: &Image) -> Result<(), String> {

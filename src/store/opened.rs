@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::model::Digest;
+use crate::tar::EndMark;
 
 use super::archive::{Archive, Span};
 use super::layout::Directory;
@@ -69,6 +70,22 @@ pub(super) struct Delta {
 }
 
 impl Store {
+    /// Makes the store of a tar of any kind, of which nothing was left out.
+    pub(super) fn of_archive(
+        path: &Path,
+        kind: StoreKind,
+        roots: Vec<Root>,
+        held: BTreeMap<Digest, Held>,
+        archive: Archive,
+        mut remarks: Vec<Remark>,
+    ) -> Self {
+        if archive.end_mark == EndMark::Missing {
+            remarks.push(Remark::NoEndMark);
+        }
+        let (path, backing) = (path.to_owned(), Backing::Archive(archive));
+        Self { path, kind, roots, held, backing, remarks, is_narrowed: false, delta: Delta::default() }
+    }
+
     /// Returns what the store is, for messages: `` OCI layout tar `app.tar` ``.
     #[must_use]
     pub fn describe(&self) -> String {

@@ -11,13 +11,13 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use crate::model::{Descriptor, Digest, Reference, Schema, Tag, limits, read_json};
-use crate::tar::{EndMark, display_name};
+use crate::tar::display_name;
 
 use super::super::archive::{Archive, Node};
 use super::super::docker_archive::{TABLE, check_texts};
-use super::super::opened::{Backing, Delta, Held, Store};
+use super::super::opened::{Held, Store};
 use super::super::root_list::RootList;
-use super::super::{ImageName, Remark, StoreError, StoreKind};
+use super::super::{ImageName, StoreError, StoreKind};
 use super::ROOT_LABEL;
 
 #[derive(Debug, Deserialize)]
@@ -167,20 +167,7 @@ pub(in crate::store) fn open(archive: Archive, table: &[u8], path: &Path) -> Res
             (None, _) => {}
         }
     }
-    if archive.end_mark == EndMark::Missing {
-        remarks.push(Remark::NoEndMark);
-    }
-    let (path, kind) = (path.to_owned(), StoreKind::ImgpkgTar);
-    Ok(Store {
-        path,
-        kind,
-        roots,
-        held,
-        backing: Backing::Archive(archive),
-        remarks,
-        is_narrowed: false,
-        delta: Delta::default(),
-    })
+    Ok(Store::of_archive(path, StoreKind::ImgpkgTar, roots, held, archive, remarks))
 }
 
 /// Reads `sha256-<hex>.tar.gz`; imgpkg uses that ending for every compression.

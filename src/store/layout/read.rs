@@ -10,7 +10,7 @@ use crate::model::{
     Descriptor, Digest, DocumentError, RawDocument, Reference, Schema, Tag, keys, limits, media_type,
     read_json,
 };
-use crate::tar::{EndMark, display_name};
+use crate::tar::display_name;
 
 use super::super::archive::{Archive, Node};
 use super::super::left_out;
@@ -45,16 +45,13 @@ pub(in crate::store) fn open_tar(archive: Archive, path: &Path) -> Result<Store,
             (None, _) => remarks.push(Remark::StrayBlob(display_name(name))),
         }
     }
-    if archive.end_mark == EndMark::Missing {
-        remarks.push(Remark::NoEndMark);
-    }
     // docker loads no tar that lacks layers.
-    if archive.node(b"manifest.json").is_none() && delta.left_out.is_empty() {
-        remarks.push(Remark::NoDockerManifest);
+    let lacks_table = archive.node(b"manifest.json").is_none() && delta.left_out.is_empty();
+    let mut store = Store::of_archive(path, StoreKind::OciLayoutTar, roots, held, archive, remarks);
+    if lacks_table {
+        store.remarks.push(Remark::NoDockerManifest);
     }
-    let (path, kind) = (path.to_owned(), StoreKind::OciLayoutTar);
-    let backing = Backing::Archive(archive);
-    Ok(without_children(Store { path, kind, roots, held, backing, remarks, is_narrowed: false, delta }))
+    Ok(without_children(Store { delta, ..store }))
 }
 
 /// Opens a folder that has `oci-layout` or `index.json`.
