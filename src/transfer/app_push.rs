@@ -1,4 +1,4 @@
-//! Pushes a source image: uses layers of an earlier image again, unless the registry has lost them.
+//! Pushes the image of an app: uses layers of an earlier image again, unless the registry has lost them.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -22,20 +22,20 @@ use super::{
 /// Where the earlier image is.
 #[derive(Clone, Debug)]
 pub enum Earlier<'a> {
-    /// Nowhere: all is packed.
+    /// There is none: every layer is packed.
     None,
-    /// Known already.
+    /// It was read already.
     Known(Base<'a>),
     /// In a repository.
     Repository {
         /// Its name.
         reference: Reference,
-        /// Whether it has to be there.
+        /// Whether its absence is an error.
         required: bool,
     },
 }
 
-/// What is packed, and where it goes.
+/// An app to pack, and the repository it is pushed to.
 #[derive(Clone, Debug)]
 pub struct AppPush<'a> {
     /// What is packed.
@@ -52,10 +52,10 @@ pub struct AppPush<'a> {
     pub folder: PathBuf,
 }
 
-/// Packs a source image and pushes it.
+/// Packs an app into an image and pushes it.
 ///
-/// Errors: [`TransferError::UnexpectedDigest`] before anything is sent; those of reading the earlier image, unless it
-/// need not be there.
+/// Errors: [`TransferError::UnexpectedDigest`] before anything is sent; those of reading the earlier image, if it is
+/// required.
 /// Cost: each file is read once where no layer can be used again, else up to twice.
 pub fn push_app(
     push: &AppPush<'_>,
@@ -77,15 +77,15 @@ pub fn push_app(
         _ => None,
     };
     match push.with_base(base.as_ref(), client, observer) {
-        // A layer of the earlier image is gone, perhaps only since it was asked for: then all is packed.
-        Err(error) if base.is_some() && error.may_be_for_want_of_a_blob() => {
+        // A layer of the earlier image is gone, perhaps since the HEAD request: pack every layer.
+        Err(error) if base.is_some() && error.may_mean_a_missing_blob() => {
             push.with_base(base.as_ref().map(Base::without_layers).as_ref(), client, observer)
         }
         result => result,
     }
 }
 
-/// Finds the image that a name stands for now; none is not an error.
+/// Resolves a reference to the image it names now; `None` if there is none.
 pub fn earlier_image<'a>(
     client: &'a Client,
     reference: &Reference,
@@ -93,7 +93,7 @@ pub fn earlier_image<'a>(
     let source = RegistrySource::new(client, reference.repository.clone());
     match source.resolve(&reference.target()) {
         Ok(root) => Ok(Some((source, root))),
-        // Many registries refuse to talk about what is not there.
+        // Many registries answer 401 or 403 for a repository that does not exist.
         Err(TransferError::Registry(RegistryError::NotFound { .. } | RegistryError::Refused { .. })) => {
             Ok(None)
         }
@@ -101,9 +101,9 @@ pub fn earlier_image<'a>(
     }
 }
 
-/// What was learned about layers that no earlier image has: whether they are there, from a push that was broken off.
+/// Whether the registry has layers that the earlier image lacks, because an interrupted push sent them.
 ///
-/// A push begins with the same layers each time, so if the first were not there the others are not.
+/// A push sends the same layers first each time: if the first ones are absent, so are the others.
 #[derive(Debug, Default)]
 struct Absent {
     sent: AtomicUsize,
@@ -111,7 +111,7 @@ struct Absent {
 }
 
 impl Absent {
-    /// Layers that are asked for before the rest is not.
+    /// Layers that get a HEAD request; if all of these are absent, the rest gets none.
     const ASKED: usize = 4;
 
     fn is_likely(&self) -> bool {
@@ -138,8 +138,8 @@ impl AppPush<'_> {
         observer: &dyn Observer,
     ) -> Result<PackedImage, TransferError> {
         let ((packed, source, files), sent) = self.pack_and_send_layers(base, client, observer)?;
-        // A client that sends a list of resources will request a match again, so the list comes before the image's own
-        // tag.
+        // A client that sends a list of resources will ask for a match again, so the file list is pushed before the
+        // image's own tag.
         if self.request.resources.is_some() {
             push_file_list(&self.repository, packed.manifest.digest(), &files, client, observer)?;
         }
@@ -155,9 +155,9 @@ impl AppPush<'_> {
         Ok(packed)
     }
 
-    /// Packs, and sends of several layers each while others are still being packed; returns which were sent.
+    /// Packs the image; sends each of several layers while others are packed. Returns the digests that were sent.
     ///
-    /// Not where the digest has to be an expected one, which is known at the end only.
+    /// With an expected digest nothing is sent early, because the digest is known only at the end.
     fn pack_and_send_layers<'a>(
         &self,
         base: Option<&Base<'a>>,

@@ -27,7 +27,7 @@ impl<'a> BlobCopier<'a> {
         self.with_retry(blob, || self.copy_blob(blob, &mut slot.writer(), &|error| slot.failed(error)))
     }
 
-    /// Runs `copy`, and runs it once more if what a registry sent was wrong.
+    /// Runs `copy`, and runs it once more if the bytes from a registry did not match.
     pub(super) fn with_retry(
         &self,
         blob: &Descriptor,
@@ -54,7 +54,7 @@ impl<'a> BlobCopier<'a> {
     ) -> Result<(), TransferError> {
         let Self { source, observer, permits } = self;
         let from = source.open_for_copy(blob)?;
-        // Read ahead of the writer, the network does not wait for the disk, nor the disk for the network.
+        // With read-ahead the network and the disk work at the same time.
         let from_registry = source.repository_of(&blob.digest).is_some();
         let hash_on = if from_registry { HashOn::Consumer } else { HashOn::Reader };
         let broken = |error| {

@@ -12,7 +12,7 @@ use super::events::{BlobOutcome, Event, Observer};
 use super::read_ahead::{HashOn, ThreadPermits, read_ahead_if_large};
 use super::{ImageSource, TransferError};
 
-/// Makes sure, before anything is sent, that the source does not lack a blob.
+/// Checks, before anything is sent, that the source does not lack a blob.
 pub(super) fn check_held(
     source: &dyn ImageSource,
     blob: &Descriptor,
@@ -26,19 +26,19 @@ pub(super) fn check_held(
             (blob.digest.clone(), format!("`{}`", image()), source.place_of(&blob.digest));
         return Err(TransferError::NonDistributableMissing { layer, image, place });
     }
-    // Opening it gives the source's own words for what is missing.
+    // Opening it gives the source's own error for the missing blob.
     source.open_blob(blob).map(|_| ())
 }
 
-/// What is known of a blob in the repository it goes to.
+/// What is known about a blob in the target repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Known {
     Nothing,
-    /// It is very likely not there.
+    /// It is very likely absent.
     Absent,
 }
 
-/// Pushes a blob of a source, or has it mounted from where the source has it or from one of `mount_from`.
+/// Pushes a blob of a source; the registry may mount it from the source's repository or from one of `mount_from`.
 pub(super) fn push_blob(
     source: &dyn ImageSource,
     client: &Client,
@@ -70,7 +70,7 @@ pub(super) type Open<'a> = dyn Fn() -> Result<BlobStream<'a>, TransferError> + S
 pub(super) struct BlobPush<'a> {
     pub(super) client: &'a Client,
     pub(super) repository: &'a Repository,
-    /// How it begins.
+    /// The first request of the push.
     pub(super) start: PushStart<'a>,
     pub(super) blob: &'a Descriptor,
     /// Where it comes from, for messages.
@@ -111,7 +111,7 @@ pub(super) fn with_body<'a, T>(
     })
 }
 
-/// A blob that can be opened for each attempt; every opening after the first is a new beginning.
+/// A blob that can be opened for each attempt; every opening after the first sends a restart event.
 struct Body<'scope, 'env> {
     open: &'env Open<'env>,
     blob: &'env Descriptor,

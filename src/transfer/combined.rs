@@ -10,7 +10,7 @@ use crate::stream::{BlobStream, VerifyingReader};
 
 use super::{ImageSource, TransferError};
 
-/// Several sources as one; the first one that holds something is the one it is read from.
+/// Several sources as one; each document or blob is read from the first source that holds it.
 pub struct CombinedSource<'a> {
     label: String,
     sources: Vec<&'a dyn ImageSource>,
@@ -140,7 +140,7 @@ mod tests {
             assert_eq!(found, *bytes);
             assert!(!all.lacks(&descriptor.digest));
         }
-        // What was made is in no repository.
+        // A made document is in no repository.
         assert_eq!(all.repository_of(made.digest()), None);
         assert_eq!(all.repository_of(&extra.0.digest), None);
         assert_eq!(all.repository_of(one.digest()), None, "the first source is no repository");

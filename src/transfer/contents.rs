@@ -1,4 +1,4 @@
-//! The contents of an image in a folder: layers verified, laid over one another, and put in place as a whole.
+//! Extracts an image into a folder: layers are verified, applied in order, and the folder appears when it is complete.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ pub struct PullRequest {
     pub umask: u32,
     /// Only these paths and what is below them; everything when empty.
     pub include: Vec<Vec<u8>>,
-    /// Blobs moved at the same time, at most; of layers that are extracted it is three.
+    /// Most blobs moved at the same time; at most three layers at once are extracted.
     pub concurrency: usize,
 }
 
@@ -57,7 +57,7 @@ pub fn resolve_manifest(
         let is_image =
             |child: &&Descriptor| child.platform.as_ref().is_none_or(|platform| platform.os != "unknown");
         let listed: Vec<&Descriptor> = index.manifests.iter().filter(is_image).collect();
-        // docker and skopeo write tars with the images of some platforms only; only these can be chosen.
+        // docker and skopeo write tars with the images of some platforms only.
         let there: Vec<&Descriptor> =
             listed.iter().copied().filter(|child| !source.lacks(&child.digest)).collect();
         let images = if there.is_empty() { listed } else { there };
@@ -104,7 +104,7 @@ pub fn pull_contents(
 
 /// Extracts an image as the root file system of a container: owners, modes, times, links, pipes; no devices.
 ///
-/// The rest as [`pull_contents`]; the umask counts for the folder itself only.
+/// Everything else is as in [`pull_contents`]; the umask applies to the folder itself only.
 pub fn pull_rootfs(
     source: &dyn ImageSource,
     root: &Descriptor,
@@ -127,7 +127,7 @@ fn pull(
     pull_staged(source, manifest, options, policy, observer, &|_| Ok(()))
 }
 
-/// Extracts a manifest's layers into a folder; `more` is done in it before it appears.
+/// Extracts a manifest's layers into a folder; `more` runs before the folder appears under its name.
 pub(super) fn pull_staged(
     source: &dyn ImageSource,
     manifest: RawDocument,
@@ -149,14 +149,14 @@ pub(super) fn pull_staged(
         Ok((summary, config))
     };
     let (summary, config) = match attempt() {
-        // A mismatch may be a fault of the network; the second transfer decides.
+        // A mismatch may be a fault of the network, so a registry is asked once more.
         Err(error) if error.is_mismatch() && source.repository_of(manifest.digest()).is_some() => attempt()?,
         result => result?,
     };
     Ok(PullReport { manifest, config, summary })
 }
 
-/// Says what of a folder's old content could not be removed.
+/// Sends a warning event for old content of a folder that could not be removed.
 pub(super) fn warn_of_left_behind(published: &Published, observer: &dyn Observer) {
     if let Some(error) = &published.left_behind {
         observer.event(Event::Warning(&Warning::LeftBehind { problem: error.to_string() }));

@@ -21,10 +21,10 @@ pub fn layers_of(
     Ok(layers)
 }
 
-/// Takes out of `others` what has to travel in any case: the layers of bundles, in which stands what they name, and of
-/// what says something about an image.
+/// Removes from `others` the layers that every tar has to hold: those of bundles, which have the lock file, and those
+/// of attached manifests.
 ///
-/// They are small, and the tar could not be described without them.
+/// They are small, and `describe` needs them.
 pub fn keep_needed(
     source: &dyn ImageSource,
     collection: &Collection,
@@ -69,20 +69,20 @@ pub fn left_out_below(
     Ok(found)
 }
 
-/// Where blobs that a tar lacks are at a registry.
+/// Where a registry has the blobs that a tar lacks.
 #[derive(Clone, Debug, Default)]
 pub struct AtRegistry {
     /// In the repository itself.
     pub present: BTreeSet<Digest>,
-    /// In another repository of the registry, from which they are mounted.
+    /// In another repository of the registry: they can be mounted from there.
     pub elsewhere: Vec<(Descriptor, Reference)>,
     /// Nowhere.
     pub missing: Vec<LeftOut>,
 }
 
-/// Asks a registry for blobs that a tar lacks: the repository they go to, then `others`, and what had them.
+/// Looks for blobs that a tar lacks: in the target repository, in `others`, then in the image that had them.
 ///
-/// Errors: those of the repository; one of the others that refuses counts as one that does not have the blob.
+/// Errors: those of the target repository; another repository that refuses counts as one without the blob.
 /// Cost: HEAD requests only, one for each blob and repository until it is found.
 pub fn find_at_registry(
     client: &Client,

@@ -20,7 +20,7 @@ use super::{
     signatures, workers,
 };
 
-/// What a document is to its users.
+/// What a document is for its users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeKind {
@@ -34,9 +34,9 @@ pub enum NodeKind {
     Artifact,
     /// A signature, attestation or SBOM under one of cosign's tags.
     Signature,
-    /// What an index holds about one of its images: BuildKit's provenance and SBOM.
+    /// A manifest of an index about one of its images: BuildKit's provenance and SBOM.
     Attestation,
-    /// What imgpkg keeps for itself: where a bundle's images are.
+    /// imgpkg's own image with the locations of a bundle's images.
     Internal,
 }
 
@@ -64,12 +64,12 @@ pub struct LockedDescription {
     /// Its annotations.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// What it is, where it was looked for; with what it names in turn, if it is a bundle.
+    /// Its description, if it was found; for a bundle with the images it names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<Box<Description>>,
 }
 
-/// A document and what hangs below it.
+/// A document and everything below it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Description {
@@ -84,7 +84,7 @@ pub struct Description {
     /// The tar holds other images of the same index, but not this one.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub absent: bool,
-    /// Names it is known under here.
+    /// Names that the source has for it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
     /// Where it came from, as the lock file that names it says.
@@ -136,7 +136,7 @@ pub struct Description {
 
 /// Describes a root.
 ///
-/// Errors: what is not there or not valid; nothing is left out silently.
+/// Errors: what is missing or not valid; nothing is left out silently.
 /// Cost: reads manifests and configurations; for a bundle also its layer.
 pub fn describe(
     source: &dyn ImageSource,
@@ -148,10 +148,10 @@ pub fn describe(
     Ok(description)
 }
 
-/// Describes what a collection is about: its roots, and below each bundle what it names.
+/// Describes a collection: its roots, and below each bundle the images it names.
 ///
-/// Shape: roots in order, then what no bundle names: signatures, images that were added. Images in the order of
-/// the lock files; the same image may be described below several bundles.
+/// Shape: roots in order, then members that no bundle names: signatures, images that were added. Images are in the
+/// order of the lock files; one image may be described below several bundles.
 /// Errors: as [`describe`].
 pub fn describe_collection(
     locator: &ImageLocator<'_>,
@@ -205,7 +205,7 @@ fn described(locator: &ImageLocator<'_>, member: &Member) -> Result<Description,
     Ok(description)
 }
 
-/// Puts what a bundle names below it.
+/// Adds the descriptions of a bundle's images below the bundle.
 fn filled(
     one: &Description,
     known: &BTreeMap<&Digest, &Description>,
@@ -316,7 +316,7 @@ fn platform_rows_of(members: &[Description]) -> Vec<PlatformRow> {
     rows
 }
 
-/// Describes what is pointed at without reading it.
+/// Describes a descriptor without reading what it points at.
 fn foreign(descriptor: &Descriptor) -> Description {
     Description {
         digest: descriptor.digest.clone(),

@@ -32,7 +32,7 @@ pub enum TransferError {
     /// Folders could not be packed.
     #[error(transparent)]
     Pack(#[from] PackError),
-    /// Folders are not a bundle.
+    /// Folders have no valid bundle.
     #[error(transparent)]
     Bundle(#[from] BundleError),
     /// Images cannot be listed in one index, or an index does not have what was asked for.
@@ -46,7 +46,7 @@ pub enum TransferError {
         /// Digest of the bundle.
         digest: Digest,
     },
-    /// An image was to be listed in an index, and its configuration names no platform.
+    /// An image is to be listed in an index, and its configuration names no platform.
     #[error("`{place}`: the configuration of image `{digest}` names no operating system and architecture")]
     NoPlatformOfItsOwn {
         /// Where it was read from.
@@ -54,7 +54,7 @@ pub enum TransferError {
         /// Digest of the image.
         digest: Digest,
     },
-    /// A package repository with mistakes was to be refused.
+    /// A package repository has mistakes, and the caller asked to refuse those.
     #[error("this package repository has {}: {}", mistakes(problems.len()), clause_list(problems))]
     Packages {
         /// What is wrong.
@@ -78,7 +78,7 @@ pub enum TransferError {
         /// Why.
         source: ConfigError,
     },
-    /// Something that was read is not what points at it promised.
+    /// What was read does not have the size or digest that its descriptor says.
     #[error("`{place}`: {mismatch}")]
     Mismatch {
         /// Where it was read from.
@@ -124,7 +124,7 @@ pub enum TransferError {
         /// Entry and reason.
         source: ExtractError,
     },
-    /// The earlier image does not have a file that an upload left out.
+    /// The earlier image lacks a file that an upload left out.
     #[error("`{path}` ({size} bytes, SHA-1 `{sha1}`) is in the list of resources, but {}", without(place.as_deref()))]
     NoSuchFile {
         /// Where it was looked for; none if there is no earlier image.
@@ -154,7 +154,7 @@ pub enum TransferError {
         /// The platforms there are.
         has: Vec<String>,
     },
-    /// A tar holds the images of some platforms of an index only, and all are needed.
+    /// A tar holds only some of an index's images, and all are needed.
     #[error(
         "`{place}` does not hold the whole index `{index}`: {} not in it; it has {}",
         missing(lacking),
@@ -188,10 +188,10 @@ pub enum TransferError {
         /// Most allowed.
         limit: usize,
     },
-    /// The image has another digest than the caller demanded.
+    /// The image does not have the digest that the caller expects.
     #[error("the image has digest `{found}`, expected `{expected}`")]
     UnexpectedDigest {
-        /// What was demanded.
+        /// The expected digest.
         expected: Digest,
         /// What it is.
         found: Digest,
@@ -216,15 +216,15 @@ pub enum TransferError {
         /// Line, field and reason.
         source: LockError,
     },
-    /// An image was in none of the places where it could be.
+    /// No candidate repository has an image.
     #[error("cannot find `{image}`: {source}")]
     NotFound {
         /// The image, as the bundle or lock file names it.
         image: String,
-        /// What the last place said.
+        /// The error of the last candidate.
         source: Box<TransferError>,
     },
-    /// Something belongs to an image, but it is not known where it is.
+    /// A part of an image is missing, and no repository is known that has it.
     #[error("`{place}` does not hold `{digest}`, and nothing says where else it is")]
     Nowhere {
         /// What is missing.
@@ -240,7 +240,7 @@ pub enum TransferError {
         /// Why.
         problem: String,
     },
-    /// A layer that may not be distributed was asked for, but the source was made without it.
+    /// A non-distributable layer is needed, but the source was written without it.
     #[error("`{place}` does not hold layer `{layer}` of {image}, which may not be distributed")]
     NonDistributableMissing {
         /// The layer.
@@ -250,7 +250,7 @@ pub enum TransferError {
         /// Where it was looked for.
         place: String,
     },
-    /// A tar was written without a layer that may not be distributed, and its origin does not answer.
+    /// A tar was written without a non-distributable layer, and fetching it from its origin failed.
     #[error(
         "`{place}` was written without layer `{layer}`, which may not be distributed, and fetching it failed: {source}"
     )]
@@ -259,10 +259,10 @@ pub enum TransferError {
         layer: Digest,
         /// The tar.
         place: String,
-        /// Why the origin did not give it.
+        /// Why fetching failed.
         source: Box<RegistryError>,
     },
-    /// Paths that were asked for are not in the image.
+    /// Requested paths are not in the image.
     #[error("`{place}` has nothing at {}", list(paths))]
     NotIncluded {
         /// Where it was read from.
@@ -285,10 +285,10 @@ pub enum TransferError {
         image: Digest,
         /// What is required.
         missing: String,
-        /// What is there, and why it does not count.
+        /// The statements that exist, and why each is not accepted.
         problems: Vec<String>,
     },
-    /// An image is to be signed, and no name is recorded that the signature could be for.
+    /// An image is to be signed, and no name is recorded for it.
     #[error("`{place}`: image `{image}` has no recorded name that a signature could be for")]
     NoIdentity {
         /// Where it was read from.
@@ -302,7 +302,7 @@ pub enum TransferError {
     /// A manifest of signatures, to which one was to be added, cannot be read.
     #[error("the image's signatures cannot be read: {0}")]
     Claim(#[from] ClaimError),
-    /// A base on which nothing can be put.
+    /// An image that cannot be a base.
     #[error("`{place}` cannot be a base: {problem}")]
     NoBase {
         /// Where it was read from.
@@ -310,12 +310,12 @@ pub enum TransferError {
         /// Why not.
         problem: String,
     },
-    /// Media types were asked for that the base does not have.
+    /// The requested media types are not those of the base.
     #[error("the base has {found} media types, but {asked} ones were asked for")]
     MediaTypesOfBase {
         /// Those of the base: `docker`.
         found: &'static str,
-        /// What was asked for.
+        /// The requested ones.
         asked: &'static str,
     },
     /// A user or group that the base does not have.
@@ -334,7 +334,7 @@ pub enum TransferError {
         /// Why not.
         source: Box<RebaseError>,
     },
-    /// A signed statement is to be made of something that is not JSON.
+    /// The content of a signed statement is not JSON.
     #[error("{what} is not valid JSON: {source}")]
     NotJson {
         /// What it is.
@@ -345,7 +345,7 @@ pub enum TransferError {
     /// A signal stopped the work.
     #[error("stopped")]
     Stopped,
-    /// A promise that the code makes to itself does not hold.
+    /// An invariant of the code does not hold.
     #[error("internal error: {what}")]
     Internal {
         /// Which.
@@ -354,7 +354,7 @@ pub enum TransferError {
 }
 
 impl TransferError {
-    /// Makes the error for a stream that broke, finding out what it carries.
+    /// Makes the error for a stream that broke: a mismatch if the I/O error carries one.
     #[must_use]
     pub fn from_read(place: &str, what: &str, error: io::Error) -> Self {
         if let Some(mismatch) = Mismatch::in_error(&error) {
@@ -366,7 +366,7 @@ impl TransferError {
         }
     }
 
-    /// Makes the error for a push, finding out whether reading what was to be pushed is what failed.
+    /// Makes the error for a push: that of the source if reading the body failed.
     #[must_use]
     pub fn from_push(place: &str, error: RegistryError) -> Self {
         let RegistryError::Source { task, error } = error else { return Self::Registry(error) };
@@ -380,9 +380,9 @@ impl TransferError {
         }
     }
 
-    /// Tells whether a push may have failed because the registry has no longer what it was believed to have.
+    /// Tells whether a push may have failed because the registry no longer has a blob.
     #[must_use]
-    pub fn may_be_for_want_of_a_blob(&self) -> bool {
+    pub fn may_mean_a_missing_blob(&self) -> bool {
         matches!(
             self,
             Self::Registry(
@@ -393,14 +393,14 @@ impl TransferError {
         )
     }
 
-    /// Tells whether what was received was wrong, which another transfer may mend.
+    /// Tells whether received bytes did not match; a second transfer may succeed.
     #[must_use]
     pub fn is_mismatch(&self) -> bool {
         matches!(self, Self::Mismatch { .. } | Self::Registry(RegistryError::Mismatch { .. }))
     }
 }
 
-/// Writes why nothing that is there counts: a list behind a colon, or nothing.
+/// Writes why no statement is accepted: a list behind a colon, or nothing.
 fn because(problems: &[String]) -> String {
     if problems.is_empty() { String::new() } else { format!(" that is accepted: {}", clause_list(problems)) }
 }

@@ -52,26 +52,26 @@ pub enum Event<'a> {
         /// Images known so far.
         images: u64,
     },
-    /// So much more is to be moved, what may be there already included; comes again for each image or repository.
+    /// More is to be moved, including what the target may have already; sent for each image or repository.
     Planned {
         /// Blobs.
         blobs: u64,
         /// Bytes.
         bytes: u64,
     },
-    /// A blob's bytes begin to flow.
+    /// The transfer of a blob begins.
     BlobStarted {
         /// Which.
         descriptor: &'a Descriptor,
     },
-    /// More bytes of a blob flowed.
+    /// More bytes of a blob were transferred.
     BlobProgress {
         /// Which.
         digest: &'a Digest,
         /// Bytes since the last event for this blob.
         bytes: u64,
     },
-    /// A blob has to begin again from its first byte.
+    /// The transfer of a blob begins again from its first byte.
     BlobRestarted {
         /// Which.
         digest: &'a Digest,
@@ -98,7 +98,7 @@ pub enum Event<'a> {
         tag: &'a Tag,
         /// What it points at.
         digest: &'a Digest,
-        /// It pointed there already, and nothing was sent.
+        /// It pointed at the digest already, and nothing was sent.
         unchanged: bool,
     },
     /// A file or folder was extracted; more bytes were written.
@@ -143,23 +143,23 @@ pub enum Warning {
         /// How many images have some.
         images: usize,
     },
-    /// The registry took a tag and does not show it yet.
+    /// The registry accepted a tag and does not show it yet.
     TagNotShown {
         /// The reference.
         tag: String,
         /// What was written.
         digest: Digest,
     },
-    /// A tar was to be written without what others have, and they have none of its layers.
+    /// A delta tar was requested, and the other images have none of its layers.
     NothingShared,
-    /// Layers that may not be distributed were asked for, but there are none.
+    /// Non-distributable layers were requested, but there are none.
     NothingNonDistributable,
     /// A tar that holds one image was written without what is attached to it.
     AttachedLeftOut {
         /// How many signatures and other referrers.
         count: usize,
     },
-    /// Signatures or other manifests about an index stayed behind, because another index takes its place.
+    /// Signatures or other referrers of an index were left out, because another index replaces it.
     AttachedToReplacedIndex {
         /// How many.
         count: usize,
@@ -170,7 +170,7 @@ pub enum Warning {
         from: Digest,
         /// Digest of the new index, or of the image that is left.
         to: Digest,
-        /// How many signatures and other manifests were about what is left out.
+        /// How many signatures and other referrers of the left-out manifests there are.
         left_behind: usize,
     },
     /// A signature is for another name than that of the repository it is pushed to.
@@ -187,12 +187,12 @@ pub enum Warning {
         /// The first of them, made readable.
         first: String,
     },
-    /// Symbolic links were left out because that was asked for.
+    /// Symbolic links were left out on request.
     LinksLeftOut {
         /// How many.
         count: u64,
     },
-    /// Programs were packed that the image's platform does not run.
+    /// Programs were packed that the image's platform cannot run.
     OtherMachine {
         /// The files.
         files: Vec<String>,
@@ -201,26 +201,26 @@ pub enum Warning {
         /// What the image is for.
         platform: Platform,
     },
-    /// The program that a container starts will not start.
+    /// The entrypoint will probably not start.
     Entrypoint {
         /// As the configuration has it.
         program: String,
         /// Why not.
         problem: &'static str,
     },
-    /// A program asks for a dynamic loader that the image does not have.
+    /// A program needs a dynamic loader that the image does not have.
     LoaderMissing {
         /// The program.
         file: String,
         /// The loader's path.
         loader: String,
     },
-    /// A base is signed, or has other manifests about it, which say nothing about the result.
+    /// A base has signatures or other referrers, which do not apply to the result.
     BaseIsSigned {
         /// How many there are.
         count: usize,
     },
-    /// A new entrypoint took away the default arguments of the base.
+    /// A new entrypoint removed the default arguments of the base.
     CmdDropped {
         /// The arguments.
         cmd: Vec<String>,
@@ -245,7 +245,7 @@ pub enum Warning {
         /// The first of them, made readable.
         first: String,
     },
-    /// A package repository has something that kapp-controller does not take as it is meant.
+    /// A package repository has something that kapp-controller reads otherwise than its author meant.
     Package {
         /// File, line and what is wrong.
         problem: String,

@@ -1,8 +1,7 @@
-//! Which files an image has, by SHA-1 and size: written down beside the image when it is pushed, so that matching is
-//! one small download; where that was not done, read off the layers.
+//! The file list of an image, by SHA-1 and size. A push stores it beside the image, so that matching needs one small
+//! download; if there is no list, the layers are read.
 //!
-//! The list is a shortcut, not a proof. What is taken from an image because of it is read from its layers, verified,
-//! and compared with what was asked for (`app_image`).
+//! The list is not trusted: `app_image` reads each file from the verified layers and compares SHA-1 and size.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -20,7 +19,7 @@ use super::layer_files::for_each_file;
 use super::one_file::OneFileImage;
 use super::{ImageSource, PushRequest, RegistrySource, TransferError, push_to_registry, workers};
 
-/// Name of the file with the list: a line for each file, SHA-1 and size, in order.
+/// Name of the file with the list: a line for each file, its SHA-1 and size, sorted.
 const LIST: &str = "files";
 
 /// The files of an image, empty ones left out.
@@ -61,7 +60,7 @@ impl FileList {
         text.lines().map(sum).collect::<Option<BTreeSet<_>>>().map(|sums| Self { sums })
     }
 
-    /// Reads the files of an image off its layers; an index or artifact has none.
+    /// Lists the files of an image by reading its layers; an index or artifact has none.
     ///
     /// Cost: reads and inflates every layer.
     pub fn read(
@@ -101,7 +100,7 @@ fn list_tag(image: &Digest) -> Tag {
 
 fn list_image(image: &Digest, list: &FileList) -> OneFileImage {
     let options = ImageOptions {
-        // What every registry takes that takes images at all.
+        // Every registry that accepts images accepts these media types.
         media_types: MediaTypes::Oci,
         platform: None,
         labels: Default::default(),
@@ -110,7 +109,7 @@ fn list_image(image: &Digest, list: &FileList) -> OneFileImage {
     OneFileImage::new(LIST, list.to_text().as_bytes(), &options)
 }
 
-/// Writes an image's list beside it; does nothing where it is there.
+/// Pushes an image's list beside it; does nothing if it is there.
 pub fn push_file_list(
     repository: &Repository,
     digest: &Digest,
@@ -130,9 +129,9 @@ pub fn push_file_list(
     push_to_registry(&list, client, &request, observer)
 }
 
-/// Finds out which files an image in a registry has.
+/// Returns the files of an image in a registry.
 ///
-/// Errors: those of reading; that there is no list is not one, then the layers are read, and a warning tells.
+/// Errors: those of reading. Without a list the layers are read, and a warning event is sent.
 pub fn file_list(
     source: &RegistrySource<'_>,
     root: &Descriptor,
@@ -153,7 +152,7 @@ pub fn file_list(
     FileList::read(source, root, concurrency)
 }
 
-/// Reads the list out of its image; `None` if that is something else, or about another image.
+/// Reads the list from its image; `None` if the tag holds something else, or the list of another image.
 fn read_list(
     source: &dyn ImageSource,
     image: &Digest,

@@ -16,12 +16,12 @@ pub struct Graph {
     /// Manifests and indexes, children before parents, each once; the roots among them.
     pub documents: Vec<RawDocument>,
     /// Layers, configurations and foreign children, each once: those of one image together, its layers first, because
-    /// an image that is packed has its configuration only when its layers are done.
+    /// packing makes the configuration after the layers.
     pub blobs: Vec<Descriptor>,
     seen: HashSet<Digest>,
     /// Bytes of the documents.
     kept: u64,
-    /// Images of an index that the source does not hold are passed over if it holds others.
+    /// Skip images of an index that the source does not hold, if it holds others.
     only_present: bool,
 }
 
@@ -43,7 +43,7 @@ impl Graph {
         Ok(graph)
     }
 
-    /// Adds another root and what hangs below it, without what is there already.
+    /// Adds another root and everything below it; what the graph has already is not added again.
     pub fn add(&mut self, source: &dyn ImageSource, root: &Descriptor) -> Result<(), TransferError> {
         self.visit(source, root, 0)
     }
@@ -152,7 +152,7 @@ impl Graph {
             }
             Document::Manifest(manifest) => {
                 for blob in manifest.layers.iter().chain(std::iter::once(&manifest.config)) {
-                    // What a manifest points at is a blob, independent of its type.
+                    // A manifest points at blobs, also where a blob has the media type of a manifest.
                     if self.seen.insert(blob.digest.clone()) {
                         self.blobs.push(blob.clone());
                     }

@@ -1,4 +1,4 @@
-//! Which entries an image has: the lists of its layers, read in one go and not unpacked.
+//! Lists the entries of an image: reads its layers, and unpacks nothing to disk.
 
 use std::collections::HashMap;
 use std::io::{self, Read as _};
@@ -17,16 +17,16 @@ use super::{ImageSource, TransferError, workers};
 /// Bytes of a file that are hashed at once.
 const PIECE: usize = 64 * 1024;
 
-/// What an image has.
+/// The entries of an image.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ImageFiles {
     /// Its entries.
     pub(super) tree: FileTree,
-    /// The content of the files that were wanted, by path.
+    /// The content of the wanted files, by path.
     pub(super) wanted: HashMap<Vec<u8>, Vec<u8>>,
 }
 
-/// Whether files are read or passed over.
+/// Whether the content of files is hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Contents {
     /// Only what headers say.
@@ -45,7 +45,7 @@ pub(super) struct Reading<'a> {
     pub(super) budget: Budget,
 }
 
-/// What may still be read into lists: the memory that they take grows with it.
+/// How many entries and bytes of names may still be read; bounds the memory of the lists.
 #[derive(Debug)]
 pub(super) struct Budget {
     entries: AtomicUsize,
@@ -89,7 +89,7 @@ pub(super) struct LayerList {
     wanted: HashMap<Vec<u8>, Vec<u8>>,
 }
 
-/// Reads the entries of layers, lowest first, and lays them over one another; also the content of wanted files.
+/// Reads the entries of layers, lowest first, and applies them in order; also the content of wanted files.
 ///
 /// Errors: those of reading; more than [`limits::LISTED_ENTRIES`] entries or [`limits::LISTED_BYTES`] bytes of names.
 /// Cost: reads and inflates every layer once; memory grows with the number of entries, not with their size.
@@ -98,7 +98,7 @@ pub(super) fn read_files(
     layers: &[Descriptor],
     reading: &Reading<'_>,
 ) -> Result<ImageFiles, TransferError> {
-    /// Layers are laid over one another in their order, as soon as those below them are there.
+    /// Applies layers in their order; one that arrives early waits for those below it.
     #[derive(Default)]
     struct Growing {
         files: ImageFiles,
@@ -125,7 +125,7 @@ pub(super) fn read_files(
     Ok(files)
 }
 
-/// Tells the observer what is going to be read.
+/// Sends the event with the blobs and bytes to be read.
 pub(super) fn announce<'a>(layers: impl IntoIterator<Item = &'a Descriptor>, reading: &Reading<'_>) {
     let (mut blobs, mut bytes) = (0, 0);
     for layer in layers {
@@ -135,9 +135,9 @@ pub(super) fn announce<'a>(layers: impl IntoIterator<Item = &'a Descriptor>, rea
     reading.observer.event(Event::Planned { blobs, bytes });
 }
 
-/// Reads the entries of one layer; once more if what a registry sent was wrong.
+/// Reads the entries of one layer; once more if the bytes from a registry did not match.
 ///
-/// `number` is what the nodes are said to be brought by.
+/// `number` is the layer's number, which the nodes record.
 pub(super) fn read_layer(
     source: &dyn ImageSource,
     layer: &Descriptor,
@@ -173,7 +173,7 @@ fn read_once(
     let mut list = LayerList::default();
     let stored = Counted { inner: source.open_blob(layer)?, layer, observer: reading.observer };
     std::thread::scope(|scope| {
-        // Fetching, verifying and inflating do not wait for one another.
+        // Fetching and verifying run on another thread than inflating.
         let mut stored = read_ahead(scope, stored, Blocks::Large).map_err(broken)?;
         {
             let mut reader = Reader::new(Decoder::new(Box::new(&mut stored)).map_err(broken)?);
@@ -191,7 +191,7 @@ fn read_once(
                 list.entries.push((entry.path, Arc::new(node)));
             }
         }
-        // Only the whole layer proves its digest.
+        // The digest is verified only at the end of the layer.
         io::copy(&mut stored, &mut io::sink()).map(drop).map_err(broken)
     })?;
     Ok(list)
@@ -226,13 +226,13 @@ fn read_bounded(
     Ok(bytes)
 }
 
-/// Tells whether a stored path is this one, as tools write it.
+/// Tells whether a stored path is this one; tools write it with `./` or `/` in front, or without.
 fn is_path(stored: &[u8], path: &[u8]) -> bool {
     let stored = stored.strip_prefix(b"./").or(stored.strip_prefix(b"/")).unwrap_or(stored);
     stored == path
 }
 
-/// Reports what flows past.
+/// A reader that reports its bytes to the observer.
 struct Counted<'a, R> {
     inner: R,
     layer: &'a Descriptor,

@@ -1,4 +1,4 @@
-//! A source in memory for unit tests: documents, blobs, and what it lacks.
+//! A source in memory for unit tests, which can lack documents and blobs.
 
 use std::io::Cursor;
 

@@ -45,9 +45,9 @@ impl LayerFile<'_> {
     }
 }
 
-/// Hands the regular files of a layer to `visit`, in order, which may leave them unread.
+/// Passes the regular files of a layer to `visit`, in order; `visit` may leave them unread.
 ///
-/// The whole layer is read, because only then its digest is proven: what was visited counts when this returns well.
+/// The layer is read to its end, where its digest is verified: the caller may use what it visited only after `Ok`.
 pub(super) fn for_each_file(
     source: &dyn ImageSource,
     layer: &Descriptor,
@@ -61,7 +61,7 @@ pub(super) fn for_each_file(
     };
     let stored = source.open_blob(layer)?;
     std::thread::scope(|scope| {
-        // Fetching, verifying and inflating do not wait for one another.
+        // Fetching and verifying run on another thread than inflating.
         let mut stored = read_ahead(scope, stored, Blocks::Large).map_err(broken)?;
         {
             let mut reader = Reader::new(Decoder::new(Box::new(&mut stored)).map_err(broken)?);

@@ -24,7 +24,7 @@ pub struct ImageListing {
 
 /// Lists the files of an image, or of an index's image for a platform.
 ///
-/// Errors: what has layers of another kind than files; those of reading.
+/// Errors: [`TransferError::NotAnImage`] if a layer is not a tar of files; those of reading.
 /// Cost: reads and inflates every layer once, and writes nothing; memory grows with the number of entries.
 pub fn list_image(
     source: &dyn ImageSource,
@@ -60,8 +60,8 @@ pub(super) fn file_layers(
 
 /// Writes the content of a file of an image; `failed` names what could not be written.
 ///
-/// Errors: those of reading; a layer that has other bytes than when it was listed.
-/// Cost: reads and inflates the layer that has it once more; what was written counts when this returns well.
+/// Errors: those of reading; a layer whose bytes changed after it was listed.
+/// Cost: reads and inflates the file's layer once more. The written bytes are verified only when this returns `Ok`.
 pub fn copy_content(
     source: &dyn ImageSource,
     listing: &ImageListing,
@@ -92,6 +92,6 @@ pub fn copy_content(
             return Err(broken(io::ErrorKind::UnexpectedEof.into()));
         }
     }
-    // Only the whole layer proves its digest.
+    // The digest is verified only at the end of the layer.
     io::copy(&mut stored, &mut io::sink()).map(drop).map_err(broken)
 }

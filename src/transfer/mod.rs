@@ -1,7 +1,7 @@
-//! Moves images from any source to any sink: what must move, in which order, with which events.
+//! Moves images from any source to any sink: decides what is moved and in which order, and sends events.
 //!
-//! Floor 4. The only place where stores and registries meet. A sink is a function that takes a source and the
-//! [`Graph`] of what hangs below a root; nothing of it is re-serialised on the way.
+//! Floor 4. The only place where stores and registries meet. A sink is a function that takes a source and the [`Graph`]
+//! below a root; documents keep their bytes.
 
 mod app_image;
 mod app_push;

@@ -1,4 +1,4 @@
-//! An image that holds one file in one layer: imgpkg's locations, and our lists of files.
+//! An image that holds one file in one layer: imgpkg's locations, and imgrelay's file lists.
 //!
 //! Configuration and layer tar are as imgpkg makes them: the root folder and the file, with the owner's permissions.
 

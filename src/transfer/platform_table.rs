@@ -1,4 +1,4 @@
-//! The platforms of an index as a table: each image once, with what the index holds about it.
+//! The platforms of an index as a table: each image once, with its attestations in the index.
 //!
 //! Reads nothing: the documents of the index are in a [`Graph`] already.
 
@@ -15,7 +15,7 @@ const PREDICATE_TYPE: &str = "in-toto.io/predicate-type";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PlatformRow {
-    /// `os/architecture[/variant]`; none where the index does not say it.
+    /// `os/architecture[/variant]`; `None` if the index does not say it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub platform: Option<String>,
     /// Digest of the image's manifest.
@@ -25,11 +25,11 @@ pub struct PlatformRow {
     /// The tar holds other images of the index, but not this one.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub absent: bool,
-    /// What the index holds about the image, in document order.
+    /// The image's attestations in the index, in document order.
     pub attestations: Vec<AttestationRow>,
 }
 
-/// A manifest of an index that says something about an image of it (BuildKit's provenance and SBOM).
+/// A manifest of an index about one of its images (BuildKit's provenance and SBOM).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AttestationRow {

@@ -1,8 +1,7 @@
-//! Platforms of one image: several sources joined into one index, and an index narrowed to some of its platforms.
+//! Joins several sources into one index, and narrows an index to some of its platforms.
 //!
-//! The images themselves, their blobs and what is attached to them stay as they are; only the index is new. What was
-//! attached to an index that is replaced names a digest that is not in the result, so it is left out and a warning
-//! event is sent.
+//! The images, their blobs and what is attached to them do not change; only the index is new. What was attached to a
+//! replaced index names a digest that is not in the result, so it is left out, and a warning event is sent.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -17,7 +16,7 @@ use crate::store::ImageName;
 
 use super::{Collection, Graph, ImageSource, Member, Role, TransferError};
 
-/// A source of an index: what was gathered from one tar or repository.
+/// The images of one tar or repository that go into an index.
 #[derive(Clone, Copy)]
 pub struct JoinSource<'a> {
     /// Where the images are read from.
@@ -39,16 +38,16 @@ pub struct JoinOptions {
     pub annotations: Annotations,
     /// The platform of an image whose configuration names none.
     pub platform: Option<Platform>,
-    /// Platforms that have to be there.
+    /// Required platforms.
     pub required: Vec<Platform>,
 }
 
-/// An index that was made, and what goes with it.
+/// The result of joining or narrowing.
 #[derive(Clone, Debug)]
 pub struct MadeIndex {
-    /// The root of the result: the new index, or the only image that is left of one.
+    /// The root of the result: the new index, or the only image that is left.
     pub root: Descriptor,
-    /// The new document; none where the root is a document of the source.
+    /// The new document; `None` if the root is a document of the source.
     pub document: Option<RawDocument>,
     /// What is attached to something in the result.
     pub attached: Vec<Member>,
@@ -94,8 +93,8 @@ pub fn join_index(sources: &[JoinSource<'_>], options: &JoinOptions) -> Result<M
 
 /// Narrows an index to some platforms, with what is attached to those that stay.
 ///
-/// Shape: the index itself where it has no other platform; the image where one is left; else a new index, complete.
-/// Errors: a platform that the index does not have; a root that is no index and has none of the platforms.
+/// Shape: the index itself if it has no other platform; the image if only one is left; else a new index.
+/// Errors: a platform that the index does not have; a single image with another platform.
 pub fn narrow_root(
     source: &dyn ImageSource,
     collection: &Collection,
@@ -133,7 +132,7 @@ pub fn narrow_root(
     Ok(made)
 }
 
-/// Checks that an image, or an index, is there for each of these platforms.
+/// Checks that an image, or an index, has each of these platforms.
 ///
 /// Errors: all platforms that are missing, with those that are there.
 pub fn require_platforms_of(
@@ -151,7 +150,7 @@ pub fn require_platforms_of(
     }
 }
 
-/// Checks that the platform of one image is each of those wanted.
+/// Checks that one image serves each of the wanted platforms.
 fn serves_all(
     source: &dyn ImageSource,
     manifest: &ImageManifest,
@@ -170,7 +169,7 @@ fn serves_all(
 }
 
 impl MadeIndex {
-    /// Takes over what is attached to something that is kept, and to what is attached to that.
+    /// Keeps what is attached to a kept manifest, and what is attached to that.
     fn attach(
         &mut self,
         source: &dyn ImageSource,
@@ -202,7 +201,7 @@ impl MadeIndex {
     }
 }
 
-/// Returns what an attached manifest is about: its `subject`, and the digests in cosign's tags.
+/// Returns the digests that an attached manifest refers to: its `subject`, and those in cosign's tags.
 fn subjects(source: &dyn ImageSource, member: &Member) -> Result<BTreeSet<Digest>, TransferError> {
     let document = source.read_document(&member.descriptor)?;
     let subject = document.document().subject().map(|subject| subject.digest.clone());
@@ -211,7 +210,7 @@ fn subjects(source: &dyn ImageSource, member: &Member) -> Result<BTreeSet<Digest
     Ok(subject.into_iter().chain(tagged).collect())
 }
 
-/// The parts of an index under way.
+/// The parts of an index that is being made.
 struct JoinParts<'a> {
     options: &'a JoinOptions,
     images: Vec<IndexImage>,
@@ -259,7 +258,7 @@ impl JoinParts<'_> {
     }
 }
 
-/// Returns the entry of a root without what `index.json` says of its name and of the tar it is in.
+/// Returns the entry of a root without the annotations for its name and its tar.
 fn entry_without_names(root: &Descriptor) -> Descriptor {
     Descriptor { annotations: Annotations::new(), platform: None, ..root.clone() }
 }

@@ -21,27 +21,27 @@ use super::{ImageSource, TransferError};
 /// Most warnings about one package repository.
 const PACKAGE_WARNINGS: usize = 20;
 
-/// What is to be packed.
+/// A request to pack folders.
 #[derive(Clone, Debug)]
 pub struct PackRequest {
     /// Folders and files, in this order.
     pub roots: Vec<PathBuf>,
-    /// What to make of them; `None` makes a bundle where a root has `.imgpkg`, else a plain image.
+    /// The profile; `None` makes a bundle if a root has `.imgpkg`, else a plain image.
     pub profile: Option<Profile>,
-    /// The layer.
+    /// Options of the layer.
     pub layer: LayerOptions,
-    /// Everything else.
+    /// Options of the image.
     pub image: ImageOptions,
     /// Refuse the result if it has another digest.
     pub expected_digest: Option<Digest>,
-    /// What is done about a package repository with mistakes.
+    /// What happens to a package repository with mistakes.
     pub package_checks: PackageChecks,
 }
 
 /// An image that was packed.
 #[derive(Debug)]
 pub struct PackedImage {
-    /// What was made.
+    /// The profile that was used.
     pub profile: Profile,
     /// The manifest.
     pub manifest: RawDocument,
@@ -53,13 +53,13 @@ pub struct PackedImage {
     pub spool: Option<File>,
 }
 
-/// Checks what can be checked before anything is read in full or written, and settles the profile.
+/// Chooses the profile, and checks the request before files are read in full or anything is written.
 fn prepare(request: &PackRequest, observer: &dyn Observer) -> Result<(Profile, LayerOptions), TransferError> {
     for root in &request.roots {
         std::fs::metadata(root).map_err(|error| FileError::io("read", root, error))?;
     }
     let bundle = match request.profile {
-        // For a plain image only a valid bundle matters: that one was meant to be pushed as a bundle.
+        // A plain image from the folder of a valid bundle is probably a mistake.
         Some(profile) if !profile.is_bundle => match find_bundle(&request.roots, &request.layer.filter) {
             Ok(bundle) => bundle,
             Err(BundleError::File(error)) => return Err(error.into()),
@@ -83,7 +83,7 @@ fn prepare(request: &PackRequest, observer: &dyn Observer) -> Result<(Profile, L
     Ok((profile, LayerOptions { only_bundle_folder, ..request.layer.clone() }))
 }
 
-/// Looks whether this is a package repository that kapp-controller would not take as it is meant.
+/// Checks a package repository for mistakes that kapp-controller would reject or misread.
 fn check_packages(
     request: &PackRequest,
     bundle: Option<&BundleLayout>,
@@ -130,7 +130,7 @@ pub(super) fn composed(
     Ok(image)
 }
 
-/// Compares an image's digest with the one that the caller demands, if there is one.
+/// Compares an image's digest with the expected one, if there is one.
 ///
 /// Errors: [`TransferError::UnexpectedDigest`].
 pub fn check_expected(expected: Option<&Digest>, found: &Digest) -> Result<(), TransferError> {
@@ -237,14 +237,14 @@ impl Spooled {
         ReadFrom::new(&self.file, self.offset).take(self.descriptor.size)
     }
 
-    /// Reads it, held to its digest.
+    /// Reads and verifies it.
     pub(super) fn open(&self) -> BlobStream<'_> {
         let Descriptor { digest, size, .. } = &self.descriptor;
         VerifyingReader::new(self.read(), digest.clone(), *size).boxed()
     }
 }
 
-/// An image just packed, as a source; layers that were not packed again come from an earlier image.
+/// A packed image as a source; layers that were not packed again come from an earlier image.
 pub struct SpooledImage<'a> {
     pub(super) spooled: Vec<Spooled>,
     pub(super) image: ComposedImage,

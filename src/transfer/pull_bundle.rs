@@ -1,4 +1,4 @@
-//! The contents of a bundle in a folder, with its nested bundles, and lock files that say where the images are now.
+//! Extracts a bundle and its nested bundles into a folder, and rewrites lock files for the images' new repository.
 
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
@@ -21,8 +21,8 @@ const NESTED_FOLDER: &str = "bundles";
 
 /// Extracts a bundle, and the collection's other bundles below `.imgpkg/bundles/` of it.
 ///
-/// Shape: nested bundles flat, each once, in a folder named after its digest. The lock file of a bundle whose
-/// images are all in its repository names them there; each bundle decides for itself, all or nothing.
+/// Shape: nested bundles are side by side, each once, in a folder named after its digest. If all images of a bundle are
+/// in its repository, its lock file is rewritten to name them there, else it stays; this is decided for each bundle.
 /// Errors: as [`super::pull_contents`].
 pub fn pull_bundle(
     locator: &ImageLocator<'_>,
@@ -67,7 +67,8 @@ pub fn pull_bundle(
     })
 }
 
-/// Returns the lock file as it is to be: none where the images are not all beside the bundle, or named there already.
+/// Returns the rewritten lock file; `None` if an image is not in the bundle's repository, or all are named there
+/// already.
 fn relocated(
     locator: &ImageLocator<'_>,
     member: &Member,
@@ -76,7 +77,7 @@ fn relocated(
     let (Some(lock), Some(home)) = (&member.bundle, locator.repository_of(&member.descriptor.digest)) else {
         return Ok(None);
     };
-    // A list that says so already is left as its author wrote it.
+    // A lock file that is right already keeps its author's bytes.
     if lock.images.iter().all(|image| image.image.repository == home) {
         return Ok(None);
     }
@@ -92,7 +93,7 @@ fn relocated(
     Ok(at_home.then(|| ImagesLock { images: lock.images.iter().map(moved).collect() }))
 }
 
-/// Asks for the images beside the bundle, until one is not there.
+/// Sends a HEAD request for each image in the bundle's repository, until one is absent.
 fn all_at_home(
     locator: &ImageLocator<'_>,
     home: &Repository,
@@ -108,7 +109,7 @@ fn all_at_home(
             Err(error) => Err(TransferError::from(error)),
         }
     };
-    // The first one alone: of a bundle that was never copied none is there.
+    // The first one alone, because a bundle that was never copied has none there.
     let Some((first, others)) = lock.images.split_first() else { return Ok(false) };
     Ok(is_there(first)?
         && workers::parallel_map(others, concurrency, is_there)?.into_iter().all(|there| there))
@@ -120,7 +121,7 @@ fn failed<E: Into<std::io::Error>>(options: &PullRequest) -> impl Fn(E) -> FileE
 
 const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Opens a folder inside another, never through a link; made if it is not there.
+/// Opens a folder inside another, never through a link; creates it if it is absent.
 fn folder_in(parent: &OwnedFd, name: &str, options: &PullRequest) -> Result<OwnedFd, TransferError> {
     match rfs::mkdirat(parent, name, Mode::from_raw_mode(0o777 & !options.umask)) {
         Ok(()) | Err(Errno::EXIST) => {}
@@ -143,7 +144,7 @@ fn rewrite(root: &OwnedFd, lock: &ImagesLock, options: &PullRequest) -> Result<(
         Err(Errno::NOENT) => return Ok(()),
         Err(error) => return Err(failed(options)(error).into()),
     };
-    // Another file of the same mode, because the old one may not be writable.
+    // A new file of the same mode, because the old one may be read-only.
     let mode = match rfs::statat(&folder, IMAGES_LOCK_FILE, rfs::AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => stat.st_mode,
         Err(Errno::NOENT) => return Ok(()),

@@ -8,16 +8,16 @@ use std::thread::Scope;
 use crate::model::Descriptor;
 use crate::stream::{BlobStream, Blocks, PipeReader, read_ahead};
 
-/// A blob of at least this size is read on a thread of its own while it is written or sent. Smaller blobs are copied
-/// several at a time, and overlap with each other instead.
+/// A blob of at least this size, bytes, is read on a thread of its own while it is written or sent. Of smaller blobs
+/// several are copied at a time.
 const LARGE_BYTES: u64 = 32 * 1024 * 1024;
 /// Bytes read at once of a blob that has no thread of its own.
 const READ_BYTES: usize = 32 * 1024;
 
-/// Gives out one thread at a time to the blobs of one operation.
+/// The permit for one extra thread, shared by the blobs of one operation.
 ///
-/// One is enough: while one of several blobs waits, another is worked on; and what lies between two threads is half
-/// a MiB for each blob.
+/// One is enough: several blobs are copied at the same time anyway. The buffer between two threads takes half a MiB for
+/// each blob.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ThreadPermits(Arc<AtomicBool>);
 
@@ -28,7 +28,7 @@ impl ThreadPermits {
     }
 }
 
-/// The right to a thread of its own; it goes back when it is dropped.
+/// The right to an extra thread, until it is dropped.
 struct ThreadPermit(Arc<AtomicBool>);
 
 impl Drop for ThreadPermit {
@@ -71,7 +71,7 @@ pub(super) enum HashOn {
 
 /// Returns a reader of a blob that reads ahead on a thread of its own, where the blob is large and a permit is free.
 ///
-/// Errors: the operating system gives no thread.
+/// Errors: the operating system cannot start a thread.
 pub(super) fn read_ahead_if_large<'scope>(
     scope: &'scope Scope<'scope, '_>,
     permits: &ThreadPermits,

@@ -27,9 +27,9 @@ impl std::fmt::Debug for ResumeCache<'_> {
 }
 
 impl<'a> ResumeCache<'a> {
-    /// Keeps blobs in the folder `<tar>.parts`, which is made if it is not there.
+    /// Keeps blobs in the folder `<tar>.parts`; creates it if it is absent.
     ///
-    /// Errors: [`FileError::NotOwn`](crate::stream::FileError) where another user may have put something there.
+    /// Errors: [`FileError::NotOwn`](crate::stream::FileError) if another user may have written to the folder.
     pub fn beside(tar: &Path, inner: &'a dyn ImageSource) -> Result<Self, TransferError> {
         let mut name = tar.file_name().unwrap_or_default().to_owned();
         name.push(".parts");
@@ -41,7 +41,7 @@ impl<'a> ResumeCache<'a> {
         Ok(self.folder.remove_all()?)
     }
 
-    /// Opens a kept blob that is whole; removes one that is not.
+    /// Opens a kept blob that matches its digest; removes one that does not.
     fn kept(&self, name: &str, descriptor: &Descriptor) -> Result<Option<File>, TransferError> {
         let Some(mut file) = self.folder.read(name)? else { return Ok(None) };
         let mut verifying = VerifyingReader::new(&file, descriptor.digest.clone(), descriptor.size);
@@ -52,7 +52,7 @@ impl<'a> ResumeCache<'a> {
         Ok(Some(file))
     }
 
-    /// Fetches a blob into its file and opens that.
+    /// Fetches a blob into its file and opens the file.
     fn fetch(&self, name: &str, descriptor: &Descriptor) -> Result<File, TransferError> {
         let path = self.folder.path().join(name);
         self.folder.write(name, |mut file| {

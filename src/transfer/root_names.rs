@@ -7,8 +7,8 @@ use crate::store::{ImageName, NamedImage};
 
 /// Makes the entries of `index.json`: one for each name, all names of a root on one digest.
 ///
-/// With a full reference both annotations are written, so that readers of either agree; a tag that came without
-/// its repository stays alone, because inventing a repository would be worse.
+/// A full reference gives both annotations, so that readers of either agree. A tag without a repository gives only the
+/// tag's annotation: a made-up repository would be wrong.
 pub(super) fn index_entries(roots: &[NamedImage]) -> Vec<Descriptor> {
     let mut entries = Vec::new();
     for root in roots {
@@ -37,7 +37,7 @@ pub(super) fn index_entries(roots: &[NamedImage]) -> Vec<Descriptor> {
     entries
 }
 
-/// An entry of `index.json`, as far as its kind depends on it.
+/// The members of an `index.json` entry that decide its kind.
 #[derive(Clone, Debug)]
 pub(super) struct ListedEntry<'a> {
     /// What it points at.
@@ -55,9 +55,9 @@ impl<'a> ListedEntry<'a> {
     }
 }
 
-/// Returns what each entry is to cosign, where one image of the layout is signed and no other.
+/// Returns cosign's kind of each entry, if exactly one image of the layout is signed.
 ///
-/// `cosign load` and `cosign verify --local-image` find an image and its signatures by these words alone.
+/// `cosign load` and `cosign verify --local-image` find an image and its signatures only by these kinds.
 /// Source: cosign 2.5 `pkg/oci/layout/write.go`.
 pub(super) fn cosign_kinds(entries: &[ListedEntry<'_>]) -> Vec<Option<String>> {
     let none = || vec![None; entries.len()];
@@ -88,7 +88,7 @@ pub(super) fn cosign_kinds(entries: &[ListedEntry<'_>]) -> Vec<Option<String>> {
     entries.iter().map(kind).collect()
 }
 
-/// Gives an entry its kind; where it has none, cosign's own word of an earlier layout goes away.
+/// Sets the kind of an entry; without one, removes the kind that an earlier layout had.
 pub(super) fn set_kind(annotations: &mut Annotations, kind: Option<String>) {
     match kind {
         Some(kind) => drop(annotations.insert(keys::COSIGN_KIND.to_owned(), kind)),
@@ -97,7 +97,7 @@ pub(super) fn set_kind(annotations: &mut Annotations, kind: Option<String>) {
     }
 }
 
-/// Tells whether a root only says something about another one: a signature, an SBOM.
+/// Tells whether a root is attached to another one: a signature, an SBOM.
 #[must_use]
 pub fn is_attached(root: &NamedImage, document: Option<&RawDocument>) -> bool {
     let by_tag =
@@ -105,7 +105,7 @@ pub fn is_attached(root: &NamedImage, document: Option<&RawDocument>) -> bool {
     root.names.iter().any(by_tag) || document.is_some_and(|document| document.document().subject().is_some())
 }
 
-/// Makes the top of a layout; docker's table is there when the only image is a plain one, signed or not.
+/// Makes `index.json`, and docker's `manifest.json` if the only image is a plain one, signed or not.
 pub(super) fn layout_index(roots: &[NamedImage], documents: &[RawDocument]) -> LayoutIndex {
     let find =
         |root: &NamedImage| documents.iter().find(|document| *document.digest() == root.descriptor.digest);

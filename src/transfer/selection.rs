@@ -1,6 +1,6 @@
-//! One image of a store that has several, with what belongs to it: what a bundle names, and what says something about it.
+//! Selects one image of a store that has several, with the images of a bundle and the referrers that belong to it.
 //!
-//! Works on roots, before anything is gathered, so that what is wrong with the other images does not matter.
+//! Works on roots, before anything is gathered, so that damage in the other images does not matter.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -11,11 +11,10 @@ use crate::store::{Root, Selector, Store};
 use super::collection::bundle_lock;
 use super::{Graph, ImageLocator, ImageSource, TransferError};
 
-/// Selects an image of a store; what belongs to it comes behind it.
+/// Selects an image of a store, and what belongs to it.
 ///
-/// Shape: the selected root first, then the others that it names as a bundle or that are signatures and other
-/// referrers of it, in the order of the store; it is marked as what the store is about if it is a bundle that names
-/// one of them.
+/// Shape: the selected root first, then the roots that it names as a bundle and its signatures and other referrers, in
+/// the order of the store. A bundle that names one of them is marked as the main bundle.
 /// Errors: those of [`Selector::find`]; a selected image that cannot be read.
 pub fn select(store: &Store, selector: &Selector) -> Result<Vec<Root>, TransferError> {
     let mut chosen = selector.find(store)?.clone();
@@ -31,7 +30,7 @@ pub fn select(store: &Store, selector: &Selector) -> Result<Vec<Root>, TransferE
         kept.extend(documents.iter().map(|document| document.digest().clone()));
     }
     let mut rest: Vec<&Root> = others().filter(|root| !named.contains(digest_of(root))).collect();
-    // Something attached may have something attached to it.
+    // A referrer may have referrers of its own.
     loop {
         let (new, later): (Vec<&Root>, Vec<&Root>) = rest
             .iter()
@@ -52,7 +51,7 @@ fn digest_of(root: &Root) -> &Digest {
     &root.image.descriptor.digest
 }
 
-/// Returns which roots a bundle names, and bundles among them, and so on; none for an image that is no bundle.
+/// Returns the roots that a bundle names, those that nested bundles name, and so on; none for a plain image.
 fn named_by(
     locator: &ImageLocator<'_>,
     chosen: &Root,
@@ -73,7 +72,7 @@ fn named_by(
     Ok(named)
 }
 
-/// Returns what a root says that it is about; a root that cannot be read is about nothing.
+/// Returns the digests that a root refers to; none for a root that cannot be read.
 fn subjects(store: &Store, root: &Root) -> BTreeSet<Digest> {
     let document = store.read_document(&root.image.descriptor).ok();
     let subject = document.and_then(|document| Some(document.document().subject()?.digest.clone()));

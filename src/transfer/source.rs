@@ -1,4 +1,4 @@
-//! The trait of everything images are read from: documents, small blobs and streams, all verified.
+//! The trait of every source of images: documents, small blobs and streams, all verified.
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -13,12 +13,13 @@ use crate::stream::{BlobStream, TooLarge, VerifyingReader, lock, read_bounded};
 
 use super::{TransferError, workers};
 
-/// Somewhere images are read from, from several threads.
+/// A source of images; several threads read from it.
 pub trait ImageSource: Sync {
-    /// Returns what messages call the source: `app.tar`, `reg.example/team/app`; without quotes.
+    /// Returns the source's name for messages: `app.tar`, `reg.example/team/app`; without quotes.
     fn label(&self) -> String;
 
-    /// Returns what messages call the place that a document or blob is read from: one of several, or the source itself.
+    /// Returns the name, for messages, of the place that a document or blob is read from: one of several, or the
+    /// source.
     fn place_of(&self, _digest: &Digest) -> String {
         self.label()
     }
@@ -29,32 +30,33 @@ pub trait ImageSource: Sync {
     /// Opens a blob; the last read fails unless size and digest match.
     fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobStream<'_>, TransferError>;
 
-    /// Tells whether the blob is certainly not there; a registry is not asked.
+    /// Tells whether the blob is certainly absent; sends no request.
     fn lacks(&self, _digest: &Digest) -> bool {
         false
     }
 
-    /// Returns the repository in which something is, if it is one: to mount blobs from, and to try again.
+    /// Returns the repository that holds a document or blob, if it is in a registry: to mount from it, or to fetch
+    /// again.
     fn repository_of(&self, _digest: &Digest) -> Option<Repository> {
         None
     }
 
-    /// Reads documents that will be asked for next, several at a time where each takes a request; they are kept.
+    /// Reads documents that will be needed next into a cache, several requests at a time.
     fn read_ahead(&self, _documents: &[&Descriptor]) -> Result<(), TransferError> {
         Ok(())
     }
 
     /// Reads a blob into memory, verified, at most `limit` bytes.
     ///
-    /// A blob that arrives with a wrong digest from a registry is read once more: it may be a fault of the transfer.
+    /// A blob from a registry that does not match its digest is read once more: it may be a fault of the network.
     fn read_blob(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, TransferError> {
         read_whole(self, descriptor, limit)
     }
 
-    /// Opens a blob to be copied; an image's configuration only if all readers find the same in it.
+    /// Opens a blob to be copied; refuses a configuration that readers may read differently.
     ///
-    /// Errors: [`TransferError::Config`] for members that readers in Go take for others; those of
-    /// [`ImageSource::open_blob`].
+    /// Errors: [`TransferError::Config`] for members whose names differ in case only, which Go takes for the same;
+    /// those of [`ImageSource::open_blob`].
     /// Cost: a configuration is read before it is copied, at most [`limits::CONFIG_BYTES`].
     fn open_for_copy(&self, descriptor: &Descriptor) -> Result<BlobStream<'_>, TransferError> {
         if !media_type::is_image_config(&descriptor.media_type) {
@@ -65,7 +67,7 @@ pub trait ImageSource: Sync {
         Ok(VerifyingReader::new(Box::new(Cursor::new(bytes)), digest, size))
     }
 
-    /// Reads an image's configuration to be passed on, if all readers find the same in it.
+    /// Reads the bytes of an image's configuration; refuses one that readers may read differently.
     fn read_config_bytes(&self, descriptor: &Descriptor) -> Result<Vec<u8>, TransferError> {
         let bytes = self.read_blob(descriptor, limits::CONFIG_BYTES)?;
         Config::check(&bytes).map_err(|source| TransferError::Config {
@@ -143,7 +145,7 @@ pub struct RegistrySource<'a> {
     client: &'a Client,
     repository: Repository,
     documents: Mutex<BTreeMap<Digest, RawDocument>>,
-    /// The configuration read last: it is copied and looked into.
+    /// The configuration that was read last: it is parsed and copied.
     config: Mutex<Option<(Digest, Vec<u8>)>>,
 }
 

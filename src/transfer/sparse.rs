@@ -1,13 +1,13 @@
 //! Tars that hold the images of some platforms of an index only, as docker with the containerd store and skopeo write.
 //!
-//! Such a tar is not damaged, as long as one image of the index is there. It can be described, verified and
-//! pulled; a copy of the whole index is refused.
+//! Such a tar is not damaged if it holds at least one image of the index. It can be described, verified and pulled; a
+//! copy of the whole index is refused.
 
 use crate::model::{Descriptor, Digest, ImageIndex};
 
 use super::{ImageSource, TransferError};
 
-/// Returns the manifests of an index that the source does not hold; none where it holds no image at all.
+/// Returns the manifests of an index that the source does not hold; none if it holds no image at all.
 pub(super) fn lacking<'a>(source: &dyn ImageSource, index: &'a ImageIndex) -> Vec<&'a Descriptor> {
     let (lacking, there) = split(source, index);
     if there.is_empty() { Vec::new() } else { lacking }
@@ -16,7 +16,7 @@ pub(super) fn lacking<'a>(source: &dyn ImageSource, index: &'a ImageIndex) -> Ve
 fn split<'a>(source: &dyn ImageSource, index: &'a ImageIndex) -> (Vec<&'a Descriptor>, Vec<&'a Descriptor>) {
     let documents = index.manifests.iter().filter(|child| child.is_index() || child.is_manifest());
     let (lacking, there): (Vec<_>, Vec<_>) = documents.partition(|child| source.lacks(&child.digest));
-    // One that serves no platform was not left out for its platform.
+    // A manifest without a platform was not left out for its platform.
     (lacking.into_iter().filter(|child| child.platform.is_some()).collect(), there)
 }
 
@@ -37,7 +37,7 @@ pub(super) fn error(
     }
 }
 
-/// Returns what to call an entry of an index: its platform, or what it is.
+/// Returns the name of an index entry for messages: its platform, or its kind.
 pub(super) fn name(child: &Descriptor) -> String {
     match &child.platform {
         Some(platform) if platform.os != "unknown" => platform.to_string(),

@@ -1,6 +1,6 @@
 //! Writes the archives of other tools: imgpkg's tar with any number of images, docker's with one.
 //!
-//! Both begin with a table of contents; the layers have reserved places, filled by several threads.
+//! Both begin with a table of contents; several threads write the layers into reserved slots.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -19,16 +19,16 @@ use super::{
     Collection, Graph, ImageLocator, ImageSource, Member, ResumeCache, Role, TransferError, workers,
 };
 
-/// What is to be written into an archive.
+/// A request to write an archive.
 #[derive(Clone, Debug)]
 pub struct ArchiveRequest {
-    /// Where to.
+    /// The target.
     pub target: LayoutTarget,
     /// Blobs moved at the same time.
     pub concurrency: usize,
     /// Also fetch layers that may not be distributed.
     pub include_non_distributable: bool,
-    /// Keep what was fetched beside this file, and use what was kept there.
+    /// Cache fetched blobs beside this file, and use those that are cached there.
     pub resume: Option<PathBuf>,
 }
 
@@ -83,7 +83,7 @@ pub fn copy_to_imgpkg_tar(
     finish(locator, tar, &slots, request, observer)
 }
 
-/// Fills the reserved places and ends the archive.
+/// Fills the reserved slots and ends the archive.
 fn finish(
     locator: &ImageLocator<'_>,
     tar: SlotTar,
@@ -102,7 +102,7 @@ fn finish(
     Ok(written)
 }
 
-/// Takes out the layers that may not be distributed, unless they were asked for.
+/// Removes the non-distributable layers, unless they were requested.
 fn skip(layers: &mut Vec<Descriptor>, request: &ArchiveRequest) -> Vec<Digest> {
     if request.include_non_distributable {
         return Vec::new();
@@ -133,7 +133,7 @@ fn fill_all(
     )
 }
 
-/// What an item says about itself besides its documents; the children of an index say the same.
+/// What an item records besides its documents; the children of an index record the same.
 struct About<'a> {
     repository: Option<crate::model::Repository>,
     origin: Option<&'a Reference>,
@@ -243,8 +243,8 @@ fn image(
 /// Writes one image as `docker save` did before version 25, with the layers as they are stored.
 ///
 /// Shape: `manifest.json`, the configuration, then each layer once.
-/// Errors: [`TransferError::NotAnImage`] for an index or artifact, and for layers that may not be distributed unless they
-/// were asked for, because docker cannot load an image without them.
+/// Errors: [`TransferError::NotAnImage`] for an index or artifact, and for non-distributable layers that were not
+/// requested, because docker cannot load an image without them.
 pub fn copy_to_docker_tar(
     locator: &ImageLocator<'_>,
     member: &Member,

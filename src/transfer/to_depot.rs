@@ -1,6 +1,6 @@
 //! Copies images into an image store: the blobs that it lacks, then documents, then an entry for each tag.
 //!
-//! An entry lists its image first and behind it what belongs to it: the images that a bundle names, signatures.
+//! An entry lists its image first, then what belongs to it: the images that a bundle names, signatures.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use super::read_ahead::ThreadPermits;
 use super::root_names::index_entries;
 use super::{Collection, Graph, ImageSource, Member, Role, TransferError, workers};
 
-/// An image on its way into a store.
+/// An image to be copied into a store.
 #[derive(Clone, Debug)]
 pub struct DepotImage {
     /// The image.
@@ -27,7 +27,7 @@ pub struct DepotImage {
     pub belonging: Vec<NamedImage>,
 }
 
-/// What is to be copied into a store.
+/// A request to copy images into a store.
 #[derive(Clone, Debug)]
 pub struct DepotRequest {
     /// The images.
@@ -38,19 +38,19 @@ pub struct DepotRequest {
     pub include_non_distributable: bool,
 }
 
-/// What was copied.
+/// The result of a copy.
 #[derive(Clone, Debug, Default)]
 pub struct DepotReport {
     /// The version of each tag, in the order of the images and their tags.
     pub versions: Vec<Version>,
     /// Bytes that were written: blobs and documents.
     pub sent: u64,
-    /// Bytes that were there.
+    /// Bytes that the store had already.
     pub reused: u64,
 }
 
 impl Collection {
-    /// Returns the images for a store; `tags` are those that each image gets, by its member.
+    /// Returns the images for a store; `tags` gives the tags of each member.
     ///
     /// Errors: the first image without a tag, by its number.
     pub fn for_depot(
@@ -81,7 +81,8 @@ impl Collection {
         Ok(Ok(images))
     }
 
-    /// Returns which members belong to one of several roots: what it names as a bundle, and what is attached to these.
+    /// Returns which members belong to one of several roots: the images that it names as a bundle, and what is
+    /// attached.
     fn belonging_to(
         &self,
         source: &dyn ImageSource,
@@ -123,7 +124,7 @@ impl Collection {
     }
 }
 
-/// Tells whether something attached is about one of these.
+/// Tells whether an attached manifest refers to one of these.
 fn is_about(
     source: &dyn ImageSource,
     member: &Member,
@@ -137,7 +138,7 @@ fn is_about(
     Ok(document.document().subject().is_some_and(|subject| kept.contains(&subject.digest)))
 }
 
-/// Copies images and all that hangs below them into a store.
+/// Copies images and everything below them into a store.
 ///
 /// Order: missing blobs in parallel, missing documents, entries, `index.json`.
 /// Errors: after one no tag has a version that does not have all its content.
@@ -173,7 +174,7 @@ pub fn copy_to_depot(
     Ok(DepotReport { versions, sent, reused: graph.size() - skipped - sent })
 }
 
-/// Finds everything that has to be there.
+/// Collects everything that the store has to hold.
 fn graph(
     source: &dyn ImageSource,
     request: &DepotRequest,
@@ -199,7 +200,7 @@ fn graph(
 
 /// Makes what an entry lists: the image under its tag, then what belongs to it.
 ///
-/// Where an image came from is kept; a full name would say that it still is there.
+/// The origin of an image is kept. Its full name is not, because it would say that the image is still there.
 fn entries(image: &DepotImage, tag: &Tag) -> Vec<Descriptor> {
     let names = vec![ImageName { tag: Some(tag.clone()), reference: None }];
     let root = NamedImage { names, ..image.root.clone() };
@@ -208,7 +209,7 @@ fn entries(image: &DepotImage, tag: &Tag) -> Vec<Descriptor> {
     index_entries(&images)
 }
 
-/// A copy on its way.
+/// A running copy.
 struct Copy<'a> {
     source: &'a dyn ImageSource,
     depot: &'a Depot,
@@ -226,7 +227,7 @@ impl Copy<'_> {
         }
         self.observer.event(Event::BlobStarted { descriptor: blob });
         match self.write(blob) {
-            // What a registry sent was wrong, which may be an accident of the transfer.
+            // The bytes from a registry did not match; it may be a fault of the network, so they are fetched once more.
             Err(error) if error.is_mismatch() && self.source.repository_of(&blob.digest).is_some() => {
                 self.observer.event(Event::BlobRestarted { digest: &blob.digest });
                 self.write(blob)?;
@@ -260,7 +261,7 @@ impl Copy<'_> {
     }
 }
 
-/// Makes the error for a write, finding out whether reading what was to be written is what failed.
+/// Makes the error for a write: that of the source if reading the body failed.
 fn from_write(place: &str, error: DepotError) -> TransferError {
     match error {
         DepotError::Source(error) => match error.downcast::<TransferError>() {

@@ -1,7 +1,7 @@
 //! Writes an OCI layout folder in the form of Concourse's registry-image resource.
 //!
-//! An index becomes `index.json` as it is, byte for byte; a single image gets an index of its own around it, and a
-//! file says that the image and not that index is meant.
+//! An index becomes `index.json` as it is, byte for byte; a single image gets an `index.json` around it, and a file
+//! that says that the image is meant.
 
 use std::fs::File;
 use std::path::Path;
@@ -18,10 +18,10 @@ use super::{Graph, ImageSource, TransferError, workers};
 ///
 /// Source: registry-image-resource 1.10, `format: oci-layout`.
 pub const SINGLE_IMAGE: &str = "single-image-digest";
-/// What every layout says about itself.
+/// The content of `oci-layout`.
 const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
-/// Copies a root and all that hangs below it into an OCI layout folder, which replaces an older one.
+/// Copies a root and everything below it into an OCI layout folder, which replaces an older one.
 ///
 /// Errors: after any error the target is as it was and nothing else is left.
 pub fn copy_to_folder(

@@ -1,4 +1,4 @@
-//! Writes an OCI layout tar: reserves places in a fixed order, which several threads fill with verified blobs.
+//! Writes an OCI layout tar: reserves slots in a fixed order; several threads fill them with verified blobs.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -12,12 +12,12 @@ use super::events::{Event, Observer, Warning};
 use super::root_names::layout_index;
 use super::{Graph, ImageSource, TransferError, workers};
 
-/// What is to be written.
+/// A request to write a layout tar.
 #[derive(Clone, Debug)]
 pub struct LayoutRequest {
-    /// Where to.
+    /// The target.
     pub target: LayoutTarget,
-    /// The roots, first one first, with their names.
+    /// The roots in order, with their names.
     pub roots: Vec<NamedImage>,
     /// Blobs moved at the same time.
     pub concurrency: usize,
@@ -25,23 +25,23 @@ pub struct LayoutRequest {
     pub include_non_distributable: bool,
 }
 
-/// What was written.
+/// The written tar.
 #[derive(Debug)]
 pub struct LayoutReport {
     /// Bytes of the tar.
     pub size: u64,
     /// The nameless file, for [`LayoutTarget::Spool`].
     pub spool: Option<File>,
-    /// Everything that is in it, or below what is in it.
+    /// Everything below the roots, also what the tar lacks.
     pub graph: Graph,
-    /// What it was written without.
+    /// The blobs that were left out.
     pub left_out: Vec<LeftOut>,
 }
 
-/// Copies roots and all that hangs below them from a source into an OCI layout tar.
+/// Copies roots and everything below them from a source into an OCI layout tar.
 ///
 /// Shape: each image's layers and its configuration, then documents, children first: the same input gives the same
-/// bytes with any timing, and those that packing gives.
+/// bytes with any timing, and the bytes that packing writes.
 /// Errors: nothing is visible at the target after one.
 pub fn copy_to_layout(
     source: &dyn ImageSource,
@@ -51,7 +51,8 @@ pub fn copy_to_layout(
     copy_delta_to_layout(source, request, &BTreeMap::new(), observer)
 }
 
-/// As [`copy_to_layout`], without the layers of `others`, each with the name of what has it; the tar says so.
+/// As [`copy_to_layout`], without the layers in `others`, which maps each to the name of an image that has it; the tar
+/// records what it lacks.
 ///
 /// Errors: those of [`copy_to_layout`].
 pub fn copy_delta_to_layout(
@@ -106,7 +107,7 @@ pub fn copy_delta_to_layout(
     Ok(LayoutReport { size: written.size, spool: written.spool, graph, left_out })
 }
 
-/// Returns the layers of a graph that others have, in the order of the graph; configurations always travel.
+/// Returns the layers of a graph that others have, in the order of the graph; configurations are never left out.
 fn left_out(graph: &Graph, others: &BTreeMap<Digest, String>) -> Vec<LeftOut> {
     let manifests = graph.documents.iter().filter_map(|document| document.manifest());
     let configs: HashSet<&Digest> = manifests.map(|manifest| &manifest.config.digest).collect();

@@ -1,7 +1,7 @@
-//! The one order in which images get into a repository: blobs, documents with children first, tags.
+//! Pushes images into a repository in one order: blobs, documents with children first, tags.
 //!
-//! An upload of packed files, a copy of plain images and a copy of a collection differ in data only: under which name
-//! the registry is asked for an image first, and whose turn it is when ([`ImagePush`]).
+//! A push of packed files, a copy of plain images and a copy of a collection differ only in data ([`ImagePush`]): the
+//! target of the first HEAD request, and the turns of documents and tags.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -15,16 +15,16 @@ use super::events::{BlobOutcome, Event, Observer, Warning};
 use super::read_ahead::ThreadPermits;
 use super::{Graph, ImageSource, TransferError, workers};
 
-/// What is to be pushed, and where.
+/// A request to push images.
 #[derive(Clone, Debug)]
 pub struct PushRequest {
     /// Repository at the registry.
     pub repository: Repository,
-    /// Roots with the tags each is to have there; without a tag it is pushed by digest.
+    /// Roots with the tags that each gets; a root without a tag is pushed by digest.
     pub roots: Vec<(Descriptor, Vec<Tag>)>,
-    /// What is said about the roots, with its tags: pushed when they are there, and before they get their tags.
+    /// Manifests attached to the roots, with their tags: pushed after the roots, and before the roots get their tags.
     pub attached: Vec<(Descriptor, Vec<Tag>)>,
-    /// Blobs that were sent or found there a moment ago, and are not asked for again.
+    /// Blobs that were just sent, or found in the repository; they get no HEAD request.
     pub sent: BTreeSet<Digest>,
     /// Blobs moved at the same time.
     pub concurrency: usize,
@@ -32,14 +32,14 @@ pub struct PushRequest {
     pub include_non_distributable: bool,
 }
 
-/// Pushes images and all that hangs below them, those with a tag in the order given.
+/// Pushes images and everything below them, those with a tag in the order given.
 ///
-/// With something attached the images come first, by digest, and get their tags last: an admission controller that
-/// sees a tag finds the signatures, and nothing is said about an image that is not there yet.
-/// Order: as `RepositoryPush::run`. Where an image is there already only its tags are written, and those only where
-/// they differ.
+/// With attached manifests the images are pushed first, by digest, and get their tags last: an admission controller
+/// that sees a tag finds the signatures, and no referrer is pushed before its image.
+/// Order: as `RepositoryPush::run`. If the registry has an image already, only tags are written, and only those that
+/// differ.
 /// Errors: after one no tag has been written that did not have all its content.
-/// Cost: where every tag is right already, one HEAD for each tag.
+/// Cost: one HEAD for each tag if every tag is right already.
 pub fn push_to_registry(
     source: &dyn ImageSource,
     client: &Client,
@@ -72,14 +72,14 @@ pub fn push_to_registry(
 /// An image to be pushed, and its place in the order.
 pub(super) struct ImagePush<'a> {
     pub(super) descriptor: &'a Descriptor,
-    /// What warnings about its layers call it.
+    /// Its name in warnings about its layers.
     pub(super) label: String,
-    /// What errors about its layers call it.
+    /// Its name in errors about its layers.
     pub(super) name: String,
-    /// The tags that it gets last.
+    /// Its tags, written last.
     pub(super) tags: Vec<Tag>,
-    /// What the registry is asked for first, and what the document is pushed as before the tags. `None`: the tags
-    /// themselves, or the digest if there are none.
+    /// The target of the first HEAD request, and of the document's PUT before the tags. `None`: the tags themselves, or
+    /// the digest if there are none.
     pub(super) first: Option<Target>,
     /// A repository that may have its blobs, besides the one that the source names.
     pub(super) mount_from: Option<Repository>,
@@ -90,7 +90,7 @@ pub(super) struct ImagePush<'a> {
 }
 
 impl<'a> ImagePush<'a> {
-    /// Makes an image that is asked for by its tags, or by its digest if it has none.
+    /// Makes an image whose first requests are for its tags, or for its digest if it has none.
     fn plain(
         source: &dyn ImageSource,
         (root, tags): &'a (Descriptor, Vec<Tag>),
@@ -110,38 +110,39 @@ impl<'a> ImagePush<'a> {
     }
 }
 
-/// Blobs of a repository that are asked for first where there are many; if all are absent, the others likely are too.
+/// If there are many blobs, so many get a HEAD request first; if all are absent, the others likely are too.
 const SAMPLE: usize = 8;
-/// Largest blob that is then sent without being asked for: sending it in vain costs little more than asking.
+/// Largest blob, bytes, that is then sent without a HEAD request: sending it in vain costs little more than the
+/// request.
 const SENT_UNASKED: u64 = 256 * 1024;
 
 /// A tag that points at the image with this digest.
 type RightTag<'a> = (&'a Digest, &'a Tag);
 
-/// What the registry has of an image.
+/// What the registry has already of an image.
 struct Found<'a> {
     image: &'a ImagePush<'a>,
     present: bool,
-    /// The tags that point elsewhere; `None` if the registry was not asked yet.
+    /// The tags that do not point at the image; `None` if no request was sent for them yet.
     wanting: Option<Vec<&'a Tag>>,
-    /// What is below the image; empty if it is there already.
+    /// Everything below the image; empty if the registry has the image.
     graph: Graph,
 }
 
-/// What a push met.
+/// What the registry lacked before a push.
 pub(super) struct Met {
-    /// Images that were not there.
+    /// Images that were missing.
     pub(super) missing: usize,
     /// Layers in them that may not be distributed.
     pub(super) non_distributable: usize,
 }
 
-/// Images on their way into one repository.
+/// A push of images into one repository.
 pub(super) struct RepositoryPush<'a> {
     pub(super) source: &'a dyn ImageSource,
     pub(super) client: &'a Client,
     pub(super) repository: &'a Repository,
-    /// Blobs that were sent there a moment ago.
+    /// Blobs that were just sent to the repository.
     pub(super) sent: &'a BTreeSet<Digest>,
     pub(super) concurrency: usize,
     pub(super) include_non_distributable: bool,
@@ -180,7 +181,7 @@ impl RepositoryPush<'_> {
         })
     }
 
-    /// Returns the tags, of images that are asked for by them, that point at the right image already.
+    /// Returns the tags that point at the right image already, of images whose first requests are for their tags.
     fn right_tags<'a>(&self, images: &'a [ImagePush<'a>]) -> Result<HashSet<RightTag<'a>>, TransferError> {
         let by_tags = images.iter().filter(|image| image.first.is_none());
         let asked: Vec<RightTag<'_>> =
@@ -192,7 +193,7 @@ impl RepositoryPush<'_> {
         Ok(asked.into_iter().zip(right).filter_map(|(tag, right)| right.then_some(tag)).collect())
     }
 
-    /// Finds out whether an image is there, and if it is not, what it consists of.
+    /// Asks the registry for an image, and reads its graph if it is absent.
     fn find<'a>(
         &self,
         image: &'a ImagePush<'a>,
@@ -220,9 +221,9 @@ impl RepositoryPush<'_> {
         Ok(Found { image, present: false, wanting, graph: Graph::of(self.source, image.descriptor)? })
     }
 
-    /// Tells whether an image came into the repository without layers that may not be distributed.
+    /// Tells whether the repository lacks non-distributable layers of an image that it has.
     ///
-    /// Cost: one HEAD for each such layer if they are wanted, none for an image without.
+    /// Cost: one HEAD for each such layer, if they are to be pushed.
     fn layers_were_left_out(&self, root: &Descriptor) -> Result<bool, TransferError> {
         if !self.include_non_distributable {
             return Ok(false);
@@ -248,7 +249,7 @@ impl RepositoryPush<'_> {
         }
     }
 
-    /// Sends the blobs of images that are not there; tells whether the repository very likely had none of them.
+    /// Sends the blobs of missing images; returns whether the repository very likely had none of them.
     fn blobs(&self, missing: &[&Found<'_>]) -> Result<Known, TransferError> {
         let mut seen = HashSet::new();
         let mut wanted: Vec<(&Descriptor, &Option<Repository>)> = Vec::new();
@@ -295,9 +296,9 @@ impl RepositoryPush<'_> {
         Ok(known)
     }
 
-    /// Asks for some of many blobs, the first and the last among them; tells which of these are there.
+    /// Sends HEAD requests for some of many blobs, among them the first and the last; returns which are there.
     ///
-    /// A push that was broken off has sent the first ones; images that share layers share the first ones of each.
+    /// An interrupted push has sent the first blobs; images with shared layers share their lowest ones.
     fn sample<'a>(&self, blobs: &[&'a Descriptor]) -> Result<HashMap<&'a Digest, bool>, TransferError> {
         if blobs.len() < 2 * SAMPLE {
             return Ok(HashMap::new());
@@ -311,8 +312,7 @@ impl RepositoryPush<'_> {
         Ok(chosen.into_iter().map(|blob| &blob.digest).zip(there).collect())
     }
 
-    /// Pushes the documents of images, children first; those of the images themselves only if something asks for them
-    /// before the tags.
+    /// Pushes the documents of images, children first; an image's own document only if it is needed before its tags.
     fn documents(&self, missing: &[&Found<'_>], known: Known) -> Result<(), TransferError> {
         let mut levels: BTreeMap<(usize, usize), Vec<(&Found<'_>, &RawDocument)>> = BTreeMap::new();
         for found in missing {
@@ -355,7 +355,7 @@ impl RepositoryPush<'_> {
         Ok(())
     }
 
-    /// Writes the tags of an image that point elsewhere, and confirms the last one.
+    /// Writes the tags that do not point at the image yet, and confirms the last one.
     fn tags(&self, found: &Found<'_>) -> Result<(), TransferError> {
         let (repository, digest) = (self.repository, &found.image.descriptor.digest);
         for tag in &found.image.tags {
@@ -380,7 +380,7 @@ impl RepositoryPush<'_> {
     }
 }
 
-/// Asks the registry what the tag points at, so that the report is true. A tag that is not shown yet is a warning.
+/// Sends a HEAD request for the tag and compares the digest. A tag that the registry does not show yet is a warning.
 fn confirm(
     client: &Client,
     repository: &Repository,
@@ -402,16 +402,17 @@ fn confirm(
     }
 }
 
-/// Which documents were written, and by whom one is being written.
+/// Which documents were pushed, and which are being pushed.
 ///
-/// Two writings of one document at the same time are more than docker's registry bears: one may read what the other
-/// has half written, and refuse it. And an index must not come before a child that another thread is still writing.
+/// docker's registry may fail if two clients write one document at the same time: one request may read what the other
+/// has written in part, and be refused. And an index must not be pushed before a child that another thread is still
+/// pushing.
 #[derive(Default)]
 pub(super) struct Written(Mutex<HashMap<Digest, Arc<Mutex<bool>>>>);
 
 impl Written {
-    /// Runs `write` while no other thread writes this document, and tells it whether the document was written before;
-    /// it returns whether the document is written now.
+    /// Runs `write` while no other thread writes this document. Its argument is whether the document was written
+    /// before; it returns whether the document is written now.
     pub(super) fn alone(
         &self,
         document: &Digest,
@@ -472,7 +473,7 @@ mod tests {
         }
     }
 
-    /// Method, and what it is about: a blob or upload session, a document by digest, a tag.
+    /// Method and object of each request: a blob or upload session, a document by digest, a tag.
     fn requests(registry: &FaultRegistry) -> Vec<String> {
         let what = |path: &str| match path.rsplit_once("/manifests/") {
             Some((_, target)) if target.starts_with("sha256:") => "digest".to_owned(),

@@ -1,8 +1,8 @@
-//! Layers on their way to the extractor: fetched, verified, inflated and hashed on threads of their own.
+//! Feeds layers to the extractor: they are fetched, verified, inflated and hashed on other threads.
 //!
-//! Layers are extracted in order, one at a time, because a later one replaces and hides what is in an earlier one. But
-//! the next ones are fetched and inflated meanwhile, as far as their pipes hold. After an error in one of them the
-//! others end with what they are reading; where that is a silent registry, with its time-out.
+//! Layers are extracted in order, one at a time, because a later one replaces and hides entries of an earlier one. The
+//! next ones are fetched and inflated meanwhile, as far as their pipes hold. After an error in one layer the threads of
+//! the others end with their current read; from a silent registry that takes its time-out.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -16,9 +16,10 @@ use crate::tar::ExtractError;
 use super::events::{BlobOutcome, Event, Observer};
 use super::{ImageSource, TransferError};
 
-/// Most layers under way at a time, the one being extracted included.
+/// Most layers being read at a time, including the one that is extracted.
 const UNDER_WAY: usize = 3;
-/// Bytes before a layer that is begun ahead: registries cut connections on which nothing moves for long.
+/// A layer is begun ahead only if fewer bytes than this come before it: registries close connections that are idle for
+/// long.
 const NEAR: u64 = 128 << 20;
 
 /// An image's layers, lowest first.
@@ -27,7 +28,7 @@ pub(super) struct Layers<'a> {
     pub(super) layers: &'a [Descriptor],
     /// One for each layer, or none at all.
     pub(super) diff_ids: &'a [Digest],
-    /// Blobs moved at the same time, as far as there is use for it.
+    /// Most blobs moved at the same time.
     pub(super) concurrency: usize,
     pub(super) observer: &'a dyn Observer,
 }
@@ -35,7 +36,7 @@ pub(super) struct Layers<'a> {
 /// The result for a layer: its unpacked digest, if it was read to its end, and how reading its stored bytes ended.
 type Unpacked = Result<(Option<Digest>, io::Result<()>), TransferError>;
 
-/// A layer under way.
+/// A layer that is being read.
 struct Layer<'scope, 'a> {
     descriptor: &'a Descriptor,
     diff_id: Option<&'a Digest>,
@@ -44,7 +45,7 @@ struct Layer<'scope, 'a> {
 }
 
 impl<'a> Layers<'a> {
-    /// Hands out each layer's tar, in order; that it was the promised one is proven when this returns well.
+    /// Passes each layer's tar to `extract`, in order. The layers are verified only when this returns `Ok`.
     pub(super) fn for_each(
         &self,
         mut extract: impl FnMut(PipeReader) -> Result<(), ExtractError>,
@@ -62,7 +63,7 @@ impl<'a> Layers<'a> {
                     }
                     match self.begin(scope, *number, layer, &abandoned) {
                         Ok(layer) => ahead.push_back(layer),
-                        // There will be a thread for it when those before it are done.
+                        // It gets a thread when those before it are done.
                         Err(_) if !ahead.is_empty() => break,
                         Err(error) => return Err(error),
                     }
@@ -107,7 +108,7 @@ impl<'a> Layers<'a> {
     ) -> Result<(), TransferError> {
         let Layer { descriptor, diff_id, tar, thread } = layer;
         let extracted = extract(tar);
-        // Joined in any case: what was wrong with the stored bytes explains what could not be extracted.
+        // Joined also after an error: an error in the stored bytes explains why the layer could not be extracted.
         let (unpacked, rest) = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         match (extracted, rest) {
             (Ok(()), Ok(())) => {}
@@ -128,7 +129,7 @@ impl<'a> Layers<'a> {
         Ok(())
     }
 
-    /// Returns the layer's share of the threads that inflate; past eight, a digest and the file system are the limit.
+    /// Returns the layer's share of the inflating threads; beyond eight, hashing and the file system are the limit.
     fn inflaters(&self, layer: &Descriptor) -> usize {
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
         let all: u64 = self.layers.iter().map(|layer| layer.size).sum();
@@ -162,7 +163,7 @@ impl<'a> Layers<'a> {
         let stored = open()?;
         std::thread::scope(|scope| match read_ahead(scope, stored, Blocks::Large) {
             Ok(stored) => Ok(unpack(stored, algorithm, inflaters, writer)),
-            // Without a thread to be had it takes longer, and that is all.
+            // Without a free thread this one does all the work.
             Err(_) => Ok(unpack(open()?, algorithm, 1, writer)),
         })
     }
@@ -175,7 +176,7 @@ impl<'a> Layers<'a> {
         )
     }
 
-    /// Tells a broken stream from a folder that cannot be written.
+    /// Makes the error of an extraction: that of the stream if reading failed, else that of the file system.
     fn extraction_failed(&self, error: ExtractError, layer: &Descriptor) -> TransferError {
         let failed = |source| TransferError::Extract { layer: layer.digest.clone(), source };
         match error {
@@ -188,11 +189,10 @@ impl<'a> Layers<'a> {
     }
 }
 
-/// Inflates and hashes a layer into a pipe, then reads what is left of the stored bytes.
+/// Inflates and hashes a layer into a pipe, then reads the remaining stored bytes.
 ///
-/// Returns the digest if the layer came to its end, and how the stored bytes ended: what follows the compressed
-/// stream has to be part of the promised bytes too, and where they are not the promised ones, that is why they could
-/// not be unpacked.
+/// Returns the digest if the layer was unpacked to its end, and the result of reading the stored bytes. These include
+/// what follows the compressed stream; if they do not match their digest, that explains an error of unpacking.
 fn unpack(
     mut stored: impl Read + Send,
     algorithm: Algorithm,
@@ -203,19 +203,19 @@ fn unpack(
     let unpacked = Decoder::with_threads(Box::new(&mut stored), inflaters)
         .and_then(|decoder| writer.fill_from(decoder, |bytes| hasher.update(bytes)));
     let digest = unpacked.is_ok().then(|| hasher.finish());
-    // A reader tells once that its bytes are wrong, and the extractor may have stopped before it got that error.
+    // A reader returns a mismatch only once, and the extractor may have stopped before it got that error.
     let wrong = unpacked.as_ref().err().and_then(Mismatch::in_error).cloned();
     writer.finish(unpacked);
     let rest = io::copy(&mut stored, &mut io::sink()).map(drop);
     (digest, wrong.map_or(rest, |mismatch| Err(io::Error::new(io::ErrorKind::InvalidData, mismatch))))
 }
 
-/// Reports what flows past.
+/// A reader that reports its bytes to the observer.
 struct Counted<'a, R> {
     inner: R,
     digest: &'a Digest,
     observer: &'a dyn Observer,
-    /// Another layer could not be extracted; this one is not needed any more.
+    /// Set when another layer could not be extracted, so that this one is not needed.
     abandoned: &'a AtomicBool,
 }
 

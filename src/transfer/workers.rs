@@ -1,4 +1,4 @@
-//! A bounded number of worker threads over a list, where the first error stops the rest.
+//! Runs work on the items of a list on a bounded number of threads; the first error stops the rest.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError, mpsc};
@@ -16,7 +16,7 @@ struct FirstError {
 }
 
 impl FirstError {
-    /// Tells whether nothing new should be begun.
+    /// Tells whether no new item may be begun.
     fn is_over(&self) -> bool {
         self.failed.load(Ordering::Relaxed) || cancel::is_cancelled()
     }
@@ -28,7 +28,7 @@ impl FirstError {
         }
     }
 
-    /// Returns the error; without one `otherwise`, unless a signal came.
+    /// Returns the first error; else [`TransferError::Stopped`] after a signal, else `otherwise`.
     fn or<T>(self, otherwise: Result<T, TransferError>) -> Result<T, TransferError> {
         match into_value(self.error) {
             Some(error) => Err(error),
@@ -38,9 +38,9 @@ impl FirstError {
     }
 }
 
-/// Runs `work` on every item, at most `concurrency` at a time, in list order of starting.
+/// Runs `work` on every item, at most `concurrency` at a time; items are started in list order.
 ///
-/// Errors: the first one that happened; items not yet begun are then left alone.
+/// Errors: the first one; items that were not begun are then skipped.
 pub fn for_each<T: Sync>(
     items: &[T],
     concurrency: usize,
@@ -58,18 +58,18 @@ pub fn for_each<T: Sync>(
     first.or(Ok(()))
 }
 
-/// Bytes of a blob that count as on their way; a larger one counts as much as this.
+/// Most bytes that one blob counts for in [`OnTheWay`].
 const COUNTED_BYTES: u64 = 4 * 1024 * 1024;
 /// Blobs of at least [`COUNTED_BYTES`] that move at the same time, unless many more workers were asked for.
 const LARGE_AT_ONCE: usize = 5;
 
-/// The bytes of blobs on their way at the same time, which are bounded: many small blobs move at once, and few large ones.
+/// Bounds the bytes of blobs that move at the same time: many small blobs, or few large ones.
 pub(super) struct OnTheWay {
     left: Mutex<u64>,
     more: Condvar,
 }
 
-/// A blob's part of what may be on its way, until it is dropped.
+/// A blob's share of the bound, until it is dropped.
 pub(super) struct Way<'a> {
     all: &'a OnTheWay,
     bytes: u64,
@@ -89,7 +89,7 @@ impl OnTheWay {
         Self { left: Mutex::new(large as u64 * COUNTED_BYTES), more: Condvar::new() }
     }
 
-    /// Waits until a blob may be begun; `None` if meanwhile everything is over.
+    /// Waits until a blob may be begun; `None` if the work has ended meanwhile.
     pub(super) fn begin(&self, blob_bytes: u64, is_over: impl Fn() -> bool) -> Option<Way<'_>> {
         let bytes = blob_bytes.min(COUNTED_BYTES);
         let mut left = lock(&self.left);
@@ -137,9 +137,9 @@ pub fn parallel_map<'a, T: Sync, R: Send>(
     results.ok_or(TransferError::Internal { what: "a worker thread ended without its result" })
 }
 
-/// Runs `produce`, and `work` on what it hands over, at most `concurrency` at a time, while it goes on.
+/// Runs `produce`, and meanwhile `work` on each item that it hands over, at most `concurrency` at a time.
 ///
-/// Errors: the first of `work`, after which handing over fails too; else that of `produce`.
+/// Errors: the first of `work`, after which handing over fails; else that of `produce`.
 pub(super) fn for_each_streamed<T: Send, R>(
     concurrency: usize,
     work: impl Fn(T) -> Result<(), TransferError> + Sync,
@@ -158,18 +158,18 @@ pub(super) fn for_each_streamed<T: Send, R>(
         }
     };
     let result = std::thread::scope(|scope| {
-        // It has to be gone before the threads are waited for, however this ends.
+        // Dropped before the threads are joined, also after an error: they wait for its end.
         let sender = sender;
         let started = (0..concurrency.max(1)).map_while(|_| threads::spawn(scope, run).ok()).count();
         let hand_over = |item| match first.failed.load(Ordering::Relaxed) {
-            // The caller gets the worker's own error in place of this one.
+            // The caller gets the worker's error instead of this one.
             true => Err(TransferError::Internal { what: "an item was handed over after a worker failed" }),
             false => sender.send(item).map_err(|_| TransferError::Internal {
                 what: "an item was handed over after the workers ended",
             }),
         };
         let result = produce(&hand_over);
-        // The threads end after the last item; if the system gives no thread, this one does all the work.
+        // The threads end after the last item; if none could be started, this one does all the work.
         drop(sender);
         if started == 0 {
             run();
@@ -230,7 +230,7 @@ mod tests {
         };
         for_each_blob(&(0..100).collect::<Vec<u32>>(), 16, |_| COUNTED_BYTES, large).unwrap();
         assert!(most.into_inner() <= 5);
-        // The first failure also ends the wait of those that are not begun.
+        // The first failure also ends the wait of blobs that were not begun.
         let failed = for_each_blob(&(0..100).collect::<Vec<u32>>(), 16, |_| COUNTED_BYTES, |_| Err(wrong()));
         assert!(matches!(failed, Err(TransferError::NotAnImage { .. })), "{failed:?}");
     }
@@ -257,7 +257,7 @@ mod tests {
         };
         let made = for_each_streamed(3, work, |hand_over| {
             hand_over(1)?;
-            // It would be waited for without end if nothing happened before the end.
+            // This would wait without end if no item were worked on before `produce` ends.
             assert_eq!(seen.1.recv().unwrap(), 1);
             (2..50).try_for_each(hand_over)?;
             Ok("made")

@@ -54,7 +54,7 @@ impl<'a> Base<'a> {
         !self.layers.is_empty()
     }
 
-    /// Returns the layer that unpacks to this, if it is stored as we would store it.
+    /// Returns the layer with this `diff_id`, if it is stored in the encoding that packing would use.
     pub(super) fn find(&self, diff_id: &Digest, encoding: LayerEncoding) -> Option<&Descriptor> {
         self.layers.get(diff_id).filter(|layer| layer.media_type == encoding.media_type())
     }
@@ -98,7 +98,7 @@ mod tests {
         assert!(!without.has_layers());
         assert_eq!(without.files, layers);
 
-        // A configuration of another number of layers says nothing about them.
+        // A configuration that counts its layers otherwise than the manifest is not used.
         let short = config(&diff_ids[..1]);
         let manifest = with_config(&short.0, &layers);
         let source = InMemory { blobs: vec![short], ..InMemory::of(&[&manifest]) };

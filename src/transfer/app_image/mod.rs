@@ -1,7 +1,7 @@
-//! Packs an app into a source image, in a tar or a spool; layers that an earlier image has are used again.
+//! Packs an app into an image, in a tar or a spool; layers that an earlier image has are used again.
 //!
-//! What decides is the `diff_id`, the digest before compression: neither another compressor nor another level makes an
-//! unchanged layer move. The earlier image's configuration tells which stored layer has which `diff_id`.
+//! Layers are compared by `diff_id`, the digest before compression: an unchanged layer is not sent again when the
+//! compressor or its level changes. The earlier image's configuration tells which stored layer has which `diff_id`.
 
 mod base;
 mod packing;
@@ -45,7 +45,7 @@ pub struct AppRequest {
     pub expected_digest: Option<Digest>,
 }
 
-/// What an upload left out because an earlier image has it.
+/// The files that an upload left out because an earlier image has them.
 #[derive(Clone, Debug)]
 pub struct Resources {
     /// The list's file, for messages.
@@ -54,7 +54,7 @@ pub struct Resources {
     pub list: Vec<Resource>,
 }
 
-/// Lists the app and tells about links.
+/// Lists the app's files; sends a warning event for symbolic links.
 fn list(
     request: &AppRequest,
     base: Option<&Base<'_>>,
@@ -92,7 +92,7 @@ fn list(
 
 /// Packs an app into an OCI layout tar.
 ///
-/// Several layers are packed at the same time, into a file beside the tar, and put in their places in order.
+/// Several layers are packed at the same time into a file beside the tar, then copied into the tar in order.
 /// Errors: nothing is visible at the target after one.
 pub fn pack_app_to_layout(
     request: &AppRequest,
@@ -129,7 +129,7 @@ pub fn pack_app_to_layout(
     finish_layout(writer, Profile::APP, layers, &image, names)
 }
 
-/// Packs a layer straight into its place.
+/// Packs the only layer directly into the tar.
 fn only_layer(
     tree: &AppTree,
     group: &[usize],
@@ -151,7 +151,7 @@ fn only_layer(
     })
 }
 
-/// Copies a layer as it is stored, verified on the way.
+/// Copies a layer as it is stored, and verifies its bytes while they are copied.
 fn copy_blob(
     source: &dyn ImageSource,
     layer: &Descriptor,
@@ -164,8 +164,8 @@ fn copy_blob(
 
 /// Packs an app into files without names in `folder`, to be pushed from there.
 ///
-/// Shape: the image, where its blobs are, and, for a request with resources, which files it has. Of several layers
-/// each is handed out when it is packed, before it is known what the others are.
+/// Shape: the image, where its blobs are, and, for a request with resources, which files it has. Each of several layers
+/// is passed to `ready` as soon as it is packed.
 pub(super) fn pack_app_to_spool<'a>(
     request: &AppRequest,
     base: Option<&Base<'a>>,

@@ -17,7 +17,7 @@ use super::Base;
 
 /// Most layers packed at the same time, each with three blocks of memory where one thread does it.
 const PACKERS: usize = 16;
-/// Most blocks of memory of all layers that are packed by several threads each.
+/// Most blocks of memory for all layers together that several threads compress.
 const MOST_BLOCKS: usize = 64;
 
 /// A layer, and where it is; nowhere if the base has it.
@@ -47,10 +47,10 @@ pub(super) fn reused(
     }))
 }
 
-/// Files without names that several threads append to, each to one of its own at a time.
+/// Files without names; each is lent to one thread at a time, which appends a layer.
 pub(super) struct Spools<'a> {
     folder: &'a Path,
-    /// Those that are not written to now.
+    /// Files that no thread writes to now.
     free: Mutex<Vec<Spool>>,
 }
 
@@ -91,17 +91,17 @@ fn by_size(tree: &AppTree, groups: &[Vec<usize>]) -> Vec<(u64, usize)> {
     sizes
 }
 
-/// Returns how many threads compress each of so many large layers: none where one thread does it all.
+/// Returns how many threads compress each of `large` layers; 0 if the packing thread compresses alone.
 fn threads_each(threads: usize, large: usize) -> usize {
     let large = large.max(1);
     // What `stream::compress` takes: five blocks for each thread, and five more.
     let afforded = (MOST_BLOCKS / large).saturating_sub(5) / 5;
     let several = (threads / large).min(afforded);
-    // A single one would have all the costs of handing blocks over and nothing of the use.
+    // One extra thread would cost the hand-over of blocks and gain no parallelism.
     if several == 1 && large > 1 { 0 } else { several }
 }
 
-/// Packs every group that the base has no layer for, and passes on each that is packed.
+/// Packs every group that the base has no layer for, and passes each packed layer to `ready`.
 ///
 /// Shape: the bytes of a layer depend neither on how many are packed at the same time nor on their order.
 pub(super) fn pack_layers(
@@ -114,11 +114,11 @@ pub(super) fn pack_layers(
     ready: Ready<'_>,
 ) -> Result<Vec<Placed>, TransferError> {
     let packers = encoding.threads.clamp(1, PACKERS);
-    // The largest first, so that none is left over at the end.
+    // The largest first, so that no large layer is packed alone at the end.
     let order = by_size(tree, groups);
     let total: u64 = order.iter().map(|(size, _)| size).sum();
-    // Work that is all on one thread takes the least time together; what is more than a packer's share would be waited
-    // for at the end, and gets several.
+    // One thread for each layer gives the best total time. A layer larger than a packer's share would finish last, so
+    // several threads compress it.
     let share = total / packers as u64;
     let is_large = |size: u64| size > share || groups.len() == 1;
     let several = threads_each(packers, order.iter().filter(|(size, _)| is_large(*size)).count());

@@ -1,4 +1,4 @@
-//! Files of an earlier image that an upload left out: read from its verified layers, each compared with what was asked.
+//! Files of an earlier image that an upload left out: read from its verified layers, compared by SHA-1 and size.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -19,7 +19,7 @@ use super::packing::Spools;
 /// Finds resources among the files of an earlier image and copies them into files without names in `folder`.
 ///
 /// Shape: one entry for each resource, also where two have the same bytes.
-/// Errors: a resource that no file of the image has by SHA-1 and size both.
+/// Errors: a resource for which no file of the image has the same SHA-1 and size.
 /// Cost: reads the image's layers; as much space as the resources have bytes.
 pub(super) fn restore_files(
     base: Option<&Base<'_>>,
@@ -44,7 +44,7 @@ pub(super) fn restore_files(
                     let sum = file.hash(|bytes| Ok(copy.write_all(bytes).map_err(write)?))?;
                     let end = copy.position();
                     if wanted.contains(&sum) {
-                        // What is there already, or is not wanted, is written over by the next file.
+                        // Only a wanted file that is not kept yet keeps its space; the next file overwrites any other.
                         lock(&found).entry(sum).or_insert_with(|| {
                             spool.end = end;
                             (spool.file.clone(), start)

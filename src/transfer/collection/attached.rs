@@ -12,9 +12,9 @@ use super::{Attached, Collection, Gathering, ImageLocator, Member, Role, is_abse
 /// Endings of the tags cosign uses.
 const COSIGN: [&str; 3] = ["sig", "att", "sbom"];
 
-/// Finds the roots of a tar that only say something about another one of them.
+/// Marks the roots of a tar that are signatures or other referrers of another root.
 ///
-/// A tag in cosign's form or a `subject` tells; an image that is not in the tar cannot be what a root is about.
+/// A root is one by a tag in cosign's form or a `subject`, and only if the tar holds the image it is about.
 pub(super) fn mark(locator: &ImageLocator<'_>, roots: &mut [Member]) -> Result<(), TransferError> {
     if roots.len() < 2 {
         return Ok(());
@@ -24,12 +24,11 @@ pub(super) fn mark(locator: &ImageLocator<'_>, roots: &mut [Member]) -> Result<(
     for root in roots.iter() {
         names.extend(COSIGN.map(|what| cosign_tag(&root.descriptor.digest, what)));
     }
-    // Where one is marked as what the tar is about, it is that, even if it says something about others.
+    // A root that the tar marks as its main image stays a root, even if it refers to others.
     let marked = roots.iter().any(|root| root.role == Role::Referenced);
     for root in roots.iter_mut().filter(|root| !marked || root.role == Role::Referenced) {
         let document = locator.read_document(&root.descriptor)?;
-        // The platform's manifest in an index may be the subject as well as the index itself.
-        // The child of an index has no entry of its own, and may be signed nevertheless.
+        // The subject may be an index or the manifest of one platform, which has no entry of its own in `index.json`.
         let of_held = |tag: &Tag| cosign_subject(tag.as_str()).is_some_and(|image| locator.holds(&image));
         let has_subject = document.document().subject().is_some_and(|subject| locator.holds(&subject.digest));
         if has_subject || root.tags().iter().any(|tag| names.contains(tag) || of_held(tag)) {
@@ -39,8 +38,8 @@ pub(super) fn mark(locator: &ImageLocator<'_>, roots: &mut [Member]) -> Result<(
     Ok(())
 }
 
-/// Gives what `cosign save` wrote the tags that it has in a registry: such a folder has one image, and says of each other
-/// entry only what kind it is.
+/// Gives the entries that `cosign save` wrote the tags they have in a registry: such a folder has one image, and each
+/// other entry has only a kind.
 ///
 /// Source: cosign 2.5 `pkg/oci/layout/write.go`.
 fn name_saved(roots: &mut [Member]) {
@@ -62,7 +61,7 @@ fn name_saved(roots: &mut [Member]) {
     }
 }
 
-/// Takes back the mark of those that a bundle names: they are more than what is attached.
+/// Removes the mark from members that a bundle names: those are images of the bundle.
 pub(super) fn unmark_referenced(collection: &mut Collection) {
     let locks = collection.members.iter().filter_map(|member| member.bundle.as_ref());
     let named: HashSet<Digest> =
@@ -74,10 +73,10 @@ pub(super) fn unmark_referenced(collection: &mut Collection) {
     }
 }
 
-/// Adds what is attached to the members and to the children of those that are indexes, in the order of the members.
+/// Adds what is attached to the members and to the children of indexes, in the order of the members.
 ///
-/// Each platform of an index may have a signature or SBOM of its own, which no list of the index itself names.
-/// A repository that does not let us look counts as one that has nothing.
+/// Each platform of an index may have a signature or SBOM of its own, which the index's referrers do not include. A
+/// repository that refuses the request counts as one without attached manifests.
 pub(super) fn attach(
     locator: &ImageLocator<'_>,
     collection: &mut Collection,
@@ -146,7 +145,7 @@ fn attach_locations(
     Ok(())
 }
 
-/// Reads what a tag of a repository names, if there is such a tag that we may see.
+/// Reads what a tag of a repository names; `None` if the tag is absent or the registry refuses.
 fn under_tag(
     locator: &ImageLocator<'_>,
     repository: &Repository,
@@ -154,7 +153,7 @@ fn under_tag(
 ) -> Result<Option<Member>, TransferError> {
     match locator.fetch(repository, &Target::Tag(tag.clone())) {
         Ok(document) => {
-            // Without its repository: the tag is the image's name wherever it goes.
+            // Without its repository: the tag stays the same in any repository.
             let names = vec![ImageName { tag: Some(tag), reference: None }];
             Ok(Some(attached(document.descriptor(), names, repository)))
         }

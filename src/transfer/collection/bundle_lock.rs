@@ -9,7 +9,7 @@ use super::super::{ImageSource, TransferError};
 
 /// Reads the lock file inside a bundle: the uppermost layer that has one decides.
 ///
-/// The whole layer is read, because only then its digest is proven.
+/// Each layer is read to its end, because its digest is verified only there.
 pub(in crate::transfer) fn read_images_lock(
     source: &dyn ImageSource,
     manifest: &ImageManifest,

@@ -1,4 +1,4 @@
-//! Finding everything that belongs to a bundle: level by level, several images at a time, each asked for once.
+//! Finds everything that belongs to a bundle: level by level, several images at a time, one request for each.
 
 use std::collections::HashSet;
 
@@ -22,10 +22,10 @@ struct Wanted<'a> {
 
 /// Gathers what belongs to the roots.
 ///
-/// Shape: roots in the order given, then level by level in the order of the lock files; an image that is named
-/// twice is there once. Candidates are the bundle's repository first, then the recorded reference; where the first
-/// image of a bundle is not in its repository, the recorded reference is tried first for the others.
-/// Errors: [`TransferError::NotFound`] for an image that is nowhere.
+/// Shape: roots in the order given, then level by level in the order of the lock files; an image that is named twice is
+/// listed once. Candidates are the bundle's repository first, then the recorded reference; where the first image of a
+/// bundle is not in its repository, the recorded reference is tried first for the others.
+/// Errors: [`TransferError::NotFound`] for an image that no candidate has.
 /// Cost: for each image one request for its manifest and one for its configuration, for each bundle also one for
 /// its layer and one for its locations.
 pub fn gather(
@@ -110,7 +110,7 @@ pub(in crate::transfer) fn bundle_lock(
     read_images_lock(locator, manifest).map(Option::unwrap_or_default).map(Some)
 }
 
-/// Lists the images that bundles name and that are not listed yet, with where they may be.
+/// Lists the images that bundles name and that are not listed yet, with their candidate repositories.
 fn wanted<'a>(
     locator: &ImageLocator<'_>,
     bundles: &'a [Member],
@@ -136,7 +136,7 @@ fn wanted<'a>(
     Ok(wanted)
 }
 
-/// Tells whether the images of a bundle are likely beside it: it has locations, or the first one is there.
+/// Tells whether a bundle's images are likely in its repository: it has locations, or the first image is there.
 fn are_at_home(
     locator: &ImageLocator<'_>,
     home: &Repository,
@@ -153,7 +153,7 @@ fn are_at_home(
     }
 }
 
-/// Tells whether a repository says that all images of a bundle are in it.
+/// Tells whether a repository has a locations image, which says that it holds all images of a bundle.
 pub(in crate::transfer) fn has_locations(
     locator: &ImageLocator<'_>,
     home: &Repository,
@@ -162,7 +162,7 @@ pub(in crate::transfer) fn has_locations(
     if locator.client().is_none() {
         return Ok(false);
     }
-    // Read, though knowing that it is there would do: only reading asks mirrors.
+    // A GET where HEAD would be enough: only GET requests go to mirrors.
     match locator.fetch(home, &Target::Tag(locations_tag(bundle))) {
         Ok(_) => Ok(true),
         Err(TransferError::Registry(error)) if is_absence(&error) => Ok(false),
@@ -187,7 +187,7 @@ fn locate_one(locator: &ImageLocator<'_>, wanted: &Wanted<'_>) -> Result<Member,
     if !wanted.at_home {
         candidates.reverse();
     }
-    // It may have been read already, to find out where the bundle's images are.
+    // `are_at_home` may have read it already.
     if let Some(known) = locator.repository_of(wanted.digest) {
         candidates.retain(|candidate| *candidate != known);
         candidates.insert(0, known.clone());
@@ -207,7 +207,7 @@ fn member(descriptor: Descriptor, origin: &Reference) -> Member {
     Member { descriptor, names, origin, role: Role::Referenced, bundle: None }
 }
 
-/// Reads the images of indexes, several indexes at a time, so that later steps do not wait for one after another.
+/// Reads the images of several indexes at a time, so that later steps find them in memory.
 fn read_children(
     locator: &ImageLocator<'_>,
     collection: &Collection,

@@ -1,7 +1,7 @@
 //! The image that holds a bundle's `ImageLocations`: one file in one layer, as imgpkg makes it.
 //!
 //! Configuration, layer tar and file equal imgpkg's byte for byte; the compressed form does not, because it is not
-//! Go's. An image that imgpkg wrote for the same locations is recognised by its configuration and left alone.
+//! Go's. An image that imgpkg wrote for the same locations is recognised by its configuration and not replaced.
 
 use crate::lock::{ImageLocations, LOCATIONS_FILE};
 use crate::model::Annotations;

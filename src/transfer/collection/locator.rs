@@ -14,9 +14,9 @@ use crate::stream::{BlobStream, VerifyingReader, lock};
 use super::super::{Graph, ImageSource, TransferError, workers};
 use super::member::Member;
 
-/// Most bytes of small blobs (configurations, layers with a lock file) that are kept so as to ask for them once.
+/// Most bytes of small blobs (configurations, layers with a lock file) in the cache.
 const KEPT_BYTES: u64 = 64 * 1024 * 1024;
-/// Largest blob that is kept for that.
+/// Largest blob in the cache, bytes.
 const KEPT_BLOB_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Several places as one [`ImageSource`].
@@ -58,7 +58,7 @@ impl<'a> ImageLocator<'a> {
         Self { base: Some(base), client, state: Mutex::default(), ahead: Mutex::default() }
     }
 
-    /// Returns the client, if repositories may be asked at all.
+    /// Returns the client; `None` for a source without a registry.
     #[must_use]
     pub fn client(&self) -> Option<&'a Client> {
         self.client
@@ -95,7 +95,7 @@ impl<'a> ImageLocator<'a> {
         Err(last)
     }
 
-    /// Remembers where blobs of an image can be had that the local part lacks.
+    /// Remembers the repository that has blobs of an image which the local part lacks.
     pub fn remember_location(&self, origin: &Reference, blobs: &[Descriptor]) {
         let mut state = self.state();
         for blob in blobs {
@@ -103,9 +103,9 @@ impl<'a> ImageLocator<'a> {
         }
     }
 
-    /// Remembers where layers can be had that may not be distributed and that the local part lacks.
+    /// Remembers where to fetch non-distributable layers that the local part lacks.
     ///
-    /// That is where the image came from, by its name if nothing else says it; without either, the `urls` of the layer.
+    /// That is the image's origin, else the repository in its name, else the `urls` of the layer.
     pub fn remember_missing(&self, members: &[Member]) -> Result<(), TransferError> {
         for member in members {
             let mut blobs = Graph::of(self, &member.descriptor)?.blobs;
@@ -140,7 +140,7 @@ impl<'a> ImageLocator<'a> {
     }
 }
 
-/// Tells whether an answer means that there is nothing for us; many registries hide what is not there behind 401.
+/// Tells whether a response counts as absent; many registries answer 401 for a repository that does not exist.
 pub(in crate::transfer) fn is_absence(error: &RegistryError) -> bool {
     error.is_not_found() || matches!(error, RegistryError::Refused { .. })
 }
@@ -184,7 +184,7 @@ impl ImageSource for ImageLocator<'_> {
     }
 
     fn read_ahead(&self, documents: &[&Descriptor]) -> Result<(), TransferError> {
-        // Several indexes may be read at the same time; one of them at a time is read with more threads.
+        // Several indexes may be read at the same time; only one of them at a time uses more threads.
         let (Some(client), Ok(_alone)) = (self.client, self.ahead.try_lock()) else { return Ok(()) };
         let remote: Vec<&Descriptor> =
             documents.iter().filter(|document| !self.holds(&document.digest)).copied().collect();
@@ -203,7 +203,7 @@ impl ImageSource for ImageLocator<'_> {
             (Some(base), _, _) if !base.lacks(&descriptor.digest) => base.open_blob(descriptor),
             (_, Some(client), Some(repository)) => match client.open_blob(&repository, descriptor) {
                 Ok(reader) => Ok(reader),
-                // An earlier copy may have left it out, which is no fault of that registry.
+                // An earlier copy may have left the layer out on purpose.
                 Err(error) if descriptor.is_non_distributable() && error.is_not_found() => {
                     Err(TransferError::NonDistributableMissing {
                         layer: descriptor.digest.clone(),
@@ -224,7 +224,7 @@ impl ImageSource for ImageLocator<'_> {
             (Some(base), Some(client), None) if self.state().at_urls.contains(&descriptor.digest) => {
                 Ok(client.open_layer_urls(&base.label(), descriptor)?)
             }
-            // The local part's own words for what is missing.
+            // The local part's own error for the missing blob.
             (Some(base), _, _) => base.open_blob(descriptor),
             (None, _, _) => Err(self.unknown(&descriptor.digest)),
         }
@@ -241,7 +241,7 @@ impl ImageSource for ImageLocator<'_> {
 }
 
 impl ImageLocator<'_> {
-    /// Reads a small blob of a repository now, so that every later opening finds it here.
+    /// Reads a small blob of a repository into the cache.
     pub(in crate::transfer) fn keep_blob(&self, descriptor: &Descriptor) -> Result<(), TransferError> {
         let small = descriptor.size <= KEPT_BLOB_BYTES;
         let room = self.state().kept + descriptor.size <= KEPT_BYTES;

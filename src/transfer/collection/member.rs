@@ -11,7 +11,7 @@ pub enum Role {
     Root,
     /// A bundle names it.
     Referenced,
-    /// It says something about another one: a signature, an attestation, an SBOM.
+    /// It refers to another member: a signature, an attestation, an SBOM.
     Attached,
 }
 
@@ -45,7 +45,7 @@ impl Member {
         tags
     }
 
-    /// Returns what to call it in messages.
+    /// Returns its name for messages.
     #[must_use]
     pub fn label(&self) -> String {
         match &self.origin {
@@ -55,7 +55,7 @@ impl Member {
     }
 }
 
-/// Images that belong together, each once; what was asked for comes first.
+/// Images that belong together, each once; the roots come first.
 #[derive(Clone, Debug, Default)]
 pub struct Collection {
     /// The images: the roots, then level by level what bundles name, then what is attached.
@@ -63,7 +63,7 @@ pub struct Collection {
 }
 
 impl Collection {
-    /// Returns the images and what is said about them, each with its tags.
+    /// Splits the members into images and what is attached to them, each with its tags.
     #[must_use]
     pub fn roots_and_attached(&self) -> [Vec<(Descriptor, Vec<Tag>)>; 2] {
         let (attached, images): (Vec<&Member>, Vec<&Member>) =
@@ -84,7 +84,7 @@ impl Collection {
         self.members.iter().any(|member| member.bundle.is_some())
     }
 
-    /// Returns the bundle the collection is about: the marked one, else the only one that no other bundle names.
+    /// Returns the main bundle: the marked one, else the only one that no other bundle names.
     #[must_use]
     pub fn root_bundle(&self) -> Option<&Member> {
         let bundles = || self.members.iter().filter(|member| member.bundle.is_some());
@@ -118,7 +118,7 @@ impl Collection {
         missing
     }
 
-    /// Returns the locations of what a bundle names, if all of it is in the collection.
+    /// Returns the locations of a bundle's images, if all of them are in the collection.
     #[must_use]
     pub fn locations(&self, lock: &ImagesLock) -> Option<ImageLocations> {
         let located = lock.images.iter().map(|image| {
@@ -128,15 +128,15 @@ impl Collection {
         located.collect::<Option<Vec<_>>>().map(ImageLocations::new)
     }
 
-    /// Returns the members as roots of a layout, each with its origin, the one the collection is about marked.
+    /// Returns the members as roots of a layout, each with its origin; the main bundle is marked.
     #[must_use]
     pub fn named(&self) -> Vec<NamedImage> {
-        // A lone image needs no mark: plain tars stay as every other tool writes them.
+        // A single image needs no mark, so its tar is like that of other tools.
         let plain = matches!(self.members.as_slice(), [_]);
         if plain { self.roots(false) } else { self.roots(true) }
     }
 
-    /// Returns the same with origins in any case, for a tar that holds other images too.
+    /// Returns the same, also for a single image, for a tar that holds other images too.
     #[must_use]
     pub fn named_with_origins(&self) -> Vec<NamedImage> {
         self.roots(true)

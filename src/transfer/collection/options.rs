@@ -1,23 +1,23 @@
 //! Options for gathering a collection.
 
-/// How far a collection goes.
+/// Which images a collection includes.
 #[derive(Clone, Copy, Debug)]
 pub struct Gathering {
     /// Find what bundles name, and what those name.
     pub thick: bool,
-    /// What is looked for that says something about each image.
+    /// Which attached manifests are looked for.
     pub attached: Attached,
-    /// Images looked at at the same time.
+    /// Images read at the same time.
     pub concurrency: usize,
 }
 
-/// What is looked for beside each image.
+/// Which attached manifests are looked for beside each image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attached {
     /// Signatures, attestations and SBOMs under cosign's tags.
     pub cosign: bool,
     /// Manifests whose `subject` the image is.
     pub referrers: bool,
-    /// Where a bundle's images are, as imgpkg writes it down. For looking at only: a copy writes its own.
+    /// imgpkg's locations images. Only for descriptions: a copy writes its own.
     pub locations: bool,
 }

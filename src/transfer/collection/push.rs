@@ -1,5 +1,5 @@
-//! A collection into one repository: every image also gets imgpkg's tag, bundles come after what they name, and an
-//! image with the locations of its images comes before the tags that users know.
+//! Pushes a collection into one repository: every image also gets imgpkg's tag; a bundle is pushed after the images it
+//! names; its locations image is pushed before the recorded tags.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use super::super::{TransferError, workers};
 use super::locations::locations_image;
 use super::{Collection, ImageLocator, Member, Role};
 
-/// Which tags keep images from being cleaned away.
+/// Which tags protect images from a registry's garbage collection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DefaultTags {
     /// imgpkg's `sha256-<hex>.imgpkg`.
@@ -37,7 +37,7 @@ pub struct CollectionRequest {
     pub concurrency: usize,
     /// Also push layers that may not be distributed.
     pub include_non_distributable: bool,
-    /// Blobs that were found there a moment ago, and are not asked for again.
+    /// Blobs that the repository was just found to have; they get no HEAD request.
     pub present: BTreeSet<Digest>,
 }
 
@@ -63,7 +63,7 @@ pub fn push_collection(
             name: member.label(),
             tags: member.tags(),
             first: Some(first_target(member, request.default_tags)),
-            // A tar that goes back to where it came from need not be sent.
+            // A tar that returns to its origin can be mounted there.
             mount_from: member.origin.as_ref().map(|origin| origin.repository.clone()),
             document_turn: match (member.role, &member.bundle) {
                 // A collection names bundles before what they name.
@@ -92,7 +92,7 @@ pub fn push_collection(
     Ok(())
 }
 
-/// Returns what a member is asked for under, and pushed under first.
+/// Returns the tag or digest of a member's first HEAD and PUT requests.
 fn first_target(member: &Member, default_tags: DefaultTags) -> Target {
     let digest = &member.descriptor.digest;
     match (default_tags, member.role, &member.origin) {
@@ -104,7 +104,7 @@ fn first_target(member: &Member, default_tags: DefaultTags) -> Target {
     }
 }
 
-/// Writes for each bundle where its images are, if all of them are here.
+/// Pushes a locations image for each bundle whose images are all in the collection.
 fn locations(
     push: &RepositoryPush<'_>,
     collection: &Collection,
@@ -134,7 +134,7 @@ fn push_locations(
         if there.digest == *image.manifest.digest() {
             return Ok(());
         }
-        // imgpkg's own: the same content, compressed in another way.
+        // imgpkg wrote it: the same content in another compression.
         let known = push.client.fetch_manifest(repository, &target)?;
         let config = |document: &RawDocument| document.manifest().map(|one| one.config.digest.clone());
         if config(&known) == config(&image.manifest) {
@@ -148,7 +148,7 @@ fn push_locations(
                 push.client.push_blob(repository, descriptor, bytes, PushStart::Ask(&[]), &|_| {})?;
                 Ok(())
             })?;
-            // The tag of the locations keeps them too.
+            // The tag of the locations protects them from garbage collection too.
             if default_tags != DefaultTags::None {
                 let by_content = Target::Tag(default_tag(image.manifest.digest()));
                 push.client.push_manifest(repository, &by_content, &image.manifest)?;
@@ -157,7 +157,7 @@ fn push_locations(
         Ok(true)
     })?;
     match push.client.push_manifest(repository, &target, &image.manifest) {
-        // It is a cache: where tags cannot be changed, the old one has to do.
+        // The locations are only a cache: where tags cannot be changed, the old one stays.
         Err(RegistryError::Rejected { .. } | RegistryError::Refused { .. }) if there.is_some() => {}
         result => result?,
     }

@@ -1,7 +1,7 @@
 //! Files of two images that differ: by type, content, mode, owner and link target, not by time.
 //!
-//! Layers that both images begin with are read only where they are at hand or needed: two images of a registry mostly
-//! have their base in common, and a base is most of what would be fetched.
+//! Layers that both images begin with are read only if a tar has them or the comparison needs them: two images of a
+//! registry mostly share their base, and the base has most of the bytes.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{HashMap, HashSet};
@@ -16,7 +16,7 @@ use super::super::events::Observer;
 use super::super::image_files::{Budget, Contents, LayerList, Reading, announce, read_layer};
 use super::super::{ImageSource, TransferError, workers};
 
-/// What of a file differs.
+/// Which property of a file differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Aspect {
     /// A folder became a file, for example.
@@ -43,13 +43,13 @@ pub struct FileChange {
 }
 
 impl FileChange {
-    /// Returns how many bytes the file grew by.
+    /// Returns by how many bytes the file grew; negative if it shrank.
     #[must_use]
     pub fn growth(&self) -> i64 {
         size(self.new.as_ref()) - size(self.old.as_ref())
     }
 
-    /// Returns what of a file that is in both images differs.
+    /// Returns which properties of a file differ that is in both images.
     #[must_use]
     pub fn aspects(&self) -> Vec<Aspect> {
         match (&self.old, &self.new) {
@@ -117,8 +117,8 @@ pub enum SharedLayers {
 /// Compares the files of two images.
 ///
 /// Errors: those of reading; more entries than a list may have.
-/// Cost: each layer is read once, those that both have too, from the image that is at hand. Memory grows with the number
-/// of entries; the nodes of shared layers are there once.
+/// Cost: each layer is read once; one that both images have comes from a tar, if one of them is in a tar. Memory grows
+/// with the number of entries; the nodes of shared layers are there once.
 pub(super) fn compare(
     old: &Layered<'_>,
     new: &Layered<'_>,
@@ -182,7 +182,7 @@ impl Lists<'_> {
         Ok(())
     }
 
-    /// Returns the side that has a layer; one that is at hand is preferred to a registry.
+    /// Returns the source of the image that has a layer; a tar is preferred to a registry.
     fn source_of(&self, layer: &Descriptor) -> &dyn ImageSource {
         let has = |side: &&&Layered<'_>| side.layers.iter().any(|one| one.digest == layer.digest);
         let having = || self.sides.iter().filter(has);
@@ -190,7 +190,7 @@ impl Lists<'_> {
         local.or_else(|| having().next()).map_or(self.sides[0].source, |side| side.source)
     }
 
-    /// Tells whether a layer says something about those below it.
+    /// Tells whether a layer hides entries of the layers below it.
     fn hide_something(&self) -> bool {
         let mut entries = self.lists.values().flat_map(|list| &list.entries);
         entries.any(|(path, _)| parts(path).next_back().and_then(whiteout).is_some())
@@ -202,7 +202,7 @@ impl Lists<'_> {
         }
     }
 
-    /// Forgets layers that are in the tree, but for those that come once more.
+    /// Drops the lists of layers that are in the tree, except those that are needed once more.
     fn forget<'d>(&mut self, layers: &[Descriptor], but: impl Iterator<Item = &'d Descriptor>) {
         let but: HashSet<&Digest> = but.map(|layer| &layer.digest).collect();
         for layer in layers.iter().filter(|layer| !but.contains(&layer.digest)) {
@@ -211,7 +211,7 @@ impl Lists<'_> {
     }
 }
 
-/// Goes through two trees, both in the order of their paths, and returns where they differ.
+/// Compares two trees in the order of their paths and returns the differences.
 fn changes(old: &FileTree, new: &FileTree) -> Vec<FileChange> {
     let mut changes = Vec::new();
     let (mut before, mut after) = (old.iter().peekable(), new.iter().peekable());

@@ -15,7 +15,7 @@ pub use files::{Aspect, FileChange, FilesDiff, SharedLayers};
 
 use files::Layered;
 
-/// One of the images that are compared.
+/// One of the two images.
 #[derive(Clone, Copy)]
 pub struct DiffSide<'a> {
     /// Where it is read from.
@@ -43,7 +43,7 @@ pub struct DiffOptions {
     pub concurrency: usize,
 }
 
-/// The image of one platform on both sides; one is missing where only the other index has it.
+/// The old and new image of one platform; one is `None` if only the other index has the platform.
 #[derive(Clone, Debug)]
 pub struct ImagePair {
     /// The platform, if it is known.
@@ -52,7 +52,7 @@ pub struct ImagePair {
     pub old: Option<RawDocument>,
     /// What it is.
     pub new: Option<RawDocument>,
-    /// What differs, if there are two and they differ.
+    /// The differences, if there are two images and they differ.
     pub diff: Option<ImageDiff>,
 }
 
@@ -96,8 +96,8 @@ pub struct ImageDiff {
 
 /// Pairs the images of two roots, without comparing them.
 ///
-/// Shape: the platforms of the new root in its order, then those that only the old one has. Two images that are no
-/// indexes are one pair, also if their platforms differ.
+/// Shape: the platforms of the new root in its order, then those that only the old one has. Two single images are one
+/// pair, also if their platforms differ.
 /// Errors: a platform that neither or only one of them has, if one was asked for.
 pub fn pair_images(
     old: DiffSide<'_>,
@@ -114,7 +114,7 @@ pub fn pair_images(
     if platform.is_none() && is_index(&old_root) && is_index(&new_root) {
         return pair_indexes(old, &old_root, new, &new_root);
     }
-    // Of an index the platform that the other image has.
+    // Of an index, take the platform of the other image.
     let (before, after) = match (is_index(&old_root), is_index(&new_root)) {
         (true, false) => {
             let after = one(new, platform)?;
@@ -155,7 +155,7 @@ fn pair_indexes(
     Ok(pairs)
 }
 
-/// Lists the images below an index with their platforms; attestations are none, and what a tar lacks is left out.
+/// Lists the images below an index with their platforms; leaves out attestations and images that a tar lacks.
 fn list(
     source: &dyn ImageSource,
     root: &RawDocument,
@@ -241,7 +241,7 @@ pub fn compare_pair(
     Ok(())
 }
 
-/// Returns the layers of `all` that are not among `others`; one that comes twice counts twice.
+/// Returns the layers of `all` that are not among `others`; duplicates are counted.
 fn without(all: &[Descriptor], others: &[Descriptor]) -> Vec<Descriptor> {
     let mut others: Vec<&Descriptor> = others.iter().collect();
     let is_other = |layer: &&Descriptor| match others.iter().position(|other| other.digest == layer.digest) {

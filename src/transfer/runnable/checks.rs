@@ -1,4 +1,4 @@
-//! What will probably not run: programs for another machine, an entrypoint that is not there, a missing loader.
+//! Warns about what will probably not run: programs for another machine, a missing entrypoint or loader.
 //!
 //! Warnings only: a file may come from a volume, an emulator may run another machine's program.
 
@@ -9,10 +9,10 @@ use crate::transfer::events::{Event, Observer, Warning};
 
 /// The search path of a runtime where the image sets none.
 const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// What may execute a file, for its owner, its group and all others.
+/// Execute permissions of a file: for its owner, its group, and others.
 const EXECUTE: [u32; 3] = [0o100, 0o010, 0o001];
 
-/// What is known of an image that was planned.
+/// A planned image.
 pub(super) struct Planned<'a> {
     pub(super) platform: &'a Platform,
     /// Every entry of the image; none if the base was not read.
@@ -23,7 +23,7 @@ pub(super) struct Planned<'a> {
 }
 
 impl Planned<'_> {
-    /// Tells what will probably not run.
+    /// Sends warning events for what will probably not run.
     pub(super) fn check(&self, observer: &dyn Observer) {
         self.check_machines(observer);
         if let Some(tree) = self.tree {
@@ -86,7 +86,7 @@ impl Planned<'_> {
             if place.is_none_or(|place| tree.get(&place).is_none()) {
                 let (file, loader) = (source.display().to_string(), display_name(loader));
                 observer.event(Event::Warning(&Warning::LoaderMissing { file, loader }));
-                // One is enough: they were built in one way.
+                // One warning is enough: the programs were probably built together.
                 return;
             }
         }
@@ -98,7 +98,7 @@ fn runs(machine: &str, architecture: &str) -> bool {
     machine == architecture || matches!((machine, architecture), ("386", "amd64") | ("arm", "arm64"))
 }
 
-/// Tells whether a user may execute a file; a user by name is taken for one who may.
+/// Tells whether a user may execute a file; `true` for a user by name, whose numbers are not known here.
 fn may_execute(node: &Node, user: Option<&str>) -> bool {
     let user = user.unwrap_or("0");
     let (uid, gid) = user.split_once(':').unwrap_or((user, ""));

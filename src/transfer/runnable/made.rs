@@ -1,4 +1,4 @@
-//! Images that were just made, as a source: new layers in a file, new documents in memory, the rest where the base is.
+//! Newly made images as a source: new layers in a file, new documents in memory, all else from the base.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use crate::stream::{BlobStream, VerifyingReader};
 use crate::transfer::produce::Spooled;
 use crate::transfer::{ImageSource, TransferError};
 
-/// Images that were made, and where everything below them is.
+/// New images, and the sources of everything below them.
 pub struct MadeSource<'a> {
     pub(super) place: PathBuf,
     pub(super) layers: Vec<Spooled>,
@@ -79,7 +79,7 @@ impl ImageSource for MadeSource<'_> {
     }
 
     fn repository_of(&self, digest: &Digest) -> Option<Repository> {
-        // What was made is in no registry yet.
+        // A new document or layer is in no registry yet.
         if self.is_made(digest) { None } else { self.base(digest).ok()?.repository_of(digest) }
     }
 }

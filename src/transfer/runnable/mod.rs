@@ -1,7 +1,7 @@
-//! Images that run, from files and a base: made in full before the first byte goes to its destination.
+//! Makes images that run, from files and a base; they are complete before the first byte is sent or written.
 //!
-//! Each platform of the base gives an image. The layers of the base stay descriptors; their bytes move, if at all, when
-//! the result is copied.
+//! Each platform of the base gives an image. The layers of the base stay descriptors; only copying the result moves
+//! their bytes.
 
 mod accounts;
 mod checks;
@@ -32,20 +32,20 @@ pub use made::MadeSource;
 pub use start::{BaseRoot, Origin};
 use start::{PlatformStart, starts};
 
-/// What is to be made.
+/// A request for images.
 #[derive(Clone, Debug, Default)]
 pub struct RunnableRequest {
     /// Files for the layers, lowest first, each for one platform or for all.
     pub files: Vec<(Option<Platform>, PlacedFiles)>,
-    /// How they are taken.
+    /// Options of the layer plan.
     pub plan: PlanOptions,
-    /// What is changed in the configuration.
+    /// Changes of the configuration.
     pub edits: ConfigEdits,
     /// The user; names are looked up in the base.
     pub user: Option<UserName>,
     /// Platforms to make an image for; those of the base, or of the files, when empty.
     pub platforms: Vec<Platform>,
-    /// Media types; those of the base when none were asked for.
+    /// Media types; `None` takes those of the base.
     pub media_types: Option<MediaTypes>,
     /// How new layers are compressed.
     pub compression: CompressionLevel,
@@ -59,7 +59,7 @@ pub struct RunnableRequest {
     pub expected_digest: Option<Digest>,
 }
 
-/// What was made.
+/// The made images.
 #[derive(Debug)]
 pub struct MadeRunnable<'a> {
     /// The manifest, or the index of several.
@@ -68,7 +68,7 @@ pub struct MadeRunnable<'a> {
     pub layers: Option<usize>,
     /// Everything below the root, and the root.
     pub graph: Graph,
-    /// Where everything is read from.
+    /// The source of everything in the graph.
     pub source: MadeSource<'a>,
 }
 
@@ -76,8 +76,8 @@ pub struct MadeRunnable<'a> {
 ///
 /// Shape: one image for each platform, under an index where there are several.
 /// Errors: those of reading the base and the files; [`TransferError::UnexpectedDigest`].
-/// Cost: each file is read once for each different layer it is in, and its first bytes once more; the layers of a base
-/// are read once where files are put on them or names are looked up, else, and with [`BaseListing::Unread`], not at all.
+/// Cost: each file is read once for each different layer it is in, and its first bytes once more. The layers of a base
+/// are read once if files are added or names are looked up, but not with [`BaseListing::Unread`].
 pub fn make_runnable<'a>(
     request: &RunnableRequest,
     origin: &Origin<'a>,
@@ -120,14 +120,14 @@ pub fn write_runnable(
     observer: &dyn Observer,
 ) -> Result<LayoutReport, TransferError> {
     let root = made.root.descriptor();
-    // Layers that the base holds are copied; asking for them where there are none would give a warning.
+    // The base's non-distributable layers are copied too; the option without such layers would give a warning.
     let include_non_distributable = made.graph.blobs.iter().any(Descriptor::is_non_distributable);
     let roots = vec![NamedImage::new(root, names)];
     let request = LayoutRequest { target: target.clone(), roots, concurrency, include_non_distributable };
     copy_to_layout(&made.source, &request, observer)
 }
 
-/// Returns the platforms that are made: those asked for, else those that files were named for.
+/// Returns the platforms to make: the requested ones, else those that the files name.
 fn wanted_platforms(request: &RunnableRequest) -> Vec<Platform> {
     let mut wanted = request.platforms.clone();
     if wanted.is_empty() {
@@ -147,7 +147,7 @@ struct Maker<'r, 'a> {
     observer: &'r dyn Observer,
     spool: Arc<std::fs::File>,
     end: u64,
-    /// Layers that were packed, by what they are made of.
+    /// Packed layers by their plan.
     packed: Vec<(LayerPlan, MediaTypes, PackedLayer)>,
     source: MadeSource<'a>,
 }
@@ -211,7 +211,8 @@ impl<'a> Maker<'_, 'a> {
         Ok(manifest)
     }
 
-    /// Tells whether a base is read only to find out whether its new program is there: where that moves no bytes.
+    /// Tells whether a base is read only to check that the new entrypoint exists; a registry's base is not, to save
+    /// bytes.
     fn is_read_for_checks(&self, start: &Start) -> bool {
         let edits = &self.request.edits;
         let is_local = |layer: &Descriptor| self.source.repository_of(&layer.digest).is_none();
@@ -242,7 +243,7 @@ impl<'a> Maker<'_, 'a> {
         Ok(layer)
     }
 
-    /// Returns the annotations of the result; Docker's documents have no place for those about the base.
+    /// Returns the annotations of the result; Docker's media types have no annotations, so none about the base.
     fn annotations(&self, media_types: MediaTypes) -> Annotations {
         let mut all = Annotations::new();
         if media_types == MediaTypes::Oci {

@@ -1,10 +1,10 @@
-//! What images begin with: nothing, each platform of a base, or an image that is put on another base.
+//! What a new image starts from: nothing, each platform of a base, or an image that moves to another base.
 
 use crate::model::{Config, Descriptor, Digest, Document, ImageManifest, Platform, limits, media_type};
 use crate::pack::{IndexParts, Layered, MediaTypes, Start, rebase};
 use crate::transfer::{ImageSource, TransferError};
 
-/// An image in a tar or registry that another one is made on.
+/// An image in a tar or registry that is a base.
 #[derive(Clone)]
 pub struct BaseRoot<'a> {
     /// Where it is read from.
@@ -13,7 +13,7 @@ pub struct BaseRoot<'a> {
     pub root: Descriptor,
     /// Its name with the registry, for the annotation of the result.
     pub name: Option<String>,
-    /// How many signatures and other manifests about it were found beside it.
+    /// How many signatures and other referrers of it were found.
     pub attached: usize,
 }
 
@@ -23,26 +23,26 @@ impl std::fmt::Debug for BaseRoot<'_> {
     }
 }
 
-/// What images begin with.
+/// What new images start from.
 #[derive(Clone, Debug)]
 pub enum Origin<'a> {
     /// Nothing.
     Scratch,
     /// A base.
     Base(Box<BaseRoot<'a>>),
-    /// An image, with another base in the place of its old one.
+    /// An image whose base is replaced.
     Rebase {
         /// The image.
         image: Box<BaseRoot<'a>>,
-        /// What it was made on.
+        /// Its old base.
         old: Box<BaseRoot<'a>>,
-        /// What it is put on.
+        /// Its new base.
         new: Box<BaseRoot<'a>>,
     },
 }
 
 impl<'a> Origin<'a> {
-    /// Returns the base that the result is on, if there is one.
+    /// Returns the base of the result, if there is one.
     #[must_use]
     pub fn base(&self) -> Option<&BaseRoot<'a>> {
         match self {
@@ -62,23 +62,23 @@ impl<'a> Origin<'a> {
     }
 }
 
-/// What the image of one platform begins with.
+/// What the image of one platform starts from.
 pub(super) struct PlatformStart {
     pub(super) platform: Platform,
     pub(super) start: Start,
 }
 
-/// The starts, and the platforms of the base that are left out because nothing can be put on them.
+/// The starts, and the platforms of the base that are left out because no files can be added to them.
 #[derive(Default)]
 pub(super) struct Starts {
     pub(super) images: Vec<PlatformStart>,
     pub(super) left_out: Vec<Platform>,
 }
 
-/// Finds what images begin with.
+/// Finds what the images start from.
 ///
-/// `wanted` are the platforms that were asked for; when empty it is each that the base has, and one for scratch.
-/// Errors: a platform that the base does not have; a base for Windows; what is no image.
+/// `wanted` are the requested platforms; if empty, all of the base, or one for scratch.
+/// Errors: a platform that the base does not have; a base for Windows; a base that is no image.
 pub(super) fn starts(
     origin: &Origin<'_>,
     wanted: &[Platform],
@@ -186,7 +186,7 @@ fn of_base(base: &BaseRoot<'_>, wanted: &[Platform]) -> Result<Starts, TransferE
     }
 }
 
-/// Lists the images below a root: an index inside an index counts as one, attestations are left out.
+/// Lists the images below a root; flattens nested indexes, leaves out attestations.
 fn list(
     base: &BaseRoot<'_>,
     descriptor: &Descriptor,

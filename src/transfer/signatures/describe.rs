@@ -1,4 +1,4 @@
-//! A statement for programs and for descriptions: what it is, not whether it is believed.
+//! A statement as JSON, for `describe`: what it says, not whether it is trusted.
 
 use serde_json::{Map, Value};
 

@@ -1,4 +1,4 @@
-//! Signatures, made: for the roots of a collection, and with it for all that hangs below them.
+//! Makes signatures for the roots of a collection, and on request for everything below them.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -14,7 +14,7 @@ use crate::sign::{
 use super::super::{Collection, Graph, ImageSource, Member, Role, TransferError};
 use super::stored::{Content, statements};
 
-/// In which form signatures and attestations are stored.
+/// How signatures and attestations are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SignatureFormat {
     /// Under cosign's tags, as cosign 2 and 3, containers/image and Kyverno read them.
@@ -36,40 +36,40 @@ impl SignatureFormat {
     }
 }
 
-/// What is to be signed, and how.
+/// A request to sign.
 #[derive(Debug)]
 pub struct SignRequest<'a> {
     /// The key.
     pub key: &'a SigningKey,
-    /// The name that signatures are for; none takes the recorded one.
+    /// The image name in the signatures; `None` takes the recorded one.
     pub identity: Option<Reference>,
-    /// What is signed besides.
+    /// Annotations that are signed with the image.
     pub annotations: BTreeMap<String, String>,
-    /// Sign the children of indexes and the images of bundles too.
+    /// Also sign the children of indexes and the images of bundles.
     pub recursive: bool,
-    /// In which form.
+    /// The form.
     pub format: SignatureFormat,
 }
 
-/// A manifest to be put beside an image.
+/// A manifest to be stored beside an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Addition {
     /// The image.
     pub image: Digest,
-    /// The manifest that it takes the place of.
+    /// The manifest that it replaces.
     pub replaced: Option<Digest>,
-    /// The tag it is found by; none is found by its `subject`.
+    /// Its tag; `None` if readers find it by its `subject`.
     pub tag: Option<Tag>,
     /// The manifest.
     pub manifest: RawDocument,
-    /// What it points at.
+    /// The blobs that it points at.
     pub blobs: Vec<(Descriptor, Vec<u8>)>,
 }
 
-/// Signs the roots of a collection; what the key has signed already is left as it is.
+/// Signs the roots of a collection; an image that the key has signed already gets no second signature.
 ///
 /// Shape: one addition for each image that gets a signature, in the order of the collection, parents first.
-/// Errors: [`TransferError::NoIdentity`] for an image without a name where none was given.
+/// Errors: [`TransferError::NoIdentity`] for an image without a name if `identity` is `None`.
 pub fn sign(
     source: &dyn ImageSource,
     collection: &Collection,
@@ -88,7 +88,7 @@ pub fn sign(
     Ok(additions)
 }
 
-/// Lists what is to be signed, each once, with its name.
+/// Lists the images to sign, each once, with its name.
 fn images(
     source: &dyn ImageSource,
     collection: &Collection,
@@ -121,7 +121,7 @@ fn images(
     Ok(found)
 }
 
-/// Returns the name that an image is known by: a full one, or the repository that it came from.
+/// Returns the recorded name of an image: a full reference, or the repository of its origin.
 fn recorded(member: &Member) -> Option<String> {
     let named = member.names.iter().find_map(|name| name.reference.clone());
     let named = named.or_else(|| member.origin.clone())?;
@@ -143,7 +143,7 @@ fn claims(
     Ok(found.into_iter().filter_map(|statement| claim(statement.content)).collect())
 }
 
-/// Finds the manifest under one of cosign's tags, which a signature is added to.
+/// Finds the manifest under one of cosign's tags, to which a signature is added.
 fn existing(
     source: &dyn ImageSource,
     collection: &Collection,
@@ -154,7 +154,7 @@ fn existing(
     let Some(document) = member.map(|member| source.read_document(&member.descriptor)).transpose()? else {
         return Ok(None);
     };
-    // What is added to has to be readable, and has to have room.
+    // The manifest has to be readable and below the limit.
     if let Some(manifest) = document.manifest()
         && count(manifest)? >= limits::SIGNATURES
     {
@@ -240,12 +240,12 @@ fn addition(image: &Descriptor, replaced: Option<Digest>, tag: Option<Tag>, made
     Addition { image: image.digest.clone(), replaced, tag, manifest: made.manifest, blobs: made.blobs }
 }
 
-/// What is to be attached to an image, and how.
+/// A request to attach content to an image.
 #[derive(Debug)]
 pub struct AttachRequest<'a> {
     /// Media type of the content, for an unsigned referrer.
     pub artifact_type: &'a str,
-    /// What kind of statement it is, for a signed one.
+    /// Predicate type, for a signed statement.
     pub predicate_type: &'a str,
     /// Name of the file.
     pub title: Option<&'a str>,
@@ -253,15 +253,15 @@ pub struct AttachRequest<'a> {
     pub content: &'a [u8],
     /// The key; none attaches it unsigned.
     pub key: Option<&'a SigningKey>,
-    /// The name that a signed statement is for; none takes the recorded one.
+    /// The image name in a signed statement; `None` takes the recorded one.
     pub identity: Option<Reference>,
-    /// In which form, if it is signed.
+    /// The form, if it is signed.
     pub format: SignatureFormat,
 }
 
-/// Attaches content to one image of a collection; what is there already is left as it is.
+/// Attaches content to one image of a collection; content that is attached already is not attached again.
 ///
-/// Errors: [`TransferError::NotJson`] where a signed statement is to be made of something else.
+/// Errors: [`TransferError::NotJson`] if the content of a signed statement is not JSON.
 pub fn attach(
     source: &dyn ImageSource,
     collection: &Collection,

@@ -1,6 +1,6 @@
-//! Signatures beside their images: found in tars and registries, judged by keys, made and put there.
+//! Signatures beside their images: finds them in tars and registries, verifies them with keys, makes and stores them.
 //!
-//! What a signature is, `crate::sign` knows. Nothing here writes an image; a judgement is made before others do.
+//! The formats of signatures are in `crate::sign`. Writes no image: the caller verifies signatures before it copies.
 
 mod describe;
 mod make;

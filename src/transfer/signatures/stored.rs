@@ -1,4 +1,5 @@
-//! What is stored about an image: signatures and attestations under cosign's tags or as referrers, and anything else.
+//! Reads what is stored about an image: signatures and attestations under cosign's tags or as referrers, and other
+//! referrers.
 
 use crate::lock::cosign_tag;
 use crate::model::{Descriptor, Digest, ImageManifest, RawDocument, limits};
@@ -12,21 +13,21 @@ use super::super::{Collection, ImageSource, Member, Role, TransferError};
 const COSIGN_SIGNATURES: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
 const COSIGN_ATTESTATIONS: &str = "application/vnd.dev.cosign.artifact.att.v1+json";
 
-/// Something that is stored about an image.
+/// A statement that is stored about an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement {
     /// Where it is: `` signature 1 of `sha256:…` ``.
     pub place: String,
-    /// What it is.
+    /// Its content.
     pub content: Content,
 }
 
-/// What a statement is.
+/// The content of a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     /// A signature or signed attestation.
     Claim(Box<Claim>),
-    /// One that cannot be read.
+    /// A signature or attestation that cannot be read.
     Unreadable(ClaimError),
     /// A referrer of another type, which is not signed.
     Other {
@@ -35,7 +36,7 @@ pub enum Content {
     },
 }
 
-/// How a manifest stores what it says.
+/// How a manifest stores statements.
 enum Holder {
     Signatures,
     Envelopes,
@@ -43,10 +44,10 @@ enum Holder {
     Other(String),
 }
 
-/// Reads all that is stored about an image among these members.
+/// Reads the statements about an image from these members.
 ///
 /// Errors: [`TransferError::TooMany`] beyond [`limits::ATTACHED`] and [`limits::ATTESTATIONS_BYTES`]; a signature that
-/// cannot be read is a [`Content`].
+/// cannot be read is [`Content::Unreadable`], no error.
 pub fn statements(
     source: &dyn ImageSource,
     members: &[Member],
@@ -76,7 +77,7 @@ pub fn statements(
     Ok(reading.found)
 }
 
-/// Lists the names that the signatures of a collection's roots are for, each once.
+/// Lists the image names in the signatures of a collection's roots, each once.
 ///
 /// Errors: as [`statements`].
 pub fn names(source: &dyn ImageSource, collection: &Collection) -> Result<Vec<String>, TransferError> {
@@ -93,7 +94,8 @@ pub fn names(source: &dyn ImageSource, collection: &Collection) -> Result<Vec<St
     Ok(found)
 }
 
-/// Tells how a manifest says something about the image, if it does; its own type counts, not that in a list.
+/// Returns how a manifest stores statements about the image; decides by the manifest's own type, not by the type in a
+/// list.
 fn holder(member: &Member, manifest: &ImageManifest, image: &Digest) -> Option<Holder> {
     let tags = member.tags();
     if tags.contains(&cosign_tag(image, "sig")) {
@@ -112,7 +114,7 @@ fn holder(member: &Member, manifest: &ImageManifest, image: &Digest) -> Option<H
     })
 }
 
-/// Manifests being read.
+/// Manifests that are being read.
 struct Reading<'a> {
     source: &'a dyn ImageSource,
     /// Bytes of attestations that may still be read.
@@ -177,7 +179,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// Reads an attestation, if all of them together stay within their bound: each is kept until it is judged.
+    /// Reads an attestation. Each is kept in memory until it is verified, so their total size is bounded.
     fn read(&mut self, layer: &Descriptor, subject: &impl Fn() -> String) -> Result<Vec<u8>, TransferError> {
         let Some(left) = self.left.checked_sub(layer.size) else {
             let limit = usize::try_from(limits::ATTESTATIONS_BYTES).unwrap_or(usize::MAX);

@@ -1,4 +1,4 @@
-//! Whether an image is signed: the statements that are stored about it, verified with the user's keys.
+//! Verifies the statements about an image with the user's keys, and tells whether the image is signed.
 
 use std::collections::HashSet;
 
@@ -9,7 +9,7 @@ use crate::sign::{ClaimKind, Doubt, PublicKey};
 use super::super::{Collection, ImageSource, Member, Role, TransferError};
 use super::stored::{Content, Statement, statements};
 
-/// What has to be there.
+/// A required statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Requirement {
     /// A signature of the image.
@@ -27,19 +27,19 @@ impl std::fmt::Display for Requirement {
     }
 }
 
-/// Whose signatures count, and which have to be there.
+/// Which signatures are accepted, and which are required.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trust {
-    /// Any of these keys.
+    /// A signature of any of these keys is accepted.
     pub keys: Vec<PublicKey>,
-    /// The name that signatures have to be for; none accepts any.
+    /// The image name that signatures must have; `None` accepts any.
     pub identity: Option<Reference>,
-    /// All of these.
+    /// All of these are required.
     pub require: Vec<Requirement>,
 }
 
 impl Trust {
-    /// Believes images that one of these keys signed, for any name.
+    /// Requires a signature by one of these keys, with any image name.
     #[must_use]
     pub fn of(keys: Vec<PublicKey>) -> Self {
         Self { keys, identity: None, require: vec![Requirement::Signature] }
@@ -54,21 +54,21 @@ pub enum Verdict {
         /// Where the key was read from.
         key: String,
     },
-    /// It is about another image, or wrong, or cannot be read.
+    /// It is about another image, or not valid, or cannot be read.
     Wrong {
         /// What is wrong.
         problem: String,
     },
-    /// A signer made it that was not asked for.
+    /// Its signer is not one of the accepted ones.
     NotAsked {
-        /// Why it does not count.
+        /// Why it is not accepted.
         reason: String,
     },
     /// It is not signed.
     Unsigned,
 }
 
-/// One statement, judged.
+/// A statement with its verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judged {
     /// The statement.
@@ -77,7 +77,7 @@ pub struct Judged {
     pub verdict: Verdict,
 }
 
-/// All that is stored about one image, judged.
+/// All statements about one image with their verdicts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judgement {
     /// Where the image is.
@@ -86,12 +86,12 @@ pub struct Judgement {
     pub image: Digest,
     /// The statements, in stored order.
     pub statements: Vec<Judged>,
-    /// What is required and not there.
+    /// Required statements that are missing.
     pub missing: Vec<Requirement>,
 }
 
 impl Judgement {
-    /// Returns the error of an image that is not believed.
+    /// Returns the error [`TransferError::Unsigned`] if a required statement is missing.
     pub fn check(&self) -> Result<(), TransferError> {
         match self.missing.first() {
             None => Ok(()),
@@ -104,7 +104,7 @@ impl Judgement {
         }
     }
 
-    /// Returns what is wrong, also where other signatures are accepted.
+    /// Returns what is wrong with statements, also if others are accepted.
     #[must_use]
     pub fn wrong(&self) -> Vec<String> {
         let wrong = self.statements.iter().filter_map(|judged| match &judged.verdict {
@@ -114,7 +114,7 @@ impl Judgement {
         wrong.collect()
     }
 
-    /// Returns for each statement why it does not satisfy the requirement.
+    /// Returns for each statement why it does not meet the requirement.
     fn problems(&self, missing: &Requirement) -> Vec<String> {
         let about = |judged: &&Judged| match &judged.statement.content {
             Content::Claim(claim) => serves(&claim.kind, missing),
@@ -141,10 +141,10 @@ fn serves(kind: &ClaimKind, requirement: &Requirement) -> bool {
     }
 }
 
-/// Lists the images whose signatures count: all that no signed digest covers.
+/// Lists the images that need signatures of their own: those that no signed digest covers.
 ///
-/// What a bundle names and what an index lists is covered by its digest. A member that only stands beside the others,
-/// or has a `subject` but also a tag of its own, would reach a registry under that tag without a signature.
+/// The digest of a bundle or index covers the images it names. Any other member, also one with a `subject` and a tag of
+/// its own, would reach a registry under its tag without a signature.
 fn judged_images(collection: &Collection) -> Vec<&Member> {
     let mut covered: HashSet<&Digest> = HashSet::new();
     let mut open: Vec<&Member> = collection.members.iter().filter(|one| one.role == Role::Root).collect();
@@ -164,14 +164,14 @@ fn judged_images(collection: &Collection) -> Vec<&Member> {
     collection.members.iter().filter(is_judged).collect()
 }
 
-/// Tells whether a tag is one of those under which no image is looked for.
+/// Tells whether a tag is the tag of attached manifests, which names no image.
 fn is_attached_tag(tag: &str) -> bool {
     cosign_subject(tag).is_some() || tag.ends_with(".image-locations.imgpkg")
 }
 
-/// Judges the images of a collection, each by its own digest.
+/// Verifies the images of a collection, each by its own digest.
 ///
-/// Errors: what cannot be read; an image that is not believed is a [`Judgement`].
+/// Errors: those of reading. An image without a required signature is a [`Judgement`], no error.
 pub fn judge(
     source: &dyn ImageSource,
     collection: &Collection,

@@ -1,4 +1,4 @@
-//! Writing signatures beside their images: in a layout tar, which is rewritten, in a layout folder, or in a registry.
+//! Writes signatures beside their images: in a layout tar, which is rewritten, in a layout folder, or in a registry.
 
 use std::collections::HashSet;
 
@@ -52,7 +52,7 @@ pub fn add_to_layout(
 
 /// Writes the additions into a layout folder: blobs, then manifests, `index.json` last.
 ///
-/// Atomicity: each file appears whole; until the last one nothing points at the others.
+/// Atomicity: each file appears whole; nothing points at them before `index.json` is written.
 pub fn add_to_folder(store: &Store, additions: &[Addition]) -> Result<(), TransferError> {
     let folder = store.path();
     let write = |digest: &Digest, bytes: &[u8]| {
@@ -80,7 +80,7 @@ pub fn add_to_folder(store: &Store, additions: &[Addition]) -> Result<(), Transf
     remove_replaced(store, additions)
 }
 
-/// Removes what only a replaced manifest pointed at; a failure leaves a file that no reader looks at.
+/// Removes blobs that only a replaced manifest pointed at. After a failure an unreferenced file stays.
 fn remove_replaced(store: &Store, additions: &[Addition]) -> Result<(), TransferError> {
     let replaced: Vec<&Digest> = additions.iter().filter_map(|one| one.replaced.as_ref()).collect();
     let (mut old, mut kept) = (Graph::default(), Graph::default());
@@ -129,7 +129,7 @@ pub fn add_to_registry(
     Ok(())
 }
 
-/// Says of each entry what it is to cosign, as in a layout that is written anew.
+/// Sets cosign's kind of each entry, as a new layout has it.
 fn mark(entries: &mut [Value]) {
     let listed = |entry: &Value| {
         let digest = entry["digest"].as_str()?.parse().ok()?;
@@ -158,7 +158,7 @@ fn mark(entries: &mut [Value]) {
     }
 }
 
-/// Adds entries to an `index.json`, in place of those of what is replaced; all else in it stays.
+/// Adds entries to an `index.json` and removes those of replaced manifests; everything else stays.
 fn with_entries(index: &str, additions: &[Addition]) -> Result<String, serde_json::Error> {
     let mut index: Value = serde_json::from_str(index)?;
     let new = index_entries(&additions.iter().map(named).collect::<Vec<_>>());

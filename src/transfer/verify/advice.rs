@@ -1,6 +1,6 @@
-//! Warnings of `verify`: facts of a sound store that make some readers refuse it or that surprise a user.
+//! Warnings of `verify`: facts about an undamaged store that some readers refuse or that may surprise a user.
 //!
-//! Each reader was seen to do what is said here (docker 20.10 to 28.5, podman 4.3 to 5.8, containerd 1.6 to 2.1; 2026-11).
+//! Each behaviour was observed (docker 20.10 to 28.5, podman 4.3 to 5.8, containerd 1.6 to 2.1; 2026-11).
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::model::list::quoted_list;
 use crate::store::{Remark, Store, StoreKind};
 use crate::stream::Compression;
 
-/// Something a user should know about a store that is no damage.
+/// A fact that a user should know about a store, and that is no damage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "warning", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 #[non_exhaustive]
@@ -30,7 +30,7 @@ pub enum Advice {
     },
     /// The tar is compressed as a whole.
     Wrapped {
-        /// How.
+        /// Name of the compression.
         compression: &'static str,
     },
     /// `index.json` lists several images side by side.
@@ -79,12 +79,12 @@ pub enum Advice {
         /// The full name, from `io.containerd.image.name`.
         name: String,
     },
-    /// docker's `manifest.json` is not what docker reads.
+    /// docker cannot read `manifest.json`.
     UnreadableDockerManifest {
         /// Why.
         reason: String,
     },
-    /// Facts that do not agree, or that a specification requires otherwise, but that no two readers take for two images.
+    /// Facts that do not agree with each other or with a specification, but that no two readers read as two images.
     Inconsistent {
         /// The document.
         blob: Digest,
@@ -130,7 +130,7 @@ pub(super) fn about(store: &Store, unreferenced: &BTreeSet<Digest>, absent: &[Di
             }
             for name in root.image.names.iter().filter(|name| name.reference.is_none()) {
                 let tag = name.tag.as_ref().map(ToString::to_string).unwrap_or_default();
-                // A signature has no other name, and is not loaded.
+                // A signature has no other name, and no reader loads it.
                 if cosign_subject(&tag).is_some() {
                     continue;
                 }
@@ -190,7 +190,7 @@ impl Advice {
         (count > 0).then_some(Self::PlatformsAbsent { count, platforms })
     }
 
-    /// Says in few words what its readers do not take; the page of readers says more.
+    /// Returns in a few words what some readers refuse; `docs/formats/consumers.md` says more.
     #[must_use]
     pub fn short(&self) -> String {
         match self {
@@ -205,7 +205,7 @@ impl Advice {
         }
     }
 
-    /// Returns the readers that refuse such a store, or take something else from it.
+    /// Returns the readers that refuse such a store, or read something else from it.
     #[must_use]
     pub fn readers(&self) -> &'static [&'static str] {
         match self {
@@ -226,7 +226,7 @@ impl Advice {
     }
 }
 
-/// Writes warnings with the readers they are about and the text a person gets.
+/// Serialises warnings with the readers that they concern and the text for users.
 pub(super) fn told<S: Serializer>(warnings: &[Advice], serializer: S) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
     struct Told<'a> {

@@ -1,5 +1,5 @@
-//! The second half of a check: layers and other blobs, each byte read once; several blobs at a time, and the
-//! steps of one blob at the same time.
+//! The second half of a check: reads each byte of layers and other blobs once; several blobs at a time, and the steps
+//! of one blob on several threads.
 
 use std::io::{self, BufRead as _, Read};
 use std::sync::Mutex;
@@ -15,7 +15,8 @@ use super::super::events::{Event, Observer};
 use super::documents::Task;
 use super::report::{Fault, Problem};
 
-/// Most blobs checked at the same time: a layer takes three threads and 2 MiB, and more only compete for the disk.
+/// Most blobs checked at the same time: a layer takes three threads and 2 MiB, and more would only compete for the
+/// disk.
 const THREADS: usize = 16;
 /// Most threads that inflate, in all layers together: each takes 4 MiB, and past this hashing is the limit.
 const INFLATERS: usize = 8;
@@ -28,13 +29,13 @@ pub(super) fn check(
     threads: usize,
     observer: &dyn Observer,
 ) -> (Vec<Problem>, u64) {
-    // The largest first, so that no thread begins it when the others are done.
+    // The largest first, so that no thread begins a large one when the others are done.
     let mut order: Vec<usize> = (0..tasks.len()).collect();
     order.sort_by_key(|at| tasks.get(*at).map_or(0, |task| u64::MAX - task.size));
     let next = AtomicUsize::new(0);
     let read = AtomicU64::new(0);
     let at_once = threads.clamp(1, THREADS).min(tasks.len().max(1));
-    // The few large layers of a small store get the threads that more blobs would have had.
+    // In a store with few blobs the layers get the threads that are left.
     let layers = tasks.iter().filter(|task| media_type::is_layer(&task.media_type)).count();
     let inflaters = threads.min(INFLATERS) / at_once.min(layers.max(1));
     let found: Mutex<Vec<(usize, Vec<Fault>)>> = Mutex::default();
@@ -64,7 +65,7 @@ pub(super) fn check(
     (problems.collect(), read.into_inner())
 }
 
-/// What the stored bytes of a blob turned out to be.
+/// Size and digest of a blob's stored bytes.
 struct Stored {
     digest: Digest,
     size: u64,
@@ -97,7 +98,7 @@ fn hash_stored(
     }
 }
 
-/// Where bytes are read into.
+/// A buffer that bytes are read into.
 trait Space {
     fn space(&mut self) -> &mut [u8];
     fn keep(&mut self, _count: usize) {}
@@ -110,7 +111,8 @@ impl Space for Vec<u8> {
     }
 }
 
-/// Bytes that go on to the next stage; when that gave up, the rest is hashed all the same, to know whose fault it is.
+/// A pipe to the next stage. If that stage failed, the rest is hashed all the same, to find out whether the stored
+/// bytes are wrong.
 impl Space for PipeWriter {
     fn space(&mut self) -> &mut [u8] {
         Self::space(self)
@@ -152,7 +154,7 @@ fn check_one(
     }
 }
 
-/// Compression of a layer, and its digest unpacked if that is not the stored one.
+/// Compression of a layer, and its `diff_id` if it is compressed.
 type Unpacked = Result<(Compression, Option<Digest>), String>;
 
 /// Hashes a layer, inflates it and hashes what comes out, each on a thread of its own.

@@ -1,4 +1,4 @@
-//! The first half of a check: manifests, indexes and configurations, and from them what else has to be checked.
+//! The first half of a check: reads manifests, indexes and configurations, and lists the blobs to check.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
@@ -11,26 +11,26 @@ use super::super::sparse::{self, lacking};
 use super::facts::Facts;
 use super::report::{Fault, Problem};
 
-/// What is known about a blob from those who refer to it.
+/// What documents say about a blob.
 #[derive(Debug)]
 pub(super) struct Seen {
     media_type: String,
     referred_by: Vec<String>,
 }
 
-/// A blob that is to be hashed, and what has to come out.
+/// A blob to hash, with the expected results.
 #[derive(Debug)]
 pub(super) struct Task {
     pub(super) digest: Digest,
     pub(super) size: u64,
     pub(super) media_type: String,
-    /// `diff_ids` with the configurations that say them.
+    /// Expected `diff_ids`, each with the configuration that has it.
     pub(super) diff_ids: Vec<(Digest, Digest)>,
     pub(super) referred_by: Vec<String>,
 }
 
 impl Task {
-    /// Makes the task for a blob that nothing refers to: only its name can be wrong.
+    /// Makes the task for an unreferenced blob: only its digest can be wrong.
     pub(super) fn unreferenced(store: &Store, digest: &Digest) -> Self {
         Self {
             digest: digest.clone(),
@@ -48,9 +48,9 @@ pub(super) struct Walk<'a> {
     pub(super) seen: BTreeMap<Digest, Seen>,
     pub(super) problems: Vec<Problem>,
     pub(super) tasks: Vec<Task>,
-    /// Layers that may be left out and are.
+    /// Non-distributable layers that are left out.
     pub(super) absent: Vec<Digest>,
-    /// Images of an index of which others are there, by platform.
+    /// Platforms of images that are absent while others of their index are there.
     pub(super) sparse: Vec<String>,
     pub(super) documents: u64,
     pub(super) bytes: u64,
@@ -95,7 +95,7 @@ impl<'a> Walk<'a> {
             if let Remark::Contradiction { digest, text } = remark {
                 self.report(digest, Fault::Contradiction { reason: text.clone() }, table);
             }
-            // Its type says nothing to us, but if its bytes are here they can be checked.
+            // Its type is unknown, but its digest can be checked.
             if let Remark::ForeignRoot(descriptor) = remark
                 && self.store.blob_size(&descriptor.digest).is_some()
             {
@@ -115,7 +115,7 @@ impl<'a> Walk<'a> {
             let (media_type, referred_by) = (seen.media_type.clone(), seen.referred_by.clone());
             self.tasks.push(Task { digest, size, media_type, diff_ids, referred_by });
         }
-        // Who refers to a blob is complete only now.
+        // The list of documents that refer to a blob is complete only now.
         for problem in &mut self.problems {
             if let Some(seen) = self.seen.get(&problem.blob)
                 && (problem.referred_by.is_empty() || problem.fault == Fault::Missing)
@@ -130,7 +130,7 @@ impl<'a> Walk<'a> {
         self.problems.push(Problem { blob: blob.clone(), fault, referred_by });
     }
 
-    /// Notes a reference; `true` if the blob is new and there, so that it has to be checked.
+    /// Records a reference; returns `true` if the blob is new and present, so that it has to be checked.
     fn refer(&mut self, descriptor: &Descriptor, referrer: &str) -> bool {
         let digest = &descriptor.digest;
         let stored = self.store.blob_size(digest);
@@ -184,7 +184,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Reads a document whole and proves its digest.
+    /// Reads a whole document and verifies its digest.
     fn read(&mut self, digest: &Digest, limit: u64) -> Option<Vec<u8>> {
         let reader = match self.store.open_unverified(digest) {
             Ok(reader) => reader,

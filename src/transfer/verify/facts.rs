@@ -1,7 +1,7 @@
-//! Facts that the documents of an image say twice, compared once all documents were read.
+//! Compares facts that the documents of an image say twice, after all documents were read.
 //!
-//! What each rule stands on, and how serious it is, is in `docs/formats/facts-said-twice.md`. What a store says twice
-//! outside its documents is compared when it is opened (`store::agreement`).
+//! The source and severity of each rule are in `docs/formats/facts-said-twice.md`. Facts outside of documents are
+//! compared when a store is opened (`store::agreement`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,7 +34,7 @@ impl Claim {
     }
 }
 
-/// What a manifest says about itself.
+/// Facts of a manifest that other documents say too.
 struct OfManifest {
     config: Digest,
     layers: usize,
@@ -43,7 +43,7 @@ struct OfManifest {
     subject: Option<Digest>,
 }
 
-/// The members of a configuration that other documents say too, or that readers need.
+/// Members of a configuration that other documents say too, or that readers need.
 #[derive(Debug, Deserialize)]
 struct OfConfig {
     #[serde(default)]
@@ -81,7 +81,7 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// Notes what a document says.
+    /// Records what a document says.
     pub(super) fn document(&mut self, raw: &RawDocument) {
         let digest = raw.digest();
         self.created_annotation(digest, raw.document().annotations());
@@ -164,7 +164,7 @@ impl Facts {
         }
     }
 
-    /// Notes what a configuration says.
+    /// Records what a configuration says.
     pub(super) fn config(&mut self, digest: &Digest, bytes: &[u8]) {
         let config: OfConfig = match serde_json::from_slice(bytes) {
             Ok(config) => config,
@@ -215,7 +215,7 @@ impl Facts {
         self.referrers(store);
     }
 
-    /// Notes what `index.json` says about its members.
+    /// Records what `index.json` says about its members.
     fn roots(&mut self, store: &Store) {
         let descriptors = store.roots().iter().map(|root| &root.image.descriptor);
         self.claims.extend(descriptors.map(|descriptor| Claim {
@@ -226,8 +226,8 @@ impl Facts {
         }));
     }
 
-    /// The platform of a member of an index, and that of its configuration: readers choose by the first and run by the
-    /// second.
+    /// Compares the platform of an index's member with that of its configuration: readers choose by the first and run
+    /// by the second.
     fn platforms(&mut self) {
         let mut found = Vec::new();
         for claim in &self.claims {

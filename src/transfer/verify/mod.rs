@@ -1,8 +1,8 @@
-//! Checking a whole store: every digest, size and `diff_id` of everything reachable, all problems in one run.
+//! Checks a whole store: the digest, size and `diff_id` of everything reachable; one run reports all problems.
 //!
-//! First the documents are walked (small, one thread, in order), then all other blobs are read in parallel, each
-//! byte once: hashed as stored, and for layers unpacked and hashed again. What is wrong because of another
-//! problem is not reported a second time: bytes that do not match are not unpacked.
+//! One thread reads the documents first, in order. Then several threads read all other blobs, each byte once: they hash
+//! the stored bytes, unpack layers and hash them again. Problems that follow from another one are not reported: a blob
+//! that does not match its digest is not unpacked.
 
 mod advice;
 mod blobs;
@@ -33,7 +33,7 @@ pub fn verify(store: &Store, threads: usize, observer: &dyn Observer) -> VerifyR
         mut problems, mut tasks, seen, absent, sparse, documents, mut bytes, facts, ..
     } = walk;
     let referred = tasks.len() as u64;
-    // What other images have is not looked at where one was chosen.
+    // If the user selected one image, the others are not checked.
     let all = if store.is_narrowed() { Vec::new() } else { store.blobs() };
     let unreferenced: BTreeSet<Digest> =
         all.into_iter().filter(|digest| !seen.contains_key(digest)).collect();
@@ -41,7 +41,7 @@ pub fn verify(store: &Store, threads: usize, observer: &dyn Observer) -> VerifyR
     let (found, read) = blobs::check(store, &tasks, threads, observer);
     problems.extend(found);
     bytes += read;
-    // What was left out on purpose is no damage.
+    // A blob that was left out on purpose is no damage.
     let lacking: BTreeMap<&Digest, &LeftOut> = store.lacking().map(|blob| (&blob.digest, blob)).collect();
     let is_needed =
         |problem: &Problem| problem.fault == Fault::Missing && lacking.contains_key(&problem.blob);

@@ -27,18 +27,18 @@ pub struct VerifyReport {
     pub blobs: u64,
     /// Bytes that were read.
     pub bytes: u64,
-    /// What it was written without, and which therefore was not checked.
+    /// Blobs that the store was written without, which were not checked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<LeftOut>,
-    /// All that is wrong.
+    /// All problems.
     pub problems: Vec<Problem>,
-    /// What is not wrong, but should be known.
+    /// Warnings: facts that are no damage.
     #[serde(serialize_with = "super::advice::told")]
     pub warnings: Vec<Advice>,
 }
 
 impl VerifyReport {
-    /// Tells whether nothing is wrong.
+    /// Tells whether there is no problem.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.problems.is_empty()
@@ -75,7 +75,7 @@ impl RootReport {
     }
 }
 
-/// Tells what a root is; one whose documents cannot be read is what its type says.
+/// Returns the kind of a root; by its media type if its documents cannot be read.
 fn kind_of(store: &Store, root: &Descriptor) -> NodeKind {
     if root.is_index() {
         return NodeKind::Index;
@@ -90,7 +90,7 @@ fn kind_of(store: &Store, root: &Descriptor) -> NodeKind {
     }
 }
 
-/// Something wrong with one blob.
+/// A problem with one blob.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
@@ -99,7 +99,7 @@ pub struct Problem {
     /// What is wrong.
     #[serde(flatten)]
     pub fault: Fault,
-    /// Who refers to the blob: digests of documents, or the name of the table of contents.
+    /// What refers to the blob: digests of documents, or the name of the table of contents.
     pub referred_by: Vec<String>,
 }
 
@@ -110,9 +110,9 @@ pub struct Problem {
 pub enum Fault {
     /// It is not there.
     Missing,
-    /// It has another size than who refers to it says.
+    /// It has another size than its descriptor says.
     Size {
-        /// Bytes promised.
+        /// Size in the descriptor, bytes.
         expected: u64,
         /// Bytes stored.
         found: u64,
@@ -138,7 +138,7 @@ pub enum Fault {
         /// `diff_ids` of the configuration.
         diff_ids: usize,
     },
-    /// Its type promises another compression than its bytes have.
+    /// Its bytes have another compression than its media type says.
     Compression {
         /// The type.
         media_type: String,
@@ -157,7 +157,7 @@ pub enum Fault {
         /// Why.
         reason: String,
     },
-    /// It is not what its type says: no valid manifest, index or configuration.
+    /// It is no valid manifest, index or configuration, as its media type says.
     Document {
         /// Why.
         reason: String,
@@ -167,7 +167,7 @@ pub enum Fault {
         /// Which.
         reason: String,
     },
-    /// Two facts make two readers see two images.
+    /// Two facts differ, so that two readers see two images.
     Contradiction {
         /// Both.
         reason: String,
