@@ -1,4 +1,4 @@
-//! Answers: status, fields and a body in memory, and the error bodies of the protocol.
+//! Responses with a body in memory, and the error bodies of the protocol.
 //!
 //! Source: distribution-spec, "Error Codes". Does no I/O.
 
@@ -24,7 +24,7 @@ pub(super) enum Code {
     PaginationNumberInvalid,
     SizeInvalid,
     Unauthorized,
-    /// Of docker's registry, for what the specification has no code for.
+    /// From docker's registry; for errors without a code in the specification.
     Unknown,
     Unsupported,
 }
@@ -61,7 +61,7 @@ struct Error<'a> {
     message: &'a str,
 }
 
-/// An answer whose body is in memory.
+/// A response whose body is in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -70,22 +70,22 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// Makes an answer without a body.
+    /// Makes a response without a body.
     pub(super) fn empty(status: u16) -> Self {
         Self { status, fields: Vec::new(), body: Arc::from([]) }
     }
 
-    /// Makes an answer with a body of this type.
+    /// Makes a response with a body of this type.
     pub(super) fn of(status: u16, content_type: &str, body: impl Into<Arc<[u8]>>) -> Self {
         Self { status, fields: Vec::new(), body: body.into() }.with("Content-Type", content_type)
     }
 
-    /// Makes an answer of a value as JSON.
+    /// Makes a response with a value as JSON.
     pub(super) fn json<T: Serialize>(value: &T) -> Self {
         Self::of(200, "application/json", to_json(value))
     }
 
-    /// Makes an error as the protocol has it.
+    /// Makes an error response.
     pub(super) fn error(status: u16, code: Code, message: &str) -> Self {
         let body = to_json(&Errors { errors: [Error { code: code.name(), message }] });
         Self::of(status, "application/json", body)
@@ -98,11 +98,11 @@ impl Answer {
     }
 }
 
-/// Writes the head of an answer: the fields, the length of the body, and whether the connection ends.
+/// Writes the head of a response: status, fields, length of the body, and whether the connection stays open.
 pub(super) fn head(status: u16, fields: &[(&'static str, String)], length: u64, keep_alive: bool) -> Vec<u8> {
     let mut head = format!("HTTP/1.1 {status} {}\r\n", reason(status));
     let mut field = |name: &str, value: &str| {
-        // A value is text of ours; one with a line break would begin a field of its own.
+        // A line break in a value would begin another field.
         let value: String = value.chars().filter(|c| matches!(c, ' '..='~')).collect();
         write!(head, "{name}: {value}\r\n").expect("writing to a String cannot fail");
     };

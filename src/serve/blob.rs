@@ -1,6 +1,6 @@
-//! Sending the bytes of a blob, hashed on their way: the last of a damaged one is never sent.
+//! Sends the bytes of a blob and hashes them; the last bytes of a damaged blob are never sent.
 //!
-//! A part of a blob cannot be hashed alone, so the whole blob is read before the first part of it is sent.
+//! A range of a blob has no digest of its own, so the whole blob is read before the first range of it is sent.
 
 use std::io::{self, Read, Write};
 
@@ -20,7 +20,7 @@ pub(super) fn send_verified(held: &Held<'_>, digest: &Digest, out: &mut impl Wri
     send(&mut VerifyingReader::new(held.reader(0, size), digest.clone(), size), out)
 }
 
-/// Writes everything that a reader has.
+/// Copies all bytes of a reader.
 pub(super) fn send(reader: &mut impl Read, out: &mut impl Write) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {

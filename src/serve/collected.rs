@@ -1,4 +1,4 @@
-//! What was pushed to this server: blobs, documents, tags; and what of it becomes the tar at the end.
+//! What clients pushed to this server: blobs, documents, tags; and which images become the tar at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::stream::{FileError, lock};
 use super::spool::{Pushed, Spool};
 use super::uploads::Uploads;
 
-/// Blobs, documents and tags that were pushed.
+/// Pushed blobs, documents and tags.
 #[derive(Debug)]
 pub struct Collected {
     pub(super) spool: Spool,
@@ -25,9 +25,9 @@ struct State {
     /// Bytes of the documents.
     bytes: u64,
     repositories: BTreeMap<String, BTreeMap<Tag, Digest>>,
-    /// What had a tag once: without one it was replaced.
+    /// Images that had a tag once; one of these that has no tag now was replaced.
     once_tagged: BTreeSet<Digest>,
-    /// Manifests that were refused, with what they lack.
+    /// Manifests that were refused, each with a digest that is missing.
     incomplete: BTreeMap<Digest, Digest>,
 }
 
@@ -38,19 +38,20 @@ pub(super) enum Full {
     Bytes,
 }
 
-/// An image that is to become a part of the tar.
+/// An image that goes into the tar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CollectedImage {
     /// Its manifest or index.
     pub descriptor: Descriptor,
-    /// Repository and tag of each of its names, in order; none for what is referred to, or was pushed by digest only.
+    /// Repository and tag of each of its names, in order; none for a referrer, or for an image that was pushed by
+    /// digest only.
     pub names: Vec<(String, Tag)>,
 }
 
 impl Collected {
-    /// Prepares to take what is pushed; it is kept in a file without a name in this folder.
+    /// Prepares for pushes; blobs are stored in a file without a name in this folder.
     ///
-    /// Errors: the system's.
+    /// Errors: those of creating the file.
     pub fn new(folder: &Path) -> Result<Self, FileError> {
         Ok(Self { spool: Spool::create(folder)?, uploads: Uploads::default(), state: Mutex::default() })
     }
@@ -59,7 +60,7 @@ impl Collected {
         lock(&self.state).blobs.get(digest).cloned()
     }
 
-    /// Keeps a blob that was verified; one that is there already is dropped.
+    /// Stores a verified blob; drops one that is stored already.
     pub(super) fn keep_blob(&self, digest: &Digest, pushed: Pushed) {
         let mut state = lock(&self.state);
         if state.blobs.contains_key(digest) {
@@ -70,9 +71,9 @@ impl Collected {
         }
     }
 
-    /// Forgets a blob; tells whether it was there.
+    /// Removes a blob; returns whether it was there.
     pub(super) fn forget_blob(&self, digest: &Digest) -> bool {
-        // A client may be reading it, so its room is not given back.
+        // A client may be reading it, so its space is not freed.
         lock(&self.state).blobs.remove(digest).is_some()
     }
 
@@ -107,12 +108,12 @@ impl Collected {
         state.documents.values().filter(about).map(RawDocument::as_referrer).collect()
     }
 
-    /// Remembers a manifest that was refused because something is missing.
+    /// Records a manifest that was refused because something is missing.
     pub(super) fn refuse(&self, digest: &Digest, missing: &Digest) {
         let _ = lock(&self.state).incomplete.insert(digest.clone(), missing.clone());
     }
 
-    /// Keeps a manifest or index under its digest, and under a tag if it has one.
+    /// Stores a manifest or index under its digest, and under a tag if it has one.
     pub(super) fn keep_document(
         &self,
         name: &str,
@@ -141,7 +142,7 @@ impl Collected {
         Ok(())
     }
 
-    /// Forgets a tag, or a manifest with all its tags; tells whether it was there.
+    /// Removes a tag, or a manifest with all its tags; returns whether it was there.
     pub(super) fn forget_document(&self, name: &str, target: &Target) -> bool {
         let mut state = lock(&self.state);
         match target {
@@ -159,15 +160,15 @@ impl Collected {
         }
     }
 
-    /// Returns a manifest that was pushed without all that it points at, and what it lacks.
+    /// Returns a manifest that was refused because something is missing, and the missing digest.
     #[must_use]
     pub fn incomplete(&self) -> Option<(Digest, Digest)> {
         lock(&self.state).incomplete.iter().next().map(|(image, missing)| (image.clone(), missing.clone()))
     }
 
-    /// Returns what becomes the tar: images with tags, what refers to them, and what was pushed by digest only.
+    /// Returns the images for the tar: those with tags, their referrers, and those that were pushed by digest only.
     ///
-    /// Left out is what lost its tag to another image.
+    /// An image whose tag moved to another image is left out.
     #[must_use]
     pub fn images(&self) -> Vec<CollectedImage> {
         let state = lock(&self.state);
@@ -197,7 +198,7 @@ impl Collected {
 }
 
 impl State {
-    /// Adds what refers to something that is there; a referrer of a replaced image goes with it.
+    /// Adds the referrers of images that are there; those of a replaced image are left out.
     fn add_referrers(&self, images: &mut Vec<CollectedImage>) {
         let mut reached = BTreeSet::new();
         let mut open: Vec<Digest> = images.iter().map(|image| image.descriptor.digest.clone()).collect();
@@ -205,7 +206,7 @@ impl State {
         for document in self.documents.values() {
             if let Some(subject) = document.document().subject() {
                 about.entry(&subject.digest).or_default().push(document);
-                // What it is about is elsewhere, so it stands for itself.
+                // Its subject was not pushed here, so it is an image of its own.
                 if !self.documents.contains_key(&subject.digest) {
                     self.add(images, &mut open, document);
                 }
@@ -232,7 +233,7 @@ impl State {
     }
 }
 
-/// Returns the documents that an index points at.
+/// Returns the digests of the documents that an index points at.
 fn children(document: &RawDocument) -> impl Iterator<Item = &Digest> {
     let manifests = match document.document() {
         Document::Index(index) => index.manifests.as_slice(),

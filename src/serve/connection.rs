@@ -1,4 +1,4 @@
-//! One connection: requests one after the other, each answered before the next is read.
+//! One connection: reads one request after another, and sends each response before it reads the next.
 
 use crate::model::Method;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -18,10 +18,10 @@ use super::traffic::{IDLE, Line, Traffic};
 
 /// How long a head may take from its first byte.
 const HEAD_PATIENCE: Duration = Duration::from_secs(10);
-/// Most bytes of a body that is refused that are read, so that the client sees the answer; then the connection ends.
+/// Most bytes that are read of a refused body, so that the client reads the response; then the connection ends.
 const DRAINED: u64 = 1024 * 1024;
-/// Most bytes, and longest time, that a client may go on sending after its answer before the connection ends: one that
-/// is cut off while it sends may never read the answer.
+/// Most bytes, and longest time, that a client may go on sending after the response: a client whose connection is
+/// closed while it sends may never read the response.
 const LINGERED: u64 = 64 * 1024 * 1024;
 const LINGER: Duration = Duration::from_secs(5);
 /// Bytes read from the connection at a time.
@@ -34,11 +34,11 @@ pub struct Access {
     pub method: &'static str,
     /// Path and query as the client sent them.
     pub target: String,
-    /// The status of the answer.
+    /// The status of the response.
     pub status: u16,
-    /// Bytes of the answer's body that were sent.
+    /// Bytes of the response's body that were sent.
     pub sent: u64,
-    /// Why the request was not understood, or the answer not sent to its end.
+    /// Why the request was not understood, or the response not sent to its end.
     pub problem: Option<String>,
     /// What is wrong with the stored bytes, if something is.
     pub damage: Option<String>,
@@ -46,8 +46,8 @@ pub struct Access {
 
 /// Answers the requests of one connection until it ends.
 ///
-/// `done` gets each request when it is over. Errors of the connection end it and are not returned: a client that
-/// vanishes is no event.
+/// `done` gets each request when it is over. Errors of the connection end it and are not returned, because clients may
+/// disconnect at any time.
 pub(super) fn run(
     stream: &TcpStream,
     tls: Option<&Tls>,
@@ -118,7 +118,7 @@ fn read_head(
         });
         match head::parse(&bytes) {
             Ok(Some((head, end))) => {
-                // What follows the head stays in the buffer: it is the body.
+                // The bytes behind the head stay in the buffer, for the body.
                 let before = bytes.len() - count;
                 reader.consume(end.saturating_sub(before));
                 break Ok(Some(Ok(head)));
@@ -137,7 +137,7 @@ fn read_head(
     read
 }
 
-/// Tells a client that its request was not understood, and ends the connection.
+/// Sends the response for a request that was not understood; the connection ends then.
 fn refuse(mut line: Line<'_>, error: HeadError) -> io::Result<u16> {
     let status = match error {
         HeadError::TooLarge => 431,
@@ -152,7 +152,7 @@ fn refuse(mut line: Line<'_>, error: HeadError) -> io::Result<u16> {
     Ok(status)
 }
 
-/// Lets a client send the rest of a body that was refused, so that it reads the answer.
+/// Reads and drops the rest of a refused body, so that the client reads the response.
 fn linger(reader: &mut BufReader<Line<'_>>, stream: &TcpStream) {
     let deadline = Instant::now() + LINGER;
     let mut read = 0;
@@ -164,18 +164,18 @@ fn linger(reader: &mut BufReader<Line<'_>>, stream: &TcpStream) {
     }
 }
 
-/// What follows an answer.
+/// What the connection does after a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
-    /// The next request.
+    /// Read the next request.
     Request,
-    /// The rest of a body that was not read.
+    /// Drop the rest of the body, then end.
     Linger,
-    /// Nothing.
+    /// End.
     End,
 }
 
-/// A request being answered.
+/// A request and its response.
 struct Exchange<'a> {
     line: Line<'a>,
     head: &'a Head,
@@ -199,7 +199,7 @@ impl Exchange<'_> {
         let line = waiting.then_some(self.line);
         let mut body = Continuing { body: MessageBody::new(reader, self.head.length), line };
         let reply = service.reply(self.head, &mut body);
-        // A client that still waits for permission to send its body has got another answer, and sends no body.
+        // A client that still waits for `100 Continue` got the final response instead, and sends no body.
         let all_read = body.line.is_none() && body.body.drain(DRAINED).unwrap_or(false);
         let keep_alive = self.head.keep_alive && all_read;
         match reply {
@@ -226,7 +226,8 @@ impl Exchange<'_> {
 
     /// Sends a blob or a part of it.
     ///
-    /// Errors: also a damaged blob, whose last bytes are not sent; the connection has to end then.
+    /// Errors: those of the connection; a damaged blob, whose last bytes are not sent, so that the connection has to
+    /// end.
     fn send_blob(
         &mut self,
         service: &Service,
@@ -251,7 +252,7 @@ impl Exchange<'_> {
                 let text = self.explain(service, blob, &error);
                 return self.send(&Answer::error(500, Code::Unknown, &text), keep_alive);
             }
-            // The time that was spent on reading is not the client's.
+            // The time that the server spent on reading does not count for the client's speed.
             traffic.begin();
         }
         self.access.status = status;
@@ -278,7 +279,7 @@ impl Exchange<'_> {
         sent.inspect_err(|error| drop(self.explain(service, blob, error)))
     }
 
-    /// Keeps what is wrong with a blob or with the connection, and returns it.
+    /// Records whether the blob or the connection failed, and returns the text.
     fn explain(&mut self, service: &Service, blob: &BlobReply<'_>, error: &io::Error) -> String {
         match Mismatch::in_error(error) {
             Some(mismatch) => {
@@ -291,10 +292,10 @@ impl Exchange<'_> {
     }
 }
 
-/// A body that a client may send only when it is told to.
+/// A body that the client sends only after `100 Continue`.
 struct Continuing<'a, R> {
     body: MessageBody<R>,
-    /// Where the client is told to go on; `None` if it need not be.
+    /// Where `100 Continue` is written; `None` if the client does not expect it, or got it.
     line: Option<Line<'a>>,
 }
 
@@ -307,7 +308,7 @@ impl<R: BufRead> Read for Continuing<'_, R> {
     }
 }
 
-/// A writer that counts.
+/// A writer that counts its bytes.
 struct Counted<W> {
     inner: W,
     count: u64,

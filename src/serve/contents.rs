@@ -1,7 +1,7 @@
-//! What is served of stores: their documents in memory, the names of their images, and who says something about what.
+//! The served stores: their documents in memory, the names of their images, and the referrers of each manifest.
 //!
-//! A store with one image answers to any repository name; of several images each has the names that its store records,
-//! else the name of its file. What is asked for by digest is found in every repository that there is.
+//! The image of a store with one image is found under any repository name. Of several images each has the names that
+//! its store records, else the name of its file. A digest is found in every repository.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,12 +17,12 @@ use super::route::is_repository;
 /// Tags of one repository.
 type Tags = BTreeMap<Tag, Digest>;
 
-/// Under which names images are served.
+/// The names under which images are served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Naming {
-    /// As recorded; one image alone also under any other repository name.
+    /// The recorded names; a single image also under any other repository name.
     Recorded,
-    /// As recorded, and under no other name: where images are pushed too, a name that was not pushed is not there.
+    /// Only the recorded names: on a server that accepts pushes, a client must not find a name before it is pushed.
     RecordedOnly,
     /// In this repository only.
     Only(String),
@@ -39,16 +39,16 @@ pub struct ServedName {
     pub digest: Digest,
 }
 
-/// The images of stores, as a registry has them.
+/// The images of stores as repositories of a registry.
 #[derive(Debug)]
 pub struct Contents {
     stores: Vec<Store>,
     documents: BTreeMap<Digest, RawDocument>,
     repositories: BTreeMap<String, Tags>,
-    /// The tags of a repository that no store records; `None` if there is none but the recorded ones.
+    /// The tags of every repository name that no store records; `None` if only recorded names are served.
     any_repository: Option<Tags>,
     referrers: BTreeMap<Digest, Vec<Descriptor>>,
-    /// Blobs that were read to the end and had the right digest, with what their file was then.
+    /// Blobs that were read to the end and had the right digest, each with the stamp of its file at that time.
     sound: Mutex<BTreeMap<Digest, Stamp>>,
 }
 
@@ -87,7 +87,7 @@ impl Contents {
         Ok(contents)
     }
 
-    /// Returns every name, in order; the names of one image alone are those that its store records.
+    /// Returns every name, in order; of a single image the names that its store records.
     #[must_use]
     pub fn names(&self) -> Vec<ServedName> {
         let mut names = Vec::new();
@@ -100,7 +100,7 @@ impl Contents {
         names
     }
 
-    /// Tells whether any repository name is answered to.
+    /// Tells whether an image is served under any repository name.
     #[must_use]
     pub fn answers_to_any_name(&self) -> bool {
         self.any_repository.is_some()
@@ -127,19 +127,19 @@ impl Contents {
             Target::Digest(digest) => self.documents.get(digest),
             Target::Tag(tag) => {
                 let recorded = self.repositories.get(name).and_then(|tags| tags.get(tag));
-                // `latest` of a repository that records other tags: clients add it where no tag is written.
+                // `latest` of a repository that records other tags: clients add it to a name without a tag.
                 let any = || self.any_repository.as_ref().and_then(|tags| tags.get(tag));
                 self.documents.get(recorded.or_else(any)?)
             }
         }
     }
 
-    /// Returns what says something about a manifest, in order of digest.
+    /// Returns the referrers of a manifest, in order of digest.
     pub(super) fn referrers(&self, subject: &Digest) -> &[Descriptor] {
         self.referrers.get(subject).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Finds the bytes of a blob; `None` where no store holds it.
+    /// Finds the bytes of a blob; `None` if no store holds it.
     pub(super) fn place(&self, digest: &Digest) -> Result<Option<BlobPlace<'_>>, StoreError> {
         let holder = self.stores.iter().find(|store| store.blob_size(digest).is_some());
         holder.map(|store| store.place(digest)).transpose()
@@ -150,12 +150,12 @@ impl Contents {
         self.stores.iter().find(|store| store.blob_size(digest).is_some()).map(Store::path)
     }
 
-    /// Tells whether a blob was found right, and its file has not changed since.
+    /// Tells whether a blob was verified, and its file has not changed since.
     pub(super) fn is_sound(&self, digest: &Digest, stamp: Stamp) -> bool {
         lock(&self.sound).get(digest) == Some(&stamp)
     }
 
-    /// Remembers that a blob was found right.
+    /// Records that a blob was verified.
     pub(super) fn remember_sound(&self, digest: &Digest, stamp: Stamp) {
         let _ = lock(&self.sound).insert(digest.clone(), stamp);
     }
@@ -165,7 +165,7 @@ impl Contents {
         tags.filter(move |(_, digest)| *digest == image).map(|(tag, _)| tag.clone())
     }
 
-    /// Names the images of one store, and collects those that the store is about.
+    /// Names the images of one store, and collects its main images.
     fn name_images(
         &mut self,
         store: &Store,
@@ -199,7 +199,7 @@ impl Contents {
                     Naming::Only(only) => only.clone(),
                     Naming::Recorded | Naming::RecordedOnly => repository_of_file(store.path()),
                 };
-                // A second image without a name is found by its digest.
+                // A second image without a name is found by its digest only.
                 let tags = self.repositories.entry(repository).or_default();
                 let _ = tags.entry(Tag::latest()).or_insert_with(|| digest.clone());
             }
@@ -224,7 +224,7 @@ fn point(tags: &mut Tags, repository: &str, tag: Tag, digest: &Digest) -> Result
     }
 }
 
-/// Returns repository and tag of each name, and the repository that an image came from.
+/// Returns repository and tag of each name, and the repository of the image's origin.
 fn recorded_names(root: &Root) -> Vec<(Option<String>, Option<Tag>)> {
     let names = root.image.names.iter().map(|name| {
         let repository = name.reference.as_ref().map(|reference| reference.repository.name().to_owned());
@@ -234,7 +234,7 @@ fn recorded_names(root: &Root) -> Vec<(Option<String>, Option<Tag>)> {
     names.chain(origin).collect()
 }
 
-/// Returns the name of the file without its ending, as the name of a repository.
+/// Returns the file's name without its ending, as a repository name.
 fn repository_of_file(path: &Path) -> String {
     let name = path.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
     let endings = [".tar.gz", ".tar.zst", ".tgz", ".tar"];
@@ -242,7 +242,7 @@ fn repository_of_file(path: &Path) -> String {
     if is_repository(stem) { stem.to_owned() } else { "image".to_owned() }
 }
 
-/// Makes the lists of what says something about each manifest.
+/// Lists the referrers of each manifest.
 fn referrers(documents: &BTreeMap<Digest, RawDocument>) -> BTreeMap<Digest, Vec<Descriptor>> {
     let mut lists: BTreeMap<Digest, Vec<Descriptor>> = BTreeMap::new();
     for document in documents.values() {
@@ -261,7 +261,7 @@ struct Documents {
 }
 
 impl Documents {
-    /// Reads a document and those below it; one that no store holds is left out.
+    /// Reads a document and those below it; skips one that no store holds.
     fn add(&mut self, stores: &[Store], descriptor: &Descriptor, depth: usize) -> Result<(), ServeError> {
         let is_document = descriptor.is_index() || descriptor.is_manifest();
         if !is_document || self.found.contains_key(&descriptor.digest) {

@@ -1,4 +1,4 @@
-//! Why images cannot be served. What is wrong with one request is told to its client, and is no error here.
+//! Why images cannot be served. An error of one request is a response to its client, and not in here.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ pub enum ServeError {
         /// Most that is accepted.
         limit: u64,
     },
-    /// One name stands for two images.
+    /// Two images have the same name.
     #[error("`{name}` is the name of two images, `{first}` and `{second}`")]
     TwoImages {
         /// Repository and tag.
@@ -30,7 +30,7 @@ pub enum ServeError {
         /// The other one.
         second: Digest,
     },
-    /// The address cannot be listened on.
+    /// The server cannot listen on the address.
     #[error("cannot listen on `{address}`: {source}")]
     Listen {
         /// The address.
@@ -38,7 +38,7 @@ pub enum ServeError {
         /// Why.
         source: io::Error,
     },
-    /// The operating system refused something the server cannot work without.
+    /// A system call failed that the server needs.
     #[error("cannot {doing}: {source}")]
     System {
         /// What was tried.

@@ -1,4 +1,4 @@
-//! A door for the fuzz target to the parser of requests, which nothing else outside needs; not part of the interface.
+//! Gives the fuzz target access to the parser of requests; not part of the interface.
 
 use std::io::Read as _;
 

@@ -1,15 +1,15 @@
 //! The head of a request: method, target, and the header fields that the protocol uses.
 //!
-//! The grammar is `httparse`'s; here are the bounds, and the rules on the length of a body, where two readings of one
-//! request would let a second request hide in the first. Does no I/O.
+//! `httparse` parses the grammar. This file adds bounds, and the rules for the length of a body: if two readers took
+//! different lengths, a second request could hide in the first. Does no I/O.
 //! Source: RFC 9112.
 
 use crate::model::{Method, limits};
 
-/// How the end of a request's body is found.
+/// How the length of a request's body is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyLength {
-    /// So many bytes; zero without a body.
+    /// In bytes; zero without a body.
     Sized(u64),
     /// `Transfer-Encoding: chunked`.
     Chunked,
@@ -24,9 +24,9 @@ pub(super) struct Head {
     /// The target's query, as it was sent, without `?`.
     pub(super) query: String,
     pub(super) length: BodyLength,
-    /// Whether the sender gave a length; a body without one would end with the connection.
+    /// Whether the sender gave a length; without one, the body would end with the connection.
     pub(super) has_length: bool,
-    /// The connection stays open after the answer.
+    /// The connection stays open after the response.
     pub(super) keep_alive: bool,
     /// The client waits for `100 Continue` before it sends the body.
     pub(super) expects_continue: bool,
@@ -63,7 +63,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, HeadError> {
         httparse::Error::TooManyHeaders => HeadError::TooLarge,
         httparse::Error::HeaderName => HeadError::Syntax("the name of a field is not valid"),
         httparse::Error::HeaderValue => HeadError::Syntax("the value of a field is not valid"),
-        httparse::Error::NewLine => HeadError::Syntax("a line does not end as it has to"),
+        httparse::Error::NewLine => HeadError::Syntax("a line has a wrong line break"),
         httparse::Error::Status | httparse::Error::Token => HeadError::Syntax("the first line is not valid"),
         httparse::Error::Version => HeadError::Syntax("the version is not 1.0 or 1.1"),
     });

@@ -1,4 +1,4 @@
-//! The bytes of one blob, wherever they are: in a store, or pushed to this server.
+//! The bytes of one blob, in a store or pushed to this server.
 
 use std::io::{self, Read};
 
@@ -6,12 +6,12 @@ use crate::store::{BlobPlace, Stamp};
 
 use super::spool::{Pushed, Spool};
 
-/// Where the bytes of a blob are.
+/// The place of a blob's bytes.
 #[derive(Debug)]
 pub(super) enum Held<'a> {
     /// In a store; not verified yet.
     Stored(BlobPlace<'a>),
-    /// Pushed, and verified then.
+    /// Pushed, and verified when they were pushed.
     Pushed(Pushed, &'a Spool),
 }
 
@@ -30,7 +30,7 @@ impl Held<'_> {
         }
     }
 
-    /// Returns what changes with the bytes; `None` for those that only this process can write.
+    /// Returns a stamp that changes when the file changes; `None` for pushed bytes, which only this process can write.
     pub(super) fn stamp(&self) -> io::Result<Option<Stamp>> {
         match self {
             Self::Stored(place) => place.stamp().map(Some),
@@ -62,7 +62,7 @@ impl Read for HeldReader<'_> {
     }
 }
 
-/// Reads a whole blob in order, and keeps it.
+/// Reads a whole blob in order; owns the blob.
 #[derive(Debug)]
 pub(super) struct OwnedReader<'a> {
     held: Held<'a>,

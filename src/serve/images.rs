@@ -1,4 +1,4 @@
-//! Everything that is there: what stores have, and what was pushed, which comes first.
+//! All images of a server: those of stores, and those that were pushed, which take precedence.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use super::collected::Collected;
 use super::contents::Contents;
 use super::held::Held;
 
-/// What stores have and what was pushed.
+/// The images of stores and those that were pushed.
 #[derive(Debug)]
 pub(super) struct Images {
     pub(super) contents: Contents,
@@ -48,7 +48,7 @@ impl Images {
         self.document("", &Target::Digest(digest.clone())).is_some()
     }
 
-    /// Returns what says something about a manifest, each once.
+    /// Returns the referrers of a manifest, each once.
     pub(super) fn referrers(&self, subject: &Digest) -> Vec<Descriptor> {
         let mut found = self.contents.referrers(subject).to_vec();
         for entry in self.collected.iter().flat_map(|collected| collected.referrers(subject)) {
@@ -69,12 +69,12 @@ impl Images {
         Ok(self.contents.place(digest)?.map(Held::Stored))
     }
 
-    /// Tells whether a blob was found right, and cannot have changed since.
+    /// Tells whether a blob was verified, and cannot have changed since.
     pub(super) fn is_sound(&self, digest: &Digest, stamp: Option<Stamp>) -> bool {
         stamp.is_none_or(|stamp| self.contents.is_sound(digest, stamp))
     }
 
-    /// Remembers that a blob was found right.
+    /// Records that a blob was verified.
     pub(super) fn remember_sound(&self, digest: &Digest, stamp: Option<Stamp>) {
         if let Some(stamp) = stamp {
             self.contents.remember_sound(digest, stamp);

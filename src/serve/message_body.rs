@@ -1,4 +1,4 @@
-//! The body of a request, as a reader that ends where the body ends: counted bytes, or chunks.
+//! A reader of a request's body that ends where the body ends: after counted bytes, or the last chunk.
 //!
 //! Trailers are read and dropped. Source: RFC 9112 6 and 7.1.
 
@@ -20,14 +20,14 @@ pub(super) struct MessageBody<R> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// So many bytes are left.
+    /// Bytes that are left.
     Sized(u64),
-    /// So many bytes of the current chunk are left.
+    /// Bytes of the current chunk that are left.
     Chunk(u64),
-    /// The line of the next chunk comes; whether a line break stands in front of it.
+    /// The next chunk's line follows; whether a line break comes before it.
     Between(bool),
     Done,
-    /// The body could not be read to its end, so no other request follows.
+    /// The body could not be read to its end, so no other request can follow.
     Broken,
 }
 
@@ -46,13 +46,13 @@ impl<R: BufRead> MessageBody<R> {
         self.state == State::Done
     }
 
-    /// Reads at most `most` bytes and drops them; tells whether the body has ended.
+    /// Reads and drops at most `most` bytes; returns whether the body has ended.
     pub(super) fn drain(&mut self, most: u64) -> io::Result<bool> {
         if self.state == State::Broken {
             return Ok(false);
         }
         io::copy(&mut self.take(most), &mut io::sink())?;
-        // The last chunk is an empty one, which is read only when it is asked for.
+        // The last chunk is empty, and only another read finds it.
         if matches!(self.state, State::Between(_)) {
             self.next_chunk()?;
         }

@@ -1,8 +1,8 @@
-//! The distribution protocol's server: images of stores answer to registry clients.
+//! A read-only or collecting registry: serves images of stores to registry clients.
 //!
-//! One connection is one thread, and the number of both is bounded. Stored bytes are sent as they are, hashed on their
-//! way; a request names repositories, tags and digests, never a path of the file system. Text, signals and commands are
-//! the front's.
+//! Each connection has a thread, and their number is bounded. Stored bytes are sent unchanged and hashed while they are
+//! sent. A request names repositories, tags and digests, never a path of the file system. Texts for users, signals and
+//! commands are in `front`.
 //! Source: OCI distribution-spec 1.1.
 
 mod answer;

@@ -12,14 +12,14 @@ use super::route::query_value;
 pub(super) struct Page<'a> {
     /// What is on it, in order.
     pub(super) entries: Vec<&'a str>,
-    /// Where the next page is, relative to the server; `None` on the last page.
+    /// The next page's path and query; `None` on the last page.
     pub(super) next: Option<String>,
 }
 
 impl<'a> Page<'a> {
-    /// Takes the page that a query asks for from entries in order; `path` is the list's.
+    /// Returns the requested page of sorted entries; `path` is the path of the list.
     ///
-    /// Errors: the answer for an `n` that is not a number.
+    /// Errors: the response for an `n` that is not a number.
     pub(super) fn of(
         entries: impl Iterator<Item = &'a str>,
         path: &str,
@@ -44,7 +44,7 @@ impl<'a> Page<'a> {
         Ok(Self { entries, next })
     }
 
-    /// Adds the link to the next page to an answer.
+    /// Adds the link to the next page to a response.
     pub(super) fn link(self, answer: Answer) -> Answer {
         match self.next {
             Some(next) => answer.with("Link", format!("<{next}>; rel=\"next\"")),

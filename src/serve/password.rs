@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::answer::{Answer, Code};
 
-/// Name and password that every request has to show.
+/// User name and password that every request must have.
 #[derive(Clone)]
 pub struct Password {
     expected: Vec<u8>,
@@ -20,7 +20,7 @@ impl std::fmt::Debug for Password {
 }
 
 impl Password {
-    /// Makes the pair; the name must not have a colon.
+    /// Makes the pair; a name must not have a colon (RFC 7617).
     #[must_use]
     pub fn new(username: &str, password: &str) -> Self {
         Self { expected: format!("{username}:{password}").into_bytes() }
@@ -28,7 +28,7 @@ impl Password {
 
     /// Checks `Authorization`.
     ///
-    /// Errors: the answer that asks for the password.
+    /// Errors: the response 401 with `WWW-Authenticate`.
     pub(super) fn check(&self, authorization: Option<&str>) -> Result<(), Answer> {
         let shown = authorization
             .and_then(|value| value.split_once(' '))
@@ -43,7 +43,7 @@ impl Password {
     }
 }
 
-/// Compares two texts in a time that depends on their lengths only, so that it tells nothing about where they differ.
+/// Compares two texts in a time that depends only on their lengths, so that a client cannot measure where they differ.
 fn is_same(shown: &[u8], expected: &[u8]) -> bool {
     let differences = shown.iter().zip(expected).fold(0_u8, |found, (a, b)| found | (a ^ b));
     shown.len() == expected.len() && std::hint::black_box(differences) == 0

@@ -1,7 +1,7 @@
-//! Answers of the writing endpoints: upload sessions, manifests, deletion.
+//! Responses of the writing endpoints: upload sessions, manifests, deletion.
 //!
-//! Everything is verified when it arrives. A manifest is taken when all that it points at is there, so that what is
-//! tagged is complete.
+//! Blobs and documents are verified when they arrive. A manifest is accepted only if everything that it points at is
+//! there, so a tagged image is complete.
 //! Source: distribution-spec, "Push", "Content Management".
 
 use std::io::Read;
@@ -18,7 +18,7 @@ use super::route::{Endpoint, query_value};
 use super::spool::Pushed;
 use super::uploads::{UploadError, Uploads};
 
-/// One request that changes something.
+/// A request that pushes or deletes.
 pub(super) struct Change<'a> {
     pub(super) images: &'a Images,
     pub(super) collected: &'a Collected,
@@ -28,7 +28,7 @@ pub(super) struct Change<'a> {
 }
 
 impl Change<'_> {
-    /// Does what is asked for and answers.
+    /// Runs the request and returns the response.
     pub(super) fn answer(&mut self, endpoint: &Endpoint) -> Result<Answer, Answer> {
         match (self.head.method, endpoint) {
             (Method::Post, Endpoint::Uploads) => self.begin(),
@@ -42,7 +42,7 @@ impl Change<'_> {
         }
     }
 
-    /// Begins an upload, takes a blob that comes with the request, or finds one that is there already.
+    /// Begins an upload session, stores a blob that comes with the request, or mounts one that is there already.
     fn begin(&mut self) -> Result<Answer, Answer> {
         if let Some(mount) = self.digest("mount")?
             && self.images.held(&mount).is_ok_and(|held| held.is_some())
@@ -59,13 +59,17 @@ impl Change<'_> {
 
     fn receive(&mut self, session: &str) -> Result<Answer, Answer> {
         if !self.head.has_length {
-            return Err(Answer::error(411, Code::SizeInvalid, "the request says no length of its body"));
+            return Err(Answer::error(
+                411,
+                Code::SizeInvalid,
+                "the request does not give the length of its body",
+            ));
         }
         let size = self.take(session)?;
         Ok(self.session_is_at(202, session, size))
     }
 
-    /// Adds the body of the request to a session; returns the bytes that it has then.
+    /// Adds the request's body to a session; returns the bytes of the session.
     fn take(&mut self, session: &str) -> Result<u64, Answer> {
         let uploads = &self.collected.uploads;
         let working = uploads.find(self.name, session).map_err(|error| refused(&error))?;
@@ -93,7 +97,7 @@ impl Change<'_> {
                 }
                 _ => Ok(after),
             },
-            // A chunk out of order; the client learns where to go on.
+            // A chunk out of order: the response has the position where the next chunk begins.
             Err(size) => Err(self.session_is_at(416, session, size)),
         }
     }
@@ -101,7 +105,7 @@ impl Change<'_> {
     fn finish(&mut self, session: &str) -> Result<Answer, Answer> {
         let digest = self.digest("digest")?;
         let digest = digest.ok_or_else(|| {
-            Answer::error(400, Code::DigestInvalid, "the query has no `digest`, which ends an upload")
+            Answer::error(400, Code::DigestInvalid, "the query has no `digest` to end the upload")
         })?;
         let _ = self.take(session)?;
         let uploads = &self.collected.uploads;
@@ -142,7 +146,7 @@ impl Change<'_> {
         session_is_at(status, self.name, session, size)
     }
 
-    /// Reads a digest of the query.
+    /// Reads a digest from the query.
     fn digest(&self, name: &str) -> Result<Option<Digest>, Answer> {
         let text = query_value(&self.head.query, name)?;
         let parsed = text.map(|text| text.parse::<Digest>()).transpose();
@@ -151,7 +155,11 @@ impl Change<'_> {
 
     fn manifest(&mut self, target: &Target) -> Result<Answer, Answer> {
         if !self.head.has_length {
-            return Err(Answer::error(411, Code::SizeInvalid, "the request says no length of its body"));
+            return Err(Answer::error(
+                411,
+                Code::SizeInvalid,
+                "the request does not give the length of its body",
+            ));
         }
         let bytes = read_bounded(&mut self.body, limits::DOCUMENT_BYTES).map_err(|error| match error {
             TooLarge::Limit { limit } => {
@@ -199,8 +207,8 @@ impl Change<'_> {
         })
     }
 
-    /// Returns the first thing that a document points at and that is not there; layers that are not distributed may be
-    /// elsewhere, and a subject may come later.
+    /// Returns the first descriptor of a document whose content is missing. Non-distributable layers may be elsewhere,
+    /// and a subject may be pushed later.
     fn missing<'a>(&self, document: &'a RawDocument) -> Option<&'a Descriptor> {
         let is_held = |digest: &Digest| self.images.held(digest).is_ok_and(|held| held.is_some());
         let children = document.document().children();
@@ -235,7 +243,7 @@ impl Change<'_> {
     }
 }
 
-/// Answers what a session has, as a client asks that goes on with an upload.
+/// Returns the position of a session, for a client that resumes an upload.
 pub(super) fn status(collected: &Collected, name: &str, session: &str) -> Result<Answer, Answer> {
     let working = collected.uploads.find(name, session).map_err(|error| refused(&error))?;
     let size = Uploads::with(&working, |session| Ok(session.size())).map_err(|error| refused(&error))?;
@@ -250,7 +258,7 @@ fn session_is_at(status: u16, name: &str, session: &str, size: u64) -> Answer {
 }
 
 fn not_pushed() -> Answer {
-    Answer::error(405, Code::Unsupported, "it was not pushed here, so it cannot be deleted here")
+    Answer::error(405, Code::Unsupported, "only what was pushed to this registry can be deleted")
 }
 
 fn refused(error: &UploadError) -> Answer {

@@ -1,21 +1,21 @@
-//! Byte ranges: what `Range` asks for, and the place that `Content-Range` gives to a chunk.
+//! Byte ranges: the field `Range` of a download, and `Content-Range` of an uploaded chunk.
 //!
 //! Source: RFC 9110 14.2; distribution-spec, "Pushing a blob in chunks". Does no I/O.
 
 /// What a `Range` field means for a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
-    /// Everything: no range, or one that may be passed over.
+    /// Everything: no range, or one that a server may ignore.
     Whole,
     /// These bytes, the last one included.
     Part { first: u64, last: u64 },
-    /// Bytes behind the end.
+    /// The range begins behind the end.
     Unsatisfiable,
 }
 
 /// Reads `bytes=FIRST-LAST`, `bytes=FIRST-` or `bytes=-COUNT` for a blob of so many bytes.
 ///
-/// Another unit, several ranges and what is no range are passed over, as the specification allows.
+/// Another unit, several ranges and an invalid range are ignored, as the specification allows.
 pub(super) fn wanted(range: Option<&str>, size: u64) -> Wanted {
     let Some(spec) = range.and_then(|text| text.trim().strip_prefix("bytes=")) else { return Wanted::Whole };
     let Some((first, last)) = spec.split_once('-') else { return Wanted::Whole };

@@ -1,4 +1,4 @@
-//! Answers of the reading endpoints.
+//! Responses of the reading endpoints.
 //!
 //! Source: distribution-spec, "Pull", "Content Discovery".
 
@@ -13,8 +13,7 @@ use super::images::Images;
 use super::paging::Page;
 use super::route::query_value;
 
-/// Answers with a manifest or index as it is stored, independent of what the client accepts: any other form of it would
-/// have another digest.
+/// Returns a manifest or index as it is stored, and ignores `Accept`: a converted document would have another digest.
 pub(super) fn manifest(document: Option<&RawDocument>, target: &Target) -> Result<Answer, Answer> {
     let Some(document) = document else {
         let text = format!("there is no manifest `{target}` in this repository");
@@ -38,7 +37,7 @@ pub(super) fn held<'a>(images: &'a Images, digest: &Digest) -> Result<Held<'a>, 
     }
 }
 
-/// Returns the fields of every answer with a blob.
+/// Returns the fields of every response with a blob.
 pub(super) fn blob_fields(digest: &Digest) -> Vec<(&'static str, String)> {
     vec![
         ("Content-Type", "application/octet-stream".to_owned()),
@@ -76,7 +75,7 @@ pub(super) fn catalog(images: &Images, head: &Head) -> Result<Answer, Answer> {
     Ok(page.link(answer))
 }
 
-/// Lists what says something about a manifest, also about one that is not there.
+/// Lists the referrers of a manifest, also of one that is not there.
 pub(super) fn referrers(images: &Images, subject: &Digest, head: &Head) -> Result<Answer, Answer> {
     let filter = query_value(&head.query, "artifactType")?.filter(|kind| !kind.is_empty());
     let is_wanted =

@@ -1,6 +1,6 @@
-//! From a target to what is asked for: the endpoints of the protocol, with their names checked.
+//! Parses a request target into an endpoint of the protocol, and checks repository names, tags and digests.
 //!
-//! A name is only ever compared with the names of repositories; it leads to no file. Does no I/O.
+//! A name is only compared with the names of repositories, and never used as a path. Does no I/O.
 //! Source: distribution-spec, "Endpoints".
 
 use percent_encoding::percent_decode_str;
@@ -9,7 +9,7 @@ use crate::model::{Digest, Repository, Tag, Target};
 
 use super::answer::{Answer, Code};
 
-/// What a target stands for.
+/// The parsed target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Route {
     /// `/v2/`.
@@ -20,7 +20,7 @@ pub(super) enum Route {
     In(String, Endpoint),
 }
 
-/// What is asked for in a repository.
+/// An endpoint of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Endpoint {
     /// `manifests/REFERENCE`.
@@ -40,10 +40,11 @@ pub(super) enum Endpoint {
 impl Route {
     /// Finds the route of a path.
     ///
-    /// Errors: the answer for a path that is none, or whose name, tag or digest is not valid.
+    /// Errors: the response for a path that is no endpoint, or whose name, tag or digest is not valid.
     pub(super) fn of(path: &str) -> Result<Self, Answer> {
-        let unknown =
-            || Answer::error(404, Code::Unsupported, "the path is none of the distribution protocol");
+        let unknown = || {
+            Answer::error(404, Code::Unsupported, "the path is not an endpoint of the distribution protocol")
+        };
         let path = percent_decode_str(path).decode_utf8().map_err(|_| unknown())?;
         let rest = match path.strip_prefix("/v2") {
             Some("" | "/") => return Ok(Self::Base),
@@ -81,12 +82,12 @@ impl Route {
     }
 }
 
-/// Tells whether a text can be the name of an upload session, which this server has chosen.
+/// Tells whether a text has the form of this server's session names.
 fn is_session(text: &str) -> bool {
     text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Tells whether a text is the name of a repository, without a registry in front.
+/// Tells whether a text is a repository name without a registry.
 pub(super) fn is_repository(name: &str) -> bool {
     !name.is_empty() && format!("localhost/{name}").parse::<Repository>().is_ok()
 }
@@ -101,14 +102,15 @@ fn target_of(text: &str) -> Result<Target, Answer> {
     if text.contains(':') {
         return digest_of(text).map(Target::Digest);
     }
-    // No image has such a tag, so it is not there; the specification has no other code for it.
+    // The specification has no code for an invalid tag; no image has such a tag, so the response says that it is not
+    // there.
     let tag = text.parse::<Tag>();
     tag.map(Target::Tag).map_err(|error| Answer::error(404, Code::ManifestUnknown, &error.to_string()))
 }
 
 /// Returns the first value of a name in a query, decoded.
 ///
-/// Errors: the answer for a value that is not UTF-8.
+/// Errors: the response for a value that is not UTF-8.
 pub(super) fn query_value(query: &str, name: &str) -> Result<Option<String>, Answer> {
     let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     let Some((_, value)) = pairs.into_iter().find(|(key, _)| *key == name) else { return Ok(None) };

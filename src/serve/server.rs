@@ -1,7 +1,7 @@
 //! The listener: a bounded number of connections, each on a thread of its own, until the server is told to stop.
 //!
-//! Where all places are taken and another client comes, the connection that has been idle for the longest time ends,
-//! else one that is slower than any working client. So clients that send nothing stop no other client.
+//! If the limit is reached and another client connects, the server ends the connection that has been idle for the
+//! longest time, else the slowest of the slow ones. So clients that send nothing cannot block others.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -18,16 +18,16 @@ use super::service::Service;
 use super::tls::Tls;
 use super::traffic::{State, Traffic};
 
-/// How long a connection of this process to itself may take; it wakes the listener.
+/// Time-out of the connection to itself that wakes the listener.
 const WAKE: Duration = Duration::from_millis(500);
-/// How often it looks for a free place, while there is none.
+/// How often the listener checks for a free connection while there is none.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How long a request may be slow before its connection is given to another client.
+/// How long a request may be slow before the server may end its connection for another client.
 const GRACE: Duration = Duration::from_secs(5);
-/// Slower than this, bytes for each second, a client is slow.
+/// A client below this speed is slow, bytes per second.
 const SLOW: u64 = 64 * 1024;
 
-/// A server that listens; it answers nothing before [`Server::run`].
+/// A listening server; it sends no response before [`Server::run`].
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
@@ -51,7 +51,7 @@ struct Connection {
 }
 
 impl Server {
-    /// Listens; port 0 is replaced by one that is free.
+    /// Listens on an address; for port 0 the operating system chooses a free port.
     ///
     /// Errors: [`ServeError::Listen`].
     pub fn bind(address: SocketAddr, tls: Option<Tls>) -> Result<Self, ServeError> {
@@ -61,13 +61,13 @@ impl Server {
         Ok(Self { listener, address, tls, stopped: AtomicBool::new(false), open: Mutex::default() })
     }
 
-    /// Returns the address, with the port that was chosen.
+    /// Returns the address with the actual port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Returns the address at which a client on this machine finds the server.
+    /// Returns the address for clients on this machine.
     #[must_use]
     pub fn local_address(&self) -> SocketAddr {
         let ip = match self.address.ip() {
@@ -78,17 +78,18 @@ impl Server {
         SocketAddr::new(ip, self.address.port())
     }
 
-    /// Ends every connection and has [`Server::run`] return.
+    /// Ends every connection and makes [`Server::run`] return.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
         for connection in lock(&self.open).connections.values() {
             let _ = connection.stream.shutdown(Shutdown::Both);
         }
-        // The listener waits for a client, so it gets one. Where that fails it has others, and sees that it is to stop.
+        // The listener waits in `accept`, so this connects to it. If that fails, other clients are connecting and wake
+        // it.
         let _ = TcpStream::connect_timeout(&self.local_address(), WAKE);
     }
 
-    /// Answers clients until [`Server::stop`]; `done` gets each request when it is over, from several threads.
+    /// Serves clients until [`Server::stop`]; several threads call `done` with each request when it is over.
     pub fn run(&self, service: &Service, done: &(dyn Fn(&Access) + Sync)) {
         std::thread::scope(|scope| {
             while let Some(stream) = self.accept() {
@@ -98,7 +99,7 @@ impl Server {
                     connection::run(stream, self.tls.as_ref(), traffic, service, &|access| done(access));
                     self.leave(number);
                 };
-                // Without a thread the client sees its connection end; the next one may be luckier.
+                // If no thread can be started, the connection ends; a later client may get one.
                 if threads::spawn(scope, work).is_err() {
                     self.leave(number);
                 }
@@ -121,11 +122,11 @@ impl Server {
         }
     }
 
-    /// Waits for a place; `None` when the server is to stop.
+    /// Waits until another connection is allowed; `None` when the server is to stop.
     fn enter(&self, stream: Arc<TcpStream>) -> Option<(u64, Connection)> {
         loop {
             let mut open = lock(&self.open);
-            // Looked at under the lock, so that `stop` ends each connection that is in the list.
+            // Checked under the lock, so that `stop` ends every connection in the list.
             if self.stopped.load(Ordering::SeqCst) {
                 return None;
             }
@@ -136,7 +137,7 @@ impl Server {
                 let _ = open.connections.insert(number, connection.clone());
                 return Some((number, connection));
             }
-            if let Some(connection) = dispensable(&open) {
+            if let Some(connection) = connection_to_end(&open) {
                 let _ = connection.stream.shutdown(Shutdown::Both);
             }
             drop(open);
@@ -152,8 +153,8 @@ impl Server {
     }
 }
 
-/// Chooses the connection that can best be done without: the longest idle, else the slowest of the slow ones.
-fn dispensable(open: &Open) -> Option<&Connection> {
+/// Chooses the connection to end for another client: the longest idle, else the slowest of the slow ones.
+fn connection_to_end(open: &Open) -> Option<&Connection> {
     let idle = open.connections.values().filter_map(|connection| match connection.traffic.state() {
         State::Idle(since) => Some((since, connection)),
         State::Busy(_) => None,

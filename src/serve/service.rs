@@ -1,4 +1,4 @@
-//! What a server answers with: the images, and the password that a client has to show.
+//! Answers requests from the images of a server, after checking the password.
 
 use std::io::{self, Read};
 
@@ -17,21 +17,21 @@ use super::range::{self, Wanted};
 use super::reading;
 use super::route::{Endpoint, Route};
 
-/// What is answered with; shared by all connections.
+/// The images and the password of a server; shared by all connections.
 #[derive(Debug)]
 pub struct Service {
     pub(super) images: Images,
     password: Option<Password>,
 }
 
-/// An answer, or a blob that is sent while it is read.
+/// A response in memory, or a blob that is sent while it is read.
 #[derive(Debug)]
 pub(super) enum Reply<'a> {
     Answer(Answer),
     Blob(BlobReply<'a>),
 }
 
-/// A blob, or a part of it.
+/// A blob, or a range of it.
 #[derive(Debug)]
 pub(super) struct BlobReply<'a> {
     pub(super) digest: Digest,
@@ -41,13 +41,13 @@ pub(super) struct BlobReply<'a> {
 }
 
 impl Service {
-    /// Serves these images, and takes what is pushed if there is a place for it.
+    /// Serves these images, and accepts pushes if there is a place to collect them.
     #[must_use]
     pub fn new(contents: Contents, collected: Option<Collected>) -> Self {
         Self { images: Images { contents, collected }, password: None }
     }
 
-    /// Answers only to clients that show this password.
+    /// Requires this password in every request.
     #[must_use]
     pub fn protected(self, password: Option<Password>) -> Self {
         Self { password, ..self }
@@ -59,7 +59,7 @@ impl Service {
         &self.images.contents
     }
 
-    /// Returns what was pushed.
+    /// Returns what was pushed; `None` for a read-only server.
     #[must_use]
     pub fn collected(&self) -> Option<&Collected> {
         self.images.collected.as_ref()
@@ -82,7 +82,7 @@ impl Service {
         Ok(held.map(|held| -> Box<dyn Read + Send + '_> { Box::new(OwnedReader::new(held)) }))
     }
 
-    /// Answers a request, and reads as much of its body as the answer needs.
+    /// Answers a request; reads only as much of its body as the response needs.
     pub(super) fn reply(&self, head: &Head, body: &mut dyn Read) -> Reply<'_> {
         let allowed =
             self.password.as_ref().map_or(Ok(()), |password| password.check(head.authorization.as_deref()));
@@ -116,7 +116,7 @@ impl Service {
             Route::Catalog => return reading::catalog(images, head).map(Reply::Answer),
             Route::In(name, endpoint) => (name, endpoint),
         };
-        // Where images are collected, a client looks for blobs in a repository before it is there.
+        // A client that pushes sends HEAD requests for blobs before the repository exists.
         let may_come = images.collected.is_some()
             && matches!(endpoint, Endpoint::Blob(_) | Endpoint::Uploads | Endpoint::Upload(_));
         if !may_come && !images.has_repository(&name) {
@@ -152,7 +152,7 @@ impl Service {
         Ok(Reply::Blob(BlobReply { fields: reading::blob_fields(&digest), digest, held, wanted }))
     }
 
-    /// Tells whether a blob was found right, and remembers it.
+    /// Verifies a blob, unless it was verified before; records the result.
     pub(super) fn check(
         &self,
         blob: &BlobReply<'_>,

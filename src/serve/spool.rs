@@ -1,7 +1,7 @@
-//! What is pushed, in one file without a name: any number of uploads at once, and no file handle for each.
+//! Pushed bytes in one file without a name, so that many uploads at once need only one file handle.
 //!
-//! An upload takes pieces of the file as it grows, the first ones small, so that two uploads at once do not wait for each
-//! other. A piece is sparse until it is written. The file is gone with the process.
+//! An upload reserves pieces of the file as it grows, small ones first, so that uploads at once do not wait for each
+//! other. A piece is sparse until it is written. The file ends with the process.
 
 use std::fs::File;
 use std::io;
@@ -14,7 +14,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 use crate::model::{Algorithm, Digest, Hasher, limits};
 use crate::stream::{FileError, nameless_file};
 
-/// Sizes of the first pieces of an upload; the last one is repeated.
+/// Sizes of an upload's pieces, bytes; the last size is repeated.
 const PIECES: [u64; 4] = [64 << 10, 1 << 20, 4 << 20, 16 << 20];
 
 /// The file.
@@ -78,7 +78,7 @@ impl Spool {
 
     /// Adds bytes to an upload.
     ///
-    /// Errors: the system's; [`io::ErrorKind::QuotaExceeded`] beyond [`limits::COLLECTED_BYTES`].
+    /// Errors: those of writing; [`io::ErrorKind::QuotaExceeded`] beyond [`limits::COLLECTED_BYTES`].
     pub(super) fn append(&self, upload: &mut Pushed, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             if upload.room() == 0 {
@@ -101,7 +101,7 @@ impl Spool {
             return Err(io::Error::new(io::ErrorKind::QuotaExceeded, text));
         }
         match upload.pieces.last_mut() {
-            // One upload alone has one long piece; the first few stay apart, because their number is the size of the next.
+            // Adjacent pieces are joined. The first few are not, because their number decides the size of the next one.
             Some(last) if upload_is_long(size) && last.offset + last.size == offset => last.size += size,
             _ => upload.pieces.push(Piece { offset, size }),
         }
@@ -118,11 +118,11 @@ impl Spool {
         }
     }
 
-    /// Gives the room of an upload back to the file system.
+    /// Frees the space of an upload in the file system.
     pub(super) fn drop_upload(&self, upload: &Pushed) {
         for piece in &upload.pieces {
             let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            // A file system without holes keeps the bytes until the end.
+            // A file system without holes frees the space only when the process ends.
             let _ = fallocate(&self.file, flags, piece.offset, piece.size);
         }
     }

@@ -1,4 +1,4 @@
-//! TLS with a certificate that is given: the server's side of each connection.
+//! TLS with a given certificate: the server's side of each connection.
 //!
 //! Clients are not asked for certificates. Which authorities a client trusts is its own configuration.
 
@@ -16,15 +16,15 @@ use rustls::{ServerConfig, ServerConnection, Stream};
 pub struct Tls(Arc<ServerConfig>);
 
 impl Tls {
-    /// Reads a certificate, with those that lead to its authority behind it, and its private key; both are PEM.
+    /// Reads a certificate chain, the server's certificate first, and its private key; both are PEM.
     ///
-    /// Errors: a sentence that says what is wrong and quotes neither.
+    /// Errors: a sentence without the contents of the files.
     pub fn new(certificates: &[u8], key: &[u8]) -> Result<Self, String> {
         let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(certificates)
             .collect::<Result<_, _>>()
             .map_err(|_| "the certificate is not valid PEM".to_owned())?;
         if chain.is_empty() {
-            return Err("the certificate's file holds none, expected PEM".to_owned());
+            return Err("the certificate's file has no certificate, expected PEM".to_owned());
         }
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| {
             "the key is not valid, expected a private key in PEM without a password".to_owned()
@@ -37,7 +37,7 @@ impl Tls {
         Ok(Self(Arc::new(config)))
     }
 
-    /// Begins a connection; the handshake takes place when it is first read from or written to.
+    /// Begins a connection; the first read or write makes the handshake.
     pub(super) fn begin(&self) -> io::Result<Session> {
         let connection = ServerConnection::new(Arc::clone(&self.0)).map_err(io::Error::other)?;
         Ok(Session(RefCell::new(connection)))
@@ -49,7 +49,7 @@ impl Tls {
 pub(super) struct Session(RefCell<ServerConnection>);
 
 impl Session {
-    /// Reads what the client sent; an end without the notice of TLS is an end all the same.
+    /// Reads bytes from the client; an end of the connection without `close_notify` is a normal end.
     pub(super) fn read(&self, mut socket: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
         let mut connection = self.0.borrow_mut();
         match Stream::new(&mut *connection, &mut socket).read(buffer) {
@@ -67,11 +67,11 @@ impl Session {
         Ok(count)
     }
 
-    /// Tells the client that nothing follows.
+    /// Sends `close_notify`.
     pub(super) fn end(&self, mut socket: &TcpStream) {
         let mut connection = self.0.borrow_mut();
         connection.send_close_notify();
-        // The client may be gone.
+        // The client may have disconnected.
         let _ = connection.write_tls(&mut socket);
     }
 }

@@ -1,4 +1,4 @@
-//! The bytes of one connection: counted, so that a client that is too slow is found, and never waited for without end.
+//! Counts the bytes of one connection, to find clients that are too slow; no wait for a client is without end.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -11,9 +11,9 @@ use crate::stream::lock;
 
 use super::tls::Session;
 
-/// Longest silence of a client while something is expected of it, and longest pause between two requests.
+/// Longest wait for a client's next byte, and longest pause between two requests.
 pub(super) const IDLE: Duration = Duration::from_secs(60);
-/// How long a request may take before its speed is looked at.
+/// How long a request may take before its speed is checked.
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// What a connection is doing.
@@ -21,11 +21,11 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub(super) enum State {
     /// Waiting for the next request.
     Idle(Instant),
-    /// Inside a request since then.
+    /// In a request since then.
     Busy(Instant),
 }
 
-/// What a connection has moved in its current request; read by other threads.
+/// The bytes that a connection has moved in its current request; other threads read it.
 #[derive(Debug)]
 pub(super) struct Traffic {
     state: Mutex<State>,
@@ -37,13 +37,13 @@ impl Traffic {
         Self { state: Mutex::new(State::Idle(Instant::now())), moved: AtomicU64::new(0) }
     }
 
-    /// Says that a request has begun, or a new part of it: the speed is counted from here.
+    /// Marks the start of a request, or of a new part of it: the speed is measured from here.
     pub(super) fn begin(&self) {
         self.moved.store(0, Ordering::Relaxed);
         *lock(&self.state) = State::Busy(Instant::now());
     }
 
-    /// Says that the request is done.
+    /// Marks the end of a request.
     pub(super) fn rest(&self) {
         *lock(&self.state) = State::Idle(Instant::now());
     }
@@ -52,7 +52,7 @@ impl Traffic {
         *lock(&self.state)
     }
 
-    /// Returns the bytes for each second of the current request, counted after `grace`.
+    /// Returns the speed of the current request, bytes per second; `None` before it is `grace` old.
     pub(super) fn speed(&self, grace: Duration) -> Option<u64> {
         match self.state() {
             State::Busy(since) if since.elapsed() > grace => {
@@ -79,7 +79,7 @@ impl Traffic {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Line<'a> {
     pub(super) stream: &'a TcpStream,
-    /// TLS around the bytes, if there is any.
+    /// The TLS session, if there is one.
     pub(super) tls: Option<&'a Session>,
     pub(super) traffic: &'a Traffic,
 }

@@ -1,4 +1,4 @@
-//! Upload sessions: bytes that arrive in one request or in several, until their digest is said.
+//! Upload sessions: bytes that arrive in one request or several; the last request has the digest.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -12,7 +12,7 @@ use super::spool::{Pushed, Spool};
 /// Bytes read from a connection at a time.
 const BUFFER: usize = 256 * 1024;
 
-/// The sessions that are open, by their names.
+/// The open sessions by name.
 #[derive(Debug, Default)]
 pub(super) struct Uploads {
     sessions: Mutex<BTreeMap<String, Slot>>,
@@ -20,7 +20,7 @@ pub(super) struct Uploads {
 
 #[derive(Debug)]
 struct Slot {
-    /// The order in which sessions began.
+    /// Number of the session in the order of their beginnings.
     number: u64,
     repository: String,
     session: Arc<Mutex<Session>>,
@@ -30,18 +30,18 @@ struct Slot {
 #[derive(Debug)]
 pub(super) struct Session {
     upload: Pushed,
-    /// Hashes what arrives; almost every client says a digest of this algorithm at the end.
+    /// Hashes what arrives with SHA-256, which almost every client uses.
     hasher: Hasher,
 }
 
-/// Why bytes were not taken.
+/// Why bytes were not stored.
 #[derive(Debug)]
 pub(super) enum UploadError {
     /// There is no such session in this repository.
     Unknown,
     /// Another request works on the session.
     Busy,
-    /// The client's bytes could not be read; what came before is kept.
+    /// The client's bytes could not be read; those that came before are kept.
     Client(io::Error),
     /// The bytes could not be stored.
     Storage(io::Error),
@@ -57,7 +57,7 @@ impl Session {
         self.upload.size()
     }
 
-    /// Takes everything that a client sends.
+    /// Stores everything that a client sends.
     pub(super) fn receive(&mut self, spool: &Spool, body: &mut dyn Read) -> Result<(), UploadError> {
         let mut buffer = vec![0; BUFFER];
         loop {
@@ -65,7 +65,8 @@ impl Session {
                 Ok(0) => return Ok(()),
                 Ok(count) => {
                     let bytes = &buffer[..count];
-                    // On an error some of the bytes may be in the file, but not in the size: they are written again.
+                    // After an error some of these bytes may be in the file but not in the size; they will be
+                    // overwritten.
                     spool.append(&mut self.upload, bytes).map_err(UploadError::Storage)?;
                     self.hasher.update(bytes);
                 }
@@ -75,7 +76,7 @@ impl Session {
         }
     }
 
-    /// Ends the upload; returns what arrived, or its digest if it is another one.
+    /// Ends the upload; returns its bytes, or their digest if it is not `expected`.
     fn finish(self, spool: &Spool, expected: &Digest) -> Result<Result<Pushed, Digest>, UploadError> {
         let found = match expected.algorithm() {
             Algorithm::Sha256 => self.hasher.finish(),
@@ -131,7 +132,7 @@ impl Uploads {
         }
     }
 
-    /// Ends a session and returns what arrived, or its digest if it is another one than was said.
+    /// Ends a session and returns its bytes, or their digest if it is not `expected`.
     pub(super) fn finish(
         &self,
         name: &str,
@@ -144,7 +145,7 @@ impl Uploads {
         session.finish(spool, expected)
     }
 
-    /// Ends a session and drops what arrived.
+    /// Ends a session and drops its bytes.
     pub(super) fn cancel(&self, repository: &str, name: &str, spool: &Spool) -> Result<(), UploadError> {
         let working = self.find(repository, name)?;
         let session = Self::with(&working, |session| Ok(std::mem::replace(session, Session::new())))?;
@@ -153,7 +154,7 @@ impl Uploads {
         Ok(())
     }
 
-    /// Takes a blob that comes in one request, without a session.
+    /// Stores a blob that comes in one request, without a session.
     pub(super) fn at_once(
         spool: &Spool,
         body: &mut dyn Read,
@@ -170,10 +171,10 @@ impl Uploads {
     }
 }
 
-/// Returns a name that no client guesses.
+/// Returns a session name that a client cannot guess.
 fn session_name(number: u64) -> String {
     let mut bytes = [0_u8; 16];
-    // This fails only in early boot; the number still keeps two sessions apart.
+    // This fails only in early boot; the number still makes the name unique.
     let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
     if filled.is_err() {
         bytes[..8].copy_from_slice(&number.to_le_bytes());
