@@ -1,4 +1,5 @@
-//! Servers that speak the protocol of Amazon S3: SeaweedFS, which honours conditions, and rclone, which ignores them.
+//! Servers with the protocol of Amazon S3: SeaweedFS, which supports conditional requests, and rclone, which ignores
+//! the conditions.
 
 use crate::certificates::certificates;
 use crate::leash::Leashed;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 pub const ACCESS_KEY: &str = "AKIDEXAMPLE";
 /// Its secret part.
 pub const SECRET_KEY: &str = "wJalrXUtnFEMI";
-/// The bucket that is there.
+/// The bucket that exists at the start.
 pub const BUCKET: &str = "ci-images";
 
 /// Which program.
@@ -38,7 +39,7 @@ pub struct BucketServer {
 }
 
 impl BucketServer {
-    /// Starts one on a free port.
+    /// Starts a server on a free port.
     #[track_caller]
     pub fn start(kind: Kind) -> Self {
         // Ports are free when chosen; another process may take one before the server does.
@@ -77,7 +78,7 @@ impl BucketServer {
         let mut process = Leashed::start(&command, &logs);
         let deadline = Instant::now() + Duration::from_secs(120);
         let is_up = || match kind {
-            // Its gateway answers before there is a place for objects.
+            // Its gateway answers before it can store objects.
             Kind::Weed => has_room(master) && TcpStream::connect(("127.0.0.1", port)).is_ok(),
             Kind::Rclone | Kind::RcloneTls => TcpStream::connect(("127.0.0.1", port)).is_ok(),
         };
@@ -108,7 +109,7 @@ fn ask(port: u16, request: &str) -> std::io::Result<String> {
     Ok(answer)
 }
 
-/// Asks SeaweedFS's master for a place for an object.
+/// Asks SeaweedFS's master whether it can assign a place to an object.
 fn has_room(master: u16) -> bool {
     ask(master, "GET /dir/assign").is_ok_and(|answer| answer.contains("\"fid\""))
 }

@@ -1,4 +1,4 @@
-//! A private authority and what it signs, made by the `openssl` program once per test process.
+//! A private certificate authority and its certificates, made by the `openssl` program once per test process.
 
 use crate::scratch::Scratch;
 use crate::tools::{run, tool};
@@ -13,7 +13,7 @@ pub struct Identity {
     pub key: String,
 }
 
-/// Everything the tests present and trust.
+/// The certificates that tests present and trust.
 #[derive(Debug)]
 pub struct Certificates {
     /// The authority's certificate; give it to clients that should trust the servers here.
@@ -24,11 +24,11 @@ pub struct Certificates {
     pub server: Identity,
     /// A server called `other.test` only.
     pub wrong_name: Identity,
-    /// A server called as the first, whose certificate ended long ago.
+    /// A server with the names of the first, whose certificate has expired.
     pub expired: Identity,
     /// A client.
     pub client: Identity,
-    /// The signer of bearer tokens; signs itself.
+    /// The signer of bearer tokens; self-signed.
     pub token: Identity,
 }
 
@@ -58,14 +58,14 @@ fn make() -> Certificates {
     }
 }
 
-/// When a certificate is good.
+/// When a certificate is valid.
 #[derive(Debug, Clone, Copy)]
 enum Dates {
     NextMonth,
     LongAgo,
 }
 
-/// What `openssl ca` wants to know.
+/// The configuration of `openssl ca`.
 const AUTHORITY: &str = "[ca]
 default_ca = here
 [here]
@@ -131,7 +131,7 @@ impl Maker<'_> {
                     ["x509", "-req", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30"];
                 self.openssl(&[signer.as_slice(), &files].concat());
             }
-            // Only `openssl ca` takes dates in the past, in every version that is about.
+            // In every version in use, only `openssl ca` accepts dates in the past.
             Dates::LongAgo => {
                 self.scratch.write("ca.conf", AUTHORITY);
                 self.scratch.write("index.txt", "");

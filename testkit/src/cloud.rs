@@ -1,6 +1,6 @@
-//! Stand-ins for cloud providers' services, which look at every request, and a proxy into their names.
+//! Fake services of cloud providers, which check every request, and a proxy that maps their host names to this machine.
 //!
-//! A request that the script does not expect fails the test when the stand-in is dropped.
+//! A request that the script does not expect fails the test when the service is dropped.
 
 use crate::http::{Received, read_request};
 use sha2::{Digest as _, Sha256};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// What a service answers; an error is a request that should not have come.
+/// Returns status and body of the response; an error for an unexpected request.
 pub type Script = dyn Fn(&Received) -> Result<(u16, String), String> + Send + Sync;
 
 /// Lines that several threads add to.
@@ -25,7 +25,7 @@ pub struct FakeService {
 }
 
 impl FakeService {
-    /// Starts one.
+    /// Starts a service.
     pub fn start(
         script: impl Fn(&Received) -> Result<(u16, String), String> + Send + Sync + 'static,
     ) -> Self {
@@ -100,14 +100,14 @@ fn listen(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> (u16, Arc<Atomic
     (port, stop)
 }
 
-/// A proxy that leads one name to a port of this machine, in plain http only.
+/// A proxy that connects one host name to a port of this machine, for plain HTTP only.
 pub struct Tunnel {
     port: u16,
     stop: Arc<AtomicBool>,
 }
 
 impl Tunnel {
-    /// Starts one that takes `name:80` to `target`.
+    /// Starts a proxy that connects `name:80` to `target`.
     #[must_use]
     pub fn start(name: &str, target: &str) -> Self {
         let (name, target) = (format!("{name}:80"), target.to_owned());
@@ -157,11 +157,11 @@ pub struct AwsKey {
     pub id: &'static str,
     /// The secret part.
     pub secret: &'static str,
-    /// The session, for temporary keys.
+    /// The session token, for temporary keys.
     pub session: Option<&'static str>,
 }
 
-/// Computes the signature of a request anew and compares.
+/// Computes the signature of a request and compares it.
 ///
 /// Errors: what is missing, unsigned, too old, or different.
 pub fn check_signature(request: &Received, key: AwsKey, region: &str, service: &str) -> Result<(), String> {
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_published_signature_is_accepted_and_its_neighbours_are_not() {
-        // AWS's own test suite, `post-vanilla`; only its time is wrong by now.
+        // AWS's own test suite, `post-vanilla`; its date is too old, so the date is not checked here.
         let published = "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b";
         let key =
             AwsKey { id: "AKIDEXAMPLE", secret: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", session: None };

@@ -1,9 +1,10 @@
-//! The resource's image run the way a Concourse worker runs it, with plain runc and without Concourse.
+//! Runs the resource's image as a Concourse worker does, with plain runc and without Concourse.
 //!
-//! Modelled on Concourse's containerd backend: a user namespace of its own in which container root is the highest
-//! host id, the capabilities of an unprivileged step, an init bind-mounted at `/tmp/gdn-init`, working directory
-//! `/`, no `HOME` but what runc adds, standard input closed after the JSON, the step's volume and `/scratch`
-//! bind-mounted, and the worker's certificates read-only over `/etc/ssl/certs`. Not modelled: the seccomp profile, init as process 1.
+//! Modelled on Concourse's containerd backend: a user namespace of its own in which container root is the highest host
+//! id, the capabilities of an unprivileged step, an init bind-mounted at `/tmp/gdn-init`, working directory `/`, no
+//! `HOME` except the one that runc sets, standard input closed after the JSON, the step's volume and `/scratch`
+//! bind-mounted, and the worker's certificates read-only over `/etc/ssl/certs`. Not modelled: the seccomp profile, init
+//! as process 1.
 
 use crate::readers::gnu_untar;
 use crate::scratch::Scratch;
@@ -14,9 +15,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// The host id that container root is.
+/// The host's user id of the container's root.
 const MAXIMUM: u32 = 4_294_967_294;
-/// What an unprivileged step may do.
+/// Capabilities of an unprivileged step.
 const CAPABILITIES: [&str; 14] = [
     "AUDIT_WRITE",
     "CHOWN",
@@ -58,7 +59,7 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// Panics with everything that was said unless it ended with 0; returns the JSON on standard output.
+    /// Returns the JSON on standard output; panics with all output unless the exit code is 0.
     #[track_caller]
     pub fn json(&self) -> Value {
         assert_eq!(self.code, Some(0), "--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
@@ -66,7 +67,7 @@ impl Ended {
     }
 }
 
-/// A step that runs.
+/// A running step.
 #[derive(Debug)]
 pub struct Running {
     step: Step,
@@ -87,7 +88,7 @@ impl Step {
         Self::prepared(scratch, vec![format!("/opt/resource/{name}")])
     }
 
-    /// Prepares a command in a root file system that a step fetched, as a task whose `image` it is.
+    /// Prepares a command in a root file system that a step fetched, as in a task with that `image`.
     #[track_caller]
     pub fn in_rootfs(rootfs: &Path, words: &[&str]) -> Self {
         let scratch = Scratch::new("concourse");
@@ -105,7 +106,7 @@ impl Step {
         Self { scratch, words, environment: Vec::new(), volume: None, certificates: None, id }
     }
 
-    /// Mounts a folder of the host as the step's volume; what is written stays there afterwards.
+    /// Mounts a folder of the host as the step's volume; files that the step writes stay there.
     pub fn volume(mut self, folder: &Path, at: &'static str) -> Self {
         self.words.push(at.to_owned());
         self.volume = Some((folder.to_owned(), at));
@@ -130,7 +131,7 @@ impl Step {
         self.start(request).wait()
     }
 
-    /// Starts with a request on standard input, which then ends.
+    /// Starts with a request on standard input, which is closed then.
     #[track_caller]
     pub fn start(self, request: &Value) -> Running {
         self.prepare();
@@ -162,7 +163,7 @@ impl Step {
         let hosts = self.scratch.write("hosts", "127.0.0.1 localhost registry.test\n");
         bind(hosts, "/etc/hosts", "ro");
         bind(self.scratch.write("resolv.conf", ""), "/etc/resolv.conf", "ro");
-        // Empty and of the step's own: the place for large temporary files.
+        // An empty folder of this step, for large temporary files.
         std::fs::create_dir(self.scratch.join("scratch")).expect("the folder is ours");
         bind(self.scratch.join("scratch"), "/scratch", "rw");
         lchown(self.scratch.join("scratch"), Some(MAXIMUM), Some(MAXIMUM)).expect("tests run as root");
@@ -174,7 +175,7 @@ impl Step {
             give(folder, 0, MAXIMUM);
         }
         give(&bundle.join("rootfs"), 0, MAXIMUM);
-        // The namespace's root has to get to its files.
+        // The namespace's root must be able to reach its files.
         for folder in [self.scratch.path().to_owned(), bundle.clone()] {
             std::fs::set_permissions(folder, PermissionsExt::from_mode(0o755)).expect("the folder is ours");
         }
@@ -229,7 +230,7 @@ fn standard_mounts() -> Vec<Value> {
     .collect()
 }
 
-/// Gives what belongs to one user and group below a folder to another.
+/// Changes owner and group of the files below a folder from one id to another.
 fn give(folder: &Path, from: u32, to: u32) {
     let mut open = vec![folder.to_owned()];
     while let Some(path) = open.pop() {
@@ -239,13 +240,13 @@ fn give(folder: &Path, from: u32, to: u32) {
             let entries = std::fs::read_dir(&path).expect("tests run as root");
             open.extend(entries.map(|entry| entry.expect("readable").path()));
         }
-        // Also the same owner again would take capabilities away.
+        // Setting the same owner again would also remove file capabilities.
         if metadata.uid() != from && metadata.gid() != from {
             continue;
         }
         lchown(&path, Some(change(metadata.uid())), Some(change(metadata.gid()))).expect("tests run as root");
         if !metadata.is_symlink() {
-            // Changing the owner takes setuid bits away.
+            // Changing the owner removes setuid bits.
             let mode = metadata.mode() & 0o7777;
             std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).expect("tests run as root");
         }
@@ -253,12 +254,12 @@ fn give(folder: &Path, from: u32, to: u32) {
 }
 
 impl Running {
-    /// Sends SIGTERM, as an abort or a time-out does.
+    /// Sends SIGTERM, as Concourse does for an abort or a time-out.
     pub fn terminate(&self) {
         let _ = run(self.step.runc().arg("kill").arg(&self.step.id).arg("TERM")).success();
     }
 
-    /// Waits for the end; the volume belongs to root again afterwards.
+    /// Waits for the end; gives the volume back to root.
     #[track_caller]
     pub fn wait(self) -> Ended {
         let output = self.child.wait_with_output().expect("runc ends");

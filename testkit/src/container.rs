@@ -1,6 +1,6 @@
 //! A throw-away image with one program in it, and containers made of it as CI systems make them.
 //!
-//! The image holds the program, the libraries it asks for and an empty `/tmp`: no shell, no users, no certificates.
+//! The image has the program, its libraries and an empty `/tmp`: no shell, no users, no certificates.
 
 use crate::readers::Podman;
 use crate::scratch::Scratch;
@@ -9,7 +9,7 @@ use crate::tree;
 use std::path::Path;
 use std::process::Command;
 
-/// The image, in a storage that goes away with it.
+/// The image; its storage is removed when it is dropped.
 #[derive(Debug)]
 pub struct ToolImage {
     podman: Podman,
@@ -17,7 +17,7 @@ pub struct ToolImage {
 }
 
 impl ToolImage {
-    /// Makes the image; `at` is where the program lies in it, an absolute path.
+    /// Makes the image; `at` is the program's absolute path in it.
     #[track_caller]
     pub fn of(program: &Path, at: &str) -> Self {
         let scratch = Scratch::new("image");
@@ -26,9 +26,9 @@ impl ToolImage {
         tree::make(&root, &["d tmp 1777"]);
         std::fs::create_dir_all(target.parent().expect("an absolute path of a file has a parent"))
             .expect("the folder is ours");
-        // What a debugger needs is nine tenths of a program that was built for tests.
+        // Debug information is nine tenths of a program that was built for tests.
         let _ = run(tool("strip").arg("-o").arg(&target).arg(program)).success();
-        // It fails for a program without libraries, which then needs none.
+        // It fails for a static program, which needs no libraries.
         let libraries = run(tool("ldd").arg(program)).stdout;
         for library in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
             let copy = root.join(library.trim_start_matches('/'));
@@ -51,7 +51,7 @@ impl ToolImage {
         Self { podman, name }
     }
 
-    /// Returns `podman run` in the host's network; `options` come before the image, `words` after it.
+    /// Returns a `podman run` command in the host's network; `options` come before the image, `words` after it.
     pub fn run(&self, options: &[String], words: &[String]) -> Command {
         let mut command = self.podman.command();
         command.args(["run", "--rm", "--pull=never", "--network", "host"]);

@@ -1,4 +1,4 @@
-//! SHA-256 in the form documents carry it.
+//! SHA-256 digests as text, as in documents.
 
 use sha2::Digest as _;
 use std::fmt::Write as _;
@@ -25,7 +25,7 @@ pub fn of_file(path: &Path) -> (String, u64) {
     }
 }
 
-/// Returns the 64 hex characters of `sha256:<hex>`, or an explanation of what is wrong with the text.
+/// Returns the 64 hexadecimal characters of `sha256:<hex>`, or an error text.
 pub fn hex(digest: &str) -> Result<&str, String> {
     let hex = digest.strip_prefix("sha256:").ok_or_else(|| format!("`{digest}` is not a sha256 digest"))?;
     let lower = hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));

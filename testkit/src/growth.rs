@@ -1,8 +1,8 @@
-//! What a parser costs as its input grows: CPU time and memory over three sizes.
+//! Measures how the cost of a parser grows with its input: CPU time and memory for three sizes.
 //!
-//! An attacker looks for inputs that cost more than they weigh. Time is the thread's CPU time, which other processes
-//! hardly change; memory is the process's peak, so tests that measure have a test binary of their own and run one
-//! after the other ([`check`] holds a lock).
+//! An attacker looks for small inputs with a large cost. Time is the thread's CPU time, which other processes hardly
+//! change. Memory is the process's peak, so these tests have a test binary of their own and run one after the other
+//! ([`check`] holds a lock).
 
 use std::sync::{Mutex, PoisonError};
 
@@ -10,11 +10,11 @@ use std::sync::{Mutex, PoisonError};
 const STEPS: [usize; 3] = [1, 4, 16];
 /// Most that CPU time may grow when the input grows by 16; n log n gives at most 24, a square gives 256.
 const MOST_GROWTH: u64 = 64;
-/// CPU time below which growth says nothing, nanoseconds.
+/// CPU time below which growth is not judged, nanoseconds.
 const SHORTEST: u64 = 4_000_000;
-/// Most memory for each byte of input: a KiB may not cost more than a MiB.
+/// Most bytes of memory for each byte of input: at most 1 MiB for 1 KiB.
 const MEMORY_PER_BYTE: usize = 1024;
-/// Memory that any run may take: buffers, and what the allocator keeps.
+/// Bytes of memory that any run may use: buffers, and what the allocator keeps.
 const FIXED_MEMORY: usize = 16 * 1024 * 1024;
 
 static ALONE: Mutex<()> = Mutex::new(());
@@ -28,7 +28,7 @@ pub fn check(name: &str, smallest: usize, input: impl Fn(usize) -> Vec<u8>, work
     let runs = STEPS.map(|step| {
         let bytes = input(smallest * step);
         let before = memory("VmRSS:");
-        // Resets the peak; where that is not possible, the peak before counts too, which is never too little.
+        // Resets the peak. If that is not possible, an earlier peak counts too, which can only make the test stricter.
         let _ = std::fs::write("/proc/self/clear_refs", "5");
         let start = cpu_time();
         work(&bytes);

@@ -1,4 +1,4 @@
-//! The least HTTP that lets a test ask a server something without the client under test.
+//! A minimal HTTP client, so that a test can send requests without the client under test.
 
 use crate::certificates::{Identity, certificates};
 use rustls::pki_types::pem::PemObject;
@@ -8,10 +8,10 @@ use std::net::TcpStream;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// How long a server on this machine may take to say something.
+/// How long a server on this machine may take to respond.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// One complete answer.
+/// A complete response.
 #[derive(Debug)]
 pub struct Answer {
     /// The status code.
@@ -34,7 +34,7 @@ impl Answer {
     }
 }
 
-/// One complete request, as a server reads it.
+/// A complete request, as a server reads it.
 #[derive(Debug)]
 pub struct Received {
     /// The method.
@@ -54,12 +54,12 @@ impl Received {
     }
 }
 
-/// What a connection is wrapped in.
+/// Whether a connection uses TLS.
 #[derive(Debug, Clone, Copy)]
 pub enum Transport<'a> {
     /// Plain TCP.
     Plain,
-    /// TLS trusting the test authority.
+    /// TLS; the client trusts the test authority.
     Tls {
         /// The name the server's certificate must have.
         name: &'static str,
@@ -68,9 +68,9 @@ pub enum Transport<'a> {
     },
 }
 
-/// Sends one request to `host` (`address:port`) and reads the whole answer.
+/// Sends one request to `host` (`address:port`) and reads the whole response.
 ///
-/// HTTP/1.0 on purpose: the answer then ends with the connection, and needs no chunk decoder here.
+/// Uses HTTP/1.0, so that the response ends with the connection and needs no chunk decoder.
 pub fn ask(
     host: &str,
     transport: Transport<'_>,

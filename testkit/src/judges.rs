@@ -1,7 +1,8 @@
-//! Crates that many Rust programs use, as judges: `oci-spec` parses documents, `tar` reads archives and layers.
+//! Independent readers, crates that many Rust programs use: `oci-spec` parses documents, `tar` reads archives and
+//! layers.
 //!
-//! The program under test uses neither. What these two read differently from what is written in a document or archive is
-//! a problem of the program, or a difference that is listed here with its reason.
+//! The program under test uses neither. If a crate reads something else than the document or archive has, that is a
+//! problem of the program, or a difference that is listed here with its reason.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-/// Files of a layout that are kept in memory: documents are small.
+/// Largest file of a layout that is read into memory, bytes; documents are small.
 const DOCUMENT_BYTES: u64 = 4 << 20;
 /// Members that other programs write into a configuration and `oci-spec` drops, and why they may be there.
 const DROPPED: [(&str, &str); 10] = [
@@ -29,7 +30,7 @@ const DROPPED: [(&str, &str); 10] = [
     ("/variant", "older versions of the crate drop it"),
 ];
 
-/// What the two crates find in an OCI layout (tar, compressed tar or folder): one line for each problem.
+/// Returns the problems that the two crates find in an OCI layout (tar, compressed tar or folder), one line for each.
 #[must_use]
 pub fn problems(layout: &Path) -> Vec<String> {
     let mut problems = Vec::new();
@@ -47,7 +48,7 @@ pub fn problems(layout: &Path) -> Vec<String> {
 
 /// One file of a layout.
 enum Content {
-    /// A document, whole.
+    /// A whole document.
     Document(Vec<u8>),
     /// Too large for a document.
     Large,
@@ -112,7 +113,7 @@ impl ChainWith for Vec<u8> {
     }
 }
 
-/// Undoes gzip (all members) or zstd, by the first bytes.
+/// Decompresses gzip (all members) or zstd, detected by the first bytes.
 fn decoded<'a>(mut reader: impl Read + 'a) -> std::io::Result<Box<dyn Read + 'a>> {
     let mut start = [0_u8; 4];
     let length = read_up_to(&mut reader, &mut start)?;
@@ -137,8 +138,8 @@ fn read_up_to(reader: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usiz
 
 /// Reads a tar with the crate `tar` to its end; one JSON object for each entry.
 ///
-/// Shape: `path` and `link` in hexadecimal, `kind`, `mode`, `size` (0 but for files), `uid`, `gid`, `mtime`, and `xattrs` as
-/// pairs of name and value in hexadecimal. Errors: as the crate has them, also for data that is missing.
+/// Shape: `path` and `link` in hexadecimal, `kind`, `mode`, `size` (0 except for files), `uid`, `gid`, `mtime`, and
+/// `xattrs` as pairs of name and value in hexadecimal. Errors: as the crate has them, also for data that is missing.
 pub fn entries(reader: impl Read) -> std::io::Result<Vec<Value>> {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let mut archive = tar::Archive::new(reader);
@@ -146,7 +147,7 @@ pub fn entries(reader: impl Read) -> std::io::Result<Vec<Value>> {
     for entry in archive.entries()? {
         let mut entry = entry?;
         let header = entry.header();
-        // The crate hands these out as entries; it does not apply them.
+        // The crate returns these as entries; it does not apply them.
         if header.entry_type().is_pax_global_extensions() {
             continue;
         }
@@ -178,7 +179,7 @@ pub fn entries(reader: impl Read) -> std::io::Result<Vec<Value>> {
                     }
                     key => {
                         if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                            // Of two values the last one counts.
+                            // The last of several values applies.
                             xattrs.retain(|(known, _)| *known != hex(name));
                             xattrs.push((hex(name), hex(record.value_bytes())));
                         }
@@ -205,7 +206,7 @@ struct Judge<'files> {
 }
 
 impl Judge<'_> {
-    /// Parses a document as its type, and compares what the type has with what is written.
+    /// Parses a document as its type, serialises it again and compares the members.
     fn document<T: DeserializeOwned + Serialize>(&mut self, name: &str) -> Option<Value> {
         let Content::Document(bytes) = self.files.get(name)? else {
             self.problems.push(format!("`{name}` is too large for a document"));
@@ -230,7 +231,7 @@ impl Judge<'_> {
         Some(written)
     }
 
-    /// Judges all documents that an index names.
+    /// Checks all documents that an index names.
     fn follow(&mut self, index: &Value, depth: usize) {
         for descriptor in index["manifests"].as_array().into_iter().flatten() {
             let Some(name) = blob_of(descriptor) else { continue };
@@ -255,7 +256,7 @@ fn blob_of(descriptor: &Value) -> Option<String> {
     descriptor["digest"].as_str().map(|digest| format!("blobs/{}", digest.replacen(':', "/", 1)))
 }
 
-/// Tells where a document as written and as parsed are not the same; what is null or empty may be left out.
+/// Reports where a document and its parsed form differ; a null or empty member may be left out.
 fn disagreements(written: &Value, parsed: &Value, at: &str, report: &mut impl FnMut(String)) {
     let empty = |value: &Value| match value {
         Value::Null => true,

@@ -1,16 +1,16 @@
-//! What kpack makes of a source image, by the script `tests/tools/kpack_extract.py`, which states its rules.
+//! Extracts an app's image as kpack does, with the script `tests/tools/kpack_extract.py`, which states kpack's rules.
 
 use crate::tools::{run, script};
 use std::path::Path;
 
-/// Extracts the image of an OCI layout tar into a folder; panics unless everything comes out as it was packed.
+/// Extracts the image of an OCI layout tar into a folder; panics if an entry differs from what was packed.
 #[track_caller]
 pub fn extract(layout_tar: &Path, into: &Path) {
     let ran = run(script("kpack_extract.py").arg(into).arg(layout_tar)).success();
     assert!(ran.stdout.is_empty(), "kpack changes what is in `{}`:\n{}", layout_tar.display(), ran.stdout);
 }
 
-/// Extracts layers, lowest first; returns what does not come out as it was packed.
+/// Extracts layers, lowest first; returns the entries that differ from what was packed.
 #[track_caller]
 pub fn extract_layers(layers: &[&Path], into: &Path) -> Vec<String> {
     let ran = run(script("kpack_extract.py").arg(into).arg("--layers").args(layers));

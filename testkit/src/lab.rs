@@ -1,7 +1,7 @@
-//! A closed room for the real executable: its own home, its own working folder, nothing inherited.
+//! Runs the real executable with a home and working folder of its own, and with no inherited environment.
 //!
-//! After every command the room is searched for temporary files, and what was printed for planted secrets; one that
-//! is found fails the test.
+//! After every command the lab searches its folders for temporary files, and the output for planted secrets; a finding
+//! fails the test.
 
 use crate::planted;
 use crate::scratch::Scratch;
@@ -20,12 +20,12 @@ use std::time::{Duration, Instant};
 
 /// An ordinary user (`nobody` on every system the tests run on).
 const ORDINARY_USER: u32 = 65534;
-/// How long a command may take unless told otherwise.
+/// How long a command may take by default.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// What a temporary file of the program has in its name, which also begins with a dot.
+/// Part of the name of the program's temporary files; the name also begins with a dot.
 const TEMPORARY: &str = ".imgrelay-";
 
-/// The room; it is cleaned away when dropped.
+/// The lab; its folders are removed when it is dropped.
 ///
 /// Folders: `work` (where commands run), `home`, and `tmp`, which is `TMPDIR` and must be empty after each command.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Prepares a room for one executable.
+    /// Prepares a lab for one executable.
     #[track_caller]
     pub fn new(program: impl AsRef<Path>) -> Self {
         let scratch = Scratch::new("lab");
@@ -80,7 +80,7 @@ impl Lab {
         self.scratch.write(Path::new("work").join(relative), content)
     }
 
-    /// Lists the working folder, for "nothing changed" comparisons.
+    /// Lists the working folder, to check that nothing changed.
     #[track_caller]
     pub fn list(&self) -> String {
         tree::list(&self.work())
@@ -118,7 +118,7 @@ impl Lab {
         }
     }
 
-    /// Returns the temporary files lying about in the room.
+    /// Returns the temporary files in the lab's folders.
     #[track_caller]
     pub fn leftovers(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
@@ -139,7 +139,7 @@ impl Lab {
         found
     }
 
-    /// Gives everything in the room to a user.
+    /// Changes the owner of everything in the lab's folders.
     fn give_to(&self, user: u32) {
         let mut open = vec![self.scratch.path().to_owned()];
         while let Some(path) = open.pop() {
@@ -152,7 +152,7 @@ impl Lab {
         }
     }
 
-    /// Returns the executable under a name in the room, where every user can reach it.
+    /// Copies the executable into the lab under a name, where every user can reach it.
     fn reachable(&self, name: &OsStr) -> PathBuf {
         let copy = self.scratch.join("bin").join(name);
         if !copy.exists() {
@@ -166,7 +166,7 @@ impl Lab {
     }
 }
 
-/// One run in preparation; finish with [`Run::run`] or [`Run::spawn`].
+/// A run that is being prepared; start it with [`Run::run`] or [`Run::spawn`].
 #[derive(Debug)]
 #[must_use = "nothing runs before `run` or `spawn`"]
 pub struct Run<'lab> {
@@ -186,20 +186,20 @@ pub struct Run<'lab> {
 }
 
 impl<'lab> Run<'lab> {
-    /// Sets a variable; the environment holds only `PATH`, `HOME` and `TMPDIR` otherwise.
+    /// Sets a variable; the environment has only `PATH`, `HOME` and `TMPDIR` otherwise.
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.environment.retain(|(existing, _)| existing != name.as_ref());
         self.environment.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
 
-    /// Takes a variable away, `HOME` for example.
+    /// Removes a variable, for example `HOME`.
     pub fn env_remove(mut self, name: &str) -> Self {
         self.environment.retain(|(existing, _)| existing != name);
         self
     }
 
-    /// Gives bytes on standard input; otherwise it is empty.
+    /// Sets the bytes of standard input, which is empty otherwise.
     pub fn stdin(mut self, bytes: impl AsRef<[u8]>) -> Self {
         self.stdin = bytes.as_ref().to_vec();
         self
@@ -229,14 +229,15 @@ impl<'lab> Run<'lab> {
         self
     }
 
-    /// Runs as a user without privileges, who then owns everything in the room. A user who is not root is such a user already.
+    /// Runs as a user without privileges, who then owns the lab's folders. Does nothing if the tests do not run as
+    /// root.
     pub fn as_ordinary_user(mut self) -> Self {
         self.ordinary = true;
         self
     }
 
-    /// Mounts an empty file system of this size (`64k`) on a folder for the run only; what is on it afterwards is
-    /// in [`Output::on_disk`].
+    /// Mounts an empty file system of this size (`64k`) on a folder for this run; [`Output::on_disk`] has its files
+    /// afterwards.
     pub fn small_disk(mut self, folder: impl AsRef<Path>, size: &str) -> Self {
         self.disk = Some((folder.as_ref().to_owned(), size.to_owned()));
         self
@@ -248,8 +249,8 @@ impl<'lab> Run<'lab> {
         self
     }
 
-    /// Measures the memory the executable takes ([`Output::peak_kib`]), with GNU time: it is small itself, and what
-    /// a process has before it becomes another program counts.
+    /// Measures the memory of the executable ([`Output::peak_kib`]) with GNU time, which is small: the memory of a
+    /// process before `exec` counts too.
     pub fn measured(mut self) -> Self {
         self.measured = true;
         self
@@ -261,13 +262,13 @@ impl<'lab> Run<'lab> {
         self
     }
 
-    /// Runs to the end and checks that nothing temporary is left.
+    /// Runs to the end and checks that no temporary file is left.
     #[track_caller]
     pub fn run(self) -> Output {
         self.spawn().wait()
     }
 
-    /// Starts; for tests that interrupt or watch.
+    /// Starts the program, for tests that interrupt or watch it.
     #[track_caller]
     pub fn spawn(self) -> Running<'lab> {
         let mut command = self.assemble();
@@ -275,7 +276,7 @@ impl<'lab> Run<'lab> {
         let mut child = start(&mut command).unwrap_or_else(|e| panic!("cannot start `{line}`: {e}"));
         let input = child.stdin.take().map(|mut pipe| {
             let bytes = self.stdin.clone();
-            // A program that does not read its input closes the pipe; that is its right.
+            // A program may close the pipe without reading its input.
             std::thread::spawn(move || drop(pipe.write_all(&bytes)))
         });
         let stdout = child.stdout.take().map(Collector::start);
@@ -343,8 +344,8 @@ impl<'lab> Run<'lab> {
     }
 }
 
-/// Starts a program; a copy of it just made may still be open for writing in another test's child, for the moment
-/// between its fork and its exec.
+/// Starts a program; tries again if the executable is still open for writing, in another test's child between fork and
+/// exec.
 fn start(command: &mut Command) -> std::io::Result<Child> {
     for _ in 0..200 {
         match command.spawn() {
@@ -378,7 +379,7 @@ impl Running<'_> {
     /// Sends a signal by name: `INT`, `TERM`, `STOP`.
     #[track_caller]
     pub fn signal(&self, name: &str) {
-        // The shell has it built in; the program of that name is not on every system.
+        // `kill` is a builtin of the shell; not every system has a program of that name.
         let script = format!("kill -{name} {}", self.child.id());
         let _ = crate::tools::run(tool("sh").arg("-c").arg(script)).success();
     }
@@ -391,12 +392,12 @@ impl Running<'_> {
         });
     }
 
-    /// Waits until something has happened; panics if the program ends, or patience, before that.
+    /// Waits until a condition holds; panics if the program ends or the time is up before that.
     #[track_caller]
     pub fn wait_until(&mut self, what: &str, mut happened: impl FnMut(&Self) -> bool) {
         while !happened(self) {
             let ended = self.child.try_wait().ok().flatten();
-            // It may have happened just before the end.
+            // The condition may hold since just before the end.
             if (ended.is_some() || Instant::now() > self.deadline) && !happened(self) {
                 let stderr = self.stderr.as_ref().map(Collector::text).unwrap_or_default();
                 panic!("`{}` never came to {what} ({ended:?}):\n{stderr}", self.line);
@@ -405,7 +406,7 @@ impl Running<'_> {
         }
     }
 
-    /// Waits for the end and checks that nothing temporary is left.
+    /// Waits for the end and checks that no temporary file is left.
     #[track_caller]
     pub fn wait(mut self) -> Output {
         let status = loop {
@@ -453,7 +454,7 @@ impl Running<'_> {
     }
 }
 
-/// Drops what strace writes of a thread that ends while it is being attached to, which is no call.
+/// Drops the lines that strace writes about a thread that ends while strace attaches to it.
 fn calls(trace: &str) -> String {
     trace.split_inclusive('\n').filter(|line| !line.contains(" ???( <detached ...>")).collect()
 }
@@ -465,7 +466,7 @@ impl Drop for Running<'_> {
     }
 }
 
-/// Reads a pipe to its end beside the test.
+/// Reads a pipe to its end on a thread of its own.
 #[derive(Debug)]
 struct Collector {
     bytes: Arc<Mutex<Vec<u8>>>,
@@ -495,7 +496,7 @@ impl Collector {
     }
 }
 
-/// What a run left behind. Each check panics with the whole of it, and returns it for more checks.
+/// The result of a run. Each check panics with all of it, or returns it for more checks.
 #[derive(Debug)]
 #[must_use = "check how it ended"]
 pub struct Output {
@@ -507,7 +508,7 @@ pub struct Output {
     pub signal: Option<i32>,
     /// Standard output, invalid UTF-8 replaced.
     pub stdout: String,
-    /// Standard output as it was.
+    /// Standard output, bytes.
     pub stdout_bytes: Vec<u8>,
     /// Standard error, invalid UTF-8 replaced.
     pub stderr: String,
@@ -520,20 +521,20 @@ pub struct Output {
 }
 
 impl Output {
-    /// It ended with 0.
+    /// Checks that the exit status is 0.
     #[track_caller]
     pub fn succeeds(self) -> Self {
         self.ends_with(0)
     }
 
-    /// It ended with this status.
+    /// Checks the exit status.
     #[track_caller]
     pub fn ends_with(self, code: i32) -> Self {
         assert!(self.code == Some(code), "expected exit status {code}\n{self}");
         self
     }
 
-    /// It ended with this status, said each of these on standard error, and printed no result.
+    /// Checks the exit status, that standard error has each of these texts, and that there is no result.
     #[track_caller]
     pub fn fails(self, code: i32, texts: &[&str]) -> Self {
         let mut output = self.ends_with(code);
@@ -544,14 +545,14 @@ impl Output {
         output
     }
 
-    /// Standard error holds this text.
+    /// Checks that standard error has this text.
     #[track_caller]
     pub fn says(self, text: &str) -> Self {
         assert!(self.stderr.contains(text), "expected on standard error: `{text}`\n{self}");
         self
     }
 
-    /// Neither standard output nor standard error holds this text: for secrets.
+    /// Checks that neither standard output nor standard error has this text, for secrets.
     #[track_caller]
     pub fn never_says(self, text: &str) -> Self {
         let said = self.stderr.contains(text) || self.stdout.contains(text);
@@ -583,14 +584,14 @@ impl fmt::Display for Output {
     }
 }
 
-/// A tar on standard output should not fill the terminal.
+/// Cuts a long text, so that a tar on standard output does not fill the terminal.
 fn start_of(text: &str) -> &str {
     text.char_indices().nth(20_000).map_or(text, |(at, _)| &text[..at])
 }
 
 fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
-    // The owner of our own process entry is this user.
+    // The owner of `/proc/self` is the user of this process.
     std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
 }
 

@@ -12,7 +12,7 @@ const SCRIPT: &str =
 #[derive(Debug)]
 pub struct Leashed {
     child: Child,
-    /// Never written to: only its end matters.
+    /// Never written to; the watcher waits for its end.
     leash: Option<ChildStdin>,
 }
 

@@ -1,11 +1,11 @@
 //! Test helpers: throw-away registries, folders from short descriptions, independent oracles.
 //!
-//! Nothing here may depend on `imgrelay`: an oracle that shares code with what it judges proves nothing.
-//! Helpers panic with a full account when the world is not as a test needs it; a tool that is not installed
-//! is such a case, never a reason to skip.
+//! Nothing here may depend on `imgrelay`: an oracle must not share code with the program that it checks. Helpers panic
+//! with all details if the environment is not as a test needs it, also if a tool is not installed; no test is skipped
+//! for that.
 #![allow(
     clippy::disallowed_methods,
-    reason = "the bans keep the program pure; its tests live in the real world"
+    reason = "the bans are for the program; tests use files, processes and clocks"
 )]
 
 pub mod bucket;

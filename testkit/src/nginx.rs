@@ -1,4 +1,4 @@
-//! nginx between a client and a registry, with the limits real sites set.
+//! nginx between a client and a registry, with limits as real sites have them.
 
 use crate::certificates::certificates;
 use crate::leash::Leashed;
@@ -8,16 +8,16 @@ use crate::tools::tool;
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-/// What nginx does to what passes.
+/// How nginx handles requests.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The largest body it takes, as nginx writes it (`1m`); larger ones get 413. `0` is no limit.
+    /// The largest body it accepts, as nginx writes it (`1m`); larger ones get 413. `0` is no limit.
     pub body_limit: &'static str,
-    /// Whether a request is held until its body is complete, or passed on as it comes.
+    /// Whether nginx buffers a request until its body is complete, or streams it.
     pub buffer_requests: bool,
     /// Whether clients have to use TLS (with the server certificate of [`certificates`]).
     pub tls: bool,
-    /// Whether the registry is told that clients use TLS; one that is not names itself with `http://`.
+    /// Whether nginx tells the registry that clients use TLS; without that, the registry's URLs begin with `http://`.
     pub tells_scheme: bool,
 }
 
@@ -36,7 +36,7 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Puts nginx in front of a registry that itself speaks plain HTTP.
+    /// Starts nginx in front of a registry that uses plain HTTP.
     #[track_caller]
     pub fn before(registry: &Registry, options: &Options) -> Self {
         // The port is free when chosen; another process may take it before nginx does.
@@ -53,8 +53,7 @@ impl Nginx {
         &self.host
     }
 
-    /// Returns the access log: `METHOD TARGET STATUS` of each request. A line comes some
-    /// moments after its answer.
+    /// Returns the access log: `METHOD TARGET STATUS` of each request. A line appears shortly after its response.
     pub fn requests(&self) -> Vec<String> {
         let log = std::fs::read_to_string(self.scratch.join("access.log")).unwrap_or_default();
         log.lines().map(str::to_owned).collect()
@@ -155,7 +154,7 @@ mod tests {
             assert!(location.starts_with(&format!("{scheme}://{}/v2/", nginx.host())), "{location}");
             let target = &location[location.find("/v2/").expect("checked above")..];
             for (size, status) in [(1 << 20, 202), ((1 << 20) + 1, 413)] {
-                // nginx may answer and close before it has read a body that is too long.
+                // nginx may respond and close before it has read a body that is too long.
                 if let Ok(answer) = ask("PATCH", target, &vec![0; size]) {
                     assert_eq!(answer.status, status, "{size} bytes: {}", answer.text());
                 } else {

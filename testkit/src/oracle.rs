@@ -1,12 +1,12 @@
-//! Independent judges: scripts in `tests/tools` that know the specifications and nothing of the program.
+//! Independent checks: scripts in `tests/tools` that implement the specifications and share nothing with the program.
 
 use crate::judges;
 use crate::tools::{run, script};
 use std::ffi::OsStr;
 use std::path::Path;
 
-/// Panics with everything that is wrong or doubtful about an OCI layout (tar, compressed tar or folder), for the script
-/// and for the crates `oci-spec` and `tar`.
+/// Panics with all errors and warnings about an OCI layout (tar, compressed tar or folder) that the script and the
+/// crates `oci-spec` and `tar` find.
 #[track_caller]
 pub fn validate_layout(path: impl AsRef<Path>) {
     let mut problems = layout_problems(&path);
@@ -15,7 +15,7 @@ pub fn validate_layout(path: impl AsRef<Path>) {
     assert!(problems.is_empty(), "`{path}` is not a sound OCI layout:\n{}", problems.join("\n"));
 }
 
-/// Returns what is wrong (`error: …`) or doubtful (`warning: …`) about an OCI layout.
+/// Returns the errors (`error: …`) and warnings (`warning: …`) about an OCI layout.
 #[track_caller]
 pub fn layout_problems(path: impl AsRef<Path>) -> Vec<String> {
     let ran = run(script("oci_validate.py").arg(path.as_ref()));
@@ -29,7 +29,7 @@ pub fn layout_problems(path: impl AsRef<Path>) -> Vec<String> {
     problems
 }
 
-/// How `imgpkg push` is told to pack.
+/// Options of `imgpkg push`.
 #[derive(Debug, Clone, Default)]
 pub struct LayerOptions {
     /// `--preserve-permissions`.

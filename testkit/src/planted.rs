@@ -1,26 +1,26 @@
 //! The secrets that tests give to programs, and the search for them in everything a program prints.
 //!
-//! Registries, token servers and cloud providers plant each secret that they make up for a test. [`crate::lab`] searches
-//! the output of each run, so that every test of the suite is a test of this too.
+//! Registries, token servers and cloud services register ("plant") each secret that they make up for a test.
+//! [`crate::lab`] searches the output of each run, so every test of the suite also tests this.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-/// What was planted so far by any test of this process.
+/// Secrets that the tests of this process have planted so far.
 static PLANTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
-/// Shortest text that can be told from chance.
+/// Shortest secret that is searched for; a shorter one would be found by chance.
 const SHORTEST: usize = 5;
-/// Parts of addresses whose values are secrets, of every party.
+/// Parameters of URLs whose values are secrets.
 const PARAMETERS: [&str; 3] = ["_state=", "X-Amz-Signature=", "X-Amz-Security-Token="];
-/// How the masks of GitHub's runner begin: the one place where a secret has to be printed.
+/// Start of a mask command for GitHub's runner, the only line that has to contain a secret.
 const MASK: &str = "::add-mask::";
 
-/// Plants a secret, as it is, as part of an address and in Base64.
+/// Plants a secret: as it is, percent-encoded and in Base64.
 ///
-/// Plain words are left alone: tests have logins like `u` with `p`, and wrong ones like `other`.
+/// Plain words are not planted: tests have logins like `u` with `p`, and wrong ones like `other`.
 pub fn plant(secret: &str) {
     if secret.len() < SHORTEST || secret.chars().all(char::is_alphabetic) {
         return;
@@ -41,7 +41,7 @@ pub fn plant_login(user: &str, password: &str) {
     }
 }
 
-/// Returns what in a text is a secret.
+/// Returns the first secret in a text.
 pub fn search(text: &str) -> Option<String> {
     let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with(MASK)).collect();
     let text = lines.join("\n");
@@ -50,7 +50,7 @@ pub fn search(text: &str) -> Option<String> {
     known.or_else(|| parameter(&text)).or_else(|| token(&text))
 }
 
-/// A value of an address that is shown.
+/// Returns a secret parameter of a URL with its value, if it is not redacted.
 fn parameter(text: &str) -> Option<String> {
     PARAMETERS.iter().find_map(|name| {
         let shown = text.match_indices(name).find(|(at, name)| {
@@ -61,7 +61,7 @@ fn parameter(text: &str) -> Option<String> {
     })
 }
 
-/// A token of the usual form (JWT): two JSON objects in Base64, and a signature.
+/// Returns a token of the usual form (JWT): two JSON objects in Base64, and a signature.
 fn token(text: &str) -> Option<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '-' | '_'));
     let is_token = |word: &&str| {

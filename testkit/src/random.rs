@@ -1,13 +1,13 @@
-//! Repeatable noise: the same seed gives the same bytes on every machine.
+//! Repeatable random bytes: the same seed gives the same bytes on every machine.
 
-/// A small generator (xorshift64*); good enough to vary inputs, useless for secrets.
+/// A small generator (xorshift64*), for test inputs; not for secrets.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
 impl Random {
-    /// Starts from a seed; print it where a test could fail because of it.
+    /// Starts from a seed; a test that could fail because of it has to print it.
     pub fn new(seed: u64) -> Self {
-        // Zero would stay zero for ever; the multiplication spreads small seeds over all bits.
+        // The state must not be zero; the multiplication spreads small seeds over all bits.
         Self(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 

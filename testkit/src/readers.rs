@@ -1,4 +1,4 @@
-//! The real programs that have to accept what is written: skopeo, umoci, podman, GNU tar, Python.
+//! Real programs that have to accept the output: skopeo, umoci, podman, GNU tar, Python.
 
 use crate::digest;
 use crate::scratch::Scratch;
@@ -13,7 +13,7 @@ pub fn skopeo_copy(from: &str, to: &str, more: &[&str]) -> Ran {
     let scratch = Scratch::new("skopeo");
     let mut command = tool("skopeo");
     command.args(["--insecure-policy", "copy", "--quiet", "--all", "--preserve-digests"]).args(more);
-    // Archives are unpacked in TMPDIR; what an interrupted copy leaves goes away with the folder.
+    // skopeo unpacks archives in TMPDIR; the folder is removed also after an interrupted copy.
     run(command.args([from, to]).env("TMPDIR", scratch.path()))
 }
 
@@ -75,7 +75,7 @@ pub fn python_tar_entries(tar: &Path) -> Vec<serde_json::Value> {
     serde_json::from_str(&ran.stdout).unwrap_or_else(|e| panic!("`{}`: {e}", ran.line))
 }
 
-/// podman with a storage of its own, which goes away with it.
+/// podman with a storage of its own, which is removed when this is dropped.
 #[derive(Debug)]
 pub struct Podman {
     scratch: Scratch,
@@ -85,8 +85,8 @@ impl Podman {
     /// Prepares an empty storage.
     pub fn new() -> Self {
         let scratch = Scratch::new("podman");
-        // Its defaults ask for more than root may give inside a CI system's container, and crun refuses the mixed
-        // cgroup versions found there.
+        // podman's default limits are above those of a CI system's container, and crun refuses the mixed cgroup
+        // versions there.
         let limits = "default_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]";
         let engine = "cgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nruntime = \"runc\"";
         scratch.write("containers.conf", format!("[containers]\n{limits}\n[engine]\n{engine}\n"));
@@ -100,12 +100,12 @@ impl Podman {
         command.env("CONTAINERS_CONF", self.scratch.join("containers.conf"));
         command.env("TMPDIR", self.scratch.path()).env("XDG_RUNTIME_DIR", self.scratch.path());
         command.arg("--root").arg(self.scratch.join("root")).arg("--runroot").arg(self.scratch.join("run"));
-        // vfs needs neither mounts nor kernel features, and its folders can simply be removed.
+        // vfs needs no mounts and no kernel features, and its folders can be removed like others.
         command.args(["--storage-driver", "vfs"]);
         command
     }
 
-    /// `podman load`; returns the names it says it has loaded.
+    /// Runs `podman load`; returns the loaded names that it prints.
     #[track_caller]
     pub fn load(&self, tar: &Path) -> Vec<String> {
         let policy = self.scratch.join("policy.json");
@@ -116,7 +116,7 @@ impl Podman {
         names.map(|(_, name)| name.trim().to_owned()).collect()
     }
 
-    /// `podman pull TRANSPORT:…`; returns the image's id, which is its config's digest without `sha256:`.
+    /// Runs `podman pull TRANSPORT:…`; returns the image's id, which is its configuration's digest without `sha256:`.
     #[track_caller]
     pub fn pull(&self, image: &str, more: &[&str]) -> String {
         let policy = self.scratch.join("policy.json");
@@ -169,7 +169,7 @@ mod tests {
     use crate::oracle::tests::Parts;
     use crate::registry::Registry;
 
-    /// A sound layout as folder and tar, its manifest's digest, and what is in the image.
+    /// Returns a valid layout as folder and tar, its manifest's digest, and the list of its files.
     fn layout(scratch: &Scratch) -> (PathBuf, String, String) {
         let folder = scratch.join("layout");
         let written = Parts::new(scratch).write(&folder);

@@ -1,4 +1,4 @@
-//! Folders that go away with the test that made them.
+//! Folders that are removed at the end of the test.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,7 +7,7 @@ static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 /// A fresh folder, removed with everything in it when dropped.
 ///
-/// Set `IMGRELAY_TEST_KEEP=1` to keep the folders of a test for a look; their paths are then printed.
+/// Set `IMGRELAY_TEST_KEEP=1` to keep the folders of a test; their paths are then printed.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
@@ -19,7 +19,7 @@ impl Scratch {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("imgrelay-test-{}-{number}-{purpose}", std::process::id());
         let path = std::env::temp_dir().join(name);
-        // A killed run with the same process id may have left one.
+        // A killed run with the same process id may have left a folder.
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).unwrap_or_else(|e| panic!("cannot create `{}`: {e}", path.display()));
         Self { path }
@@ -53,7 +53,7 @@ impl Drop for Scratch {
             return;
         }
         if std::fs::remove_dir_all(&self.path).is_err() {
-            // Only root may enter folders without permission bits; others have to give themselves access first.
+            // Only root may enter folders without permission bits; other users have to set the bits first.
             let _ = std::process::Command::new("chmod").args(["-R", "u+rwX"]).arg(&self.path).output();
             let _ = std::fs::remove_dir_all(&self.path);
         }

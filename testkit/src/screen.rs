@@ -1,8 +1,8 @@
-//! A terminal of a given width, as far as progress bars use one: what is on it, and what was on it before.
+//! A terminal of a given width, with the features that progress bars use: its lines, and the lines it had before.
 //!
-//! It knows the control sequences that bars send, and fails on any other, so that nothing is misread.
+//! It implements the control sequences that bars send, and panics on any other.
 
-/// The screen, and every line that was on it when it was erased or left.
+/// The screen, and every line that was erased or overwritten.
 #[derive(Debug)]
 pub struct Screen {
     columns: usize,
@@ -14,7 +14,7 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// Shows what a program wrote to a terminal with so many columns.
+    /// Applies the output of a program to a terminal with so many columns.
     #[must_use]
     pub fn of(columns: usize, written: &str) -> Self {
         let mut screen = Self { columns, rows: vec![Vec::new()], row: 0, column: 0, seen: Vec::new() };
@@ -47,7 +47,7 @@ impl Screen {
         lines.join("\n").trim_end().to_owned()
     }
 
-    /// Returns every line that was there and was erased or written anew, in order.
+    /// Returns every line that was erased or overwritten, in order.
     #[must_use]
     pub fn seen(&self) -> &[String] {
         &self.seen

@@ -1,6 +1,6 @@
-//! A tar made by hand, entry by entry, also wrong ones; written from POSIX ustar and the GNU tar manual.
+//! Makes a tar entry by entry, also an invalid one; written from POSIX ustar and the GNU tar manual.
 
-/// Fields of one header; what is not set has a harmless value.
+/// Fields of one header; a field that is not set has a valid value.
 #[derive(Clone, Debug)]
 pub struct Header {
     /// Name field, at most 100 bytes.
@@ -80,7 +80,7 @@ pub fn seal(block: &mut [u8; 512]) {
     block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
 }
 
-/// A tar being put together.
+/// A tar that is being made.
 #[derive(Clone, Debug, Default)]
 pub struct Tarball {
     bytes: Vec<u8>,
@@ -93,7 +93,7 @@ impl Tarball {
         Self::default()
     }
 
-    /// Adds a header and data padded to 512 bytes; the header's size is taken as it is.
+    /// Adds a header and data padded to 512 bytes; does not change the header's size.
     #[must_use]
     pub fn entry(mut self, header: &Header, data: &[u8]) -> Self {
         self.bytes.extend_from_slice(&header.block());

@@ -1,11 +1,11 @@
-//! Other people's programs, run to the end with everything they said.
+//! Runs external programs to their end and returns their output.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-/// What a program that has ended left behind.
+/// The result of a program.
 #[derive(Debug)]
 #[must_use = "look at the exit status, or call `success`"]
 pub struct Ran {
@@ -20,7 +20,7 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// Panics with everything the program said unless it ended with 0; returns itself for more questions.
+    /// Panics with all output unless the exit status is 0; returns itself for more checks.
     #[track_caller]
     pub fn success(self) -> Self {
         assert!(
@@ -37,7 +37,7 @@ impl Ran {
 
 /// Returns a command for a program from `PATH` or root's folders.
 ///
-/// Panics if it is not installed: a test that silently does nothing would look like a test that passed.
+/// Panics if it is not installed: a skipped test would look like a passed one.
 pub fn tool(name: &str) -> Command {
     Command::new(find(name).unwrap_or_else(|| panic!("`{name}` is not installed: run ci/setup")))
 }
@@ -48,14 +48,15 @@ pub fn checker(name: &str) -> Command {
     let program = package.join(".venv/bin").join(name);
     assert!(program.is_file(), "`{name}` is not installed: run ci/setup");
     let mut command = Command::new(program);
-    // Nothing of the system the tests run on may count, least of all being on GitHub itself.
+    // The environment of the tests must not change the result, for example on GitHub's runners.
     command.env_remove("GITHUB_TOKEN").env_remove("GH_TOKEN").env("NO_COLOR", "1");
     command
 }
 
-/// Returns a command for Debian 13's cosign, which ci/setup puts beside the checkers; none where it cannot be had.
+/// Returns a command for Debian 13's cosign, which ci/setup installs beside the checkers; `None` if it is not
+/// installed.
 ///
-/// Panics in CI, where it should be there; elsewhere it says which test is skipped.
+/// Panics in CI, where it must be installed; elsewhere prints which test is skipped.
 pub fn cosign(test: &str) -> Option<Command> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("testkit lies in the workspace");
     let program = package.join(".venv/bin/cosign");
@@ -68,7 +69,7 @@ pub fn cosign(test: &str) -> Option<Command> {
     program.map(Command::new)
 }
 
-/// Returns where a program is, looking also into the folders only root has in its `PATH`.
+/// Returns the path of a program; also searches the folders that only root has in its `PATH`.
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
@@ -89,17 +90,17 @@ pub fn run(command: &mut Command) -> Ran {
     }
 }
 
-/// Returns a command's words as one line.
+/// Returns a command and its arguments as one line.
 pub fn line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
 
-/// Returns a command for one of the scripts in `tests/tools`, with an interpreter that has what they need.
+/// Returns a command for one of the scripts in `tests/tools`, with an interpreter that has the modules they need.
 pub fn script(name: &str) -> Command {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();
     let python = PYTHON.get_or_init(|| {
-        // A private interpreter may come before the system's in PATH without having the module.
+        // Another interpreter may come before the system's in PATH and lack the module.
         let candidates = [find("python3"), Some(PathBuf::from("/usr/bin/python3"))];
         candidates
             .into_iter()

@@ -1,4 +1,4 @@
-//! Folders from one-line descriptions, and descriptions from folders.
+//! Makes folders from one-line descriptions, and describes folders.
 //!
 //! ```text
 //! d app 755                      a folder; the mode may be left out (755)
@@ -10,8 +10,8 @@
 //! p app/pipe 600                 a FIFO
 //! ```
 //!
-//! Folders above an entry are made as needed. A path or content in quotes may hold blanks and the escapes
-//! `\n`, `\t`, `\\`, `\'`, `\"` and `\xHH`. Modes are set as written, independent of the umask.
+//! Folders above an entry are created as needed. A path or content in quotes may have blanks and the escapes `\n`,
+//! `\t`, `\\`, `\'`, `\"` and `\xHH`. Modes are set as written, independent of the umask.
 
 use crate::digest;
 use crate::random::Random;
@@ -23,11 +23,11 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-/// Makes the entries inside `folder`, which is created if needed; panics at the first line it cannot follow.
+/// Makes the entries inside `folder`, which is created if needed; panics at the first line it cannot parse.
 #[track_caller]
 pub fn make<L: AsRef<str>>(folder: &Path, lines: &[L]) {
     make_folder(folder);
-    // Folders get their modes last, innermost first: one without write permission can still be filled.
+    // Folders get their modes last, innermost first, so that one without write permission can be filled.
     let mut folders: Vec<(PathBuf, u32)> = Vec::new();
     for line in lines {
         let line = line.as_ref();
@@ -67,7 +67,7 @@ pub fn list(folder: &Path) -> String {
     describe(folder, true)
 }
 
-/// As [`list`], without modes: for readers that may set their own.
+/// As [`list`], without modes, for readers that set their own.
 #[track_caller]
 pub fn list_contents(folder: &Path) -> String {
     describe(folder, false)
@@ -105,12 +105,12 @@ fn describe(folder: &Path, with_modes: bool) -> String {
     text
 }
 
-/// What [`grow`] may make.
+/// Bounds of [`grow`].
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {
     /// How many files.
     pub files: usize,
-    /// How many folders; they nest by chance.
+    /// How many folders; they are nested at random.
     pub folders: usize,
     /// The size no file exceeds.
     pub largest_bytes: u64,
@@ -135,8 +135,8 @@ impl Default for Shape {
     }
 }
 
-/// Fills a folder by chance; the same seed and shape give the same tree everywhere. Prints the seed, so that a
-/// failure can be repeated.
+/// Fills a folder at random; the same seed and shape give the same tree everywhere. Prints the seed, so that a failure
+/// can be repeated.
 #[track_caller]
 pub fn grow(folder: &Path, seed: u64, shape: Shape) {
     eprintln!("tree::grow: seed {seed}, {shape:?}");
@@ -153,7 +153,7 @@ pub fn grow(folder: &Path, seed: u64, shape: Shape) {
                 path.push(b'/');
             }
             path.extend(name(random, shape.odd_names));
-            // The system takes 4095 bytes with the folder above.
+            // The system's limit is 4095 bytes, including the folder above.
             if path.len() < 2000 && taken.insert(path.clone()) {
                 return path;
             }
@@ -181,7 +181,7 @@ pub fn grow(folder: &Path, seed: u64, shape: Shape) {
             }
             kind => {
                 let mode = random.pick(&["644", "755", "600", "664", "4755", "444"]);
-                // Sizes at block borders are where padding goes wrong.
+                // Sizes at block limits test the padding.
                 let size = if kind < 5 {
                     512 * random.below(4) + random.below(3)
                 } else {
@@ -197,7 +197,7 @@ pub fn grow(folder: &Path, seed: u64, shape: Shape) {
 }
 
 fn name(random: &mut Random, odd: bool) -> Vec<u8> {
-    // Siblings like `b`, `b.txt` and a folder `b` tell apart the possible sort orders.
+    // Siblings like `b`, `b.txt` and a folder `b` give different results with different sort orders.
     let plain = ["a", "b", "b.txt", "B", "b-c", "b!", "c", "main.rs", "README", ".hidden", "x0", "x10", "x9"];
     let mut name = random.pick(&plain).as_bytes().to_vec();
     let suffix = random.below(1000).to_string();
@@ -270,7 +270,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// One word of a line; quotes are off, escapes are resolved.
+/// One word of a line, without quotes and with escapes decoded.
 struct Word {
     bytes: Vec<u8>,
     quoted: bool,
@@ -353,7 +353,7 @@ fn escape(text: &str) -> Result<(u8, usize), String> {
     }
 }
 
-/// Returns a path as a line of a description holds it: bare if that is unambiguous.
+/// Returns a path as a description has it: without quotes if that is unambiguous.
 fn quote(path: &[u8]) -> String {
     let bare = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'\'' | b'"' | b'\\');
     if !path.is_empty() && path.iter().all(bare) {

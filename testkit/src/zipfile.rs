@@ -1,11 +1,11 @@
-//! A zip made by hand, record by record, also wrong ones; written from PKWARE's APPNOTE 6.3.10. Contents are stored.
+//! Makes a zip record by record, also an invalid one; written from PKWARE's APPNOTE 6.3.10. Contents are stored.
 
-/// One entry; what is wrong about it is set before it is added.
+/// One entry; a test sets wrong values before it adds the entry.
 #[derive(Debug, Clone)]
 pub struct ZipEntry {
     /// Name in the central directory.
     pub name: Vec<u8>,
-    /// Name in front of the content.
+    /// Name in the local header.
     pub local_name: Vec<u8>,
     /// Bytes in the archive.
     pub data: Vec<u8>,

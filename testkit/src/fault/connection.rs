@@ -1,4 +1,4 @@
-//! One connection to the fault server: reading requests, choosing the fault, writing answers.
+//! One connection to the fault server: reads requests, chooses the fault, writes responses.
 
 use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
@@ -31,7 +31,7 @@ impl Connection {
         }
     }
 
-    /// Finds the fault for a request and counts the request for every rule that fits.
+    /// Finds the fault for a request and counts the request for every matching rule.
     fn fault(&self, request: &Request) -> Option<Fault> {
         let mut state = lock(&self.state);
         let mut found = None;
@@ -47,7 +47,7 @@ impl Connection {
         found
     }
 
-    /// Answers one request; false when the connection is to be closed.
+    /// Answers one request; returns `false` if the connection is to be closed.
     fn answer(&self, request: &Request, reader: &mut BufReader<&TcpStream>, stream: &TcpStream) -> bool {
         let log = |body_len: usize| {
             let entry = Logged {
@@ -107,7 +107,7 @@ impl Connection {
         }
         log(body.len());
         if let Some(coding) = request.headers.get("transfer-encoding") {
-            // Some registries refuse bodies without a length; a client never has to send one.
+            // Some registries refuse bodies without a length, so the client must never send one.
             lock(&self.state).unexpected.push(format!("{} with transfer coding {coding}", request.method));
         }
         if matches!(fault, Some(Fault::CutRequest(_))) && request.method == "PATCH" {
@@ -192,14 +192,14 @@ impl Connection {
         }
     }
 
-    /// Puts the second origin into a URL.
+    /// Fills the second origin into a URL.
     fn at_second(&self, url: &str) -> String {
         let port = lock(&self.state).foreign_port;
         url.replace("{foreign}", &format!("http://localhost:{port}"))
             .replace("{sibling}", &format!("http://127.0.0.1:{port}"))
     }
 
-    /// Counts the request against the limit.
+    /// Counts the request; returns whether the rate is above the limit.
     fn too_fast(&self) -> bool {
         let mut state = lock(&self.state);
         let second = self.started.elapsed().as_secs();
@@ -217,7 +217,7 @@ impl Connection {
         false
     }
 
-    /// Returns a refusal, if the request may not be made.
+    /// Returns the refusal of a request without permission.
     fn authorise(&self, request: &Request) -> Option<Answer> {
         let given = request.headers.get("authorization");
         if self.foreign {
@@ -252,7 +252,7 @@ impl Connection {
                             && parts.next().is_some_and(|actions| actions.split(',').any(|own| own == action))
                     })
                 };
-                // What is mounted has to be readable with the same token.
+                // The token must also allow reading the repository that is mounted from.
                 let source = request.query.get("from").is_none_or(|from| allows(from, "pull"));
                 let granted = request.thing == Thing::Base && !scopes.is_empty()
                     || allows(&request.name, action) && source;
@@ -297,7 +297,7 @@ impl Connection {
         }
     }
 
-    /// Does what is asked, by the specification.
+    /// Runs the request by the specification.
     fn handle(&self, request: &Request, body: &[u8]) -> Answer {
         if request.path == "/oauth2/exchange" && request.method == "POST" {
             return self.exchange(body);
@@ -335,7 +335,7 @@ impl Connection {
     }
 }
 
-/// Gives back every secret of a request, in every form that a server could have it.
+/// Echoes every secret of a request, in every form that a server could have.
 fn echo(status: u16, request: &Request, body: &[u8]) -> Answer {
     let authorization = request.headers.get("authorization").cloned().unwrap_or_default();
     let token = authorization.rsplit(' ').next().unwrap_or("");

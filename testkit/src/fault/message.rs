@@ -1,4 +1,4 @@
-//! One request and one answer on the wire: reading the head, writing the answer, the encodings of both.
+//! Reads the head of a request, writes a response, and has the encodings of both.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -6,7 +6,7 @@ use std::net::TcpStream;
 
 use super::state::Thing;
 
-/// A request, read as far as its headers.
+/// The head of a request.
 #[derive(Clone)]
 pub(super) struct Request {
     pub(super) method: String,
@@ -19,7 +19,7 @@ pub(super) struct Request {
     pub(super) length: usize,
 }
 
-/// A proper answer.
+/// A response.
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) headers: Vec<(String, String)>,
@@ -69,7 +69,7 @@ pub(crate) fn unescape(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Tells what a path is about: thing, repository, digest or tag or session.
+/// Splits a path into the kind of object, the repository, and the digest, tag or session.
 fn understand(path: &str) -> (Thing, String, String) {
     let owned = |thing, name: &str, reference: &str| (thing, name.to_owned(), reference.to_owned());
     if let Some(digest) = path.strip_prefix("/storage/") {
@@ -96,7 +96,7 @@ fn understand(path: &str) -> (Thing, String, String) {
     owned(Thing::Other, "", path)
 }
 
-/// Decodes what is Base64; anything else is empty.
+/// Decodes Base64; returns an empty text for anything else.
 pub(super) fn decode_base64(text: &str) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut bits = 0_u32;
@@ -119,9 +119,9 @@ pub(super) fn parse_query(query: &str) -> BTreeMap<String, String> {
     pairs.map(|(key, value)| (key.to_owned(), unescape(value))).collect()
 }
 
-/// Reads the head of the next request; none when the connection ends.
+/// Reads the head of the next request; `None` if the connection ends.
 pub(super) fn read_head(reader: &mut BufReader<&TcpStream>) -> Option<Request> {
-    // A TLS greeting, to see whether we speak it, does not begin with a letter.
+    // A TLS ClientHello, which a client sends to detect TLS, does not begin with a letter.
     reader.fill_buf().ok()?.first().filter(|byte| byte.is_ascii_uppercase())?;
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
@@ -141,7 +141,7 @@ pub(super) fn read_head(reader: &mut BufReader<&TcpStream>) -> Option<Request> {
     Some(Request { method, query, headers, thing, name, reference, length, path })
 }
 
-/// Writes an answer, or the start of it; false when the connection cannot be used any more.
+/// Writes a response, or its beginning; returns `false` if the connection must be closed.
 pub(super) fn write_answer(
     mut stream: &TcpStream,
     request: &Request,

@@ -1,8 +1,8 @@
-//! A small faithful registry in memory that misbehaves where a test says so.
+//! A small correct registry in memory, with faults that a test adds by rules.
 //!
-//! Written against the distribution specification. Rules match a method, a kind of object and the how-many-th
-//! time; everything no rule matches is answered correctly. A request that is no part of the protocol, or a rule
-//! that never came to act, fails the test when the registry is dropped.
+//! Written from the distribution specification. A rule matches a method, a kind of object and the number of the
+//! request; requests without a matching rule get a correct response. A request that is not in the protocol, or a rule
+//! that never applied, fails the test when the registry is dropped.
 
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +21,7 @@ mod message;
 mod protocol;
 mod state;
 
-/// The registry; it stops, and judges, when it is dropped.
+/// The registry; when it is dropped it stops and reports unexpected requests and unused rules.
 pub struct FaultRegistry {
     state: Arc<Mutex<State>>,
     stop: Arc<AtomicBool>,
@@ -30,7 +30,7 @@ pub struct FaultRegistry {
 }
 
 impl FaultRegistry {
-    /// Starts one on a free port of this machine.
+    /// Starts a registry on a free port of this machine.
     #[must_use]
     pub fn start(access: Access, rules: Vec<Rule>) -> Self {
         if let Access::Basic(user, password) | Access::Bearer { user, password, .. } = &access {
@@ -41,7 +41,7 @@ impl FaultRegistry {
             access,
             mounts: true,
             page: usize::MAX,
-            // More than a test sends: what announces more is refused instead of held in memory.
+            // More than a test sends: a larger body is refused and not read into memory.
             body_limit: 1 << 30,
             chunk_limit: usize::MAX,
             rate_limit: usize::MAX,
@@ -88,84 +88,85 @@ impl FaultRegistry {
         format!("http://localhost:{}", self.foreign_port)
     }
 
-    /// Lets it answer the referrers API.
+    /// Makes it support the referrers API.
     #[must_use]
     pub fn with_referrers(self) -> Self {
         lock(&self.state).referrers_api = true;
         self
     }
 
-    /// Lets it refuse to mount.
+    /// Makes it refuse to mount.
     #[must_use]
     pub fn without_mounts(self) -> Self {
         lock(&self.state).mounts = false;
         self
     }
 
-    /// Lets it list so many tags at once.
+    /// Sets how many tags it lists in one page.
     #[must_use]
     pub fn with_page(self, page: usize) -> Self {
         lock(&self.state).page = page;
         self
     }
 
-    /// Lets a front end refuse bodies above a size (413), early and closing, as nginx does.
+    /// Makes a front end refuse bodies above a size (413) before it reads them, and close the connection, as nginx
+    /// does.
     #[must_use]
     pub fn with_body_limit(self, bytes: usize) -> Self {
         lock(&self.state).body_limit = bytes;
         self
     }
 
-    /// Lets it refuse ranged parts of an upload above a size (416), as GHCR does; whole bodies may have any.
+    /// Makes it refuse chunks above a size (416), as GHCR does; bodies without a range may have any size.
     #[must_use]
     pub fn with_chunk_limit(self, bytes: usize) -> Self {
         lock(&self.state).chunk_limit = bytes;
         self
     }
 
-    /// Lets it announce a smallest chunk, and refuse to go on after a smaller one, as ECR does.
+    /// Makes it announce a smallest chunk size, and refuse another chunk after a smaller one, as ECR does.
     #[must_use]
     pub fn with_least_chunk(self, bytes: usize) -> Self {
         lock(&self.state).least_chunk = bytes;
         self
     }
 
-    /// Lets its token server grant only so many of the scopes asked for, the first ones.
+    /// Makes its token server grant only the first `scopes` of the requested scopes.
     #[must_use]
     pub fn with_scopes_honoured(self, scopes: usize) -> Self {
         lock(&self.state).scopes_honoured = scopes;
         self
     }
 
-    /// Lets it refuse to write a tag again, even to what it is already, as ECR does.
+    /// Makes it refuse to write an existing tag, even with the same digest, as ECR does.
     #[must_use]
     pub fn with_immutable_tags(self) -> Self {
         lock(&self.state).immutable_tags = true;
         self
     }
 
-    /// Lets it know only uploads by PATCH (404 for a PUT with a body), as old Artifactory does.
+    /// Makes it support only uploads by PATCH (404 for a PUT with a body), as old Artifactory does.
     #[must_use]
     pub fn without_monolithic_uploads(self) -> Self {
         lock(&self.state).monolithic = false;
         self
     }
 
-    /// Lets it take a blob with the POST, by `?digest=`.
+    /// Makes it accept a blob in the POST request, with `?digest=`.
     #[must_use]
     pub fn with_single_posts(self) -> Self {
         lock(&self.state).single_posts = true;
         self
     }
 
-    /// Lets it refuse more than so many requests in one second (429).
+    /// Makes it refuse more than this number of requests in one second (429).
     #[must_use]
     pub fn with_rate_limit(self, requests: usize) -> Self {
         lock(&self.state).rate_limit = requests;
         self
     }
 
-    /// Lets it exchange this token for the password of [`Access::Basic`] at `/oauth2/exchange`, as ACR does.
+    /// Makes it exchange this token for the password of [`Access::Basic`] at `/oauth2/exchange`, as ACR does.
     #[must_use]
     pub fn with_exchange(self, token: &'static str) -> Self {
         planted::plant(token);
@@ -208,7 +209,7 @@ impl FaultRegistry {
         state.tags.insert((name.to_owned(), tag.to_owned()), digest.to_owned());
     }
 
-    /// Stores everything that another one has.
+    /// Stores everything that another registry has.
     pub fn copy_of(&self, other: &Self) {
         let (blobs, manifests, tags) = {
             let other = lock(&other.state);
@@ -220,14 +221,14 @@ impl FaultRegistry {
         state.tags.extend(tags);
     }
 
-    /// Forgets manifests and tags; blobs stay.
+    /// Removes manifests and tags; blobs stay.
     pub fn forget_manifests(&self) {
         let mut state = lock(&self.state);
         state.manifests.clear();
         state.tags.clear();
     }
 
-    /// Forgets a blob, as garbage collection does.
+    /// Removes a blob, as garbage collection does.
     pub fn forget_blob(&self, name: &str, digest: &str) {
         let _ = lock(&self.state).blobs.remove(&(name.to_owned(), digest.to_owned()));
     }
@@ -265,7 +266,7 @@ impl FaultRegistry {
             );
             let blobs = list("layers").into_iter().chain(value.get("config").cloned());
             for descriptor in blobs {
-                // What may not be distributed is somewhere else.
+                // Non-distributable layers are elsewhere.
                 if descriptor["mediaType"].as_str().is_some_and(|kind| kind.contains(".nondistributable.")) {
                     continue;
                 }

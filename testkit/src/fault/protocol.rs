@@ -1,4 +1,4 @@
-//! What a faithful registry answers, by the distribution specification.
+//! The responses of a correct registry, by the distribution specification.
 
 use super::message::{Answer, Request, base64, parse_query, unescape};
 use super::state::{Access, State, digest_of, matches_digest};
@@ -64,7 +64,7 @@ pub(super) fn open_session(state: &mut State, request: &Request, body: &[u8]) ->
         let location = format!("/v2/{}/blobs/{digest}", request.name);
         return Answer::new(201).header("location", location).header("docker-content-digest", digest.clone());
     }
-    // A registry that does not know it opens a session all the same, as docker's does.
+    // A registry that does not have the blob opens a session instead, as docker's does.
     if request.query.contains_key("mount") && !request.query.contains_key("from") {
         // Quay fails on it.
         state.unexpected.push(format!("a mount from nowhere: {}", request.path));
@@ -90,7 +90,7 @@ pub(super) fn open_session(state: &mut State, request: &Request, body: &[u8]) ->
 
 pub(super) fn session(state: &mut State, request: &Request, body: &[u8]) -> Answer {
     let place = format!("/v2/{}/blobs/uploads/{}", request.name, request.reference);
-    // The state is signed in real registries; a client has to bring it back unchanged.
+    // Real registries sign the state; a client must send it back unchanged.
     if !request.path.contains("_state=secret%2B") {
         return Answer::error(400, "BLOB_UPLOAD_INVALID");
     }
@@ -113,7 +113,7 @@ pub(super) fn session(state: &mut State, request: &Request, body: &[u8]) -> Answ
                 return Answer::error(416, "RANGE_INVALID").header("range", range(held.len()));
             }
             if start.is_some() {
-                // Only the last part may be smaller than the least; more after such a one is too late.
+                // Only the last chunk may be smaller than the minimum; another one after it is refused.
                 let after_last = !state.ended.insert(request.reference.clone());
                 if body.len() >= least_chunk {
                     state.ended.remove(&request.reference);

@@ -1,4 +1,4 @@
-//! What the fault server holds and what it is told to do wrong: contents, rules, access, the record of requests.
+//! The state of the fault server: contents, rules for faults, access, and the recorded requests.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sha2::Digest as _;
 
-/// What a request is about.
+/// The kind of object that a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Thing {
     /// `/v2/`.
@@ -25,53 +25,54 @@ pub enum Thing {
     Referrers,
     /// The token server.
     Token,
-    /// Blobs at another origin, where redirects lead.
+    /// Blobs at another origin, the target of redirects.
     Storage,
     /// Anything else; always unexpected.
     Other,
 }
 
-/// What is done instead of a proper answer.
+/// What the server does instead of a correct response.
 #[derive(Clone)]
 pub enum Fault {
-    /// Reads the request and answers with this; nothing else happens.
+    /// Reads the request and sends this response; stores nothing.
     Answer(u16, Vec<(&'static str, String)>, String),
-    /// Answers before the body is read, and closes the connection.
+    /// Sends a response before it reads the body, and closes the connection.
     EarlyAnswer(u16, &'static str),
-    /// Reads so many bytes of the body and closes; what is unread makes it a reset. A session keeps what came.
+    /// Reads so many bytes of the body and closes; unread bytes make it a reset. A session keeps the bytes that
+    /// arrived.
     CutRequest(usize),
-    /// Does what is asked and closes without an answer.
+    /// Runs the request and closes without a response.
     LoseAnswer,
-    /// Sends so many bytes of the answer's body and closes.
+    /// Sends so many bytes of the response's body and closes.
     CutAnswer(usize),
-    /// Reads the request and stays silent.
+    /// Reads the request and sends nothing.
     Silence,
-    /// Sends so many bytes of the answer's body and stays silent.
+    /// Sends so many bytes of the response's body and then nothing.
     StallAnswer(usize),
-    /// Answers correctly but for one bit of the body.
+    /// Sends the correct response with one bit of the body flipped.
     FlipBit,
-    /// Answers correctly, with this header set, or removed.
+    /// Sends the correct response with this header set or removed.
     Header(&'static str, Option<String>),
-    /// Repeats what the request carried, in error message, headers and location, with this status.
+    /// Echoes the request's contents in error message, headers and location, with this status.
     Echo(u16),
-    /// Answers correctly, with another status.
+    /// Sends the correct response with another status.
     Status(u16),
-    /// Answers with these bytes in place of the body.
+    /// Sends these bytes instead of the body.
     Body(Vec<u8>),
     /// Redirects to this URL; `{}` in it is the digest or reference, `{foreign}` and `{sibling}` the second origin
     /// by another host name and by the same.
     Redirect(u16, String),
-    /// Answers correctly, with the location at this origin, which may be `{foreign}` or `{sibling}`.
+    /// Sends the correct response with the location at this origin, which may be `{foreign}` or `{sibling}`.
     LocationAt(String),
-    /// Answers as if the request had no `Range`.
+    /// Ignores `Range`.
     IgnoreRange,
-    /// Forgets the session first.
+    /// Removes the session first.
     ForgetSession,
-    /// Invalidates every token given out so far, then goes on correctly.
+    /// Invalidates every token issued so far, then sends the correct response.
     RevokeTokens,
 }
 
-/// When a fault comes.
+/// For which requests a fault applies.
 #[derive(Clone)]
 pub struct Rule {
     pub(super) method: &'static str,
@@ -83,28 +84,28 @@ pub struct Rule {
     pub(super) fired: usize,
 }
 
-/// Begins a rule: the first such request, once.
+/// Makes a rule for the first such request, once.
 #[must_use]
 pub fn on(method: &'static str, thing: Thing, fault: Fault) -> Rule {
     Rule { method, thing, skip: 0, times: 1, fault, seen: 0, fired: 0 }
 }
 
 impl Rule {
-    /// Acts on the n-th such request, counted from 1.
+    /// Applies to the n-th such request, counted from 1.
     #[must_use]
     pub fn nth(mut self, n: usize) -> Self {
         self.skip = n - 1;
         self
     }
 
-    /// Acts so many times.
+    /// Applies so many times.
     #[must_use]
     pub fn times(mut self, times: usize) -> Self {
         self.times = times;
         self
     }
 
-    /// Acts every time.
+    /// Applies every time.
     #[must_use]
     pub fn always(mut self) -> Self {
         self.times = usize::MAX;
@@ -120,15 +121,15 @@ pub enum Access {
     Open,
     /// One user with a password.
     Basic(&'static str, &'static str),
-    /// Tokens from `/token`, which asks for the same user and password; with their life in seconds.
+    /// Tokens from `/token`, which requires a user and password.
     Bearer {
         /// The user.
         user: &'static str,
         /// The password; also the only refresh token.
         password: &'static str,
-        /// Life of a token in seconds, if it is told.
+        /// `expires_in` of the response, seconds; `None` leaves it out.
         expires_in: Option<u64>,
-        /// `WWW-Authenticate` headers; `{}` is the proper Bearer challenge.
+        /// `WWW-Authenticate` headers; `{}` is the correct Bearer challenge.
         challenges: Vec<&'static str>,
     },
 }
@@ -140,15 +141,15 @@ pub struct Logged {
     pub method: String,
     /// Path with query.
     pub path: String,
-    /// What it is about.
+    /// The kind of object.
     pub thing: Thing,
     /// Headers, names in lower case.
     pub headers: BTreeMap<String, String>,
     /// Bytes of the body that were read.
     pub body_len: usize,
-    /// When it came, from the start of the registry.
+    /// Time from the start of the registry to the request.
     pub at: Duration,
-    /// It came to the second origin.
+    /// Whether the second origin received it.
     pub foreign: bool,
 }
 
@@ -158,9 +159,9 @@ pub(super) struct State {
     pub(super) manifests: HashMap<(String, String), (String, Vec<u8>)>,
     pub(super) tags: BTreeMap<(String, String), String>,
     pub(super) sessions: HashMap<String, Vec<u8>>,
-    /// Tokens given out, with their scopes.
+    /// Issued tokens with their scopes.
     pub(super) tokens: HashMap<String, String>,
-    /// Sessions whose last part was smaller than the least, so that no more may come.
+    /// Sessions whose last chunk was smaller than the minimum, so that another one is refused.
     pub(super) ended: HashSet<String>,
     pub(super) rules: Vec<Rule>,
     pub(super) log: Vec<Logged>,

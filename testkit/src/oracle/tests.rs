@@ -1,4 +1,4 @@
-//! A judge that cannot object proves nothing: every check meets an input it must refuse.
+//! Tests of the checks: each check gets an input that it must refuse.
 
 use super::*;
 use crate::digest;
@@ -12,7 +12,7 @@ const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const GZIP_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-/// A small sound layout that is taken apart before it is written.
+/// The parts of a small valid layout, which a test can change before they are written.
 pub(crate) struct Parts {
     layer: Vec<u8>,
     layer_type: &'static str,
@@ -42,7 +42,7 @@ impl Parts {
         }
     }
 
-    /// Writes the layout; what a part already says about another is left as it is.
+    /// Writes the layout; digests and sizes that a test has set stay.
     pub(crate) fn write(mut self, folder: &Path) -> Written {
         tree::make(folder, &["d blobs/sha256"]);
         let layer = self.layer.clone();
@@ -90,7 +90,7 @@ fn gzip(path: &Path) -> Vec<u8> {
     tool("gzip").arg("-nc").arg(path).output().unwrap().stdout
 }
 
-/// Writes a layout that was changed before writing, and returns what the judge says about the folder.
+/// Changes a valid layout, writes it, and returns the findings about the folder.
 fn judged(change: impl FnOnce(&mut Parts, &Scratch)) -> String {
     let scratch = Scratch::new("oracle");
     let mut parts = Parts::new(&scratch);
@@ -99,7 +99,7 @@ fn judged(change: impl FnOnce(&mut Parts, &Scratch)) -> String {
     layout_problems(scratch.join("layout")).join("\n")
 }
 
-/// Changes a sound layout on disk, and returns what the judge says about the folder and about its tar.
+/// Changes a valid layout on disk, and returns the findings about the folder and about its tar.
 fn judged_later(change: impl FnOnce(&Path, &Written)) -> [String; 2] {
     let scratch = Scratch::new("oracle");
     let folder = scratch.join("layout");
@@ -259,7 +259,7 @@ fn faults_inside_a_layer_are_found() {
     }
 }
 
-/// Names at every border of the header formats, and every kind of entry a layer takes.
+/// Names at every length limit of the header formats, and every kind of entry of a layer.
 fn borders() -> Vec<String> {
     let name = |length: usize| "n".repeat(length);
     let deep = |folder: usize, file: usize| format!("{}/{}", "d".repeat(folder), name(file));
@@ -277,7 +277,7 @@ fn borders() -> Vec<String> {
     lines
 }
 
-/// The layer of [`borders`], computed by a second writer of the recipe that was compared with imgpkg byte for byte.
+/// The layer of [`borders`], computed by a second implementation that was compared with imgpkg byte for byte.
 const BORDERS: &str = "sha256:c3c8d92ae8ba2691a82ae9a856b3c339afa4c4841be6401528590d166ca43d4b";
 
 #[test]
@@ -294,7 +294,7 @@ fn the_layer_recipe_gives_the_digests_imgpkg_gives() {
     let layer = imgpkg_layer(&[scratch.join("app")], &default, Some(&tar));
     assert_eq!(layer, Layer { diff_id: BORDERS.into(), size: 26_624 });
     assert_eq!(digest::of_file(&tar), (layer.diff_id, layer.size));
-    // Another reader sees the same tree, less what was left out.
+    // Another reader finds the same tree, without the excluded files.
     let out = scratch.join("out");
     tree::make(&out, &[] as &[&str]);
     let _ = run(tool("tar").arg("-xf").arg(&tar).arg("-C").arg(&out)).success();

@@ -1,7 +1,7 @@
 //! Debian's `docker-registry` as a child process on a free loopback port, in every mode a test needs.
 //!
-//! The registry is the real one, so it cannot teach the tests falsehoods. Its storage folder and its access log
-//! are read by code of our own: what a client claims to have done is compared with what arrived.
+//! It is a real registry, so tests see a real registry's behaviour. The helper reads its storage folder and access log
+//! itself, to compare what a client reports with what arrived.
 
 mod storage;
 mod token;
@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// What our own requests call themselves, so that they can be left out of the log.
+/// User agent of the helper's own requests, which are left out of the log.
 const OWN_AGENT: &str = "testkit";
 /// How long the registry may take to start, to stop or to write its log.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -35,13 +35,13 @@ pub struct Request {
     pub path: String,
     /// The query without `?`; empty if there is none.
     pub query: String,
-    /// The status the registry answered with.
+    /// The status of the response.
     pub status: u16,
-    /// What the client calls itself.
+    /// The user agent of the client.
     pub agent: String,
 }
 
-/// The certificate the registry shows.
+/// The registry's certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Tls {
     Off,
@@ -50,7 +50,7 @@ enum Tls {
     Expired,
 }
 
-/// How the registry should be; finish with [`Builder::start`].
+/// Options of a registry; start it with [`Builder::start`].
 #[derive(Debug, Clone)]
 #[must_use = "nothing runs before `start`"]
 pub struct Builder {
@@ -62,7 +62,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// TLS with a certificate of the test authority, good for 127.0.0.1, `localhost` and `registry.test`.
+    /// TLS with a certificate of the test authority, valid for 127.0.0.1, `localhost` and `registry.test`.
     pub fn tls(mut self) -> Self {
         self.tls = Tls::Good;
         self
@@ -74,19 +74,19 @@ impl Builder {
         self
     }
 
-    /// TLS with a certificate that ended before it began to be used.
+    /// TLS with an expired certificate.
     pub fn tls_expired(mut self) -> Self {
         self.tls = Tls::Expired;
         self
     }
 
-    /// TLS, and only clients with a certificate of the test authority.
+    /// TLS; clients need a certificate of the test authority.
     pub fn mutual_tls(mut self) -> Self {
         self.mutual = true;
         self.tls()
     }
 
-    /// Only [`USER`] and [`OTHER_USER`], by basic authentication.
+    /// Basic authentication for [`USER`] and [`OTHER_USER`].
     pub fn htpasswd(mut self) -> Self {
         self.htpasswd = true;
         self
@@ -104,7 +104,7 @@ impl Builder {
         self
     }
 
-    /// Starts the registry and returns when it answers.
+    /// Starts the registry and returns when it responds.
     pub fn start(self) -> Registry {
         assert!(!(self.htpasswd && self.tokens.is_some()), "a registry has one kind of authentication");
         if self.htpasswd || self.tokens.is_some() {
@@ -120,7 +120,7 @@ impl Builder {
     }
 }
 
-/// A running registry; it stops and takes its storage with it when dropped.
+/// A running registry; when dropped it stops and its storage is removed.
 #[derive(Debug)]
 pub struct Registry {
     mode: Builder,
@@ -136,7 +136,7 @@ impl Registry {
         Self::with().start()
     }
 
-    /// Begins the description of another kind of registry.
+    /// Returns the options of a registry, to be changed.
     pub fn with() -> Builder {
         Builder { tls: Tls::Off, mutual: false, htpasswd: false, tokens: None, read_only: false }
     }
@@ -157,17 +157,17 @@ impl Registry {
         format!("{scheme}://{}", self.host)
     }
 
-    /// Returns a file with the authority that signed the registry's certificate.
+    /// Returns a file with the certificate of the authority that signed the registry's certificate.
     pub fn ca_path(&self) -> PathBuf {
         self.scratch.join("ca.pem")
     }
 
-    /// Returns a file with the certificate of a client the mutual TLS mode accepts.
+    /// Returns a file with a client certificate that the mutual TLS mode accepts.
     pub fn client_certificate_path(&self) -> PathBuf {
         self.scratch.join("client.pem")
     }
 
-    /// Returns the file with the key that fits [`Registry::client_certificate_path`].
+    /// Returns the file with the key of [`Registry::client_certificate_path`].
     pub fn client_key_path(&self) -> PathBuf {
         self.scratch.join("client.key")
     }
@@ -187,12 +187,12 @@ impl Registry {
         self.tokens.as_ref()
     }
 
-    /// Returns the registry's storage folder, read without the registry.
+    /// Returns the registry's storage folder, which is read without the registry.
     pub fn storage(&self) -> Storage {
         Storage::new(&self.scratch.join("data"))
     }
 
-    /// Asks the registry something as [`USER`], without any code of the client under test.
+    /// Sends a request as [`USER`], without the client under test.
     ///
     /// The request does not appear in [`Registry::requests`].
     #[track_caller]
@@ -230,8 +230,8 @@ impl Registry {
         crate::digest::of(bytes)
     }
 
-    /// Returns every request of others since the start or the last [`Registry::forget_requests`], in the
-    /// order in which they ended.
+    /// Returns every request of other clients since the start or the last [`Registry::forget_requests`], in the order
+    /// in which they ended.
     pub fn requests(&self) -> Vec<Request> {
         let seen = std::fs::read_to_string(self.scratch.join("seen")).unwrap_or_default();
         let seen: usize = seen.parse().unwrap_or(0);
@@ -244,7 +244,7 @@ impl Registry {
             .collect()
     }
 
-    /// Makes [`Registry::requests`] begin anew.
+    /// Drops the requests so far from [`Registry::requests`].
     pub fn forget_requests(&self) {
         self.scratch.write("seen", self.complete_log().len().to_string());
     }
@@ -265,7 +265,7 @@ impl Registry {
         self.host = self.wait_until_listening(already);
     }
 
-    /// Restarts the registry refusing, or taking, uploads.
+    /// Restarts the registry; it then refuses or accepts uploads.
     pub fn set_read_only(&mut self, read_only: bool) {
         self.mode.read_only = read_only;
         self.start_again();
@@ -371,7 +371,7 @@ impl Registry {
                 },
             },
             "http": http,
-            // Layers that may not be distributed are taken with an address only, and with none by default.
+            // The registry accepts non-distributable layers only with an allowed URL; by default none is allowed.
             "validation": {"manifests": {"urls": {"allow": ["^https://example[.]test/"]}}},
         });
         if self.mode.htpasswd {
@@ -383,12 +383,12 @@ impl Registry {
                 "rootcertbundle": file("token.pem"),
             }});
         }
-        // JSON is YAML enough.
+        // JSON is valid YAML.
         config.to_string()
     }
 
-    /// Returns the access log once the line of a request made now is in it: the registry writes a line after
-    /// its answer went out, so the last lines may otherwise be missing.
+    /// Sends a request and returns the access log when it has the line of that request: the registry writes a line
+    /// after its response, so the last lines could be missing otherwise.
     fn complete_log(&self) -> String {
         let read = || std::fs::read_to_string(self.scratch.join("access.log")).unwrap_or_default();
         let no_client_gets_in = matches!(self.mode.tls, Tls::WrongName | Tls::Expired);
@@ -427,7 +427,7 @@ fn parse(line: &str) -> Option<Request> {
     Some(Request { method, path: path.to_owned(), query: query.to_owned(), status, agent })
 }
 
-/// Returns the password file; the lowest cost bcrypt takes, since every request pays it.
+/// Returns the password file, with the lowest cost of bcrypt, because every request computes it.
 fn htpasswd() -> &'static str {
     static MADE: OnceLock<String> = OnceLock::new();
     MADE.get_or_init(|| {
@@ -438,12 +438,12 @@ fn htpasswd() -> &'static str {
     })
 }
 
-/// Returns the requests that carried content to the registry: what "nothing is uploaded twice" counts.
+/// Returns the requests that uploaded content, to check that nothing is uploaded twice.
 pub fn uploads(requests: &[Request]) -> Vec<&Request> {
     requests.iter().filter(|request| matches!(request.method.as_str(), "PUT" | "PATCH" | "POST")).collect()
 }
 
-/// Returns the tags and digests under which manifests were put, in order.
+/// Returns the tags and digests of the manifests' PUT requests, in order.
 pub fn manifests_written(requests: &[Request]) -> Vec<&str> {
     let put = |request: &&&Request| request.method == "PUT" && request.path.contains("/manifests/");
     uploads(requests).iter().filter(put).filter_map(|request| request.path.rsplit('/').next()).collect()

@@ -1,11 +1,11 @@
-//! What really lies in the registry's storage folder, read and audited without the registry.
+//! Reads and checks the registry's storage folder without the registry.
 
 use crate::digest;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The storage folder of a registry that keeps files (`docker/registry/v2` layout).
+/// The storage folder of a registry with file storage (`docker/registry/v2` layout).
 #[derive(Debug, Clone)]
 pub struct Storage {
     root: PathBuf,
@@ -75,16 +75,16 @@ impl Storage {
         self.blob(&digest)
     }
 
-    /// Returns how many uploads into a repository were begun and neither finished nor cancelled.
+    /// Returns the number of open upload sessions of a repository.
     pub fn open_uploads(&self, repository: &str) -> usize {
         names(&self.repository(repository).join("_uploads")).len()
     }
 
-    /// Recomputes every digest and follows every reference; returns what is wrong, one line each.
+    /// Computes every digest and follows every reference; returns the problems, one line each.
     ///
-    /// Sound means: stored bytes have the digests they are stored under; each tag points at a manifest of its
-    /// repository; each manifest's config and layers, and each index's manifests, are there, linked into the same
-    /// repository, with the sizes their descriptors say.
+    /// There is no problem if stored bytes have the digests they are stored under; each tag points at a manifest of its
+    /// repository; each manifest's configuration and layers, and each index's manifests, are linked into the same
+    /// repository and have the sizes in their descriptors.
     pub fn problems(&self) -> Vec<String> {
         let mut found = Vec::new();
         for expected in self.blobs() {

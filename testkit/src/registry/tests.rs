@@ -1,4 +1,4 @@
-//! The registry helper is itself held to what it promises, each mode with its refused neighbour.
+//! Tests of the registry helper: each mode, beside a request that it must refuse.
 
 use super::*;
 use serde_json::json;
@@ -162,7 +162,7 @@ fn tokens_carry_the_rights_of_their_user() {
     }
 }
 
-/// Asks the token server by hand and tries the token on the registry.
+/// Requests a token from the token server and uses it at the registry.
 fn token_works(registry: &Registry, body: &str) -> (Value, u16) {
     let tokens = registry.tokens().expect("there is a token server");
     let host = tokens.realm().replace("http://localhost", "127.0.0.1").replace("/token", "");

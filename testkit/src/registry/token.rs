@@ -1,4 +1,4 @@
-//! A server of bearer tokens (distribution's token specification), with the awkward cases clients meet.
+//! A server of bearer tokens (distribution's token specification), with options for difficult cases.
 
 use super::users::{OTHER_PASSWORD, OTHER_USER, PASSWORD, USER};
 use crate::certificates::certificates;
@@ -16,10 +16,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(super) const SERVICE: &str = "testkit-registry";
 pub(super) const ISSUER: &str = "testkit-issuer";
-/// How long after its end the registry still takes a token, for clocks that differ.
+/// How long after its expiry the registry still accepts a token, because clocks differ.
 const LEEWAY_SECONDS: u64 = 60;
 
-/// The member of the answer that carries the token.
+/// The member of the response that has the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenField {
     /// `token` and `access_token`.
@@ -33,19 +33,19 @@ pub enum TokenField {
 /// How the token server behaves.
 #[derive(Debug, Clone)]
 pub struct TokenOptions {
-    /// How long the registry takes a token, in seconds: its leeway of a minute is already taken off.
+    /// How long the registry accepts a token, in seconds, including its leeway of a minute.
     pub life_seconds: u64,
-    /// Whether the answer says how long (`expires_in`); without, clients must assume 60 seconds.
+    /// Whether the response has `expires_in`; without it, clients must assume 60 seconds.
     pub tell_life: bool,
-    /// So many tokens that grant something have ended when they are handed out, although they say otherwise.
+    /// So many tokens that grant something have expired when they are issued, although the response says otherwise.
     pub stale: usize,
-    /// So many requests are answered with 503 first.
+    /// So many requests get 503 first.
     pub unavailable: usize,
-    /// Where the token stands in the answer.
+    /// The member of the response that has the token.
     pub field: TokenField,
     /// The host name in the realm.
     pub realm_host: &'static str,
-    /// Whether a refresh token goes with every answer that is asked for one.
+    /// Whether a response has a refresh token if the client requests one.
     pub refresh: bool,
 }
 
@@ -64,18 +64,18 @@ impl Default for TokenOptions {
     }
 }
 
-/// One request the token server got.
+/// One request to the token server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenRequest {
     /// `GET`, or `POST` for OAuth 2.
     pub method: String,
-    /// The user who asked; `None` for an anonymous request.
+    /// The user; `None` for an anonymous request.
     pub user: Option<String>,
     /// `none`, `basic`, `password` or `refresh_token`.
     pub grant: String,
-    /// The scopes asked for, in order.
+    /// The requested scopes, in order.
     pub scopes: Vec<String>,
-    /// The status answered.
+    /// The status of the response.
     pub status: u16,
 }
 
@@ -122,7 +122,7 @@ impl TokenServer {
         Self { port, tls, shared }
     }
 
-    /// Returns the URL registries name in their challenge.
+    /// Returns the URL for the registry's challenge.
     pub fn realm(&self) -> String {
         let scheme = if self.tls { "https" } else { "http" };
         format!("{scheme}://{}:{}/token", self.shared.options.realm_host, self.port)
@@ -133,23 +133,23 @@ impl TokenServer {
         self.shared.state().log.clone()
     }
 
-    /// Makes [`TokenServer::requests`] begin anew.
+    /// Drops the requests so far from [`TokenServer::requests`].
     pub fn forget_requests(&self) {
         self.shared.state().log.clear();
     }
 
-    /// Lets the next `count` granting tokens be stale, or the next requests fail with 503.
+    /// Makes the next `stale` granting tokens expired, and the next `unavailable` requests fail with 503.
     pub fn misbehave(&self, stale: usize, unavailable: usize) {
         let mut state = self.shared.state();
         (state.stale, state.unavailable) = (stale, unavailable);
     }
 
-    /// Returns a refresh ("identity") token that is good for [`USER`].
+    /// Returns a valid refresh ("identity") token of [`USER`].
     pub fn identity_token(&self) -> String {
         self.shared.state().new_refresh(USER)
     }
 
-    /// Returns a good token for [`USER`] without any request.
+    /// Returns a valid token of [`USER`] without a request.
     pub fn mint(&self, repository: &str, actions: &[&str]) -> String {
         let access = json!([{"type": "repository", "name": repository, "actions": actions}]);
         sign(USER, &access, now() + 300)
@@ -283,7 +283,7 @@ impl Shared {
     }
 }
 
-/// Returns how the client proves who it is, and who that is: `Ok(None)` for an anonymous one, `Err` if the proof is bad.
+/// Returns the client's grant and user: `Ok(None)` for an anonymous client, `Err` for wrong credentials.
 fn identify<'a>(
     request: &Received,
     first: &dyn Fn(&str) -> Option<&'a str>,
@@ -316,7 +316,7 @@ fn identify<'a>(
     }
 }
 
-/// Returns what of `type:name:action,…` this user gets; `None` if nothing.
+/// Returns the granted part of `type:name:action,…` for a user; `None` if nothing is granted.
 fn allowed(user: Option<&str>, scope: &str) -> Option<Value> {
     let (kind, rest) = scope.split_once(':')?;
     let (name, actions) = rest.rsplit_once(':')?;
