@@ -1,7 +1,8 @@
-//! Parsers of outside text: time and memory grow as the input does. A test binary of its own, see `testkit::growth`.
+//! Parsers of outside text: time and memory grow about linearly with the input. A test binary of its own, see
+//! `testkit::growth`.
 //!
-//! The bodies of the fuzz targets are run as well, over inputs made to cost much and over their seeds with a part repeated:
-//! so a parser is looked at by machine as soon as it has a target with seeds.
+//! The bodies of the fuzz targets are measured too, with expensive inputs and with their seeds in which a part is
+//! repeated: a parser is measured as soon as it has a target with seeds.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../fuzz/src/lib.rs"]
@@ -154,7 +155,7 @@ fn seeds_of_every_fuzz_target_with_a_part_repeated() {
         let mut random = Random::new(number as u64);
         for (at, seed) in seeds(target).iter().enumerate().filter(|(_, seed)| !seed.is_empty()) {
             for _ in 0..PARTS {
-                // Blocks of a tar stay whole.
+                // A tar is cut at blocks only.
                 let step = if seed.len() >= 1024 && seed.len().is_multiple_of(512) { 512 } else { 1 };
                 let mut below = |limit: usize| usize::try_from(random.below(limit as u64)).unwrap();
                 let from = below(seed.len() / step) * step;
@@ -176,8 +177,7 @@ fn inputs_of_fuzz_targets_that_were_made_to_cost_much() {
 
 type Make = Box<dyn Fn(usize) -> Vec<u8>>;
 
-/// Inputs that were made to cost much, by target.
-/// Makes a docker-save tar of one image with so many names.
+/// Expensive inputs, by target. Makes a docker-save tar of one image with so many names.
 fn docker_save(names: usize, name: impl Fn(usize) -> String) -> Vec<u8> {
     let names: Vec<String> = (0..names).map(|number| format!("\"{}\"", name(number))).collect();
     let table = format!(r#"[{{"Config":"c","RepoTags":[{}],"Layers":[]}}]"#, names.join(","));

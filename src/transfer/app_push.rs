@@ -1,4 +1,4 @@
-//! Pushes the image of an app: uses layers of an earlier image again, unless the registry has lost them.
+//! Pushes the source image of an app: uses layers of an earlier image again, unless the registry has lost them.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -52,7 +52,7 @@ pub struct AppPush<'a> {
     pub folder: PathBuf,
 }
 
-/// Packs an app into an image and pushes it.
+/// Packs an app into a source image and pushes it.
 ///
 /// Errors: [`TransferError::UnexpectedDigest`] before anything is sent; those of reading the earlier image, if it is
 /// required.

@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_published_signature_is_accepted_and_its_neighbours_are_not() {
-        // AWS's own test suite, `post-vanilla`; its date is too old, so the date is not checked here.
+        // AWS's own test suite, `post-vanilla`. With the right signature the only error is the old date.
         let published = "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b";
         let key =
             AwsKey { id: "AKIDEXAMPLE", secret: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", session: None };

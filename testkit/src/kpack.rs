@@ -1,4 +1,4 @@
-//! Extracts an app's image as kpack does, with the script `tests/tools/kpack_extract.py`, which states kpack's rules.
+//! Extracts a source image as kpack does, with the script `tests/tools/kpack_extract.py`, which states kpack's rules.
 
 use crate::tools::{run, script};
 use std::path::Path;

@@ -1,8 +1,8 @@
-//! The room in which the real executable is tried; see `testkit::lab` for what a room offers.
+//! Labs for the real executable (`testkit::lab`).
 
 pub(crate) use testkit::lab::Lab;
 
-/// Returns a fresh room for the executable under test.
+/// Returns a new lab for the executable under test.
 pub(crate) fn lab() -> Lab {
     Lab::new(env!("CARGO_BIN_EXE_imgrelay"))
 }

@@ -1,4 +1,4 @@
-//! Small image layouts put together by hand, with digests computed here and not by the code under test.
+//! Makes small image layouts; computes digests without the code under test.
 
 use std::io::Write as _;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Folders and tars that several subjects begin with, and a look into tars that owes nothing to the program.
+//! Folders and tars that several tests use, and a reader of tars without the program's code.
 
 use std::ops::Range;
 use std::path::Path;
@@ -7,7 +7,7 @@ use testkit::lab::Lab;
 
 use crate::lab::lab;
 
-/// The name under which [`packed`] packs.
+/// The name of the image of [`packed`].
 pub(crate) const NAME: &str = "registry.example/team/app:v1";
 
 /// A small bundle in `app`: a lock file, text, a program, something that does not compress, an empty folder.
@@ -19,12 +19,12 @@ pub(crate) const BUNDLE: [&str; 5] = [
     "d app/empty",
 ];
 
-/// A room with the bundle.
+/// A lab with the bundle.
 pub(crate) fn bundle() -> Lab {
     lab().tree(&BUNDLE)
 }
 
-/// A room with the bundle, packed under [`NAME`] as `app.tar`; returns the digest too.
+/// A lab with the bundle, packed under [`NAME`] as `app.tar`; returns the digest too.
 #[track_caller]
 pub(crate) fn packed() -> (Lab, String) {
     let lab = bundle();
@@ -32,7 +32,7 @@ pub(crate) fn packed() -> (Lab, String) {
     (lab, digest)
 }
 
-/// Packs into a tar in the room and returns the digest.
+/// Packs into a tar in the lab and returns the digest.
 #[track_caller]
 pub(crate) fn pack(lab: &Lab, words: &[&str], tar: &str) -> String {
     let output = lab.run(&[&["push"], words, &["--to-oci-tar", tar]].concat()).succeeds();

@@ -1,4 +1,4 @@
-//! Packs an app into an image, in a tar or a spool; layers that an earlier image has are used again.
+//! Packs an app into a source image, in a tar or a spool; layers that an earlier image has are used again.
 //!
 //! Layers are compared by `diff_id`, the digest before compression: an unchanged layer is not sent again when the
 //! compressor or its level changes. The earlier image's configuration tells which stored layer has which `diff_id`.

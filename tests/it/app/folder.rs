@@ -1,4 +1,4 @@
-//! Source images from folders and from zips of them: what kpack extracts is what was put in.
+//! Source images of folders and of zips: kpack extracts the files that were packed.
 
 use crate::lab::lab;
 use std::path::Path;
@@ -6,7 +6,7 @@ use testkit::registry::Registry;
 use testkit::tools::{run, tool};
 use testkit::{kpack, oracle, readers, tree};
 
-/// An app with everything that is treated in some way; modes as cf and git know them.
+/// An app with a file for every rule of packing; modes as cf and git have them.
 const APP: [&str; 17] = [
     "f app/.cfignore '*.log\\n!keep.log\\n/tmp/\\n'",
     "f app/.git/config 'x'",
@@ -26,7 +26,7 @@ const APP: [&str; 17] = [
     "l app/start -> bin/run",
     "l app/node/current -> ../bin",
 ];
-/// What of it has to arrive.
+/// The entries that have to arrive.
 const ARRIVES: [&str; 17] = [
     "f README.md 644 'hello\\n'",
     "d bin 755",
@@ -136,7 +136,7 @@ fn the_cf_defaults_are_excluded_at_any_depth() {
     let mut lines = vec!["f app/kept 'x'".to_owned(), "f app/deep/down/kept 'x'".to_owned()];
     for name in names {
         lines.extend([format!("f app/{name} ''"), format!("f app/deep/down/{name} ''")]);
-        // What only looks like it stays, a folder of that name does not.
+        // A name that only looks like it is packed; a folder of that name is not.
         lines.extend([format!("f app/{name}.txt 'x'"), format!("f app/folders/{name}/inside 'x'")]);
     }
     let lab = lab().tree(&lines);
@@ -163,7 +163,7 @@ fn preserve_permissions_keeps_modes_but_for_what_a_build_needs() {
     let _ = lab.command(&["pull", "--tar", "app.tar", "-o", "out"]).umask("022").run().succeeds();
     let list = tree::list(&lab.path("out"));
     let modes: Vec<&str> = list.lines().map(|line| line.split(' ').nth(2).unwrap()).collect();
-    // Extracting is subject to the umask, here as in kpack.
+    // Extracting applies the umask, as in kpack.
     assert_eq!(modes, ["640", "711", "755", "750"], "{list}");
 }
 

@@ -1,4 +1,4 @@
-//! Source images in many layers: the same tree for kpack, and pushing again sends what changed.
+//! Source images in many layers: kpack extracts the same tree, and a second push sends only what changed.
 
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,7 @@ fn push(lab: &Lab, name: &str, more: &[&str]) -> serde_json::Value {
     lab.run(&words).succeeds().json()
 }
 
-/// Bytes of everything stored.
+/// Bytes of all stored blobs.
 fn stored(registry: &Registry) -> usize {
     let storage = registry.storage();
     storage.blobs().iter().filter_map(|digest| storage.blob(digest)).map(|blob| blob.len()).sum()
@@ -103,7 +103,7 @@ fn pushing_an_app_again_sends_only_changed_layers() {
     assert_eq!(extracted(&lab, &name).lines().count(), 603 + 111, "files and folders");
     assert!(extracted(&lab, &name).contains("src/d3/f3.js 644 6 "));
 
-    // A kind of compression that was asked for is not answered with another.
+    // A layer in another compression than the requested one is not used again.
     registry.forget_requests();
     let other = push(&lab, &name, &["--compression", "zstd"]);
     assert_eq!(sent(&registry), usize::try_from(other["layers"].as_u64().unwrap()).unwrap());
@@ -115,7 +115,7 @@ fn layers_sent_while_others_are_packed_cost_at_most_one_head() {
     let registry = Registry::start();
     let lab = app();
     let name = format!("{}/apps/shop:latest", registry.host());
-    // What the digest will be is known at the end: if it matters, nothing is sent before.
+    // The digest is known only at the end, so with an expected digest nothing is sent before.
     let wrong = format!("sha256:{}", "ab".repeat(32));
     let words = ["push", "-s", &name, "-f", "app", "--layers", "auto", "--expected-digest", &wrong];
     let _ = lab.run(&words).fails(3, &[&wrong]);
@@ -133,14 +133,14 @@ fn layers_sent_while_others_are_packed_cost_at_most_one_head() {
     asked.dedup();
     assert_eq!(asked.len(), all, "each once");
     let layers = usize::try_from(first["layers"].as_u64().unwrap()).unwrap();
-    // Four that are not there, as many as are under way meanwhile (up to 16), and the configuration.
+    // Four that are absent, up to 16 that are pushed at the same time, and the configuration.
     assert!((5..=20).contains(&all) && layers > 15, "{all} questions for {layers} layers");
     let last = uploads(&requests).last().map(|request| (request.method.clone(), request.path.clone()));
     assert_eq!(last, Some(("PUT".to_owned(), "/v2/apps/shop/manifests/latest".to_owned())));
     let expected = first["digest"].as_str().unwrap();
     let words = ["push", "-s", &name, "-f", "app", "--layers", "auto", "--expected-digest", expected];
     let _ = lab.run(&words).succeeds();
-    // Under a tag that is new it looks like a push that was broken off: the layers are there, and are found.
+    // With a new tag this is like an interrupted push: the layers are there, and HEAD requests find them.
     registry.forget_requests();
     let _ = push(&lab, &format!("{}/apps/shop:next", registry.host()), &[]);
     assert_eq!(sent(&registry), 0);
@@ -200,7 +200,7 @@ fn a_signal_ends_a_push_whose_first_layers_are_on_their_way() {
     assert_eq!(registry.tag("apps/shop", "latest"), None);
 }
 
-/// Between the question whether a layer is there and the manifest that names it, the registry collects garbage.
+/// The registry's garbage collection runs between the HEAD request for a layer and the PUT of the manifest.
 #[test]
 fn a_reused_layer_that_disappears_during_the_push_is_sent() {
     let registry = FaultRegistry::start(Access::Open, vec![]);
@@ -214,7 +214,7 @@ fn a_reused_layer_that_disappears_during_the_push_is_sent() {
     let layers = described["images"][0]["layers"].as_array().unwrap().clone();
     assert_eq!(layers.len(), usize::try_from(first["layers"].as_u64().unwrap()).unwrap());
     lab.write("app/index.js", "y");
-    // As it is asked for it is there, each layer and the configuration, and then it is not.
+    // Each layer and the configuration are there at the HEAD request, and then they are removed.
     for layer in &layers[2..5] {
         registry.forget_blob("apps/shop", layer["digest"].as_str().unwrap());
     }
@@ -257,7 +257,7 @@ fn base_tar_gives_unchanged_layers_without_a_registry() {
     assert_eq!(one["digest"], again["digest"], "the layers are the old ones, at their old level");
     assert_eq!(lab.read("one.tar"), lab.read("again.tar"));
     lab.write("app/src/d3/f3.js", "edited");
-    // The tar may be replaced by its successor.
+    // A new tar may replace the tar that it is based on.
     let edited = pack("one.tar", &["--base-tar", "one.tar"]);
     assert_ne!(one["digest"], edited["digest"]);
     oracle::validate_layout(lab.path("one.tar"));
@@ -269,7 +269,7 @@ fn base_tar_gives_unchanged_layers_without_a_registry() {
     };
     let (old, new) = (layers("again.tar"), layers("one.tar"));
     assert_eq!(new.iter().filter(|layer| !old.contains(layer)).count(), 1);
-    // Missing, or no image.
+    // The earlier image is missing, or is no image.
     let base =
         |tar| ["push", "-s", "-f", "app", "--layers", "auto", "--to-oci-tar", "x.tar", "--base-tar", tar];
     let _ = lab.run(&base("none.tar")).fails(1, &["`none.tar`"]);

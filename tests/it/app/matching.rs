@@ -1,5 +1,5 @@
-//! Cloud Foundry's resource matching: the unmodified cf command line sends what the earlier image does not have, and
-//! what comes of it is the same image as if everything had been sent.
+//! Cloud Foundry's resource matching: the unmodified cf command line sends the files that the earlier image lacks, and
+//! the image is the same as if it had sent all files.
 
 use serde_json::{Value, json};
 use testkit::kpack;
@@ -32,7 +32,7 @@ fn app() -> Lab {
     lab().tree(&lines)
 }
 
-/// Asks as the command line does, through the real executable, and leaves its upload in `into`.
+/// Matches resources as the cf command line does, with the real executable, and writes the upload to `into`.
 fn upload(lab: &Lab, into: &str, image: &[&str]) -> usize {
     let _ = std::fs::remove_dir_all(lab.path(into));
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/cf_upload.py");
@@ -68,7 +68,7 @@ fn ask(lab: &Lab, image: &[&str], resources: &[Value]) -> Output {
     lab.command(&[&["match"], image].concat()).stdin(request).run()
 }
 
-/// The digest of the app as a whole.
+/// The digest of the app's image if everything is sent.
 fn whole(lab: &Lab) -> Value {
     let words = ["push", "-s", "-f", "app", "--to-oci-tar", "whole.tar", "--json"];
     lab.run(&words).succeeds().json()["digest"].clone()
@@ -96,7 +96,7 @@ fn a_partial_cf_upload_becomes_the_image_of_the_whole_app() {
     let sent = std::fs::metadata(lab.path("second/package.zip")).unwrap().len();
     assert!(sent < 10_000, "{sent} bytes");
     assert_eq!(push(&lab, "second", &name, &[])["digest"], whole(&lab));
-    // The same once more, in many layers: what is extracted stays the same.
+    // The same in many layers: kpack extracts the same files.
     let _ = upload(&lab, "third", &["-s", &name]);
     assert_eq!(listed(&lab, "third"), 155);
     let auto = push(&lab, "third", &name, &["--layers", "auto"]);
@@ -106,7 +106,7 @@ fn a_partial_cf_upload_becomes_the_image_of_the_whole_app() {
     kpack::extract(&lab.path("whole.tar"), &lab.path("expected"));
     kpack::extract(&lab.path("auto.tar"), &lab.path("extracted"));
     assert_eq!(tree::list(&lab.path("extracted")), tree::list(&lab.path("expected")));
-    // With nothing changed, nothing is stored: neither the image nor its list of files.
+    // If nothing changed, nothing is stored: neither the image nor its file list.
     let _ = upload(&lab, "fourth", &["-s", &name]);
     registry.forget_requests();
     assert_eq!(push(&lab, "fourth", &name, &["--layers", "auto"])["digest"], auto["digest"]);
@@ -150,7 +150,7 @@ fn resource_matching_without_a_file_list_reads_the_layers() {
     let _ = push(&lab, "listed", &name, &[]);
     let answer = ask(&lab, &["-s", &name], &asked).succeeds().never_says("reading its layers");
     assert_eq!(answer.json(), expected);
-    // Only this repository's files count: another one's are not told of.
+    // Only the files of this repository are matched, so a user learns nothing about another repository.
     let other = format!("{}/apps/other:latest", registry.host());
     assert_eq!(ask(&lab, &["-s", &other], &asked).succeeds().stdout, "{\"resources\":[]}\n");
 }
@@ -203,7 +203,7 @@ fn the_file_list_is_compared_with_the_verified_content() {
         let _ =
             push(&json!([resource(HELLO, 5, "a")]), &[base, &["-f", "p.zip"]].concat()).fails(1, &[expected]);
     }
-    // A layer with other bytes than its digest says is not taken for what it claims to hold.
+    // Files of a layer that does not match its digest are not used.
     let mut bytes = lab.read("whole.tar");
     let at = bytes.windows(4).position(|four| four == [0x1f, 0x8b, 8, 4]).unwrap();
     bytes[at + 30] ^= 1;

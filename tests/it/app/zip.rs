@@ -1,4 +1,4 @@
-//! Source images from zips: what real programs write is read, what lies is refused with the entry's name.
+//! Source images of zips: the zips of real programs are read; inconsistent ones are refused with the entry's name.
 
 use crate::lab::{Lab, lab};
 use testkit::kpack;
@@ -15,7 +15,7 @@ fn digest(lab: &Lab, name: &str) -> String {
     push(lab, name).succeeds().one_line().rsplit('@').next().unwrap().to_owned()
 }
 
-/// Checks that an archive was refused with these words, and returns the message.
+/// Checks that an archive was refused with these texts, and returns the message.
 #[track_caller]
 fn refused(output: testkit::lab::Output, texts: &[&str]) -> String {
     let output = output.fails(1, texts);
@@ -61,7 +61,7 @@ fn zip_entries_of_every_host_system_are_extracted() {
     ];
     let lab = lab();
     lab.write("a.zip", zip(&entries));
-    // A launcher in front, as executable jars have it.
+    // With a launcher script in front, as in executable jars.
     lab.write("a.jar", [b"#!/bin/sh\nexit\n".to_vec(), zip(&entries)].concat());
     let from_zip = digest(&lab, "a.zip");
     assert_eq!(digest(&lab, "a.jar"), from_zip);
@@ -209,7 +209,7 @@ fn without_a_flag_an_app_may_have_a_gibibyte_as_in_cloud_controller() {
     lab.write("x.zip", zip(&[big("a", gib / 2), big("b", gib / 2), ZipEntry::file("c", "x")]));
     let over = "`x.zip` has more than 1073741824 bytes: 1073741825 with `c`";
     println!("{}", refused(push(&lab, "x.zip"), &[over, "allow more with `--size-limit`"]));
-    // Exactly so much is not too much: here it is the content that is wrong.
+    // Exactly the limit is accepted: here the content is wrong.
     lab.write("x.zip", zip(&[big("a", gib / 2), big("b", gib / 2)]));
     println!("{}", refused(push(&lab, "x.zip"), &["entry `a` cannot be unpacked"]));
     lab.write("app/small", "x");
@@ -223,7 +223,7 @@ fn without_a_flag_an_app_may_have_a_gibibyte_as_in_cloud_controller() {
 #[test]
 fn an_archive_behind_more_than_four_gibibytes_is_read() {
     let lab = lab();
-    // Positions only ZIP64 has room for; what is in front is a hole in the file.
+    // Positions that only ZIP64 can hold; a hole in the file comes before the entry.
     python(
         &lab,
         "import zipfile

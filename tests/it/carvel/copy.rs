@@ -1,4 +1,4 @@
-//! `copy` of bundles: all they name arrives, under the tags and with the locations imgpkg would write.
+//! `copy` of bundles: all their images arrive, with the tags and locations that imgpkg writes.
 
 use testkit::oracle::validate_layout;
 use testkit::registry::{Registry, manifests_written};
@@ -282,7 +282,7 @@ fn inflate_makes_a_tar_that_needs_no_source_registry() {
         let lock = String::from_utf8(lab.read("lock.yml")).unwrap();
         assert!(lock.contains(&format!("image: {}\n  tag: v1\n", output.one_line())), "{lock}");
     }
-    // A tar with the bundle alone says what it lacks, and claims no locations.
+    // A tar with only the bundle has a warning about missing images, and no locations.
     let to = format!("{}/alone", target.host());
     let _ = lab.run(&["copy", "--tar", "thin.tar", "--to-repo", &to]).succeeds().says("without the 2 images");
     assert_eq!(target.storage().tags("alone").len(), 2);

@@ -36,13 +36,13 @@ fn describe_shows_nested_bundles_in_a_stable_order() {
         assert_eq!(describe(&["-b", &outer, "-o", form, "--concurrency", "1"]).stdout, first, "{form}");
     }
     let text = describe(&["-b", &outer]).stdout;
-    // Where a line would be longer than 80 columns, the digest is shortened.
+    // The digest is shortened if the line would be longer than 80 columns.
     let short = |reference: &str| digest(reference)[.."sha256:".len() + 12].to_owned();
     assert!(text.contains(&format!("    Bundle {}\n", short(&inner))), "{text}");
     assert!(text.contains(&format!("      Origin: {inner}\n")), "{text}");
     assert!(text.contains(&format!("        Image {}\n", short(&two))), "{text}");
 
-    // Once copied, each bundle has an image that says where its images are; the original place is not asked.
+    // After the copy each bundle has a locations image, so no request goes to the original registry.
     let to = format!("{}/moved", source.host());
     let _ = lab.run(&["copy", "-b", &outer, "--to-repo", &to]).succeeds();
     source.forget_requests();
@@ -58,7 +58,7 @@ fn describe_shows_nested_bundles_in_a_stable_order() {
     let _ = lab.run(&["copy", "-b", &outer, "--to-oci-tar", "t.tar"]).succeeds();
     let tar = describe(&["--tar", "t.tar", "-o", "json"]).json();
     assert_eq!(tar["images"].as_array().map(Vec::len), Some(1), "{tar:#}");
-    // The copy left out what has the tag of a signature, which is an ordinary image here.
+    // The copy left out the manifest with a signature's tag, which is a plain image here.
     let mut images = images.clone();
     let signatures = images[1]["content"].as_object_mut().unwrap().remove("signatures").unwrap();
     assert_eq!(signatures[0]["kind"], "unreadable", "{signatures:#}");

@@ -78,7 +78,7 @@ fn an_images_lock_goes_through_a_tar_and_comes_back_as_a_lock() {
         let repository = format!("{}/{}", target.host(), to.trim_start_matches('-'));
         let words = ["copy", "--tar", "t.tar", "--to-repo", &repository, "--lock-output", "out.yml"];
         let _ = lab.run(&words).succeeds();
-        // In the order of where they came from. The annotations of the lock are in our own tar only.
+        // In the order of their origins. Only imgrelay's tar has the annotations of the lock.
         let annotation = |number| match to {
             "--to-tar" => String::new(),
             _ => format!("annotations:\n    number: \"{number}\"\n  "),

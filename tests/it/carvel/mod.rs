@@ -1,4 +1,4 @@
-//! Bundles made for tests: small, nested, with what they name in registries of their own.
+//! Makes bundles for tests: small ones, nested ones, with images in other registries.
 
 pub(crate) mod copy;
 pub(crate) mod describe;
@@ -30,7 +30,7 @@ pub(crate) fn bundle_folder(lab: &Lab, folder: &str, images: &[&str]) {
     lab.write(&format!("{folder}/config.yml"), format!("name: {folder}\n"));
 }
 
-/// An ImagesLock as people write it.
+/// An ImagesLock as users write it.
 pub(crate) fn images_lock(images: &[&str]) -> String {
     let mut lock = format!("{HEADER}images:");
     if images.is_empty() {

@@ -1,4 +1,4 @@
-//! Package repositories: mistakes are told by name, and the example arrives as kapp-controller expects it.
+//! Package repositories: mistakes are reported, and the example arrives as kapp-controller expects it.
 
 use std::path::Path;
 
@@ -24,7 +24,7 @@ fn metadata(name: &str) -> String {
     format!("apiVersion: {GROUP}\nkind: PackageMetadata\nmetadata:\n  name: {name}\n")
 }
 
-/// A package repository in `repo` in which nothing is wrong.
+/// Makes a package repository without mistakes in `repo`.
 fn repository() -> Lab {
     let lab = lab();
     lab.write(
@@ -36,7 +36,7 @@ fn repository() -> Lab {
     lab
 }
 
-/// Packs `repo` and returns the warnings, without what all begin with.
+/// Packs `repo` and returns the warnings without their common beginning.
 fn warnings(lab: &Lab) -> Vec<String> {
     let output = lab.run(&["push", "-f", "repo", "--to-oci-tar", "t.tar"]).succeeds();
     let lines = output.stderr.lines();
@@ -48,10 +48,10 @@ fn warnings(lab: &Lab) -> Vec<String> {
 fn a_correct_package_repository_is_packed_without_warnings() {
     let lab = repository();
     assert_eq!(warnings(&lab), [""; 0]);
-    // What ytt is still to fill in is not judged.
+    // Templates that ytt has not filled in are not checked.
     lab.write("repo/packages/t.yml", format!("#@ v = 1\n---\napiVersion: {GROUP}\nkind: Package\n"));
     lab.write("repo/packages/README.md", "about");
-    // What kctrl leaves beside the sources is not meant for the repository.
+    // Files that kctrl writes beside the sources do not belong to the repository.
     lab.write("repo/package-resources.yml", package("x", "y", "z"));
     assert_eq!(warnings(&lab), [""; 0]);
 
@@ -143,7 +143,7 @@ fn every_mistake_in_a_package_repository_is_reported_with_file_and_line() {
         assert!(!lab.path("no.tar").exists());
         let words = ["push", "-b", "-f", "repo", "--to-oci-tar", "t.tar", "--package-checks", "off"];
         let _ = lab.run(&words).succeeds().never_says("package repository");
-        // What is left out is not looked at.
+        // Excluded files are not checked.
         let words = [&words[..6], &["--package-checks", "refuse", "--file-exclusion", path]].concat();
         let _ = lab.run(&words).succeeds();
     }
@@ -177,7 +177,7 @@ fn links_and_a_missing_lock_file_are_reported_and_many_are_counted() {
     let _ = lab.run(&words).fails(2, &["loud"]);
 }
 
-/// Copies the examples into the room.
+/// Copies the examples into the lab.
 fn examples(lab: &Lab) {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let status = std::process::Command::new("cp").arg("-R").arg(from).arg(lab.work()).status().unwrap();
@@ -221,14 +221,14 @@ fn the_package_repository_example_goes_through_one_tar() {
     validate_layout(lab.path("all.tar"));
     build.stop();
 
-    // The other side: nothing but the tar.
+    // The other network: it has only the tar.
     let to = format!("{}/team/packages", target.host());
     let output = lab.run(&["copy", "--tar", "all.tar", "--to-repo", &to]).succeeds();
     assert_eq!(digest(output.one_line()), repository);
     target.storage().assert_sound();
     assert_eq!(target.storage().tags("team/packages")["1.0.0"], repository);
 
-    // What kapp-controller fetches: `packages/` as it was, and a lock file that leads to this registry.
+    // kapp-controller fetches `packages/` unchanged, and a lock file that names this registry.
     let _ = lab.run(&["pull", "-b", &format!("{to}:1.0.0"), "-o", "fetched"]).succeeds();
     let packages = "packages/simple-app.team.example.com";
     let mut names: Vec<_> =
@@ -247,7 +247,7 @@ fn the_package_repository_example_goes_through_one_tar() {
              kbld.carvel.dev/id: registry.example.com/team/simple-app@{app}\n  image: {to}@{app}\nkind: ImagesLock\n"
         )
     );
-    // kbld puts the lock's image in the place of the text that is its id; the package is then fetched from there.
+    // kbld replaces the id in a text by the lock's image; the package is then fetched from there.
     let package = String::from_utf8(lab.read(&format!("fetched/{packages}/1.0.0.yml"))).unwrap();
     let resolved =
         package.replace(&format!("registry.example.com/team/simple-app@{app}"), &format!("{to}@{app}"));

@@ -1,4 +1,4 @@
-//! `pull` of bundles: nested ones too, with lock files that say where the images are, and round-trips.
+//! `pull` of bundles, also nested ones: lock files name the images' new repository; round-trips.
 
 use std::os::unix::fs::PermissionsExt as _;
 

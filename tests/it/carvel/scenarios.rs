@@ -1,4 +1,4 @@
-//! imgpkg's own scenarios that nothing else shows, and the page that says for each of them what does.
+//! imgpkg's end-to-end scenarios without another test, and the page that names the test of each scenario.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -46,7 +46,7 @@ fn preserve_permissions_on_push_comes_back_with_any_umask() {
     let lab = lab().tree(&["f x/run 755 '1'", "f x/text 640 '2'", "f x/read 400 '3'", "f x/d/all 666 '4'"]);
     let name = format!("{}/x:v1", registry.host());
     let _ = lab.run(&["push", "-i", &name, "-f", "x", "--preserve-permissions"]).succeeds();
-    // The owner's bits are copied to the others where those have none: that is pull's rule, here as in imgpkg.
+    // `pull` copies the owner's permissions to group and others, as imgpkg does.
     for (umask, text, read) in [("000", "640", "444"), ("022", "640", "444")] {
         let _ = lab.command(&["pull", "-i", &name, "-o", "out", "--force"]).umask(umask).run().succeeds();
         let listed = tree::list(&lab.path("out"));
@@ -106,7 +106,7 @@ fn an_identity_token_from_variables_is_exchanged_for_a_token() {
             .never_says("hunter2")
     };
     let _ = list("hunter2").succeeds();
-    // The specification's way: OAuth2 with a refresh token, as go-containerregistry sends it.
+    // As in the specification: OAuth2 with a refresh token, as go-containerregistry sends it.
     assert_eq!(registry.count("POST", Thing::Token), 1);
     assert_eq!(registry.count("GET", Thing::Token), 0);
     let _ = list("another").fails(1, &["401"]);
@@ -226,7 +226,7 @@ fn rows(page: &str) -> Vec<Row> {
         .collect()
 }
 
-/// Tells whether a path names a test: `file::function` of these tests, or `module::function` of the library's.
+/// Tells whether a path names a test: `file::function` of these tests, or `module::function` of the library.
 fn exists(path: &str) -> bool {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     let Some((module, function)) = path.rsplit_once("::") else { return false };

@@ -14,7 +14,7 @@ use crate::layouts::{descriptor, hex};
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
-/// What imgpkg says about an image, put together from what the registry stores.
+/// imgpkg's entry for an image, made from the registry's storage.
 fn imgpkg_item(registry: &Registry, reference: &str, about: [&str; 3]) -> (String, Vec<(String, Vec<u8>)>) {
     let (name, digest) = reference.split_once('@').unwrap();
     let repository = name.split_once('/').unwrap().1;
@@ -208,7 +208,7 @@ fn to_docker_tar_writes_one_image() {
     let _ = lab.run(&words).fails(2, &["cannot be used when a tar is written"]);
 }
 
-/// Pushes an image with a layer that may not be distributed; its bytes only if asked for.
+/// Pushes an image with a non-distributable layer; the layer's bytes only if requested.
 pub(crate) fn foreign(registry: &Registry, repository: &str, with_layer: bool) -> (String, String) {
     let layer = crate::layouts::gzip(&Tarball::new().file("f", repository).finish());
     let kept = crate::layouts::gzip(&Tarball::new().file("g", "kept").finish());
@@ -217,7 +217,7 @@ pub(crate) fn foreign(registry: &Registry, repository: &str, with_layer: bool) -
     .to_string();
     let foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
     let gzip = "application/vnd.docker.image.rootfs.diff.tar.gzip";
-    // The registry takes a foreign layer without its bytes only with an address.
+    // The registry accepts a foreign layer without its bytes only with a URL.
     let mut foreign = descriptor(foreign, &layer);
     foreign["urls"] = json!(["https://example.test/layer"]);
     let manifest = json!({"schemaVersion": 2, "mediaType": DOCKER_MANIFEST,
@@ -262,7 +262,7 @@ fn include_non_distributable_layers_copies_layers_otherwise_left_out() {
         assert!(has(&format!("{name}-1")));
         let _ = from("thick", &format!("{name}-2"), &[]).succeeds().says("left out").never_says("``");
         assert!(!has(&format!("{name}-2")));
-        // The tar lacks it, but says where the image came from.
+        // The tar lacks it, but records the image's origin.
         let _ = from("thin", &format!("{name}-3"), &[INCLUDE]).succeeds();
         assert!(has(&format!("{name}-3")), "fetched from the source");
     }
@@ -296,7 +296,7 @@ fn a_non_distributable_layer_missing_on_import_is_named() {
         let to = format!("{}/win{number}", target.host());
         let _ = lab.run(&["copy", "--tar", "first", "--to-repo", &to]).succeeds().says("left out");
         let moved = format!("{to}@{}", digest(&reference));
-        // The layer names `https://example.test/layer`, which leads nowhere.
+        // The layer has the URL `https://example.test/layer`, which does not exist.
         let missed = format!(
             "cannot read blob `{layer}` from `{to}`: it is not held there, and its `urls` cannot be used"
         );
@@ -306,7 +306,7 @@ fn a_non_distributable_layer_missing_on_import_is_named() {
         let _ = lab.run(&["copy", "-i", &moved, "--to-repo", &again, INCLUDE]).fails(1, &[&missed]);
         let _ = lab.run(&["copy", "-i", &moved, sink, "second"]).succeeds().says("left out");
         std::fs::remove_file(lab.path("second")).unwrap();
-        // Imported once more with the flag the layer comes too, though the image was there; then all is there.
+        // A second import with the flag also sends the layer, although the image was there.
         let import = || lab.run(&["copy", "--tar", "first", "--to-repo", &to, INCLUDE]).succeeds();
         let _ = import();
         assert!(target.storage().layers(&format!("win{number}")).contains(&layer));
@@ -314,7 +314,7 @@ fn a_non_distributable_layer_missing_on_import_is_named() {
         let _ = import();
         let requests = target.requests();
         assert!(requests.iter().all(|request| request.method == "HEAD"), "{:?}", counts(&requests));
-        // And it is exported with it, and nothing is warned of.
+        // An export with the flag has the layer, and no warning.
         let _ = lab.run(&["copy", "-i", &moved, sink, "second", INCLUDE]).succeeds().never_says("left out");
         std::fs::remove_file(lab.path("second")).unwrap();
     }

@@ -1,11 +1,11 @@
-//! The executable as a whole: streams, exit codes, help, version, completion, environment.
+//! The whole executable: streams, exit codes, help, version, completion, environment.
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
 use crate::lab::lab;
 
-/// Runs the real executable with nothing but these variables.
+/// Runs the real executable with only these variables.
 fn imgrelay(words: &[&str], env: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_imgrelay"));
     command.args(words).env_clear().envs(env.iter().copied()).stdin(Stdio::null());
@@ -45,7 +45,7 @@ fn help_goes_to_standard_output_and_fits_eighty_columns() {
     let top = imgrelay(&["--help"], &[]);
     for line in text(&top.stdout).lines().skip_while(|line| *line != "Commands:").skip(1) {
         match line.split_whitespace().next() {
-            // A line that is indented further goes on with the description above it.
+            // A line with more indentation continues the description above it.
             Some(_) if line.starts_with("   ") => {}
             Some(name) if line.starts_with("  ") => pages.push(vec![name, "--help"]),
             _ => break,
@@ -53,7 +53,7 @@ fn help_goes_to_standard_output_and_fits_eighty_columns() {
     }
     assert!(pages.len() > 3, "{}", shown(&top));
     for words in pages {
-        // A password in the environment must not turn up as a default.
+        // A password in the environment must not be shown as a default.
         let output = imgrelay(&words, &[("IMGRELAY_JSON", "true"), ("IMGPKG_PASSWORD", "hunter2")]);
         assert_eq!(output.status.code(), Some(0), "{words:?}: {}", shown(&output));
         assert_eq!(text(&output.stderr), "");
@@ -67,7 +67,7 @@ fn help_goes_to_standard_output_and_fits_eighty_columns() {
 
 #[test]
 fn misuse_is_exit_code_2_with_an_empty_standard_output() {
-    /// Words, environment, what is printed.
+    /// Arguments, environment, expected output.
     type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str);
     let cases: &[Case<'_>] = &[
         (
@@ -177,7 +177,7 @@ fn variables_of_others_are_a_warning_at_most() {
          mean `IMGRELAY_JSON`?\n"
     );
     assert_eq!(shown(&imgrelay(&["version"], &own)), expected);
-    // A step of Concourse ends as it would without them.
+    // They do not change a Concourse step.
     let request = r#"{"source":{"repository":"127.0.0.1:1/a","tag":"1"}}"#;
     let lab = lab();
     let ended = |env: &[(&str, &str)]| {
@@ -210,7 +210,7 @@ fn completion_scripts_are_accepted_by_their_shells() {
         assert_eq!(text(&output.stderr), "");
         let script = text(&output.stdout);
         assert!(script.contains("imgrelay") && script.contains("version"), "{script}");
-        // Not every machine has every shell; bash reads its script wherever the tests run.
+        // Not every machine has every shell; bash is on every machine with the tests.
         let Ok(mut child) =
             Command::new(shell).arg("-n").stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()
         else {

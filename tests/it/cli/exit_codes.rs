@@ -1,17 +1,17 @@
-//! Exit codes: the page and the program agree, and mistakes of one kind have one code.
+//! Exit codes: the page and the program agree, and errors of one kind have one code.
 
 use std::collections::BTreeSet;
 
 use crate::samples::packed;
 
-/// A registry that is not there.
+/// A registry that does not exist.
 const NOWHERE: &str = "127.0.0.1:1/a";
 
-/// Words that end with a code, on a room with a bundle in `app.tar` and files that are not what they are named as.
+/// Arguments with their exit code, in a lab with a bundle in `app.tar` and files of a wrong type.
 const ROWS: &[(&[&str], i32, &str)] = &[
     (&["version"], 0, ""),
     (&["pull", "--tar", "app.tar", "-o", "full"], 1, "`full` is not empty"),
-    // Settings: what is missing was named by mistake.
+    // Settings: a missing file is a mistake in the command line.
     (&["tag", "list", "-i", NOWHERE, "--registry-ca-cert-path", "no.pem"], 2, "cannot read `no.pem`"),
     (&["tag", "list", "-i", NOWHERE, "--authfile", "no.json"], 2, "cannot read `no.json`"),
     (&["copy", "--lock", "no.yml", "--to-oci-tar", "b.tar"], 2, "cannot read `no.yml`"),
@@ -22,7 +22,7 @@ const ROWS: &[(&[&str], i32, &str)] = &[
         2,
         "cannot read `no.txt`",
     ),
-    // Settings: so was what is something else.
+    // Settings: so is a file of another type.
     (&["tag", "list", "-i", NOWHERE, "--registry-ca-cert-path", "text"], 2, "`text`"),
     (
         &["tag", "list", "-i", NOWHERE, "--authfile", "text"],
@@ -31,7 +31,7 @@ const ROWS: &[(&[&str], i32, &str)] = &[
     ),
     (&["copy", "--lock", "text", "--to-oci-tar", "b.tar"], 2, "`text` is not a valid BundleLock"),
     (&["verify", "--tar", "app.tar", "--key", "text"], 2, "`text`"),
-    // Content: the operation cannot be done with it.
+    // Content: the operation is not possible with it.
     (&["copy", "--tar", "no.tar", "--to-oci-tar", "b.tar"], 1, "`no.tar`"),
     (&["copy", "--tar", "text", "--to-oci-tar", "b.tar"], 1, "`text` is not an image archive"),
     (&["push", "-i", "r.io/a", "-f", "no", "--to-oci-tar", "b.tar"], 1, "`no`"),
@@ -58,7 +58,7 @@ fn the_page_of_exit_codes_and_the_program_agree() {
         assert!(documented.contains(code), "{code} has no row in docs/errors.md");
     }
     let tried: BTreeSet<i32> = ROWS.iter().map(|(_, code, _)| *code).collect();
-    // A bug cannot be asked for; the tests of signals have the last two.
+    // No command line causes an internal error; the tests of signals have the last two.
     let elsewhere = BTreeSet::from([70, 130, 143]);
     assert_eq!(tried.union(&elsewhere).copied().collect::<BTreeSet<_>>(), documented);
 }

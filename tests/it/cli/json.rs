@@ -1,4 +1,4 @@
-//! `--json`: every document has the form that `docs/schemas` promises, and `docs/json.md` shows a real one of each.
+//! `--json`: every document fits its schema in `docs/schemas`, and `docs/json.md` shows a real one of each.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use testkit::tools::{checker, run};
 
 use crate::lab::lab;
 
-/// Command, its schema, whether the page shows it, and the words; `REPO` stands for a repository.
+/// Command, its schema, whether the page shows it, and the arguments; `REPO` stands for a repository.
 type Row = (&'static str, &'static str, bool, &'static [&'static str]);
 
 const NAME: &str = "registry.example/team/app:v1";
@@ -95,7 +95,7 @@ fn package() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A room with everything that the rows need, but for what they make.
+/// A lab with every input of the rows.
 fn room(registry: &Registry) -> Lab {
     let lab = lab().tree(&[
         "f site/run 755 '#!/bin/sh\\necho hi\\n'",
@@ -115,7 +115,7 @@ fn room(registry: &Registry) -> Lab {
     lab
 }
 
-/// Adds to every object of a schema that it has no other members.
+/// Makes every object of a schema refuse additional members.
 fn strict(schema: &mut Value) {
     match schema {
         Value::Object(members) => {
@@ -163,7 +163,7 @@ fn every_json_document_has_the_form_of_its_schema_and_the_page_shows_one_of_each
     for entry in std::fs::read_dir(package().join("docs/schemas")).unwrap() {
         shipped.insert(entry.unwrap().file_name().into_string().unwrap());
     }
-    // A server that runs on prints its document in a test of its own.
+    // A running server prints its document in a test of its own.
     tried.insert("serve.json");
     assert_eq!(shipped.iter().map(String::as_str).collect::<BTreeSet<_>>(), tried, "schemas and rows");
     for schema in &shipped {

@@ -1,4 +1,4 @@
-//! The command line as a whole: help, exit codes, signals, and what is printed where.
+//! The whole command line: help, exit codes, signals, output streams.
 
 pub(crate) mod basics;
 pub(crate) mod exit_codes;

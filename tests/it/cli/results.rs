@@ -1,4 +1,4 @@
-//! What is said where: one result on standard output, the rest on standard error, files for other programs.
+//! Output: one result on standard output, everything else on standard error, and files for other programs.
 
 use serde_json::json;
 use testkit::lab::Lab;
@@ -9,7 +9,7 @@ use crate::samples::{NAME, bundle, digest_in, packed};
 
 const PUSH: [&str; 7] = ["push", "-b", NAME, "-f", "app", "--to-oci-tar", "app.tar"];
 
-/// Each command once, on a room with the bundle, a tar and a registry's repository in place of `REPO`.
+/// Each command once, in a lab with the bundle and a tar; `REPO` stands for a registry's repository.
 const COMMANDS: [&[&str]; 10] = [
     &PUSH,
     &["push", "-b", "REPO:v1", "-f", "app"],
@@ -66,7 +66,7 @@ fn every_command_prints_one_result_and_plain_lines_on_standard_error() {
         assert_eq!(json.stdout.lines().count(), 1, "one document on one line\n{json}");
         assert!(json.json().is_object() && json.stdout.contains(&digest) || command[1] == "list", "{json}");
 
-        // Nothing but requests is added by --debug, and no password.
+        // `--debug` adds only requests, and no password.
         let debug = lab.run(&[words, vec!["--debug".into()]].concat()).succeeds();
         assert_eq!(debug.stdout, output.stdout);
     }
@@ -78,7 +78,7 @@ fn progress_is_lines_in_a_log_and_bars_on_a_terminal() {
     let lab = lab.tree(&["f app/large random:30000000:5"]);
     let push = words(&["push", "-b", "REPO:bars", "-f", "app"], &registry);
     let on_terminal = |more: &[&str], term: &str| {
-        // util-linux's script runs the program on a terminal of its own.
+        // util-linux's `script` runs the program on a terminal of its own.
         let line: Vec<String> = std::iter::once(env!("CARGO_BIN_EXE_imgrelay").to_owned())
             .chain(push.iter().cloned())
             .chain(more.iter().map(|word| (*word).to_owned()))
@@ -155,7 +155,7 @@ fn result_files_are_written_in_every_format() {
         (format!("{repository}:v1"), digest.clone(), reference)
     );
 
-    // A tar is no image in a registry, and is not called one.
+    // A tar's name is not a reference to an image in a registry.
     let lab2 = lab;
     let output = {
         std::fs::remove_dir_all(lab2.path("tekton")).unwrap();

@@ -1,4 +1,4 @@
-//! Signals: a blocked program still ends, soon, with its own exit code.
+//! Signals: a blocked program ends soon, with the signal's exit code.
 
 use std::io::{PipeReader, Write as _};
 use std::process::{Child, Command, Stdio};
@@ -16,7 +16,7 @@ fn blocked() -> (Child, PipeReader) {
     (command.spawn().unwrap(), reader)
 }
 
-/// Waits until the program catches the signal; without this the test would race with its start.
+/// Waits until the program has its signal handler; without this the test would race with its start.
 fn wait_for_handler(child: &Child, signal: Signal) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while Instant::now() < deadline {
@@ -36,7 +36,7 @@ fn end(signal: Signal, times: usize) -> (Option<i32>, String, Duration) {
     let started = Instant::now();
     for _ in 0..times {
         kill_process(Pid::from_child(&child), signal).unwrap();
-        // Two signals of one kind that are pending at the same time are one.
+        // Two pending signals of one kind arrive as one.
         std::thread::sleep(Duration::from_millis(100));
     }
     let output = child.wait_with_output().unwrap();
@@ -45,7 +45,7 @@ fn end(signal: Signal, times: usize) -> (Option<i32>, String, Duration) {
 
 #[test]
 fn a_blocked_program_ends_within_a_second_of_the_first_signal() {
-    // A busy machine may be late once, but not every time.
+    // On a busy machine one attempt may be late, but not all.
     let in_time = (0..3).any(|_| {
         let (code, stderr, elapsed) = end(Signal::INT, 1);
         assert_eq!((code, stderr.as_str()), (Some(130), "imgrelay: error: stopped by SIGINT\n"));
@@ -57,7 +57,7 @@ fn a_blocked_program_ends_within_a_second_of_the_first_signal() {
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    // A busy machine may be late once, but not every time.
+    // On a busy machine one attempt may be late, but not all.
     let fast = (0..3).any(|_| {
         let (code, stderr, elapsed) = end(Signal::TERM, 2);
         assert_eq!((code, stderr.as_str()), (Some(143), "imgrelay: error: stopped by SIGTERM\n"));

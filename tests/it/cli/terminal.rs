@@ -1,5 +1,5 @@
-//! What a terminal of 110, 80 and 60 columns and a log show of long operations: no line is broken, every bar says what
-//! was moved, and nothing of a bar is left when the program ends, also by Ctrl-C.
+//! Progress on terminals of 110, 80 and 60 columns and in a log: no line is wrapped, every bar has the moved bytes, and
+//! no bar is left when the program ends, also by Ctrl-C.
 
 use testkit::lab::Lab;
 use testkit::registry::Registry;
@@ -8,10 +8,10 @@ use testkit::tools::{run, tool};
 
 use crate::lab::lab;
 
-/// The widths that are tried.
+/// The widths of the tests.
 const WIDTHS: [usize; 3] = [110, 80, 60];
 
-/// Runs the executable on a terminal with so many columns; `before` stands before its name.
+/// Runs the executable on a terminal with so many columns; `before` comes before its name.
 fn on_terminal(lab: &Lab, columns: usize, before: &str, words: &[&str]) -> (Option<i32>, Screen) {
     let line = format!(
         "stty cols {columns} rows 40; exec {before} {} {}",
@@ -24,12 +24,12 @@ fn on_terminal(lab: &Lab, columns: usize, before: &str, words: &[&str]) -> (Opti
     (ran.code, Screen::of(columns, &ran.stdout))
 }
 
-/// A room with a folder that takes a moment.
+/// A lab with a folder that takes a moment to pack.
 fn room() -> Lab {
     lab().tree(&["f app/one random:24000000:1", "f app/two random:9000000:2", "f app/text 'hello\\n'"])
 }
 
-/// Reads `12.34 MiB/56.78 MiB` off a bar, in MiB.
+/// Reads `12.34 MiB/56.78 MiB` from a bar, in MiB.
 fn of_total(line: &str) -> Option<(f64, f64)> {
     let parts: Vec<&str> = line.split_whitespace().collect();
     let at = parts
@@ -48,7 +48,7 @@ fn of_total(line: &str) -> Option<(f64, f64)> {
     Some((mebibytes(parts[at - 1], unit), mebibytes(total, parts[at + 1])))
 }
 
-/// Tells whether a line of bars is one from its beginning to its end: what a terminal breaks goes on in the next line.
+/// Tells whether a line is a whole bar: a terminal continues a wrapped line in the next one.
 fn is_whole(line: &str) -> bool {
     let is_blob = line.starts_with("  sha256:") && line.ends_with('B');
     let is_sum = line.starts_with(|first: char| first == ' ' || ('\u{2800}'..='\u{28ff}').contains(&first))
@@ -87,7 +87,7 @@ fn bars_fit_the_terminal_and_say_what_was_moved() {
                 );
                 let Some((moved, total)) = of_total(line) else { continue };
                 assert!(moved <= total, "{columns} {words:?}: {line}");
-                // 33 MB that do not compress, or nothing where all is there.
+                // 33 MB that do not compress, or nothing if the registry has all.
                 assert!(total == 0.0 || (8.0..=32.0).contains(&total), "{columns} {words:?}: {line}");
             }
             for line in screen.text().lines() {
@@ -146,7 +146,7 @@ fn a_terminal_shows_the_tag_and_the_whole_digest_once() {
 #[test]
 fn ctrl_c_leaves_no_broken_bar() {
     let lab = lab().tree(&["f app/one random:60000000:1"]);
-    // timeout sends the signal as a terminal does.
+    // `timeout` sends the signal as a terminal does.
     let words = ["push", "-f", "app", "--to-oci-tar", "a.tar", "--compression", "zstd:19"];
     let (code, screen) = on_terminal(&lab, 80, "timeout --foreground -s INT 1", &words);
     assert_eq!(code, Some(124), "timeout ended it: {}", screen.text());

@@ -1,4 +1,4 @@
-//! Cloud Foundry source images through the resource and the task: packed, pushed, and pushed again.
+//! Cloud Foundry source images with the resource and the task: packed, pushed, and pushed again.
 
 use serde_json::{Value, json};
 use testkit::lab::Lab;
@@ -97,7 +97,7 @@ fn putting_an_app_again_sends_only_changed_layers() {
     let edited = put(&lab, &edge, &again);
     assert_eq!(sent(&registry.requests()), 2, "a layer and the configuration");
     assert!(copied(&lab, &registry, "edge").contains("node_modules/p3/f3.js 644 6 "));
-    // With a version instead of a tag the newest one's layers are used, which `latest` names.
+    // With a version instead of a tag the layers of the newest version are used, which `latest` names.
     let release = |version: &str| {
         let mut params = again.clone();
         params["version"] = json!(version);
@@ -111,7 +111,7 @@ fn putting_an_app_again_sends_only_changed_layers() {
     let two = put(&lab, &plain, &release("1.1.0"));
     assert_eq!(two["metadata"][1]["value"], "1.1.0 latest 1 1.1");
     assert_eq!(sent(&registry.requests()), 2, "a layer and the configuration");
-    // An earlier image that another step brought.
+    // An earlier image from another step.
     let version = json!({"source": edge, "version": edited["version"], "params": {"format": "oci-tar"}});
     let _ = step(&lab, "in", &version).succeeds();
     std::fs::rename(lab.path("get"), lab.path("put/earlier")).unwrap();

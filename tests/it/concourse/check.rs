@@ -1,4 +1,4 @@
-//! `check`: which versions come back, in which order, and what that costs.
+//! `check`: which versions it returns, in which order, with how many requests.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -14,7 +14,7 @@ use crate::lab::lab;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
-/// Pushes an image that is told from others by its creation time, under tags; returns its digest.
+/// Pushes an image with a creation time of its own, under tags; returns its digest.
 fn image(registry: &Registry, created: &str, tags: &[&str]) -> String {
     let config = json!({"architecture": "amd64", "os": "linux", "created": created, "rootfs": {"type": "layers", "diff_ids": []}});
     let config = config.to_string();
@@ -59,7 +59,7 @@ fn semver_versions_come_in_order_with_the_best_tag_of_each_image() {
     assert_eq!(with(json!({"semver_constraint": "~1.9 || >= 3"})), ["1.9.0"]);
     // From the cursor on.
     assert_eq!(tags(&plain, &json!({"tag": "1.9.0", "digest": two})), ["1.9.0", "1.10.0", "latest"]);
-    // A cursor that moved is none.
+    // A cursor whose tag moved is ignored.
     assert_eq!(tags(&plain, &json!({"tag": "1.9.0", "digest": one})), ["1.0.0", "1.9.0", "1.10.0", "latest"]);
 }
 
@@ -74,7 +74,7 @@ fn latest_on_an_older_release_is_no_version_of_its_own() {
     assert_eq!(tags(&plain, &cursor), ["2.0.0"], "`latest` is what `1.9.0` is");
     let _ = image(&registry, "2024-01-03T00:00:00Z", &["latest"]);
     assert_eq!(tags(&plain, &cursor), ["2.0.0", "latest"]);
-    // Where it follows the newest version, nothing older is asked for.
+    // If the cursor is the newest version, no request is sent for older ones.
     let _ = image(&registry, "2024-01-02T00:00:00Z", &["latest"]);
     registry.forget_requests();
     assert_eq!(tags(&plain, &cursor), ["2.0.0"]);
@@ -93,7 +93,7 @@ fn tag_regex_lists_tags_in_registry_order_or_by_created_at_sort() {
     assert_eq!(versions, [("dev-a".to_owned(), late.clone()), ("dev-b".to_owned(), early.clone())]);
     let sorted = source(&registry, &json!({"tag_regex": "^dev-", "created_at_sort": true}));
     assert_eq!(tags(&sorted, &Value::Null), ["dev-b", "dev-a"]);
-    // A tag that moved on: what the cursor had comes first while it is there.
+    // A tag that moved: the cursor's version comes first as long as the registry has it.
     let moved = image(&registry, "2024-04-01T00:00:00Z", &["dev-b"]);
     let versions = check(&plain, &json!({"tag": "dev-b", "digest": early}));
     let expected = [("dev-b", early), ("dev-a", late), ("dev-b", moved)];
@@ -161,7 +161,7 @@ fn check_reports_errors_with_source_field_names() {
     }
     let output = lab.command(&[] as &[&str]).named("in").stdin("{}").run().ends_with(2);
     assert!(output.stderr.contains("no folder was given, expected `in FOLDER`"), "{output}");
-    // A repository that was never pushed: the first put makes it.
+    // A repository that does not exist yet: the first put creates it.
     for extra in
         [json!({}), json!({"tag": "v1"}), json!({"tag_regex": "x"}), json!({"semver_constraint": ">1"})]
     {
@@ -169,7 +169,7 @@ fn check_reports_errors_with_source_field_names() {
         never_pushed["repository"] = json!(format!("{host}/never/pushed"));
         assert_eq!(step(&lab, "check", &request(never_pushed)).succeeds().stdout, "[]\n", "{extra}");
     }
-    // The same by hand.
+    // The same with the command line.
     let one = json!({"source": {"repository": format!("{host}/team/app"), "tag": "v1"}});
     assert_eq!(lab.command(&["check"]).stdin(one.to_string()).run().succeeds().stdout, "[]\n");
     let capital = json!({"Source": {"Repository": format!("{host}/team/app"), "Tag": "v1"}, "Version": null});
@@ -209,31 +209,31 @@ fn check_takes_a_manifest_by_its_digest_of_any_content() {
     };
     let (_registry, request, digest) = under(br#"{"fake":"manifest"}"#);
     assert_eq!(check(&request["source"], &Value::Null), [("v1".to_owned(), digest)]);
-    // The page of a proxy is no version.
+    // A proxy's error page is no version.
     let (_registry, request, _) = under(b"<html></html>");
     let page = step(&lab(), "check", &request).ends_with(1);
     assert!(page.stdout.is_empty() && page.stderr.contains("not a JSON object"), "{page}");
 }
 
-/// How many questions about tags the resource has under way at the same time.
+/// How many requests for tags the resource sends at the same time.
 const TOGETHER: usize = 16;
 
-/// What a registry with 500 tags has seen.
+/// Counters of a registry with 500 tags.
 #[derive(Default)]
 struct Seen {
     connections: usize,
-    /// Requests of any kind, and those about one tag.
+    /// Requests of any kind, and those for one tag.
     requests: usize,
     tags: usize,
-    /// Questions about tags that wait for the others of their round.
+    /// Requests for tags that wait for the others of their round.
     waiting: usize,
     most_waiting: usize,
     rounds: usize,
 }
 
-/// A registry with 500 tags that answers no request about a tag before the allowed number of requests waits together.
+/// A registry with 500 tags that answers requests for tags only when the allowed number of them waits together.
 ///
-/// How long a check takes where every answer takes its time is the number of rounds; this counts them without a clock.
+/// With slow responses the time of a check is proportional to the number of rounds; this counts them without a clock.
 struct Rounds {
     host: String,
     seen: Arc<(Mutex<Seen>, Condvar)>,
@@ -265,7 +265,7 @@ impl Rounds {
         let mut fresh = true;
         loop {
             let mut first = String::new();
-            // A greeting in TLS is no text, and ends here.
+            // A TLS ClientHello is no text, and ends here.
             if reader.read_line(&mut first)? == 0 {
                 return Ok(());
             }
@@ -312,7 +312,7 @@ impl Rounds {
             return;
         }
         let round = seen.rounds;
-        // A client that sends one request after the other gets its answers at last, after more rounds.
+        // A client that sends one request after the other gets its responses too, in more rounds.
         let patience = Duration::from_secs(5);
         let (mut seen, late) =
             changed.wait_timeout_while(seen, patience, |seen| seen.rounds == round).unwrap();
@@ -334,10 +334,10 @@ fn check_requests_five_hundred_tags_in_parallel_and_only_newer_ones_with_a_curso
         assert_eq!(versions.len(), 500);
         assert_eq!(versions[499], ("1.0.499".to_owned(), testkit::digest::of(b"1.0.499")));
         let seen = registry.seen.0.lock().unwrap();
-        // With 10 ms for each answer these are 0.33 seconds; one after the other it would be five.
+        // With 10 ms for each response this takes 0.33 s; one request after the other would take 5 s.
         assert_eq!((seen.tags, seen.most_waiting, seen.rounds), (500, TOGETHER, 32));
         assert!(seen.requests <= 502, "{} requests", seen.requests);
-        // Connections are kept: a login and a greeting in TLS each would cost more than the questions.
+        // Connections are used again: a login and a TLS handshake for each would cost more than the requests.
         assert!(seen.connections <= TOGETHER + 1, "{} connections", seen.connections);
     }
     let registry = Rounds::start(1, 3);

@@ -1,5 +1,5 @@
-//! Logins of cloud providers by the keys of a `source`, through put, check and get, against stand-ins that check every
-//! request and recompute every signature. The registries have their providers' names; a proxy leads them here.
+//! Logins at cloud providers with the keys of a `source`, in put, check and get, against fake services that check every
+//! request and compute every signature. The registries have their providers' names; a proxy maps them to this machine.
 
 use serde_json::{Value, json};
 use testkit::cloud::{AwsKey, FakeService, Tunnel, check_signature, form};
@@ -15,7 +15,7 @@ const REGION: &str = "eu-west-1";
 const TOKEN: &str = "QVdTOmVjci1wYXNzd29yZA==";
 const NULL_USER: &str = "00000000-0000-0000-0000-000000000000";
 
-/// Puts, checks and gets with one source and the worker's environment; nothing secret is ever printed.
+/// Puts, checks and gets with one source and the worker's environment; no secret is printed.
 fn round(registry: &FaultRegistry, host: &str, source: &Value, environment: &[(&str, String)]) {
     let (lab, digest) = room();
     let tunnel = Tunnel::start(host, &registry.host());
@@ -89,7 +89,7 @@ fn keys_of_put_params_replace_those_of_the_source() {
     let put = run.run().succeeds().never_says("hunter2").never_says("ecr-password").json();
     assert_eq!(put["version"]["digest"], digest.as_str());
     assert_eq!(registry.judge("team/app", "v1"), Ok(()));
-    // The stand-in recomputes the signature and refuses any other key.
+    // The fake service computes the signature and refuses any other key.
     assert_eq!(service.requests(), ["POST /"]);
 }
 
@@ -100,7 +100,7 @@ fn ecr_by_a_chain_of_roles() {
     let sts = FakeService::start(|request| {
         let fields = form(&request.body);
         let field = |name: &str| fields.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value);
-        // The first role with the pipeline's keys, the second with those of the first.
+        // The pipeline's keys assume the first role, and its keys the second.
         let key = if field("RoleArn").ends_with("/first") { STATIC } else { ROLE };
         check_signature(request, key, REGION, "sts")?;
         if field("Action") != "AssumeRole" {
@@ -153,7 +153,7 @@ fn acr_by_a_managed_identity() {
         let answer = r#"{"access_token":"aad-hunter2","expires_in":"86399"}"#;
         if sound { Ok((200, answer.to_owned())) } else { Err(format!("{request:?}")) }
     });
-    // Under this machine's name: a token of the directory is never sent without TLS to any other.
+    // With this machine's name, because a directory's token is never sent without TLS to another host.
     let host = registry.host();
     let source = json!({
         "repository": format!("{host}/team/app"), "azure_acr": true, "azure_client_id": "client-1",

@@ -1,5 +1,5 @@
-//! What pipelines written for `registry-image` rely on: keys in either case, what is always sent though it says nothing,
-//! mirrors, odd registries, the exact manifest of docker's archives, steps that are stopped and run again.
+//! Features that pipelines for `registry-image` need: keys in both spellings, empty fields, mirrors, unusual
+//! registries, the exact manifest of docker's archives, steps that are stopped and run again.
 
 use serde_json::{Value, json};
 use testkit::cloud::Tunnel;
@@ -27,7 +27,7 @@ fn keys_may_be_capitals_and_empty_values_are_ignored() {
     let repository = format!("{}/team/app", registry.host());
     let source = json!({"Repository": repository, "Tag": 42.10, "Insecure": false, "Debug": false, "username": "",
                         "password": "", "ca_certs": null, "platform": null, "registry_mirror": null});
-    // Numbers keep the form they are written in, which this JSON library does not: by hand.
+    // Written by hand, because numbers must keep their form, and this JSON library changes it.
     let text = |request: Value| request.to_string().replace("42.1", "42.10");
     let params = json!({"Image": IMAGE, "version": "", "additional_tags": "", "tag_prefix": "", "bump_aliases": false});
     let run = |name: &str, request: Value| {
@@ -51,7 +51,7 @@ fn documents_are_recognised_by_content_not_by_content_type() {
         let registry = FaultRegistry::start(Access::Open, vec![]);
         let source = json!({"repository": format!("{}/team/app", registry.host()), "tag": "v1"});
         let _ = put(&lab, &source, &json!({"image": IMAGE}));
-        // HEAD is not to be had either.
+        // HEAD is not supported either.
         registry.rule(on("HEAD", Thing::Manifest, Fault::Answer(405, vec![], String::new())).always());
         registry
             .rule(on("GET", Thing::Manifest, Fault::Header("content-type", Some(kind.to_owned()))).always());
@@ -111,7 +111,7 @@ fn registry_mirror_is_read_first_and_never_pushed_to() {
         run.env("no_proxy", "127.0.0.1").run().succeeds().never_says(PASSWORD)
     };
     let version = json!({"tag": "v1", "digest": digest});
-    // Put goes to the hub alone; the mirror, which has nothing, is asked first and then the hub.
+    // A put goes to the hub only. Reading asks the mirror first, which has nothing, and then the hub.
     let answer = step("out", json!({"params": {"image": IMAGE}}), &plain).json();
     assert_eq!(answer["version"], version);
     assert_eq!(mirror.requests(), [], "no request at all");
@@ -121,7 +121,7 @@ fn registry_mirror_is_read_first_and_never_pushed_to() {
     assert!(!mirror.requests().is_empty());
     let _ = step("in", json!({"version": version}), &plain);
     assert_eq!(lab.read("get/repository"), b"team/app");
-    // Now the mirror has it too, and the hub is left alone.
+    // Now the mirror has it too, and the hub gets no request.
     let there = json!({"repository": format!("{}/team/app", mirror.host()), "tag": "v1", "username": USER, "password": PASSWORD});
     let _ = step("out", json!({"params": {"image": IMAGE}}), &there);
     let before = hub.log().len();
@@ -235,7 +235,7 @@ fn get_writes_the_same_files_each_time() {
         let mut seen = Vec::new();
         for (build, moved) in [("1", false), ("2", true)] {
             if moved {
-                // The tag names another image by now.
+                // The tag names another image now.
                 let _ = lab
                     .run(&["push", "-i", &format!("{}/team/app:v1", registry.host()), "-f", "put"])
                     .succeeds();

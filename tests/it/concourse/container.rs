@@ -1,4 +1,4 @@
-//! The image that `ci/build-image` makes, run as a Concourse worker runs it, against registries with TLS and logins.
+//! The image of `ci/build-image`, run as a Concourse worker runs it, with registries with TLS and logins.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::release::static_program::static_program;
 const GET: &str = "/tmp/build/get";
 const PUT: &str = "/tmp/build/put";
 
-/// Builds the image once, with the executable that containers get.
+/// Builds the image once, with the executable for containers.
 pub(crate) fn image() -> &'static Path {
     static IMAGE: OnceLock<(Scratch, PathBuf)> = OnceLock::new();
     let (_, path) = IMAGE.get_or_init(|| {
@@ -33,7 +33,7 @@ pub(crate) fn image() -> &'static Path {
     path
 }
 
-/// A folder with a bundle of certificates, as an operator gives it to a worker.
+/// A folder with a file of certificates, as an operator configures it for a worker.
 fn certificates(registry: &Registry) -> Scratch {
     let folder = Scratch::new("certs");
     folder.write("ca-certificates.crt", std::fs::read(registry.ca_path()).unwrap());
@@ -49,7 +49,7 @@ fn put_get_and_check_work_in_an_unprivileged_container_with_the_workers_certific
     let repository = format!("{}/team/app", registry.host());
     let source = json!({"repository": repository, "tag": "v1", "username": USER, "password": PASSWORD});
     let step = |name: &str| {
-        // The worker's proxies, in lower case only; the registry is on this machine and reached without.
+        // The worker's proxies, in lower case only; the registry is on this machine and needs none.
         let step = Step::new(image(), name).certificates(certs.path());
         step.env("https_proxy", "http://127.0.0.1:1").env("no_proxy", "127.0.0.1")
     };
@@ -108,7 +108,7 @@ fn a_root_file_system_keeps_its_owners_and_modes_inside_the_user_namespace() {
 /// A file capability as the kernel keeps it: revision 2, effective, permitted is `net_bind_service`.
 const CAPABILITY: &[u8] = &[1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
-/// Two layers: a small system, and what a build on top of it removes, hides and adds.
+/// Two layers: a small system, and a build on it that removes, hides and adds files.
 fn system() -> [Vec<u8>; 2] {
     let busybox = std::fs::read("/bin/busybox").unwrap();
     let mut owned = Header::new("srv/data", b'0', 2).mode(0o4750);
@@ -141,7 +141,7 @@ fn a_fetched_root_file_system_runs_with_root_inside() {
     let mut python = tools::tool("python3");
     let code = "import os,sys; p=sys.argv[1]; print(os.getxattr(p,'user.note').decode(), os.getxattr(p,'security.capability')[4:8].hex())";
     let attributes = tools::run(python.args(["-c", code]).arg(&capable)).success();
-    // A capability that root of a user namespace sets counts inside it only; what is permitted stays.
+    // A file capability that a user namespace's root sets is valid in that namespace only; the permitted set stays.
     assert_eq!(attributes.stdout, "blue 00040000\n");
     let script = "busybox id -u; busybox stat -c '%u:%g %a %h' /srv/data; busybox cat /now /etc/keep; echo; \
                   busybox find /opt /etc -type f | busybox sort; test /srv/data -ef /srv/again && echo same";
@@ -152,7 +152,7 @@ fn a_fetched_root_file_system_runs_with_root_inside() {
     assert_eq!(lines, ["0", "1234:4321 4750 2", "hik", "/etc/keep", "/opt/old/new", "same"]);
 }
 
-/// Pushes an image without any code of the client under test, and returns its digest.
+/// Pushes an image without the client under test, and returns its digest.
 fn push_layers(registry: &Registry, layers: &[&[u8]]) -> String {
     let diff_ids: Vec<String> = layers.iter().map(|layer| registry.put_blob("owned/app", layer)).collect();
     let config = json!({
@@ -177,7 +177,7 @@ fn push_layers(registry: &Registry, layers: &[&[u8]]) -> String {
 
 #[test]
 fn an_aborted_step_ends_at_once_and_leaves_nothing() {
-    // A registry that takes the connection and never answers.
+    // A registry that accepts the connection and never responds.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let host = silent.local_addr().unwrap();
     let got = Scratch::new("get");

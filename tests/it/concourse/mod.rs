@@ -1,5 +1,5 @@
-//! The Concourse protocol with the real executable under its three names and real registries: what a pipeline sends
-//! and what it gets back.
+//! The Concourse protocol with the real executable under its three names and real registries: requests and responses of
+//! each step.
 
 pub(crate) mod app;
 pub(crate) mod check;
@@ -38,7 +38,7 @@ pub(crate) fn prepared<'lab>(lab: &'lab Lab, name: &str, request: &Value) -> Run
     lab.command(words).named(name).in_folder("/").env_remove("HOME").stdin(request.to_string())
 }
 
-/// A room with an image tar made without a registry, as a task's output, and its digest.
+/// A lab with an image tar as a task's output, made without a registry, and its digest.
 pub(crate) fn room() -> (Lab, String) {
     let lab = lab().tree(&["f src/bin/run 755 '#!/bin/sh'", "f src/etc/app.conf 'a=1'", "d put/image"]);
     let line = lab
@@ -60,7 +60,7 @@ pub(crate) fn room() -> (Lab, String) {
     (lab, digest)
 }
 
-/// The source of a repository in a registry, with everything it needs.
+/// The `source` of a repository in a registry, with all required fields.
 pub(crate) fn source(registry: &Registry, extra: &Value) -> Value {
     let mut source = json!({"repository": format!("{}/team/app", registry.host())});
     if registry.url().starts_with("https") {
@@ -148,7 +148,7 @@ fn every_format_of_get_is_valid_and_can_be_put_with_its_digest() {
     let version = json!({"tag": "v1", "digest": digest});
     for (format, image) in [("oci", "image.tar"), ("oci-tar", "image.tar"), ("oci-layout", "oci")] {
         let _ = get(&lab, &first, &json!({"format": format}), &version);
-        // The file is the reference's own addition to the layout.
+        // registry-image adds this file to the layout.
         let known = "warning: `single-image-digest` does not belong into a layout";
         let expected: &[&str] = if format == "oci-layout" { &[known] } else { &[] };
         assert_eq!(oracle::layout_problems(lab.path("get").join(image)), expected, "{format}");
@@ -178,7 +178,7 @@ fn every_format_of_get_is_valid_and_can_be_put_with_its_digest() {
         asked.sort();
         asked
     };
-    // The manifest by its digest, and with a download its configuration and layer: nothing twice.
+    // The manifest by its digest, and for a download its configuration and layer: no request is sent twice.
     let manifest = format!("GET /v2/team/app/manifests/{digest}");
     assert_eq!(asked(&registry), [&*manifest]);
     registry.forget_requests();

@@ -1,4 +1,4 @@
-//! Several tars as one multi-platform image: by a put, by the task, and the example with two tagged workers.
+//! Several tars as one multi-platform image: with a put, with the task, and in the example with two tagged workers.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -68,7 +68,7 @@ fn put_of_several_tars_makes_one_index() {
     let answer = put(json!({"image": "*/image.tar", "platforms_required": required})).succeeds().json();
     let (found, digest) = platforms(&registry, "v1");
     assert_eq!((found.as_slice(), answer["version"]["digest"].as_str()), (&both[..], Some(&*digest)));
-    // The order of a list changes nothing, and the digest can be demanded.
+    // The order of the list changes nothing, and `expected_digest` accepts the digest.
     let list = ["arm64/image.tar", "amd64/image.tar", "amd64/*.tar"];
     let _ = put(json!({"image": list, "expected_digest": digest})).succeeds();
     registry.storage().assert_sound();

@@ -1,4 +1,4 @@
-//! Pipelines and tasks that come with the project, checked against Concourse's own keys, strictly.
+//! The project's pipelines and tasks, checked against Concourse's own keys; unknown keys are errors.
 //!
 //! Source: concourse `atc/config.go`, `atc/steps.go`, `atc/task.go` (8.2); `fly validate-pipeline` does not read task
 //! files, this does.
@@ -45,7 +45,7 @@ const JOB: &[&str] = &[
     "ensure",
     "plan",
 ];
-/// What every step may have besides its own keys.
+/// Keys that every step may have besides its own.
 const ANY_STEP: &[&str] =
     &["across", "timeout", "attempts", "tags", "on_success", "on_failure", "on_abort", "on_error", "ensure"];
 const STEPS: &[(&str, &[&str])] = &[
@@ -117,7 +117,7 @@ const OUR_SOURCE: &[&str] = &[
     "azure_tenant_id",
     "azure_environment",
 ];
-/// Keys of it with a store in place of a repository.
+/// Keys of the type with a store instead of a repository.
 const STORE_SOURCE: &[&str] = &[
     "store",
     "tag",
@@ -180,7 +180,7 @@ fn yaml(text: &str) -> Value {
     serde_saphyr::from_str(text).unwrap_or_else(|e| panic!("{e}\n{text}"))
 }
 
-/// Collects what is wrong with one pipeline.
+/// Collects the errors of one pipeline.
 struct Check {
     problems: Vec<String>,
     types: BTreeSet<String>,
@@ -374,7 +374,7 @@ impl Check {
     }
 }
 
-/// Returns what is wrong with a task's configuration.
+/// Returns the errors of a task's configuration.
 fn task_problems(task: &Value) -> Vec<String> {
     let mut check = Check {
         problems: Vec::new(),
@@ -520,7 +520,7 @@ fn docs_concourse_has_valid_pipelines_and_every_task_param() {
         return;
     }
     assert_eq!(page, expected, "docs/concourse.md is not current; run with UPDATE_DOCS=1");
-    // The keys of source and params that the checks know are those of the page.
+    // The keys of source and params in the checks are those of the page.
     for key in OUR_SOURCE.iter().chain(STORE_SOURCE).chain(OUR_GET).chain(OUR_PUT) {
         assert!(page.contains(&format!("`{key}`")), "docs/concourse.md does not know `{key}`");
     }

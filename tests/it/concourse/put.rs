@@ -1,4 +1,4 @@
-//! `out`: tags, what is found wrong before anything is sent, and every kind of image.
+//! `out`: tags, errors that are found before anything is sent, and every kind of image.
 
 use serde_json::{Value, json};
 use testkit::fault::{Access, FaultRegistry};
@@ -114,7 +114,7 @@ fn files_are_packed_and_pushed_in_one_step() {
     let source = source(&registry, &json!({"tag": "v1"}));
     let params = json!({"files": ["src"], "kind": "bundle", "labels": {"org.example.team": "blue, green"}});
     let answer = put(&lab, &source, &params);
-    // The same as by hand.
+    // The same as with the command line.
     let line = lab.run(&["push", "-b", "--file", "put/src", "--to-oci-tar", "hand.tar"]).succeeds();
     assert_ne!(line.one_line(), "", "{line}");
     let version = &answer["version"];
@@ -124,7 +124,7 @@ fn files_are_packed_and_pushed_in_one_step() {
     let described = lab.run(&["describe", "-b", &format!("{}/team/app:v1", registry.host()), "-o", "json"]);
     let described = described.succeeds();
     assert!(described.stdout.contains("blue, green"), "{described}");
-    // Twice gives the same and sends nothing.
+    // The second put returns the same version and sends nothing.
     registry.forget_requests();
     assert_eq!(put(&lab, &source, &params), answer);
     assert_eq!(uploads(&registry.requests()).len(), 0);
@@ -167,7 +167,7 @@ fn an_index_goes_through_every_form_with_its_digest() {
         let answer = put(&lab, &again, &json!({"image": format!("again/{image}")}));
         assert_eq!(answer["version"]["digest"], index_digest.as_str(), "{format}");
     }
-    // `rootfs` takes the platform that was asked for.
+    // `rootfs` has the requested platform.
     let request = |architecture: &str| json!({"source": first, "version": version, "params": {"platform": {"architecture": architecture}}});
     let _ = step(&lab, "in", &request("arm64")).succeeds();
     let refused = step(&lab, "in", &request("s390x")).ends_with(1);
@@ -242,7 +242,7 @@ fn a_version_that_is_gone_or_damaged_leaves_nothing_behind() {
     }
 }
 
-/// An image with one wrong byte in its layer, in a registry that does not care.
+/// An image with one wrong byte in its layer, in a registry that does not check it.
 fn damaged() -> ((Value, FaultRegistry), Value) {
     let registry = FaultRegistry::start(Access::Open, Vec::new());
     let mut layer = testkit::tarball::Tarball::new().file("a", "content").finish();

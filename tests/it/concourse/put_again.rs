@@ -1,4 +1,4 @@
-//! Putting an unchanged archive again: what is asked of the registry, and how much of the archive is read for it.
+//! A second put of an unchanged archive: which requests it sends, and how many bytes of the archive it reads.
 
 use serde_json::{Value, json};
 use testkit::lab::{Lab, Output};
@@ -9,7 +9,7 @@ use testkit::tools::{run, tool};
 use crate::concourse::{prepared, source};
 use crate::lab::lab;
 
-/// A room with an image of 64 MB as an OCI layout tar, as docker's archive and as a compressed tar.
+/// A lab with an image of 64 MB as an OCI layout tar, as docker's archive and as a compressed tar.
 fn room() -> Lab {
     let lines: Vec<String> = (0..4).map(|n| format!("f src/noise{n} random:16000000:{n}")).collect();
     let lab = lab().tree(&lines).tree(&["d put/image"]);
@@ -29,7 +29,7 @@ fn put(lab: &Lab, source: &Value, image: &str) -> Output {
     prepared(lab, "out", &request).traced("read,pread64,readv,preadv,preadv2").run().succeeds()
 }
 
-/// Bytes that were read from files, whichever; sockets are read with `recvfrom`.
+/// Bytes that were read from any file; sockets are read with `recvfrom`.
 fn bytes_read(output: &Output) -> u64 {
     let calls = output
         .trace
@@ -45,9 +45,9 @@ fn putting_an_unchanged_tar_sends_requests_without_bodies_and_reads_it_once() {
     let lab = room();
     let registry = Registry::start();
     for (file, most) in [
-        // The positions and small documents of a layout are enough.
+        // Of a layout only headers and small documents are read.
         ("image/image.tar", 1_000_000),
-        // What docker's archive holds has no digests: it has to be hashed.
+        // docker's archive has no digests, so it has to be hashed.
         ("image/docker.tar", 64_000_000 + 2_000_000),
         // Written to a nameless file while it is inflated.
         ("image/image.tar.gz", 64_000_000 + 4_000_000),

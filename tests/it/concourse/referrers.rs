@@ -1,5 +1,5 @@
-//! Signatures, attestations and SBOMs on their way through a pipeline: cosign's tags, and referrers on registries that
-//! keep no lists of them (docker-registry), where the list is an index under a tag.
+//! Signatures, attestations and SBOMs in a pipeline: cosign's tags, and referrers in registries without the referrers
+//! API (docker-registry), where an index under a tag is the list.
 
 use serde_json::{Value, json};
 use testkit::lab::Lab;
@@ -13,7 +13,7 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
-/// Pushes an artifact without any code of the client under test, and returns its descriptor.
+/// Pushes an artifact without the client under test, and returns its descriptor.
 fn artifact(
     registry: &Registry,
     tag: Option<&str>,
@@ -37,7 +37,7 @@ fn artifact(
     json!({"mediaType": MANIFEST, "digest": digest, "size": bytes.len(), "artifactType": kind})
 }
 
-/// Writes the list of referrers as the distribution specification has it for registries without one of their own.
+/// Writes the list of referrers under the fallback tag of the distribution specification.
 fn list(registry: &Registry, subject: &str, descriptor: &Value) {
     let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [descriptor]}).to_string();
     let _ = registry.put_manifest("team/app", &subject.replace(':', "-"), INDEX, index.as_bytes());
@@ -49,7 +49,7 @@ fn raw(registry: &Registry, repository: &str, reference: &str) -> Option<Vec<u8>
     (answer.status == 200).then_some(answer.body)
 }
 
-/// A registry with an image, cosign's signature and attestation, an SBOM that refers to it, and a signature of that.
+/// A registry with an image, cosign's signature and attestation, an SBOM as referrer, and a signature of the SBOM.
 struct Signed {
     registry: Registry,
     digest: String,
@@ -83,7 +83,7 @@ fn signed(lab: &Lab, image: &str) -> Signed {
 }
 
 impl Signed {
-    /// Tells what of all that another repository has; everything it has must be the same byte for byte.
+    /// Returns which of these manifests another repository has; each must be the same byte for byte.
     fn there(&self, registry: &Registry, repository: &str) -> Vec<&'static str> {
         let tag = |what: &str| format!("{}.{what}", self.digest.replace(':', "-"));
         let mut found = Vec::new();
@@ -127,7 +127,7 @@ fn get_and_put_with_referrers_move_them_to_another_registry() {
             source(&other, &json!({"repository": format!("{}/{repository}", other.host()), "tag": "x"}));
         step(&lab, "out", &json!({"source": source, "params": params})).succeeds()
     };
-    // Refused: the image alone, and a word about it.
+    // With `referrers: false` only the image is pushed, with a warning.
     let alone = put("alone/app", &json!({"image": "image.tar", "referrers": false}));
     assert!(
         alone.stderr.contains("holds 4 referrers") && alone.stderr.contains("`referrers: false` leaves out"),
@@ -135,7 +135,7 @@ fn get_and_put_with_referrers_move_them_to_another_registry() {
     );
     assert_eq!(alone.json()["version"]["digest"], digest.as_str());
     assert_eq!(signed.there(&other, "alone/app"), ["image"]);
-    // Without a word all of it goes along.
+    // By default everything that is attached is copied.
     let params = json!({"image": "image.tar", "expected_digest": digest});
     let all = put("all/app", &params).json();
     assert_eq!(all["version"], json!({"tag": "x", "digest": digest}));
@@ -146,7 +146,7 @@ fn get_and_put_with_referrers_move_them_to_another_registry() {
         assert_eq!(index["manifests"][0]["digest"], referrer.as_str(), "{index}");
         assert_eq!(index["manifests"].as_array().unwrap().len(), 1, "{index}");
     }
-    // Again: nothing is sent, and no list grows.
+    // The second time nothing is sent, and no list grows.
     other.forget_requests();
     assert_eq!(put("all/app", &params).json(), all);
     assert_eq!(uploads(&other.requests()), Vec::<&Request>::new());
@@ -158,7 +158,7 @@ fn get_and_put_with_referrers_move_them_to_another_registry() {
         run(tar.arg("-xf").arg(lab.path("put/image.tar")).arg("-C").arg(lab.path("put/folder"))).success();
     let _ = put("folder/app", &json!({"image": "folder", "referrers": true}));
     assert_eq!(signed.there(&other, "folder/app"), ALL);
-    // And by hand, under a new name.
+    // And with the command line, under a new name.
     let to = format!("{}/hand/app:new", other.host());
     let _ = lab.run(&["copy", "--tar", "put/image.tar", "--to-repo", &to]).succeeds();
     assert_eq!(signed.there(&other, "hand/app"), ALL);

@@ -13,7 +13,7 @@ fn answer(lab: &Lab, name: &str, request: &Value) -> Value {
     step(lab, name, request).succeeds().json()
 }
 
-/// Packs another image into `image/image.tar` of the put's folder.
+/// Packs another image into `image/image.tar` in the put's folder.
 fn other(lab: &Lab) -> String {
     lab.write("other/content", "another");
     let words =

@@ -36,10 +36,10 @@ fn inputs_become_a_tar_with_its_digest_and_names() {
     for text in [digest.as_str(), "blue, green", "org.example.note", "team/app:v2"] {
         assert!(described.stdout.contains(text), "{text}: {described}");
     }
-    // The same bytes again, and the digest can be demanded.
+    // The same bytes again, with the expected digest.
     let again = [params.as_slice(), &[("EXPECTED_DIGEST", &digest)]].concat();
     let _ = task(&lab, &again).run().succeeds();
-    // And the same as by hand.
+    // And the same as with the command line.
     let by_hand = ["push", "-i", "-f", "src", "-l", "org.example.team=blue", "--to-oci-tar", "hand.tar"];
     let _ = lab.run(&by_hand).succeeds();
 }

@@ -38,7 +38,7 @@ fn append_adds_an_image_to_a_tar() {
     let (one, _, _, outer) = nested(&lab, &host);
     let three = image(&lab, &format!("{host}/three"), "three");
     let add = |what: &str, from: &str| lab.run(&["copy", what, from, "--to-oci-tar", "all.tar", "--append"]);
-    // What is not there yet is made.
+    // A tar that does not exist is created.
     let _ = add("-i", &one).succeeds();
     let _ = add("-i", &format!("{host}/three:latest")).succeeds();
     let _ = add("-b", &outer).succeeds();

@@ -1,4 +1,4 @@
-//! Delta tars: `--without` leaves out what the other side has, and nothing is lost on the way.
+//! Delta tars: `--without` leaves out layers that the target has, and the image arrives complete.
 
 use serde_json::{Value, json};
 use testkit::lab::Lab;
@@ -10,7 +10,7 @@ use crate::lab::lab;
 use crate::layouts::{CONTAINERD_NAME, Layout, REF_NAME, hex, named};
 use crate::samples;
 
-/// A layer of some size that does not compress.
+/// A layer that does not compress.
 fn layer(name: &str, seed: u64) -> Vec<u8> {
     Tarball::new().file(name, testkit::random::Random::new(seed).bytes(20_000)).finish()
 }
@@ -42,14 +42,14 @@ fn a_delta_and_its_base_give_the_bytes_of_a_full_copy() {
     let complete = ["copy", "--tar", "update.tar", "--base-tar", "v1.tar", "--to-oci-tar", "whole.tar"];
     let _ = lab.run(&complete).succeeds();
     assert_eq!(hex(&lab.read("whole.tar")), hex(&lab.read("v2.tar")));
-    // The independent check: the files of base and delta together are those of the full copy, but for the index.
+    // Independent check: the files of base and delta together are those of the full copy, except for the index.
     let of =
         |tar: &str| samples::entries(&lab.read(tar)).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
     let blobs = |tar: &str| of(tar).into_iter().filter(|name| name.starts_with("blobs/")).collect::<Vec<_>>();
     let both: Vec<String> = [blobs("v1.tar"), blobs("update.tar")].concat();
     assert!(blobs("v2.tar").iter().all(|name| both.contains(name)));
     assert!(blobs("update.tar").iter().all(|name| blobs("v2.tar").contains(name)));
-    // A delta on a delta leaves out what the first one was made without, too.
+    // A delta on a delta also leaves out the layers that the first one lacks.
     write(&lab, "v3.tar", "v3", &[layer("base", 1), layer("lib", 2), layer("app", 5)]);
     let next = ["copy", "--tar", "v3.tar", "--to-oci-tar", "next.tar", "--without", "update.tar"];
     let _ = lab.run(&next).succeeds().says("left out 2 blobs (");
@@ -85,7 +85,7 @@ fn a_delta_says_what_it_needs_and_is_verified_against_its_base() {
     lab.write("bad.tar", bytes);
     let _ =
         lab.run(&["verify", "--tar", "update.tar", "--against", "bad.tar"]).ends_with(3).says("is damaged");
-    // Other readers see a layout whose index has an annotation more.
+    // For other readers it is a layout whose index has one more annotation.
     let index: Value = serde_json::from_slice(samples::entry(&lab.read("update.tar"), "index.json")).unwrap();
     assert!(index["annotations"]["dev.imgrelay.without"].is_string(), "{index}");
     assert_eq!(
@@ -113,7 +113,7 @@ fn a_delta_is_completed_by_what_the_registry_has_or_all_that_is_missing_is_named
     // The base is in another repository: mounted from there.
     let _ = lab.run(&["copy", "--tar", "v1.tar", "--to-repo", &to("old/app")]).succeeds();
     let _ = push(&to("inside/app"), &["--from", &to("old/app")]).succeeds().says("2 mounted");
-    // In the repository itself nothing has to be said.
+    // In the same repository no flag is needed.
     let _ = push(&to("old/app"), &[]).succeeds();
     for repository in ["inside/app", "old/app"] {
         let image = format!("docker://{}:v2", to(repository));

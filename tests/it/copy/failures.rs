@@ -1,4 +1,4 @@
-//! Damaged tars and registries that say no: message, hint, exit code, and nothing left behind.
+//! Damaged tars and registries that refuse: message, hint, exit code, and no files left.
 
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -13,7 +13,7 @@ use testkit::registry::{
 use crate::push::failures::{has_open, refused};
 use crate::samples::{self, Image, NAME, entries, pack, packed};
 
-/// What each reading command is asked to do with `bad.tar`; a registry's host is put in place of `HOST`.
+/// Arguments of each reading command for `bad.tar`; `HOST` is replaced by a registry's host.
 const READERS: [&[&str]; 5] = [
     &["describe", "--tar", "bad.tar"],
     &["verify", "--tar", "bad.tar"],
@@ -48,7 +48,7 @@ fn damaged() -> (Lab, Vec<u8>) {
 fn a_truncated_tar_is_reported_as_incomplete_wherever_it_ends() {
     let (lab, tar) = damaged();
     let registry = Registry::start();
-    // In a header, right behind it, and inside the data; shorter than one header it is no tar at all.
+    // In a header, directly behind it, and inside the data; a file shorter than one header is no tar.
     let ends =
         entries(&tar).into_iter().flat_map(|(_, place)| [place.start - 300, place.start, place.start + 1]);
     let ends: Vec<usize> = ends.filter(|end| *end > 512).collect();
@@ -58,7 +58,7 @@ fn a_truncated_tar_is_reported_as_incomplete_wherever_it_ends() {
             let texts = ["`bad.tar` is damaged: the tar ends at byte", "the file is not complete"];
             read_fails(&lab, &registry, words, 1, &texts);
         }
-        // The file is written again; on some file systems that is slow.
+        // A new file, because truncating and writing the same one is slow on some file systems.
         std::fs::remove_file(file).unwrap();
     }
     assert_eq!(registry.requests(), [], "a registry is not asked about what is damaged here");
@@ -71,7 +71,7 @@ fn a_flipped_byte_in_any_blob_is_found_by_every_reader() {
     for (digest, readers) in [
         (&manifest, &READERS[..]),
         (&config, &READERS[1..]),
-        // What is inside a layer is not described.
+        // `describe` does not read layers.
         (&layer, &READERS[1..]),
     ] {
         let registry = Registry::start();
@@ -119,8 +119,8 @@ fn a_byte_flipped_in_the_index_is_never_taken_for_the_image() {
     };
     let (right, wrong) = (size(&tar), size(&broken(size_at)));
     let invalid = "`bad.tar` is damaged: `index.json` is not valid: ";
-    // Not JSON any more; another version; another digest; another size. What `verify` prints as its one finding, if it
-    // came to look at blobs, and the error of every other reader.
+    // Not JSON; another version; another digest; another size. The finding of `verify`, if it checks blobs, and the
+    // error of every other reader.
     let cases = [
         (place.start, 1, None, format!("{invalid}it is not a JSON object")),
         (find("schemaVersion"), 1, None, format!("{invalid}missing field `schemaVersion`")),
@@ -278,7 +278,7 @@ fn wrong_credentials_an_unknown_ca_and_a_denied_repository_have_different_errors
             }
         }
         assert_eq!(registry.storage().tags("team/app").len(), 0);
-        // And the right ones are taken.
+        // And the right ones are accepted.
         let right = ["push", "-b", &place, "-f", "app", "--registry-ca-cert-path", text(&ca)];
         let right = lab.command(&right).env("DOCKER_CONFIG", registry.docker_config(USER, PASSWORD));
         let _ = right.run().succeeds().never_says(PASSWORD);
@@ -315,7 +315,7 @@ fn a_bundle_and_an_image_are_not_pulled_as_each_other() {
     let _ = refused(&lab, lab.command(&pull("-b", &image)), 1, &[&image, "is a plain image", "use `-i`"]);
 }
 
-/// A room with a tar whose one file unpacks to so much that there is time to interrupt.
+/// A lab with a tar whose file is so large when unpacked that there is time to interrupt.
 fn large() -> Lab {
     let lab = crate::lab::lab().tree(&["f app/huge zeros:1500000000", "f old.tar 'the older output'"]);
     pack(&lab, &["-i", NAME, "-f", "app", "--compression", "gzip:1"], "large.tar");
@@ -344,7 +344,7 @@ fn a_signal_while_reading_a_pipe_leaves_the_older_output() {
         &["pull", "--tar", "pipe", "-o", "out"],
     ] {
         let running = lab.command(words).spawn();
-        // Opened when the program has opened its end, and kept open: the rest never comes.
+        // Opened when the program has opened its end, and kept open, so that the program waits for the rest.
         let mut pipe = std::fs::File::options().write(true).open(lab.path("pipe")).unwrap();
         pipe.write_all(&tar[..5000]).unwrap();
         running.signal("INT");
@@ -380,7 +380,7 @@ fn a_blob_with_a_wrong_digest_twice_is_never_written() {
     let registry = Registry::start();
     let place = format!("{}/team/app:v1", registry.host());
     let _ = lab.run(&["copy", "--tar", "app.tar", "--to-repo", &place]).succeeds();
-    // The registry serves what is in its storage; only the client compares.
+    // The registry does not verify its storage; only the client does.
     let layer = samples::image(&lab.path("app.tar")).layer;
     let hex = &layer["sha256:".len()..];
     let root = registry.ca_path().with_file_name("data");

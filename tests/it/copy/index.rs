@@ -24,7 +24,7 @@ pub(crate) fn lab_with_tars() -> Lab {
     lab
 }
 
-/// What `describe` says about a tar.
+/// The output of `describe` for a tar.
 fn index_of(lab: &Lab, tar: &str) -> Value {
     lab.run(&["describe", "--tar", tar, "--json"]).succeeds().json()
 }
@@ -40,7 +40,7 @@ fn index_joins_buildkits_tars_and_their_order_changes_no_byte() {
     assert!(lab.read("all.tar") == lab.read("other.tar"), "the order of the tars is in the bytes");
     validate_layout(lab.path("all.tar"));
     let _ = lab.run(&["verify", "--tar", "all.tar"]).succeeds();
-    // The name that both tars have is kept, and each child is what BuildKit made.
+    // The name of both tars is kept, and each child has BuildKit's digest.
     let text = index_of(&lab, "all.tar").to_string();
     assert!(text.contains("registry.example/team/app:v1"), "{text}");
     for tar in ["amd64.tar", "arm64.tar"] {
@@ -77,7 +77,7 @@ fn index_refuses_a_platform_twice_a_missing_one_and_an_empty_pattern() {
     let pattern = ["index", "--tar", "dist/*.tar", "--to-oci-tar", "x.tar"];
     let _ = lab.run(&pattern).fails(2, &["`--tar`: `dist/*.tar` finds no file"]);
     assert!(!lab.path("x.tar").exists());
-    // The same image twice is one.
+    // The same image twice is listed once.
     let same = ["index", "--tar", "amd64.tar", "--tar", "amd64.tar", "--to-oci-tar", "x.tar"];
     let _ = lab.run(&same).succeeds();
 }
@@ -191,7 +191,7 @@ fn a_flat_list_of_platforms_is_one_image() {
         let _ = lab
             .run(&["index", "--tar", source, "--to-oci-tar", "same.tar", "--expected-digest", &whole])
             .succeeds();
-        // Every sink takes one platform of it.
+        // Every sink accepts one platform of it.
         let platform = ["copy", "--tar", source, "--platform", "linux/arm64"];
         let arm = &index_of(&lab, source)["images"][0]["platforms"][1]["digest"].clone();
         let to = format!("{}/team/arm:v1", registry.host());
@@ -204,7 +204,7 @@ fn a_flat_list_of_platforms_is_one_image() {
             let done = lab.run(&[&platform[..], &sink[..]].concat()).succeeds();
             let (line, arm) = (done.one_line(), arm.as_str().unwrap());
             assert!(line.ends_with(arm), "{line}");
-            // Both digests are said, and that signatures of the first do not count.
+            // The warning has both digests, and says that signatures of the first are not valid for the second.
             let warning =
                 format!("`{arm}` takes the place of `{whole}`; signatures of `{whole}` do not cover");
             let _ = done.says(&warning);
@@ -220,7 +220,7 @@ fn a_flat_list_of_platforms_is_one_image() {
 #[test]
 fn a_damaged_blob_of_a_joined_tar_is_reported_with_the_tar_that_it_is_in() {
     let (lab, registry) = (lab_with_tars(), Registry::start());
-    // The only bytes in it that begin like gzip are its layer.
+    // Only its layer begins like gzip.
     let mut bytes = lab.read("arm64.tar");
     let layer = bytes.windows(3).position(|start| start == [0x1f, 0x8b, 0x08]).unwrap();
     bytes[layer + 20] ^= 1;
@@ -261,7 +261,7 @@ fn index_refuses_what_cannot_be_one_image_before_anything_is_written() {
     }
     assert!(!lab.path("x.tar").exists());
     assert_eq!(registry.requests(), []);
-    // Each refusal has a way out.
+    // Each error has a hint.
     let given =
         ["index", "--tar", no_platform, "arm64.tar", "--platform", "linux/amd64", "--to-oci-tar", "p.tar"];
     let _ = lab.run(&given).succeeds();

@@ -1,4 +1,4 @@
-//! What other tools make of a joined index, and what `index` makes of theirs.
+//! Other tools read a joined index, and `index` reads theirs.
 
 use std::fs;
 
@@ -17,7 +17,7 @@ fn joined(lab: &Lab) -> String {
     lab.run(&words).succeeds().json()["digest"].as_str().unwrap().to_owned()
 }
 
-/// Takes one platform out of `all.tar`; returns the digest of the image.
+/// Copies one platform of `all.tar`; returns the digest of the image.
 fn narrowed(lab: &Lab, platform: &str, to: &str) -> String {
     let words = ["copy", "--tar", "all.tar", "--platform", platform, "--to-oci-tar", to, "--json"];
     lab.run(&words).succeeds().json()["digest"].as_str().unwrap().to_owned()
@@ -43,7 +43,7 @@ fn skopeo_podman_and_umoci_read_a_joined_index() {
     let to = format!("docker://{}/skopeo/app:v1", registry.host());
     let _ = skopeo_copy(&archive, &to, &["--all", "--dest-tls-verify=false"]).success();
     assert_eq!(registry.storage().tags("skopeo/app")["v1"], digest);
-    // What `index` pushes is the same, and complete: the registry refuses an index whose images are not there.
+    // `index` pushes the same index, and completely: the registry refuses an index whose images are missing.
     let name = format!("{}/team/app:v1", registry.host());
     let push = ["index", "--tar", "amd64.tar", "arm64.tar", "--to-repo", &name, "--expected-digest", &digest];
     let _ = lab.run(&push).succeeds();
@@ -86,7 +86,7 @@ fn index_joins_what_podman_and_docker_archives_hold() {
         let mut command = podman.command();
         run(command.arg("manifest").args(words)).success()
     };
-    // podman's own way needs a storage, and loses the name.
+    // podman needs a storage, and loses the name.
     let _ = manifest(&["create", "list"]);
     for tar in ["one-arm64.tar", "one-amd64.tar"] {
         let _ = manifest(&["add", "list", &format!("oci-archive:{}", lab.path(tar).display())]);

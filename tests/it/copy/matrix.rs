@@ -17,7 +17,7 @@ const SINKS: [&str; 4] = ["--to-repo", "--to-oci-tar", "--to-tar", "--to-docker-
 /// Why docker's archive cannot hold everything.
 const ONE_IMAGE: &str = "a docker tar holds one image, found ";
 
-/// A way to name what is copied.
+/// Arguments for a source.
 struct Source {
     name: &'static str,
     words: Vec<String>,
@@ -57,7 +57,7 @@ fn sources(lab: &Lab, registry: &Registry) -> Vec<Source> {
     let shell = "mkdir folder && tar -xf oci.tar -C folder && gzip -k oci.tar && zstd -q one.tar && mkdir holder && \
                  cp imgpkg.tar holder/";
     let _ = run(tool("bash").arg("-ec").arg(shell).current_dir(lab.work())).success();
-    // docker's archive has no manifest of its own; the one that is made for it is the same each time.
+    // docker's archive has no manifest; the one that is made for it is the same each time.
     let archived = lab.run(&["describe", "--tar", "docker.tar", "-o", "json"]).succeeds().json();
     let archived = archived["images"][0]["digest"].as_str().unwrap().to_owned();
     let source = |name, words: &[&str], all: &BTreeSet<String>, docker: Option<&str>| Source {
@@ -84,7 +84,7 @@ fn sources(lab: &Lab, registry: &Registry) -> Vec<Source> {
     ]
 }
 
-/// Checks that everything is in a repository, whole.
+/// Checks that a repository has everything, without problems in its storage.
 fn arrived(registry: &Registry, repository: &str, source: &Source, sink: &str) {
     let there = registry.storage().manifests(repository);
     let lost: Vec<&String> = source.all.difference(&there).collect();
@@ -92,7 +92,7 @@ fn arrived(registry: &Registry, repository: &str, source: &Source, sink: &str) {
     registry.storage().assert_sound();
 }
 
-/// What docker would load: the digests of configuration and layers as they are stored.
+/// The image that docker loads: the digests of configuration and layers as they are stored.
 fn blobs_of(described: &Value) -> (Value, Vec<Value>) {
     let image = &described["images"][0];
     let layers = image["layers"].as_array().unwrap().iter().map(|layer| layer["digest"].clone());
@@ -115,7 +115,7 @@ fn every_source_goes_into_every_sink_with_its_digest() {
             let output = lab.run(&words);
             match (sink, &from.docker) {
                 ("--to-docker-tar", None) => {
-                    // Its images do not say what they are for, and docker takes one.
+                    // Its images have no platform, and docker loads only one image.
                     let why = if from.name == "an index" { "no image for `linux/amd64`" } else { ONE_IMAGE };
                     let _ = output.fails(1, &[why]);
                     assert!(!lab.path(&out).exists());
@@ -168,7 +168,7 @@ fn a_bundle_exported_again_after_its_import_has_the_same_images() {
         assert_eq!(images("first"), images("second"), "{sink}");
         let blobs = |tar: &str| {
             let mut names = gnu_tar_list(&lab.path(tar));
-            // What is beside the blobs says where they came from.
+            // Only these files record the origin.
             names.retain(|name| name.contains("sha256"));
             names.sort();
             names

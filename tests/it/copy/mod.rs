@@ -1,4 +1,4 @@
-//! `copy` between tars and registries, and what its flags add.
+//! `copy` between tars and registries, with its flags.
 
 pub(crate) mod append;
 pub(crate) mod deltas;

@@ -1,4 +1,4 @@
-//! Names that a tar gives its images, and tars that give none.
+//! Tars that name their images, and tars without names.
 
 use serde_json::{Value, json};
 use testkit::fault::{Access, FaultRegistry};

@@ -1,4 +1,4 @@
-//! The tags and names that images get at the target, and what is said when there are none.
+//! The tags and names of images at the target, and the message if there are none.
 
 use serde_json::{Value, json};
 use testkit::registry::Registry;
@@ -90,7 +90,7 @@ fn annotations_of_an_images_lock_come_back_from_a_tar() {
             format!("- annotations:\n    number: \"{number}\"\n  image: {to}@{}\n", digest(reference));
         assert!(text("far.yml").contains(&entry), "{}", text("far.yml"));
     }
-    // The tar of another tool has no place for them.
+    // The tar of the other tool cannot hold them.
     let output = lab.run(&["copy", "--lock", "images.yml", "--to-tar", "imgpkg.tar"]).succeeds();
     let _ = output.says(
         "the annotations that the ImagesLock has for 2 images are left out, because imgpkg's tar has no",

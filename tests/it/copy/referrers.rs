@@ -1,7 +1,7 @@
-//! What says something about an image goes along when asked for: referrers by `subject`, signatures by cosign's tags.
+//! Attached manifests are copied on request: referrers by `subject`, signatures by cosign's tags.
 //!
-//! docker-registry has no referrers API, so lists are kept under the fallback tag, which is written here by hand at the
-//! source and read at the target. Signatures are made and checked by openssl, as cosign's specification has them.
+//! docker-registry has no referrers API, so the list is under the fallback tag; the tests write it at the source and
+//! read it at the target. openssl makes and verifies the signatures, as in cosign's specification.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,10 +16,10 @@ use crate::carvel::{bundle, bundle_folder, dashed, digest, image};
 use crate::lab::{Lab, lab};
 use crate::layouts::{INDEX, MANIFEST, descriptor};
 
-/// What is attached in a repository: from the subject's digest to the digests of its referrers.
+/// The referrers in a repository: the subject's digest with the digests of its referrers.
 type Attached = BTreeMap<String, BTreeSet<String>>;
 
-/// Pushes a manifest that says something about another one, without the program under test.
+/// Pushes a referrer without the program under test.
 fn attach(registry: &Registry, repository: &str, subject: &str, what: &str) -> String {
     let config = b"{}";
     let empty = "application/vnd.oci.empty.v1+json";
@@ -36,7 +36,7 @@ fn attach(registry: &Registry, repository: &str, subject: &str, what: &str) -> S
     let digest = crate::layouts::hex(document.as_bytes());
     let digest = format!("sha256:{digest}");
     assert_eq!(registry.put_manifest(repository, &digest, MANIFEST, document.as_bytes()), digest);
-    // distribution-spec, "Referrers Tag Schema": the client keeps the list itself.
+    // distribution-spec, "Referrers Tag Schema": the client writes the list.
     let tag = subject.replace(':', "-");
     let list = registry.storage().manifest(repository, &tag);
     let mut list: Value = list.map_or_else(
@@ -51,7 +51,7 @@ fn attach(registry: &Registry, repository: &str, subject: &str, what: &str) -> S
     digest
 }
 
-/// Reads every list of referrers in a repository, and checks that all they name is there, as it should be.
+/// Reads every list of referrers in a repository, and checks that each listed manifest is there with its subject.
 fn attached(registry: &Registry, repository: &str) -> Attached {
     let storage = registry.storage();
     let mut found = Attached::new();
@@ -74,7 +74,7 @@ fn attached(registry: &Registry, repository: &str) -> Attached {
     found
 }
 
-/// A bundle of an index, with something attached to bundle, index, a child, a grandchild, and to an attached one.
+/// A bundle of an index, with referrers of the bundle, the index, a child, a grandchild, and of a referrer.
 fn scene(lab: &Lab, source: &Registry) -> (String, Attached) {
     let (multi, digests) = index(lab, source);
     let all = bundle(lab, &format!("{}/src/b:v1", source.host()), "b", &[&multi]);
@@ -105,14 +105,14 @@ fn include_referrers_copies_referrers_of_bundles_indexes_and_children() {
     let words = ["copy", "-b", &all, "--to-repo", &to("direct"), "--referrers"];
     let _ = lab.run(&words).succeeds();
     assert_eq!(attached(&target, "direct"), expected);
-    // Again: nothing is listed twice.
+    // The second time nothing is listed twice.
     let _ = lab.run(&words).succeeds();
     assert_eq!(attached(&target, "direct"), expected);
 
     let name = all.split_once('@').unwrap().0.to_owned();
     let _ = lab.run(&["copy", "-b", &all, "--to-oci-tar", "thick.tar", "--referrers"]).succeeds();
     let _ = lab.run(&["copy", "-b", &all, "--to-tar", "imgpkg.tar", "--referrers"]).succeeds();
-    // The bundle of the folder is the same one, so what was said about the pushed one holds.
+    // The folder gives the same bundle, so the referrers of the pushed one apply to it.
     let words = ["push", "-b", &name, "-f", "b", "--to-oci-tar", "inflated.tar", "--inflate", "--referrers"];
     let _ = lab.run(&words).succeeds();
     source.stop();
@@ -128,7 +128,7 @@ fn include_referrers_copies_referrers_of_bundles_indexes_and_children() {
         let repository = tar.trim_end_matches(".tar");
         let _ = lab.run(&["copy", "--tar", tar, "--to-repo", &to(repository)]).succeeds();
         let found = attached(&target, repository);
-        // A bundle that was just packed is in no registry that could be asked.
+        // A newly packed bundle is in no registry that could have referrers.
         let expected = if tar == "inflated.tar" { without_bundles_own(&expected) } else { expected.clone() };
         assert_eq!(found, expected, "{tar}");
     }
@@ -145,7 +145,7 @@ fn many_referrers_of_one_image_are_all_listed() {
     assert_eq!(attached(&target, "app")[digest(&one)], expected);
 }
 
-/// Makes the key that images are signed with.
+/// Makes the signing key.
 fn key(lab: &Lab) {
     let key = lab.path("key.pem");
     let _ =
@@ -189,7 +189,7 @@ fn sign(lab: &Lab, registry: &Registry, repository: &str, subject: &str) {
     let _ = registry.put_manifest(repository, &tag, MANIFEST, manifest.as_bytes());
 }
 
-/// Verifies a signature as `cosign verify --key` does: found by tag, made with the key, about this digest.
+/// Verifies a signature as `cosign verify --key` does: finds it by tag, and checks the key and the digest.
 fn verify(lab: &Lab, registry: &Registry, repository: &str, subject: &str) {
     let storage = registry.storage();
     let tag = format!("{}.sig", subject.replace(':', "-"));
@@ -237,7 +237,7 @@ fn signatures_verify_after_every_way_of_copying() {
     for sink in ["--to-oci-tar", "--to-tar"] {
         let _ = lab.run(&["copy", "-b", &outer, sink, sink.trim_start_matches('-'), flag]).succeeds();
     }
-    // A bundle that is not in any registry brings the signatures of what it names.
+    // A bundle that is in no registry includes the signatures of its images.
     bundle_folder(&lab, "fresh", &[&inner]);
     let _ =
         lab.run(&["push", "-b", "-f", "fresh", "--to-oci-tar", "fresh.tar", "--inflate", flag]).succeeds();
@@ -265,7 +265,7 @@ fn an_image_keeps_its_signature_through_a_tar() {
     let words = ["copy", "--tar", "one.tar", "--to-repo", &to, "--lock-output", "lock.yml"];
     let _ = lab.run(&words).succeeds();
     verify(&lab, &target, "one", digest(&one));
-    // Who asks for the tag the moment it is there finds the signature too.
+    // A client that reads the tag as soon as it exists finds the signature too.
     let requests = target.requests();
     let written = manifests_written(&requests);
     assert_eq!(written, [digest(&one), &format!("{}.sig", dashed(&one)), "new"]);
@@ -274,7 +274,7 @@ fn an_image_keeps_its_signature_through_a_tar() {
     let image = format!("- image: {}/one@{}\n", target.host(), digest(&one));
     assert_eq!(lock.matches("image: ").count(), 1, "{lock}");
     assert!(lock.contains(&image), "{lock}");
-    // docker's tar has no place for it.
+    // docker's tar cannot hold it.
     let output = lab.run(&["copy", "--tar", "one.tar", "--to-docker-tar", "d.tar"]).succeeds();
     let _ = output.says("1 signature left out, because docker's tar has no place for them");
     let described = lab.run(&["describe", "--tar", "d.tar", "--json"]).succeeds().json();

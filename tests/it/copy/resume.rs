@@ -11,13 +11,13 @@ use crate::carvel::bundle;
 use crate::crashes::start;
 use crate::lab::lab;
 
-/// Images of the bundle: every third small, so that some are done long before others.
+/// Images of the bundle: every third one is small, so that some are done long before others.
 const IMAGES: usize = 15;
-/// Tries to hit the middle of a copy.
+/// Attempts to kill a copy in its middle.
 const TRIES: usize = 10;
 const SIGKILL: i32 = 9;
 
-/// Pushes a bundle of images whose layers are worth keeping; returns its name and the digests of the layers.
+/// Pushes a bundle of images whose layers are large enough for the cache; returns its name and the layers' digests.
 fn scene(registry: &Registry) -> (Lab, String, BTreeSet<String>) {
     let lines: Vec<String> = (0..IMAGES)
         .map(|number| {
@@ -41,7 +41,7 @@ fn scene(registry: &Registry) -> (Lab, String, BTreeSet<String>) {
     (lab, name, layers)
 }
 
-/// The digests of the parts that are whole; what is still written has another name.
+/// The digests of the complete parts; a part that is being written has another name.
 fn parts(lab: &Lab) -> BTreeSet<String> {
     let entries = std::fs::read_dir(lab.path("all.tar.parts")).into_iter().flatten();
     let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
@@ -60,13 +60,13 @@ fn two_copies_with_resume_to_one_tar_wait_for_each_other() {
     let _ = lab.run(&["verify", "--tar", "all.tar"]).succeeds();
     assert_eq!(parts(&lab), BTreeSet::new());
     assert!(!lab.path("all.tar.parts").exists(), "{}", lab.list());
-    // Each found a whole tar or parts that were its own; none read what the other was still writing.
+    // Each run found a complete tar or its own parts; none read a file that the other was still writing.
     let fetched = registry.requests().into_iter().filter(|request| request.method == "GET");
     let fetched = fetched.filter(|request| layers.iter().any(|layer| request.path.contains(layer.as_str())));
     assert_eq!(fetched.count(), 2 * layers.len());
 }
 
-/// Starts a copy and kills it when at least two layers are there and at least two are not; returns those that are.
+/// Starts a copy and kills it when at least two layers are fetched and at least two are not; returns the fetched ones.
 fn kill_in_the_middle(lab: &Lab, words: &[&str]) -> BTreeSet<String> {
     for _ in 0..TRIES {
         let mut child = start(lab, words).spawn().unwrap();
@@ -118,7 +118,7 @@ fn resume_after_a_kill_fetches_nothing_twice() {
     }
 }
 
-/// Pushes an image whose layer is worth keeping, and returns its reference and the digest of the layer.
+/// Pushes an image whose layer is large enough for the cache; returns its reference and the digest of the layer.
 fn large(lab: &Lab, registry: &Registry, name: &str) -> (String, String) {
     let mut content = vec![0; 200 * 1024];
     let mut state =
@@ -149,7 +149,7 @@ fn resume_continues_a_copy_that_failed() {
         let answer = source.ask("DELETE", &format!("/v2/src/image7/blobs/{last}"), &[], &[]);
         assert_eq!(answer.status, 202, "{}", answer.text());
         let copy = |words: &[&str]| lab.run(&[&["copy", "-b", &name, to, "all.tar"], words].concat());
-        // The tar has its layers in order of digest, so the one that is missing may come at any time.
+        // The tar has its layers in order of digest, so the missing one may come at any time.
         let _ = copy(&["--resume", "--concurrency", "4"]).fails(1, &[last]);
         assert!(!lab.path("all.tar").exists());
         let kept = std::fs::read_dir(lab.path("all.tar.parts")).unwrap().count();

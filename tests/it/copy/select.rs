@@ -90,7 +90,7 @@ fn select_works_with_every_sink_and_every_command_that_reads_a_tar() {
     let verified = with(&["verify", "--expected-digest", &b]).succeeds();
     assert!(verified.stdout.contains(&b) && !verified.stdout.contains(&a), "{verified}");
     let _ = with(&["verify", "--expected-digest", &a]).ends_with(3).says("expected `sha256:");
-    // Without a choice each says how to choose.
+    // Without `--select` each command says how to select.
     for words in [
         &["pull", "-o", "no"][..],
         &["copy", "--to-docker-tar", "no.tar", "--expected-digest", &b],

@@ -1,7 +1,7 @@
-//! The kills and signals of `crashes` for everything else that writes: Concourse's `in` and `task`, copies of locks, copies
-//! that append or resume, and other tools' tars.
+//! The kills and signals of `crashes` for the other operations that write: Concourse's `in` and `task`, copies of
+//! locks, copies that append or resume, and other tools' tars.
 //!
-//! Each operation writes into the folder `o`. What is in it afterwards, by name, is the old or the whole new one.
+//! Each operation writes into the folder `o`. Afterwards each output in it is the old one or the complete new one.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -21,13 +21,13 @@ use crate::lab::lab;
 
 /// Points in time at which each operation is killed.
 const KILLS: u32 = 24;
-/// How long the end may take after a signal.
+/// How long the program may take to end after a signal.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Something that writes into `o`.
+/// An operation that writes into `o`.
 struct Operation {
     name: String,
-    /// What the executable is called.
+    /// The name of the executable.
     called: &'static str,
     words: Vec<String>,
     environment: Vec<(&'static str, &'static str)>,
@@ -64,20 +64,20 @@ impl Operation {
         command.envs(self.environment.iter().copied());
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
-        // A process that was killed does not read it.
+        // A killed process does not read it.
         let _ = child.stdin.take().unwrap().write_all(self.input.as_bytes());
         child
     }
 
-    /// Runs under a shell script that ends with `"$@"`, and returns how it ended and what it said.
+    /// Runs under a shell script that ends with `"$@"`, and returns exit status and standard error.
     fn run_under(&self, lab: &Lab, script: &str) -> (ExitStatus, String) {
-        // The shell cannot tell a program a name of its own, a link can.
+        // A link gives the program another name; the shell cannot.
         let program = lab.path("bin").join(self.called);
         if !program.exists() {
             std::fs::create_dir_all(lab.path("bin")).unwrap();
             std::os::unix::fs::symlink(PROGRAM, &program).unwrap();
         }
-        // Mounts are made where no other process sees them.
+        // In a mount namespace of its own.
         let mut command = tool("unshare");
         command.args(["--mount", "--map-root-user"]).args(["sh", "-c", script, "sh"]);
         command.arg(program).args(&self.words).current_dir(lab.work()).env_clear();
@@ -95,7 +95,7 @@ impl Operation {
     }
 }
 
-/// What lies in `o`, each with its content; what killed runs left, and what `--resume` keeps, apart.
+/// The outputs in `o` with their content; beside them the files that killed runs left, and those that `--resume` keeps.
 fn outputs(lab: &Lab) -> (BTreeMap<String, String>, Vec<String>) {
     outputs_in(&lab.path("o"))
 }
@@ -112,7 +112,7 @@ fn outputs_in(folder: &Path) -> (BTreeMap<String, String>, Vec<String>) {
     (contents.collect(), temporary)
 }
 
-/// A room with an image and a bundle in a registry, locks of both, and older tars.
+/// A lab with an image and a bundle in a registry, locks of both, and older tars.
 fn room(registry: &Registry) -> Lab {
     let mut lines: Vec<String> =
         (0..40).map(|at| format!("f source/d{}/f{at} random:30000:{at}", at % 7)).collect();
@@ -223,7 +223,7 @@ fn a_kill_at_any_time_leaves_old_or_whole_new_outputs_behind_every_door() {
         let (old, new, took) = rehearse(&lab, &operation);
         let (mut kept, mut partly, mut replaced) = (0, 0, 0);
         for at in 0..KILLS {
-            // Every other time in what the kill before left, as a stage that is run again.
+            // Every other time with the files of the run that was killed before, as in a stage that is run again.
             if at % 2 == 0 {
                 operation.put_old(&lab);
             }
@@ -251,11 +251,11 @@ fn a_kill_at_any_time_leaves_old_or_whole_new_outputs_behind_every_door() {
     }
 }
 
-/// Sends a signal so long after the start, and returns how long the end took and how it was.
+/// Sends a signal so long after the start, and returns how long the program took to end, and its status.
 fn signalled(lab: &Lab, operation: &Operation, after: Duration, signal: Signal) -> (Duration, Option<i32>) {
     let mut child = operation.start(lab);
     std::thread::sleep(after);
-    // The process is not waited for yet, so the number is still its own.
+    // The process was not waited for yet, so its id is still valid.
     let _ = kill_process(Pid::from_child(&child), signal);
     let sent = Instant::now();
     let status = loop {
@@ -265,7 +265,7 @@ fn signalled(lab: &Lab, operation: &Operation, after: Duration, signal: Signal) 
             None => std::thread::sleep(Duration::from_millis(1)),
         }
     };
-    // Before the handlers are there a signal ends the process by itself.
+    // Before the handlers are installed, a signal ends the process by default.
     (sent.elapsed(), status.code().or(status.signal().map(|signal| signal + 128)))
 }
 
@@ -279,7 +279,7 @@ fn a_signal_ends_every_door_within_a_second_and_leaves_nothing() {
             let interrupt = (at as usize + number).is_multiple_of(2);
             let (signal, code) = if interrupt { (Signal::INT, 130) } else { (Signal::TERM, 143) };
             let mut slowest = Vec::new();
-            // A machine with other work may once be late by itself; a program that is too slow always is.
+            // A busy machine may be late once; a program that is too slow is late every time.
             let ended = (0..3).find_map(|_| {
                 operation.put_old(&lab);
                 let (time, ended) = signalled(&lab, operation, took * at / 6, signal);
@@ -290,7 +290,7 @@ fn a_signal_ends_every_door_within_a_second_and_leaves_nothing() {
             let (found, left) = outputs(&lab);
             let what = format!("{}: signal {at}", operation.name);
             check(&what, &found, &old, &new);
-            // What `--resume` needs is kept on purpose.
+            // The files for `--resume` are kept on purpose.
             let left: Vec<&String> = left.iter().filter(|name| *name != "out.tar.parts").collect();
             assert_eq!(left, Vec::<&String>::new(), "{what}");
             match ended {
@@ -327,7 +327,7 @@ fn full_and_read_only_disks_leave_the_old_outputs_behind_every_door() {
             assert_eq!(ended.code(), Some(1), "{what}");
             assert!(told.contains("No space left on device"), "{what}");
             check(&what, &found, &old, &new);
-            // What `--resume` needs is kept on purpose.
+            // The files for `--resume` are kept on purpose.
             assert!(left.iter().all(|name| name == "out.tar.parts"), "{what}\n{left:?}");
         }
         operation.put_old(&lab);
@@ -347,7 +347,7 @@ fn exhausted_descriptors_memory_and_file_sizes_leave_the_old_outputs_behind_ever
     let lab = room(&registry);
     for mut operation in operations(&lab, &registry) {
         if operation.words.starts_with(&["copy".to_owned()]) {
-            // A connection that cannot be opened is tried again, which takes its time.
+            // A connection that cannot be opened is retried, which takes time.
             operation.words.extend(["--registry-retry-count", "1"].map(str::to_owned));
         }
         let (old, new, _) = rehearse(&lab, &operation);
@@ -363,14 +363,14 @@ fn exhausted_descriptors_memory_and_file_sizes_leave_the_old_outputs_behind_ever
                     done += 1;
                     assert_eq!((&found, &left), (&new, &Vec::new()), "{what}");
                 }
-                // Without a descriptor to spare the loader itself gives up (127).
+                // Without a free file descriptor the dynamic loader fails (127).
                 Some(1 | 2 | 127) => {
                     refused += 1;
-                    // Removing a folder needs descriptors itself; the next run does it.
+                    // Removing a folder needs file descriptors too; the next run removes it.
                     let left = left.iter().any(|name| name != "out.tar.parts");
                     assert!(!left || limit.starts_with("-n"), "{what}\n{left:?}");
                 }
-                // Small allocations end the process where they fail, as a kill does; the next run clears up.
+                // A failed small allocation ends the process, as a kill does; the next run removes its files.
                 None if limit.starts_with("-v") => {
                     refused += 1;
                     assert!(told.contains("memory allocation of ") || told.is_empty(), "{what}");

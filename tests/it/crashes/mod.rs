@@ -1,4 +1,5 @@
-//! After a run that ended in any way, at any time: the output is the old or the whole new one, and the next run succeeds.
+//! After a run that was ended in any way at any time, the output is the old one or the complete new one, and the next
+//! run succeeds.
 
 pub(crate) mod doors;
 pub(crate) mod old_systems;
@@ -20,7 +21,7 @@ use crate::lab::lab;
 const KILLS: u32 = 30;
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_imgrelay");
 
-/// Something that writes an output.
+/// An operation that writes an output.
 struct Operation {
     name: &'static str,
     arguments: &'static [&'static str],
@@ -46,7 +47,7 @@ const OPERATIONS: [Operation; 4] = [
     Operation { name: "pull", arguments: &["pull", "-q", "--tar", "in.tar", "-o", "new"], output: "new" },
 ];
 
-/// A room with a source of a few MiB in several files, and an archive of it.
+/// A lab with a folder of a few MiB in several files, and an archive of it.
 fn room() -> Lab {
     prepare(lab())
 }
@@ -78,7 +79,7 @@ fn command(lab: &Lab, arguments: &[&str]) -> bool {
     start(lab, arguments).status().unwrap().success()
 }
 
-/// What an output holds: nothing, a file's digest, or a folder's entries with their content.
+/// The content of an output: nothing, a file's digest, or a folder's entries with their content.
 pub(crate) fn content(path: &Path) -> String {
     match std::fs::symlink_metadata(path) {
         Err(_) => "nothing".to_owned(),
@@ -99,7 +100,7 @@ fn put_old(lab: &Lab, output: &str) {
     }
 }
 
-/// Names in the working folder that no run should leave.
+/// Names in the working folder that no run may leave.
 fn strange(lab: &Lab) -> Vec<OsString> {
     let names = std::fs::read_dir(lab.work()).unwrap().map(|entry| entry.unwrap().file_name());
     names.filter(|name| name.to_string_lossy().contains(".imgrelay-")).collect()
@@ -144,7 +145,7 @@ fn a_kill_at_any_time_leaves_the_old_or_the_whole_new_output() {
                 put_old(&lab, operation.output);
                 assert!(command(&lab, operation.arguments), "{}: after kill {at}", operation.name);
                 assert_eq!(content(&lab.path(operation.output)), new, "{}", operation.name);
-                // What killed runs left is cleared away by the next one.
+                // The next run removes the files that killed runs left.
                 assert_eq!(strange(&lab), Vec::<OsString>::new(), "{}", operation.name);
             }
         }
@@ -169,12 +170,12 @@ fn a_signal_ends_every_operation_within_a_second_and_leaves_nothing() {
             std::thread::sleep(took * at / 7);
             running.signal(signal);
             let sent = Instant::now();
-            // Before the handlers are there a signal ends the process by itself.
+            // Before the handlers are installed, a signal ends the process by default.
             let output = running.wait();
             assert!(sent.elapsed() < Duration::from_secs(1), "{}: {:?}", operation.name, sent.elapsed());
             assert!(matches!(output.code, None | Some(0)) || output.code == Some(code), "{output}");
             let found = content(&lab.path(operation.output));
-            // A signal may come when the output is in place already, but not yet reported.
+            // A signal may come after the output is in place and before it is reported.
             assert!(found == new || (found == old && output.code != Some(0)), "{output}\n{found}");
         }
     }
@@ -187,7 +188,7 @@ fn limited(lab: &Lab, limit: &str, operation: &Operation) -> testkit::lab::Outpu
     lab.command(&words.collect::<Vec<_>>()).run()
 }
 
-/// Runs an operation with so much address space, and returns how it ended and what it said.
+/// Runs an operation with a limit of address space, and returns exit status and standard error.
 fn starved(lab: &Lab, kib: u32, operation: &Operation) -> (ExitStatus, String) {
     let script = format!("ulimit -v {kib} && exec \"$0\" \"$@\"");
     let words = ["-c", &script, PROGRAM].into_iter().chain(operation.arguments.iter().copied());
@@ -210,7 +211,7 @@ fn exhausted_descriptors_memory_and_file_sizes_are_errors_that_leave_the_old_out
             let found = content(&lab.path(operation.output));
             match output.code {
                 Some(0) => assert_eq!(found, new, "{limit}: {output}"),
-                // Without a descriptor to spare the loader itself gives up (127).
+                // Without a free file descriptor the dynamic loader fails (127).
                 Some(1 | 2 | 127) => {
                     refused += 1;
                     assert_eq!(found, old, "{limit}: {output}");
@@ -226,8 +227,8 @@ fn exhausted_descriptors_memory_and_file_sizes_are_errors_that_leave_the_old_out
             let wanted = if ended.success() { &new } else { &old };
             assert_eq!(&found, wanted, "ulimit -v {kib}: {ended}\n{told}");
             if ended.signal().is_some() {
-                // Small allocations end the process where they fail, as a kill does; the next run clears up.
-                // With least of all the program is not even loaded.
+                // A failed small allocation ends the process, as a kill does; the next run removes its files. With the
+                // smallest limit the program cannot be loaded.
                 let words = ["memory allocation of ", "failed to register TLS destructor: out of memory"];
                 let expected =
                     words.iter().any(|words| told.contains(words)) || kib == 20_000 && told.is_empty();
@@ -305,7 +306,7 @@ fn two_runs_that_write_the_same_output_leave_one_of_the_two_whole() {
     for round in 0..5 {
         let _ = std::fs::remove_dir_all(lab.path("new"));
         let codes = both(&pull("new", false), &pull("new", false));
-        // The one that comes second finds the folder taken; it changes nothing.
+        // The second run finds that the folder exists, and changes nothing.
         assert!(codes.contains(&Some(0)), "round {round}: {codes:?}");
         assert!(codes.iter().all(|code| matches!(code, Some(0..=2))), "round {round}: {codes:?}");
         assert_eq!(content(&lab.path("new")), whole, "round {round}");
@@ -340,7 +341,7 @@ fn pushes_to_one_tag_and_pulls_meanwhile_see_one_image_or_the_other() {
             let found = tree::list_contents(&output);
             assert!(wholes.contains(&found), "round {round}: {run}\n{found}");
         }
-        // The run that writes the tag last finds it right; the other may be told that it moved, and nothing worse.
+        // The run that writes the tag last finds it right; the other may only report that the tag moved.
         let ends = children.map(|child| child.wait_with_output().unwrap());
         assert!(ends.iter().any(|end| end.status.success()), "round {round}: {ends:?}");
         for end in ends.iter().filter(|end| !end.status.success()) {

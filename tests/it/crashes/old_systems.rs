@@ -1,5 +1,5 @@
-//! File systems and containers that lack what Linux usually has: flags of `renameat2` (NFS, some FUSE), files without
-//! a name (`O_TMPFILE` with `/proc`). The calls are made to fail with strace, or `/proc` is taken away.
+//! File systems and containers without some features of Linux: flags of `renameat2` (NFS, some FUSE), files without a
+//! name (`O_TMPFILE` with `/proc`). strace makes the calls fail, or `/proc` is not mounted.
 
 use std::process::Command;
 
@@ -29,7 +29,7 @@ fn names(lab: &Lab, folder: &str) -> Vec<String> {
     names
 }
 
-/// What every run writes: a tar over an older one, a new folder, the same folder again.
+/// The outputs of every run: a tar over an older one, a new folder, the same folder again.
 fn everything(lab: &Lab, command: impl Fn(&[&str]) -> Command) {
     std::fs::create_dir_all(lab.path("o")).unwrap();
     std::fs::copy(lab.path("old.tar"), lab.path("o/out.tar")).unwrap();

@@ -1,4 +1,4 @@
-//! Stores in buckets: two real servers, and what a server may do wrong.
+//! Stores in buckets: two real servers, and faults of a server.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use testkit::readers::skopeo_digest;
 use super::folder::{digest_of, pack};
 use crate::lab::{Lab, lab};
 
-/// Adds the place of a bucket and its keys.
+/// Adds endpoint and keys of a bucket to the environment.
 fn with_keys<'lab>(run: Run<'lab>, endpoint: &str) -> Run<'lab> {
     run.env("AWS_ENDPOINT_URL_S3", endpoint)
         .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
@@ -27,7 +27,7 @@ fn store(prefix: &str) -> String {
     format!("s3://{BUCKET}/{prefix}")
 }
 
-/// Hands an image on, adds to it, and goes back, at one server.
+/// Copies one image, another, and the first again into a store of one server, and reads the versions.
 fn hand_over(server: &BucketServer) {
     let (lab, at) = (lab(), server.url());
     let to = format!("{}:candidate", store("team/app"));
@@ -65,7 +65,7 @@ fn hand_over(server: &BucketServer) {
     let missing = with(&lab, &at, &["verify", "--store", bucket]);
     assert_eq!(missing.code, Some(1), "{missing}");
 
-    // Large blobs go in parts, and come back.
+    // Large blobs are uploaded in parts and read back.
     let large: Vec<u8> =
         (0..70_u32 << 18).flat_map(|at| (at.wrapping_mul(2_654_435_761)).to_le_bytes()).collect();
     lab.write("large/blob", &large);
@@ -98,7 +98,7 @@ fn an_image_goes_through_a_bucket_of_rclone_and_other_tools_read_the_objects() {
     hand_over(&server);
     let folder = server.folder().join("team/app");
     let digest = skopeo_digest(&format!("oci:{}:candidate", folder.display()), &[]);
-    // What was written through the server is a store in a folder, too.
+    // The server's files are a valid store in a folder, too.
     let lab = lab();
     let url = format!("file://{}:candidate", folder.display());
     assert_eq!(

@@ -1,4 +1,4 @@
-//! A store in a shared folder: what it holds, who else reads it, and what is refused.
+//! A store in a shared folder: its files, other readers, and refusals.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ pub(crate) fn digest_of(line: &str) -> String {
     line.rsplit_once('@').unwrap().1.to_owned()
 }
 
-/// Returns the URL of the store `store` in the room.
+/// Returns the URL of the store `store` in the lab.
 pub(crate) fn url(lab: &Lab) -> String {
     format!("file://{}", lab.path("store").display())
 }
@@ -66,7 +66,7 @@ fn an_image_goes_through_a_store_with_its_digest_and_nothing_is_written_twice() 
     assert_eq!(described["images"][0]["digest"], digest.as_str());
     let by_digest = format!("{store}@{digest}");
     assert!(lab.run(&["verify", "--store", &by_digest]).succeeds().one_line().contains(&digest));
-    // From a registry into the store: everything is there.
+    // A copy from a registry into the store is complete.
     let back = lab.run(&["copy", "-i", &repo, "--to-store", &store, "--json"]).succeeds().json();
     assert_eq!((&back["sent"], &back["tags"][0]), (&0.into(), &"v1".into()));
 }
@@ -91,7 +91,7 @@ fn skopeo_and_umoci_read_the_folder() {
     let _ = run(tool("umoci").args(["unpack", "--rootless", "--image", &image, &bundle])).success();
     assert_eq!(lab.read("bundle/rootfs/content"), b"two");
     let _ = lab.run(&["verify", "--oci-tar", "store"]).succeeds();
-    // An entry alone pins its version.
+    // The path of an entry selects its version.
     let entries = objects(&lab.path("store/tags/a"));
     assert_eq!(entries.len(), 2);
     std::fs::copy(&entries[1], lab.path("store/index.json")).unwrap();

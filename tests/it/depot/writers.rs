@@ -30,7 +30,7 @@ fn six_writers_lose_no_version_and_the_last_one_completes_the_index() {
                     let tar = format!("{writer}-{round}.tar");
                     let (shared, own) = (format!("{store}:shared"), format!("own-{writer}"));
                     let words = ["copy", "-q", "--tar", &tar, "--to-store", &shared, "--tag", &own];
-                    // A file that another writer has not renamed yet is no file that was left behind.
+                    // A temporary file of a running writer is not a leftover.
                     assert!(start(lab, &words).status().unwrap().success(), "{words:?}");
                 }
             });

@@ -1,4 +1,4 @@
-//! The commands in the documentation work: every shell block is run, or says why it is not.
+//! The commands in the documentation work: every shell block is run, or the page says why not.
 //!
 //! A block that opens with `sh run` or `console run` is run; in a `console` block `$ ` opens a command and the other
 //! lines are its output, where `…` stands for anything (a whole line of it: any lines). Any other shell block has the
@@ -56,7 +56,7 @@ fn blocks(page: &str) -> Vec<Block> {
     found
 }
 
-/// Returns the lines of shell blocks that are neither run nor excused, or both.
+/// Returns the lines of shell blocks that are neither run nor have a reason, or both.
 fn undecided(page: &str) -> Vec<usize> {
     let shells = blocks(page).into_iter().filter(|block| SHELLS.contains(&block.language.as_str()));
     shells.filter(|block| block.run == block.excuse.is_some()).map(|block| block.line).collect()
@@ -131,7 +131,7 @@ fn run_page(name: &str, page: &str, programs: &Path, examples: Option<&Path>) ->
         for step in steps(block) {
             let file = outputs.join(expected.len().to_string());
             writeln!(script, "echo '== {name}:{}' >&2", step.line).expect("a String");
-            // The file is shown before the failure ends the script, or the reason would be lost.
+            // The file is shown before the error ends the script, because it has the reason.
             let shown = file.display();
             writeln!(script, "{{ {}\n}} >{shown} 2>&1 || {{ cat {shown} >&2; exit 1; }}", step.command)
                 .expect("a String");
@@ -158,7 +158,7 @@ fn run_page(name: &str, page: &str, programs: &Path, examples: Option<&Path>) ->
     Ok(())
 }
 
-/// The pages people read: those at the top and everything in `docs`.
+/// The pages: those at the top and everything in `docs`.
 fn pages() -> Vec<PathBuf> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();

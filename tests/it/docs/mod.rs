@@ -1,4 +1,4 @@
-//! The documentation, held to what the program does.
+//! The documentation agrees with the program.
 
 pub(crate) mod blocks;
 mod yaml;

@@ -1,5 +1,5 @@
-//! The YAML in the pages: it can be read, complete workflows and pipelines fit the schemas of GitHub and GitLab, and the action has the inputs that
-//! are given to it.
+//! The YAML in the pages: it can be parsed, complete workflows and pipelines fit the schemas of GitHub and GitLab, and
+//! the action has the inputs that the workflows set.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

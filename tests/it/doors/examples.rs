@@ -1,4 +1,4 @@
-//! The example files of CI systems: their formats by the systems' own schemas, their commands by running them.
+//! The example files of CI systems: the systems' own schemas check their format, and the tests run their commands.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ fn workflows() -> Vec<PathBuf> {
     files
 }
 
-/// Runs `check-jsonschema` with one of the schemas it carries.
+/// Runs `check-jsonschema` with one of its built-in schemas.
 fn fits(schema: &str, files: &[PathBuf]) -> Result<(), String> {
     let mut command = checker("check-jsonschema");
     command.args(["--builtin-schema", schema]);
@@ -51,7 +51,7 @@ fn every_file_fits_the_schema_of_its_system() {
     let lab = crate::lab::lab();
     for (schema, files) in cases {
         fits(schema, &files).unwrap_or_else(|message| panic!("{schema}: {message}"));
-        // A schema that takes anything proves nothing.
+        // The schema refuses a wrong file.
         let wrong = lab.write("wrong.yml", "steps: 7\nruns: 7\njobs: 7\nstages: 7\nversion: []\nkind: 7\n");
         assert!(fits(schema, &[wrong]).is_err(), "{schema} does not object");
     }
@@ -95,7 +95,7 @@ fn job(commands: Vec<String>) -> Job {
     Job { environment: Vec::new(), commands }
 }
 
-/// Runs jobs one after the other where their files stay; returns what the last one printed on standard output.
+/// Runs jobs one after the other in one folder; returns the last one's standard output.
 fn run_jobs(jobs: Vec<Job>, variables: &[(&str, &str)], programs: &[(&str, &str)]) -> String {
     let registry = Registry::with().htpasswd().start();
     let lab = Lab::new("/bin/sh").tree(&["d config", "f config/settings.yml 'a: 1'", "d bin", "d store"]);
@@ -113,7 +113,7 @@ fn run_jobs(jobs: Vec<Job>, variables: &[(&str, &str)], programs: &[(&str, &str)
         for (name, value) in variables {
             command = command.env(name, value.replace(REGISTRY, registry.host()));
         }
-        // A report of an earlier job is the environment of a later one.
+        // A dotenv report of an earlier job is the environment of a later one.
         let report = std::fs::read_to_string(lab.path("image.env")).unwrap_or_default();
         for (name, value) in report.lines().filter_map(|line| line.split_once('=')) {
             command = command.env(name, value);
@@ -199,7 +199,7 @@ fn the_multi_platform_gitlab_example_joins_what_buildkit_built_and_pushes_it() {
     }
     jobs.push(job(texts(&file["index"]["script"])));
     jobs.push(gitlab_job(&file, "push"));
-    // What BuildKit wrote for each platform stands for its builds.
+    // BuildKit's tars for each platform replace its builds.
     let tars = example("tests/it/copy/buildkit");
     let buildctl = format!("cp {}/$ARCHITECTURE.tar image-$ARCHITECTURE.tar", tars.display());
     let variables =

@@ -1,7 +1,8 @@
-//! The GitHub action as the runner calls it: the image with its mounts, the files it reads, the log it parses.
+//! The GitHub action as the runner runs it: the image with its mounts, the files that the runner reads, the log that it
+//! parses.
 //!
-//! What the runner does is written down here again from its documentation and source (`ContainerActionHandler`,
-//! `FileCommandManager`, `ActionCommand`), and shares no code with the program.
+//! The runner is implemented here from its documentation and source (`ContainerActionHandler`, `FileCommandManager`,
+//! `ActionCommand`), without code of the program.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -72,7 +73,7 @@ struct Runner {
     steps: std::cell::Cell<u32>,
 }
 
-/// What a step left behind.
+/// The result of a step.
 #[derive(Debug)]
 struct Step {
     code: Option<i32>,
@@ -80,7 +81,7 @@ struct Step {
     outputs: BTreeMap<String, String>,
     summary: String,
     artifacts: String,
-    /// What the runner took for a command, in order.
+    /// The runner's commands in the log, in order.
     commands: Vec<String>,
 }
 
@@ -99,7 +100,7 @@ impl Runner {
         Self { image: Some(image), ..Self::without_containers() }
     }
 
-    /// A runner that starts the program itself, in its folders: quicker, and enough for what only concerns text.
+    /// A runner that starts the program without a container: faster, and enough for tests of text.
     fn without_containers() -> Self {
         let scratch = Scratch::new("runner");
         for (folder, _) in FOLDERS {
@@ -112,7 +113,7 @@ impl Runner {
         self.scratch.join("workspace")
     }
 
-    /// Returns the path a folder of the host has where the action runs.
+    /// Returns the path of a host's folder inside the action's container.
     fn seen(&self, folder: &str) -> String {
         let (name, inside) = FOLDERS.iter().find(|(name, _)| *name == folder).unwrap();
         if self.image.is_some() {
@@ -195,10 +196,10 @@ impl Runner {
         for (name, inside) in FOLDERS {
             options.extend(["-v".to_owned(), format!("{}:{inside}", self.scratch.join(name).display())]);
         }
-        // The values go by podman's own environment, so that no shell and no splitting touches them.
+        // The values are passed in podman's environment, so that no shell splits them.
         options.extend(variables.keys().flat_map(|name| ["-e".to_owned(), name.clone()]));
         let mut command = image.run(&options, &runs.args);
-        // podman itself reads HOME and TMPDIR; only what the container gets is changed.
+        // podman itself reads HOME and TMPDIR, so these are set for the container only.
         let own = ["HOME"];
         command.envs(variables.iter().filter(|(name, _)| !own.contains(&name.as_str())));
         let words: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
@@ -217,7 +218,7 @@ impl Step {
         self
     }
 
-    /// It failed with one annotation, which holds all of these.
+    /// Checks that the step failed with one annotation that has all of these texts.
     #[track_caller]
     fn fails(self, code: i32, texts: &[&str]) -> Self {
         assert_eq!(self.code, Some(code), "{}", self.log);
@@ -231,7 +232,7 @@ impl Step {
     }
 }
 
-/// Tells whether the runner takes a line of the log for a command.
+/// Tells whether the runner reads a line of the log as a command.
 fn is_command(line: &str) -> bool {
     let trimmed = line.trim_start();
     let new = trimmed.strip_prefix("::").is_some_and(|rest| rest.contains("::"));
@@ -271,7 +272,7 @@ fn file_command(text: &str) -> BTreeMap<String, String> {
     found
 }
 
-/// Gives a folder and all in it to the user who runs the jobs, if this is root.
+/// Changes the owner of a folder and its contents to the user of the jobs, if this is root.
 fn give_to_runner(folder: &Path) -> u32 {
     let owner = std::fs::metadata(folder).unwrap().uid();
     if owner != 0 {
@@ -322,7 +323,7 @@ fn the_action_builds_in_one_job_and_pushes_the_same_digest_in_another() {
     let _ = verify(&[("labels", "a=b")]).fails(2, &["input `labels` is of no use with `command: verify`"]);
     assert_eq!(registry.requests(), []);
 
-    // Another digest than the approved one is not pushed, and nothing is asked of the registry.
+    // An image with another digest than the approved one is not pushed, and no request is sent.
     let push = |more: &[(&str, &str)]| {
         let inputs = [("command", "push"), ("tar", "out"), ("image", &name), ("tags", "latest")];
         runner.step(&[&inputs, more].concat(), &[])
@@ -463,7 +464,7 @@ fn the_action_builds_an_app_image_and_pushes_it() {
 #[test]
 fn no_external_text_becomes_a_workflow_command() {
     let hostile = "::error title=pwned::x ##[error]y";
-    // A name of a file, in an error message.
+    // A file name in an error message.
     let runner = Runner::without_containers();
     let folder = runner.workspace().join("dist");
     std::fs::create_dir(&folder).unwrap();
@@ -471,7 +472,7 @@ fn no_external_text_becomes_a_workflow_command() {
     let inputs = [("command", "build"), ("files", "dist")];
     let step = runner.step(&inputs, &[]).fails(1, &["pwned"]);
     assert_eq!(step.commands.len(), 1, "{}", step.log);
-    // A name of a file, in the result on standard output, in outputs and in the summary.
+    // A file name in the result on standard output, in outputs and in the summary.
     let runner = Runner::without_containers();
     tree::make(&runner.workspace(), &["f a 'x'"]);
     let tar = "::warning::w ##[error]y";
@@ -480,11 +481,11 @@ fn no_external_text_becomes_a_workflow_command() {
     assert_eq!(step.commands, Vec::<String>::new(), "{}", step.log);
     assert_eq!(step.outputs["path"], tar);
     assert!(!step.summary.contains("##["), "{}", step.summary);
-    // An inherited label or file name with a delimiter cannot end a record of the outputs.
+    // A label or file name that contains a delimiter cannot end a record of the outputs.
     let tar = "image<<EOF";
     let step = runner.step(&[("command", "build"), ("files", "a"), ("tar", tar)], &[]).succeeds();
     assert_eq!(step.outputs["path"], tar);
-    // A reply of a registry.
+    // A registry's response.
     let body = serde_json::json!({"errors": [{"code": "DENIED", "message": format!("no\n{hostile}")}]});
     let denied = Fault::Answer(403, Vec::new(), body.to_string());
     let registry = FaultRegistry::start(Access::Open, vec![on("POST", Thing::Uploads, denied).always()]);
@@ -518,7 +519,7 @@ fn failures_explain_the_container_of_the_action() {
         |inputs: &[(&str, &str)]| runner.step(inputs, &[("DOCKER_CONFIG", &folder.display().to_string())]);
     let inputs = [("command", "push"), ("image", image.as_str()), ("files", "a")];
     let _ = with_config(&inputs).fails(2, &["credential helpers are programs of the runner"]);
-    // What was logged in below the runner's temporary folder is found.
+    // A login file below the runner's temporary folder is found.
     std::fs::copy(registry.docker_config(USER, PASSWORD).join("config.json"), folder.join("config.json"))
         .unwrap();
     let _ = with_config(&inputs).succeeds();
@@ -552,7 +553,7 @@ fn action_yml_lists_every_input_and_output() {
     }
 }
 
-/// Fills in the expressions of a text; panics at one that has no value.
+/// Replaces the expressions of a text; panics at one without a value.
 fn evaluated(text: &str, values: &BTreeMap<String, String>) -> String {
     let mut parts = text.split("${{");
     let mut out = parts.next().unwrap_or_default().to_owned();
@@ -565,7 +566,7 @@ fn evaluated(text: &str, values: &BTreeMap<String, String>) -> String {
     out
 }
 
-/// Returns what a job is run with, once for each row of its matrix.
+/// Returns the variables of a job, once for each row of its matrix.
 fn matrix(job: &Value) -> Vec<BTreeMap<String, String>> {
     let Some(rows) = job["strategy"]["matrix"]["include"].as_array() else { return vec![BTreeMap::new()] };
     let row = |row: &Value| {
@@ -575,7 +576,7 @@ fn matrix(job: &Value) -> Vec<BTreeMap<String, String>> {
     rows.iter().map(row).collect()
 }
 
-/// Artifacts, each a folder with one file, and how GitHub's own actions hand them on.
+/// Artifacts, each a folder with one file, as GitHub's own actions upload and download them.
 struct Artifacts(Scratch);
 
 impl Artifacts {
@@ -585,7 +586,7 @@ impl Artifacts {
         let _ = std::fs::copy(file, folder.join(file.file_name().unwrap())).unwrap();
     }
 
-    /// One artifact goes into the folder itself, those that a pattern finds into folders of their own.
+    /// One artifact is extracted into the folder itself; several that match a pattern each get a folder.
     fn download(&self, with: &BTreeMap<String, String>, folder: &Path) {
         let copy = |name: &str, to: &Path| {
             std::fs::create_dir_all(to).unwrap();
@@ -606,9 +607,9 @@ impl Artifacts {
     }
 }
 
-/// Runs the jobs of a workflow one after the other, each on a runner of its own; returns what was attested.
+/// Runs the jobs of a workflow one after the other, each on a runner of its own; returns the attested subjects.
 ///
-/// Steps with `run` find `make` first, which stands for the user's build.
+/// Steps with `run` find a `make` first that replaces the user's build.
 fn run_workflow(text: &str, sources: &[&str], registry: &Registry) -> Vec<String> {
     let workflow: Value = serde_saphyr::from_str(text).unwrap();
     let artifacts = Artifacts(Scratch::new("artifacts"));
@@ -682,7 +683,7 @@ fn run_workflow(text: &str, sources: &[&str], registry: &Registry) -> Vec<String
     attested
 }
 
-/// Returns the jobs, each behind the one that it needs.
+/// Returns the jobs, each after those that it needs.
 fn ordered(jobs: &serde_json::Map<String, Value>) -> Vec<(&str, &Value)> {
     let mut done: Vec<(&str, &Value)> = Vec::new();
     while done.len() < jobs.len() {
@@ -695,7 +696,7 @@ fn ordered(jobs: &serde_json::Map<String, Value>) -> Vec<(&str, &Value)> {
     done
 }
 
-/// Stands for the user's builds: `make` copies `config`, the others write what they would have written.
+/// Replaces the user's builds: `make` copies `config`, the others write prepared files.
 const BUILDS: [(&str, &str); 4] = [
     ("make", "mkdir -p \"$1\"\ncp config/* \"$1\""),
     (
@@ -709,7 +710,7 @@ const BUILDS: [(&str, &str); 4] = [
     ),
 ];
 
-/// Runs what a user wrote into a step, with [`BUILDS`] in place of the tools it calls.
+/// Runs the script of a step, with [`BUILDS`] instead of the tools that it calls.
 fn user_step(runner: &Runner, script: &str) {
     let bin = runner.scratch.join("bin");
     std::fs::create_dir_all(&bin).unwrap();
@@ -736,7 +737,7 @@ fn the_example_workflows_run_as_they_are_written() {
     let attested = run_workflow(&read("build-approve-push.yml"), &bundle[..2], &registry);
     let tags = registry.storage().tags("example/app");
     assert_eq!((&tags["1234abcd"], tags.len()), (&tags["latest"], 2), "{tags:?}");
-    // Docker Hub apart, the name is taken as it is: with the registry, without a tag.
+    // Except for Docker Hub, the name is used as it is: with the registry, without a tag.
     assert_eq!(attested, [format!("{}/example/app@{}", registry.host(), tags["latest"])]);
     registry.storage().assert_sound();
 }

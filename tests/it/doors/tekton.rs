@@ -1,7 +1,8 @@
-//! The Tekton Tasks and StepActions: their files by rules of Tekton's, their steps as Tekton's entrypoint runs them.
+//! The Tekton Tasks and StepActions: their files fit Tekton's rules, and their steps run as Tekton's entrypoint runs
+//! them.
 //!
-//! Structs that allow no other field stand for the CRDs' schemas; the rules behind them are those of Tekton's
-//! admission webhooks, of Artifact Hub and of Tekton Chains, written down again here.
+//! Structs without other fields replace the CRDs' schemas; the rules of Tekton's admission webhooks, of Artifact Hub
+//! and of Tekton Chains are implemented here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;
@@ -18,7 +19,7 @@ use testkit::tree;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_imgrelay");
 const TASKS: [&str; 5] = ["imgrelay", "imgrelay-build", "imgrelay-index", "imgrelay-push", "imgrelay-verify"];
 const STEP_ACTIONS: [&str; 2] = ["imgrelay-build", "imgrelay-push"];
-/// Most bytes of a container's termination message, which carries the results.
+/// Most bytes of a container's termination message, which has the results.
 const TERMINATION_MESSAGE: usize = 4096;
 
 #[derive(Clone, Debug, Deserialize)]
@@ -212,7 +213,7 @@ impl Unit {
         words.map(String::as_str).chain(env).collect()
     }
 
-    /// Returns what Tekton would refuse, or leave as it is.
+    /// Returns what Tekton would refuse, or would not replace.
     fn problems(&self) -> Vec<String> {
         let mut found = Vec::new();
         let mut used = BTreeSet::new();
@@ -457,7 +458,7 @@ struct Pod<'a> {
     group: u32,
 }
 
-/// What a step left behind.
+/// The result of a step.
 struct Ended {
     code: Option<i32>,
     log: String,
@@ -485,7 +486,7 @@ impl<'a> Pod<'a> {
         std::os::unix::fs::symlink(format!("..data/{name}"), folder.join(name)).unwrap();
     }
 
-    /// Runs the step of a Task or StepAction with these params; `bound` are the optional workspaces there are.
+    /// Runs the step of a Task or StepAction with these params; `bound` are the bound optional workspaces.
     fn run(&self, unit: &Unit, params: &[(&str, &str)], bound: &[&str]) -> Ended {
         let results = Scratch::new("results");
         std::fs::set_permissions(results.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
@@ -578,7 +579,7 @@ impl Ended {
     fn fails(self, code: i32, text: &str) {
         assert_eq!(self.code, Some(code), "{}", self.log);
         assert!(self.log.contains(text), "{}", self.log);
-        // Tekton takes the results of a failed step too.
+        // Tekton reads the results of a failed step too.
         assert_eq!(self.results, BTreeMap::new(), "{}", self.log);
     }
 
@@ -633,7 +634,7 @@ fn tasks_and_step_actions_build_and_push_unprivileged() {
         println!("{}: {}", build.path, built.termination_message());
         let digest = &built.results["LAYOUT_DIGEST"];
 
-        // Without a certificate or credentials nothing is pushed, and no result says so.
+        // Without a certificate or credentials nothing is pushed, and there is no result.
         let to = |image: &str, more: &[(&'static str, &str)]| {
             let params = [("IMAGE", image), ("TAR", "image.tar")].into_iter();
             params.chain(more.iter().copied()).map(|(k, v)| (k, v.to_owned())).collect::<Vec<_>>()
@@ -662,7 +663,7 @@ fn tasks_and_step_actions_build_and_push_unprivileged() {
             assert_eq!(registry.storage().tags(&format!("team/app-{user}"))[tag], *digest);
         }
         registry.storage().assert_sound();
-        // A key that did not sign the tar's image stops the push; with one that did, the signature arrives too.
+        // If the key did not sign the tar's image, nothing is pushed; if it did, the signature arrives too.
         let key = |name: &str| {
             std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keys").join(name))
                 .unwrap()
@@ -690,7 +691,7 @@ fn credentials_of_the_service_account_and_the_longest_names_work() {
     let pod = Pod::new(&image, 65532, 0);
     std::fs::copy(credentials, pod.scratch.join("creds/.docker/config.json")).unwrap();
     tree::make(&pod.scratch.join("source/config"), &["f a 644 'x'"]);
-    // As long as registries take them: 255 characters of name, 128 of tag.
+    // The longest that registries accept: 255 characters of name, 128 of tag.
     let part = "r".repeat(255 - registry.host().len() - 1);
     let (name, tag) = (format!("{}/{part}", registry.host()), "t".repeat(128));
     let unit = task("imgrelay");
@@ -734,7 +735,7 @@ fn an_app_image_is_built_and_pushed_and_too_long_a_path_is_refused() {
         let params = [("FILES", "app"), ("TAR", &*long)];
         pod.run(&build, &params, &[]).fails(2, "the path of the tar has 3007 bytes as JSON");
     }
-    // What is just short enough leaves room for all that Tekton adds.
+    // The longest accepted result leaves room for everything that Tekton adds.
     let folder = "d/".repeat(1495);
     std::fs::create_dir_all(pod.scratch.join("source").join(&folder)).unwrap();
     let mut open = pod.scratch.join("source");

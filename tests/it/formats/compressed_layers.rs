@@ -1,4 +1,4 @@
-//! Compressed layers that readers could understand differently: skopeo (Go: pgzip, klauspost/compress) reads the same, or
+//! Compressed layers that readers could read differently: skopeo (Go: pgzip, klauspost/compress) reads the same, or
 //! this program refuses them. The table is `docs/formats/compressed-layers.md`.
 
 use std::io::Write as _;
@@ -14,21 +14,21 @@ use crate::layouts::{CONFIG, LAYER_GZIP, Layout, MANIFEST, REF_NAME, gzip, hex, 
 
 const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 
-/// What a reader makes of a layer.
+/// The result of reading a layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Reading {
-    /// The tar that the `diff_id` stands for.
+    /// The tar with this `diff_id`.
     Whole,
     Refused,
-    /// The compression was not recognised, and the bytes were kept as they are.
+    /// The compression was not recognised, and the bytes are the stored ones.
     AsIs,
-    /// The beginning of the tar was taken for the whole, without an error.
+    /// Only the beginning of the tar was read, without an error.
     Part,
 }
 
 use Reading::{AsIs, Part, Refused, Whole};
 
-/// A gzip member with a header of one's own.
+/// A gzip member with a given header.
 fn member(bytes: &[u8], flags: u8, fields: &[u8]) -> Vec<u8> {
     let mut out = vec![0x1f, 0x8b, 8, flags, 0, 0, 0, 0, 0, 255];
     out.extend(fields);
@@ -180,7 +180,7 @@ fn compressed_layers_are_read_as_skopeo_reads_them_or_refused() {
     assert!(page.unwrap().contains(&table), "docs/formats/compressed-layers.md lacks this table:\n{table}");
 }
 
-/// Has skopeo decompress a layer, and tells what it found.
+/// Decompresses a layer with skopeo, and returns the result.
 fn by_skopeo(layout: &Path, stored: &[u8], tar: &[u8]) -> Reading {
     let scratch = Scratch::new("skopeo-layers");
     let to = scratch.join("dir");

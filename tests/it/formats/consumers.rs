@@ -1,4 +1,4 @@
-//! Images as other consumers want them: each consumer's rules, checked on what is pushed and on what comes out of a tar.
+//! Images for other consumers: checks each consumer's rules on a pushed image and on a tar.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ fn app() -> Lab {
     lab().tree(&FILES)
 }
 
-/// A layout tar, as a reader of OCI layouts sees it.
+/// A layout tar, read as other readers of OCI layouts do.
 struct Image {
     manifest: Value,
     config: Value,
@@ -54,7 +54,7 @@ fn pack(lab: &Lab, format: &str, more: &[&str]) -> Image {
     read(lab, "x.tar")
 }
 
-/// Everything imgrelay does with an image works with this one, and keeps its digest.
+/// Every operation of imgrelay works with this image, and keeps its digest.
 fn travels(lab: &Lab, registry: &Registry, format: &str, expected: &str) {
     let name = format!("{}/team/{format}:v1", registry.host());
     let pushed = lab.run(&["push", "-i", &name, "-f", "app", "--format", format, "--json"]).succeeds().json();
@@ -99,12 +99,12 @@ fn flux_gets_its_media_types_one_gzip_layer_and_no_links() {
     assert_eq!(annotations["org.opencontainers.image.created"], "1970-01-01T00:00:00Z");
     assert_eq!(annotations["org.opencontainers.image.source"], "https://git.example/app");
     assert_eq!(annotations["org.opencontainers.image.revision"], "main@sha1:1");
-    // ggcr, with which source-controller reads, wants a configuration with as many `diff_ids` as layers.
+    // go-containerregistry, which source-controller uses, requires as many `diff_ids` as layers.
     assert_eq!(image.config["rootfs"]["diff_ids"].as_array().unwrap().len(), 1);
     let kinds = entries(&lab);
     assert!(kinds.iter().all(|(name, kind)| kind != "2" && !name.contains("..")), "{kinds:?}");
     assert!(kinds.contains(&("link".to_owned(), "0".to_owned())), "packed as a copy: {kinds:?}");
-    // A time of one's own counts.
+    // A given time is used.
     let timed =
         pack(&lab, "flux", &["--annotation", "org.opencontainers.image.created=2026-01-02T03:04:05Z"]);
     assert_eq!(timed.manifest["annotations"]["org.opencontainers.image.created"], "2026-01-02T03:04:05Z");
@@ -129,9 +129,10 @@ for entry in tarfile.open('layer0.tar'): print(entry.name, entry.type.decode(), 
         .collect()
 }
 
-/// Source: oras-go `content/file` (behaviour): a layer with a title becomes that file; with `unpack` it is gunzipped and
-/// untarred into the folder of that name, whose name all entries begin with (any does for `.`); the digest of all the
-/// reader took from the tar, which stops after two zero blocks, has to be the annotation's; links stay inside.
+/// Source: oras-go `content/file` (behaviour): a layer with a title becomes that file; with `unpack` it is gunzipped
+/// and untarred into the folder of that name, whose name all entries begin with (any does for `.`); the digest of the
+/// bytes that the reader read from the tar, which end after two zero blocks, has to be the annotation's; links stay
+/// inside.
 #[test]
 fn oras_gets_a_folder_whose_tar_has_the_digest_it_compares() {
     let lab = app();

@@ -1,6 +1,6 @@
-//! Layers are gzip in many members (RFC 1952 2.2); every kind of consumer reads them whole.
+//! Layers are gzip in many members (RFC 1952 2.2); every kind of consumer reads all members.
 //!
-//! Go's reader is proved again by umoci, which checks the diff_id; skopeo and podman read them in `store_interop`.
+//! umoci tests Go's reader too, because it checks the diff_id; `store::interop` tests skopeo and podman.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -15,7 +15,7 @@ use testkit::tree;
 use crate::lab::lab;
 use crate::layouts::hex;
 
-/// Data whose blocks are stored, deflated, small and empty-looking in turn: four kinds of member.
+/// Data with four kinds of blocks in turn, which give four kinds of member.
 fn data() -> Vec<u8> {
     let mut data = Random::new(7).bytes(BLOCK_BYTES + 5);
     data.extend("some text that can be deflated\n".bytes().cycle().take(2 * BLOCK_BYTES));
@@ -39,7 +39,7 @@ fn every_gzip_reader_reads_all_members() {
     let path = scratch.path().join("data.gz");
     let python_file =
         "import gzip,hashlib,sys;print(hashlib.sha256(gzip.open(sys.argv[1]).read()).hexdigest())";
-    // How a program reads members with zlib alone: one decompressor after the other.
+    // A reader that uses zlib directly needs one decompressor after the other.
     let python_zlib = "import hashlib,sys,zlib
 h,b=hashlib.sha256(),open(sys.argv[1],'rb').read()
 while b:

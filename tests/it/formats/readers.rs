@@ -1,4 +1,4 @@
-//! Real readers take every kind of tar that is written, and real writers' tars are relayed unchanged.
+//! Real readers accept every kind of tar that is written, and other tools' tars are relayed unchanged.
 
 use testkit::lab::Lab;
 use testkit::oracle;
@@ -10,7 +10,7 @@ use testkit::tree;
 use crate::lab::lab;
 use crate::samples::{self, NAME, blob, digest_in, pack, packed};
 
-/// The kinds of tar there are: words of `push`.
+/// The kinds of tar: arguments of `push`.
 const KINDS: [&[&str]; 11] = [
     &["-b", NAME, "-f", "app"],
     &["-b", NAME, "-f", "app", "--tag", "v2,stable"],
@@ -32,14 +32,14 @@ fn every_kind_of_tar_is_sound_and_skopeo_keeps_its_digest() {
     for (number, words) in KINDS.iter().enumerate() {
         let digest = pack(&lab, words, "app.tar");
         oracle::validate_layout(lab.path("app.tar"));
-        // Several tags are several entries, of which skopeo has to be told one.
+        // Several tags are several entries, so skopeo needs a tag.
         let tag = if words.contains(&"--tag") { ":v2" } else { "" };
         let from = format!("oci-archive:{}{tag}", lab.path("app.tar").display());
         assert_eq!(skopeo_digest(&from, &[]), digest, "{words:?}");
         let to = format!("docker://{}/kind-{number}:v1", registry.host());
         let _ = skopeo_copy(&from, &to, &["--dest-tls-verify=false"]).success();
         assert_eq!(registry.storage().tags(&format!("kind-{number}"))["v1"], digest, "{words:?}");
-        // A copy of it is as sound.
+        // A copy of it is valid, too.
         let _ = lab.run(&["copy", "--tar", "app.tar", "--to-oci-tar", "copy.tar"]).succeeds();
         oracle::validate_layout(lab.path("copy.tar"));
         let _ = lab.run(&["verify", "--tar", "app.tar", "--expected-digest", &digest]).succeeds();
@@ -71,7 +71,7 @@ fn umoci_podman_and_skopeo_unpack_what_was_packed() {
     let id = Podman::new().pull(&format!("oci-archive:{}", tar.display()), &[]);
     assert_eq!(format!("sha256:{id}"), config);
 
-    // Through docker's table of contents, which is in the same tar.
+    // With docker's table of contents, which is in the same tar.
     let folder = format!("dir:{}", lab.path("dir").display());
     let mut skopeo = tool("skopeo");
     skopeo.args([

@@ -1,4 +1,4 @@
-//! What an attacker sends: bombs, names that mean something elsewhere, text that steers a terminal, races.
+//! Attacks: bombs, names with a meaning elsewhere, text with control sequences for a terminal, races.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -20,7 +20,7 @@ use testkit::tree;
 use crate::lab::lab;
 use crate::layouts::{CONFIG, LAYER_GZIP, Layout, MANIFEST, REF_NAME, descriptor, gzip, hex, named, tar_of};
 
-/// While layers are extracted another process swaps their folders for links to the outside, and back.
+/// While layers are extracted, another process replaces their folders by links to the outside, and back.
 #[test]
 fn a_folder_swapped_for_a_symlink_during_extraction_does_not_lead_outside() {
     let place = Scratch::new("race");
@@ -42,7 +42,7 @@ fn a_folder_swapped_for_a_symlink_during_extraction_does_not_lead_outside() {
             if std::fs::rename(folder, &aside).is_ok() && symlink(place.join("outside"), folder).is_ok() {
                 swaps.fetch_add(1, Ordering::Relaxed);
                 let _ = std::fs::remove_file(folder);
-                // What the extraction made meanwhile goes away.
+                // Removes the folder that the extraction made meanwhile.
                 let _ = std::fs::rename(&aside, folder);
             }
             let _ = std::fs::remove_dir_all(&aside);
@@ -82,7 +82,7 @@ fn a_folder_swapped_for_a_symlink_does_not_lead_an_ordinary_user_outside() {
     );
 }
 
-/// An image of one layer whose bytes are not what a layer should be.
+/// An image of one layer with the given bytes.
 fn image_of(lab: &Lab, layer: Vec<u8>, diff_id: &[u8]) {
     let mut layout = Layout::default();
     let layer = layout.blob(LAYER_GZIP, layer);
@@ -115,20 +115,20 @@ fn decompression_bombs_cost_neither_memory_nor_more_than_the_disk_has() {
     let output = room.command(&pull).small_disk(room.path("disk"), "8m").run();
     let output = output.fails(1, &["`zeros`", "No space left on device"]);
     assert_eq!(output.on_disk, Vec::<String>::new(), "{output}");
-    // The same file, never ending: nothing but zeros after the end mark.
+    // The same file without an end: only zeros after the end mark.
     let room = lab();
     image_of(&room, zeros(MIB), b"unknown");
     let output = room.command(&["pull", "-q", "--tar", "in.tar", "-o", "out"]).measured().run();
     frugal(&output);
     assert!(!room.path("out").exists() || output.code == Some(0), "{output}");
-    // gzip in gzip is undone once.
+    // Of gzip in gzip one layer is decompressed.
     let room = lab();
     image_of(&room, gzip(&zeros(MIB)), b"unknown");
     let output = room.command(&["pull", "-q", "--tar", "in.tar", "-o", "out"]).measured().run();
     frugal(&output);
     let _ = output.fails(1, &["layer `sha256:"]);
     assert!(!room.path("out").exists());
-    // An archive that is a bomb as a whole, with a small temporary folder.
+    // A compressed archive that is a bomb, with a small temporary folder.
     let room = lab();
     room.write("in.tar.gz", zeros(MIB));
     let copy = ["copy", "-q", "--tar", "in.tar.gz", "--to-oci-tar", "out.tar"];
@@ -175,7 +175,7 @@ fn a_digest_that_is_a_path_is_refused_wherever_it_stands() {
     let _ = output.fails(2, &["passwd"]);
 }
 
-/// What follows the end of an archive is not part of it, for us as for every other reader.
+/// Bytes behind the end of an archive are not part of it, as for every other reader.
 #[test]
 fn a_second_archive_behind_the_first_is_not_read() {
     let lab = lab();
@@ -195,7 +195,7 @@ fn a_second_archive_behind_the_first_is_not_read() {
     let _ = lab.run(&["pull", "-q", "--tar", "twice.tar", "-o", "out2"]).fails(1, &["oci-layout"]);
 }
 
-/// Text from outside is shown without what moves a cursor, begins a line, or turns the direction of writing.
+/// Text from outside is shown without characters that move a cursor, begin a line, or change the direction of writing.
 #[test]
 fn terminal_escapes_from_outside_are_not_printed() {
     const EVIL: &str = "\u{1b}[2J\u{1b}]0;x\u{7}\r\n::set-output name=x::y\u{202e}";
@@ -280,7 +280,7 @@ fn a_name_longer_than_a_file_can_have_is_an_error_that_shows_it() {
     assert!(!lab.path("out").exists());
 }
 
-/// One layer of compression is undone, for every content.
+/// One compression is removed, for every content.
 #[test]
 fn compression_inside_compression_is_not_undone() {
     let lab = lab();
@@ -290,7 +290,7 @@ fn compression_inside_compression_is_not_undone() {
     assert!(!lab.path("out").exists());
     let found = lab.run(&["verify", "--tar", "in.tar"]).ends_with(3);
     assert!(found.stdout.contains("diff_id") || found.stdout.contains("unpacks to"), "{found}");
-    // What it really unpacks to is a gzip file, and no layer either.
+    // It unpacks to a gzip file, which is no layer either.
     image_of(&lab, gzip(&gzip(&tar)), &gzip(&tar));
     let _ = lab
         .run(&["pull", "-q", "--tar", "in.tar", "-o", "out"])
@@ -301,7 +301,7 @@ fn compression_inside_compression_is_not_undone() {
         .fails(1, &["gzip-compressed, and inside is"]);
 }
 
-/// Sizes that no blob has neither reserve memory nor room.
+/// A wrong size reserves neither memory nor disk space.
 #[test]
 fn a_size_that_no_blob_has_is_a_difference_and_costs_nothing() {
     for size in [u64::MAX, 1 << 62, 1 << 46, 1 << 40] {
@@ -336,7 +336,7 @@ fn layer_name(layer: &serde_json::Value) -> &str {
     layer["digest"].as_str().unwrap()
 }
 
-/// What we do not know goes along, with its spaces.
+/// Unknown members are kept, with their spaces.
 #[test]
 fn unknown_fields_arrive_byte_for_byte() {
     let mut layout = Layout::default();
@@ -361,7 +361,7 @@ fn unknown_fields_arrive_byte_for_byte() {
     assert_eq!(entry["digest"], json!(format!("sha256:{}", hex(manifest.as_bytes()))));
 }
 
-/// A registry whose headers never end costs a bounded amount of memory.
+/// Headers without an end use a bounded amount of memory.
 #[test]
 fn endless_tar_headers_are_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,7 +1,7 @@
 //! The bodies of the fuzz targets over their seeds and over mutations of them; libFuzzer goes on from there.
 //!
-//! `UPDATE_SEEDS=1 cargo test --test it seeds_are_current` writes `fuzz/seeds` anew. Inputs that once broke
-//! something lie in `fuzz/regressions/TARGET` and are run as they are.
+//! `UPDATE_SEEDS=1 cargo test --test it seeds_are_current` writes `fuzz/seeds`. Inputs that once found a bug are in
+//! `fuzz/regressions/TARGET` and are run unchanged.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ fn texts(texts: &[&str]) -> Vec<Vec<u8>> {
     texts.iter().map(|text| text.as_bytes().to_vec()).collect()
 }
 
-/// Texts of certificates: one that is whole, and what is given in its place.
+/// Texts of certificates: a complete one, and wrong inputs.
 const PEMS: [&str; 7] = [
     "-----BEGIN CERTIFICATE-----\nMIIBbzCCARWgAwIBAgIUSNKIzFH39Lpl1R5J1ppsA033SmkwCgYIKoZIzj0EAwIw\nDDEKMAgGA1UEAwwBYTAgFw0yNjExMjkyMzQ5MTJaGA8yMTA5MDExODIzNDkxMlow\nDDEKMAgGA1UEAwwBYTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABBZOqIeMixpx\nKMoIr+itpB2pYpIeDg3JDl+uAHTfodxUM+fJn3Wq5gn4EiObRQapmgUm8MtAHYNs\nWXP/wBiUUrKjUzBRMB0GA1UdDgQWBBR9sdW3sPhldc5MmGMzNRgjbYKpZTAfBgNV\nHSMEGDAWgBR9sdW3sPhldc5MmGMzNRgjbYKpZTAPBgNVHRMBAf8EBTADAQH/MAoG\nCCqGSM49BAMCA0gAMEUCIQDbZAGSwHzNbTrlVqOU9dooQs6YLiEVg1Mfgp8yR++G\nJwIgHBrEPxA7iwuDDID2E0JUnjeSJmaZXRfhBJjdPL/gdCw=\n-----END CERTIFICATE-----\n",
     "-----BEGIN CERTIFICATE----- aGVsbG8= -----END CERTIFICATE-----",
@@ -36,7 +36,7 @@ const PEMS: [&str; 7] = [
     "-----BEGIN CERTIFICATE-----\n",
 ];
 
-/// Puts the byte in front that tells a body what to do with the rest.
+/// Puts a byte in front that selects what the body does with the rest.
 fn with_mode(mode: u8, inputs: &[Vec<u8>]) -> Vec<Vec<u8>> {
     inputs.iter().map(|input| [&[mode][..], input].concat()).collect()
 }
@@ -200,7 +200,7 @@ fn zips() -> Vec<Vec<u8>> {
         ZipEntry::file("win\\x", "x").fat(),
         ZipEntry::file(".cfignore", "run\n"),
     ];
-    // A final block of stored bytes, as deflate has it.
+    // A final block of stored bytes, as in deflate.
     let data = b"\x01\x02\x00\xfd\xffhi".to_vec();
     let deflated = ZipEntry {
         method: 8,
@@ -213,7 +213,7 @@ fn zips() -> Vec<Vec<u8>> {
     vec![zip(&entries), zip(&[deflated]), zip(&[]), [b"#!/bin/sh\n".to_vec(), zip(&entries[1..2])].concat()]
 }
 
-/// Seeds of what CI systems, servers and helper programs send.
+/// Seeds of inputs from CI systems, servers and helper programs.
 fn more_seeds(target: &str) -> Vec<Vec<u8>> {
     let sum = "a".repeat(64);
     match target {
@@ -280,7 +280,7 @@ fn below(random: &mut Random, limit: usize) -> usize {
     usize::try_from(random.below(limit as u64)).unwrap()
 }
 
-/// Changes an input a little: flipped, cut, repeated, joined with another, or with a word that means something.
+/// Changes an input a little: flips, cuts, repeats, joins it with another, or inserts a keyword.
 fn mutate(random: &mut Random, input: &[u8], other: &[u8]) -> Vec<u8> {
     const WORDS: [&[u8]; 12] = [
         b"..",

@@ -1,4 +1,4 @@
-//! Marks that are not seen, in texts of an image: escaped in every output that a person or a log shows.
+//! Invisible characters in texts of an image are escaped in every output for users and logs.
 
 use serde_json::json;
 use testkit::tarball::Tarball;

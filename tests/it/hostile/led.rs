@@ -1,4 +1,4 @@
-//! Who is given credentials, and where a registry may lead: seen from the servers' side.
+//! Which servers get credentials, and where redirects of a registry may lead; the servers record the requests.
 
 use std::io::ErrorKind;
 use std::net::TcpListener;

@@ -1,4 +1,4 @@
-//! Every bound on what comes from outside is reached once, and documented with the message that follows.
+//! Every limit of input from outside is exceeded once, and is documented with its message.
 //!
 //! `UPDATE_DOCS=1 cargo test --test it limits` writes `docs/limits.md` anew.
 
@@ -26,7 +26,7 @@ use crate::lab::lab;
 use crate::layouts::{CONFIG, INDEX, LAYER_GZIP, Layout, MANIFEST, descriptor, gzip};
 use crate::signing::limits as signing;
 
-/// One limit: what it bounds, how it is exceeded, and what is said then.
+/// One limit: what it bounds, how it is exceeded, and the message.
 struct Row {
     name: &'static str,
     what: &'static str,
@@ -65,7 +65,7 @@ const fn huge(
     Row { name, what, unit, how: How::Test(test), code: 1, message }
 }
 
-/// A bound of `serve`: the client is told, and the program goes on.
+/// A limit of `serve`: the response has the message, and the program goes on.
 const fn served(
     name: &'static str,
     what: &'static str,
@@ -407,7 +407,7 @@ fn pull_layer(lab: &Lab, layer: Vec<u8>) -> Output {
     lab.run(&["pull", "-q", "--tar", "in.tar", "-o", "out"])
 }
 
-/// A file of so many zeros that takes no room on the disk.
+/// A sparse file of so many zeros.
 fn sparse(lab: &Lab, name: &str, size: u64) {
     File::create(lab.path(name)).unwrap().set_len(size).unwrap();
 }
@@ -548,7 +548,7 @@ fn docker_table(lab: &Lab, table: &serde_json::Value) -> Output {
     lab.run(&["describe", "--tar", "docker.tar"])
 }
 
-/// Each is small enough, all together are not.
+/// Each is below the limit, all together are above it.
 fn graph(lab: &Lab) -> Output {
     let mut layout = Layout::default();
     let text = "a".repeat(7 << 20);
@@ -570,7 +570,7 @@ fn extension(lab: &Lab) -> Output {
     pull_layer(lab, Tarball::new().entry(&Header::new("x", b'x', size as u64), &vec![b'1'; size]).finish())
 }
 
-/// A frame whose header asks for a window of 2^28 bytes, and that holds nothing (RFC 8878 3.1.1).
+/// A frame whose header has a window of 2^28 bytes, and no content (RFC 8878 3.1.1).
 fn window(lab: &Lab) -> Output {
     lab.write("in.tar", [0x28, 0xb5, 0x2f, 0xfd, 0, (28 - 10) << 3, 1, 0, 0]);
     copy(lab)
@@ -651,7 +651,7 @@ fn helper(lab: &Lab) -> Output {
     lab.command(&["pull", "-i", &name, "-o", "out", "--authfile", "auth.json"]).env("PATH", path).run()
 }
 
-/// The refusal is told, and the body neither fills the memory nor the screen.
+/// The refusal is reported, and the body fills neither memory nor screen.
 fn refusal(lab: &Lab) -> Output {
     let registry = FaultRegistry::start(Access::Open, vec![]);
     let body = "z".repeat(10 << 20);
@@ -760,7 +760,7 @@ fn token_file(lab: &Lab) -> Output {
     .run()
 }
 
-/// What one root may have below it, an archive may have side by side.
+/// An archive may have as many roots as one root may have documents below it.
 #[test]
 fn an_archive_of_more_images_than_the_limit_is_refused() {
     let entry = |at: usize| format!(r#"{{"mediaType":"{MANIFEST}","digest":"sha256:{at:064x}","size":9}}"#);
@@ -778,7 +778,7 @@ fn an_archive_of_more_images_than_the_limit_is_refused() {
     assert!(peak < 200_000, "{peak} KiB\n{output}");
 }
 
-/// The same limit for the files that the environment and the system name.
+/// The same limit for files that the environment and the system configuration name.
 #[test]
 fn files_of_certificates_are_bounded_wherever_they_are() {
     let registry = Registry::with().tls().start();
@@ -804,14 +804,14 @@ fn one_entry_of_a_layer_more_than_the_limit_is_refused() {
         let mut extractor = Extractor::new(root, Policy::contents(0o022)).at_most(3);
         layers.iter().try_for_each(|layer| extractor.layer(&layer[..], &mut |_| {}))
     };
-    // Each layer counts by itself.
+    // The limit applies to each layer.
     extract(&[layer(3), layer(3)]).unwrap();
     let error = extract(&[layer(3), layer(4)]).unwrap_err().to_string();
     assert!(error.contains("the layer has more than 3 entries"), "{error}");
     assert!(error.contains("`f3`"), "{error}");
 }
 
-/// The tests that rows name are there, are run, and speak of the same message.
+/// The tests that rows name exist, run, and check the same message.
 #[test]
 fn every_row_has_its_test() {
     for row in &ROWS {
@@ -846,7 +846,7 @@ fn every_limit_is_an_error_with_its_own_message_and_leaves_nothing() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-/// What does not exceed them is taken: the largest accepted neighbours of some.
+/// The largest accepted values of some limits.
 #[test]
 fn what_is_just_within_a_limit_is_accepted() {
     let room = lab();
@@ -867,7 +867,7 @@ fn what_is_just_within_a_limit_is_accepted() {
     let _ = copy(&room).succeeds();
 }
 
-/// Reads the constants and the reasons above them.
+/// Reads the constants and their doc comments.
 fn constants() -> Vec<(String, String, String)> {
     let text = include_str!("../../../src/model/limits.rs");
     let (mut found, mut reason) = (Vec::new(), Vec::new());
@@ -886,7 +886,8 @@ fn constants() -> Vec<(String, String, String)> {
     found
 }
 
-/// What formats and other programs bound, and what can be set; not in `limits.rs` because it is no choice of ours.
+/// Limits of formats and of other programs, and configurable ones; they are not in `limits.rs`, because imgrelay does
+/// not choose them.
 const OTHER_BOUNDS: &str = "\
 ## Bounds of formats and peers, and those that can be set
 
@@ -967,7 +968,7 @@ fn an_archive_of_more_than_a_million_entries_is_refused() {
 #[ignore = "ten million entries take a minute"]
 fn a_layer_of_more_than_ten_million_entries_is_refused() {
     let lab = lab();
-    // In the lowest layer there is nothing for a whiteout to take away.
+    // In the lowest layer a whiteout removes nothing.
     let block = Header::new(".wh.x", b'0', 0).block();
     let mut layer = Vec::new();
     let chunk = gzip(&block.repeat(10_000));

@@ -1,4 +1,4 @@
-//! Input that means harm: attacks by name, limits, fuzzing, secrets.
+//! Hostile input: attacks, limits, fuzzing, secrets.
 
 pub(crate) mod attacks;
 pub(crate) mod fuzzing;

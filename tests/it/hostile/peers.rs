@@ -1,4 +1,4 @@
-//! Proxies and metadata services that answer with something else than they should, and peers that answer very slowly.
+//! Proxies and metadata services with wrong responses, and peers with very slow ones.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -11,10 +11,10 @@ use testkit::lab::Output;
 
 use crate::lab::{Lab, lab};
 
-/// Answers of a stand-in to the head of a request; the connection is closed afterwards.
+/// Responses of a fake server to the head of a request; the connection is closed afterwards.
 type Reply = dyn Fn(&str, &mut TcpStream) -> std::io::Result<()> + Send + Sync;
 
-/// A server that sends any bytes; its threads end with their connections.
+/// A server that sends given bytes; its threads end with their connections.
 struct Peer {
     port: u16,
     first_lines: Arc<Mutex<Vec<String>>>,
@@ -41,7 +41,7 @@ impl Peer {
                     }
                     let head = String::from_utf8_lossy(&head).into_owned();
                     lines.lock().unwrap().push(head.lines().next().unwrap_or_default().to_owned());
-                    // A client that is told enough closes the connection.
+                    // A client closes the connection when it has read enough.
                     let _ = reply(&head, &mut stream);
                 });
             }
@@ -62,7 +62,7 @@ fn answer(status: &str, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
 }
 
-/// Lists tags of a registry behind this proxy, with little patience.
+/// Lists tags of a registry behind this proxy, with short time-outs.
 fn through(lab: &Lab, proxy: &Peer) -> Output {
     let words = ["tag", "list", "-i", "registry.test/team/app", "--registry-retry-count=1"];
     let patience = ["--registry-connect-timeout=2s", "--registry-response-header-timeout=3s"];
@@ -87,7 +87,7 @@ fn a_proxy_that_answers_connect_with_something_else_is_an_error_that_says_so() {
         ("HTTP/1.1 100 Continue\r\n\r\n".repeat(1000), "the proxy refused: proxy server responded 100"),
         (many, "the answer is not valid HTTP"),
         (String::new(), "the proxy refused: proxy server did not respond"),
-        // It says that the way is open, and answers for the registry.
+        // The proxy accepts CONNECT, and then answers in place of the registry.
         (
             format!("HTTP/1.1 200 OK\r\n\r\n{}", answer("200 OK", "", "{}")),
             "the host answered in plain text where TLS was expected",
@@ -111,7 +111,7 @@ fn an_endless_or_very_slow_head_of_a_proxy_costs_little() {
     });
     let output = through(&lab, &endless).fails(4, &["the proxy refused: proxy server did not respond"]);
     assert!(output.peak_kib.unwrap() < 64 << 10, "{output}");
-    // One byte now and then is never silence; the connection has two seconds in all.
+    // Single bytes keep the read time-out from expiring; the connection has two seconds in total.
     let slow = Peer::start(|_, stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\nx: ")?;
         loop {

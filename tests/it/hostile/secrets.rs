@@ -1,4 +1,4 @@
-//! Secrets are planted everywhere the program takes them, and looked for in everything it prints and writes.
+//! Secrets are planted wherever the program accepts them, and searched for in everything that it prints and writes.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -11,10 +11,10 @@ use crate::lab::lab;
 use crate::layouts::Layout;
 
 const PASSWORD: &str = "pl4nted-pass/w0rd+x";
-/// What the registry of the tests puts into upload locations, token answers and redirects.
+/// Secrets that the test registry puts into upload locations, token responses and redirects.
 const SERVERS: [&str; 4] = ["secret%2B", "secret+", "token-", "pl4nted-signature"];
 
-/// Every form in which a secret could show.
+/// Every form in which a secret could be shown.
 fn planted() -> Vec<String> {
     let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
     let mut all: Vec<String> = SERVERS.map(str::to_owned).to_vec();
@@ -26,7 +26,7 @@ fn planted() -> Vec<String> {
     all
 }
 
-/// Fails if a secret is in what a run printed, or in a file it wrote.
+/// Fails if a secret is in the output of a run or in a file that it wrote.
 #[track_caller]
 fn keeps_quiet(lab: &Lab, output: &Output, about: &str) {
     let mut texts =
@@ -53,7 +53,7 @@ fn keeps_quiet(lab: &Lab, output: &Output, about: &str) {
 /// Its name, flags and variables.
 type Way = (&'static str, Vec<String>, Vec<(String, String)>);
 
-/// The ways in which credentials can be given: flags and variables, with files in `given/`.
+/// The ways to pass credentials: flags and variables, with files in `given/`.
 fn ways(lab: &Lab, host: &str) -> Vec<Way> {
     let auth = base64::engine::general_purpose::STANDARD.encode(format!("ci:{PASSWORD}"));
     let config = format!(r#"{{"auths":{{"{host}":{{"auth":"{auth}"}}}}}}"#);
@@ -187,7 +187,7 @@ fn no_failure_shows_a_secret() {
     }
 }
 
-/// Servers and proxies that put what they were sent into errors, warnings and locations.
+/// Servers and proxies that echo requests in errors, warnings and locations.
 #[test]
 fn secrets_that_a_server_echoes_are_redacted() {
     const PUSH: usize = 0;
@@ -241,7 +241,7 @@ fn secrets_that_a_server_echoes_are_redacted() {
             shown |= output.stderr.contains("***");
             keeps_quiet(&lab, &output, what);
         }
-        // That a text is no document is said without quoting it.
+        // The error about an invalid document does not quote it.
         let quoted = !what.ends_with(", no document");
         assert!(shown || !quoted, "{what}: the server's words are shown, without the secret");
     }
@@ -267,7 +267,7 @@ fn misuse_with_a_secret_does_not_repeat_it() {
     keeps_quiet(&lab, &output.ends_with(2), "a variable that is no configuration");
 }
 
-/// Helpers get the name of the server on standard input, and nothing in their arguments.
+/// Helpers get the name of the server on standard input, and no secret in their arguments.
 #[test]
 fn no_secret_is_in_the_arguments_of_a_process() {
     let registry = FaultRegistry::start(Access::Basic("ci", PASSWORD), vec![]);
@@ -287,7 +287,7 @@ fn no_secret_is_in_the_arguments_of_a_process() {
     }
 }
 
-/// The search itself must be able to find.
+/// The search finds a planted secret.
 #[test]
 fn a_secret_that_is_printed_or_written_is_found() {
     for script in

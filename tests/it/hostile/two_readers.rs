@@ -1,4 +1,4 @@
-//! Documents that this program and readers written in Go would take for two images: refused by every command.
+//! Documents that this program and readers in Go would read as two images: every command refuses them.
 
 use imgrelay::model::RawDocument;
 use serde_json::json;
@@ -98,7 +98,7 @@ fn annotations_and_labels_may_differ_in_case_only() {
     let _ = lab.run(&["pull", "-q", "--tar", "in.tar", "-o", "out"]).succeeds();
 }
 
-/// A registry serves such documents too, and so a copy or pull from it is refused.
+/// Registries serve such documents too, so a copy or pull is refused.
 #[test]
 fn a_member_in_another_case_is_refused_when_it_comes_from_a_registry() {
     let registry = Registry::start();
@@ -120,7 +120,7 @@ fn a_member_in_another_case_is_refused_when_it_comes_from_a_registry() {
     }
 }
 
-/// What `encoding/json` makes of a text, by its source (Go 1.22), and what this program does.
+/// How `encoding/json` reads a text, by its source (Go 1.22), and what this program does.
 struct Row {
     difference: &'static str,
     /// Takes the place of `@` in a manifest.

@@ -28,7 +28,7 @@ fn floor(path: &str) -> &str {
     path.split('/').next().unwrap_or(path).trim_end_matches(".rs")
 }
 
-/// The lines that make a circle, one for each pair of files.
+/// The lines with the uses in a circle, one for each pair of files.
 fn reasons(graph: &Graph, circle: &BTreeSet<String>) -> String {
     let mut lines = BTreeMap::new();
     for edge in &graph.edges {

@@ -1,4 +1,4 @@
-//! What may come into the executable: `deny.toml`, checked against what cargo resolved, without further tools.
+//! Dependencies of the executable: checks `deny.toml` against the resolved versions, without further tools.
 //!
 //! It does not know vulnerabilities; those need a database from the network (`cargo deny check advisories`).
 
@@ -19,7 +19,7 @@ struct Rules {
 }
 
 impl Rules {
-    /// Reads the file as it is written here: one item of a list per line.
+    /// Reads the file in its present form: one item of a list per line.
     fn read(text: &str) -> Self {
         let mut rules =
             Self { licenses: BTreeSet::new(), registries: BTreeSet::new(), skipped: BTreeMap::new() };
@@ -58,7 +58,7 @@ impl Rules {
         known.map(String::as_str)
     }
 
-    /// Returns what breaks the rules, and which rules nothing needs any more.
+    /// Returns dependencies that break a rule, and rules without a use.
     fn findings(&self, metadata: &Value) -> Vec<String> {
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
         let used: BTreeSet<String> =
@@ -182,7 +182,7 @@ const USERS: [(&str, &str, &[&str]); 5] = [
     ("testkit/Cargo.toml", "dev-dependencies", &["testkit/src"]),
     ("fuzz/Cargo.toml", "dependencies", &["fuzz/src", "fuzz/fuzz_targets"]),
 ];
-/// Dependencies that no code names, each with what it is there for.
+/// Dependencies that no code names, each with its purpose.
 const NOT_NAMED: [(&str, &str); 1] =
     [("log", "its feature removes the logging of other crates from the executable")];
 
@@ -231,7 +231,7 @@ fn a_dependency_that_nothing_uses_is_found() {
     assert_eq!(unused(&names, "use used_one::Thing;\nfn idle_time() {}\n"), ["idle"]);
 }
 
-/// Most crates in the executable, all taken together; raise it in the commit that says why.
+/// Most crates in the executable; raise it only in a commit that says why.
 ///
 /// Ten of them open the encrypted keys of cosign (docs/decisions/0002-dependencies.md).
 const CRATES: usize = 104;

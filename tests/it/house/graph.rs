@@ -1,9 +1,9 @@
-//! Which file uses which, read off the source: the paths that the code names, followed through `use` to the file that
-//! defines the item.
+//! Which file uses which, read from the source: the paths in the code, followed through `use` to the file that defines
+//! the item.
 //!
-//! A `mod` line and a `pub use` are no use: a module's head file may list and re-export what is below it. Inline tests do
-//! not count. Methods are found by name where an `impl` block is in another file than its type, so that code which is
-//! spread over files by `impl` blocks counts as well.
+//! A `mod` line and a `pub use` do not count as a use: a module's head file may list and re-export its submodules.
+//! Inline tests do not count. Methods are found by name where an `impl` block is in another file than its type, so that
+//! uses of code in `impl` blocks of other files count as well.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +30,7 @@ struct Import {
     exported: bool,
 }
 
-/// One use: who, whom, and where it is written.
+/// One use: the using file, the used file, and the line.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Edge {
     pub(crate) from: String,
@@ -113,7 +113,7 @@ impl Graph {
     }
 }
 
-/// What a path leads to: a module itself, or an item in the file of a module.
+/// The target of a path: a module, or an item in the file of a module.
 enum Target {
     Module,
     Item(ModulePath),
@@ -142,14 +142,14 @@ fn test_modules(sources: &[(String, String)]) -> Vec<ModulePath> {
     found
 }
 
-/// Follows a path from a module to the module or file that it means; none for what is of another crate.
+/// Follows a path from a module to a module or file; `None` for a path into another crate.
 fn resolve(
     files: &BTreeMap<ModulePath, (String, File)>,
     module: &[String],
     path: &[String],
     depth: usize,
 ) -> Option<Target> {
-    // Imports may name each other in a loop that only the compiler would refuse.
+    // Imports may name each other in a loop; only the compiler refuses that.
     if depth > 20 {
         return None;
     }
@@ -371,7 +371,7 @@ fn import_tree(tokens: &[(String, usize)], prefix: &[String], exported: bool, im
     }
 }
 
-/// Every name but those of methods and fields.
+/// Every name except those of methods and fields.
 fn names(tokens: &[(String, usize)]) -> impl Iterator<Item = &String> {
     let is_member = |index: usize| index > 0 && tokens[index - 1].0 == ".";
     tokens.iter().enumerate().filter(move |(index, _)| !is_member(*index)).map(|(_, (token, _))| token)
@@ -477,7 +477,7 @@ fn raw_string(chars: &[char], start: usize) -> Option<usize> {
     Some(index + 1 + length + end.len())
 }
 
-/// Blanks what stands below `#[cfg(test)]`: a module to its closing brace, any other item to its end.
+/// Blanks the items below `#[cfg(test)]`: a module to its closing brace, any other item to its end.
 fn without_tests(text: &str) -> String {
     let mut out = String::new();
     let mut lines = text.lines();

@@ -1,4 +1,4 @@
-//! What visitors of the repository find: workflows, templates, `justfile`, `.editorconfig`, the oldest Rust that is claimed.
+//! Files for contributors: workflows, templates, `justfile`, `.editorconfig`, and the oldest supported Rust.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

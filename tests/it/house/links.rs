@@ -1,4 +1,4 @@
-//! Links between the pages of the documentation: the file is there, and so is the heading behind `#`.
+//! Links between the pages of the documentation: the file exists, and the heading behind `#` too.
 //!
 //! Links to the web are not followed.
 
@@ -19,7 +19,7 @@ fn links(page: &str) -> Vec<Link> {
         if fenced {
             continue;
         }
-        // Every second part lies between back-quotes; a link's text may hold some, its target does not.
+        // Every second part is between back-quotes; a link's text may have some, its target has none.
         let plain: String = line.split('`').step_by(2).collect::<Vec<_>>().join("`");
         let inline = plain.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0));
         found.extend(inline.map(|target| (index + 1, target.to_owned())));
@@ -43,7 +43,7 @@ fn anchors(page: &str) -> BTreeSet<String> {
     found
 }
 
-/// Returns what is wrong with the links of a page.
+/// Returns the errors of a page's links.
 fn broken(path: &Path, page: &str) -> Vec<String> {
     let folder = path.parent().unwrap_or(path);
     let judge = |target: &str| -> Option<&'static str> {

@@ -56,7 +56,7 @@ fn joined(text: &str) -> String {
 fn messages_of_the_troubleshooting_page_are_those_of_the_program() {
     let page = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/troubleshooting.md"));
     let (messages, sources) = (messages(&page), sources());
-    // The operating system's words, and a message that is put together of two parts.
+    // A message of the operating system, and one that is composed of two parts.
     let others = [
         "No such file or directory",
         "No space left on device",

@@ -1,4 +1,4 @@
-//! The rules of the house: floors, circles, sizes, dependencies, words, links, and what visitors of the repository find.
+//! The rules of the source: floors, circles, sizes, dependencies, words, links, and files for contributors.
 
 pub(crate) mod circles;
 pub(crate) mod deny;

@@ -7,7 +7,7 @@ const FLOORS: [&str; 11] =
     ["model", "lock", "stream", "tree", "tar", "zip", "store", "registry", "pack", "transfer", "front"];
 const FOLDERS: [&str; 8] = ["src", "tests", "testkit", "fuzz", "ci", "benches", "examples", "tekton"];
 
-/// Tells what is wrong with a code span that looks like a place in the project; `None` for all others.
+/// Returns the error of a code span that looks like a place in the project; `None` for all others.
 fn missing(package: &Path, span: &str) -> Option<&'static str> {
     let pattern = |c: char| c.is_whitespace() || "*<>…${}(),".contains(c);
     if span.contains(pattern) || ["NAME", "FOLDER", "TARGET"].iter().any(|word| span.contains(word)) {
@@ -29,7 +29,7 @@ fn missing(package: &Path, span: &str) -> Option<&'static str> {
     (!path.exists()).then_some("no such file")
 }
 
-/// Tells whether a name is a file of a folder or stands in one of its files.
+/// Tells whether a name is a file of a folder or occurs in one of its files.
 fn mentions(folder: &Path, name: &str) -> bool {
     std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).any(|path| {
         path.file_stem().is_some_and(|stem| stem == name)

@@ -1,9 +1,9 @@
-//! The rules of the house, read off the source: who may use whom, how large files and functions may be.
+//! The rules of the source: which floor may use which, and how large files and functions may be.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// Which modules a module may use; the same table stands in `ARCHITECTURE.md`.
+/// Which modules a module may use; `ARCHITECTURE.md` has the same table.
 pub(crate) const MAY_USE: [(&str, &[&str]); 14] = [
     ("model", &[]),
     ("lock", &["model"]),
@@ -29,7 +29,7 @@ pub(crate) const MAY_USE: [(&str, &[&str]); 14] = [
 /// Modules that must not do I/O at all.
 const PURE: [&str; 3] = ["model", "lock", "sign"];
 const PURE_BANS: [&str; 4] = ["std::fs", "std::net::Tcp", "std::thread", "std::process"];
-/// What panics when the system is out of threads; `stream::threads` and `std::thread::Builder` return the error.
+/// Calls that panic when the system has no more threads; `stream::threads` and `std::thread::Builder` return the error.
 const PANICKING: [&str; 2] = ["scope.spawn(", "thread::spawn("];
 /// Lines of a source file, inline tests not counted.
 const FILE_LINES: usize = 500;
@@ -95,7 +95,7 @@ fn check(path: &str, text: &str) -> Vec<Finding> {
         let indent = line.len() - line.trim_start().len();
         let starts = ["fn ", "pub fn ", "pub(crate) fn ", "pub(super) fn ", "pub const fn ", "const fn "];
         if starts.iter().any(|start| line.trim_start().starts_with(start)) && index < code_end {
-            // Attributes and doc comments may stand between the excuse and the function.
+            // Attributes and doc comments may be between the exception and the function.
             let above = lines[..index].iter().rev().take_while(|l| {
                 let l = l.trim_start();
                 l.starts_with("//") || l.starts_with("#[")

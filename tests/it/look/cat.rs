@@ -1,4 +1,4 @@
-//! `cat` prints one file, when all of it was verified, and never leaves the image.
+//! `cat` prints one file after its layer was verified, and follows no link out of the image.
 
 use testkit::registry::Registry;
 use testkit::tarball::Tarball;

@@ -1,4 +1,4 @@
-//! `diff` tells what differs between two images, and fails a job that makes one larger than it may be.
+//! `diff` reports the differences of two images, and fails if an image grew more than is allowed.
 
 use serde_json::{Value, json};
 use testkit::lab::Lab;
@@ -35,7 +35,7 @@ fn room() -> Lab {
     lab
 }
 
-/// Path, kind of change, growth and what differs of each file.
+/// Path, kind of change, growth and differing properties of each file.
 fn changes(image: &Value) -> Vec<Value> {
     let change = |one: &Value| json!([one["path"], one["change"], one["growth"], one["what"]]);
     image["changes"].as_array().unwrap().iter().map(change).collect()
@@ -98,7 +98,7 @@ fn diff_as_json_is_the_same_from_tars_folders_and_registries_and_in_both_directi
     assert_eq!(image["files"]["changed"], json!({"count": 3, "bytes": 1}));
     assert_eq!(image["changes"][4]["new"]["mode"], "0755");
     assert_eq!(image["changes"][3]["old"]["sha256"], crate::layouts::hex(&[1; 100]));
-    // The layers of a registry are taken from the tar where the tar has them.
+    // Layers that the tar has are not read from the registry.
     let mixed = json(&["-i", &name("old"), "--tar", "new.tar"]);
     assert_eq!(mixed["images"], of_tars["images"]);
     let remote = json(&["-i", &name("old"), "-i", &name("new")]);
@@ -163,7 +163,7 @@ fn index(lab: &Lab, tar: &str, images: &[(&str, &str)]) {
     let mut layout = Layout::default();
     let mut children = Vec::new();
     for (architecture, content) in images {
-        // No two images have a blob in common.
+        // The images share no blob.
         let content = format!("{content}-{architecture}");
         let mut image = layout.image_for(architecture, &[Tarball::new().file("f", content).finish()]);
         image["platform"] = json!({"os": "linux", "architecture": architecture});
@@ -212,7 +212,7 @@ fn diff_agrees_with_what_is_unpacked_of_stacks_made_by_chance() {
             tree::list_contents(&lab.path("out"))
         };
         let (old, new) = (listed("old.tar"), listed("new.tar"));
-        // What a line of one side says of a path that the other side says otherwise, or does not have.
+        // Lines about a path that differ between the sides, or that only one side has.
         let path = |line: &str| line.split(' ').nth(1).unwrap().to_owned();
         let lines = old.lines().filter(|line| !new.lines().any(|other| other == *line));
         let others = new.lines().filter(|line| !old.lines().any(|other| other == *line));

@@ -1,4 +1,4 @@
-//! `ls` lists what a container would see, and which layer each file is from.
+//! `ls` lists the files that a container would see, and the layer of each file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -47,7 +47,7 @@ drwxr-xr-x 0 0    0 1970-01-01 00:00 #1 /usr/bin
     let mut expected: Vec<&str> = expected.lines().collect();
     expected.sort_by_key(|line| line.split(" /").nth(1).map(str::to_owned));
     assert_eq!(lines(&listed), expected);
-    // A path, a link on the way, the link itself and what it leads to.
+    // A path, a path through a link, the link itself, and its target.
     let paths = |words: &[&str]| -> Vec<String> {
         let output = lab.run(&[&["ls", "-q", "--tar", "app.tar"], words].concat()).succeeds();
         lines(&output).iter().map(|line| line.split(" /").nth(1).unwrap().to_owned()).collect()
@@ -116,7 +116,7 @@ fn ls_says_what_is_not_there() {
     let _ = run(&["--largest", "no"]).fails(2, &["`--largest`: `no` is not a whole number from 1"]);
     stacks::write(&lab, "loop.tar", &[Tarball::new().symlink("a", "b").symlink("b", "a").finish()]);
     let _ = lab.run(&["ls", "--tar", "loop.tar", "a/x"]).fails(1, &["more than 40 links"]);
-    // A layer that is not what its digest says gives no list at all.
+    // A layer that does not match its digest gives no list.
     let mut bytes = lab.read("app.tar");
     let at = bytes.windows(4).position(|four| four == [0x1f, 0x8b, 8, 0]).unwrap();
     bytes[at + 40] ^= 1;

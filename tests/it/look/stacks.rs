@@ -1,4 +1,4 @@
-//! Stacks of layers, by hand and by chance, as layout tars.
+//! Stacks of layers, given and random, as layout tars.
 
 use testkit::lab::Lab;
 use testkit::random::Random;
@@ -43,11 +43,11 @@ pub(crate) fn three() -> Vec<Vec<u8>> {
     vec![base.finish(), middle.finish(), top.finish()]
 }
 
-/// Makes layers by chance, of few names, so that they replace and hide what others have.
+/// Makes random layers with few names, so that they replace and hide each other's entries.
 pub(crate) fn by_chance(seed: u64) -> Vec<Vec<u8>> {
     let mut random = Random::new(seed);
     let mut layers = Vec::new();
-    // What each path is at the moment; a layer names only folders that are there, as real ones do.
+    // The present kind of each path; a layer uses only folders that exist, as real ones do.
     let mut folders = vec![String::new()];
     for number in 0..1 + random.below(4) {
         let mut tar = Tarball::new();

@@ -1,4 +1,4 @@
-//! Layers are extracted as images mean them, and nothing outside the target is ever touched.
+//! Layers are extracted by the image specification, and nothing outside the target is changed.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -104,7 +104,7 @@ fn upper_layers_win_and_whiteouts_and_opaque_folders_hide_lower_layers() {
         .symlink("lib", "usr/lib")
         .file("usr/lib/one", "1")
         .finish();
-    // Whiteouts stand before, between and after what the same layer adds.
+    // Whiteouts before, between and after the entries that the same layer adds.
     let upper = Tarball::new()
         .file("opaque/new", "new")
         .file("opaque/both/new", "new")
@@ -194,13 +194,13 @@ fn a_root_file_system_keeps_modes_symlinks_hard_links_and_owners() {
     let pipe = std::fs::symlink_metadata(folder.join("pipe")).unwrap();
     assert!(std::os::unix::fs::FileTypeExt::is_fifo(&pipe.file_type()));
     assert_eq!(pipe.mode() & 0o7777, 0o644);
-    // Folders keep theirs although files were written into them afterwards.
+    // Folders keep their times although files were written into them afterwards.
     for path in ["bin", "bin/su", "locked", "etc/mtab", "pipe"] {
         let metadata = std::fs::symlink_metadata(folder.join(path)).unwrap();
         assert_eq!(metadata.mtime(), 0, "{path} has the time of the header");
     }
     assert_eq!(summary.skipped_names, ["dev/null"]);
-    // So that the folder can be removed by those who are not root.
+    // So that users without root's rights can remove the folder.
     std::fs::set_permissions(folder.join("bin"), std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::set_permissions(folder.join("locked"), std::fs::Permissions::from_mode(0o755)).unwrap();
 }
@@ -409,7 +409,7 @@ fn attacks(outside: &Path) -> Vec<(&'static str, Vec<Vec<u8>>)> {
     ]
 }
 
-/// Names and values of extended attributes; a link's own.
+/// Names and values of extended attributes; of a link its own.
 fn attributes(path: &Path) -> Vec<(String, Vec<u8>)> {
     let mut names = vec![0; 4096];
     let length = rustix::fs::llistxattr(path, &mut names[..]).unwrap_or(0);
@@ -496,7 +496,7 @@ fn extraction_touches_nothing_outside_the_root() {
     attack_everything();
 }
 
-/// An oracle that cannot object proves nothing: the same archives do harm where nothing is checked.
+/// The same archives do harm with an extractor that checks nothing, so the attacks are real.
 #[test]
 fn the_extraction_attacks_work_against_an_extractor_that_trusts_names() {
     let base = Scratch::new("naive");
@@ -536,16 +536,16 @@ fn gnu_tar() -> Command {
     tar
 }
 
-/// Runs a test of this program once more, without root's rights.
+/// Runs a test of this executable again without root's rights.
 pub(crate) fn again_as_an_ordinary_user(test: &str) {
     const UNPRIVILEGED: u32 = 65534;
     if !rustix::process::geteuid().is_root() {
-        // Then the test itself has done it.
+        // The test itself has run without root's rights.
         return;
     }
     let folder = Scratch::new("unprivileged");
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    // The build folder may not be readable for others.
+    // Other users may not be able to read the build folder.
     let program = folder.join("it");
     std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -561,7 +561,7 @@ fn extraction_as_an_ordinary_user_touches_nothing_outside() {
     again_as_an_ordinary_user("pull::extraction::extraction_touches_nothing_outside_the_root");
 }
 
-/// What `pull` and Concourse's `in` do with the same attacks, with the real program and both kinds of user.
+/// The same attacks with `pull` and Concourse's `in`, with the real program as root and as an ordinary user.
 #[test]
 fn extraction_through_pull_and_concourse_in_touches_nothing_outside() {
     let lab = lab();

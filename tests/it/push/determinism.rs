@@ -1,4 +1,5 @@
-//! One folder, one tar: independent of the clock, the user, the machine's settings and the way the folder was made.
+//! A folder always gives the same tar: independent of the clock, the user, the machine's settings and how the folder
+//! was made.
 
 use std::path::Path;
 
@@ -19,7 +20,7 @@ fn tar(lab: &Lab) -> Vec<u8> {
     lab.read("out.tar")
 }
 
-/// A tree grown by chance, with links; the same each time.
+/// A random tree with links; the same each time.
 fn room() -> Lab {
     let lab = lab();
     tree::grow(&lab.path("app"), 7, Shape { symlinks: true, largest_bytes: 200_000, ..Shape::default() });
@@ -31,7 +32,7 @@ fn file_order_times_and_owners_do_not_change_the_tar() {
     let first = room();
     let expected = tar(&first);
     oracle::validate_layout(first.path("out.tar"));
-    // Made in another order, with other times and inodes: copied by tar, newest first.
+    // A copy with another order, other times and inodes: made by tar, newest first.
     let other = lab();
     let script = "cd \"$1\" && find app ! -type d -print0 | sort -zr >list && mkdir -p \"$2/app\" && \
         find app -type d -print0 | sort -zr >folders && \
@@ -76,7 +77,7 @@ fn clock_umask_locale_and_environment_do_not_change_the_tar() {
         ("IMGRELAY_CONCURRENCY", "1"),
         ("IMGRELAY_PROGRESS", "plain"),
     ] {
-        // A concurrency means nothing to a run without a registry; it is accepted and makes no difference.
+        // Without a registry a concurrency is accepted and has no effect.
         packed(name, lab.command(&WORDS).env(name, value));
     }
     packed("the home folder", lab.command(&WORDS).env_remove("HOME"));
@@ -86,7 +87,7 @@ fn clock_umask_locale_and_environment_do_not_change_the_tar() {
 fn another_user_packs_the_same() {
     let lab = room();
     let expected = tar(&lab);
-    // A file that only root may read cannot be packed by others; everything else is the same.
+    // Only root may read one of the files, so every file gets its owner's read permission.
     let _ = run(tool("chmod").args(["-R", "u+rwX"]).arg(lab.path("app"))).success();
     let again = tar(&lab);
     let _ = lab.command(&WORDS).as_ordinary_user().run().succeeds();
@@ -96,7 +97,7 @@ fn another_user_packs_the_same() {
 
 #[test]
 fn the_number_of_processors_does_not_change_the_tar() {
-    // Above the size from which blocks are compressed side by side.
+    // Above the size from which several threads compress.
     let lab = lab().tree(&["f app/large random:9000000:1", "f app/zeros zeros:20000000", "f app/x 'x'"]);
     for compression in ["gzip", "gzip:1", "gzip:9", "zstd:3", "none"] {
         let words = [&WORDS[..], &["--compression", compression]].concat();
@@ -153,7 +154,7 @@ fn standard_output_gets_the_same_bytes_and_nothing_else() {
         output.stdout_bytes.len(),
         expected.len()
     );
-    // A copy has its blobs in the order of mention; copies of copies stay the same.
+    // A copy has its blobs in the order of the documents; copies of copies stay the same.
     let copy = |from: &str| lab.run(&["copy", "--tar", from, "--to-oci-tar", "-"]).succeeds().stdout_bytes;
     let first = copy("out.tar");
     let _ = lab.run(&["copy", "--tar", "out.tar", "--to-oci-tar", "copy.tar"]).succeeds();
@@ -173,7 +174,7 @@ fn an_older_output_in_the_folder_is_not_packed() {
         let _ = lab.run(&[&words[..], &["--to-oci-tar", "app/config/out.tar"]].concat()).succeeds();
         assert_eq!(lab.read("app/config/out.tar"), expected);
     }
-    // Also by another name: a link to it is followed, as the output is.
+    // Also by another name: the program follows a link, also for the output.
     let lab = lab.tree(&["l link.tar -> app/config/out.tar"]);
     let _ = lab.run(&[&words[..], &["--to-oci-tar", "link.tar"]].concat()).succeeds();
     assert_eq!(lab.read("app/config/out.tar"), expected);

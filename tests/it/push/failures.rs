@@ -1,4 +1,4 @@
-//! What cannot be packed or written: message, hint, exit code, and a room in which nothing has changed.
+//! Errors of packing and writing: message, hint, exit code, and an unchanged working folder.
 
 use std::os::unix::net::UnixListener;
 
@@ -7,20 +7,19 @@ use testkit::registry::Registry;
 
 use crate::samples::{BUNDLE, bundle, packed};
 
-/// The command ends with this code, these words and a hint; nothing in the room is different afterwards, an older
-/// output least of all.
+/// Checks exit code, messages and hint of a command, and that the working folder is unchanged, also an older output.
 #[track_caller]
 pub(crate) fn refused(lab: &Lab, run: Run<'_>, code: i32, texts: &[&str]) -> Output {
     let before = lab.list();
     let output = run.run().fails(code, texts);
     assert_eq!(output.stderr.matches("imgrelay: error: ").count(), 1, "one error\n{output}");
-    // A misuse is explained by the rule it breaks.
+    // A usage error has no hint: its message has the rule.
     assert!(code == 2 || output.stderr.contains("\n  hint: "), "no hint\n{output}");
     assert_eq!(lab.list(), before, "something has changed\n{output}");
     output
 }
 
-/// A room with the bundle, more entries, and an older `out.tar`.
+/// A lab with the bundle, more entries, and an older `out.tar`.
 fn room(more: &[&str]) -> Lab {
     bundle().tree(more).tree(&["f out.tar 'the older output'"])
 }
@@ -36,7 +35,7 @@ const SECOND: &str = "f two/.imgpkg/images.yml \
 
 #[test]
 fn what_cannot_be_packed_is_named_and_nothing_is_written() {
-    /// What is added to the room, words of `push`, the message.
+    /// Entries that are added to the lab, arguments of `push`, the message.
     type Case<'a> = (&'a [&'a str], &'a [&'a str], &'a [&'a str]);
     let cases: &[Case<'_>] = &[
         (&[], &["-f", "missing"], &["cannot read `missing`: No such file or directory"]),
@@ -129,7 +128,7 @@ fn unreadable_files_and_folders_are_named() {
 
 #[test]
 fn a_tree_too_deep_to_extract_is_refused_and_one_level_less_is_not() {
-    // Deeper than any path may be long for the system, and more levels than there may be open files.
+    // Deeper than the system's longest path, and more levels than the limit of open files.
     let deep = |levels: usize| {
         let lab = room(&[]);
         let script = format!(
@@ -154,7 +153,7 @@ fn a_tree_too_deep_to_extract_is_refused_and_one_level_less_is_not() {
 
 #[test]
 fn a_folder_that_cannot_be_renamed_is_filled_entry_by_entry() {
-    // A mount point, as volumes of containers are; what is in it afterwards is seen from inside.
+    // A mount point, like volumes of containers; its files are listed inside the mount namespace.
     let (lab, _) = packed();
     let lab = lab.tree(&["f app/.hidden", "d disk"]);
     let _ = lab.run(&["push", "-b", "-f", "app", "--to-oci-tar", "app.tar"]).succeeds();
@@ -165,7 +164,7 @@ fn a_folder_that_cannot_be_renamed_is_filled_entry_by_entry() {
         let output = lab.command(words).small_disk(lab.path("disk"), "1m").run().succeeds();
         assert_eq!(output.on_disk, [".hidden", ".imgpkg", "bin", "config", "data", "empty"], "{output}");
     }
-    // A folder that is ours in one that is not.
+    // A folder of the user in a folder of another user.
     let lab = lab.tree(&["f closed/out/older", "d closed 555"]);
     let before = lab.list();
     let _ = lab
@@ -214,7 +213,7 @@ fn an_output_on_a_file_that_is_a_mount_point_is_refused_with_what_to_do() {
     assert!(!lab.list().contains(".imgrelay-"), "{}", lab.list());
 }
 
-/// Removes what the clean-up of the room might find too deep.
+/// Removes folders that are too deep for the lab's removal.
 fn remove_deep(lab: &Lab) {
     let mut command = testkit::tools::tool("rm");
     let _ = testkit::tools::run(command.arg("-rf").arg(lab.path("deep"))).success();
@@ -303,7 +302,7 @@ fn a_full_disk_is_reported_and_no_file_is_left() {
         assert!(output.stderr.contains("`disk/") || output.stderr.contains("extract `large`"), "{output}");
         assert_eq!(output.on_disk, [""; 0], "{output}");
     }
-    // What is spooled for standard output or for a push goes to the temporary folder.
+    // Output for standard output or for a push is spooled in the temporary folder.
     for words in [
         ["push", "-f", "app", "--to-oci-tar", "-"].as_slice(),
         &["push", "-b", "127.0.0.1:1/app", "-f", "app"],

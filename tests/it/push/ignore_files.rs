@@ -1,4 +1,4 @@
-//! `.imgrelayignore`: what it says is not packed, and neither is the file itself.
+//! `.imgrelayignore`: the files that it names are not packed, and neither is the file itself.
 
 use testkit::oracle::{LayerOptions, imgpkg_diff_id};
 use testkit::tools::{run, tool};

@@ -1,4 +1,4 @@
-//! Layers equal imgpkg's, byte for byte: fixtures for every rule of its recipe, and trees grown by chance.
+//! Layers equal imgpkg's, byte for byte: fixtures for every rule of its format, and random trees.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -13,7 +13,7 @@ use crate::lab::lab;
 use crate::push::failures::has_open;
 use crate::samples::{Image, blob, bundle, digest_in, image, pack};
 
-/// Packs paths of the room and returns what is in the tar; standard words only.
+/// Packs paths of the lab with default options, and returns the image in the tar.
 #[track_caller]
 fn packed(lab: &Lab, words: &[&str]) -> Image {
     pack(lab, &[&["-i"], words].concat(), "layer.tar");
@@ -22,7 +22,7 @@ fn packed(lab: &Lab, words: &[&str]) -> Image {
     found
 }
 
-/// Compares with what imgpkg makes of the same paths.
+/// Compares with imgpkg's layer of the same paths.
 #[track_caller]
 fn equals_imgpkgs(lab: &Lab, paths: &[&str]) -> String {
     let words: Vec<&str> = paths.iter().flat_map(|path| ["-f", path]).collect();
@@ -32,7 +32,7 @@ fn equals_imgpkgs(lab: &Lab, paths: &[&str]) -> String {
     diff_id
 }
 
-/// Entries for every rule of the recipe: lengths at the limits of USTAR, other scripts, line breaks, modes, links.
+/// Entries for every rule of the format: lengths at the limits of USTAR, other scripts, line breaks, modes, links.
 fn fixture() -> Vec<String> {
     let name = |length: usize| "n".repeat(length);
     let mut lines: Vec<String> = [
@@ -84,7 +84,7 @@ fn fixture() -> Vec<String> {
 fn every_rule_of_imgpkgs_recipe_is_followed() {
     let lab = lab().tree(&fixture());
     let diff_id = equals_imgpkgs(&lab, &["x"]);
-    // Typed out: neither the program nor the judge may change unnoticed.
+    // Typed out, so that a change of the program or of the second implementation is noticed.
     assert_eq!(diff_id, "sha256:2be73c399c3552d4e2bbee647662a502fdf6d2db8916ae7471a41fa7269c9bed");
 }
 
@@ -219,13 +219,13 @@ fn symlinks_keep_and_follow_do_what_they_say() {
     ];
     assert_eq!(layer_entries(&lab, &["-i", "-f", "x"]), kept);
     assert_eq!(layer_entries(&lab, &["-i", "-f", "x", "--symlinks", "keep"]), kept);
-    // Copied, the layer is what imgpkg makes of the tree with the links followed.
+    // With `copy`, the layer is imgpkg's layer of the tree with the links followed.
     std::fs::remove_file(lab.path("x/nowhere")).unwrap();
     let mut copy = testkit::tools::tool("cp");
     let _ = testkit::tools::run(copy.args(["-rL"]).arg(lab.path("x")).arg(lab.path("followed"))).success();
     let expected = oracle::imgpkg_diff_id(&[lab.path("followed")], &LayerOptions::default());
     assert_eq!(packed(&lab, &["-f", "x", "--symlinks", "copy"]).diff_id, expected);
-    // Where there are none the policy makes no difference.
+    // Without links the policy has no effect.
     for policy in ["keep", "copy", "refuse"] {
         assert_eq!(packed(&lab, &["-f", "followed", "--symlinks", policy]).diff_id, expected);
     }

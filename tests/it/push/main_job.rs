@@ -1,4 +1,4 @@
-//! The main job, command by command: packed with no network at all, carried as one file, pushed later.
+//! The main job, command by command: packed without a network, relayed as one file, pushed later.
 
 use testkit::lab::Lab;
 use testkit::registry::Registry;
@@ -7,7 +7,7 @@ use testkit::tree::{self, Shape};
 use crate::lab::lab;
 use crate::samples::{NAME, bundle, digest_in, image};
 
-/// Runs without any way to a network, and without asking for one.
+/// Runs without a network, and checks that the program makes no network call.
 #[track_caller]
 fn offline(lab: &Lab, words: &[&str]) -> testkit::lab::Output {
     let output = lab.command(words).traced("socket,connect,bind,sendto").run().succeeds();
@@ -105,7 +105,7 @@ fn modes_after_a_pull_are_imgpkgs_with_any_umask() {
         let modes = |line: &str| line.split(' ').take(3).collect::<Vec<_>>().join(" ");
         tree::list(&lab.path("out")).lines().map(modes).collect::<Vec<_>>()
     };
-    // The owner's bits for every user, as far as the umask lets.
+    // The owner's permissions for every user, reduced by the umask.
     let all = ["d d 777", "f read 444", "f run 777", "f text 666"];
     assert_eq!(pulled(&[], "000"), all);
     let usual = ["d d 755", "f read 444", "f run 755", "f text 644"];

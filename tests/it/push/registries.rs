@@ -1,4 +1,4 @@
-//! From the tar, or straight from the folder, into real registries and back, judged by their storage and their log.
+//! From the tar or directly from the folder into real registries and back; checks the registry's storage and log.
 
 use serde_json::{Value, json};
 use testkit::lab::{Lab, Output};
@@ -11,7 +11,7 @@ use crate::lab::lab;
 use crate::layouts::{CONFIG, CONTAINERD_NAME, INDEX, Layout, REF_NAME, descriptor, hex, named};
 use crate::samples::{self, NAME, blob, digest_in, entries, packed};
 
-/// How a registry is and how a user reaches it: name, registry, words, environment.
+/// A registry and how a user reaches it: name, registry, arguments, environment.
 type Mode = (&'static str, Registry, Vec<String>, Vec<(&'static str, String)>);
 
 const SHORT_LIVED: &str = "tokens that live a second";
@@ -82,8 +82,8 @@ fn what_was_packed_arrives_unchanged_in_every_kind_of_registry() {
         assert_eq!(storage.tags("team/relayed").get("v1"), Some(&digest), "{mode}: the recorded tag is kept");
         assert_eq!(storage.tags("image").get("latest"), Some(&line(&image)), "{mode}");
         same_bytes(&lab, "app.tar", &registry, "team/relayed");
-        // A token that lives a second may end again before the request that ends a session arrives;
-        // `habits::a_session_is_ended_also_when_the_token_for_that_is_gone` tests that request by itself.
+        // A token with a life of a second may expire again before the last request of a session arrives;
+        // `habits::a_session_is_ended_also_when_the_token_for_that_is_gone` tests that request alone.
         if mode != SHORT_LIVED {
             for repository in ["team/straight", "team/relayed"] {
                 assert_eq!(storage.open_uploads(repository), 0, "{mode}: an upload was not ended");
@@ -121,7 +121,7 @@ fn client_certificates_are_found_in_the_users_folder() {
     assert_eq!(registry.storage().tags("team/app").get("v1"), Some(&digest));
 }
 
-/// Every blob of a tar that a repository has is the same bytes there, manifests included; at least an image is.
+/// Checks that the blobs and manifests of a tar that a repository has are the same bytes there, at least one image.
 #[track_caller]
 fn same_bytes(lab: &Lab, tar: &str, registry: &Registry, repository: &str) {
     let (tar, storage) = (lab.read(tar), registry.storage());
@@ -138,12 +138,12 @@ fn same_bytes(lab: &Lab, tar: &str, registry: &Registry, repository: &str) {
     assert!(same >= 3, "layer, configuration and manifest are there");
 }
 
-/// Tells whether a tag is one of those that imgpkg keeps for itself, and with it every tool that relays bundles.
+/// Tells whether a tag is one of imgpkg's own, as tools that relay bundles write them.
 fn is_internal(reference: &str) -> bool {
     reference.starts_with("sha256-") && reference.ends_with(".imgpkg")
 }
 
-/// What a request wants to change, in order: `blob <digest>`, `manifest <tag or digest>`.
+/// The writing requests in order: `blob <digest>`, `manifest <tag or digest>`.
 fn writes(requests: &[Request]) -> Vec<String> {
     let done = requests.iter().filter(|request| request.method == "PUT" && request.status == 201);
     done.map(|request| match request.path.split_once("/manifests/") {
@@ -198,7 +198,7 @@ fn blobs_come_first_tags_last_and_nothing_twice() {
         assert!(position("HEAD").is_some(), "it was not asked for first");
     }
     assert_eq!(written.last().map(String::as_str), Some("manifest v2"), "{written:#?}");
-    // Once more: questions only, and not many.
+    // The second push sends only a few HEAD requests.
     for more in [&["--tag", "v2"][..], &[]] {
         let again = copy(more);
         assert!(again.iter().all(|request| request.method == "HEAD"), "{again:#?}");
@@ -208,7 +208,7 @@ fn blobs_come_first_tags_last_and_nothing_twice() {
     let further = copy(&["--tag", "v3"]);
     assert_eq!(writes(&further), ["manifest v3"], "{further:#?}");
     assert!(further.iter().all(|request| !request.path.contains("/blobs/")), "{further:#?}");
-    // The same folder, packed again and pushed straight: the same, so nothing to do.
+    // The same folder, packed and pushed directly, gives the same image, so nothing is sent.
     registry.forget_requests();
     let _ = lab.run(&["push", "-b", &format!("{place}:v1"), "-f", "app"]).succeeds();
     assert!(registry.requests().iter().all(|request| request.method == "HEAD"), "{:#?}", registry.requests());
@@ -279,7 +279,7 @@ fn multi_platform() -> Layout {
     let rootfs = json!({"type": "layers", "diff_ids": [format!("sha256:{}", hex(statement.as_bytes()))]});
     let config = json!({"architecture": "unknown", "os": "unknown", "config": {}, "rootfs": rootfs});
     let config = layout.blob(CONFIG, config.to_string());
-    // Members and blanks that no tool would write, to be kept as they are.
+    // Members and blanks that no tool writes, which must be kept.
     let attestation = format!(
         "{{ \"schemaVersion\": 2,\n\t\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\", \"x-unknown\": [1.0, null],\n \"config\": {config}, \"layers\": [{predicate}] }}\n"
     );
@@ -360,7 +360,7 @@ fn a_platform_is_chosen_from_an_index_wherever_it_is() {
         let texts = ["no image for `linux/s390x`", "`linux/amd64`, `linux/arm64`", "--platform"];
         let _ = lab.run(&words).fails(1, &texts);
     }
-    // Round trip: out of the registry into a tar, the documents untouched.
+    // Round trip: from the registry into a tar, with unchanged documents.
     let _ = lab.run(&["copy", "-i", &image, "--to-oci-tar", "back.tar"]).succeeds();
     let back = lab.read("back.tar");
     for bytes in &layout.blobs {

@@ -1,4 +1,4 @@
-//! The real executable against a registry that misbehaves: exit codes, messages, and how long it takes.
+//! The real executable with a faulty registry: exit codes, messages, and times.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use testkit::random::Random;
 
 const MIB: usize = 1024 * 1024;
 
-/// A room with an image of 2.5 MB, which does not compress, in `app.tar`.
+/// A lab with an image of 2.5 MB, which does not compress, in `app.tar`.
 pub(crate) fn room() -> Lab {
     let lab = lab();
     lab.write("app/noise.bin", Random::new(7).bytes(2_500_000));
@@ -19,7 +19,7 @@ pub(crate) fn room() -> Lab {
     lab
 }
 
-/// What keeps a test short: time-outs of half a second, three attempts.
+/// Settings for short tests: time-outs of half a second, three attempts.
 pub(crate) fn hasty<'lab>(lab: &'lab Lab, words: &[&str]) -> Run<'lab> {
     let flags = [
         "--registry-response-header-timeout=500ms",
@@ -185,7 +185,7 @@ fn copies_out_of_a_registry_survive_or_leave_no_file() {
     }
 }
 
-/// A room with an image of several layers in `many.tar`, and a registry that has it under the name that is returned.
+/// A lab with an image of several layers in `many.tar`, and a registry that has it under the returned name.
 fn layers_in_a_registry() -> (Lab, FaultRegistry, String) {
     let files = (0..120).map(|file| format!("f many/node_modules/p{file}/f.js random:60000:{file}"));
     let lab = lab().tree(&files.collect::<Vec<_>>());
@@ -257,7 +257,7 @@ fn a_push_or_pull_ends_within_a_second_of_a_signal() {
             _ => ["copy", "-i", &name, "--to-oci-tar", "out.tar"],
         };
         let (signal, code) = if number % 2 == 0 { ("INT", 130) } else { ("TERM", 143) };
-        // A busy machine may be late once, but not every time.
+        // On a busy machine one attempt may be late, but not all.
         let in_time = (0..3).any(|_| {
             let before = registry.count(method, thing);
             let mut running = lab.command(&words).spawn();
@@ -274,7 +274,7 @@ fn a_push_or_pull_ends_within_a_second_of_a_signal() {
 
 #[test]
 fn a_peer_that_takes_connections_and_says_nothing_is_reported() {
-    // The kernel accepts connections for it; no program ever reads.
+    // The kernel accepts connections; no program reads from them.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
     let lab = lab();

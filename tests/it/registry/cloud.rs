@@ -1,6 +1,6 @@
-//! Logins of cloud providers, against stand-ins that check every request and recompute every signature.
+//! Logins at cloud providers, with fake services that check every request and compute every signature.
 //!
-//! The registries have their providers' names; a proxy leads those to this machine.
+//! The registries have their providers' names; a proxy maps them to this machine.
 
 use std::path::Path;
 
@@ -16,12 +16,12 @@ const ECR: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 const REGION: &str = "eu-west-1";
 const STATIC: AwsKey = AwsKey { id: "AKIASTATIC", secret: "static/hunter2", session: None };
 const ROLE: AwsKey = AwsKey { id: "ASIAROLE", secret: "role/hunter2", session: Some("role//session==") };
-/// What ECR gives: `AWS:ecr-password`, base64.
+/// ECR's token: `AWS:ecr-password`, base64.
 const TOKEN: &str = "QVdTOmVjci1wYXNzd29yZA==";
 /// Keys of a role as containers and machines get them.
 const ROLE_KEYS: &str = r#"{"Code":"Success","AccessKeyId":"ASIAROLE","SecretAccessKey":"role/hunter2","Token":"role//session==","Expiration":"2999-01-01T00:00:00Z"}"#;
 
-/// A registry that knows one user, under a provider's name.
+/// A registry with one user, under a provider's name.
 struct Place {
     registry: FaultRegistry,
     tunnel: Tunnel,
@@ -35,7 +35,7 @@ impl Place {
         Self { registry, tunnel, name: name.to_owned() }
     }
 
-    /// Copies the room's tar there.
+    /// Copies the lab's tar there.
     fn copy<'lab>(&self, lab: &'lab Lab, keychain: &str) -> Run<'lab> {
         let to = format!("{}/team/app:v1", self.name);
         let words = ["copy", "--tar", "app.tar", "--to-repo", &to, "--registry-insecure", "--debug"];
@@ -46,7 +46,7 @@ impl Place {
             .env("AWS_EC2_METADATA_DISABLED", "true")
     }
 
-    /// Runs the copy and judges what arrived.
+    /// Runs the copy and checks the image that arrived.
     fn succeeds(&self, run: Run<'_>) {
         let output = run.run().succeeds().never_says("hunter2").never_says("password");
         assert_eq!(self.registry.judge("team/app", "v1"), Ok(()), "{output}");
@@ -68,7 +68,7 @@ fn room() -> Lab {
     lab
 }
 
-/// ECR, private and public: looks at the request and gives the token.
+/// ECR, private and public: checks the request and returns the token.
 fn ecr(key: AwsKey, service: &'static str, region: &'static str) -> FakeService {
     FakeService::start(move |request| {
         check_signature(request, key, region, service)?;
@@ -93,7 +93,7 @@ fn ecr(key: AwsKey, service: &'static str, region: &'static str) -> FakeService 
     })
 }
 
-/// STS: gives the role's keys for a request that `check` accepts.
+/// STS: returns the role's keys for a request that `check` accepts.
 fn sts(
     check: impl Fn(&Received, &[(String, String)]) -> Result<(), String> + Send + Sync + 'static,
 ) -> FakeService {
@@ -129,7 +129,7 @@ fn ecr_takes_keys_from_the_environment() {
         .env("AWS_SECRET_ACCESS_KEY", STATIC.secret);
     place.succeeds(run);
     assert_eq!(service.requests(), ["POST /"], "asked once for the whole push");
-    // Temporary keys bring their session along, and imgpkg's own switch does the same as the flag.
+    // Temporary keys include a session token; imgpkg's variable has the effect of the flag.
     let service = ecr(ROLE, "ecr", REGION);
     let run = place
         .copy(&lab, "")
@@ -157,7 +157,7 @@ fn ecr_takes_keys_from_profile_web_identity_container_and_machine() {
         .env("AWS_SHARED_CREDENTIALS_FILE", file)
         .env("AWS_PROFILE", "ci");
     place.succeeds(run);
-    // A web identity; that request is not signed.
+    // A web identity, whose request is not signed.
     let service = ecr(ROLE, "ecr", REGION);
     let sts = sts(|request, fields| {
         let expected = [
@@ -193,7 +193,7 @@ fn ecr_takes_keys_from_profile_web_identity_container_and_machine() {
         .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/v1/credentials", container.url()))
         .env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", file);
     place.succeeds(run);
-    // The machine's role, in the way that needs a token first.
+    // The machine's role, with a token first (IMDSv2).
     let machine = FakeService::start(|request| {
         let token = request.header("x-aws-ec2-metadata-token");
         const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
@@ -239,7 +239,7 @@ fn roles_are_assumed_one_after_the_other() {
     let service = ecr(ROLE, "ecr", REGION);
     let sts = sts(|request, fields| {
         let role = fields.iter().find(|(key, _)| key == "RoleArn").map_or("", |(_, value)| value);
-        // The first role with the static keys, the second with those of the first.
+        // The static keys assume the first role, and its keys the second.
         let key = if role.ends_with("/first") { STATIC } else { ROLE };
         check_signature(request, key, REGION, "sts")
     });
@@ -297,7 +297,7 @@ fn the_error_of_a_cloud_provider_is_quoted() {
     assert_eq!(service.requests().len(), 4);
     let service = FakeService::start(|_| Ok((200, " ".repeat(300 * 1024))));
     let _ = with(&service).fails(2, &["answered with more than 262144 bytes"]);
-    // Nothing to log in with is the same as no login: the registry is asked without.
+    // Without credentials the request to the registry is anonymous.
     let _ = place.copy(&lab, "ecr").run().fails(1, &["no credentials for"]);
     let _ = place
         .copy(&lab, "foo")
@@ -325,7 +325,7 @@ fn google_takes_a_key_a_token_or_the_machines_account() {
     assert_eq!(machine.requests().len(), 1);
 }
 
-/// STS and the service accounts of Google: each step takes exactly what the one before gave.
+/// STS and the service accounts of Google: each step accepts only the token of the step before.
 fn google_federation() -> FakeService {
     FakeService::start(|request| {
         let has = |name: &str, value: &str| request.header(name) == Some(value);
@@ -405,7 +405,7 @@ fn github_takes_the_token_of_the_workflow() {
     place.succeeds(run);
 }
 
-/// Asks a registry under this machine's name, which is ACR by configuration, with what the environment says.
+/// Sends a request to a registry with this machine's name, which is configured as ACR, with the given environment.
 fn acr(pairs: &[(&str, String)]) -> Result<Value, String> {
     const USER: &str = "00000000-0000-0000-0000-000000000000";
     let registry =

@@ -1,6 +1,6 @@
-//! The registry client against a registry that misbehaves: each way of failing, once and for ever.
+//! The registry client with a faulty registry: each fault, once and permanently.
 //!
-//! Every push that succeeds is judged from the registry's side by code that is not ours.
+//! The fault registry checks every push that succeeds, without the client's code.
 
 use std::io::Read;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +19,7 @@ const MIB: usize = 1024 * 1024;
 const BEARER: Access =
     Access::Bearer { user: "ci", password: "s3cret", expires_in: Some(300), challenges: Vec::new() };
 
-/// What the client told about its work.
+/// The client's events.
 #[derive(Default)]
 struct Record {
     requests: Mutex<Vec<String>>,
@@ -68,7 +68,7 @@ fn tag(name: &str) -> Target {
     Target::Tag(name.parse::<Tag>().unwrap())
 }
 
-/// Bytes that do not repeat, so that a piece in the wrong place is noticed.
+/// Bytes without repetition, so that a piece in the wrong place is found.
 pub(crate) fn bytes(seed: u32, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(2_654_435_761) | 1;
     let next = || {
@@ -117,7 +117,7 @@ impl Image {
         client.push_manifest(repository, &tag("v1"), &self.manifest)
     }
 
-    /// Puts it into the registry without the client.
+    /// Stores it in the registry without the client.
     fn seed(&self, registry: &FaultRegistry) {
         for (descriptor, bytes) in &self.blobs {
             registry.put_blob("team/app", &descriptor.digest.to_string(), bytes);
@@ -126,7 +126,7 @@ impl Image {
         registry.put_manifest("team/app", "v1", &digest, self.manifest.media_type(), self.manifest.bytes());
     }
 
-    /// Reads it all, each blob once more when it came wrong, as callers do.
+    /// Reads all blobs, and a blob that did not match once more, as callers do.
     pub(crate) fn pull(&self, client: &Client, repository: &Repository) -> Result<(), String> {
         let text = |error: RegistryError| error.to_string();
         let head = client.head_manifest(repository, &tag("v1")).map_err(text)?.ok_or("no tag")?;
@@ -161,7 +161,7 @@ fn header(name: &'static str, value: &str) -> Fault {
     Fault::Header(name, Some(value.to_owned()))
 }
 
-/// What the matrix (`registry::matrix`) does not have; the same for pulls, and for faults without end.
+/// Faults that the matrix (`registry::matrix`) does not have; the same for pulls, and for permanent faults.
 #[test]
 fn pushes_recover_from_transient_faults() {
     let date = Fault::Answer(
@@ -217,7 +217,7 @@ fn identity_tokens_are_exchanged() {
     assert_eq!(registry.count("POST", Thing::Token), 1, "one token for the whole push");
     let error = Image::new().push(&identity("wrong"), &repository(&registry)).unwrap_err();
     assert!(matches!(error, RegistryError::Refused { credentials: Credentials::Given, .. }), "{error}");
-    // Servers without OAuth2 take the token as a password.
+    // Servers without OAuth2 accept the token as a password.
     let old = Access::Bearer { user: "<token>", password: "s3cret", expires_in: None, challenges: vec![] };
     let registry = FaultRegistry::start(old, vec![on("POST", Thing::Token, answer(404)).always()]);
     Image::new().push(&identity("s3cret"), &repository(&registry)).unwrap();
@@ -252,7 +252,7 @@ fn body_limits_lead_to_chunks_and_are_remembered() {
         vec![],
         // ECR: the reported range stays at the first chunk.
         vec![on("PATCH", Thing::Session, header("range", "0-0")).always()],
-        // The answer to a chunk is lost, or the chunk itself.
+        // The response to a chunk is lost, or the chunk itself.
         vec![on("PATCH", Thing::Session, Fault::LoseAnswer).nth(4)],
         vec![on("PATCH", Thing::Session, Fault::CutRequest(MIB)).nth(4)],
         vec![on("PATCH", Thing::Session, answer(503)).nth(4)],
@@ -363,7 +363,7 @@ fn empty_blobs_and_repeated_ones_are_pushed_once() {
     image.pull(&client(), &repository(&registry)).unwrap();
 }
 
-/// What kind of error is expected.
+/// The expected kind of error.
 type Kind = fn(&RegistryError) -> bool;
 
 #[test]
@@ -520,7 +520,7 @@ fn a_source_that_fails_is_not_taken_for_the_registry() {
         .unwrap_err();
     assert!(matches!(error, RegistryError::Source { .. }), "{error:?}");
     assert!(error.to_string().contains("ended 7 bytes before its announced size"), "{error}");
-    // The server may not have logged the request that broke off yet.
+    // The server may not have recorded the interrupted request yet.
     assert!(registry.count("POST", Thing::Uploads) <= 1, "not tried again");
 }
 
@@ -725,7 +725,7 @@ fn mirrors_are_read_first_and_skipped_when_they_fail() {
 #[test]
 fn a_redirect_of_head_is_followed_with_get_to_see_whether_a_blob_is_there() {
     let registry = FaultRegistry::start(Access::Open, vec![]);
-    // The storage's URL is signed for GET only; it must not be asked with HEAD.
+    // The storage's URL is signed for GET only, so the client must not send HEAD to it.
     let storage = || Fault::Redirect(307, format!("{}/storage/{{}}", registry.foreign()));
     let descriptor = Descriptor::of_bytes(media_type::OCI_LAYER, b"x");
     let client = client();

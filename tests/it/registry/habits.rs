@@ -1,4 +1,5 @@
-//! What an honest registry and its users count on: waits that are kept, nothing sent twice, trust read at run time.
+//! Requirements of correct registries and their users: `Retry-After` is respected, nothing is sent twice, certificates
+//! are read at run time.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::layouts::{CONTAINERD_NAME, Layout, REF_NAME, hex, named};
 use crate::registry::faults::{Image, bytes, options};
 use crate::samples::{NAME, digest_in, pack, packed};
 
-/// The delays that were announced.
+/// The delays in the client's events.
 #[derive(Default)]
 struct Delays(Mutex<Vec<Duration>>);
 
@@ -56,7 +57,7 @@ fn retry_after_pauses_all_workers() {
                 while delays.0.lock().unwrap().is_empty() {
                     std::thread::sleep(Duration::from_millis(5));
                 }
-                // The refused upload has informed the others by now.
+                // The other uploads know of the refused one now.
                 std::thread::sleep(Duration::from_millis(200));
                 let tag = Target::Tag("other".parse().unwrap());
                 assert!(client.head_manifest(&repository, &tag).unwrap().is_none());
@@ -106,11 +107,11 @@ fn a_rate_limit_without_retry_after_is_respected() {
     let to = format!("{}/team/app", registry.host());
     let _ = lab.run(&["copy", "--tar", "app.tar", "--to-repo", &to]).succeeds();
     assert_eq!(registry.judge("team/app", "v1"), Ok(()));
-    // Two for each blob, four for tag and manifest, eight questions which blobs are there.
+    // Two for each blob, four for tag and manifest, eight HEAD requests for blobs.
     let (needed, made) = (31 * 2 + 4 + 8, registry.log().len());
     println!("{made} requests, {needed} needed");
     assert!(made > needed, "with {made} requests the limit was never reached");
-    // Workers that were let through together are refused together, each once.
+    // Workers whose requests are sent together are refused together, each once.
     assert!(made < needed * 2, "{made} requests, of which {} were refused", made - needed);
 }
 
@@ -221,7 +222,7 @@ fn a_large_index_costs_few_requests_in_a_safe_order() {
     let requests = asked();
     assert_eq!((count(&requests, "GET", ""), requests.len()), (114, 114));
 
-    // Blobs are mounted without asking for each of them.
+    // Blobs are mounted without a HEAD request for each.
     let other = format!("{}/team/other", registry.host());
     let _ = lab.run(&["copy", "-i", &format!("{place}:v1"), "--to-repo", &other]).succeeds();
     let requests = asked();
@@ -322,7 +323,7 @@ fn system_ca_certificates_are_read_at_run_time() {
         std::fs::create_dir(lab.path(folder)).unwrap();
     }
     std::fs::copy(&ca, lab.path("authorities/private.pem")).unwrap();
-    // What is no certificate does not keep others from being read.
+    // A file without a certificate does not stop the others from being read.
     lab.write("authorities/README", "not a certificate");
     let [empty, authorities] = ["empty", "authorities"].map(|name| text(&lab.path(name)).to_owned());
     for (variable, value) in [
@@ -342,7 +343,7 @@ fn system_ca_certificates_are_read_at_run_time() {
 fn copying_an_image_takes_constant_memory() {
     let lab = lab();
     let mut layout = Layout::default();
-    // Several that are worth a thread that reads ahead, and more than are moved at the same time.
+    // Several that are large enough for read-ahead, and more than are moved at the same time.
     let noise = bytes(7, 1_000_000);
     let layers =
         [37, 36, 35, 34, 5, 4, 3].map(|times| Tarball::new().file("own", noise.repeat(times)).finish());

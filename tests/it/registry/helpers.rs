@@ -1,4 +1,4 @@
-//! Credential helper programs as real processes on the search path.
+//! Credential helpers as real processes on the search path.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use testkit::lab::Run;
 
 use crate::lab::{Lab, lab};
 
-/// Puts `docker-credential-<name>` on the room's search path.
+/// Puts `docker-credential-<name>` on the lab's search path.
 fn helper(lab: &Lab, name: &str, script: &str) {
     let path = lab.write(&format!("bin/docker-credential-{name}"), format!("#!/bin/sh\n{script}"));
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -51,7 +51,7 @@ fn credential_helpers_get_the_environment_without_the_variables_that_are_for_thi
     let registry = basic();
     let mut run = list(&lab, &registry, r#"{"credsStore": "lab"}"#);
     let withheld = [
-        // For another registry, so that the helper is asked.
+        // For another registry, so that the helper is run.
         ("IMGPKG_REGISTRY_HOSTNAME_0", "reg.example"),
         ("IMGPKG_REGISTRY_USERNAME_0", "ci"),
         ("IMGPKG_REGISTRY_PASSWORD_0", "withheld-1"),
@@ -132,7 +132,7 @@ echo '{"Username":"ci","Secret":"hunter2"}'; exit 1"#;
 #[test]
 fn a_credential_helper_that_leaves_a_process_behind_has_answered() {
     let lab = lab();
-    // The process that stays holds both outputs open.
+    // The remaining process holds both outputs open.
     let script = r#"sleep 60 & echo $! >left; echo '{"Username":"ci","Secret":"hunter2"}'"#;
     helper(&lab, "agent", script);
     let registry = basic();

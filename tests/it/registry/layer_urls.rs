@@ -1,4 +1,4 @@
-//! Layers with `urls`: what a registry or a tar does not hold is fetched from there, by digest.
+//! Layers with `urls`: a layer that a registry or tar lacks is fetched from a URL and verified by digest.
 
 use serde_json::json;
 use testkit::cloud::{FakeService, Tunnel};
@@ -27,7 +27,7 @@ fn image(layer: &[u8], url: &str) -> [Vec<u8>; 2] {
 
 #[test]
 fn copy_in_and_pull_fetch_a_layer_from_its_urls() {
-    // Debian's registry refuses a manifest whose layer it does not hold.
+    // Debian's registry refuses a manifest whose layer it does not have.
     let start = || FaultRegistry::start(Access::Open, vec![]);
     let (lab, elsewhere, registry, target) = (lab(), Registry::start(), start(), start());
     let layer = Tarball::new().file("from-url", "x").finish();

@@ -1,4 +1,4 @@
-//! The registry client and the program against registries, honest and faulty.
+//! The registry client and the program with correct and faulty registries.
 
 pub(crate) mod cli;
 pub(crate) mod cloud;

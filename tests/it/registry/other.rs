@@ -1,6 +1,6 @@
-//! A registry of another make: the crate `container-registry`, which shares no code with `docker-registry`.
+//! Another implementation of a registry: the crate `container-registry`, which shares no code with `docker-registry`.
 //!
-//! It asks for a password, puts uploads at other paths, keeps one set of blobs for all repositories, and knows neither
+//! It requires a password, has other upload paths and one set of blobs for all repositories, and supports neither
 //! mounts nor lists of tags.
 
 use std::net::{TcpListener, TcpStream};
@@ -46,7 +46,7 @@ impl Other {
         None
     }
 
-    /// Fails unless every blob and manifest in the storage has the digest that it is kept under; counts them.
+    /// Fails unless every blob and manifest in the storage matches its digest; returns their number.
     fn assert_sound(&self) -> usize {
         let mut count = 0;
         for kind in ["blobs", "manifests"] {

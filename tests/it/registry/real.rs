@@ -1,4 +1,4 @@
-//! The registry client against Debian's `docker-registry`, in every mode it has and behind nginx.
+//! The registry client with Debian's `docker-registry`, in every mode and behind nginx.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -51,7 +51,7 @@ fn try_push(host: &str, options: ClientOptions) -> Result<(), RegistryError> {
     Image::new().push(&Client::new(options)?, &repository)
 }
 
-/// Pushes and pulls, and has the registry's storage judged without the registry.
+/// Pushes and pulls, and checks the registry's storage without the registry.
 fn passes(registry: &Registry, host: &str, options: ClientOptions) {
     let client = Client::new(options).unwrap();
     let repository: Repository = format!("{host}/team/app").parse().unwrap();
@@ -194,7 +194,7 @@ fn certificates_that_cannot_be_used_are_refused_at_once() {
         problem.contains("not an unencrypted PEM private key") && !problem.contains("hunter2"),
         "{problem}"
     );
-    // A key of another certificate shows at the first connection.
+    // A key of another certificate is found at the first connection.
     let other_key =
         ClientIdentity { certificates: certificate, key: Secret::new(certificates().server.key.clone()) };
     let tls = TlsOptions { client_identity: Some(other_key), ..trusting(&certificates().ca) };
@@ -272,7 +272,7 @@ fn a_new_blob_costs_four_requests_a_small_one_three_and_a_known_one_one() {
     assert_eq!(methods(), "HEAD POST", "mounted");
 }
 
-/// A proxy that knows one host, and asks for a password.
+/// A proxy to one host that requires a password.
 fn start_proxy(target: String) -> (String, Arc<std::sync::Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();

@@ -1,4 +1,4 @@
-//! The Dockerfile built by a real engine gives what `ci/build-image` makes without one.
+//! A real engine builds the Dockerfile, and the image is like that of `ci/build-image`.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use testkit::tree;
 use crate::concourse::container::image;
 use crate::release::static_program::static_program;
 
-/// Copies what the Dockerfile may take, and something that it must not.
+/// Copies the files that the Dockerfile may copy, and one that it must not.
 fn context(scratch: &Scratch) -> std::path::PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let context = scratch.join("context");

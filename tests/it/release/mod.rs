@@ -1,4 +1,4 @@
-//! What a release consists of: the same bytes each time, and images that start as CI systems start them.
+//! A release: the same bytes each time, and images that CI systems can start.
 
 pub(crate) mod dockerfile;
 pub(crate) mod static_program;
@@ -17,7 +17,7 @@ fn package() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Makes a release of the executable for containers, which is not the small one that is released.
+/// Makes a release of the executable for containers, built with a quicker profile than the released one.
 fn release(scratch: &Scratch, name: &str) -> PathBuf {
     let program = scratch.join("imgrelay");
     let _ = run(tool("strip").arg("-o").arg(&program).arg(static_program())).success();
@@ -74,7 +74,7 @@ fn a_release_for_two_architectures_has_one_image_for_both() {
     let program = scratch.join("imgrelay");
     let _ = run(tool("strip").arg("-o").arg(&program).arg(static_program())).success();
     let out = scratch.join("out");
-    // The same executable stands for that of the other architecture, which cannot be built everywhere.
+    // The same executable replaces that of the other architecture, which cannot be built everywhere.
     let mut command = tool("bash");
     command.arg(package().join("ci/release")).arg(&out);
     let ran = run(command.env("PROGRAM", &program).env("OTHER_PROGRAM", &program)).success();
@@ -163,7 +163,7 @@ fn manual(path: &Path) {
     let _ = run(tool("bash").arg("-n").arg(script)).success();
 }
 
-/// Starts both images the way systems do that run a shell in them, and those that do not.
+/// Starts both images as CI systems do, with a shell and without one.
 fn images(folder: &Path, plain: &str, shell: &str) {
     let podman = Podman::new();
     let load = |name: &str| {
@@ -182,7 +182,7 @@ fn images(folder: &Path, plain: &str, shell: &str) {
     let version = concat!("imgrelay version ", env!("CARGO_PKG_VERSION"), "\n");
     for image in [&plain, &shell] {
         assert_eq!(start(image, "/usr/local/bin/imgrelay", &["version"]).success().stdout, version);
-        // GitHub's runner and Concourse need root, and Tekton's steps say themselves who they run as.
+        // GitHub's runner and Concourse need root, and Tekton's steps set their user.
         let mut inspect = podman.command();
         inspect.args(["image", "inspect", "--format", "[{{.Config.User}}]", image]);
         assert_eq!(run(&mut inspect).success().stdout, "[]\n");

@@ -1,4 +1,4 @@
-//! The executable without shared libraries that containers get, built by the script that builds the released one.
+//! The static executable for containers, built by the script for releases.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,12 +6,12 @@ use std::sync::OnceLock;
 
 use testkit::tools::{run, tool};
 
-/// Builds the executable once, in the quick profile; nothing is done where it is current.
+/// Builds the executable once, in the quick profile, if it is not current.
 pub(crate) fn static_program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-        // Beside the executable under test, wherever cargo was told to build.
+        // Beside the executable under test, in cargo's target folder.
         let target = Path::new(env!("CARGO_BIN_EXE_imgrelay")).ancestors().nth(2).unwrap();
         let mut command = Command::new(package.join("ci/build-static"));
         command.env("PROFILE", "quick").env("CARGO_TARGET_DIR", target);

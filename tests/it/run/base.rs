@@ -1,4 +1,4 @@
-//! Images on a base, from a tar and from registries: what stays, what is added, and which bytes move.
+//! Images on a base, from a tar and from registries: what is kept, what is added, and which bytes are sent.
 
 use serde_json::{Value, json};
 use testkit::registry::{Registry, Request};
@@ -19,7 +19,7 @@ fn an_unknown_member_of_the_bases_configuration_stays_byte_for_byte() {
         .replace(r#""LANG=C"]"#, r#""LANG=de","A=b"]"#)
         .replace(r#""empty_layer":true}]"#, &format!(r#""empty_layer":true}},{step}]"#));
     assert_eq!(made.config_text, expected);
-    // The base's annotations are its own; its name and digest are recorded.
+    // The base's annotations are not copied; its name and digest are recorded.
     let annotations = json!({
         "org.opencontainers.image.base.name": BASE,
         "org.opencontainers.image.base.digest": layout.entries[0]["digest"],
@@ -104,7 +104,7 @@ fn a_base_in_the_same_registry_is_mounted_and_only_new_bytes_are_sent() {
     let annotations = &manifest["annotations"];
     assert_eq!(annotations["org.opencontainers.image.base.name"], name("os/base:v1"));
     assert_eq!(annotations["org.opencontainers.image.base.digest"], storage.tags("os/base")["v1"]);
-    // The same image in a tar: from the registry, and from the tar of the base, but for the base's name.
+    // The same image in a tar: from the registry, and from the tar of the base, except for the base's name.
     let to_tar = |words: &[&str]| digest_in(lab.run(words).succeeds().one_line()).to_owned();
     let from_registry = to_tar(&[&["push", "-i", "x/y"], &words[3..], &["--to-oci-tar", "a.tar"]].concat());
     assert_eq!(from_registry, digest);
@@ -120,7 +120,7 @@ fn a_base_in_the_same_registry_is_mounted_and_only_new_bytes_are_sent() {
 fn a_base_that_is_not_read_is_not_fetched_and_keeps_its_folders() {
     let lab = lab().tree(&["f srv 755 'x'", "f conf/a 'a'"]);
     let _ = base(&lab);
-    // The base gives `/usr/bin` the mode 0700: a folder in the new layer would take that away.
+    // `/usr/bin` has the mode 0700 in the base: a folder entry in the new layer would change that.
     let words = ["-i", "--base-tar", "base.tar", "--read-base=false", "-f", "srv:/usr/bin/srv"];
     let made = make(&lab, &[&words[..], &["-f", "conf:/app/conf", "--entrypoint", "/usr/bin/srv"]].concat());
     assert_eq!(made.layer(1), ["-rwxr-xr-x 0/0 usr/bin/srv"]);

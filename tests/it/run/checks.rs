@@ -1,4 +1,5 @@
-//! What will probably not run is said before anything is written; what is signed does not cover the result.
+//! Warnings about what will probably not run come before anything is written; signatures of a base do not cover the
+//! result.
 
 use testkit::lab::{Lab, Output};
 
@@ -6,7 +7,7 @@ use super::base;
 use crate::lab::lab;
 use crate::layouts::{REF_NAME, named};
 
-/// The head of a program for a machine, with the dynamic loader that it asks for.
+/// The head of a program for a machine, with its dynamic loader.
 fn program(machine: u8, loader: &[u8]) -> Vec<u8> {
     let mut head = vec![0; 120];
     head[..6].copy_from_slice(b"\x7fELF\x02\x01");
@@ -58,7 +59,7 @@ fn an_entrypoint_that_will_not_start_is_named() {
         (&["-f", "amd:/srv", "--mode", "0700", "--owner", "7", "--user", "7", "--entrypoint", "/srv"], None),
         (&["-f", "amd:/usr/bin/srv", "--entrypoint", "srv"], None),
         (&["-f", "amd:/app/srv", "--workdir", "/app", "--entrypoint", "./srv"], None),
-        // What a base has counts too, through its links and its search path.
+        // The base's files count too, through its links and its search path.
         (
             &["--base-tar", "base.tar", "-f", "amd:/amd", "--cmd", "/bin/tool"],
             Some("`/bin/tool`: its user may not execute"),
@@ -92,6 +93,6 @@ fn signatures_of_a_base_do_not_cover_the_result() {
     lab.write("base.tar", layout.tar());
     let _ = push(&lab, &["--base-tar", "base.tar", "-f", "amd:/amd"])
         .says("1 signature of the base does not cover the new image");
-    // The signature is no image to choose from, and is not in the result.
+    // The signature cannot be selected as the base, and is not in the result.
     assert_eq!(super::Made::read(&lab, "made.tar").layers(), 2);
 }

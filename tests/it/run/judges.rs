@@ -1,4 +1,4 @@
-//! What other programs make of an image that runs: umoci, skopeo, podman and buildah.
+//! Other programs read an image that runs: umoci, skopeo, podman and buildah.
 
 use serde_json::{Value, json};
 use testkit::readers::gnu_untar;
@@ -99,7 +99,7 @@ CMD ["-v"]
 
 /// Builds the same image with buildah, on the same base, as `theirs.tar`.
 fn buildah(lab: &Lab) {
-    // buildah would run what the base says is to be run in images on it.
+    // buildah would run the base's `OnBuild` instructions.
     let mut layout = Layout::default();
     let layer = base_layer();
     let config = base_config("amd64", &layer).replace(r#","OnBuild":["RUN x"]"#, "");
@@ -123,9 +123,9 @@ fn buildah(lab: &Lab) {
     let _ = run(command().args(["push", "x", "oci-archive:theirs.tar:v1"])).success();
 }
 
-/// The differences from buildah that remain: its own label; members of the base that it does not know, which it drops;
-/// its digest of the base, which is that of the base as its storage has it; the owner of folders above a place; and the
-/// history, which has a step for each instruction there.
+/// The differences from buildah: its own label; members of the base that it does not know, which it drops; its digest
+/// of the base, which is that of the base in its storage; the owner of folders above a target path; and the history,
+/// which has a step for each instruction in buildah.
 #[test]
 fn buildah_makes_the_same_image_of_the_same_files() {
     let lab = room();
@@ -143,7 +143,7 @@ fn buildah_makes_the_same_image_of_the_same_files() {
     let mut labels = theirs.config["config"]["Labels"].clone();
     labels.as_object_mut().unwrap().remove("io.buildah.version");
     assert_eq!(ours.config["config"]["Labels"], labels);
-    // What the base has and buildah does not know is in ours only.
+    // Members of the base that buildah does not know are in imgrelay's image only.
     assert_eq!((&theirs.config["number"], &ours.config["number"]), (&Value::Null, &json!(1500.0)));
     assert_eq!(ours.config["rootfs"]["diff_ids"][0], theirs.config["rootfs"]["diff_ids"][0]);
     // File by file, as umoci unpacks both.
@@ -163,7 +163,7 @@ fn buildah_makes_the_same_image_of_the_same_files() {
     let only = |a: &[String], b: &[String]| -> Vec<String> {
         a.iter().filter(|line| !b.contains(line)).cloned().collect()
     };
-    // buildah gives folders above a place to the owner of the files too.
+    // In buildah folders above a target path have the owner of the files too.
     assert_eq!(only(&ours, &theirs), ["drwxr-xr-x 0:0 ./srv "]);
     assert_eq!(only(&theirs, &ours), ["drwxr-xr-x 33:34 ./srv "]);
 }

@@ -21,7 +21,7 @@ use crate::samples::{blob, digest_in, entry, json_blob};
 /// The name recorded in the tar of [`base`].
 pub(crate) const BASE: &str = "reg.example/os/base:v1";
 
-/// An image as its tar has it.
+/// An image in a tar.
 pub(crate) struct Made {
     tar: Vec<u8>,
     pub(crate) digest: String,
@@ -80,7 +80,7 @@ pub(crate) fn list(gzip: &[u8]) -> Vec<String> {
     text.lines().map(line).collect()
 }
 
-/// Checks that a tar is a sound layout; members that no specification has are the base's own.
+/// Checks that a tar is a valid layout, except for the base's members that no specification has.
 #[track_caller]
 pub(crate) fn assert_sound(lab: &Lab, tar: &str) {
     let problems = testkit::oracle::layout_problems(lab.path(tar));
@@ -124,7 +124,7 @@ pub(crate) fn base_config(architecture: &str, layer: &[u8]) -> String {
 pub(crate) fn add_base(layout: &mut Layout, architecture: &str) -> Value {
     let layer = base_layer();
     let stored = descriptor(LAYER_GZIP, &gzip(&layer));
-    // Images for several platforms have it in common.
+    // Images for several platforms share it.
     if !layout.blobs.contains(&gzip(&layer)) {
         layout.blobs.push(gzip(&layer));
     }

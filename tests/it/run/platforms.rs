@@ -31,7 +31,7 @@ fn index_base(lab: &Lab) -> String {
     let index = layout.blob(INDEX, index.to_string());
     let digest = index["digest"].as_str().unwrap().to_owned();
     layout.entries.push(name_base(index));
-    // The images for Linux and for Windows have all but their platform in common.
+    // The images for Linux and for Windows differ only in their platform.
     layout.blobs.sort();
     layout.blobs.dedup();
     lab.write("base.tar", layout.tar());

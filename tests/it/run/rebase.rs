@@ -1,11 +1,11 @@
-//! An image on another base: its layers stay, the base's are replaced, and only where they are its beginning.
+//! `rebase`: the image keeps its layers, and the layers of the old base are replaced, if the image begins with them.
 
 use serde_json::json;
 
 use super::{Made, assert_sound, base, make};
 use crate::lab::{Lab, lab};
 
-/// A room with an old base, a new one, and an image on the old one.
+/// A lab with an old base, a new one, and an image on the old one.
 fn room() -> (Lab, Made) {
     let lab = lab().tree(&["f srv 755 'x'", "f fix/etc/fixed 'f'"]);
     let _ = base(&lab);

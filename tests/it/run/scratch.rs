@@ -1,4 +1,4 @@
-//! Images from scratch: where files go, how they look, what the configuration says.
+//! Images from scratch: paths, modes and owners of files, and the configuration.
 
 use serde_json::json;
 
@@ -100,7 +100,7 @@ fn the_configuration_says_what_was_asked_for_and_nothing_of_the_machine() {
     assert_eq!(platform, ["linux", "arm64", "v8"]);
     let annotations = json!({"a": "b", "org.opencontainers.image.created": "2025-11-29T00:00:00Z"});
     assert_eq!(made.manifest["annotations"], annotations);
-    // The same files in another room, as another user, under another umask, give the same image.
+    // The same files in another lab, as another user, with another umask, give the same image.
     let other = program();
     let run = other.command(&[&["push"], &words[..], &["--to-oci-tar", "made.tar"]].concat());
     let _ = run.umask("077").as_ordinary_user().run().succeeds();
@@ -126,7 +126,7 @@ fn links_are_kept_with_their_text_or_left_out_and_counted() {
     let _ = run("omit").succeeds().says("warning: 2 symbolic links left out");
     let left = Made::read(&lab, "made.tar").layer(0).join("\n");
     assert!(left.ends_with("usr/bin/sh") && !left.contains("mtab"), "{left}");
-    // Bundles and plain images count them too.
+    // Bundles and plain images report their number too.
     let plain = ["push", "-i", "-f", "r", "--symlinks", "omit", "--to-oci-tar", "made.tar"];
     let _ = lab.run(&plain).succeeds().says("2 symbolic links left out");
     let _ = lab

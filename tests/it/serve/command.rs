@@ -70,7 +70,7 @@ fn without_a_command_the_address_is_printed_and_sigterm_ends_it_with_zero() {
     lab.write("ready", "of an earlier run");
     let served = Served::start(&lab, &["--tar", "app.tar", "--json"]);
     let host = served.host().to_owned();
-    // A connection that is open does not hold the server up.
+    // An open connection does not delay the end of the server.
     let open = served.connect();
     let output = served.stop().succeeds();
     drop(open);
@@ -87,7 +87,7 @@ fn without_a_command_the_address_is_printed_and_sigterm_ends_it_with_zero() {
 fn sigterm_ends_it_within_a_second_with_clients_in_every_state() {
     let lab = lab().tree(&["f root/data random:20000000:3"]);
     crate::samples::pack(&lab, &["-i", crate::samples::NAME, "-f", "root"], "app.tar");
-    // A busy machine may be late once, but not every time.
+    // On a busy machine one attempt may be late, but not all.
     let in_time = (0..3).any(|_| {
         let served = Served::start(&lab, &["--tar", "app.tar"]);
         let manifest = served.get("/v2/team/app/manifests/v1");
@@ -96,7 +96,7 @@ fn sigterm_ends_it_within_a_second_with_clients_in_every_state() {
         let (idle, mut half, mut unread) = (served.connect(), served.connect(), served.connect());
         half.write_all(b"GET /v2/ HT").unwrap();
         unread.write_all(format!("GET /v2/a/blobs/{layer} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
-        // The blob is on its way when its first bytes are here.
+        // The response has begun when its first bytes arrive.
         unread.read_exact(&mut [0; 100]).unwrap();
         let started = Instant::now();
         let _ = served.stop().succeeds();

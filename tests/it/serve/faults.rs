@@ -1,4 +1,4 @@
-//! Requests and clients that are broken, slow or gone: each gets its own answer, and the others go on.
+//! Broken requests, and slow or disconnected clients: each gets its response, and other clients are served.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -96,7 +96,7 @@ fn half_a_request_and_a_client_that_vanishes_leave_the_server_as_it_was() {
 fn more_idle_clients_than_places_keep_no_client_out() {
     let lab = room();
     let served = Served::start(&lab, &["--tar", "app.tar"]);
-    // Where all places are taken, the server ends the longest idle connection.
+    // With the most connections open, the server ends the longest idle one.
     let mut idle: Vec<TcpStream> = (0..100)
         .map(|_| {
             let mut stream = served.connect();
@@ -132,7 +132,7 @@ fn a_damaged_blob_is_cut_off_and_named() {
         "{head}"
     );
     assert!(body.len() < layer.len(), "the last bytes are not sent");
-    // A part alone shows nothing, so the whole blob is looked at first.
+    // A range has no digest, so the server verifies the whole blob first.
     let part = served.ask("GET", &target, &[("Range", "bytes=0-3")], b"");
     assert_eq!(part.status, 500, "{part:?}");
     assert!(part.text().contains("is damaged"), "{part:?}");

@@ -1,4 +1,4 @@
-//! `serve`: the real executable as a registry, asked by hand and by the tools of others.
+//! `serve`: the real executable as a registry, with handmade requests and other tools as clients.
 
 mod command;
 mod faults;
@@ -18,20 +18,20 @@ use testkit::tarball::Tarball;
 
 use crate::layouts::{CONTAINERD_NAME, INDEX, Layout, MANIFEST, REF_NAME, named};
 
-/// A server that runs beside the test.
+/// A running server.
 pub(crate) struct Served<'lab> {
     running: Running<'lab>,
     host: String,
 }
 
 impl<'lab> Served<'lab> {
-    /// Starts `serve` with these words and waits until it answers.
+    /// Starts `serve` with these arguments and waits until it responds.
     #[track_caller]
     pub(crate) fn start(lab: &'lab Lab, words: &[&str]) -> Self {
         Self::of(lab, lab.command(&[&["serve", "--ready-file", "ready"], words].concat()).spawn())
     }
 
-    /// Waits until a server that was started answers.
+    /// Waits until a started server responds.
     #[track_caller]
     pub(crate) fn of(lab: &'lab Lab, mut running: Running<'lab>) -> Self {
         let ready = || std::fs::read_to_string(lab.path("ready")).unwrap_or_default();
@@ -55,14 +55,14 @@ impl<'lab> Served<'lab> {
         self.ask("GET", target, &[], b"")
     }
 
-    /// Opens a connection for requests that no client would send.
+    /// Opens a connection for raw requests.
     pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(&self.host).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream
     }
 
-    /// Sends bytes, and returns everything that comes until the server ends the connection.
+    /// Sends bytes, and reads until the server ends the connection.
     pub(crate) fn raw(&self, bytes: &[u8]) -> String {
         let mut stream = self.connect();
         stream.write_all(bytes).unwrap();
@@ -71,7 +71,7 @@ impl<'lab> Served<'lab> {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
-    /// Returns the most memory that the server has taken so far, in KiB.
+    /// Returns the peak memory of the server, in KiB.
     pub(crate) fn peak_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.running.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel counts it");
@@ -103,7 +103,7 @@ pub(crate) fn two_images() -> (Layout, String, String) {
     (layout, digest(&image), digest(&referrer))
 }
 
-/// Adds a manifest that says something about another one.
+/// Adds a referrer of a manifest.
 pub(crate) fn refer(layout: &mut Layout, subject: &Value, kind: &str) -> Value {
     let config = layout.blob("application/vnd.oci.empty.v1+json", "{}");
     let content = layout.blob("text/plain", format!("{kind} of {}", subject["digest"]));

@@ -1,4 +1,4 @@
-//! `--collect`: the conformance rows for push and management, and the tar that comes of it.
+//! `--collect`: the conformance rows for push and management, and the resulting tar.
 
 use serde_json::{Value, json};
 use testkit::http::Answer;
@@ -17,7 +17,7 @@ fn collecting(lab: &Lab) -> Served<'_> {
     Served::start(lab, &["--collect", "out.tar", "--as", "reg.example/team"])
 }
 
-/// The path of an upload that was begun.
+/// The path of an upload session.
 #[track_caller]
 fn begin(served: &Served<'_>, repository: &str) -> String {
     let answer = served.ask("POST", &format!("/v2/{repository}/blobs/uploads/"), &[], b"");
@@ -97,11 +97,11 @@ fn blobs_are_pushed_as_the_specification_says() {
     let id = digest(b"abcdefg");
     assert_eq!(ask("PUT", &format!("{place}?digest={id}"), b"fg").status, 201);
     assert_eq!(ask("GET", &format!("/v2/b/blobs/{id}"), b"").body, b"abcdefg");
-    // A mount, and one of what is not there.
+    // A mount, and a mount of an absent blob.
     assert_eq!(ask("POST", &format!("/v2/c/blobs/uploads/?mount={id}&from=b"), b"").status, 201);
     let none = digest(b"none");
     assert_eq!(ask("POST", &format!("/v2/c/blobs/uploads/?mount={none}&from=b"), b"").status, 202);
-    // What ends a session, or has none.
+    // The end of a session, and requests without a session.
     let place = begin(&served, "a");
     assert_eq!(ask("DELETE", &place, b"").status, 204);
     for (row, answer, expected) in [
@@ -170,7 +170,7 @@ fn manifests_tags_and_referrers_are_pushed_and_deleted_as_the_specification_says
     let note_id = digest(note.to_string().as_bytes());
     let list = served.get(&format!("/v2/app/referrers/{id}"));
     assert_eq!(referrers(&list), [(note_id.clone(), "test/note".to_owned())]);
-    // A subject that is not there yet is no error.
+    // A subject that is not pushed yet is no error.
     let mut early = image(&served, "app", "early");
     early["subject"] = json!({"mediaType": MANIFEST, "digest": digest(b"later"), "size": 5});
     assert_eq!(put(&served, "app", &digest(early.to_string().as_bytes()), MANIFEST, &early).status, 201);
@@ -252,7 +252,7 @@ fn chunks_of_http_and_permission_to_send_work_and_a_missing_length_is_refused() 
         let answer = served.raw(format!("{request}\r\nConnection: close\r\n\r\n").as_bytes());
         assert!(answer.starts_with("HTTP/1.1 411 "), "{request}: {answer}");
     }
-    // A body that breaks off is kept as far as it came, and the client goes on from there.
+    // The received part of an interrupted body is kept, and the client resumes behind it.
     let half = format!("PATCH {place} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nhello \r\nX\r\n");
     assert!(served.raw(half.as_bytes()).starts_with("HTTP/1.1 400 "));
     let status = served.get(&place);

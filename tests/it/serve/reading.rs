@@ -1,5 +1,4 @@
-//! The rows of the distribution specification's conformance tests for pull and discovery, and what clients rely on
-//! besides.
+//! The rows of the distribution specification's conformance tests for pull and discovery, and further needs of clients.
 
 use serde_json::{Value, json};
 use testkit::http::Answer;
@@ -10,7 +9,7 @@ use crate::layouts::{CONTAINERD_NAME, Layout, MANIFEST, REF_NAME, named};
 
 const NOWHERE: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
 
-/// What an answer has to have.
+/// The expected response.
 enum Expected<'a> {
     /// This status, and these fields.
     Has(u16, &'a [(&'a str, &'a str)]),
@@ -356,7 +355,7 @@ fn every_kind_of_tar_and_folder_is_served_and_names_do_not_meet() {
     }
     assert_eq!(served.get("/v2/any/tags/list").status, 404, "several images have only their own names");
     let _ = served.stop().succeeds();
-    // The same name for two images leaves open which is meant.
+    // Two images with the same name are ambiguous.
     let mut twice = other("c");
     twice.entries[0]["annotations"][CONTAINERD_NAME] = json!("reg.example/team/app:v1");
     lab.write("twice.tar", twice.tar());

@@ -1,4 +1,4 @@
-//! Clients of others against the real executable: skopeo, podman, buildah; and the program itself.
+//! Other clients with the real executable: skopeo, podman, buildah; and the program itself.
 
 use testkit::certificates::{Certificates, certificates};
 use testkit::oracle::validate_layout;
@@ -120,7 +120,7 @@ fn a_certificate_makes_it_speak_tls() {
     std::fs::copy(lab.path("ca.pem"), folder.join("ca.crt")).unwrap();
     let certificates = format!("--cert-dir={}", folder.display());
     assert_eq!(skopeo_digest(&format!("docker://{image}"), &[&certificates]), digest);
-    // Without the authority, and in plain http, there is no answer.
+    // Without the authority, and with plain HTTP, there is no response.
     let _ =
         lab.run(&["tag", "resolve", "-i", &image, "--registry-retry-count=1"]).fails(1, &["cannot trust"]);
     let _ = served.stop().succeeds();

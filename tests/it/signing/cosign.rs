@@ -1,4 +1,4 @@
-//! What cosign says about signatures that were made here, and what is said here about cosign's.
+//! cosign verifies imgrelay's signatures, and imgrelay verifies cosign's.
 
 use testkit::registry::Registry;
 use testkit::tools::{Ran, cosign, run};
@@ -7,7 +7,7 @@ use super::keys::{self, prints, refused};
 use crate::lab::{Lab, lab};
 use crate::samples::digest_in;
 
-/// cosign in a room, with the password of the room's key; `None` where it is not installed.
+/// cosign in a lab, with the password of the lab's key; `None` if it is not installed.
 struct Cosign<'a> {
     lab: &'a Lab,
     test: &'static str,
@@ -27,7 +27,7 @@ impl<'a> Cosign<'a> {
         run(&mut command)
     }
 
-    /// Verifies with a key; nothing is in a transparency log.
+    /// Verifies with a key and without a transparency log.
     #[track_caller]
     fn verifies(&self, words: &[&str], image: &str) {
         let ran = self.run(&[words, &["--insecure-ignore-tlog=true", image]].concat()).success();
@@ -84,7 +84,7 @@ fn cosign_verifies_what_was_signed_in_a_tar_and_pushed() {
         "{tree:?}"
     );
 
-    // What cosign saves is read here, also without its registry.
+    // imgrelay reads the folder of `cosign save`, also without the registry.
     let _ = cosign.run(&["save", "--dir", "saved", &image]).success();
     prints(lab.run(&["verify", "--tar", "saved", "--key", "p256.pub"]), "accepted, key `p256.pub`");
     let again = format!("{}/again", registry.host());
@@ -134,7 +134,7 @@ fn what_cosign_signs_is_accepted_with_its_own_keys_and_with_openssls() {
         lab.run(&["copy", "--tar", "app.tar", "--to-repo", &format!("{}/app", registry.host())]).succeeds();
     lab.write("slsa.json", r#"{"buildDefinition":{"buildType":"x"},"runDetails":{"builder":{"id":"y"}}}"#);
     refused(lab.run(&["verify", "-i", &image, "--key", "cosign.pub"]), 3, &["has no signature"]);
-    // A key that cosign makes, and one of openssl's that it takes over.
+    // A key that cosign makes, and a key of openssl that cosign imports.
     let _ = cosign.run(&["generate-key-pair", "--output-key-prefix", "made"]).success();
     let _ = cosign
         .run(&["import-key-pair", "--yes", "--key", "ed25519.key", "--output-key-prefix", "taken"])
@@ -155,7 +155,7 @@ fn what_cosign_signs_is_accepted_with_its_own_keys_and_with_openssls() {
         lab.run(&[&words[..], &["--require", "attestation:slsaprovenance1"]].concat()),
         "attestation of type",
     );
-    // A key that cosign made signs here, and cosign accepts it.
+    // imgrelay signs with cosign's key, and cosign accepts the signature.
     with_password(&lab, &["sign", "-i", &image, "--key", "taken.key", "-a", "c=d"]);
     cosign.verifies(&["verify", "--key", "taken.pub", "-a", "c=d"], &image);
 }

@@ -1,4 +1,4 @@
-//! `verify_key` of Concourse: a get writes nothing and a put pushes nothing that is not signed.
+//! `verify_key` of Concourse: a get writes, and a put pushes, only signed images.
 
 use serde_json::json;
 use testkit::registry::Registry;
@@ -20,7 +20,7 @@ fn concourse_get_and_put_with_verify_key_move_signed_images_only() {
     let _ = put(&plain, key).fails(3, &[&nothing]);
     assert!(registry.storage().repositories().is_empty(), "nothing was pushed");
     let _ = put(&plain, "no key").fails(2, &["`params.verify_key` holds no PEM block"]);
-    // Unsigned, so that the get has something to refuse.
+    // An unsigned image, which the get refuses.
     let unsigned = json!({"source": plain, "params": {"image": "image/image.tar"}});
     let _ = step(&lab, "out", &unsigned).succeeds();
     let keyed = source(&registry, &json!({"tag": "v1", "verify_key": key}));

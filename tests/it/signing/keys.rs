@@ -1,4 +1,4 @@
-//! Keys that openssl and cosign made, and what openssl says about a signature.
+//! Keys of openssl and cosign, and signatures that openssl verifies.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::lab::Lab;
 /// The password of `cosign.key`.
 pub(super) const PASSWORD: &str = "geheim";
 
-/// Private keys, and their public parts.
+/// Private keys with their public keys.
 pub(super) const FILES: [(&str, &str); 9] = [
     ("p256.key", include_str!("../../keys/p256.key")),
     ("p256.pub", include_str!("../../keys/p256.pub")),
@@ -24,7 +24,7 @@ pub(super) const FILES: [(&str, &str); 9] = [
     ("cosign-empty.key", include_str!("../../keys/cosign-empty.key")),
 ];
 
-/// Checks a run that ended with this status and said these texts; unlike other commands `verify` prints its report then.
+/// Checks exit status and messages of a run; unlike other commands, `verify` prints its report also after an error.
 #[track_caller]
 pub(super) fn refused(output: Output, code: i32, texts: &[&str]) {
     let output = texts.iter().fold(output.ends_with(code), |output, text| output.says(text));
@@ -38,7 +38,7 @@ pub(super) fn prints(output: Output, text: &str) {
     assert!(output.stdout.contains(text), "expected on standard output: `{text}`\n{output}");
 }
 
-/// Puts all keys into the room.
+/// Puts all keys into the lab.
 pub(super) fn put(lab: &Lab) {
     for (name, text) in FILES {
         lab.write(name, text);

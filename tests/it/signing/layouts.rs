@@ -43,7 +43,7 @@ fn sign_adds_a_signature_that_openssl_verifies_and_keeps_the_digest() {
         let signature = base64::engine::general_purpose::STANDARD.decode(signature).unwrap();
         keys::openssl_verifies(&lab, &format!("{key}.pub"), payload, &signature);
     }
-    // What reads the tar by name finds the same image, and docker's table is still there.
+    // Readers by name find the same image, and docker's table is still there.
     let path = lab.path("app.tar");
     assert_eq!(Tar(&path).json("manifest.json")[0]["RepoTags"], json!([NAME]));
     assert_eq!(skopeo_digest(&format!("oci-archive:{}:v1", path.display()), &[]), digest);
@@ -52,7 +52,7 @@ fn sign_adds_a_signature_that_openssl_verifies_and_keeps_the_digest() {
     let words = ["sign", "--tar", "app.tar", "--key", "p256.key", "-a", "commit=12ab"];
     assert_eq!(lab.run(&words).succeeds().one_line(), format!("app.tar@{digest}: signed already"));
     assert_eq!(lab.read("app.tar"), before);
-    // What is signed besides makes it another signature.
+    // With an annotation it is another signature.
     let _ = lab.run(&["sign", "--tar", "app.tar", "--key", "p256.key"]).succeeds();
     assert_eq!(Tar(&path).signatures(&digest).len(), 3);
 }
@@ -216,7 +216,7 @@ fn verify_refuses_hostile_signatures_each_with_its_own_message() {
             refused(output, 3, &["`both.tar` has signatures that are wrong: signature 2 of", expected]);
         }
     }
-    // The signature of one image under the tag of another.
+    // The signature of one image under another image's tag.
     let mut two = Layout::simple();
     let child = two.image(&[Tarball::new().file("other", "x").finish()]);
     let hex = child["digest"].as_str().unwrap().replace(':', "-");
@@ -225,7 +225,7 @@ fn verify_refuses_hostile_signatures_each_with_its_own_message() {
     lab.write("moved.tar", moved.tar());
     let output = lab.run(&["verify", "--tar", "moved.tar", "--key", "p256.pub"]);
     refused(output, 3, &[&format!("it is about `{digest}`, not about this image")]);
-    // Every image of the tar counts, not only the one that is signed.
+    // Every image of the tar needs a signature, not only one of them.
     let mut hidden = with_signature(&image, None, &[layer], &[&payload]);
     let second = hidden.image(&[Tarball::new().file("second", "x").finish()]);
     hidden.entries.push(named(second.clone(), &[(REF_NAME, "v2")]));
@@ -261,7 +261,8 @@ fn sign_recursive_signs_the_children_of_an_index_and_verify_tells_them_apart() {
     assert_eq!((&signature["kind"], &signature["identity"]), (&json!("signature"), &json!(NAME)));
     assert!(signature["keyHint"].as_str().is_some_and(|hint| hint.len() == 44), "{signature}");
     prints(lab.run(&["describe", "--tar", "all.tar"]), &format!(", for {NAME}, key "));
-    // The index is exchanged for one of its children: its own signature is there, but not the one of what is asked for.
+    // The index is replaced by one of its children, which has a signature of its own, but the index's signature is
+    // missing.
     let mut swapped = Layout { entries: vec![], ..layout };
     swapped.entries.push(named(
         crate::layouts::descriptor(crate::layouts::MANIFEST, &Tar(&path).blob(&json!({"digest": one}))),

@@ -1,4 +1,4 @@
-//! What exceeds the limits of keys and signatures; the table is in `hostile::limits`.
+//! Inputs that exceed the limits of keys and signatures; the table is in `hostile::limits`.
 
 use serde_json::json;
 use testkit::lab::{Lab, Output};
@@ -26,7 +26,7 @@ pub(crate) fn keys_of_one_file(lab: &Lab) -> Output {
     verify_with_key(lab, &keys::FILES[1].1.repeat(101))
 }
 
-/// Signs with an encrypted key that asks for this.
+/// Signs with an encrypted key with these scrypt parameters.
 fn sealed(lab: &Lab, n: u32, p: u32) -> Output {
     let json = json!({
         "kdf": {"name": "scrypt", "params": {"N": n, "r": 8, "p": p}, "salt": ""},
@@ -58,7 +58,7 @@ fn signed(count: usize, payload: &[u8]) -> Layout {
     layout
 }
 
-/// Adds a signature to those that are there.
+/// Adds a signature to the existing ones.
 fn sign_again(lab: &Lab, layout: &Layout) -> Output {
     keys::put(lab);
     lab.write("in.tar", layout.tar());
@@ -96,7 +96,7 @@ fn attested(count: usize, size: u64) -> Layout {
     layout
 }
 
-/// Attaches to an image with such attestations.
+/// Attaches content to an image with such attestations.
 fn attach(lab: &Lab, layout: &Layout) -> Output {
     keys::put(lab);
     lab.write("in.tar", layout.tar());

@@ -1,4 +1,4 @@
-//! Signatures and attestations: made without a registry, carried along, checked before an image is believed.
+//! Signatures and attestations: made without a registry, copied with images, verified before an image is written.
 
 mod cosign;
 mod doors;

@@ -1,4 +1,4 @@
-//! `sign` and `attach` in a registry, and `--verify-key` on the ways in: nothing arrives that is not signed.
+//! `sign` and `attach` in a registry, and `--verify-key` of every command that writes: only signed images arrive.
 
 use serde_json::{Value, json};
 use testkit::oracle::validate_layout;
@@ -72,7 +72,7 @@ fn verify_key_refuses_what_would_get_a_tag_beside_the_signed_image() {
     let path = lab.path("good.tar");
     let entries = Tar(&path).json("index.json")["manifests"].as_array().unwrap().clone();
     let signature: Value = serde_json::from_slice(&Tar(&path).blob(&entries[1])).unwrap();
-    // The evil image says that it is about the good one, or stands beside it where the good one is marked.
+    // The attacker's image has the good one as its `subject`, or is beside it and the good one is marked.
     for marked in [false, true] {
         let mut layout = base.clone();
         for blob in [&signature["config"], &signature["layers"][0], &entries[1]] {
@@ -180,7 +180,7 @@ fn attach_adds_sboms_and_attestations_that_verify_can_require() {
             "it was made with another key",
         ],
     );
-    // All of it is in the registry that the tar is pushed to.
+    // The registry that the tar is pushed to has all of it.
     let target = Registry::start();
     let to = format!("{}/app:v1", target.host());
     let _ = lab.run(&["copy", "--tar", "app.tar", "--to-repo", &to, "--verify-key", "p256.pub"]).succeeds();
@@ -255,7 +255,7 @@ fn sign_recursive_in_a_registry_signs_the_images_that_a_bundle_names() {
     let all = bundle(&lab, &format!("{}/src/b:v1", source.host()), "b", &[&one]);
     let elsewhere = format!("{}/src/b@{}", source.host(), digest(&all));
     let sign = |image: &str| lab.run(&["sign", "-i", image, "--key", "p256.key", "--recursive"]);
-    // The image is in a repository of its own, where a signature beside the bundle is not looked for.
+    // The image is in another repository, so verifiers would not look for its signature beside the bundle.
     refused(sign(&elsewhere), 1, &["which the bundle names, is not in", "imgrelay copy -b"]);
     let to = format!("{}/b", target.host());
     let _ = lab.run(&["copy", "-b", &all, "--to-repo", &to]).succeeds();

@@ -1,4 +1,4 @@
-//! Seeds of the fuzz targets of signatures and keys: what this program and cosign write.
+//! Seeds of the fuzz targets of signatures and keys: output of this program and of cosign.
 
 use super::keys::FILES;
 
@@ -29,7 +29,7 @@ pub(crate) fn of(target: &str) -> Vec<Vec<u8>> {
                 .into_bytes()
             })
             .to_vec(),
-        // Parameters that take no time; one that would is passed over.
+        // Cheap parameters; expensive ones are skipped.
         "encrypted_key" => [2, 3, 65536]
             .map(|n| {
                 format!(

@@ -1,5 +1,5 @@
-//! Facts that a layout says twice: `verify` reports all of them, and what two readers would take for two images is read
-//! by no command.
+//! Facts that a layout says twice: `verify` reports all differences, and every command refuses those that make two
+//! readers read two images.
 
 use imgrelay::store::{self, StoreError};
 use imgrelay::transfer::events::Silent;
@@ -19,7 +19,7 @@ fn check(folder: &Scratch, bytes: impl AsRef<[u8]>) -> VerifyReport {
     verify(&store::open_to_inspect(&path, &std::env::temp_dir()).unwrap(), 2, &Silent)
 }
 
-/// Two images of one layer each, `a` and `b`, and what docker's table says about each.
+/// Two images of one layer each, `a` and `b`, with their entries in docker's table.
 struct Two {
     layout: Layout,
     docker: [Value; 2],
@@ -199,7 +199,7 @@ fn a_platform_that_is_not_the_configurations_is_a_contradiction() {
             ),
         }
     }
-    // The entry of `index.json` itself says another platform.
+    // The entry of `index.json` has another platform.
     let mut layout = Layout::default();
     let image = layout.image(&[Tarball::new().file("f", "x").finish()]);
     let mut entry = named(image, &[(REF_NAME, "v1")]);
@@ -281,7 +281,7 @@ fn facts_that_no_reader_takes_for_another_image_are_warnings() {
         let fits = |one: &&Value| one["fact"] == fact && one["text"].as_str().unwrap().contains(text);
         assert_eq!(warnings.iter().filter(fits).count(), 1, "{fact}: {warnings:#?}");
     }
-    // The tag of one annotation, and that of the other.
+    // The tags in the two annotations.
     let mut layout = Layout::simple();
     layout.entries[0]["annotations"][CONTAINERD_NAME] = json!("reg.example/team/app:v2");
     let report = check(&folder, layout.tar());

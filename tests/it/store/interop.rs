@@ -1,4 +1,4 @@
-//! Archives that other programs wrote are read whole: GNU tar, Python, skopeo, umoci, podman, docker, imgpkg.
+//! Archives of other programs are read completely: GNU tar, Python, skopeo, umoci, podman, docker, imgpkg.
 
 use std::path::{Path, PathBuf};
 
@@ -27,7 +27,7 @@ fn open(path: &Path) -> Store {
     store::open(path, &std::env::temp_dir()).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Opens an archive and proves that everything in it fits.
+/// Opens an archive and verifies everything in it.
 #[track_caller]
 fn sound(path: &Path) -> Store {
     let store = open(path);
@@ -253,7 +253,7 @@ fn broken_docker_save_tars_are_refused_with_the_reason() {
         let error = store::open(&scratch.write("d.tar", bytes), scratch.path()).unwrap_err().to_string();
         assert!(error.contains(expected), "wanted: {expected}\n  gave: {error}");
     }
-    // A layer that is not what the configuration says is found by the check, not at opening.
+    // `verify` finds a layer with a wrong `diff_id`; opening does not.
     let store = open(&scratch.write("d.tar", three("two/layer.tar").finish()));
     assert!(problems(&store)[0].contains("unpacks to"), "{:?}", problems(&store));
 }
@@ -308,7 +308,7 @@ fn an_imgpkg_tar_is_read() {
     assert_eq!(roots, expected);
     assert_eq!(store.roots()[1].image.names[0].tag.as_ref().unwrap().as_str(), "v1");
 
-    // Nothing in the format protects the strings; the digest does.
+    // The format has no checksum of the strings; the digest protects them.
     let mut changed = items.clone();
     let raw = changed[1]["Image"]["Config"]["Raw"].as_str().unwrap().replace("layers", "Layers");
     changed[1]["Image"]["Config"]["Raw"] = json!(raw);
@@ -340,7 +340,7 @@ fn a_layout_tar_with_dockers_manifest_is_a_layout() {
     let mut files = layout().files();
     files.insert(0, ("manifest.json".into(), b"[{\"Config\":\"absent\"}]".to_vec()));
     let store = sound(&scratch.write("both.tar", tar_of(&files)));
-    // That docker cannot load it is a remark and no damage.
+    // docker cannot load it, which is a warning and no damage.
     assert_eq!((store.kind(), store.remarks().len()), (StoreKind::OciLayoutTar, 1));
     assert_eq!(root(&store).media_type, MANIFEST);
 }

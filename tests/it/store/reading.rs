@@ -1,4 +1,4 @@
-//! Image archives of every form are recognised by content and read; broken ones are refused with the reason.
+//! Image archives of every form are recognised by their content and read; broken ones are refused with a reason.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -91,7 +91,7 @@ fn a_layout_folder_is_read() {
     let file = path.join("blobs/sha256").join(digest.hex());
     std::fs::remove_file(&file).unwrap();
     assert!(matches!(store.open_unverified(&digest), Err(StoreError::Missing { .. })));
-    // A blob that turns into a link while the store is open is not followed.
+    // A blob that becomes a link while the store is open is not followed.
     std::os::unix::fs::symlink("/etc/passwd", &file).unwrap();
     assert!(store.open_unverified(&digest).is_err());
     assert!(refusal(&path).contains("is not a regular file"));
@@ -291,7 +291,7 @@ fn the_one_archive_of_a_folder_is_found() {
     assert!(error.contains("a folder with 2 image archives, expected one: `image.tar`, `oci`"), "{error}");
 }
 
-/// Writes a file that was not there before: ext4 syncs one that is truncated and written again.
+/// Writes a new file, because ext4 syncs a file that is truncated and written again.
 fn fresh(folder: &Scratch, bytes: &[u8]) -> std::path::PathBuf {
     let _ = std::fs::remove_file(folder.join("t.tar"));
     folder.write("t.tar", bytes)
@@ -301,7 +301,7 @@ fn fresh(folder: &Scratch, bytes: &[u8]) -> std::path::PathBuf {
 fn every_truncation_of_a_layout_tar_is_noticed() {
     let folder = Scratch::new("truncated");
     let tar = Layout::simple().tar();
-    // What is behind the last entry's data, its padding included, says nothing.
+    // The bytes behind the last entry's data, also its padding, have no meaning.
     let data_end = crate::samples::entries(&tar).last().unwrap().1.end;
     for length in 0..tar.len() {
         match open(&fresh(&folder, &tar[..length])) {
@@ -310,7 +310,7 @@ fn every_truncation_of_a_layout_tar_is_noticed() {
                 let whole = length >= data_end;
                 let report = verify(&store, 1, &Silent);
                 assert_eq!(report.is_sound(), whole, "cut at {length}: {:?}", report.problems);
-                // At a border between entries the end mark is what is missing.
+                // A cut between two entries removes only the end mark.
                 assert!(
                     length > tar.len() - 1024 || store.remarks().contains(&Remark::NoEndMark),
                     "{length}"
@@ -331,8 +331,8 @@ fn blob_names_that_are_no_digests_are_reported() {
     assert_eq!((stray, store.blobs().len()), (2, 3));
 }
 
-/// The headers of a layout tar are changed in many ways, checksums put right again: each result is
-/// an error, or an archive whose images are the ones that were put in.
+/// Changes the headers of a layout tar in many ways and corrects the checksums: each result is an error, or an archive
+/// with the original images.
 #[test]
 fn no_change_of_a_header_changes_what_an_image_is() {
     let folder = Scratch::new("mutated");
@@ -344,7 +344,7 @@ fn no_change_of_a_header_changes_what_an_image_is() {
     assert_eq!(headers.len(), 5);
     let (mut refused, mut unsound, mut same) = (0, 0, 0);
     for header in headers {
-        // The edges of the fields: name, numbers, type, link, magic, prefix, the end of the block.
+        // The limits of the fields: name, numbers, type, link, magic, prefix, the end of the block.
         let positions = [0..4, 76..80, 98..102, 122..136, 156..159, 257..265, 345..347, 500..512];
         for position in positions.into_iter().flatten() {
             for value in [0, b'/', b'.', b'1', b'7', b'L', b'x', 0xff] {

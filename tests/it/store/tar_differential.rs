@@ -1,10 +1,10 @@
-//! Our tar reader against Python's, GNU tar and the crate `tar` on made-up archives, with a written list of where they may
-//! differ.
+//! imgrelay's tar reader beside Python's, GNU tar and the crate `tar` on generated archives, with a list of allowed
+//! differences.
 //!
-//! `cargo test --test it tar_differential -- --ignored` goes through many more.
+//! `cargo test --test it tar_differential -- --ignored` tests many more.
 //!
-//! Two readers that see different files in one archive are how something gets past a scanner. Where we refuse and
-//! another does not is our strictness; each reason is listed. What we read the others read, and the same.
+//! If two readers find different files in one archive, files can be hidden from a scanner. imgrelay may refuse what
+//! another reader accepts; each reason is listed. What it reads, the others must read, with the same result.
 
 use std::path::{Path, PathBuf};
 
@@ -19,9 +19,9 @@ use crate::targets::recipe::{layers, sealed};
 
 const ARCHIVES: usize = 600;
 
-/// Why we refuse what Python or GNU tar reads: part of our message, and the reason for being strict.
+/// Why imgrelay refuses what Python or GNU tar reads: part of its message, and the reason.
 ///
-/// There is no list of archives that only we read, or that are read differently: there must be none.
+/// There is no list of archives that only imgrelay reads, or that are read differently, because there must be none.
 const STRICTER: [(&str, &str); 22] = [
     (
         "a global extended header sets",
@@ -56,7 +56,7 @@ const STRICTER: [(&str, &str); 22] = [
     ("number", "fields that are no numbers are zero for Python"),
 ];
 
-/// What the crate `tar` refuses and the others read: part of its message, and the reason.
+/// Archives that the crate `tar` refuses and the others read: part of its message, and the reason.
 const REFUSED_BY_THE_CRATE: [(&str, &str); 2] = [
     ("malformed pax extension", "it ends a record at the first line break, which a value may have"),
     ("numeric field was not a number", "it takes no empty field for zero"),
@@ -96,7 +96,7 @@ fn ours(bytes: &[u8]) -> Result<Vec<Value>, String> {
     Ok(entries)
 }
 
-/// Archives from recipes, and the same with header fields changed and the checksums made right again.
+/// Generated archives, and the same with changed header fields and corrected checksums.
 fn archives(seed: u64, count: usize) -> Vec<Vec<u8>> {
     let mut random = Random::new(seed);
     let mut archives = Vec::new();
@@ -119,7 +119,7 @@ fn archives(seed: u64, count: usize) -> Vec<Vec<u8>> {
 fn archives_with_owners(seed: u64, count: usize) -> Vec<Vec<u8>> {
     const NUMBERS: [&[u8]; 10] =
         [b"0", b"7", b"1000", b"2097152", b"4294967295", b"", b"007", b"-1", b"+1", b" 5"];
-    // No fraction before 1970: GNU tar 1.34 takes -1.5 for -0.5.
+    // No fraction before 1970: GNU tar 1.34 reads -1.5 as -0.5.
     const TIMES: [&[u8]; 9] = [b"0", b"12", b"12.5", b"12.000", b"-1", b"-2", b"1e3", b"", b"1700000000.25"];
     fn one<T: Copy>(random: &mut Random, values: &[T]) -> T {
         values[usize::try_from(random.below(values.len() as u64)).unwrap()]
@@ -172,10 +172,10 @@ fn archives_with_owners(seed: u64, count: usize) -> Vec<Vec<u8>> {
     (0..count).map(|_| archive()).collect()
 }
 
-/// What another reader makes of an archive: its entries, or that it refuses. What it does not show of an entry is null.
+/// Another reader's result: the entries, or a refusal. A property that it does not show is null.
 type Seen = Result<Vec<Value>, String>;
 
-/// Tells whether another reader sees the same, as far as it shows.
+/// Tells whether another reader has the same properties, as far as it shows them.
 fn agree(ours: &[Value], theirs: &[Value]) -> bool {
     let same = |(ours, theirs): (&Value, &Value)| {
         let fields = |entry: &Value| entry.as_array().cloned().unwrap_or_default();
@@ -186,7 +186,7 @@ fn agree(ours: &[Value], theirs: &[Value]) -> bool {
     ours.len() == theirs.len() && ours.iter().zip(theirs).all(same)
 }
 
-/// Compares with another reader, which may refuse what it is known to refuse; returns the differences.
+/// Compares with another reader, and allows its listed refusals; returns the differences.
 fn compare(reader: &str, archives: &[Vec<u8>], theirs: &[Seen], refused: &[(&str, &str)]) -> Vec<String> {
     assert_eq!(theirs.len(), archives.len());
     let (mut same, mut ours_only, mut theirs_only, mut both_refuse) = (0, 0, 0, 0);
@@ -244,7 +244,7 @@ fn gnu(path: &Path) -> Seen {
     Ok(text.lines().map(gnu_entry).collect())
 }
 
-/// Reads one line of the list: `-rw-r--r-- 0/0 4 1970-01-01 00:00:00 "name"`, and where links lead.
+/// Reads one line of the list: `-rw-r--r-- 0/0 4 1970-01-01 00:00:00 "name"`, and the targets of links.
 fn gnu_entry(line: &str) -> Value {
     let (head, names) = line.split_once('"').unwrap_or_else(|| panic!("no name in `{line}`"));
     let (name, rest) = unquoted(names);
@@ -254,7 +254,7 @@ fn gnu_entry(line: &str) -> Value {
     let (uid, gid) = owner.split_once('/').unwrap();
     let number = |text: &str| text.parse::<u64>().map_or(Value::Null, Value::from);
     let kind = match mode.as_bytes()[0] {
-        // The list shows the header's type; what GNU tar makes of a contiguous file with such a name is a folder.
+        // The list shows the header's type; GNU tar extracts a contiguous file with such a name as a folder.
         b'C' if name.ends_with(b"/") => "folder",
         b'-' | b'C' => "file",
         b'd' => "folder",
@@ -304,7 +304,7 @@ fn by_crate(bytes: &[u8]) -> Seen {
     let entries = testkit::judges::entries(bytes).map_err(|error| error.to_string())?;
     let row = |entry: Value| {
         let text = |key: &str| entry[key].as_str().unwrap_or("").to_owned();
-        // The crate keeps the zero bytes that fill up a long name.
+        // The crate keeps the zero bytes behind a long name.
         let cut = |mut name: String, end: &str| {
             while name.ends_with(end) {
                 name.truncate(name.len() - end.len());

@@ -1,4 +1,4 @@
-//! `verify` finds everything that is wrong with an archive in one run, and nothing in a sound one.
+//! `verify` finds all problems of an archive in one run, and none in a valid one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,7 +15,7 @@ use crate::layouts::{
 };
 
 fn open(folder: &Scratch, bytes: impl AsRef<[u8]>) -> Store {
-    // A file that is truncated and written again is synced by ext4, which takes its time.
+    // ext4 syncs a file that is truncated and written again, which takes time.
     let _ = std::fs::remove_file(folder.join("image.tar"));
     store::open(&folder.write("image.tar", bytes), &std::env::temp_dir()).unwrap()
 }
@@ -28,7 +28,7 @@ fn problems(report: &VerifyReport) -> Vec<String> {
     report.problems.iter().map(ToString::to_string).collect()
 }
 
-/// An index of two images that share a layer, with everything a good archive has.
+/// An index of two images that share a layer, in a complete archive.
 fn large() -> Layout {
     let mut layout = Layout::default();
     let base = Tarball::new().file("base", vec![b'b'; 50_000]).finish();

@@ -1,5 +1,4 @@
-//! The registry with faults, when none comes, is a registry like others: what it answers, and what it is asked, is
-//! the same as with Debian's `docker-registry`.
+//! The fault registry without a fault behaves like Debian's `docker-registry`: requests and responses are the same.
 
 use serde_json::{Value, json};
 use testkit::fault::{Access, FaultRegistry, digest_of};
@@ -13,10 +12,10 @@ use crate::registry::cli::room;
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCTETS: (&str, &str) = ("content-type", "application/octet-stream");
 
-/// Asks something without any code of the client under test: method, target, headers, body.
+/// A request without the client under test: method, target, headers, body.
 type Ask<'a> = &'a dyn Fn(&str, &str, &[(&str, &str)], &[u8]) -> Answer;
 
-/// What of an answer a client acts on; names and sessions, which differ, are only there or not.
+/// The parts of a response that clients use. Of names and sessions, which differ, only the presence is compared.
 fn told(what: &str, answer: &Answer) -> String {
     let mut line = format!("{what}: {}", answer.status);
     if answer.header("location").is_some() {
@@ -40,7 +39,7 @@ fn location(answer: &Answer) -> String {
     location[location.find("/v2/").expect("it is in the registry")..].to_owned()
 }
 
-/// Everything that the client under test asks of registries, and the refusals it knows.
+/// Every kind of request of the client under test, and the refusals that it handles.
 fn conversation(ask: Ask<'_>) -> Vec<String> {
     let mut lines = Vec::new();
     let mut say = |what: &str, answer: Answer| {
@@ -64,7 +63,7 @@ fn conversation(ask: Ask<'_>) -> Vec<String> {
     let opened = ask("POST", uploads, &[], b"");
     let ranged = |range| [OCTETS, ("content-range", range)];
     let first = say("a first part", ask("PATCH", &location(&opened), &ranged("0-3"), &blob[..4]));
-    // docker-registry 2.8 does not look at where a part begins, so a part too far on is not compared.
+    // docker-registry 2.8 does not check where a chunk begins, so a chunk behind the end is not compared.
     let second = say("a second part", ask("PATCH", &location(&first), &ranged("4-9"), &blob[4..]));
     say("the end of parts", ask("PUT", &with(&location(&second), &digest), &[], b""));
     let opened = ask("POST", uploads, &[], b"");
@@ -125,7 +124,7 @@ fn without_faults_the_fault_server_answers_like_docker_registry() {
     assert_eq!(found, expected);
 }
 
-/// Method and path, without what is made up by the registry.
+/// Method and path, without values that the registry makes up.
 fn plain(method: &str, path: &str) -> String {
     let path = path.split('?').next().unwrap_or("");
     match path.split_once("/blobs/uploads/") {
@@ -134,7 +133,7 @@ fn plain(method: &str, path: &str) -> String {
     }
 }
 
-/// Pushes, pushes again, pulls, copies and checks; each time returns what the registry was asked.
+/// Pushes, pushes again, pulls, copies and checks; returns the requests of each step.
 fn used(lab: &Lab, host: &str, asked: &dyn Fn() -> Vec<String>) -> Vec<Vec<String>> {
     let (app, copy) = (format!("{host}/team/app:v1"), format!("{host}/team/copy:v1"));
     let mut all = Vec::new();

@@ -1,6 +1,6 @@
-//! The fault matrix: every way to misbehave, for each way of using a registry, through the real executable.
+//! The fault matrix: every fault for each way of using a registry, with the real executable.
 //!
-//! What happened is compared with `docs/registry-faults.md`; `UPDATE_DOCS=1` writes that page anew.
+//! The results are compared with `docs/registry-faults.md`; `UPDATE_DOCS=1` writes that page.
 
 mod faithful;
 mod odd;
@@ -46,7 +46,7 @@ impl Models {
     }
 }
 
-/// A room with the images' tars.
+/// A lab with the images' tars.
 struct Place<'a> {
     lab: Lab,
     models: &'a Models,
@@ -65,7 +65,7 @@ impl<'a> Place<'a> {
         if row.size == Size::Large { large } else { small }
     }
 
-    /// Starts the registry of a row, as far as it is the same for all ways.
+    /// Starts the registry of a row with the settings that all ways share.
     fn registry(&self, row: &Row, filled: bool) -> FaultRegistry {
         let registry = (row.habits)(FaultRegistry::start(row.access.clone(), Vec::new()));
         match row.content {
@@ -96,7 +96,7 @@ fn add(registry: &FaultRegistry, rules: &[Rule]) {
     rules.iter().for_each(|rule| registry.rule(rule.clone()));
 }
 
-/// Judges what was written, by the registry's content, and says how it ended.
+/// Checks the registry's content after a push, and describes the result.
 fn written(registry: &FaultRegistry, name: &str, row: &Row, expected: &str, output: Output) -> String {
     if output.code == Some(0) {
         assert_eq!(registry.judge(name, "v1"), Ok(()), "{}: {output}", row.name);
@@ -116,7 +116,7 @@ fn pushed(place: &Place<'_>, row: &Row, rules: &[Rule]) -> String {
     written(&registry, "team/app", row, &place.digest(row), output)
 }
 
-/// Names the image to read, by tag or by the digest that it should have.
+/// Returns the name of the image to read, by tag or by the expected digest.
 fn wanted(place: &Place<'_>, registry: &FaultRegistry, row: &Row) -> String {
     let host = registry.host();
     if row.pinned { format!("{host}/team/app@{}", place.digest(row)) } else { format!("{host}/team/app:v1") }
@@ -131,7 +131,7 @@ fn pulled(place: &Place<'_>, row: &Row, rules: &[Rule]) -> String {
     let output = run(&place.lab, &words);
     if output.code == Some(0) {
         let mut problems = oracle::layout_problems(&path);
-        // The oracle does not know layers that may not be distributed, and are therefore not there.
+        // The oracle does not allow missing layers, also if they are non-distributable.
         problems.retain(|problem| {
             !row.absent || !problem.ends_with("is missing") && !problem.starts_with("error: manifest.json/0")
         });
@@ -180,7 +180,7 @@ fn copied_within(place: &Place<'_>, row: &Row, rules: &[Rule]) -> String {
 fn checked(place: &Place<'_>, row: &Row, rules: &[Rule]) -> String {
     let registry = place.registry(row, true);
     let digest = registry.tag("team/app", "v1").expect("there is a tag");
-    // Tags that the expression does not take, so that lists have pages.
+    // Tags that the expression does not match, so that lists have pages.
     for tag in ["a", "z"] {
         registry.put_manifest("team/app", tag, &testkit::fault::digest_of(b"{}"), "x/y", b"{}");
     }
@@ -190,7 +190,7 @@ fn checked(place: &Place<'_>, row: &Row, rules: &[Rule]) -> String {
     });
     let output = step(&place.lab, "check", &json!({"source": source, "version": Value::Null}));
     if output.code == Some(0) {
-        // A registry says 404 of a repository that was never pushed, which has no versions yet.
+        // A registry answers 404 for a repository that was never pushed, which has no versions yet.
         let versions = if row.name == "404" { json!([]) } else { json!([{"tag": "v1", "digest": digest}]) };
         assert_eq!(output.json(), versions, "{}", row.name);
     } else {
@@ -199,13 +199,13 @@ fn checked(place: &Place<'_>, row: &Row, rules: &[Rule]) -> String {
     outcome(&registry, output)
 }
 
-/// Calls the registry without faults by a name that is the same in each run.
+/// Replaces the host of the registry without faults by a name that is the same in each run.
 fn named(mut output: Output, other: &FaultRegistry) -> Output {
     output.stderr = output.stderr.replace(&other.host(), "other");
     output
 }
 
-/// Says how it ended, without what differs from run to run.
+/// Describes the result, without values that differ between runs.
 fn outcome(registry: &FaultRegistry, output: Output) -> String {
     let output = output.never_says("s3cret").never_says("secret%2B");
     assert_eq!(registry.leaks(), Vec::<String>::new(), "credentials went elsewhere\n{output}");
@@ -252,7 +252,7 @@ fn line(place: &Place<'_>, row: &Row) -> String {
         ("– inside it", "").0.clone_into(&mut from);
         to = copied_within(place, row, rules);
     }
-    // What is the same need not be read again.
+    // A result equal to that of pull or push is not written again.
     if from == pull && from.starts_with("exit") {
         "as pull".clone_into(&mut from);
     }
@@ -263,11 +263,11 @@ fn line(place: &Place<'_>, row: &Row) -> String {
     format!("| {} | {push} | {pull} | {from} | {to} | {check} |\n", row.name)
 }
 
-/// Runs rows side by side; each thread has a room of its own.
+/// Runs rows in parallel; each thread has a lab of its own.
 fn table(models: &Models, rows: &[Row]) -> String {
     let part = |rows: &[Row]| {
         let place = Place::new(models);
-        // One broken row must not hide what is wrong with the others.
+        // A row that panics must not hide the failures of others.
         let line = |row| catch_unwind(AssertUnwindSafe(|| line(&place, row))).map_err(|_| row.name);
         rows.iter().map(|row| line(row).unwrap_or_else(|name| format!("BROKEN {name}\n"))).collect::<String>()
     };

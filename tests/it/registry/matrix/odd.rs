@@ -1,4 +1,4 @@
-//! Content that a registry should not have, or that readers understand differently; made without our own code.
+//! Content that a registry should not have, or that readers read differently; made without the program's code.
 
 use serde_json::{Value, json};
 use sha2::Digest as _;
@@ -10,7 +10,7 @@ const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// A tar without entries.
 const BYTES: &[u8] = &[0; 1024];
-/// The same as one frame of zstd: magic number, 1024 bytes announced, one block that repeats a zero.
+/// The same as one frame of zstd: magic number, a content size of 1024 bytes, one block that repeats a zero.
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd, 0x60, 0, 3, 3, 0x20, 0, 0];
 
 fn store(registry: &FaultRegistry, media_type: &str, digest: &str, bytes: &[u8]) -> Value {
@@ -35,7 +35,7 @@ fn with_layer(registry: &FaultRegistry, layer: &Value) {
     tag(registry, MANIFEST, &document(registry, &json!([layer])));
 }
 
-/// A layer whose descriptor says this instead of the truth.
+/// A layer with a wrong descriptor.
 fn with_field(registry: &FaultRegistry, field: &str, value: Value) {
     let mut layer = store(registry, LAYER, &digest_of(BYTES), BYTES);
     layer[field] = value;
@@ -88,7 +88,7 @@ pub(super) fn docker_zstd(registry: &FaultRegistry) {
     with_layer(registry, &layer);
 }
 
-/// The address is that of the storage, which serves no such path: asking for it fails the test.
+/// The URL is that of the storage, which has no such path: a request for it fails the test.
 pub(super) fn foreign_layer(registry: &FaultRegistry) {
     let layer = json!({
         "mediaType": "application/vnd.oci.image.layer.nondistributable.v1.tar", "digest": digest_of(BYTES),
@@ -103,7 +103,7 @@ pub(super) fn schema_1(registry: &FaultRegistry) {
     tag(registry, "application/vnd.docker.distribution.manifest.v1+prettyjws", &document);
 }
 
-/// It is stored under the digest that it names, which is not its own.
+/// It is stored under a digest that is not its own.
 pub(super) fn endless_index(registry: &FaultRegistry) {
     let digest = digest_of(b"the index itself");
     let index = json!({

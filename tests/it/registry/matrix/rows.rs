@@ -1,4 +1,4 @@
-//! The rows of the matrix: what goes wrong at which request, for each way of using a registry.
+//! The rows of the matrix: which fault at which request, for each way of using a registry.
 
 use testkit::fault::{Access, Fault, FaultRegistry, Rule, Thing, digest_of, on};
 
@@ -11,12 +11,12 @@ const NOT_READ: &str = "reads none";
 const COPY_ONLY: &str = "only copies mount";
 const FIXED: &str = "its time-outs are fixed, 30 s";
 
-/// What is done to one way of using a registry.
+/// The faults for one way of using a registry.
 #[derive(Clone)]
 pub(super) enum Cell {
-    /// These things go wrong.
+    /// These faults.
     Rules(Vec<Rule>),
-    /// It cannot happen to this way, for a reason.
+    /// The fault is impossible here, for this reason.
     Not(&'static str),
 }
 
@@ -29,7 +29,7 @@ pub(super) enum Size {
     Large,
 }
 
-/// What of the image is in the registry before it is pushed.
+/// Which part of the image is in the registry before the push.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Present {
     Nothing,
@@ -41,7 +41,7 @@ pub(super) enum Present {
 pub(super) struct Row {
     pub(super) name: &'static str,
     pub(super) access: Access,
-    /// Habits of the registry that last.
+    /// Permanent properties of the registry.
     pub(super) habits: fn(FaultRegistry) -> FaultRegistry,
     pub(super) push: Cell,
     pub(super) pull: Cell,
@@ -50,11 +50,11 @@ pub(super) struct Row {
     pub(super) within: Option<Vec<Rule>>,
     pub(super) size: Size,
     pub(super) present: Present,
-    /// The registry's content is made by this instead of by a push.
+    /// Makes the registry's content, instead of a push.
     pub(super) content: Option<fn(&FaultRegistry)>,
     /// Reads the image by the digest of the good image instead of by tag.
     pub(super) pinned: bool,
-    /// A layer is not there, and need not be.
+    /// A layer is absent, which is allowed.
     pub(super) absent: bool,
 }
 
@@ -212,7 +212,7 @@ fn limited() -> Fault {
     with_header(429, "retry-after", "0")
 }
 
-/// The wire and the registry fail once, or a few times.
+/// Connection and registry fail once, or a few times.
 pub(super) fn once() -> Vec<Row> {
     let html = || Fault::Answer(502, vec![("content-type", "text/html".into())], "<html>bad</html>".into());
     vec![
@@ -283,7 +283,7 @@ pub(super) fn once() -> Vec<Row> {
     ]
 }
 
-/// Credentials and what is asked for them.
+/// Credentials and token requests.
 pub(super) fn access() -> Vec<Row> {
     let revoked = || Fault::RevokeTokens;
     let narrow = || {
@@ -342,7 +342,7 @@ pub(super) fn access() -> Vec<Row> {
     ]
 }
 
-/// Registries and front ends that do not do what the specification, or other registries, do.
+/// Registries and front ends that differ from the specification or from other registries.
 pub(super) fn habits() -> Vec<Row> {
     let digestless = || Fault::Header("docker-content-digest", None);
     let invalid = || error(400, "BLOB_UPLOAD_INVALID");
@@ -406,7 +406,7 @@ pub(super) fn habits() -> Vec<Row> {
             None,
         ),
         row("`Content-Encoding: gzip` on a blob", None, always(blob(set("content-encoding", "gzip"))), None),
-        // The first HEAD does not see the tag yet.
+        // The first HEAD does not find the tag yet.
         row("the tag cannot be changed (400), and is what is pushed", head(answer(404)), None, None)
             .habits(FaultRegistry::with_immutable_tags)
             .present(Present::Tag),
@@ -465,7 +465,7 @@ impl Row {
     }
 }
 
-/// What does not end by itself.
+/// Permanent faults.
 pub(super) fn for_ever() -> Vec<Row> {
     let denied = || error(403, "DENIED");
     let basic = || with_header(401, "www-authenticate", "Basic realm=\"x\"");
@@ -589,7 +589,7 @@ pub(super) fn for_ever() -> Vec<Row> {
     ]
 }
 
-/// Content that readers understand differently, or that is no image.
+/// Content that readers read differently, or that is no image.
 pub(super) fn content() -> Vec<Row> {
     let odd = |name, content| row(name, None, None, None).content(content).no_check(NOT_READ);
     vec![
