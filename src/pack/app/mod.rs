@@ -13,6 +13,8 @@ mod ignore;
 mod layers;
 mod resources;
 mod restored_file;
+#[cfg(test)]
+mod tests;
 mod units;
 
 use std::fs::File;
