@@ -452,4 +452,35 @@ mod tests {
     fn json_is_escaped_as_go_does() {
         assert_eq!(to_json(&"<a&b>"), br#""\u003ca\u0026b\u003e""#);
     }
+
+    #[test]
+    fn a_referrer_has_the_type_and_annotations_of_its_document() {
+        let plain = RawDocument::parse(
+            format!(r#"{{"schemaVersion":2,"config":{CONFIG},"layers":[],"annotations":{{"a":"b"}}}}"#)
+                .into_bytes(),
+            None,
+        )
+        .unwrap();
+        let referrer = plain.as_referrer();
+        assert_eq!(referrer.artifact_type.as_deref(), Some(media_type::OCI_CONFIG));
+        assert_eq!(referrer.annotations.get("a").map(String::as_str), Some("b"));
+        assert_eq!(referrer.digest, *plain.digest());
+        assert!(plain.descriptor().annotations.is_empty());
+        let typed = format!(r#"{{"schemaVersion":2,"artifactType":"t/x","config":{CONFIG},"layers":[]}}"#);
+        let typed = RawDocument::parse(typed.into_bytes(), None).unwrap().as_referrer();
+        assert_eq!(typed.artifact_type.as_deref(), Some("t/x"));
+        let subject = format!(
+            r#"{{"schemaVersion":2,"artifactType":"t/y","manifests":[{CONFIG}],"subject":{CONFIG}}}"#
+        );
+        let index = RawDocument::parse(subject.into_bytes(), None).unwrap();
+        assert_eq!(index.as_referrer().artifact_type.as_deref(), Some("t/y"));
+        assert_eq!(index.document().children().len(), 1);
+        assert_eq!(index.document().subject().map(|subject| subject.size), Some(0));
+        assert!(index.manifest().is_none() && index.index().is_some());
+    }
+
+    #[test]
+    fn json_is_escaped_as_go_escapes_it() {
+        assert_eq!(to_json(&"<a>&\u{2028}\u{2029}ü"), "\"\\u003ca\\u003e\\u0026\\u2028\\u2029ü\"".as_bytes());
+    }
 }

@@ -13,6 +13,8 @@ mod layer;
 mod packages;
 mod profile;
 mod runnable;
+#[cfg(test)]
+mod tests;
 
 pub use app::{
     AppEntry, AppError, AppOptions, AppTree, Backslashes, CopiedLinks, LayerSplit, MOST_LAYERS, MatchRequest,

@@ -11,6 +11,8 @@ mod entry;
 mod entry_names;
 mod error;
 mod reader;
+#[cfg(test)]
+mod tests;
 
 pub use backslashes::Backslashes;
 pub use directory::Archive;

@@ -136,6 +136,23 @@ fn read_up_to(reader: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usiz
     Ok(filled)
 }
 
+/// Returns the entries of a tar as lines of these fields of [`entries`]; names as text, permissions in octal.
+pub fn lines(tar: &[u8], fields: &[&str]) -> Vec<String> {
+    let text = |hex: &str| {
+        let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("two digits");
+        String::from_utf8((0..hex.len()).step_by(2).map(byte).collect()).expect("a name in UTF-8")
+    };
+    let shown = |entry: &Value, field: &&str| match (*field, &entry[*field]) {
+        ("path" | "link", Value::String(hex)) => text(hex),
+        ("mode", Value::Number(mode)) => format!("{:o}", mode.as_u64().expect("not negative")),
+        (_, Value::String(word)) => word.clone(),
+        (_, other) => other.to_string(),
+    };
+    let line = |entry: &Value| fields.iter().map(|field| shown(entry, field)).collect::<Vec<_>>().join(" ");
+    let entries = entries(tar).expect("a whole tar");
+    entries.iter().map(|entry| line(entry).trim_end().to_owned()).collect()
+}
+
 /// Reads a tar with the crate `tar` to its end; one JSON object for each entry.
 ///
 /// Shape: `path` and `link` in hexadecimal, `kind`, `mode`, `size` (0 except for files), `uid`, `gid`, `mtime`, and

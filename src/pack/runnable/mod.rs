@@ -7,6 +7,8 @@ mod compose;
 mod config;
 mod elf;
 mod plan;
+#[cfg(test)]
+mod tests;
 
 pub use compose::{ComposedRunnable, Layered, RebaseError, Start, compose_runnable, rebase};
 pub use config::ConfigEdits;

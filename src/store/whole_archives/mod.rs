@@ -10,6 +10,7 @@ use super::*;
 use crate::model::media_type;
 
 mod docker;
+mod elsewhere;
 mod imgpkg;
 mod kinds;
 
