@@ -1,4 +1,4 @@
-//! Kinds of what is attached to images, and the files that are read for it.
+//! Kinds of content that is attached to images, and the files with it.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::sign::{INTOTO, Statement, StatementForm};
 use crate::stream::{FileError, read_file};
 use crate::transfer::signatures::Requirement;
 
-/// Words for the kinds that are used most, with media type and predicate type.
+/// Short names of frequent kinds, with media type and predicate type.
 ///
 /// Source: cosign `pkg/cosign/attestation`, which uses the same words (`spdxjson` there is `spdx` here).
 const KINDS: [(&str, &str, &str); 3] = [
@@ -23,12 +23,12 @@ const KINDS: [(&str, &str, &str); 3] = [
 ];
 const PROVENANCE: &str = "https://slsa.dev/provenance/v1";
 
-/// What kind of content is attached.
+/// The kind of attached content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttachmentKind {
-    /// Media type, for what is not signed.
+    /// Media type, for unsigned content.
     pub artifact_type: String,
-    /// Predicate type, for what is signed.
+    /// Predicate type, for signed content.
     pub predicate_type: String,
 }
 
@@ -61,7 +61,7 @@ fn is_media_type(text: &str) -> bool {
     text.split_once('/').is_some_and(|(kind, name)| is_name(kind) && is_name(name))
 }
 
-/// Reads what has to be there: `signature`, or `attestation:TYPE`.
+/// Reads a required statement: `signature`, or `attestation:TYPE`.
 pub(super) fn requirement(text: &str) -> Result<Requirement, String> {
     match text.split_once(':') {
         None if text == "signature" => Ok(Requirement::Signature),
@@ -96,7 +96,7 @@ impl Attachment {
         }
         let is_provenance = kind.predicate_type == PROVENANCE;
         if is_provenance {
-            // cosign refuses provenance without them, long after it was made.
+            // cosign refuses provenance without them only when it verifies.
             let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
             if let Some(name) =
                 ["buildDefinition", "runDetails"].iter().find(|name| !value[**name].is_object())
@@ -117,7 +117,7 @@ impl Attachment {
         self.title.as_deref()
     }
 
-    /// Returns what is attached to this image; unsigned provenance is a whole statement.
+    /// Returns the content for this image; unsigned provenance is a whole statement.
     pub(super) fn content(&self, image: &Digest, signed: bool) -> Result<Cow<'_, [u8]>, Failure> {
         if signed || !self.is_provenance {
             return Ok(Cow::Borrowed(&self.bytes));

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use super::env::Env;
 use super::ui::Ui;
 
-/// What a command runs with.
+/// The context of a command.
 #[derive(Debug)]
 pub struct Context<'a> {
     /// The environment.
     pub env: &'a Env,
-    /// Where text goes; shared with what the registry client tells from its threads.
+    /// The output streams; shared with the observer of the registry client's threads.
     pub ui: Arc<Ui>,
 }

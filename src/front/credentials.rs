@@ -1,6 +1,6 @@
-//! Where credentials come from: flags, `IMGPKG_*` variables, docker's and podman's files, in the documented order.
+//! Collects credentials from flags, `IMGPKG_*` variables, and docker's and podman's files, in the documented order.
 //!
-//! This module finds and reads them; the keychain parses a file and chooses its entry.
+//! This module finds and reads the files; the keychain parses a file and chooses its entry.
 
 pub(in crate::front) mod cloud;
 mod given;
@@ -22,11 +22,11 @@ use given::{PER_HOST, PER_HOST_FIELDS, read_if_present};
 /// imgpkg's own exception.
 const PER_HOST_IGNORED: &str = "IMGPKG_REGISTRY_AZURE_CR_CONFIG";
 
-/// Collects all credentials, the first source being asked first.
+/// Collects all credentials; earlier sources have precedence.
 ///
 /// Order: flags, `IMGPKG_REGISTRY_*`, cloud logins that are switched on, `IMGPKG_USERNAME` and its kin, the authfile, `DOCKER_AUTH_CONFIG`,
 /// `DOCKER_CONFIG`, the home folder, podman's runtime folder, Tekton's folder.
-/// Errors: files that are there but unreadable or invalid; a flag's file that is not there.
+/// Errors: files that are unreadable or invalid; a flag's file that does not exist.
 pub fn keychain(variables: &Env, flags: &CredentialFlags) -> Result<Keychain, CredentialsError> {
     let get = |name: &str| variables.text(name);
     let mut sources = Vec::new();
@@ -66,7 +66,7 @@ pub fn keychain(variables: &Env, flags: &CredentialFlags) -> Result<Keychain, Cr
     Ok(Keychain::with_helpers(sources, Arc::new(helpers)))
 }
 
-/// Lists the files that may be there, in order.
+/// Lists the possible files, in order.
 fn files<'a>(get: &dyn Fn(&str) -> Option<&'a str>) -> Vec<PathBuf> {
     let names = ["config.json", ".dockerconfigjson", ".dockercfg"];
     let in_folder = |folder: PathBuf| names.into_iter().map(move |name| folder.join(name));
@@ -82,7 +82,7 @@ fn files<'a>(get: &dyn Fn(&str) -> Option<&'a str>) -> Vec<PathBuf> {
     paths
 }
 
-/// Reads one file; `None` when it is not there or empty.
+/// Reads one file; `None` if it does not exist or is empty.
 fn read_config(path: &Path) -> Result<Option<DockerConfig>, CredentialsError> {
     let Some(text) = read_if_present(path)? else { return Ok(None) };
     if text.iter().all(u8::is_ascii_whitespace) {
@@ -91,7 +91,7 @@ fn read_config(path: &Path) -> Result<Option<DockerConfig>, CredentialsError> {
     Ok(Some(DockerConfig::parse(&text, &path.display().to_string())?))
 }
 
-/// Binds credentials that were given without a host to the registries that the user named.
+/// Binds credentials without a host to the registries that the user named.
 ///
 /// A lock file or a bundle names registries too; its author must not receive the user's password.
 fn for_named(credential: Credential, flags: &CredentialFlags) -> CredentialSource {
@@ -101,7 +101,7 @@ fn for_named(credential: Credential, flags: &CredentialFlags) -> CredentialSourc
     }
 }
 
-/// Makes the credentials that were given without a host.
+/// Makes the credentials without a host.
 fn explicit(
     username: Option<&str>,
     password: Option<&str>,
@@ -126,7 +126,7 @@ fn basic(username: &str, password: &str) -> Credential {
     Credential::Basic { username: username.to_owned(), password: Secret::new(password) }
 }
 
-/// Reads `IMGPKG_REGISTRY_HOSTNAME`, `…_0`, `…_FOO` and what belongs to them.
+/// Reads `IMGPKG_REGISTRY_HOSTNAME`, `…_0`, `…_FOO` and their companions.
 fn per_host(variables: &Env) -> Result<Vec<HostCredential>, CredentialsError> {
     let mut groups: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
     for (name, value) in variables.iter() {

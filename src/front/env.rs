@@ -29,7 +29,7 @@ macro_rules! variables {
 }
 
 variables! {
-    NO_COLOR = "NO_COLOR": "any text: no colours unless `--color` asks for them (no-color.org)";
+    NO_COLOR = "NO_COLOR": "any text: no colours unless `--color` turns them on (no-color.org)";
     TERM = "TERM": "`dumb`: no colours and no bars";
     GITHUB_OUTPUT = "GITHUB_OUTPUT": "file that `--result github` without a path appends to";
     GITHUB_WORKSPACE = "GITHUB_WORKSPACE": "`imgrelay github`: the folder of the job; paths below it are made relative to it";
@@ -59,9 +59,9 @@ variables! {
     IMGPKG_ENABLE_IAAS_AUTH = "IMGPKG_ENABLE_IAAS_AUTH": "`true`: log in to cloud registries with all logins, as imgpkg";
     IMGPKG_ACTIVE_KEYCHAINS = "IMGPKG_ACTIVE_KEYCHAINS": "logins to cloud registries, as imgpkg: `gke`, `ecr`, `aks`, `github`, joined by commas";
     AWS_ACCESS_KEY_ID = "AWS_ACCESS_KEY_ID": "ECR, buckets: access key";
-    AWS_SECRET_ACCESS_KEY = "AWS_SECRET_ACCESS_KEY": "ECR, buckets: its secret part";
-    AWS_SESSION_TOKEN = "AWS_SESSION_TOKEN": "ECR, buckets: what temporary keys have to bring along";
-    AWS_REGION = "AWS_REGION": "ECR, buckets: region of STS (default: the registry's), and of the bucket (default: what its server says)";
+    AWS_SECRET_ACCESS_KEY = "AWS_SECRET_ACCESS_KEY": "ECR, buckets: secret access key";
+    AWS_SESSION_TOKEN = "AWS_SESSION_TOKEN": "ECR, buckets: session token of temporary keys";
+    AWS_REGION = "AWS_REGION": "ECR, buckets: region of STS (default: the registry's), and of the bucket (default: from its server)";
     AWS_DEFAULT_REGION = "AWS_DEFAULT_REGION": "ECR, buckets: the same, when `AWS_REGION` is not set";
     AWS_PROFILE = "AWS_PROFILE": "ECR, buckets: profile in the shared credentials file (default `default`)";
     AWS_SHARED_CREDENTIALS_FILE = "AWS_SHARED_CREDENTIALS_FILE": "ECR, buckets: shared credentials file (default `$HOME/.aws/credentials`)";
@@ -70,32 +70,32 @@ variables! {
     AWS_ROLE_SESSION_NAME = "AWS_ROLE_SESSION_NAME": "ECR, buckets: name under which a role's use is logged (default `imgrelay`)";
     AWS_CONTAINER_CREDENTIALS_RELATIVE_URI = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "ECR, buckets: path of the container's role, as ECS sets it";
     AWS_CONTAINER_CREDENTIALS_FULL_URI = "AWS_CONTAINER_CREDENTIALS_FULL_URI": "ECR, buckets: URL of the container's role, as EKS sets it";
-    AWS_CONTAINER_AUTHORIZATION_TOKEN = "AWS_CONTAINER_AUTHORIZATION_TOKEN": "ECR, buckets: what is shown to that URL";
-    AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "ECR, buckets: file with what is shown to that URL";
-    AWS_EC2_METADATA_DISABLED = "AWS_EC2_METADATA_DISABLED": "ECR, buckets: `true` never asks the machine for its role";
-    AWS_EC2_METADATA_SERVICE_ENDPOINT = "AWS_EC2_METADATA_SERVICE_ENDPOINT": "ECR, buckets: where the machine is asked (default `http://169.254.169.254`)";
+    AWS_CONTAINER_AUTHORIZATION_TOKEN = "AWS_CONTAINER_AUTHORIZATION_TOKEN": "ECR, buckets: authorization for that URL";
+    AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "ECR, buckets: file with the authorization for that URL";
+    AWS_EC2_METADATA_DISABLED = "AWS_EC2_METADATA_DISABLED": "ECR, buckets: `true`: no requests to the machine's metadata service";
+    AWS_EC2_METADATA_SERVICE_ENDPOINT = "AWS_EC2_METADATA_SERVICE_ENDPOINT": "ECR, buckets: URL of the machine's metadata service (default `http://169.254.169.254`)";
     AWS_ENDPOINT_URL_S3 = "AWS_ENDPOINT_URL_S3": "buckets: another server than Amazon's, such as `https://s3.example`";
     AWS_ENDPOINT_URL = "AWS_ENDPOINT_URL": "buckets: the same, when `AWS_ENDPOINT_URL_S3` is not set";
-    AWS_ENDPOINT_URL_ECR = "AWS_ENDPOINT_URL_ECR": "ECR: another place of the service";
-    AWS_ENDPOINT_URL_ECR_PUBLIC = "AWS_ENDPOINT_URL_ECR_PUBLIC": "ECR: another place of the public registry's service";
-    AWS_ENDPOINT_URL_STS = "AWS_ENDPOINT_URL_STS": "ECR, buckets: another place of STS";
+    AWS_ENDPOINT_URL_ECR = "AWS_ENDPOINT_URL_ECR": "ECR: another URL of the service";
+    AWS_ENDPOINT_URL_ECR_PUBLIC = "AWS_ENDPOINT_URL_ECR_PUBLIC": "ECR: another URL of the public registry's service";
+    AWS_ENDPOINT_URL_STS = "AWS_ENDPOINT_URL_STS": "ECR, buckets: another URL of STS";
     GOOGLE_APPLICATION_CREDENTIALS = "GOOGLE_APPLICATION_CREDENTIALS": "Google: file with the key of a service account";
-    CLOUDSDK_AUTH_ACCESS_TOKEN = "CLOUDSDK_AUTH_ACCESS_TOKEN": "Google: a finished access token";
-    GCE_METADATA_HOST = "GCE_METADATA_HOST": "Google: where the machine is asked (default `metadata.google.internal`)";
+    CLOUDSDK_AUTH_ACCESS_TOKEN = "CLOUDSDK_AUTH_ACCESS_TOKEN": "Google: an access token";
+    GCE_METADATA_HOST = "GCE_METADATA_HOST": "Google: host of the machine's metadata service (default `metadata.google.internal`)";
     AZURE_CLIENT_ID = "AZURE_CLIENT_ID": "ACR: the application's or managed identity's id";
     AZURE_TENANT_ID = "AZURE_TENANT_ID": "ACR: the directory";
     AZURE_CLIENT_SECRET = "AZURE_CLIENT_SECRET": "ACR: the application's secret";
-    AZURE_FEDERATED_TOKEN_FILE = "AZURE_FEDERATED_TOKEN_FILE": "ACR: token file that proves who the application is";
-    AZURE_AUTHORITY_HOST = "AZURE_AUTHORITY_HOST": "ACR: where the directory is (default: the cloud's own)";
-    AZURE_POD_IDENTITY_AUTHORITY_HOST = "AZURE_POD_IDENTITY_AUTHORITY_HOST": "ACR: where the machine is asked (default `http://169.254.169.254`)";
-    IDENTITY_ENDPOINT = "IDENTITY_ENDPOINT": "ACR: where App Service gives tokens";
-    IDENTITY_HEADER = "IDENTITY_HEADER": "ACR: what is shown there";
+    AZURE_FEDERATED_TOKEN_FILE = "AZURE_FEDERATED_TOKEN_FILE": "ACR: file with the application's federated token";
+    AZURE_AUTHORITY_HOST = "AZURE_AUTHORITY_HOST": "ACR: URL of the directory (default: the cloud's own)";
+    AZURE_POD_IDENTITY_AUTHORITY_HOST = "AZURE_POD_IDENTITY_AUTHORITY_HOST": "ACR: URL of the machine's metadata service (default `http://169.254.169.254`)";
+    IDENTITY_ENDPOINT = "IDENTITY_ENDPOINT": "ACR: URL of App Service's token endpoint";
+    IDENTITY_HEADER = "IDENTITY_HEADER": "ACR: secret for that endpoint";
     GITHUB_TOKEN = "GITHUB_TOKEN": "`ghcr.io`: the token of the workflow";
-    GITHUB_ACTOR = "GITHUB_ACTOR": "`ghcr.io`: the user it belongs to";
+    GITHUB_ACTOR = "GITHUB_ACTOR": "`ghcr.io`: the user of that token";
     COSIGN_PASSWORD = "COSIGN_PASSWORD": "`sign`: the password of an encrypted private key, as cosign's (default: none)";
 }
 
-/// Tells whether a variable has the form that Kubernetes gives those of a Service: `NAME_PORT`, `NAME_SERVICE_HOST`,
+/// Tells whether a variable has the form of Kubernetes' variables for a Service: `NAME_PORT`, `NAME_SERVICE_HOST`,
 /// `NAME_PORT_80_TCP_ADDR`.
 ///
 /// Source: Kubernetes, "Accessing the Service", environment variables; every pod of the namespace has them.
@@ -162,7 +162,7 @@ impl Env {
         self.os(name).map(PathBuf::from)
     }
 
-    /// Returns the names of the variables that are meant for this program alone, which other programs do without.
+    /// Returns the names of the variables for this program only, which other programs do not need.
     ///
     /// Shape: flags, imgpkg's variables, inputs of the action, the password and the key as cosign names them.
     #[must_use]

@@ -4,7 +4,7 @@
 
 use super::failure::Kind;
 
-/// Everything was done; also when the reader of standard output went away.
+/// Success; also if the reader of standard output closed the pipe.
 pub const DONE: u8 = 0;
 
 /// Returns the exit code of a kind of failure.

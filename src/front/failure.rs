@@ -1,8 +1,8 @@
 //! Failures: kind, message, causes, hints.
 //!
-//! Everything below the front fails with typed errors; they become a [`Failure`] here, and one function turns it
-//! into text. Advice lives in hints only, so that messages are true for every caller. Flags are values in both,
-//! and each door names them in its own words.
+//! Everything below the front fails with typed errors; they become a [`Failure`] here, and one function turns it into
+//! text. Advice is in hints only, so that messages are true for every caller. Flags are values in both, and each door
+//! writes its own names for them.
 
 mod conversions;
 mod hint;
@@ -43,7 +43,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Every kind whose code is ours, for tables.
+    /// Every kind with a code of this program, for tables.
     pub const ALL: [Self; 7] = [
         Self::Refused,
         Self::Misuse,
@@ -65,7 +65,7 @@ pub struct Failure {
     pub message: Message,
     /// The causes, nearest first.
     pub causes: Vec<String>,
-    /// What the user may do about it.
+    /// Advice for the user.
     pub hints: Vec<Hint>,
 }
 
@@ -89,7 +89,7 @@ impl Failure {
         ))
     }
 
-    /// Makes a failure of what was typed or configured.
+    /// Makes a failure for wrong arguments or configuration.
     pub fn misuse(message: impl Into<Message>) -> Self {
         Self::new(Kind::Misuse, message)
     }
@@ -125,9 +125,9 @@ impl Failure {
 
     /// Makes the failure for a tag that is to be recorded for an image without a name.
     ///
-    /// Readers of a tar make unusable names of a tag without a repository.
+    /// Readers of a tar make an unusable name from a tag without a repository.
     pub fn tag_without_repository(tag: &Tag) -> Self {
-        Self::misuse(format!("tag `{tag}` has no repository it could belong to"))
+        Self::misuse(format!("tag `{tag}` has no repository"))
     }
 
     /// Adds advice.

@@ -1,7 +1,6 @@
 //! The flags by name, so that a message mentions a flag as a value and each door can say it in its own words.
 //!
-//! This is the list of names only. What a flag means and how its value is written is said where the command line is
-//! described (`cli::args`); a test compares both.
+//! This is only the list of names. `cli::args` has the help texts and the forms of values; a test compares both.
 
 use super::env;
 

@@ -11,7 +11,7 @@ use super::result_file;
 
 pub use concourse::fuzzing::{fits, request, task};
 
-/// Returns what a guarded stream lets through of texts that are written to it one after the other.
+/// Returns the output of a guarded stream for texts that are written to it one after the other.
 #[must_use]
 pub fn guarded(texts: &[&[u8]]) -> Vec<u8> {
     let mut out = Vec::new();

@@ -1,4 +1,4 @@
-//! Patterns for paths as pipelines write them: `*`, `?`, `[a-z]`, and `\` before a literal character.
+//! Patterns for paths in pipelines: `*`, `?`, `[a-z]`, and `\` before a literal character.
 //!
 //! The rules are those of Go's `filepath.Glob`, which registry-image-resource uses: a `*` stops at `/`, and names
 //! that begin with a dot are like others.
@@ -53,7 +53,7 @@ fn matching(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>, Failure> {
 pub(in crate::front) fn fits(pattern: &str, name: &str) -> bool {
     let pattern: Vec<char> = pattern.chars().collect();
     let name: Vec<char> = name.chars().collect();
-    // The last `*` and where it began: after a mismatch it takes one character more.
+    // The last `*` and where it began: after a mismatch it matches one character more.
     let (mut at, mut position) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
     while position < name.len() {

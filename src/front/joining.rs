@@ -19,7 +19,7 @@ use crate::transfer::{
     JoinSource, LayoutRequest, Member, PushRequest, Role,
 };
 
-/// An index that was made of several sources, and that is not written yet.
+/// An index of several sources that is not written yet.
 pub(super) struct JoinedIndex<'a> {
     root: Descriptor,
     source: CombinedSource<'a>,
@@ -35,7 +35,7 @@ impl std::fmt::Debug for JoinedIndex<'_> {
 }
 
 impl<'a> JoinedIndex<'a> {
-    /// Joins what was gathered from each source; nothing is written or sent.
+    /// Joins the gathered images of each source; writes and sends nothing.
     ///
     /// Errors: those of [`transfer::join_index`]; an index with another digest than the expected one.
     pub(super) fn of(
@@ -140,13 +140,13 @@ impl<'a> JoinedIndex<'a> {
         }
     }
 
-    /// Layers that a source holds are copied; asking for them where there are none would give a warning.
+    /// The sources' non-distributable layers are copied; the option without such layers would give a warning.
     fn has_non_distributable(&self) -> bool {
         self.graph.blobs.iter().any(Descriptor::is_non_distributable)
     }
 }
 
-/// Gathers what each of several tars or folders holds, or of each the selected image with what belongs to it.
+/// Gathers the images of several tars or folders, or of each the selected image with what belongs to it.
 pub(super) fn gather_stored(
     stores: &[Store],
     places: &[ImageLocator<'_>],

@@ -35,7 +35,7 @@ pub(super) fn demand(
     Ok(())
 }
 
-/// Returns what has to be fetched besides: with keys also what is signed.
+/// Returns which attached manifests are fetched: with keys also signatures.
 pub(super) fn attached(asked: Attached, trust: Option<&Trust>) -> Attached {
     match trust {
         Some(_) => Attached { cosign: true, referrers: true, ..asked },
@@ -66,7 +66,7 @@ pub(super) fn lines(judged: &[Judgement]) -> String {
     out
 }
 
-/// Says what a statement is: `` signature for `reg.example/app:v1` ``.
+/// Describes a statement: `` signature for `reg.example/app:v1` ``.
 pub(super) fn what(content: &Content) -> String {
     match content {
         Content::Claim(claim) => {
@@ -83,7 +83,7 @@ pub(super) fn what(content: &Content) -> String {
     }
 }
 
-/// Writes all of them for programs.
+/// Writes all statements as JSON.
 pub(super) fn json(judged: &[Judgement]) -> Value {
     let statement = |one: &transfer::signatures::Judged| {
         let (verdict, detail) = match &one.verdict {

@@ -1,4 +1,4 @@
-//! Keys out of files, folders and variables, as flags and settings of every door name them.
+//! Reads keys from files, folders and variables, as flags and settings of every door name them.
 //!
 //! A private key is never the value of a flag: every user of the machine can read the arguments of a process.
 
@@ -15,7 +15,7 @@ use crate::stream::FileError;
 use crate::transfer::signatures::Trust;
 
 const VARIABLE: &str = "env://";
-/// Begins a key in PEM form.
+/// The beginning of a key in PEM form.
 const PEM: &str = "-----BEGIN";
 /// Endings of the files of a folder that are read as keys.
 const ENDINGS: [&str; 2] = ["pub", "pem"];
@@ -45,7 +45,7 @@ pub(super) fn signing_key(flag: Flag, value: &str, env: &Env) -> Result<SigningK
     }
 }
 
-/// Reads the keys of which one has to have signed each image; `None` where no key was given.
+/// Reads the keys, one of which must have signed each image; `None` if no key was given.
 pub(super) fn trust(flag: Flag, values: &[String], env: &Env) -> Result<Option<Trust>, Failure> {
     let keys = public_keys(flag, values, env)?;
     Ok((!keys.is_empty()).then(|| Trust::of(keys)))
@@ -76,7 +76,7 @@ pub(super) fn public_keys(flag: Flag, values: &[String], env: &Env) -> Result<Ve
     }
 }
 
-/// Joins the lines of PEM texts again: a list in an environment variable is split at line breaks.
+/// Joins the lines of PEM texts: a list in an environment variable is split at line breaks.
 fn joined(values: &[String]) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();
     let mut open = false;
@@ -119,7 +119,7 @@ fn files(value: &str) -> Result<Vec<String>, Failure> {
     Ok(found.into_iter().map(|path| path.to_string_lossy().into_owned()).collect())
 }
 
-/// Reads a key's text, with what messages call it.
+/// Reads a key's text, with its name for messages.
 fn read(flag: Flag, value: &str, env: &Env) -> Result<(SecretBytes, String), Failure> {
     if let Some(variable) = value.strip_prefix(VARIABLE) {
         let Some(text) = env.text(variable) else {

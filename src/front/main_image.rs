@@ -9,7 +9,7 @@ use crate::transfer::{self, Collection, ImageSource as _, Member, Role};
 
 /// Chooses the one root that a command works on.
 ///
-/// Signatures and other referrers, which lie beside it, are not meant.
+/// Signatures and other referrers beside it are ignored.
 pub(super) fn only_root(store: &Store) -> Result<&Root, Failure> {
     let roots = store.roots();
     let marked: Vec<&Root> = roots.iter().filter(|root| root.is_root_bundle).collect();
@@ -49,7 +49,7 @@ pub(super) fn stored_roots(roots: &[Root]) -> Vec<Member> {
             bundle: None,
         };
         if root.is_root_bundle {
-            // Other formats have a mark of their own.
+            // Other formats have their own mark.
             member.descriptor.annotations.insert(keys::ROOT.to_owned(), "true".to_owned());
         }
         member

@@ -1,4 +1,4 @@
-//! The doors: the command line, Concourse, GitHub. Only this floor has text, environment and exit codes.
+//! The doors: the command line, Concourse, GitHub. Only this floor has texts for users, environment and exit codes.
 //!
 //! Floor 5. One executable; its name or first argument chooses the door. The floors below print nothing.
 

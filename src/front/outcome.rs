@@ -1,4 +1,4 @@
-//! What a command produced, with its one line and its JSON document.
+//! The result of a command, with its one line and its JSON document.
 //!
 //! Standard output gets the result once (see [`super::ui`]); [`super::result_file`] writes it for other programs.
 
@@ -19,16 +19,16 @@ pub enum Outcome {
     Image(Box<ImageOutcome>),
     /// A text to read.
     Document(Document),
-    /// The command printed its result while it ran.
+    /// The command has printed its result already.
     Printed,
 }
 
 /// A text to read: a description, a report, a list.
 #[derive(Debug)]
 pub struct Document {
-    /// For people; lines, each ended.
+    /// For users; lines, each ended.
     pub text: String,
-    /// The same for programs.
+    /// The same as JSON.
     pub json: serde_json::Value,
     /// The failure that the document reports, for the exit code; `None` for success.
     pub failure: Option<Failure>,
@@ -129,7 +129,7 @@ pub struct StoredImage {
     pub pushed: String,
     /// Bytes that were written.
     pub sent: u64,
-    /// Bytes that were there.
+    /// Bytes that the store had already.
     pub reused: u64,
 }
 

@@ -23,31 +23,31 @@ use crate::transfer::{
 };
 use crate::tree::{Filter, ignore_text};
 
-/// Patterns in gitignore syntax of what is left out of a root; left out itself.
+/// File with patterns in gitignore syntax of files that are not packed; not packed itself.
 const IGNORE_FILE: &str = ".imgrelayignore";
 
-/// What is to be packed, of either kind.
+/// A request to pack, of one of three kinds.
 #[derive(Debug)]
 pub(super) enum PackWork {
     /// A bundle or an image.
     Plain(PackRequest),
     /// An image that runs.
     Runnable {
-        /// What is packed.
+        /// The request.
         request: Box<RunnableRequest>,
-        /// The tars or folders with what it begins with, as [`open_places`] takes them.
+        /// The tars or folders of its base, for [`open_places`].
         places: Vec<PathBuf>,
     },
     /// A source image.
     App {
-        /// What is packed.
+        /// The request.
         request: AppRequest,
         /// The tar or folder with the earlier image.
         base: Option<PathBuf>,
     },
 }
 
-/// Returns what is to be packed, without a destination.
+/// Returns the request to pack, without a target.
 pub(super) fn work(options: PushOptions) -> Result<PackWork, Failure> {
     Ok(match options.kind {
         _ if options.runnable.is_some() => return runnable_work(&options),
@@ -62,7 +62,7 @@ pub(super) fn work(options: PushOptions) -> Result<PackWork, Failure> {
     })
 }
 
-/// Returns what an image that runs is made of at a door that contacts no registry for its base.
+/// Returns the request for an image that runs, at a door that contacts no registry for the base.
 fn runnable_work(options: &PushOptions) -> Result<PackWork, Failure> {
     let Some(runnable) = &options.runnable else {
         return Err(TransferError::Internal { what: "an image that runs has no options" }.into());
@@ -76,7 +76,7 @@ fn runnable_work(options: &PushOptions) -> Result<PackWork, Failure> {
     Ok(PackWork::Runnable { request: Box::new(runnable_request(options, runnable, None)?), places })
 }
 
-/// Makes the one image in a store a base; what is attached to it may be there too.
+/// Makes the one image in a store a base; the store may also have manifests attached to it.
 pub(super) fn base_image(store: &Store) -> Result<BaseRoot<'_>, Failure> {
     let gathering = Gathering { thick: false, attached: Attached::default(), concurrency: 1 };
     let locator = ImageLocator::over(store, None);
@@ -88,7 +88,7 @@ pub(super) fn base_image(store: &Store) -> Result<BaseRoot<'_>, Failure> {
     Ok(BaseRoot { source: store, root: root.descriptor.clone(), name, attached })
 }
 
-/// Returns what an image that runs begins with: nothing, a base, or a new base with an image and its old base.
+/// Returns what an image that runs starts from: nothing, a base, or a new base with an image and its old base.
 ///
 /// The images are in the order of [`RunnableOptions::places`].
 pub(super) fn origin_of(images: Vec<BaseRoot<'_>>) -> Result<Origin<'_>, TransferError> {
@@ -106,7 +106,7 @@ pub(super) fn open_places(places: &[PathBuf], temporary: &Path) -> Result<Vec<St
     Ok(places.iter().map(|path| store::open(path, temporary)).collect::<Result<_, _>>()?)
 }
 
-/// Returns what an image that runs begins with, where all of it is in stores.
+/// Returns what an image that runs starts from, if all of it is in stores.
 pub(super) fn origin(stores: &[Store]) -> Result<Origin<'_>, Failure> {
     Ok(origin_of(stores.iter().map(base_image).collect::<Result<_, _>>()?)?)
 }
@@ -137,7 +137,7 @@ pub(super) fn request(options: &PushOptions, target: Option<&LayoutTarget>) -> R
     })
 }
 
-/// Returns what an image that runs is made of.
+/// Returns the request for an image that runs.
 pub(super) fn runnable_request(
     options: &PushOptions,
     runnable: &RunnableOptions,
@@ -166,7 +166,7 @@ pub(super) fn runnable_request(
     })
 }
 
-/// Returns the archive that is being replaced: if it lies inside the folder it must not go into the new one.
+/// Returns the archive that is being replaced: if it is inside the packed folder, it must not be packed.
 fn replaced(target: Option<&LayoutTarget>) -> Option<(u64, u64)> {
     match target {
         Some(LayoutTarget::File(path)) => std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino())),
@@ -218,7 +218,7 @@ fn read_resources(path: &Path) -> Result<Resources, Failure> {
     Ok(Resources { path: path.to_owned(), list })
 }
 
-/// Returns what is left out: the paths that were given, and what each root's own ignore file says.
+/// Returns the files that are not packed: the given paths, and those of each root's ignore file.
 fn filter(contents: &Contents) -> Result<Filter, Failure> {
     let mut filter = Filter::exact(contents.exclusions.iter().map(String::as_bytes));
     for root in &contents.roots {
@@ -241,7 +241,7 @@ fn ignore_file(path: &Path) -> Result<Option<String>, Failure> {
         return Ok(None);
     }
     let metadata = std::fs::metadata(path).map_err(|error| FileError::io("look at", path, error))?;
-    // Its type is checked first, because opening a pipe would wait for ever.
+    // Its type is checked first, because opening a pipe would wait without end.
     if !metadata.is_file() {
         return Err(Failure::misuse(format!("`{}` is not a file", path.display())));
     }

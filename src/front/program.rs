@@ -43,7 +43,7 @@ struct Cli {
     command: Verb,
 }
 
-/// The commands; those with flags are described beside their flags.
+/// The commands; those with flags have their description beside the flags.
 #[derive(Debug, Subcommand)]
 enum Verb {
     Push(Box<args::PushArgs>),
@@ -81,7 +81,7 @@ enum Verb {
 }
 
 impl Verb {
-    /// Returns the words of commands whose settings are no flags.
+    /// Returns the vocabulary of commands whose settings are no flags.
     fn vocabulary(&self) -> Option<&'static (dyn Vocabulary + Sync)> {
         match self {
             Self::Check | Self::In(_) | Self::Out(_) => Some(&concourse::PipelineWords),
@@ -138,8 +138,8 @@ const CALLED: [Described; 8] = [
 /// Returns the command line without the commands that are not called, if the first word that is no flag is in
 /// [`CALLED`].
 ///
-/// Describing all of them is most of what a small command costs. This one parses valid words as [`command`] does;
-/// help and messages need the others too.
+/// Describing all of them is most of the cost of a small command. This one parses valid words as [`command`] does; help
+/// and messages need the others too.
 fn called(words: &[OsString]) -> Option<clap::Command> {
     let word = words.iter().skip(1).find(|word| !word.as_encoded_bytes().starts_with(b"-"))?;
     let (name, describe) = CALLED.iter().find(|(known, _)| word == known)?;
@@ -149,7 +149,7 @@ fn called(words: &[OsString]) -> Option<clap::Command> {
 
 /// The result of parsing.
 enum Parsed {
-    /// A command to run, and what to say about the environment.
+    /// A command to run, and a warning about the environment.
     Run(Box<Cli>, Option<String>),
     /// The text of `--help` or `--version`.
     Show(String),
@@ -165,7 +165,7 @@ pub fn run(words: Vec<OsString>, env: &Env) -> Result<(), Failure> {
     run_behind(&door, words, env)
 }
 
-/// What another door does differently when it runs the command line.
+/// What another door replaces when it runs the command line.
 pub(super) struct Door<'a> {
     /// Makes the streams.
     pub(super) ui: &'a dyn Fn(&Settings) -> Ui,
@@ -204,7 +204,7 @@ pub(super) fn run_behind(door: &Door<'_>, words: Vec<OsString>, env: &Env) -> Re
     result
 }
 
-/// Tells whether JSON is asked for, by words that may not be valid.
+/// Tells whether the arguments, which may be invalid, have `--json`.
 fn wants_json(words: &[OsString], env: &Env) -> bool {
     let ours = words
         .iter()
@@ -254,18 +254,18 @@ fn dispatch(context: &Context<'_>, verb: Verb, json: bool, columns: &[String]) -
     }
 }
 
-/// Runs a step of the Concourse protocol; its answer is JSON in any case.
+/// Runs a step of the Concourse protocol; its response is always JSON.
 fn step(context: &Context<'_>, step: &Step) -> Result<Outcome, Failure> {
     let json = concourse::answer(step, std::io::stdin().lock(), context.env, &context.ui)?;
     let text = format!("{}\n", escape_in_json(&json.to_string()));
     Ok(Outcome::Document(Document::new(text, json)))
 }
 
-/// Parses the words twice: first alone, to learn what was typed, then with the environment behind them.
+/// Parses the arguments twice: first alone, to learn which flags were typed, then with the environment as defaults.
 ///
-/// Without a variable of ours and without a mistake, [`parse_called`] is enough.
+/// Without `IMGRELAY_` variables and without a mistake, [`parse_called`] is enough.
 fn parse(mut words: Vec<OsString>, env: &Env) -> Result<Parsed, Failure> {
-    // Messages and help name the tool, not the path it was called by.
+    // Messages and help have the tool's name, not the path that it was called by.
     match words.first_mut() {
         Some(name) => *name = "imgrelay".into(),
         None => words.push("imgrelay".into()),
@@ -304,7 +304,7 @@ fn parse(mut words: Vec<OsString>, env: &Env) -> Result<Parsed, Failure> {
     Ok(Parsed::Run(Box::new(cli), warning))
 }
 
-/// Parses words that have no mistake and give each value once; returns nothing for all others.
+/// Parses arguments without a mistake and with each value once; returns `None` for all others.
 fn parse_called(words: &[OsString]) -> Option<Cli> {
     let grammar = called(words)?;
     let typed = repeated::collecting(grammar.clone()).try_get_matches_from(words).ok()?;
@@ -343,7 +343,7 @@ mod tests {
         std::iter::once("imgrelay").chain(line.split(' ')).map(Into::into).collect()
     }
 
-    /// What is parsed from a command described alone is what the whole command line gives.
+    /// A command that is described alone parses its arguments as the whole command line does.
     #[test]
     fn a_command_alone_parses_as_among_all_commands() {
         for line in [

@@ -1,9 +1,9 @@
 //! The flags of `push` that other doors offer: one row for each, with its name at every door.
 //!
-//! A door reads its values by this list and fills [`PushArgs`] with them; `cli::resolve` says what they mean. What
-//! the files of the doors say about these flags (`action.yml`, `task.yml`, the Tekton files and their pages) is
-//! generated from this list: `UPDATE_DOCS=1 cargo test push_flags`. A flag that has no row is reached by
-//! `IMGRELAY_<FLAG>` in the action's environment and by `EXTRA_ARGS` of the Tekton tasks.
+//! A door reads its values by this list and fills [`PushArgs`] with them; `cli::resolve` checks them. The texts about
+//! these flags in the files of the doors (`action.yml`, `task.yml`, the Tekton files and their pages) are generated
+//! from this list: `UPDATE_DOCS=1 cargo test push_flags`. A flag that has no row is reached by `IMGRELAY_<FLAG>` in the
+//! action's environment and by `EXTRA_ARGS` of the Tekton tasks.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use super::cli::args::PushArgs;
 use super::cli::values::Switch;
 use super::flag::Flag;
 
-/// The field of [`PushArgs`] that a flag fills, which also says how its value is written.
+/// The field of [`PushArgs`] that a flag fills; its kind decides how the value is written.
 #[derive(Clone, Copy, Debug)]
 pub enum Field {
     /// A text.
@@ -33,7 +33,7 @@ pub enum Field {
 pub struct PushFlag {
     /// The flag.
     pub flag: Flag,
-    /// What it fills.
+    /// The field.
     pub field: Field,
     /// The param of Concourse's put; the task's is the same in capitals.
     pub param: Option<&'static str>,
@@ -41,7 +41,7 @@ pub struct PushFlag {
     pub input: Option<&'static str>,
     /// The param of the Tekton tasks and step actions that build.
     pub tekton: Option<&'static str>,
-    /// What it says, in one line without a capital letter or a full stop.
+    /// The help text, in one line without a capital letter or a full stop.
     pub meaning: &'static str,
 }
 
@@ -110,7 +110,7 @@ pub const PUSH_FLAGS: &[PushFlag] = &[
         param: None,
         input: Some("read-base"),
         tekton: Some("READ_BASE"),
-        meaning: "`false`: fetch no layer of `base`; folders above the places of files are left to it, and nothing about its files is checked",
+        meaning: "`false`: fetch no layer of `base`; the image gets no entries for folders above the files, and the files of the base are not checked",
     },
     PushFlag {
         flag: Flag::ENTRYPOINT,
@@ -159,7 +159,7 @@ pub const PUSH_FLAGS: &[PushFlag] = &[
         param: Some("ports"),
         input: Some("ports"),
         tekton: Some("PORTS"),
-        meaning: "for `image`: ports that are listened on, `8080` or `53/udp`",
+        meaning: "for `image`: ports that the program listens on, `8080` or `53/udp`",
     },
     PushFlag {
         flag: Flag::VOLUME,
@@ -191,7 +191,7 @@ pub const PUSH_FLAGS: &[PushFlag] = &[
         param: Some("rebase"),
         input: None,
         tekton: None,
-        meaning: "for `image`: a tar or folder with an image that is put on `base`, in the place of `old_base`",
+        meaning: "for `image`: a tar or folder with an image that is moved from `old_base` to `base`",
     },
     PushFlag {
         flag: Flag::OLD_BASE,
@@ -268,7 +268,7 @@ pub const PUSH_FLAGS: &[PushFlag] = &[
     },
 ];
 
-/// Finds the row of a flag.
+/// Returns the row of a flag.
 #[must_use]
 pub fn find(flag: Flag) -> Option<&'static PushFlag> {
     PUSH_FLAGS.iter().find(|row| row.flag == flag)
@@ -279,11 +279,11 @@ mod tests {
     use super::*;
     use crate::front::env::Env;
 
-    /// Lines that the generated part of a file stands between.
+    /// The lines around the generated part of a file.
     const BEGIN: &str = "push flags, written by UPDATE_DOCS=1 cargo test push_flags: begin";
     const END: &str = "push flags: end";
 
-    /// Returns the meaning as a sentence's beginning, with what a door says about its form.
+    /// Returns the help text as the beginning of a sentence, with the door's text about the form.
     fn sentence(row: &PushFlag, list: &str) -> String {
         let (before, after) = match row.field {
             Field::List(_) | Field::Table(_) => ("", list),
@@ -298,7 +298,7 @@ mod tests {
         format!("{before}{meaning}{after}")
     }
 
-    /// Puts lines between the markers of a file.
+    /// Writes lines between the markers of a file.
     fn between(text: &str, lines: &str) -> String {
         let begin = text.find(BEGIN).unwrap_or_else(|| panic!("no line `# {BEGIN}`"));
         let begin = begin + text[begin..].find('\n').unwrap() + 1;
@@ -307,7 +307,7 @@ mod tests {
         format!("{}{lines}{}", &text[..begin], &text[end..])
     }
 
-    /// Replaces rows of a table by their first cell; a new row comes behind the one before it.
+    /// Replaces rows of a table by their first cell; a new row is inserted behind the one before it.
     fn rows(text: &str, rows: &[(String, String)]) -> String {
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         let mut last = None;

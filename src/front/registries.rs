@@ -19,7 +19,7 @@ use crate::registry::{
 };
 use crate::stream::{FileError, read_file};
 
-/// Folders with certificates per registry, as containers-certs.d(5) and docker have them.
+/// Folders with certificates for each registry, as in containers-certs.d(5) and docker.
 const CERTS_DIRECTORIES: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
 
 /// Makes a client; sends no request.
@@ -126,7 +126,7 @@ fn certificates(paths: &[PathBuf]) -> Result<Vec<CaCertificates>, Failure> {
 /// Lists the certificates of a folder by the endings they usually have.
 ///
 /// A mounted Kubernetes ConfigMap or Secret has links `ca.crt -> ..data/ca.crt` beside the folders `..data` and
-/// `..2026_…`; what begins with a dot is not looked at.
+/// `..2026_…`; names that begin with a dot are ignored.
 fn certificate_files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     let failed = |error| Failure::of_input(FileError::io("list", folder, error));
     let mut files = Vec::new();
@@ -187,7 +187,7 @@ impl ClientEvents for RequestLog {
     fn retry(&self, record: &RetryRecord<'_>) {
         self.ui.count_retry();
         let RetryRecord { task, cause, delay, attempt, .. } = record;
-        // A connection that was closed while it was idle is opened again at once.
+        // A connection that was closed while it was idle is opened again without a message.
         let when = match text::duration(*delay) {
             _ if *delay < Duration::from_millis(50) => "now".to_owned(),
             delay => format!("in {delay}"),

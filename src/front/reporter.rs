@@ -26,7 +26,7 @@ use progress_log::{Lines, ProgressLog};
 /// Time between two lines about work in progress.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What is done with the bytes of a blob, as a word for lines and summary.
+/// The word for moved blobs in lines and summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wording {
     /// They are sent to a registry.
@@ -47,7 +47,7 @@ impl Wording {
     }
 }
 
-/// Does work, shows its progress meanwhile, and prints a summary when it succeeded.
+/// Runs work, shows its progress, and prints a summary after a success.
 pub fn watch<T, E>(
     ui: &Ui,
     wording: Wording,
@@ -58,7 +58,7 @@ pub fn watch<T, E>(
     if bars.is_some() {
         let screen = ui.bars().clone();
         signals::clear_with(Some(Box::new(move || {
-            // Nothing is drawn behind the last message.
+            // Bars are removed before the last message.
             let _ = screen.clear();
             screen.set_draw_target(ProgressDrawTarget::hidden());
         })));
@@ -129,7 +129,7 @@ impl Observer for Reporter<'_> {
         }
         let shown = match self.ui.progress() {
             Progress::Plain => lines.as_slice(),
-            // Bars show the rest; a tag that was asked for is a result.
+            // Bars show everything else; a user's tag is a result and gets a line.
             Progress::Bar if is_users_tag(event) => {
                 lines.last().map(std::slice::from_ref).unwrap_or_default()
             }
@@ -139,18 +139,18 @@ impl Observer for Reporter<'_> {
     }
 }
 
-/// Tells whether a tag was written that a user gave; tags by digest are for tools.
+/// Tells whether the event is a written tag of the user; tags by digest are for tools.
 fn is_users_tag(event: Event<'_>) -> bool {
     matches!(event, Event::TagWritten { tag, .. } if !tag.as_str().starts_with("sha256-"))
 }
 
-/// Returns what a warning says, and what the user may do about it.
+/// Returns the text of a warning and its advice.
 // house: long because each warning has its own sentence.
 fn warning_text(warning: &Warning) -> (String, Option<Message>) {
     match warning {
         Warning::NonDistributableSkipped { image, index, layers } => (
             format!(
-                "{} of `{image}`{} left out, because they are marked as not to be distributed: {}",
+                "{} of `{image}`{} left out, because they are marked as non-distributable: {}",
                 text::counted(layers.len() as u64, "layer"),
                 index.as_ref().map(|index| format!(" in `{index}`")).unwrap_or_default(),
                 text::quoted_list(layers.iter().map(ToString::to_string))
@@ -171,16 +171,16 @@ fn warning_text(warning: &Warning) -> (String, Option<Message>) {
         ),
         Warning::AttachedLeftOut { count } => (
             format!(
-                "{} left out, because docker's tar has no place for them",
+                "{} left out, because docker's tar cannot hold them",
                 text::counted(*count as u64, "signature")
             ),
             Some(message!(Flag::TO_OCI_TAR, " keeps them")),
         ),
         Warning::IndexNarrowed { from, to, left_behind } => (
             match left_behind {
-                0 => format!("`{to}` takes the place of `{from}`; signatures of `{from}` do not cover it"),
+                0 => format!("`{to}` replaces `{from}`; signatures of `{from}` do not cover it"),
                 count => format!(
-                    "`{to}` takes the place of `{from}`; {} of `{from}` left out",
+                    "`{to}` replaces `{from}`; {} of `{from}` left out",
                     text::counted(*count as u64, "signature")
                 ),
             },
@@ -188,32 +188,33 @@ fn warning_text(warning: &Warning) -> (String, Option<Message>) {
         ),
         Warning::AttachedToReplacedIndex { count } => (
             format!(
-                "{} left out, because they are about an index that another index takes the place of",
+                "{} left out, because they are about an index that another index replaces",
                 text::counted(*count as u64, "signature")
             ),
             None,
         ),
         Warning::PushedWithoutTag { digest } => (
-            format!("image `{digest}` has no name that gives a tag, and is pushed without one"),
+            format!("image `{digest}` has no name with a tag, and is pushed without one"),
             Some(message!(Flag::TO_REPO.with("REPOSITORY:TAG"), " or ", Flag::TAG, " gives it one")),
         ),
         Warning::LockAnnotationsLost { images } => (
             format!(
-                "the annotations that the ImagesLock has for {} are left out, because imgpkg's tar has no place for them",
+                "the annotations that the ImagesLock has for {} are left out, because imgpkg's tar cannot hold them",
                 text::counted(*images as u64, "image")
             ),
             Some(message!(Flag::TO_OCI_TAR, " keeps them")),
         ),
-        Warning::TagNotShown { tag, digest } => {
-            (format!("the registry took `{tag}` with digest `{digest}` but does not show the tag yet"), None)
-        }
+        Warning::TagNotShown { tag, digest } => (
+            format!("the registry accepted `{tag}` with digest `{digest}`, but does not show the tag yet"),
+            None,
+        ),
         Warning::NothingShared => (
-            "what the tar was to be written without has none of these layers; the tar is a full one"
+            "no layer was left out, because the other images have none of them; the tar is a full one"
                 .to_owned(),
             None,
         ),
         Warning::NothingNonDistributable => {
-            ("no image has a layer that is marked as not to be distributed".to_owned(), None)
+            ("no image has a layer that is marked as non-distributable".to_owned(), None)
         }
         Warning::LinksCopied { count: 1, first } => (
             format!(
@@ -243,7 +244,7 @@ fn warning_text(warning: &Warning) -> (String, Option<Message>) {
             (format!("a container will not start `{program}`: {problem}"), None)
         }
         Warning::LoaderMissing { file, loader } => (
-            format!("`{file}` asks for the dynamic loader `{loader}`, which the image does not have"),
+            format!("`{file}` needs the dynamic loader `{loader}`, which the image does not have"),
             Some("link it statically, or choose a base with its libraries".into()),
         ),
         Warning::BaseIsSigned { count } => (
@@ -269,7 +270,7 @@ fn warning_text(warning: &Warning) -> (String, Option<Message>) {
             None,
         ),
         Warning::LeftBehind { problem } => (
-            format!("the old content is replaced, but still there: {problem}"),
+            format!("the old content is replaced, but was not removed: {problem}"),
             Some("remove it, or run the command again later".into()),
         ),
         Warning::Backslashes { first } => (

@@ -1,4 +1,4 @@
-//! Result files: `--result FORMAT:PATH` writes what a command produced in the form that a CI system reads.
+//! Result files: `--result FORMAT:PATH` writes the result of a command in a form that a CI system reads.
 //!
 //! Files are written after the work is confirmed, never before.
 
@@ -31,8 +31,8 @@ const MODE: u32 = 0o644;
 
 /// Most bytes of a path in a Tekton result, counted in its JSON form.
 ///
-/// Tekton takes 4,096 bytes for all results of a step with its own JSON around them, and fails a step that succeeded
-/// when they are more. The other results have at most 1,000 bytes: digests, and names as long as registries take them.
+/// Tekton accepts 4,096 bytes for all results of a step with its own JSON around them; if there are more, it fails a
+/// successful step. The other results have at most 1,000 bytes: digests, and names as long as registries take them.
 const TEKTON_PATH_BYTES: usize = 3000;
 /// Where Tekton reads results.
 const TEKTON_FOLDER: &str = "/tekton";
@@ -85,7 +85,7 @@ enum Stream {
     Error,
 }
 
-/// A result file that was asked for.
+/// A requested result file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResultFile {
     /// Its form.
@@ -97,7 +97,7 @@ pub struct ResultFile {
 impl ResultFile {
     /// Parses `FORMAT:PATH`; `github` alone takes the path from `GITHUB_OUTPUT`.
     ///
-    /// Errors: misuse with the forms there are.
+    /// Errors: misuse that lists the formats.
     pub fn parse(text: &str, env: &Env) -> Result<Self, Failure> {
         let (name, path) = match text.split_once(':') {
             Some((name, path)) => (name, Some(path).filter(|path| !path.is_empty())),
@@ -124,7 +124,7 @@ impl ResultFile {
         }
     }
 
-    /// Returns the stream that the path stands for, if it stands for one of ours.
+    /// Returns the stream of this process that the path names, if it names one.
     fn stream(&self) -> Option<Stream> {
         let path = self.path.as_os_str().as_encoded_bytes();
         match path {
@@ -262,7 +262,7 @@ pub fn report(
                 (_, None) => {
                     let name = file.format.name();
                     return Err(Failure::refused(format!(
-                        "result `{name}` is about one image, and the report about several"
+                        "result `{name}` is for one image, and the report has several"
                     ))
                     .hint(message!(Flag::RESULT.with("json:PATH"), " holds all of them")));
                 }
@@ -340,7 +340,7 @@ pub(super) fn github(outcome: &ImageOutcome, delimiter: &str) -> Result<String, 
         ("refs", Some(refs)),
         ("path", outcome.path_text()),
         ("size", Some(outcome.size.to_string())),
-        // The names are an author's text, and each has one line.
+        // The names are text from outside; each is one line.
         ("platforms", Some(names.join("\n")).filter(|names| !names.is_empty())),
     ];
     let mut text = String::new();
@@ -380,7 +380,7 @@ pub(super) fn append(path: &Path, text: &str) -> Result<(), Failure> {
     let failed = |action| move |error| Failure::from(FileError::io(action, path, error));
     let mut file =
         std::fs::OpenOptions::new().append(true).create(true).open(path).map_err(failed("open"))?;
-    // A pipe or a file system without locks is written to all the same.
+    // A pipe, or a file system without locks, is written without a lock.
     let _ = rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive);
     file.write_all(text.as_bytes()).map_err(failed("write"))
 }

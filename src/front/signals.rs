@@ -1,7 +1,7 @@
 //! Handles SIGINT, SIGTERM and panics.
 //!
-//! The first signal asks all work to unwind, which removes temporary files; the second, or 0.8 seconds of patience,
-//! ends the process. A closed pipe is not a signal here: Rust ignores SIGPIPE, and writers see the error.
+//! The first signal makes all work unwind, which removes temporary files; the second one, or 0.8 seconds later, ends
+//! the process. A closed pipe is not a signal here: Rust ignores SIGPIPE, and writers see the error.
 
 use std::io::Write as _;
 use std::panic::PanicHookInfo;
@@ -16,20 +16,20 @@ use super::exit;
 use super::failure::{Failure, Kind};
 use crate::stream::{cancel, lock, temporary};
 
-/// How long work may take to unwind: a blocked read of a socket does not see that it should. The process is gone
-/// within a second, which is what supervisors and people count on.
+/// How long work may take to unwind; a blocked read of a socket does not unwind. The process ends within a second, as
+/// supervisors and users expect.
 const PATIENCE: Duration = Duration::from_millis(800);
 
-/// The first signal that came, or zero.
+/// The number of the first signal, or zero.
 static RECEIVED: AtomicI32 = AtomicI32::new(0);
 
-/// What gets the signals in place of the work.
+/// The function that gets the signals instead of the work.
 type Taker = Box<dyn Fn(i32) -> bool + Send>;
 static TAKER: Mutex<Option<Taker>> = Mutex::new(None);
-/// Adds signals to those that are caught.
+/// Adds signals to the caught ones.
 static HANDLE: OnceLock<Handle> = OnceLock::new();
 
-/// Signals go elsewhere while this lives.
+/// While this exists, signals go to a function.
 #[derive(Debug)]
 #[must_use]
 pub struct Taken(());
@@ -40,8 +40,8 @@ impl Drop for Taken {
     }
 }
 
-/// Hands each signal to `taker` from now on, also those that would end the process: a command that runs another one
-/// passes them on, and a server ends as it should. One that `taker` refuses has its usual effect.
+/// Passes each signal to `taker` from now on, also those that would end the process: a command that runs another one
+/// passes them on, and a server ends its connections. A signal that `taker` refuses has its usual effect.
 pub fn take(taker: impl Fn(i32) -> bool + Send + 'static) -> Taken {
     *lock(&TAKER) = Some(Box::new(taker));
     if let Some(handle) = HANDLE.get() {
@@ -53,7 +53,7 @@ pub fn take(taker: impl Fn(i32) -> bool + Send + 'static) -> Taken {
     Taken(())
 }
 
-/// Begins to listen, on a thread of its own.
+/// Starts the thread that waits for signals.
 pub fn listen() {
     // With a handler, a file that exceeds `ulimit -f` is an error of the write; without one, SIGXFSZ ends the process.
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
@@ -78,7 +78,7 @@ pub fn listen() {
     let _ = std::thread::Builder::new().name("signals".into()).spawn(listening);
 }
 
-/// Returns the failure that a signal caused, if one came: what failed because of it is only a consequence.
+/// Returns the failure for a signal, if one came; it replaces the failures that the signal caused.
 pub fn explain(failure: Failure) -> Failure {
     stopped().unwrap_or(failure)
 }
@@ -94,10 +94,10 @@ fn stopped() -> Option<Failure> {
 /// Clears the screen before the last message, if the process ends without waiting for the work.
 type Cleaner = Box<dyn Fn() + Send>;
 static CLEANER: Mutex<Option<Cleaner>> = Mutex::new(None);
-/// How long clearing may take: a thread that does not go on may hold what it needs.
+/// How long clearing may take: a blocked thread may hold a lock that it needs.
 const CLEANING: Duration = Duration::from_millis(100);
 
-/// Has `cleaner` run before the last message from now on; `None` ends that.
+/// Sets the function that runs before the last message; `None` removes it.
 pub fn clear_with(cleaner: Option<Cleaner>) {
     *lock(&CLEANER) = cleaner;
 }
@@ -123,7 +123,7 @@ fn leave() -> ! {
 /// Prints, removes temporary files and exits, without waiting for other threads.
 #[expect(clippy::exit, reason = "other threads may be blocked and cannot be asked to return")]
 fn end(failure: &Failure) -> ! {
-    // This bypasses the guard of a log that holds commands, so no command may begin inside the line.
+    // This bypasses the guard of GitHub's log, so no workflow command may begin inside the line.
     let text = failure.render(false).replace("##[", "# #[");
     clear_screen();
     let _ = std::io::stderr().write_all(text.as_bytes());

@@ -23,7 +23,7 @@ pub fn umask() -> u32 {
     if let Some(umask) = shown.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()) {
         return umask;
     }
-    // The other way, `umask()`, changes it for a moment, which other threads would see.
+    // The alternative, `umask()`, changes it for a moment, which other threads would see.
     let old = rustix::process::umask(Mode::from_raw_mode(0o022));
     rustix::process::umask(old);
     old.bits()

@@ -1,4 +1,4 @@
-//! Pieces of messages: escaped text from outside, sizes, durations, shortened lists.
+//! Parts of messages: escaped text from outside, sizes, durations, shortened lists.
 //!
 //! Pure functions; what they return goes to a terminal or a build log.
 
@@ -8,10 +8,10 @@ use std::time::Duration;
 use crate::model::invisible::is_invisible;
 use crate::model::list;
 
-/// Escapes what could move a cursor, hide text or begin a new line in a terminal or a build log.
+/// Escapes characters that could move a cursor, hide text or begin a new line in a terminal or a build log.
 ///
-/// File names, labels and replies of registries come from outside; a line break in one could forge a log line or
-/// a workflow command, a direction override could show another digest than the real one.
+/// File names, labels and responses of registries come from outside; a line break in one could forge a log line or a
+/// workflow command, a direction override could show another digest than the real one.
 #[must_use]
 pub fn escaped(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_invisible) {
@@ -46,7 +46,7 @@ pub fn bytes(count: u64) -> String {
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS.get(unit).unwrap_or(&"EiB"))
 }
 
-/// Formats a duration for people: `0.4 s`, `12.3 s`, `4 min 05 s`, `1 h 02 min`.
+/// Formats a duration: `0.4 s`, `12.3 s`, `4 min 05 s`, `1 h 02 min`.
 #[must_use]
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();

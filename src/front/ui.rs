@@ -20,7 +20,7 @@ use crate::model::invisible::escape_in_json;
 /// When colours are used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum When {
-    /// If standard error is a terminal that can.
+    /// If standard error is a terminal with colours.
     #[default]
     Auto,
     /// Always, also in a file.
@@ -81,7 +81,7 @@ pub struct Ui {
     bars: MultiProgress,
     /// Errors are printed as JSON too.
     json_errors: bool,
-    /// Something was printed on standard output, which is to hold one document.
+    /// Something was printed on standard output, which may hold only one document.
     printed: AtomicBool,
     /// Requests and bodies that were retried.
     retries: AtomicU64,
@@ -125,7 +125,7 @@ impl Ui {
         };
         let progress = match settings.progress {
             _ if settings.verbosity == Verbosity::Quiet => Progress::None,
-            // Request lines would tear the bars apart.
+            // Request lines would break the bars.
             Progress::Auto if terminal && settings.verbosity < Verbosity::Debug => Progress::Bar,
             Progress::Auto => Progress::Plain,
             chosen => chosen,
@@ -145,7 +145,7 @@ impl Ui {
         }
     }
 
-    /// Names flags in a door's words from now on; such doors have their own form of errors.
+    /// Writes flags in a door's vocabulary from now on; such doors have their own form of errors.
     #[must_use]
     pub fn speaking(self, vocabulary: &'static (dyn Vocabulary + Sync)) -> Self {
         Self { vocabulary, json_errors: false, ..self }
@@ -180,7 +180,7 @@ impl Ui {
         self.retries.load(Ordering::Relaxed)
     }
 
-    /// Prints a line about the work, unless the user wants quiet.
+    /// Prints a line about the work, unless `--quiet` was given.
     pub fn note(&self, line: &str) {
         if self.settings.verbosity >= Verbosity::Normal {
             self.to_stderr(&format!("{}\n", text::escaped(line)));
@@ -194,7 +194,7 @@ impl Ui {
         }
     }
 
-    /// Prints a warning, with what the user may do about it unless this door has no such setting.
+    /// Prints a warning, with its advice unless this door has no such setting.
     pub fn warning_with(&self, line: &str, advice: Option<Message>) {
         match advice.and_then(|advice| advice.render_whole(self.vocabulary)) {
             Some(advice) => self.warning(&format!("{line}; {advice}")),
@@ -208,13 +208,13 @@ impl Ui {
         self.to_stderr(&format!("imgrelay: {word} {}\n", text::escaped(line)));
     }
 
-    /// Keeps standard output free of errors as JSON: it belongs to a tar.
+    /// Prints no errors as JSON on standard output, because the tar goes there.
     #[must_use]
     pub fn without_json_errors(self) -> Self {
         Self { json_errors: false, ..self }
     }
 
-    /// Prints why the command failed: on standard error, and with `--json` as a document where no other was printed.
+    /// Prints a failure: on standard error, and with `--json` also as a document if no other was printed.
     pub fn failure(&self, failure: &Failure) {
         self.to_stderr(&failure.render_in(self.vocabulary, self.color));
         let is_ours = !matches!(failure.kind, Kind::Command(_));
@@ -236,7 +236,7 @@ impl Ui {
         })
     }
 
-    /// Prints the result of a command, and returns the failure it stands for, if any.
+    /// Prints the result of a command, and returns the failure in it, if there is one.
     pub fn outcome(&self, outcome: &Outcome) -> Result<(), Failure> {
         match outcome {
             Outcome::Image(image) => {
@@ -284,7 +284,7 @@ impl Ui {
     fn to_stderr(&self, text: &str) {
         self.bars.suspend(|| {
             let mut stderr = lock(&self.stderr);
-            // Standard error is the last resort: its own failure cannot be reported.
+            // A failure of standard error cannot be reported.
             let _ = stderr.write_all(text.as_bytes());
         });
     }
@@ -303,7 +303,7 @@ pub(crate) mod tests {
     use crate::front::outcome::Document;
     use std::sync::Arc;
 
-    /// A stream that keeps what is written to it.
+    /// A stream that keeps the written bytes.
     #[derive(Clone, Default)]
     pub(crate) struct Captured(Arc<Mutex<Vec<u8>>>);
 

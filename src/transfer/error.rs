@@ -225,7 +225,7 @@ pub enum TransferError {
         source: Box<TransferError>,
     },
     /// A part of an image is missing, and no repository is known that has it.
-    #[error("`{place}` does not hold `{digest}`, and nothing says where else it is")]
+    #[error("`{place}` does not hold `{digest}`, and no other place of it is known")]
     Nowhere {
         /// What is missing.
         digest: Digest,
@@ -241,7 +241,7 @@ pub enum TransferError {
         problem: String,
     },
     /// A non-distributable layer is needed, but the source was written without it.
-    #[error("`{place}` does not hold layer `{layer}` of {image}, which may not be distributed")]
+    #[error("`{place}` does not hold the non-distributable layer `{layer}` of {image}")]
     NonDistributableMissing {
         /// The layer.
         layer: Digest,
@@ -252,7 +252,7 @@ pub enum TransferError {
     },
     /// A tar was written without a non-distributable layer, and fetching it from its origin failed.
     #[error(
-        "`{place}` was written without layer `{layer}`, which may not be distributed, and fetching it failed: {source}"
+        "`{place}` was written without the non-distributable layer `{layer}`, and fetching it failed: {source}"
     )]
     NonDistributableUnreachable {
         /// The layer.

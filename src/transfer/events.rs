@@ -119,7 +119,7 @@ pub enum Event<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Warning {
-    /// Layers that may not be distributed were left out.
+    /// Non-distributable layers were left out.
     NonDistributableSkipped {
         /// The image they belong to.
         image: String,
@@ -133,12 +133,12 @@ pub enum Warning {
         /// The references in its lock file.
         images: Vec<String>,
     },
-    /// An image has no name that gives a tag, and is pushed without one.
+    /// An image has no name with a tag, and is pushed without one.
     PushedWithoutTag {
         /// The image.
         digest: Digest,
     },
-    /// imgpkg's tar has no place for the annotations of an ImagesLock.
+    /// imgpkg's tar cannot hold the annotations of an ImagesLock.
     LockAnnotationsLost {
         /// How many images have some.
         images: usize,

@@ -26,7 +26,7 @@ pub struct ArchiveRequest {
     pub target: LayoutTarget,
     /// Blobs moved at the same time.
     pub concurrency: usize,
-    /// Also fetch layers that may not be distributed.
+    /// Also fetch non-distributable layers.
     pub include_non_distributable: bool,
     /// Cache fetched blobs beside this file, and use those that are cached there.
     pub resume: Option<PathBuf>,
@@ -259,7 +259,7 @@ pub fn copy_to_docker_tar(
     }
     let left_out = |layer: &&Descriptor| layer.is_non_distributable() && !request.include_non_distributable;
     if let Some(layer) = manifest.layers.iter().find(left_out) {
-        return Err(refused(format!("its layer `{}` may not be distributed", layer.digest)));
+        return Err(refused(format!("its layer `{}` is non-distributable", layer.digest)));
     }
     let config = locator.read_config_bytes(&manifest.config)?;
     let name = |layer: &Descriptor| format!("{}.tar.gz", layer.digest.hex());

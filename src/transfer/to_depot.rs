@@ -34,7 +34,7 @@ pub struct DepotRequest {
     pub images: Vec<DepotImage>,
     /// Blobs moved at the same time.
     pub concurrency: usize,
-    /// Also copy layers that may not be distributed.
+    /// Also copy non-distributable layers.
     pub include_non_distributable: bool,
 }
 

@@ -21,7 +21,7 @@ pub struct LayoutRequest {
     pub roots: Vec<NamedImage>,
     /// Blobs moved at the same time.
     pub concurrency: usize,
-    /// Also fetch layers that may not be distributed.
+    /// Also fetch non-distributable layers.
     pub include_non_distributable: bool,
 }
 

@@ -28,7 +28,7 @@ pub struct PushRequest {
     pub sent: BTreeSet<Digest>,
     /// Blobs moved at the same time.
     pub concurrency: usize,
-    /// Also push layers that may not be distributed.
+    /// Also push non-distributable layers.
     pub include_non_distributable: bool,
 }
 
@@ -133,7 +133,7 @@ struct Found<'a> {
 pub(super) struct Met {
     /// Images that were missing.
     pub(super) missing: usize,
-    /// Layers in them that may not be distributed.
+    /// Non-distributable layers in them.
     pub(super) non_distributable: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Shared by `sign` and `attach`: reads an image with what is attached to it, and attaches more, in place.
+//! Shared by `sign` and `attach`: reads an image with what is attached to it, and attaches more in place.
 
 use std::fmt::Write as _;
 
@@ -21,26 +21,26 @@ use crate::transfer::{
     self, Attached, Collection, Gathering, ImageLocator, ImageSource as _, Role, TransferError,
 };
 
-/// A change of what is stored beside images.
+/// An addition to what is stored beside images.
 pub(super) struct Change<'a> {
-    /// Where the images are.
+    /// The place of the images.
     pub(super) target: &'a SignTarget,
     /// How registries are reached.
     pub(super) registry: &'a RegistryOptions,
     /// Result files.
     pub(super) results: &'a [ResultFile],
-    /// What was done, and what was there already, as words for the result.
+    /// Words of the result: for what was added, and for what was there already.
     pub(super) words: [&'static str; 2],
-    /// Whether it is also about the images that a bundle names.
+    /// Whether the images that a bundle names are included.
     pub(super) reach: Reach,
 }
 
-/// How far a change reaches.
+/// Which images are included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// The images that were named, and what is below them.
+    /// The given images, and everything below them.
     Named,
-    /// The images that bundles among them name, too.
+    /// Also the images that bundles among them name.
     Bundles,
 }
 
@@ -134,7 +134,7 @@ impl Change<'_> {
         Ok(collection.has_bundles())
     }
 
-    /// Says for each root, and for each other image that something was added to, what was done.
+    /// Reports for each root, and for each other image with an addition, what was done.
     fn report(&self, place: &str, collection: &Collection, additions: &[Addition]) -> Document {
         let roots = collection.members.iter().filter(|member| member.role == Role::Root);
         let mut images: Vec<_> = roots.map(|member| member.descriptor.digest.clone()).collect();
@@ -165,9 +165,9 @@ impl Change<'_> {
     }
 }
 
-/// Gives the images that a bundle names the place where they are: what is said about them is put there.
+/// Sets the repository of the images that a bundle names: their signatures are stored there.
 ///
-/// Errors: an image that is not in the bundle's repository, where a signature of it would not be looked for.
+/// Errors: an image that is not in the bundle's repository: verifiers would not find a signature there.
 fn move_to(
     repository: &Repository,
     locator: &ImageLocator<'_>,
@@ -204,7 +204,7 @@ fn main_image(
     Ok(Some(Box::new(ImageOutcome::of_description(&image, place))))
 }
 
-/// Adds the advice that only these commands have.
+/// Adds the hints that only these commands have.
 pub(super) fn advised(error: TransferError) -> Failure {
     let failure = |error| Failure::from(error);
     match error {

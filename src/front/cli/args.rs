@@ -147,10 +147,10 @@ pub struct PushArgs {
     /// With --to-oci-tar: fetch every image the bundle names into the tar too
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub inflate: Option<Switch>,
-    /// With --inflate: also fetch cosign's signatures, attestations and SBOMs
+    /// With --inflate: fetch cosign's signatures, attestations and SBOMs too
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub cosign_signatures: Option<Switch>,
-    /// With --inflate: also fetch the referrers of every image (artifacts whose subject it is)
+    /// With --inflate: fetch the referrers of every image too (artifacts whose subject is the image)
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub referrers: Option<Switch>,
     /// Leave out this exact path below a root, instead of .git (repeatable)
@@ -202,7 +202,7 @@ pub struct PushArgs {
     #[arg(long, value_name = "SIZE", help_heading = CONTENT)]
     pub size_limit: Option<String>,
 
-    /// Give each image the tag sha256-….imgpkg too, which keeps it when other tags move on (default true)
+    /// Give each image the tag sha256-….imgpkg too, which protects it when other tags move (default true)
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub imgpkg_tags: Option<Switch>,
     /// What a container runs with
@@ -307,13 +307,13 @@ pub struct CopyArgs {
     /// When writing a tar: keep fetched blobs after a failure, and use them in the next run
     #[arg(long, value_name = SWITCH)]
     pub resume: Option<Switch>,
-    /// With --to-oci-tar: leave out layers that this has, a tar, lock, image in a registry, or list of digests (repeatable)
+    /// With --to-oci-tar: leave out the layers of this tar, lock, image in a registry, or list of digests (repeatable)
     #[arg(long, value_name = "WHAT")]
     pub without: Vec<String>,
-    /// With --tar: tar or folder that has what the tar was written without (repeatable)
+    /// With --tar: tar or folder with the blobs that the tar lacks (repeatable)
     #[arg(long, value_name = "PATH")]
     pub base_tar: Vec<PathBuf>,
-    /// With --to-repo: repository of the registry that may have what the tar was written without (repeatable)
+    /// With --to-repo: repository of the same registry that may have the blobs that the tar lacks (repeatable)
     #[arg(long, value_name = "REPOSITORY")]
     pub from: Vec<String>,
     /// Copy a bundle without the images it names
@@ -328,10 +328,10 @@ pub struct CopyArgs {
     /// Copy the referrers of every image too (OCI 1.1: artifacts whose subject is the image)
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub referrers: Option<Switch>,
-    /// Give each image the tag sha256-….imgpkg too, which keeps it when other tags move on (default true)
+    /// Give each image the tag sha256-….imgpkg too, which protects it when other tags move (default true)
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub imgpkg_tags: Option<Switch>,
-    /// Put the repository's name in front of the tags that protect images from cleaning
+    /// Put the repository's name in front of the tags that protect images from garbage collection
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub repo_based_tags: Option<Switch>,
     /// Copy these platforms of a multi-platform image only (repeatable; default all)
@@ -448,13 +448,13 @@ pub struct VerifyArgs {
     /// Fail unless this key signed the image: a PEM file, a folder of them, or env://VARIABLE (repeatable: any of them)
     #[arg(long, value_name = "KEY")]
     pub key: Vec<String>,
-    /// For a tar written --without others: tar or folder that has what it lacks (repeatable)
+    /// For a tar written with --without: tar or folder with the blobs that it lacks (repeatable)
     #[arg(long, value_name = "PATH")]
     pub against: Vec<PathBuf>,
-    /// With --key: name that the signature has to be for
+    /// With --key: image name that the signature must have
     #[arg(long, value_name = "REFERENCE")]
     pub identity: Option<String>,
-    /// With --key: what has to be there, signature or attestation:TYPE (repeatable; default signature)
+    /// With --key: required statement, signature or attestation:TYPE (repeatable; default signature)
     #[arg(long, value_name = "WHAT")]
     pub require: Vec<String>,
     /// Also write the result as json, dotenv, digest, url, ref, path, github or tekton to PATH (repeatable)

@@ -1,4 +1,4 @@
-//! `cat`: the content of one file of an image, on standard output when all of it was verified.
+//! `cat`: prints the content of one file of an image after its layer was verified.
 
 use std::io::{self, Seek as _, Write as _};
 use std::path::Path;
@@ -36,8 +36,8 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &CatArgs, json: bool) -
                 ))
                 .hint("`imgrelay ls` lists what is in it"));
             }
-            NodeKind::HardLink(_) => "a hard link to a file that is not there",
-            NodeKind::Link(_) => "a link that leads nowhere",
+            NodeKind::HardLink(_) => "a hard link to a missing file",
+            NodeKind::Link(_) => "a link to a missing file",
             NodeKind::CharacterDevice | NodeKind::BlockDevice => "a device",
             NodeKind::Fifo => "a named pipe",
         };
@@ -47,7 +47,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &CatArgs, json: bool) -
     spool.rewind().map_err(failed)?;
     let mut out = io::stdout().lock();
     match io::copy(&mut spool, &mut out).and_then(|_| out.flush()) {
-        // `cat | head` has what it wanted.
+        // The reader closed the pipe, as `cat | head` does.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(failed(error).into()),
         _ => Ok(Outcome::Printed),
     }

@@ -1,7 +1,7 @@
 //! Flags whose value is one of a fixed list: each word with its meaning.
 //!
 //! The parser of the command line takes the words from here, for suggestions and completion, and `resolve` the
-//! meanings; a door that fills the arguments by itself is checked by `resolve` alone.
+//! meanings; the values of a door that fills the arguments itself are checked by `resolve` only.
 
 use std::ffi::OsStr;
 

@@ -32,7 +32,7 @@ pub(in crate::front) fn from_clap(
     failure.hint(Hint::command("see ", format!("{} --help", command_path(command, words)), ""))
 }
 
-/// Finds what a word of another tool is called here.
+/// Returns the hint for a word of another tool.
 fn habit(error: &clap::Error, shown: Option<&str>, path: &str) -> Option<Hint> {
     match error.kind() {
         ErrorKind::UnknownArgument => match shown? {
@@ -44,7 +44,7 @@ fn habit(error: &clap::Error, shown: Option<&str>, path: &str) -> Option<Hint> {
     }
 }
 
-/// Names what an error is about: a flag as it was given, or the name of an argument.
+/// Names the subject of an error: a flag as it was typed, or the name of an argument.
 fn subject(shown: &str, command: &clap::Command, words: &[OsString], from_env: &[FromEnv]) -> Part {
     let Some(flag) = shown.strip_prefix("--").and_then(Flag::find) else {
         return Part::Text(format!("`{shown}`"));

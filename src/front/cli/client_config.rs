@@ -1,4 +1,4 @@
-//! What a client of `serve` has to be configured with: plain http, and this address in front of other registries.
+//! The configuration of a client of `serve`: plain http, and this address as a mirror of other registries.
 //!
 //! Source: BuildKit `docs/buildkitd.toml.md`, containerd `docs/hosts.md`, containers-registries.conf(5), dockerd(8).
 
@@ -50,7 +50,7 @@ pub(super) fn lines(client: Client, address: &str, mirrored: &BTreeSet<String>) 
         }
         Client::Docker => {
             let mut config = json!({"insecure-registries": [address]});
-            // docker knows mirrors of Docker Hub only.
+            // docker supports mirrors of Docker Hub only.
             if mirrored.contains("docker.io") {
                 config["registry-mirrors"] = json!([format!("http://{address}")]);
             }

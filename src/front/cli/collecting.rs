@@ -1,4 +1,4 @@
-//! What was pushed to `serve` becomes one OCI layout tar.
+//! Writes the images that were pushed to `serve` into one OCI layout tar.
 
 use std::path::{Path, PathBuf};
 
@@ -18,9 +18,9 @@ use crate::transfer::{self, ImageSource, LayoutRequest, TransferError};
 /// Most blobs that are written at the same time; all come from this machine's disk.
 const CONCURRENCY: usize = 4;
 
-/// Prepares to take what is pushed.
+/// Prepares for pushes.
 ///
-/// Errors: also a tar that cannot be written, so that the command does not run for nothing.
+/// Errors: a tar that cannot be written, so that the command does not run in vain.
 pub(super) fn prepare(context: &Context<'_>, collection: &Collection) -> Result<Collected, Failure> {
     drop(AtomicFile::create(&collection.tar, 0o666)?);
     Ok(Collected::new(&system::temporary_folder(context.env))?)
@@ -65,7 +65,7 @@ pub(super) fn write(
     Ok(())
 }
 
-/// Names an image under the registry that takes the place of the address.
+/// Returns the names of an image, with `registry` instead of the server's address.
 fn named(image: &CollectedImage, registry: &str) -> Result<NamedImage, Failure> {
     let mut names: Vec<Reference> = Vec::new();
     for (repository, tag) in &image.names {
@@ -79,7 +79,7 @@ fn named(image: &CollectedImage, registry: &str) -> Result<NamedImage, Failure> 
     Ok(NamedImage::new(image.descriptor.clone(), &names))
 }
 
-/// What was pushed, and the stores behind it, as one source.
+/// The pushed images and the served stores as one source.
 struct Pushed<'a> {
     service: &'a Service,
     tar: &'a Path,

@@ -1,4 +1,4 @@
-//! The lock that `copy` writes: where images are after it.
+//! The lock that `copy` writes, with the new references of the images.
 
 use super::open_source::OpenedSource;
 use super::placing::Placing;
@@ -8,7 +8,7 @@ use crate::lock::{BundleLock, ImagesLock, LockedImage};
 use crate::model::Reference;
 use crate::transfer::{Collection, ImageLocator, ImageSource as _, Member, Role};
 
-/// Makes the lock with the new places: of the bundle, if the collection is about one, else of all images.
+/// Makes the lock with the new references: of the main bundle, if there is one, else of all images.
 pub(super) fn lock_of(
     opened: &OpenedSource,
     locator: &ImageLocator<'_>,
@@ -48,7 +48,7 @@ pub(super) fn lock_of(
     Ok(ImagesLock { images }.to_yaml())
 }
 
-/// Returns where an image is after the push.
+/// Returns the reference of an image after the push.
 fn placed(collection: &Collection, placing: Placing<'_>, member: &Member) -> Result<Reference, Failure> {
     Ok(placing.first(collection, member)?.with_digest(member.descriptor.digest.clone()))
 }

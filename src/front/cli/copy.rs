@@ -109,7 +109,7 @@ impl Copy<'_> {
         }
     }
 
-    /// Writes the image of one platform, which docker's tar has room for; the result is about that image.
+    /// Writes the image of one platform into docker's tar, which holds one image; the result is about that image.
     fn write_for_docker(
         &self,
         mut collection: Collection,
@@ -136,7 +136,7 @@ impl Copy<'_> {
         )))
     }
 
-    /// Writes an index, or an image, of some platforms of the one that was read.
+    /// Writes some platforms of the source: an index, or one image.
     fn write_platforms(
         &self,
         collection: &Collection,
@@ -235,7 +235,7 @@ impl Copy<'_> {
         }
     }
 
-    /// A tar may hold a bundle alone; its images are then wherever its lock file says.
+    /// A tar may hold only the bundle; its images are then at the references of its lock file.
     fn warn_of_missing(&self, collection: &Collection) {
         if self.options.thin {
             return;
@@ -246,7 +246,7 @@ impl Copy<'_> {
         }
     }
 
-    /// Remembers where a tar's images came from: layers that may not be distributed may be missing in the tar only.
+    /// Records the origins of a tar's images: the tar may lack non-distributable layers that the origin has.
     fn remember_locations(&self, collection: &Collection) -> Result<(), Failure> {
         if !self.options.include_non_distributable || !self.opened.is_store() {
             return Ok(());
@@ -254,12 +254,12 @@ impl Copy<'_> {
         Ok(self.locator.remember_missing(&collection.members)?)
     }
 
-    /// containers/image compares the name in a signature with the one that an image is pulled by.
+    /// containers/image compares the name in a signature with the name that the image is pulled by.
     fn warn_of_names(&self, collection: &Collection, repository: &Repository) {
         if !self.opened.is_store() {
             return;
         }
-        // A signature that cannot be read is reported by what reads it next.
+        // A later step reports a signature that cannot be read.
         for name in signatures::names(self.locator, collection).unwrap_or_default() {
             if name.parse::<Reference>().is_ok_and(|name| name.repository != *repository) {
                 let to = repository.to_string();
@@ -268,7 +268,7 @@ impl Copy<'_> {
         }
     }
 
-    /// Returns where images go at the registry.
+    /// Returns the target of images at the registry.
     fn placing<'r>(
         &self,
         collection: &Collection,
@@ -296,7 +296,7 @@ impl Copy<'_> {
         }
         let repository = match placing {
             Placing::Into(repository) if as_imgpkg || self.options.repo_based_tags => repository,
-            // Plain images from elsewhere get the tags they have, and nothing of Carvel's.
+            // Plain images from other tools keep their tags, and get no tags of imgpkg.
             _ => {
                 let mut pushes = self.plain_pushes(collection, placing)?;
                 let mut completion = Completion::new(self.locator, client, self.options, self.opened);
@@ -331,7 +331,7 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// Makes one push for each repository, what is attached first, and warns of images without a tag.
+    /// Makes one push for each repository, attached manifests first, and warns about images without a tag.
     fn plain_pushes(
         &self,
         collection: &Collection,

@@ -1,4 +1,4 @@
-//! `copy --to-store`: which tags each image gets in an image store, and what came of it.
+//! `copy --to-store`: the tags of each image in an image store, and the result.
 
 use super::resolve::CopyOptions;
 use super::stores::objects;
@@ -12,7 +12,7 @@ use crate::model::{Digest, Tag};
 use crate::transfer::events::Observer;
 use crate::transfer::{self, Collection, DepotRequest, ImageSource, Member, Role};
 
-/// What is copied into a store.
+/// A copy into a store.
 pub(super) struct ToStore<'a> {
     pub(super) context: &'a Context<'a>,
     pub(super) source: &'a dyn ImageSource,
@@ -23,7 +23,7 @@ pub(super) struct ToStore<'a> {
 impl ToStore<'_> {
     /// Copies the images of a collection.
     ///
-    /// Returns what came of the main one, with its tags.
+    /// Returns the result for the main image, with its tags.
     pub(super) fn copy(
         &self,
         collection: &Collection,
@@ -66,7 +66,7 @@ impl ToStore<'_> {
         Ok((stored, tags))
     }
 
-    /// Returns the tags of an image: the one that was named, or those that are recorded, and for the main one more.
+    /// Returns the tags of an image: the given or the recorded ones, and for the main image those of `--tag`.
     fn tags_of(&self, member: &Member, main: &Digest) -> Vec<Tag> {
         let mut tags = match &self.store.tag {
             Some(tag) => vec![tag.clone()],

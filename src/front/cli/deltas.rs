@@ -1,4 +1,4 @@
-//! Delta tars at the command line: what a tar needs is taken from its base tars, or is at the registry already.
+//! Delta tars: the blobs that a tar lacks are read from its base tars, or the registry has them already.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use crate::registry::Client;
 use crate::store::LeftOut;
 use crate::transfer::{self, AtRegistry, Collection, ImageLocator, ImageSource as _};
 
-/// Refuses to write a tar of what is not all there.
+/// Refuses to write a tar if a blob is missing.
 pub(super) fn refuse_incomplete(
     locator: &ImageLocator<'_>,
     collection: &Collection,
@@ -41,11 +41,11 @@ fn all_named(failure: Failure, missing: &[LeftOut]) -> Failure {
     missing.iter().fold(failure, |failure, blob| failure.caused_by(line(blob)))
 }
 
-/// What a tar lacks is looked for at the registry before anything is sent.
+/// Looks for the blobs that a tar lacks at the registry before anything is sent.
 pub(super) struct Completion<'a> {
     locator: &'a ImageLocator<'a>,
     client: &'a Client,
-    /// Repositories that may have what is missing.
+    /// Repositories that may have the missing blobs.
     from: &'a [Repository],
     lacking: BTreeMap<Digest, &'a LeftOut>,
     concurrency: usize,
@@ -53,7 +53,7 @@ pub(super) struct Completion<'a> {
 }
 
 impl<'a> Completion<'a> {
-    /// Begins to look for what a copy lacks.
+    /// Prepares the search for blobs that a copy lacks.
     pub(super) fn new(
         locator: &'a ImageLocator<'a>,
         client: &'a Client,
@@ -64,7 +64,7 @@ impl<'a> Completion<'a> {
         Self { locator, client, from, lacking: opened.lacking(), concurrency, missing: Vec::new() }
     }
 
-    /// Looks for what images lack; returns the blobs that their repository has.
+    /// Looks for the blobs that images lack; returns those that their repository has.
     pub(super) fn ask(
         &mut self,
         repository: &Repository,
@@ -81,7 +81,7 @@ impl<'a> Completion<'a> {
         Ok(present)
     }
 
-    /// Refuses the push if something was nowhere.
+    /// Refuses the push if a blob was not found.
     pub(super) fn finish(self) -> Result<(), Failure> {
         if self.missing.is_empty() {
             return Ok(());

@@ -67,7 +67,7 @@ fn described(context: &Context<'_>, options: &DescribeOptions) -> Result<Documen
     Ok(Document { image, ..Document::new(text, json) })
 }
 
-/// Returns the one image that was asked for; what is said about it does not count.
+/// Returns the one image of the source; attached manifests do not count.
 fn main_image(images: &[Description], options: &DescribeOptions) -> Option<ImageOutcome> {
     let mut own = images.iter().filter(|image| {
         !matches!(image.kind, NodeKind::Signature | NodeKind::Attestation | NodeKind::Internal)

@@ -1,4 +1,4 @@
-//! `diff`: what differs between two images, a summary first, then the changes, largest first.
+//! `diff`: reports the differences of two images: a summary, then the changes, largest first.
 
 use super::diff_args::DiffArgs;
 use super::looking::ALONE;
@@ -81,7 +81,7 @@ fn compare(
     Ok(Comparison { places, index, pairs })
 }
 
-/// Returns the failure that the differences stand for, if they do.
+/// Returns the failure for the exit code, if the differences are one.
 fn judge(found: &Comparison, request: &DiffRequest) -> Option<Failure> {
     let Some(most) = request.max_growth else {
         let is_same = match request.compare.platform {

@@ -1,4 +1,4 @@
-//! What was typed for `diff`: two sources, of any kind, in the order in which they were typed.
+//! The flags of `diff`: two sources of any kind, in the order in which they were typed.
 
 use std::path::PathBuf;
 
@@ -26,7 +26,7 @@ pub struct DiffFlags {
     /// Bundle in a registry to compare (repeatable)
     #[arg(short = 'b', long, value_name = "REFERENCE")]
     pub bundle: Vec<String>,
-    /// The image to take of a tar with several; given twice: of the older and of the newer tar
+    /// Image of a tar with several; given twice: of the older and of the newer tar
     #[arg(long, value_name = "IMAGE")]
     pub select: Vec<String>,
     /// Platform of indexes to compare (default: all that they have)
@@ -35,10 +35,10 @@ pub struct DiffFlags {
     /// Print only the N largest changes of files (default all)
     #[arg(long, value_name = "N", help_heading = CONTENT)]
     pub largest: Option<String>,
-    /// Fail only if an image grew by more than this, as 10% or 5MiB, of its bytes as stored
+    /// Fail only if an image's stored bytes grew by more than this, as 10% or 5MiB
     #[arg(long, value_name = "GROWTH", help_heading = CONTENT)]
     pub max_growth: Option<String>,
-    /// Fetch layers that two images of registries both begin with, too
+    /// Fetch the layers that both images of registries begin with, too
     #[arg(long, value_name = SWITCH, help_heading = CONTENT)]
     pub read_shared_layers: Option<Switch>,
     /// Registry
@@ -57,7 +57,7 @@ pub enum TypedSource {
     Bundle(String),
 }
 
-/// What was typed for `diff`.
+/// The typed flags and sources of `diff`.
 #[derive(Clone, Debug, Default)]
 pub struct DiffArgs {
     /// The flags.
@@ -90,7 +90,7 @@ impl FromArgMatches for DiffArgs {
         add("image", flags.image.iter().cloned().map(TypedSource::Image).collect());
         add("bundle", flags.bundle.iter().cloned().map(TypedSource::Bundle).collect());
         sources.sort_by_key(|(is_variable, place, _)| (*is_variable, *place));
-        // Two that were typed need no variable.
+        // With two typed sources the variables are ignored.
         if sources.iter().filter(|(is_variable, ..)| !is_variable).count() >= 2 {
             sources.retain(|(is_variable, ..)| !is_variable);
         }

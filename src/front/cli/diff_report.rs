@@ -21,7 +21,7 @@ pub(super) struct Comparison {
     pub(super) pairs: Vec<ImagePair>,
 }
 
-/// Returns what to call a pair.
+/// Returns the name of a pair.
 pub(super) fn name_of(pair: &ImagePair) -> String {
     pair.platform.as_ref().map_or_else(|| "the image".to_owned(), |platform| format!("`{platform}`"))
 }
@@ -43,7 +43,7 @@ fn signed(bytes: i64) -> String {
     format!("{sign}{}", text::bytes(bytes.unsigned_abs()))
 }
 
-/// Prints the differences for people; of each image's files at most so many changes.
+/// Prints the differences as text, with a limited number of changed files for each image.
 pub(super) fn print_text(ui: &Ui, found: &Comparison, largest: Option<usize>) -> Result<(), Failure> {
     let mut printer = Printer::new(ui);
     for ((place, digest), word) in found.places.iter().zip(["old", "new"]) {
@@ -198,7 +198,7 @@ impl Sums {
     }
 }
 
-/// Prints the differences for programs.
+/// Prints the differences as JSON.
 pub(super) fn print_json(ui: &Ui, found: &Comparison) -> Result<(), Failure> {
     let mut printer = Printer::new(ui);
     let [old, new] = &found.places;

@@ -1,4 +1,4 @@
-//! Every flag as an environment variable: `IMGRELAY_<FLAG>`, made from the flags themselves.
+//! Every flag has an environment variable, `IMGRELAY_<FLAG>`, which is made from the flag.
 //!
 //! A variable is given to the parser as the flag's default value, so that it goes through the same checks as a
 //! flag, and a typed flag has precedence. A list is split at line breaks or, if there are none, at commas.
@@ -17,7 +17,7 @@ use crate::front::failure::Failure;
 use crate::front::result_file;
 use crate::front::text;
 
-/// Flags that take each other's place: when one is typed, variables of the others in its row are not looked at.
+/// Flags that replace each other: if one is typed, variables of the others in its row are ignored.
 ///
 /// Without this a variable could contradict a command line that is valid without it.
 const ALTERNATIVES: [&[&str]; 13] = [
@@ -36,7 +36,7 @@ const ALTERNATIVES: [&[&str]; 13] = [
     &["lock", "select"],
 ];
 
-/// Variables that begin like ours, are not read, and are no mistake either.
+/// Variables with the prefix that are not read and give no warning.
 const IGNORED: [&str; 1] = ["IMGRELAY_VERSION"];
 
 /// A flag that got its value from a variable.
@@ -144,13 +144,13 @@ fn variable(flag: &str) -> String {
     format!("{}{}", env::PREFIX, flag.replace('-', "_").to_ascii_uppercase())
 }
 
-/// Tells whether any variable begins like ours.
+/// Tells whether any variable has the prefix.
 #[must_use]
 pub fn has_ours(env: &Env) -> bool {
     env.iter().any(|(name, _)| name.starts_with(env::PREFIX))
 }
 
-/// Returns a warning about variables that begin like ours and belong to no flag: a misspelt one has no effect.
+/// Returns a warning about variables with the prefix that belong to no flag: a misspelt one has no effect.
 ///
 /// Other programs set variables too, so they are no error, and those that Kubernetes makes for a Service named
 /// `imgrelay` are not mentioned.
@@ -164,7 +164,7 @@ pub fn unknown(command: &Command, env: &Env) -> Option<String> {
     let unknown: Vec<&str> = names
         .filter(|name| name.starts_with(env::PREFIX) && !ours(name) && !env::is_service_link(name))
         .collect();
-    // Without what all of them begin with, which would make every name similar.
+    // Without the prefix, which would make all names similar.
     let rest = |name: &'_ str| name.strip_prefix(env::PREFIX).unwrap_or(name).to_owned();
     let ends: Vec<String> = known.keys().map(|name| rest(name)).collect();
     let near = unknown.iter().find_map(|name| {

@@ -1,6 +1,6 @@
 //! Hints for what users of skopeo, crane, docker, podman, oras and kaniko type first.
 //!
-//! This file knows words only: it gives advice about a command line that was refused, and makes none valid.
+//! Only adds hints to a command line that was refused; accepts none.
 
 use crate::front::failure::{Hint, Message, Part, message};
 use crate::front::flag::Flag;
@@ -14,7 +14,7 @@ fn command_line(before: &str, command: impl Into<String>, after: &str) -> Messag
     Message::new(vec![before.into(), Part::Command(command.into()), after.into()])
 }
 
-/// Returns what to use in place of another tool's flag; `path` names the command, as `imgrelay tag list`.
+/// Returns the hint for another tool's flag; `path` names the command, as `imgrelay tag list`.
 pub(super) fn flag(typed: &str, path: &str) -> Option<Hint> {
     let writes = matches!(path, "imgrelay push" | "imgrelay copy" | "imgrelay index");
     let names = |flag: Flag, what: &str| Some(message!(flag, what));
@@ -68,7 +68,7 @@ pub(super) fn flag(typed: &str, path: &str) -> Option<Hint> {
     text.map(Hint::Text)
 }
 
-/// Returns the command that does what another tool's command does.
+/// Returns the hint for another tool's command.
 pub(super) fn command(typed: &str) -> Option<Hint> {
     let (command, after) = match typed {
         "manifest" | "merge" | "join" | "buildx" => {

@@ -66,7 +66,7 @@ impl Join<'_> {
         self.write(&joined, &names)
     }
 
-    /// Returns the names of the index: those of the flags, else the name that the sources have in common.
+    /// Returns the names of the index: those of the flags, else the common name of the sources.
     fn names(&self, collections: &[Collection]) -> Result<Vec<Reference>, Failure> {
         let further = &self.options.tags;
         match &self.options.sink {
@@ -83,10 +83,8 @@ impl Join<'_> {
             IndexSink::OciTar { name: Some(name), .. } => Ok(references(name, further)),
             IndexSink::OciTar { name: None, .. } => match (common_name(collections)?, further.first()) {
                 (Some(name), _) => Ok(references(&name, further)),
-                (None, Some(tag)) => {
-                    Err(Failure::misuse(format!("tag `{tag}` has no repository it could belong to"))
-                        .hint(message!("name the index with ", Flag::NAME.with("REFERENCE"))))
-                }
+                (None, Some(tag)) => Err(Failure::misuse(format!("tag `{tag}` has no repository"))
+                    .hint(message!("name the index with ", Flag::NAME.with("REFERENCE")))),
                 (None, None) => Ok(Vec::new()),
             },
         }
@@ -114,7 +112,7 @@ impl Join<'_> {
 
 /// Returns the one name that all named images of the sources have; `None` where none has a name.
 ///
-/// Errors: images with different names, which leave open what the index is to be called.
+/// Errors: images with different names.
 fn common_name(collections: &[Collection]) -> Result<Option<Reference>, Failure> {
     let all: Vec<&Collection> = collections.iter().collect();
     let names: Vec<Reference> = transfer::names_of_roots(&all)

@@ -16,7 +16,7 @@ pub struct IndexArgs {
     /// Tars or folders with images of one or more platforms (repeatable; patterns are expanded)
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub tar: Vec<PathBuf>,
-    /// Of each tar take this image with what belongs to it: its name, tag or digest, or @N (from @0)
+    /// Image of each tar that is joined, with what belongs to it: by name, tag, digest or position (@0 is the first)
     #[arg(long, value_name = "IMAGE")]
     pub select: Option<String>,
     /// Image in a registry (repeatable)
@@ -28,7 +28,7 @@ pub struct IndexArgs {
     /// Write an OCI layout tar (- is standard output)
     #[arg(long, value_name = "FILE")]
     pub to_oci_tar: Option<PathBuf>,
-    /// Name to record in the tar (default: the name that the images have in common)
+    /// Name to record in the tar (default: the common name of the images)
     #[arg(long, value_name = "REFERENCE")]
     pub name: Option<String>,
     /// A further tag for the index (repeatable)

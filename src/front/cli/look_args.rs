@@ -1,4 +1,4 @@
-//! What was typed for `ls`, `cat` and `diff`; beside [`super::args`], whose groups of flags they share.
+//! The flags of `ls` and `cat`; beside [`super::args`], whose groups of flags they share.
 
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ pub struct LsArgs {
     /// List the N largest files only, largest first
     #[arg(long, value_name = "N", help_heading = CONTENT)]
     pub largest: Option<String>,
-    /// List only what this layer brought; 1 is the lowest
+    /// List only the entries of this layer; 1 is the lowest
     #[arg(long, value_name = "N", help_heading = CONTENT)]
     pub layer: Option<String>,
     /// Platform to choose from a multi-platform image (default linux/amd64)

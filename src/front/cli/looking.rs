@@ -1,4 +1,4 @@
-//! What `ls`, `cat` and `diff` have in common: reading an image's files, and files in words.
+//! Shared by `ls`, `cat` and `diff`: reads an image's files, and describes files.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ use crate::front::text;
 use crate::tar::{FileTree, Node, NodeKind};
 use crate::transfer::{self, Attached, ImageListing, ImageLocator, ImageSource as _};
 
-/// Lists the files of an image, and hands them on with the name of their place.
+/// Lists the files of an image, and passes them on with the name of their place.
 pub(super) fn look<T>(
     context: &Context<'_>,
     image: &LookedAt,
@@ -36,7 +36,7 @@ pub(super) fn look<T>(
     })
 }
 
-/// An image without what it refers to; a bundle is an image too.
+/// Gathers only the image itself; a bundle is an image too.
 pub(super) const ALONE: Depth = Depth {
     thick: false,
     inflate: false,
@@ -44,7 +44,7 @@ pub(super) const ALONE: Depth = Depth {
     bundles_as_images: true,
 };
 
-/// Finds what a typed path means: links on the way are followed, and the last part where a `/` is behind it.
+/// Resolves a typed path: follows links in it, and the last part only if a `/` follows.
 pub(super) fn place_of(tree: &FileTree, place: &str, path: &[u8]) -> Result<Vec<u8>, Failure> {
     let path_of = || {
         let cleaned = crate::tar::paths::clean(path);
@@ -61,7 +61,7 @@ pub(super) fn place_of(tree: &FileTree, place: &str, path: &[u8]) -> Result<Vec<
     }
 }
 
-/// Makes the failure for a path at which there is nothing.
+/// Makes the failure for a path that does not exist.
 pub(super) fn absent(place: &str, path: &[u8]) -> Failure {
     Failure::refused(format!("the image in `{place}` has no `{}`", shown(path)))
 }
@@ -123,7 +123,7 @@ pub(super) fn kind_name(kind: &NodeKind) -> &'static str {
     }
 }
 
-/// Describes a file for programs.
+/// Describes a file as JSON.
 pub(super) fn file_json(path: &[u8], node: &Node) -> serde_json::Value {
     let mut json = node_json(node);
     json["path"] = path_json(path).into();
@@ -131,7 +131,7 @@ pub(super) fn file_json(path: &[u8], node: &Node) -> serde_json::Value {
     json
 }
 
-/// Describes a file without its path and layer for programs.
+/// Describes a file without its path and layer as JSON.
 pub(super) fn node_json(node: &Node) -> serde_json::Value {
     let mut json = serde_json::json!({
         "type": kind_name(&node.kind),
@@ -151,7 +151,7 @@ pub(super) fn node_json(node: &Node) -> serde_json::Value {
     json
 }
 
-/// Returns a path of the image for programs.
+/// Returns a path of the image for JSON.
 pub(super) fn path_json(path: &[u8]) -> String {
     format!("/{}", shown_json(path))
 }

@@ -43,7 +43,7 @@ struct Row<'a> {
     node: &'a Node,
 }
 
-/// Returns what is at a path and below it, folders before what is in them.
+/// Returns the entry of a path and everything below it, folders before their entries.
 fn rows<'a>(listing: &'a ImageListing, place: &str, path: &[u8]) -> Result<Vec<Row<'a>>, Failure> {
     let found = place_of(&listing.tree, place, path)?;
     let itself = listing.tree.entry(&found).map(|(path, node)| Row { path, node });
@@ -85,7 +85,7 @@ fn print_lines(context: &Context<'_>, rows: &[Row<'_>]) -> Result<(), Failure> {
     printer.finish()
 }
 
-/// Returns a time as `ls` has it, in UTC.
+/// Returns a time as `ls` prints it, in UTC.
 fn minute(seconds: i64) -> String {
     let text = u64::try_from(seconds).ok().and_then(time::format_rfc3339);
     let minute = text.as_deref().and_then(|text| text.get(..16)).unwrap_or("before 1970     ");

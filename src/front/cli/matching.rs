@@ -55,7 +55,7 @@ fn files_of_store(mut store: Store, select: Option<&Selector>) -> Result<FileLis
 
 /// Reads the request from standard input.
 ///
-/// Errors: misuse, so that a program between client and command can tell a bad request from trouble of its own.
+/// Errors: misuse, so that a program that runs this command can tell a bad request from another error.
 fn read_request() -> Result<MatchRequest, Failure> {
     let bytes = read_bounded(std::io::stdin().lock(), limits::MATCH_BYTES).map_err(|error| match error {
         TooLarge::Io(error) => Failure::refused(format!("cannot read standard input: {error}")),

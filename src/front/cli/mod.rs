@@ -1,7 +1,7 @@
 //! The command line: flags as they are typed, their checked values, and the commands.
 //!
-//! [`args`] is what was typed, [`resolve`] what it means; every other module is a command or serves several. The
-//! commands are put together in [`super::program`].
+//! [`args`] has the typed flags, [`resolve`] checks their values; every other module is a command or is shared by
+//! several. [`super::program`] has the list of commands.
 
 mod additions;
 pub mod args;

@@ -1,4 +1,4 @@
-//! The names that images get where `copy` puts them: recorded ones, tags that were asked for, those of a tar that is added to.
+//! The names of images at the target of `copy`: recorded names, given tags, and names in a tar that is appended to.
 
 use crate::front::failure::{Failure, Hint, message};
 use crate::front::flag::Flag;
@@ -6,7 +6,7 @@ use crate::model::{Repository, Tag};
 use crate::store::{ImageName, NamedImage};
 use crate::transfer::Member;
 
-/// Adds roots to those a tar has; an image that is there already only gets its further names.
+/// Adds roots to those of a tar; an image that is there already only gets further names.
 pub(super) fn appended(mut roots: Vec<NamedImage>, new: Vec<NamedImage>) -> Result<Vec<NamedImage>, Failure> {
     for mut root in new {
         let taken = |name: &ImageName| {
@@ -41,7 +41,7 @@ pub(super) fn appended(mut roots: Vec<NamedImage>, new: Vec<NamedImage>) -> Resu
     Ok(roots)
 }
 
-/// Gives an image the tags it is to have: the one asked for in place of the recorded ones, and further ones.
+/// Sets the tags of an image: the given one instead of the recorded ones, and further ones.
 pub(super) fn name_at_registry(
     member: &mut Member,
     repository: &Repository,
@@ -59,7 +59,7 @@ pub(super) fn name_at_registry(
     }
 }
 
-/// Gives an image in a tar the tags of `--tag` besides its own; they belong to the repository it has a name in.
+/// Adds the tags of `--tag` to an image in a tar, in the repository of its recorded name.
 pub(super) fn name_further(member: &mut Member, tags: &[Tag]) -> Result<(), Failure> {
     let Some(tag) = tags.first() else { return Ok(()) };
     let repository =
@@ -127,6 +127,6 @@ mod tests {
         assert_eq!(known.tags(), tags(&["1", "2"]));
         assert!(name_further(&mut member(&[]), &[]).is_ok());
         let failure = name_further(&mut member(&[]), &tags(&["2"])).unwrap_err();
-        assert_eq!(failure.message, "tag `2` has no repository it could belong to");
+        assert_eq!(failure.message, "tag `2` has no repository");
     }
 }

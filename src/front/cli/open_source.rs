@@ -24,14 +24,14 @@ use crate::transfer::{
 pub(super) struct OpenedSource {
     wanted: Wanted,
     store: Option<Store>,
-    /// Which version of a tag of an image store it is.
+    /// The version of an image store's tag.
     version: Option<Version>,
-    /// The images of a store that are meant, where one was selected.
+    /// The selected image of a store, and what belongs to it.
     selected: Option<Vec<Root>>,
     client: Option<Client>,
 }
 
-/// What was asked for.
+/// The requested source.
 enum Wanted {
     Bundle(Reference),
     Image(Reference),
@@ -40,16 +40,16 @@ enum Wanted {
     Store,
 }
 
-/// What is looked for besides what was asked for.
+/// Which further images are gathered.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Depth {
-    /// What bundles name, from registries.
+    /// The images that bundles name, from registries.
     pub(super) thick: bool,
     /// Also for a tar: its images' origins may be asked.
     pub(super) inflate: bool,
-    /// What says something about each image.
+    /// Manifests attached to each image.
     pub(super) attached: Attached,
-    /// A bundle that was asked for as an image is taken as one.
+    /// Accept a bundle for `--image`.
     pub(super) bundles_as_images: bool,
 }
 
@@ -87,7 +87,7 @@ impl OpenedSource {
         Ok(Self { wanted, store, version, selected: None, client })
     }
 
-    /// Leaves one image of a store with what belongs to it, if one was selected.
+    /// Reduces a store to the selected image and what belongs to it.
     pub(super) fn select(mut self, selector: Option<&Selector>) -> Result<Self, Failure> {
         if let (Some(store), Some(selector)) = (&self.store, selector) {
             self.selected = Some(transfer::select(store, selector)?);
@@ -95,7 +95,7 @@ impl OpenedSource {
         Ok(self)
     }
 
-    /// Takes what a tar was written without from other tars and folders.
+    /// Reads the blobs that a tar lacks from other tars and folders.
     pub(super) fn complete(mut self, context: &Context<'_>, bases: &[PathBuf]) -> Result<Self, Failure> {
         if let Some(store) = &mut self.store {
             let bases = bases.iter().map(|path| open_store(context, path));
@@ -104,13 +104,13 @@ impl OpenedSource {
         Ok(self)
     }
 
-    /// Returns the blobs that a tar was written without and that none of its bases has.
+    /// Returns the blobs that a tar lacks and that none of its bases has.
     pub(super) fn lacking(&self) -> BTreeMap<Digest, &LeftOut> {
         let lacking = self.store.iter().flat_map(|store| store.lacking());
         lacking.map(|blob| (blob.digest.clone(), blob)).collect()
     }
 
-    /// Chooses the image that a result is about; with `exactly` there may be no other.
+    /// Chooses the main image; with `exactly` another one is an error.
     pub(super) fn main_member<'a>(
         &self,
         collection: &'a Collection,
@@ -169,7 +169,7 @@ impl OpenedSource {
 
     /// Gathers the images.
     ///
-    /// Errors: a bundle where an image was asked for, and the other way round.
+    /// Errors: a bundle for `--image`, an image for `--bundle`.
     pub(super) fn gather(
         &self,
         locator: &ImageLocator<'_>,
@@ -253,7 +253,7 @@ impl OpenedSource {
     }
 }
 
-/// Finds what was asked for in its repository.
+/// Finds the requested image in its repository.
 fn remote_root(
     locator: &ImageLocator<'_>,
     reference: &Reference,

@@ -1,6 +1,6 @@
 //! Where `copy` puts each image of a collection in a registry, and under which tags.
 //!
-//! Knows names only; it sends nothing, so that what cannot be placed is refused before anything is sent.
+//! Works on names and sends nothing, so that an image without a target is refused before anything is sent.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::model::{Digest, Reference, Repository, Tag};
 use crate::store::ImageName;
 use crate::transfer::{Collection, Member, Role};
 
-/// The repository that is pushed to, or the one that the recorded names go below.
+/// The target repository, or the one below which the recorded names are placed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Placing<'a> {
     /// All images go there.
@@ -55,7 +55,7 @@ impl Placing<'_> {
         if !places.is_empty() {
             return Ok(places);
         }
-        // What is attached follows its image, under the tags that it has in any repository.
+        // Attached manifests go to their image's repository, and keep their tags.
         match subject(collection, member) {
             Some(subject) => {
                 let places = self.of(collection, subject)?;
@@ -83,7 +83,7 @@ impl Placing<'_> {
         Ok(self.of(collection, member)?.into_iter().next().map_or(whole, |(repository, _)| repository))
     }
 
-    /// Refuses images of which two want the same tag of the same repository: the second one would take it away.
+    /// Refuses two images with the same tag in the same repository: the second would overwrite the tag of the first.
     pub(super) fn refuse_shared_tags(self, collection: &Collection) -> Result<(), Failure> {
         let mut taken: BTreeMap<(Repository, Tag), &Member> = BTreeMap::new();
         for member in &collection.members {
@@ -126,7 +126,7 @@ fn shared_tag(placing: Placing<'_>, first: &Member, second: &Member, target: &Re
     }
 }
 
-/// Names an image by the recorded name that asks for the tag, and by its digest.
+/// Names an image by the recorded name that gives the tag, and by its digest.
 fn named(member: &Member, target: &Reference) -> String {
     let digest = &member.descriptor.digest;
     let wants = |name: &&ImageName| name.reference.as_ref().is_some_and(|name| name.tag == target.tag);
@@ -145,7 +145,7 @@ fn below(prefix: &Repository, recorded: &Repository) -> Result<Repository, Failu
     whole.parse().map_err(|error| Failure::misuse(message!(Flag::KEEP_NAMES, format!(": {error}"))))
 }
 
-/// Finds the image that an attached one is about: by its tag, else the only root there is.
+/// Finds the image of an attached manifest: by its tag, else the only root.
 fn subject<'a>(collection: &'a Collection, member: &Member) -> Option<&'a Member> {
     if member.role != Role::Attached {
         return None;

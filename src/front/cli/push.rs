@@ -78,7 +78,7 @@ fn to_tar(
     Ok(outcome(&packed, tags, None, Some(target.path())))
 }
 
-/// What goes into a tar that holds a bundle with all it names.
+/// The contents of a tar with a bundle and all its images.
 struct Inflated<'a> {
     request: &'a PackRequest,
     layout: LayoutTarget,
@@ -86,7 +86,7 @@ struct Inflated<'a> {
     attached: Attached,
 }
 
-/// Packs a bundle, fetches what it names, and writes all of it into one tar.
+/// Packs a bundle, fetches its images, and writes all into one tar.
 fn inflate(
     context: &Context<'_>,
     options: &PushOptions,
@@ -156,7 +156,7 @@ fn to_registry(
         _ => {
             let folder = system::temporary_folder(context.env);
             let (packed, source) = transfer::pack_to_spool(&request(options, None)?, &folder, observer)?;
-            // imgpkg's tag by content keeps the image when the user's tag moves on; the user's own comes last.
+            // imgpkg's tag by digest protects the image when the user's tag moves; the user's own tag is written last.
             let by_content = Some(default_tag(packed.manifest.digest())).filter(|_| options.imgpkg_tags);
             let all: Vec<Tag> = by_content.into_iter().chain(tags.iter().cloned()).collect();
             let push = push_request(options, name, &all, &packed);

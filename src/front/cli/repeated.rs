@@ -12,7 +12,7 @@ use super::grammar::{each_argument, is_switch};
 use crate::front::failure::{Failure, Hint, Message, Part, message};
 use crate::front::flag::Flag;
 
-/// Has the parser keep every value of every flag, in all commands.
+/// Makes the parser keep every value of every flag, in all commands.
 pub(in crate::front) fn collecting(command: Command) -> Command {
     let is_single = |arg: &Arg| arg.get_long().is_some() && matches!(arg.get_action(), ArgAction::Set);
     each_argument(command, &|arg| if is_single(&arg) { arg.action(ArgAction::Append) } else { arg })
@@ -48,7 +48,7 @@ pub(in crate::front) fn refuse(command: &Command, typed: &ArgMatches) -> Result<
 
 /// Refuses a flag of all commands that has one value before the command and another one after it.
 ///
-/// The parser hands the last value to both places, so the words are parsed again with a flag for each place, if one of
+/// The parser gives the last value to both places, so the words are parsed again with a flag for each place, if one of
 /// these flags is in them more than once.
 pub(in crate::front) fn refuse_around(command: &Command, words: &[OsString]) -> Result<(), Failure> {
     let is_single = |arg: &&Arg| arg.is_global_set() && matches!(arg.get_action(), ArgAction::Set);
@@ -61,7 +61,7 @@ pub(in crate::front) fn refuse_around(command: &Command, words: &[OsString]) -> 
     let global: Vec<Arg> =
         command.get_arguments().filter(|arg| arg.is_global_set()).cloned().map(apart).collect();
     let own = command.clone().mut_args(|arg| if arg.is_global_set() { apart(arg) } else { arg });
-    // A mistake elsewhere is told by the parser of the command line.
+    // The parser of the command line reports mistakes elsewhere.
     let Ok(typed) = collecting(with_arguments(own, &global)).try_get_matches_from(words) else {
         return Ok(());
     };
@@ -97,7 +97,7 @@ fn with_arguments(command: Command, arguments: &[Arg]) -> Command {
     command.mut_subcommands(|command| with_arguments(command.args(arguments), arguments))
 }
 
-/// Takes the empty values of flags out of a command line.
+/// Removes the empty values of flags from a command line.
 pub(in crate::front) fn without_empty(words: &[OsString], flags: &[Arg]) -> Vec<OsString> {
     let mut names: Vec<String> = Vec::new();
     for flag in flags {
@@ -131,7 +131,7 @@ fn twice(long: &str, count: usize, command: &str) -> Failure {
         .hint(instead(long, command))
 }
 
-/// Says what to use for several values.
+/// Returns the hint for several values.
 fn instead(long: &str, command: &str) -> Hint {
     let is_source = ["tar", "oci-tar", "image", "bundle", "lock"].contains(&long);
     match command {

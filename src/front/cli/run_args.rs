@@ -1,4 +1,4 @@
-//! What was typed for an image that runs; a part of [`super::args::PushArgs`].
+//! The flags of an image that runs; a part of [`super::args::PushArgs`].
 
 use clap::Args;
 
@@ -26,7 +26,7 @@ pub struct RunArgs {
     /// Working folder, absolute
     #[arg(long, value_name = "PATH")]
     pub workdir: Option<String>,
-    /// Port that is listened on, as 8080 or 53/udp (repeatable)
+    /// Port that the program listens on, as 8080 or 53/udp (repeatable)
     #[arg(long, value_name = "PORT[/PROTOCOL]", value_delimiter = ',')]
     pub port: Vec<String>,
     /// Path that gets a volume, absolute (repeatable)
@@ -41,7 +41,7 @@ pub struct RunArgs {
     /// Read which files the base has (default true); false fetches none of its layers
     #[arg(long, value_name = "BOOL")]
     pub read_base: Option<Switch>,
-    /// Put this image (a tar or a reference) on --base, in the place of --old-base
+    /// Move this image (a tar or a reference) from --old-base to --base
     #[arg(long, value_name = "IMAGE")]
     pub rebase: Option<String>,
     /// With --rebase: the base that the image was made on (a tar or a reference)

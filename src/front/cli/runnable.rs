@@ -44,7 +44,7 @@ impl<'a> Opened<'a> {
         }
     }
 
-    /// Finds the image; a tag is resolved once.
+    /// Finds the image; resolves a tag only once.
     fn image(&self) -> Result<BaseRoot<'_>, Failure> {
         match self {
             Self::Registry(source, reference, client) => {
@@ -62,7 +62,7 @@ impl<'a> Opened<'a> {
     }
 }
 
-/// Counts what is attached to an image in a registry; where that cannot be found out it counts as nothing.
+/// Counts what is attached to an image in a registry; 0 if the request fails.
 fn count_attached(source: &RegistrySource<'_>, root: &Descriptor, client: &Client) -> usize {
     let locator = ImageLocator::over(source, Some(client));
     let root =
@@ -74,7 +74,7 @@ fn count_attached(source: &RegistrySource<'_>, root: &Descriptor, client: &Clien
     found.map_or(0, |found| found.members.iter().filter(is_attached).count())
 }
 
-/// Makes the image and puts it where it goes.
+/// Makes the image and pushes or writes it.
 pub(super) fn run(
     context: &Context<'_>,
     options: &PushOptions,
@@ -143,7 +143,7 @@ impl Send<'_> {
         let root = self.made.root.descriptor();
         let tags: Vec<Tag> =
             references(name, &self.options.tags).into_iter().filter_map(|name| name.tag).collect();
-        // As for every image that is packed: a tag by content keeps it, the user's own comes last.
+        // As for every packed image: the tag by digest protects it, and the user's own tag is written last.
         let mut all = vec![default_tag(&root.digest)];
         all.extend(tags.iter().cloned());
         let request = PushRequest {

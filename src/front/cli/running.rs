@@ -1,4 +1,4 @@
-//! Running the user's command: its words, its environment, its signals, its exit code.
+//! Runs the user's command: arguments, environment, signals, exit code.
 
 use std::ffi::{OsStr, OsString};
 use std::num::NonZeroU8;
@@ -13,12 +13,13 @@ use signal_hook::consts::SIGINT;
 
 use crate::front::failure::{Failure, Kind};
 
-/// The variable that has the address; a name of ours would be taken for a flag by an `imgrelay` that the command runs.
+/// The variable with the address. It does not begin with `IMGRELAY_`: an `imgrelay` that the command runs would read it
+/// as a flag.
 pub(super) const VARIABLE: &str = "SERVED_REGISTRY";
-/// What is replaced by the address in the words of the command.
+/// The text that is replaced by the address in the command's arguments.
 const PLACE: &[u8] = b"{registry}";
 
-/// What happens while a command runs.
+/// Events while a command runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     /// This process got a signal.
@@ -47,7 +48,7 @@ pub(super) fn run(
     let pid = Pid::from_child(&child);
     let sender = sender.clone();
     let wait = move || {
-        // The process id stays the command's until `child.wait`, so that no signal goes to another process.
+        // The process id belongs to the command until `child.wait`, so that no signal goes to another process.
         while let Err(rustix::io::Errno::INTR) =
             waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
         {}
@@ -69,7 +70,7 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-/// Replaces the place in a word.
+/// Replaces the placeholder in an argument.
 fn with_address(word: &OsStr, registry: &str) -> OsString {
     let mut rest = word.as_bytes();
     let mut replaced = Vec::with_capacity(rest.len());
@@ -88,8 +89,8 @@ fn with_address(word: &OsStr, registry: &str) -> OsString {
     OsString::from_vec(replaced)
 }
 
-/// Sends a signal to the command, unless the terminal has sent it already: Ctrl-C reaches all processes in front of it,
-/// and many programs take a second SIGINT for impatience.
+/// Sends a signal to the command, unless the terminal has sent it already: Ctrl-C sends SIGINT to all foreground
+/// processes, and many programs end at once after a second SIGINT.
 fn pass_on(signal: i32, pid: Pid) {
     if signal == SIGINT && is_in_front_of_terminal() {
         return;

@@ -75,7 +75,7 @@ fn read_tls(certificate: &Path, key: &Path) -> Result<Tls, Failure> {
     })
 }
 
-/// Returns what a client has to be configured with, also for the registries whose names the images have.
+/// Returns the configuration of a client, also with mirrors of the registries in the images' names.
 fn configuration(client: Client, options: &ServeOptions, stores: &[Store]) -> Outcome {
     let names = stores.iter().flat_map(Store::roots).flat_map(|root| {
         root.image.names.iter().filter_map(|name| name.reference.as_ref()).chain(&root.image.origin)
@@ -86,7 +86,7 @@ fn configuration(client: Client, options: &ServeOptions, stores: &[Store]) -> Ou
     Outcome::Document(Document::new(text, json))
 }
 
-/// Removes a file that an earlier run left, so that it is not taken for this one's.
+/// Removes an earlier run's file, so that a reader does not take it for this run's.
 fn remove_old(path: &Path) -> Result<(), Failure> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -135,7 +135,7 @@ impl Serving<'_> {
         self.server.local_address().to_string()
     }
 
-    /// Says where the server is and what it has.
+    /// Prints the server's address and its images.
     ///
     /// Standard output belongs to the command, if there is one.
     fn announce(&self, service: &Service) -> Result<(), Failure> {
@@ -154,7 +154,7 @@ impl Serving<'_> {
             ui.note(&format!("… and {} more names", names.len() - SHOWN));
         }
         if service.contents().answers_to_any_name() {
-            ui.note(&format!("{registry} answers to any other repository name with the same image"));
+            ui.note(&format!("{registry} serves the same image under any other repository name"));
         }
         if self.options.command.is_empty() {
             let image =

@@ -1,4 +1,4 @@
-//! What was typed for `sign` and `attach`; beside [`super::args`], whose groups of flags they share.
+//! The flags of `sign` and `attach`; beside [`super::args`], whose groups of flags they share.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use super::values::Switch;
 #[group(skip)]
 #[command(after_help = SIGN_EXAMPLES)]
 pub struct SignArgs {
-    /// OCI layout tar or folder whose image is signed; the signature is put into it
+    /// OCI layout tar or folder whose image is signed; the signature is written into it
     #[arg(long, value_name = "PATH")]
     pub tar: Option<PathBuf>,
     /// Image in a registry to sign, with its digest
@@ -23,16 +23,16 @@ pub struct SignArgs {
     /// Private key: a file, or env://VARIABLE; cosign's, or PKCS#8 in PEM
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
-    /// Name that the signature is for (default: the recorded name)
+    /// Image name in the signature (default: the recorded name)
     #[arg(long, value_name = "REFERENCE", help_heading = CONTENT)]
     pub identity: Option<String>,
     /// Also sign the images of an index, and those that a bundle names
     #[arg(short = 'r', long, value_name = SWITCH, help_heading = CONTENT)]
     pub recursive: Option<Switch>,
-    /// Stored as simplesigning, which every tool reads, bundle or both (default simplesigning)
+    /// Form: simplesigning, which every tool reads, bundle or both (default simplesigning)
     #[arg(long, value_name = "FORM", value_parser = choices::SIGNATURE_FORMAT, hide_possible_values = true, help_heading = CONTENT)]
     pub signature_format: Option<String>,
-    /// Sign this with the digest, KEY=VALUE (repeatable)
+    /// Annotation to sign with the digest, KEY=VALUE (repeatable)
     #[arg(short = 'a', long, value_name = "KEY=VALUE", help_heading = CONTENT)]
     pub annotation: Vec<String>,
     /// Also write the result as json, dotenv, digest, url, ref, path, github or tekton to PATH (repeatable)
@@ -63,10 +63,10 @@ pub struct AttachArgs {
     /// Sign it with this private key: a file, or env://VARIABLE
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
-    /// With --key: name that it is for (default: the recorded name)
+    /// With --key: image name in the statement (default: the recorded name)
     #[arg(long, value_name = "REFERENCE", help_heading = CONTENT)]
     pub identity: Option<String>,
-    /// With --key: as simplesigning (under cosign's tag), bundle or both (default simplesigning)
+    /// With --key: form, simplesigning (under cosign's tag), bundle or both (default simplesigning)
     #[arg(long, value_name = "FORM", value_parser = choices::SIGNATURE_FORMAT, hide_possible_values = true, help_heading = CONTENT)]
     pub signature_format: Option<String>,
     /// Also write the result as json, dotenv, digest, url, ref, path, github or tekton to PATH (repeatable)

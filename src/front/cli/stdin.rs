@@ -1,4 +1,5 @@
-//! An app from standard input: `push -s -f -` keeps it in a temporary file without a name, because a zip is read from its end.
+//! An app from standard input: `push -s -f -` copies it into a temporary file without a name, because a zip is read
+//! from its end.
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _};
@@ -13,7 +14,7 @@ use crate::front::system;
 use crate::model::limits;
 use crate::stream::{FileError, cancel, nameless_file};
 
-/// Copies standard input into a file if it is what an app is packed from; the file is there as long as it is open.
+/// Copies standard input into a file if an app is packed from it; the file exists as long as it is open.
 ///
 /// Errors: a terminal; more than [`limits::SPOOL_BYTES`].
 pub(super) fn take(context: &Context<'_>, options: &mut PushOptions) -> Result<Option<File>, Failure> {

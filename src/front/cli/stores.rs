@@ -32,7 +32,7 @@ pub(super) fn open_stores(context: &Context<'_>, path: &Path) -> Result<Vec<Stor
             Err(error) => return Err(error.into()),
         }
     }
-    // A folder without any gets the message of one that was to be a layout.
+    // A folder without an archive is opened as a layout, for its error.
     if stores.is_empty() { Ok(vec![open_store(context, path)?]) } else { Ok(stores) }
 }
 
@@ -60,7 +60,7 @@ pub(super) fn open_depot_image(
     Ok(depot.open_image(reference.tag.as_ref(), reference.digest.as_ref())?)
 }
 
-/// Returns what has the objects of a store.
+/// Returns the bucket or folder with the objects of a store.
 pub(super) fn objects(
     context: &Context<'_>,
     address: &Address,
@@ -75,7 +75,7 @@ pub(super) fn objects(
     }
 }
 
-/// Adds to a failure which version of a tag it is about.
+/// Adds the version of the tag to a failure.
 pub(super) fn about_version(failure: Failure, version: &Version) -> Failure {
     let Version { tag, digest, pushed } = version;
     failure.hint(format!("`{tag}` is `{digest}`, pushed at {pushed}"))
@@ -91,7 +91,7 @@ pub(super) fn open_to_inspect(context: &Context<'_>, path: &Path) -> Result<Stor
     Ok(store::open_to_inspect(path, &system::temporary_folder(context.env))?)
 }
 
-/// Makes sure that a store is an OCI layout.
+/// Checks that a store is an OCI layout.
 pub(super) fn expect_oci(store: Store, path: &Path) -> Result<Store, Failure> {
     match store.kind() {
         StoreKind::OciLayoutTar | StoreKind::OciLayoutDirectory => Ok(store),

@@ -15,7 +15,7 @@ use crate::registry::RegistryError;
 use crate::stream::{into_value, lock};
 use crate::transfer::TransferError;
 
-/// Ends of the tags that imgpkg and imgrelay keep for themselves.
+/// Endings of imgpkg's and imgrelay's internal tags.
 const INTERNAL: [&str; 2] = [".imgpkg", ".imgrelay"];
 
 pub(in crate::front) fn list(
@@ -59,7 +59,7 @@ pub(in crate::front) fn list(
     let json = serde_json::json!({
         "image": options.repository.to_string(),
         "tags": json,
-        // What imgpkg's scripts read: the table of its user interface.
+        // The table of imgpkg's user interface, which scripts read.
         "Tables": [{ "Content": "Tags", "Header": columns.header(options.digests), "Rows": rows, "Notes": null }],
         "Blocks": null,
         "Lines": ["Succeeded"],
@@ -74,7 +74,7 @@ struct Columns {
 }
 
 impl Columns {
-    /// Reads the names of columns; none are all.
+    /// Reads the names of columns; no name means all columns.
     fn of(names: &[String]) -> Result<Self, Failure> {
         let names: Vec<String> =
             names.iter().filter(|name| !name.is_empty()).map(|name| name.to_ascii_lowercase()).collect();

@@ -21,7 +21,7 @@ pub(super) fn layout_target(context: &Context<'_>, target: &TarTarget) -> Layout
 
 /// Copies a finished tar to standard output.
 ///
-/// Errors: also when the reader has gone away, because then it does not have the tar.
+/// Errors: also if the reader closed the pipe, because it does not have the whole tar then.
 pub(super) fn send_to_stdout(mut spool: File) -> Result<(), Failure> {
     let failed = |error| FileError::io("write the tar to", Path::new("standard output"), error);
     spool.rewind().map_err(failed)?;

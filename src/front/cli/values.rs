@@ -12,13 +12,13 @@ impl Switch {
     /// A switch that is on.
     pub const ON: Self = Self(Some(true));
 
-    /// Tells what was asked for, or the default.
+    /// Returns the given value, or the default.
     #[must_use]
     pub fn or(self, default: bool) -> bool {
         self.0.unwrap_or(default)
     }
 
-    /// Tells what was asked for, if anything was.
+    /// Returns the given value, if there is one.
     #[must_use]
     pub fn given(self) -> Option<bool> {
         self.0
@@ -31,7 +31,7 @@ impl std::str::FromStr for Switch {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "" => Ok(Self(None)),
-            // What Go's strconv.ParseBool takes, so that imgpkg's scripts keep their meaning.
+            // The texts of Go's strconv.ParseBool, so that imgpkg's scripts keep their meaning.
             "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Self(Some(true))),
             "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Self(Some(false))),
             _ => Err("expected `true` or `false`".into()),

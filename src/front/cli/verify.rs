@@ -1,5 +1,5 @@
 //! `verify`: recomputes every digest, size and `diff_id` of a tar or folder, and reports every difference in one run;
-//! with keys it judges signatures, also those of an image in a registry.
+//! with keys it verifies signatures, also those of an image in a registry.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -26,7 +26,7 @@ use crate::transfer::signatures::{Trust, judge};
 use crate::transfer::verify::{Advice, VerifyReport, verify};
 use crate::transfer::{self, Attached, NodeKind};
 
-/// Warnings of one kind that are printed.
+/// Most warnings of one kind that are printed.
 const WARNED: usize = 10;
 /// The page that says what each program reads.
 const READERS_PAGE: &str = "docs/formats/layout-tar.md";
@@ -119,7 +119,7 @@ fn verified(
     Ok(Document { text, json, failure, image })
 }
 
-/// Judges the signatures of an image in a registry; its blobs are not read.
+/// Verifies the signatures of an image in a registry; does not read its blobs.
 fn in_registry(
     context: &Context<'_>,
     options: &VerifyOptions,
@@ -172,12 +172,12 @@ fn warn(context: &Context<'_>, report: &VerifyReport) {
     }
 }
 
-/// Tells whether a warning is about programs only; which images are not there matters to every reader.
+/// Tells whether a warning concerns only some programs; missing images concern every reader.
 fn is_about_readers(warning: &Advice) -> bool {
     !warning.readers().is_empty() && !matches!(warning, Advice::PlatformsAbsent { .. })
 }
 
-/// Says which programs do not load the tar as it is, each reason once.
+/// Names the programs that do not load the tar, each reason once.
 fn readers_line(warnings: &[&Advice]) -> Option<String> {
     let mut reasons: Vec<(&[&str], String)> = Vec::new();
     for warning in warnings {

@@ -1,4 +1,4 @@
-//! `--without`: what the other side has already, so that it need not travel; and what a tar needs, in words.
+//! `--without`: finds the layers that the target has already, and describes the blobs that a tar lacks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,9 +16,9 @@ use crate::store::{LeftOut, Store};
 use crate::transfer::events::{Event, Observer, Warning};
 use crate::transfer::{self, Collection, ImageLocator};
 
-/// Finds the layers of a copy that the other side has, each with the name of what has it.
+/// Finds the layers of a copy that the target has, each with the name of the image or tar that has it.
 ///
-/// Errors: anything that cannot be read, because without it the tar would be a full one, or one that lacks too much.
+/// Errors: anything that cannot be read, because the tar would then hold too much or lack too much.
 pub(super) fn layers_of_others(
     context: &Context<'_>,
     options: &CopyOptions,
@@ -31,7 +31,7 @@ pub(super) fn layers_of_others(
     Ok(others)
 }
 
-/// Says what a tar was written without.
+/// Describes the blobs that a tar was written without.
 pub(super) fn tell_left_out(context: &Context<'_>, left_out: &[LeftOut], observer: &dyn Observer) {
     if left_out.is_empty() {
         observer.event(Event::Warning(&Warning::NothingShared));
@@ -79,7 +79,7 @@ fn of_file(
         return Ok((file_name, blobs));
     }
     let store = open_store(context, path)?;
-    // What it was written without was there already.
+    // The target has the blobs that this tar lacks, too.
     let mut blobs: BTreeSet<Digest> = store.blobs().into_iter().collect();
     blobs.extend(store.left_out().map(|blob| blob.digest.clone()));
     Ok((name_of(&store).unwrap_or(file_name), blobs))
@@ -103,7 +103,7 @@ fn is_text(path: &Path) -> bool {
     !start.is_empty() && std::str::from_utf8(start).is_ok_and(|text| !text.contains('\0'))
 }
 
-/// Reads a list of digests, one a line; what is behind the digest and lines with `#` say nothing.
+/// Reads a list of digests, one a line; text behind the digest, and lines with `#`, are ignored.
 fn digests(text: &str) -> Option<BTreeSet<Digest>> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines.map(|line| line.split_whitespace().next()?.parse().ok()).collect()
@@ -122,13 +122,13 @@ fn of_source(
     if let (Source::Image(reference), Some(_)) =
         (source, collection.members.first().and_then(|member| member.bundle.as_ref()))
     {
-        // A bundle brings what it names, where it was asked for as one.
+        // A bundle includes its images, if it was given as a bundle.
         return of_source(context, &Source::Bundle(reference.clone()), registry, observer);
     }
     Ok(transfer::layers_of(&locator, &collection)?)
 }
 
-/// Says what is needed: `7 blobs (1.2 GiB) of reg.example/app:v1`.
+/// Describes the missing blobs: `7 blobs (1.2 GiB) of reg.example/app:v1`.
 pub(super) fn needed(blobs: &[LeftOut]) -> String {
     let mut by_place: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
     for blob in blobs {

@@ -1,7 +1,7 @@
-//! The registry client that a `source` asks for.
+//! Makes the registry client of a `source`.
 //!
-//! Credentials come from the pipeline only: what `in` writes must not depend on the worker. Trust and proxies are
-//! the worker's, as Concourse sets them.
+//! Credentials come from the pipeline only: the output of `in` must not depend on the worker. Trust and proxies are the
+//! worker's, as Concourse sets them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub(super) const CHECK_RETRIES: u32 = 3;
 /// Retries of a request of `in` and `out`, about a minute in all: a shorter outage must not fail a build.
 pub(super) const TRANSFER_RETRIES: u32 = 8;
 
-/// What a client is for.
+/// The purpose of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// Many small requests.
@@ -38,8 +38,8 @@ pub(super) enum Purpose {
     Transfer,
 }
 
-/// Returns the folder for large temporary files: `/scratch`, which every Concourse container has, unless `TMPDIR`
-/// says otherwise.
+/// Returns the folder for large temporary files: `TMPDIR` if it is set, else `/scratch`, which every Concourse
+/// container has.
 pub(super) fn temporary_folder(env: &Env) -> PathBuf {
     const SCRATCH: &str = "/scratch";
     match env.path(env::TMPDIR) {
@@ -81,7 +81,7 @@ pub(super) fn client(source: &Source, purpose: Purpose, env: &Env, ui: &Arc<Ui>)
     })?)
 }
 
-/// Returns the keys of `params.verify_key`, else those of the source; `None` does not look at signatures.
+/// Returns the keys of `params.verify_key`, else those of the source; `None` does not verify signatures.
 pub(super) fn trust(of_source: &[PublicKey], params: &mut Fields) -> Result<Option<Trust>, Failure> {
     let mut keys = source::verify_keys(params)?;
     if keys.is_empty() {

@@ -18,7 +18,7 @@ use crate::registry::Client;
 use crate::stream::{into_value, lock};
 use crate::transfer::{self, ImageSource as _, RegistrySource};
 
-/// Prefixes that mark a pre-release; a tag with another one is a variant.
+/// Prefixes of pre-releases; a tag with another one is a variant.
 const PRE_RELEASES: [&str; 3] = ["alpha", "beta", "rc"];
 
 /// Lists the versions, asking the mirror first.
@@ -80,7 +80,7 @@ impl Check<'_> {
         Ok(self.client.find_digest(self.repository, target)?)
     }
 
-    /// Returns what one tag points at, after what it pointed at before if that is still there.
+    /// Returns the digest of one tag, after its previous digest if the registry still has that.
     fn one(&self, tag: &Tag) -> Result<Vec<Version>, Failure> {
         let Some(digest) = self.digest(&Target::Tag(tag.clone()))? else { return Ok(Vec::new()) };
         let mut versions = self.moved_away(tag.as_str(), &digest)?;
@@ -141,7 +141,7 @@ impl Check<'_> {
         Ok(versions)
     }
 
-    /// Reads when images were made, each digest once.
+    /// Reads the creation times of images, each digest once.
     fn creation_times(&self, found: &[(&str, Digest)]) -> Result<BTreeMap<Digest, Timestamp>, Failure> {
         let mut digests: Vec<Digest> = found.iter().map(|(_, digest)| digest.clone()).collect();
         digests.sort();
@@ -153,7 +153,7 @@ impl Check<'_> {
             let manifest = transfer::resolve_manifest(&source, &root, Some(&self.source.platform))?;
             let Some(manifest) = manifest.manifest() else { return Ok(()) };
             let bytes = source.read_blob(&manifest.config, limits::CONFIG_BYTES)?;
-            // An artifact without a time comes before everything that has one.
+            // An artifact without a time comes before all others.
             let created = Config::parse(&bytes).ok().and_then(|config| config.created);
             let moment = created.and_then(|text| Timestamp::parse_rfc3339(&text)).unwrap_or_default();
             lock(&times).insert(digest.clone(), moment);
@@ -201,7 +201,7 @@ impl Check<'_> {
         Ok(versions)
     }
 
-    /// Leaves out what is not newer than the cursor, if that is still what it was, and returns those tags.
+    /// Removes the tags that are not newer than the cursor, if the cursor's tag did not move, and returns them.
     fn leave_out_older<'t>(
         &self,
         candidates: &mut Vec<(&'t str, SemanticVersion)>,
@@ -222,7 +222,7 @@ impl Check<'_> {
     }
 }
 
-/// Returns the version a tag stands for, if it counts.
+/// Returns the version of a tag, if it is one.
 pub(super) fn candidate(tag: &str, variant: Option<&str>, rule: &Versions) -> Option<SemanticVersion> {
     let bare = match variant {
         Some(variant) => tag.strip_suffix(variant)?.strip_suffix('-')?,
@@ -236,7 +236,7 @@ pub(super) fn candidate(tag: &str, variant: Option<&str>, rule: &Versions) -> Op
         let counts = |prefix: &str| version.pre_release.starts_with(prefix);
         let known = PRE_RELEASES.iter().any(|prefix| counts(prefix));
         let extra = rule.prefixes.iter().any(|prefix| counts(prefix));
-        // A further `-` begins another variant; prefixes of the pipeline may have one.
+        // Another `-` begins another variant; prefixes from the pipeline may have a `-`.
         let plain = !version.pre_release.contains('-') || !rule.prefixes.is_empty();
         if !rule.pre_releases || !plain || !(known || extra) {
             return None;
@@ -250,7 +250,7 @@ fn exactness(version: &SemanticVersion) -> usize {
     version.original().matches('.').count()
 }
 
-/// Tells which of two versions on one digest names it better: final ones, then more exact ones.
+/// Compares two versions of one digest: a final one is preferred, then a more exact one.
 fn is_better(new: &SemanticVersion, known: &SemanticVersion) -> bool {
     match (known.is_pre_release(), new.is_pre_release()) {
         (false, true) => false,
@@ -270,7 +270,7 @@ mod tests {
     use std::sync::Arc;
     use testkit::fault::{Access, Fault, FaultRegistry, Thing, digest_of, on};
 
-    /// Answers a check against a registry, as `tag@digest` with the first characters of the digest.
+    /// Runs a check against a registry; returns `tag@digest` with the first characters of the digest.
     fn check(registry: &FaultRegistry, source: &str, cursor: Option<&Version>) -> Vec<String> {
         let repository = format!("{}/team/app", registry.host());
         let source =

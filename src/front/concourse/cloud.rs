@@ -1,7 +1,7 @@
-//! Registries of clouds that have a login protocol of their own: ECR and ACR with the keys of a `source`.
+//! Logins to cloud registries with a protocol of their own: ECR and ACR, with the keys of a `source`.
 //!
-//! Keys that the pipeline does not give come from the places of the providers' own tools: variables, and the role of
-//! the worker's container or machine.
+//! Keys that are not in the pipeline are read as the providers' own tools do: from variables, and from the role of the
+//! worker's container or machine.
 
 use super::fields::Fields;
 use crate::front::credentials::cloud;
@@ -11,10 +11,10 @@ use crate::front::text;
 use crate::model::Repository;
 use crate::registry::{AwsKeys, AwsLogin, AzureLogin, CloudLogin, CredentialSource, Secret};
 
-/// What `azure_environment` can be; the registry's host name says which one it is.
+/// The values of `azure_environment`; the registry's host name decides which one is used.
 const AZURE_ENVIRONMENTS: [&str; 3] = ["AzurePublic", "AzureGovernment", "AzureChina"];
 
-/// The account that logs in to ECR; a put may say it in its `params`.
+/// The keys of the account that logs in to ECR; a put may have them in its `params`.
 pub(super) const AWS_KEYS: [&str; 8] = [
     "aws_region",
     "aws_access_key_id",
@@ -26,7 +26,7 @@ pub(super) const AWS_KEYS: [&str; 8] = [
     "aws_ecr_registry_id",
 ];
 
-/// Login by a cloud's own means.
+/// Login with a cloud's own protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Cloud {
     /// Amazon's container registry.
@@ -64,7 +64,7 @@ impl Cloud {
         }
     }
 
-    /// Returns the full name of a repository that may be written without its registry.
+    /// Returns the full name of a repository that may lack its registry.
     pub(super) fn repository(&self, written: &str) -> Result<String, Failure> {
         match self {
             Self::Aws { region, account, .. } if !written.contains(".amazonaws.com/") && !written.contains(".amazonaws.com.cn/") => match account {
@@ -80,7 +80,7 @@ impl Cloud {
         }
     }
 
-    /// Makes the login; it sends no request before the registry gets one.
+    /// Makes the login, which sends requests only before the first one to the registry.
     pub(super) fn credentials(
         &self,
         repository: &Repository,
@@ -106,7 +106,7 @@ impl Cloud {
     }
 }
 
-/// Makes the login with the keys of a pipeline; without them with those that the worker has.
+/// Makes the login with the keys of a pipeline, else with the worker's keys.
 fn aws_login(
     keys: Option<&(String, Secret)>,
     session_token: Option<&Secret>,

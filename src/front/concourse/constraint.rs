@@ -20,7 +20,7 @@ enum Operator {
     Caret,
 }
 
-/// Longer ones first, because the shorter are their beginnings.
+/// Longer ones first, because they begin with the shorter ones.
 const OPERATORS: [(&str, Operator); 11] = [
     ("!=", Operator::NotEqual),
     (">=", Operator::GreaterOrEqual),
@@ -35,7 +35,7 @@ const OPERATORS: [(&str, Operator); 11] = [
     ("^", Operator::Caret),
 ];
 
-/// One comparison; numbers that were left out or written `x` count as any.
+/// One comparison; missing numbers, and those written `x`, match any.
 #[derive(Clone, Debug)]
 struct Comparison {
     operator: Operator,
@@ -57,7 +57,7 @@ impl Constraint {
             .map(Self)
     }
 
-    /// Tells whether a version satisfies it.
+    /// Tells whether a version satisfies the constraint.
     pub(super) fn allows(&self, version: &SemanticVersion) -> bool {
         self.0.iter().any(|all| all.iter().all(|comparison| comparison.holds(version)))
     }
@@ -73,7 +73,7 @@ fn all_of(text: &str) -> Option<Vec<Comparison>> {
     let mut words: Vec<String> = Vec::new();
     for word in spaced.split_whitespace() {
         match words.last_mut() {
-            // An operator may stand apart from its version.
+            // A blank may follow an operator.
             Some(last) if OPERATORS.iter().any(|(sign, _)| *sign == last.as_str()) => last.push_str(word),
             _ => words.push(word.to_owned()),
         }
@@ -125,7 +125,7 @@ fn comparison(text: &str) -> Option<Comparison> {
 impl Comparison {
     fn holds(&self, found: &SemanticVersion) -> bool {
         let wanted = &self.version;
-        // Pre-releases count only where one was asked for.
+        // Pre-releases match only if the constraint has one.
         if found.is_pre_release() && !wanted.is_pre_release() {
             return false;
         }
@@ -145,7 +145,7 @@ impl Comparison {
             Operator::LessOrEqual => order != Ordering::Greater,
             Operator::Tilde => order != Ordering::Less && self.is_in_line(found),
             Operator::Caret if order == Ordering::Less => false,
-            // The first number that is not zero stays.
+            // The first number that is not zero must not change.
             Operator::Caret => match (wanted.major, wanted.minor) {
                 (0, _) if self.written <= 1 => self.written == 0 || same_major,
                 (0, 0) if self.written == 2 => same_minor,

@@ -1,4 +1,4 @@
-//! Strict reading of JSON objects: the reader takes every member by name, and a member that is left is an error.
+//! Strict reading of JSON objects: the reader takes every known member by name, and any other member is an error.
 //!
 //! Keys are matched without regard to case, as Go programs do: Concourse's own keys arrive in either form. Values
 //! are kept as their text, so that the number `1.10` stays `1.10`. Messages name the path and never the value.
@@ -21,7 +21,7 @@ pub(super) struct Fields {
     asked: Vec<&'static str>,
 }
 
-/// The members of an object in their order; a map would keep the last one of each name without a word.
+/// The members of an object in their order; a map would drop duplicates without an error.
 struct Members(Vec<(String, Box<RawValue>)>);
 
 impl<'de> Deserialize<'de> for Members {
@@ -49,7 +49,7 @@ impl<'de> Deserialize<'de> for Members {
 }
 
 impl Fields {
-    /// Reads an object; `null` is an empty one. `path` is what messages call it; empty for the request itself.
+    /// Reads an object; `null` is an empty one. `path` is its name in messages; empty for the request itself.
     pub(super) fn parse(path: &str, text: &str) -> Result<Self, Failure> {
         let mut fields = Self { path: path.to_owned(), members: BTreeMap::new(), asked: Vec::new() };
         if text.trim() == "null" {
@@ -84,7 +84,7 @@ impl Fields {
         self.members.remove(key).map(|(_, value)| value).filter(|value| value.get() != "null")
     }
 
-    /// Takes members of another object in place of its own; empty ones change nothing.
+    /// Replaces members by those of another object; empty ones change nothing.
     pub(super) fn take_from(&mut self, other: &mut Self, keys: &[&'static str]) {
         for key in keys {
             let value = other.raw(key).filter(|value| !matches!(value.get(), "\"\"" | "[]"));
@@ -131,12 +131,12 @@ impl Fields {
         Ok(Some(without_line_end(&text)).filter(|text| !text.is_empty()))
     }
 
-    /// Takes a switch; `"true"` and `"false"` are what variables often give.
+    /// Takes a switch, also as the text `"true"` or `"false"`, as variables often have it.
     pub(super) fn switch(&mut self, key: &'static str) -> Result<bool, Failure> {
         Ok(self.given_switch(key)?.unwrap_or(false))
     }
 
-    /// Takes a switch whose absence means something else than `false`.
+    /// Takes a switch; `None` if it is absent.
     pub(super) fn given_switch(&mut self, key: &'static str) -> Result<Option<bool>, Failure> {
         let Some(raw) = self.raw(key) else { return Ok(None) };
         match raw.get() {
@@ -187,7 +187,7 @@ impl Fields {
         self.raw(key).map(|raw| Self::parse(&path, raw.get())).transpose()
     }
 
-    /// Ends the reading: a member that is left is a misspelling, or belongs elsewhere.
+    /// Ends the reading; a member that was not taken is an error.
     pub(super) fn finish(self) -> Result<(), Failure> {
         let Some((key, (name, _))) = self.members.first_key_value() else { return Ok(()) };
         let failure = Failure::misuse(format!("unknown field `{}`", self.path_of(name)));
@@ -220,7 +220,7 @@ fn without_line_end(text: &str) -> String {
     text.trim_end_matches(['\n', '\r']).to_owned()
 }
 
-/// Lists all names, because the reader searches the list for the right one.
+/// Lists all names, because a user searches the list for the right one.
 fn known(names: &[&str]) -> String {
     let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     names.join(", ")

@@ -10,7 +10,7 @@ use crate::front::env::Env;
 use crate::front::failure::Failure;
 use crate::front::glob;
 
-/// Reads a request as its step does before anything is contacted, and returns how it shows in a debugger.
+/// Reads a request as its step does before the first request to a server, and returns its `Debug` text.
 ///
 /// Errors: as the step's.
 pub fn request(step: &Step, input: impl Read) -> Result<String, Failure> {
@@ -27,7 +27,7 @@ pub fn request(step: &Step, input: impl Read) -> Result<String, Failure> {
     Ok(format!("{source:?} {:?} {params}", request.version))
 }
 
-/// Reads the params of the build task, but for the patterns, and returns how they show in a debugger.
+/// Reads the params of the build task, except the patterns, and returns their `Debug` text.
 ///
 /// Errors: as the task's.
 pub fn task(env: &Env) -> Result<String, Failure> {

@@ -33,7 +33,7 @@ pub(super) struct Params {
     /// Fetch signatures, attestations and SBOMs, too.
     pub(super) referrers: bool,
     pub(super) platform: Platform,
-    /// Keys of which one has to have signed the image; none does not look at signatures.
+    /// Keys, one of which must have signed the image; `None` does not verify signatures.
     trust: Option<Trust>,
 }
 
@@ -43,7 +43,7 @@ impl Params {
         Self::parse_of(fields, &source.platform, &source.verify_keys)
     }
 
-    /// Reads them; platform and keys that they do not give are those of the source.
+    /// Reads them; a missing platform or key is that of the source.
     pub(super) fn parse_of(
         mut fields: Fields,
         platform: &Platform,
@@ -78,7 +78,7 @@ impl Params {
         Ok(params)
     }
 
-    /// Returns the keys that count; `None` does not look at signatures.
+    /// Returns the keys; `None` does not verify signatures.
     pub(super) fn trust(&self) -> Option<&Trust> {
         self.trust.as_ref()
     }
@@ -127,7 +127,7 @@ struct Get<'a> {
 }
 
 impl Get<'_> {
-    /// Returns the version's tag, or what the source says where the version has none.
+    /// Returns the version's tag, or the source's if the version has none.
     fn tag(&self) -> String {
         let own = self.version.tag.clone();
         own.unwrap_or_else(|| self.source.tag.as_ref().map(ToString::to_string).unwrap_or_default())
@@ -151,7 +151,7 @@ impl Get<'_> {
             self.ui.note(&format!("fetching {repository}@{}", self.version.digest));
             let signed = match signed {
                 None if self.params.referrers => Some(self.with_attached(repository, &root)?),
-                // What was checked goes along.
+                // The verified signatures are written too.
                 signed => signed,
             };
             let output = Output {
@@ -181,7 +181,7 @@ impl Get<'_> {
 
     /// Returns the names the image gets in a tar.
     fn names(&self, repository: &Repository) -> Vec<Reference> {
-        // The name is the source's, not the mirror's: it stays in the image.
+        // The name is the source's, not the mirror's, because the tar records it.
         let named = if *repository == self.source.repository { repository } else { &self.source.repository };
         let tag = self.version.tag().or_else(|| self.tag().parse::<Tag>().ok());
         tag.map(|tag| named.with_tag(tag)).into_iter().collect()

@@ -1,7 +1,7 @@
 //! Advice in the words of a pipeline: `source.username` instead of a flag.
 //!
 //! Fields stand for flags of `push` only where a put packs files; [`super::packing`] names those. A hint about any
-//! other flag is left out: a pipeline has no place for it.
+//! other flag is left out, because a pipeline has no field for it.
 
 use super::packing;
 use crate::front::failure::{FlagNames, Hint, Mention, Vocabulary};

@@ -43,19 +43,19 @@ use super::signals;
 use super::ui::{Settings, Ui, Verbosity};
 use crate::model::invisible::escape_in_json;
 
-/// What Concourse runs.
+/// A step that Concourse runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// `check`: list versions.
     Check,
     /// `in`: fetch a version into a folder.
     In(PathBuf),
-    /// `out`: push what lies in a folder.
+    /// `out`: push an image from a folder.
     Out(PathBuf),
 }
 
 impl Step {
-    /// Finds the step that an executable's name stands for; `None` for every other name.
+    /// Returns the step of an executable's name; `None` for every other name.
     ///
     /// Errors: the folder that `in` and `out` work on is missing.
     pub fn of_words(words: &[OsString]) -> Option<Result<Self, Failure>> {
@@ -86,7 +86,7 @@ pub fn run(step: Result<Step, Failure>, env: &Env) -> Result<(), Failure> {
     answered.map_err(signals::explain).inspect_err(|failure| plain.failure(failure))
 }
 
-/// Does what a request asks for and returns the answer.
+/// Runs a request and returns the response.
 pub fn answer(step: &Step, input: impl Read, env: &Env, ui: &Arc<Ui>) -> Result<Value, Failure> {
     respond(step, input, env, ui).map_err(|failure| failure.in_words_of(&PipelineWords))
 }
@@ -118,7 +118,7 @@ fn respond(step: &Step, input: impl Read, env: &Env, ui: &Arc<Ui>) -> Result<Val
     as_json(answer)
 }
 
-/// Does the same for a source with a store in place of a repository.
+/// Does the same for a source with a store instead of a repository.
 fn respond_of_store(step: &Step, mut request: Request, env: &Env, ui: &Arc<Ui>) -> Result<Value, Failure> {
     let params = matches!(step, Step::Out(_)).then_some(&mut request.params);
     let source = StoreSource::parse(request.source.as_deref(), params)?;

@@ -1,4 +1,4 @@
-//! Writes an image into the folder of a get, in the format that the pipeline asks for; wherever the image is read from.
+//! Writes an image into the folder of a get, in the format of the pipeline; the image may be in a registry or a store.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ impl Format {
 /// Where an image is written, and how.
 pub(super) struct Output<'a> {
     pub(super) format: Format,
-    /// Which image of an index is meant where one is unpacked.
+    /// The platform of an index's image that is unpacked.
     pub(super) platform: &'a Platform,
     pub(super) folder: &'a Path,
     pub(super) ui: &'a Arc<Ui>,
@@ -52,7 +52,8 @@ pub(super) struct Output<'a> {
 }
 
 impl Output<'_> {
-    /// Writes an image; `with` is what goes along into a tar of format `oci-tar`, the image itself included.
+    /// Writes an image; `with` are the images for a tar of format `oci-tar`: the image itself and what is attached to
+    /// it.
     pub(super) fn write(
         &self,
         source: &dyn ImageSource,

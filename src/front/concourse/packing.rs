@@ -1,6 +1,6 @@
-//! The params for packing that the task and a put of `files` have in common.
+//! The params for packing, shared by the task and a put of `files`.
 //!
-//! The meaning of every param is that of a flag of `push`; only the names are the pipeline's.
+//! Every param has the meaning of a flag of `push` and a name for pipelines.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -38,7 +38,7 @@ pub struct Param {
     pub key: &'static str,
     /// How it is written.
     pub form: Form,
-    /// What it says, in one line.
+    /// Its help text, in one line.
     meaning: &'static str,
 }
 
@@ -59,7 +59,7 @@ impl Param {
         Some(Self::new(row.param?, form, row.meaning))
     }
 
-    /// Returns what it says, with its form where the form is not plain.
+    /// Returns its help text, with the form of its value if that is not a plain text.
     #[must_use]
     pub fn meaning(&self) -> String {
         match self.form {
@@ -79,7 +79,7 @@ impl Param {
 const FILES: &str = "files";
 const KIND: &str = "kind";
 
-/// The params that are not the value of one flag: what is packed, and what is made of it.
+/// The params that are not the value of one flag: the files and the kind of image.
 const OWN: [Param; 2] = [
     Param::new(
         FILES,
@@ -100,7 +100,7 @@ pub(super) fn params() -> impl Iterator<Item = Param> {
 
 /// Where params come from: the variables of a task, or the params of a put.
 pub(super) trait Values {
-    /// Returns what messages call a param.
+    /// Returns the name of a param in messages.
     fn name(&self, key: &str) -> String;
     /// Takes a text; an empty one counts as absent.
     fn text(&mut self, key: &'static str) -> Result<Option<String>, Failure>;
@@ -110,7 +110,7 @@ pub(super) trait Values {
     fn table(&mut self, key: &'static str) -> Result<BTreeMap<String, String>, Failure>;
     /// Takes a switch.
     fn switch(&mut self, key: &'static str) -> Result<bool, Failure>;
-    /// Finds what a pattern matches.
+    /// Finds the paths that a pattern matches.
     fn find(&self, pattern: &str) -> Result<Vec<PathBuf>, Failure>;
     /// Makes the failure for a value that cannot be used.
     fn wrong(&self, key: &str, problem: &dyn std::fmt::Display) -> Failure {
@@ -118,9 +118,9 @@ pub(super) trait Values {
     }
 }
 
-/// Reads the params about packing into a request to pack; `None` where there are no files.
+/// Reads the params about packing into a request to pack; `None` without files.
 ///
-/// Errors: params about files without files; what `push` says about its flags, in the caller's words.
+/// Errors: params about files without files; the errors of `push` about its flags, in the caller's vocabulary.
 pub(super) fn parse(
     values: &mut dyn Values,
     expected: Option<&Digest>,
@@ -153,7 +153,7 @@ pub(super) fn parse(
     work.map(Some).map_err(|failure| failure.in_words_of(&ParamNames(values)))
 }
 
-/// Fills the field of a param; tells whether the param was given.
+/// Fills the field of a param; returns whether the param was given.
 fn fill(
     args: &mut PushArgs,
     field: Field,
@@ -188,7 +188,7 @@ fn fill(
         }
         Field::ImagePath(field) => {
             let path = values.text(key)?.map(|pattern| one(values, key, &pattern)).transpose()?;
-            // It is there, so it is taken for a path and not for a reference.
+            // The path exists, so it is not a reference.
             let field = field(args);
             *field = path.map(|path| path.to_string_lossy().into_owned());
             Ok(field.is_some())
@@ -196,7 +196,7 @@ fn fill(
     }
 }
 
-/// Finds what is packed.
+/// Finds the files to pack.
 fn roots(values: &dyn Values, patterns: &[String]) -> Result<Vec<PathBuf>, Failure> {
     let mut roots = Vec::new();
     for pattern in patterns {
@@ -218,14 +218,14 @@ fn roots(values: &dyn Values, patterns: &[String]) -> Result<Vec<PathBuf>, Failu
     Ok(roots)
 }
 
-/// Splits `PLATFORM=SRC:DEST` around SRC, which is the pattern.
+/// Splits `PLATFORM=SRC:DEST` before and after SRC, which is the pattern.
 fn around_source(pattern: &str) -> (&str, &str, &str) {
     let source = places::source(pattern.as_bytes());
     let part = |range: std::ops::Range<usize>| pattern.get(range).unwrap_or_default();
     (part(0..source.start), part(source.clone()), part(source.end..pattern.len()))
 }
 
-/// Finds the one file or folder that a pattern is about.
+/// Finds the one file or folder that a pattern matches.
 fn one(values: &dyn Values, key: &str, pattern: &str) -> Result<PathBuf, Failure> {
     let mut found = values.find(pattern)?;
     match (found.pop(), found.len()) {
@@ -237,7 +237,7 @@ fn one(values: &dyn Values, key: &str, pattern: &str) -> Result<PathBuf, Failure
     }
 }
 
-/// Names the param that stands for a flag; `name` is what messages call a param.
+/// Names the param of a flag; `name` returns the name of a param in messages.
 pub(super) fn field(mention: &Mention, name: &dyn Fn(&str) -> String) -> Option<String> {
     let flag = mention.flag;
     let is_kind = [Flag::BUNDLE, Flag::IMAGE, Flag::SOURCE].contains(&flag);
@@ -253,7 +253,7 @@ pub(super) fn field(mention: &Mention, name: &dyn Fn(&str) -> String) -> Option<
     Some(format!("`{}{value}`", name(key)))
 }
 
-/// The words of a caller whose params are named by `Values`.
+/// The vocabulary of a caller whose params are named by `Values`.
 struct ParamNames<'a>(&'a dyn Values);
 
 impl std::fmt::Debug for ParamNames<'_> {
@@ -274,7 +274,7 @@ impl FlagNames for ParamNames<'_> {
 
 impl Vocabulary for ParamNames<'_> {}
 
-/// Chooses what is made, without a name.
+/// Sets the kind of image, without a name.
 fn choose_kind(args: &mut PushArgs, kind: &str) -> Result<(), String> {
     let field = match kind {
         "bundle" => &mut args.bundle,

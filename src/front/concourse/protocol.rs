@@ -26,8 +26,8 @@ pub(super) struct Request {
 
 /// A version as Concourse sent it.
 ///
-/// Concourse's own versions have a digest. One that a user gives by hand (`fly check-resource --from tag:1.2`), or
-/// that another resource type made, may have none.
+/// Concourse's own versions have a digest. A version that a user types (`fly check-resource --from tag:1.2`), or that
+/// another resource type made, may have none.
 #[derive(Debug)]
 pub(super) struct GivenVersion {
     tag: Option<String>,
@@ -41,7 +41,7 @@ impl GivenVersion {
         Ok(Version { tag: self.tag, digest: self.digest?, pushed: self.pushed })
     }
 
-    /// Returns the version for `check`: without a digest there is nothing to compare, so it counts as absent.
+    /// Returns the version for `check`: a version without a digest cannot be compared, so it counts as absent.
     ///
     /// Source: registry-image-resource answers a version without a usable digest with the current one.
     pub(super) fn cursor(self) -> Option<Version> {
@@ -74,7 +74,7 @@ impl Version {
     }
 }
 
-/// One line about a version, shown by Concourse and readable as `((.:step.name))`.
+/// One line about a version, which Concourse shows and pipelines read as `((.:step.name))`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Metadata {
     /// Name.
@@ -111,7 +111,7 @@ impl Request {
         let text = std::str::from_utf8(&bytes).map_err(|_| Failure::misuse("the request is not UTF-8"))?;
         if text.trim().is_empty() {
             return Err(Failure::misuse("standard input is empty, expected the request as a JSON object")
-                .hint(r#"for a try by hand: echo '{"source":{"repository":"…"}}' | imgrelay check"#));
+                .hint(r#"to try it, run: echo '{"source":{"repository":"…"}}' | imgrelay check"#));
         }
         let mut fields = Fields::parse("", text)?;
         let source = fields.raw("source");

@@ -1,7 +1,7 @@
 //! `out`: pushes an image that earlier steps made, or files that it packs itself.
 //!
-//! The request and the files are checked before anything is sent. Running it again does no harm: each blob that is
-//! already there costs one HEAD request.
+//! The request and the files are checked before anything is sent. A second run is cheap: each blob that is already
+//! there costs one HEAD request.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -33,16 +33,16 @@ use crate::transfer::{
     self, AppPush, AppRequest, Earlier, ImageLocator, JoinOptions, PackRequest, RunnableRequest,
 };
 
-/// What is pushed.
+/// The pushed images.
 #[derive(Debug)]
 pub(super) enum PutContent {
-    /// The archives and folders that patterns find: one image, or the platforms of one.
+    /// The archives and folders that patterns match: one image, or its platforms.
     Image(Vec<String>),
     /// Files, packed first.
     Files(Box<PackWork>),
 }
 
-/// The `params` of a put, with the contents of the files they name.
+/// The `params` of a put, with the contents of the files that they name.
 #[derive(Debug)]
 pub(super) struct Params {
     pub(super) content: PutContent,
@@ -50,13 +50,13 @@ pub(super) struct Params {
     pub(super) bump_aliases: bool,
     pub(super) additional_tags: Vec<Tag>,
     pub(super) expected_digest: Option<Digest>,
-    /// The image of an archive with several that is pushed.
+    /// The selected image of an archive with several.
     pub(super) select: Option<Selector>,
-    /// Push the signatures, attestations and SBOMs of the archive, too: what was signed stays signed.
+    /// Push the signatures, attestations and SBOMs of the archive, too.
     pub(super) referrers: bool,
-    /// Platforms that the image has to have.
+    /// Required platforms.
     pub(super) platforms_required: Vec<Platform>,
-    /// Keys of which one has to have signed what is pushed, in place of those of the source.
+    /// Keys, one of which must have signed the pushed image; they replace those of the source.
     verify_keys: Vec<PublicKey>,
 }
 
@@ -120,16 +120,16 @@ impl Params {
         })
     }
 
-    /// Returns the keys that count; `None` does not look at signatures.
+    /// Returns the keys; `None` does not verify signatures.
     ///
-    /// Errors: what a put packs itself has no signature.
+    /// Errors: keys for an image that the put packs itself, which has no signature.
     pub(super) fn trust(&self, of_source: &[PublicKey]) -> Result<Option<Trust>, Failure> {
         let keys = if self.verify_keys.is_empty() { of_source } else { &self.verify_keys };
         match (&self.content, keys.is_empty()) {
             (_, true) => Ok(None),
             (PutContent::Image(_), false) => Ok(Some(Trust::of(keys.to_vec()))),
             (PutContent::Files(_), false) => Err(Failure::misuse(
-                "`verify_key` asks for a signature, but an image of `params.files` is made by this put and has none",
+                "`verify_key` requires a signature, but this put makes the image of `params.files`, which has none",
             )
             .hint("pack it in a task, sign the tar there, and push it with `params.image`")),
         }
@@ -219,7 +219,7 @@ fn read_text(fields: &Fields, key: &str, path: &Path) -> Result<String, Failure>
     })
 }
 
-/// Pushes, and returns what was pushed.
+/// Pushes, and returns the result.
 pub(super) fn run(
     source: &Source,
     request: Request,
@@ -262,34 +262,34 @@ pub(super) fn run(
     })
 }
 
-/// A push that is about to happen.
+/// A prepared push.
 struct Put<'a> {
     source: &'a Source,
     params: &'a Params,
     trust: Option<&'a Trust>,
-    /// The tags that the request itself names, the first one first.
+    /// The tags of the request, in order.
     own: Vec<Tag>,
     client: &'a Client,
     temporary: &'a Path,
     ui: &'a Ui,
 }
 
-/// What was pushed.
+/// The result of a push.
 struct Pushed {
     digest: Digest,
-    /// Each tag once, in the order in which they were asked for.
+    /// Each tag once, in the requested order.
     tags: Vec<Tag>,
 }
 
 impl Put<'_> {
-    /// Returns every tag once: those of the request, then those that only the registry or a file knows.
+    /// Returns every tag once: those of the request, then those from the registry or a file.
     fn tags(&self, what: &str) -> Result<Vec<Tag>, Failure> {
         let mut tags = self.own.clone();
         let final_version = self.params.version.as_ref().filter(|version| !version.is_pre_release());
         if let Some(version) = final_version.filter(|_| self.params.bump_aliases) {
             let there = match self.client.list_tags(&self.source.repository) {
                 Ok(there) => there,
-                // The first push makes the repository.
+                // The first push creates the repository.
                 Err(error) if error.is_not_found() => Vec::new(),
                 Err(error) => return Err(error.into()),
             };
@@ -303,7 +303,7 @@ impl Put<'_> {
         Ok(tags)
     }
 
-    /// Pushes what earlier steps made: one image, or several as one for several platforms.
+    /// Pushes images of earlier steps: one image, or several joined into one for several platforms.
     fn found(&self, folder: &Path, patterns: &[String]) -> Result<Pushed, Failure> {
         let paths = upload::find(folder, patterns)?;
         match paths.as_slice() {
@@ -394,7 +394,7 @@ impl Put<'_> {
         let repository = &self.source.repository;
         let earlier = match &store {
             Some(store) => Earlier::Known(base_of_store(store)?),
-            // With a single layer there is nothing to use again.
+            // With a single layer no layer can be used again.
             None if request.layer_split == LayerSplit::One => Earlier::None,
             None => {
                 let bare = || self.source.bare_tag().parse::<Tag>().ok();
@@ -431,7 +431,7 @@ pub(super) fn each_once(tags: &[Tag]) -> Vec<Tag> {
     unique
 }
 
-/// Makes the tag of a version, with the variant behind it.
+/// Makes the tag of a version, with the variant at its end.
 pub(super) fn tag_of(version: &str, variant: Option<&str>) -> Result<Tag, Failure> {
     let text = variant.map_or_else(|| version.to_owned(), |variant| format!("{version}-{variant}"));
     text.parse().map_err(|error| {
@@ -443,7 +443,7 @@ pub(super) fn tag_of(version: &str, variant: Option<&str>) -> Result<Tag, Failur
     })
 }
 
-/// Returns the aliases of a version: `latest`, `1`, `1.2`, unless something newer has them.
+/// Returns the aliases of a version, `latest`, `1`, `1.2`, unless a newer version has them.
 pub(super) fn aliases(
     tags: &[String],
     variant: Option<&str>,
@@ -519,7 +519,7 @@ mod tests {
         for tag in ["latest", "1.2.3", "1", "1.2"] {
             assert_eq!(registry.tag("team/app", tag), Some(digest.clone()), "{tag}");
         }
-        // An older version leaves the aliases of newer ones where they are.
+        // An older version does not change the aliases of newer ones.
         let response = put(&registry, r#""variant":"""#, r#""version":"1.1.0","bump_aliases":true"#).unwrap();
         assert_eq!(tags(&response), "1.1.0 1.1");
     }

@@ -1,4 +1,4 @@
-//! An image in the form Concourse makes containers of: `rootfs/` and `metadata.json`.
+//! Writes an image in the form for Concourse's containers: `rootfs/` and `metadata.json`.
 
 use crate::model::invisible::escape_in_json;
 use crate::model::{Config, to_json};
@@ -7,14 +7,14 @@ use crate::tar::Ownership;
 /// Umask for folders in an output, independent of the process's own.
 pub(super) const UMASK: u32 = 0o022;
 
-/// Returns whether files can get their owners: that needs root, at least in a user namespace.
+/// Tells whether files can get their owners, which needs root, at least in a user namespace.
 pub(super) fn ownership() -> Ownership {
     if rustix::process::geteuid().is_root() { Ownership::Apply } else { Ownership::Ignore }
 }
 
 /// Makes `metadata.json`, which Concourse reads when the image is used for a container.
 ///
-/// Source: concourse `atc/worker/gardenruntime/image.go`; what is not set is `null`, as Go writes it.
+/// Source: concourse `atc/worker/gardenruntime/image.go`; a missing value is `null`, as Go writes it.
 pub(super) fn image_metadata(config: Option<&Config>) -> Vec<u8> {
     #[derive(serde::Serialize)]
     struct ImageMetadata<'a> {

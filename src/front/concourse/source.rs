@@ -1,4 +1,4 @@
-//! A pipeline's `source`: the repository, the credentials, and which tags are versions.
+//! A pipeline's `source`: repository, credentials, and which tags are versions.
 //!
 //! Every key of registry-image-resource is read and checked before the first request.
 
@@ -27,14 +27,14 @@ pub(super) struct Login {
 pub(super) enum Tags {
     /// This one: each digest it points at is a version.
     One(Tag),
-    /// Those that an expression matches.
+    /// Tags that an expression matches.
     Matching {
         /// The expression.
         regex: Regex,
         /// Order by creation time instead of the registry's order.
         by_creation: bool,
     },
-    /// Those that are version numbers.
+    /// Tags that are version numbers.
     Versions(Versions),
 }
 
@@ -43,9 +43,9 @@ pub(super) enum Tags {
 pub(super) struct Versions {
     /// Bounds.
     pub(super) constraint: Option<Constraint>,
-    /// Pre-releases count too.
+    /// Whether pre-releases are included.
     pub(super) pre_releases: bool,
-    /// Beginnings of pre-releases besides `alpha`, `beta` and `rc`.
+    /// Prefixes of pre-releases besides `alpha`, `beta` and `rc`.
     pub(super) prefixes: Vec<String>,
 }
 
@@ -65,29 +65,29 @@ pub(super) struct Source {
     pub(super) repository: Repository,
     /// The repository as it was written.
     pub(super) written: String,
-    /// Plain http may be used.
+    /// Whether plain http is allowed.
     pub(super) insecure: bool,
     /// Which tags are versions.
     pub(super) tags: Tags,
     /// The tag as it was written; `put` pushes it.
     pub(super) tag: Option<Tag>,
-    /// Ending of tags, without the `-`.
+    /// Suffix of tags, without the `-`.
     pub(super) variant: Option<String>,
     /// Credentials.
     pub(super) login: Option<Login>,
-    /// Login by a cloud's own means.
+    /// Login with a cloud's own protocol.
     pub(super) cloud: Option<Cloud>,
     /// The mirror that is asked first.
     pub(super) mirror: Option<MirrorSource>,
     /// Certificates to trust, PEM.
     pub(super) ca_certificates: Vec<String>,
-    /// Which image of an index is meant.
+    /// The platform of an index's image.
     pub(super) platform: Platform,
     /// Labels to show.
     pub(super) labels: Option<Regex>,
     /// Annotations to show.
     pub(super) annotations: Option<Regex>,
-    /// Keys of which one has to have signed each image.
+    /// Keys, one of which must have signed each image.
     pub(super) verify_keys: Vec<PublicKey>,
     /// Show each request.
     pub(super) debug: bool,
@@ -101,7 +101,8 @@ impl Source {
         Self::read(members(raw)?)
     }
 
-    /// Reads the `source` of a put, whose `params` may have credentials: short-lived keys from an earlier step.
+    /// Reads the `source` of a put, whose `params` may have credentials, for example short-lived keys from an earlier
+    /// step.
     pub(super) fn parse_with(raw: Option<&RawValue>, params: &mut Fields) -> Result<Self, Failure> {
         let mut fields = members(raw)?;
         fields.take_from(params, &["username", "password"]);
@@ -161,7 +162,7 @@ impl Source {
         Ok(source)
     }
 
-    /// Returns the bare tag that stands for the newest version: `latest`, or the variant's name.
+    /// Returns the bare tag of the newest version: `latest`, or the variant's name.
     pub(super) fn bare_tag(&self) -> &str {
         self.variant.as_deref().unwrap_or("latest")
     }
@@ -172,7 +173,7 @@ pub(super) fn members(raw: Option<&RawValue>) -> Result<Fields, Failure> {
     Fields::parse("source", raw.get())
 }
 
-/// Reads the fields that say which tags are versions.
+/// Reads the fields that choose the tags.
 pub(super) fn tags(fields: &mut Fields, tag: Option<Tag>) -> Result<Tags, Failure> {
     let by_expression = regex(fields, "tag_regex")?;
     let by_creation = fields.switch("created_at_sort")?;
@@ -219,7 +220,7 @@ fn login(fields: &mut Fields, warnings: &mut Vec<String>) -> Result<Option<Login
     })
 }
 
-/// Reads `registry_mirror`; it counts only for Docker Hub, so that it can be a default for all resources.
+/// Reads `registry_mirror`; it is used for Docker Hub only, so that it can be a default for all resources.
 fn mirror(
     fields: &mut Fields,
     repository: &Repository,
@@ -239,7 +240,7 @@ fn mirror(
     Ok(of_docker_hub.then_some(MirrorSource { repository: at_mirror, login }))
 }
 
-/// Reads `platform`; parts that it does not give are those of `otherwise`.
+/// Reads `platform`; missing parts are those of `otherwise`.
 pub(super) fn platform(fields: &mut Fields, otherwise: &Platform) -> Result<Platform, Failure> {
     let mut platform = otherwise.clone();
     let Some(mut wanted) = fields.object("platform")? else { return Ok(platform) };
@@ -264,7 +265,7 @@ pub(super) fn of_this_machine() -> Platform {
     Platform { architecture: architecture(), ..Platform::linux_amd64() }
 }
 
-/// Returns certificates of `ca_certs` with the names that messages call them.
+/// Returns certificates of `ca_certs` with their names for messages.
 pub(super) fn certificates(pems: &[String]) -> Vec<CaCertificates> {
     let named = |(index, pem): (usize, &String)| CaCertificates {
         name: format!("`source.ca_certs[{index}]`"),
@@ -273,7 +274,7 @@ pub(super) fn certificates(pems: &[String]) -> Vec<CaCertificates> {
     pems.iter().enumerate().map(named).collect()
 }
 
-/// Returns the architecture this executable is for, in Go's names: what a worker can run.
+/// Returns the architecture of this executable by Go's name, which is the worker's.
 fn architecture() -> String {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -308,7 +309,7 @@ fn refuse_content_trust(fields: &mut Fields) -> Result<(), Failure> {
         None => Ok(()),
         Some(_) => Err(fields
             .invalid("content_trust", "signing by Notary v1 is not supported; its servers are being shut down")
-            .hint("take it out, and sign after the `put` with cosign or notation, by the digest that `put` returns")),
+            .hint("remove it, and sign after the `put` with cosign or notation, by the digest that `put` returns")),
     }
 }
 

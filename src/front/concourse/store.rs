@@ -27,7 +27,7 @@ use crate::transfer::{self, Attached, Gathering, ImageLocator};
 
 /// Lists the versions, oldest first.
 ///
-/// Where nothing was pushed yet there are none: the first put makes the store.
+/// Before the first push there is no store and no version: the first put creates the store.
 pub(super) fn check(
     source: &StoreSource,
     cursor: Option<&Version>,
@@ -43,7 +43,7 @@ pub(super) fn check(
                 let history = depot.history(tag, &is_cursor)?;
                 match history.last() {
                     Some(last) if is_cursor(last) => history.into_iter().rev().collect(),
-                    // The entry of the cursor is gone.
+                    // The cursor's entry was removed.
                     _ => history.into_iter().take(1).collect(),
                 }
             }
@@ -68,13 +68,13 @@ pub(super) fn check(
     Ok(found.iter().map(version_of).collect())
 }
 
-/// Leaves out what is before the cursor, if it is there.
+/// Removes the versions before the cursor, if the cursor is in the list.
 fn from_cursor(all: Vec<depot::Version>, is_cursor: &dyn Fn(&depot::Version) -> bool) -> Vec<depot::Version> {
     let from = all.iter().position(is_cursor).unwrap_or(0);
     all.into_iter().skip(from).collect()
 }
 
-/// Makes the version that Concourse gets.
+/// Makes the version for Concourse.
 pub(super) fn version_of(version: &depot::Version) -> Version {
     let pushed = Some(version.pushed.to_string());
     Version { pushed, ..Version::new(version.tag.as_str(), version.digest.clone()) }
@@ -127,7 +127,7 @@ pub(super) fn get(
     Ok(Response { version, metadata })
 }
 
-/// Opens a version: its very entry, or for one without a time the newest entry of that digest.
+/// Opens a version: its entry, or, without a time, the newest entry with its digest.
 fn open(depot: &Depot, version: &Version) -> Result<depot::OpenedImage, Failure> {
     let tag = version.tag();
     let pushed = version.pushed.as_deref().and_then(|pushed| pushed.parse().ok());
@@ -138,7 +138,7 @@ fn open(depot: &Depot, version: &Version) -> Result<depot::OpenedImage, Failure>
     Ok(depot.open_image(tag.as_ref(), Some(&version.digest))?)
 }
 
-/// Returns the tags of a store; where there is no store yet there are none.
+/// Returns the tags of a store; none if there is no store yet.
 pub(super) fn tags_there(objects: Arc<dyn Objects>) -> Result<Vec<String>, Failure> {
     match Depot::find(objects)? {
         Some(depot) => Ok(depot.tags()?.iter().map(Tag::to_string).collect()),

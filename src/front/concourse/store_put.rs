@@ -21,7 +21,7 @@ use crate::store;
 use crate::transfer::signatures::Trust;
 use crate::transfer::{self, Collection, DepotReport, DepotRequest, ImageLocator, ImageSource};
 
-/// Pushes, and returns what was pushed.
+/// Pushes, and returns the result.
 pub(super) fn run(
     source: &StoreSource,
     request: Request,
@@ -86,7 +86,7 @@ pub(super) fn run(
     })
 }
 
-/// A push that is about to happen.
+/// A prepared push.
 struct Put<'a> {
     source: &'a StoreSource,
     params: &'a Params,
@@ -96,7 +96,7 @@ struct Put<'a> {
 }
 
 impl Put<'_> {
-    /// Pushes the one archive that earlier steps made.
+    /// Pushes the one archive of earlier steps.
     fn found(
         &self,
         folder: &Path,
@@ -124,7 +124,7 @@ impl Put<'_> {
         self.push(&ImageLocator::over(&chosen, None), &collection)
     }
 
-    /// Pushes an image that was just made.
+    /// Pushes a newly made image.
     fn alone(&self, image: &dyn ImageSource, root: Descriptor) -> Result<DepotReport, Failure> {
         self.push(image, &Collection { members: vec![upload::alone(root)] })
     }

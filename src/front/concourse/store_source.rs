@@ -1,4 +1,4 @@
-//! A pipeline's `source` with a store between jobs in place of a repository: `source.store`.
+//! A pipeline's `source` with a store between jobs instead of a repository: `source.store`.
 //!
 //! Keys of the bucket come from the pipeline, else from the worker's own role, as those of ECR do; the worker's
 //! variables name no other server.
@@ -19,7 +19,7 @@ use crate::registry::{Bucket, BucketOptions, ClientOptions};
 use crate::sign::PublicKey;
 use std::sync::Arc;
 
-/// Keys of other resources for buckets, and what to write in their place.
+/// Keys of other resources for buckets, and what to write instead.
 const OTHERS: [(&str, &str); 10] = [
     ("bucket", "write `store: s3://BUCKET/PREFIX`"),
     ("regexp", "`tag_regex` chooses tags; every push of a tag is a version"),
@@ -42,11 +42,11 @@ pub(super) struct StoreSource {
     pub(super) tags: Tags,
     /// The tag as it was written; `put` pushes it.
     pub(super) tag: Option<Tag>,
-    /// Ending of tags, without the `-`.
+    /// Suffix of tags, without the `-`.
     pub(super) variant: Option<String>,
-    /// Which image of an index is meant.
+    /// The platform of an index's image.
     pub(super) platform: Platform,
-    /// Keys of which one has to have signed each image.
+    /// Keys, one of which must have signed each image.
     pub(super) verify_keys: Vec<PublicKey>,
     /// Show each request.
     pub(super) debug: bool,
@@ -108,12 +108,12 @@ impl StoreSource {
         Ok(source)
     }
 
-    /// Returns the bare tag that stands for the newest version: `latest`, or the variant's name.
+    /// Returns the bare tag of the newest version: `latest`, or the variant's name.
     pub(super) fn bare_tag(&self) -> &str {
         self.variant.as_deref().unwrap_or("latest")
     }
 
-    /// Returns what has the objects of the store; sends no request.
+    /// Returns the bucket or folder with the objects of the store; sends no request.
     pub(super) fn objects(
         &self,
         is_check: bool,

@@ -1,7 +1,7 @@
 //! The build task: params from the environment, an image in the task's output folder.
 //!
-//! Concourse gives params as variables: a YAML list or map arrives as JSON, everything else as its text, and what
-//! is not set as empty text. Nothing is contacted, no privileges are needed.
+//! Concourse passes params as variables: a YAML list or map as JSON, everything else as its text, and a param without a
+//! value as an empty text. The task sends no request and needs no privileges.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -37,11 +37,7 @@ const OWN: &[Param] = &[
         Form::List,
         "with `TARS`: fail unless there is an image for each of these platforms",
     ),
-    Param::new(
-        "reference",
-        Form::Text,
-        "`registry/repository:tag` to record in the tar; nothing is contacted",
-    ),
+    Param::new("reference", Form::Text, "`registry/repository:tag` to record in the tar; no request is sent"),
     Param::new("tags", Form::List, "further tags to record"),
     Param::new("expected_digest", Form::Text, "fail unless the image has this digest"),
     Param::new(
@@ -54,7 +50,7 @@ const OWN: &[Param] = &[
 
 const TARS: &str = "tars";
 const PLATFORMS_REQUIRED: &str = "platforms_required";
-/// What `task.yml` sets `FILES` to, so that it says nothing beside `TARS`.
+/// The value of `FILES` in `task.yml`, which is ignored with `TARS`.
 const FILES_DEFAULT: &str = "src";
 
 /// Returns every param, in the order of `task.yml`.
@@ -67,7 +63,7 @@ pub(in crate::front) fn run(context: &Context<'_>) -> Result<Outcome, Failure> {
     build(context).map_err(|failure| failure.in_words_of(&VariableNames))
 }
 
-/// The task's words: its variables.
+/// The task's vocabulary: its variables.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::front) struct VariableNames;
 
@@ -145,15 +141,15 @@ fn report(
     Ok(Outcome::Document(Document::new(format!("{}: {digest}\n", tar.display()), json)))
 }
 
-/// Tars that are joined, and how.
+/// The tars to join, and options of joining.
 struct Joining {
     paths: Vec<PathBuf>,
     options: JoinOptions,
 }
 
-/// Reads the params about tars to join; `None` where there are none.
+/// Reads the params about tars to join; `None` without tars.
 ///
-/// Errors: params about packing beside them; a pattern that finds nothing.
+/// Errors: params about packing beside them; a pattern without a match.
 fn joining(variables: &Variables<'_>, unpack: bool) -> Result<Option<Joining>, Failure> {
     let mut tars = Variables(variables.0);
     let patterns = tars.texts(TARS)?;
@@ -263,7 +259,7 @@ fn pack(context: &Context<'_>, work: &PackWork, tar: &Path, names: &[Reference])
     Ok(Built::of(&packed))
 }
 
-/// Reads every param whose value has a form, and returns how they show in a debugger: for the fuzz targets.
+/// Reads every param that is parsed, and returns their `Debug` text, for the fuzz targets.
 pub(super) fn read_params(env: &Env) -> Result<String, Failure> {
     let mut variables = Variables(env);
     let mut read = format!("{:?}", names(&mut variables)?);
@@ -340,7 +336,7 @@ impl Values for Variables<'_> {
         }
     }
 
-    /// Reads a list: JSON, which is what a YAML list becomes, or words between blanks, commas and line breaks.
+    /// Reads a list: JSON, from a YAML list, or words between blanks, commas and line breaks.
     fn texts(&mut self, key: &'static str) -> Result<Vec<String>, Failure> {
         let Some(value) = self.text(key)? else { return Ok(Vec::new()) };
         if value.trim_start().starts_with('[') {
@@ -350,7 +346,7 @@ impl Values for Variables<'_> {
         Ok(words.map(str::to_owned).collect())
     }
 
-    /// Reads a map: JSON, which is what a YAML map becomes, or lines `key=value`.
+    /// Reads a map: JSON, from a YAML map, or lines `key=value`.
     fn table(&mut self, key: &'static str) -> Result<BTreeMap<String, String>, Failure> {
         let Some(value) = self.text(key)? else { return Ok(BTreeMap::new()) };
         if value.trim_start().starts_with('{') {

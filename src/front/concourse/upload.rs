@@ -53,7 +53,7 @@ fn watch(ui: &Ui, work: impl FnOnce(&dyn Observer) -> Result<(), TransferError>)
 
 /// Finds the archives and folders of `params.image`, each once.
 ///
-/// Errors: a pattern that finds nothing: the image of a job is missing.
+/// Errors: a pattern without a match, because the image of a job is missing.
 pub(super) fn find(folder: &Path, patterns: &[String]) -> Result<Vec<PathBuf>, Failure> {
     let short = |path: &PathBuf| path.strip_prefix(folder).unwrap_or(path).display().to_string();
     let mut all: Vec<PathBuf> = Vec::new();
@@ -63,7 +63,7 @@ pub(super) fn find(folder: &Path, patterns: &[String]) -> Result<Vec<PathBuf>, F
             let failure = Failure::misuse(format!("`params.image`: `{pattern}` finds nothing"));
             let there: Vec<String> = glob::find(folder, "*/*")?.iter().map(short).collect();
             return Err(if there.is_empty() {
-                failure.hint("no artifact is here; `inputs` of the put step says which ones it gets")
+                failure.hint("the put has no artifacts; its `inputs` name those that it gets")
             } else {
                 failure.hint(format!("here are {}", text::quoted_list(there)))
             });
@@ -76,7 +76,7 @@ pub(super) fn find(folder: &Path, patterns: &[String]) -> Result<Vec<PathBuf>, F
 /// The part of a store that is pushed.
 pub(super) struct Chosen<'a> {
     store: &'a Store,
-    /// Digest of what gets the tags.
+    /// Digest of the manifest or index that gets the tags.
     digest: Digest,
     part: PushedPart,
 }
@@ -84,14 +84,14 @@ pub(super) struct Chosen<'a> {
 enum PushedPart {
     /// The image and what belongs to it.
     Images(Collection),
-    /// `index.json`, which is the image.
+    /// `index.json` itself is the image.
     Index(Box<RawDocument>),
 }
 
 impl<'a> Chosen<'a> {
     /// Chooses the image of a store.
     ///
-    /// Errors: several images, and nothing says which one it is about.
+    /// Errors: several images without a main one.
     pub(super) fn of(store: &'a Store, pattern: &str, select: Option<&Selector>) -> Result<Self, Failure> {
         let selected = select.map(|selector| transfer::select(store, selector)).transpose()?;
         let roots = selected.as_deref().unwrap_or(store.roots());
@@ -131,12 +131,12 @@ impl<'a> Chosen<'a> {
         .hint("choose one with `params.select`: by its name, tag, digest or position"))
     }
 
-    /// Returns the digest of what gets the tags.
+    /// Returns the digest of the manifest or index that gets the tags.
     pub(super) fn digest(&self) -> &Digest {
         &self.digest
     }
 
-    /// Checks that what gets the tags is there for each of these platforms.
+    /// Checks that the image has each of these platforms.
     pub(super) fn require(&self, platforms: &[Platform]) -> Result<(), Failure> {
         let root = match &self.part {
             PushedPart::Images(collection) => {
@@ -152,7 +152,7 @@ impl<'a> Chosen<'a> {
     pub(super) fn demand(&self, trust: Option<&Trust>) -> Result<(), Failure> {
         let collection = match &self.part {
             PushedPart::Images(collection) => collection.clone(),
-            // A folder whose `index.json` is the image has no place for signatures.
+            // A folder whose `index.json` is the image cannot hold signatures.
             PushedPart::Index(index) => Collection { members: vec![alone(index.descriptor())] },
         };
         judgement::demand(self, &collection, trust)
@@ -166,7 +166,7 @@ impl<'a> Chosen<'a> {
         before - collection.members.len()
     }
 
-    /// Pushes an image as it is; a bundle with those images of its lock that the tar holds, as `copy` does.
+    /// Pushes an image unchanged; a bundle with those of its images that the tar holds, as `copy` does.
     pub(super) fn upload(
         &self,
         client: &Client,
@@ -202,7 +202,7 @@ impl<'a> Chosen<'a> {
         })
     }
 
-    /// Returns the images with these tags on the one that is meant.
+    /// Returns the images; the main one gets these tags.
     pub(super) fn tagged(&self, tags: &[Tag]) -> Collection {
         match &self.part {
             PushedPart::Images(collection) => self.named(collection, tags),
@@ -210,7 +210,7 @@ impl<'a> Chosen<'a> {
         }
     }
 
-    /// Gives the image its tags. Recorded tags belong to another repository; cosign's are the same in each.
+    /// Gives the image its tags. Recorded tags belong to another repository; cosign's tags are the same in each.
     fn named(&self, collection: &Collection, tags: &[Tag]) -> Collection {
         let mut collection = collection.clone();
         for member in &mut collection.members {
@@ -239,7 +239,7 @@ fn read_index(store: &Store) -> Result<RawDocument, Failure> {
     struct Kind {
         media_type: Option<String>,
     }
-    // The resource hands on an index as it was at the registry, which may have been one of Docker's.
+    // The resource writes an index as the registry had it, also one with Docker's media type.
     let kind: Kind = serde_json::from_slice(&bytes).unwrap_or_default();
     let kind = kind.media_type.unwrap_or_else(|| media_type::OCI_INDEX.to_owned());
     Ok(RawDocument::parse(bytes, Some(&kind))?)

@@ -13,16 +13,16 @@ use crate::registry::{
     CredentialSource, GitHubLogin, GoogleFederation, GoogleLogin, Secret, WebIdentity,
 };
 
-/// The logins, in imgpkg's order, each with the names that are understood.
+/// The logins in imgpkg's order, each with its accepted names.
 const LOGINS: [(&str, &[&str]); 4] = [
     ("gke", &["gke", "gcr", "gar", "google"]),
     ("ecr", &["ecr", "aws"]),
     ("aks", &["aks", "acr", "azure"]),
     ("github", &["github", "ghcr"]),
 ];
-/// Where AWS's and Azure's machines have their metadata.
+/// The metadata service of AWS's and Azure's machines.
 const METADATA: &str = "http://169.254.169.254";
-/// Where a container of ECS has the keys of its role.
+/// The service with the role's keys in a container of ECS.
 const ECS: &str = "http://169.254.170.2";
 
 /// Makes the source of cloud logins, if any is active.
@@ -89,7 +89,7 @@ fn available() -> String {
     names.join(", ")
 }
 
-/// Collects what the environment offers for AWS.
+/// Collects the environment's credentials for AWS.
 pub(in crate::front) fn aws(variables: &Env) -> Result<AwsLogin, CredentialsError> {
     let text = |name: &str| variables.text(name).map(str::to_owned);
     let secret = |name: &str| variables.text(name).map(Secret::new);
@@ -139,7 +139,7 @@ pub(in crate::front) fn aws(variables: &Env) -> Result<AwsLogin, CredentialsErro
     })
 }
 
-/// Reads the keys of a profile; a file or profile that is not there has none.
+/// Reads the keys of a profile; `None` if the file or profile does not exist.
 fn profile(variables: &Env) -> Result<Option<AwsKeys>, CredentialsError> {
     let usual = || variables.path(env::HOME).map(|home| home.join(".aws/credentials"));
     let Some(path) = variables.path(env::AWS_SHARED_CREDENTIALS_FILE).or_else(usual) else { return Ok(None) };
@@ -179,7 +179,7 @@ fn google(variables: &Env) -> Result<GoogleLogin, CredentialsError> {
     })
 }
 
-/// Reads the key of a service account, or how a foreign identity becomes one; other kinds open no registry.
+/// Reads the key of a service account, or the configuration of a foreign identity; refuses other kinds.
 fn google_key(path: &Path) -> Result<(Option<Secret>, Option<GoogleFederation>), CredentialsError> {
     #[derive(serde::Deserialize)]
     struct Kind {
@@ -198,7 +198,7 @@ fn google_key(path: &Path) -> Result<(Option<Secret>, Option<GoogleFederation>),
     }
 }
 
-/// Collects what the environment offers for Azure.
+/// Collects the environment's credentials for Azure.
 pub(in crate::front) fn azure(variables: &Env) -> AzureLogin {
     let text = |name: &str| variables.text(name).map(str::to_owned);
     let endpoint = text(env::IDENTITY_ENDPOINT).zip(variables.text(env::IDENTITY_HEADER));

@@ -12,7 +12,7 @@ pub(super) const PER_HOST: &str = "IMGPKG_REGISTRY_";
 /// What may follow it, before an optional `_` and suffix.
 pub(super) const PER_HOST_FIELDS: [&str; 5] =
     ["HOSTNAME", "USERNAME", "PASSWORD", "IDENTITY_TOKEN", "REGISTRY_TOKEN"];
-/// What was given on the command line (or in a `source`).
+/// Credentials from the command line (or a `source`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CredentialFlags {
     /// `--registry-username`.
@@ -27,12 +27,12 @@ pub struct CredentialFlags {
     pub authfile: Option<PathBuf>,
     /// `--activate-keychain`.
     pub keychains: Vec<String>,
-    /// Those that `username`, `password` and `token` are for: named on the command line, and
+    /// The registries for `username`, `password` and `token`: those named on the command line, and those of
     /// `--registry-credentials-for`.
     pub registries: Vec<Registry>,
 }
 
-/// Why the credentials that are configured cannot be used.
+/// Why configured credentials cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CredentialsError {
@@ -42,23 +42,23 @@ pub enum CredentialsError {
     /// A file or variable is not a valid configuration.
     #[error(transparent)]
     Config(#[from] DockerConfigError),
-    /// A variable begins like imgpkg's, but is none of them.
+    /// A variable has imgpkg's prefix, but is none of its variables.
     #[error("unknown variable `{name}`: after `{PER_HOST}` comes one of {}, then `_` and any suffix", PER_HOST_FIELDS.map(|field| format!("`{field}`")).join(", "))]
     UnknownVariable {
         /// Its name.
         name: String,
     },
-    /// There is no such cloud login.
+    /// A cloud login of this name does not exist.
     #[error("`{origin}`: there is no login `{name}`; there are {known}")]
     UnknownKeychain {
-        /// What was asked for.
+        /// The given name.
         name: String,
         /// The flag or variable.
         origin: String,
-        /// The names of those that there are.
+        /// The names of all logins.
         known: String,
     },
-    /// A key file of Google's is not one that registries take.
+    /// A key file of Google has a kind that registries do not accept.
     #[error("`{}` (`GOOGLE_APPLICATION_CREDENTIALS`) is of type `{found}`, expected the key of a `service_account` or an `external_account`", path.display())]
     KeyKind {
         /// The file.
@@ -74,22 +74,22 @@ pub enum CredentialsError {
         /// What is wrong in it.
         problem: String,
     },
-    /// Half of a pair is missing.
+    /// One value of a pair is missing.
     #[error("`{given}` is set, but `{missing}` is not")]
     Incomplete {
-        /// What is there.
+        /// The given one.
         given: String,
-        /// What belongs to it.
+        /// The missing one.
         missing: String,
     },
 }
 
-/// Reads a text file; `None` when it is not there.
+/// Reads a text file; `None` if it does not exist.
 pub(super) fn read_text(path: &Path) -> Result<Option<String>, CredentialsError> {
     Ok(read_if_present(path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// Reads a small file; `None` when it is not there.
+/// Reads a small file; `None` if it does not exist.
 pub(super) fn read_if_present(path: &Path) -> Result<Option<Vec<u8>>, CredentialsError> {
     match read_file(path, limits::CREDENTIALS_BYTES) {
         Ok(bytes) => Ok(Some(bytes)),

@@ -46,13 +46,13 @@ fn is_missing(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound && !cancel::is_cancelled()
 }
 
-/// Tells whether a file was to be written, by the verb of the error.
+/// Tells whether a file was written, by the verb of the error.
 fn is_output(action: &str) -> bool {
     ["create", "write", "move", "open directory"].iter().any(|verb| action.starts_with(verb))
 }
 
 impl Failure {
-    /// Makes the failure for a file that is a setting (certificates, keys, locks, lists): it was named by mistake.
+    /// Makes the failure for a file that is a setting (certificates, keys, locks, lists): misuse.
     pub fn of_input(error: FileError) -> Self {
         Self { kind: Kind::Misuse, ..Self::from(error) }
     }
@@ -143,13 +143,13 @@ impl From<PackError> for Failure {
             PackError::Whiteout { .. } => Self::of(Kind::Refused, &error)
                 .hint(message!("rename the file, or leave it out with ", Flag::FILE_EXCLUSION)),
             PackError::Conflict { .. } => Self::of(Kind::Refused, &error).hint(message!(
-                "choose another place in ",
+                "choose another path in ",
                 Flag::FILE.with("SRC:DEST").short(),
                 "; with `/` at the end of DEST a file goes into the folder"
             )),
             PackError::LinksInBase { .. } => Self::of(Kind::Refused, &error),
             PackError::PerhapsLink { .. } => Self::of(Kind::Refused, &error).hint(message!(
-                "give the place that the link leads to, such as `/usr/bin`, or read the base, without ",
+                "give the path that the link leads to, such as `/usr/bin`, or read the base, without ",
                 Flag::READ_BASE.with("false")
             )),
             PackError::SecondBundle { .. } => Self::of(Kind::Refused, &error)
@@ -235,7 +235,7 @@ impl From<StoreError> for Failure {
                 "",
             )),
             StoreError::Gone { .. } => Self::of(Kind::Refused, &error)
-                .hint("push the image again; what removes old objects may have removed it"),
+                .hint("push the image again; a clean-up of old objects may have removed it"),
             StoreError::Remote { is_unreachable: true, .. } => {
                 Self::of(Kind::Remote, &error).hint(BUCKET_UNREACHABLE)
             }
@@ -254,7 +254,7 @@ impl From<DepotError> for Failure {
             DepotError::File(error) => error.into(),
             DepotError::Bucket(error) => error.into(),
             DepotError::NotAStore { .. } => failure.hint(message!(
-                "check the URL; a store begins with the first ",
+                "check the URL; a store is created by the first ",
                 Flag::TO_STORE.with("URL:TAG"),
                 " into an empty place"
             )),
@@ -351,12 +351,12 @@ impl From<RegistryError> for Failure {
                 "the registry, or a proxy in front of it, violates the protocol; read its log",
             ),
             RegistryError::LayerUrls { .. } => of(Kind::Refused).hint(message!(
-                "a layer that may not be distributed has to be copied into the registry first: with ",
+                "a non-distributable layer has to be copied into the registry first: with ",
                 Flag::INCLUDE_NON_DISTRIBUTABLE_LAYERS,
                 ", from where its `urls` can be reached"
             )),
             RegistryError::ForbiddenAddress { .. } => of(Kind::Refused).hint(
-                "a registry elsewhere may not lead to this machine or to metadata services; its log may say why it does",
+                "a remote registry must not lead to this machine or to metadata services; its log may have the reason",
             ),
             RegistryError::WebPage { .. } => of(Kind::Refused).hint(
                 "check the host name and the port; a proxy or a login page may stand in front of the registry",
@@ -439,7 +439,7 @@ impl From<TransferError> for Failure {
     }
 }
 
-/// Tells whether the data to send comes from a registry that kept failing.
+/// Tells whether the data to send comes from a registry that is unreachable.
 fn is_unreachable(error: &io::Error) -> bool {
     let inner = error.get_ref();
     if let Some(BucketError::Unreachable { .. }) = inner.and_then(|inner| inner.downcast_ref()) {
@@ -513,7 +513,7 @@ mod tests {
             (
                 401,
                 Credentials::Withheld,
-                "the user name, password or token that was given goes to the registries that",
+                "the given user name, password or token goes only to the registries that",
             ),
             (401, Credentials::Given, "check the user name and password"),
             (403, Credentials::Given, "the account may not push to `team/app`"),

@@ -1,4 +1,4 @@
-//! Advice: what a user may do about a failure.
+//! Advice for the user about a failure.
 //!
 //! Advice that doors give in different words is a variant of its own; all other advice is a [`Message`].
 
@@ -27,7 +27,7 @@ pub enum Hint {
         /// The registry's host.
         host: String,
     },
-    /// The credentials that were given are for other registries.
+    /// The given credentials are for other registries.
     Withheld {
         /// The registry's host.
         host: String,
@@ -36,14 +36,14 @@ pub enum Hint {
     CheckLogin {
         /// The registry's host.
         host: String,
-        /// The repository that was asked for.
+        /// The requested repository.
         repository: String,
     },
     /// A credential helper program could not be used.
     CredentialHelper,
-    /// The registry's certificate is signed by an authority that is not known here.
+    /// The registry's certificate is signed by an authority that is not trusted.
     TrustCa,
-    /// The registry asks for a client certificate.
+    /// The registry requires a client certificate.
     ClientCertificate,
     /// One platform has to be chosen.
     ChoosePlatform,
@@ -74,7 +74,7 @@ impl Hint {
             ),
             Self::Withheld { host } => message!(
                 format!(
-                    "the user name, password or token that was given goes to the registries that the command line names only, and `{host}` is not one of them: use `docker login {host}`, "
+                    "the given user name, password or token goes only to the registries that the command line names, and `{host}` is not one of them: use `docker login {host}`, "
                 ),
                 Flag::AUTHFILE,
                 ", the variables `IMGPKG_REGISTRY_HOSTNAME_0`, `IMGPKG_REGISTRY_USERNAME_0` and `IMGPKG_REGISTRY_PASSWORD_0`, or ",
@@ -98,7 +98,7 @@ impl Hint {
         })
     }
 
-    /// Says what to do about links that cannot be packed; nothing that is set already.
+    /// Makes the hint about links that cannot be packed, without flags that are set already.
     pub fn links(policy: SymlinkPolicy) -> Self {
         let out = message!(
             "change the links, or leave them out: these with ",
@@ -119,7 +119,7 @@ impl Hint {
         })
     }
 
-    /// Makes advice of a command to type between other words.
+    /// Makes a hint with a command between other words.
     pub fn command(before: &str, command: impl Into<String>, after: &str) -> Self {
         Self::Text(Message::new(vec![before.into(), Part::Command(command.into()), after.into()]))
     }

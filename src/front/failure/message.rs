@@ -1,4 +1,4 @@
-//! Text about what a user can set: words, and flags as values.
+//! Text with flags as values.
 //!
 //! [`FlagNames`] turn it into the words of one door, so that no text is searched for the names of flags.
 
@@ -23,7 +23,7 @@ pub enum Part {
     Flags {
         /// The flags, at least one.
         mentions: Vec<Mention>,
-        /// What stands between two of them.
+        /// The text between two of them.
         between: &'static str,
     },
     /// A command line to type, without back-quotes around it.
@@ -35,11 +35,11 @@ pub enum Part {
 pub struct Mention {
     /// Which flag.
     pub flag: Flag,
-    /// The value behind it: `copy` in `--symlinks copy`.
+    /// Its value: `copy` in `--symlinks copy`.
     pub value: Option<String>,
     /// How a command line writes it.
     pub spelling: Spelling,
-    /// What is meant by it.
+    /// What the mention means.
     pub sense: Sense,
 }
 
@@ -56,7 +56,7 @@ pub enum Spelling {
     Variable(String),
 }
 
-/// What is meant by a flag.
+/// What the mention of a flag means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sense {
     /// The setting that the flag is.
@@ -66,13 +66,13 @@ pub enum Sense {
 }
 
 impl Mention {
-    /// Writes the flag with one letter.
+    /// Writes the flag by its one-letter name.
     #[must_use]
     pub fn short(self) -> Self {
         Self { spelling: Spelling::Short, ..self }
     }
 
-    /// Means the kind of image that the flag chooses.
+    /// Mentions the kind of image that the flag chooses.
     #[must_use]
     pub fn kind(self) -> Self {
         Self { sense: Sense::Kind, ..self }
@@ -162,7 +162,7 @@ impl Message {
         Self { parts }
     }
 
-    /// Adds more behind it.
+    /// Appends parts.
     #[must_use]
     pub fn then(mut self, more: Self) -> Self {
         self.parts.extend(more.parts);
@@ -183,7 +183,7 @@ impl Message {
 }
 
 impl Part {
-    /// Mentions flags of which any one will do.
+    /// Mentions flags of which any one is enough.
     pub fn any_of<M: Into<Mention>>(mentions: impl IntoIterator<Item = M>) -> Self {
         Self::Flags { mentions: mentions.into_iter().map(Into::into).collect(), between: " or " }
     }

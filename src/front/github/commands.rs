@@ -1,4 +1,4 @@
-//! GitHub's workflow commands: writes ours, and keeps other text from becoming one.
+//! GitHub's workflow commands: writes the program's own, and escapes other text that the runner would read as one.
 //!
 //! The runner reads commands from standard output and standard error alike. `::name::` counts at the start of a
 //! line, the older `##[name]` anywhere in it.
@@ -33,7 +33,7 @@ pub(super) fn error(failure: &Failure) -> String {
 /// A stream to the log in which no text is a command.
 pub(in crate::front) struct Guard<W: Write> {
     inner: W,
-    /// What came after the last end of a line.
+    /// The text after the last end of a line.
     line: Vec<u8>,
 }
 
@@ -59,7 +59,7 @@ impl<W: Write> Write for Guard<W> {
         Ok(bytes.len())
     }
 
-    /// Leaves an unfinished line where it is: it is known only at its end whether it is a command.
+    /// Keeps an unfinished line: only its end shows whether it is a command.
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
     }
@@ -72,11 +72,11 @@ impl<W: Write> Drop for Guard<W> {
     }
 }
 
-/// Returns a line that the runner takes for text, otherwise unchanged.
+/// Returns a line that the runner does not read as a command, otherwise unchanged.
 fn disarmed(line: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(line.len() + 2);
     let colons = line.windows(2).position(|pair| pair == b"::");
-    // What the runner trims is all Unicode white space; anything invisible is taken for it here.
+    // The runner trims all Unicode white space; every invisible character counts as white space here.
     let starts = colons.filter(|at| !line.iter().take(*at).any(u8::is_ascii_graphic));
     for (index, byte) in line.iter().enumerate() {
         let in_colons = starts.is_some_and(|start| index == start + 1);

@@ -1,4 +1,4 @@
-//! The action's inputs as the runner passes them, and the command line they stand for.
+//! Turns the action's inputs, as the runner passes them, into a command line.
 //!
 //! Scalars become words (`--flag=value`, so that no value is taken for a flag); lists and secrets become variables.
 //! A flag without an input can be given as `IMGRELAY_<FLAG>` in the step's `env`.
@@ -13,12 +13,12 @@ use crate::front::push_flags::{self, Field, PUSH_FLAGS, PushFlag};
 use crate::front::text;
 use crate::model::{Reference, ReferenceError, Tag};
 
-/// Where a tar is when the input `tar` is empty.
+/// The path of the tar if the input `tar` is empty.
 const TAR_DEFAULT: &str = "image.tar";
 /// Inputs of the door's own that are secrets or part of one, with their flags.
 const LOGIN: [(&str, Flag); 2] =
     [("username", Flag::REGISTRY_USERNAME), ("password", Flag::REGISTRY_PASSWORD)];
-/// What `command` can be.
+/// The values of `command`.
 const COMMANDS: [&str; 4] = ["build", "push", "index", "verify"];
 /// The flags that inputs of the door's own set; [`PUSH_FLAGS`] has the others.
 const OWN: [(Flag, &str); 15] = [
@@ -48,22 +48,22 @@ fn input_of(flag: Flag, tars: &'static str) -> Option<&'static str> {
     own.or_else(|| push_flags::find(flag)?.input)
 }
 
-/// Tells whether an input says what an image is like, so that it is of no use with one that is there already.
+/// Tells whether an input is for making an image, so that it cannot be used with an existing one.
 fn is_of_content(row: &&PushFlag) -> bool {
     row.flag != Flag::EXPECTED_DIGEST
 }
 
-/// Tells whether an input is about an index, too.
+/// Tells whether an input also applies to an index.
 fn is_of_index(row: &&PushFlag) -> bool {
     [Flag::EXPECTED_DIGEST, Flag::ANNOTATION, Flag::PLATFORM].contains(&row.flag)
 }
 
-/// What the inputs ask for.
+/// The command of the inputs.
 #[derive(Debug)]
 pub(in crate::front) struct Request {
     /// The command line, the program's name first.
     pub(super) words: Vec<OsString>,
-    /// The environment it runs in.
+    /// Its environment.
     pub(super) env: Env,
     /// Whether the step's summary is written.
     pub(super) summary: bool,
@@ -167,7 +167,7 @@ pub(super) fn secrets(env: &Env) -> Vec<&str> {
     inputs.get("password").into_iter().chain(of_env.filter_map(|(_, value)| value.to_str())).collect()
 }
 
-/// The action's words: inputs, and variables for flags that have no input.
+/// The action's vocabulary: inputs, and variables for flags without an input.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InputNames {
     /// The input for tars that are read.
@@ -175,9 +175,9 @@ pub(super) struct InputNames {
 }
 
 impl InputNames {
-    /// The words for one image.
+    /// The vocabulary for one image.
     pub(super) const IMAGE: Self = Self { tars: "tar" };
-    /// The words for an index, which is made of several tars.
+    /// The vocabulary for an index, which is made of several tars.
     pub(super) const INDEX: Self = Self { tars: "tars" };
 }
 
@@ -272,14 +272,14 @@ impl<'a> Inputs<'a> {
             return Ok(path.to_owned());
         }
         Err(Failure::misuse(format!(
-            "input `{name}`: `{path}` is outside the folders a container action sees"
+            "input `{name}`: `{path}` is outside the folders that a container action can read"
         ))
         .hint("use a path relative to the workspace, or one below `${{ runner.temp }}` alone on its line"))
     }
 
     /// Returns the further tags; a comma separates too, because no tag holds one.
     ///
-    /// Errors: a text that is no tag, with what to give in its place.
+    /// Errors: a text that is no tag, with a hint about the right form.
     fn tags(&self) -> Result<Vec<&'a str>, Failure> {
         let tags = self.get("tags").unwrap_or_default().split(['\n', ',']).map(str::trim);
         let tags: Vec<&str> = tags.filter(|tag| !tag.is_empty()).collect();
@@ -334,7 +334,7 @@ impl<'a> Inputs<'a> {
         let others = ["kind", "image", "tags"].into_iter().chain(of_content);
         let other = (!files.is_empty()).then_some("files").into_iter().chain(others);
         if let Some(input) = other.into_iter().find(|input| self.get(input).is_some()) {
-            return Err(Failure::misuse(format!("input `{input}` is of no use with `command: verify`"))
+            return Err(Failure::misuse(format!("input `{input}` cannot be used with `command: verify`"))
                 .hint("only the tar is read, and nothing is pushed"));
         }
         let tar = self.path("tar", self.get("tar").unwrap_or(TAR_DEFAULT))?;
@@ -344,7 +344,7 @@ impl<'a> Inputs<'a> {
         Ok(words)
     }
 
-    /// Returns the keys of which one has to have signed the tar's image: a key in PEM form, or files that hold some.
+    /// Returns the keys, one of which must have signed the tar's image: a key in PEM form, or files with keys.
     fn verify_keys(&self) -> Result<Vec<String>, Failure> {
         match self.get("verify-key") {
             Some(pem) if pem.contains("-----BEGIN") => Ok(vec![pem.to_owned()]),
@@ -385,7 +385,7 @@ impl<'a> Inputs<'a> {
             (None, Some(image)) => words.push(format!("--to-repo={image}")),
             (None, None) => {
                 return Err(Failure::misuse(
-                    "neither input `image` nor input `tar` is given: nowhere to put the index",
+                    "neither input `image` nor input `tar` is given: no target for the index",
                 )
                 .hint("`image` pushes the index, `tar` writes it into a tar"));
             }
@@ -397,7 +397,7 @@ impl<'a> Inputs<'a> {
         Ok(words)
     }
 
-    /// Returns the words for what is made of files, its name and its tags.
+    /// Returns the arguments for the kind of image, its name and its tags.
     fn name(&self, files: &[String], image: Option<&str>) -> Result<Vec<String>, Failure> {
         let is_bundle = || files.iter().any(|path| Path::new(path).join(".imgpkg").is_dir());
         let flag = match self.get("kind") {
@@ -411,7 +411,7 @@ impl<'a> Inputs<'a> {
         };
         let mut tags = self.tags()?;
         let mut image = image.unwrap_or_default().to_owned();
-        // Tags that are listed take the place of `latest`, which a name without a tag stands for.
+        // Listed tags replace `latest`, which a name without a tag means.
         let is_bare =
             image.parse::<Reference>().is_ok_and(|name| name.tag.is_none() && name.digest.is_none());
         if is_bare && !tags.is_empty() {
@@ -422,7 +422,7 @@ impl<'a> Inputs<'a> {
     }
 }
 
-/// Says why a text is no tag, and what is meant to be given.
+/// Makes the failure for a text that is no tag.
 fn not_a_tag(text: &str, error: &ReferenceError) -> Failure {
     let failure = Failure::misuse(format!("input `tags`: {error}"));
     let last = text.rsplit('/').next().unwrap_or(text);
@@ -440,7 +440,8 @@ fn not_a_tag(text: &str, error: &ReferenceError) -> Failure {
 }
 
 fn no_image() -> Failure {
-    Failure::misuse("input `image` is missing: nowhere to push to").hint("give `registry/repository[:tag]`")
+    Failure::misuse("input `image` is missing: no repository to push to")
+        .hint("give `registry/repository[:tag]`")
 }
 
 /// Joins a list so that no comma in an item separates it.
@@ -597,7 +598,7 @@ mod tests {
             ),
             (
                 [&push[..], &[("INPUT_TAR", "/tmp/image.tar")]].concat(),
-                "input `tar`: `/tmp/image.tar` is outside the folders a container action sees",
+                "input `tar`: `/tmp/image.tar` is outside the folders that a container action can read",
             ),
             (
                 [&build[..], &[("INPUT_FILES", "a\n/home/runner/work/r/r/b")]].concat(),

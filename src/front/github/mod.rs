@@ -23,9 +23,9 @@ use commands::Guard;
 /// The argument that chooses this door.
 pub const NAME: &str = "github";
 
-/// Variables with paths of files that a step may have asked for.
+/// Variables with paths of files that the command writes.
 const FILE_VARIABLES: [&str; 1] = ["IMGRELAY_LOCK_OUTPUT"];
-/// Variables with `FORMAT:PATH` of files that a step may have asked for.
+/// Variables with `FORMAT:PATH` of files that the command writes.
 const RESULT_VARIABLES: [&str; 2] = ["IMGRELAY_RESULT", "IMGRELAY_OUTPUT"];
 
 /// Runs the action; a failure is already printed when it is returned.
@@ -42,7 +42,7 @@ pub fn run(words: &[OsString], env: &Env) -> Result<(), Failure> {
 
 /// Prints workflow commands.
 fn command(text: &str) {
-    // Without a reader there is no log.
+    // If nothing reads the stream, there is no log.
     let _ = io::stdout().write_all(text.as_bytes());
 }
 

@@ -13,7 +13,7 @@ pub(super) fn made(image: &ImageOutcome) -> String {
     markdown(image, if image.repository.is_some() { "pushed" } else { "built" })
 }
 
-/// Returns the summary of one image; `done` is what was done with it.
+/// Returns the summary of one image; `done` is the verb of the command.
 pub(super) fn markdown(image: &ImageOutcome, done: &str) -> String {
     let mut out = format!("### imgrelay: {} {done}\n\n| | |\n|---|---|\n", image.kind.name());
     let mut row = |name: &str, value: &str| {
@@ -54,11 +54,11 @@ pub(super) fn markdown(image: &ImageOutcome, done: &str) -> String {
     out
 }
 
-/// Returns a text as code that can end neither its cell nor itself, and holds no HTML.
+/// Returns a text as code that cannot end its cell or itself, without HTML.
 fn code(text: &str) -> String {
     let mut out = String::from("<code>");
     for character in text::escaped(text).chars() {
-        // Anything Markdown or HTML could read is written as a number.
+        // Characters with a meaning in Markdown or HTML are written as numbers.
         if character.is_ascii_punctuation() && !matches!(character, '.' | '/' | ',') {
             write!(out, "&#{};", u32::from(character)).expect("writing to a String cannot fail");
         } else {

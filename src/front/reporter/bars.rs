@@ -11,12 +11,12 @@ use crate::model::Digest;
 use crate::stream::lock;
 use crate::transfer::events::{BlobOutcome, Event};
 
-/// Smaller blobs get no bar, because they are done before it could be read; bytes.
+/// Blobs below this size, bytes, get no bar, because they are done before a user could read it.
 const SMALL: u64 = 256 * 1024;
 /// Most bars at the same time; more would scroll off a terminal.
 const MOST: usize = 8;
 
-/// A number that grows towards no known end.
+/// A counter without a known end.
 const COUNTER: &str = "{spinner} {msg} {binary_bytes} {binary_bytes_per_sec} {elapsed}";
 /// All blobs together; the bar takes the columns that are left, so that a line fits any terminal.
 const TOTAL: &str =
@@ -34,7 +34,7 @@ pub(super) struct Bars {
     moved: AtomicU64,
     planned: AtomicBool,
     planned_bytes: AtomicU64,
-    /// Bytes of blobs that were there already, perhaps before they were planned.
+    /// Bytes of blobs that the target had already, also of blobs that were not planned yet.
     spared_bytes: AtomicU64,
     /// Extracted bytes are more than fetched ones, and have a line of their own.
     extracted: OnceLock<ProgressBar>,
@@ -69,7 +69,7 @@ impl Bars {
                 self.all.set_length(self.to_move());
                 self.all.set_style(style(TOTAL));
                 if !self.planned.swap(true, Ordering::Relaxed) {
-                    // The rate so far is that of packing.
+                    // The rate so far is the rate of packing.
                     self.all.reset();
                 }
                 self.all.set_position(self.moved.load(Ordering::Relaxed));
@@ -104,7 +104,7 @@ impl Bars {
                 }
             }
             Event::BlobFinished { descriptor, outcome } => {
-                // What is there already need not move.
+                // A blob that is there already is not moved.
                 if matches!(outcome, BlobOutcome::Present | BlobOutcome::Mounted) {
                     self.spared_bytes.fetch_add(descriptor.size, Ordering::Relaxed);
                     if self.planned.load(Ordering::Relaxed) {
@@ -143,7 +143,7 @@ impl Bars {
         })
     }
 
-    /// Takes all bars off the screen.
+    /// Removes all bars from the screen.
     pub(super) fn clear(&self) {
         if let Some(line) = self.extracted.get() {
             line.finish_and_clear();

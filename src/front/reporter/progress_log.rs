@@ -1,4 +1,4 @@
-//! Counts events and makes the lines and the summary of them. Pure: the time is a parameter.
+//! Counts events and makes lines and the summary from them. Pure: the time is a parameter.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use crate::front::text;
 use crate::model::Digest;
 use crate::transfer::events::{BlobOutcome, Event};
 
-/// Tells whether a line is printed for each thing that is finished.
+/// Whether a line is printed for each finished blob or manifest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Lines {
-    /// Yes, so that the summary need not repeat what stands alone in one of them.
+    /// Yes; the summary does not repeat what a line has said alone.
     Printed,
     /// No.
     #[default]
@@ -23,11 +23,11 @@ pub(super) struct ProgressLog {
     /// The word for a finished blob: `uploaded`, `written`.
     verb: &'static str,
     lines: Lines,
-    /// Bytes of blobs that are on their way, by blob.
+    /// Moved bytes of blobs in transfer, by blob.
     moving: HashMap<Digest, u64>,
     planned_blobs: u64,
     planned_bytes: u64,
-    /// Bytes of blobs that need not move, perhaps before they were planned.
+    /// Bytes of blobs that are not moved, also of blobs that were not planned yet.
     spared_bytes: u64,
     transferred: Counted,
     mounted: u64,
@@ -39,16 +39,16 @@ pub(super) struct ProgressLog {
     pack: Option<Pack>,
     extracted: u64,
     verified: u64,
-    /// What was packed and no line has named yet.
+    /// Packed layers that no line has named yet.
     unsaid_pack: Option<Pack>,
     /// Blobs that were there and that no line has named yet.
     unsaid: Counted,
     /// The first of them.
     unsaid_digest: Option<Digest>,
-    /// When the last line was printed, and what had moved then.
+    /// When the last line was printed, and how many bytes had moved then.
     last_line: Duration,
     last: Moved,
-    /// When a byte was last seen.
+    /// When the last byte moved.
     last_moved: Duration,
 }
 
@@ -58,7 +58,7 @@ struct Counted {
     bytes: u64,
 }
 
-/// Bytes that moved, each kind by itself: fetched and extracted bytes are not the same ones.
+/// Moved bytes of each kind: fetched and extracted bytes are different ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Moved {
     packed: u64,
@@ -162,7 +162,7 @@ impl ProgressLog {
             Event::BlobRestarted { digest } => {
                 self.restarts += 1;
                 self.moving.remove(digest).map(|bytes| {
-                    // The bytes are moved again; they must not count twice.
+                    // The bytes will move again, and must not count twice.
                     self.last.blobs = self.last.blobs.saturating_sub(bytes);
                     format!("restarting {} after {}", digest.short(), text::bytes(bytes))
                 })
@@ -213,7 +213,7 @@ impl ProgressLog {
                 self.spared_bytes += size;
                 "mounted"
             }
-            // Counted where its line is put off.
+            // Counted when its line is delayed.
             BlobOutcome::Present => "already there:",
             BlobOutcome::Skipped => {
                 self.skipped += 1;
@@ -251,7 +251,7 @@ impl ProgressLog {
         Some(self.position(before, since))
     }
 
-    /// Returns how far the work is; each number has the rate of its own bytes.
+    /// Returns the progress of the work; each number has the rate of its own bytes.
     fn position(&self, before: Moved, since: Duration) -> String {
         let Moved { packed, blobs, extracted, verified } = self.last;
         let with_rate = |text: String, now: u64, before: u64| {

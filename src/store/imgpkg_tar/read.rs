@@ -1,7 +1,7 @@
 //! Reading imgpkg's tar.
 //!
 //! The file has no checksums of the documents in `manifest.json`. They are kept under the digests that it gives for
-//! them, so that a verified read checks them. imgpkg leaves out layers that may not be distributed; they are absent.
+//! them, so that a verified read checks them. imgpkg leaves out layers that are non-distributable; they are absent.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;

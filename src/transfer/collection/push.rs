@@ -35,7 +35,7 @@ pub struct CollectionRequest {
     pub default_tags: DefaultTags,
     /// Images and blobs moved at the same time.
     pub concurrency: usize,
-    /// Also push layers that may not be distributed.
+    /// Also push non-distributable layers.
     pub include_non_distributable: bool,
     /// Blobs that the repository was just found to have; they get no HEAD request.
     pub present: BTreeSet<Digest>,

@@ -56,7 +56,9 @@ impl Planned<'_> {
         let problem = match self.find(tree, program) {
             None => "it is in no layer",
             Some(node) if node.kind != NodeKind::File => "it is not a file",
-            Some(node) if !may_execute(&node, config.user.as_deref()) => "its user may not execute it",
+            Some(node) if !may_execute(&node, config.user.as_deref()) => {
+                "its user has no permission to execute it"
+            }
             Some(_) => return,
         };
         let warning = Warning::Entrypoint { program: program.clone(), problem };

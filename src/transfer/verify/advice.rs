@@ -100,7 +100,7 @@ pub enum Advice {
         /// The platforms of the first ten.
         platforms: Vec<String>,
     },
-    /// Layers that may not be distributed are left out.
+    /// Non-distributable layers are left out.
     NonDistributableAbsent {
         /// How many.
         count: usize,
@@ -282,10 +282,10 @@ impl fmt::Display for Advice {
             }
             Self::NamesDisagree { tag, name } => write!(
                 f,
-                "an image is named `{tag}` and `{name}`: podman and skopeo go by the first, containerd by the second"
+                "an image is named `{tag}` and `{name}`: podman and skopeo use the first, containerd the second"
             ),
             Self::UnreadableDockerManifest { reason } => {
-                write!(f, "`manifest.json` is not what docker reads: {reason}")
+                write!(f, "docker cannot read `manifest.json`: {reason}")
             }
             Self::Inconsistent { detail, .. } => f.write_str(detail),
             Self::StrayBlobs { count, names } => {
@@ -300,7 +300,7 @@ impl fmt::Display for Advice {
                 quoted_list(platforms)
             ),
             Self::NonDistributableAbsent { count, .. } => {
-                write!(f, "{count} layers that may not be distributed are not in the archive")
+                write!(f, "{count} non-distributable layers are not in the archive")
             }
         }
     }

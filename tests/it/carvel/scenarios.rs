@@ -170,7 +170,7 @@ fn an_import_without_the_origin_says_that_the_flag_was_missing_at_the_export() {
     let words = ["copy", "--tar", "t.tar", "--to-repo", &to, "--registry-retry-count", "0"];
     let _ = lab.run(&words).succeeds();
     let words = [&words[..], &["--include-non-distributable-layers"]].concat();
-    let text = format!("`t.tar` was written without layer `{layer}`, which may not be distributed");
+    let text = format!("`t.tar` was written without the non-distributable layer `{layer}`");
     let _ = lab
         .run(&words)
         .fails(4, &[&text, "the tar needs `--include-non-distributable-layers` when it is written"]);

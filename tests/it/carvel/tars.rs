@@ -271,7 +271,7 @@ fn include_non_distributable_layers_copies_layers_otherwise_left_out() {
     let _ = lab.run(&words).fails(4, &["connection refused"]);
     assert!(!target.storage().repositories().contains("gone") || target.storage().tags("gone").is_empty());
     let thin = lab.path("thin");
-    let _ = lab.run(&["copy", "--tar", "thin", "--to-docker-tar", "d"]).fails(1, &["may not be distributed"]);
+    let _ = lab.run(&["copy", "--tar", "thin", "--to-docker-tar", "d"]).fails(1, &["is non-distributable"]);
     let _ = skopeo_copy(
         &format!("oci-archive:{}", thin.display()),
         &format!("oci-archive:{}:x", lab.path("renamed").display()),
@@ -283,7 +283,7 @@ fn include_non_distributable_layers_copies_layers_otherwise_left_out() {
     let _ = lab
         .run(&["copy", "-i", &plain, "--to-oci-tar", "p.tar", INCLUDE])
         .succeeds()
-        .says("no image has a layer that is marked as not to be distributed");
+        .says("no image has a layer that is marked as non-distributable");
 }
 
 #[test]

@@ -128,7 +128,7 @@ fn a_byte_flipped_in_the_index_is_never_taken_for_the_image() {
             digest_at + 10,
             1,
             Some(format!("blob `{other}` is missing (in `index.json`)")),
-            format!("`bad.tar` does not hold `{other}`, and nothing says where else it is"),
+            format!("`bad.tar` does not hold `{other}`, and no other place of it is known"),
         ),
         (
             size_at,

@@ -205,8 +205,7 @@ fn a_flat_list_of_platforms_is_one_image() {
             let (line, arm) = (done.one_line(), arm.as_str().unwrap());
             assert!(line.ends_with(arm), "{line}");
             // The warning has both digests, and says that signatures of the first are not valid for the second.
-            let warning =
-                format!("`{arm}` takes the place of `{whole}`; signatures of `{whole}` do not cover");
+            let warning = format!("`{arm}` replaces `{whole}`; signatures of `{whole}` do not cover");
             let _ = done.says(&warning);
         }
         assert_eq!(Some(registry.storage().tags("team/arm")["v1"].as_str()), arm.as_str());

@@ -15,7 +15,7 @@ fn docker_tar(names: &Value) -> Vec<u8> {
 #[test]
 fn a_docker_tar_without_a_usable_name_is_pushed_with_a_warning() {
     let (lab, registry) = (lab(), FaultRegistry::start(Access::Open, vec![]));
-    let said = "has no name that gives a tag, and is pushed without one";
+    let said = "has no name with a tag, and is pushed without one";
     for names in [json!(null), json!([]), json!(["A B"])] {
         lab.write("image.tar", docker_tar(&names));
         let to = format!("{}/app", registry.host());

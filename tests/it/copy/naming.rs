@@ -26,7 +26,7 @@ fn an_image_without_a_usable_name_is_pushed_with_a_warning() {
     let output = lab.run(&["copy", "--tar", "bare.tar", "--to-repo", &to]).succeeds();
     let digest = digest(output.one_line()).to_owned();
     let text = format!(
-        "imgrelay: warning: image `{digest}` has no name that gives a tag, and is pushed without one; `--to-repo \
+        "imgrelay: warning: image `{digest}` has no name with a tag, and is pushed without one; `--to-repo \
          REPOSITORY:TAG` or `--tag` gives it one"
     );
     let _ = output.says(&text);
@@ -93,7 +93,7 @@ fn annotations_of_an_images_lock_come_back_from_a_tar() {
     // The tar of the other tool cannot hold them.
     let output = lab.run(&["copy", "--lock", "images.yml", "--to-tar", "imgpkg.tar"]).succeeds();
     let _ = output.says(
-        "the annotations that the ImagesLock has for 2 images are left out, because imgpkg's tar has no",
+        "the annotations that the ImagesLock has for 2 images are left out, because imgpkg's tar cannot",
     );
 }
 

@@ -276,7 +276,7 @@ fn an_image_keeps_its_signature_through_a_tar() {
     assert!(lock.contains(&image), "{lock}");
     // docker's tar cannot hold it.
     let output = lab.run(&["copy", "--tar", "one.tar", "--to-docker-tar", "d.tar"]).succeeds();
-    let _ = output.says("1 signature left out, because docker's tar has no place for them");
+    let _ = output.says("1 signature left out, because docker's tar cannot hold them");
     let described = lab.run(&["describe", "--tar", "d.tar", "--json"]).succeeds().json();
     assert_eq!(described["images"].as_array().map(Vec::len), Some(1));
 }

@@ -320,7 +320,7 @@ fn the_action_builds_in_one_job_and_pushes_the_same_digest_in_another() {
     assert_eq!((&verified.outputs["digest"], verified.outputs["path"].as_str()), (digest, "out/image.tar"));
     assert!(verified.summary.contains("### imgrelay: image verified"), "{}", verified.summary);
     let _ = verify(&[("expected-digest", &wrong)]).fails(3, &[&wrong, digest]);
-    let _ = verify(&[("labels", "a=b")]).fails(2, &["input `labels` is of no use with `command: verify`"]);
+    let _ = verify(&[("labels", "a=b")]).fails(2, &["input `labels` cannot be used with `command: verify`"]);
     assert_eq!(registry.requests(), []);
 
     // An image with another digest than the approved one is not pushed, and no request is sent.
@@ -504,7 +504,8 @@ fn failures_explain_the_container_of_the_action() {
     let step = |more: &[(&str, &str)]| {
         runner.step(&[&[("command", "push"), ("image", image.as_str())][..], more].concat(), &[])
     };
-    let _ = step(&[("tar", "/tmp/image.tar")]).fails(2, &["outside the folders a container action sees"]);
+    let _ = step(&[("tar", "/tmp/image.tar")])
+        .fails(2, &["outside the folders that a container action can read"]);
     let _ = step(&[("files", "a")])
         .fails(1, &["set the inputs `username` and `password`", "docker/login-action"]);
     let _ = step(&[("files", "a"), ("username", "x")]).fails(2, &["input `username`", "input `password`"]);

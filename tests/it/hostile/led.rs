@@ -50,7 +50,7 @@ fn credentials_of_the_command_line_go_to_no_registry_that_only_a_lock_names() {
     };
     for variables in ways {
         let output = run(&[], variables).fails(1, &["refused the pull from `team/app` (401"]);
-        let output = output.says("goes to the registries that the command line names only");
+        let output = output.says("goes only to the registries that the command line names");
         let output = output.says(&format!("`--registry-credentials-for {}`", other.host()));
         for entry in other.log() {
             assert!(

@@ -39,7 +39,7 @@ fn cat_says_why_there_is_nothing_to_print() {
         ("/loop", "leads through more than 40 links"),
         ("/away", "the image in `app.tar` has no `/away`"),
         ("/pipe", "is a named pipe, expected a file"),
-        ("/h", "is a hard link to a file that is not there"),
+        ("/h", "is a hard link to a missing file"),
         ("/no", "the image in `app.tar` has no `/no`"),
     ] {
         let failed = lab.run(&["cat", "--tar", "app.tar", path]).fails(1, &[expected]);

@@ -50,11 +50,14 @@ fn an_entrypoint_that_will_not_start_is_named() {
     for (words, problem) in [
         (&["-f", "amd:/amd", "--entrypoint", "/srv"][..], Some("`/srv`: it is in no layer")),
         (&["-f", "amd:/amd", "--entrypoint", "amd"], Some("`amd`: it is in no layer")),
-        (&["-f", "text:/srv", "--entrypoint", "/srv"], Some("`/srv`: its user may not execute it")),
+        (
+            &["-f", "text:/srv", "--entrypoint", "/srv"],
+            Some("`/srv`: its user has no permission to execute it"),
+        ),
         (&["-f", "web:/srv", "--entrypoint", "/srv"], Some("`/srv`: it is not a file")),
         (
             &["-f", "amd:/srv", "--mode", "0700", "--user", "65532", "--entrypoint", "/srv"],
-            Some("`/srv`: its user may not execute it"),
+            Some("`/srv`: its user has no permission to execute it"),
         ),
         (&["-f", "amd:/srv", "--mode", "0700", "--owner", "7", "--user", "7", "--entrypoint", "/srv"], None),
         (&["-f", "amd:/usr/bin/srv", "--entrypoint", "srv"], None),
@@ -62,7 +65,7 @@ fn an_entrypoint_that_will_not_start_is_named() {
         // The base's files count too, through its links and its search path.
         (
             &["--base-tar", "base.tar", "-f", "amd:/amd", "--cmd", "/bin/tool"],
-            Some("`/bin/tool`: its user may not execute"),
+            Some("`/bin/tool`: its user has no permission to execute"),
         ),
         (&["--base-tar", "base.tar", "--cmd", "/bin/missing"], Some("`/bin/missing`: it is in no layer")),
     ] {
@@ -77,7 +80,7 @@ fn an_entrypoint_that_will_not_start_is_named() {
 #[test]
 fn a_missing_loader_is_named() {
     let lab = room();
-    let loader = "`dynamic` asks for the dynamic loader `/lib64/ld-linux-x86-64.so.2`";
+    let loader = "`dynamic` needs the dynamic loader `/lib64/ld-linux-x86-64.so.2`";
     let _ = push(&lab, &["-f", "dynamic:/srv", "--entrypoint", "/srv"]).says(loader);
     let words = ["-f", "dynamic:/srv", "-f", "amd:/lib64/ld-linux-x86-64.so.2", "--entrypoint", "/srv"];
     let _ = push(&lab, &words).never_says("loader");

@@ -96,7 +96,7 @@ fn half_a_request_and_a_client_that_vanishes_leave_the_server_as_it_was() {
 fn more_idle_clients_than_places_keep_no_client_out() {
     let lab = room();
     let served = Served::start(&lab, &["--tar", "app.tar"]);
-    // With the most connections open, the server ends the longest idle one.
+    // At the limit of connections the server ends the longest idle connection.
     let mut idle: Vec<TcpStream> = (0..100)
         .map(|_| {
             let mut stream = served.connect();

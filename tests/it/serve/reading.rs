@@ -316,7 +316,7 @@ fn one_image_answers_to_any_name_and_name_narrows() {
     }
     let output = served.stop().succeeds();
     assert!(output.stderr.contains("/team/app:v1 (sha256:"), "{output}");
-    assert!(output.stderr.contains("answers to any other repository name"), "{output}");
+    assert!(output.stderr.contains("serves the same image under any other repository name"), "{output}");
     let served = Served::start(&lab, &["--tar", "app.tar", "--name", "x/y"]);
     for (target, expected) in
         [("/v2/x/y/manifests/v1", 200), ("/v2/team/app/manifests/v1", 404), ("/v2/x/y/manifests/latest", 404)]

@@ -129,9 +129,11 @@ fn a_certificate_makes_it_speak_tls() {
         let _ = lab.run(&words).fails(2, &[expected]);
     };
     wrong("no.pem", "key.pem", "cannot read `no.pem`");
-    wrong("key.pem", "key.pem", "holds none, expected PEM");
+    wrong("key.pem", "key.pem", "has no certificate, expected PEM");
     wrong("cert.pem", "cert.pem", "expected a private key in PEM without a password");
     lab.write("other.pem", &client.key);
     wrong("cert.pem", "other.pem", "cannot be used together");
-    let _ = lab.run(&["serve", "--tar", "app.tar", "--tls-cert", "cert.pem"]).fails(2, &["need each other"]);
+    let _ = lab
+        .run(&["serve", "--tar", "app.tar", "--tls-cert", "cert.pem"])
+        .fails(2, &["must be given together"]);
 }

@@ -216,7 +216,7 @@ fn attach_refuses_what_it_cannot_attach_and_leaves_the_tar_as_it_was() {
             2,
             "expected one of `spdx`, `cyclonedx`, `slsaprovenance1` or a media type",
         ),
-        (&["text"], 2, "nothing says what kind of file is attached"),
+        (&["text"], 2, "no kind of file to attach was given"),
         (&["--type", "spdx"], 2, "no file to attach was given"),
         (&["--type", "spdx", "missing"], 1, "cannot read `missing`"),
         (&["--type", "spdx", "--identity", "r.io/a", "text"], 2, "`--identity` works with `--key` only"),

@@ -20,11 +20,11 @@ use crate::transfer::Attached;
 /// Everything `copy` needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CopyOptions {
-    /// Where from.
+    /// The source.
     pub source: Source,
-    /// The image of a tar that is meant, where one was chosen.
+    /// The selected image of a tar.
     pub select: Option<Selector>,
-    /// Where to.
+    /// The target.
     pub sink: Sink,
     /// Tags to give at the sink besides its own or the recorded ones.
     pub tags: Vec<Tag>,
@@ -32,17 +32,17 @@ pub struct CopyOptions {
     pub thin: bool,
     /// Whether images that bundles in a tar name are fetched.
     pub inflate: bool,
-    /// Whether what the tar has is kept.
+    /// Whether the images in the tar are kept.
     pub append: bool,
-    /// Whether what was fetched is kept when the work fails.
+    /// Whether fetched blobs are kept when the work fails.
     pub resume: bool,
-    /// What the other side has, and need not travel.
+    /// What the target has already, and is left out of the tar.
     pub without: Vec<Without>,
-    /// Tars and folders that have what the tar was written without.
+    /// Tars and folders with the blobs that the tar lacks.
     pub base_tars: Vec<PathBuf>,
-    /// Repositories that may have what the tar was written without.
+    /// Repositories that may have the blobs that the tar lacks.
     pub from: Vec<Repository>,
-    /// What is copied that says something about the images.
+    /// Which attached manifests are copied.
     pub attached: Attached,
     /// Whether each image goes below the repository, under its own name.
     pub keep_names: bool,
@@ -50,13 +50,13 @@ pub struct CopyOptions {
     pub imgpkg_tags: bool,
     /// Whether default tags begin with the repository's name.
     pub repo_based_tags: bool,
-    /// Whether layers are copied that are marked as not to be distributed.
+    /// Whether non-distributable layers are copied.
     pub include_non_distributable: bool,
     /// The platforms of an index that are copied; none for all, or for `linux/amd64` in docker's tar.
     pub platforms: Vec<Platform>,
     /// The digest the image has to have.
     pub expected_digest: Option<Digest>,
-    /// Keys of which one has to have signed each image; none does not look at signatures.
+    /// Keys, one of which must have signed each image; `None` does not verify signatures.
     pub verify_keys: Vec<String>,
     /// Where a lock with the new places is written.
     pub lock_output: Option<PathBuf>,
@@ -66,7 +66,7 @@ pub struct CopyOptions {
     pub registry: RegistryOptions,
 }
 
-/// Something that the other side has.
+/// Something that the target has already.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Without {
     /// A tar, a folder, a lock file or a list of digests.

@@ -1,4 +1,4 @@
-//! What it means: the flags of `diff`.
+//! The checked options of `diff`.
 
 use std::path::Path;
 
@@ -13,13 +13,13 @@ use crate::transfer::{DiffOptions, SharedLayers};
 /// Everything `diff` needs.
 #[derive(Clone, Debug)]
 pub struct DiffRequest {
-    /// The older and the newer image, each with the image of a tar that is meant.
+    /// The older and the newer image, each with the selected image of a tar.
     pub sides: [(Source, Option<Selector>); 2],
     /// How they are compared; files only where the result shows them.
     pub compare: DiffOptions,
     /// How many of the largest changes of files are printed; none prints all.
     pub largest: Option<usize>,
-    /// The growth that is accepted; none accepts no difference at all.
+    /// The growth that is accepted; `None` accepts no difference.
     pub max_growth: Option<Growth>,
     /// Print nothing but errors.
     pub quiet: bool,

@@ -20,21 +20,21 @@ use crate::transfer::{Attached, JoinOptions};
 /// Everything `index` needs.
 #[derive(Clone, Debug)]
 pub struct IndexOptions {
-    /// Where the images come from, tars first, in the order given.
+    /// The sources of the images, tars first, in the order given.
     pub sources: Vec<Source>,
     /// The image that is taken from each tar; none takes all images of a tar.
     pub select: Option<Selector>,
-    /// Where the index goes.
+    /// The target of the index.
     pub sink: IndexSink,
     /// Further tags for the index.
     pub tags: Vec<Tag>,
     /// How the images are joined.
     pub join: JoinOptions,
-    /// What is copied that says something about images of a registry.
+    /// Which attached manifests of a registry's images are copied.
     pub attached: Attached,
     /// The digest that the index has to have.
     pub expected_digest: Option<Digest>,
-    /// Keys of which one has to have signed each image; none does not look at signatures.
+    /// Keys, one of which must have signed each image; `None` does not verify signatures.
     pub verify_keys: Vec<String>,
     /// Result files.
     pub results: Vec<ResultFile>,
@@ -45,7 +45,7 @@ pub struct IndexOptions {
 /// Where an index is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IndexSink {
-    /// A repository; without a tag the name that the sources have in common gives it.
+    /// A repository; without a tag the common name of the sources gives it.
     Registry {
         /// The repository.
         repository: Repository,
@@ -56,7 +56,7 @@ pub enum IndexSink {
     OciTar {
         /// The file.
         target: TarTarget,
-        /// The name to record; none is the name that the sources have in common.
+        /// The name to record; `None` takes the common name of the sources.
         name: Option<Reference>,
     },
 }

@@ -1,4 +1,4 @@
-//! What it means: the flags of `ls` and `cat`.
+//! The checked options of `ls` and `cat`.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
@@ -11,12 +11,12 @@ use crate::front::flag::Flag;
 use crate::model::Platform;
 use crate::store::Selector;
 
-/// An image whose files are looked at.
+/// An image whose files are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LookedAt {
     /// Where it is.
     pub source: Source,
-    /// The image of a tar that is meant, where one was chosen.
+    /// The selected image of a tar.
     pub select: Option<Selector>,
     /// Which platform is chosen from an index; none is `linux/amd64`.
     pub platform: Option<Platform>,

@@ -49,7 +49,7 @@ use crate::model::{Digest, Platform, Reference, Repository, Tag};
 use crate::store::Selector;
 use crate::transfer::Attached;
 
-/// Where an image comes from.
+/// The source of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A bundle in a registry.
@@ -278,7 +278,7 @@ fn results(values: &[String], env: &Env) -> Result<Vec<ResultFile>, Failure> {
     values.iter().filter(|text| !text.is_empty()).map(|text| ResultFile::parse(text, env)).collect()
 }
 
-/// Resolves what is copied that says something about the images.
+/// Resolves which attached manifests are copied.
 fn attached(cosign_signatures: Option<Switch>, referrers: Option<Switch>) -> Attached {
     Attached {
         cosign: is_on(cosign_signatures, false),
@@ -287,7 +287,7 @@ fn attached(cosign_signatures: Option<Switch>, referrers: Option<Switch>) -> Att
     }
 }
 
-/// Takes the one value out of several flags of which exactly one has to be given.
+/// Returns the value of the one flag that was given, of several of which exactly one is required.
 fn exactly_one<T>(what: &str, candidates: Vec<(Flag, Option<T>)>) -> Result<T, Failure> {
     let flags: Vec<Flag> = candidates.iter().map(|(flag, _)| *flag).collect();
     let mut found: Vec<(Flag, T)> =
@@ -312,7 +312,7 @@ fn stdin() -> Result<PathBuf, Failure> {
     }
 }
 
-/// Resolves which image of a tar with several is meant.
+/// Resolves `--select`, the image of a tar with several.
 fn selector(args: &TarArgs, source: &Source) -> Result<Option<Selector>, Failure> {
     let selector = parsed(Flag::SELECT, args.select.as_deref(), str::parse::<Selector>)?;
     if selector.is_some() && !matches!(source, Source::Tar(_) | Source::OciTar(_) | Source::Store(_)) {

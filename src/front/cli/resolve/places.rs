@@ -38,12 +38,12 @@ impl Place {
             value.get(range.end + 1..).filter(|_| source.len() < rest.len()).map(<[u8]>::to_vec);
         let shown = path.display();
         if source.is_empty() {
-            return Err(wrong(Flag::FILE, &format_args!("`{shown}` names nothing to pack"))
+            return Err(wrong(Flag::FILE, &format_args!("`{shown}` has no path to pack"))
                 .hint(message!("write ", Flag::FILE.with("SRC:DEST").short())));
         }
         let destination_parts = destination.iter().flat_map(|path| path.split(|byte| *byte == b'/'));
         if destination_parts.into_iter().any(|part| part == b"..") {
-            return Err(wrong(Flag::FILE, &format_args!("`{shown}` has `..` in its place in the image")));
+            return Err(wrong(Flag::FILE, &format_args!("`{shown}` has `..` in its path in the image")));
         }
         Ok(Self { platform, source: PathBuf::from(OsStr::from_bytes(source)), destination })
     }
@@ -129,9 +129,9 @@ mod tests {
             assert_eq!(shown(text).as_deref(), Ok(expected), "{text}");
         }
         for (text, expected) in [
-            (":/app", "`--file`: `:/app` names nothing to pack"),
-            ("linux/amd64=", "`--file`: `linux/amd64=` names nothing to pack"),
-            ("a:/b/../c", "`--file`: `a:/b/../c` has `..` in its place in the image"),
+            (":/app", "`--file`: `:/app` has no path to pack"),
+            ("linux/amd64=", "`--file`: `linux/amd64=` has no path to pack"),
+            ("a:/b/../c", "`--file`: `a:/b/../c` has `..` in its path in the image"),
         ] {
             assert_eq!(shown(text), Err(expected.to_owned()), "{text}");
         }

@@ -22,33 +22,33 @@ use crate::stream::CompressionLevel;
 use crate::transfer::Attached;
 use crate::tree::SymlinkPolicy;
 
-/// What is left out when nothing else was asked for, as in imgpkg.
+/// The default of `--file-exclusion`, as in imgpkg.
 const EXCLUSION_DEFAULT: &str = ".git";
 
 /// Most bytes of an app, as Cloud Controller's `packages.max_package_size`.
 const SIZE_LIMIT_DEFAULT: u64 = 1 << 30;
 
-/// The flags that say what is made.
+/// The flags that choose the kind of image.
 const KINDS: [Flag; 3] = [Flag::BUNDLE, Flag::IMAGE, Flag::SOURCE];
 
 /// Everything `push` needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PushOptions {
-    /// What is made.
+    /// The kind of image.
     pub kind: PushKind,
-    /// What goes in, and how.
+    /// The packed files and options.
     pub contents: Contents,
-    /// Where it goes.
+    /// The target.
     pub destination: Destination,
     /// The list of files that are taken from the earlier image.
     pub resources: Option<PathBuf>,
-    /// What makes a plain image one that runs; none for every other image.
+    /// Options of an image that runs; `None` for every other image.
     pub runnable: Option<RunnableOptions>,
     /// The earlier image whose layers are used again.
     pub base: Option<BaseImage>,
     /// Further tags for the same image.
     pub tags: Vec<Tag>,
-    /// Whether every image the bundle names is fetched too, and what is fetched beside each; none for no.
+    /// Which attached manifests are fetched with every image that the bundle names; `None` fetches no image.
     pub inflate: Option<Attached>,
     /// The digest the image has to have.
     pub expected_digest: Option<Digest>,
@@ -62,7 +62,7 @@ pub struct PushOptions {
     pub registry: RegistryOptions,
 }
 
-/// What is made of the files.
+/// The kind of image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PushKind {
     /// A bundle.
@@ -75,14 +75,14 @@ pub enum PushKind {
     Detect,
 }
 
-/// What goes into the image, and how it is written down.
+/// The files of the image, and how they are packed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contents {
     /// Folders and files, in the order given.
     pub roots: Vec<PathBuf>,
     /// Exact paths below a root that are left out.
     pub exclusions: Vec<String>,
-    /// What becomes of symbolic links.
+    /// How symbolic links are packed.
     pub symlinks: SymlinkPolicy,
     /// Whether each entry keeps its own permissions.
     pub preserve_permissions: bool,
@@ -94,7 +94,7 @@ pub struct Contents {
     pub platform: Option<Platform>,
     /// Which media types are written.
     pub media_types: MediaTypes,
-    /// What a plain image is made like; none where its kind says it.
+    /// The format of a plain image; `None` if its kind decides it.
     pub format: Option<Profile>,
     /// How the layer is compressed.
     pub compression: CompressionLevel,
@@ -102,7 +102,7 @@ pub struct Contents {
     pub size_limit: u64,
     /// How a source image is spread over layers.
     pub layer_split: LayerSplit,
-    /// What is done about a package repository with mistakes.
+    /// What happens to a package repository with mistakes.
     pub package_checks: PackageChecks,
 }
 
@@ -177,7 +177,7 @@ pub fn push(args: &PushArgs, env: &Env) -> Result<PushOptions, Failure> {
     })
 }
 
-/// Finds out whether the images of a bundle are fetched, and what beside them.
+/// Resolves whether the images of a bundle are fetched, and which attached manifests.
 fn inflate(args: &PushArgs, kind: PushKind, destination: &Destination) -> Result<Option<Attached>, Failure> {
     let attached = super::attached(args.cosign_signatures, args.referrers);
     if !is_on(args.inflate, false) {
@@ -206,13 +206,13 @@ fn inflate(args: &PushArgs, kind: PushKind, destination: &Destination) -> Result
             .hint(Hint::command(
                 "copy the pushed bundle with ",
                 "copy -b … --to-repo …",
-                ", which brings its images along",
+                ", which also copies its images",
             )));
     }
     Ok(Some(attached))
 }
 
-/// Finds what is made and its name; `-b` and `-i` without a name choose the kind only.
+/// Returns the kind of image and its name; `-b` and `-i` without a name choose only the kind.
 fn kind_and_name(args: &PushArgs) -> Result<(PushKind, Option<Reference>), Failure> {
     let named = |flag, text: &str| given(Some(text)).map(|text| target_reference(flag, text)).transpose();
     let given = [
@@ -308,16 +308,16 @@ fn format(args: &PushArgs, kind: PushKind) -> Result<Option<Profile>, Failure> {
         Err(Failure::misuse(text).hint(why))
     };
     if consumer.only_oci_gzip && media_types(args)? == Some(MediaTypes::Docker) {
-        return cannot(message!(Flag::MEDIA_TYPES.with("docker")), "its reader takes OCI media types only");
+        return cannot(message!(Flag::MEDIA_TYPES.with("docker")), "its reader accepts only OCI media types");
     }
     let compression = given(args.compression.as_deref());
     if consumer.only_oci_gzip && compression.is_some_and(|kind| !kind.starts_with("gzip")) {
-        return cannot(message!(Flag::COMPRESSION, " other than gzip"), "its reader takes gzip only");
+        return cannot(message!(Flag::COMPRESSION, " other than gzip"), "its reader accepts only gzip");
     }
     if consumer.drops_links && symlinks(args)?.is_some_and(is_kept) {
         return cannot(
             message!(Flag::SYMLINKS.with(args.symlinks.as_deref().unwrap_or_default())),
-            "its reader drops links; `copy` packs what they lead to, `omit` leaves them out",
+            "its reader drops links; `copy` packs their targets, `omit` leaves them out",
         );
     }
     Ok(found)
@@ -343,7 +343,7 @@ fn runnable_of(
     match (&found, format) {
         (Some(_), Some(format)) if format != Profile::IMAGE => {
             Err(Failure::misuse(message!("an image that runs cannot have ", Flag::FORMAT.with(format.name)))
-                .hint("its reader runs nothing; leave out what is about running"))
+                .hint("its reader runs no program; leave out the flags of an image that runs"))
         }
         _ => Ok(found),
     }
@@ -353,7 +353,7 @@ fn symlinks(args: &PushArgs) -> Result<Option<SymlinkPolicy>, Failure> {
     chosen(Flag::SYMLINKS, args.symlinks.as_deref(), &choices::SYMLINKS)
 }
 
-/// Tells whether links stay links: not where a reader drops them.
+/// Tells whether a policy keeps links as links, which some readers drop.
 fn is_kept(policy: SymlinkPolicy) -> bool {
     matches!(policy, SymlinkPolicy::Keep | SymlinkPolicy::Verbatim)
 }
@@ -387,9 +387,7 @@ fn check_kind(args: &PushArgs, kind: PushKind, roots: &[PathBuf]) -> Result<(), 
                 " cannot be used with ",
                 Flag::SOURCE.mention().kind()
             ))
-            .hint(
-                "kpack drops links; `copy`, the default, packs what they lead to, `omit` leaves them out",
-            ));
+            .hint("kpack drops links; `copy`, the default, packs their targets, `omit` leaves them out"));
         }
         (PushKind::App, _) => {}
         (PushKind::Bundle, _) if symlinks(args)? == Some(SymlinkPolicy::Verbatim) => {

@@ -1,4 +1,4 @@
-//! Where a pushed image goes, and where the earlier image is that it is compared with.
+//! The target of a pushed image, and the place of the earlier image.
 
 use std::path::PathBuf;
 
@@ -8,18 +8,18 @@ use crate::model::{Reference, Repository};
 /// An earlier image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BaseImage {
-    /// In a registry; it need not be there when its name was not given.
+    /// In a registry; its absence is an error only if its name was given.
     Registry {
         /// Its name.
         reference: Reference,
-        /// Whether it was asked for, so that it has to be there.
+        /// Whether its name was given, so that its absence is an error.
         given: bool,
     },
     /// In a tar or folder.
     Tar(PathBuf),
 }
 
-/// Where the image goes.
+/// The target of the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
     /// To a registry.

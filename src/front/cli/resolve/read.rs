@@ -23,11 +23,11 @@ use crate::transfer::signatures::Requirement;
 /// Everything `pull` needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PullOptions {
-    /// Where from.
+    /// The source.
     pub source: Source,
     /// Whether a Cloud Foundry source image is meant.
     pub is_app: bool,
-    /// The image of a tar that is meant, where one was chosen.
+    /// The selected image of a tar.
     pub select: Option<Selector>,
     /// The folder to extract into.
     pub output: PathBuf,
@@ -37,13 +37,13 @@ pub struct PullOptions {
     pub recursive: bool,
     /// The only paths that are extracted; empty for everything.
     pub include: Vec<String>,
-    /// Whether a bundle is refused where an image was asked for.
+    /// Whether a bundle is refused for `--image`.
     pub refuse_bundle_as_image: bool,
     /// Which platform is chosen from an index; none is `linux/amd64`.
     pub platform: Option<Platform>,
     /// The digest the image has to have.
     pub expected_digest: Option<Digest>,
-    /// Keys of which one has to have signed each image; none does not look at signatures.
+    /// Keys, one of which must have signed each image; `None` does not verify signatures.
     pub verify_keys: Vec<String>,
     /// Result files.
     pub results: Vec<ResultFile>,
@@ -111,7 +111,7 @@ pub fn pull(args: &PullArgs, env: &Env) -> Result<PullOptions, Failure> {
 pub struct DescribeOptions {
     /// What is described.
     pub source: Source,
-    /// The image of a tar that is meant, where one was chosen.
+    /// The selected image of a tar.
     pub select: Option<Selector>,
     /// Whether layers are shown.
     pub layers: bool,
@@ -157,23 +157,23 @@ pub fn describe(args: &DescribeArgs, json: bool, env: &Env) -> Result<DescribeOp
 /// Everything `verify` needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifyOptions {
-    /// What is verified; a tar or folder, or with keys an image in a registry.
+    /// The source to verify: a tar or folder, or with keys an image in a registry.
     pub source: Source,
-    /// The image of a tar that is meant, where one was chosen.
+    /// The selected image of a tar.
     pub select: Option<Selector>,
     /// The digest the image has to have.
     pub expected_digest: Option<Digest>,
-    /// Where the keys are of which one has to have signed; none does not look at signatures.
+    /// Where the keys are, one of which must have signed; empty does not verify signatures.
     pub keys: Vec<String>,
-    /// The name that signatures have to be for.
+    /// The image name that signatures must have.
     pub identity: Option<Reference>,
-    /// What has to be there.
+    /// Required statements.
     pub require: Vec<Requirement>,
     /// Result files.
     pub results: Vec<ResultFile>,
     /// How the registry is reached.
     pub registry: RegistryOptions,
-    /// Tars and folders that have what the tar was written without.
+    /// Tars and folders with the blobs that the tar lacks.
     pub against: Vec<PathBuf>,
 }
 
@@ -214,18 +214,18 @@ pub struct TagListOptions {
     pub repository: Repository,
     /// Whether digests are shown.
     pub digests: bool,
-    /// Whether tags are shown that tools keep for themselves.
+    /// Whether internal tags of tools are shown.
     pub internal: bool,
     /// How the registry is reached.
     pub registry: RegistryOptions,
 }
 
-/// Where `match` looks for files.
+/// The source of `match`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MatchOptions {
     /// The source image.
     pub source: Source,
-    /// The image of a tar that is meant, where one was chosen.
+    /// The selected image of a tar.
     pub select: Option<Selector>,
     /// How the registry is reached.
     pub registry: RegistryOptions,

@@ -33,7 +33,7 @@ pub struct RegistryOptions {
     pub mirrors: Vec<Mirror>,
     /// Attempts per request, at least one.
     pub attempts: u32,
-    /// Longest wait for the headers of an answer.
+    /// Longest wait for the headers of a response.
     pub response_header_timeout: Duration,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
@@ -44,7 +44,7 @@ pub struct RegistryOptions {
 }
 
 impl RegistryOptions {
-    /// Adds the registries of what the command line names to those that get the credentials of the flags.
+    /// Adds the registries of the command line's references to those that get the credentials of the flags.
     #[must_use]
     pub fn naming<'a>(mut self, named: impl IntoIterator<Item = &'a Repository>) -> Self {
         let registries = &mut self.credentials.registries;
@@ -121,7 +121,7 @@ fn mirrors(args: &RegistryArgs) -> Result<Vec<Mirror>, Failure> {
     given.map(mirror).collect::<Result<_, String>>().map_err(|problem| wrong(Flag::REGISTRY_MIRROR, &problem))
 }
 
-/// Takes the credentials over, if they are whole.
+/// Sets the credentials, unless half of a pair is missing.
 fn credentials(args: &RegistryArgs) -> Result<CredentialFlags, Failure> {
     let secret = |secret: &Option<Secret>| secret.clone().filter(|secret| !secret.is_empty());
     let username = given(args.registry_username.as_deref()).map(str::to_owned);

@@ -1,4 +1,4 @@
-//! What `push -i` was asked to make, when it is an image that runs.
+//! The checked options of an image that runs (`push -i`).
 
 use std::path::{Path, PathBuf};
 
@@ -19,27 +19,27 @@ use crate::transfer::UserName;
 /// An image that runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunnableOptions {
-    /// What it is made on; none is scratch.
+    /// The base; `None` is scratch.
     pub base: Option<ImagePlace>,
-    /// The image that is put on the base, and what it was made on.
+    /// With `--rebase`: the image and its old base.
     pub rebase: Option<Rebase>,
     /// Files for its layers, lowest first.
     pub files: Vec<LayerFiles>,
     /// Every path that is packed, to which the numbers in `files` belong.
     pub roots: Vec<PathBuf>,
-    /// Whether the files of the base are looked at.
+    /// Whether the files of the base are read.
     pub listing: BaseListing,
-    /// What is changed in the configuration, labels left out.
+    /// Changes of the configuration, except labels.
     pub edits: ConfigEdits,
     /// The user.
     pub user: Option<UserName>,
-    /// Who the files belong to.
+    /// The owner of the files.
     pub owner: Owner,
-    /// Which permissions they get.
+    /// The permissions of the files.
     pub modes: Modes,
-    /// Platforms that were asked for.
+    /// The requested platforms.
     pub platforms: Vec<Platform>,
-    /// Media types that were asked for.
+    /// The requested media types.
     pub media_types: Option<MediaTypes>,
 }
 
@@ -59,16 +59,16 @@ impl RunnableOptions {
     }
 }
 
-/// An image that is put on another base.
+/// An image whose base is replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rebase {
     /// The image.
     pub image: ImagePlace,
-    /// What it was made on.
+    /// Its old base.
     pub old: ImagePlace,
 }
 
-/// Where an image is that is only read.
+/// The place of an image that is only read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImagePlace {
     /// In a registry.
@@ -168,7 +168,7 @@ fn base(args: &PushArgs) -> Result<Option<ImagePlace>, Failure> {
     }
 }
 
-/// Says whether the files of the base are looked at; without one there is nothing to choose.
+/// Resolves `--read-base`; refuses it without a base.
 fn listing(args: &PushArgs, base: Option<&ImagePlace>) -> Result<BaseListing, Failure> {
     match (args.run.read_base, base) {
         (Some(_), None) => Err(Failure::misuse(message!(

@@ -1,4 +1,4 @@
-//! What it means: the flags of `serve`.
+//! The checked options of `serve`.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use crate::front::flag::Flag;
 use crate::model::Repository;
 use crate::serve::Naming;
 
-/// What is served, where, and what runs meanwhile.
+/// Everything `serve` needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServeOptions {
     /// Tars and folders.
@@ -25,7 +25,7 @@ pub struct ServeOptions {
     pub listen: SocketAddr,
     /// The file that gets the address.
     pub ready_file: Option<PathBuf>,
-    /// Where what is pushed goes.
+    /// The tar for pushed images.
     pub collection: Option<Collection>,
     /// User name, and the file that has the password.
     pub password: Option<(String, PathBuf)>,
@@ -37,7 +37,7 @@ pub struct ServeOptions {
     pub command: Vec<OsString>,
 }
 
-/// What is made of what is pushed.
+/// Where pushed images are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Collection {
     /// The tar.
@@ -82,7 +82,7 @@ pub fn serve(args: &ServeArgs) -> Result<ServeOptions, Failure> {
     let tls = tls(args)?;
     if print_config.is_some() && tls.is_some() {
         return Err(Failure::misuse(message!(Flag::PRINT_CONFIG, " cannot be used with ", Flag::TLS_CERT))
-            .hint("the lines are about plain http; with a certificate that a client trusts it needs none"));
+            .hint("the configuration is for plain http; a client that trusts the certificate needs none"));
     }
     Ok(ServeOptions {
         sources,
@@ -121,7 +121,12 @@ fn password(args: &ServeArgs) -> Result<Option<(String, PathBuf)>, Failure> {
     match (parsed(Flag::USERNAME, args.username.as_deref(), user_name)?, file) {
         (Some(name), Some(file)) => Ok(Some((name, file))),
         (None, None) => Ok(None),
-        _ => Err(Failure::misuse(message!(Flag::USERNAME, " and ", Flag::PASSWORD_FILE, " need each other"))),
+        _ => Err(Failure::misuse(message!(
+            Flag::USERNAME,
+            " and ",
+            Flag::PASSWORD_FILE,
+            " must be given together"
+        ))),
     }
 }
 
@@ -129,14 +134,16 @@ fn tls(args: &ServeArgs) -> Result<Option<(PathBuf, PathBuf)>, Failure> {
     match (given_path(args.tls_cert.as_ref()), given_path(args.tls_key.as_ref())) {
         (Some(certificate), Some(key)) => Ok(Some((certificate.to_owned(), key.to_owned()))),
         (None, None) => Ok(None),
-        _ => Err(Failure::misuse(message!(Flag::TLS_CERT, " and ", Flag::TLS_KEY, " need each other"))),
+        _ => {
+            Err(Failure::misuse(message!(Flag::TLS_CERT, " and ", Flag::TLS_KEY, " must be given together")))
+        }
     }
 }
 
 /// Parses a user name; a colon would end it (RFC 7617).
 fn user_name(text: &str) -> Result<String, String> {
     match text.contains(':') || text.chars().any(char::is_control) {
-        true => Err("a user name has no colon and no control character".to_owned()),
+        true => Err("a user name must not have a colon or a control character".to_owned()),
         false => Ok(text.to_owned()),
     }
 }
@@ -204,9 +211,9 @@ mod tests {
             (&["--tar=a", "--as=reg.example"], "`--as` works with `--collect` only"),
             (&["--collect=a", "--as=team"], "`--as`: `team` is not a registry"),
             (&["--collect=-"], "`--collect` needs a file"),
-            (&["--tar=a", "--username=ci"], "`--username` and `--password-file` need each other"),
-            (&["--tar=a", "--password-file=p"], "`--username` and `--password-file` need each other"),
-            (&["--tar=a", "--username=a:b", "--password-file=p"], "has no colon"),
+            (&["--tar=a", "--username=ci"], "`--username` and `--password-file` must be given together"),
+            (&["--tar=a", "--password-file=p"], "`--username` and `--password-file` must be given together"),
+            (&["--tar=a", "--username=a:b", "--password-file=p"], "must not have a colon"),
             (&["--print-config=docker"], "`--print-config` needs the port in `--listen`"),
             (&["--print-config=docker", "--listen=127.0.0.1:5", "--", "x"], "and no command"),
             (&["--tar=a", "--name=a:v1"], "`--name`: `a:v1` is not the name of a repository"),

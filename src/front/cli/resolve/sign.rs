@@ -1,4 +1,4 @@
-//! What `sign` and `attach` were asked to do.
+//! The checked options of `sign` and `attach`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -25,13 +25,13 @@ pub struct SignOptions {
     pub target: SignTarget,
     /// Where the private key is.
     pub key: String,
-    /// The name that signatures are for.
+    /// The image name in the signatures.
     pub identity: Option<Reference>,
     /// Whether the children of indexes and the images of bundles are signed too.
     pub recursive: bool,
-    /// What is signed besides.
+    /// Annotations that are signed with the image.
     pub annotations: BTreeMap<String, String>,
-    /// In which form signatures are stored.
+    /// How signatures are stored.
     pub format: SignatureFormat,
     /// Result files.
     pub results: Vec<ResultFile>,
@@ -93,9 +93,9 @@ pub struct AttachOptions {
     pub file: PathBuf,
     /// Where the private key is; none attaches it unsigned.
     pub key: Option<String>,
-    /// The name that it is for.
+    /// The image name in the statement.
     pub identity: Option<Reference>,
-    /// In which form it is stored.
+    /// How it is stored.
     pub format: SignatureFormat,
     /// Result files.
     pub results: Vec<ResultFile>,
@@ -110,7 +110,7 @@ pub fn attach(args: &AttachArgs, env: &Env) -> Result<AttachOptions, Failure> {
         return Err(Failure::misuse("no file to attach was given"));
     };
     let Some(kind) = given(args.kind.as_deref()) else {
-        return Err(Failure::misuse("nothing says what kind of file is attached").hint(message!(
+        return Err(Failure::misuse("no kind of file to attach was given").hint(message!(
             "name the kind with ",
             Flag::TYPE.with("spdx"),
             " or ",
