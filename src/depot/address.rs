@@ -1,7 +1,7 @@
 //! Where a store is, as `--store` and `--to-store` name it: `URL`, `URL:TAG` or `URL@DIGEST`.
 //!
-//! A tag is what stands behind the last colon of the last part of the path. Nothing in a path is decoded: a name with
-//! other characters than a key may have is refused, so that no server and no file system sees another name.
+//! A tag is the text behind the last colon of the path's last part. No escapes in a path are decoded: a name with other
+//! characters than those of keys is refused, so that no server or file system reads another name.
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
@@ -18,26 +18,26 @@ pub enum Address {
     Bucket {
         /// The bucket.
         bucket: String,
-        /// What all keys begin with, without `/` at its ends.
+        /// The beginning of all keys, without `/` at its ends.
         prefix: String,
     },
 }
 
-/// A store, and which of its images is meant.
+/// A store, and the selected image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreReference {
     /// The store.
     pub address: Address,
-    /// The tag, if one was named.
+    /// The tag, if one was given.
     pub tag: Option<Tag>,
-    /// The digest, if one was named.
+    /// The digest, if one was given.
     pub digest: Option<Digest>,
 }
 
-/// Why a text names no store.
+/// Why a text is not the URL of a store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// It does not begin with a scheme that is known.
+    /// It does not begin with a supported scheme.
     #[error("`{text}` does not begin with `s3://` or `file://`")]
     Scheme {
         /// The text.
@@ -139,7 +139,7 @@ fn bucket(path: &str) -> Result<Address, &'static str> {
     {
         return Err("a bucket has 3 to 63 lower-case letters, digits, `-` and `.`");
     }
-    // Their lists are not in order.
+    // The lists of directory buckets are not sorted.
     if bucket.ends_with("--x-s3") {
         return Err("a directory bucket cannot be a store, because its lists are not sorted");
     }

@@ -1,4 +1,4 @@
-//! A store in a bucket that speaks the protocol of Amazon S3.
+//! A store in a bucket, by the protocol of Amazon S3.
 
 use std::io::Read;
 use std::ops::ControlFlow;
@@ -17,14 +17,14 @@ pub struct BucketObjects {
 }
 
 impl BucketObjects {
-    /// Makes the objects below a bucket's prefix those of a store; `label` is its URL.
+    /// Uses the objects below a bucket's prefix as a store; `label` is its URL.
     #[must_use]
     pub fn new(bucket: Bucket, label: String) -> Self {
         Self { bucket, label }
     }
 }
 
-/// Keeps the error of what was to be sent apart from those of the bucket.
+/// Separates errors of the body from those of the bucket.
 fn of_bucket(error: BucketError) -> DepotError {
     match error {
         BucketError::Source(error) => DepotError::Source(error),

@@ -12,16 +12,16 @@ use crate::stream::FileError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DepotError {
-    /// What it holds is damaged or missing.
+    /// Its content is damaged or missing.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The operating system refused.
+    /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
     /// The bucket refused or failed.
     #[error(transparent)]
     Bucket(BucketError),
-    /// There is something else, or nothing.
+    /// The place is empty, or holds something else.
     #[error("`{place}` is not an image store: {found}")]
     NotAStore {
         /// The store's URL.
@@ -29,7 +29,7 @@ pub enum DepotError {
         /// What is there, with what was expected.
         found: String,
     },
-    /// No image was ever pushed under a tag, or all its versions were removed.
+    /// The tag was never pushed, or all its versions were removed.
     #[error("`{place}` has no image `{tag}`; {}", having(tags))]
     NoTag {
         /// The store's URL.
@@ -59,7 +59,7 @@ pub enum DepotError {
         /// Most bytes allowed.
         limit: u64,
     },
-    /// A list of objects does not end.
+    /// A folder has more objects than the limit.
     #[error("`{folder}` in `{place}` has more than {limit} objects, which is not accepted")]
     TooMany {
         /// The store's URL.
@@ -69,7 +69,7 @@ pub enum DepotError {
         /// Most objects allowed.
         limit: usize,
     },
-    /// What was to be written could not be read.
+    /// The body to be written could not be read.
     #[error("cannot read what is to be written: {0}")]
     Source(io::Error),
 }

@@ -1,6 +1,7 @@
-//! A store in a folder: a share, a volume, a disk. Objects are files that are written beside their place and renamed.
+//! A store in a folder: a share, a volume, a disk. An object is written to a temporary file in the same folder and
+//! renamed.
 //!
-//! There are no locks. Links are not followed, so that a file in a shared folder cannot stand for one outside of it.
+//! There are no locks. Links are not followed, so that a shared folder cannot name files outside of it.
 
 use std::fs::File;
 use std::io::{self, Read, Write as _};
@@ -22,7 +23,7 @@ use super::{DepotError, Objects};
 const MODE: u32 = 0o644;
 /// Bytes copied at once.
 const BLOCK: usize = 256 * 1024;
-/// Folders in folders that are listed: the entries of all tags.
+/// Levels of folders in a list: the entries of all tags.
 const DEPTH: usize = 2;
 
 /// The folder.
@@ -32,7 +33,7 @@ pub struct FolderObjects {
 }
 
 impl FolderObjects {
-    /// Makes a folder a place for objects; it need not be there.
+    /// Uses a folder for objects; it may not exist yet.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
         Self { root }
@@ -42,10 +43,10 @@ impl FolderObjects {
         self.root.join(key)
     }
 
-    /// Opens a regular file; `None` if it is not there.
+    /// Opens a regular file; `None` if it does not exist.
     fn file(&self, key: &str) -> Result<Option<(File, u64)>, DepotError> {
         let path = self.path(key);
-        // A pipe would be waited for without end.
+        // Without `NONBLOCK`, opening a pipe would wait without end.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = match rfs::open(&path, flags, Mode::empty()) {
             Ok(file) => File::from(file),
@@ -93,7 +94,7 @@ impl FolderObjects {
     }
 }
 
-/// Lists a folder: names, and whether each is a folder. Hidden files are those that are being written.
+/// Lists a folder: names, and whether each is a folder. Hidden files are skipped: they are being written.
 fn entries(folder: &Path) -> Result<Vec<(String, bool)>, DepotError> {
     let failed = |error: io::Error| DepotError::from(FileError::io("list", folder, error));
     let listed = match std::fs::read_dir(folder) {
@@ -107,7 +108,7 @@ fn entries(folder: &Path) -> Result<Vec<(String, bool)>, DepotError> {
     for entry in listed {
         let entry = entry.map_err(failed)?;
         let is_folder = entry.file_type().map_err(failed)?.is_dir();
-        // A name that is not UTF-8 is no key.
+        // A key is always UTF-8.
         if let Ok(name) = entry.file_name().into_string()
             && !name.starts_with('.')
         {
@@ -195,7 +196,7 @@ impl Objects for FolderObjects {
         Ok(entries(&self.root)?.into_iter().map(|(name, _)| name).min())
     }
 
-    /// The server's clock: a share stamps what is written with its own time.
+    /// The server's clock: the server of a share sets the time of a written file.
     fn now(&self) -> Result<Pushed, DepotError> {
         let file = self.create("oci-layout")?;
         let failed = |error: io::Error| FileError::io("look at", file.target(), error);

@@ -1,8 +1,8 @@
 //! Image stores between jobs: an OCI layout in a bucket or a shared folder, with the history of each tag.
 //!
-//! Floor 3. `--store` and `--to-store` name one. Blobs are kept by digest; each push of a tag adds one small object,
-//! the entry; nothing else is the truth. That needs no locks and no conditional writes: docs/formats/store.md. Opens
-//! images as [`crate::store::Store`]; copying into a store is the work of `transfer`.
+//! Floor 3. `--store` and `--to-store` name one. Blobs are stored by digest; each push of a tag adds one small object,
+//! the entry. Only entries define versions, so a store needs no locks and no conditional writes: docs/formats/store.md.
+//! Opens images as [`crate::store::Store`]; `transfer` copies into a store.
 
 mod address;
 mod bucket;

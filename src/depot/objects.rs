@@ -1,4 +1,5 @@
-//! What a store needs from the bucket or folder that keeps its objects: read, write and list them by key. No locks and no conditions.
+//! The operations of the bucket or folder with a store's objects: read, write and list by key. No locks and no
+//! conditional writes.
 
 use std::fmt;
 use std::io::Read;
@@ -12,18 +13,18 @@ use super::version::Pushed;
 
 /// Objects with keys such as `blobs/sha256/…`, used from several threads.
 ///
-/// An object appears whole or not at all, and a list that begins after a write has ended shows what was written.
+/// An object appears only when it is complete, and a list that begins after the end of a write has the object.
 pub trait Objects: fmt::Debug + Send + Sync {
     /// Returns the store's URL, for messages.
     fn label(&self) -> String;
 
-    /// Reads a small object; `None` if it is not there.
+    /// Reads a small object; `None` if it does not exist.
     fn read(&self, key: &str, limit: u64) -> Result<Option<Vec<u8>>, DepotError>;
 
-    /// Opens an object of this size, **unverified**; `None` if it is not there.
+    /// Opens an object of this size, **unverified**; `None` if it does not exist.
     fn open(&self, key: &str, size: u64) -> Result<Option<Box<dyn Read + Send + '_>>, DepotError>;
 
-    /// Returns the size of an object; `None` if it is not there, or if that cannot be found out.
+    /// Returns the size of an object; `None` if it does not exist, or if the server does not tell its size.
     fn size(&self, key: &str) -> Result<Option<u64>, DepotError>;
 
     /// Writes a small object, replacing an older one.
@@ -31,7 +32,7 @@ pub trait Objects: fmt::Debug + Send + Sync {
 
     /// Writes a blob; `progress` gets the number of bytes since its last call.
     ///
-    /// Errors: [`DepotError::Source`] if `body` could not be read; nothing is visible then.
+    /// Errors: [`DepotError::Source`] if `body` could not be read; no object exists then.
     fn write_blob(
         &self,
         key: &str,
@@ -40,9 +41,9 @@ pub trait Objects: fmt::Debug + Send + Sync {
         progress: &dyn Fn(u64),
     ) -> Result<(), DepotError>;
 
-    /// Hands over the keys below a folder, relative to it and in order, until `take` breaks.
+    /// Passes the keys below a folder to `take`, relative to it and in order, until `take` breaks.
     ///
-    /// `expected` is how many are likely to be taken. A folder that is not there has none.
+    /// `expected` is the likely number of keys that are taken. A missing folder has none.
     fn list(
         &self,
         folder: &str,
@@ -53,9 +54,9 @@ pub trait Objects: fmt::Debug + Send + Sync {
     /// Returns the names of the folders directly in a folder, in order.
     fn folders(&self, folder: &str) -> Result<Vec<String>, DepotError>;
 
-    /// Returns the name of something that is there, if anything is.
+    /// Returns the name of any object or folder; `None` if the place is empty.
     fn any(&self) -> Result<Option<String>, DepotError>;
 
-    /// Returns the time by the clock of the server that keeps the objects: the clocks of its clients differ.
+    /// Returns the time of the server with the objects, because the clocks of clients differ.
     fn now(&self) -> Result<Pushed, DepotError>;
 }

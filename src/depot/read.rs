@@ -1,4 +1,4 @@
-//! Reading a store: the versions of its tags, and an image of it as a [`Store`] like any other.
+//! Reads a store: the versions of its tags, and an image as a [`Store`] like any other.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -16,9 +16,9 @@ use super::{DepotError, Objects};
 
 /// The file that makes a folder a layout.
 pub(super) const VERSION_FILE: &str = "oci-layout";
-/// What other tools read: the newest version of each tag.
+/// The file that other tools read: the newest version of each tag.
 pub(super) const INDEX_FILE: &str = "index.json";
-/// Tags that a message names.
+/// Most tags that a message names.
 const NAMED: usize = 100;
 
 /// A store.
@@ -32,7 +32,7 @@ pub struct Depot {
 pub struct OpenedImage {
     /// The image, with what belongs to it.
     pub store: Store,
-    /// Which version it is, if it was found by its tag.
+    /// The version, if the image was found by its tag.
     pub version: Option<Version>,
 }
 
@@ -42,7 +42,7 @@ pub(super) fn blob_key(digest: &Digest) -> String {
 }
 
 impl Depot {
-    /// Opens a store to be read.
+    /// Opens a store for reading.
     ///
     /// Errors: [`DepotError::NotAStore`] if there is none.
     pub fn open(objects: Arc<dyn Objects>) -> Result<Self, DepotError> {
@@ -53,7 +53,7 @@ impl Depot {
         }
     }
 
-    /// Opens a store to be read; `None` if nothing was pushed yet.
+    /// Opens a store for reading; `None` if nothing was pushed yet.
     pub fn find(objects: Arc<dyn Objects>) -> Result<Option<Self>, DepotError> {
         let depot = Self { objects };
         Ok(depot.version_file()?.then_some(depot))
@@ -190,7 +190,7 @@ impl Depot {
         DepotError::NoVersion { place: self.label(), tag: tag.clone(), digest: digest.clone() }
     }
 
-    /// Opens what a digest names, whether a tag ever pointed at it or not.
+    /// Opens the manifest or index with a digest, also one that never had a tag.
     fn open_digest(&self, digest: &Digest) -> Result<OpenedImage, DepotError> {
         let place = format!("{}@{digest}", self.label());
         let path = || PathBuf::from(&place);
@@ -211,7 +211,7 @@ impl Depot {
         })
     }
 
-    /// Opens a layout that another tool wrote: it has no entries, and `index.json` says what is in it.
+    /// Opens a layout that another tool wrote: it has no entries, so `index.json` lists its images.
     fn open_of_index(&self, tag: Option<&Tag>) -> Result<OpenedImage, DepotError> {
         let tags = self.tags()?;
         let bytes = match tags.is_empty() {
@@ -277,7 +277,7 @@ pub(super) fn index_of(manifests: Vec<Descriptor>, annotations: Annotations) -> 
 #[derive(Debug)]
 struct Blobs {
     objects: Arc<dyn Objects>,
-    /// What messages call the image.
+    /// The name of the image in messages.
     place: PathBuf,
     /// The same in quotes, with the time of its push.
     shown: String,

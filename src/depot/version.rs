@@ -1,21 +1,21 @@
 //! The versions of a tag, and the keys of their entries.
 //!
-//! A key has the time of the push, counted down, so that the newest entry of a tag is the first one of a sorted list,
-//! and the digest, so that a list tells everything about a version. Source: docs/formats/store.md.
+//! A key has the time of the push, counted down, so that the newest entry of a tag comes first in a sorted list, and
+//! the digest, so that a list has everything about a version. Source: docs/formats/store.md.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::model::{Digest, Tag, time};
 
-/// Times count down from here: the largest number of 13 digits.
+/// Keys have this number minus the time; it is the largest number of 13 digits.
 const END: u64 = 9_999_999_999_999;
 /// Digits of a time in a key.
 const DIGITS: usize = 13;
 /// Folder of the entries.
 pub(super) const FOLDER: &str = "tags";
 
-/// When a version was pushed: milliseconds since 1970, as the store's clock said.
+/// When a version was pushed: milliseconds since 1970, by the store's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pushed(u64);
 
@@ -63,7 +63,7 @@ impl FromStr for Pushed {
 pub struct Version {
     /// The tag.
     pub tag: Tag,
-    /// What it pointed at.
+    /// The digest that the tag pointed at.
     pub digest: Digest,
     /// When it was pushed.
     pub pushed: Pushed,
@@ -83,7 +83,7 @@ impl Version {
         format!("{:0DIGITS$}-{algorithm}-{hex}.json", END - self.pushed.0)
     }
 
-    /// Reads the last part of a key; `None` for the name of something else.
+    /// Reads the last part of a key; `None` for any other name.
     #[must_use]
     pub fn of_name(tag: &Tag, name: &str) -> Option<Self> {
         let (time, digest) = name.strip_suffix(".json")?.split_once('-')?;

@@ -1,7 +1,7 @@
-//! Writing a store: blobs, then entries, then the index that other tools read. Nothing is ever replaced but that index.
+//! Writes a store: blobs, then entries, then the index that other tools read. Only that index is ever replaced.
 //!
-//! A process that ends at any point leaves blobs that the next push finds, and at most an index that is behind the
-//! entries, which the next push derives again. Two writers of one tag make two versions.
+//! If the process ends at any point, the next push finds the blobs, and derives an index that is older than the entries
+//! again. Two writers of one tag make two versions.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use super::version::Version;
 use super::{DepotError, Objects};
 
 const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-/// How often the index is derived again because entries came meanwhile; the writer of those derives it too.
+/// How often the index is derived again because other writers added entries; those writers derive it too.
 const DERIVATIONS: usize = 5;
-/// What a layout of another tool may have, to which entries are added.
+/// Names in a layout of another tool to which entries can be added.
 const OF_A_LAYOUT: [&str; 2] = ["blobs", INDEX_FILE];
 
-/// What came of an entry.
+/// The result of writing an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
     /// It is a new version.
@@ -29,9 +29,9 @@ pub enum Written {
 }
 
 impl Depot {
-    /// Opens a store to be written; where nothing is, one begins.
+    /// Opens a store for writing; creates one in an empty place.
     ///
-    /// Errors: [`DepotError::NotAStore`] where something else is.
+    /// Errors: [`DepotError::NotAStore`] if the place holds something else.
     pub fn create(objects: Arc<dyn Objects>) -> Result<Self, DepotError> {
         let depot = Self { objects };
         if depot.version_file()? {
@@ -66,7 +66,7 @@ impl Depot {
 
     /// Makes a tag point at the first of some images; the others belong to it.
     ///
-    /// Everything that they refer to has to be there. Where the newest version has the same images, nothing is written.
+    /// Everything that they refer to has to be there. If the newest version has the same images, nothing is written.
     pub fn write_entry(
         &self,
         tag: &Tag,
@@ -89,7 +89,8 @@ impl Depot {
 
     /// Derives `index.json` from the newest entries.
     ///
-    /// The writer of an entry looks again after it wrote the index: of several writers the last one sees all entries.
+    /// The writer of an entry lists the entries again after it wrote the index, so the last of several writers finds
+    /// all entries.
     pub fn write_index(&self) -> Result<(), DepotError> {
         let mut newest = self.newest_of_all()?;
         for _ in 0..DERIVATIONS {
@@ -123,7 +124,8 @@ impl Depot {
     }
 }
 
-/// Groups the images of an index by the entries that they are from; what cannot be read is derived anew.
+/// Groups the images of an index by their entries; an index that cannot be read gives no groups, so all entries are
+/// read.
 fn by_entry(index: &[u8]) -> HashMap<String, Vec<Descriptor>> {
     let mut known: HashMap<String, Vec<Descriptor>> = HashMap::new();
     let Ok(document) = RawDocument::parse(index, Some(media_type::OCI_INDEX)) else { return known };
@@ -147,7 +149,7 @@ mod tests {
     use super::*;
     use crate::model::{Digest, ImageManifest};
 
-    /// A folder whose writes fail after some that succeeded, as if the process had ended there.
+    /// A folder whose writes fail after a number of successes, as if the process had ended there.
     #[derive(Debug)]
     struct Crashing {
         folder: FolderObjects,
@@ -285,7 +287,7 @@ mod tests {
             assert!(
                 index.roots().iter().all(|root| index.blob_size(&root.image.descriptor.digest).is_some())
             );
-            // The same push again makes no second version of what was completed.
+            // A second push makes no new version of a tag that was complete.
             push(&folder, usize::MAX, &two, &["a", "b"]).unwrap();
             assert_eq!(versions(&depot, "a"), [digest(&two), digest(&one)], "{writes}");
             assert_eq!(versions(&depot, "b"), [digest(&two)], "{writes}");

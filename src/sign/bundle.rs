@@ -1,4 +1,4 @@
-//! Sigstore bundles of version 0.3: an envelope with what it takes to verify it, as cosign 3 stores it.
+//! Sigstore bundles of version 0.3: an envelope with the material to verify it, as cosign 3 stores it.
 //!
 //! Source: sigstore/protobuf-specs `protos/sigstore_bundle.proto`; cosign `specs/BUNDLE_SPEC.md`. Entries of a
 //! transparency log and certificates are ignored; only signatures by keys are verified.
@@ -16,7 +16,7 @@ use super::statement::{Envelope, Statement};
 
 /// Media type of a bundle, and artifact type of the manifest that holds it.
 pub const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
-/// The media type that earlier writers gave the same version.
+/// The media type of the same version from earlier writers.
 const OLD_FORM: &str = "application/vnd.dev.sigstore.bundle+json;version=0.3";
 
 static SCHEMA: Schema = Schema::Object(&[
@@ -82,7 +82,7 @@ pub fn sign_bundle(statement: &Statement<'_>, key: &SigningKey) -> Result<Vec<u8
 
 /// Reads the claim in a bundle.
 ///
-/// Errors: [`ClaimError`]; also for a bundle with a signature of a file instead of an envelope.
+/// Errors: [`ClaimError`], also for a bundle with the signature of a file instead of an envelope.
 pub(super) fn read_bundle(bytes: &[u8]) -> Result<Claim, ClaimError> {
     const WHAT: &str = "the bundle";
     let found = bytes.len() as u64;

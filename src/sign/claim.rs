@@ -1,6 +1,6 @@
-//! A claim: what a signature says about an image, and whether one of the user's keys made it.
+//! A claim: the content of a signature about an image, and the check of its key.
 //!
-//! Reading a claim proves nothing; only [`Claim::check`] verifies one.
+//! A claim that was read is not verified; [`Claim::check`] verifies it.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ pub enum Form {
 }
 
 impl Form {
-    /// Returns the name that users know it by.
+    /// Returns its name for users.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -38,11 +38,11 @@ impl Form {
 /// What is claimed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClaimKind {
-    /// That the signer stands for the image.
+    /// The signer approves the image.
     Signature,
     /// A statement about the image.
     Attestation {
-        /// The URI that says what kind of statement.
+        /// The kind of the statement, a URI.
         predicate_type: String,
     },
 }
@@ -50,24 +50,24 @@ pub enum ClaimKind {
 /// One signature of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Signed {
-    /// As the algorithm makes it.
+    /// The bytes, in the algorithm's own form.
     pub(super) signature: Vec<u8>,
-    /// [`PublicKey::hint`] of the key, if the form has a place for it. It is not signed, so it proves nothing.
+    /// [`PublicKey::hint`] of the key, if the form has it. It is not signed, so it is not trusted.
     pub(super) hint: Option<String>,
 }
 
-/// What a signature says.
+/// The content of a signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// How it is stored.
     pub form: Form,
     /// What is claimed.
     pub kind: ClaimKind,
-    /// The images it is about.
+    /// The images that are signed.
     pub subjects: Vec<Digest>,
     /// The name under which the image is published, if the form has one.
     pub identity: Option<String>,
-    /// What the signer added.
+    /// Annotations of the signer.
     pub annotations: BTreeMap<String, Value>,
     /// The signed bytes.
     pub(super) message: Vec<u8>,
@@ -81,7 +81,7 @@ pub struct Claim {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClaimError {
-    /// More signatures than are read.
+    /// There are more signatures than the limit.
     #[error("{found} signatures are in one manifest or envelope, at most {limit} are read")]
     TooMany {
         /// How many there are.
@@ -89,7 +89,7 @@ pub enum ClaimError {
         /// Most allowed.
         limit: usize,
     },
-    /// Something is larger than allowed.
+    /// A part is larger than the limit.
     #[error("{what} has {found} bytes, at most {limit} are read")]
     TooLarge {
         /// What it is.
@@ -111,7 +111,7 @@ pub enum ClaimError {
         /// What it is.
         what: &'static str,
     },
-    /// JSON that is not what the format says, or that readers understand differently.
+    /// JSON that is not in the format, or that readers read differently.
     #[error("{what} cannot be read: {problem}")]
     Json {
         /// What it is.
@@ -129,13 +129,13 @@ pub enum ClaimError {
         /// The type that is read.
         expected: &'static str,
     },
-    /// A digest is not one.
+    /// A digest is not valid.
     #[error(transparent)]
     Digest(#[from] DigestError),
-    /// Nothing says which image it is about.
+    /// The statement names no image.
     #[error("the statement names no image by a digest that can be verified")]
     NoSubject,
-    /// A layer of another type among those of signatures.
+    /// A layer of a signature manifest has another type.
     #[error("a layer has type `{found}`, which is none of a signature")]
     Layer {
         /// Its type.
@@ -147,10 +147,10 @@ pub enum ClaimError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Doubt {
-    /// It is about something else.
+    /// It is about another image.
     #[error("it is about {}, not about this image", quoted_list(found))]
     OtherImage {
-        /// What it is about.
+        /// The images that it is about.
         found: Vec<Digest>,
     },
     /// It names one of the user's keys, but that key did not make it.
@@ -159,13 +159,13 @@ pub enum Doubt {
         /// Which key it names.
         key: String,
     },
-    /// It names a key that is none of the user's.
+    /// It names a key that is not one of the user's.
     #[error("it was made with another key (hint `{hint}`)")]
     OtherKey {
         /// The hint.
         hint: String,
     },
-    /// It names no key, and none of the user's made it.
+    /// It names no key, and none of the user's keys made it.
     #[error("it was made with another key, or was changed")]
     NoKey,
     /// It was made with a certificate of Sigstore.
@@ -176,13 +176,13 @@ pub enum Doubt {
     Identity {
         /// The name, if it has one.
         found: Option<String>,
-        /// The name that was asked for.
+        /// The required name.
         expected: String,
     },
 }
 
 impl Doubt {
-    /// Tells whether the claim is invalid, and not only signed with a key that is none of the user's.
+    /// Tells whether the claim is invalid; a claim with another signer's key is not.
     #[must_use]
     pub fn is_wrong(&self) -> bool {
         matches!(self, Self::OtherImage { .. } | Self::Wrong { .. })
@@ -194,9 +194,9 @@ fn named(identity: Option<&str>) -> String {
 }
 
 impl Claim {
-    /// Accepts the claim if it is about this image, one of the keys made it, and it is for the name.
+    /// Accepts the claim if it is about this image, was made with one of the keys, and has the name.
     ///
-    /// `identity` with a tag is compared whole, without one as a repository; none accepts any.
+    /// An `identity` with a tag is compared as a whole, one without a tag as a repository; `None` accepts any.
     /// Errors: the first [`Doubt`], in this order: image, key, name.
     pub fn check<'k>(
         &self,
@@ -219,13 +219,13 @@ impl Claim {
         }
     }
 
-    /// Returns what the signature says about its key, for descriptions.
+    /// Returns the hint of the signature's key, for descriptions.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         self.signatures.iter().find_map(|signed| signed.hint.as_deref())
     }
 
-    /// Tells whether this statement is what was signed.
+    /// Tells whether this statement is the signed message.
     #[must_use]
     pub fn says(&self, statement: &Statement<'_>) -> bool {
         self.message == statement.message()

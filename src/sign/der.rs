@@ -1,6 +1,6 @@
-//! The few parts of DER that keys are made of: elements with definite lengths in their shortest form.
+//! The parts of DER that keys need: elements with definite lengths in their shortest form.
 //!
-//! Source: X.690 section 8 and 10.1. It does not know what the elements mean.
+//! Source: X.690 section 8 and 10.1. Does not interpret the elements.
 
 /// Tag of SEQUENCE.
 pub(super) const SEQUENCE: u8 = 0x30;
@@ -13,7 +13,7 @@ pub(super) const OCTET_STRING: u8 = 0x04;
 /// Tag of OBJECT IDENTIFIER.
 pub(super) const OID: u8 = 0x06;
 
-/// Bytes that elements are taken from, first one first.
+/// Bytes from which elements are read in order.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reader<'a>(&'a [u8]);
 
@@ -39,7 +39,7 @@ impl<'a> Reader<'a> {
         let first = usize::from(*self.0.get(1)?);
         let (length, start): (usize, usize) = match first {
             0..=0x7f => (first, 2),
-            // Two bytes of length hold more than a key file may have.
+            // Two length bytes are enough for the largest key file.
             0x81 => (usize::from(*self.0.get(2)?), 3),
             0x82 => (usize::from(*self.0.get(2)?) << 8 | usize::from(*self.0.get(3)?), 4),
             _ => return None,
@@ -54,7 +54,7 @@ impl<'a> Reader<'a> {
         Some(contents)
     }
 
-    /// Takes an element that is a sequence of others.
+    /// Takes a SEQUENCE, and returns a reader of its elements.
     pub(super) fn sequence(&mut self) -> Option<Reader<'a>> {
         self.take(SEQUENCE).map(Reader)
     }
@@ -78,7 +78,7 @@ impl<'a> Reader<'a> {
 pub(super) fn element(tag: u8, contents: &[u8]) -> Vec<u8> {
     let length = contents.len();
     let mut out = vec![tag];
-    // Keys that are written here have less than 128 bytes.
+    // The keys that are written have less than 128 bytes.
     let [.., high, low] = length.to_be_bytes();
     match length {
         0..0x80 => out.push(low),

@@ -1,4 +1,4 @@
-//! DSSE envelopes, read: what an attestation says, and over which bytes it is signed.
+//! Reads DSSE envelopes: the statement of an attestation, and the signed bytes.
 //!
 //! Source: <https://github.com/secure-systems-lab/dsse> `envelope.md` and `protocol.md`; in-toto attestation
 //! `spec/v1/statement.md`.
@@ -47,9 +47,9 @@ struct Subject {
     digest: BTreeMap<String, String>,
 }
 
-/// Reads an envelope; `hint` is what is stored beside it about the key.
+/// Reads an envelope; `hint` is the stored hint of the key.
 ///
-/// Errors: [`ClaimError`]; also for a payload that is no in-toto statement.
+/// Errors: [`ClaimError`], also for a payload that is no in-toto statement.
 pub(super) fn read_envelope(bytes: &[u8], form: Form, hint: Option<&str>) -> Result<Claim, ClaimError> {
     const WHAT: &str = "the envelope";
     let found = bytes.len() as u64;
@@ -106,7 +106,7 @@ fn read_statement(payload: &[u8]) -> Result<Read, ClaimError> {
     Ok(statement)
 }
 
-/// Lists the digests that are verified here; a statement without one is about nothing.
+/// Lists the digests of supported algorithms; a statement without one is an error.
 fn subjects(subjects: &[Subject]) -> Result<Vec<Digest>, ClaimError> {
     let mut found: Vec<Digest> = Vec::new();
     for (algorithm, hex) in subjects.iter().flat_map(|subject| &subject.digest) {

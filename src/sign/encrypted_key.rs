@@ -88,7 +88,7 @@ fn expect_name(found: &str, expected: &'static str) -> Result<(), KeyProblem> {
     Err(KeyProblem::Cipher { found: found.chars().take(40).collect(), expected })
 }
 
-/// Checks what scrypt is asked for, before it takes memory and time.
+/// Checks the parameters of scrypt before it uses memory and time.
 fn scrypt_params(params: &Params) -> Result<scrypt::Params, KeyProblem> {
     let &Params { n, r, p } = params;
     let refused = |problem| KeyProblem::Scrypt { n, r, p, problem };
@@ -111,7 +111,7 @@ fn scrypt_params(params: &Params) -> Result<scrypt::Params, KeyProblem> {
 mod tests {
     use super::*;
 
-    /// Cheap parameters, so that a table of wrong files takes no time.
+    /// Cheap parameters, so that the table of wrong files is fast.
     fn sealed() -> serde_json::Value {
         serde_json::json!({
             "kdf": {"name": "scrypt", "params": {"N": 2, "r": 1, "p": 1}, "salt": "c2FsdA=="},
@@ -141,7 +141,7 @@ mod tests {
             (2, 1, 16, "cannot be decrypted"),
             (2, 1, 17, "p is at most 16"),
         ] {
-            // The large ones that are accepted are only checked, not run: a test would take seconds.
+            // The large accepted ones are only checked, because running scrypt would take seconds.
             let params = scrypt_params(&Params { n, r, p });
             match params {
                 Ok(_) => assert_eq!(expected, "cannot be decrypted", "N={n} r={r} p={p}"),

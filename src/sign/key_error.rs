@@ -1,4 +1,4 @@
-//! Why a key cannot be used: the name of the file or setting, and what is wrong with it. Never the key.
+//! Why a key cannot be used: the name of the file or setting, and the problem. Never contains the key.
 
 use crate::model::limits;
 use crate::model::pem::PemFault;
@@ -7,7 +7,7 @@ use crate::model::pem::PemFault;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name} {problem}")]
 pub struct KeyError {
-    /// Where it was read from, as a phrase: `` `cosign.key` ``, ``variable `KEY` ``.
+    /// Its origin, as a phrase: `` `cosign.key` ``, ``variable `KEY` ``.
     pub name: String,
     /// What is wrong.
     pub problem: KeyProblem,
@@ -19,17 +19,17 @@ impl KeyError {
     }
 }
 
-/// What is wrong with a key; written behind its name.
+/// The problem of a key; written behind its name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyProblem {
-    /// Nothing is in it.
+    /// The file is empty.
     #[error("is empty, expected a key in PEM form")]
     Empty,
     /// More bytes than a key file has.
     #[error("has more than {} bytes, expected a key in PEM form", limits::KEY_FILE_BYTES)]
     TooLarge,
-    /// More keys than are read.
+    /// There are more keys than the limit.
     #[error("holds more than {} keys", limits::KEYS)]
     TooMany,
     /// Binary instead of text.
@@ -41,7 +41,7 @@ pub enum KeyProblem {
         /// The label that was expected.
         expected: &'static str,
     },
-    /// The lines of a PEM block are not as they have to be.
+    /// The lines of a PEM block are not valid.
     #[error(transparent)]
     Lines(PemFault),
     /// The text between the lines is not base64.
@@ -58,21 +58,21 @@ pub enum KeyProblem {
     Label {
         /// The label.
         found: String,
-        /// What was expected, and how to get it.
+        /// The expected label, and how to get it.
         expected: &'static str,
     },
-    /// The bytes are not the structure that the label promises.
+    /// The bytes do not have the structure of the label.
     #[error("is damaged: its contents are not {expected}")]
     Malformed {
         /// What they should be.
         expected: &'static str,
     },
-    /// An algorithm that is not used here.
+    /// An algorithm that is not supported.
     #[error("holds a key of type {found}, expected {expected}")]
     Algorithm {
         /// Its name.
         found: String,
-        /// What is used.
+        /// The supported ones.
         expected: &'static str,
     },
     /// A private key of RSA.
@@ -84,8 +84,8 @@ pub enum KeyProblem {
         /// Bits of the modulus.
         bits: usize,
     },
-    /// A key under which signatures can be made without its private part.
-    #[error("holds an Ed25519 key of low order, which proves nothing")]
+    /// A key for which signatures can be made without the private key.
+    #[error("holds an Ed25519 key of low order, for which signatures can be forged")]
     LowOrder,
     /// A point that is not on the curve.
     #[error("holds a P-256 key that is not a point of the curve")]
@@ -93,12 +93,12 @@ pub enum KeyProblem {
     /// A point in the compressed form.
     #[error("holds a P-256 key in compressed form, expected the uncompressed form")]
     Compressed,
-    /// A private key of P-256 without its public part.
+    /// A private key of P-256 without its public key.
     #[error(
         "holds a P-256 key without its public part (`openssl ec -in FILE | openssl pkcs8 -topk8 -nocrypt` adds it)"
     )]
     NoPublicPart,
-    /// The private and the public part do not fit.
+    /// The private and the public part do not belong together.
     #[error("is damaged: its private and public parts do not belong together")]
     Inconsistent,
     /// The JSON of an encrypted key is not what cosign writes.
@@ -112,11 +112,11 @@ pub enum KeyProblem {
     Cipher {
         /// Its name.
         found: String,
-        /// The one that is used.
+        /// The supported one.
         expected: &'static str,
     },
     /// Parameters of scrypt that would take too much memory or time.
-    #[error("asks for scrypt with N={n}, r={r}, p={p}, which is not accepted: {problem}")]
+    #[error("requires scrypt with N={n}, r={r}, p={p}, which is not accepted: {problem}")]
     Scrypt {
         /// Cost.
         n: u64,
@@ -130,10 +130,10 @@ pub enum KeyProblem {
     /// No password was given.
     #[error("is encrypted, and no password was given")]
     NoPassword,
-    /// The password does not open it.
+    /// The password does not decrypt it.
     #[error("cannot be decrypted: the password is wrong, or the file was changed")]
     WrongPassword,
-    /// The operating system gives no random numbers.
+    /// The operating system returned no random numbers.
     #[error("cannot be used: the operating system gives no random numbers")]
     NoRandomness,
 }

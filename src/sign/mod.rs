@@ -1,7 +1,7 @@
-//! Signatures and attestations as values and bytes: keys, what a signature says, the envelopes it is stored in.
+//! Signatures and attestations as values and bytes: keys, claims, and the envelopes that store them.
 //!
-//! Floor 0. Keys only: no certificates, no transparency log, no clock, no network. Where signatures are found and
-//! where they are put is the business of `transfer`. Formats: `docs/formats/signatures.md`.
+//! Floor 0. Keys only: no certificates, no transparency log, no clock, no network. `transfer` finds and stores
+//! signatures. Formats: `docs/formats/signatures.md`.
 
 mod bundle;
 mod claim;

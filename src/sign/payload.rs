@@ -13,7 +13,7 @@ use super::claim::ClaimError;
 
 /// Media type of a payload.
 pub const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
-/// What cosign writes as type, and requires of no one; containers/image requires it.
+/// The type that cosign writes and does not check; containers/image requires it.
 const TYPE: &str = "cosign container image signature";
 
 static SCHEMA: Schema = Schema::Object(&[
@@ -35,14 +35,14 @@ pub struct Payload {
     pub identity: String,
     /// The image.
     pub digest: Digest,
-    /// What the signer adds.
+    /// Annotations of the signer.
     pub annotations: BTreeMap<String, Value>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Json {
     critical: Critical,
-    // `null` where there is nothing, as cosign writes it.
+    // `null` if there are none, as cosign writes it.
     optional: Option<BTreeMap<String, Value>>,
 }
 
@@ -80,9 +80,9 @@ impl Payload {
         })
     }
 
-    /// Reads a payload, if every reader finds the same values in it.
+    /// Reads a payload; refuses one that readers may read differently.
     ///
-    /// Errors: [`ClaimError`]; also for a member that is there twice, and for more than [`limits::PAYLOAD_BYTES`].
+    /// Errors: [`ClaimError`], also for a duplicate member, and for more than [`limits::PAYLOAD_BYTES`].
     pub fn parse(bytes: &[u8]) -> Result<Self, ClaimError> {
         const WHAT: &str = "the payload";
         if bytes.len() as u64 > limits::PAYLOAD_BYTES {

@@ -23,10 +23,10 @@ impl Block<'_> {
     }
 }
 
-/// Cuts a text into its blocks; there is at least one.
+/// Splits a text into its blocks, at least one.
 ///
-/// `expected` is the label that a text without one should have.
-/// Errors: what the text is instead.
+/// `expected` is the label for the error about a text without a block.
+/// Errors: a text without a block, with what it is instead.
 pub(super) fn blocks<'a>(text: &'a [u8], expected: &'static str) -> Result<Vec<Block<'a>>, KeyProblem> {
     if text.len() as u64 > limits::KEY_FILE_BYTES {
         return Err(KeyProblem::TooLarge);
@@ -43,7 +43,7 @@ pub(super) fn blocks<'a>(text: &'a [u8], expected: &'static str) -> Result<Vec<B
         return Err(KeyProblem::TooMany);
     }
     let block = |block: pem::PemBlock<'a>| {
-        // As long as the whole block, so that it never moves and leaves a copy behind.
+        // As large as the whole block, so that growing does not leave a copy in freed memory.
         let mut body = Vec::with_capacity(block.text.len());
         block.lines().for_each(|line| body.extend_from_slice(line));
         Block { label: block.label, body: SecretBytes::new(body) }

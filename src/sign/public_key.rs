@@ -1,4 +1,4 @@
-//! Public keys out of PEM texts, and verifying signatures with them.
+//! Reads public keys from PEM texts, and verifies signatures with them.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,7 +11,7 @@ use super::pem;
 const LABEL: &str = "PUBLIC KEY";
 const EXPECTED: &str = "P-256, Ed25519 or RSA";
 
-/// Contents of the object identifiers that keys are told apart by.
+/// Contents of the object identifiers of key types.
 pub(super) mod oid {
     pub(in crate::sign) const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
     pub(in crate::sign) const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
@@ -30,7 +30,7 @@ pub(super) mod oid {
     ];
 }
 
-/// Which algorithm a key is for.
+/// The algorithm of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyAlgorithm {
     /// ECDSA on P-256 over SHA-256, signatures in DER.
@@ -53,22 +53,22 @@ impl KeyAlgorithm {
     }
 }
 
-/// A public key that was checked when it was read.
+/// A public key, checked when it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicKey {
     name: String,
     algorithm: KeyAlgorithm,
     /// SubjectPublicKeyInfo, DER.
     spki: Vec<u8>,
-    /// The key as ring takes it: a point, or RSA's two numbers.
+    /// The key in ring's form: a point, or RSA's two numbers.
     key: Vec<u8>,
 }
 
 impl PublicKey {
-    /// Reads every key of a PEM text; there is at least one.
+    /// Reads every key of a PEM text, at least one.
     ///
-    /// `name` is what messages call the text: `` `cosign.pub` ``.
-    /// Errors: [`KeyError`]; a private key is one.
+    /// `name` is the text's name in messages: `` `cosign.pub` ``.
+    /// Errors: [`KeyError`], also for a private key.
     pub fn parse_all(text: &[u8], name: &str) -> Result<Vec<Self>, KeyError> {
         let failed = |problem| KeyError::new(name, problem);
         let blocks = pem::blocks(text, LABEL).map_err(failed)?;
@@ -110,7 +110,7 @@ impl PublicKey {
         Self { name: name.to_owned(), algorithm, spki, key: key.to_vec() }
     }
 
-    /// Returns where it was read from, as a phrase: `` `cosign.pub` ``.
+    /// Returns its origin, as a phrase: `` `cosign.pub` ``.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -149,7 +149,7 @@ impl PublicKey {
     }
 }
 
-/// Says what another block is.
+/// Makes the error for another block.
 fn wrong_label(label: &str) -> KeyProblem {
     const PUBLIC: &str = "`PUBLIC KEY`";
     if label.ends_with("PRIVATE KEY") {
@@ -183,7 +183,7 @@ pub(super) fn identifiers<'a>(reader: &mut Reader<'a>) -> Option<Vec<&'a [u8]>> 
         Some(NULL) => {
             algorithm.take(NULL).filter(|null| null.is_empty())?;
         }
-        // Parameters of algorithms that are refused by name.
+        // Parameters of algorithms that are refused later.
         Some(tag) => {
             algorithm.take(tag)?;
         }
@@ -191,7 +191,7 @@ pub(super) fn identifiers<'a>(reader: &mut Reader<'a>) -> Option<Vec<&'a [u8]>> 
     algorithm.is_empty().then_some(found)
 }
 
-/// Names an algorithm that is not used.
+/// Returns the name of an unsupported algorithm.
 pub(super) fn name_of(identifiers: &[&[u8]]) -> String {
     let known = |id: &&[u8]| oid::OTHERS.iter().find(|(other, _)| other == id).map(|(_, name)| *name);
     match identifiers.iter().rev().find_map(known) {
@@ -214,7 +214,8 @@ fn check_point(point: &[u8]) -> Result<(), KeyProblem> {
     agreement::agree_ephemeral(own, &theirs, |_| ()).map_err(|_| KeyProblem::NotOnCurve)
 }
 
-/// The encodings of the points of low order, their sign bit aside: with such a key a signature fits any message.
+/// The encodings of the points of low order, without the sign bit: with such a key a signature is valid for any
+/// message.
 ///
 /// Source: libsodium `ge25519_has_small_order`; RFC 7748 section 6.1 has the same list for X25519.
 const LOW_ORDER: [[u8; 32]; 7] = [
@@ -233,7 +234,7 @@ const LOW_ORDER: [[u8; 32]; 7] = [
     low(0xee, 0xff, 0x7f),
 ];
 
-/// Makes an encoding whose bytes in the middle are all the same.
+/// Makes an encoding with equal bytes in the middle.
 const fn low(first: u8, middle: u8, last: u8) -> [u8; 32] {
     let mut bytes = [middle; 32];
     bytes[0] = first;
@@ -352,10 +353,13 @@ mod tests {
                 let mut point = point;
                 point[31] |= sign;
                 let error = parse(&pem(&[&start[..], &point].concat())).unwrap_err();
-                assert!(error.contains("of low order, which proves nothing"), "{point:02x?}: {error}");
+                assert!(
+                    error.contains("of low order, for which signatures can be forged"),
+                    "{point:02x?}: {error}"
+                );
             }
         }
-        // The point whose every byte is 2 has another order.
+        // The point with 2 in every byte has another order.
         assert!(parse(&pem(&[&start[..], &[2; 32]].concat())).is_ok());
         let good = parse(P256).unwrap().remove(0);
         let mut off = good.spki;

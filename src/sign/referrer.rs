@@ -1,4 +1,4 @@
-//! Manifests that say something about an image by their `subject`, or under cosign's tag `.att`.
+//! Manifests attached to an image: referrers by `subject`, and envelopes under cosign's tag `.att`.
 //!
 //! Source: image-spec manifest.md "Guidelines for Artifact Usage"; cosign `specs/BUNDLE_SPEC.md`.
 
@@ -10,16 +10,16 @@ use super::dsse::read_envelope;
 use super::signature_manifest::{CERTIFICATE, SIGNATURE, SignatureManifest, check_layers};
 use super::statement::DSSE_ENVELOPE;
 
-/// Annotation that says what a bundle holds.
+/// Annotation with the content type of a bundle.
 const BUNDLE_CONTENT: &str = "dev.sigstore.bundle.content";
-/// Annotation that says what kind of statement a bundle holds.
+/// Annotation with the predicate type of a bundle's statement.
 const BUNDLE_PREDICATE: &str = "dev.sigstore.bundle.predicateType";
 /// Annotation of an envelope under cosign's tag.
 const ENVELOPE_PREDICATE: &str = "predicateType";
 /// Content of the empty configuration.
 const EMPTY: &[u8] = b"{}";
 
-/// A manifest with the blobs it points at.
+/// A manifest with its blobs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Referrer {
     /// The manifest.
@@ -70,7 +70,7 @@ impl Referrer {
     #[must_use]
     pub fn with_envelope(existing: Option<&ImageManifest>, envelope: Vec<u8>, predicate_type: &str) -> Self {
         let mut layer = Descriptor::of_bytes(DSSE_ENVELOPE, &envelope);
-        // cosign refuses a layer without this annotation, which is empty where the signature is in the envelope.
+        // cosign refuses a layer without this annotation; it is empty because the signature is in the envelope.
         layer.annotations.insert(SIGNATURE.to_owned(), String::new());
         layer.annotations.insert(ENVELOPE_PREDICATE.to_owned(), predicate_type.to_owned());
         let made = SignatureManifest::with_layer(existing, layer.clone());

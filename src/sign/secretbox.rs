@@ -1,6 +1,6 @@
-//! NaCl's secretbox, opened: XSalsa20 and Poly1305, as cosign encrypts its keys.
+//! Decrypts NaCl's secretbox: XSalsa20 and Poly1305, as cosign encrypts its keys.
 //!
-//! Source: <https://nacl.cr.yp.to/secretbox.html>. Nothing is encrypted here.
+//! Source: <https://nacl.cr.yp.to/secretbox.html>. Does not encrypt.
 
 use poly1305::Poly1305;
 use poly1305::universal_hash::KeyInit as _;
@@ -14,14 +14,14 @@ const TAG: usize = 16;
 /// Bytes of the key stream that make the authenticator's key.
 const AUTHENTICATOR_KEY: usize = 32;
 
-/// Opens a box; `None` if it was not made with this key.
+/// Decrypts a box; `None` if it was not made with this key.
 pub(super) fn open(key: &[u8; 32], nonce: &[u8; 24], sealed: &[u8]) -> Option<SecretBytes> {
     let (tag, ciphertext) = sealed.split_at_checked(TAG)?;
     let mut cipher = XSalsa20::new(key.into(), nonce.into());
     let mut one_time = [0; AUTHENTICATOR_KEY];
     cipher.try_apply_keystream(&mut one_time).ok()?;
     let found = Poly1305::new((&one_time).into()).compute_unpadded(ciphertext);
-    // A comparison in constant time is not needed: an attacker who could measure it is on the user's own machine.
+    // Not compared in constant time: only a process on the user's own machine could measure it.
     if found.as_slice() != tag {
         return None;
     }

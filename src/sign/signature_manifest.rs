@@ -1,6 +1,6 @@
 //! cosign's signature manifest: one layer for each signature, under the tag `sha256-<hex>.sig`.
 //!
-//! Source: cosign `specs/SIGNATURE_SPEC.md`. The layer is the payload, an annotation of it the signature.
+//! Source: cosign `specs/SIGNATURE_SPEC.md`. The layer is the payload; the signature is in an annotation of the layer.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,7 +14,7 @@ use super::public_key::PublicKey;
 
 /// Annotation of a layer that is the signature, base64.
 pub(super) const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
-/// Annotation of a layer with a certificate: the signature was made without a key of the user's.
+/// Annotation of a layer with a certificate: the signature was made without one of the user's keys.
 pub(super) const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
 /// Annotation of a layer that says which key made the signature; for messages and descriptions.
 const KEY_HINT: &str = "dev.imgrelay.key-hint";
@@ -29,7 +29,7 @@ pub struct SignatureLayer {
 }
 
 impl SignatureLayer {
-    /// Reads the claim out of the payload.
+    /// Reads the claim from the payload.
     pub fn claim(&self, payload: Vec<u8>) -> Result<Claim, ClaimError> {
         const WHAT: &str = "the signature";
         let annotations = &self.descriptor.annotations;
@@ -51,7 +51,7 @@ impl SignatureLayer {
     }
 }
 
-/// A manifest with signatures, and the configuration that belongs to it.
+/// A manifest with signatures, and its configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignatureManifest {
     /// The manifest.

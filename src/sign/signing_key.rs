@@ -1,6 +1,6 @@
 //! Private keys: PKCS#8 in PEM as openssl writes it, and cosign's encrypted ones.
 //!
-//! The bytes of a key are overwritten when they are no longer needed; ring's own copy is not.
+//! The bytes of a key are overwritten after their last use; ring's own copy is not.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ use super::public_key::{KeyAlgorithm, PublicKey, identifiers, name_of, oid};
 use super::{encrypted_key, pem};
 
 const PKCS8: &str = "PRIVATE KEY";
-/// What cosign writes, and what it wrote before version 2.
+/// cosign's label, and its label before version 2.
 const SEALED: [&str; 2] = ["ENCRYPTED SIGSTORE PRIVATE KEY", "ENCRYPTED COSIGN PRIVATE KEY"];
 const EXPECTED: &str = "P-256 or Ed25519";
 
@@ -38,9 +38,9 @@ impl fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
-    /// Reads the one key of a PEM text; `name` is what messages call the text.
+    /// Reads the one key of a PEM text; `name` is the text's name in messages.
     ///
-    /// Errors: [`KeyError`]; [`KeyProblem::NoPassword`] where the key is encrypted and no password is given.
+    /// Errors: [`KeyError`]; [`KeyProblem::NoPassword`] if the key is encrypted and no password is given.
     /// Cost: an encrypted key takes a fifth of a second and 64 MiB.
     pub fn parse(text: &[u8], name: &str, password: Option<&Secret>) -> Result<Self, KeyError> {
         Self::read(text, name, password).map_err(|problem| KeyError::new(name, problem))
@@ -104,7 +104,7 @@ impl SigningKey {
     }
 }
 
-/// Says what another block is, and how openssl makes what is expected.
+/// Makes the error for another block, with the openssl command that converts it.
 fn wrong_label(label: &str) -> KeyProblem {
     let expected = match label {
         "PUBLIC KEY" | "RSA PUBLIC KEY" => return KeyProblem::IsPublicKey,
@@ -118,7 +118,7 @@ fn wrong_label(label: &str) -> KeyProblem {
     KeyProblem::Label { found: label.chars().take(60).collect(), expected }
 }
 
-/// Splits a key into the object identifiers of its algorithm and what the algorithm's own format is.
+/// Splits a key into the object identifiers of its algorithm and the key in the algorithm's own format.
 fn split_pkcs8(bytes: &[u8]) -> Option<(Vec<&[u8]>, &[u8])> {
     let mut outer = Reader::new(bytes);
     let mut inner = outer.sequence()?;
@@ -136,7 +136,7 @@ fn p256(bytes: &[u8], key: &[u8]) -> Result<EcdsaKeyPair, KeyProblem> {
         .map_err(|_| KeyProblem::Inconsistent)
 }
 
-/// Tells whether an ECPrivateKey (RFC 5915) has its public key, without which ring does not take it.
+/// Tells whether an ECPrivateKey (RFC 5915) has its public key, which ring requires.
 fn has_public_part(key: &[u8]) -> bool {
     const PARAMETERS: u8 = 0xa0;
     const PUBLIC: u8 = 0xa1;

@@ -1,7 +1,7 @@
-//! in-toto statements about images, and the envelopes that they are signed in.
+//! Writes in-toto statements about images, and signs them in envelopes.
 //!
 //! Source: <https://github.com/secure-systems-lab/dsse> `envelope.md` and `protocol.md`; in-toto attestation
-//! `spec/v1/statement.md`. Reading them is in [`super::dsse`].
+//! `spec/v1/statement.md`. [`super::dsse`] reads them.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ pub const SIGN_PREDICATE: &str = "https://sigstore.dev/cosign/sign/v1";
 
 /// Type of a statement of version 1.
 pub(super) const STATEMENT: &str = "https://in-toto.io/Statement/v1";
-/// What cosign writes under the tag `.att`.
+/// cosign's type under the tag `.att`.
 pub(super) const STATEMENT_OF_COSIGN_2: &str = "https://in-toto.io/Statement/v0.1";
 
 /// An envelope as it is stored.
@@ -44,7 +44,7 @@ pub(super) struct Signature {
     pub(super) sig: String,
 }
 
-/// Which form of statement is written.
+/// The form of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatementForm {
     /// Version 1, as in bundles; the image has no name in it.
@@ -64,7 +64,7 @@ pub struct Statement<'a> {
     pub name: &'a str,
     /// What kind of statement it is, a URI.
     pub predicate_type: &'a str,
-    /// What is stated, JSON.
+    /// The content of the statement, JSON.
     pub predicate: &'a RawValue,
 }
 
@@ -123,7 +123,7 @@ impl Statement<'_> {
     }
 }
 
-/// Returns what is signed of a payload: DSSE's pre-authentication encoding.
+/// Returns the signed bytes of a payload: DSSE's pre-authentication encoding.
 pub(super) fn encoded(kind: &str, payload: &[u8]) -> Vec<u8> {
     let mut out = format!("DSSEv1 {} {kind} {} ", kind.len(), payload.len()).into_bytes();
     out.extend(payload);
