@@ -129,7 +129,7 @@ fn an_archive_that_contradicts_itself_is_damaged() {
         open(&none).unwrap_err().to_string(),
         "is damaged: entry 1 of its central directory is not one"
     );
-    // 40 bytes hold no entry, whatever the count says.
+    // 40 bytes are too few for an entry, independent of the declared count.
     let many = ZipError::TooMany { found: 70_000_000, limit: 1 };
     assert_eq!(many.to_string(), "has 70000000 entries, at most 1 are accepted");
 }
