@@ -45,8 +45,8 @@ impl Objects for BucketObjects {
         }
     }
 
-    fn open(&self, key: &str, _: u64) -> Result<Option<Box<dyn Read + Send + '_>>, DepotError> {
-        self.bucket.open(key).map_err(of_bucket)
+    fn open(&self, key: &str, from: u64) -> Result<Option<Box<dyn Read + Send + '_>>, DepotError> {
+        self.bucket.open(key, from).map_err(of_bucket)
     }
 
     fn size(&self, key: &str) -> Result<Option<u64>, DepotError> {

@@ -4,7 +4,7 @@
 //! There are no locks. Links are not followed, so that a shared folder cannot name files outside of it.
 
 use std::fs::File;
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -133,8 +133,10 @@ impl Objects for FolderObjects {
         })
     }
 
-    fn open(&self, key: &str, _: u64) -> Result<Option<Box<dyn Read + Send + '_>>, DepotError> {
-        Ok(self.file(key)?.map(|(file, _)| -> Box<dyn Read + Send> { Box::new(file) }))
+    fn open(&self, key: &str, from: u64) -> Result<Option<Box<dyn Read + Send + '_>>, DepotError> {
+        let Some((mut file, _)) = self.file(key)? else { return Ok(None) };
+        file.seek(SeekFrom::Start(from)).map_err(|error| FileError::io("read", &self.path(key), error))?;
+        Ok(Some(Box::new(file)))
     }
 
     fn size(&self, key: &str) -> Result<Option<u64>, DepotError> {

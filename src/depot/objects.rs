@@ -21,8 +21,8 @@ pub trait Objects: fmt::Debug + Send + Sync {
     /// Reads a small object; `None` if it does not exist.
     fn read(&self, key: &str, limit: u64) -> Result<Option<Vec<u8>>, DepotError>;
 
-    /// Opens an object of this size, **unverified**; `None` if it does not exist.
-    fn open(&self, key: &str, size: u64) -> Result<Option<Box<dyn Read + Send + '_>>, DepotError>;
+    /// Opens an object from a position, **unverified**; `None` if it does not exist.
+    fn open(&self, key: &str, from: u64) -> Result<Option<Box<dyn Read + Send + '_>>, DepotError>;
 
     /// Returns the size of an object; `None` if it does not exist, or if the server does not tell its size.
     fn size(&self, key: &str) -> Result<Option<u64>, DepotError>;

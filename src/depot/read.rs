@@ -6,12 +6,12 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::model::{Annotations, Descriptor, Digest, ImageIndex, RawDocument, Tag, limits, media_type};
+use crate::model::{Annotations, Descriptor, Digest, ImageIndex, RawDocument, Tag, keys, limits, media_type};
 use crate::registry::BucketError;
 use crate::store::layout::check_version;
 use crate::store::{RemoteBlobs, Store, StoreError, open_remote};
 
-use super::version::{FOLDER, Version};
+use super::version::{FOLDER, Pushed, Version};
 use super::{DepotError, Objects};
 
 /// The file that makes a folder a layout.
@@ -164,15 +164,38 @@ impl Depot {
                 if newest.is_empty() {
                     return self.open_of_index(None);
                 }
-                let mut manifests = Vec::new();
-                for version in &newest {
-                    manifests.extend(self.entry(version)?.iter().flat_map(entries_of));
-                }
-                let index = index_of(manifests, Annotations::new());
+                let index = index_of(self.manifests_of(&newest)?, Annotations::new());
                 let store = self.open_store(&self.label(), quoted(&self.label()), index.bytes(), FOLDER)?;
                 Ok(OpenedImage { store, version: None })
             }
         }
+    }
+
+    /// Returns what versions list, in their order.
+    ///
+    /// Signatures of one image have one tag, and each version of the image lists those that it was pushed with: the newest
+    /// version says what the tag points at.
+    fn manifests_of(&self, versions: &[Version]) -> Result<Vec<Descriptor>, DepotError> {
+        let mut listed = Vec::new();
+        for version in versions {
+            let entry = self.entry(version)?;
+            listed.extend(entry.iter().flat_map(entries_of).map(|descriptor| (version.pushed, descriptor)));
+        }
+        let tag_of = |descriptor: &Descriptor| descriptor.annotations.get(keys::REF_NAME).cloned();
+        let mut newest: BTreeMap<String, (Pushed, Digest)> = BTreeMap::new();
+        for (pushed, descriptor) in &listed {
+            let Some(tag) = tag_of(descriptor) else { continue };
+            let digest = descriptor.digest.clone();
+            let known = newest.entry(tag).or_insert_with(|| (*pushed, digest.clone()));
+            if known.0 < *pushed {
+                *known = (*pushed, digest);
+            }
+        }
+        let is_now = |descriptor: &Descriptor| {
+            let known = tag_of(descriptor).and_then(|tag| newest.get(&tag));
+            known.is_none_or(|(_, digest)| *digest == descriptor.digest)
+        };
+        Ok(listed.into_iter().map(|(_, descriptor)| descriptor).filter(is_now).collect())
     }
 
     /// Opens one version.
@@ -247,8 +270,17 @@ impl Depot {
 
     fn open_store(&self, place: &str, shown: String, index: &[u8], name: &str) -> Result<Store, DepotError> {
         let place = Path::new(place);
-        let blobs = Blobs { objects: Arc::clone(&self.objects), place: place.to_owned(), shown };
-        Ok(open_remote(place, index, name, Box::new(blobs))?)
+        Ok(open_remote(place, index, name, self.blobs_as(place, shown))?)
+    }
+
+    /// Returns all blobs, whether a tag leads to them or not.
+    #[must_use]
+    pub fn blobs(&self) -> Box<dyn RemoteBlobs> {
+        self.blobs_as(Path::new(&self.label()), quoted(&self.label()))
+    }
+
+    fn blobs_as(&self, place: &Path, shown: String) -> Box<dyn RemoteBlobs> {
+        Box::new(Blobs { objects: Arc::clone(&self.objects), place: place.to_owned(), shown })
     }
 }
 
@@ -298,12 +330,12 @@ impl Blobs {
 }
 
 impl RemoteBlobs for Blobs {
-    fn open(&self, digest: &Digest, size: u64) -> Result<Box<dyn Read + Send + '_>, StoreError> {
-        let found = self.objects.open(&blob_key(digest), size).map_err(|error| self.error(error))?;
+    fn open(&self, digest: &Digest, _: u64, from: u64) -> Result<Box<dyn Read + Send + '_>, StoreError> {
+        let found = self.objects.open(&blob_key(digest), from).map_err(|error| self.error(error))?;
         found.ok_or_else(|| StoreError::Gone { place: self.shown.clone(), digest: digest.clone() })
     }
 
-    fn has(&self, digest: &Digest) -> Result<bool, StoreError> {
+    fn has(&self, digest: &Digest, _: u64) -> Result<bool, StoreError> {
         Ok(self.objects.size(&blob_key(digest)).map_err(|error| self.error(error))?.is_some())
     }
 }

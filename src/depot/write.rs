@@ -172,8 +172,8 @@ mod tests {
         fn read(&self, key: &str, limit: u64) -> Result<Option<Vec<u8>>, DepotError> {
             self.folder.read(key, limit)
         }
-        fn open(&self, key: &str, size: u64) -> Result<Option<Box<dyn Read + Send + '_>>, DepotError> {
-            self.folder.open(key, size)
+        fn open(&self, key: &str, from: u64) -> Result<Option<Box<dyn Read + Send + '_>>, DepotError> {
+            self.folder.open(key, from)
         }
         fn size(&self, key: &str) -> Result<Option<u64>, DepotError> {
             self.folder.size(key)

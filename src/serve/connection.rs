@@ -12,6 +12,7 @@ use super::blob;
 use super::head::{self, BodyLength, Head, HeadError};
 use super::message_body::MessageBody;
 use super::range::Wanted;
+use super::reading;
 use super::service::{BlobReply, Reply, Service};
 use super::tls::Tls;
 use super::traffic::{IDLE, Line, Traffic};
@@ -247,14 +248,26 @@ impl Exchange<'_> {
         };
         let is_head = self.head.method == Method::Head;
         if status == 206 && !is_head {
-            let check = || blob::send_verified(&blob.held, &blob.digest, &mut io::sink());
-            if let Err(error) = service.check(blob, check) {
+            let check = || {
+                let whole = blob.held.reader(0).map_err(io::Error::other)?;
+                blob::send_verified(whole, size, &blob.digest, &mut io::sink())
+            };
+            if let Err(error) = service.check(blob, false, check) {
                 let text = self.explain(service, blob, &error);
                 return self.send(&Answer::error(500, Code::Unknown, &text), keep_alive);
             }
             // The time that the server spent on reading does not count for the client's speed.
             traffic.begin();
         }
+        // A blob of an image store may be gone, which has to be known before the response begins.
+        let opened = if is_head { Ok(None) } else { blob.held.reader(first).map(Some) };
+        let reader = match opened {
+            Ok(reader) => reader,
+            Err(error) => {
+                self.access.problem = Some(error.to_string());
+                return self.send(&reading::unreadable(&error), keep_alive);
+            }
+        };
         self.access.status = status;
         let mut fields = blob.fields.clone();
         if status == 206 {
@@ -262,19 +275,12 @@ impl Exchange<'_> {
         }
         let mut line = self.line;
         line.write_all(&answer::head(status, &fields, count, keep_alive))?;
-        if is_head {
-            return Ok(());
-        }
+        let Some(mut reader) = reader else { return Ok(()) };
         let mut out = Counted { inner: line, count: 0 };
-        let mut is_sent = false;
-        let first_time = || {
-            is_sent = true;
-            blob::send_verified(&blob.held, &blob.digest, &mut out)
+        let sent = match status {
+            200 => send_whole(service, blob, reader, &mut out),
+            _ => blob::send(&mut reader.by_ref().take(count), count, &mut out),
         };
-        let sent = service.check(blob, first_time).and_then(|()| match is_sent {
-            true => Ok(()),
-            false => blob::send(&mut blob.held.reader(first, count), &mut out),
-        });
         self.access.sent = out.count;
         sent.inspect_err(|error| drop(self.explain(service, blob, error)))
     }
@@ -289,6 +295,24 @@ impl Exchange<'_> {
             }
             None => self.access.problem.insert(error.to_string()).clone(),
         }
+    }
+}
+
+/// Sends a whole blob; verifies it, unless it was verified before and its file has not changed.
+fn send_whole(
+    service: &Service,
+    blob: &BlobReply<'_>,
+    reader: impl Read,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let (mut reader, size) = (Some(reader), blob.held.size());
+    service.check(blob, blob.held.is_remote(), || match reader.take() {
+        Some(reader) => blob::send_verified(reader, size, &blob.digest, out),
+        None => Ok(()),
+    })?;
+    match reader {
+        Some(mut reader) => blob::send(&mut reader, size, out),
+        None => Ok(()),
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use crate::model::{Descriptor, Digest, Document, RawDocument, Tag, Target, limits};
-use crate::store::{BlobPlace, Root, Stamp, Store, StoreError, read_document};
+use crate::store::{BlobPlace, Root, Stamp, Store, StoreError, StoreKind, read_document};
 use crate::stream::lock;
 
 use super::error::ServeError;
@@ -45,7 +45,7 @@ pub struct Contents {
     stores: Vec<Store>,
     documents: BTreeMap<Digest, RawDocument>,
     repositories: BTreeMap<String, Tags>,
-    /// The tags of every repository name that no store records; `None` if only recorded names are served.
+    /// The tags of every repository name that no source records; `None` if only recorded names are served.
     any_repository: Option<Tags>,
     referrers: BTreeMap<Digest, Vec<Descriptor>>,
     /// Blobs that were read to the end and had the right digest, each with the stamp of its file at that time.
@@ -78,11 +78,23 @@ impl Contents {
         for store in &stores {
             contents.name_images(store, naming, &mut main)?;
         }
-        if let (Naming::Recorded, Some(only), 1) = (naming, main.first(), main.len()) {
-            let mut tags: Tags = contents.tags_on(only).map(|tag| (tag, only.clone())).collect();
-            let _ = tags.entry(Tag::latest()).or_insert_with(|| only.clone());
-            contents.any_repository = Some(tags);
-        }
+        contents.any_repository = match (naming, main.first(), stores.as_slice()) {
+            (Naming::Recorded, Some(only), _) if main.len() == 1 => {
+                let mut tags: Tags = contents.tags_on(only).map(|tag| (tag, only.clone())).collect();
+                let _ = tags.entry(Tag::latest()).or_insert_with(|| only.clone());
+                Some(tags)
+            }
+            // An image store is one repository, whose name is nowhere in it.
+            (Naming::Recorded, _, [store]) if store.kind() == StoreKind::Remote => Some(
+                contents
+                    .repositories
+                    .values()
+                    .flatten()
+                    .map(|(tag, digest)| (tag.clone(), digest.clone()))
+                    .collect(),
+            ),
+            _ => None,
+        };
         contents.stores = stores;
         Ok(contents)
     }
@@ -186,7 +198,7 @@ impl Contents {
                 let repository = match (naming, repository) {
                     (Naming::Only(only), _) => only.clone(),
                     (Naming::Recorded | Naming::RecordedOnly, Some(repository)) => repository,
-                    (Naming::Recorded | Naming::RecordedOnly, None) => repository_of_file(store.path()),
+                    (Naming::Recorded | Naming::RecordedOnly, None) => repository_of(store),
                 };
                 let tags = self.repositories.entry(repository.clone()).or_default();
                 if let Some(tag) = tag {
@@ -197,7 +209,7 @@ impl Contents {
             if is_main && !named {
                 let repository = match naming {
                     Naming::Only(only) => only.clone(),
-                    Naming::Recorded | Naming::RecordedOnly => repository_of_file(store.path()),
+                    Naming::Recorded | Naming::RecordedOnly => repository_of(store),
                 };
                 // A second image without a name is found by its digest only.
                 let tags = self.repositories.entry(repository).or_default();
@@ -232,6 +244,18 @@ fn recorded_names(root: &Root) -> Vec<(Option<String>, Option<Tag>)> {
     });
     let origin = root.image.origin.iter().map(|origin| (Some(origin.repository.name().to_owned()), None));
     names.chain(origin).collect()
+}
+
+/// Returns the name of the file, or the last part of a store's address, as the name of a repository.
+fn repository_of(store: &Store) -> String {
+    let path = store.path().to_string_lossy();
+    match store.kind() {
+        StoreKind::Remote => {
+            let name = path.split('@').next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+            repository_of_file(Path::new(name.split(':').next().unwrap_or_default()))
+        }
+        _ => repository_of_file(store.path()),
+    }
 }
 
 /// Returns the file's name without its ending, as a repository name.

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use crate::store::{BlobPlace, Stamp};
+use crate::store::{BlobPlace, Stamp, StoreError};
 
 use super::spool::{Pushed, Spool};
 
@@ -15,7 +15,7 @@ pub(super) enum Held<'a> {
     Pushed(Pushed, &'a Spool),
 }
 
-impl Held<'_> {
+impl<'a> Held<'a> {
     pub(super) fn size(&self) -> u64 {
         match self {
             Self::Stored(place) => place.size(),
@@ -23,11 +23,17 @@ impl Held<'_> {
         }
     }
 
-    pub(super) fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+    /// Tells whether the bytes are there.
+    pub(super) fn is_there(&self) -> Result<bool, StoreError> {
         match self {
-            Self::Stored(place) => place.read_at(buffer, position),
-            Self::Pushed(pushed, spool) => spool.read_at(pushed, buffer, position),
+            Self::Stored(place) => place.is_there(),
+            Self::Pushed(..) => Ok(true),
         }
+    }
+
+    /// Tells whether each read may give other bytes: an earlier verification then says nothing.
+    pub(super) fn is_remote(&self) -> bool {
+        matches!(self, Self::Stored(place) if place.is_remote())
     }
 
     /// Returns a stamp that changes when the file changes; `None` for pushed bytes, which only this process can write.
@@ -38,46 +44,28 @@ impl Held<'_> {
         }
     }
 
-    /// Reads some bytes in order.
-    pub(super) fn reader(&self, first: u64, count: u64) -> HeldReader<'_> {
-        HeldReader { held: self, position: first, end: first.saturating_add(count) }
+    /// Opens the bytes from a position to their end.
+    pub(super) fn reader(&self, from: u64) -> Result<Box<dyn Read + Send + 'a>, StoreError> {
+        match self {
+            Self::Stored(place) => place.reader(from),
+            Self::Pushed(pushed, spool) => {
+                Ok(Box::new(PushedReader { pushed: pushed.clone(), spool, position: from }))
+            }
+        }
     }
 }
 
-/// Reads bytes of a blob in order, from a position to an end.
+/// Reads pushed bytes in order, from a position.
 #[derive(Debug)]
-pub(super) struct HeldReader<'a> {
-    held: &'a Held<'a>,
-    position: u64,
-    end: u64,
-}
-
-impl Read for HeldReader<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = usize::try_from(self.end.saturating_sub(self.position)).unwrap_or(usize::MAX);
-        let most = left.min(buffer.len());
-        let count = self.held.read_at(&mut buffer[..most], self.position)?;
-        self.position += count as u64;
-        Ok(count)
-    }
-}
-
-/// Reads a whole blob in order; owns the blob.
-#[derive(Debug)]
-pub(super) struct OwnedReader<'a> {
-    held: Held<'a>,
+struct PushedReader<'a> {
+    pushed: Pushed,
+    spool: &'a Spool,
     position: u64,
 }
 
-impl<'a> OwnedReader<'a> {
-    pub(super) fn new(held: Held<'a>) -> Self {
-        Self { held, position: 0 }
-    }
-}
-
-impl Read for OwnedReader<'_> {
+impl Read for PushedReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.held.read_at(buffer, self.position)?;
+        let count = self.spool.read_at(&self.pushed, buffer, self.position)?;
         self.position += count as u64;
         Ok(count)
     }

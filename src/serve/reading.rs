@@ -4,7 +4,8 @@
 
 use serde::Serialize;
 
-use crate::model::{Annotations, Descriptor, Digest, ImageIndex, RawDocument, Target, media_type};
+use crate::model::{Annotations, Descriptor, Digest, ImageIndex, Method, RawDocument, Target, media_type};
+use crate::store::StoreError;
 
 use super::answer::{Answer, Code};
 use super::head::Head;
@@ -28,12 +29,26 @@ pub(super) fn manifest(document: Option<&RawDocument>, target: &Target) -> Resul
         .with("ETag", format!("\"{digest}\"")))
 }
 
-/// Finds a blob.
-pub(super) fn held<'a>(images: &'a Images, digest: &Digest) -> Result<Held<'a>, Answer> {
-    match images.held(digest) {
+/// Finds a blob; for a request that does not read it, makes sure that it is there.
+pub(super) fn held<'a>(images: &'a Images, digest: &Digest, method: Method) -> Result<Held<'a>, Answer> {
+    let found = images.held(digest).and_then(|held| match held {
+        Some(held) if method == Method::Head && !held.is_there()? => Ok(None),
+        held => Ok(held),
+    });
+    match found {
         Ok(Some(held)) => Ok(held),
         Ok(None) => Err(Answer::error(404, Code::BlobUnknown, &format!("there is no blob `{digest}` here"))),
-        Err(error) => Err(Answer::error(500, Code::Unknown, &error.to_string())),
+        Err(error) => Err(unreadable(&error)),
+    }
+}
+
+/// Answers that a store does not give a blob.
+pub(super) fn unreadable(error: &StoreError) -> Answer {
+    match error {
+        StoreError::Gone { .. } | StoreError::Missing { .. } => {
+            Answer::error(404, Code::BlobUnknown, &error.to_string())
+        }
+        _ => Answer::error(500, Code::Unknown, &error.to_string()),
     }
 }
 

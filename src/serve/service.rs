@@ -9,7 +9,7 @@ use super::answer::{Answer, Code};
 use super::collected::Collected;
 use super::contents::Contents;
 use super::head::Head;
-use super::held::{Held, OwnedReader};
+use super::held::Held;
 use super::images::Images;
 use super::password::Password;
 use super::pushing::{self, Change};
@@ -78,8 +78,7 @@ impl Service {
 
     /// Opens a blob, of a store or pushed, **unverified**.
     pub fn open_unverified(&self, digest: &Digest) -> Result<Option<Box<dyn Read + Send + '_>>, StoreError> {
-        let held = self.images.held(digest)?;
-        Ok(held.map(|held| -> Box<dyn Read + Send + '_> { Box::new(OwnedReader::new(held)) }))
+        self.images.held(digest)?.map(|held| held.reader(0)).transpose()
     }
 
     /// Answers a request; reads only as much of its body as the response needs.
@@ -140,7 +139,7 @@ impl Service {
     }
 
     fn blob(&self, head: &Head, digest: Digest) -> Result<Reply<'_>, Answer> {
-        let held = reading::held(&self.images, &digest)?;
+        let held = reading::held(&self.images, &digest, head.method)?;
         let tag = format!("\"{digest}\"");
         if head.if_none_match.as_deref().is_some_and(|value| value == tag || value == "*") {
             return Ok(Reply::Answer(Answer::empty(304).with("ETag", tag)));
@@ -152,14 +151,15 @@ impl Service {
         Ok(Reply::Blob(BlobReply { fields: reading::blob_fields(&digest), digest, held, wanted }))
     }
 
-    /// Verifies a blob, unless it was verified before; records the result.
+    /// Verifies a blob, unless it was verified before; with `again` also then. Records the result.
     pub(super) fn check(
         &self,
         blob: &BlobReply<'_>,
+        again: bool,
         check: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<()> {
         let stamp = blob.held.stamp()?;
-        if !self.images.is_sound(&blob.digest, stamp) {
+        if again || !self.images.is_sound(&blob.digest, stamp) {
             check()?;
             self.images.remember_sound(&blob.digest, stamp);
         }

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::model::limits;
@@ -11,6 +9,7 @@ use crate::stream::{TooLarge, read_bounded};
 use crate::tar::{EndMark, Entry, EntryKind, TarError, display_name, index};
 
 use super::StoreError;
+use super::place::Part;
 
 /// What an archive has under a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,8 +88,8 @@ impl Archive {
         &self.file
     }
 
-    pub(super) fn reader(&self, span: Span) -> SpanReader<'_> {
-        SpanReader { file: &self.file, position: span.offset, end: span.offset + span.size }
+    pub(super) fn reader(&self, span: Span) -> Part<&File> {
+        Part { file: &self.file, position: span.offset, left: span.size }
     }
 }
 
@@ -152,33 +151,10 @@ pub(super) fn clean(name: &[u8]) -> Option<Vec<u8>> {
     Some(parts.join(&b'/'))
 }
 
-/// Reads a byte range with positioned reads, so that threads do not disturb each other.
-#[derive(Debug)]
-pub(super) struct SpanReader<'a> {
-    file: &'a File,
-    position: u64,
-    end: u64,
-}
-
-impl Read for SpanReader<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = usize::try_from(self.end - self.position).unwrap_or(usize::MAX);
-        let most = left.min(buffer.len());
-        if most == 0 {
-            return Ok(0);
-        }
-        let count = self.file.read_at(&mut buffer[..most], self.position)?;
-        if count == 0 {
-            let text = format!("the file was cut at byte {} while it was read", self.position);
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
-        }
-        self.position += count as u64;
-        Ok(count)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
     use super::*;
 
     #[test]

@@ -146,7 +146,7 @@ impl Store {
             (Some(Held::Memory(bytes)), _) => Ok(Box::new(Cursor::new(Arc::clone(bytes)))),
             (Some(Held::Archive(span)), Backing::Archive(archive)) => Ok(Box::new(archive.reader(*span))),
             (Some(Held::Directory(_)), Backing::Directory(directory)) => directory.open_blob(digest),
-            (Some(Held::Remote(size)), Backing::Remote(blobs)) => blobs.open(digest, *size),
+            (Some(Held::Remote(size)), Backing::Remote(blobs)) => blobs.open(digest, *size, 0),
             (Some(_), _) => unreachable!("each kind of store fills `held` for its own backing"),
             (None, _) => match self.base_with(digest) {
                 Some(base) => base.open_unverified(digest),
@@ -155,9 +155,9 @@ impl Store {
         }
     }
 
-    /// Finds the bytes stored for a digest, **unverified**, to read any part of them.
+    /// Finds the bytes stored for a digest, **unverified**, to read any part of them; elsewhere they are not asked for yet.
     ///
-    /// Errors: [`StoreError::Missing`] when the store does not hold it.
+    /// Errors: as those of [`Store::open_unverified`].
     pub fn place(&self, digest: &Digest) -> Result<BlobPlace<'_>, StoreError> {
         let Some(held) = self.held.get(digest) else {
             if let Some(base) = self.base_with(digest) {
@@ -169,13 +169,9 @@ impl Store {
             (Held::Memory(bytes), _) => PlaceBytes::Memory(Arc::clone(bytes)),
             (Held::Archive(span), Backing::Archive(archive)) => PlaceBytes::Part(archive.file(), span.offset),
             (Held::Directory(_), Backing::Directory(directory)) => {
-                PlaceBytes::File(directory.open_file_of(digest)?)
+                PlaceBytes::File(Arc::new(directory.open_file_of(digest)?))
             }
-            (Held::Remote(_), Backing::Remote(_)) => {
-                let problem = "its blobs are not on this machine, and can only be read from their beginning";
-                let (path, problem) = (self.path.clone(), problem.to_owned());
-                return Err(StoreError::Remote { path, problem, is_unreachable: false });
-            }
+            (Held::Remote(_), Backing::Remote(blobs)) => PlaceBytes::Remote(&**blobs, digest.clone()),
             (Held::Archive(_) | Held::Directory(_) | Held::Remote(_), _) => {
                 unreachable!("each kind of store fills `held` for its own backing")
             }

@@ -1,9 +1,15 @@
 //! Where a stored blob is, for readers that want any part of it, from any thread.
 
+use std::borrow::Borrow;
 use std::fs::File;
-use std::io;
+use std::io::{self, Cursor, Read};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::Arc;
+
+use crate::model::Digest;
+
+use super::StoreError;
+use super::remote_blobs::RemoteBlobs;
 
 /// The bytes of one blob, **unverified**.
 #[derive(Debug)]
@@ -18,58 +24,62 @@ pub(super) enum PlaceBytes<'a> {
     /// A part of a file that the store holds open.
     Part(&'a File, u64),
     /// A whole file.
-    File(File),
+    File(Arc<File>),
+    /// Elsewhere; what is there is found out by opening it.
+    Remote(&'a dyn RemoteBlobs, Digest),
 }
 
 /// Device, inode, size, and the times of the last change in nanoseconds: they differ when a file was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp([i128; 5]);
 
-impl BlobPlace<'_> {
+impl<'a> BlobPlace<'a> {
     /// Returns the size in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Reads from a position inside the blob; zero bytes only at its end.
-    ///
-    /// Errors: the system's; a file that is shorter than it was when the store was opened.
-    pub fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        let left = usize::try_from(self.size.saturating_sub(position)).unwrap_or(usize::MAX);
-        let most = left.min(buffer.len());
-        if most == 0 {
-            return Ok(0);
-        }
-        let count = match &self.bytes {
-            PlaceBytes::Memory(bytes) => {
-                let rest = usize::try_from(position).ok().and_then(|at| bytes.get(at..)).unwrap_or_default();
-                let count = rest.len().min(most);
-                buffer[..count].copy_from_slice(&rest[..count]);
-                count
-            }
-            PlaceBytes::Part(file, offset) => file.read_at(&mut buffer[..most], offset + position)?,
-            PlaceBytes::File(file) => file.read_at(&mut buffer[..most], position)?,
-        };
-        if count == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file was cut while it was read"));
-        }
-        Ok(count)
-    }
-
-    /// Returns the file that has the bytes, and the position of the first of them; `None` for bytes in memory.
+    /// Tells whether the bytes are not on this machine: each reading of them may give others.
     #[must_use]
-    pub fn file(&self) -> Option<(&File, u64)> {
+    pub fn is_remote(&self) -> bool {
+        matches!(self.bytes, PlaceBytes::Remote(..))
+    }
+
+    /// Tells whether the bytes are there; those of this machine were found when the store was opened.
+    pub fn is_there(&self) -> Result<bool, StoreError> {
         match &self.bytes {
-            PlaceBytes::Memory(_) => None,
-            PlaceBytes::Part(file, offset) => Some((file, *offset)),
-            PlaceBytes::File(file) => Some((file, 0)),
+            PlaceBytes::Remote(blobs, digest) => blobs.has(digest, self.size),
+            PlaceBytes::Memory(_) | PlaceBytes::Part(..) | PlaceBytes::File(_) => Ok(true),
         }
     }
 
-    /// Returns values that change when the bytes do; the same for all bytes in memory, which do not change.
+    /// Opens the bytes from a position to their end.
+    ///
+    /// Errors: [`StoreError::Gone`] and [`StoreError::Remote`] of bytes elsewhere. Reading gives the system's errors, and
+    /// one for a file that is shorter than it was when the store was opened.
+    pub fn reader(&self, from: u64) -> Result<Box<dyn Read + Send + 'a>, StoreError> {
+        let left = self.size.saturating_sub(from);
+        Ok(match &self.bytes {
+            PlaceBytes::Memory(bytes) => {
+                let mut reader = Cursor::new(Arc::clone(bytes));
+                reader.set_position(from);
+                Box::new(reader)
+            }
+            PlaceBytes::Part(file, offset) => Box::new(Part { file: *file, position: offset + from, left }),
+            PlaceBytes::File(file) => Box::new(Part { file: Arc::clone(file), position: from, left }),
+            PlaceBytes::Remote(blobs, digest) => Box::new(blobs.open(digest, self.size, from)?.take(left)),
+        })
+    }
+
+    /// Returns values that change when the bytes do; the same for bytes in memory, which do not change, and for those
+    /// elsewhere, which are written once.
     pub fn stamp(&self) -> io::Result<Stamp> {
-        let Some((file, _)) = self.file() else { return Ok(Stamp([0; 5])) };
+        let file: &File = match &self.bytes {
+            PlaceBytes::Memory(_) | PlaceBytes::Remote(..) => return Ok(Stamp([0; 5])),
+            PlaceBytes::Part(file, _) => file,
+            PlaceBytes::File(file) => file,
+        };
         let metadata = file.metadata()?;
         let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
         Ok(Stamp([
@@ -82,11 +92,59 @@ impl BlobPlace<'_> {
     }
 }
 
+/// Reads a part of a file with positioned reads, so that threads do not disturb each other.
+#[derive(Debug)]
+pub(super) struct Part<F> {
+    pub(super) file: F,
+    pub(super) position: u64,
+    pub(super) left: u64,
+}
+
+impl<F: Borrow<File>> Read for Part<F> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        if most == 0 {
+            return Ok(0);
+        }
+        let count = self.file.borrow().read_at(&mut buffer[..most], self.position)?;
+        if count == 0 {
+            let text = format!("the file was cut at byte {} while it was read", self.position);
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+        }
+        self.position += count as u64;
+        self.left -= count as u64;
+        Ok(count)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
 
     use super::*;
+
+    /// One blob that may be read once.
+    #[derive(Debug)]
+    struct Elsewhere(Option<Digest>);
+
+    impl RemoteBlobs for Elsewhere {
+        fn open(&self, digest: &Digest, _: u64, from: u64) -> Result<Box<dyn Read + Send + '_>, StoreError> {
+            match self.has(digest, 4)? {
+                true => Ok(Box::new(io::repeat(b'x').take(6 - from))),
+                false => Err(StoreError::Gone { place: "`there`".to_owned(), digest: digest.clone() }),
+            }
+        }
+
+        fn has(&self, digest: &Digest, _: u64) -> Result<bool, StoreError> {
+            Ok(self.0.as_ref() == Some(digest))
+        }
+    }
+
+    fn read(place: &BlobPlace<'_>, from: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        place.reader(from).unwrap().read_to_end(&mut bytes).unwrap();
+        bytes
+    }
 
     #[test]
     fn parts_are_read_within_the_blob_and_a_change_is_seen() {
@@ -96,20 +154,30 @@ mod tests {
             BlobPlace { bytes: PlaceBytes::Part(&file, 2), size: 4 },
             BlobPlace { bytes: PlaceBytes::Memory(Arc::from(&b"abcd"[..])), size: 4 },
         ] {
-            let mut buffer = [0; 8];
-            assert_eq!(place.read_at(&mut buffer, 1).unwrap(), 3);
-            assert_eq!(&buffer[..3], b"bcd");
-            assert_eq!(place.read_at(&mut buffer, 4).unwrap(), 0);
-            assert_eq!(place.read_at(&mut buffer, 9).unwrap(), 0);
+            for (from, expected) in [(0, &b"abcd"[..]), (1, b"bcd"), (4, b""), (9, b"")] {
+                assert_eq!(read(&place, from), expected, "{from}");
+            }
             assert_eq!(place.stamp().unwrap(), place.stamp().unwrap());
+            assert!(place.is_there().unwrap() && !place.is_remote());
         }
         let place = BlobPlace { bytes: PlaceBytes::Part(&file, 2), size: 4 };
         let before = place.stamp().unwrap();
         file.set_len(3).unwrap();
         assert_ne!(place.stamp().unwrap(), before);
+        let mut reader = place.reader(0).unwrap();
         let mut buffer = [0; 8];
-        assert_eq!(place.read_at(&mut buffer, 0).unwrap(), 1);
-        let error = place.read_at(&mut buffer, 1).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(reader.read(&mut buffer).unwrap(), 1);
+        assert_eq!(reader.read(&mut buffer).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn bytes_elsewhere_are_asked_for_when_they_are_read() {
+        let digest = Digest::sha256_of(b"a");
+        let (there, gone) = (Elsewhere(Some(digest.clone())), Elsewhere(None));
+        let place = |blobs| BlobPlace { bytes: PlaceBytes::Remote(blobs, digest.clone()), size: 4 };
+        assert_eq!(read(&place(&there), 1), b"xxx", "no more than the blob has");
+        assert!(place(&there).is_there().unwrap() && place(&there).is_remote());
+        assert!(!place(&gone).is_there().unwrap());
+        assert!(matches!(place(&gone).reader(0), Err(StoreError::Gone { .. })));
     }
 }

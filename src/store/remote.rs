@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use crate::model::{Descriptor, Digest, RawDocument, keys, limits};
+use crate::model::{Descriptor, RawDocument, keys, limits};
 
 use super::layout::{Top, top_of_index};
 use super::opened::{Backing, Held, Store};
@@ -49,7 +49,7 @@ fn read_documents(store: &mut Store) -> Result<(), StoreError> {
             continue;
         }
         let is_document = descriptor.is_index() || descriptor.is_manifest();
-        if !is_document && descriptor.is_non_distributable() && !has(store, &descriptor.digest)? {
+        if !is_document && descriptor.is_non_distributable() && !has(store, &descriptor)? {
             continue;
         }
         store.held.entry(descriptor.digest.clone()).or_insert(Held::Remote(descriptor.size));
@@ -76,10 +76,10 @@ fn read_documents(store: &mut Store) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn has(store: &Store, digest: &Digest) -> Result<bool, StoreError> {
+fn has(store: &Store, blob: &Descriptor) -> Result<bool, StoreError> {
     match &store.backing {
-        Backing::Remote(blobs) => blobs.has(digest),
-        Backing::Archive(_) | Backing::Directory(_) => Ok(store.held.contains_key(digest)),
+        Backing::Remote(blobs) => blobs.has(&blob.digest, blob.size),
+        Backing::Archive(_) | Backing::Directory(_) => Ok(store.held.contains_key(&blob.digest)),
     }
 }
 

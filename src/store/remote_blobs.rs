@@ -9,11 +9,11 @@ use super::StoreError;
 
 /// Blobs that are fetched when they are read, from several threads.
 pub trait RemoteBlobs: fmt::Debug + Send + Sync {
-    /// Opens the bytes stored for a digest, **unverified**; `size` is what a descriptor says of it.
+    /// Opens the bytes stored for a digest from a position, **unverified**; `size` is what a descriptor says of the whole.
     ///
     /// Errors: [`StoreError::Gone`] when it is not there, [`StoreError::Remote`] when that could not be found out.
-    fn open(&self, digest: &Digest, size: u64) -> Result<Box<dyn Read + Send + '_>, StoreError>;
+    fn open(&self, digest: &Digest, size: u64, from: u64) -> Result<Box<dyn Read + Send + '_>, StoreError>;
 
-    /// Tells whether a blob is there that may be left out.
-    fn has(&self, digest: &Digest) -> Result<bool, StoreError>;
+    /// Tells whether a blob is there; its bytes are not read.
+    fn has(&self, digest: &Digest, size: u64) -> Result<bool, StoreError>;
 }

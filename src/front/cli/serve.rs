@@ -1,4 +1,4 @@
-//! `serve`: tars as a registry, for one command or until a signal.
+//! `serve`: tars and image stores as a registry, for one command or until a signal.
 //!
 //! The server is in [`crate::serve`]; here are the stores that are opened, the command, the signals and the text.
 
@@ -34,8 +34,8 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &ServeArgs, json: bool)
     }
     let password = options.password.as_ref().map(|(name, file)| read_password(name, file)).transpose()?;
     let mut stores = Vec::new();
-    for path in &options.sources {
-        stores.extend(open_stores(context, path)?);
+    for source in &options.sources {
+        stores.extend(open_stores(context, source, &options.registry)?);
     }
     if let Some(client) = options.print_config {
         return Ok(configuration(client, &options, &stores));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::args::RegistryArgs;
 use super::choices;
 use super::examples::SERVE_EXAMPLES;
 
@@ -16,6 +17,9 @@ pub struct ServeArgs {
     /// Tar or folder to serve: any that copy reads, or a folder of such tars (repeatable; patterns are expanded)
     #[arg(long, value_name = "PATH")]
     pub tar: Vec<PathBuf>,
+    /// Image store to serve: s3://BUCKET/PREFIX or file:///FOLDER, with :TAG one image of it (repeatable)
+    #[arg(long, value_name = "URL[:TAG]")]
+    pub store: Vec<String>,
     /// Serve under this repository name only (default: recorded names; a single image under any name)
     #[arg(long, value_name = "REPOSITORY")]
     pub name: Option<String>,
@@ -49,4 +53,7 @@ pub struct ServeArgs {
     /// Command to run, with {registry} replaced by the address
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+    /// Registry
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::resolve::RegistryOptions;
+use super::resolve::{RegistryOptions, Source};
 use crate::depot::{
     Address, BucketObjects, Depot, FolderObjects, Objects, OpenedImage, StoreReference, Version,
 };
@@ -14,14 +14,27 @@ use crate::front::{registries, system};
 use crate::model::limits;
 use crate::store::{self, Store, StoreError, StoreKind};
 use crate::stream::{FileError, FileLock, read_text_file};
+use crate::transfer::TransferError;
 
 /// Opens a tar or folder of any known kind.
 pub(super) fn open_store(context: &Context<'_>, path: &Path) -> Result<Store, Failure> {
     Ok(store::open(path, &system::temporary_folder(context.env))?)
 }
 
-/// Opens a tar or folder of any known kind, or every archive directly in a folder.
-pub(super) fn open_stores(context: &Context<'_>, path: &Path) -> Result<Vec<Store>, Failure> {
+/// Opens a tar or folder of any known kind, every archive directly in a folder, or an image store.
+pub(super) fn open_stores(
+    context: &Context<'_>,
+    source: &Source,
+    registry: &RegistryOptions,
+) -> Result<Vec<Store>, Failure> {
+    let path = match source {
+        Source::Tar(path) | Source::OciTar(path) | Source::Lock(path) => path,
+        Source::Store(reference) => return Ok(vec![open_depot_image(context, reference, registry)?.store]),
+        Source::Bundle(_) | Source::Image(_) => {
+            let what = "an image in a registry was to be opened as a tar";
+            return Err(TransferError::Internal { what }.into());
+        }
+    };
     let is_one = !path.is_dir() || path.join("oci-layout").exists() || path.join("index.json").exists();
     let files = if is_one { Vec::new() } else { files_in(path)? };
     let mut stores = Vec::new();

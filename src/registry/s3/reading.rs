@@ -21,7 +21,7 @@ impl Bucket {
     ///
     /// Errors: `Ok(Err(limit))` for an object that is larger.
     pub fn read(&self, key: &str, limit: u64) -> Result<Option<Result<Vec<u8>, u64>>, BucketError> {
-        let Some(reader) = self.open(key)? else { return Ok(None) };
+        let Some(reader) = self.open(key, 0)? else { return Ok(None) };
         match read_bounded(reader, limit) {
             Ok(bytes) => Ok(Some(Ok(bytes))),
             Err(TooLarge::Limit { limit }) => Ok(Some(Err(limit))),
@@ -29,11 +29,12 @@ impl Bucket {
         }
     }
 
-    /// Opens an object; `None` if it is not there. A connection that breaks is made again, and reading goes on.
-    pub fn open(&self, key: &str) -> Result<Option<Box<dyn Read + Send + '_>>, BucketError> {
-        let Some(inner) = self.get(key, 0)? else { return Ok(None) };
+    /// Opens an object from a position; `None` if it is not there. A connection that breaks is made again, and reading goes
+    /// on.
+    pub fn open(&self, key: &str, from: u64) -> Result<Option<Box<dyn Read + Send + '_>>, BucketError> {
+        let Some(inner) = self.get(key, from)? else { return Ok(None) };
         let key = key.to_owned();
-        Ok(Some(Box::new(Resuming { bucket: self, key, inner: Some(inner), position: 0, breaks: 0 })))
+        Ok(Some(Box::new(Resuming { bucket: self, key, inner: Some(inner), position: from, breaks: 0 })))
     }
 
     /// Sends one request for an object from a position.

@@ -58,6 +58,8 @@ fn hand_over(server: &BucketServer) {
     let _ = with(&lab, &at, &["verify", "--store", &none]).fails(1, &texts);
     let _ = with(&lab, &at, &["verify", "--store", &store("other")]).fails(1, &["is not an image store"]);
 
+    served(&lab, &at);
+
     let wrong = lab.command(&["verify", "--store", &to]).env("AWS_ENDPOINT_URL_S3", &at);
     let wrong = wrong.env("AWS_ACCESS_KEY_ID", ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", "other").run();
     let _ = wrong.fails(1, &["refused to read `team/app/oci-layout` (403", "s3:GetObject"]);
@@ -85,6 +87,20 @@ fn hand_over(server: &BucketServer) {
     let _ = with(&lab, &at, &["copy", "--tar", "large.tar", "--to-store", &to]).succeeds();
     let line = with(&lab, &at, &["verify", "--store", &to]).succeeds();
     assert!(line.stdout.contains(&digest), "{line}");
+}
+
+/// Serves the bucket as a registry: skopeo copies from it, and a part of a blob is asked for.
+fn served(lab: &Lab, at: &str) {
+    let serve = |store: &str, script: &str| {
+        with(lab, at, &["serve", "--store", store, "--", "sh", "-euc", script]).succeeds()
+    };
+    let script = "skopeo copy -q --src-tls-verify=false \"docker://$SERVED_REGISTRY/any/name:v1\" oci-archive:served.tar\n\
+                  layer=$(curl -sSf \"http://$SERVED_REGISTRY/v2/x/manifests/v1\" | jq -r '.layers[0].digest')\n\
+                  curl -sSf -o whole \"http://$SERVED_REGISTRY/v2/x/blobs/$layer\"\n\
+                  curl -sSf -o part -r 5-20 \"http://$SERVED_REGISTRY/v2/x/blobs/$layer\"";
+    let _ = serve(&store("team/app"), script);
+    let _ = lab.run(&["verify", "--tar", "served.tar"]).succeeds();
+    assert_eq!(lab.read("part"), lab.read("whole")[5..=20]);
 }
 
 #[test]

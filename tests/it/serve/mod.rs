@@ -4,6 +4,7 @@ mod command;
 mod faults;
 mod pushing;
 mod reading;
+mod stored;
 mod tools;
 
 use std::io::Read as _;

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::index::expanded;
-use super::{chosen, given_path, parsed};
+use super::{RegistryOptions, Source, chosen, given_path, parsed, parsed_list, registry};
+use crate::depot::StoreReference;
 use crate::front::cli::choices;
 use crate::front::cli::client_config::Client;
 use crate::front::cli::serve_args::ServeArgs;
@@ -17,8 +18,8 @@ use crate::serve::Naming;
 /// Everything `serve` needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServeOptions {
-    /// Tars and folders.
-    pub sources: Vec<PathBuf>,
+    /// Tars, folders and image stores.
+    pub sources: Vec<Source>,
     /// Under which names.
     pub naming: Naming,
     /// Address and port.
@@ -35,6 +36,8 @@ pub struct ServeOptions {
     pub print_config: Option<Client>,
     /// The command with its arguments; empty for none.
     pub command: Vec<OsString>,
+    /// How buckets are reached.
+    pub registry: RegistryOptions,
 }
 
 /// Where pushed images are written.
@@ -56,14 +59,19 @@ pub fn serve(args: &ServeArgs) -> Result<ServeOptions, Failure> {
             )
             .hint("write it to a file first"));
         }
-        sources.extend(expanded(path)?);
+        sources.extend(expanded(path)?.into_iter().map(Source::Tar));
     }
+    sources.extend(
+        parsed_list(Flag::STORE, &args.store, str::parse::<StoreReference>)?.into_iter().map(Source::Store),
+    );
     let print_config = chosen(Flag::PRINT_CONFIG, args.print_config.as_deref(), &choices::PRINT_CONFIG)?;
     let collection = collection(args)?;
     if sources.is_empty() && collection.is_none() && print_config.is_none() {
         return Err(Failure::misuse(message!(
             "nothing to serve was given, expected ",
             Flag::TAR,
+            ", ",
+            Flag::STORE,
             " or ",
             Flag::COLLECT
         )));
@@ -98,11 +106,12 @@ pub fn serve(args: &ServeArgs) -> Result<ServeOptions, Failure> {
         password: password(args)?,
         print_config,
         command: args.command.clone(),
+        registry: registry(&args.registry)?,
     })
 }
 
 fn collection(args: &ServeArgs) -> Result<Option<Collection>, Failure> {
-    let registry = parsed(Flag::AS, args.as_registry.as_deref(), registry)?;
+    let registry = parsed(Flag::AS, args.as_registry.as_deref(), name_of_registry)?;
     match (given_path(args.collect.as_ref()), registry) {
         (Some(tar), _) if tar == Path::new("-") => {
             Err(Failure::misuse(message!(Flag::COLLECT, " needs a file: standard output is the command's")))
@@ -149,7 +158,7 @@ fn user_name(text: &str) -> Result<String, String> {
 }
 
 /// Parses `ghcr.io` or `ghcr.io/team`.
-fn registry(text: &str) -> Result<String, String> {
+fn name_of_registry(text: &str) -> Result<String, String> {
     let host = text.split('/').next().unwrap_or_default();
     let is_host = host.contains(['.', ':']) || host == "localhost";
     match is_host && format!("{text}/x").parse::<Repository>().is_ok() {
@@ -187,8 +196,11 @@ mod tests {
 
     #[test]
     fn serve_listens_on_this_machine_unless_told_otherwise() {
-        let options = resolve(&["--tar=a.tar", "--tar=b", "--", "trivy", "--tar"]).unwrap();
-        assert_eq!(options.sources, [PathBuf::from("a.tar"), "b".into()]);
+        let store = "file:///shared/app:v1";
+        let options = resolve(&["--store", store, "--tar=a.tar", "--tar=b", "--", "trivy", "--tar"]).unwrap();
+        let expected =
+            [Source::Tar("a.tar".into()), Source::Tar("b".into()), Source::Store(store.parse().unwrap())];
+        assert_eq!(options.sources, expected);
         assert_eq!(options.listen.to_string(), "127.0.0.1:0");
         assert_eq!(options.command, ["trivy", "--tar"]);
         assert_eq!(options.naming, Naming::Recorded);
@@ -205,8 +217,9 @@ mod tests {
     #[test]
     fn serve_refuses_what_cannot_be_served_before_any_work() {
         for (words, expected) in [
-            (&[] as &[&str], "nothing to serve was given, expected `--tar` or `--collect`"),
+            (&[] as &[&str], "nothing to serve was given, expected `--tar`, `--store` or `--collect`"),
             (&["--tar=-"], "cannot be read from standard input"),
+            (&["--store=app"], "`--store`: `app` does not begin with `s3://` or `file://`"),
             (&["--tar=a", "--name=Team"], "`--name`: `Team` is not the name of a repository"),
             (&["--tar=a", "--as=reg.example"], "`--as` works with `--collect` only"),
             (&["--collect=a", "--as=team"], "`--as`: `team` is not a registry"),
