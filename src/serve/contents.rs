@@ -1,12 +1,14 @@
 //! The served stores: their documents in memory, the names of their images, and the referrers of each manifest.
 //!
 //! The image of a store with one image is found under any repository name. Of several images each has the names that
-//! its store records, else the name of its file. A digest is found in every repository.
+//! its store records, else the name of its file. Signatures under tags of cosign are beside the images of their store. A
+//! digest is found in every repository.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Mutex;
 
+use crate::lock::cosign_subject;
 use crate::model::{Descriptor, Digest, Document, RawDocument, Tag, Target, limits};
 use crate::store::{BlobPlace, Root, Stamp, Store, StoreError, StoreKind, read_document};
 use crate::stream::lock;
@@ -80,7 +82,7 @@ impl Contents {
         }
         contents.any_repository = match (naming, main.first(), stores.as_slice()) {
             (Naming::Recorded, Some(only), _) if main.len() == 1 => {
-                let mut tags: Tags = contents.tags_on(only).map(|tag| (tag, only.clone())).collect();
+                let mut tags = contents.tags_about(only);
                 let _ = tags.entry(Tag::latest()).or_insert_with(|| only.clone());
                 Some(tags)
             }
@@ -172,9 +174,11 @@ impl Contents {
         let _ = lock(&self.sound).insert(digest.clone(), stamp);
     }
 
-    fn tags_on<'a>(&'a self, image: &'a Digest) -> impl Iterator<Item = Tag> + 'a {
+    /// Returns the tags that point at an image, and those of cosign, which are about it.
+    fn tags_about(&self, image: &Digest) -> Tags {
         let tags = self.repositories.values().flatten();
-        tags.filter(move |(_, digest)| *digest == image).map(|(tag, _)| tag.clone())
+        let tags = tags.filter(|(tag, digest)| *digest == image || is_of_cosign(tag));
+        tags.map(|(tag, digest)| (tag.clone(), digest.clone())).collect()
     }
 
     /// Names the images of one store, and collects its main images.
@@ -184,8 +188,15 @@ impl Contents {
         naming: &Naming,
         main: &mut BTreeSet<Digest>,
     ) -> Result<(), ServeError> {
+        let of_file = || match naming {
+            Naming::Only(only) => only.clone(),
+            Naming::Recorded | Naming::RecordedOnly => repository_of(store),
+        };
         let any_marked = store.roots().iter().any(|root| root.is_root_bundle);
-        for root in store.roots() {
+        let mut own: BTreeSet<String> = BTreeSet::new();
+        let (of_cosign, images): (Vec<&Root>, Vec<&Root>) =
+            store.roots().iter().partition(|root| names_of_cosign(root).next().is_some());
+        for root in images {
             let digest = &root.image.descriptor.digest;
             let is_about_another =
                 self.documents.get(digest).is_some_and(|document| document.document().subject().is_some());
@@ -196,28 +207,48 @@ impl Contents {
             let mut named = false;
             for (repository, tag) in recorded_names(root) {
                 let repository = match (naming, repository) {
-                    (Naming::Only(only), _) => only.clone(),
                     (Naming::Recorded | Naming::RecordedOnly, Some(repository)) => repository,
-                    (Naming::Recorded | Naming::RecordedOnly, None) => repository_of(store),
+                    _ => of_file(),
                 };
                 let tags = self.repositories.entry(repository.clone()).or_default();
                 if let Some(tag) = tag {
                     named = true;
                     point(tags, &repository, tag, digest)?;
                 }
+                let _ = own.insert(repository);
             }
             if is_main && !named {
-                let repository = match naming {
-                    Naming::Only(only) => only.clone(),
-                    Naming::Recorded | Naming::RecordedOnly => repository_of(store),
-                };
+                let repository = of_file();
                 // A second image without a name is found by its digest only.
-                let tags = self.repositories.entry(repository).or_default();
+                let tags = self.repositories.entry(repository.clone()).or_default();
                 let _ = tags.entry(Tag::latest()).or_insert_with(|| digest.clone());
+                let _ = own.insert(repository);
+            }
+        }
+        if own.is_empty() {
+            let _ = own.insert(of_file());
+        }
+        // Signatures are looked for beside their image, and their tags record no repository.
+        for root in of_cosign {
+            for (tag, repository) in
+                names_of_cosign(root).flat_map(|tag| own.iter().map(move |name| (tag, name)))
+            {
+                let tags = self.repositories.entry(repository.clone()).or_default();
+                point(tags, repository, tag.clone(), &root.image.descriptor.digest)?;
             }
         }
         Ok(())
     }
+}
+
+/// Tells whether a tag is one of cosign's, which says what the image is about.
+fn is_of_cosign(tag: &Tag) -> bool {
+    cosign_subject(tag.as_str()).is_some()
+}
+
+/// Returns the tags of cosign's that an image has.
+fn names_of_cosign(root: &Root) -> impl Iterator<Item = &Tag> {
+    root.image.names.iter().filter_map(|name| name.tag.as_ref()).filter(|tag| is_of_cosign(tag))
 }
 
 /// Points a tag at an image.

@@ -14,7 +14,7 @@ pub(crate) const MAY_USE: [(&str, &[&str]); 14] = [
     ("zip", &["model"]),
     ("store", &["model", "stream", "tar"]),
     ("registry", &["model", "stream"]),
-    ("serve", &["model", "stream", "store"]),
+    ("serve", &["model", "lock", "stream", "store"]),
     ("depot", &["model", "stream", "store", "registry"]),
     ("pack", &["model", "lock", "stream", "tree", "tar", "zip"]),
     ("transfer", &["model", "lock", "sign", "stream", "tar", "store", "registry", "depot", "pack"]),

@@ -6,6 +6,7 @@ use testkit::tools::{Ran, cosign, run};
 use super::keys::{self, prints, refused};
 use crate::lab::{Lab, lab};
 use crate::samples::digest_in;
+use crate::serve::Served;
 
 /// cosign in a lab, with the password of the lab's key; `None` if it is not installed.
 struct Cosign<'a> {
@@ -91,6 +92,34 @@ fn cosign_verifies_what_was_signed_in_a_tar_and_pushed() {
     let words = ["copy", "--tar", "saved", "--to-repo", &again, "--tag", "v2", "--verify-key", "cosign.pub"];
     let _ = lab.run(&words).succeeds();
     cosign.verifies(&["verify", "--key", "cosign.pub"], &format!("{again}:v2"));
+}
+
+#[test]
+fn cosign_verifies_and_signs_what_is_served() {
+    let (lab, registry) = (lab(), Registry::start());
+    let Some(cosign) = Cosign::of(&lab, "cosign_verifies_and_signs_what_is_served") else { return };
+    let digest = packed(&lab, &registry);
+    lab.write("sbom.json", r#"{"bomFormat":"CycloneDX","specVersion":"1.6"}"#);
+    let _ = lab.run(&["sign", "--tar", "app.tar", "--key", "p256.key"]).succeeds();
+    let attach = ["attach", "--tar", "app.tar", "--type", "cyclonedx", "--key", "p256.key", "sbom.json"];
+    let _ = lab.run(&attach).succeeds();
+    let served = Served::start(&lab, &["--tar", "app.tar"]);
+    // Beside the image, under the name that is recorded and under any other one.
+    for name in ["app:v1", "team/other:v1", &format!("app@{digest}")] {
+        let image = format!("{}/{name}", served.host());
+        cosign.verifies(&["verify", "--key", "p256.pub"], &image);
+        cosign.verifies(&["verify-attestation", "--type", "cyclonedx", "--key", "p256.pub"], &image);
+    }
+    let _ = served.stop().succeeds();
+    // What cosign signs there is in the tar.
+    let served = Served::start(&lab, &["--tar", "app.tar", "--collect", "out.tar"]);
+    let image = format!("{}/app@{digest}", served.host());
+    let _ = cosign.run(&["sign", "--yes", "--tlog-upload=false", "--key", "cosign.key", &image]).success();
+    cosign.verifies(&["verify", "--key", "cosign.pub"], &image);
+    let _ = served.stop().succeeds();
+    let collected = lab.run(&["describe", "--tar", "out.tar", "--json"]).succeeds().json();
+    let tag = format!("sha256-{}.sig", digest.strip_prefix("sha256:").unwrap());
+    assert!(collected.to_string().contains(&tag), "{collected}");
 }
 
 #[test]
