@@ -22,8 +22,8 @@ use crate::front::text;
 /// Without this a variable could contradict a command line that is valid without it.
 const ALTERNATIVES: [&[&str]; 13] = [
     &["thin", "inflate"],
-    &["bundle", "image", "source", "lock", "tar", "oci-tar"],
-    &["to-repo", "to-oci-tar", "to-tar", "to-docker-tar"],
+    &["bundle", "image", "source", "lock", "tar", "oci-tar", "store"],
+    &["to-repo", "to-oci-tar", "to-tar", "to-docker-tar", "to-store"],
     &["quiet", "debug"],
     &["registry-username", "registry-token"],
     &["registry-password", "registry-token"],
@@ -136,7 +136,18 @@ fn variables(arg: &Arg) -> Vec<String> {
     let names = arg.get_long().into_iter().chain(visible);
     // `--help` and `--version` stop the command; a variable for them would break every run.
     let names = names.filter(|name| !matches!(*name, "help" | "version"));
-    names.map(variable).collect()
+    names.map(|name| variable_of(arg, name)).collect()
+}
+
+/// Returns the variable of one of a flag's names.
+///
+/// `--base-tar` of `push` is the image to build on, and of `copy` a list of what has the rest of a delta tar: a pipeline
+/// that sets the variable for its push copies other images too.
+fn variable_of(arg: &Arg, name: &str) -> String {
+    match (name, arg.get_action()) {
+        ("base-tar", ArgAction::Append) => variable("base-tars"),
+        _ => variable(name),
+    }
 }
 
 /// Returns the name of a flag's variable: `to-oci-tar` gives `IMGRELAY_TO_OCI_TAR`.
@@ -344,6 +355,22 @@ mod tests {
         assert!(args.run.port.is_empty() && used.is_empty());
         let (args, _) = push(&[], &[("IMGRELAY_PORT", "8080,53/udp")]);
         assert_eq!(args.run.port, ["8080", "53/udp"]);
+    }
+
+    #[test]
+    fn the_base_tar_of_push_is_none_of_copy() {
+        let command = || grammar::prepare(args::CopyArgs::augment_args(Command::new("copy")));
+        let words = ["copy", "-i", "reg.example/app", "--to-oci-tar", "app.tar"];
+        let env =
+            Env::from_pairs([("IMGRELAY_BASE_TAR", "base.tar"), ("IMGRELAY_BASE_TARS", "a.tar,s3://b/c")]);
+        let typed = command().try_get_matches_from(words).unwrap();
+        let (command, used) = apply(command(), &typed, &env);
+        let matches = command.try_get_matches_from(words).unwrap();
+        let found = args::CopyArgs::from_arg_matches(&matches).unwrap().base_tar;
+        assert_eq!(found, [std::path::PathBuf::from("a.tar"), "s3://b/c".into()]);
+        assert_eq!(used, [FromEnv { flag: "base-tar".into(), variable: "IMGRELAY_BASE_TARS".into() }]);
+        let (args, _) = push(&[], &[("IMGRELAY_BASE_TAR", "base.tar"), ("IMGRELAY_BASE_TARS", "a.tar")]);
+        assert_eq!(args.base_tar, Some("base.tar".into()));
     }
 
     #[test]
