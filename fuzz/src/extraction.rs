@@ -1,12 +1,13 @@
-//! Extraction: for all layers, nothing outside the folder changes.
+//! Layers: nothing outside the folder changes when they are extracted, and what they have is a tree.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
-use imgrelay::tar::{Extractor, Ownership, Policy, StrayLinks};
+use imgrelay::tar::{Extractor, FileTree, Node, NodeKind, Ownership, Policy, Reader, StrayLinks};
 use testkit::scratch::Scratch;
 
 use super::recipe::{layers, sealed};
@@ -76,6 +77,50 @@ pub(super) fn extract(data: &[u8]) {
             }
         }
     });
+}
+
+/// The tree that `ls` and `diff` make of layers: every path leads where it says, for all layers.
+pub(super) fn file_tree(data: &[u8]) {
+    let Some((how, rest)) = data.split_first() else { return };
+    let layers = match how & 0x80 {
+        0 => layers(rest, b"/outside"),
+        _ => vec![sealed(rest)],
+    };
+    let mut tree = FileTree::default();
+    for (number, layer) in (0..).zip(&layers) {
+        let (mut reader, mut entries) = (Reader::new(&layer[..]), Vec::new());
+        while let Ok(Some(entry)) = reader.next_entry() {
+            let node = Arc::new(Node::of(&entry, number));
+            entries.push((entry.path, node));
+        }
+        let lower = tree.clone();
+        tree.apply(&entries);
+        is_a_tree(&tree);
+        // What is at hand already is not changed by what is laid over it.
+        is_a_tree(&lower);
+    }
+}
+
+fn is_a_tree(tree: &FileTree) {
+    assert_eq!(tree.iter().count(), tree.len());
+    for (path, node) in tree.iter() {
+        assert!(!path.is_empty());
+        let mut above: &[u8] = b"";
+        for part in path.split(|byte| *byte == b'/') {
+            assert!(!part.is_empty() && part != b"." && part != b"..", "{path:?}");
+            assert!(tree.is_directory(above), "{path:?} is below what is no folder");
+            above = &path[..above.len() + usize::from(!above.is_empty()) + part.len()];
+        }
+        assert_eq!(tree.place(path).as_deref(), Ok(path), "nothing on the way is a link");
+        assert_eq!(tree.get(path), Some(&**node));
+        // A folder of such a name may be implied by what is below it.
+        let is_whiteout =
+            path.rsplit(|byte| *byte == b'/').next().is_some_and(|name| name.starts_with(b".wh."));
+        assert!(!is_whiteout || node.kind == NodeKind::Directory, "{path:?} is a whiteout");
+        if let Ok(end) = tree.follow(path) {
+            assert!(!matches!(tree.get(&end).map(|node| &node.kind), Some(NodeKind::Link(_))), "{end:?}");
+        }
+    }
 }
 
 /// Fails if a link in an extracted tree leads to something outside, or a mode bit gives the rights of another user.

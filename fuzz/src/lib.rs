@@ -16,7 +16,7 @@ mod zips;
 pub type Body = fn(&[u8]);
 
 /// Every target by its name, which is also the name of its file in `fuzz_targets/` and of its folder of seeds.
-pub const TARGETS: [(&str, Body); 34] = [
+pub const TARGETS: [(&str, Body); 35] = [
     ("reference", values::reference),
     ("digest", values::digest),
     ("challenge", values::challenge),
@@ -40,6 +40,7 @@ pub const TARGETS: [(&str, Body); 34] = [
     ("imgpkg_tar_read", archives::imgpkg_tar_read),
     ("layout_roundtrip", archives::layout_roundtrip),
     ("extract", extraction::extract),
+    ("file_tree", extraction::file_tree),
     ("zip_read", zips::zip_read),
     ("concourse_request", requests::concourse_request),
     ("task_params", requests::task_params),

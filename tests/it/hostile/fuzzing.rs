@@ -160,6 +160,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
         "layout_read" => [
             with_mode(1, &[simple.tar()]),
             with_mode(2, &[simple.index().into_bytes()]),
+            with_mode(2, &texts(&[&of_a_delta(&simple, &sum)])),
             with_mode(3, &documents()[..1]),
             with_mode(7, &documents()[1..2]),
         ]
@@ -181,13 +182,21 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             with_mode(1, &[table.to_string().into_bytes()])
         }
         "layout_roundtrip" => vec![b"\x04\x01hello hello hello".to_vec(), vec![5; 400]],
-        "extract" => {
+        "extract" | "file_tree" => {
             let mut random = Random::new(9);
             let recipes = (0..12).map(|how| [vec![how % 3], random.bytes(60)].concat());
             recipes.chain(with_mode(0x80, &tars())).collect()
         }
         other => more_seeds(other),
     }
+}
+
+/// The `index.json` of a tar that was written without a blob.
+fn of_a_delta(layout: &Layout, sum: &str) -> String {
+    let mut index: serde_json::Value = serde_json::from_str(&layout.index()).unwrap();
+    let list = json!([{"digest": format!("sha256:{sum}"), "size": 20608, "from": "reg.example/a:v1"}]);
+    index["annotations"] = json!({"dev.imgrelay.without": list.to_string()});
+    index.to_string()
 }
 
 fn zips() -> Vec<Vec<u8>> {
