@@ -1,5 +1,6 @@
 //! The other doors: GitHub, Tekton, and the examples for further CI systems.
 
 pub(crate) mod examples;
+pub(crate) mod gates;
 pub(crate) mod github;
 pub(crate) mod tekton;
