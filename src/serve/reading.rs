@@ -45,7 +45,7 @@ pub(super) fn held<'a>(images: &'a Images, digest: &Digest, method: Method) -> R
 /// Answers that a store does not give a blob.
 pub(super) fn unreadable(error: &StoreError) -> Answer {
     match error {
-        StoreError::Gone { .. } | StoreError::Missing { .. } => {
+        StoreError::Gone { .. } | StoreError::Missing { .. } | StoreError::LeftOut { .. } => {
             Answer::error(404, Code::BlobUnknown, &error.to_string())
         }
         _ => Answer::error(500, Code::Unknown, &error.to_string()),

@@ -203,6 +203,14 @@ pub enum StoreError {
         /// Digest of the blob.
         digest: Digest,
     },
+    /// A blob was left out because the other side has it, and nothing was named that has it.
+    #[error("`{}` was written without blob `{digest}`", path.display())]
+    LeftOut {
+        /// The file or folder.
+        path: PathBuf,
+        /// Digest of the blob.
+        digest: Digest,
+    },
     /// A stored blob is not what its name promises.
     #[error("`{}` is damaged: {mismatch}", path.display())]
     Mismatch {

@@ -86,6 +86,15 @@ impl Store {
         Self { path, kind, roots, held, backing, remarks, is_narrowed: false, delta: Delta::default() }
     }
 
+    /// Makes a store of blobs elsewhere, each with its size, to complete others from; it lists no image.
+    #[must_use]
+    pub fn of_blobs(path: &Path, sizes: BTreeMap<Digest, u64>, blobs: Box<dyn RemoteBlobs>) -> Self {
+        let held = sizes.into_iter().map(|(digest, size)| (digest, Held::Remote(size))).collect();
+        let (path, backing, delta) = (path.to_owned(), Backing::Remote(blobs), Delta::default());
+        let (roots, remarks) = (Vec::new(), Vec::new());
+        Self { path, kind: StoreKind::Remote, roots, held, backing, remarks, is_narrowed: true, delta }
+    }
+
     /// Returns what the store is, for messages: `` OCI layout tar `app.tar` ``.
     #[must_use]
     pub fn describe(&self) -> String {
@@ -111,7 +120,7 @@ impl Store {
         self.kind
     }
 
-    /// Returns the top-level images in file order; never empty.
+    /// Returns the top-level images in file order; empty only for [`Store::of_blobs`].
     #[must_use]
     pub fn roots(&self) -> &[Root] {
         &self.roots
@@ -140,7 +149,7 @@ impl Store {
 
     /// Opens the bytes stored for a digest, **unverified**; use [`super::open_verified`] unless the caller hashes.
     ///
-    /// Errors: [`StoreError::Missing`] when the store does not hold it.
+    /// Errors: [`StoreError::Missing`] when the store does not hold it, [`StoreError::LeftOut`] when no base does either.
     pub fn open_unverified(&self, digest: &Digest) -> Result<Box<dyn Read + Send + '_>, StoreError> {
         match (self.held.get(digest), &self.backing) {
             (Some(Held::Memory(bytes)), _) => Ok(Box::new(Cursor::new(Arc::clone(bytes)))),
@@ -150,7 +159,7 @@ impl Store {
             (Some(_), _) => unreachable!("each kind of store fills `held` for its own backing"),
             (None, _) => match self.base_with(digest) {
                 Some(base) => base.open_unverified(digest),
-                None => Err(StoreError::Missing { path: self.path.clone(), digest: digest.clone() }),
+                None => Err(self.missing(digest)),
             },
         }
     }
@@ -163,7 +172,7 @@ impl Store {
             if let Some(base) = self.base_with(digest) {
                 return base.place(digest);
             }
-            return Err(StoreError::Missing { path: self.path.clone(), digest: digest.clone() });
+            return Err(self.missing(digest));
         };
         let bytes = match (held, &self.backing) {
             (Held::Memory(bytes), _) => PlaceBytes::Memory(Arc::clone(bytes)),
@@ -179,6 +188,14 @@ impl Store {
         Ok(BlobPlace { bytes, size: held.size() })
     }
 
+    fn missing(&self, digest: &Digest) -> StoreError {
+        let (path, digest) = (self.path.clone(), digest.clone());
+        match self.delta.left_out.contains_key(&digest) {
+            true => StoreError::LeftOut { path, digest },
+            false => StoreError::Missing { path, digest },
+        }
+    }
+
     /// Returns the blobs that the store was written without, in order of digest.
     pub fn left_out(&self) -> impl Iterator<Item = &LeftOut> {
         self.delta.left_out.values()
@@ -189,9 +206,9 @@ impl Store {
         self.left_out().filter(|blob| self.blob_size(&blob.digest).is_none())
     }
 
-    /// Takes what the store was written without from these stores.
-    pub fn complete_from(&mut self, bases: Vec<Self>) {
-        self.delta.bases.extend(bases);
+    /// Takes what the store was written without from another one.
+    pub fn complete_from(&mut self, base: Self) {
+        self.delta.bases.push(base);
     }
 
     /// Returns the file or folder that a blob is read from: one of the bases, or the store itself.

@@ -1,10 +1,14 @@
 //! Delta tars: which blobs need not travel, and whether a registry has what a tar lacks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use crate::model::{Descriptor, Digest, Document, Reference, Repository, media_type};
-use crate::registry::Client;
-use crate::store::LeftOut;
+use crate::registry::{Client, RegistryError};
+use crate::store::{LeftOut, RemoteBlobs, Store, StoreError};
+use crate::stream::FileError;
 
 use super::collection::is_absence;
 use super::{Collection, Graph, ImageSource, Role, TransferError, workers};
@@ -69,6 +73,84 @@ pub fn left_out_below(
     Ok(found)
 }
 
+/// Makes a store of those blobs that another place has, to complete a tar from.
+///
+/// Cost: one request for each blob; their bytes are read when they are needed.
+pub fn those_of(
+    place: &Path,
+    blobs: Box<dyn RemoteBlobs>,
+    wanted: &[LeftOut],
+    concurrency: usize,
+) -> Result<Store, TransferError> {
+    let ask = |blob: &LeftOut| {
+        let is_there = blobs.has(&blob.digest, blob.size)?;
+        Ok::<_, TransferError>((blob.digest.clone(), blob.size, is_there))
+    };
+    let asked = workers::parallel_map(wanted, concurrency, ask)?;
+    let there = asked.into_iter().filter(|(.., is_there)| *is_there);
+    let sizes = there.map(|(digest, size, _)| (digest, size)).collect();
+    Ok(Store::of_blobs(place, sizes, blobs))
+}
+
+/// As [`those_of`], of a repository; a tag or digest has to be there, and does not choose among its blobs.
+pub fn those_in_repository(
+    client: Client,
+    reference: &Reference,
+    wanted: &[LeftOut],
+    concurrency: usize,
+) -> Result<Store, TransferError> {
+    let repository = reference.repository.clone();
+    if reference.tag.is_some() || reference.digest.is_some() {
+        client.fetch_manifest(&repository, &reference.target())?;
+    }
+    let place = PathBuf::from(repository.to_string());
+    those_of(&place, Box::new(RepositoryBlobs { client, repository }), wanted, concurrency)
+}
+
+/// The blobs of a repository.
+struct RepositoryBlobs {
+    client: Client,
+    repository: Repository,
+}
+
+impl fmt::Debug for RepositoryBlobs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RepositoryBlobs").field("repository", &self.repository).finish_non_exhaustive()
+    }
+}
+
+impl RepositoryBlobs {
+    fn error(&self, error: &RegistryError) -> StoreError {
+        let path = PathBuf::from(self.repository.to_string());
+        let is_unreachable = matches!(error, RegistryError::Unreachable { .. });
+        StoreError::Remote { path, problem: error.to_string(), is_unreachable }
+    }
+}
+
+impl RemoteBlobs for RepositoryBlobs {
+    fn open(&self, digest: &Digest, size: u64, from: u64) -> Result<Box<dyn Read + Send + '_>, StoreError> {
+        let opened = self.client.open_blob(&self.repository, &blob_of(digest, size));
+        let mut reader = opened.map_err(|error| match error.is_not_found() {
+            true => StoreError::Gone { place: format!("`{}`", self.repository), digest: digest.clone() },
+            false => self.error(&error),
+        })?;
+        io::copy(&mut reader.by_ref().take(from), &mut io::sink())
+            .map_err(|error| FileError::io("read", Path::new(&self.repository.to_string()), error))?;
+        Ok(Box::new(reader))
+    }
+
+    fn has(&self, digest: &Digest, size: u64) -> Result<bool, StoreError> {
+        let found = self.client.has_blob(&self.repository, &blob_of(digest, size));
+        found.map_err(|error| self.error(&error))
+    }
+}
+
+/// Describes a blob of which no more is known.
+fn blob_of(digest: &Digest, size: u64) -> Descriptor {
+    let (digest, media_type) = (digest.clone(), media_type::OCI_LAYER.to_owned());
+    Descriptor { media_type, digest, size, ..Descriptor::of_bytes(media_type::OCI_LAYER, b"") }
+}
+
 /// Where a registry has the blobs that a tar lacks.
 #[derive(Clone, Debug, Default)]
 pub struct AtRegistry {
@@ -92,12 +174,7 @@ pub fn find_at_registry(
     concurrency: usize,
 ) -> Result<AtRegistry, TransferError> {
     let ask = |blob: &LeftOut| {
-        let descriptor = Descriptor {
-            media_type: media_type::OCI_LAYER.to_owned(),
-            digest: blob.digest.clone(),
-            size: blob.size,
-            ..Descriptor::of_bytes(media_type::OCI_LAYER, b"")
-        };
+        let descriptor = blob_of(&blob.digest, blob.size);
         if client.has_blob(repository, &descriptor)? {
             return Ok((blob.clone(), descriptor, Some(repository.clone())));
         }

@@ -53,7 +53,9 @@ pub use collection::{
 };
 pub use combined::CombinedSource;
 pub use contents::{PullReport, PullRequest, pull_contents, pull_rootfs, resolve_manifest};
-pub use delta::{AtRegistry, find_at_registry, keep_needed, layers_of, left_out_below};
+pub use delta::{
+    AtRegistry, find_at_registry, keep_needed, layers_of, left_out_below, those_in_repository, those_of,
+};
 pub use describe::{Description, LayerDescription, NodeKind, describe, describe_collection};
 pub use diff::{
     Aspect, DiffOptions, DiffSide, FieldChange, FileChange, FilesDiff, ImageDiff, ImagePair, SharedLayers,

@@ -307,11 +307,11 @@ pub struct CopyArgs {
     /// When writing a tar: keep fetched blobs after a failure, and use them in the next run
     #[arg(long, value_name = SWITCH)]
     pub resume: Option<Switch>,
-    /// With --to-oci-tar: leave out the layers of this tar, lock, image in a registry, or list of digests (repeatable)
+    /// With --to-oci-tar: leave out the layers of this tar, lock, image in a registry or store, or list of digests (repeatable)
     #[arg(long, value_name = "WHAT")]
-    pub without: Vec<String>,
-    /// With --tar: tar or folder with the blobs that the tar lacks (repeatable)
-    #[arg(long, value_name = "PATH")]
+    pub without: Vec<PathBuf>,
+    /// With --tar: tar, folder, store or repository with the blobs that the tar lacks (repeatable)
+    #[arg(long, value_name = "WHAT")]
     pub base_tar: Vec<PathBuf>,
     /// With --to-repo: repository of the same registry that may have the blobs that the tar lacks (repeatable)
     #[arg(long, value_name = "REPOSITORY")]
@@ -448,8 +448,8 @@ pub struct VerifyArgs {
     /// Fail unless this key signed the image: a PEM file, a folder of them, or env://VARIABLE (repeatable: any of them)
     #[arg(long, value_name = "KEY")]
     pub key: Vec<String>,
-    /// For a tar written with --without: tar or folder with the blobs that it lacks (repeatable)
-    #[arg(long, value_name = "PATH")]
+    /// For a tar written with --without: tar, folder, store or repository with the blobs that it lacks (repeatable)
+    #[arg(long, value_name = "WHAT")]
     pub against: Vec<PathBuf>,
     /// With --key: image name that the signature must have
     #[arg(long, value_name = "REFERENCE")]

@@ -48,7 +48,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Ou
     result_file::produce(&options.results, target.map(TarTarget::path), || {
         let _held = hold(context, &options, target)?;
         let opened = OpenedSource::open(context, &options.source, &options.registry, remote)?
-            .complete(context, &options.base_tars)?
+            .complete(context, &options.bases, &options.registry)?
             .select(options.select.as_ref())?;
         let wording = match &options.sink {
             Sink::Registry { .. } | Sink::Store(_) => Wording::Uploaded,
@@ -212,7 +212,8 @@ impl Copy<'_> {
                 self.outcome(&collection, main, place.as_ref(), None)
             }
             Sink::Store(store) => {
-                let to = ToStore { context: self.context, source: self.locator, store, options };
+                let (context, source, lacking) = (self.context, self.locator, self.opened.lacking());
+                let to = ToStore { context, source, store, options, lacking };
                 let (stored, tags) = to.copy(&collection, main, self.observer)?;
                 let outcome = self.outcome(&collection, main, None, None)?;
                 Ok(ImageOutcome { tags, store: Some(stored), ..outcome })
@@ -389,7 +390,9 @@ impl Copy<'_> {
         let both = CombinedSource::new(self.locator.label(), vec![&existing, self.locator]);
         let new = collection.named_with_origins();
         let roots = appended(existing.roots().iter().map(|root| root.image.clone()).collect(), new)?;
-        self.write_layout(&both, &LayoutRequest { roots, ..request }, &BTreeMap::new(), target)
+        // A delta tar stays one: what it was written without is on the other side.
+        let others = existing.lacking().map(|blob| (blob.digest.clone(), blob.from.clone())).collect();
+        self.write_layout(&both, &LayoutRequest { roots, ..request }, &others, target)
     }
 
     fn write_layout(

@@ -1,5 +1,10 @@
 //! `copy --to-store`: the tags of each image in an image store, and the result.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::deltas::{incomplete, lacking_below};
 use super::resolve::CopyOptions;
 use super::stores::objects;
 use crate::depot::{Depot, StoreReference};
@@ -9,6 +14,7 @@ use crate::front::flag::Flag;
 use crate::front::main_image::choose_one;
 use crate::front::outcome::StoredImage;
 use crate::model::{Digest, Tag};
+use crate::store::LeftOut;
 use crate::transfer::events::Observer;
 use crate::transfer::{self, Collection, DepotRequest, ImageSource, Member, Role};
 
@@ -18,6 +24,8 @@ pub(super) struct ToStore<'a> {
     pub(super) source: &'a dyn ImageSource,
     pub(super) store: &'a StoreReference,
     pub(super) options: &'a CopyOptions,
+    /// What a delta tar was written without, and no base has.
+    pub(super) lacking: BTreeMap<Digest, &'a LeftOut>,
 }
 
 impl ToStore<'_> {
@@ -47,6 +55,7 @@ impl ToStore<'_> {
             )
         })?;
         let objects = objects(self.context, &self.store.address, &self.options.registry)?;
+        self.refuse_incomplete(Depot::find(Arc::clone(&objects))?.as_ref(), collection)?;
         let depot = Depot::create(objects)?;
         let request = DepotRequest {
             images,
@@ -64,6 +73,20 @@ impl ToStore<'_> {
         };
         let tags = collection.member(main).map(|member| self.tags_of(member, main)).unwrap_or_default();
         Ok((stored, tags))
+    }
+
+    /// Refuses a delta tar if the store does not have all that it lacks, before anything is written.
+    fn refuse_incomplete(&self, depot: Option<&Depot>, collection: &Collection) -> Result<(), Failure> {
+        let mut missing = lacking_below(self.source, collection, &self.lacking)?;
+        if let (Some(depot), false) = (depot, missing.is_empty()) {
+            let (place, concurrency) = (self.store.to_string(), self.options.registry.concurrency);
+            let there = transfer::those_of(Path::new(&place), depot.blobs(), &missing, concurrency)?;
+            missing.retain(|blob| there.blob_size(&blob.digest).is_none());
+        }
+        match missing.as_slice() {
+            [] => Ok(()),
+            missing => Err(incomplete(&self.source.label(), missing, ", which the store does not have")),
+        }
     }
 
     /// Returns the tags of an image: the given or the recorded ones, and for the main image those of `--tag`.

@@ -11,7 +11,7 @@ use crate::front::text;
 use crate::model::{Descriptor, Digest, Repository};
 use crate::registry::Client;
 use crate::store::LeftOut;
-use crate::transfer::{self, AtRegistry, Collection, ImageLocator, ImageSource as _};
+use crate::transfer::{self, AtRegistry, Collection, ImageLocator, ImageSource};
 
 /// Refuses to write a tar if a blob is missing.
 pub(super) fn refuse_incomplete(
@@ -19,14 +19,27 @@ pub(super) fn refuse_incomplete(
     collection: &Collection,
     lacking: &BTreeMap<Digest, &LeftOut>,
 ) -> Result<(), Failure> {
-    let roots: Vec<&Descriptor> = collection.members.iter().map(|member| &member.descriptor).collect();
-    let missing = transfer::left_out_below(locator, &roots, lacking)?;
-    if missing.is_empty() {
-        return Ok(());
+    match lacking_below(locator, collection, lacking)?.as_slice() {
+        [] => Ok(()),
+        missing => Err(incomplete(&locator.label(), missing, "")),
     }
-    let message = format!("`{}` needs {}", locator.label(), needed(&missing));
-    Err(all_named(Failure::refused(message), &missing)
-        .hint(message!("name the tar that has them with ", Flag::BASE_TAR.with("FILE"))))
+}
+
+/// Returns what the images of a collection lack.
+pub(super) fn lacking_below(
+    source: &dyn ImageSource,
+    collection: &Collection,
+    lacking: &BTreeMap<Digest, &LeftOut>,
+) -> Result<Vec<LeftOut>, Failure> {
+    let roots: Vec<&Descriptor> = collection.members.iter().map(|member| &member.descriptor).collect();
+    Ok(transfer::left_out_below(source, &roots, lacking)?)
+}
+
+/// Makes the failure for a tar whose missing blobs are not where they are needed.
+pub(super) fn incomplete(label: &str, missing: &[LeftOut], not_there: &str) -> Failure {
+    let message = format!("`{label}` needs {}{not_there}", needed(missing));
+    all_named(Failure::refused(message), missing)
+        .hint(message!("name what has them with ", Flag::BASE_TAR.with("WHAT")))
 }
 
 fn all_named(failure: Failure, missing: &[LeftOut]) -> Failure {
@@ -94,8 +107,8 @@ impl<'a> Completion<'a> {
         Err(all_named(Failure::refused(message), &self.missing).hint(message!(
             "push what it was made on first, name another repository of the registry with ",
             Flag::FROM.with("REPOSITORY"),
-            ", or the tar that has them with ",
-            Flag::BASE_TAR.with("FILE")
+            ", or a tar, store or repository that has them with ",
+            Flag::BASE_TAR.with("WHAT")
         )))
     }
 }

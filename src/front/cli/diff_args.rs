@@ -14,12 +14,15 @@ use super::values::Switch;
 #[group(skip)]
 #[command(after_help = DIFF_EXAMPLES)]
 pub struct DiffFlags {
-    /// Tars or folders to compare, the older one first
+    /// Tars, folders or URLs of stores to compare, the older one first
     #[arg(value_name = "PATH", num_args = 0..)]
     pub path: Vec<PathBuf>,
     /// Tar or folder to compare: OCI layout, docker save or imgpkg, also compressed (repeatable)
     #[arg(long, value_name = "PATH")]
     pub tar: Vec<PathBuf>,
+    /// Image in a store to compare: s3://BUCKET/PREFIX:TAG or file:///FOLDER:TAG (repeatable)
+    #[arg(long, value_name = "URL:TAG")]
+    pub store: Vec<String>,
     /// Image in a registry to compare (repeatable)
     #[arg(short = 'i', long, value_name = "REFERENCE")]
     pub image: Vec<String>,
@@ -49,8 +52,12 @@ pub struct DiffFlags {
 /// A source as it was typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TypedSource {
+    /// A tar or folder, or the URL of a store.
+    Path(PathBuf),
     /// A tar or folder.
     Tar(PathBuf),
+    /// An image in a store.
+    Store(String),
     /// An image in a registry.
     Image(String),
     /// A bundle in a registry.
@@ -85,8 +92,9 @@ impl FromArgMatches for DiffArgs {
             let places = matches.indices_of(id).into_iter().flatten();
             sources.extend(places.zip(found).map(|(place, source)| (!is_typed, place, source)));
         };
-        add("path", flags.path.iter().cloned().map(TypedSource::Tar).collect());
+        add("path", flags.path.iter().cloned().map(TypedSource::Path).collect());
         add("tar", flags.tar.iter().cloned().map(TypedSource::Tar).collect());
+        add("store", flags.store.iter().cloned().map(TypedSource::Store).collect());
         add("image", flags.image.iter().cloned().map(TypedSource::Image).collect());
         add("bundle", flags.bundle.iter().cloned().map(TypedSource::Bundle).collect());
         sources.sort_by_key(|(is_variable, place, _)| (*is_variable, *place));

@@ -1,10 +1,10 @@
 //! Opens a command's source and gathers the images that belong to it.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::resolve::{RegistryOptions, Source};
-use super::stores::{about_version, open_depot_image, open_oci, open_store, read_lock};
+use super::stores::{about_version, complete, open_depot_image, open_oci, open_store, read_lock};
 use crate::depot::Version;
 use crate::front::context::Context;
 use crate::front::failure::{Failure, Kind, message};
@@ -95,13 +95,17 @@ impl OpenedSource {
         Ok(self)
     }
 
-    /// Reads the blobs that a tar lacks from other tars and folders.
-    pub(super) fn complete(mut self, context: &Context<'_>, bases: &[PathBuf]) -> Result<Self, Failure> {
-        if let Some(store) = &mut self.store {
-            let bases = bases.iter().map(|path| open_store(context, path));
-            store.complete_from(bases.collect::<Result<_, _>>()?);
+    /// Reads the blobs that a tar lacks from other sources.
+    pub(super) fn complete(
+        mut self,
+        context: &Context<'_>,
+        bases: &[Source],
+        registry: &RegistryOptions,
+    ) -> Result<Self, Failure> {
+        match &mut self.store {
+            Some(store) => complete(context, store, bases, registry).map(|()| self),
+            None => Ok(self),
         }
-        Ok(self)
     }
 
     /// Returns the blobs that a tar lacks and that none of its bases has.

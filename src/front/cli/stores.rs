@@ -12,9 +12,9 @@ use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
 use crate::front::{registries, system};
 use crate::model::limits;
-use crate::store::{self, Store, StoreError, StoreKind};
+use crate::store::{self, LeftOut, Store, StoreError, StoreKind};
 use crate::stream::{FileError, FileLock, read_text_file};
-use crate::transfer::TransferError;
+use crate::transfer::{self, TransferError};
 
 /// Opens a tar or folder of any known kind.
 pub(super) fn open_store(context: &Context<'_>, path: &Path) -> Result<Store, Failure> {
@@ -61,6 +61,34 @@ fn files_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     }
     files.sort();
     Ok(files)
+}
+
+/// Takes what a tar was written without from tars, folders, image stores and repositories.
+pub(super) fn complete(
+    context: &Context<'_>,
+    store: &mut Store,
+    bases: &[Source],
+    registry: &RegistryOptions,
+) -> Result<(), Failure> {
+    for base in bases {
+        let wanted: Vec<LeftOut> = store.lacking().cloned().collect();
+        let base = match base {
+            Source::Tar(path) | Source::OciTar(path) | Source::Lock(path) => open_store(context, path)?,
+            Source::Store(StoreReference { address, tag: None, digest: None }) => {
+                // Not only what tags point at now: any version may be the one that was carried.
+                let depot = Depot::open(objects(context, address, registry)?)?;
+                let place = PathBuf::from(depot.label());
+                transfer::those_of(&place, depot.blobs(), &wanted, registry.concurrency)?
+            }
+            Source::Store(reference) => open_depot_image(context, reference, registry)?.store,
+            Source::Bundle(reference) | Source::Image(reference) => {
+                let client = registries::client(registry, context.env, &context.ui)?;
+                transfer::those_in_repository(client, reference, &wanted, registry.concurrency)?
+            }
+        };
+        store.complete_from(base);
+    }
+    Ok(())
 }
 
 /// Opens an image of a store.

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::args::VerifyArgs;
 use super::open_source::{Depth, OpenedSource};
 use super::resolve::{self, Source, VerifyOptions};
-use super::stores::{about_version, expect_oci, open_depot_image, open_store, open_to_inspect};
+use super::stores::{about_version, complete, expect_oci, open_depot_image, open_to_inspect};
 use super::without::needed;
 use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
@@ -70,8 +70,7 @@ fn verified(
         let root = selector.find(&store)?.clone();
         store.keep_only(root);
     }
-    let against = options.against.iter().map(|path| open_store(context, path));
-    store.complete_from(against.collect::<Result<_, _>>()?);
+    complete(context, &mut store, &options.against, &options.registry)?;
     let report = reporter::watch(&context.ui, Wording::Fetched, |observer| {
         Ok::<_, Failure>(verify(&store, system::threads(), observer))
     })?;
@@ -87,7 +86,7 @@ fn verified(
         let message = format!("`{}` needs {}", report.path, needed(&report.needs));
         failure = Some(
             Failure::difference(message)
-                .hint(message!("name what has them with ", Flag::AGAINST.with("FILE"))),
+                .hint(message!("name what has them with ", Flag::AGAINST.with("WHAT"))),
         );
     }
     if !report.is_sound() {

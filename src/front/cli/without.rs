@@ -6,8 +6,8 @@ use std::path::Path;
 use super::looking::ALONE;
 use super::open_source::Depth;
 use super::open_source::OpenedSource;
-use super::resolve::{CopyOptions, RegistryOptions, Source, Without};
-use super::stores::{open_store, read_lock};
+use super::resolve::{CopyOptions, RegistryOptions, Source};
+use super::stores::{open_depot_image, open_store, read_lock};
 use crate::front::context::Context;
 use crate::front::failure::Failure;
 use crate::front::text;
@@ -42,17 +42,22 @@ pub(super) fn tell_left_out(context: &Context<'_>, left_out: &[LeftOut], observe
 
 fn blobs_of_others(
     context: &Context<'_>,
-    others: &[Without],
+    others: &[Source],
     registry: &RegistryOptions,
     observer: &dyn Observer,
 ) -> Result<BTreeMap<Digest, String>, Failure> {
     let mut all = BTreeMap::new();
     for other in others {
         let (name, blobs) = match other {
-            Without::Path(path) => of_file(context, path, registry, observer)?,
-            Without::Image(reference) => {
-                let image = Source::Image(reference.clone());
-                (reference.to_string(), of_source(context, &image, registry, observer)?)
+            Source::Tar(path) | Source::OciTar(path) | Source::Lock(path) => {
+                of_file(context, path, registry, observer)?
+            }
+            Source::Image(reference) | Source::Bundle(reference) => {
+                (reference.to_string(), of_source(context, other, registry, observer)?)
+            }
+            Source::Store(reference) => {
+                let store = open_depot_image(context, reference, registry)?.store;
+                (reference.to_string(), blobs_of(&store))
             }
         };
         for blob in blobs {
@@ -79,10 +84,13 @@ fn of_file(
         return Ok((file_name, blobs));
     }
     let store = open_store(context, path)?;
-    // The target has the blobs that this tar lacks, too.
-    let mut blobs: BTreeSet<Digest> = store.blobs().into_iter().collect();
-    blobs.extend(store.left_out().map(|blob| blob.digest.clone()));
-    Ok((name_of(&store).unwrap_or(file_name), blobs))
+    Ok((name_of(&store).unwrap_or(file_name), blobs_of(&store)))
+}
+
+/// Returns the blobs of a store; the target has those that a delta tar lacks, too.
+fn blobs_of(store: &Store) -> BTreeSet<Digest> {
+    let left_out = store.left_out().map(|blob| blob.digest.clone());
+    store.blobs().into_iter().chain(left_out).collect()
 }
 
 /// Returns the name of a store's one image.

@@ -226,6 +226,11 @@ impl From<StoreError> for Failure {
                 "`docker save` with the containerd image store leaves out blobs that it has not pulled; pull the \
                  image for all platforms first, or copy it from the registry",
             ),
+            StoreError::LeftOut { .. } => Self::of(Kind::Refused, &error).hint(message!(
+                "make the full tar with `copy` and ",
+                Flag::BASE_TAR.with("WHAT"),
+                "; `describe` says what it was made on"
+            )),
             StoreError::Tar { .. } | StoreError::Damaged { .. } => {
                 Self::of(Kind::Refused, &error).hint(AGAIN)
             }

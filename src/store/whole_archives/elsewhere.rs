@@ -41,15 +41,16 @@ fn a_delta_takes_what_it_lacks_from_its_bases_and_nothing_else() {
     let lacking = |store: &Store| store.lacking().map(|blob| blob.from.clone()).collect::<Vec<_>>();
     assert_eq!(lacking(&store), ["registry.example/app:v1"]);
     assert_eq!(store.blob_size(&layer), None);
-    assert!(matches!(store.open_unverified(&layer), Err(StoreError::Missing { .. })));
-    assert!(matches!(store.place(&layer), Err(StoreError::Missing { .. })));
+    assert!(matches!(store.open_unverified(&layer), Err(StoreError::LeftOut { .. })));
+    assert!(matches!(store.place(&layer), Err(StoreError::LeftOut { .. })));
     assert_eq!(store.path_of(&layer), path);
 
     let other = Image::new("other");
     let (_other, other_path) = write(layout(&[other.entry(&json!({}))], &[&other]));
     let (_base, base_path) = write(layout(&[image.entry(&json!({}))], &[&image]));
     let open = |path: &Path| open(path, &std::env::temp_dir()).unwrap();
-    store.complete_from(vec![open(&other_path), open(&base_path)]);
+    store.complete_from(open(&other_path));
+    store.complete_from(open(&base_path));
     assert_eq!(lacking(&store), [""; 0]);
     assert_eq!(store.left_out().count(), 1, "what was left out stays known");
     assert_eq!(store.blob_size(&layer), Some(5));

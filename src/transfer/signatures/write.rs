@@ -13,7 +13,7 @@ use crate::stream::{AtomicFile, FileError, read_text_file};
 
 use super::super::events::{Event, Observer};
 use super::super::root_names::{ListedEntry, cosign_kinds, index_entries, set_kind};
-use super::super::{CombinedSource, Graph, LayoutRequest, TransferError, copy_to_layout};
+use super::super::{CombinedSource, Graph, LayoutRequest, TransferError, copy_delta_to_layout};
 use super::make::Addition;
 
 const MODE: u32 = 0o644;
@@ -23,7 +23,7 @@ fn named(addition: &Addition) -> NamedImage {
     NamedImage { names: name.into_iter().collect(), ..NamedImage::unnamed(addition.manifest.descriptor()) }
 }
 
-/// Rewrites a layout tar with the additions; images keep their bytes.
+/// Rewrites a layout tar with the additions; images keep their bytes, and a delta tar stays one.
 ///
 /// Atomicity: the file is replaced as a whole, or stays as it was.
 /// Cost: writes the tar once.
@@ -46,7 +46,8 @@ pub fn add_to_layout(
         concurrency,
         include_non_distributable: false,
     };
-    copy_to_layout(&source, &request, observer)?;
+    let left_out = store.lacking().map(|blob| (blob.digest.clone(), blob.from.clone())).collect();
+    copy_delta_to_layout(&source, &request, &left_out, observer)?;
     Ok(())
 }
 

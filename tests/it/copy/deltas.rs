@@ -85,6 +85,9 @@ fn a_delta_says_what_it_needs_and_is_verified_against_its_base() {
     lab.write("bad.tar", bytes);
     let _ =
         lab.run(&["verify", "--tar", "update.tar", "--against", "bad.tar"]).ends_with(3).says("is damaged");
+    let _ = lab
+        .run(&["pull", "--tar", "update.tar", "-o", "out"])
+        .fails(1, &["`update.tar` was written without blob `sha256:", "--base-tar"]);
     // For other readers it is a layout whose index has one more annotation.
     let index: Value = serde_json::from_slice(samples::entry(&lab.read("update.tar"), "index.json")).unwrap();
     assert!(index["annotations"]["dev.imgrelay.without"].is_string(), "{index}");
@@ -232,4 +235,131 @@ fn a_bundle_of_forty_images_travels_as_a_delta_from_version_to_version() {
     let lock = String::from_utf8(lab.read("pulled/.imgpkg/images.yml")).unwrap();
     assert_eq!(lock.matches(&format!("{far}@sha256:")).count(), 40);
     registry.storage().assert_sound();
+}
+
+#[test]
+fn a_store_takes_the_place_of_a_tar_wherever_a_delta_is_made_or_completed() {
+    let lab = room();
+    let store = crate::depot::folder::url(&lab);
+    let [first, second] = ["v1", "v2"].map(|tag| format!("{store}:{tag}"));
+    let empty = format!("file://{}:v2", lab.path("empty").display());
+    let to_store = |to: &str| lab.run(&["copy", "--tar", "update.tar", "--to-store", to]);
+    let failed = to_store(&empty);
+    let failed = failed.fails(1, &["needs 2 blobs (", ", which the store does not have", "--base-tar"]);
+    assert_eq!(failed.stderr.matches("of reg.example/team/app:v1 is missing").count(), 2, "{failed}");
+    assert!(!lab.path("empty").exists(), "nothing was written");
+    let _ = lab.run(&["copy", "--tar", "v1.tar", "--to-store", &first]).succeeds();
+    let make = ["copy", "--tar", "in.tar", "--to-oci-tar", "delta.tar", "--without", &first];
+    let _ = lab.run(&make).succeeds().says("left out 2 blobs (").says(&format!(") of {first}\n"));
+    for base in [&store, &first] {
+        let _ = lab.run(&["verify", "--tar", "delta.tar", "--against", base]).succeeds();
+        let whole = ["copy", "--tar", "delta.tar", "--base-tar", base, "--to-oci-tar", "whole.tar"];
+        let _ = lab.run(&whole).succeeds();
+        assert_eq!(hex(&lab.read("whole.tar")), hex(&lab.read("v2.tar")), "{base}");
+    }
+    // A store that has the rest is completed by the delta alone.
+    let _ = to_store(&second).succeeds();
+    let _ = lab.run(&["verify", "--store", &second]).succeeds();
+    let _ = lab.run(&["diff", "-q", "v2.tar", &second]).succeeds();
+    let found = lab.run(&["diff", "--json", &first, "--store", &second]).ends_with(3).json();
+    assert_eq!(found["images"][0]["layers"]["shared"].as_array().unwrap().len(), 2, "{found}");
+    // A tag moved on; what it left is still in the store, and the tag no longer says so.
+    let _ = lab.run(&["copy", "--tar", "in.tar", "--to-store", &first]).succeeds();
+    let _ = lab.run(&["verify", "--tar", "v1.tar", "--against", &store]).succeeds();
+    for (words, code, expected) in [
+        (["verify", "--tar", "delta.tar", "--against", &format!("{store}:none")], 1, "has no image `none`"),
+        (
+            ["verify", "--tar", "delta.tar", "--against", "gone.tar"],
+            2,
+            "`--against`: there is no file `gone.tar`",
+        ),
+        (["verify", "--tar", "delta.tar", "--against", "s3://"], 2, "`--against`: `s3://`"),
+    ] {
+        let _ = lab.run(&words).fails(code, &[expected]);
+    }
+}
+
+#[test]
+fn a_repository_takes_the_place_of_a_base_tar() {
+    let (lab, registry) = (room(), Registry::start());
+    let name = format!("{}/team/app", registry.host());
+    let _ = lab.run(&["copy", "--tar", "v1.tar", "--to-repo", &name]).succeeds();
+    let against = |what: &str| lab.run(&["verify", "--tar", "update.tar", "--against", what]);
+    for base in [name.clone(), format!("{name}:v1")] {
+        let whole = against(&base).succeeds();
+        assert!(whole.stdout.ends_with(": verified\n"), "{whole}");
+    }
+    let _ = against(&format!("{name}:v9")).fails(1, &["v9"]);
+    let _ = against(&format!("{}/team/other", registry.host())).ends_with(3).says("needs 2 blobs (");
+    let whole = ["copy", "--tar", "update.tar", "--base-tar", &name, "--to-oci-tar", "whole.tar"];
+    let _ = lab.run(&whole).succeeds();
+    assert_eq!(hex(&lab.read("whole.tar")), hex(&lab.read("v2.tar")));
+    // The base of one registry completes what goes to another one.
+    let other = Registry::start();
+    let to = format!("{}/inside/app", other.host());
+    let _ = lab.run(&["copy", "--tar", "update.tar", "--base-tar", &name, "--to-repo", &to]).succeeds();
+    other.storage().assert_sound();
+}
+
+#[test]
+fn a_delta_that_is_signed_or_added_to_stays_a_delta() {
+    let lab = room();
+    let key = format!("{}/tests/keys/p256", env!("CARGO_MANIFEST_DIR"));
+    let sign = |tar: &str| lab.run(&["sign", "--tar", tar, "--key", &format!("{key}.key")]);
+    let needs = || {
+        let found = lab.run(&["describe", "--tar", "update.tar", "--json"]).succeeds().json();
+        found["needs"].as_array().unwrap().len()
+    };
+    let _ = sign("update.tar").succeeds();
+    assert_eq!(needs(), 2);
+    let public = format!("{key}.pub");
+    let verify = ["verify", "--tar", "update.tar", "--against", "v1.tar", "--key", &public];
+    let judged = lab.run(&verify).succeeds();
+    assert!(judged.stdout.contains("signature for `reg.example/team/app:v2`: accepted"), "{judged}");
+    let whole = ["copy", "--tar", "update.tar", "--base-tar", "v1.tar", "--to-oci-tar", "whole.tar"];
+    let _ = lab.run(&whole).succeeds();
+    let _ = lab.run(&["verify", "--tar", "whole.tar", "--key", &public]).succeeds();
+    write(&lab, "other.tar", "v9", &[layer("other", 9)]);
+    let _ = lab.run(&["copy", "--tar", "other.tar", "--to-oci-tar", "update.tar", "--append"]).succeeds();
+    assert_eq!(needs(), 2);
+    let _ = lab.run(&["verify", "--tar", "update.tar", "--against", "v1.tar"]).succeeds();
+}
+
+#[test]
+fn a_delta_with_referrers_thin_or_inflated_is_completed_to_the_bytes_of_a_full_copy() {
+    let (lab, registry) = (lab(), Registry::start());
+    let host = registry.host();
+    let key = format!("{}/tests/keys/p256.key", env!("CARGO_MANIFEST_DIR"));
+    lab.write("sbom.json", "{}");
+    for (version, seed) in [("v1", 3), ("v2", 4)] {
+        write(&lab, "in.tar", version, &[layer("base", 1), layer("app", seed)]);
+        let image = format!("{host}/near/app:{version}");
+        let pushed = lab.run(&["copy", "--tar", "in.tar", "--to-repo", &image]).succeeds();
+        let _ = lab.run(&["sign", "-i", pushed.one_line(), "--key", &key]).succeeds();
+        let _ = lab.run(&["attach", "-i", pushed.one_line(), "--type", "text/plain", "sbom.json"]).succeeds();
+        let lock = "apiVersion: imgpkg.carvel.dev/v1alpha1\nkind: ImagesLock\nimages:\n- image: ";
+        lab.write("bundle/.imgpkg/images.yml", format!("{lock}{}\n", pushed.one_line()));
+        let _ = lab.run(&["push", "-b", &format!("{host}/near/bundle:{version}"), "-f", "bundle"]).succeeds();
+    }
+    let bundle = |version: &str| format!("{host}/near/bundle:{version}");
+    let _ = lab.run(&["copy", "-b", &bundle("v2"), "--thin", "--to-oci-tar", "thin.tar"]).succeeds();
+    let (first, second) = (bundle("v1"), bundle("v2"));
+    for (source, base, more, left_out) in [
+        (["-b", &second], ["-b", &first], &["--referrers", "--cosign-signatures"][..], true),
+        (["--tar", "thin.tar"], ["-b", &first], &["--inflate"], true),
+        (["-b", &second], ["-b", &first], &["--thin"], false),
+    ] {
+        let copy = |source: [&str; 2], more: &[&str], to: &str| {
+            lab.run(&[&["copy"][..], &source, &["--to-oci-tar", to], more].concat()).succeeds()
+        };
+        let of_base: Vec<&str> = more.iter().copied().filter(|flag| *flag != "--inflate").collect();
+        let _ = copy(base, &of_base, "v1.tar");
+        let _ = copy(source, more, "full.tar");
+        let made = copy(source, &[more, &["--without", "v1.tar"]].concat(), "update.tar");
+        // The layer of a bundle travels: in it stands what it names.
+        let expected = if left_out { "left out 1 blob (" } else { "no layer was left out" };
+        let _ = made.says(expected);
+        let _ = copy(["--tar", "update.tar"], &["--base-tar", "v1.tar"], "whole.tar");
+        assert_eq!(hex(&lab.read("whole.tar")), hex(&lab.read("full.tar")), "{more:?}");
+    }
 }

@@ -1,11 +1,11 @@
 //! The checked options of `copy`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::{
-    RegistryOptions, Source, SourceFlags, TarTarget, exactly_one, expected_digest, given, given_list,
-    given_path, is_on, parsed_list, reference, registry, repository, results, source, tags, target_reference,
-    target_store, wrong,
+    RegistryOptions, Source, SourceFlags, TarTarget, any_sources, exactly_one, expected_digest, given,
+    given_list, given_path, is_on, parsed_list, registry, repository, results, source, tags,
+    target_reference, target_store, wrong,
 };
 use crate::depot::StoreReference;
 use crate::front::cli::args::CopyArgs;
@@ -13,7 +13,7 @@ use crate::front::env::Env;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
 use crate::front::result_file::ResultFile;
-use crate::model::{Digest, Platform, Reference, Repository, Tag};
+use crate::model::{Digest, Platform, Repository, Tag};
 use crate::store::Selector;
 use crate::transfer::Attached;
 
@@ -37,9 +37,9 @@ pub struct CopyOptions {
     /// Whether fetched blobs are kept when the work fails.
     pub resume: bool,
     /// What the target has already, and is left out of the tar.
-    pub without: Vec<Without>,
-    /// Tars and folders with the blobs that the tar lacks.
-    pub base_tars: Vec<PathBuf>,
+    pub without: Vec<Source>,
+    /// Sources with the blobs that the tar lacks.
+    pub bases: Vec<Source>,
     /// Repositories that may have the blobs that the tar lacks.
     pub from: Vec<Repository>,
     /// Which attached manifests are copied.
@@ -64,15 +64,6 @@ pub struct CopyOptions {
     pub results: Vec<ResultFile>,
     /// How registries are reached.
     pub registry: RegistryOptions,
-}
-
-/// Something that the target has already.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Without {
-    /// A tar, a folder, a lock file or a list of digests.
-    Path(PathBuf),
-    /// An image or bundle in a registry.
-    Image(Reference),
 }
 
 /// Where an image is copied to.
@@ -125,18 +116,15 @@ pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
     }
     check_switches(args, &source, &sink)?;
     check_delta(args, &source, &sink)?;
-    let without = args.without.iter().filter(|text| !text.is_empty()).map(|text| without(text));
-    let without = without.collect::<Result<Vec<Without>, Failure>>()?;
+    let without = any_sources(Flag::WITHOUT, &args.without)?;
+    let bases = any_sources(Flag::BASE_TAR, &args.base_tar)?;
     let from = args.from.iter().filter(|text| !text.is_empty()).map(|text| repository(Flag::FROM, text));
     let from = from.collect::<Result<Vec<Repository>, Failure>>()?;
     let target = match &sink {
         Sink::Registry { repository, .. } => Some(repository),
         _ => None,
     };
-    let others = without.iter().filter_map(|other| match other {
-        Without::Image(reference) => Some(&reference.repository),
-        Without::Path(_) => None,
-    });
+    let others = without.iter().chain(&bases).filter_map(Source::repository);
     let named = source.repository().into_iter().chain(target).chain(others);
     let registry = registry(&args.registry)?.naming(named);
     Ok(CopyOptions {
@@ -149,7 +137,7 @@ pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
         append: is_on(args.append, false),
         resume: is_on(args.resume, false),
         without,
-        base_tars: args.base_tar.iter().filter(|path| !path.as_os_str().is_empty()).cloned().collect(),
+        bases,
         from,
         attached: super::attached(args.cosign_signatures, args.referrers),
         keep_names: is_on(args.keep_names, false),
@@ -165,26 +153,12 @@ pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
     })
 }
 
-/// Finds what `--without` names: a file that is there, else an image in a registry.
-fn without(text: &str) -> Result<Without, Failure> {
-    if Path::new(text).exists() {
-        return Ok(Without::Path(text.into()));
-    }
-    let first = text.split('/').next().unwrap_or_default();
-    let has_registry = text.contains('/') && (first.contains(['.', ':']) || first == "localhost");
-    match has_registry && !text.starts_with(['.', '/']) {
-        true => reference(Flag::WITHOUT, text).map(Without::Image),
-        false => Err(wrong(Flag::WITHOUT, &format_args!("there is no file `{text}`"))
-            .hint("an image in a registry is written with its registry: `registry.example/team/app:v1`")),
-    }
-}
-
 /// Refuses flags of delta tars that do not go with the source or the sink.
 fn check_delta(args: &CopyArgs, source: &Source, sink: &Sink) -> Result<(), Failure> {
     let is_tar = matches!(source, Source::Tar(_) | Source::OciTar(_));
     let given = |is_empty: bool| !is_empty;
     let [without, base, from] = [
-        given(args.without.iter().all(String::is_empty)),
+        given(args.without.iter().all(|path| path.as_os_str().is_empty())),
         given(args.base_tar.iter().all(|path| path.as_os_str().is_empty())),
         given(args.from.iter().all(String::is_empty)),
     ];

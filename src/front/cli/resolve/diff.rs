@@ -3,7 +3,11 @@
 use std::path::Path;
 
 use super::look::count;
-use super::{RegistryOptions, Source, is_on, parsed, parsed_list, platform, reference, registry, stdin};
+use super::{
+    RegistryOptions, Source, as_store, is_on, parsed, parsed_list, platform, reference, registry, stdin,
+    wrong,
+};
+use crate::depot::AddressError;
 use crate::front::cli::diff_args::{DiffArgs, TypedSource};
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
@@ -62,14 +66,16 @@ impl std::fmt::Display for Growth {
 pub fn diff(args: &DiffArgs, quiet: bool, json: bool) -> Result<DiffRequest, Failure> {
     let flags = &args.flags;
     let is_given = |source: &&TypedSource| match source {
-        TypedSource::Tar(path) => !path.as_os_str().is_empty(),
-        TypedSource::Image(text) | TypedSource::Bundle(text) => !text.is_empty(),
+        TypedSource::Path(path) | TypedSource::Tar(path) => !path.as_os_str().is_empty(),
+        TypedSource::Store(text) | TypedSource::Image(text) | TypedSource::Bundle(text) => !text.is_empty(),
     };
     let given: Vec<&TypedSource> = args.sources.iter().filter(is_given).collect();
     let [old, new] = given.as_slice() else {
         let message = message!(
             format!("{} images were given, expected two: paths, ", given.len()),
             Flag::TAR,
+            ", ",
+            Flag::STORE,
             ", ",
             Flag::IMAGE,
             " or ",
@@ -94,11 +100,11 @@ pub fn diff(args: &DiffArgs, quiet: bool, json: bool) -> Result<DiffRequest, Fai
     }
     let second = second.or_else(|| first.clone());
     let of_tar = |source: &Source, selector: Option<Selector>| {
-        if matches!(source, Source::Tar(_)) { selector } else { None }
+        if matches!(source, Source::Tar(_) | Source::Store(_)) { selector } else { None }
     };
     let (first, second) = (of_tar(&old, first), of_tar(&new, second));
     if !flags.select.iter().all(String::is_empty) && first.is_none() && second.is_none() {
-        return Err(Failure::misuse(message!(Flag::SELECT, " works with tars only")));
+        return Err(Failure::misuse(message!(Flag::SELECT, " works with tars and stores only")));
     }
     let read_shared = is_on(flags.read_shared_layers, false);
     let quiet = quiet && !json;
@@ -119,8 +125,15 @@ pub fn diff(args: &DiffArgs, quiet: bool, json: bool) -> Result<DiffRequest, Fai
 
 fn source(typed: &TypedSource) -> Result<Source, Failure> {
     Ok(match typed {
-        TypedSource::Tar(path) if path == Path::new("-") => Source::Tar(stdin()?),
+        TypedSource::Path(path) | TypedSource::Tar(path) if path == Path::new("-") => Source::Tar(stdin()?),
+        TypedSource::Path(path) => match as_store(Flag::STORE, path)? {
+            Some(store) => store,
+            None => Source::Tar(path.clone()),
+        },
         TypedSource::Tar(path) => Source::Tar(path.clone()),
+        TypedSource::Store(text) => {
+            Source::Store(text.parse().map_err(|error: AddressError| wrong(Flag::STORE, &error))?)
+        }
         TypedSource::Image(text) => Source::Image(reference(Flag::IMAGE, text)?),
         TypedSource::Bundle(text) => Source::Bundle(reference(Flag::BUNDLE, text)?),
     })
@@ -154,12 +167,14 @@ mod tests {
     fn diff_takes_sources_in_the_order_in_which_they_are_typed() {
         let tar = |path: &str| Source::Tar(path.into());
         let image = |name: &str| Source::Image(name.parse().unwrap());
+        let store = |url: &str| Source::Store(url.parse().unwrap());
         for (words, old, new) in [
             (&["a.tar", "b.tar"][..], tar("a.tar"), tar("b.tar")),
             (&["-i", "r.io/a:v1", "--tar", "b.tar"], image("r.io/a:v1"), tar("b.tar")),
             (&["--tar", "b.tar", "-i", "r.io/a:v1"], tar("b.tar"), image("r.io/a:v1")),
             (&["--tar=b.tar", "a.tar"], tar("b.tar"), tar("a.tar")),
             (&["-i=r.io/b:v1", "-i=r.io/a:v1", "--tar="], image("r.io/b:v1"), image("r.io/a:v1")),
+            (&["--store=file:///s:v1", "s3://bucket/a:v2"], store("file:///s:v1"), store("s3://bucket/a:v2")),
         ] {
             let [(found_old, _), (found_new, _)] = resolve(words).unwrap().sides;
             assert_eq!((found_old, found_new), (old, new), "{words:?}");
@@ -167,7 +182,10 @@ mod tests {
         for (words, expected) in [
             (&["a.tar"][..], "1 images were given, expected two"),
             (&["a", "b", "--tar", "c"], "3 images were given, expected two"),
-            (&["-i=r.io/b:v1", "-i=r.io/a:v1", "--select", "@0"], "`--select` works with tars only"),
+            (
+                &["-i=r.io/b:v1", "-i=r.io/a:v1", "--select", "@0"],
+                "`--select` works with tars and stores only",
+            ),
             (&["a", "b", "--select=@0", "--select=@1", "--select=@2"], "given more than twice"),
             (&["a", "b", "--max-growth", "x"], "neither a percentage, as 10%, nor a size, as 5MiB"),
         ] {

@@ -21,7 +21,7 @@ mod words;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-pub use copy::{CopyOptions, Sink, Without, copy};
+pub use copy::{CopyOptions, Sink, copy};
 pub use diff::{DiffRequest, Growth, diff};
 pub use index::{IndexOptions, IndexSink, index};
 pub use look::{CatOptions, LookedAt, LsOptions, cat, ls};
@@ -310,6 +310,39 @@ fn stdin() -> Result<PathBuf, Failure> {
             .hint(message!("pipe one to standard input, or name a file: ", Flag::TAR.with("FILE")))),
         false => Ok(PathBuf::from("/dev/stdin")),
     }
+}
+
+/// Resolves sources of every kind that a flag lists; empty ones are left out.
+fn any_sources(flag: Flag, values: &[PathBuf]) -> Result<Vec<Source>, Failure> {
+    let given = values.iter().filter(|value| !value.as_os_str().is_empty());
+    given.map(|value| any_source(flag, value)).collect()
+}
+
+/// Finds what a text names: a store by its URL, a file that is there, else an image or repository in a registry.
+fn any_source(flag: Flag, value: &Path) -> Result<Source, Failure> {
+    if let Some(store) = as_store(flag, value)? {
+        return Ok(store);
+    }
+    if value.exists() {
+        return Ok(Source::Tar(value.to_owned()));
+    }
+    let text = value.to_string_lossy();
+    let first = text.split('/').next().unwrap_or_default();
+    let has_registry = text.contains('/') && (first.contains(['.', ':']) || first == "localhost");
+    match has_registry && !text.starts_with(['.', '/']) {
+        true => reference(flag, &text).map(Source::Image),
+        false => Err(wrong(flag, &format_args!("there is no file `{text}`")).hint(
+            "an image in a registry is written with its registry, as `registry.example/team/app:v1`, and a \
+             store as URL",
+        )),
+    }
+}
+
+/// Returns the store that a text names, if it is the URL of one.
+fn as_store(flag: Flag, value: &Path) -> Result<Option<Source>, Failure> {
+    let is_url = |text: &&str| text.starts_with("s3://") || text.starts_with("file://");
+    parsed(flag, value.to_str().filter(is_url), str::parse::<StoreReference>)
+        .map(|store| store.map(Source::Store))
 }
 
 /// Resolves `--select`, the image of a tar with several.

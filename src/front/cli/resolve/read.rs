@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use super::{
-    RegistryOptions, Source, SourceFlags, chosen, expected_digest, given, given_list, given_path, is_on,
-    parsed_list, platform, reference, registry, repository, results, selector, source, tags, wrong,
+    RegistryOptions, Source, SourceFlags, any_sources, chosen, expected_digest, given, given_list,
+    given_path, is_on, parsed_list, platform, reference, registry, repository, results, selector, source,
+    tags, wrong,
 };
 use crate::depot::StoreReference;
 use crate::front::attachment;
@@ -173,8 +174,8 @@ pub struct VerifyOptions {
     pub results: Vec<ResultFile>,
     /// How the registry is reached.
     pub registry: RegistryOptions,
-    /// Tars and folders with the blobs that the tar lacks.
-    pub against: Vec<PathBuf>,
+    /// Sources with the blobs that the tar lacks.
+    pub against: Vec<Source>,
 }
 
 /// Resolves `verify`.
@@ -201,8 +202,9 @@ pub fn verify(args: &VerifyArgs, env: &Env) -> Result<VerifyOptions, Failure> {
     }
     let expected_digest = expected_digest(args.expected_digest.as_deref())?;
     let select = selector(&args.source, &source)?;
-    let registry = registry(&args.registry)?.naming(source.repository());
-    let against = args.against.iter().filter(|path| !path.as_os_str().is_empty()).cloned().collect();
+    let against = any_sources(Flag::AGAINST, &args.against)?;
+    let named = source.repository().into_iter().chain(against.iter().filter_map(Source::repository));
+    let registry = registry(&args.registry)?.naming(named);
     let results = results(&args.result, env)?;
     Ok(VerifyOptions { source, select, expected_digest, keys, identity, require, results, registry, against })
 }
