@@ -15,7 +15,7 @@ use crate::model::limits;
 use crate::stream::cancel;
 
 use super::credential::{Credential, basic};
-use super::redaction::Redactor;
+use super::redaction::{Redactor, without_assigned_secrets};
 use super::sanitize::sanitize;
 use crate::model::Secret;
 
@@ -235,7 +235,7 @@ fn redacted(line: &str, output: &[u8]) -> String {
     if let Ok(secret) = secret {
         redactor.remember(secret.expose());
     }
-    sanitize(&redactor.redact(line))
+    sanitize(&without_assigned_secrets(&redactor.redact(line)))
 }
 
 /// Reads what a helper wrote to its standard output.
@@ -252,5 +252,8 @@ pub(super) fn read_answer(is_success: bool, output: &[u8]) -> Result<Option<Cred
         return Ok(None);
     }
     // An answer may be there all the same, with what must not be printed.
-    Err(Some(if said.starts_with('{') { String::new() } else { sanitize(said) }))
+    Err(Some(match said.starts_with('{') {
+        true => String::new(),
+        false => sanitize(&without_assigned_secrets(said)),
+    }))
 }

@@ -76,6 +76,55 @@ impl Redactor {
     }
 }
 
+/// Parts of names whose values are secrets.
+const SECRET_NAMES: [&str; 9] =
+    ["password", "passwd", "passphrase", "pwd", "token", "secret", "apikey", "api_key", "api-key"];
+/// Names whose values are a scheme and a secret.
+const AUTHORIZATION: &str = "authorization";
+
+/// Replaces what a text assigns to names of secrets: `password=…`, `"token": "…"`, `Authorization: Bearer …`.
+///
+/// For texts of other programs, whose secrets are not known here. What only looks like an assignment is replaced too.
+pub(super) fn without_assigned_secrets(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(['=', ':']) {
+        let (before, after) = rest.split_at(at);
+        out.push_str(before);
+        let sign = after.get(..1).unwrap_or_default();
+        out.push_str(sign);
+        rest = after.get(1..).unwrap_or_default();
+        let name = before.trim_end_matches(['"', '\'', ' ', '\\']);
+        let is_part = |letter: char| letter.is_ascii_alphanumeric() || "_-.".contains(letter);
+        let name = name.rsplit(|letter| !is_part(letter)).next().unwrap_or_default().to_ascii_lowercase();
+        let has_scheme = name.ends_with(AUTHORIZATION);
+        if !has_scheme && !SECRET_NAMES.iter().any(|secret| name.contains(secret)) {
+            continue;
+        }
+        let value = rest.trim_start_matches(['"', '\'', ' ', '\\', '=']);
+        let (lead, words) = (rest.len() - value.len(), if has_scheme { 2 } else { 1 });
+        let length = value_length(value, words);
+        if length == 0 || value.starts_with("//") {
+            continue;
+        }
+        out.push_str(rest.get(..lead).unwrap_or_default());
+        out.push_str("***");
+        rest = value.get(length..).unwrap_or_default();
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Returns how many bytes a value of so many words has; quotes, commas and the like end it.
+fn value_length(value: &str, words: usize) -> usize {
+    let mut spaces = 0;
+    let ends = |letter: char| {
+        spaces += usize::from(letter == ' ');
+        letter.is_control() || "\"',;&)}]\\".contains(letter) || spaces == words
+    };
+    value.find(ends).unwrap_or(value.len())
+}
+
 /// Adds every form of a secret that is not known yet.
 fn add(known: &mut Vec<Secret>, secret: &str) {
     if secret.len() < SHORTEST {
@@ -127,6 +176,24 @@ mod tests {
             ("nothing of ours: x", "nothing of ours: x"),
         ] {
             assert_eq!(known.redact(text), expected);
+        }
+    }
+
+    #[test]
+    fn values_of_names_of_secrets_are_hidden() {
+        for (text, expected) in [
+            ("cannot log in: password=hunter2 is old", "cannot log in: password=*** is old"),
+            ("token: abc.def expired", "token: *** expired"),
+            (r#"{"identitytoken": "abc", "user": "ci"}"#, r#"{"identitytoken": "***", "user": "ci"}"#),
+            ("CLIENT_SECRET='a b', x=1", "CLIENT_SECRET='*** b', x=1"),
+            ("Authorization: Bearer abc.def, retry", "Authorization: ***, retry"),
+            ("GET https://ci@h/?access_token=abc&n=1", "GET https://ci@h/?access_token=***&n=1"),
+            ("cannot find the password: ", "cannot find the password: "),
+            ("user=ci: no entry at 10:00", "user=ci: no entry at 10:00"),
+            ("passwords==x pwd := y", "passwords==*** pwd := ***"),
+            ("token://host", "token://host"),
+        ] {
+            assert_eq!(without_assigned_secrets(text), expected);
         }
     }
 

@@ -130,6 +130,24 @@ echo '{"Username":"ci","Secret":"hunter2"}'; exit 1"#;
 }
 
 #[test]
+fn what_a_credential_helper_assigns_to_names_of_secrets_is_hidden() {
+    let lab = lab();
+    helper(&lab, "chatty", "echo 'cannot log in: password=swordfish token: \"abcdef\"' >&2; exit 1");
+    let output = list(&lab, &basic(), r#"{"credsStore": "chatty"}"#).run();
+    let output = output.fails(2, &["cannot log in: password=*** token: \"***\""]);
+    let _ = output.never_says("swordfish").never_says("abcdef");
+}
+
+#[test]
+fn an_absent_credential_helper_is_an_error_only_if_the_registry_asks_for_a_login() {
+    let lab = lab();
+    let config = r#"{"auths": {}, "credsStore": "desktop"}"#;
+    let open = FaultRegistry::start(Access::Open, vec![]);
+    let _ = list(&lab, &open, config).run().succeeds().never_says("error");
+    let _ = list(&lab, &basic(), config).run().fails(2, &["`docker-credential-desktop`"]);
+}
+
+#[test]
 fn a_credential_helper_that_leaves_a_process_behind_has_answered() {
     let lab = lab();
     // The remaining process holds both outputs open.
