@@ -26,6 +26,7 @@ use ureq::unversioned::transport::{
 use crate::stream::{cancel, lock};
 
 use super::pem::{parse_ca, parse_identity};
+use super::tls_errors::or_short_key;
 use super::trust_files::{certs_directory, system_authorities};
 use super::url::Origin;
 use super::wire_options::TlsOptions;
@@ -165,6 +166,7 @@ impl ServerCertVerifier for Verifier {
             return Ok(ServerCertVerified::assertion());
         }
         verified
+            .map_err(|error| or_short_key(error, std::iter::once(end_entity).chain(intermediates).chain(own)))
     }
 
     fn verify_tls12_signature(
@@ -177,6 +179,7 @@ impl ServerCertVerifier for Verifier {
             Trusted::AnyServer => Ok(HandshakeSignatureValid::assertion()),
             Trusted::Authorities { .. } => {
                 rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.algorithms)
+                    .map_err(|error| or_short_key(error, [certificate]))
             }
         }
     }
@@ -191,6 +194,7 @@ impl ServerCertVerifier for Verifier {
             Trusted::AnyServer => Ok(HandshakeSignatureValid::assertion()),
             Trusted::Authorities { .. } => {
                 rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.algorithms)
+                    .map_err(|error| or_short_key(error, [certificate]))
             }
         }
     }

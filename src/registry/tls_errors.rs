@@ -1,5 +1,9 @@
 //! Turns errors of the TLS library into messages. Without I/O.
 
+use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+use rustls::server::ParsedCertificate;
 use rustls::{AlertDescription as Alert, CertificateError as Bad, Error as E, OtherError};
 
 use super::error::TrustProblem;
@@ -71,6 +75,12 @@ fn other_problem(other: &OtherError) -> TrustProblem {
         "UnsupportedCertVersion" => {
             return TrustProblem::Unsupported("its certificate is not of X.509 version 3".to_owned());
         }
+        "ShortKey" => {
+            return TrustProblem::Unsupported(
+                "its certificate, or one that signed it, has an RSA key below 2048 bits, which is not supported"
+                    .to_owned(),
+            );
+        }
         "EndEntityUsedAsCa" => "its certificate is signed with one that is not an authority's",
         "PathLenConstraintViolated" | "MaximumPathDepthExceeded" => {
             "there are more authorities between its certificate and a trusted one than allowed"
@@ -96,12 +106,43 @@ fn other_problem(other: &OtherError) -> TrustProblem {
     TrustProblem::Other(text.to_owned())
 }
 
+/// What a signature is reported as that cannot be checked because the key is too short; rustls says that it is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("an RSA key has less than 2048 bits")]
+pub(super) struct ShortKey;
+
+/// Names the cause where a signature counts as wrong because one of these keys is too short to be used.
+pub(super) fn or_short_key<'a>(
+    error: E,
+    certificates: impl IntoIterator<Item = &'a CertificateDer<'a>>,
+) -> E {
+    match error {
+        E::InvalidCertificate(Bad::BadSignature) if certificates.into_iter().any(has_short_key) => {
+            E::InvalidCertificate(Bad::Other(OtherError(Arc::new(ShortKey))))
+        }
+        other => other,
+    }
+}
+
+/// Tells whether a certificate has an RSA key below 2048 bits, by the length of its SubjectPublicKeyInfo.
+fn has_short_key(certificate: &CertificateDer<'_>) -> bool {
+    /// Object identifier 1.2.840.113549.1.1.1, rsaEncryption, as DER.
+    const RSA: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+    /// That of an RSA key of 2048 bits, whose exponent is 1 byte at least.
+    const SHORTEST: usize = 292;
+    let Ok(certificate) = ParsedCertificate::try_from(certificate) else { return false };
+    let key = certificate.subject_public_key_info();
+    let head = key.get(..RSA.len() + 8).unwrap_or_default();
+    head.windows(RSA.len()).any(|window| window == RSA) && key.len() < SHORTEST
+}
+
 /// Describes a TLS failure that is not about trust.
 pub(super) fn describe(error: &rustls::Error) -> String {
     match error {
         E::AlertReceived(Alert::HandshakeFailure | Alert::ProtocolVersion | Alert::InsufficientSecurity)
         | E::PeerIncompatible(_) => {
-            "the host and this program have no TLS version or cipher in common (TLS 1.2 and 1.3 are supported)"
+            "the host and this program have no TLS version, cipher or kind of key in common (supported are TLS 1.2 and \
+             1.3, RSA of 2048 bits or more, P-256, P-384 and Ed25519; a host whose key is P-521 ends the connection so)"
                 .to_owned()
         }
         E::AlertReceived(Alert::UnrecognisedName) => "the host knows no certificate for this name".to_owned(),
@@ -134,8 +175,6 @@ fn plain_name(presented: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     /// An error with a name as webpki's have.
@@ -185,7 +224,9 @@ mod tests {
         for (error, expected) in [
             (
                 E::AlertReceived(Alert::HandshakeFailure),
-                "the host and this program have no TLS version or cipher in common (TLS 1.2 and 1.3 are supported)",
+                "the host and this program have no TLS version, cipher or kind of key in common (supported are TLS 1.2 \
+                 and 1.3, RSA of 2048 bits or more, P-256, P-384 and Ed25519; a host whose key is P-521 ends the \
+                 connection so)",
             ),
             (E::AlertReceived(Alert::InternalError), "the host ended the TLS connection (InternalError)"),
             (E::AlertReceived(Alert::UnrecognisedName), "the host knows no certificate for this name"),

@@ -10,3 +10,4 @@ pub(crate) mod matrix;
 pub(crate) mod other;
 pub(crate) mod real;
 pub(crate) mod tags;
+mod weak_certificates;
