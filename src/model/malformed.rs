@@ -15,6 +15,9 @@ impl Malformed {
     /// Says what kind of error it is and where, and quotes nothing: values may be secrets.
     #[must_use]
     pub fn without_values(error: &serde_json::Error) -> Self {
+        if is_empty(error) {
+            return Self("it is empty".to_owned());
+        }
         let what = match error.classify() {
             Category::Data => "it is JSON of another form than expected",
             _ => "it is not valid JSON",
@@ -36,6 +39,7 @@ impl From<serde_json::Error> for Malformed {
         let text = error.to_string();
         let place = format!("line {} column {}", error.line(), error.column());
         Self(match error.classify() {
+            Category::Eof if is_empty(&error) => "it is empty".to_owned(),
             Category::Eof => format!("the text ends inside a value at {place}"),
             Category::Syntax if text.starts_with("expected ident") || text.starts_with("expected value") => {
                 format!("it is not JSON from {place} on")
@@ -43,6 +47,11 @@ impl From<serde_json::Error> for Malformed {
             _ => without_types(&text),
         })
     }
+}
+
+/// Tells whether there was no text at all.
+fn is_empty(error: &serde_json::Error) -> bool {
+    error.classify() == Category::Eof && (error.line(), error.column()) == (1, 0)
 }
 
 /// Names JSON's kinds of values where serde names those of Rust.
@@ -79,7 +88,7 @@ mod tests {
             ("nope", "it is not JSON from line 1 column 2 on"),
             ("<html>", "it is not JSON from line 1 column 1 on"),
             ("{\"list\":", "the text ends inside a value at line 1 column 8"),
-            ("", "the text ends inside a value at line 1 column 0"),
+            ("", "it is empty"),
             ("{\"list\":[]}}", "trailing characters at line 1 column 12"),
             ("\"a\"", "invalid type: string \"a\", expected an object at line 1 column 3"),
             ("{\"list\":{}}", "invalid type: object, expected a list at line 1 column 8"),

@@ -462,7 +462,8 @@ mod tests {
     #[test]
     fn bad_configurations_are_refused_without_showing_values() {
         for (text, expected) in [
-            ("", "it is not valid JSON at line 1"),
+            ("", "it is empty"),
+            ("{", "it is not valid JSON at line 1"),
             ("[]", "it is JSON of another form than expected at line 1"),
             (r#"{"auths": {"reg.example": {"auth": "***hunter2"}}}"#, "`auth` is not base64"),
             (r#"{"auths": {"reg.example": {"auth": "aHVudGVyMg=="}}}"#, "`auth` has no `:`"),

@@ -140,7 +140,7 @@ mod tests {
             (&other, "the payload has type `atomic container image signature`"),
             (&large, "the payload has 300"),
             ("[]", "the payload cannot be read: expected an object, found a list"),
-            ("", "the payload cannot be read: the text ends inside a value"),
+            ("", "the payload cannot be read: it is empty"),
             ("{}", "the payload cannot be read: missing field `critical`"),
             (&format!("{} x", text(DIGEST, "null")), "trailing characters"),
             (&text("sha256:12", "null"), "digest `sha256:12` has 2 hex characters"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Digest, limits};
+use crate::model::{Digest, Malformed, limits};
 
 /// A blob that a tar was written without.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +28,8 @@ pub fn left_out_to_text(blobs: &[LeftOut]) -> String {
 
 /// Reads the value of the annotation.
 pub(super) fn parse(text: &str) -> Result<LeftOutBlobs, String> {
-    let blobs: Vec<LeftOut> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let blobs: Vec<LeftOut> =
+        serde_json::from_str(text).map_err(|error| Malformed::from(error).to_string())?;
     if blobs.len() > limits::DOCUMENTS {
         return Err(format!("it lists {} blobs, at most {} are accepted", blobs.len(), limits::DOCUMENTS));
     }
@@ -59,8 +60,9 @@ mod tests {
         assert_eq!(read.len(), 2);
         assert!(list.iter().all(|blob| read.get(&blob.digest) == Some(blob)));
         for (text, expected) in [
-            ("", "EOF while parsing"),
-            ("{}", "invalid type: map"),
+            ("", "it is empty"),
+            ("[", "the text ends inside a value at line 1 column 1"),
+            ("{}", "invalid type: object, expected a list"),
             (r#"[{"digest":"x","size":1,"from":""}]"#, "`x`"),
             (r#"[{"digest":"sha256:00","size":1,"from":""}]"#, "64"),
             (&left_out_to_text(&[blob(b"c", limits::BLOB_BYTES + 1)]), "at most 70368744177664 are accepted"),

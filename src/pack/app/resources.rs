@@ -89,7 +89,8 @@ struct Asked {
 
 fn entry(number: usize, raw: &RawValue) -> Result<Asked, ResourceError> {
     let wrong = |problem: String| ResourceError::Entry { number, problem };
-    let entry: AskedEntry = serde_json::from_str(raw.get()).map_err(|error| wrong(error.to_string()))?;
+    let entry: AskedEntry =
+        serde_json::from_str(raw.get()).map_err(|error| wrong(Malformed::from(error).to_string()))?;
     let checksum = entry.checksum.map(|checksum| checksum.value).or(entry.sha1);
     let checksum = checksum.ok_or_else(|| wrong("`checksum.value` is missing".to_owned()))?;
     let size = entry.size_in_bytes.or(entry.size);
@@ -288,7 +289,7 @@ mod tests {
             (request(&[]), "`resources`: array must have at least 1 resource"),
             ("{}".into(), "missing field `resources`"),
             ("[]".into(), "the list of resources is not valid JSON"),
-            ("".into(), "the list of resources is not valid JSON: the text ends"),
+            ("".into(), "the list of resources is not valid JSON: it is empty"),
             (r#"{"resources":["#.into(), "the list of resources is not valid JSON: the text ends"),
             (format!(r#"{{"resources":{}"#, "[".repeat(100_000)), "the text ends inside a value at line 1"),
             (request(&[v3(ONE, 1, "a"), "7".into()]), "`resources[1]`: invalid type: integer `7`"),
