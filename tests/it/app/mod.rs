@@ -3,4 +3,5 @@
 pub(crate) mod folder;
 pub(crate) mod incremental;
 pub(crate) mod matching;
+mod names;
 pub(crate) mod zip;
