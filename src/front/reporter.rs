@@ -118,10 +118,8 @@ impl Reporter<'_> {
 
 impl Observer for Reporter<'_> {
     fn event(&self, event: Event<'_>) {
-        if let Event::Warning(warning) = event {
-            let (text, advice) = warning_text(warning);
-            self.ui.warning_with(&text, advice);
-            return;
+        if let Event::Warning(_) = event {
+            return Warnings(self.ui).event(event);
         }
         let lines = self.log().take(event, self.started.elapsed());
         if let Some(bars) = &self.bars {
@@ -136,6 +134,19 @@ impl Observer for Reporter<'_> {
             _ => &[],
         };
         shown.iter().for_each(|line| self.ui.note(line));
+    }
+}
+
+/// Prints warnings only, for work that needs no progress.
+#[derive(Debug)]
+pub struct Warnings<'a>(pub &'a Ui);
+
+impl Observer for Warnings<'_> {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Warning(warning) = event {
+            let (text, advice) = warning_text(warning);
+            self.0.warning_with(&text, advice);
+        }
     }
 }
 

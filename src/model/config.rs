@@ -145,14 +145,19 @@ impl Config {
     /// Returns the platform that the image is for; `None` where operating system or architecture is missing.
     #[must_use]
     pub fn platform(&self) -> Option<Platform> {
-        let platform = Platform {
+        Some(self.stated_platform()).filter(Platform::is_complete)
+    }
+
+    /// Returns what is said of the platform; what is not said is empty.
+    #[must_use]
+    pub fn stated_platform(&self) -> Platform {
+        Platform {
             architecture: self.architecture.clone(),
             os: self.os.clone(),
             os_version: self.os_version.clone(),
             os_features: self.os_features.clone(),
             variant: self.variant.clone(),
-        };
-        platform.is_complete().then_some(platform)
+        }
     }
 }
 

@@ -74,6 +74,29 @@ impl Platform {
             && (wanted.variant.is_none() || self.variant_or_usual() == wanted.variant.as_deref())
     }
 
+    /// Tells whether an image that is listed for `self` is for another platform by its own configuration.
+    ///
+    /// What only one of the two says is no contradiction: imgpkg leaves out all of it, many builders the variant.
+    #[must_use]
+    pub fn contradicts(&self, own: &Self) -> bool {
+        let is_said = |part: &str| !part.is_empty();
+        let differs = |said: &str, own: &str| is_said(said) && is_said(own) && said != own;
+        // Attestations sit in an index under the platform `unknown/unknown`.
+        if self.os == "unknown" || self.architecture == "unknown" {
+            return false;
+        }
+        let versions = (self.os_version.as_deref(), own.os_version.as_deref());
+        let variants = self.variant.is_some()
+            && own.variant.as_deref().is_some_and(is_said)
+            && is_said(&own.os)
+            && is_said(&own.architecture)
+            && !own.serves(self);
+        differs(&self.os, &own.os)
+            || differs(&self.architecture, &own.architecture)
+            || variants
+            || matches!(versions, (Some(said), Some(own)) if differs(said, own))
+    }
+
     fn variant_or_usual(&self) -> Option<&str> {
         self.variant.as_deref().or(match self.architecture.as_str() {
             "arm64" => Some("v8"),
@@ -158,6 +181,33 @@ mod tests {
         ] {
             let has: Platform = has.parse().unwrap();
             assert_eq!(has.serves(&wanted.parse().unwrap()), expected, "{has} {wanted}");
+        }
+    }
+
+    #[test]
+    fn platforms_contradict_each_other_where_both_say_something() {
+        let platform = |text: &str| -> Platform {
+            let parts: Vec<String> = text.split('/').map(str::to_owned).collect();
+            let part = |at: usize| parts.get(at).cloned();
+            let (os, architecture) = (part(0).unwrap_or_default(), part(1).unwrap_or_default());
+            let variant = part(2).filter(|variant| !variant.is_empty());
+            Platform { os, architecture, variant, os_version: part(3), ..Platform::linux_amd64() }
+        };
+        for (said, own, expected) in [
+            ("linux/amd64", "linux/amd64", false),
+            ("linux/arm64", "linux/amd64", true),
+            ("windows/amd64", "linux/amd64", true),
+            ("linux/arm64/v8", "linux/arm64", false),
+            ("linux/arm64", "linux/arm64/v8", false),
+            ("linux/arm/v6", "linux/arm/v7", true),
+            ("linux/arm/v6", "linux/arm", false),
+            ("unknown/unknown", "linux/amd64", false),
+            ("linux/amd64", "", false),
+            ("linux/amd64", "/arm64", true),
+            ("windows/amd64//10.0.1", "windows/amd64//10.0.2", true),
+            ("windows/amd64//10.0.1", "windows/amd64", false),
+        ] {
+            assert_eq!(platform(said).contradicts(&platform(own)), expected, "{said} {own}");
         }
     }
 }

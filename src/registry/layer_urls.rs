@@ -57,14 +57,22 @@ pub(super) fn open_first(
                 }
             }
         };
-        let shown = Url::parse(text).map_or_else(|_| sanitize(text), |url| url.to_string());
-        problems.push(format!("`{shown}`: {problem}"));
+        problems.push(format!("`{}`: {problem}", shown_url(text)));
     }
     if let Some(more @ 1..) = urls.len().checked_sub(limits::LAYER_URLS) {
         problems.push(format!("{more} more are not tried"));
     }
     let problems = requester.http.redactor.redact(&problems.join("; "));
     Err(RegistryError::LayerUrls { task: Box::new(task.clone()), problems })
+}
+
+/// Makes a URL from outside fit to be shown: without user name, password and values that may be secrets.
+#[must_use]
+pub fn shown_url(text: &str) -> String {
+    match Url::parse(text) {
+        Ok(url) => url.to_string(),
+        Err(_) => sanitize(text.rsplit_once('@').map_or(text, |(_, rest)| rest)),
+    }
 }
 
 impl LayerUrl {

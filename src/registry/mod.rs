@@ -65,6 +65,7 @@ pub use error::{Credentials, RegistryError, ServerMessage, Task, TrustProblem, V
 pub use events::{ClientEvents, NoEvents, RequestRecord, RetryRecord};
 pub use helper::{CredentialHelpers, HelperError, ProcessHelpers};
 pub use keychain::{CredentialSource, DockerConfig, DockerConfigError, HostCredential, Keychain};
+pub use layer_urls::shown_url;
 pub use options::{ClientOptions, Mirror, PlainHttp};
 pub use s3::{Bucket, BucketError, BucketOptions};
 pub use upload::{PushOutcome, PushStart};

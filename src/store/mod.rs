@@ -17,6 +17,7 @@ pub mod imgpkg_tar;
 mod kind;
 pub mod layout;
 mod left_out;
+mod listed;
 mod open;
 mod opened;
 mod place;
@@ -116,6 +117,8 @@ pub enum Remark {
     NoDockerManifest,
     /// An entry of `index.json` that is neither a manifest nor an index was passed over.
     ForeignRoot(Box<Descriptor>),
+    /// `index.json` has an entry twice.
+    EntryTwice(Digest),
     /// Names that are neither a tag nor a reference were passed over.
     InvalidNames {
         /// How many.

@@ -126,6 +126,15 @@ impl Store {
         &self.roots
     }
 
+    /// Tells whether `index.json` is itself the only image: the list of its platforms.
+    #[must_use]
+    pub fn is_one_index(&self) -> bool {
+        let is_layout = matches!(self.kind, StoreKind::OciLayoutTar | StoreKind::OciLayoutDirectory);
+        let in_memory =
+            |root: &Root| matches!(self.held.get(&root.image.descriptor.digest), Some(Held::Memory(_)));
+        is_layout && self.roots.iter().all(in_memory)
+    }
+
     /// Leaves one image in the list of top-level images; the blobs stay.
     pub fn keep_only(&mut self, root: Root) {
         self.roots = vec![root];

@@ -5,12 +5,13 @@ use std::str::FromStr;
 
 use crate::model::{Digest, Reference};
 
+use super::listed::listed_root;
 use super::{ImageName, Root, Store, StoreError};
 
 /// How one image of several is selected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selector {
-    /// The image with this digest.
+    /// The image with this digest, also one that an index lists.
     Digest(Digest),
     /// The image at this place of `index.json` or `manifest.json`; the first one is 0, as skopeo counts.
     Position(usize),
@@ -72,7 +73,7 @@ impl Selector {
     /// Finds the image that is meant.
     ///
     /// Errors: [`StoreError::NotSelected`] where none or more than one is meant, with all that there are.
-    pub fn find<'a>(&self, store: &'a Store) -> Result<&'a Root, StoreError> {
+    pub fn find(&self, store: &Store) -> Result<Root, StoreError> {
         let chosen: Vec<&Root> = match self {
             Self::Position(position) => store.roots().get(*position).into_iter().collect(),
             Self::Digest(digest) => {
@@ -85,9 +86,14 @@ impl Selector {
                 store.roots().iter().filter(has).collect()
             }
         };
-        match chosen.as_slice() {
-            [only] => Ok(only),
-            found => Err(StoreError::NotSelected {
+        let listed = match (chosen.as_slice(), self) {
+            ([], Self::Digest(digest)) => listed_root(store, digest),
+            _ => None,
+        };
+        match (chosen.as_slice(), listed) {
+            ([only], _) => Ok((*only).clone()),
+            (_, Some(listed)) => Ok(listed),
+            (found, None) => Err(StoreError::NotSelected {
                 path: store.path().to_owned(),
                 selector: self.to_string(),
                 found: found.len(),

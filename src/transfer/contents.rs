@@ -3,11 +3,13 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use crate::model::{Config, Descriptor, Document, ImageManifest, Platform, RawDocument, media_type};
+use crate::model::{Config, Descriptor, Document, ImageManifest, Platform, RawDocument, limits, media_type};
+use crate::registry::shown_url;
 use crate::stream::{Overwrite, Published, StagedFolder};
 use crate::tar::{Extractor, Ownership, Policy, StrayLinks, Summary};
 
 use super::events::{Event, Observer, Warning};
+use super::listed_platform::read_listed;
 use super::unpacking::Layers;
 use super::{ImageSource, TransferError};
 
@@ -44,14 +46,41 @@ pub(super) const NO_MANIFEST: TransferError =
     TransferError::Internal { what: "an index was resolved to a document that is no manifest" };
 
 /// Finds the manifest that a root stands for: itself, or the image of an index that serves the platform.
+///
+/// Errors: [`TransferError::NoPlatform`]; [`TransferError::OtherPlatform`] for an image that is listed for a platform
+/// which is not its configuration's.
+/// Cost: reads the documents on the way, and the configuration of an image that is listed for a platform.
 pub fn resolve_manifest(
     source: &dyn ImageSource,
     root: &Descriptor,
     platform: Option<&Platform>,
 ) -> Result<RawDocument, TransferError> {
+    let (entry, document) = find_listed(source, root, platform)?;
+    if let Some(manifest) = document.manifest().filter(|_| entry.platform.is_some()) {
+        read_listed(source, &entry, manifest)?;
+    }
+    Ok(document)
+}
+
+/// As [`resolve_manifest`], without a look at the configuration: for what is only listed, and never taken.
+pub fn find_manifest(
+    source: &dyn ImageSource,
+    root: &Descriptor,
+    platform: Option<&Platform>,
+) -> Result<RawDocument, TransferError> {
+    Ok(find_listed(source, root, platform)?.1)
+}
+
+/// Returns a manifest and the entry that lists it.
+fn find_listed(
+    source: &dyn ImageSource,
+    root: &Descriptor,
+    platform: Option<&Platform>,
+) -> Result<(Descriptor, RawDocument), TransferError> {
     let mut document = source.read_document(root)?;
-    for _ in 0..crate::model::limits::NESTING {
-        let Document::Index(index) = document.document() else { return Ok(document) };
+    let mut entry = root.clone();
+    for _ in 0..limits::NESTING {
+        let Document::Index(index) = document.document() else { return Ok((entry, document)) };
         let wanted = platform.cloned().unwrap_or_else(Platform::linux_amd64);
         // Attestations sit in an index under the platform `unknown/unknown`.
         let is_image =
@@ -75,13 +104,39 @@ pub fn resolve_manifest(
             }
         };
         document = source.read_document(&chosen)?;
+        entry = chosen;
     }
-    let limit = crate::model::limits::NESTING;
+    let limit = limits::NESTING;
     Err(TransferError::TooMany {
         subject: format!("`{}`", source.label()),
         what: "levels of nested indexes",
         limit,
     })
+}
+
+/// As [`resolve_manifest`], for a platform that was asked for: an image alone has to be for it.
+///
+/// An image whose configuration names no platform, as imgpkg's, is for every one.
+/// Errors: [`TransferError::NoPlatform`] for an image of another platform.
+pub fn resolve_for(
+    source: &dyn ImageSource,
+    root: &Descriptor,
+    platform: Option<&Platform>,
+) -> Result<RawDocument, TransferError> {
+    let (entry, document) = find_listed(source, root, platform)?;
+    let Some(manifest) = document.manifest() else { return Ok(document) };
+    let listed = entry.platform.as_ref().filter(|listed| listed.is_complete());
+    if platform.is_none() && listed.is_none() {
+        return Ok(document);
+    }
+    let own = read_listed(source, &entry, manifest)?.and_then(|config| config.platform());
+    if let (Some(wanted), Some(has)) = (platform, listed.or(own.as_ref()))
+        && !has.serves(wanted)
+    {
+        let (place, wanted, has) = (source.label(), Box::new(wanted.clone()), vec![has.to_string()]);
+        return Err(TransferError::NoPlatform { place, wanted, has });
+    }
+    Ok(document)
 }
 
 /// Extracts an image into a folder; links that are absolute or lead out are created as they are.
@@ -181,6 +236,7 @@ pub(super) fn extract(
         let found = format!("its content has type `{}`", other.media_type);
         return Err(TransferError::NotAnImage { place: source.label(), found });
     }
+    check_layers_held(source, &manifest.layers)?;
     let mut extractor = Extractor::new(folder, policy);
     observer.event(Event::Planned {
         blobs: manifest.layers.len() as u64,
@@ -194,9 +250,27 @@ pub(super) fn extract(
     Ok((finished?, config))
 }
 
+/// Checks that none of the layers was left out of a tar because it may not be distributed.
+///
+/// Errors: [`TransferError::NonDistributableLeftOut`].
+pub(super) fn check_layers_held(
+    source: &dyn ImageSource,
+    layers: &[Descriptor],
+) -> Result<(), TransferError> {
+    let is_left_out = |layer: &&Descriptor| layer.is_non_distributable() && source.lacks(&layer.digest);
+    match layers.iter().find(is_left_out) {
+        None => Ok(()),
+        Some(layer) => Err(TransferError::NonDistributableLeftOut {
+            layer: layer.digest.clone(),
+            place: source.place_of(&layer.digest),
+            urls: layer.urls.iter().take(limits::LAYER_URLS).map(|url| shown_url(url)).collect(),
+        }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::in_memory::{InMemory, image, index};
+    use super::super::in_memory::{InMemory, blob, image, index, with_config};
     use super::*;
 
     /// Resolves for a platform (empty for none) and returns the digest, or the platforms that there are.
@@ -206,7 +280,7 @@ mod tests {
         platform: &str,
     ) -> Result<crate::model::Digest, Vec<String>> {
         let platform = (!platform.is_empty()).then(|| platform.parse().unwrap());
-        match resolve_manifest(source, &root.descriptor(), platform.as_ref()) {
+        match find_manifest(source, &root.descriptor(), platform.as_ref()) {
             Ok(document) => Ok(document.digest().clone()),
             Err(TransferError::NoPlatform { has, .. }) => Err(has),
             Err(error) => panic!("{error}"),
@@ -254,8 +328,57 @@ mod tests {
     }
 
     #[test]
+    fn a_platform_that_was_asked_for_is_that_of_the_configuration() {
+        let configured = |os: &str, architecture: &str| {
+            let text = format!(
+                r#"{{"os":"{os}","architecture":"{architecture}","rootfs":{{"type":"layers","diff_ids":[]}}}}"#
+            );
+            let config = blob(media_type::OCI_CONFIG, text.as_bytes());
+            (with_config(&config.0, &[]), config)
+        };
+        let [amd, unsaid] = [configured("linux", "amd64"), configured("", "")];
+        let right = index(&[(&amd.0, "linux/amd64"), (&unsaid.0, "linux/arm64")]);
+        let wrong = index(&[(&amd.0, "linux/arm64"), (&unsaid.0, "linux/s390x")]);
+        let without = index(&[(&amd.0, "")]);
+        let source = InMemory {
+            blobs: vec![amd.1, unsaid.1],
+            ..InMemory::of(&[&amd.0, &unsaid.0, &right, &wrong, &without])
+        };
+        for (root, platform, expected) in [
+            (&right, "linux/amd64", Ok(&amd.0)),
+            (&right, "linux/arm64", Ok(&unsaid.0)),
+            (
+                &wrong,
+                "linux/arm64",
+                Err("is listed for `linux/arm64`, but its configuration says `linux/amd64`"),
+            ),
+            (&wrong, "linux/s390x", Ok(&unsaid.0)),
+            (&amd.0, "linux/amd64", Ok(&amd.0)),
+            (&amd.0, "linux/arm64", Err("no image for `linux/arm64` in `memory`; it has `linux/amd64`")),
+            (&without, "linux/arm64", Err("no image for `linux/arm64` in `memory`; it has `linux/amd64`")),
+            (&unsaid.0, "linux/arm64", Ok(&unsaid.0)),
+            (&amd.0, "", Ok(&amd.0)),
+        ] {
+            let platform = (!platform.is_empty()).then(|| platform.parse().unwrap());
+            let found = resolve_for(&source, &root.descriptor(), platform.as_ref());
+            match (found, expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(found.digest(), expected.digest()),
+                (Err(error), Err(expected)) => assert!(error.to_string().contains(expected), "{error}"),
+                (found, _) => panic!("{platform:?}: {found:?}"),
+            }
+        }
+        // What a Concourse step is given: an image that is no index is taken.
+        let arm = "linux/arm64".parse().unwrap();
+        assert!(resolve_manifest(&source, &amd.0.descriptor(), Some(&arm)).is_ok());
+        let error = resolve_manifest(&source, &wrong.descriptor(), Some(&arm)).unwrap_err();
+        assert!(matches!(error, TransferError::OtherPlatform { .. }), "{error}");
+        let listed = Descriptor { platform: Some(arm), ..amd.0.descriptor() };
+        assert!(resolve_manifest(&source, &listed, None).is_err(), "an entry of `index.json`");
+    }
+
+    #[test]
     fn indexes_nested_too_deeply_are_refused() {
-        let limit = crate::model::limits::NESTING;
+        let limit = limits::NESTING;
         let mut documents = vec![image(&["x"])];
         for _ in 0..=limit {
             let inner = documents.last().expect("at least the image");

@@ -154,6 +154,18 @@ pub enum TransferError {
         /// The platforms there are.
         has: Vec<String>,
     },
+    /// An image that was chosen by its platform is for another one.
+    #[error("`{place}`: image `{image}` is listed for `{listed}`, but its configuration says `{own}`")]
+    OtherPlatform {
+        /// Where it was read from.
+        place: String,
+        /// Digest of the image.
+        image: Digest,
+        /// What the index says.
+        listed: Box<Platform>,
+        /// What the configuration says.
+        own: Box<Platform>,
+    },
     /// A tar holds only some of an index's images, and all are needed.
     #[error(
         "`{place}` does not hold the whole index `{index}`: {} not in it; it has {}",
@@ -249,6 +261,16 @@ pub enum TransferError {
         image: String,
         /// Where it was looked for.
         place: String,
+    },
+    /// A layer that is to be read was left out when the tar was written, because it may not be distributed.
+    #[error("`{place}` was written without layer `{layer}`, which may not be distributed{}", at_urls(urls))]
+    NonDistributableLeftOut {
+        /// The layer.
+        layer: Digest,
+        /// The tar.
+        place: String,
+        /// Where its descriptor says that it is, as far as it may be shown.
+        urls: Vec<String>,
     },
     /// A tar was written without a non-distributable layer, and fetching it from its origin failed.
     #[error(
@@ -414,6 +436,10 @@ fn without(place: Option<&str>) -> String {
         Some(place) => format!("the earlier image in `{place}` has no such file"),
         None => "there is no earlier image".to_owned(),
     }
+}
+
+fn at_urls(urls: &[String]) -> String {
+    if urls.is_empty() { String::new() } else { format!("; its `urls` name {}", quoted_list(urls)) }
 }
 
 fn missing(items: &[String]) -> String {

@@ -6,7 +6,7 @@ use crate::model::{Descriptor, Platform, RawDocument, media_type};
 use crate::stream::{Decoder, FileError};
 use crate::tar::{Content, FileTree};
 
-use super::contents::{NO_MANIFEST, resolve_manifest};
+use super::contents::{NO_MANIFEST, check_layers_held, resolve_for};
 use super::events::Observer;
 use super::image_files::{Budget, Contents, Reading, read_files};
 use super::{ImageSource, TransferError};
@@ -33,7 +33,7 @@ pub fn list_image(
     concurrency: usize,
     observer: &dyn Observer,
 ) -> Result<ImageListing, TransferError> {
-    let manifest = resolve_manifest(source, root, platform)?;
+    let manifest = resolve_for(source, root, platform)?;
     let layers = file_layers(source, &manifest)?;
     let (contents, budget) = (Contents::Skip, Budget::default());
     let reading = Reading { wanted: &[], contents, concurrency, observer, budget };
@@ -54,7 +54,10 @@ pub(super) fn file_layers(
             let found = format!("its content has type `{}`", other.media_type);
             Err(TransferError::NotAnImage { place: source.label(), found })
         }
-        None => Ok(layers.clone()),
+        None => {
+            check_layers_held(source, layers)?;
+            Ok(layers.clone())
+        }
     }
 }
 

@@ -21,6 +21,7 @@ mod image_files;
 #[cfg(test)]
 mod in_memory;
 mod layer_files;
+mod listed_platform;
 mod listing;
 mod one_file;
 mod platform_table;
@@ -52,7 +53,9 @@ pub use collection::{
     push_collection,
 };
 pub use combined::CombinedSource;
-pub use contents::{PullReport, PullRequest, pull_contents, pull_rootfs, resolve_manifest};
+pub use contents::{
+    PullReport, PullRequest, find_manifest, pull_contents, pull_rootfs, resolve_for, resolve_manifest,
+};
 pub use delta::{
     AtRegistry, find_at_registry, keep_needed, layers_of, left_out_below, those_in_repository, those_of,
 };
@@ -77,11 +80,11 @@ pub use run_description::RunDescription;
 pub use runnable::{
     BaseRoot, MadeRunnable, MadeSource, Origin, RunnableRequest, UserName, make_runnable, write_runnable,
 };
-pub use selection::select;
+pub use selection::{select, selector_for};
 pub use source::{ImageSource, RegistrySource};
 pub use to_archive::{ArchiveRequest, copy_to_docker_tar, copy_to_imgpkg_tar};
 pub use to_depot::{DepotImage, DepotReport, DepotRequest, copy_to_depot};
 pub use to_folder::{SINGLE_IMAGE, copy_to_folder};
 pub use to_layout::{LayoutReport, LayoutRequest, copy_delta_to_layout, copy_to_layout};
-pub use to_registry::{PushRequest, push_to_registry};
+pub use to_registry::{PushRequest, confirm, push_to_registry};
 pub use workers::{for_each, parallel_map};

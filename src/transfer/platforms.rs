@@ -7,13 +7,14 @@ use std::collections::{BTreeSet, HashSet};
 
 use crate::lock::cosign_subject;
 use crate::model::{
-    Annotations, Descriptor, Digest, Document, ImageManifest, Platform, RawDocument, Tag, limits,
+    Annotations, Descriptor, Digest, Document, ImageIndex, ImageManifest, Platform, RawDocument, Tag, limits,
 };
 use crate::pack::{
     IndexAttestation, IndexImage, IndexParts, Narrowed, compose_index, narrow_index, require_platforms,
 };
 use crate::store::ImageName;
 
+use super::listed_platform::read_listed;
 use super::{Collection, Graph, ImageSource, Member, Role, TransferError};
 
 /// The images of one tar or repository that go into an index.
@@ -61,7 +62,7 @@ pub struct MadeIndex {
 /// follow an index inside an index.
 /// Errors: a bundle; an image without a platform; what [`crate::pack::IndexError`] names; a required platform that is
 /// missing.
-/// Cost: reads every manifest once, and the configuration of each image whose index does not say its platform.
+/// Cost: reads every manifest and every image's configuration once.
 pub fn join_index(sources: &[JoinSource<'_>], options: &JoinOptions) -> Result<MadeIndex, TransferError> {
     let mut parts = JoinParts { options, images: Vec::new(), attestations: Vec::new() };
     for join in sources {
@@ -103,7 +104,11 @@ pub fn narrow_root(
 ) -> Result<MadeIndex, TransferError> {
     let document = source.read_document(root)?;
     let narrowed = match document.document() {
-        Document::Index(index) => narrow_index(index, wanted)?,
+        Document::Index(index) => {
+            let narrowed = narrow_index(index, wanted)?;
+            check_listed_images(source, index, wanted)?;
+            narrowed
+        }
         Document::Manifest(manifest) => {
             serves_all(source, manifest, wanted)?;
             Narrowed::Same
@@ -145,9 +150,34 @@ pub fn require_platforms_of(
     }
     let document = source.read_document(root)?;
     match document.document() {
-        Document::Index(index) => Ok(require_platforms(index, required)?),
+        Document::Index(index) => {
+            require_platforms(index, required)?;
+            check_listed_images(source, index, required)
+        }
         Document::Manifest(manifest) => serves_all(source, manifest, required),
     }
+}
+
+/// Checks that the images of an index for these platforms are not for others by their configurations.
+fn check_listed_images(
+    source: &dyn ImageSource,
+    index: &ImageIndex,
+    wanted: &[Platform],
+) -> Result<(), TransferError> {
+    let serves = |entry: &&Descriptor| {
+        let listed = entry.platform.as_ref();
+        listed.is_some_and(|listed| wanted.iter().any(|wanted| listed.serves(wanted)))
+    };
+    for entry in IndexParts::of(index).images.into_iter().filter(serves) {
+        // What is not there is reported by what needs it.
+        if source.lacks(&entry.digest) || !entry.is_manifest() {
+            continue;
+        }
+        if let Document::Manifest(manifest) = source.read_document(entry)?.document() {
+            read_listed(source, entry, manifest)?;
+        }
+    }
+    Ok(())
 }
 
 /// Checks that one image serves each of the wanted platforms.
@@ -242,10 +272,9 @@ impl JoinParts<'_> {
             }
             Document::Manifest(manifest) => {
                 let listed = entry.platform.clone().filter(|_| depth > 0);
-                let platform = match listed.filter(Platform::is_complete) {
-                    Some(listed) => Some(listed),
-                    None => source.read_config(manifest)?.and_then(|config| config.platform()),
-                };
+                let config = read_listed(source, entry, manifest)?;
+                let own = config.and_then(|config| config.platform());
+                let platform = listed.filter(Platform::is_complete).or(own);
                 let platform = platform.or_else(|| self.options.platform.clone());
                 let platform = platform.ok_or_else(|| TransferError::NoPlatformOfItsOwn {
                     place: source.label(),

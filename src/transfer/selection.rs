@@ -17,7 +17,7 @@ use super::{Graph, ImageLocator, ImageSource, TransferError};
 /// the order of the store. A bundle that names one of them is marked as the main bundle.
 /// Errors: those of [`Selector::find`]; a selected image that cannot be read.
 pub fn select(store: &Store, selector: &Selector) -> Result<Vec<Root>, TransferError> {
-    let mut chosen = selector.find(store)?.clone();
+    let mut chosen = selector.find(store)?;
     let digest = chosen.image.descriptor.digest.clone();
     let others = || store.roots().iter().filter(|root| root.image.descriptor.digest != digest);
     let locator = ImageLocator::over(store, None);
@@ -45,6 +45,19 @@ pub fn select(store: &Store, selector: &Selector) -> Result<Vec<Root>, TransferE
     let belonging = others().filter(|root| kept.contains(digest_of(root))).cloned();
     let belonging: Vec<Root> = belonging.map(|root| Root { is_root_bundle: false, ..root }).collect();
     Ok(std::iter::once(chosen).chain(belonging).collect())
+}
+
+/// Returns what selects the image that is meant: what was asked for, else the digest that the image has to have where
+/// `index.json` is itself the list of one image's platforms and has an image with this digest.
+///
+/// Tools that write such a list show the digests of the images in it; nothing shows that of `index.json`.
+#[must_use]
+pub fn selector_for(store: &Store, asked: Option<&Selector>, expected: Option<&Digest>) -> Option<Selector> {
+    let by_digest = || {
+        let selector = Selector::Digest(expected.filter(|_| store.is_one_index())?.clone());
+        selector.find(store).is_ok().then_some(selector)
+    };
+    asked.cloned().or_else(by_digest)
 }
 
 fn digest_of(root: &Root) -> &Digest {

@@ -381,7 +381,9 @@ impl RepositoryPush<'_> {
 }
 
 /// Sends a HEAD request for the tag and compares the digest. A tag that the registry does not show yet is a warning.
-fn confirm(
+///
+/// Errors: [`TransferError::TagMoved`].
+pub fn confirm(
     client: &Client,
     repository: &Repository,
     tag: &Tag,

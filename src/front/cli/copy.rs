@@ -49,7 +49,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Ou
         let _held = hold(context, &options, target)?;
         let opened = OpenedSource::open(context, &options.source, &options.registry, remote)?
             .complete(context, &options.bases, &options.registry)?
-            .select(options.select.as_ref())?;
+            .select_expected(options.select.as_ref(), options.expected_digest.as_ref())?;
         let wording = match &options.sink {
             Sink::Registry { .. } | Sink::Store(_) => Wording::Uploaded,
             _ => Wording::Written,
@@ -118,7 +118,7 @@ impl Copy<'_> {
     ) -> Result<ImageOutcome, Failure> {
         let mut images = collection.members.iter_mut().filter(|member| member.role != Role::Attached);
         if let (Some(image), None) = (images.next(), images.next()) {
-            let chosen = transfer::resolve_manifest(self.locator, &image.descriptor, platform)?;
+            let chosen = transfer::resolve_for(self.locator, &image.descriptor, platform)?;
             if chosen.digest() != main {
                 let (from, to) = (main.clone(), chosen.digest().clone());
                 self.observer.event(Event::Warning(&Warning::IndexNarrowed { from, to, left_behind: 0 }));

@@ -46,7 +46,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &MatchArgs) -> Result<O
 
 fn files_of_store(mut store: Store, select: Option<&Selector>) -> Result<FileList, Failure> {
     if let Some(selector) = select {
-        let root = selector.find(&store)?.clone();
+        let root = selector.find(&store)?;
         store.keep_only(root);
     }
     let root = only_root(&store).map_err(|failure| failure.hint(choose_one()))?;

@@ -88,9 +88,20 @@ impl OpenedSource {
     }
 
     /// Reduces a store to the selected image and what belongs to it.
-    pub(super) fn select(mut self, selector: Option<&Selector>) -> Result<Self, Failure> {
-        if let (Some(store), Some(selector)) = (&self.store, selector) {
-            self.selected = Some(transfer::select(store, selector)?);
+    pub(super) fn select(self, selector: Option<&Selector>) -> Result<Self, Failure> {
+        self.select_expected(selector, None)
+    }
+
+    /// As [`OpenedSource::select`]; the digest that the image has to have may select it, too.
+    pub(super) fn select_expected(
+        mut self,
+        selector: Option<&Selector>,
+        expected: Option<&Digest>,
+    ) -> Result<Self, Failure> {
+        if let Some(store) = &self.store
+            && let Some(selector) = transfer::selector_for(store, selector, expected)
+        {
+            self.selected = Some(transfer::select(store, &selector)?);
         }
         Ok(self)
     }

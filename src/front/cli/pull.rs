@@ -22,7 +22,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &PullArgs) -> Result<Ou
     let trust = keys::trust(Flag::VERIFY_KEY, &options.verify_keys, context.env)?;
     result_file::produce(&options.results, Some(&options.output), || {
         let opened = OpenedSource::open(context, &options.source, &options.registry, false)?
-            .select(options.select.as_ref())?;
+            .select_expected(options.select.as_ref(), options.expected_digest.as_ref())?;
         if opened.images_lock().is_some() {
             return Err(Failure::misuse(message!(Flag::LOCK, " names an ImagesLock, expected a BundleLock"))
                 .hint(message!("pull each of its images with ", Flag::IMAGE.mention().short())));
@@ -81,7 +81,8 @@ fn pull(
         };
         transfer::pull_bundle(locator, &nested, root, &pull, observer)?
     } else {
-        transfer::pull_contents(locator, &root.descriptor, &pull, observer)?
+        let image = transfer::resolve_for(locator, &root.descriptor, options.platform.as_ref())?;
+        transfer::pull_contents(locator, &image.descriptor(), &pull, observer)?
     };
     let repository = match &options.source {
         Source::Bundle(reference) | Source::Image(reference) => Some(reference.repository.clone()),

@@ -9,6 +9,7 @@ use crate::front::context::Context;
 use crate::front::failure::{Failure, Hint, message};
 use crate::front::flag::Flag;
 use crate::front::outcome::{Document, Outcome};
+use crate::front::reporter::Warnings;
 use crate::front::{registries, text};
 use crate::model::{Digest, Reference, Tag, Target};
 use crate::registry::RegistryError;
@@ -122,6 +123,8 @@ pub(in crate::front) fn add(context: &Context<'_>, args: &TagAddArgs) -> Result<
         let there = client.head_manifest(&reference.repository, &target)?;
         if there.is_none_or(|there| there.digest != *document.digest()) {
             client.push_manifest(&reference.repository, &target, &document)?;
+            let digest = document.digest();
+            crate::transfer::confirm(&client, &reference.repository, tag, digest, &Warnings(&context.ui))?;
         }
         Ok(())
     })?;

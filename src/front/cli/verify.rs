@@ -66,8 +66,9 @@ fn verified(
         }
         Source::Bundle(_) | Source::Image(_) => return in_registry(context, options, keys),
     };
-    if let Some(selector) = &options.select {
-        let root = selector.find(&store)?.clone();
+    let expected = options.expected_digest.as_ref();
+    if let Some(selector) = transfer::selector_for(&store, options.select.as_ref(), expected) {
+        let root = selector.find(&store)?;
         store.keep_only(root);
     }
     complete(context, &mut store, &options.against, &options.registry)?;
@@ -76,10 +77,9 @@ fn verified(
     })?;
     warn(context, &report);
     let mut failure = None;
-    if options.expected_digest.is_some() {
+    if expected.is_some() {
         let root = only_root(&store).map_err(|failure| failure.hint(choose_one()))?;
-        let checked =
-            transfer::check_expected(options.expected_digest.as_ref(), &root.image.descriptor.digest);
+        let checked = transfer::check_expected(expected, &root.image.descriptor.digest);
         failure = checked.err().map(Failure::from);
     }
     if !report.needs.is_empty() && failure.is_none() {

@@ -150,7 +150,7 @@ impl Check<'_> {
         let source = RegistrySource::new(self.client, self.repository.clone());
         transfer::for_each(&digests, CHECK_CONCURRENCY, |digest| {
             let root = source.resolve(&Target::Digest(digest.clone()))?;
-            let manifest = transfer::resolve_manifest(&source, &root, Some(&self.source.platform))?;
+            let manifest = transfer::find_manifest(&source, &root, Some(&self.source.platform))?;
             let Some(manifest) = manifest.manifest() else { return Ok(()) };
             let bytes = source.read_blob(&manifest.config, limits::CONFIG_BYTES)?;
             // An artifact without a time comes before all others.

@@ -32,7 +32,7 @@ impl Vocabulary for PipelineWords {
             Hint::ChoosePlatform => "choose another one with `platform` in `source` or `params`",
             Hint::KindImage => "set `params.kind: image`",
             Hint::KindBundle => "set `params.kind: bundle`",
-            Hint::CredentialHelper | Hint::Text(_) => return None,
+            Hint::WriteAllLayers | Hint::CredentialHelper | Hint::Text(_) => return None,
         };
         Some(text.to_owned())
     }

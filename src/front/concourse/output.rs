@@ -70,7 +70,9 @@ impl Output<'_> {
             Format::Oci => {
                 let image = transfer::resolve_manifest(source, root, Some(self.platform))?;
                 self.tar(source, image.descriptor())?;
-                self.labels(config(source, &image)?.as_ref())
+                let config = config(source, &image)?;
+                self.warn_of_platform(config.as_ref());
+                self.labels(config.as_ref())
             }
             Format::OciTar => match with {
                 Some((locator, collection)) => {
@@ -117,6 +119,7 @@ impl Output<'_> {
             Format::Rootfs => transfer::pull_rootfs(source, root, &options, ownership(), observer),
             _ => transfer::pull_contents(source, root, &options, observer),
         })?;
+        self.warn_of_platform(report.config.as_ref());
         let summary = &report.summary;
         if summary.skipped > 0 {
             let skipped = text::counted(summary.skipped, "device");
@@ -124,6 +127,13 @@ impl Output<'_> {
             self.ui.note(&format!("{skipped} left out, which containers get from the runtime: {names}"));
         }
         Ok(report)
+    }
+
+    /// Says that an image, which is no index, is for another platform; the reference takes it without a word.
+    fn warn_of_platform(&self, config: Option<&Config>) {
+        if let Some(has) = config.and_then(Config::platform).filter(|has| !has.serves(self.platform)) {
+            self.ui.warning(&format!("the image is for `{has}` only, not for `{}`", self.platform));
+        }
     }
 
     /// Writes `image.tar`: an OCI layout with docker's table of contents in it.

@@ -315,7 +315,8 @@ impl Put<'_> {
     fn image(&self, folder: &Path, path: &Path) -> Result<Pushed, Failure> {
         let label = path.strip_prefix(folder).unwrap_or(path).display().to_string();
         let store = store::open(path, self.temporary)?;
-        let mut chosen = Chosen::of(&store, &label, self.params.select.as_ref())?;
+        let expected = self.params.expected_digest.as_ref();
+        let mut chosen = Chosen::of(&store, &label, self.params.select.as_ref(), expected)?;
         chosen.require(&self.params.platforms_required)?;
         // Nothing is sent unless a key signed the image; the verified signatures are pushed too.
         chosen.demand(self.trust)?;
@@ -323,7 +324,7 @@ impl Put<'_> {
             self.note_left_out(&format!("`{label}` also holds"), chosen.without_attached());
         }
         let digest = chosen.digest();
-        transfer::check_expected(self.params.expected_digest.as_ref(), digest)?;
+        transfer::check_expected(expected, digest)?;
         let tags = self.tags(&digest.to_string())?;
         chosen.upload(self.client, &self.source.repository, &tags, self.ui)?;
         Ok(Pushed { digest: digest.clone(), tags })

@@ -112,14 +112,15 @@ impl Put<'_> {
         };
         let label = path.strip_prefix(folder).unwrap_or(path).display().to_string();
         let store = store::open(path, temporary)?;
-        let mut chosen = Chosen::of(&store, &label, self.params.select.as_ref())?;
+        let expected = self.params.expected_digest.as_ref();
+        let mut chosen = Chosen::of(&store, &label, self.params.select.as_ref(), expected)?;
         chosen.require(&self.params.platforms_required)?;
         chosen.demand(trust)?;
         if !self.params.referrers && trust.is_none() {
             let _ = chosen.without_attached();
         }
         let digest = chosen.digest().clone();
-        transfer::check_expected(self.params.expected_digest.as_ref(), &digest)?;
+        transfer::check_expected(expected, &digest)?;
         let collection = chosen.tagged(self.tags);
         self.push(&ImageLocator::over(&chosen, None), &collection)
     }

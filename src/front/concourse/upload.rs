@@ -92,8 +92,14 @@ impl<'a> Chosen<'a> {
     /// Chooses the image of a store.
     ///
     /// Errors: several images without a main one.
-    pub(super) fn of(store: &'a Store, pattern: &str, select: Option<&Selector>) -> Result<Self, Failure> {
-        let selected = select.map(|selector| transfer::select(store, selector)).transpose()?;
+    pub(super) fn of(
+        store: &'a Store,
+        pattern: &str,
+        select: Option<&Selector>,
+        expected: Option<&Digest>,
+    ) -> Result<Self, Failure> {
+        let selector = transfer::selector_for(store, select, expected);
+        let selected = selector.map(|selector| transfer::select(store, &selector)).transpose()?;
         let roots = selected.as_deref().unwrap_or(store.roots());
         let collection = {
             let locator = ImageLocator::over(store, None);

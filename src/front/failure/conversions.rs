@@ -406,6 +406,7 @@ impl From<TransferError> for Failure {
                     " when it is written; without it here the layer is left out",
                 ))
             }
+            TransferError::NonDistributableLeftOut { .. } => of(Kind::Refused).hint(Hint::WriteAllLayers),
             TransferError::NonDistributableMissing { .. } => of(Kind::Refused).hint(message!(
                 "leave out ",
                 Flag::INCLUDE_NON_DISTRIBUTABLE_LAYERS,
@@ -426,6 +427,9 @@ impl From<TransferError> for Failure {
                 None => of(Kind::Refused),
             },
             TransferError::NoPlatform { .. } => of(Kind::Refused).hint(Hint::ChoosePlatform),
+            TransferError::OtherPlatform { ref image, .. } => of(Kind::Difference).hint(format!(
+                "programs that choose by the index do not get what they ask for: make the image again, or name it by its digest, `{image}`"
+            )),
             TransferError::NoPlatformOfItsOwn { .. } => {
                 of(Kind::Refused).hint(message!("give it with ", Flag::PLATFORM.with("OS/ARCHITECTURE")))
             }

@@ -47,6 +47,8 @@ pub enum Hint {
     ClientCertificate,
     /// One platform has to be chosen.
     ChoosePlatform,
+    /// A tar has to be written with the layers that may not be distributed.
+    WriteAllLayers,
     /// A plain image has to be made, no bundle.
     KindImage,
     /// A bundle has to be made, no plain image.
@@ -92,6 +94,9 @@ impl Hint {
                 "put `client.cert` and `client.key` into `/etc/containers/certs.d/<registry>/`".into()
             }
             Self::ChoosePlatform => message!("choose one with ", Flag::PLATFORM),
+            Self::WriteAllLayers => {
+                message!("the tar needs ", Flag::INCLUDE_NON_DISTRIBUTABLE_LAYERS, " when it is written")
+            }
             Self::KindImage => message!("use ", Flag::IMAGE.kind(), " to make a plain image"),
             Self::KindBundle => message!("use ", Flag::BUNDLE.kind(), " to push a bundle"),
             Self::Text(text) => text.clone(),

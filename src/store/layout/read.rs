@@ -1,5 +1,6 @@
 //! Reading OCI image layouts: version file, `index.json`, and where each blob is.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -14,9 +15,10 @@ use crate::tar::display_name;
 
 use super::super::archive::{Archive, Node};
 use super::super::left_out;
+use super::super::listed::listed;
 use super::super::opened::{Backing, Delta, Held, Store};
 use super::super::root_list::RootList;
-use super::super::{ImageName, Remark, Root, StoreError, StoreKind, read_document};
+use super::super::{ImageName, Remark, Root, StoreError, StoreKind};
 use super::directory::Directory;
 
 const VERSION_FILE: &str = "oci-layout";
@@ -69,28 +71,12 @@ pub(in crate::store) fn open_directory(root: OwnedFd, path: &Path) -> Result<Sto
 }
 
 /// Drops roots without a name that another root's index names: oras lists the children of an index again.
-///
-/// Indexes that cannot be read are passed over; reading them later reports why.
 fn without_children(mut store: Store) -> Store {
-    let mut children: BTreeSet<Digest> = BTreeSet::new();
-    let mut bytes_left = limits::GRAPH_BYTES;
-    let mut pending: Vec<(Descriptor, usize)> =
-        store.roots.iter().map(|root| (root.image.descriptor.clone(), 1)).collect();
-    let candidates = store.roots.iter().filter(|root| is_bare(root)).count();
-    while let Some((descriptor, depth)) = pending.pop().filter(|_| candidates > 0) {
-        if !descriptor.is_index() || depth > limits::NESTING || descriptor.size > bytes_left {
-            continue;
-        }
-        let Ok(document) = read_document(&store, &descriptor) else { continue };
-        bytes_left -= descriptor.size;
-        for child in document.index().map(|index| index.manifests.as_slice()).unwrap_or_default() {
-            // An index that names itself, by a digest that no content can have, is left to the check of documents.
-            if child.digest != descriptor.digest && children.insert(child.digest.clone()) {
-                pending.push((child.clone(), depth + 1));
-            }
-        }
+    if !store.roots.iter().any(is_bare) {
+        return store;
     }
-    store.roots.retain(|root| !is_bare(root) || !children.contains(&root.image.descriptor.digest));
+    let children = listed(&store);
+    store.roots.retain(|root| !is_bare(root) || !children.contains_key(&root.image.descriptor.digest));
     store
 }
 
@@ -196,7 +182,16 @@ fn is_flat_list(entries: &[Descriptor], roots: &[Root]) -> bool {
 /// Makes roots of the entries; those on one digest become one root with several names.
 fn roots_of(entries: &[Descriptor], remarks: &mut Vec<Remark>) -> Result<Vec<Root>, String> {
     let mut roots = RootList::default();
+    let mut first: HashMap<&Digest, &Descriptor> = HashMap::new();
     for entry in entries {
+        match first.entry(&entry.digest) {
+            Entry::Occupied(known) if *known.get() == entry => {
+                remarks.push(Remark::EntryTwice(entry.digest.clone()));
+            }
+            known => {
+                known.or_insert(entry);
+            }
+        }
         if !entry.is_index() && !entry.is_manifest() {
             // image-index.md: types an implementation does not know MUST be ignored.
             remarks.push(Remark::ForeignRoot(Box::new(entry.clone())));
@@ -379,7 +374,7 @@ mod tests {
             let [root] = store.roots() else { panic!("one image: {:?}", store.roots()) };
             assert_eq!(root.image.descriptor.digest, Digest::sha256_of(&bytes));
             assert_eq!(store.blob_size(&root.image.descriptor.digest), Some(bytes.len() as u64));
-            let read = read_document(&store, &root.image.descriptor).unwrap();
+            let read = crate::store::read_document(&store, &root.image.descriptor).unwrap();
             assert_eq!(read.bytes(), bytes);
         }
         let named = |tag: &str| json!({ keys::REF_NAME: tag });
@@ -439,7 +434,10 @@ mod tests {
         assert!(root.is_root_bundle);
         assert_eq!(
             store.remarks(),
-            [Remark::InvalidNames { count: 1, names: vec!["not a name".to_owned()] }]
+            [
+                Remark::EntryTwice(Digest::sha256_of(blob)),
+                Remark::InvalidNames { count: 1, names: vec!["not a name".to_owned()] }
+            ]
         );
     }
 

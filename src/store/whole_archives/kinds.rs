@@ -200,7 +200,7 @@ fn one_image_of_several_is_selected_or_all_are_named() {
     let entries = [named(&one, "reg.example/team/app:v1"), named(&two, "reg.example/team/app:v2")];
     let store = inspect(layout(&entries, &[&one, &two])).unwrap();
     let find =
-        |text: &str| text.parse::<Selector>().unwrap().find(&store).map(|root| root_digest(root).clone());
+        |text: &str| text.parse::<Selector>().unwrap().find(&store).map(|root| root_digest(&root).clone());
     for (text, expected) in [
         ("@0", &one),
         ("@1", &two),
@@ -228,6 +228,34 @@ fn one_image_of_several_is_selected_or_all_are_named() {
     assert!(store.is_narrowed());
     assert_eq!(store.roots().len(), 1);
     assert_eq!(image_label(&[], 3, &one.digest()), format!("`@3` (`{}`)", one.digest()));
+}
+
+#[test]
+fn an_image_that_an_index_lists_is_selected_by_its_digest() {
+    let (one, two, absent) = (Image::new("one"), Image::new("two"), Image::new("absent"));
+    let on = |image: &Image, architecture: &str| {
+        let mut entry = descriptor(media_type::OCI_MANIFEST, &image.manifest);
+        entry["platform"] = json!({ "os": "linux", "architecture": architecture });
+        entry
+    };
+    let entries = [on(&one, "amd64"), on(&two, "arm64"), on(&absent, "s390x")];
+    let listed = index(&entries);
+    let mut named = descriptor(media_type::OCI_INDEX, &listed);
+    named["annotations"] = json!({ keys::REF_NAME: "v1" });
+    let flat = inspect(layout(&entries, &[&one, &two])).unwrap();
+    let inside = layout(&[named], &[&one, &two]).file(blob_name(&listed), &listed);
+    let inside = inspect(inside).unwrap();
+    assert_eq!((flat.is_one_index(), inside.is_one_index()), (true, false));
+    for store in [&flat, &inside] {
+        assert_eq!(store.roots().len(), 1);
+        let root = Selector::Digest(two.digest()).find(store).unwrap();
+        assert_eq!(root_digest(&root), &two.digest());
+        assert!(root.image.names.is_empty() && root.image.descriptor.platform.is_none());
+        for other in [absent.digest(), Digest::sha256_of(b"other")] {
+            let error = Selector::Digest(other).find(store).unwrap_err();
+            assert!(matches!(error, StoreError::NotSelected { found: 0, .. }), "{error}");
+        }
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod files;
 use crate::model::{Descriptor, Document, ImageManifest, Platform, RawDocument, limits, media_type};
 use crate::pack::IndexParts;
 
-use super::contents::{NO_MANIFEST, resolve_manifest};
+use super::contents::{NO_MANIFEST, resolve_for, resolve_manifest};
 use super::events::Observer;
 use super::{ImageSource, TransferError};
 
@@ -106,8 +106,10 @@ pub fn pair_images(
 ) -> Result<Vec<ImagePair>, TransferError> {
     let (old_root, new_root) = (old.source.read_document(old.root)?, new.source.read_document(new.root)?);
     let is_index = |document: &RawDocument| matches!(document.document(), Document::Index(_));
+    // An image alone has to be for the platform that was asked for, and need not be for that of the other image.
+    let resolve = if platform.is_some() { resolve_for } else { resolve_manifest };
     let one = |side: DiffSide<'_>, platform: Option<&Platform>| {
-        let document = resolve_manifest(side.source, side.root, platform)?;
+        let document = resolve(side.source, side.root, platform)?;
         let found = platform_of(side.source, &document)?;
         Ok::<_, TransferError>((document, found))
     };

@@ -2,6 +2,7 @@
 
 use crate::model::{Config, Descriptor, Digest, Document, ImageManifest, Platform, limits, media_type};
 use crate::pack::{IndexParts, Layered, MediaTypes, Start, rebase};
+use crate::transfer::listed_platform::check_listed;
 use crate::transfer::{ImageSource, TransferError};
 
 /// An image in a tar or registry that is a base.
@@ -166,6 +167,7 @@ fn of_base(base: &BaseRoot<'_>, wanted: &[Platform]) -> Result<Starts, TransferE
             starts.left_out.push(platform);
             continue;
         }
+        check_listed(base.source, descriptor, &config.stated_platform())?;
         let (layers, diff_ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
         if layers != diff_ids {
             return Err(TransferError::LayerCount { place: base.source.label(), layers, diff_ids });

@@ -13,7 +13,7 @@ use crate::stream::{AtomicFile, FileError, read_text_file};
 
 use super::super::events::{Event, Observer};
 use super::super::root_names::{ListedEntry, cosign_kinds, index_entries, set_kind};
-use super::super::{CombinedSource, Graph, LayoutRequest, TransferError, copy_delta_to_layout};
+use super::super::{CombinedSource, Graph, LayoutRequest, TransferError, confirm, copy_delta_to_layout};
 use super::make::Addition;
 
 const MODE: u32 = 0o644;
@@ -121,6 +121,9 @@ pub fn add_to_registry(
             None => Target::Digest(digest.clone()),
         };
         client.push_manifest(repository, &target, &addition.manifest)?;
+        if let Some(tag) = &addition.tag {
+            confirm(client, repository, tag, digest, observer)?;
+        }
         observer
             .event(Event::ManifestFinished { descriptor: &addition.manifest.descriptor(), present: false });
         if let Some(tag) = &addition.tag {

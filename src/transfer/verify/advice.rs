@@ -152,6 +152,11 @@ pub(super) fn about(store: &Store, unreferenced: &BTreeSet<Digest>, absent: &[Di
                 digest: descriptor.digest.clone(),
                 media_type: descriptor.media_type.clone(),
             }),
+            Remark::EntryTwice(digest) => advice.push(Advice::Inconsistent {
+                blob: digest.clone(),
+                fact: "entry-twice",
+                detail: format!("`index.json` lists `{digest}` twice"),
+            }),
             Remark::InvalidNames { count, names } => {
                 advice.push(Advice::InvalidNames { count: *count, names: names.clone() });
             }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 
 use crate::model::time::Timestamp;
-use crate::model::{Annotations, Descriptor, Digest, Document, ImageIndex, Platform, RawDocument};
+use crate::model::{Annotations, Descriptor, Digest, Document, ImageIndex, Malformed, Platform, RawDocument};
 use crate::store::Store;
 
 use super::advice::Advice;
@@ -109,6 +109,7 @@ impl Facts {
     fn index(&mut self, digest: &Digest, index: &ImageIndex) {
         let members: Vec<Digest> = index.manifests.iter().map(|member| member.digest.clone()).collect();
         let mut platforms: Vec<(&Platform, &Digest)> = Vec::new();
+        let mut listed = BTreeSet::new();
         for member in &index.manifests {
             self.created_annotation(digest, &member.annotations);
             self.claims.push(Claim {
@@ -118,6 +119,10 @@ impl Facts {
                 artifact_type: member.artifact_type.clone(),
             });
             self.attestation(digest, member, &members);
+            if !listed.insert((&member.digest, member.platform.as_ref().map(Platform::sort_key))) {
+                let text = format!("index `{digest}` lists `{}` twice", member.digest);
+                self.warn(digest, "entry-twice", text);
+            }
             let Some(platform) = member.platform.as_ref().filter(|one| is_known(one)) else { continue };
             if member.artifact_type.is_some() {
                 continue;
@@ -169,6 +174,7 @@ impl Facts {
         let config: OfConfig = match serde_json::from_slice(bytes) {
             Ok(config) => config,
             Err(error) => {
+                let error = Malformed::from(error);
                 let reason = format!("configuration `{digest}` is not valid: {error}");
                 return self.report(digest, Fault::Document { reason }, &[]);
             }
@@ -231,11 +237,9 @@ impl Facts {
     fn platforms(&mut self) {
         let mut found = Vec::new();
         for claim in &self.claims {
-            let Some(platform) = claim.platform.as_ref().filter(|one| is_known(one)) else { continue };
+            let Some(platform) = &claim.platform else { continue };
             let Some(config) = self.manifests.get(&claim.member).map(|one| &one.config) else { continue };
             let Some(own) = self.configs.get(config) else { continue };
-            let differs = |said: &str, own: &str| !said.is_empty() && !own.is_empty() && said != own;
-            let versions = (platform.os_version.as_deref(), own.os_version.as_deref());
             let own_platform = Platform {
                 architecture: own.architecture.clone(),
                 os: own.os.clone(),
@@ -243,14 +247,7 @@ impl Facts {
                 os_features: Vec::new(),
                 variant: own.variant.clone(),
             };
-            let variants = platform.variant.is_some()
-                && own.variant.as_ref().is_some_and(|variant| !variant.is_empty())
-                && !own_platform.serves(&Platform { os_version: None, ..platform.clone() });
-            if differs(&platform.os, &own.os)
-                || differs(&platform.architecture, &own.architecture)
-                || (!own.os.is_empty() && !own.architecture.is_empty() && variants)
-                || matches!(versions, (Some(said), Some(own)) if differs(said, own))
-            {
+            if platform.contradicts(&own_platform) {
                 let reason = format!(
                     "{} says that image `{}` is for `{platform}`, but its configuration `{config}` says \
                      `{own_platform}`",

@@ -8,6 +8,7 @@ pub(crate) mod index_readers;
 pub(crate) mod matrix;
 pub(crate) mod names;
 pub(crate) mod naming;
+mod platforms;
 pub(crate) mod referrers;
 pub(crate) mod resume;
 pub(crate) mod select;

@@ -1,3 +1,4 @@
 //! `pull`: layers extracted to a folder.
 
 pub(crate) mod extraction;
+mod replacing;

@@ -281,6 +281,31 @@ fn facts_that_no_reader_takes_for_another_image_are_warnings() {
         let fits = |one: &&Value| one["fact"] == fact && one["text"].as_str().unwrap().contains(text);
         assert_eq!(warnings.iter().filter(fits).count(), 1, "{fact}: {warnings:#?}");
     }
+    // One platform twice, one entry twice, and a list of referrers with what is about something else.
+    let mut layout = Layout::default();
+    let image = |layout: &mut Layout, name: &str| {
+        let mut image = layout.image(&[Tarball::new().file(name, name).finish()]);
+        image["platform"] = json!({"os": "linux", "architecture": "amd64"});
+        image
+    };
+    let (a, b) = (image(&mut layout, "a"), image(&mut layout, "b"));
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [a, b, a]});
+    let index = layout.blob(INDEX, index.to_string());
+    let subject = format!("sha256-{}", hex(b"subject"));
+    let referrers = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [a]});
+    let referrers = layout.blob(INDEX, referrers.to_string());
+    let index = named(index, &[(REF_NAME, "v1")]);
+    layout.entries = vec![index.clone(), index, named(referrers, &[(REF_NAME, &subject)])];
+    let report = check(&folder, layout.tar());
+    assert!(report.is_sound(), "{:?}", report.problems);
+    let json = serde_json::to_value(&report).unwrap();
+    let found = |fact: &str, text: &str| {
+        let fits = |one: &&Value| one["fact"] == fact && one["text"].as_str().unwrap().contains(text);
+        json["warnings"].as_array().unwrap().iter().filter(fits).count()
+    };
+    assert_eq!(found("platform-twice", "has two images for `linux/amd64`"), 1, "{json:#}");
+    assert_eq!((found("entry-twice", "index `sha256:"), found("entry-twice", "`index.json` lists")), (1, 1));
+    assert_eq!(found("referrers", "whose `subject` is none"), 1, "{json:#}");
     // The tags in the two annotations.
     let mut layout = Layout::simple();
     layout.entries[0]["annotations"][CONTAINERD_NAME] = json!("reg.example/team/app:v2");
