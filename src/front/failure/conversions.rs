@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::hint::trust_hint;
 use super::{Failure, Hint, Kind, message};
 use crate::depot::{AddressError, DepotError};
 use crate::front::credentials::CredentialsError;
@@ -487,17 +488,6 @@ fn rejection_hint(status: u16) -> &'static str {
         }
         400 | 409 | 412 => "the registry may protect the tag against changes; its log has the reason",
         _ => "the registry's log has the reason",
-    }
-}
-
-fn trust_hint(problem: &TrustProblem) -> Option<Hint> {
-    match problem {
-        TrustProblem::UnknownAuthority | TrustProblem::SelfSigned => Some(Hint::TrustCa),
-        TrustProblem::Unsupported(_) => Some("use a certificate of version 3 at the registry with RSA of 2048 bits or more, P-256, P-384 or Ed25519".into()),
-        TrustProblem::NotYetValid => Some("check the clock of this machine".into()),
-        TrustProblem::WrongName { .. } => Some("use one of the names that the certificate is for".into()),
-        TrustProblem::ClientCertificate => Some(Hint::ClientCertificate),
-        TrustProblem::Expired | TrustProblem::Other(_) => None,
     }
 }
 

@@ -7,6 +7,7 @@ use std::fmt;
 use super::message::{CommandLine, FlagNames, Message, message};
 use crate::front::failure::Part;
 use crate::front::flag::Flag;
+use crate::registry::TrustProblem;
 use crate::tree::SymlinkPolicy;
 
 /// The words of one door.
@@ -156,6 +157,18 @@ impl From<String> for Hint {
 }
 
 /// Tests compare texts as the command line writes them.
+/// Returns the advice about a certificate that is not trusted.
+pub(super) fn trust_hint(problem: &TrustProblem) -> Option<Hint> {
+    match problem {
+        TrustProblem::UnknownAuthority | TrustProblem::SelfSigned => Some(Hint::TrustCa),
+        TrustProblem::Unsupported(_) => Some("use a certificate of version 3 at the registry with RSA of 2048 bits or more, P-256, P-384 or Ed25519".into()),
+        TrustProblem::NotYetValid => Some("check the clock of this machine".into()),
+        TrustProblem::WrongName { .. } => Some("use one of the names that the certificate is for".into()),
+        TrustProblem::ClientCertificate => Some(Hint::ClientCertificate),
+        TrustProblem::Expired | TrustProblem::Other(_) => None,
+    }
+}
+
 #[cfg(test)]
 impl PartialEq<&str> for Hint {
     fn eq(&self, text: &&str) -> bool {
