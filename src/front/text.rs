@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::model::invisible::is_invisible;
-use crate::model::list;
+use crate::model::{Digest, list};
 
 /// Escapes characters that could move a cursor, hide text or begin a new line in a terminal or a build log.
 ///
@@ -84,13 +84,50 @@ pub fn quoted_list<I: IntoIterator<Item: AsRef<str>>>(items: I) -> String {
     list::quoted_list(items.into_iter().map(|item| escaped(item.as_ref()).into_owned()))
 }
 
-/// Returns the candidate that is nearest to a misspelt word, if one is near enough.
+/// Letters and digits of a digest in a table; the details below it have the whole one.
+const SHORT_DIGEST: usize = 12;
+
+/// Columns of a terminal that lines of our own making fit into; texts from outside may be longer.
+pub const COLUMNS: usize = 80;
+
+/// Returns a digest in full where the line has room for it, else shortened.
+#[must_use]
+pub fn digest_in(columns_before: usize, digest: &Digest) -> String {
+    let whole = digest.to_string();
+    if columns_before + whole.len() <= COLUMNS { whole } else { short_digest(digest) }
+}
+
+/// Returns the beginning of a digest, for tables.
+#[must_use]
+pub fn short_digest(digest: &Digest) -> String {
+    let hex: String = digest.hex().chars().take(SHORT_DIGEST).collect();
+    format!("{}:{hex}", digest.algorithm().name())
+}
+
+/// Returns the candidate that is nearest to a misspelt word, if one is near enough; two letters in each other's place
+/// are one mistake.
+///
+/// Cost: does not grow with a word that is much longer than every candidate.
 #[must_use]
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // One wrong character in three, at least one: enough for typos, too few to turn one word into another.
-    let most = (word.chars().count() / 3).max(1);
-    let distances = candidates.into_iter().map(|candidate| (strsim::levenshtein(word, candidate), candidate));
+    let length = word.chars().count();
+    let most = (length / 3).max(1);
+    let of_length = candidates.into_iter().filter(|one| one.chars().count().abs_diff(length) <= most);
+    let distances = of_length.map(|candidate| (strsim::osa_distance(word, candidate), candidate));
     distances.filter(|(distance, _)| *distance <= most).min().map(|(_, candidate)| candidate)
+}
+
+/// Returns the one candidate that begins with a word, such as `expected-digest` for `expected`.
+///
+/// Words of fewer than three characters begin too much to mean one thing.
+#[must_use]
+pub fn begun<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let mut begun = candidates.into_iter().filter(|candidate| candidate.starts_with(word));
+    match (begun.next(), begun.next()) {
+        (Some(one), None) if word.chars().count() >= 3 => Some(one),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -160,5 +197,15 @@ mod tests {
         assert_eq!(nearest("imag", words), Some("image"));
         assert_eq!(nearest("ta", words), Some("tag"));
         assert_eq!(nearest("layout", words), None);
+        assert_eq!(nearest("tra", words), Some("tar"), "two letters in each other's place");
+        assert_eq!(nearest("arr", words), None);
+        assert_eq!(nearest(&"bundle".repeat(1_000_000), words), None);
+    }
+
+    #[test]
+    fn the_beginning_of_one_word_finds_it() {
+        let words = ["expected-digest", "tag", "tag-file", "tar"];
+        assert_eq!(begun("exp", words), Some("expected-digest"));
+        assert_eq!((begun("ex", words), begun("tag", words), begun("tax", words)), (None, None, None));
     }
 }

@@ -16,6 +16,7 @@ use crate::front::env::{self, Env};
 use crate::front::failure::Failure;
 use crate::front::result_file;
 use crate::front::text;
+use crate::model::list;
 
 /// Flags that replace each other: if one is typed, variables of the others in its row are ignored.
 ///
@@ -178,11 +179,13 @@ pub fn unknown(command: &Command, env: &Env) -> Option<String> {
     // Without the prefix, which would make all names similar.
     let rest = |name: &'_ str| name.strip_prefix(env::PREFIX).unwrap_or(name).to_owned();
     let ends: Vec<String> = known.keys().map(|name| rest(name)).collect();
-    let near = unknown.iter().find_map(|name| {
+    let near = unknown.iter().take(list::SHOWN).find_map(|name| {
         // `IMGRELAY_PASSWORD` stands for the registry's, as other tools call it.
         let for_registry = format!("REGISTRY_{}", rest(name));
         let exact = ends.iter().find(|end| **end == for_registry).map(String::as_str);
-        exact.or_else(|| text::nearest(&rest(name), ends.iter().map(String::as_str)))
+        let ends = || ends.iter().map(String::as_str);
+        let near = exact.or_else(|| text::nearest(&rest(name), ends()));
+        near.or_else(|| text::begun(&rest(name), ends()))
     });
     let advice = match near {
         Some(near) => format!("did you mean `{}{near}`?", env::PREFIX),
@@ -437,6 +440,15 @@ mod tests {
             warning(&["IMGRELAY_PASSWORD"]),
             "environment variable `IMGRELAY_PASSWORD` belongs to no flag; did you mean `IMGRELAY_REGISTRY_PASSWORD`?"
         );
+        for (typed, meant) in [
+            ("IMGRELAY_TGA", "IMGRELAY_TAG"),
+            ("IMGRELAY_TO_OCI", "IMGRELAY_TO_OCI_TAR"),
+            ("IMGRELAY_EXPECTED", "IMGRELAY_EXPECTED_DIGEST"),
+        ] {
+            let expected =
+                format!("environment variable `{typed}` belongs to no flag; did you mean `{meant}`?");
+            assert_eq!(warning(&[typed]), expected);
+        }
         assert_eq!(unknown(&command, &Env::from_pairs([("IMGRELAY_NONE", "")])), None);
     }
 
