@@ -255,7 +255,7 @@ pub const PUSH_FLAGS: &[PushFlag] = &[
         param: Some("preserve_permissions"),
         input: Some("preserve-permissions"),
         tekton: None,
-        meaning: "keep each entry's own permissions; otherwise only the owner can read the packed files (0600, 0700)",
+        meaning: "keep each entry's own permissions; otherwise only the owner can read the packed files (0600, 0700), or every user if the image runs (0644, 0755)",
     },
     PushFlag {
         flag: Flag::EXPECTED_DIGEST,

@@ -254,6 +254,18 @@ fn warning_text(warning: &Warning) -> (String, Option<Message>) {
         Warning::Entrypoint { program, problem } => {
             (format!("a container will not start `{program}`: {problem}"), None)
         }
+        Warning::KeptOut { user, count, first } => (
+            format!(
+                "the image's user `{user}` cannot read {}, `{first}` first",
+                text::counted(*count, "packed file")
+            ),
+            Some(message!(
+                "give them permissions with ",
+                Flag::MODE.with("0644"),
+                " or an owner with ",
+                Flag::OWNER.with("UID:GID")
+            )),
+        ),
         Warning::LoaderMissing { file, loader } => (
             format!("`{file}` needs the dynamic loader `{loader}`, which the image does not have"),
             Some("link it statically, or choose a base with its libraries".into()),

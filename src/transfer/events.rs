@@ -208,6 +208,15 @@ pub enum Warning {
         /// Why not.
         problem: &'static str,
     },
+    /// The user of the image cannot read files that were packed.
+    KeptOut {
+        /// The user, as the configuration has it.
+        user: String,
+        /// How many files.
+        count: u64,
+        /// The first of them, made readable.
+        first: String,
+    },
     /// A program needs a dynamic loader that the image does not have.
     LoaderMissing {
         /// The program.

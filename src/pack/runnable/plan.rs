@@ -126,6 +126,12 @@ pub struct LayerPlan {
 }
 
 impl LayerPlan {
+    /// Returns the paths of its files in the image.
+    pub fn files(&self) -> impl Iterator<Item = &[u8]> {
+        let is_file = |entry: &&PlannedEntry| matches!(entry.content, PlannedContent::File { .. });
+        self.entries.iter().filter(is_file).map(|entry| entry.path.as_slice())
+    }
+
     /// Writes the layer; each file has to be the one that was planned.
     ///
     /// Errors: [`PackError`], also for a file that changed since it was listed.

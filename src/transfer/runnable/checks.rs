@@ -3,13 +3,16 @@
 //! Warnings only: a file may come from a volume, an emulator may run another machine's program.
 
 use crate::model::{Config, Platform};
-use crate::pack::{Plan, PlannedProgram};
+use crate::pack::{LayerPlan, Plan, PlannedProgram};
+use crate::tar::paths::parent;
 use crate::tar::{FileTree, Node, NodeKind, display_name};
 use crate::transfer::events::{Event, Observer, Warning};
 
 /// The search path of a runtime where the image sets none.
 const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// Execute permissions of a file: for its owner, its group, and others.
+/// Read permissions of a file: for its owner, its group, and others.
+const READ: [u32; 3] = [0o400, 0o040, 0o004];
+/// Execute permissions of a file, and search permissions of a folder.
 const EXECUTE: [u32; 3] = [0o100, 0o010, 0o001];
 
 /// A planned image.
@@ -29,6 +32,7 @@ impl Planned<'_> {
         if let Some(tree) = self.tree {
             self.check_entrypoint(tree, observer);
             self.check_loaders(tree, observer);
+            self.check_readable(tree, observer);
         }
     }
 
@@ -56,7 +60,7 @@ impl Planned<'_> {
         let problem = match self.find(tree, program) {
             None => "it is in no layer",
             Some(node) if node.kind != NodeKind::File => "it is not a file",
-            Some(node) if !may_execute(&node, config.user.as_deref()) => {
+            Some(node) if !may(&node, config.user.as_deref(), EXECUTE) => {
                 "its user has no permission to execute it"
             }
             Some(_) => return,
@@ -80,6 +84,26 @@ impl Planned<'_> {
         places.find_map(|node| node)
     }
 
+    /// Tells which of the files that are packed their user cannot read; root reads everything.
+    fn check_readable(&self, tree: &FileTree, observer: &dyn Observer) {
+        let Some(user) = self.config.config.user.as_deref().filter(|user| !is_root(user)) else { return };
+        let allows = |path: &[u8], needed| tree.get(path).is_none_or(|node| may(node, Some(user), needed));
+        let is_kept_out = |path: &&[u8]| {
+            let mut folders = std::iter::successors(Some(parent(path)), |folder| Some(parent(folder)));
+            !allows(path, READ)
+                || folders
+                    .by_ref()
+                    .take_while(|folder| !folder.is_empty())
+                    .any(|folder| !allows(folder, EXECUTE))
+        };
+        let mut files = self.plan.layers.iter().flat_map(LayerPlan::files).filter(is_kept_out);
+        if let Some(first) = files.next() {
+            let first = format!("/{}", display_name(first));
+            let count = 1 + files.count() as u64;
+            observer.event(Event::Warning(&Warning::KeptOut { user: user.to_owned(), count, first }));
+        }
+    }
+
     fn check_loaders(&self, tree: &FileTree, observer: &dyn Observer) {
         for PlannedProgram { source, elf, path } in &self.plan.programs {
             let is_program = tree.get(path).is_some_and(|node| node.mode & 0o111 != 0);
@@ -100,12 +124,16 @@ fn runs(machine: &str, architecture: &str) -> bool {
     machine == architecture || matches!((machine, architecture), ("386", "amd64") | ("arm", "arm64"))
 }
 
-/// Tells whether a user may execute a file; `true` for a user by name, whose numbers are not known here.
-fn may_execute(node: &Node, user: Option<&str>) -> bool {
+/// Tells whether a user is root, by number or by name.
+fn is_root(user: &str) -> bool {
+    matches!(user.split(':').next(), None | Some("" | "0" | "root"))
+}
+
+/// Tells whether the permissions allow something to a user; `true` for a user by name, whose numbers are not known here.
+fn may(node: &Node, user: Option<&str>, [of_owner, of_group, of_others]: [u32; 3]) -> bool {
     let user = user.unwrap_or("0");
     let (uid, gid) = user.split_once(':').unwrap_or((user, ""));
     let Ok(uid) = uid.parse::<u32>() else { return true };
-    let [of_owner, of_group, of_others] = EXECUTE;
     let needed = match (uid, gid.parse::<u32>()) {
         (0, _) => of_owner | of_group | of_others,
         _ if uid == node.owner.uid => of_owner,
@@ -135,7 +163,9 @@ mod tests {
             (0o644, Some("0:0"), false),
             (0o644, Some("web"), true),
         ] {
-            assert_eq!(may_execute(&node(mode), user), expected, "{mode:o} {user:?}");
+            assert_eq!(is_root(user.unwrap_or("")), matches!(user, None | Some("0:0")));
+            assert_eq!(may(&node(mode), user, EXECUTE), expected, "{mode:o} {user:?}");
+            assert_eq!(may(&node(mode << 2), user, READ), expected, "{mode:o} {user:?}");
         }
     }
 }

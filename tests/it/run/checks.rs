@@ -78,6 +78,34 @@ fn an_entrypoint_that_will_not_start_is_named() {
 }
 
 #[test]
+fn files_that_the_user_cannot_read_are_counted() {
+    let lab =
+        lab().tree(&["f app/open 644 'x'", "d app/shut 700", "f app/shut/a 644 'x'", "f app/shut/b 600 'x'"]);
+    let said = |words: &[&str]| {
+        let output = push(&lab, &[&["-f", "app:/app/"], words].concat());
+        output.stderr.lines().find(|line| line.contains("cannot read")).map(str::to_owned)
+    };
+    assert_eq!(
+        said(&["--user", "65532", "--preserve-permissions"]).as_deref(),
+        Some(
+            "imgrelay: warning: the image's user `65532` cannot read 2 packed files, `/app/shut/a` first; give them \
+             permissions with `--mode 0644` or an owner with `--owner UID:GID`"
+        )
+    );
+    assert_eq!(
+        said(&["--user", "65532", "--mode", "0600"]).map(|line| line.contains("3 packed files")),
+        Some(true)
+    );
+    for words in [
+        &["--user", "65532"][..],
+        &["--user", "0:0", "--mode", "keep"],
+        &["--user", "65532", "--owner", "65532", "--mode", "keep"],
+    ] {
+        assert_eq!(said(words), None, "{words:?}");
+    }
+}
+
+#[test]
 fn a_missing_loader_is_named() {
     let lab = room();
     let loader = "`dynamic` needs the dynamic loader `/lib64/ld-linux-x86-64.so.2`";
