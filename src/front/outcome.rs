@@ -10,7 +10,8 @@ use super::failure::Failure;
 use super::text;
 use crate::model::invisible::escape_in_json;
 use crate::model::{Digest, Reference, Repository, Tag};
-use crate::transfer::{Description, NodeKind, PlatformRow};
+use crate::pack::Profile;
+use crate::transfer::{self, Description, MadeRunnable, NodeKind, PackedImage, PlatformRow};
 
 /// The result of a command.
 #[derive(Debug)]
@@ -164,6 +165,42 @@ struct Json<'a> {
 }
 
 impl ImageOutcome {
+    /// Makes the outcome of packing, without place and tags.
+    pub(super) fn of_packed(packed: &PackedImage) -> Self {
+        Self {
+            kind: match packed.profile {
+                Profile::BUNDLE => ImageKind::Bundle,
+                Profile::APP => ImageKind::App,
+                _ => ImageKind::Image,
+            },
+            digest: packed.manifest.digest().clone(),
+            media_type: packed.manifest.media_type().to_owned(),
+            size: packed.size,
+            layers: Some(packed.layers.len()),
+            platforms: Vec::new(),
+            repository: None,
+            tags: Vec::new(),
+            path: None,
+            store: None,
+        }
+    }
+
+    /// Makes the outcome of an image that runs, without place and tags.
+    pub(super) fn of_made(made: &MadeRunnable<'_>) -> Self {
+        Self {
+            kind: if made.layers.is_some() { ImageKind::Image } else { ImageKind::Index },
+            digest: made.root.digest().clone(),
+            media_type: made.root.media_type().to_owned(),
+            size: made.graph.size(),
+            layers: made.layers,
+            platforms: transfer::platform_rows(&made.graph, made.root.digest()),
+            repository: None,
+            tags: Vec::new(),
+            path: None,
+            store: None,
+        }
+    }
+
     /// Makes the outcome of a command that reports about an image: `place` is its repository or its tar.
     pub(super) fn of_description(image: &Description, place: ReportedPlace) -> Self {
         let (repository, path) = match place {
@@ -179,6 +216,7 @@ impl ImageOutcome {
             kind: match image.kind {
                 NodeKind::Bundle => ImageKind::Bundle,
                 NodeKind::Index => ImageKind::Index,
+                NodeKind::Source => ImageKind::App,
                 _ => ImageKind::Image,
             },
             digest: image.digest.clone(),

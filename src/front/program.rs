@@ -189,6 +189,7 @@ pub(super) fn run_behind(door: &Door<'_>, words: Vec<OsString>, env: &Env) -> Re
     let settings = resolve::settings(&cli.globals).inspect_err(early)?;
     let ui = (door.ui)(&settings);
     let ui = Arc::new(match cli.command.vocabulary() {
+        Some(vocabulary) if matches!(cli.command, Verb::Task) => ui.naming(vocabulary),
         Some(vocabulary) => ui.speaking(vocabulary),
         None if to_stdout => ui.without_json_errors(),
         None => ui,

@@ -145,10 +145,16 @@ impl Ui {
         }
     }
 
+    /// Writes flags in another vocabulary from now on.
+    #[must_use]
+    pub fn naming(self, vocabulary: &'static (dyn Vocabulary + Sync)) -> Self {
+        Self { vocabulary, ..self }
+    }
+
     /// Writes flags in a door's vocabulary from now on; such doors have their own form of errors.
     #[must_use]
     pub fn speaking(self, vocabulary: &'static (dyn Vocabulary + Sync)) -> Self {
-        Self { vocabulary, json_errors: false, ..self }
+        self.naming(vocabulary).without_json_errors()
     }
 
     /// Returns how progress is shown; never [`Progress::Auto`].
@@ -225,7 +231,9 @@ impl Ui {
         }
     }
 
-    fn error_json(&self, failure: &Failure) -> serde_json::Value {
+    /// Returns a failure as the member `error` of a document.
+    #[must_use]
+    pub fn error_json(&self, failure: &Failure) -> serde_json::Value {
         let hints: Vec<String> =
             failure.hints.iter().filter_map(|hint| hint.render(self.vocabulary)).collect();
         serde_json::json!({

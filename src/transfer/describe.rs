@@ -6,13 +6,12 @@ use serde::Serialize;
 
 use crate::lock::cosign_subject;
 use crate::model::{
-    Annotations, Descriptor, Digest, Document, ImageManifest, Platform, RawDocument, Tag, keys, limits,
-    media_type,
+    Annotations, Descriptor, Digest, Document, ImageManifest, Platform, Tag, keys, limits, media_type,
 };
 use crate::store::ImageName;
 
 use super::collection::read_images_lock;
-use super::platform_table::{image_size, predicate_types};
+use super::platform_table::{image_parts, predicate_types};
 use super::run_description::RunDescription;
 use super::sparse::lacking;
 use super::{
@@ -28,6 +27,8 @@ pub enum NodeKind {
     Bundle,
     /// An image with file system layers.
     Image,
+    /// A Cloud Foundry source image; nothing in it says so, only a user who asks for one.
+    Source,
     /// A list of images.
     Index,
     /// Anything else: attestation, chart.
@@ -79,7 +80,7 @@ pub struct Description {
     pub kind: NodeKind,
     /// Media type of the document.
     pub media_type: String,
-    /// Bytes of the document and all it points at.
+    /// Bytes of the document and all it points at, as stored.
     pub size: u64,
     /// The tar holds other images of the same index, but not this one.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -143,7 +144,7 @@ pub fn describe(
     root: &Descriptor,
     names: Vec<String>,
 ) -> Result<Description, TransferError> {
-    let mut description = node(source, root, 0)?;
+    let mut description = node(source, root, 0, &mut BTreeMap::new())?;
     description.names = names;
     Ok(description)
 }
@@ -180,7 +181,7 @@ fn digest_of(reference: &str) -> Option<String> {
 }
 
 fn described(locator: &ImageLocator<'_>, member: &Member) -> Result<Description, TransferError> {
-    let mut description = node(locator, &member.descriptor, 0)?;
+    let mut description = node(locator, &member.descriptor, 0, &mut BTreeMap::new())?;
     let name = |name: &ImageName| match (&name.reference, &name.tag) {
         (Some(reference), _) => Some(reference.to_string()),
         (None, tag) => tag.as_ref().map(ToString::to_string),
@@ -225,10 +226,12 @@ fn filled(
     Ok(filled_one)
 }
 
+/// Describes a document; it and what it points at are added to `parts`, with the bytes of each.
 fn node(
     source: &dyn ImageSource,
     descriptor: &Descriptor,
     depth: usize,
+    parts: &mut BTreeMap<Digest, u64>,
 ) -> Result<Description, TransferError> {
     if depth > limits::NESTING {
         let limit = limits::NESTING;
@@ -239,11 +242,12 @@ fn node(
         });
     }
     if !descriptor.is_index() && !descriptor.is_manifest() {
+        parts.insert(descriptor.digest.clone(), descriptor.size);
         return Ok(foreign(descriptor));
     }
     let document = source.read_document(descriptor)?;
+    let mut own = BTreeMap::from([(document.digest().clone(), document.bytes().len() as u64)]);
     let mut description = Description {
-        size: document.bytes().len() as u64,
         annotations: document.document().annotations().clone(),
         media_type: document.media_type().to_owned(),
         ..foreign(descriptor)
@@ -264,7 +268,7 @@ fn node(
                     description.manifests.push(Description { kind, subject, absent: true, ..foreign(entry) });
                     continue;
                 }
-                let mut child = node(source, entry, depth + 1)?;
+                let mut child = node(source, entry, depth + 1, &mut own)?;
                 if let Some(image) = entry.attested_image() {
                     // Its platform is `unknown/unknown`, and its configuration says nothing.
                     child = Description {
@@ -275,16 +279,19 @@ fn node(
                         ..child
                     };
                 }
-                description.size += child.size;
                 description.manifests.push(child);
             }
             description.platforms = platform_rows_of(&description.manifests);
         }
         Document::Manifest(manifest) => {
             description.subject = manifest.subject.as_ref().map(|subject| subject.digest.clone());
-            image(source, &document, manifest, &mut description)?;
+            own = image_parts(&document, manifest);
+            image(source, manifest, &mut description)?;
         }
     }
+    // Layers that several images share are stored once.
+    description.size = own.values().sum();
+    parts.append(&mut own);
     Ok(description)
 }
 
@@ -345,7 +352,6 @@ fn foreign(descriptor: &Descriptor) -> Description {
 
 fn image(
     source: &dyn ImageSource,
-    document: &RawDocument,
     manifest: &ImageManifest,
     description: &mut Description,
 ) -> Result<(), TransferError> {
@@ -358,7 +364,6 @@ fn image(
         size: layer.size,
     });
     description.layers = layers.collect();
-    description.size = image_size(document, manifest);
     description.predicate_types = predicate_types(manifest);
     description.config = Some(manifest.config.digest.clone());
     description.artifact_type = manifest.artifact_type.clone();

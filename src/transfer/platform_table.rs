@@ -2,6 +2,8 @@
 //!
 //! Reads nothing: the documents of the index are in a [`Graph`] already.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::model::{Digest, Document, ImageManifest, Platform, RawDocument, limits};
@@ -96,10 +98,16 @@ pub(super) fn predicate_types(manifest: &ImageManifest) -> Vec<String> {
     types
 }
 
-/// Returns the bytes of an image: manifest, configuration and layers.
+/// Returns what an image consists of, with the bytes of each: manifest, configuration and layers.
+pub(super) fn image_parts(document: &RawDocument, manifest: &ImageManifest) -> BTreeMap<Digest, u64> {
+    let blobs = manifest.layers.iter().chain([&manifest.config]);
+    let blobs = blobs.map(|blob| (blob.digest.clone(), blob.size));
+    blobs.chain([(document.digest().clone(), document.bytes().len() as u64)]).collect()
+}
+
+/// Returns the bytes of an image as stored: what it names twice is there once.
 pub(super) fn image_size(document: &RawDocument, manifest: &ImageManifest) -> u64 {
-    let blobs: u64 = manifest.layers.iter().map(|layer| layer.size).sum();
-    document.bytes().len() as u64 + manifest.config.size + blobs
+    image_parts(document, manifest).into_values().sum()
 }
 
 #[cfg(test)]

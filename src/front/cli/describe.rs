@@ -9,11 +9,10 @@ use super::resolve::{self, DescribeOptions, Source};
 use super::without::needed;
 use crate::front::context::Context;
 use crate::front::failure::Failure;
-use crate::front::outcome::{Document, ImageKind, ImageOutcome, Outcome, ReportedPlace};
+use crate::front::outcome::{Document, ImageOutcome, Outcome, ReportedPlace};
 use crate::front::result_file;
 use crate::front::text;
 use crate::front::ui::Ui;
-use crate::model::Digest;
 use crate::model::invisible::{escape_in_json, escape_in_yaml};
 use crate::store::LeftOut;
 use crate::transfer::events::{Event, Observer};
@@ -46,6 +45,11 @@ fn described(context: &Context<'_>, options: &DescribeOptions) -> Result<Documen
         let collection = opened.gather(locator, depth, &options.registry, &found)?;
         Ok(transfer::describe_collection(locator, &collection, options.registry.concurrency)?)
     })?;
+    if options.is_app {
+        images.iter_mut().filter(|image| image.kind == NodeKind::Image).for_each(|image| {
+            image.kind = NodeKind::Source;
+        });
+    }
     let image = main_image(&images, options).map(Box::new);
     if !options.layers {
         images.iter_mut().for_each(without_layers);
@@ -81,8 +85,7 @@ fn main_image(images: &[Description], options: &DescribeOptions) -> Option<Image
         Source::Tar(path) | Source::OciTar(path) | Source::Lock(path) => ReportedPlace::Tar(path.clone()),
         Source::Store(_) => ReportedPlace::Store,
     };
-    let outcome = ImageOutcome::of_description(image, place);
-    Some(if options.is_app { ImageOutcome { kind: ImageKind::App, ..outcome } } else { outcome })
+    Some(ImageOutcome::of_description(image, place))
 }
 
 /// Leaves out the layers of an image and of everything below it.
@@ -110,6 +113,7 @@ fn kind_name(kind: NodeKind) -> &'static str {
     match kind {
         NodeKind::Bundle => "Bundle",
         NodeKind::Image => "Image",
+        NodeKind::Source => "Source",
         NodeKind::Index => "Index",
         NodeKind::Artifact => "Artifact",
         NodeKind::Signature => "Signature",
@@ -117,9 +121,6 @@ fn kind_name(kind: NodeKind) -> &'static str {
         NodeKind::Internal => "Internal",
     }
 }
-
-/// Letters and digits of a digest in a table; the details below it have the whole one.
-const SHORT_DIGEST: usize = 12;
 
 /// Returns the platforms of an index as lines of a table, in columns.
 fn platform_lines(rows: &[PlatformRow]) -> Vec<String> {
@@ -134,7 +135,7 @@ fn platform_lines(rows: &[PlatformRow]) -> Vec<String> {
 }
 
 fn platform_cells(row: &PlatformRow) -> [String; 4] {
-    let digest = short_digest(&row.digest);
+    let digest = text::short_digest(&row.digest);
     let platform = row.platform.clone().unwrap_or_else(|| "no platform".to_owned());
     let mut kinds: Vec<&str> = Vec::new();
     for kind in row.attestations.iter().flat_map(|attestation| &attestation.predicate_types) {
@@ -161,20 +162,6 @@ fn statement_name(predicate_type: &str) -> &str {
     }
 }
 
-/// Columns of a terminal that lines of our own making fit into; texts from outside may be longer.
-const COLUMNS: usize = 80;
-
-/// Returns a digest in full where the line has room for it, else shortened.
-fn digest_in(columns_before: usize, digest: &Digest) -> String {
-    let whole = digest.to_string();
-    if columns_before + whole.len() <= COLUMNS { whole } else { short_digest(digest) }
-}
-
-fn short_digest(digest: &Digest) -> String {
-    let hex: String = digest.hex().chars().take(SHORT_DIGEST).collect();
-    format!("{}:{hex}", digest.algorithm().name())
-}
-
 /// Returns a short name for the type of a layer; an unknown one stays as it is.
 fn layer_name(media_type: &str) -> &str {
     let known = ["application/vnd.oci.image.layer.v1.", "application/vnd.docker.image.rootfs.diff."];
@@ -185,7 +172,7 @@ fn layer_name(media_type: &str) -> &str {
 fn layer_lines(layers: &[LayerDescription]) -> Vec<String> {
     let width = layers.iter().map(|layer| text::bytes(layer.size).len()).max().unwrap_or_default();
     let line = |layer: &LayerDescription| {
-        let (digest, size) = (short_digest(&layer.digest), text::bytes(layer.size));
+        let (digest, size) = (text::short_digest(&layer.digest), text::bytes(layer.size));
         format!("{digest}  {size:>width$}  {}", layer_name(&layer.media_type))
     };
     layers.iter().map(line).collect()
@@ -215,7 +202,7 @@ fn tree(node: &Description, depth: usize) -> String {
         writeln!(out, "{indent}{}", text::escaped(&text)).expect("writing to a String cannot fail");
     };
     let kind = kind_name(node.kind);
-    line(format!("{kind} {}", digest_in(indent.len() + kind.len() + 1, &node.digest)));
+    line(format!("{kind} {}", text::digest_in(indent.len() + kind.len() + 1, &node.digest)));
     if node.absent {
         line("  Not in the tar: it holds other images of this index only".to_owned());
     }
@@ -237,7 +224,7 @@ fn tree(node: &Description, depth: usize) -> String {
         text.iter().for_each(|text| line(format!("  {name}: {text}")));
     }
     if let Some(subject) = &node.subject {
-        line(format!("  Of: {}", digest_in(indent.len() + "  Of: ".len(), subject)));
+        line(format!("  Of: {}", text::digest_in(indent.len() + "  Of: ".len(), subject)));
     }
     for kind in &node.predicate_types {
         line(format!("  Statement: {kind}"));
@@ -258,7 +245,7 @@ fn tree(node: &Description, depth: usize) -> String {
         line(format!("  Layer: {row}"));
     }
     for signature in &node.signatures {
-        line(format!("  {}", statement(signature)));
+        statement(signature, indent.len()).into_iter().for_each(&mut line);
     }
     for image in &node.images {
         let mut line = |text: String| {
@@ -278,28 +265,34 @@ fn tree(node: &Description, depth: usize) -> String {
     out
 }
 
-/// Writes one signature, attestation or other referrer on a line.
-fn statement(value: &serde_json::Value) -> String {
+/// Writes one signature, attestation or other referrer: on a line, or where it is too long, each part on a line.
+fn statement(value: &serde_json::Value, indent: usize) -> Vec<String> {
     let text = |name: &str| value[name].as_str();
-    let mut out = match text("kind") {
-        Some("signature") => "Signature".to_owned(),
-        Some("attestation") => "Attestation".to_owned(),
-        Some("referrer") => "Referrer".to_owned(),
-        _ => "Unreadable signature".to_owned(),
+    let kind = match text("kind") {
+        Some("signature") => "Signature",
+        Some("attestation") => "Attestation",
+        Some("referrer") => "Referrer",
+        _ => "Unreadable signature",
     };
-    out.push_str(&format!(": {}", text("place").unwrap_or_default().replace('`', "")));
-    for (name, shown) in [
+    let words = text("place").unwrap_or_default().split(' ').map(|word| word.trim_matches('`'));
+    let short = |word: &str| word.parse().map_or(word.to_owned(), |digest| text::short_digest(&digest));
+    let place = words.map(short).collect::<Vec<_>>().join(" ");
+    let details = [
         ("identity", "for"),
         ("predicateType", "type"),
         ("artifactType", "type"),
         ("keyHint", "key"),
         ("problem", "problem"),
-    ] {
-        if let Some(found) = text(name) {
-            out.push_str(&format!(", {shown} {found}"));
-        }
+    ];
+    let details = details.iter().filter_map(|(name, shown)| Some(format!("{shown} {}", text(name)?)));
+    let mut lines = vec![format!("  {kind}: {place}")];
+    lines.extend(details);
+    let line = lines.join(", ");
+    if indent + line.chars().count() <= text::COLUMNS {
+        return vec![line];
     }
-    out
+    lines.iter_mut().skip(1).for_each(|detail| detail.insert_str(0, "    "));
+    lines
 }
 
 /// Writes JSON as block YAML; strings are in double quotes as in JSON, which YAML reads the same.
@@ -345,6 +338,18 @@ fn yaml(value: &serde_json::Value, depth: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_signature_is_one_line_or_where_that_is_too_long_a_line_for_each_part() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let place = format!("signature 1 of `{digest}`");
+        let value = serde_json::json!({"kind": "signature", "place": place, "keyHint": "0123456789"});
+        assert_eq!(statement(&value, 0), ["  Signature: signature 1 of sha256:aaaaaaaaaaaa, key 0123456789"]);
+        assert_eq!(
+            statement(&value, 20),
+            ["  Signature: signature 1 of sha256:aaaaaaaaaaaa", "    key 0123456789"]
+        );
+    }
     use crate::transfer::AttestationRow;
 
     #[test]

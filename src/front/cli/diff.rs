@@ -32,13 +32,14 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &DiffArgs, json: bool) 
         ];
         compare(&sides, &request, observer)
     })?;
+    let failure = judge(&found, &request);
     if !request.quiet {
         match json {
-            true => diff_report::print_json(&context.ui, &found)?,
+            true => diff_report::print_json(&context.ui, &found, failure.as_ref())?,
             false => diff_report::print_text(&context.ui, &found, request.largest)?,
         }
     }
-    judge(&found, &request).map_or(Ok(Outcome::Printed), Err)
+    failure.map_or(Ok(Outcome::Printed), Err)
 }
 
 fn open(

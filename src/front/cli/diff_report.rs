@@ -101,7 +101,9 @@ fn print_pair(printer: &mut Printer<'_>, pair: &ImagePair, largest: Option<usize
     }
     for (sign, layers) in [('-', &diff.removed), ('+', &diff.added)] {
         for layer in layers {
-            printer.line(&format!("  {sign} layer {} ({})", layer.digest, text::bytes(layer.size)))?;
+            let size = text::bytes(layer.size);
+            let digest = text::digest_in("  - layer  ()".len() + size.len(), &layer.digest);
+            printer.line(&format!("  {sign} layer {digest} ({size})"))?;
         }
     }
     for change in &diff.configuration {
@@ -198,17 +200,18 @@ impl Sums {
     }
 }
 
-/// Prints the differences as JSON.
-pub(super) fn print_json(ui: &Ui, found: &Comparison) -> Result<(), Failure> {
+/// Prints the differences as JSON, with the failure that they stand for.
+pub(super) fn print_json(ui: &Ui, found: &Comparison, failure: Option<&Failure>) -> Result<(), Failure> {
     let mut printer = Printer::new(ui);
     let [old, new] = &found.places;
     let place = |(place, digest): &(String, Digest)| json!({"place": place, "digest": digest.to_string()});
-    let head = [
+    let mut head = vec![
         ("identical", json!(old.1 == new.1)),
         ("old", place(old)),
         ("new", place(new)),
         ("annotations", fields_json(&found.index)),
     ];
+    head.extend(failure.map(|failure| ("error", ui.error_json(failure))));
     printer.json_open(&head, "images")?;
     for pair in &found.pairs {
         pair_json(&mut printer, pair)?;

@@ -10,14 +10,13 @@ use super::tar_output::{layout_target, send_to_stdout};
 use super::{stdin, stores};
 use crate::front::context::Context;
 use crate::front::failure::Failure;
-use crate::front::outcome::{ImageKind, ImageOutcome, Outcome};
+use crate::front::outcome::{ImageOutcome, Outcome};
 use crate::front::packing::{app_request, base_of_store, references, request};
 use crate::front::reporter::{self, Wording};
 use crate::front::result_file;
 use crate::front::{registries, system};
 use crate::lock::{BundleLock, default_tag};
 use crate::model::{Reference, Tag};
-use crate::pack::Profile;
 use crate::store::layout::LayoutTarget;
 use crate::store::{NamedImage, Store};
 use crate::stream::AtomicFile;
@@ -190,19 +189,9 @@ fn outcome(
     path: Option<&Path>,
 ) -> ImageOutcome {
     ImageOutcome {
-        kind: match packed.profile {
-            Profile::BUNDLE => ImageKind::Bundle,
-            Profile::APP => ImageKind::App,
-            _ => ImageKind::Image,
-        },
-        digest: packed.manifest.digest().clone(),
-        media_type: packed.manifest.media_type().to_owned(),
-        size: packed.size,
-        layers: Some(packed.layers.len()),
-        platforms: Vec::new(),
         repository: name.map(|name| name.repository.clone()),
         tags,
         path: path.map(Path::to_owned),
-        store: None,
+        ..ImageOutcome::of_packed(packed)
     }
 }

@@ -8,7 +8,7 @@ use super::stores::open_store;
 use super::tar_output::{layout_target, send_to_stdout};
 use crate::front::context::Context;
 use crate::front::failure::Failure;
-use crate::front::outcome::{ImageKind, ImageOutcome};
+use crate::front::outcome::ImageOutcome;
 use crate::front::packing::{base_image, origin_of, references, runnable_request};
 use crate::front::reporter::{self, Wording};
 use crate::front::{registries, system};
@@ -159,18 +159,11 @@ impl Send<'_> {
     }
 
     fn outcome(&self, tags: Vec<Tag>, name: Option<&Reference>, path: Option<&Path>) -> ImageOutcome {
-        let made = self.made;
         ImageOutcome {
-            kind: if made.layers.is_some() { ImageKind::Image } else { ImageKind::Index },
-            digest: made.root.digest().clone(),
-            media_type: made.root.media_type().to_owned(),
-            size: made.graph.size(),
-            layers: made.layers,
-            platforms: transfer::platform_rows(&made.graph, made.root.digest()),
             repository: name.map(|name| name.repository.clone()),
             tags,
             path: path.map(Path::to_owned),
-            store: None,
+            ..ImageOutcome::of_made(self.made)
         }
     }
 }

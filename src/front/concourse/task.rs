@@ -14,7 +14,7 @@ use crate::front::env::Env;
 use crate::front::failure::{Failure, FlagNames, Hint, Mention, Vocabulary};
 use crate::front::glob;
 use crate::front::joining::{JoinedIndex, gather_stored};
-use crate::front::outcome::{Document, ImageOutcome, Outcome};
+use crate::front::outcome::{ImageOutcome, Outcome};
 use crate::front::packing::{PackWork, base_of_store, open_base, open_places, origin, references};
 use crate::front::reporter::{self, Wording};
 use crate::front::system;
@@ -22,7 +22,7 @@ use crate::model::{Digest, Platform, RawDocument, Reference, Tag};
 use crate::store;
 use crate::store::layout::LayoutTarget;
 use crate::stream::{AtomicFile, Overwrite};
-use crate::transfer::{self, ImageLocator, JoinOptions, PackedImage, PullRequest, TransferError};
+use crate::transfer::{self, ImageLocator, JoinOptions, PullRequest, TransferError};
 
 /// Params of the task besides those of packing.
 const OWN: &[Param] = &[
@@ -105,7 +105,7 @@ fn build(context: &Context<'_>) -> Result<Outcome, Failure> {
     let tar = output.join("image.tar");
     if let Some(join) = joining(&variables, unpack)? {
         let index = join_tars(context, &join, expected.as_ref(), &tar, &names)?;
-        return report(&output, &tar, index.kind.name(), &index.digest.to_string(), &names);
+        return report(&output, index, &names);
     }
     let Some(work) = packing::parse(&mut variables, expected.as_ref(), env)? else {
         let problem = "it is missing, expected folders or files of the inputs";
@@ -115,30 +115,21 @@ fn build(context: &Context<'_>) -> Result<Outcome, Failure> {
     if unpack {
         unpack_rootfs(context, &output, &tar, &packed)?;
     }
-    report(&output, &tar, packed.kind, &packed.root.digest().to_string(), &names)
+    let path = Some(tar);
+    report(&output, ImageOutcome { path, ..packed.outcome }, &names)
 }
 
 /// Writes the files beside the tar, and returns the result.
-fn report(
-    output: &Path,
-    tar: &Path,
-    kind: &str,
-    digest: &str,
-    names: &[Reference],
-) -> Result<Outcome, Failure> {
-    let tags: Vec<&str> = names.iter().filter_map(|name| name.tag.as_ref()).map(Tag::as_str).collect();
-    write(output, "digest", digest)?;
+fn report(output: &Path, image: ImageOutcome, names: &[Reference]) -> Result<Outcome, Failure> {
+    let digest = image.digest.to_string();
+    write(output, "digest", &digest)?;
+    let tags = names.iter().filter_map(|name| name.tag.clone()).collect();
+    let image = ImageOutcome { tags, ..image };
     if let Some(first) = names.first() {
         write(output, "reference", &format!("{}@{digest}", first.repository))?;
-        write(output, "tags", &tags.join(" "))?;
+        write(output, "tags", &image.tags_joined(" ").unwrap_or_default())?;
     }
-    let json = serde_json::json!({
-        "kind": kind,
-        "digest": digest,
-        "path": tar.display().to_string(),
-        "tags": tags,
-    });
-    Ok(Outcome::Document(Document::new(format!("{}: {digest}\n", tar.display()), json)))
+    Ok(Outcome::Image(Box::new(image)))
 }
 
 /// The tars to join, and options of joining.
@@ -220,14 +211,8 @@ fn join_tars(
 
 /// An image that was built.
 struct Built {
-    kind: &'static str,
+    outcome: ImageOutcome,
     root: RawDocument,
-}
-
-impl Built {
-    fn of(packed: &PackedImage) -> Self {
-        Self { kind: packed.profile.name, root: packed.manifest.clone() }
-    }
 }
 
 /// Packs into the output's tar.
@@ -240,8 +225,7 @@ fn pack(context: &Context<'_>, work: &PackWork, tar: &Path, names: &[Reference])
         return Ok(reporter::watch(&context.ui, Wording::Written, |observer| {
             let made = transfer::make_runnable(request, &origin, target.folder(), observer)?;
             transfer::write_runnable(&made, &target, names, TRANSFER_CONCURRENCY, observer)?;
-            let kind = if made.layers.is_some() { "image" } else { "index" };
-            Ok::<_, TransferError>(Built { kind, root: made.root })
+            Ok::<_, TransferError>(Built { outcome: ImageOutcome::of_made(&made), root: made.root })
         })?);
     }
     let store = match work {
@@ -256,7 +240,7 @@ fn pack(context: &Context<'_>, work: &PackWork, tar: &Path, names: &[Reference])
         PackWork::Plain(request) => transfer::pack_to_layout(request, &target, names, observer),
         PackWork::Runnable { .. } => Err(TransferError::Internal { what: "an image was to be made twice" }),
     })?;
-    Ok(Built::of(&packed))
+    Ok(Built { outcome: ImageOutcome::of_packed(&packed), root: packed.manifest })
 }
 
 /// Reads every param that is parsed, and returns their `Debug` text, for the fuzz targets.

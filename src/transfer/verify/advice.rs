@@ -26,7 +26,7 @@ pub enum Advice {
     /// An image has no name.
     NoName {
         /// The image.
-        image: Digest,
+        digest: Digest,
     },
     /// The tar is compressed as a whole.
     Wrapped {
@@ -117,7 +117,7 @@ pub(super) fn about(store: &Store, unreferenced: &BTreeSet<Digest>, absent: &[Di
     let is_layout = matches!(store.kind(), StoreKind::OciLayoutTar | StoreKind::OciLayoutDirectory);
     if is_layout || store.kind() == StoreKind::DockerArchive {
         let nameless = store.roots().iter().filter(|root| root.image.names.is_empty());
-        advice.extend(nameless.map(|root| Advice::NoName { image: root.image.descriptor.digest.clone() }));
+        advice.extend(nameless.map(|root| Advice::NoName { digest: root.image.descriptor.digest.clone() }));
     }
     if is_layout {
         for root in store.roots() {
@@ -253,8 +253,8 @@ impl fmt::Display for Advice {
                 "the only name of an image is the tag `{tag}`: docker with the containerd store loads it under a \
                  name it cannot use, podman calls it `localhost/{tag}`"
             ),
-            Self::NoName { image } => {
-                write!(f, "image `{image}` has no name: `ctr images import` (containerd) imports nothing")
+            Self::NoName { digest } => {
+                write!(f, "image `{digest}` has no name: `ctr images import` (containerd) imports nothing")
             }
             Self::Wrapped { compression } => write!(
                 f,

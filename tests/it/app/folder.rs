@@ -118,6 +118,26 @@ fn an_app_image_is_pushed_and_pulled() {
         let output = lab.run(&["tag", "resolve", "-i", &reference]).succeeds();
         assert!(output.one_line().ends_with(digest), "{output}");
     }
+    // The commands that read take it by the flag that it was made with, and say what it is.
+    let described = lab.run(&["describe", "-s", &name, "--result", "ref:ref"]).succeeds();
+    assert_eq!(described.stdout.lines().next(), Some(&*format!("Source {digest}")), "{described}");
+    assert_eq!(lab.read("ref"), format!("{name}@{digest}").as_bytes());
+    let described = lab.run(&["describe", "-s", &format!("{name}@{digest}"), "--json"]).succeeds().json();
+    let image = &described["images"][0];
+    assert_eq!((&image["kind"], image["digest"].as_str()), (&"source".into(), Some(digest)), "{described}");
+    let pull = ["pull", "-s", &name, "-o", "pulled", "--json"];
+    let pulled = lab.command(&pull).umask("022").run().succeeds().json();
+    assert_eq!((&pulled["kind"], pulled["digest"].as_str()), (&"source".into(), Some(digest)), "{pulled}");
+    assert_eq!(pulled["image"].as_str(), Some(name.as_str()));
+    assert_eq!(tree::list(&lab.path("pulled")), tree::list(&lab.path("expected")));
+    let gone = format!("{name}:gone");
+    for words in [&["describe", "-s", &gone][..], &["pull", "-s", &gone, "-o", "none"]] {
+        let _ = lab.run(words).fails(1, &["has no manifest `gone`"]);
+    }
+    let recursive = ["pull", "-s", &name, "-o", "none", "--recursive"];
+    let _ =
+        lab.run(&recursive).fails(2, &["`--recursive` works with bundles only, but `--source` was given"]);
+    assert!(!lab.path("none").exists());
 }
 
 #[test]

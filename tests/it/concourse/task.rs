@@ -28,7 +28,7 @@ fn inputs_become_a_tar_with_its_digest_and_names() {
     ];
     let output = task(&lab, &params).run().succeeds();
     let digest = String::from_utf8(lab.read("image/digest")).unwrap();
-    assert_eq!(output.one_line(), format!("image/image.tar: {digest}"));
+    assert_eq!(output.one_line(), format!("image/image.tar@{digest}"));
     assert_eq!(lab.read("image/reference"), format!("registry.example.com/team/app@{digest}").as_bytes());
     assert_eq!(lab.read("image/tags"), b"v1 v2");
     oracle::validate_layout(lab.path("image/image.tar"));

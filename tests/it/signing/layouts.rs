@@ -260,7 +260,7 @@ fn sign_recursive_signs_the_children_of_an_index_and_verify_tells_them_apart() {
     let signature = &described["images"][0]["signatures"][0];
     assert_eq!((&signature["kind"], &signature["identity"]), (&json!("signature"), &json!(NAME)));
     assert!(signature["keyHint"].as_str().is_some_and(|hint| hint.len() == 44), "{signature}");
-    prints(lab.run(&["describe", "--tar", "all.tar"]), &format!(", for {NAME}, key "));
+    prints(lab.run(&["describe", "--tar", "all.tar"]), &format!("\n    for {NAME}\n    key "));
     // The index is replaced by one of its children, which has a signature of its own, but the index's signature is
     // missing.
     let mut swapped = Layout { entries: vec![], ..layout };

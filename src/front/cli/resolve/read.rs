@@ -82,18 +82,19 @@ pub fn pull(args: &PullArgs, env: &Env) -> Result<PullOptions, Failure> {
         )));
     }
     let recursive = is_on(args.recursive, false);
+    let is_app = given(args.app.as_deref()).is_some();
     if recursive && matches!(source, Source::Image(_)) {
         return Err(Failure::misuse(message!(
             Flag::RECURSIVE,
             " works with bundles only, but ",
-            Flag::IMAGE,
+            if is_app { Flag::SOURCE } else { Flag::IMAGE },
             " was given"
         )));
     }
     Ok(PullOptions {
         select: selector(&args.source.tars, &source)?,
         registry: registry(&args.registry)?.naming(source.repository()),
-        is_app: given(args.app.as_deref()).is_some(),
+        is_app,
         source,
         output: output.to_owned(),
         force: is_on(args.force, false),
