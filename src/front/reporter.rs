@@ -90,7 +90,8 @@ pub fn watch<T, E>(
         let rest = reporter.log().rest();
         rest.iter().filter(|_| ui.progress() == Progress::Plain).for_each(|line| ui.note(line));
         let retries = ui.retries() - retries_before;
-        ui.note(&reporter.log().summary(reporter.started.elapsed(), retries));
+        let summary = reporter.log().summary(reporter.started.elapsed(), retries);
+        summary.iter().for_each(|line| ui.note(line));
     }
     result
 }

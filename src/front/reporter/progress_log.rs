@@ -293,11 +293,28 @@ impl ProgressLog {
     }
 
     /// Returns the line for the end of the work.
-    pub(super) fn summary(&self, elapsed: Duration, retries: u64) -> String {
-        let mut parts = Vec::new();
-        if let Some(pack) = self.pack.filter(|_| self.lines == Lines::Hidden) {
-            parts.push(format!("packed {}", pack.text()));
+    ///
+    /// What was packed is a line of its own where one line with everything is too long for a terminal.
+    pub(super) fn summary(&self, elapsed: Duration, retries: u64) -> Vec<String> {
+        let packed = self.pack.filter(|_| self.lines == Lines::Hidden);
+        let packed = packed.map(|pack| format!("packed {}", pack.text()));
+        let parts = self.sums(elapsed, retries);
+        let time = text::duration(elapsed);
+        let line = |parts: &[String]| match parts {
+            [] => format!("done in {time}"),
+            parts => format!("done in {time}: {}", parts.join(", ")),
+        };
+        let all: Vec<String> = packed.iter().chain(&parts).cloned().collect();
+        let one = line(&all);
+        match packed {
+            Some(packed) if one.chars().count() > text::COLUMNS => vec![packed, line(&parts)],
+            _ => vec![one],
         }
+    }
+
+    /// Returns what was done besides packing.
+    fn sums(&self, elapsed: Duration, retries: u64) -> Vec<String> {
+        let mut parts = Vec::new();
         if self.transferred.blobs > 0 {
             let Counted { blobs, bytes } = self.transferred;
             let rate = text::rate(bytes, elapsed).map(|rate| format!(", {rate}")).unwrap_or_default();
@@ -331,12 +348,7 @@ impl ProgressLog {
         if retries > 0 {
             parts.push(text::counted(retries, "retry"));
         }
-        let time = text::duration(elapsed);
-        if parts.is_empty() {
-            format!("done in {time}")
-        } else {
-            format!("done in {time}: {}", parts.join(", "))
-        }
+        parts
     }
 }
 
@@ -389,7 +401,7 @@ mod tests {
         log.take(Event::BlobFinished { descriptor: &blob, outcome: BlobOutcome::Transferred }, seconds(32));
         assert_eq!(
             log.summary(seconds(22), 2),
-            "done in 22.0 s: 1 blob uploaded (100 B, 4 B/s), 1 blob restarted, 2 retries"
+            ["done in 22.0 s: 1 blob uploaded (100 B, 4 B/s), 1 blob restarted, 2 retries"]
         );
     }
 
@@ -406,9 +418,9 @@ mod tests {
         }
         assert_eq!(
             log.summary(Duration::from_millis(50), 0),
-            "done in 0.0 s: 1 blob mounted, 2 already there, 1 left out"
+            ["done in 0.0 s: 1 blob mounted, 2 already there, 1 left out"]
         );
-        assert_eq!(ProgressLog::new("uploaded", Lines::Printed).summary(seconds(1), 0), "done in 1.0 s");
+        assert_eq!(ProgressLog::new("uploaded", Lines::Printed).summary(seconds(1), 0), ["done in 1.0 s"]);
     }
 
     #[test]
@@ -422,15 +434,15 @@ mod tests {
         assert_eq!(log.take(planned, seconds(11)), ["packed 3 entries (4.0 KiB, as stored 1.0 KiB)"]);
         assert_eq!(
             log.summary(seconds(12), 0),
-            "done in 12.0 s: packed 3 entries (4.0 KiB, as stored 1.0 KiB)"
+            ["done in 12.0 s: packed 3 entries (4.0 KiB, as stored 1.0 KiB)"]
         );
         let mut log = ProgressLog::new("written", Lines::Printed);
         log.take(finished, seconds(11));
         assert!(log.rest().concat().starts_with("packed 3 entries"));
-        assert_eq!(log.summary(seconds(12), 0), "done in 12.0 s", "the line says it already");
+        assert_eq!(log.summary(seconds(12), 0), ["done in 12.0 s"], "the line says it already");
         let mut log = ProgressLog::new("fetched", Lines::Printed);
         log.take(Event::Extracted { bytes: 1024 }, seconds(1));
-        assert_eq!(log.summary(seconds(1), 0), "done in 1.0 s: extracted 1.0 KiB");
+        assert_eq!(log.summary(seconds(1), 0), ["done in 1.0 s: extracted 1.0 KiB"]);
     }
 
     #[test]
@@ -458,7 +470,7 @@ mod tests {
         log.take(fetched, seconds(30));
         assert_eq!(
             log.summary(seconds(30), 0),
-            "done in 30.0 s: 1 blob fetched (60.0 MiB, 2.0 MiB/s), extracted 70.0 MiB"
+            ["done in 30.0 s: 1 blob fetched (60.0 MiB, 2.0 MiB/s), extracted 70.0 MiB"]
         );
     }
 
@@ -503,7 +515,17 @@ mod tests {
         assert_eq!(log.rest(), ["packed 3 entries (2.0 KiB, as stored 1.0 KiB)"]);
         assert_eq!(
             log.summary(seconds(2), 0),
-            "done in 2.0 s: packed 3 entries (2.0 KiB, as stored 1.0 KiB)"
+            ["done in 2.0 s: packed 3 entries (2.0 KiB, as stored 1.0 KiB)"]
+        );
+        // What does not fit into one line of a terminal is two.
+        let sent = Event::BlobFinished { descriptor: &layer(1024), outcome: BlobOutcome::Transferred };
+        let _ = log.take(sent, seconds(2));
+        assert_eq!(
+            log.summary(seconds(2), 0),
+            [
+                "packed 3 entries (2.0 KiB, as stored 1.0 KiB)",
+                "done in 2.0 s: 1 blob uploaded (1.0 KiB, 512 B/s)"
+            ]
         );
     }
 }
