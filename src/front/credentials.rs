@@ -6,7 +6,6 @@ pub(in crate::front) mod cloud;
 mod given;
 
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -48,7 +47,7 @@ pub fn keychain(variables: &Env, flags: &CredentialFlags) -> Result<Keychain, Cr
     sources.extend(given.map(|credential| for_named(credential, flags)));
     match (&flags.authfile, get(env::REGISTRY_AUTH_FILE)) {
         (Some(path), _) => {
-            let missing = || FileError::io("read", path, io::Error::from(ErrorKind::NotFound));
+            let missing = || FileError::io("read", path, rustix::io::Errno::NOENT);
             sources.push(CredentialSource::File(read_config(path)?.ok_or_else(missing)?));
         }
         // The file does not exist before the first `podman login`.

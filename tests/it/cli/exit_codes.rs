@@ -13,7 +13,7 @@ const ROWS: &[(&[&str], i32, &str)] = &[
     (&["pull", "--tar", "app.tar", "-o", "full"], 1, "`full` is not empty"),
     // Settings: a missing file is a mistake in the command line.
     (&["tag", "list", "-i", NOWHERE, "--registry-ca-cert-path", "no.pem"], 2, "cannot read `no.pem`"),
-    (&["tag", "list", "-i", NOWHERE, "--authfile", "no.json"], 2, "cannot read `no.json`"),
+    (&["tag", "list", "-i", NOWHERE, "--authfile", "no.json"], 2, "cannot read `no.json`: No such file"),
     (&["copy", "--lock", "no.yml", "--to-oci-tar", "b.tar"], 2, "cannot read `no.yml`"),
     (&["verify", "--tar", "app.tar", "--key", "no.pub"], 2, "cannot read `no.pub`"),
     (&["sign", "--tar", "app.tar", "--key", "no.key"], 2, "cannot read `no.key`"),
