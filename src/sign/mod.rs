@@ -23,7 +23,7 @@ pub use claim::{Claim, ClaimError, ClaimKind, Doubt, Form};
 pub use key_error::{KeyError, KeyProblem};
 pub use payload::{Payload, SIMPLE_SIGNING};
 pub use public_key::{KeyAlgorithm, PublicKey};
-pub use referrer::{Referrer, bundle_claim, bundle_layer, envelope_claim, envelope_layers};
+pub use referrer::{Referrer, bundle_claim, bundle_layer, bundle_signs, envelope_claim, envelope_layers};
 pub use signature_manifest::{SignatureLayer, SignatureManifest};
 pub use signing_key::SigningKey;
 pub use statement::{DSSE_ENVELOPE, INTOTO, SIGN_PREDICATE, Statement, StatementForm};

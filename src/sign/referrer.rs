@@ -7,8 +7,9 @@ use crate::model::{Annotations, Descriptor, ImageManifest, RawDocument, limits, 
 use super::bundle::{BUNDLE, read_bundle};
 use super::claim::{Claim, ClaimError, Form};
 use super::dsse::read_envelope;
-use super::signature_manifest::{CERTIFICATE, SIGNATURE, SignatureManifest, check_layers};
-use super::statement::DSSE_ENVELOPE;
+use super::public_key::PublicKey;
+use super::signature_manifest::{CERTIFICATE, KEY_HINT, SIGNATURE, SignatureManifest, check_layers};
+use super::statement::{DSSE_ENVELOPE, SIGN_PREDICATE};
 
 /// Annotation with the content type of a bundle.
 const BUNDLE_CONTENT: &str = "dev.sigstore.bundle.content";
@@ -68,11 +69,17 @@ impl Referrer {
 
     /// Adds an envelope to those under cosign's tag, or makes a manifest for it.
     #[must_use]
-    pub fn with_envelope(existing: Option<&ImageManifest>, envelope: Vec<u8>, predicate_type: &str) -> Self {
+    pub fn with_envelope(
+        existing: Option<&ImageManifest>,
+        envelope: Vec<u8>,
+        predicate_type: &str,
+        key: &PublicKey,
+    ) -> Self {
         let mut layer = Descriptor::of_bytes(DSSE_ENVELOPE, &envelope);
         // cosign refuses a layer without this annotation; it is empty because the signature is in the envelope.
         layer.annotations.insert(SIGNATURE.to_owned(), String::new());
         layer.annotations.insert(ENVELOPE_PREDICATE.to_owned(), predicate_type.to_owned());
+        layer.annotations.insert(KEY_HINT.to_owned(), key.hint());
         let made = SignatureManifest::with_layer(existing, layer.clone());
         let config = Descriptor::of_bytes(media_type::OCI_CONFIG, &made.config);
         Self { manifest: made.manifest, blobs: vec![(layer, envelope), (config, made.config)] }
@@ -87,7 +94,8 @@ pub fn envelope_layers(manifest: &ImageManifest) -> Result<&[Descriptor], ClaimE
 
 /// Reads the claim of a layer of such a manifest.
 pub fn envelope_claim(layer: &Descriptor, bytes: &[u8]) -> Result<Claim, ClaimError> {
-    let mut claim = read_envelope(bytes, Form::Envelope, None)?;
+    let hint = layer.annotations.get(KEY_HINT).map(String::as_str);
+    let mut claim = read_envelope(bytes, Form::Envelope, hint)?;
     claim.by_certificate = layer.annotations.contains_key(CERTIFICATE);
     Ok(claim)
 }
@@ -99,6 +107,13 @@ pub fn bundle_layer(manifest: &ImageManifest) -> Result<&Descriptor, ClaimError>
         [layer] => Ok(layer),
         layers => Err(ClaimError::TooMany { found: layers.len(), limit: 1 }),
     }
+}
+
+/// Tells whether a manifest says that its bundle is a signature of the image, and not another statement about it.
+#[must_use]
+pub fn bundle_signs(manifest: &ImageManifest) -> bool {
+    let is = |key: &str, value: &str| manifest.annotations.get(key).is_some_and(|found| found == value);
+    is(BUNDLE_PREDICATE, SIGN_PREDICATE) || is(BUNDLE_CONTENT, "message-signature")
 }
 
 /// Reads the claim of such a layer.

@@ -17,7 +17,7 @@ pub(super) const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 /// Annotation of a layer with a certificate: the signature was made without one of the user's keys.
 pub(super) const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
 /// Annotation of a layer that says which key made the signature; for messages and descriptions.
-const KEY_HINT: &str = "dev.imgrelay.key-hint";
+pub(super) const KEY_HINT: &str = "dev.imgrelay.key-hint";
 /// The time that cosign writes, so that signing again does not change the manifest.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 

@@ -299,7 +299,7 @@ pub fn attach(
             envelope_layers(manifest).map(<[Descriptor]>::len)
         })?;
         let manifest = existing.as_ref().and_then(RawDocument::manifest);
-        let made = Referrer::with_envelope(manifest, legacy.sign(key)?, request.predicate_type);
+        let made = Referrer::with_envelope(manifest, legacy.sign(key)?, request.predicate_type, key.public());
         let replaced = existing.as_ref().map(|document| document.digest().clone());
         additions.push(addition(image, replaced, Some(tag), made));
     }
