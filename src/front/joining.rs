@@ -52,9 +52,9 @@ impl<'a> JoinedIndex<'a> {
             .collect();
         let made = transfer::join_index(&sources, options)?;
         transfer::check_expected(expected, &made.root.digest)?;
-        if !made.left_behind.is_empty() {
-            let count = made.left_behind.len();
-            observer.event(Event::Warning(&Warning::AttachedToReplacedIndex { count }));
+        if made.left_behind.total() > 0 {
+            let counts = made.left_behind;
+            observer.event(Event::Warning(&Warning::AttachedToReplacedIndex { counts }));
         }
         let sources = places.iter().map(|places| -> &dyn ImageSource { places }).collect();
         let source = CombinedSource::new("the index".to_owned(), sources).with(made.document);

@@ -19,7 +19,7 @@ use crate::stream::{FileError, read_file, read_text_file};
 use crate::transfer::events::Silent;
 use crate::transfer::{
     self, AppRequest, Attached, Base, BaseRoot, Gathering, ImageLocator, ImageSource as _, Origin,
-    PackRequest, Resources, Role, RunnableRequest, TransferError,
+    PackRequest, Resources, Role, RunnableRequest, TransferError, signatures,
 };
 use crate::tree::{Filter, ignore_text};
 
@@ -84,7 +84,8 @@ pub(super) fn base_image(store: &Store) -> Result<BaseRoot<'_>, Failure> {
     let root = main_member(&collection, &store.label(), true)?;
     let mut names = root.names.iter().filter_map(|name| name.reference.as_ref());
     let name = names.find(|reference| reference.tag.is_some()).map(ToString::to_string);
-    let attached = collection.members.iter().filter(|member| member.role == Role::Attached).count();
+    let attached = collection.members.iter().filter(|member| member.role == Role::Attached);
+    let attached = signatures::count(store, attached)?;
     Ok(BaseRoot { source: store, root: root.descriptor.clone(), name, attached })
 }
 

@@ -19,6 +19,7 @@ use super::signals;
 use super::text;
 use super::ui::{Progress, Ui};
 use crate::stream::lock;
+use crate::transfer::AttachedCounts;
 use crate::transfer::events::{Event, Observer, Warning};
 use bars::Bars;
 use progress_log::{Lines, ProgressLog};
@@ -156,6 +157,22 @@ fn is_users_tag(event: Event<'_>) -> bool {
     matches!(event, Event::TagWritten { tag, .. } if !tag.as_str().starts_with("sha256-"))
 }
 
+/// Counts each kind of what is attached to an image: `1 signature, 2 attestations and 1 SBOM`.
+fn attached_text(counts: &AttachedCounts) -> String {
+    let kinds = [
+        (counts.signatures, "signature"),
+        (counts.attestations, "attestation"),
+        (counts.sboms, "SBOM"),
+        (counts.referrers, "referrer"),
+    ];
+    let there = kinds.into_iter().filter(|(count, _)| *count > 0);
+    let mut texts: Vec<String> = there.map(|(count, noun)| text::counted(count as u64, noun)).collect();
+    match (texts.pop(), texts.is_empty()) {
+        (Some(last), false) => format!("{} and {last}", texts.join(", ")),
+        (last, _) => last.unwrap_or_default(),
+    }
+}
+
 /// Returns the text of a warning and its advice.
 // house: long because each warning has its own sentence.
 fn warning_text(warning: &Warning) -> (String, Option<Message>) {
@@ -181,27 +198,21 @@ fn warning_text(warning: &Warning) -> (String, Option<Message>) {
             format!("the signature is for `{name}`, and the image is pushed to `{to}`"),
             Some("podman, CRI-O and skopeo compare the two names; cosign does not".into()),
         ),
-        Warning::AttachedLeftOut { count } => (
-            format!(
-                "{} left out, because docker's tar cannot hold them",
-                text::counted(*count as u64, "signature")
-            ),
+        Warning::AttachedLeftOut { counts } => (
+            format!("{} left out, because docker's tar cannot hold them", attached_text(counts)),
             Some(message!(Flag::TO_OCI_TAR, " keeps them")),
         ),
         Warning::IndexNarrowed { from, to, left_behind } => (
-            match left_behind {
+            match left_behind.total() {
                 0 => format!("`{to}` replaces `{from}`; signatures of `{from}` do not cover it"),
-                count => format!(
-                    "`{to}` replaces `{from}`; {} of `{from}` left out",
-                    text::counted(*count as u64, "signature")
-                ),
+                _ => format!("`{to}` replaces `{from}`; {} of `{from}` left out", attached_text(left_behind)),
             },
             None,
         ),
-        Warning::AttachedToReplacedIndex { count } => (
+        Warning::AttachedToReplacedIndex { counts } => (
             format!(
                 "{} left out, because they are about an index that another index replaces",
-                text::counted(*count as u64, "signature")
+                attached_text(counts)
             ),
             None,
         ),
@@ -271,11 +282,11 @@ fn warning_text(warning: &Warning) -> (String, Option<Message>) {
             format!("`{file}` needs the dynamic loader `{loader}`, which the image does not have"),
             Some("link it statically, or choose a base with its libraries".into()),
         ),
-        Warning::BaseIsSigned { count } => (
+        Warning::BaseIsSigned { counts } => (
             format!(
                 "{} of the base {} the new image",
-                text::counted(*count as u64, "signature"),
-                if *count == 1 { "does not cover" } else { "do not cover" }
+                attached_text(counts),
+                if counts.total() == 1 { "does not cover" } else { "do not cover" }
             ),
             None,
         ),

@@ -1,5 +1,6 @@
 //! Events as values: the front turns them into bars, lines or JSON; this file has no text for a user.
 
+use super::attached_counts::AttachedCounts;
 use crate::model::{Descriptor, Digest, Platform, Repository, Tag};
 
 /// Takes events while work goes on, from several threads.
@@ -156,13 +157,13 @@ pub enum Warning {
     NothingNonDistributable,
     /// A tar that holds one image was written without what is attached to it.
     AttachedLeftOut {
-        /// How many signatures and other referrers.
-        count: usize,
+        /// How many of which kind.
+        counts: AttachedCounts,
     },
     /// Signatures or other referrers of an index were left out, because another index replaces it.
     AttachedToReplacedIndex {
-        /// How many.
-        count: usize,
+        /// How many of which kind.
+        counts: AttachedCounts,
     },
     /// An index was narrowed to some of its platforms, which gives it another digest.
     IndexNarrowed {
@@ -171,7 +172,7 @@ pub enum Warning {
         /// Digest of the new index, or of the image that is left.
         to: Digest,
         /// How many signatures and other referrers of the left-out manifests there are.
-        left_behind: usize,
+        left_behind: AttachedCounts,
     },
     /// A signature is for another name than that of the repository it is pushed to.
     SignedForOther {
@@ -226,8 +227,8 @@ pub enum Warning {
     },
     /// A base has signatures or other referrers, which do not apply to the result.
     BaseIsSigned {
-        /// How many there are.
-        count: usize,
+        /// How many of which kind.
+        counts: AttachedCounts,
     },
     /// A new entrypoint removed the default arguments of the base.
     CmdDropped {

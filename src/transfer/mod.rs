@@ -5,6 +5,7 @@
 
 mod app_image;
 mod app_push;
+mod attached_counts;
 mod blob_copy;
 mod blob_push;
 mod collection;
@@ -48,6 +49,7 @@ mod workers;
 
 pub use app_image::{AppRequest, Base, Resources, pack_app_to_layout};
 pub use app_push::{AppPush, Earlier, earlier_image, push_app};
+pub use attached_counts::AttachedCounts;
 pub use collection::{
     Attached, Collection, CollectionRequest, DefaultTags, Gathering, ImageLocator, Member, Role, gather,
     push_collection,

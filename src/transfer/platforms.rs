@@ -15,7 +15,7 @@ use crate::pack::{
 use crate::store::ImageName;
 
 use super::listed_platform::read_listed;
-use super::{Collection, Graph, ImageSource, Member, Role, TransferError};
+use super::{AttachedCounts, Collection, Graph, ImageSource, Member, Role, TransferError, signatures};
 
 /// The images of one tar or repository that go into an index.
 #[derive(Clone, Copy)]
@@ -53,7 +53,7 @@ pub struct MadeIndex {
     /// What is attached to something in the result.
     pub attached: Vec<Member>,
     /// What was attached to an index that is not in the result.
-    pub left_behind: Vec<Digest>,
+    pub left_behind: AttachedCounts,
 }
 
 /// Joins the images of several sources into one index.
@@ -80,11 +80,13 @@ pub fn join_index(sources: &[JoinSource<'_>], options: &JoinOptions) -> Result<M
     }
     let mut kept: HashSet<Digest> =
         document.document().children().into_iter().map(|child| child.digest.clone()).collect();
+    // An index that is made again, byte for byte, keeps what is said about it.
+    kept.insert(document.digest().clone());
     let mut made = MadeIndex {
         root: document.descriptor(),
         document: Some(document),
         attached: Vec::new(),
-        left_behind: Vec::new(),
+        left_behind: AttachedCounts::default(),
     };
     for join in sources {
         made.attach(join.source, join.collection, &mut kept)?;
@@ -132,7 +134,7 @@ pub fn narrow_root(
         let documents = Graph::of(source, child)?.documents;
         kept.extend(documents.iter().map(|document| document.digest().clone()));
     }
-    let mut made = MadeIndex { root, document, attached: Vec::new(), left_behind: Vec::new() };
+    let mut made = MadeIndex { root, document, attached: Vec::new(), left_behind: AttachedCounts::default() };
     made.attach(source, collection, &mut kept)?;
     Ok(made)
 }
@@ -226,7 +228,7 @@ impl MadeIndex {
                 break;
             }
         }
-        self.left_behind.extend(rest.iter().map(|member| member.descriptor.digest.clone()));
+        self.left_behind += signatures::count(source, rest)?;
         Ok(())
     }
 }

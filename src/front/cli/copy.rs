@@ -31,8 +31,8 @@ use crate::stream::{AtomicFile, FileLock};
 use crate::transfer::events::{Event, Observer, Warning};
 use crate::transfer::signatures::{self, Trust};
 use crate::transfer::{
-    self, ArchiveRequest, Collection, CollectionRequest, CombinedSource, DefaultTags, Graph, ImageLocator,
-    ImageSource, LayoutRequest, Member, PushRequest, ResumeCache, Role,
+    self, ArchiveRequest, AttachedCounts, Collection, CollectionRequest, CombinedSource, DefaultTags, Graph,
+    ImageLocator, ImageSource, LayoutRequest, Member, PushRequest, ResumeCache, Role,
 };
 
 pub(in crate::front) fn run(context: &Context<'_>, args: &CopyArgs) -> Result<Outcome, Failure> {
@@ -121,7 +121,11 @@ impl Copy<'_> {
             let chosen = transfer::resolve_for(self.locator, &image.descriptor, platform)?;
             if chosen.digest() != main {
                 let (from, to) = (main.clone(), chosen.digest().clone());
-                self.observer.event(Event::Warning(&Warning::IndexNarrowed { from, to, left_behind: 0 }));
+                self.observer.event(Event::Warning(&Warning::IndexNarrowed {
+                    from,
+                    to,
+                    left_behind: AttachedCounts::default(),
+                }));
                 image.descriptor = chosen.descriptor();
             }
             return self.write(collection, chosen.digest());
@@ -164,7 +168,7 @@ impl Copy<'_> {
         self.observer.event(Event::Warning(&Warning::IndexNarrowed {
             from: main.clone(),
             to: made.root.digest.clone(),
-            left_behind: made.left_behind.len(),
+            left_behind: made.left_behind,
         }));
         let source = CombinedSource::new(self.locator.label(), vec![self.locator]).with(made.document);
         let locator = ImageLocator::over(&source, self.locator.client());
@@ -431,9 +435,10 @@ impl Copy<'_> {
         };
         let written = match (&self.options.sink, collection.member(main)) {
             (Sink::DockerTar(_), Some(member)) => {
-                let attached = collection.members.iter().filter(|one| one.role == Role::Attached).count();
-                if attached > 0 {
-                    self.observer.event(Event::Warning(&Warning::AttachedLeftOut { count: attached }));
+                let attached = collection.members.iter().filter(|one| one.role == Role::Attached);
+                let counts = signatures::count(self.locator, attached)?;
+                if counts.total() > 0 {
+                    self.observer.event(Event::Warning(&Warning::AttachedLeftOut { counts }));
                 }
                 transfer::copy_to_docker_tar(self.locator, member, &request, self.observer)?
             }

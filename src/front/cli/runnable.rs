@@ -19,8 +19,8 @@ use crate::store::Store;
 use crate::store::layout::LayoutTarget;
 use crate::transfer::events::{Observer, Silent};
 use crate::transfer::{
-    self, Attached, BaseRoot, Gathering, ImageLocator, MadeRunnable, Member, PushRequest, RegistrySource,
-    Role,
+    self, Attached, AttachedCounts, BaseRoot, Collection, Gathering, ImageLocator, MadeRunnable, Member,
+    PushRequest, RegistrySource, Role, signatures,
 };
 
 /// An image that is read, before its source borrows it.
@@ -62,8 +62,8 @@ impl<'a> Opened<'a> {
     }
 }
 
-/// Counts what is attached to an image in a registry; 0 if the request fails.
-fn count_attached(source: &RegistrySource<'_>, root: &Descriptor, client: &Client) -> usize {
+/// Counts what is attached to an image in a registry; 0 of each kind if the request fails.
+fn count_attached(source: &RegistrySource<'_>, root: &Descriptor, client: &Client) -> AttachedCounts {
     let locator = ImageLocator::over(source, Some(client));
     let root =
         Member { descriptor: root.clone(), names: Vec::new(), origin: None, role: Role::Root, bundle: None };
@@ -71,7 +71,8 @@ fn count_attached(source: &RegistrySource<'_>, root: &Descriptor, client: &Clien
     let gathering = Gathering { thick: false, attached, concurrency: 1 };
     let found = transfer::gather(&locator, vec![root], &gathering, &Silent);
     let is_attached = |member: &&Member| member.role == Role::Attached;
-    found.map_or(0, |found| found.members.iter().filter(is_attached).count())
+    let count = |found: Collection| signatures::count(&locator, found.members.iter().filter(is_attached));
+    found.and_then(count).unwrap_or_default()
 }
 
 /// Makes the image and pushes or writes it.

@@ -84,8 +84,8 @@ pub fn make_runnable<'a>(
     folder: &Path,
     observer: &dyn Observer,
 ) -> Result<MadeRunnable<'a>, TransferError> {
-    if let Some(count) = origin.base().map(|base| base.attached).filter(|count| *count > 0) {
-        observer.event(Event::Warning(&Warning::BaseIsSigned { count }));
+    if let Some(counts) = origin.base().map(|base| base.attached).filter(|counts| counts.total() > 0) {
+        observer.event(Event::Warning(&Warning::BaseIsSigned { counts }));
     }
     let wanted = wanted_platforms(request);
     let found = starts(origin, &wanted, request.media_types)?;

@@ -3,7 +3,7 @@
 use crate::model::{Config, Descriptor, Digest, Document, ImageManifest, Platform, limits, media_type};
 use crate::pack::{IndexParts, Layered, MediaTypes, Start, rebase};
 use crate::transfer::listed_platform::check_listed;
-use crate::transfer::{ImageSource, TransferError};
+use crate::transfer::{AttachedCounts, ImageSource, TransferError};
 
 /// An image in a tar or registry that is a base.
 #[derive(Clone)]
@@ -15,7 +15,7 @@ pub struct BaseRoot<'a> {
     /// Its name with the registry, for the annotation of the result.
     pub name: Option<String>,
     /// How many signatures and other referrers of it were found.
-    pub attached: usize,
+    pub attached: AttachedCounts,
 }
 
 impl std::fmt::Debug for BaseRoot<'_> {

@@ -2,12 +2,14 @@
 //!
 //! The formats of signatures are in `crate::sign`. Writes no image: the caller verifies signatures before it copies.
 
+mod count;
 mod describe;
 mod make;
 mod stored;
 mod trust;
 mod write;
 
+pub use count::count;
 pub use describe::describe;
 pub use make::{Addition, AttachRequest, SignRequest, SignatureFormat, attach, sign};
 pub use stored::{Content, Statement, names, statements};

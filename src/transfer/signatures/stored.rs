@@ -10,8 +10,8 @@ use crate::sign::{
 use super::super::{Collection, ImageSource, Member, Role, TransferError};
 
 /// Types of referrers with cosign's signatures and attestations (cosign `--registry-referrers-mode oci-1-1`).
-const COSIGN_SIGNATURES: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
-const COSIGN_ATTESTATIONS: &str = "application/vnd.dev.cosign.artifact.att.v1+json";
+pub(super) const COSIGN_SIGNATURES: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
+pub(super) const COSIGN_ATTESTATIONS: &str = "application/vnd.dev.cosign.artifact.att.v1+json";
 
 /// A statement that is stored about an image.
 #[derive(Clone, Debug, PartialEq, Eq)]

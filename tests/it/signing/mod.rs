@@ -1,5 +1,6 @@
 //! Signatures and attestations: made without a registry, copied with images, verified before an image is written.
 
+mod carried;
 mod cosign;
 mod doors;
 mod keys;
