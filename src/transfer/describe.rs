@@ -33,9 +33,9 @@ pub enum NodeKind {
     Index,
     /// Anything else: attestation, chart.
     Artifact,
-    /// A signature, attestation or SBOM under one of cosign's tags.
+    /// Signatures of an image, under cosign's tag or as a referrer.
     Signature,
-    /// A manifest of an index about one of its images: BuildKit's provenance and SBOM.
+    /// Statements about an image: those of BuildKit in an index, or signed ones beside it.
     Attestation,
     /// imgpkg's own image with the locations of a bundle's images.
     Internal,
@@ -162,8 +162,7 @@ pub fn describe_collection(
     let plain = workers::parallel_map(&collection.members, concurrency, |member| {
         let mut description = described(locator, member)?;
         if member.role != Role::Attached {
-            let found = signatures::statements(locator, &collection.members, &description.digest)?;
-            description.signatures = found.iter().map(signatures::describe).collect();
+            add_statements(locator, collection, &mut description)?;
         }
         Ok(description)
     })?;
@@ -174,6 +173,18 @@ pub fn describe_collection(
     let tops =
         tops.filter(|(member, one)| member.role == Role::Root || !named.contains(&one.digest.to_string()));
     tops.map(|(_, one)| filled(one, &known, 0)).collect()
+}
+
+/// Adds what is stored about an image, and about each image of an index.
+fn add_statements(
+    locator: &ImageLocator<'_>,
+    collection: &Collection,
+    description: &mut Description,
+) -> Result<(), TransferError> {
+    let found = signatures::statements(locator, &collection.members, &description.digest)?;
+    description.signatures = found.iter().map(signatures::describe).collect();
+    let images = description.manifests.iter_mut().filter(|child| child.kind != NodeKind::Attestation);
+    images.into_iter().try_for_each(|child| add_statements(locator, collection, child))
 }
 
 fn digest_of(reference: &str) -> Option<String> {
@@ -191,16 +202,19 @@ fn described(locator: &ImageLocator<'_>, member: &Member) -> Result<Description,
         Role::Root => None,
         Role::Referenced | Role::Attached => member.origin.as_ref().map(ToString::to_string),
     };
-    let is_cosign = |tag: &Tag| {
-        let (name, end) = tag.as_str().rsplit_once('.').unwrap_or_default();
-        name.starts_with("sha256-") && matches!(end, "sig" | "att" | "sbom")
-    };
     let is_internal = |tag: &Tag| tag.as_str().ends_with(".image-locations.imgpkg");
-    if member.tags().iter().any(is_cosign) {
-        description.kind = NodeKind::Signature;
-        let about = member.tags().iter().find_map(|tag| cosign_subject(tag.as_str()));
+    let about = member.tags().iter().find_map(|tag| cosign_subject(tag.as_str()));
+    if about.is_some() || member.role == Role::Attached {
+        let counts = signatures::count(locator, [member])?;
+        description.kind = match (counts.signatures, counts.attestations) {
+            (0, 0) if about.is_some() => NodeKind::Artifact,
+            (0, 0) => description.kind,
+            (0, _) => NodeKind::Attestation,
+            _ => NodeKind::Signature,
+        };
         description.subject = description.subject.or(about);
-    } else if member.tags().iter().any(is_internal) {
+    }
+    if member.tags().iter().any(is_internal) {
         description.kind = NodeKind::Internal;
     }
     Ok(description)

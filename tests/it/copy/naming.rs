@@ -61,7 +61,7 @@ fn what_cosign_saved_is_pushed_under_the_tags_of_cosign() {
     let found = lab.run(&["describe", "--tar", "saved", "--json"]).succeeds().json();
     let kinds: Vec<&str> =
         found["images"].as_array().unwrap().iter().map(|image| image["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["image", "signature", "signature"]);
+    assert_eq!(kinds, ["image", "signature", "attestation"]);
     let to = format!("{}/app", registry.host());
     let output = lab.run(&["copy", "--tar", "saved", "--to-repo", &format!("{to}:v1")]).succeeds();
     let image = output.one_line().to_owned();

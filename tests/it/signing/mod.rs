@@ -2,6 +2,7 @@
 
 mod carried;
 mod cosign;
+mod described;
 mod doors;
 mod keys;
 mod layouts;
