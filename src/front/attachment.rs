@@ -6,7 +6,9 @@ use std::path::Path;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::failure::Failure;
+use super::document_type::DocumentType;
+use super::failure::{Failure, message};
+use super::flag::Flag;
 use super::text;
 use crate::model::{Digest, Schema, check_members, limits};
 use crate::sign::{INTOTO, Statement, StatementForm};
@@ -48,6 +50,43 @@ impl AttachmentKind {
             }
         };
         Ok(Self { artifact_type: artifact_type.to_owned(), predicate_type: predicate_type.to_owned() })
+    }
+}
+
+impl AttachmentKind {
+    /// Returns the type of document that a kind of this media type or predicate type is.
+    fn document_type(&self) -> Option<DocumentType> {
+        let is = |word: &str| {
+            KINDS.iter().any(|(known, artifact_type, predicate_type)| {
+                let is_artifact = *artifact_type != INTOTO && *artifact_type == self.artifact_type;
+                *known == word && (is_artifact || *predicate_type == self.predicate_type)
+            })
+        };
+        let known = [DocumentType::Spdx, DocumentType::CycloneDx, DocumentType::Provenance];
+        known.into_iter().find(|one| one.word().is_some_and(is))
+    }
+
+    /// Refuses a document that names itself as another type.
+    fn fits(&self, path: &Path, bytes: &[u8], signed: bool) -> Result<(), Failure> {
+        let named = DocumentType::named_in(bytes);
+        let expected = self.document_type();
+        let is_statement = |one: &&DocumentType| matches!(one, DocumentType::Statement(_));
+        let other = match &expected {
+            Some(expected) if named.contains(expected) => None,
+            Some(_) => named.first(),
+            // The statement around it is made here, so a statement would be inside another one.
+            None if signed => named.iter().find(is_statement),
+            None => None,
+        };
+        let Some(other) = other else { return Ok(()) };
+        let expected = expected.as_ref().map_or_else(|| "a predicate".to_owned(), DocumentType::phrase);
+        let failure =
+            Failure::refused(format!("`{}` is {}, expected {expected}", path.display(), other.phrase()));
+        Err(match other.word() {
+            Some(word) => failure.hint(message!("attach it with ", Flag::TYPE.with(word))),
+            None => failure
+                .hint("give its predicate alone; a statement around it is made here where one is needed"),
+        })
     }
 }
 
@@ -94,6 +133,7 @@ impl Attachment {
                 Failure::refused(format!("`{}` is not valid JSON: {error}", path.display()))
             })?;
         }
+        kind.fits(path, &bytes, signed)?;
         let is_provenance = kind.predicate_type == PROVENANCE;
         if is_provenance {
             // cosign refuses provenance without them only when it verifies.

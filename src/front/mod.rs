@@ -7,6 +7,7 @@ pub mod cli;
 pub mod concourse;
 pub mod context;
 pub mod credentials;
+mod document_type;
 pub mod env;
 pub mod exit;
 pub mod failure;

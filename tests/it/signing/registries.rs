@@ -201,6 +201,11 @@ fn attach_refuses_what_it_cannot_attach_and_leaves_the_tar_as_it_was() {
     lab.write("text", "no JSON");
     lab.write("twice.json", r#"{"a":1,"a":2}"#);
     lab.write("slsa.json", r#"{"buildDefinition":{}}"#);
+    lab.write("cyclonedx.json", r#"{"bomFormat":"CycloneDX","specVersion":"1.6"}"#);
+    lab.write("spdx.json", r#"{"spdxVersion":"SPDX-2.3","SPDXID":"SPDXRef-DOCUMENT"}"#);
+    let statement = json!({"_type": "https://in-toto.io/Statement/v1", "subject": [], "predicate": {},
+        "predicateType": "https://slsa.dev/provenance/v1"});
+    lab.write("statement.json", statement.to_string());
     let before = lab.read("app.tar");
     for (words, code, expected) in [
         (&["--type", "cyclonedx", "text"][..], 1, "`text` is not valid JSON"),
@@ -209,6 +214,32 @@ fn attach_refuses_what_it_cannot_attach_and_leaves_the_tar_as_it_was() {
             &["--type", "slsaprovenance1", "slsa.json"],
             1,
             "has no object `runDetails`, which SLSA provenance has",
+        ),
+        (
+            &["--type", "spdx", "cyclonedx.json"],
+            1,
+            "`cyclonedx.json` is a CycloneDX document, expected an SPDX document\n",
+        ),
+        (&["--type", "spdx", "cyclonedx.json"], 1, "hint: attach it with `--type cyclonedx`"),
+        (
+            &["--type", "application/vnd.cyclonedx+json", "spdx.json"],
+            1,
+            "`spdx.json` is an SPDX document, expected a CycloneDX document\n",
+        ),
+        (
+            &["--type", "https://spdx.dev/Document", "--key", "p256.key", "cyclonedx.json"],
+            1,
+            "`cyclonedx.json` is a CycloneDX document, expected an SPDX document\n",
+        ),
+        (
+            &["--type", "slsaprovenance1", "--key", "p256.key", "statement.json"],
+            1,
+            "`statement.json` is a whole in-toto statement of type `https://slsa.dev/provenance/v1`, expected the predicate",
+        ),
+        (
+            &["--type", "https://example.com/scan", "--key", "p256.key", "statement.json"],
+            1,
+            "hint: give its predicate alone; a statement around it is made here where one is needed",
         ),
         (&["--type", "text/plain", "--key", "p256.key", "text"], 2, "`--type`: `text/plain` is not known"),
         (
@@ -225,6 +256,9 @@ fn attach_refuses_what_it_cannot_attach_and_leaves_the_tar_as_it_was() {
     }
     assert_eq!(lab.read("app.tar"), before);
     let _ = lab.run(&["attach", "--tar", "app.tar", "--type", "text/plain", "text"]).succeeds();
+    // A statement is what this type is.
+    let words = ["--type", "application/vnd.in-toto+json", "statement.json"];
+    let _ = lab.run(&[&["attach", "--tar", "app.tar"], &words[..]].concat()).succeeds();
     let words =
         ["sign", "--tar", "app.tar", "--key", "p256.key", "--signature-format", "bundle", "-a", "x=y"];
     refused(lab.run(&words), 2, &["`--annotation` works with `--signature-format simplesigning` only"]);
