@@ -84,6 +84,9 @@ pub enum KeyProblem {
         /// Bits of the modulus.
         bits: usize,
     },
+    /// An RSA key whose exponent no signature can be checked with.
+    #[error("holds an RSA key whose exponent is 1 or even, expected an odd number from 3")]
+    RsaExponent,
     /// A key for which signatures can be made without the private key.
     #[error("holds an Ed25519 key of low order, for which signatures can be forged")]
     LowOrder,

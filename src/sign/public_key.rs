@@ -253,10 +253,14 @@ fn check_rsa(key: &[u8]) -> Result<(), KeyProblem> {
     let numbers = || {
         let mut outer = Reader::new(key);
         let mut inner = outer.sequence()?;
-        let (modulus, _exponent) = (inner.positive()?, inner.positive()?);
-        (outer.is_empty() && inner.is_empty()).then_some(modulus)
+        let numbers = (inner.positive()?, inner.positive()?);
+        (outer.is_empty() && inner.is_empty()).then_some(numbers)
     };
-    let modulus = numbers().ok_or(KeyProblem::Malformed { expected: "an RSA key" })?;
+    let (modulus, exponent) = numbers().ok_or(KeyProblem::Malformed { expected: "an RSA key" })?;
+    // With 1 every message is its own signature.
+    if exponent == [1] || exponent.last().is_some_and(|last| last % 2 == 0) {
+        return Err(KeyProblem::RsaExponent);
+    }
     let unused = modulus.first().map_or(0, |first| first.leading_zeros() as usize);
     let bits = modulus.len() * 8 - unused;
     if (2048..=8192).contains(&bits) { Ok(()) } else { Err(KeyProblem::RsaSize { bits }) }
@@ -358,6 +362,14 @@ mod tests {
                     "{point:02x?}: {error}"
                 );
             }
+        }
+        for exponent in [&[1][..], &[2], &[1, 0, 0]] {
+            let modulus = [&[0, 0x80][..], &[1; 255]].concat();
+            let numbers = [element(der::INTEGER, &modulus), element(der::INTEGER, exponent)].concat();
+            let key =
+                PublicKey::of_private(KeyAlgorithm::Rsa, &element(der::SEQUENCE, &numbers), "`k`").to_pem();
+            let error = parse(&key).unwrap_err();
+            assert!(error.ends_with("whose exponent is 1 or even, expected an odd number from 3"), "{error}");
         }
         // The point with 2 in every byte has another order.
         assert!(parse(&pem(&[&start[..], &[2; 32]].concat())).is_ok());

@@ -4,6 +4,7 @@ mod carried;
 mod cosign;
 mod described;
 mod doors;
+mod hostile;
 mod keys;
 mod layouts;
 pub(crate) mod limits;
