@@ -84,7 +84,7 @@ pub enum KeyProblem {
         /// Bits of the modulus.
         bits: usize,
     },
-    /// An RSA key whose exponent no signature can be checked with.
+    /// An RSA key with an exponent for which signatures can be forged, or never verified.
     #[error("holds an RSA key whose exponent is 1 or even, expected an odd number from 3")]
     RsaExponent,
     /// A key for which signatures can be made without the private key.

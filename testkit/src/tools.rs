@@ -53,18 +53,24 @@ pub fn checker(name: &str) -> Command {
     command
 }
 
-/// Returns a command for Debian 13's cosign, which ci/setup installs beside the checkers; `None` if it is not
-/// installed.
+/// Returns a command for Debian 13's cosign; `None` if it is not installed.
 ///
 /// Panics in CI, where it must be installed; elsewhere prints which test is skipped.
 pub fn cosign(test: &str) -> Option<Command> {
+    judge("cosign", test)
+}
+
+/// Returns a command for a program of Debian 13 that ci/setup puts beside the checkers: `cosign`, `oras`, `skopeo-13`.
+///
+/// `None` and panics as [`cosign`] does.
+pub fn judge(name: &str, test: &str) -> Option<Command> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("testkit lies in the workspace");
-    let program = package.join(".venv/bin/cosign");
-    let program = if program.is_file() { Some(program) } else { find("cosign") };
+    let program = package.join(".venv/bin").join(name);
+    let program = if program.is_file() { Some(program) } else { find(name) };
     if program.is_none() {
         let in_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
-        assert!(!in_ci, "`cosign` is not installed: run ci/setup");
-        eprintln!("{test} is skipped: `cosign` is not installed, and ci/setup installs it where it can");
+        assert!(!in_ci, "`{name}` is not installed: run ci/setup");
+        eprintln!("{test} is skipped: `{name}` is not installed, and ci/setup installs it where it can");
     }
     program.map(Command::new)
 }

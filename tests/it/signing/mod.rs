@@ -5,6 +5,7 @@ mod cosign;
 mod described;
 mod doors;
 mod hostile;
+mod judges;
 mod keys;
 mod layouts;
 pub(crate) mod limits;
