@@ -14,14 +14,17 @@ use crate::front::env::Env;
 use crate::front::failure::{Failure, FlagNames, Hint, Mention, Vocabulary};
 use crate::front::glob;
 use crate::front::joining::{JoinedIndex, gather_stored};
+use crate::front::judgement;
 use crate::front::outcome::{ImageOutcome, Outcome};
 use crate::front::packing::{PackWork, base_of_store, open_base, open_places, origin, references};
 use crate::front::reporter::{self, Wording};
 use crate::front::system;
 use crate::model::{Digest, Platform, RawDocument, Reference, Tag};
+use crate::sign::PublicKey;
 use crate::store;
 use crate::store::layout::LayoutTarget;
 use crate::stream::{AtomicFile, Overwrite};
+use crate::transfer::signatures::Trust;
 use crate::transfer::{self, ImageLocator, JoinOptions, PullRequest, TransferError};
 
 /// Params of the task besides those of packing.
@@ -37,6 +40,11 @@ const OWN: &[Param] = &[
         Form::List,
         "with `TARS`: fail unless there is an image for each of these platforms",
     ),
+    Param::new(
+        VERIFY_KEY,
+        Form::Text,
+        "with `TARS`: public keys, PEM; nothing is written unless one of them signed the image in each tar",
+    ),
     Param::new("reference", Form::Text, "`registry/repository:tag` to record in the tar; no request is sent"),
     Param::new("tags", Form::List, "further tags to record"),
     Param::new("expected_digest", Form::Text, "fail unless the image has this digest"),
@@ -50,6 +58,7 @@ const OWN: &[Param] = &[
 
 const TARS: &str = "tars";
 const PLATFORMS_REQUIRED: &str = "platforms_required";
+const VERIFY_KEY: &str = "verify_key";
 /// The value of `FILES` in `task.yml`, which is ignored with `TARS`.
 const FILES_DEFAULT: &str = "src";
 
@@ -136,6 +145,7 @@ fn report(output: &Path, image: ImageOutcome, names: &[Reference]) -> Result<Out
 struct Joining {
     paths: Vec<PathBuf>,
     options: JoinOptions,
+    trust: Option<Trust>,
 }
 
 /// Reads the params about tars to join; `None` without tars.
@@ -145,10 +155,14 @@ fn joining(variables: &Variables<'_>, unpack: bool) -> Result<Option<Joining>, F
     let mut tars = Variables(variables.0);
     let patterns = tars.texts(TARS)?;
     let required = tars.texts(PLATFORMS_REQUIRED)?;
+    let key = tars.text(VERIFY_KEY)?;
     if patterns.is_empty() {
-        return match required.is_empty() {
-            true => Ok(None),
-            false => Err(tars.wrong(PLATFORMS_REQUIRED, &"it belongs to `TARS`, which is not given")),
+        let (platforms, key) = (!required.is_empty(), key.is_some());
+        let given =
+            [(PLATFORMS_REQUIRED, platforms), (VERIFY_KEY, key)].into_iter().find(|(_, given)| *given);
+        return match given {
+            None => Ok(None),
+            Some((param, _)) => Err(tars.wrong(param, &"it belongs to `TARS`, which is not given")),
         };
     }
     if unpack {
@@ -185,7 +199,8 @@ fn joining(variables: &Variables<'_>, unpack: bool) -> Result<Option<Joining>, F
         }
         paths.extend(found.into_iter().filter(|path| !paths.contains(path)).collect::<Vec<_>>());
     }
-    Ok(Some(Joining { paths, options }))
+    let keys = key.map(|text| PublicKey::parse_all(text.as_bytes(), "`VERIFY_KEY`")).transpose()?;
+    Ok(Some(Joining { paths, options, trust: keys.map(Trust::of) }))
 }
 
 /// Joins the tars into the output's tar.
@@ -202,6 +217,9 @@ fn join_tars(
     let places: Vec<_> = stores.iter().map(|store| ImageLocator::over(store, None)).collect();
     reporter::watch(&context.ui, Wording::Written, |observer| {
         let collections = gather_stored(&stores, &places, None, TRANSFER_CONCURRENCY, observer)?;
+        for (places, collection) in places.iter().zip(&collections) {
+            judgement::demand(places, collection, join.trust.as_ref())?;
+        }
         let index = JoinedIndex::of(&places, &collections, &join.options, expected, observer)?;
         let target = LayoutTarget::File(tar.to_owned());
         index.write(target, names, TRANSFER_CONCURRENCY, observer)?;

@@ -356,7 +356,7 @@ impl<'a> Inputs<'a> {
     fn refuse_verify_key(&self) -> Result<(), Failure> {
         match self.get("verify-key") {
             None => Ok(()),
-            Some(_) => Err(Failure::misuse("input `verify-key` works with `command: push` and a tar only")
+            Some(_) => Err(Failure::misuse("input `verify-key` works with images in tars only")
                 .hint("an image that is packed in this step has no signature yet")),
         }
     }
@@ -394,6 +394,7 @@ impl<'a> Inputs<'a> {
         let platforms = self.get("require-platform").unwrap_or_default().split(['\n', ',']).map(str::trim);
         let platforms = platforms.filter(|platform| !platform.is_empty());
         words.extend(platforms.map(|platform| format!("--require-platform={platform}")));
+        words.extend(self.verify_keys()?.into_iter().map(|key| format!("--verify-key={key}")));
         Ok(words)
     }
 
@@ -517,13 +518,23 @@ mod tests {
             ("INPUT_TAR", "all.tar"),
             ("INPUT_TAGS", "v2"),
             ("INPUT_REQUIRE-PLATFORM", "linux/amd64, linux/arm64"),
+            ("INPUT_VERIFY-KEY", "keys/a.pub"),
             ("INPUT_PLATFORM", "linux/amd64"),
         ];
         let expected = "--to-oci-tar=all.tar --name=r.example/app:v1 --tag=v2 --require-platform=linux/amd64 \
-                        --require-platform=linux/arm64 --platform=linux/amd64";
+                        --require-platform=linux/arm64 --verify-key=keys/a.pub --platform=linux/amd64";
         assert_eq!(with(&more), format!("{tars} {expected}"));
         for (pairs, expected) in [
             (vec![("INPUT_COMMAND", "index")], "input `tars` is missing"),
+            (
+                vec![
+                    ("INPUT_COMMAND", "build"),
+                    ("INPUT_FILES", "a"),
+                    ("INPUT_IMAGE", "r.example/a"),
+                    ("INPUT_VERIFY-KEY", "a.pub"),
+                ],
+                "input `verify-key` works with images in tars only",
+            ),
             (base.to_vec(), "neither input `image` nor input `tar` is given"),
             (
                 [&base[..], &[("INPUT_FILES", "a")]].concat(),

@@ -142,6 +142,26 @@ fn the_task_joins_tars() {
     }
     let output = task(&[tars, ("PLATFORMS_REQUIRED", "linux/s390x")]).ends_with(1);
     assert!(output.stderr.contains("no image for `linux/s390x`"), "{output}");
+    // Each of the tars has to be signed.
+    let key = ("VERIFY_KEY", include_str!("../../keys/p256.pub"));
+    let before = lab.read("image/image.tar");
+    lab.write("p256.key", include_str!("../../keys/p256.key"));
+    for (tar, code, expected) in [
+        ("put/amd64/image.tar", 3, "has no signature"),
+        ("put/arm64/image.tar", 3, "has no signature"),
+        ("", 0, ""),
+    ] {
+        assert!(task(&[tars, key]).ends_with(code).stderr.contains(expected), "{tar}");
+        assert_eq!(lab.read("image/image.tar") == before, code != 0, "{tar}");
+        if code != 0 {
+            let words = ["sign", "--tar", tar, "--key", "p256.key", "--identity", "reg.example/app"];
+            let _ = lab.run(&words).succeeds();
+        }
+    }
+    let words = [of_file, ("VERIFY_KEY", "x")];
+    assert!(task(&words).ends_with(2).stderr.contains("`VERIFY_KEY`: it belongs to `TARS`"));
+    let words = [tars, ("VERIFY_KEY", "x")];
+    assert!(task(&words).ends_with(2).stderr.contains("`VERIFY_KEY` holds no PEM block"));
 }
 
 /// Runs the steps of a plan as Concourse does, with artifacts in the folder `put`.

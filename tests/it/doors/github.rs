@@ -407,6 +407,15 @@ fn the_action_pushes_a_signed_tar_with_its_signature_and_no_other() {
     let from_file = runner.workspace().join("keys.pem");
     std::fs::copy(key("p256.pub"), from_file).unwrap();
     let _ = push("keys.pem").succeeds();
+    let verify = |pem: &str| runner.step(&[("command", "verify"), ("verify-key", pem)], &[]);
+    assert_eq!(verify(&pem).succeeds().outputs["digest"], digest);
+    let _ = verify(&other).fails(3, &["it was made with another key"]);
+    // An index takes its images from tars that have to be signed too.
+    let to = [("command", "index"), ("tars", "image.tar"), ("image", &*format!("{name}:all"))];
+    let index = |pem: &str| runner.step(&[&to[..], &[("verify-key", pem)]].concat(), &[]);
+    let _ = index(&other).fails(3, &["it was made with another key"]);
+    assert!(!registry.storage().tags("team/app").contains_key("all"));
+    let _ = index(&pem).succeeds();
 }
 
 #[test]

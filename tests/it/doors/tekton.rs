@@ -664,23 +664,29 @@ fn tasks_and_step_actions_build_and_push_unprivileged() {
         }
         registry.storage().assert_sound();
         // If the key did not sign the tar's image, nothing is pushed; if it did, the signature arrives too.
-        let key = |name: &str| {
-            std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keys").join(name))
-                .unwrap()
-        };
         let repository = format!("team/signed-{user}");
         let name = format!("{}/{repository}", registry.host());
         let keyed = |name: &str, pem: &str| pushed(&to(name, &[("VERIFY_KEY", pem)]), &both);
-        keyed(&name, &key("p256.pub")).fails(3, "has no signature");
-        let mut sign = std::process::Command::new(PROGRAM);
-        sign.args(["sign", "--tar"]).arg(pod.scratch.join("source/image.tar"));
-        let _ = run(sign.arg("--key").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keys/p256.key")))
-            .success();
-        keyed(&name, &key("ed25519.pub")).fails(3, "it was made with another key");
-        let _ = keyed(&name, &key("p256.pub")).succeeds(&["IMAGE_DIGEST", "IMAGE_REF", "IMAGE_URL"]);
+        keyed(&name, &test_key("p256.pub")).fails(3, "has no signature");
+        sign(&pod.scratch.join("source/image.tar"), &name);
+        keyed(&name, &test_key("ed25519.pub")).fails(3, "it was made with another key");
+        let _ = keyed(&name, &test_key("p256.pub")).succeeds(&["IMAGE_DIGEST", "IMAGE_REF", "IMAGE_URL"]);
         let signature = format!("{}.sig", digest.replace(':', "-"));
         assert!(registry.storage().tags(&repository).contains_key(&signature));
     }
+}
+
+/// Returns the text of a key of the tests.
+fn test_key(name: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keys").join(name)).unwrap()
+}
+
+/// Signs the image of a tar for a name.
+fn sign(tar: &Path, identity: &str) {
+    let key = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keys/p256.key");
+    let mut sign = std::process::Command::new(PROGRAM);
+    sign.args(["sign", "--tar"]).arg(tar).arg("--key").arg(key).args(["--identity", identity]);
+    let _ = run(&mut sign).success();
 }
 
 #[test]
@@ -762,6 +768,10 @@ fn a_verified_tar_has_its_digest_as_result_and_a_damaged_one_fails() {
     let other = format!("sha256:{}", "0".repeat(64));
     pod.run(&verify, &[("EXPECTED_DIGEST", &*other)], &[]).fails(3, "expected `sha256:0000");
     let tar = pod.scratch.join("source/image.tar");
+    pod.run(&verify, &[("VERIFY_KEY", &*test_key("p256.pub"))], &[]).fails(3, "has no signature");
+    sign(&tar, "reg.example/app");
+    pod.run(&verify, &[("VERIFY_KEY", &*test_key("rsa.pub"))], &[]).fails(3, "made with another key");
+    let _ = pod.run(&verify, &[("VERIFY_KEY", &*test_key("p256.pub"))], &[]).succeeds(&["LAYOUT_DIGEST"]);
     let mut bytes = std::fs::read(&tar).unwrap();
     let layer = bytes.windows(2).position(|two| two == [0x1f, 0x8b]).unwrap();
     bytes[layer + 20] ^= 1;
@@ -795,6 +805,14 @@ fn tars_of_two_platforms_become_one_image() {
     let _ = pod.run(&index, &pattern, &[]).succeeds(&["IMAGE_DIGEST", "IMAGE_REF", "IMAGE_URL"]);
     let missing = [("IMAGE", &*to), ("TARS", "image-*.tar"), ("PLATFORMS", "linux/amd64,linux/s390x")];
     pod.run(&index, &missing, &[]).fails(1, "no image for `linux/s390x`");
+    // With a key each tar has to be signed.
+    let (pem, signed) = (test_key("p256.pub"), format!("{}/signed:v1", registry.host()));
+    let keyed = [("IMAGE", &*signed), ("TARS", "image-*.tar"), ("VERIFY_KEY", &*pem)];
+    for architecture in ["amd64", "arm64"] {
+        pod.run(&index, &keyed, &[]).fails(3, "has no signature");
+        sign(&pod.scratch.join(format!("source/image-{architecture}.tar")), &name);
+    }
+    let _ = pod.run(&index, &keyed, &[]).succeeds(&["IMAGE_DIGEST", "IMAGE_REF", "IMAGE_URL"]);
 }
 
 #[test]
