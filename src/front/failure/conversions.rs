@@ -9,7 +9,7 @@ use crate::front::credentials::CredentialsError;
 use crate::front::flag::Flag;
 use crate::model::{DigestError, DocumentError, PlatformError, ReferenceError};
 use crate::pack::{AppError, BundleError, IndexError, PackError};
-use crate::registry::{BucketError, Credentials, RegistryError, Task, TrustProblem, Verb};
+use crate::registry::{BucketError, Credentials, RegistryError, Task, Verb};
 use crate::serve::ServeError;
 use crate::store::StoreError;
 use crate::stream::{CompressionLevelError, FileError, cancel};
@@ -494,7 +494,7 @@ fn rejection_hint(status: u16) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::ServerMessage;
+    use crate::registry::{ServerMessage, TrustProblem};
 
     fn task(verb: Verb) -> Box<Task> {
         let (host, repository) = ("reg.example".into(), "team/app".into());
