@@ -416,7 +416,7 @@ fn files(folder: &str) -> Vec<PathBuf> {
 #[test]
 fn every_pipeline_and_task_of_the_project_is_valid_for_concourse() {
     let pipelines = [files("examples/concourse"), vec![package().join("ci/pipeline.yml")]].concat();
-    assert_eq!(pipelines.len(), 7);
+    assert_eq!(pipelines.len(), 8);
     for path in pipelines {
         let problems = Check::pipeline(&std::fs::read_to_string(&path).unwrap());
         assert!(problems.is_empty(), "{}: {problems:#?}", path.display());
