@@ -31,12 +31,12 @@ fn describe_lists_signatures_and_attestations_with_key_hint_identity_and_predica
     let _ = lab.run(&["copy", "--tar", "app.tar", "--to-store", &store]).succeeds();
     let _ = lab.run(&["copy", "--tar", "app.tar", "--to-repo", &image]).succeeds();
     let said = [
-        format!("\n  Signature: signature 1 of sha256:HEX, for {image}, key {P256_HINT}\n"),
-        format!("\n  Signature: bundle sha256:HEX, key {P256_HINT}\n"),
+        format!("\n  Signature: signature 1 of sha256:HEX\n    for {image}\n    key {P256_HINT}\n"),
+        format!("\n  Signature: bundle sha256:HEX\n    key {P256_HINT}\n"),
         format!(
-            "\n  Attestation: attestation 1 of sha256:HEX, for {image}, type {PROVENANCE}, key {P256_HINT}\n"
+            "\n  Attestation: attestation 1 of sha256:HEX\n    for {image}\n    type {PROVENANCE}\n    key {P256_HINT}\n"
         ),
-        format!("\n  Attestation: bundle sha256:HEX, type {PROVENANCE}, key {P256_HINT}\n"),
+        format!("\n  Attestation: bundle sha256:HEX\n    type {PROVENANCE}\n    key {P256_HINT}\n"),
         "\n  Referrer: sha256:HEX, type application/vnd.cyclonedx+json\n".to_owned(),
     ];
     for place in [["--tar", "app.tar"], ["--tar", "folder"], ["--store", &store], ["-i", &image]] {
