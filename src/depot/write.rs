@@ -37,7 +37,10 @@ impl Depot {
         if depot.version_file()? {
             return Ok(depot);
         }
-        if let Some(name) = depot.objects.any()?.filter(|name| !OF_A_LAYOUT.contains(&name.as_str())) {
+        if let Some(name) = depot.objects.any()?.filter(|name| !OF_A_LAYOUT.contains(&name.as_str()))
+            // Another writer may have begun the store meanwhile.
+            && !depot.version_file()?
+        {
             return Err(depot.not_a_store(format!("it has no `{VERSION_FILE}`, but it holds `{name}`")));
         }
         depot.objects.write(VERSION_FILE, OCI_LAYOUT)?;
@@ -154,6 +157,8 @@ mod tests {
     struct Crashing {
         folder: FolderObjects,
         left: AtomicUsize,
+        /// Another writer begins the store after this one found none.
+        has_rival: bool,
     }
 
     impl Crashing {
@@ -202,6 +207,9 @@ mod tests {
             self.folder.folders(folder)
         }
         fn any(&self) -> Result<Option<String>, DepotError> {
+            if self.has_rival {
+                self.folder.write(VERSION_FILE, OCI_LAYOUT)?;
+            }
             self.folder.any()
         }
         fn now(&self) -> Result<Pushed, DepotError> {
@@ -234,7 +242,7 @@ mod tests {
 
     fn push(folder: &Scratch, writes: usize, image: &Image, tags: &[&str]) -> Result<(), DepotError> {
         let folder = FolderObjects::new(folder.join("store"));
-        let depot = Depot::create(Arc::new(Crashing { folder, left: AtomicUsize::new(writes) }))?;
+        let depot = Depot::create(Arc::new(Crashing { folder, left: AtomicUsize::new(writes), has_rival: false }))?;
         for (blob, bytes) in &image.blobs {
             if !depot.holds(blob)? {
                 depot.write_blob(blob, bytes, &|_| {})?;
@@ -316,6 +324,19 @@ mod tests {
             push(&folder, usize::MAX, &image, &["a"]).unwrap();
             assert_eq!(versions(&open(&folder).unwrap(), "a"), whole);
         }
+    }
+
+    #[test]
+    fn two_writers_may_begin_a_store_at_once_but_a_place_with_other_files_is_refused() {
+        let begin = |scratch: &Scratch, has_rival| {
+            let folder = FolderObjects::new(scratch.join("store"));
+            Depot::create(Arc::new(Crashing { folder, left: AtomicUsize::new(usize::MAX), has_rival }))
+        };
+        let _ = begin(&Scratch::new("depot"), true).unwrap();
+        let other = Scratch::new("depot");
+        other.write("store/notes", "");
+        let error = begin(&other, false).unwrap_err().to_string();
+        assert!(error.contains("it has no `oci-layout`, but it holds `notes`"), "{error}");
     }
 
     #[test]
