@@ -9,6 +9,9 @@ use std::str::FromStr;
 
 use crate::model::{Digest, Tag, limits};
 
+/// How the URL of a store begins.
+const SCHEMES: [&str; 4] = ["s3", "file", "https", "http"];
+
 /// Where a store is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
@@ -21,6 +24,8 @@ pub enum Address {
         /// The beginning of all keys, without `/` at its ends.
         prefix: String,
     },
+    /// A folder of a web server, which is only read: its URL without `/` at the end.
+    Web(String),
 }
 
 /// A store, and the selected image.
@@ -37,8 +42,8 @@ pub struct StoreReference {
 /// Why a text is not the URL of a store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// It does not begin with a supported scheme.
-    #[error("`{text}` does not begin with `s3://` or `file://`")]
+    /// It does not begin with a scheme that is known.
+    #[error("`{text}` does not begin with `s3://`, `file://` or `https://`")]
     Scheme {
         /// The text.
         text: String,
@@ -65,6 +70,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Folder(path) => write!(f, "file://{}", path.display()),
+            Self::Web(url) => f.write_str(url),
             Self::Bucket { bucket, prefix } if prefix.is_empty() => write!(f, "s3://{bucket}"),
             Self::Bucket { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
         }
@@ -83,12 +89,11 @@ impl FromStr for StoreReference {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let (is_bucket, rest) = match (text.strip_prefix("s3://"), text.strip_prefix("file://")) {
-            (Some(rest), _) => (true, rest),
-            (None, Some(rest)) => (false, rest),
-            (None, None) => return Err(AddressError::Scheme { text: text.to_owned() }),
+        let Some((scheme, rest)) = text.split_once("://").filter(|(scheme, _)| SCHEMES.contains(scheme))
+        else {
+            return Err(AddressError::Scheme { text: without_secrets(text) });
         };
-        let named = |problem: String| AddressError::Name { text: text.to_owned(), problem };
+        let named = |problem: String| AddressError::Name { text: without_secrets(text), problem };
         let (rest, digest) = match rest.rsplit_once('@') {
             Some((rest, digest)) if !digest.contains('/') => {
                 (rest, Some(digest.parse::<Digest>().map_err(|error| named(error.to_string()))?))
@@ -96,18 +101,61 @@ impl FromStr for StoreReference {
             _ => (rest, None),
         };
         let (path, tag) = match rest.rsplit_once(':') {
-            Some((path, tag)) if !tag.contains('/') => {
+            // What follows a host is its port.
+            Some((path, tag))
+                if !tag.contains('/') && (path.contains('/') || !scheme.starts_with("http")) =>
+            {
                 (path, Some(tag.parse::<Tag>().map_err(|error| named(error.to_string()))?))
             }
             _ => (rest, None),
         };
-        let wrong = |problem: &str| AddressError::Path { text: text.to_owned(), problem: problem.to_owned() };
+        let wrong =
+            |problem: &str| AddressError::Path { text: without_secrets(text), problem: problem.to_owned() };
         if path.len() > limits::PATH_BYTES {
             return Err(wrong(&format!("the path has more than {} bytes", limits::PATH_BYTES)));
         }
-        let address = if is_bucket { bucket(path) } else { folder(path) };
+        let address = match scheme {
+            "s3" => bucket(path),
+            "file" => folder(path),
+            scheme => web(scheme, path),
+        };
         Ok(Self { address: address.map_err(wrong)?, tag, digest })
     }
+}
+
+/// Returns a URL without a user name, a password and a query, which may be secrets.
+fn without_secrets(text: &str) -> String {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+    let (rest, query) = rest.split_once('?').map_or((rest, ""), |(rest, _)| (rest, "?…"));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let authority = authority.rsplit_once('@').map_or(authority.to_owned(), |(_, host)| format!("…@{host}"));
+    match scheme {
+        "http" | "https" => format!("{scheme}://{authority}{path}{query}"),
+        _ => text.to_owned(),
+    }
+}
+
+/// Reads `host/path` of a web server.
+fn web(scheme: &str, path: &str) -> Result<Address, &'static str> {
+    let (host, folder) = path.split_once('/').unwrap_or((path, ""));
+    if host.contains('@') {
+        return Err("a user name or password in a URL is not sent");
+    }
+    if folder.contains(['?', '#']) || host.contains(['?', '#']) {
+        return Err("a store is a folder of a web server, without a query");
+    }
+    let is_of_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
+    if host.is_empty() || !host.bytes().all(is_of_host) {
+        return Err("it has no valid host name, expected `https://host/folder`");
+    }
+    let folder = folder.trim_end_matches('/');
+    let is_of_path = |byte: u8| byte.is_ascii_alphanumeric() || b"._-~/".contains(&byte);
+    let is_bad = |part: &str| part.is_empty() || part == "." || part == "..";
+    if !folder.is_empty() && (!folder.bytes().all(is_of_path) || folder.split('/').any(is_bad)) {
+        return Err("the path of a store has letters, digits, `.`, `_`, `-`, `~` and `/`");
+    }
+    let slash = if folder.is_empty() { "" } else { "/" };
+    Ok(Address::Web(format!("{scheme}://{host}{slash}{folder}")))
 }
 
 /// Reads the path of a folder.
@@ -203,11 +251,41 @@ mod tests {
     }
 
     #[test]
+    fn a_web_server_has_a_host_and_a_folder_and_its_secrets_are_not_printed() {
+        for (text, url, tag) in [
+            ("https://static.example/images/app:v1", "https://static.example/images/app", Some("v1")),
+            ("https://static.example:8443/images/app/", "https://static.example:8443/images/app", None),
+            ("https://static.example:8443", "https://static.example:8443", None),
+            ("http://[::1]:80/a:v1", "http://[::1]:80/a", Some("v1")),
+        ] {
+            let found = text.parse::<StoreReference>().unwrap();
+            assert_eq!(found.address, Address::Web(url.to_owned()));
+            assert_eq!((found.tag.as_ref().map(Tag::as_str), found.address.to_string().as_str()), (tag, url));
+        }
+        for (text, expected) in [
+            (
+                "https://me:secret@host/app:v1",
+                "`https://…@host/app:v1`: a user name or password in a URL is not sent",
+            ),
+            (
+                "https://host/app?X-Amz-Signature=secret",
+                "`https://host/app?…`: a store is a folder of a web server",
+            ),
+            ("https:///app", "it has no valid host name"),
+            ("https://host/a%20b", "the path of a store has letters"),
+            ("https://host/a/../b", "the path of a store has letters"),
+        ] {
+            let error = text.parse::<StoreReference>().unwrap_err().to_string();
+            assert!(error.contains(expected) && !error.contains("secret"), "{text}: {error}");
+        }
+    }
+
+    #[test]
     fn what_names_no_store_says_why() {
         for (text, expected) in [
-            ("", "does not begin with `s3://` or `file://`"),
-            ("/shared/app", "does not begin with `s3://` or `file://`"),
-            ("ftp://host/app", "does not begin with `s3://` or `file://`"),
+            ("", "does not begin with `s3://`, `file://` or `https://`"),
+            ("/shared/app", "does not begin with `s3://`, `file://` or `https://`"),
+            ("ftp://host/app", "does not begin with `s3://`, `file://` or `https://`"),
             ("file://shared/app", "the path is not absolute, expected `file:///folder/name`"),
             ("file:///", "names no folder below the root"),
             ("file:///a/../b", "the path has `..` in it"),

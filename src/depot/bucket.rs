@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use crate::model::Descriptor;
 use crate::registry::{BlobBody, Bucket, BucketError};
@@ -65,6 +66,14 @@ impl Objects for BucketObjects {
         progress: &dyn Fn(u64),
     ) -> Result<(), DepotError> {
         self.bucket.write_blob(key, blob, body, progress).map_err(of_bucket)
+    }
+
+    fn delete(&self, key: &str) -> Result<(), DepotError> {
+        self.bucket.delete(key).map_err(of_bucket)
+    }
+
+    fn delay(&self) -> Duration {
+        Duration::ZERO
     }
 
     fn list(

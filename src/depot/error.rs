@@ -1,6 +1,7 @@
 //! Why a store could not be read or written.
 
 use std::io;
+use std::time::Duration;
 
 use crate::model::list::quoted_list;
 use crate::model::{Digest, Tag};
@@ -69,9 +70,44 @@ pub enum DepotError {
         /// Most objects allowed.
         limit: usize,
     },
+    /// A push took so long that a collection may have deleted what it found, each time that it was begun again.
+    #[error("the push into `{place}` took more than {} each time that it was begun, {attempts} times", minutes(*limit))]
+    Slow {
+        /// The store's URL.
+        place: String,
+        /// How often it was begun.
+        attempts: u32,
+        /// How long a push may take.
+        limit: Duration,
+    },
+    /// What was written is not what can be read.
+    #[error("`{key}` was written to `{place}`, but reading it back failed: {problem}{}", if *deleted { "" } else { "; it could not be deleted" })]
+    WrittenWrong {
+        /// The store's URL.
+        place: String,
+        /// The object.
+        key: String,
+        /// What is wrong.
+        problem: String,
+        /// The object was deleted.
+        deleted: bool,
+    },
+    /// A web server's store can only be read.
+    #[error("`{place}` is on a web server, and can only be read")]
+    ReadOnly {
+        /// The store's URL.
+        place: String,
+    },
+    /// The stop signal came.
+    #[error("stopped by a signal")]
+    Cancelled,
     /// The body to be written could not be read.
     #[error("cannot read what is to be written: {0}")]
     Source(io::Error),
+}
+
+fn minutes(limit: Duration) -> String {
+    format!("{} min", limit.as_secs() / 60)
 }
 
 fn having(tags: &[String]) -> String {

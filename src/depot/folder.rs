@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::{self as rfs, Mode, OFlags};
 use rustix::io::Errno;
@@ -23,6 +23,11 @@ use super::{DepotError, Objects};
 const MODE: u32 = 0o644;
 /// Bytes copied at once.
 const BLOCK: usize = 256 * 1024;
+/// How long the clients of a network file system may keep a list: twice the usual `acdirmax` of NFS, with a margin.
+const CACHED: Duration = Duration::from_secs(130);
+/// File systems without other machines: ext4, xfs, btrfs, tmpfs, overlayfs, zfs, f2fs. Source: statfs(2), Linux's magic.h.
+const LOCAL: [i64; 7] =
+    [0xEF53, 0x5846_5342, 0x9123_683E, 0x0102_1994, 0x794C_7630, 0x2FC1_2FC1, 0xF2F5_2010];
 /// Levels of folders in a list: the entries of all tags.
 const DEPTH: usize = 2;
 
@@ -171,6 +176,24 @@ impl Objects for FolderObjects {
             progress(count as u64);
         }
         Ok(file.commit()?)
+    }
+
+    fn delete(&self, key: &str) -> Result<(), DepotError> {
+        let path = self.path(key);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(FileError::io("delete", &path, error).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A client of a network file system lists what it has in its cache of attributes.
+    fn delay(&self) -> Duration {
+        match rfs::statfs(&self.root) {
+            Ok(found) if !LOCAL.contains(&found.f_type) => CACHED,
+            _ => Duration::ZERO,
+        }
     }
 
     fn list(

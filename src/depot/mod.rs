@@ -6,18 +6,29 @@
 
 mod address;
 mod bucket;
+mod collect;
 mod error;
 mod folder;
+mod marks;
 mod objects;
+mod protect;
+mod reach;
 mod read;
+#[cfg(test)]
+mod stress;
+mod timing;
 mod version;
+mod web;
 mod write;
 
 pub use address::{Address, AddressError, StoreReference};
 pub use bucket::BucketObjects;
+pub use collect::{CollectRequest, Collected, SHORTEST_GRACE};
 pub use error::DepotError;
 pub use folder::FolderObjects;
 pub use objects::Objects;
+pub use protect::Protection;
 pub use read::{Depot, OpenedImage};
 pub use version::{Pushed, Version};
+pub use web::WebObjects;
 pub use write::Written;

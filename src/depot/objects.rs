@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io::Read;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use crate::model::Descriptor;
 use crate::registry::BlobBody;
@@ -17,6 +18,11 @@ use super::version::Pushed;
 pub trait Objects: fmt::Debug + Send + Sync {
     /// Returns the store's URL, for messages.
     fn label(&self) -> String;
+
+    /// Tells whether keys can be listed: a web server shows files by their names only, and lists are empty.
+    fn has_lists(&self) -> bool {
+        true
+    }
 
     /// Reads a small object; `None` if it does not exist.
     fn read(&self, key: &str, limit: u64) -> Result<Option<Vec<u8>>, DepotError>;
@@ -40,6 +46,12 @@ pub trait Objects: fmt::Debug + Send + Sync {
         body: &dyn BlobBody,
         progress: &dyn Fn(u64),
     ) -> Result<(), DepotError>;
+
+    /// Deletes an object; one that is not there is no error.
+    fn delete(&self, key: &str) -> Result<(), DepotError>;
+
+    /// Returns how long a list may be behind what was written, because a client has it in a cache.
+    fn delay(&self) -> Duration;
 
     /// Passes the keys below a folder to `take`, relative to it and in order, until `take` breaks.
     ///

@@ -11,6 +11,7 @@ use crate::registry::BucketError;
 use crate::store::layout::check_version;
 use crate::store::{RemoteBlobs, Store, StoreError, open_remote};
 
+use super::timing::Timing;
 use super::version::{FOLDER, Pushed, Version};
 use super::{DepotError, Objects};
 
@@ -25,6 +26,7 @@ const NAMED: usize = 100;
 #[derive(Debug)]
 pub struct Depot {
     pub(super) objects: Arc<dyn Objects>,
+    pub(super) timing: Timing,
 }
 
 /// An image of a store, opened.
@@ -42,11 +44,15 @@ pub(super) fn blob_key(digest: &Digest) -> String {
 }
 
 impl Depot {
+    pub(super) fn over(objects: Arc<dyn Objects>) -> Self {
+        Self { objects, timing: Timing::default() }
+    }
+
     /// Opens a store for reading.
     ///
     /// Errors: [`DepotError::NotAStore`] if there is none.
     pub fn open(objects: Arc<dyn Objects>) -> Result<Self, DepotError> {
-        let depot = Self { objects };
+        let depot = Self::over(objects);
         match depot.version_file()? {
             true => Ok(depot),
             false => Err(depot.not_a_store(format!("it has no `{VERSION_FILE}`"))),
@@ -55,7 +61,7 @@ impl Depot {
 
     /// Opens a store for reading; `None` if nothing was pushed yet.
     pub fn find(objects: Arc<dyn Objects>) -> Result<Option<Self>, DepotError> {
-        let depot = Self { objects };
+        let depot = Self::over(objects);
         Ok(depot.version_file()?.then_some(depot))
     }
 
@@ -82,6 +88,9 @@ impl Depot {
     ///
     /// Cost: one list of one key.
     pub fn newest(&self, tag: &Tag) -> Result<Option<Version>, DepotError> {
+        if !self.objects.has_lists() {
+            return Ok(self.indexed()?.into_iter().find(|version| version.tag == *tag));
+        }
         let mut newest = None;
         self.objects.list(&format!("{FOLDER}/{tag}"), 1, &mut |name| {
             newest = Version::of_name(tag, name);
@@ -90,10 +99,28 @@ impl Depot {
         Ok(newest)
     }
 
+    /// Returns the newest version of every tag, as `index.json` names their entries; none in a layout of another tool.
+    fn indexed(&self) -> Result<Vec<Version>, DepotError> {
+        let Some(bytes) = self.objects.read(INDEX_FILE, limits::TABLE_OF_CONTENTS_BYTES)? else {
+            return Ok(Vec::new());
+        };
+        let Ok(index) = RawDocument::parse(bytes, Some(media_type::OCI_INDEX)) else { return Ok(Vec::new()) };
+        let mut versions: Vec<Version> = Vec::new();
+        for descriptor in entries_of(&index) {
+            let key = descriptor.annotations.get(keys::ENTRY);
+            let key = key.and_then(|key| key.strip_prefix(FOLDER)?.strip_prefix('/'));
+            versions.extend(key.and_then(Version::of_key).filter(|version| !versions.contains(version)));
+        }
+        Ok(versions)
+    }
+
     /// Returns the versions of a tag, newest first, to the one that `is_last` accepts, or all.
     ///
     /// Cost: one list, a page of up to 1,000 keys for each request.
     pub fn history(&self, tag: &Tag, is_last: &dyn Fn(&Version) -> bool) -> Result<Vec<Version>, DepotError> {
+        if !self.objects.has_lists() {
+            return Ok(self.newest(tag)?.into_iter().collect());
+        }
         let mut versions = Vec::new();
         self.objects.list(&format!("{FOLDER}/{tag}"), limits::LIST_ENTRIES, &mut |name| {
             let Some(version) = Version::of_name(tag, name) else { return ControlFlow::Continue(()) };
@@ -111,6 +138,9 @@ impl Depot {
 
     /// Returns the newest version of every tag, in the order of the tags.
     pub fn newest_of_all(&self) -> Result<Vec<Version>, DepotError> {
+        if !self.objects.has_lists() {
+            return self.indexed();
+        }
         let mut newest: BTreeMap<String, Version> = BTreeMap::new();
         self.objects.list(FOLDER, limits::LIST_ENTRIES, &mut |key| {
             if let Some(version) = Version::of_key(key) {
@@ -155,6 +185,7 @@ impl Depot {
                 let found = self.history(tag, &is_it)?.into_iter().next_back().filter(is_it);
                 match found {
                     Some(version) => self.open_version(version),
+                    None if !self.objects.has_lists() => self.open_digest(digest),
                     None => Err(self.no_version(tag, digest)),
                 }
             }

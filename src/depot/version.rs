@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use crate::model::{Digest, Tag, time};
 
@@ -30,6 +31,23 @@ impl Pushed {
     #[must_use]
     pub fn next(self) -> Self {
         Self::of_milliseconds(self.0 + 1)
+    }
+
+    /// Returns the time counted down, as keys have it: the later, the smaller.
+    pub(super) fn counted_down(self) -> String {
+        format!("{:0DIGITS$}", END - self.0)
+    }
+
+    /// Reads a time that is counted down.
+    pub(super) fn of_counted_down(text: &str) -> Option<Self> {
+        let is_number = text.len() == DIGITS && text.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| text.parse().ok()).flatten().map(|time: u64| Self(END - time))
+    }
+
+    /// Returns how long before `now` it was.
+    #[must_use]
+    pub fn age(self, now: Self) -> Duration {
+        Duration::from_millis(now.0.saturating_sub(self.0))
     }
 
     /// Returns milliseconds since 1970.
@@ -80,19 +98,17 @@ impl Version {
     #[must_use]
     pub fn name(&self) -> String {
         let (algorithm, hex) = (self.digest.algorithm().name(), self.digest.hex());
-        format!("{:0DIGITS$}-{algorithm}-{hex}.json", END - self.pushed.0)
+        format!("{}-{algorithm}-{hex}.json", self.pushed.counted_down())
     }
 
     /// Reads the last part of a key; `None` for any other name.
     #[must_use]
     pub fn of_name(tag: &Tag, name: &str) -> Option<Self> {
         let (time, digest) = name.strip_suffix(".json")?.split_once('-')?;
-        if time.len() != DIGITS || !time.bytes().all(|byte| byte.is_ascii_digit()) {
-            return None;
-        }
+        let pushed = Pushed::of_counted_down(time)?;
         let (algorithm, hex) = digest.split_once('-')?;
         let digest = format!("{algorithm}:{hex}").parse().ok()?;
-        Some(Self { tag: tag.clone(), digest, pushed: Pushed(END - time.parse::<u64>().ok()?) })
+        Some(Self { tag: tag.clone(), digest, pushed })
     }
 
     /// Reads a key below the folder of all entries, `<tag>/<name>`.

@@ -4,10 +4,12 @@
 //! again. Two writers of one tag make two versions.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 
 use crate::model::{Annotations, Descriptor, RawDocument, Tag, keys, limits, media_type};
 use crate::registry::BlobBody;
+use crate::stream::VerifyingReader;
 
 use super::read::{Depot, INDEX_FILE, VERSION_FILE, blob_key, entries_of, index_of};
 use super::version::Version;
@@ -33,7 +35,10 @@ impl Depot {
     ///
     /// Errors: [`DepotError::NotAStore`] if the place holds something else.
     pub fn create(objects: Arc<dyn Objects>) -> Result<Self, DepotError> {
-        let depot = Self { objects };
+        let depot = Self::over(objects);
+        if !depot.objects.has_lists() {
+            return Err(DepotError::ReadOnly { place: depot.label() });
+        }
         if depot.version_file()? {
             return Ok(depot);
         }
@@ -65,6 +70,25 @@ impl Depot {
     /// Writes a manifest or index.
     pub fn write_document(&self, document: &RawDocument) -> Result<(), DepotError> {
         self.objects.write(&blob_key(document.digest()), document.bytes())
+    }
+
+    /// Reads what was written, and compares its digest.
+    ///
+    /// Errors: [`DepotError::WrittenWrong`], after the object was deleted, so that a later push does not find it.
+    pub fn read_back(&self, blob: &Descriptor) -> Result<(), DepotError> {
+        let key = blob_key(&blob.digest);
+        let problem = match self.objects.open(&key, 0)? {
+            None => "it is not there".to_owned(),
+            Some(reader) => {
+                let mut reader = VerifyingReader::new(reader, blob.digest.clone(), blob.size);
+                match io::copy(&mut reader, &mut io::sink()) {
+                    Ok(_) => return Ok(()),
+                    Err(error) => error.to_string(),
+                }
+            }
+        };
+        let deleted = self.objects.delete(&key).is_ok();
+        Err(DepotError::WrittenWrong { place: self.label(), key, problem, deleted })
     }
 
     /// Makes a tag point at the first of some images; the others belong to it.
@@ -165,7 +189,7 @@ mod tests {
         fn write(&self) -> Result<(), DepotError> {
             match self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)) {
                 Ok(_) => Ok(()),
-                Err(_) => Err(DepotError::Source(std::io::Error::other("crashed"))),
+                Err(_) => Err(DepotError::Source(io::Error::other("crashed"))),
             }
         }
     }
@@ -194,6 +218,12 @@ mod tests {
             progress: &dyn Fn(u64),
         ) -> Result<(), DepotError> {
             Self::write(self).and_then(|()| self.folder.write_blob(key, blob, body, progress))
+        }
+        fn delete(&self, key: &str) -> Result<(), DepotError> {
+            Self::write(self).and_then(|()| self.folder.delete(key))
+        }
+        fn delay(&self) -> std::time::Duration {
+            self.folder.delay()
         }
         fn list(
             &self,
@@ -242,7 +272,8 @@ mod tests {
 
     fn push(folder: &Scratch, writes: usize, image: &Image, tags: &[&str]) -> Result<(), DepotError> {
         let folder = FolderObjects::new(folder.join("store"));
-        let depot = Depot::create(Arc::new(Crashing { folder, left: AtomicUsize::new(writes), has_rival: false }))?;
+        let depot =
+            Depot::create(Arc::new(Crashing { folder, left: AtomicUsize::new(writes), has_rival: false }))?;
         for (blob, bytes) in &image.blobs {
             if !depot.holds(blob)? {
                 depot.write_blob(blob, bytes, &|_| {})?;

@@ -59,7 +59,7 @@ enum Verb {
     Serve(Box<serve_args::ServeArgs>),
     Attach(Box<sign_args::AttachArgs>),
     Match(Box<args::MatchArgs>),
-    /// List the images of a store between jobs
+    /// List the images of a store between jobs, and delete what is not used any more
     #[command(subcommand)]
     Store(StoreVerb),
     /// List, resolve, add and delete the tags of a repository
@@ -96,6 +96,7 @@ impl Verb {
 enum StoreVerb {
     #[command(visible_alias = "ls")]
     List(Box<store_args::StoreListArgs>),
+    Gc(Box<store_args::StoreGcArgs>),
 }
 
 /// The commands of `tag`.
@@ -241,6 +242,7 @@ fn dispatch(context: &Context<'_>, verb: Verb, json: bool, columns: &[String]) -
         Verb::Serve(args) => serve::run(context, &args, json),
         Verb::Match(args) => matching::run(context, &args),
         Verb::Store(StoreVerb::List(args)) => store::list(context, &args),
+        Verb::Store(StoreVerb::Gc(args)) => store::collect(context, &args),
         Verb::Tag(TagVerb::List(args)) => tag::list(context, &args, columns),
         Verb::Tag(TagVerb::Resolve(args)) => tag::resolve(context, &args),
         Verb::Tag(TagVerb::Add(args)) => tag::add(context, &args),

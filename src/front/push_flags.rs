@@ -266,6 +266,16 @@ pub const PUSH_FLAGS: &[PushFlag] = &[
         tekton: None,
         meaning: "digest that the image must have; nothing is pushed if it has another one",
     },
+    PushFlag {
+        flag: Flag::TO_STORE,
+        field: Field::Text(|args| &mut args.to_store),
+        // A put has `source.store`, and the task writes a tar. A Tekton task takes it as one of `EXTRA_ARGS`, because the
+        // same params are those of the tasks that write a tar.
+        param: None,
+        input: Some("to-store"),
+        tekton: None,
+        meaning: "with `command: push`: push into a store in place of a registry, `s3://BUCKET/PREFIX:TAG`",
+    },
 ];
 
 /// Returns the row of a flag.

@@ -42,21 +42,32 @@ pub fn bucket(
         true => None,
         false => Some(credentials::cloud::aws(env)?),
     };
-    let defaults = ClientOptions::default();
-    Ok(Bucket::new(
-        bucket,
-        prefix,
-        BucketOptions {
-            wire: wire(options, env, ui)?,
-            allow_http: options.allow_http,
-            retries: options.attempts.saturating_sub(1),
-            retry_delay: defaults.retry_delay,
-            endpoint: text(env::AWS_ENDPOINT_URL_S3).or_else(|| text(env::AWS_ENDPOINT_URL)),
-            region: text(env::AWS_REGION).or_else(|| text(env::AWS_DEFAULT_REGION)),
-            login,
-            clock: system::clock(),
-        },
-    )?)
+    let options = BucketOptions {
+        endpoint: text(env::AWS_ENDPOINT_URL_S3).or_else(|| text(env::AWS_ENDPOINT_URL)),
+        region: text(env::AWS_REGION).or_else(|| text(env::AWS_DEFAULT_REGION)),
+        login,
+        ..bucket_options(options, env, ui)?
+    };
+    Ok(Bucket::new(bucket, prefix, options)?)
+}
+
+/// Makes the client of a folder of a web server; sends no request.
+pub fn web(url: &str, options: &RegistryOptions, env: &Env, ui: &Arc<Ui>) -> Result<Bucket, Failure> {
+    Ok(Bucket::of_web(url, bucket_options(options, env, ui)?)?)
+}
+
+fn bucket_options(options: &RegistryOptions, env: &Env, ui: &Arc<Ui>) -> Result<BucketOptions, Failure> {
+    Ok(BucketOptions {
+        wire: wire(options, env, ui)?,
+        allow_http: options.allow_http,
+        retries: options.attempts.saturating_sub(1),
+        retry_delay: ClientOptions::default().retry_delay,
+        endpoint: None,
+        region: None,
+        login: None,
+        encryption: options.encryption.clone(),
+        clock: system::clock(),
+    })
 }
 
 fn client_options(options: &RegistryOptions, env: &Env, ui: &Arc<Ui>) -> Result<ClientOptions, Failure> {

@@ -186,6 +186,9 @@ fn warning_text(warning: &Warning) -> (String, Option<Message>) {
             ),
             Some(message!(Flag::INCLUDE_NON_DISTRIBUTABLE_LAYERS, " copies them")),
         ),
+        Warning::StoreIsCollected { store } => {
+            (format!("waiting, because `store gc` is deleting unused blobs of `{store}`"), None)
+        }
         Warning::ImagesMissing { images } => (
             format!(
                 "only the bundle itself is copied, without the {} it names: {}",

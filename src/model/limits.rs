@@ -41,6 +41,8 @@ pub const ZSTD_WINDOW_LOG: u32 = 27;
 pub const CONCURRENCY: usize = 64;
 /// Largest entry of an image store, bytes; one image is a few hundred, and one of a thousand images is half a MiB.
 pub const ENTRY_BYTES: u64 = 8 * 1024 * 1024;
+/// Largest list of unused blobs of an image store, bytes; the 100,000 digests that one has at most are 7 to 14 MB.
+pub const GC_LIST_BYTES: u64 = 16 * 1024 * 1024;
 /// Largest `oci-layout` file, bytes; it holds one version number.
 pub const OCI_LAYOUT_BYTES: u64 = 64 * 1024;
 /// Most links followed from one name inside an archive or while a path is resolved (Linux follows 40).

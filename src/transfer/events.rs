@@ -129,6 +129,11 @@ pub enum Warning {
         /// The layers.
         layers: Vec<Digest>,
     },
+    /// Unused blobs of an image store are being deleted, and the push waits for the end of it.
+    StoreIsCollected {
+        /// The store.
+        store: String,
+    },
     /// A bundle was copied without images that it names.
     ImagesMissing {
         /// The references in its lock file.

@@ -47,7 +47,7 @@ mod unpacking;
 pub mod verify;
 mod workers;
 
-pub use app_image::{AppRequest, Base, Resources, pack_app_to_layout};
+pub use app_image::{AppRequest, Base, Resources, pack_app, pack_app_to_layout};
 pub use app_push::{AppPush, Earlier, earlier_image, push_app};
 pub use attached_counts::AttachedCounts;
 pub use collection::{

@@ -36,6 +36,8 @@ pub struct DepotRequest {
     pub concurrency: usize,
     /// Also copy non-distributable layers.
     pub include_non_distributable: bool,
+    /// Read back what was written.
+    pub verify_upload: bool,
 }
 
 /// The result of a copy.
@@ -140,7 +142,7 @@ fn is_about(
 
 /// Copies images and everything below them into a store.
 ///
-/// Order: missing blobs in parallel, missing documents, entries, `index.json`.
+/// Order: objections to what is about to be deleted, missing blobs in parallel, missing documents, entries, `index.json`.
 /// Errors: after one no tag has a version that does not have all its content.
 /// Cost: where everything is there, one request for each blob and document.
 pub fn copy_to_depot(
@@ -160,9 +162,29 @@ pub fn copy_to_depot(
     }
     let bytes = blobs.iter().map(|blob| blob.size).sum();
     observer.event(Event::Planned { blobs: blobs.len() as u64, bytes });
-    let copy = Copy { source, depot, observer, permits: ThreadPermits::default(), sent: AtomicU64::new(0) };
-    workers::for_each(&blobs, request.concurrency, |blob| copy.blob(blob))?;
-    workers::for_each(&graph.documents, request.concurrency, |document| copy.document(document))?;
+    let copy = Copy {
+        source,
+        depot,
+        observer,
+        permits: ThreadPermits::default(),
+        sent: AtomicU64::new(0),
+        verify: request.verify_upload,
+    };
+    let needed: Vec<&Digest> = blobs
+        .iter()
+        .map(|blob| &blob.digest)
+        .chain(graph.documents.iter().map(RawDocument::digest))
+        .collect();
+    for attempt in 1.. {
+        let waiting = || observer.event(Event::Warning(&Warning::StoreIsCollected { store: depot.label() }));
+        let protection = depot.protect(&needed, &waiting)?;
+        workers::for_each(&blobs, request.concurrency, |blob| copy.blob(blob))?;
+        workers::for_each(&graph.documents, request.concurrency, |document| copy.document(document))?;
+        // What was found may be deleted if it took too long; then only what is gone is sent again.
+        if depot.is_protected(protection, attempt)? {
+            break;
+        }
+    }
     let mut versions = Vec::new();
     for image in &request.images {
         for tag in &image.tags {
@@ -174,7 +196,7 @@ pub fn copy_to_depot(
     depot.write_index()?;
     let sent = copy.sent.into_inner();
     let skipped: u64 = graph.blobs.iter().filter(skip).map(|blob| blob.size).sum();
-    Ok(DepotReport { versions, sent, reused: graph.size() - skipped - sent })
+    Ok(DepotReport { versions, sent, reused: (graph.size() - skipped).saturating_sub(sent) })
 }
 
 /// Collects everything that the store has to hold.
@@ -219,6 +241,7 @@ struct Copy<'a> {
     observer: &'a dyn Observer,
     permits: ThreadPermits,
     sent: AtomicU64,
+    verify: bool,
 }
 
 impl Copy<'_> {
@@ -236,6 +259,9 @@ impl Copy<'_> {
                 self.write(blob)?;
             }
             result => result?,
+        }
+        if self.verify {
+            self.depot.read_back(blob)?;
         }
         self.sent.fetch_add(blob.size, Ordering::Relaxed);
         let outcome = BlobOutcome::Transferred;
@@ -257,6 +283,9 @@ impl Copy<'_> {
         let present = self.depot.holds(&descriptor)?;
         if !present {
             self.depot.write_document(document)?;
+            if self.verify {
+                self.depot.read_back(&descriptor)?;
+            }
             self.sent.fetch_add(descriptor.size, Ordering::Relaxed);
         }
         self.observer.event(Event::ManifestFinished { descriptor: &descriptor, present });

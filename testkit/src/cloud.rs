@@ -82,7 +82,7 @@ fn push(list: &Mutex<Vec<String>>, line: String) {
     list.lock().unwrap_or_else(PoisonError::into_inner).push(line);
 }
 
-fn listen(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> (u16, Arc<AtomicBool>) {
+pub(crate) fn listen(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> (u16, Arc<AtomicBool>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = listener.local_addr().expect("a bound socket").port();
     let stop = Arc::new(AtomicBool::new(false));

@@ -12,6 +12,7 @@ use super::examples::{
     COPY_EXAMPLES, DESCRIBE_EXAMPLES, MATCH_EXAMPLES, PULL_EXAMPLES, PUSH_EXAMPLES, VERIFY_EXAMPLES,
 };
 use super::run_args::RunArgs;
+use super::store_write_args::StoreWriteArgs;
 use super::values::Switch;
 use crate::registry::Secret;
 
@@ -140,6 +141,12 @@ pub struct PushArgs {
     /// Write an OCI layout tar (- is standard output); contacts no registry but that of --base
     #[arg(long, value_name = "FILE")]
     pub to_oci_tar: Option<PathBuf>,
+    /// Push into a store: s3://BUCKET/PREFIX:TAG or file:///FOLDER:TAG; without a tag the name's own is taken
+    #[arg(long, value_name = "URL[:TAG]")]
+    pub to_store: Option<String>,
+    /// Store
+    #[command(flatten)]
+    pub store_write: StoreWriteArgs,
     /// A further tag for the same image (repeatable)
     #[arg(long, value_name = "TAG", value_delimiter = ',')]
     pub tag: Vec<String>,
@@ -298,6 +305,9 @@ pub struct CopyArgs {
     /// Copy into a store: s3://BUCKET/PREFIX:TAG or file:///FOLDER:TAG; without a tag recorded tags are kept
     #[arg(long, value_name = "URL[:TAG]")]
     pub to_store: Option<String>,
+    /// Store
+    #[command(flatten)]
+    pub store_write: StoreWriteArgs,
     /// A further tag for the same image (repeatable)
     #[arg(long, value_name = "TAG", value_delimiter = ',')]
     pub tag: Vec<String>,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::deltas::{incomplete, lacking_below};
 use super::resolve::CopyOptions;
 use super::stores::objects;
-use crate::depot::{Depot, StoreReference};
+use crate::depot::{Depot, Objects, StoreReference};
 use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
@@ -17,6 +17,26 @@ use crate::model::{Digest, Tag};
 use crate::store::LeftOut;
 use crate::transfer::events::Observer;
 use crate::transfer::{self, Collection, DepotRequest, ImageSource, Member, Role};
+
+/// Writes images into a store; returns what came of the main one.
+pub(super) fn write_into(
+    objects: Arc<dyn Objects>,
+    source: &dyn ImageSource,
+    request: &DepotRequest,
+    main: &Digest,
+    observer: &dyn Observer,
+) -> Result<StoredImage, Failure> {
+    let depot = Depot::create(objects)?;
+    let report = transfer::copy_to_depot(source, &depot, request, observer)?;
+    let pushed = report.versions.iter().filter(|version| version.digest == *main);
+    let pushed = pushed.map(|version| version.pushed).max().map(|pushed| pushed.to_string());
+    Ok(StoredImage {
+        place: depot.label(),
+        pushed: pushed.unwrap_or_default(),
+        sent: report.sent,
+        reused: report.reused,
+    })
+}
 
 /// A copy into a store.
 pub(super) struct ToStore<'a> {
@@ -56,21 +76,13 @@ impl ToStore<'_> {
         })?;
         let objects = objects(self.context, &self.store.address, &self.options.registry)?;
         self.refuse_incomplete(Depot::find(Arc::clone(&objects))?.as_ref(), collection)?;
-        let depot = Depot::create(objects)?;
         let request = DepotRequest {
             images,
             concurrency: self.options.registry.concurrency,
             include_non_distributable: self.options.include_non_distributable,
+            verify_upload: self.options.verify_upload,
         };
-        let report = transfer::copy_to_depot(self.source, &depot, &request, observer)?;
-        let pushed = report.versions.iter().filter(|version| version.digest == *main);
-        let pushed = pushed.map(|version| version.pushed).max().map(|pushed| pushed.to_string());
-        let stored = StoredImage {
-            place: depot.label(),
-            pushed: pushed.unwrap_or_default(),
-            sent: report.sent,
-            reused: report.reused,
-        };
+        let stored = write_into(objects, self.source, &request, main, observer)?;
         let tags = collection.member(main).map(|member| self.tags_of(member, main)).unwrap_or_default();
         Ok((stored, tags))
     }

@@ -28,6 +28,12 @@ pub(super) const STORE_LIST_EXAMPLES: &str = "\
 Examples:
   imgrelay store list file:///shared/images/app
   imgrelay store list file:///shared/images/app:candidate";
+pub(super) const STORE_GC_EXAMPLES: &str = "\
+Examples:
+  Every day: keep 20 versions of each tag and those of 30 days; blobs go a day after they were found unused:
+    imgrelay store gc s3://ci-images/team/app --keep 20 --keep-for 30d
+  See first what that would delete:
+    imgrelay store gc s3://ci-images/team/app --keep 20 --keep-for 30d --dry-run";
 pub(super) const INDEX_EXAMPLES: &str = "\
 Examples:
   Join the tars of two jobs; the name recorded in them is kept:

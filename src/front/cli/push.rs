@@ -1,13 +1,13 @@
-//! `push`: packs folders and files into an image, in a registry or in a tar.
+//! `push`: packs folders and files into an image, in a registry, in a tar or in a store.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use super::args::PushArgs;
+use super::packed::{Inflated, base_store, outcome};
 use super::resolve::{self, BaseImage, Destination, PushKind, PushOptions, TarTarget};
 use super::runnable;
 use super::tar_output::{layout_target, send_to_stdout};
-use super::{stdin, stores};
+use super::{push_to_store, stdin};
 use crate::front::context::Context;
 use crate::front::failure::Failure;
 use crate::front::outcome::{ImageOutcome, Outcome};
@@ -18,13 +18,9 @@ use crate::front::{registries, system};
 use crate::lock::{BundleLock, default_tag};
 use crate::model::{Reference, Tag};
 use crate::store::layout::LayoutTarget;
-use crate::store::{NamedImage, Store};
 use crate::stream::AtomicFile;
 use crate::transfer::events::Observer;
-use crate::transfer::{
-    self, AppPush, Attached, Earlier, Gathering, ImageLocator, LayoutRequest, Member, PackRequest,
-    PackedImage, PushRequest, Role,
-};
+use crate::transfer::{self, AppPush, Earlier, LayoutRequest, PackedImage, PushRequest};
 
 /// Permissions of lock files, as imgpkg's.
 pub(super) const LOCK_MODE: u32 = 0o600;
@@ -33,13 +29,14 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &PushArgs) -> Result<Ou
     let mut options = resolve::push(args, context.env)?;
     let _spooled = stdin::take(context, &mut options)?;
     let to = match &options.destination {
-        Destination::Registry(_) => None,
+        Destination::Registry(_) | Destination::Store { .. } => None,
         Destination::OciTar { target, .. } => Some(target.path()),
     };
     result_file::produce(&options.results, to, || match (&options.runnable, &options.destination) {
         (Some(wanted), _) => runnable::run(context, &options, wanted),
         (None, Destination::Registry(name)) => to_registry(context, &options, name),
         (None, Destination::OciTar { target, name }) => to_tar(context, &options, target, name.as_ref()),
+        (None, Destination::Store { store, tags, .. }) => push_to_store::run(context, &options, store, tags),
     })
 }
 
@@ -64,8 +61,8 @@ fn to_tar(
             }
             (_, Some(attached)) => {
                 let request = request(options, Some(&layout))?;
-                let to = Inflated { request: &request, layout: layout.clone(), names: &names, attached };
-                inflate(context, options, &to, observer)
+                let to = Inflated { request: &request, names: &names, attached };
+                inflate(context, options, &to, layout.clone(), observer)
             }
             _ => Ok(transfer::pack_to_layout(&request(options, Some(&layout))?, &layout, &names, observer)?),
         });
@@ -77,53 +74,26 @@ fn to_tar(
     Ok(outcome(&packed, tags, None, Some(target.path())))
 }
 
-/// The contents of a tar with a bundle and all its images.
-struct Inflated<'a> {
-    request: &'a PackRequest,
-    layout: LayoutTarget,
-    names: &'a [Reference],
-    attached: Attached,
-}
-
 /// Packs a bundle, fetches its images, and writes all into one tar.
 fn inflate(
     context: &Context<'_>,
     options: &PushOptions,
     to: &Inflated<'_>,
+    target: LayoutTarget,
     observer: &dyn Observer,
 ) -> Result<PackedImage, Failure> {
-    let client = registries::client(&options.registry, context.env, &context.ui)?;
-    let folder = system::temporary_folder(context.env);
-    let (mut packed, source) = transfer::pack_to_spool(to.request, &folder, observer)?;
-    let locator = ImageLocator::over(&source, Some(&client));
-    let root = Member {
-        names: NamedImage::new(packed.manifest.descriptor(), to.names).names,
-        descriptor: packed.manifest.descriptor(),
-        origin: None,
-        role: Role::Root,
-        bundle: None,
-    };
-    let concurrency = options.registry.concurrency;
-    let gathering = Gathering { thick: true, attached: to.attached, concurrency };
-    let collection = transfer::gather(&locator, vec![root], &gathering, observer)?;
-    let layout = LayoutRequest {
-        target: to.layout.clone(),
-        roots: collection.named(),
-        concurrency,
-        include_non_distributable: false,
-    };
-    let report = transfer::copy_to_layout(&locator, &layout, observer)?;
+    let (mut packed, report) = to.pack(context, options, observer, |locator, collection| {
+        let layout = LayoutRequest {
+            target,
+            roots: collection.named(),
+            concurrency: options.registry.concurrency,
+            include_non_distributable: false,
+        };
+        Ok(transfer::copy_to_layout(locator, &layout, observer)?)
+    })?;
     packed.spool = report.spool;
     packed.size = report.graph.size();
     Ok(packed)
-}
-
-/// Opens the tar with the earlier image, if there is one.
-fn base_store(context: &Context<'_>, options: &PushOptions) -> Result<Option<Store>, Failure> {
-    match &options.base {
-        Some(BaseImage::Tar(path)) => stores::open_store(context, path).map(Some),
-        _ => Ok(None),
-    }
 }
 
 fn to_registry(
@@ -179,19 +149,5 @@ fn push_request(options: &PushOptions, name: &Reference, tags: &[Tag], packed: &
         sent: BTreeSet::new(),
         concurrency: options.registry.concurrency,
         include_non_distributable: true,
-    }
-}
-
-fn outcome(
-    packed: &PackedImage,
-    tags: Vec<Tag>,
-    name: Option<&Reference>,
-    path: Option<&Path>,
-) -> ImageOutcome {
-    ImageOutcome {
-        repository: name.map(|name| name.repository.clone()),
-        tags,
-        path: path.map(Path::to_owned),
-        ..ImageOutcome::of_packed(packed)
     }
 }

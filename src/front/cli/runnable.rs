@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::push_to_store::ToStore;
 use super::resolve::{Destination, ImagePlace, PushOptions, RunnableOptions, TarTarget};
 use super::stores::open_store;
 use super::tar_output::{layout_target, send_to_stdout};
@@ -82,13 +83,19 @@ pub(super) fn run(
     runnable: &RunnableOptions,
 ) -> Result<ImageOutcome, Failure> {
     let target = match &options.destination {
-        Destination::Registry(_) => None,
+        Destination::Registry(_) | Destination::Store { .. } => None,
         Destination::OciTar { target, .. } => Some(target),
     };
     target.map_or(Ok(()), TarTarget::check)?;
+    let store = match &options.destination {
+        Destination::Store { store, tags, .. } => Some(ToStore { context, options, store, tags }),
+        _ => None,
+    };
+    store.as_ref().map_or(Ok(()), ToStore::refuse_itself)?;
     let places = runnable.places();
     let is_remote = |place: &&ImagePlace| matches!(place, ImagePlace::Registry(_));
-    let needs_client = target.is_none() || places.iter().any(is_remote);
+    let needs_client =
+        matches!(options.destination, Destination::Registry(_)) || places.iter().any(is_remote);
     let client = match needs_client {
         true => Some(registries::client(&options.registry, context.env, &context.ui)?),
         false => None,
@@ -107,6 +114,13 @@ pub(super) fn run(
         let made = transfer::make_runnable(&request, &origin, &folder, observer)?;
         let send = Send { options, made: &made, observer };
         match (&options.destination, &layout, &client) {
+            (Destination::Store { tags, .. }, _, _) => match &store {
+                Some(store) => {
+                    let stored = store.push(&made.source, made.root.descriptor(), observer)?;
+                    Ok(ImageOutcome { store: Some(stored), ..send.outcome(tags.clone(), None, None) })
+                }
+                None => Err(transfer::TransferError::Internal { what: "an image has no store" }.into()),
+            },
             (Destination::OciTar { target, name }, Some(layout), _) => {
                 send.write(layout, target.path(), name.as_ref())
             }

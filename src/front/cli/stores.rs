@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::resolve::{RegistryOptions, Source};
 use crate::depot::{
-    Address, BucketObjects, Depot, FolderObjects, Objects, OpenedImage, StoreReference, Version,
+    Address, BucketObjects, Depot, FolderObjects, Objects, OpenedImage, StoreReference, Version, WebObjects,
 };
 use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
@@ -112,6 +112,10 @@ pub(super) fn objects(
         Address::Bucket { bucket, prefix } => {
             let client = registries::bucket(bucket, prefix, registry, context.env, &context.ui)?;
             Ok(Arc::new(BucketObjects::new(client, address.to_string())))
+        }
+        Address::Web(url) => {
+            let client = registries::web(url, registry, context.env, &context.ui)?;
+            Ok(Arc::new(WebObjects::new(client, url.clone())))
         }
     }
 }

@@ -39,6 +39,17 @@ impl std::str::FromStr for Switch {
     }
 }
 
+/// Parses a duration, also in whole days: `30d`.
+pub fn duration_in_days(text: &str) -> Result<Duration, String> {
+    let days = text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok());
+    match days {
+        Some(days) => Ok(Duration::from_secs(u64::from(days) * 24 * 60 * 60)),
+        None => duration(text).map_err(|_| {
+            format!("`{text}` is not a duration, expected a number with a unit such as `30d`, `12h` or `90m`")
+        }),
+    }
+}
+
 /// Parses a Go duration: `30s`, `1m30s`, `1.5h`, `250ms`, `0`.
 ///
 /// Source: Go's time.ParseDuration, without signs; units `ns`, `us`, `µs`, `ms`, `s`, `m`, `h`.

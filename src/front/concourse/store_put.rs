@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::access::{self, TRANSFER_CONCURRENCY};
 use super::protocol::{Metadata, Request, Response};
@@ -9,7 +10,7 @@ use super::put::{Params, PutContent, aliases, each_once, tag_of};
 use super::store::{tags_there, version_of};
 use super::store_source::StoreSource;
 use super::upload::{self, Chosen};
-use crate::depot::Depot;
+use crate::depot::{CollectRequest, Depot};
 use crate::front::env::Env;
 use crate::front::failure::Failure;
 use crate::front::packing::{PackWork, open_places, origin};
@@ -20,6 +21,9 @@ use crate::model::{Descriptor, Tag};
 use crate::store;
 use crate::transfer::signatures::Trust;
 use crate::transfer::{self, Collection, DepotReport, DepotRequest, ImageLocator, ImageSource};
+
+/// How long a blob stays after it was found unused.
+const GRACE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Pushes, and returns the result.
 pub(super) fn run(
@@ -139,9 +143,37 @@ impl Put<'_> {
         self.ui.note(&format!("pushing to {place} as {shown}"));
         let depot = Depot::create(self.source.objects(false, self.env, self.ui)?)?;
         let concurrency = TRANSFER_CONCURRENCY;
-        let request = DepotRequest { images, concurrency, include_non_distributable: false };
-        Ok(reporter::watch(self.ui, Wording::Uploaded, |observer| {
+        let request =
+            DepotRequest { images, concurrency, include_non_distributable: false, verify_upload: false };
+        let report = reporter::watch(self.ui, Wording::Uploaded, |observer| {
             transfer::copy_to_depot(image, &depot, &request, observer)
-        })?)
+        })?;
+        if let Some(keep) = self.source.keep {
+            self.tidy(&depot, keep);
+        }
+        Ok(report)
+    }
+
+    /// Removes what the source does not keep. The image is there already, so that a failure is no failure of the put.
+    fn tidy(&self, depot: &Depot, keep: usize) {
+        let request = CollectRequest {
+            tags: self.tags.to_vec(),
+            keep: Some(keep),
+            keep_for: None,
+            grace: GRACE,
+            dry_run: false,
+        };
+        match depot.collect(&request) {
+            Ok(collected) if collected.versions.is_empty() && collected.blobs == 0 => {}
+            Ok(collected) => self.ui.note(&format!(
+                "removed {}, and {} of {}",
+                text::counted(collected.versions.len() as u64, "old version"),
+                text::counted(collected.blobs, "unused blob"),
+                text::bytes(collected.bytes)
+            )),
+            Err(error) => self.ui.warning(&format!(
+                "the image was pushed, but old versions were not removed (`source.keep`): {error}"
+            )),
+        }
     }
 }

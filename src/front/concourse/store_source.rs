@@ -9,13 +9,13 @@ use super::access::{CHECK_CONCURRENCY, CHECK_RETRIES, TRANSFER_RETRIES};
 use super::cloud::{self, Cloud};
 use super::fields::Fields;
 use super::source::{self, Tags};
-use crate::depot::{Address, BucketObjects, FolderObjects, Objects, StoreReference};
+use crate::depot::{Address, BucketObjects, FolderObjects, Objects, StoreReference, WebObjects};
 use crate::front::env::Env;
 use crate::front::failure::Failure;
 use crate::front::ui::Ui;
 use crate::front::{registries, system};
 use crate::model::{Platform, Tag};
-use crate::registry::{Bucket, BucketOptions, ClientOptions};
+use crate::registry::{Bucket, BucketOptions, ClientOptions, Encryption};
 use crate::sign::PublicKey;
 use std::sync::Arc;
 
@@ -50,6 +50,9 @@ pub(super) struct StoreSource {
     pub(super) verify_keys: Vec<PublicKey>,
     /// Show each request.
     pub(super) debug: bool,
+    /// How many versions of a tag a put leaves; all if it does not say.
+    pub(super) keep: Option<usize>,
+    encryption: Option<Encryption>,
     cloud: Cloud,
     endpoint: Option<String>,
     insecure: bool,
@@ -98,6 +101,8 @@ impl StoreSource {
             platform: source::platform(&mut fields, &source::of_this_machine())?,
             verify_keys: source::verify_keys(&mut fields)?,
             debug: fields.switch("debug")?,
+            keep: keep(&mut fields)?,
+            encryption: encryption(&mut fields)?,
             cloud: cloud::of_bucket(&mut fields)?,
             endpoint: fields.text("endpoint")?,
             insecure: fields.switch("insecure")?,
@@ -120,31 +125,55 @@ impl StoreSource {
         env: &Env,
         ui: &Arc<Ui>,
     ) -> Result<Arc<dyn Objects>, Failure> {
-        let (bucket, prefix) = match &self.address {
-            Address::Folder(path) => return Ok(Arc::new(FolderObjects::new(path.clone()))),
-            Address::Bucket { bucket, prefix } => (bucket, prefix),
-        };
         let mut wire = registries::surroundings(env, ui);
         wire.tls.ca_certificates = source::certificates(&self.ca_certificates);
         wire.concurrency = CHECK_CONCURRENCY;
-        let login = match self.anonymous {
-            true => None,
-            false => Some(cloud::bucket_login(&self.cloud, env)?),
+        let login = match (&self.address, self.anonymous) {
+            (Address::Bucket { .. }, false) => Some(cloud::bucket_login(&self.cloud, env)?),
+            _ => None,
         };
-        let client = Bucket::new(
-            bucket,
-            prefix,
-            BucketOptions {
-                wire,
-                allow_http: self.insecure,
-                retries: if is_check { CHECK_RETRIES } else { TRANSFER_RETRIES },
-                retry_delay: ClientOptions::default().retry_delay,
-                endpoint: self.endpoint.clone(),
-                region: login.as_ref().and_then(|login| login.region.clone()),
-                login,
-                clock: system::clock(),
-            },
-        )?;
-        Ok(Arc::new(BucketObjects::new(client, self.address.to_string())))
+        let options = BucketOptions {
+            wire,
+            allow_http: self.insecure,
+            retries: if is_check { CHECK_RETRIES } else { TRANSFER_RETRIES },
+            retry_delay: ClientOptions::default().retry_delay,
+            endpoint: self.endpoint.clone(),
+            region: login.as_ref().and_then(|login| login.region.clone()),
+            login,
+            encryption: self.encryption.clone(),
+            clock: system::clock(),
+        };
+        let label = self.address.to_string();
+        Ok(match &self.address {
+            Address::Folder(path) => Arc::new(FolderObjects::new(path.clone())),
+            Address::Bucket { bucket, prefix } => {
+                Arc::new(BucketObjects::new(Bucket::new(bucket, prefix, options)?, label))
+            }
+            Address::Web(url) => Arc::new(WebObjects::new(Bucket::of_web(url, options)?, label)),
+        })
+    }
+}
+
+/// Reads `keep`, a number as such or as a text.
+fn keep(fields: &mut Fields) -> Result<Option<usize>, Failure> {
+    match fields.scalar("keep")?.filter(|text| !text.is_empty()).map(|text| text.parse()) {
+        None => Ok(None),
+        Some(Ok(number)) if number > 0 => Ok(Some(number)),
+        Some(_) => Err(fields.invalid("keep", "it is not a number of 1 or more")),
+    }
+}
+
+/// Reads how the server encrypts, in the words of the s3 resource.
+fn encryption(fields: &mut Fields) -> Result<Option<Encryption>, Failure> {
+    let algorithm = fields.text("server_side_encryption")?.filter(|text| !text.is_empty());
+    let key = fields.text("sse_kms_key_id")?.filter(|text| !text.is_empty());
+    match (algorithm, key) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => {
+            Err(fields.invalid("sse_kms_key_id", "it needs `server_side_encryption: aws:kms`"))
+        }
+        (Some(algorithm), key) => Encryption::new(&algorithm, key.as_deref())
+            .map(Some)
+            .map_err(|problem| fields.invalid("server_side_encryption", problem)),
     }
 }

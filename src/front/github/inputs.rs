@@ -50,7 +50,7 @@ fn input_of(flag: Flag, tars: &'static str) -> Option<&'static str> {
 
 /// Tells whether an input is for making an image, so that it cannot be used with an existing one.
 fn is_of_content(row: &&PushFlag) -> bool {
-    row.flag != Flag::EXPECTED_DIGEST
+    row.flag != Flag::EXPECTED_DIGEST && row.flag != Flag::TO_STORE
 }
 
 /// Tells whether an input also applies to an index.
@@ -295,6 +295,10 @@ impl<'a> Inputs<'a> {
             return Err(Failure::misuse("input `files` is missing: nothing to build from"));
         }
         self.refuse_verify_key()?;
+        if self.get("to-store").is_some() {
+            return Err(Failure::misuse("input `to-store` works with `command: push` only")
+                .hint("`build` writes a tar"));
+        }
         let tar = self.path("tar", self.get("tar").unwrap_or(TAR_DEFAULT))?;
         let mut words = vec!["push".to_owned(), format!("--to-oci-tar={tar}")];
         words.extend(self.name(files, self.get("image"))?);
@@ -307,9 +311,12 @@ impl<'a> Inputs<'a> {
                 .hint("leave `files` out to push the tar"));
         }
         self.refuse_verify_key()?;
-        let image = self.get("image").ok_or_else(no_image)?;
+        let image = self.get("image");
+        if image.or(self.get("to-store")).is_none() {
+            return Err(no_image());
+        }
         let mut words = vec!["push".to_owned()];
-        words.extend(self.name(files, Some(image))?);
+        words.extend(self.name(files, image)?);
         Ok(words)
     }
 
@@ -320,9 +327,19 @@ impl<'a> Inputs<'a> {
             return Err(Failure::misuse(format!("input `{input}` cannot change an image that is in a tar"))
                 .hint("use it with `files`"));
         }
-        let image = self.get("image").ok_or_else(no_image)?;
+        let to_repo = match (self.get("image"), self.get("to-store")) {
+            (Some(_), Some(_)) => {
+                return Err(Failure::misuse("inputs `image` and `to-store` exclude each other with a tar")
+                    .hint(
+                        "give the tag with the store, `to-store: s3://BUCKET/PREFIX:TAG`, or leave it out",
+                    ));
+            }
+            (None, None) => return Err(no_image()),
+            (image, _) => image.map(|image| format!("--to-repo={image}")),
+        };
         let tar = self.path("tar", self.get("tar").unwrap_or(TAR_DEFAULT))?;
-        let mut words = vec!["copy".to_owned(), format!("--tar={tar}"), format!("--to-repo={image}")];
+        let mut words = vec!["copy".to_owned(), format!("--tar={tar}")];
+        words.extend(to_repo);
         words.extend(self.get("select").map(|select| format!("--select={select}")));
         words.extend(self.tags()?.iter().map(|tag| format!("--tag={tag}")));
         words.extend(self.verify_keys()?.into_iter().map(|key| format!("--verify-key={key}")));
@@ -331,7 +348,7 @@ impl<'a> Inputs<'a> {
 
     fn verify(&self, files: &[String]) -> Result<Vec<String>, Failure> {
         let of_content = PUSH_FLAGS.iter().filter(is_of_content).filter_map(|row| row.input);
-        let others = ["kind", "image", "tags"].into_iter().chain(of_content);
+        let others = ["kind", "image", "tags", "to-store"].into_iter().chain(of_content);
         let other = (!files.is_empty()).then_some("files").into_iter().chain(others);
         if let Some(input) = other.into_iter().find(|input| self.get(input).is_some()) {
             return Err(Failure::misuse(format!("input `{input}` cannot be used with `command: verify`"))
@@ -442,7 +459,7 @@ fn not_a_tag(text: &str, error: &ReferenceError) -> Failure {
 
 fn no_image() -> Failure {
     Failure::misuse("input `image` is missing: no repository to push to")
-        .hint("give `registry/repository[:tag]`")
+        .hint("give `registry/repository[:tag]`, or a store as `to-store`")
 }
 
 /// Joins a list so that no comma in an item separates it.

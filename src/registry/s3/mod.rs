@@ -6,6 +6,7 @@
 //! do differently is said where it matters.
 
 mod error;
+mod parts;
 mod place;
 mod reading;
 mod sending;
@@ -30,6 +31,39 @@ pub use error::BucketError;
 /// Keys are renewed so long before they expire, seconds.
 const MARGIN: u64 = 300;
 
+/// How the server of a bucket encrypts objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encryption {
+    /// `AES256`, `aws:kms` or `aws:kms:dsse`.
+    pub algorithm: String,
+    /// The key of the key management service, if it is not the bucket's.
+    pub key: Option<String>,
+}
+
+impl Encryption {
+    /// Checks what a user wrote.
+    ///
+    /// Errors: an unknown algorithm, a key without one that takes it, or one that is no header.
+    pub fn new(algorithm: &str, key: Option<&str>) -> Result<Self, String> {
+        match algorithm {
+            "AES256" if key.is_some() => Err("a key needs `aws:kms` or `aws:kms:dsse`".to_owned()),
+            "AES256" | "aws:kms" | "aws:kms:dsse" => {
+                if key.is_some_and(|key| key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic())) {
+                    return Err("a key's name has visible ASCII characters only".to_owned());
+                }
+                Ok(Self { algorithm: algorithm.to_owned(), key: key.map(str::to_owned) })
+            }
+            other => Err(format!("`{other}` is unknown, expected `AES256`, `aws:kms` or `aws:kms:dsse`")),
+        }
+    }
+
+    /// Returns the headers of requests that begin an object, in the order of their names.
+    fn headers(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let key = self.key.clone().map(|key| ("x-amz-server-side-encryption-aws-kms-key-id", key));
+        std::iter::once(("x-amz-server-side-encryption", self.algorithm.clone())).chain(key)
+    }
+}
+
 /// How a bucket is reached.
 #[derive(Clone)]
 pub struct BucketOptions {
@@ -47,6 +81,8 @@ pub struct BucketOptions {
     pub region: Option<String>,
     /// Where keys come from; without it requests are not signed.
     pub login: Option<AwsLogin>,
+    /// How the server encrypts what is written; without it as the bucket says.
+    pub encryption: Option<Encryption>,
     /// The time.
     pub clock: Clock,
 }
@@ -69,6 +105,7 @@ pub struct Bucket {
     policy: RetryPolicy,
     gate: Gate,
     state: Mutex<State>,
+    parts: parts::Parts,
 }
 
 /// What turned out while requests were answered.
@@ -93,9 +130,21 @@ impl Bucket {
     ///
     /// Errors: an endpoint that is no URL, or in plain http on another machine.
     pub fn new(bucket: &str, prefix: &str, options: BucketOptions) -> Result<Self, BucketError> {
+        let place = Place::new(bucket, prefix, options.endpoint.as_deref(), options.allow_http);
+        Self::at(place, options)
+    }
+
+    /// Prepares to read files of any web server below this URL; requests are not signed, and nothing can be listed.
+    ///
+    /// Errors: as above.
+    pub fn of_web(url: &str, options: BucketOptions) -> Result<Self, BucketError> {
+        let options = BucketOptions { login: None, ..options };
+        Self::at(Place::of_web(url, options.allow_http), options)
+    }
+
+    fn at(place: Result<Place, String>, options: BucketOptions) -> Result<Self, BucketError> {
         let configuration = |problem| BucketError::Configuration { problem };
-        let place = Place::new(bucket, prefix, options.endpoint.as_deref(), options.allow_http)
-            .map_err(configuration)?;
+        let place = place.map_err(configuration)?;
         let policy = RetryPolicy {
             retries: options.retries,
             delay: options.retry_delay,
@@ -105,7 +154,16 @@ impl Bucket {
         let cloud = HttpCloudClient::new(&options.wire, policy.clone()).map_err(configuration)?;
         let region = options.region.clone().unwrap_or_else(|| place::USUAL_REGION.to_owned());
         let state = Mutex::new(State { region, ..State::default() });
-        Ok(Self { place, options, http, cloud, policy, gate: Gate::default(), state })
+        Ok(Self {
+            place,
+            options,
+            http,
+            cloud,
+            policy,
+            gate: Gate::default(),
+            state,
+            parts: parts::Parts::default(),
+        })
     }
 
     /// Returns the seconds since 1970 that the server's last answer said; ours before the first one.

@@ -8,6 +8,7 @@ pub(super) const USUAL_REGION: &str = "us-east-1";
 /// A prefix of a bucket at a server.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
+    /// Empty for a folder of a web server.
     pub(super) bucket: String,
     /// Empty, or ends with `/`.
     prefix: String,
@@ -40,6 +41,26 @@ impl Place {
         Ok(Self { bucket: bucket.to_owned(), prefix, endpoint })
     }
 
+    /// Makes a folder of a web server a place.
+    pub(super) fn of_web(url: &str, allow_http: bool) -> Result<Self, String> {
+        // The text may have a secret in its query.
+        let url = Url::parse(url).map_err(|problem| format!("the URL {problem}"))?;
+        if !url.is_https() && !allow_http && !url.origin().is_loopback() {
+            return Err(format!("`{}` is plain http, which is for this machine only", url.origin()));
+        }
+        let path = url.path_and_query().0.trim_end_matches('/').to_owned();
+        Ok(Self {
+            bucket: String::new(),
+            prefix: String::new(),
+            endpoint: Some((url.origin().clone(), path)),
+        })
+    }
+
+    /// Tells whether it is a folder of a web server.
+    pub(super) fn is_web(&self) -> bool {
+        self.bucket.is_empty()
+    }
+
     /// Returns the key in the bucket.
     pub(super) fn key(&self, key: &str) -> String {
         format!("{}{key}", self.prefix)
@@ -59,7 +80,10 @@ impl Place {
     fn origin(&self, region: &str) -> (Origin, String) {
         let bucket = &self.bucket;
         if let Some((origin, path)) = &self.endpoint {
-            return (origin.clone(), format!("{path}/{bucket}/"));
+            return match self.is_web() {
+                true => (origin.clone(), format!("{path}/")),
+                false => (origin.clone(), format!("{path}/{bucket}/")),
+            };
         }
         let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
         let https = |host: String| Origin { scheme: Scheme::Https, host: host.into(), port: 443 };

@@ -92,6 +92,7 @@ impl Bucket {
         take: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Result<(), BucketError> {
         let mut token: Option<String> = None;
+        let (mut last, mut count) = (String::new(), 0);
         for _ in 0..limits::PAGES {
             let task = format!("list `{}`", self.place.key(begin));
             let mut call = Call::new(Method::Get, None, task.clone());
@@ -104,10 +105,21 @@ impl Bucket {
             let Answer::Text(text) = self.send(&call)? else {
                 return Err(self.invalid_answer(task, "it is no list of keys".to_owned()));
             };
-            let page =
-                xml::read_page(&text).map_err(|problem| self.invalid_answer(task, problem.to_owned()))?;
+            let page = xml::read_page(&text)
+                .map_err(|problem| self.invalid_answer(task.clone(), problem.to_owned()))?;
             let found = if only_folders { &page.prefixes } else { &page.keys };
             for key in found.iter().filter_map(|key| self.place.below(key)) {
+                count += 1;
+                // The newest version of a tag is the first key, which only a sorted list shows.
+                if !only_folders && *key <= *last {
+                    return Err(self.invalid_answer(task, format!("`{key}` comes after `{last}`")));
+                }
+                if count > limits::LIST_ENTRIES {
+                    let problem = format!("it has more than {} keys", limits::LIST_ENTRIES);
+                    return Err(self.invalid_answer(task, problem));
+                }
+                last.clear();
+                last.push_str(key);
                 if take(key).is_break() {
                     return Ok(());
                 }

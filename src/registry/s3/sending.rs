@@ -303,7 +303,9 @@ impl Bucket {
         }
         Err(Failed::Fatal(match (status, code.as_str()) {
             (_, "NoSuchBucket") => BucketError::NoBucket { host: host(), bucket: self.place.bucket.clone() },
-            (401 | 403, _) => BucketError::Refused { host: host(), task: task(), status, said, anonymous },
+            (401 | 403, _) if !self.place.is_web() => {
+                BucketError::Refused { host: host(), task: task(), status, said, anonymous }
+            }
             _ => BucketError::Rejected { host: host(), task: task(), status, said },
         }))
     }

@@ -1,22 +1,28 @@
 //! Writing objects: in one request, or a large one in parts that are repeated alone.
 
 use std::io::{self, Read};
+use std::sync::{Mutex, mpsc};
+use std::thread;
 
 use sha2::{Digest as _, Sha256};
 
 use crate::model::{Algorithm, Descriptor, Method};
+use crate::stream::lock;
 
 use super::super::blob_body::BlobBody;
-use super::Bucket;
 use super::error::BucketError;
+use super::parts::InMemory;
 use super::sending::{Answer, Call, Content};
 use super::xml;
+use super::{Bucket, Encryption};
 
 /// Objects of at least this size are sent in parts; the others in one request.
 const IN_PARTS_FROM: u64 = 64 * 1024 * 1024;
 /// Size of a part, of which the last one may have less: some servers want all of one size. Each is in memory while it
 /// is sent.
 const PART: u64 = 8 * 1024 * 1024;
+/// Parts of one object that are sent at the same time.
+const AT_ONCE: usize = 4;
 /// Most parts of one object; Amazon allows 10,000.
 const PARTS: u64 = 9_000;
 
@@ -24,8 +30,16 @@ impl Bucket {
     /// Writes a small object, replacing an older one.
     pub fn write(&self, key: &str, bytes: &[u8]) -> Result<(), BucketError> {
         let mut call = Call::new(Method::Put, Some(key), format!("write `{}`", self.place.key(key)));
+        call.headers.extend(self.options.encryption.iter().flat_map(Encryption::headers));
         call.hash = hex(bytes);
         call.content = Content::Bytes(bytes);
+        self.send(&call).map(drop)
+    }
+
+    /// Deletes an object; one that is not there is no error.
+    pub fn delete(&self, key: &str) -> Result<(), BucketError> {
+        let mut call = Call::new(Method::Delete, Some(key), format!("delete `{}`", self.place.key(key)));
+        call.accepted = &[404];
         self.send(&call).map(drop)
     }
 
@@ -46,6 +60,7 @@ impl Bucket {
             return self.write(key, &[]);
         }
         let mut call = Call::new(Method::Put, Some(key), format!("write `{}`", self.place.key(key)));
+        call.headers.extend(self.options.encryption.iter().flat_map(Encryption::headers));
         // Amazon and others compare it with what they receive.
         call.hash = blob.digest.hex().to_owned();
         call.content = Content::Body { body, size: blob.size, progress };
@@ -62,6 +77,7 @@ impl Bucket {
         let task = || format!("write `{}`", self.place.key(key));
         let mut call = Call::new(Method::Post, Some(key), task());
         call.query.push(("uploads", String::new()));
+        call.headers.extend(self.options.encryption.iter().flat_map(Encryption::headers));
         call.read_success = true;
         let begun = match self.send(&call)? {
             Answer::Text(text) => xml::read_one(&text, "UploadId"),
@@ -85,7 +101,7 @@ impl Bucket {
         result
     }
 
-    /// Sends all parts; returns the tag of each.
+    /// Sends all parts, several at a time; returns the tag of each.
     fn send_parts(
         &self,
         key: &str,
@@ -96,37 +112,87 @@ impl Bucket {
     ) -> Result<Vec<String>, BucketError> {
         let size = PART.max(blob.size.div_ceil(PARTS));
         let mut reader = body.open().map_err(BucketError::Source)?;
-        let mut tags = Vec::new();
-        let mut part = Vec::new();
-        loop {
-            part.clear();
-            reader.by_ref().take(size).read_to_end(&mut part).map_err(BucketError::Source)?;
-            if part.is_empty() && !tags.is_empty() {
-                return Ok(tags);
+        let (work, jobs) = mpsc::sync_channel::<(usize, Vec<u8>, InMemory<'_>)>(0);
+        let jobs = Mutex::new(jobs);
+        let (done, results) = mpsc::channel();
+        let run = |done: mpsc::Sender<_>| {
+            loop {
+                // Held while waiting: the next job is for whichever thread waits first.
+                let Ok((number, part, place)) = lock(&jobs).recv() else { return };
+                let tag = self.send_part(key, upload, number, &part);
+                let size = part.len() as u64;
+                drop((part, place));
+                // After the first failure the others are not taken.
+                let _ = done.send((number, size, tag));
             }
-            let number = tags.len() + 1;
-            let task = format!("write part {number} of `{}`", self.place.key(key));
-            let mut call = Call::new(Method::Put, Some(key), task.clone());
-            call.query.push(("partNumber", number.to_string()));
-            call.query.push(("uploadId", upload.to_owned()));
-            call.hash = hex(&part);
-            call.content = Content::Bytes(&part);
-            let Answer::Stream(response) = self.send(&call)? else {
-                return Err(self.invalid_answer(task, "it has a body".to_owned()));
+        };
+        thread::scope(|scope| {
+            let start = || {
+                let done = done.clone();
+                thread::Builder::new().spawn_scoped(scope, move || run(done)).map(drop)
             };
-            match response.header("etag") {
-                Some(tag) => tags.push(tag.to_owned()),
-                None => return Err(self.invalid_answer(task, "it has no `ETag`".to_owned())),
+            start().map_err(BucketError::Source)?;
+            // With fewer threads it only takes longer.
+            let _ = (1..AT_ONCE).try_for_each(|_| start());
+            let mut tags: Vec<String> = Vec::new();
+            let mut left = 0;
+            let take = |tags: &mut Vec<String>, (number, size, tag): (usize, u64, Result<String, _>)| {
+                tags.resize(tags.len().max(number), String::new());
+                if let Some(place) = tags.get_mut(number - 1) {
+                    *place = tag?;
+                }
+                progress(size);
+                Ok::<(), BucketError>(())
+            };
+            let work = work;
+            for number in 1.. {
+                let place = self.parts.take();
+                let mut part = Vec::new();
+                reader.by_ref().take(size).read_to_end(&mut part).map_err(BucketError::Source)?;
+                let is_last = (part.len() as u64) < size;
+                if part.is_empty() && number > 1 {
+                    break;
+                }
+                if is_last {
+                    // The end of the reader is where a wrong digest is found.
+                    let mut rest = [0];
+                    if reader.read(&mut rest).map_err(BucketError::Source)? > 0 {
+                        return Err(BucketError::Source(io::ErrorKind::InvalidData.into()));
+                    }
+                }
+                if work.send((number, part, place)).is_err() {
+                    return Err(BucketError::Source(io::ErrorKind::BrokenPipe.into()));
+                }
+                left += 1;
+                while let Ok(result) = results.try_recv() {
+                    left -= 1;
+                    take(&mut tags, result)?;
+                }
+                if is_last {
+                    break;
+                }
             }
-            progress(part.len() as u64);
-            if (part.len() as u64) < size {
-                // The end of the reader is where a wrong digest is found.
-                let mut rest = [0];
-                return match reader.read(&mut rest).map_err(BucketError::Source)? {
-                    0 => Ok(tags),
-                    _ => Err(BucketError::Source(io::ErrorKind::InvalidData.into())),
-                };
+            drop(work);
+            for result in results.iter().take(left) {
+                take(&mut tags, result)?;
             }
+            Ok(tags)
+        })
+    }
+
+    fn send_part(&self, key: &str, upload: &str, number: usize, part: &[u8]) -> Result<String, BucketError> {
+        let task = format!("write part {number} of `{}`", self.place.key(key));
+        let mut call = Call::new(Method::Put, Some(key), task.clone());
+        call.query.push(("partNumber", number.to_string()));
+        call.query.push(("uploadId", upload.to_owned()));
+        call.hash = hex(part);
+        call.content = Content::Bytes(part);
+        let Answer::Stream(response) = self.send(&call)? else {
+            return Err(self.invalid_answer(task, "it has a body".to_owned()));
+        };
+        match response.header("etag") {
+            Some(tag) => Ok(tag.to_owned()),
+            None => Err(self.invalid_answer(task, "it has no `ETag`".to_owned())),
         }
     }
 

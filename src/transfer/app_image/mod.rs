@@ -162,6 +162,17 @@ fn copy_blob(
     BlobCopier::new(source, observer).copy_blob(layer, &mut slot.writer(), &|error| slot.failed(error))
 }
 
+/// Packs an app into files without names in `folder`, as a source.
+pub fn pack_app<'a>(
+    request: &AppRequest,
+    base: Option<&Base<'a>>,
+    folder: &Path,
+    observer: &dyn Observer,
+) -> Result<(PackedImage, SpooledImage<'a>), TransferError> {
+    let (packed, source, _) = pack_app_to_spool(request, base, folder, observer, &|_| Ok(()))?;
+    Ok((packed, source))
+}
+
 /// Packs an app into files without names in `folder`, to be pushed from there.
 ///
 /// Shape: the image, where its blobs are, and, for a request with resources, which files it has. Each of several layers

@@ -37,6 +37,7 @@ const ROWS: &[Row] = &[
     ("pull", "image.json", true, 0, "pull -i REPO:v1 -o out"),
     ("copy --to-store", "image.json", true, 0, "copy --tar app.tar --to-store STORE:v1"),
     ("store list", "versions.json", true, 0, "store list STORE"),
+    ("store gc", "collected.json", true, 0, "store gc STORE --keep 1"),
     ("sign", "changes.json", true, 0, "sign --tar app.tar --key ed25519.key"),
     ("attach", "changes.json", true, 0, "attach site/sbom.json --tar app.tar --type cyclonedx"),
     (

@@ -126,6 +126,9 @@ const STORE_SOURCE: &[&str] = &[
     "semver_constraint",
     "pre_releases",
     "pre_release_prefixes",
+    "keep",
+    "server_side_encryption",
+    "sse_kms_key_id",
     "endpoint",
     "anonymous",
     "insecure",
@@ -416,7 +419,7 @@ fn files(folder: &str) -> Vec<PathBuf> {
 #[test]
 fn every_pipeline_and_task_of_the_project_is_valid_for_concourse() {
     let pipelines = [files("examples/concourse"), vec![package().join("ci/pipeline.yml")]].concat();
-    assert_eq!(pipelines.len(), 8);
+    assert_eq!(pipelines.len(), 9);
     for path in pipelines {
         let problems = Check::pipeline(&std::fs::read_to_string(&path).unwrap());
         assert!(problems.is_empty(), "{}: {problems:#?}", path.display());

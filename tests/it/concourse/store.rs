@@ -102,6 +102,34 @@ fn a_store_in_a_folder_has_versions() {
 }
 
 #[test]
+fn a_put_with_keep_removes_older_versions_of_its_tag_only() {
+    let (lab, _) = room();
+    let url = format!("file://{}", lab.path("store").display());
+    let image = json!({"image": "image/image.tar"});
+    let put = |source: Value| answer(&lab, "out", &json!({"source": source, "params": image}));
+    for tag in ["candidate", "other"] {
+        let _ = put(json!({"store": url, "tag": tag}));
+    }
+    let digest = other(&lab);
+    for tag in ["candidate", "other"] {
+        let _ = put(json!({"store": url, "tag": tag}));
+    }
+    let kept = put(json!({"store": url, "tag": "candidate", "keep": 1}));
+    assert_eq!(kept["version"]["digest"], digest.as_str());
+    let listed = |tag: &str| {
+        let words = ["store", "list", &format!("{url}:{tag}"), "--json"];
+        let list = lab.run(&words).succeeds().json();
+        list["versions"].as_array().unwrap().clone()
+    };
+    let candidate = listed("candidate");
+    assert_eq!((candidate.len(), &candidate[0]["digest"]), (1, &digest.as_str().into()));
+    assert_eq!(listed("other").len(), 2);
+    let _ = lab.run(&["verify", "--store", &url]).succeeds();
+    let wrong = json!({"source": {"store": url, "tag": "candidate", "keep": "0"}, "params": image});
+    let _ = step(&lab, "out", &wrong).fails(2, &["`source.keep`", "it is not a number of 1 or more"]);
+}
+
+#[test]
 fn a_store_in_a_bucket_has_versions() {
     let (lab, digest) = room();
     let server = BucketServer::start(Kind::Rclone);

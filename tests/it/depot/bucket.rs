@@ -19,7 +19,7 @@ fn with_keys<'lab>(run: Run<'lab>, endpoint: &str) -> Run<'lab> {
         .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
 }
 
-fn with(lab: &Lab, endpoint: &str, words: &[&str]) -> Output {
+pub(super) fn with(lab: &Lab, endpoint: &str, words: &[&str]) -> Output {
     with_keys(lab.command(words), endpoint).run()
 }
 

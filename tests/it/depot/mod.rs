@@ -1,5 +1,9 @@
 //! Image stores between jobs: `--store`, `--to-store`, `store list`.
 
 pub(crate) mod bucket;
+pub(crate) mod collect;
+pub(crate) mod faults;
 pub(crate) mod folder;
+pub(crate) mod push;
+pub(crate) mod web;
 pub(crate) mod writers;

@@ -76,7 +76,7 @@ const fn served(
     Row { code: 0, ..huge(name, what, unit, test, message) }
 }
 
-const ROWS: [Row; 65] = [
+const ROWS: [Row; 66] = [
     row("DOCUMENT_BYTES", "a manifest or index", "bytes", document, 1, "has more than 8388608 bytes"),
     row("CONFIG_BYTES", "an image configuration", "bytes", config, 1, "has more than 16777216 bytes"),
     row(
@@ -147,6 +147,14 @@ const ROWS: [Row; 65] = [
         entry_of_a_store,
         1,
         "has more than 8388608 bytes",
+    ),
+    row(
+        "GC_LIST_BYTES",
+        "a list of unused blobs of an image store",
+        "bytes",
+        list_of_a_store,
+        1,
+        "has more than 16777216 bytes",
     ),
     row("OCI_LAYOUT_BYTES", "`oci-layout`", "bytes", oci_layout, 1, "65536 bytes"),
     row("LINKS", "links on the way to one name", "links", links, 1, "more than 40 links"),
@@ -596,6 +604,14 @@ fn entry_of_a_store(lab: &Lab) -> Output {
     bytes.resize((8 << 20) + 1, b' ');
     std::fs::write(&entry, bytes).unwrap();
     lab.run(&["copy", "--store", &store, "--to-oci-tar", "out.tar"])
+}
+
+fn list_of_a_store(lab: &Lab) -> Output {
+    let store = format!("file://{}:a", lab.path("store").display());
+    lab.write("in.tar", crate::layouts::tar_of(&Layout::simple().files()));
+    lab.write("store/oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#);
+    lab.write("store/gc/8203954672417-0.list", vec![b'\n'; (16 << 20) + 1]);
+    lab.run(&["copy", "--tar", "in.tar", "--to-store", &store])
 }
 
 fn links(lab: &Lab) -> Output {

@@ -145,6 +145,7 @@ fn manual(path: &Path) {
     expected.insert("imgrelay.1".into());
     expected.extend(["list", "resolve", "add", "delete"].map(|verb| format!("imgrelay-tag-{verb}.1")));
     expected.insert("imgrelay-store-list.1".into());
+    expected.insert("imgrelay-store-gc.1".into());
     assert_eq!(names(&share.join("man/man1")), expected);
     assert_eq!(names(&share.join("imgrelay/schemas")), names(&package().join("docs/schemas")));
     let page = std::fs::read_to_string(share.join("man/man1/imgrelay-push.1")).unwrap();

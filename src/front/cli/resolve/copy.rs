@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{
     RegistryOptions, Source, SourceFlags, TarTarget, any_sources, exactly_one, expected_digest, given,
-    given_list, given_path, is_on, parsed_list, registry, repository, results, source, tags,
+    given_list, given_path, is_on, parsed_list, registry, repository, results, source, store_writing, tags,
     target_reference, target_store, wrong,
 };
 use crate::depot::StoreReference;
@@ -58,6 +58,8 @@ pub struct CopyOptions {
     pub expected_digest: Option<Digest>,
     /// Keys, one of which must have signed each image; `None` does not verify signatures.
     pub verify_keys: Vec<String>,
+    /// Whether what is written into a store is read back.
+    pub verify_upload: bool,
     /// Where a lock with the new places is written.
     pub lock_output: Option<PathBuf>,
     /// Result files.
@@ -106,6 +108,11 @@ pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
         (Flag::TO_STORE, target_store(args.to_store.as_deref())?.map(Sink::Store)),
     ];
     let sink = exactly_one("destination", sinks)?;
+    let store = match &sink {
+        Sink::Store(store) => Some(store),
+        _ => None,
+    };
+    let (verify_upload, encryption) = store_writing(&args.store_write, store)?;
     let lock_output = given_path(args.lock_output.as_ref()).map(PathBuf::from);
     if lock_output.is_some() && !matches!(sink, Sink::Registry { .. }) {
         return Err(Failure::misuse(message!(Flag::LOCK_OUTPUT, " cannot be used when a tar is written"))
@@ -126,7 +133,7 @@ pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
     };
     let others = without.iter().chain(&bases).filter_map(Source::repository);
     let named = source.repository().into_iter().chain(target).chain(others);
-    let registry = registry(&args.registry)?.naming(named);
+    let registry = RegistryOptions { encryption, ..registry(&args.registry)?.naming(named) };
     Ok(CopyOptions {
         select: super::selector(&args.source.tars, &source)?,
         source,
@@ -148,6 +155,7 @@ pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
         expected_digest: expected_digest(args.expected_digest.as_deref())?,
         verify_keys: given_list(&args.verify_key),
         lock_output,
+        verify_upload,
         results: results(&args.results.result, env)?,
         registry,
     })

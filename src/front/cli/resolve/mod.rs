@@ -29,7 +29,7 @@ pub use push::{Contents, PushKind, PushOptions, push};
 pub use push_places::{BaseImage, Destination};
 pub use read::{
     DescribeOptions, MatchOptions, PullOptions, TagListOptions, VerifyOptions, delete, describe,
-    match_resources, pull, store_list, tag_add, tag_delete, tag_list, tag_resolve, verify,
+    match_resources, pull, store_gc, store_list, tag_add, tag_delete, tag_list, tag_resolve, verify,
 };
 pub use registry::{RegistryOptions, registry};
 pub use runnable::{ImagePlace, Rebase, RunnableOptions};
@@ -38,14 +38,16 @@ pub use sign::{AttachOptions, SignOptions, SignTarget, attach, sign};
 
 use super::args::{Globals, SourceArgs, TarArgs};
 use super::choices::{self, Choices};
+use super::store_write_args::StoreWriteArgs;
 use super::values::Switch;
-use crate::depot::StoreReference;
+use crate::depot::{Address, StoreReference};
 use crate::front::env::Env;
 use crate::front::failure::{Failure, Part, message};
 use crate::front::flag::Flag;
 use crate::front::result_file::ResultFile;
 use crate::front::ui::{Progress, Settings, Verbosity, When};
 use crate::model::{Digest, Platform, Reference, Repository, Tag};
+use crate::registry::Encryption;
 use crate::store::Selector;
 use crate::transfer::Attached;
 
@@ -231,10 +233,52 @@ fn target_reference(flag: Flag, text: &str) -> Result<Reference, Failure> {
     Ok(reference)
 }
 
+/// Finds out how a store is written; returns whether what was written is read back, and what the server encrypts with.
+fn store_writing(
+    args: &StoreWriteArgs,
+    store: Option<&StoreReference>,
+) -> Result<(bool, Option<Encryption>), Failure> {
+    let algorithm = given(args.server_side_encryption.as_deref());
+    let key = given(args.sse_kms_key_id.as_deref());
+    let read_back = is_on(args.verify_upload, false);
+    let flags = [
+        (Flag::SERVER_SIDE_ENCRYPTION, algorithm.is_some()),
+        (Flag::SSE_KMS_KEY_ID, key.is_some()),
+        (Flag::VERIFY_UPLOAD, read_back),
+    ];
+    let is_bucket = store.is_some_and(|store| matches!(store.address, Address::Bucket { .. }));
+    let is_fit = |flag| if flag == Flag::VERIFY_UPLOAD { store.is_some() } else { is_bucket };
+    if let Some((flag, _)) = flags.into_iter().find(|(flag, is_given)| *is_given && !is_fit(*flag)) {
+        let with = if flag == Flag::VERIFY_UPLOAD { "URL" } else { "s3://…" };
+        return Err(Failure::misuse(message!(flag, " works with ", Flag::TO_STORE.with(with), " only")));
+    }
+    let encryption = match (algorithm, key) {
+        (None, None) => None,
+        (None, Some(_)) => {
+            return Err(Failure::misuse(message!(
+                Flag::SSE_KMS_KEY_ID,
+                " works with ",
+                Flag::SERVER_SIDE_ENCRYPTION.with("aws:kms"),
+                " only"
+            )));
+        }
+        (Some(algorithm), key) => Some(
+            Encryption::new(algorithm, key)
+                .map_err(|problem| wrong(Flag::SERVER_SIDE_ENCRYPTION, &problem))?,
+        ),
+    };
+    Ok((read_back, encryption))
+}
+
 /// Parses a store that is written to, which cannot have a digest.
 fn target_store(text: Option<&str>) -> Result<Option<StoreReference>, Failure> {
     let store = parsed(Flag::TO_STORE, text, str::parse::<StoreReference>)?;
     match store {
+        Some(store) if matches!(store.address, Address::Web(_)) => {
+            let problem = format!("`{store}` is on a web server, and can only be read");
+            Err(wrong(Flag::TO_STORE, &problem)
+                .hint("write it with `s3://BUCKET/PREFIX` or `file:///FOLDER`, which the server shows"))
+        }
         Some(store) if store.digest.is_some() => {
             let problem = format!("`{store}` has a digest, expected `URL:TAG`");
             Err(wrong(Flag::TO_STORE, &problem).hint(message!(
@@ -421,7 +465,7 @@ pub(crate) mod tests {
     use crate::front::cli::look_args::{CatArgs, LsArgs};
     use crate::front::cli::serve_args::ServeArgs;
     use crate::front::cli::sign_args::{AttachArgs, SignArgs};
-    use crate::front::cli::store_args::StoreListArgs;
+    use crate::front::cli::store_args::{StoreGcArgs, StoreListArgs};
     use crate::front::cli::tag_args;
     use crate::front::failure::Hint;
     use clap::{Args as _, FromArgMatches};
@@ -450,6 +494,7 @@ pub(crate) mod tests {
             SignArgs::augment_args(clap::Command::new("sign")),
             AttachArgs::augment_args(clap::Command::new("attach")),
             StoreListArgs::augment_args(clap::Command::new("list")),
+            StoreGcArgs::augment_args(clap::Command::new("gc")),
             tag_args::TagListArgs::augment_args(clap::Command::new("list")),
             tag_args::TagResolveArgs::augment_args(clap::Command::new("resolve")),
             tag_args::TagAddArgs::augment_args(clap::Command::new("add")),

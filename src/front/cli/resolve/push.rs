@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::labels::labels;
-use super::push_places::{BaseImage, Destination, named};
+use super::push_places::{BaseImage, Destination, destination, named};
 use super::{
-    RegistryOptions, RunnableOptions, TarTarget, chosen, expected_digest, given, given_path, is_on, parsed,
-    parsed_list, platform, reference, registry, results, runnable, tags, target_reference, wrong,
+    RegistryOptions, RunnableOptions, chosen, expected_digest, given, given_path, is_on, parsed, parsed_list,
+    platform, reference, registry, results, runnable, store_writing, tags, target_reference, wrong,
 };
 use crate::front::cli::args::PushArgs;
 use crate::front::cli::choices;
@@ -54,6 +54,8 @@ pub struct PushOptions {
     pub expected_digest: Option<Digest>,
     /// Whether the image gets imgpkg's tag by digest.
     pub imgpkg_tags: bool,
+    /// Whether what is written into a store is read back.
+    pub verify_upload: bool,
     /// Where a BundleLock is written.
     pub lock_output: Option<PathBuf>,
     /// Result files.
@@ -113,11 +115,7 @@ pub fn push(args: &PushArgs, env: &Env) -> Result<PushOptions, Failure> {
     let runnable = runnable_of(args, kind, format, env)?;
     let kind = if format.is_some() || runnable.is_some() { PushKind::Image } else { kind };
     let tags = tags(&args.tag)?;
-    let destination = match (given_path(args.to_oci_tar.as_ref()), name) {
-        (Some(path), name) => Destination::OciTar { target: TarTarget::of(path), name },
-        (None, Some(name)) => Destination::Registry(name),
-        (None, None) => return Err(no_destination(kind)),
-    };
+    let destination = destination(args, name, &tags)?.ok_or_else(|| no_destination(kind))?;
     if let (Destination::OciTar { name: None, .. }, Some(tag)) = (&destination, tags.first()) {
         // Readers make unusable names of a tag without a repository.
         return Err(Failure::tag_without_repository(tag).hint(message!(
@@ -139,17 +137,14 @@ pub fn push(args: &PushArgs, env: &Env) -> Result<PushOptions, Failure> {
                 " was given"
             )));
         }
-        if matches!(destination, Destination::OciTar { .. }) {
-            return Err(Failure::misuse(message!(
-                Flag::LOCK_OUTPUT,
-                " cannot be used with ",
-                Flag::TO_OCI_TAR
-            ))
-            .hint(Hint::command(
-                "a lock names an image in a registry; use it with ",
-                "copy --tar … --to-repo …",
-                "",
-            )));
+        if let Some(flag) = without_registry(&destination) {
+            return Err(Failure::misuse(message!(Flag::LOCK_OUTPUT, " cannot be used with ", flag)).hint(
+                Hint::command(
+                    "a lock names an image in a registry; use it with ",
+                    "copy --tar … --to-repo …",
+                    "",
+                ),
+            ));
         }
     }
     let contents = contents(args, kind, format, runnable.as_ref())?;
@@ -157,6 +152,11 @@ pub fn push(args: &PushArgs, env: &Env) -> Result<PushOptions, Failure> {
         Some(_) => None,
         None => base(args, contents.layer_split, &destination)?,
     };
+    let store = match &destination {
+        Destination::Store { store, .. } => Some(store),
+        _ => None,
+    };
+    let (verify_upload, encryption) = store_writing(&args.store_write, store)?;
     let registry = registry(&args.registry)?
         .naming(named(&destination, base.as_ref()))
         .naming(runnable.iter().flat_map(RunnableOptions::repositories));
@@ -172,8 +172,9 @@ pub fn push(args: &PushArgs, env: &Env) -> Result<PushOptions, Failure> {
         expected_digest: expected_digest(args.expected_digest.as_deref())?,
         imgpkg_tags: is_on(args.imgpkg_tags, true),
         lock_output,
+        verify_upload,
         results: results(&args.results.result, env)?,
-        registry,
+        registry: RegistryOptions { encryption, ..registry },
     })
 }
 
@@ -202,12 +203,14 @@ fn inflate(args: &PushArgs, kind: PushKind, destination: &Destination) -> Result
         )));
     }
     if matches!(destination, Destination::Registry(_)) {
-        return Err(Failure::misuse(message!(Flag::INFLATE, " works with ", Flag::TO_OCI_TAR, " only"))
-            .hint(Hint::command(
+        let tar_or_store = Part::any_of([Flag::TO_OCI_TAR.mention(), Flag::TO_STORE.mention()]);
+        return Err(Failure::misuse(message!(Flag::INFLATE, " works with ", tar_or_store, " only")).hint(
+            Hint::command(
                 "copy the pushed bundle with ",
                 "copy -b … --to-repo …",
                 ", which also copies its images",
-            )));
+            ),
+        ));
     }
     Ok(Some(attached))
 }
@@ -247,25 +250,31 @@ fn base(args: &PushArgs, layer_split: LayerSplit, to: &Destination) -> Result<Op
             " only"
         )));
     }
+    if let (Some(_), None, Some(flag)) = (name, tar, without_registry(to)) {
+        let text = message!(Flag::BASE, " cannot be used with ", flag, ", which contacts no registry");
+        return Err(Failure::misuse(text).hint(message!("use ", Flag::BASE_TAR)));
+    }
     match (tar, name, to) {
         (Some(_), Some(_), _) => {
             Err(Failure::misuse(message!(Flag::BASE, " and ", Flag::BASE_TAR, " exclude each other")))
         }
         (Some(path), None, _) => Ok(Some(BaseImage::Tar(path.to_owned()))),
-        (None, Some(_), Destination::OciTar { .. }) => Err(Failure::misuse(message!(
-            Flag::BASE,
-            " cannot be used with ",
-            Flag::TO_OCI_TAR,
-            ", which contacts no registry"
-        ))
-        .hint(message!("use ", Flag::BASE_TAR))),
         (None, Some(text), Destination::Registry(_)) => {
             Ok(Some(BaseImage::Registry { reference: reference(Flag::BASE, text)?, given: true }))
         }
         (None, None, Destination::Registry(name)) if is_used => {
             Ok(Some(BaseImage::Registry { reference: name.clone(), given: false }))
         }
-        (None, None, _) => Ok(None),
+        (None, _, _) => Ok(None),
+    }
+}
+
+/// Returns the flag of a destination that is no registry.
+fn without_registry(to: &Destination) -> Option<Flag> {
+    match to {
+        Destination::Registry(_) => None,
+        Destination::OciTar { .. } => Some(Flag::TO_OCI_TAR),
+        Destination::Store { .. } => Some(Flag::TO_STORE),
     }
 }
 
@@ -284,8 +293,10 @@ fn no_destination(kind: PushKind) -> Failure {
     failure.hint(message!(
         "push to a registry with ",
         Part::any_of(KINDS.map(|flag| flag.with("REFERENCE").short())),
-        ", or write a tar with ",
-        Flag::TO_OCI_TAR.with("FILE")
+        ", write a tar with ",
+        Flag::TO_OCI_TAR.with("FILE"),
+        ", or push into a store with ",
+        Flag::TO_STORE.with("URL:TAG")
     ))
 }
 
@@ -476,6 +487,7 @@ fn contents(
 
 #[cfg(test)]
 mod tests {
+    use super::super::TarTarget;
     use super::super::tests::args;
     use super::*;
 

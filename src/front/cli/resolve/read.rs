@@ -1,18 +1,20 @@
 //! The checked options of `pull`, `describe`, `verify`, `match`, `tag` and `delete`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::{
     RegistryOptions, Source, SourceFlags, any_sources, chosen, expected_digest, given, given_list,
-    given_path, is_on, parsed_list, platform, reference, registry, repository, results, selector, source,
-    tags, wrong,
+    given_path, is_on, parsed, parsed_list, platform, reference, registry, repository, results, selector,
+    source, tags, wrong,
 };
-use crate::depot::StoreReference;
+use crate::depot::{Address, CollectRequest, SHORTEST_GRACE, StoreReference};
 use crate::front::attachment;
 use crate::front::cli::args::{DescribeArgs, MatchArgs, PullArgs, VerifyArgs};
 use crate::front::cli::choices::{self, DescribeForm};
-use crate::front::cli::store_args::StoreListArgs;
+use crate::front::cli::store_args::{StoreGcArgs, StoreListArgs};
 use crate::front::cli::tag_args::{DeleteArgs, TagAddArgs, TagDeleteArgs, TagListArgs, TagResolveArgs};
+use crate::front::cli::values::duration_in_days;
 use crate::front::env::Env;
 use crate::front::failure::{Failure, Hint, message};
 use crate::front::flag::Flag;
@@ -20,6 +22,9 @@ use crate::front::result_file::ResultFile;
 use crate::model::{Digest, Platform, Reference, Repository, Tag};
 use crate::store::Selector;
 use crate::transfer::signatures::Requirement;
+
+/// How long an unused blob of a store stays when nothing else was asked for.
+const GRACE_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Everything `pull` needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -253,6 +258,36 @@ pub fn store_list(args: &StoreListArgs) -> Result<(StoreReference, RegistryOptio
         None => Ok((store, registry(&args.registry)?)),
         Some(_) => Err(Failure::misuse(format!("`{store}` has a digest, expected `URL` or `URL:TAG`"))),
     }
+}
+
+/// Resolves `store gc`.
+pub fn store_gc(args: &StoreGcArgs) -> Result<(Address, CollectRequest, RegistryOptions), Failure> {
+    let store: StoreReference = args.store.parse()?;
+    if store.digest.is_some() {
+        return Err(Failure::misuse(format!("`{store}` has a digest, expected `URL` or `URL:TAG`")));
+    }
+    if matches!(store.address, Address::Web(_)) {
+        return Err(Failure::misuse(format!("`{store}` is on a web server, and can only be read")));
+    }
+    let keep = parsed(Flag::KEEP, args.keep.as_deref(), |text| match text.parse::<usize>() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err(format!("`{text}` is not a number of 1 or more")),
+    })?;
+    let keep_for = parsed(Flag::KEEP_FOR, args.keep_for.as_deref(), duration_in_days)?;
+    let grace = parsed(Flag::GRACE, args.grace.as_deref(), |text| match duration_in_days(text)? {
+        grace if grace < SHORTEST_GRACE => {
+            Err("expected 2h or more: a push may take an hour between its first look and its end".to_owned())
+        }
+        grace => Ok(grace),
+    })?;
+    let request = CollectRequest {
+        tags: store.tag.into_iter().collect(),
+        keep,
+        keep_for,
+        grace: grace.unwrap_or(GRACE_DEFAULT),
+        dry_run: is_on(args.dry_run, false),
+    };
+    Ok((store.address, request, registry(&args.registry)?))
 }
 
 /// Resolves `tag list`.

@@ -10,7 +10,7 @@ use crate::front::credentials::CredentialFlags;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
 use crate::model::{ReferenceError, Registry, Repository, limits};
-use crate::registry::{Mirror, Secret};
+use crate::registry::{Encryption, Mirror, Secret};
 
 const ATTEMPTS_DEFAULT: u32 = 5;
 const CONCURRENCY_DEFAULT: usize = 16;
@@ -41,6 +41,8 @@ pub struct RegistryOptions {
     pub idle_timeout: Duration,
     /// Blobs moved at the same time, at least one.
     pub concurrency: usize,
+    /// How the server of a bucket encrypts what is written.
+    pub encryption: Option<Encryption>,
 }
 
 impl RegistryOptions {
@@ -107,6 +109,7 @@ pub fn registry(args: &RegistryArgs) -> Result<RegistryOptions, Failure> {
             IDLE_TIMEOUT_DEFAULT,
         )?,
         concurrency: concurrency.unwrap_or(CONCURRENCY_DEFAULT),
+        encryption: None,
     })
 }
 
@@ -176,6 +179,7 @@ mod tests {
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(30),
             concurrency: 16,
+            encryption: None,
         };
         assert_eq!(resolve(&[]), Ok(expected.clone()));
         // What templates pass for everything that was left out.

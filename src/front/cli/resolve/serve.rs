@@ -219,7 +219,7 @@ mod tests {
         for (words, expected) in [
             (&[] as &[&str], "nothing to serve was given, expected `--tar`, `--store` or `--collect`"),
             (&["--tar=-"], "cannot be read from standard input"),
-            (&["--store=app"], "`--store`: `app` does not begin with `s3://` or `file://`"),
+            (&["--store=app"], "`--store`: `app` does not begin with `s3://`, `file://` or `https://`"),
             (&["--tar=a", "--name=Team"], "`--name`: `Team` is not the name of a repository"),
             (&["--tar=a", "--as=reg.example"], "`--as` works with `--collect` only"),
             (&["--collect=a", "--as=team"], "`--as`: `team` is not a registry"),
