@@ -39,7 +39,7 @@ fn every_file_fits_the_schema_of_its_system() {
         ("vendor.github-actions", vec![example("action.yml")]),
         (
             "vendor.gitlab-ci",
-            ["gitlab-ci.yml", "multi-platform.yml", "signed.yml", "size-gate.yml"]
+            ["bucket.yml", "gitlab-ci.yml", "multi-platform.yml", "signed.yml", "size-gate.yml"]
                 .map(|name| example("examples/gitlab").join(name))
                 .into(),
         ),

@@ -3,4 +3,5 @@
 pub(crate) mod examples;
 pub(crate) mod gates;
 pub(crate) mod github;
+pub(crate) mod store_examples;
 pub(crate) mod tekton;
