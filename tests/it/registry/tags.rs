@@ -44,7 +44,7 @@ fn a_tag_that_is_shown_late_is_no_error_and_one_that_is_not_shown_a_warning() {
         let to = format!("{}/app:v1", registry.host());
         lab.command(&["copy", "--tar", "image.tar", "--to-repo", &to])
     };
-    let output = copy(&late).run().succeeds().never_says("warning: the registry took");
+    let output = copy(&late).run().succeeds().never_says("warning: the registry accepted");
     assert!(late.tag("app", "v1").is_some(), "{output}");
     // Both wait about ten seconds for the tag.
     let copied = copy(&never).spawn();
@@ -52,7 +52,7 @@ fn a_tag_that_is_shown_late_is_no_error_and_one_that_is_not_shown_a_warning() {
     let image = format!("{}/app:v1", late.host());
     let added = lab.command(&["tag", "add", "-i", &image, "--tag", "v2"]).run().succeeds();
     for (output, tag) in [(copied.wait().succeeds(), "app:v1"), (added, "app:v2")] {
-        let output = output.says("does not show the tag yet").says("warning: the registry took `");
+        let output = output.says("does not show the tag yet").says("warning: the registry accepted `");
         assert!(output.stderr.contains(tag), "{output}");
     }
 }
