@@ -237,6 +237,16 @@ impl FileTree {
     /// Source: image-spec layer.md, "Applying Changesets".
     pub fn apply(&mut self, entries: &[LayerEntry]) {
         let is_safe = |path: &[u8]| !path.is_empty() && parts(path).all(|part| part != b"..");
+        // A folder in the place of a lower layer's link comes first: what is deleted in it is not where the link leads.
+        for (path, node) in entries.iter().filter(|(_, node)| node.kind == NodeKind::Directory) {
+            let path = clean(path);
+            let place = self.place(&path).ok().filter(|_| is_safe(&path) && whiteout(name(&path)).is_none());
+            let is_link =
+                |place: &Vec<u8>| matches!(self.get(place), Some(Node { kind: NodeKind::Link(_), .. }));
+            if let Some(place) = place.filter(is_link) {
+                self.put_shared(&place, Arc::clone(node));
+            }
+        }
         // Deletions are about lower layers, wherever they stand in this one.
         for (path, _) in entries {
             let Some(hidden) = parts(path).next_back().and_then(whiteout) else { continue };
@@ -314,6 +324,20 @@ mod tests {
         assert_eq!(paths(&tree(&[&["d"], &["d/e/f"]])), ["d", "d/e", "d/e/f"], "folders take a file's place");
         assert_eq!(paths(&tree(&[&["/", ".", "../x", "a/../../y", "/ok"]])), ["ok"]);
         assert_eq!(paths(&tree(&[&["ab", "a/c", "a.d"], &[".wh.a"]])), ["a.d", "ab"]);
+    }
+
+    #[test]
+    fn what_a_folder_in_the_place_of_a_link_deletes_is_not_where_the_link_led() {
+        let base: &[&str] = &["run/tool", "var/run>/run"];
+        for layer in [
+            &["var/run/", "var/run/.wh..wh..opq", "var/run/pid"][..],
+            &["var/run/.wh.tool", "var/run/pid", "var/run/"],
+        ] {
+            let found = paths(&tree(&[base, layer]));
+            assert_eq!(found, ["run", "run/tool", "var", "var/run", "var/run/pid"], "{layer:?}");
+        }
+        let through = paths(&tree(&[base, &["var/run/.wh.tool"]]));
+        assert_eq!(through, ["run", "var", "var/run"], "without a folder the link stays");
     }
 
     #[test]
