@@ -300,11 +300,13 @@ impl RawAuth {
 }
 
 /// Decodes base64 of `user:password`; the password may hold further colons.
+///
+/// `base64` breaks its lines, and other readers of the file accept that.
 fn decode_auth(auth: &str) -> Result<Credential, &'static str> {
-    let trimmed = auth.trim();
+    let line: String = auth.split_ascii_whitespace().collect();
     let bytes = STANDARD
-        .decode(trimmed)
-        .or_else(|_| STANDARD_NO_PAD.decode(trimmed))
+        .decode(&line)
+        .or_else(|_| STANDARD_NO_PAD.decode(&line))
         .map_err(|_| "`auth` is not base64")?;
     let text = String::from_utf8(bytes).map_err(|_| "`auth` is not text")?;
     let (username, password) = text.split_once(':').ok_or("`auth` has no `:` between user and password")?;
@@ -452,7 +454,7 @@ mod tests {
             assert_eq!(password(&keychain, name).as_deref(), expected, "{name}");
         }
         let old = DockerConfig::parse(
-            br#"{"https://reg.example/v1/": {"auth": "dTpwdw==", "email": "x"}}"#,
+            br#"{"https://reg.example/v1/": {"auth": "dTpw\ndw==\n", "email": "x"}}"#,
             ".dockercfg",
         );
         let keychain = Keychain::new(vec![CredentialSource::File(old.unwrap())]);
