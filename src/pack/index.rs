@@ -64,13 +64,20 @@ pub enum IndexError {
         image: Digest,
     },
     /// A platform that was required or chosen is not there.
-    #[error("no image for {}; there is one for {}", platform_list(.missing), platform_list(.present))]
+    #[error("no image for {}; {}", platform_list(.missing), present_list(.present))]
     PlatformsMissing {
         /// The platforms without an image.
         missing: Vec<Platform>,
         /// The platforms that have one.
         present: Vec<Platform>,
     },
+}
+
+fn present_list(platforms: &[Platform]) -> String {
+    match platforms {
+        [] => "no entry of the index says for which platform it is".to_owned(),
+        some => format!("there is one for {}", platform_list(some)),
+    }
 }
 
 fn platform_list(platforms: &[Platform]) -> String {

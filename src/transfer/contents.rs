@@ -1,5 +1,6 @@
 //! Extracts an image into a folder: layers are verified, applied in order, and the folder appears when it is complete.
 
+use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -89,19 +90,14 @@ fn find_listed(
         // docker and skopeo write tars with the images of some platforms only.
         let there: Vec<&Descriptor> =
             listed.iter().copied().filter(|child| !source.lacks(&child.digest)).collect();
-        let images = if there.is_empty() { listed } else { there };
+        let mut images = if there.is_empty() { listed } else { there };
+        let mut seen = HashSet::new();
+        images.retain(|child| seen.insert(&child.digest));
         let serves = |child: &Descriptor| child.platform.as_ref().is_some_and(|has| has.serves(&wanted));
         let chosen = match (images.iter().find(|child| serves(child)), images.as_slice()) {
             (Some(chosen), _) => (*chosen).clone(),
             (None, [only]) if platform.is_none() || only.platform.is_none() => (*only).clone(),
-            (None, _) => {
-                let has = images.iter().map(|child| match &child.platform {
-                    Some(platform) => platform.to_string(),
-                    None => child.digest.short(),
-                });
-                let (place, wanted) = (source.label(), Box::new(wanted));
-                return Err(TransferError::NoPlatform { place, wanted, has: has.collect() });
-            }
+            (None, _) => chosen_by_configuration(source, &images, wanted)?,
         };
         document = source.read_document(&chosen)?;
         entry = chosen;
@@ -112,6 +108,38 @@ fn find_listed(
         what: "levels of nested indexes",
         limit,
     })
+}
+
+/// Finds the image of a platform in an index whose entries need not say theirs: the member is optional.
+fn chosen_by_configuration(
+    source: &dyn ImageSource,
+    images: &[&Descriptor],
+    wanted: Platform,
+) -> Result<Descriptor, TransferError> {
+    let mut has = Vec::new();
+    for child in images {
+        let own = match &child.platform {
+            Some(platform) => Some(platform.clone()),
+            None => configured_platform(source, child)?,
+        };
+        if own.as_ref().is_some_and(|own| own.serves(&wanted)) {
+            return Ok((*child).clone());
+        }
+        has.push(own.map_or_else(|| child.digest.short(), |own| own.to_string()));
+    }
+    Err(TransferError::NoPlatform { place: source.label(), wanted: Box::new(wanted), has })
+}
+
+fn configured_platform(
+    source: &dyn ImageSource,
+    image: &Descriptor,
+) -> Result<Option<Platform>, TransferError> {
+    if !image.is_manifest() {
+        return Ok(None);
+    }
+    let document = source.read_document(image)?;
+    let Some(manifest) = document.manifest() else { return Ok(None) };
+    Ok(source.read_config(manifest)?.and_then(|config| config.platform()))
 }
 
 /// As [`resolve_manifest`], for a platform that was asked for: an image alone has to be for it.

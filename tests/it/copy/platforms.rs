@@ -160,3 +160,31 @@ fn a_platform_is_demanded_of_an_image_that_stands_alone() {
         .succeeds()
         .says("warning: the image is for `linux/amd64` only, not for `linux/arm64`");
 }
+
+#[test]
+fn an_index_whose_entries_name_no_platform_is_chosen_from_by_the_configurations() {
+    let lab = lab();
+    let mut layout = Layout::default();
+    let entries: Vec<Value> = ["amd64", "arm64"]
+        .iter()
+        .map(|platform| {
+            let mut entry = listed(&mut layout, platform, platform);
+            entry.as_object_mut().unwrap().remove("platform");
+            entry
+        })
+        .collect();
+    let index =
+        layout.blob(INDEX, json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).to_string());
+    layout.entries.push(named(index, &[(REF_NAME, "v1")]));
+    lab.write("plain.tar", layout.tar());
+    for platform in ["amd64", "arm64"] {
+        let words = ["cat", "--tar", "plain.tar", "--platform", &format!("linux/{platform}"), "/arch"];
+        assert_eq!(lab.run(&words).succeeds().stdout, platform);
+    }
+    let _ = lab
+        .run(&["ls", "--tar", "plain.tar", "--platform", "linux/s390x"])
+        .fails(1, &["no image for `linux/s390x` in `plain.tar`; it has `linux/amd64`, `linux/arm64`"]);
+    let _ = lab
+        .run(&["copy", "--tar", "plain.tar", "--platform", "linux/arm64", "--to-oci-tar", "one.tar"])
+        .fails(1, &["no entry of the index says for which platform it is"]);
+}
