@@ -77,7 +77,9 @@ impl Directory {
                 };
                 let stat = rfs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
                 if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-                    let problem = format!("`{shown}` is not a regular file, but blobs of an OCI layout are");
+                    let problem = format!(
+                        "`{shown}` is not a regular file, but blobs of an OCI layout are; `cp -rL` copies what links lead to"
+                    );
                     return Err(StoreError::damaged(&self.path, problem));
                 }
                 held.insert(digest, u64::try_from(stat.st_size).unwrap_or(0));

@@ -41,7 +41,9 @@ pub(in crate::store) fn open_tar(archive: Archive, path: &Path) -> Result<Store,
             }
             // A link could make one blob's name stand for another's bytes in readers that unpack.
             (Some(_), Node::Symlink(_) | Node::HardLink(_)) => {
-                return Err(problem("is a link, but blobs of an OCI layout are regular files"));
+                return Err(problem(
+                    "is a link, but blobs of an OCI layout are regular files; `tar --dereference --hard-dereference` packs them so",
+                ));
             }
             (Some(_), Node::Other) => return Err(problem("is a device or pipe, expected a regular file")),
             (None, _) => remarks.push(Remark::StrayBlob(display_name(name))),
