@@ -111,22 +111,30 @@ fn find_listed(
 }
 
 /// Finds the image of a platform in an index whose entries need not say theirs: the member is optional.
+///
+/// Errors: [`TransferError::NoPlatform`], also for several images of the platform, which are then named by digest.
 fn chosen_by_configuration(
     source: &dyn ImageSource,
     images: &[&Descriptor],
     wanted: Platform,
 ) -> Result<Descriptor, TransferError> {
-    let mut has = Vec::new();
+    let mut platforms = Vec::with_capacity(images.len());
     for child in images {
-        let own = match &child.platform {
+        platforms.push(match &child.platform {
             Some(platform) => Some(platform.clone()),
             None => configured_platform(source, child)?,
-        };
-        if own.as_ref().is_some_and(|own| own.serves(&wanted)) {
-            return Ok((*child).clone());
-        }
-        has.push(own.map_or_else(|| child.digest.short(), |own| own.to_string()));
+        });
     }
+    let serves = |platform: &Option<Platform>| platform.as_ref().is_some_and(|own| own.serves(&wanted));
+    let fitting: Vec<_> = images.iter().zip(&platforms).filter(|(_, own)| serves(own)).collect();
+    if let [(only, _)] = fitting.as_slice() {
+        return Ok((**only).clone());
+    }
+    let show = |(child, own): (&&Descriptor, &Option<Platform>)| match own {
+        Some(own) if fitting.is_empty() => own.to_string(),
+        _ => child.digest.short(),
+    };
+    let has = images.iter().zip(&platforms).map(show).collect();
     Err(TransferError::NoPlatform { place: source.label(), wanted: Box::new(wanted), has })
 }
 

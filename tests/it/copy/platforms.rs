@@ -164,19 +164,27 @@ fn a_platform_is_demanded_of_an_image_that_stands_alone() {
 #[test]
 fn an_index_whose_entries_name_no_platform_is_chosen_from_by_the_configurations() {
     let lab = lab();
-    let mut layout = Layout::default();
-    let entries: Vec<Value> = ["amd64", "arm64"]
-        .iter()
-        .map(|platform| {
-            let mut entry = listed(&mut layout, platform, platform);
-            entry.as_object_mut().unwrap().remove("platform");
-            entry
-        })
-        .collect();
-    let index =
-        layout.blob(INDEX, json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).to_string());
-    layout.entries.push(named(index, &[(REF_NAME, "v1")]));
-    lab.write("plain.tar", layout.tar());
+    let unnamed = |name: &str, platforms: [&str; 2]| {
+        let mut layout = Layout::default();
+        let mut number = 0;
+        let entries = platforms.map(|platform| {
+            number += 1;
+            let file = Tarball::new().file("arch", platform).file("number", number.to_string());
+            layout.image_for(platform, &[file.finish()])
+        });
+        let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries});
+        let index = layout.blob(INDEX, index.to_string());
+        layout.entries.push(named(index, &[(REF_NAME, "v1")]));
+        lab.write(name, layout.tar());
+        entries.map(|entry| of(&entry))
+    };
+    let [amd64, arm64] = unnamed("plain.tar", ["amd64", "arm64"]);
+    assert_ne!(amd64, arm64);
+    let alike = unnamed("alike.tar", ["amd64", "amd64"]).map(|digest| digest[..19].to_owned());
+    let _ = lab.run(&["ls", "--tar", "alike.tar"]).fails(
+        1,
+        &[&format!("no image for `linux/amd64` in `alike.tar`; it has `{}…`, `{}…`", alike[0], alike[1])],
+    );
     for platform in ["amd64", "arm64"] {
         let words = ["cat", "--tar", "plain.tar", "--platform", &format!("linux/{platform}"), "/arch"];
         assert_eq!(lab.run(&words).succeeds().stdout, platform);
