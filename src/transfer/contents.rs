@@ -10,7 +10,7 @@ use crate::stream::{Overwrite, Published, StagedFolder};
 use crate::tar::{Extractor, Ownership, Policy, StrayLinks, Summary};
 
 use super::events::{Event, Observer, Warning};
-use super::listed_platform::read_listed;
+use super::listed_platform::{own_platform, read_listed};
 use super::unpacking::Layers;
 use super::{ImageSource, TransferError};
 
@@ -147,7 +147,7 @@ fn configured_platform(
     }
     let document = source.read_document(image)?;
     let Some(manifest) = document.manifest() else { return Ok(None) };
-    Ok(source.read_config(manifest)?.and_then(|config| config.platform()))
+    own_platform(source, manifest)
 }
 
 /// As [`resolve_manifest`], for a platform that was asked for: an image alone has to be for it.

@@ -24,6 +24,14 @@ pub(super) fn read_listed(
     Ok(config)
 }
 
+/// Returns the platform that an image's configuration says, if it is an image and its configuration says one.
+pub(super) fn own_platform(
+    source: &dyn ImageSource,
+    manifest: &ImageManifest,
+) -> Result<Option<Platform>, TransferError> {
+    Ok(source.read_config(manifest)?.and_then(|config| config.platform()))
+}
+
 /// Checks that the configuration's platform is not another one than that under which an image is listed.
 pub(super) fn check_listed(
     source: &dyn ImageSource,

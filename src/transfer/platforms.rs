@@ -14,7 +14,7 @@ use crate::pack::{
 };
 use crate::store::ImageName;
 
-use super::listed_platform::read_listed;
+use super::listed_platform::{own_platform, read_listed};
 use super::{AttachedCounts, Collection, Graph, ImageSource, Member, Role, TransferError, signatures};
 
 /// The images of one tar or repository that go into an index.
@@ -188,7 +188,7 @@ fn serves_all(
     manifest: &ImageManifest,
     wanted: &[Platform],
 ) -> Result<(), TransferError> {
-    let has = source.read_config(manifest)?.and_then(|config| config.platform());
+    let has = own_platform(source, manifest)?;
     let is_missing = |wanted: &&Platform| !has.as_ref().is_some_and(|has| has.serves(wanted));
     match wanted.iter().find(is_missing) {
         None => Ok(()),

@@ -8,6 +8,7 @@ use crate::pack::IndexParts;
 
 use super::contents::{NO_MANIFEST, resolve_for, resolve_manifest};
 use super::events::Observer;
+use super::listed_platform::own_platform;
 use super::{ImageSource, TransferError};
 
 pub use fields::FieldChange;
@@ -134,7 +135,7 @@ pub fn pair_images(
 
 fn platform_of(source: &dyn ImageSource, document: &RawDocument) -> Result<Option<Platform>, TransferError> {
     let manifest = document.manifest().ok_or(NO_MANIFEST)?;
-    Ok(source.read_config(manifest)?.and_then(|config| config.platform()))
+    own_platform(source, manifest)
 }
 
 fn pair_indexes(
