@@ -1,7 +1,8 @@
-"""A registry that is far away: a TCP proxy that delays what a client sends, and an index of small images to move.
+"""A registry that is far away: a TCP proxy that delays what a client sends, and images to move.
 
 The proxy delays only the way to the registry, by a fixed time, so that each request takes that time longer and parts of
 one request do not wait for each other. Connecting is not delayed. It also counts requests, by their first lines.
+With a rate, all connections together move so many bytes in a second, each way.
 """
 
 import gzip
@@ -19,12 +20,29 @@ import time
 REQUEST = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE) (/v2/\S*) HTTP/1\.1\r\n")
 
 
+class Rate:
+    """So many bytes in a second, shared by all that pass; without a rate nothing waits."""
+
+    def __init__(self, bytes_per_second):
+        self.rate, self.lock, self.free_at = bytes_per_second, threading.Lock(), 0
+
+    def passed(self, count):
+        """Waits until so many bytes are over the line."""
+        if not self.rate:
+            return
+        with self.lock:
+            self.free_at = max(self.free_at, time.monotonic()) + count / self.rate
+            over_at = self.free_at
+        time.sleep(max(0, over_at - time.monotonic()))
+
+
 class FarRegistry:
     """A registry of `registry.py` behind a delay in seconds; stopped by `stop`, which leaves the registry itself."""
 
     certificate = None
 
-    def __init__(self, registry, delay):
+    def __init__(self, registry, delay, rate=None):
+        self.to_registry, self.to_client = Rate(rate), Rate(rate)
         self.registry = registry
         name, port = registry.host.rsplit(":", 1)
         self.target, self.delay = (name, int(port)), delay
@@ -47,7 +65,8 @@ class FarRegistry:
                 continue
             for end in (client, server):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            held = queue.Queue()
+            # A line with a rate does not take in more than it can move soon.
+            held = queue.Queue(16 if self.to_registry.rate else 0)
             with self.lock:
                 self.open += 1
                 self.most_open = max(self.most_open, self.open)
@@ -76,6 +95,7 @@ class FarRegistry:
             try:
                 if not data:
                     return server.shutdown(socket.SHUT_WR)
+                self.to_registry.passed(len(data))
                 server.sendall(data)
             except OSError:
                 return
@@ -83,6 +103,7 @@ class FarRegistry:
     def answer(self, server, client):
         try:
             while data := server.recv(1 << 16):
+                self.to_client.passed(len(data))
                 client.sendall(data)
         except OSError:
             pass
@@ -108,8 +129,9 @@ class FarRegistry:
         self.listener.close()
 
 
-def index_tar(path, images, layers, layer_bytes, shared, tag="v1"):
-    """Writes an OCI layout tar with one index under a tag, of so many images; the first layers are shared by all.
+def index_tar(path, images, layer_sizes, shared, tag="v1"):
+    """Writes an OCI layout tar with one index under a tag, of so many images with layers of these bytes each; the first
+    layers are shared by all.
 
     Returns the digests of the layers and configurations.
     """
@@ -130,7 +152,7 @@ def index_tar(path, images, layers, layer_bytes, shared, tag="v1"):
                 blobs[f"sha256:{digest}"] = None
             return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(data)}
 
-        def layer(name):
+        def layer(name, layer_bytes):
             inner = io.BytesIO()
             with tarfile.open(fileobj=inner, mode="w", format=tarfile.USTAR_FORMAT) as tar:
                 entry = tarfile.TarInfo(name)
@@ -141,10 +163,11 @@ def index_tar(path, images, layers, layer_bytes, shared, tag="v1"):
             return descriptor, f"sha256:{hashlib.sha256(plain).hexdigest()}"
 
         add("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
-        common = [layer(f"shared-{number:02}") for number in range(shared)]
+        common = [layer(f"shared-{number:02}", size) for number, size in enumerate(layer_sizes[:shared])]
         manifests = []
         for image in range(images):
-            own = common + [layer(f"image-{image:03}-{number:02}") for number in range(layers - shared)]
+            own = common + [layer(f"image-{image:03}-{number:02}", size)
+                            for number, size in enumerate(layer_sizes[shared:])]
             platform = {"architecture": "amd64", "os": "linux", "variant": f"v{image}"}
             config = blob(json.dumps({**platform, "config": {}, "rootfs": {
                 "type": "layers", "diff_ids": [diff_id for _, diff_id in own]}}).encode(),
