@@ -275,11 +275,11 @@ impl Exchange<'_> {
         }
         let mut line = self.line;
         line.write_all(&answer::head(status, &fields, count, keep_alive))?;
-        let Some(mut reader) = reader else { return Ok(()) };
+        let Some(reader) = reader else { return Ok(()) };
         let mut out = Counted { inner: line, count: 0 };
         let sent = match status {
             200 => send_whole(service, blob, reader, &mut out),
-            _ => blob::send(&mut reader.by_ref().take(count), count, &mut out),
+            _ => blob::send(reader.take(count), count, &mut out),
         };
         self.access.sent = out.count;
         sent.inspect_err(|error| drop(self.explain(service, blob, error)))
@@ -302,7 +302,7 @@ impl Exchange<'_> {
 fn send_whole(
     service: &Service,
     blob: &BlobReply<'_>,
-    reader: impl Read,
+    reader: impl Read + Send,
     out: &mut impl Write,
 ) -> io::Result<()> {
     let (mut reader, size) = (Some(reader), blob.held.size());
@@ -311,7 +311,7 @@ fn send_whole(
         None => Ok(()),
     })?;
     match reader {
-        Some(mut reader) => blob::send(&mut reader, size, out),
+        Some(reader) => blob::send(reader, size, out),
         None => Ok(()),
     }
 }
