@@ -87,8 +87,7 @@ mod tests {
             *damaged.last_mut().unwrap() ^= 1;
             let mut sent = Vec::new();
             let size = blob.len() as u64;
-            let error =
-                send_verified(&damaged[..], size, &Digest::sha256_of(&blob), &mut sent).unwrap_err();
+            let error = send_verified(&damaged[..], size, &Digest::sha256_of(&blob), &mut sent).unwrap_err();
             assert!(matches!(Mismatch::in_error(&error), Some(Mismatch::Content { .. })), "{error}");
             assert!(sent.len() < blob.len(), "all {} bytes were sent", sent.len());
         }

@@ -19,11 +19,19 @@ pub struct Options {
     pub tls: bool,
     /// Whether nginx tells the registry that clients use TLS; without that, the registry's URLs begin with `http://`.
     pub tells_scheme: bool,
+    /// After how many requests nginx closes a connection.
+    pub requests_per_connection: u32,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { body_limit: "0", buffer_requests: true, tls: false, tells_scheme: true }
+        Self {
+            body_limit: "0",
+            buffer_requests: true,
+            tls: false,
+            tells_scheme: true,
+            requests_per_connection: 1000,
+        }
     }
 }
 
@@ -57,6 +65,15 @@ impl Nginx {
     pub fn requests(&self) -> Vec<String> {
         let log = std::fs::read_to_string(self.scratch.join("access.log")).unwrap_or_default();
         log.lines().map(str::to_owned).collect()
+    }
+
+    /// Returns how many TLS connections had a request so far, and how many of them resumed a session.
+    pub fn tls_connections(&self) -> (usize, usize) {
+        let log = std::fs::read_to_string(self.scratch.join("tls.log")).unwrap_or_default();
+        let mut connections: Vec<&str> = log.lines().collect();
+        connections.sort_unstable();
+        connections.dedup();
+        (connections.len(), connections.iter().filter(|line| line.ends_with(" r")).count())
     }
 
     fn try_start(registry: &Registry, options: &Options) -> Option<Self> {
@@ -104,6 +121,9 @@ events {{ }}
 http {{
 {temporary}  log_format short '$request_method $request_uri $status';
   access_log {folder}/access.log short;
+  log_format tls '$connection $ssl_session_reused';
+  access_log {folder}/tls.log tls;
+  keepalive_requests {};
   server {{
     listen {listen}; {certificate}
     client_max_body_size {};
@@ -117,6 +137,7 @@ http {{
   }}
 }}
 ",
+        options.requests_per_connection,
         options.body_limit,
         switch(options.buffer_requests)
     )

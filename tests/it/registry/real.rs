@@ -245,6 +245,18 @@ fn nginx_front_ends_that_limit_or_buffer_bodies_work() {
 }
 
 #[test]
+fn tls_sessions_are_resumed_by_later_connections() {
+    let registry = Registry::start();
+    let closing = Options { tls: true, requests_per_connection: 2, ..Options::default() };
+    let nginx = Nginx::before(&registry, &closing);
+    passes(&registry, nginx.host(), with_tls(trusting(&certificates().ca)));
+    // The log has a line shortly after its response; the first connection cannot resume, the others can.
+    let (connections, resumed) = nginx.tls_connections();
+    assert!(connections > 5, "{connections} connections of two requests each");
+    assert!(resumed + 2 >= connections, "{resumed} of {connections} connections resumed a session");
+}
+
+#[test]
 fn a_new_blob_costs_four_requests_a_small_one_three_and_a_known_one_one() {
     let registry = Registry::start();
     let client = Client::new(patient()).unwrap();
