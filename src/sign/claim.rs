@@ -154,7 +154,7 @@ pub enum Doubt {
         found: Vec<Digest>,
     },
     /// It names one of the user's keys, but that key did not make it.
-    #[error("it is wrong: key {key} did not make it, or it was changed")]
+    #[error("it does not verify with key {key}: another key made it, or it was changed")]
     Wrong {
         /// Which key it names.
         key: String,
@@ -315,7 +315,7 @@ mod tests {
         let changed = claim(&layer, changed.as_bytes()).unwrap();
         assert_eq!(
             said(check(&changed, &image(), &[&own], None)),
-            "it is wrong: key `k` did not make it, or it was changed"
+            "it does not verify with key `k`: another key made it, or it was changed"
         );
         let mut plain = layer;
         plain.annotations.retain(|key, _| key.ends_with("/signature"));

@@ -146,7 +146,7 @@ fn verify_refuses_a_signature_in_another_encoding() {
     let bytes = STANDARD.decode(&text).unwrap();
     let longer = STANDARD.encode([&bytes[..], &[0]].concat());
     let base64 = "the signature is not base64 in its usual form";
-    let wrong = "it is wrong: key `p256.pub` did not make it, or it was changed";
+    let wrong = "it does not verify with key `p256.pub`: another key made it, or it was changed";
     let mut rows = vec![
         (format!(" {text}"), base64),
         (format!("{text}\n"), base64),

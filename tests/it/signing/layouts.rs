@@ -195,7 +195,7 @@ fn verify_refuses_hostile_signatures_each_with_its_own_message() {
         (
             vec![layer_of(&changed)],
             vec![changed.as_str()],
-            "it is wrong: key `p256.pub` did not make it, or it was changed",
+            "it does not verify with key `p256.pub`: another key made it, or it was changed",
         ),
         (Vec::new(), vec![], "the manifest has no signature"),
     ] {
