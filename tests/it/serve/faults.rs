@@ -96,7 +96,6 @@ fn half_a_request_and_a_client_that_vanishes_leave_the_server_as_it_was() {
 fn more_idle_clients_than_places_keep_no_client_out() {
     let lab = room();
     let served = Served::start(&lab, &["--tar", "app.tar"]);
-    // At the limit of connections the server ends the longest idle connection.
     let mut idle: Vec<TcpStream> = (0..100)
         .map(|_| {
             let mut stream = served.connect();
@@ -107,10 +106,10 @@ fn more_idle_clients_than_places_keep_no_client_out() {
             stream
         })
         .collect();
-    assert_eq!(served.get("/v2/").status, 200);
+    assert_eq!(served.get("/v2/").status, 200, "at the limit the server ends the longest idle connection");
     let mut rest = Vec::new();
     let _ = idle[0].read_to_end(&mut rest).unwrap();
-    assert!(rest.ends_with(b"{}"), "the first one was ended, after its answer");
+    assert!(rest.ends_with(b"{}"), "the first one was ended, after its response");
     let _ = served.stop().succeeds();
 }
 
