@@ -621,7 +621,7 @@ mod tests {
             let origin = Url::parse(registry).unwrap().origin().clone();
             let from = origin.address().map_or(Place::Elsewhere, place);
             let result =
-                check_realm(&origin, HostSource::AnswerFrom(from), &Url::parse(realm).unwrap(), &task);
+                check_realm(&origin, HostSource::ResponseFrom(from), &Url::parse(realm).unwrap(), &task);
             assert_eq!(result.is_ok(), allowed, "{registry} -> {realm}");
         }
     }

@@ -451,7 +451,7 @@ mod tests {
                     .send(Request {
                         method: Method::Get,
                         url: &url,
-                        named_by: HostSource::AnswerFrom(from),
+                        named_by: HostSource::ResponseFrom(from),
                         headers: Vec::new(),
                         authorization: None,
                         payload: Payload::None,

@@ -41,7 +41,7 @@ pub(super) fn open_first(
     let named_by = match repository {
         Some(repository) => requester.http.led_by(&requester.base(repository.registry())?),
         // The author of a tar may come from anywhere.
-        None => HostSource::AnswerFrom(Place::Elsewhere),
+        None => HostSource::ResponseFrom(Place::Elsewhere),
     };
     let mut problems = Vec::new();
     for text in urls.iter().take(limits::LAYER_URLS) {

@@ -32,7 +32,7 @@ pub(super) enum HostSource {
     /// The user, who may name every address.
     User,
     /// A response that came from such a place.
-    AnswerFrom(Place),
+    ResponseFrom(Place),
     /// A host outside the registry, of a layer's `urls`, which redirects: it may not lead into private networks either.
     UrlsFrom(Place),
 }
@@ -40,10 +40,10 @@ pub(super) enum HostSource {
 /// All values, for one pool of connections each: a connection that one may use is not handed to another.
 pub(super) const HOST_SOURCES: [HostSource; 9] = [
     HostSource::User,
-    HostSource::AnswerFrom(Place::Elsewhere),
-    HostSource::AnswerFrom(Place::Private),
-    HostSource::AnswerFrom(Place::ThisMachine),
-    HostSource::AnswerFrom(Place::Link),
+    HostSource::ResponseFrom(Place::Elsewhere),
+    HostSource::ResponseFrom(Place::Private),
+    HostSource::ResponseFrom(Place::ThisMachine),
+    HostSource::ResponseFrom(Place::Link),
     HostSource::UrlsFrom(Place::Elsewhere),
     HostSource::UrlsFrom(Place::Private),
     HostSource::UrlsFrom(Place::ThisMachine),
@@ -54,10 +54,10 @@ impl HostSource {
     /// Tells whether a connection to this address may be made.
     pub(super) fn allows(self, address: IpAddr) -> bool {
         match (self, place(address)) {
-            (Self::User, _) | (_, Place::Elsewhere) | (Self::AnswerFrom(_), Place::Private) => true,
+            (Self::User, _) | (_, Place::Elsewhere) | (Self::ResponseFrom(_), Place::Private) => true,
             (Self::UrlsFrom(from), Place::Private) => from != Place::Elsewhere,
             // `0.0.0.0` and `::` are addresses of no registry or storage.
-            (Self::AnswerFrom(from) | Self::UrlsFrom(from), to) => {
+            (Self::ResponseFrom(from) | Self::UrlsFrom(from), to) => {
                 from == to && !address.to_canonical().is_unspecified()
             }
         }
@@ -173,7 +173,7 @@ impl Places {
 
     /// Returns the source of hosts that a response of this host names.
     pub(super) fn led_by(&self, host: &str) -> HostSource {
-        HostSource::AnswerFrom(self.of(host))
+        HostSource::ResponseFrom(self.of(host))
     }
 }
 
@@ -308,10 +308,10 @@ mod tests {
             assert_eq!(places.map(|address| source.allows(address)), expected, "{source:?}");
         }
         let nowhere = ["0.0.0.0", "::", "::ffff:0.0.0.0"].map(address);
-        let here_too = HostSource::AnswerFrom(Place::ThisMachine);
+        let here_too = HostSource::ResponseFrom(Place::ThisMachine);
         assert_eq!(nowhere.map(|address| here_too.allows(address)), [false; 3]);
         let socket = |address: IpAddr| SocketAddr::new(address, 80);
-        let source = HostSource::AnswerFrom(Place::Elsewhere);
+        let source = HostSource::ResponseFrom(Place::Elsewhere);
         let mixed = source.filter(&[socket(here), socket(outside)]).unwrap();
         assert_eq!(mixed, [socket(outside)]);
         let error = source.filter(&[socket(here), socket(link)]).unwrap_err().to_string();
@@ -325,7 +325,7 @@ mod tests {
     fn a_host_with_an_address_here_and_one_elsewhere_is_elsewhere() {
         let places = Places::default();
         let host = "reg.example:5000";
-        assert_eq!(places.led_by(host), HostSource::AnswerFrom(Place::Elsewhere));
+        assert_eq!(places.led_by(host), HostSource::ResponseFrom(Place::Elsewhere));
         for (address, expected) in [
             ("127.0.0.1", Place::ThisMachine),
             ("::1", Place::ThisMachine),
@@ -333,7 +333,7 @@ mod tests {
             ("10.0.0.1", Place::Elsewhere),
         ] {
             places.connected(host, address.parse().unwrap());
-            assert_eq!(places.led_by(host), HostSource::AnswerFrom(expected), "{address}");
+            assert_eq!(places.led_by(host), HostSource::ResponseFrom(expected), "{address}");
         }
     }
 }

@@ -91,7 +91,7 @@ impl Upload<'_> {
     fn is_third(&self, from: &Origin, to: &Origin) -> Result<bool, RegistryError> {
         let registry = self.requester.base(self.repository.registry())?;
         let led_by = self.requester.http.led_by(&registry);
-        let is_here = matches!(led_by, HostSource::AnswerFrom(Place::ThisMachine | Place::Link));
+        let is_here = matches!(led_by, HostSource::ResponseFrom(Place::ThisMachine | Place::Link));
         Ok(is_here && *from != registry && to != from && *to != registry)
     }
 

@@ -3,28 +3,25 @@
 use crate::model::Method;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::stream::Mismatch;
 
-use super::answer::{self, Answer, Code};
 use super::blob;
 use super::head::{self, BodyLength, Head, HeadError};
 use super::message_body::MessageBody;
 use super::range::Wanted;
 use super::reading;
+use super::response::{self, Code, Response};
 use super::service::{BlobReply, Reply, Service};
+use super::timing::{self, IDLE, LINGER};
 use super::tls::Tls;
-use super::traffic::{IDLE, Line, Traffic};
+use super::traffic::{Line, Traffic};
 
-/// How long a head may take from its first byte.
-const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 /// Most bytes that are read of a refused body, so that the client reads the response; then the connection ends.
 const DRAINED: u64 = 1024 * 1024;
-/// Most bytes, and longest time, that a client may go on sending after the response: a client whose connection is
-/// closed while it sends may never read the response.
+/// Most bytes that a client may go on sending after the response, for at most [`LINGER`].
 const LINGERED: u64 = 64 * 1024 * 1024;
-const LINGER: Duration = Duration::from_secs(5);
 /// Bytes read from the connection at a time.
 const BUFFER: usize = 64 * 1024;
 
@@ -115,7 +112,7 @@ fn read_head(
         };
         let limit = *deadline.get_or_insert_with(|| {
             traffic.begin();
-            Instant::now() + HEAD_PATIENCE
+            Instant::now() + timing::HEAD
         });
         match head::parse(&bytes) {
             Ok(Some((head, end))) => {
@@ -146,9 +143,9 @@ fn refuse(mut line: Line<'_>, error: HeadError) -> io::Result<u16> {
         HeadError::Method => 405,
         HeadError::Coding => 501,
     };
-    let answer = Answer::error(status, Code::Unsupported, &error.to_string());
-    let mut message = answer::head(status, &answer.fields, answer.body.len() as u64, false);
-    message.extend_from_slice(&answer.body);
+    let response = Response::error(status, Code::Unsupported, &error.to_string());
+    let mut message = response::head(status, &response.fields, response.body.len() as u64, false);
+    message.extend_from_slice(&response.body);
     line.write_all(&message)?;
     Ok(status)
 }
@@ -204,7 +201,7 @@ impl Exchange<'_> {
         let all_read = body.line.is_none() && body.body.drain(DRAINED).unwrap_or(false);
         let keep_alive = self.head.keep_alive && all_read;
         match reply {
-            Reply::Answer(answer) => self.send(&answer, keep_alive)?,
+            Reply::Response(response) => self.send(&response, keep_alive)?,
             Reply::Blob(blob) => self.send_blob(service, &blob, keep_alive, traffic)?,
         }
         Ok(match (keep_alive, all_read) {
@@ -214,12 +211,13 @@ impl Exchange<'_> {
         })
     }
 
-    fn send(&mut self, answer: &Answer, keep_alive: bool) -> io::Result<()> {
-        self.access.status = answer.status;
-        let mut message = answer::head(answer.status, &answer.fields, answer.body.len() as u64, keep_alive);
+    fn send(&mut self, response: &Response, keep_alive: bool) -> io::Result<()> {
+        self.access.status = response.status;
+        let mut message =
+            response::head(response.status, &response.fields, response.body.len() as u64, keep_alive);
         if self.head.method != Method::Head {
-            message.extend_from_slice(&answer.body);
-            self.access.sent = answer.body.len() as u64;
+            message.extend_from_slice(&response.body);
+            self.access.sent = response.body.len() as u64;
         }
         let mut line = self.line;
         line.write_all(&message)
@@ -241,9 +239,9 @@ impl Exchange<'_> {
             Wanted::Whole => (200, 0, size),
             Wanted::Part { first, last } => (206, first, last - first + 1),
             Wanted::Unsatisfiable => {
-                let answer =
-                    Answer::error(416, Code::Unsupported, "the range begins behind the end of the blob");
-                return self.send(&answer.with("Content-Range", format!("bytes */{size}")), keep_alive);
+                let response =
+                    Response::error(416, Code::Unsupported, "the range begins behind the end of the blob");
+                return self.send(&response.with("Content-Range", format!("bytes */{size}")), keep_alive);
             }
         };
         let is_head = self.head.method == Method::Head;
@@ -254,7 +252,7 @@ impl Exchange<'_> {
             };
             if let Err(error) = service.check(blob, false, check) {
                 let text = self.explain(service, blob, &error);
-                return self.send(&Answer::error(500, Code::Unknown, &text), keep_alive);
+                return self.send(&Response::error(500, Code::Unknown, &text), keep_alive);
             }
             // The time that the server spent on reading does not count for the client's speed.
             traffic.begin();
@@ -274,7 +272,7 @@ impl Exchange<'_> {
             fields.push(("Content-Range", format!("bytes {first}-{}/{size}", first + count - 1)));
         }
         let mut line = self.line;
-        line.write_all(&answer::head(status, &fields, count, keep_alive))?;
+        line.write_all(&response::head(status, &fields, count, keep_alive))?;
         let Some(reader) = reader else { return Ok(()) };
         let mut out = Counted { inner: line, count: 0 };
         let sent = match status {

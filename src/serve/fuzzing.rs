@@ -13,7 +13,7 @@ pub fn request(bytes: &[u8]) -> Option<(&'static str, String, Vec<u8>)> {
     let (head, end) = head::parse(bytes).ok().flatten()?;
     let route = match Route::of(&head.path) {
         Ok(route) => format!("{route:?}"),
-        Err(answer) => format!("{}", answer.status),
+        Err(response) => format!("{}", response.status),
     };
     let size = end as u64;
     if let range::Wanted::Part { first, last } = range::wanted(head.range.as_deref(), size) {

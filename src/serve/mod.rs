@@ -5,7 +5,6 @@
 //! commands are in `front`.
 //! Source: OCI distribution-spec 1.1.
 
-mod answer;
 mod blob;
 mod collected;
 mod connection;
@@ -22,10 +21,12 @@ mod password;
 mod pushing;
 mod range;
 mod reading;
+mod response;
 mod route;
 mod server;
 mod service;
 mod spool;
+mod timing;
 mod tls;
 mod traffic;
 mod uploads;

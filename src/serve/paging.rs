@@ -4,7 +4,7 @@
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::answer::{Answer, Code};
+use super::response::{Code, Response};
 use super::route::query_value;
 
 /// One page of a list.
@@ -24,11 +24,11 @@ impl<'a> Page<'a> {
         entries: impl Iterator<Item = &'a str>,
         path: &str,
         query: &str,
-    ) -> Result<Self, Answer> {
+    ) -> Result<Self, Response> {
         let most = match query_value(query, "n")? {
             None => usize::MAX,
             Some(text) => text.parse().map_err(|_| {
-                Answer::error(400, Code::PaginationNumberInvalid, "`n` is not a number of entries")
+                Response::error(400, Code::PaginationNumberInvalid, "`n` is not a number of entries")
             })?,
         };
         let last = query_value(query, "last")?;
@@ -45,10 +45,10 @@ impl<'a> Page<'a> {
     }
 
     /// Adds the link to the next page to a response.
-    pub(super) fn link(self, answer: Answer) -> Answer {
+    pub(super) fn link(self, response: Response) -> Response {
         match self.next {
-            Some(next) => answer.with("Link", format!("<{next}>; rel=\"next\"")),
-            None => answer,
+            Some(next) => response.with("Link", format!("<{next}>; rel=\"next\"")),
+            None => response,
         }
     }
 }
@@ -60,7 +60,8 @@ mod tests {
     #[test]
     fn pages_follow_each_other_to_the_end() {
         let page = |query: &str| {
-            Page::of(["a", "b_1", "c"].into_iter(), "/v2/x/tags/list", query).map_err(|answer| answer.status)
+            Page::of(["a", "b_1", "c"].into_iter(), "/v2/x/tags/list", query)
+                .map_err(|response| response.status)
         };
         let of = |entries: &[&'static str], next: Option<&str>| {
             Ok(Page { entries: entries.to_vec(), next: next.map(|rest| format!("/v2/x/tags/list?{rest}")) })

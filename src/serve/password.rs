@@ -5,7 +5,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::answer::{Answer, Code};
+use super::response::{Code, Response};
 
 /// User name and password that every request must have.
 #[derive(Clone)]
@@ -29,7 +29,7 @@ impl Password {
     /// Checks `Authorization`.
     ///
     /// Errors: the response 401 with `WWW-Authenticate`.
-    pub(super) fn check(&self, authorization: Option<&str>) -> Result<(), Answer> {
+    pub(super) fn check(&self, authorization: Option<&str>) -> Result<(), Response> {
         let shown = authorization
             .and_then(|value| value.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"));
@@ -38,7 +38,7 @@ impl Password {
             return Ok(());
         }
         let refused =
-            Answer::error(401, Code::Unauthorized, "this registry needs a user name and a password");
+            Response::error(401, Code::Unauthorized, "this registry needs a user name and a password");
         Err(refused.with("WWW-Authenticate", "Basic realm=\"imgrelay\""))
     }
 }
@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn only_the_right_name_and_password_pass() {
         let password = Password::new("ci", "a:b");
-        let check = |value: &str| password.check(Some(value)).map_err(|answer| answer.status);
+        let check = |value: &str| password.check(Some(value)).map_err(|response| response.status);
         assert_eq!(check(&format!("Basic {}", STANDARD.encode("ci:a:b"))), Ok(()));
         assert_eq!(check(&format!("basic  {}", STANDARD.encode("ci:a:b"))), Ok(()));
         for wrong in ["ci:a:", "ci:a:b ", "ci:a:c", ":", "", "ci"] {

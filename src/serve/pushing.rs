@@ -9,11 +9,11 @@ use std::io::Read;
 use crate::model::{Descriptor, Digest, Document, Method, RawDocument, Target, limits};
 use crate::stream::{TooLarge, read_bounded};
 
-use super::answer::{Answer, Code};
 use super::collected::{Collected, Full};
 use super::head::Head;
 use super::images::Images;
 use super::range;
+use super::response::{Code, Response};
 use super::route::{Endpoint, query_value};
 use super::spool::Pushed;
 use super::uploads::{UploadError, Uploads};
@@ -29,7 +29,7 @@ pub(super) struct Change<'a> {
 
 impl Change<'_> {
     /// Runs the request and returns the response.
-    pub(super) fn answer(&mut self, endpoint: &Endpoint) -> Result<Answer, Answer> {
+    pub(super) fn answer(&mut self, endpoint: &Endpoint) -> Result<Response, Response> {
         match (self.head.method, endpoint) {
             (Method::Post, Endpoint::Uploads) => self.begin(),
             (Method::Patch, Endpoint::Upload(session)) => self.receive(session),
@@ -38,12 +38,12 @@ impl Change<'_> {
             (Method::Put, Endpoint::Manifest(target)) => self.manifest(target),
             (Method::Delete, Endpoint::Manifest(target)) => self.delete_manifest(target),
             (Method::Delete, Endpoint::Blob(digest)) => self.delete_blob(digest),
-            _ => Err(Answer::error(405, Code::Unsupported, "this endpoint has no such method")),
+            _ => Err(Response::error(405, Code::Unsupported, "this endpoint has no such method")),
         }
     }
 
     /// Begins an upload session, stores a blob that comes with the request, or mounts one that is there already.
-    fn begin(&mut self) -> Result<Answer, Answer> {
+    fn begin(&mut self) -> Result<Response, Response> {
         if let Some(mount) = self.digest("mount")?
             && self.images.held(&mount).is_ok_and(|held| held.is_some())
         {
@@ -57,9 +57,9 @@ impl Change<'_> {
         Ok(self.session_is_at(202, &session, 0))
     }
 
-    fn receive(&mut self, session: &str) -> Result<Answer, Answer> {
+    fn receive(&mut self, session: &str) -> Result<Response, Response> {
         if !self.head.has_length {
-            return Err(Answer::error(
+            return Err(Response::error(
                 411,
                 Code::SizeInvalid,
                 "the request does not give the length of its body",
@@ -70,13 +70,13 @@ impl Change<'_> {
     }
 
     /// Adds the request's body to a session; returns the bytes of the session.
-    fn take(&mut self, session: &str) -> Result<u64, Answer> {
+    fn take(&mut self, session: &str) -> Result<u64, Response> {
         let uploads = &self.collected.uploads;
         let working = uploads.find(self.name, session).map_err(|error| refused(&error))?;
         let place = self.head.content_range.as_deref();
         let place = place.map(|text| {
             range::of_chunk(text).ok_or_else(|| {
-                Answer::error(400, Code::BlobUploadInvalid, "`Content-Range` is not of the form `0-99`")
+                Response::error(400, Code::BlobUploadInvalid, "`Content-Range` is not of the form `0-99`")
             })
         });
         let place = place.transpose()?;
@@ -93,7 +93,7 @@ impl Change<'_> {
             Ok((before, after)) => match place {
                 Some((first, last)) if after - before != last - first + 1 => {
                     let text = "the body is not as long as `Content-Range` says";
-                    Err(Answer::error(400, Code::SizeInvalid, text))
+                    Err(Response::error(400, Code::SizeInvalid, text))
                 }
                 _ => Ok(after),
             },
@@ -102,10 +102,10 @@ impl Change<'_> {
         }
     }
 
-    fn finish(&mut self, session: &str) -> Result<Answer, Answer> {
+    fn finish(&mut self, session: &str) -> Result<Response, Response> {
         let digest = self.digest("digest")?;
         let digest = digest.ok_or_else(|| {
-            Answer::error(400, Code::DigestInvalid, "the query has no `digest` to end the upload")
+            Response::error(400, Code::DigestInvalid, "the query has no `digest` to end the upload")
         })?;
         let _ = self.take(session)?;
         let uploads = &self.collected.uploads;
@@ -118,7 +118,7 @@ impl Change<'_> {
         &self,
         digest: &Digest,
         taken: Result<Result<Pushed, Digest>, UploadError>,
-    ) -> Result<Answer, Answer> {
+    ) -> Result<Response, Response> {
         match taken.map_err(|error| refused(&error))? {
             Ok(pushed) => {
                 self.collected.keep_blob(digest, pushed);
@@ -126,36 +126,36 @@ impl Change<'_> {
             }
             Err(found) => {
                 let text = format!("the bytes have digest `{found}`, expected `{digest}`");
-                Err(Answer::error(400, Code::DigestInvalid, &text))
+                Err(Response::error(400, Code::DigestInvalid, &text))
             }
         }
     }
 
-    fn cancel(&mut self, session: &str) -> Result<Answer, Answer> {
+    fn cancel(&mut self, session: &str) -> Result<Response, Response> {
         let cancelled = self.collected.uploads.cancel(self.name, session, &self.collected.spool);
-        cancelled.map(|()| Answer::empty(204)).map_err(|error| refused(&error))
+        cancelled.map(|()| Response::empty(204)).map_err(|error| refused(&error))
     }
 
-    fn blob_is_there(&self, digest: &Digest) -> Answer {
-        Answer::empty(201)
+    fn blob_is_there(&self, digest: &Digest) -> Response {
+        Response::empty(201)
             .with("Location", format!("/v2/{}/blobs/{digest}", self.name))
             .with("Docker-Content-Digest", digest.to_string())
     }
 
-    fn session_is_at(&self, status: u16, session: &str, size: u64) -> Answer {
+    fn session_is_at(&self, status: u16, session: &str, size: u64) -> Response {
         session_is_at(status, self.name, session, size)
     }
 
     /// Reads a digest from the query.
-    fn digest(&self, name: &str) -> Result<Option<Digest>, Answer> {
+    fn digest(&self, name: &str) -> Result<Option<Digest>, Response> {
         let text = query_value(&self.head.query, name)?;
         let parsed = text.map(|text| text.parse::<Digest>()).transpose();
-        parsed.map_err(|error| Answer::error(400, Code::DigestInvalid, &error.to_string()))
+        parsed.map_err(|error| Response::error(400, Code::DigestInvalid, &error.to_string()))
     }
 
-    fn manifest(&mut self, target: &Target) -> Result<Answer, Answer> {
+    fn manifest(&mut self, target: &Target) -> Result<Response, Response> {
         if !self.head.has_length {
-            return Err(Answer::error(
+            return Err(Response::error(
                 411,
                 Code::SizeInvalid,
                 "the request does not give the length of its body",
@@ -164,7 +164,7 @@ impl Change<'_> {
         let bytes = read_bounded(&mut self.body, limits::DOCUMENT_BYTES).map_err(|error| match error {
             TooLarge::Limit { limit } => {
                 let text = format!("the manifest has more than {limit} bytes");
-                Answer::error(413, Code::ManifestInvalid, &text)
+                Response::error(413, Code::ManifestInvalid, &text)
             }
             TooLarge::Io(error) => refused(&UploadError::Client(error)),
         })?;
@@ -172,7 +172,7 @@ impl Change<'_> {
         let announced = announced.and_then(|text| text.split(';').next()).map(str::trim);
         let document = RawDocument::parse(bytes, announced.filter(|kind| !kind.is_empty()));
         let document =
-            document.map_err(|error| Answer::error(400, Code::ManifestInvalid, &error.to_string()))?;
+            document.map_err(|error| Response::error(400, Code::ManifestInvalid, &error.to_string()))?;
         let document = match target {
             Target::Digest(digest) => document.known_as(digest),
             Target::Tag(_) => document,
@@ -182,12 +182,12 @@ impl Change<'_> {
             && *expected != digest
         {
             let text = format!("the manifest has digest `{digest}`, expected `{expected}`");
-            return Err(Answer::error(400, Code::DigestInvalid, &text));
+            return Err(Response::error(400, Code::DigestInvalid, &text));
         }
         if let Some(missing) = self.missing(&document) {
             self.collected.refuse(&digest, &missing.digest);
             let text = format!("the manifest names `{}`, which is not here", missing.digest);
-            return Err(Answer::error(400, Code::ManifestBlobUnknown, &text));
+            return Err(Response::error(400, Code::ManifestBlobUnknown, &text));
         }
         let subject = document.document().subject().map(|subject| subject.digest.to_string());
         let kept = self.collected.keep_document(self.name, target, document);
@@ -196,14 +196,14 @@ impl Change<'_> {
                 Full::Documents => format!("more than {} manifests were pushed", limits::DOCUMENTS),
                 Full::Bytes => format!("more than {} bytes of manifests were pushed", limits::GRAPH_BYTES),
             };
-            Answer::error(413, Code::ManifestInvalid, &text)
+            Response::error(413, Code::ManifestInvalid, &text)
         })?;
-        let answer = Answer::empty(201)
+        let response = Response::empty(201)
             .with("Location", format!("/v2/{}/manifests/{digest}", self.name))
             .with("Docker-Content-Digest", digest.to_string());
         Ok(match subject {
-            Some(subject) => answer.with("OCI-Subject", subject),
-            None => answer,
+            Some(subject) => response.with("OCI-Subject", subject),
+            None => response,
         })
     }
 
@@ -219,61 +219,63 @@ impl Change<'_> {
         })
     }
 
-    fn delete_manifest(&mut self, target: &Target) -> Result<Answer, Answer> {
+    fn delete_manifest(&mut self, target: &Target) -> Result<Response, Response> {
         if self.collected.forget_document(self.name, target) {
-            return Ok(Answer::empty(202));
+            return Ok(Response::empty(202));
         }
         match self.images.contents.document(self.name, target) {
             Some(_) => Err(not_pushed()),
             None => {
                 let text = format!("there is no manifest `{target}` in this repository");
-                Err(Answer::error(404, Code::ManifestUnknown, &text))
+                Err(Response::error(404, Code::ManifestUnknown, &text))
             }
         }
     }
 
-    fn delete_blob(&mut self, digest: &Digest) -> Result<Answer, Answer> {
+    fn delete_blob(&mut self, digest: &Digest) -> Result<Response, Response> {
         if self.collected.forget_blob(digest) {
-            return Ok(Answer::empty(202));
+            return Ok(Response::empty(202));
         }
         match self.images.contents.path_of(digest) {
             Some(_) => Err(not_pushed()),
-            None => Err(Answer::error(404, Code::BlobUnknown, &format!("there is no blob `{digest}` here"))),
+            None => {
+                Err(Response::error(404, Code::BlobUnknown, &format!("there is no blob `{digest}` here")))
+            }
         }
     }
 }
 
 /// Returns the position of a session, for a client that resumes an upload.
-pub(super) fn status(collected: &Collected, name: &str, session: &str) -> Result<Answer, Answer> {
+pub(super) fn status(collected: &Collected, name: &str, session: &str) -> Result<Response, Response> {
     let working = collected.uploads.find(name, session).map_err(|error| refused(&error))?;
     let size = Uploads::with(&working, |session| Ok(session.size())).map_err(|error| refused(&error))?;
     Ok(session_is_at(204, name, session, size))
 }
 
-fn session_is_at(status: u16, name: &str, session: &str, size: u64) -> Answer {
-    Answer::empty(status)
+fn session_is_at(status: u16, name: &str, session: &str, size: u64) -> Response {
+    Response::empty(status)
         .with("Location", format!("/v2/{name}/blobs/uploads/{session}"))
         .with("Range", format!("0-{}", size.saturating_sub(1)))
         .with("Docker-Upload-UUID", session)
 }
 
-fn not_pushed() -> Answer {
-    Answer::error(405, Code::Unsupported, "only what was pushed to this registry can be deleted")
+fn not_pushed() -> Response {
+    Response::error(405, Code::Unsupported, "only what was pushed to this registry can be deleted")
 }
 
-fn refused(error: &UploadError) -> Answer {
+fn refused(error: &UploadError) -> Response {
     match error {
         UploadError::Unknown => {
-            Answer::error(404, Code::BlobUploadUnknown, "there is no such upload in this repository")
+            Response::error(404, Code::BlobUploadUnknown, "there is no such upload in this repository")
         }
         UploadError::Busy => {
-            Answer::error(409, Code::BlobUploadInvalid, "another request is working on this upload")
+            Response::error(409, Code::BlobUploadInvalid, "another request is working on this upload")
         }
         UploadError::Client(error) => {
-            Answer::error(400, Code::BlobUploadInvalid, &format!("the body cannot be read: {error}"))
+            Response::error(400, Code::BlobUploadInvalid, &format!("the body cannot be read: {error}"))
         }
         UploadError::Storage(error) => {
-            Answer::error(507, Code::Unknown, &format!("the bytes cannot be stored: {error}"))
+            Response::error(507, Code::Unknown, &format!("the bytes cannot be stored: {error}"))
         }
     }
 }

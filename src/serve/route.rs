@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::model::{Digest, Repository, Tag, Target};
 
-use super::answer::{Answer, Code};
+use super::response::{Code, Response};
 
 /// The parsed target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,9 +41,13 @@ impl Route {
     /// Finds the route of a path.
     ///
     /// Errors: the response for a path that is no endpoint, or whose name, tag or digest is not valid.
-    pub(super) fn of(path: &str) -> Result<Self, Answer> {
+    pub(super) fn of(path: &str) -> Result<Self, Response> {
         let unknown = || {
-            Answer::error(404, Code::Unsupported, "the path is not an endpoint of the distribution protocol")
+            Response::error(
+                404,
+                Code::Unsupported,
+                "the path is not an endpoint of the distribution protocol",
+            )
         };
         let path = percent_decode_str(path).decode_utf8().map_err(|_| unknown())?;
         let rest = match path.strip_prefix("/v2") {
@@ -76,7 +80,7 @@ impl Route {
         };
         let name = parts.join("/");
         if !is_repository(&name) {
-            return Err(Answer::error(400, Code::NameInvalid, "the name of the repository is not valid"));
+            return Err(Response::error(400, Code::NameInvalid, "the name of the repository is not valid"));
         }
         Ok(Self::In(name, endpoint))
     }
@@ -92,32 +96,32 @@ pub(super) fn is_repository(name: &str) -> bool {
     !name.is_empty() && format!("localhost/{name}").parse::<Repository>().is_ok()
 }
 
-fn digest_of(text: &str) -> Result<Digest, Answer> {
+fn digest_of(text: &str) -> Result<Digest, Response> {
     text.parse().map_err(|error: crate::model::DigestError| {
-        Answer::error(400, Code::DigestInvalid, &error.to_string())
+        Response::error(400, Code::DigestInvalid, &error.to_string())
     })
 }
 
-fn target_of(text: &str) -> Result<Target, Answer> {
+fn target_of(text: &str) -> Result<Target, Response> {
     if text.contains(':') {
         return digest_of(text).map(Target::Digest);
     }
     // The specification has no code for an invalid tag; no image has such a tag, so the response says that it is not
     // there.
     let tag = text.parse::<Tag>();
-    tag.map(Target::Tag).map_err(|error| Answer::error(404, Code::ManifestUnknown, &error.to_string()))
+    tag.map(Target::Tag).map_err(|error| Response::error(404, Code::ManifestUnknown, &error.to_string()))
 }
 
 /// Returns the first value of a name in a query, decoded.
 ///
 /// Errors: the response for a value that is not UTF-8.
-pub(super) fn query_value(query: &str, name: &str) -> Result<Option<String>, Answer> {
+pub(super) fn query_value(query: &str, name: &str) -> Result<Option<String>, Response> {
     let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     let Some((_, value)) = pairs.into_iter().find(|(key, _)| *key == name) else { return Ok(None) };
     let value = value.replace('+', "%20");
     let decoded = percent_decode_str(&value).decode_utf8();
     decoded.map(|value| Some(value.into_owned())).map_err(|_| {
-        Answer::error(400, Code::Unsupported, &format!("the value of `{name}` in the query is not UTF-8"))
+        Response::error(400, Code::Unsupported, &format!("the value of `{name}` in the query is not UTF-8"))
     })
 }
 
@@ -128,7 +132,7 @@ mod tests {
     const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     fn route(path: &str) -> Result<Route, u16> {
-        Route::of(path).map_err(|answer| answer.status)
+        Route::of(path).map_err(|response| response.status)
     }
 
     fn within(name: &str, endpoint: Endpoint) -> Result<Route, u16> {
@@ -187,7 +191,7 @@ mod tests {
 
     #[test]
     fn values_of_a_query_are_decoded() {
-        let value = |query: &str| query_value(query, "a").map_err(|answer| answer.status);
+        let value = |query: &str| query_value(query, "a").map_err(|response| response.status);
         assert_eq!(value("a=b%2Bc+d&a=e"), Ok(Some("b+c d".into())));
         assert_eq!(value("x=1&a"), Ok(Some(String::new())));
         assert_eq!(value("aa=1"), Ok(None));

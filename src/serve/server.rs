@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use crate::model::limits;
 use crate::stream::{lock, threads};
@@ -15,17 +14,9 @@ use crate::stream::{lock, threads};
 use super::connection::{self, Access};
 use super::error::ServeError;
 use super::service::Service;
+use super::timing::{FREE_LOOK, SLOW_BELOW, SLOW_FOR, WAKE};
 use super::tls::Tls;
 use super::traffic::{State, Traffic};
-
-/// Time-out of the connection to itself that wakes the listener.
-const WAKE: Duration = Duration::from_millis(500);
-/// How often the listener checks for a free connection while there is none.
-const PAUSE: Duration = Duration::from_millis(20);
-/// How long a request may be slow before the server may end its connection for another client.
-const GRACE: Duration = Duration::from_secs(5);
-/// A client below this speed is slow, bytes per second.
-const SLOW: u64 = 64 * 1024;
 
 /// A listening server; it sends no response before [`Server::run`].
 #[derive(Debug)]
@@ -117,7 +108,7 @@ impl Server {
             match accepted {
                 Ok((stream, _)) => return Some(stream),
                 // A client that went away at once, or no file handle left for the moment.
-                Err(_) => std::thread::sleep(PAUSE),
+                Err(_) => std::thread::sleep(FREE_LOOK),
             }
         }
     }
@@ -141,7 +132,7 @@ impl Server {
                 let _ = connection.stream.shutdown(Shutdown::Both);
             }
             drop(open);
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(FREE_LOOK);
         }
     }
 
@@ -163,7 +154,7 @@ fn connection_to_end(open: &Open) -> Option<&Connection> {
         return Some(connection);
     }
     let slow = open.connections.values().filter_map(|connection| {
-        let speed = connection.traffic.speed(GRACE).filter(|speed| *speed < SLOW)?;
+        let speed = connection.traffic.speed(SLOW_FOR).filter(|speed| *speed < SLOW_BELOW)?;
         Some((speed, connection))
     });
     slow.min_by_key(|(speed, _)| *speed).map(|(_, connection)| connection)

@@ -5,7 +5,6 @@ use std::io::{self, Read};
 use crate::model::{Digest, Method, RawDocument, Target};
 use crate::store::StoreError;
 
-use super::answer::{Answer, Code};
 use super::collected::Collected;
 use super::contents::Contents;
 use super::head::Head;
@@ -15,6 +14,7 @@ use super::password::Password;
 use super::pushing::{self, Change};
 use super::range::{self, Wanted};
 use super::reading;
+use super::response::{Code, Response};
 use super::route::{Endpoint, Route};
 
 /// The images and the password of a server; shared by all connections.
@@ -27,7 +27,7 @@ pub struct Service {
 /// A response in memory, or a blob that is sent while it is read.
 #[derive(Debug)]
 pub(super) enum Reply<'a> {
-    Answer(Answer),
+    Response(Response),
     Blob(BlobReply<'a>),
 }
 
@@ -88,11 +88,11 @@ impl Service {
         let route = allowed.and_then(|()| Route::of(&head.path));
         match route.and_then(|route| self.route(head, route, body)) {
             Ok(reply) => reply,
-            Err(answer) => Reply::Answer(answer),
+            Err(response) => Reply::Response(response),
         }
     }
 
-    fn route(&self, head: &Head, route: Route, body: &mut dyn Read) -> Result<Reply<'_>, Answer> {
+    fn route(&self, head: &Head, route: Route, body: &mut dyn Read) -> Result<Reply<'_>, Response> {
         let images = &self.images;
         let is_reading = matches!(head.method, Method::Get | Method::Head);
         let Some(collected) = images.collected.as_ref().filter(|_| !is_reading) else {
@@ -100,19 +100,19 @@ impl Service {
         };
         match route {
             Route::In(name, endpoint) => {
-                Change { images, collected, name: &name, head, body }.answer(&endpoint).map(Reply::Answer)
+                Change { images, collected, name: &name, head, body }.answer(&endpoint).map(Reply::Response)
             }
             Route::Base | Route::Catalog => {
-                Err(Answer::error(405, Code::Unsupported, "this endpoint has no such method"))
+                Err(Response::error(405, Code::Unsupported, "this endpoint has no such method"))
             }
         }
     }
 
-    fn read(&self, head: &Head, route: Route) -> Result<Reply<'_>, Answer> {
+    fn read(&self, head: &Head, route: Route) -> Result<Reply<'_>, Response> {
         let images = &self.images;
         let (name, endpoint) = match route {
-            Route::Base => return Ok(Reply::Answer(Answer::of(200, "application/json", *b"{}"))),
-            Route::Catalog => return reading::catalog(images, head).map(Reply::Answer),
+            Route::Base => return Ok(Reply::Response(Response::of(200, "application/json", *b"{}"))),
+            Route::Catalog => return reading::catalog(images, head).map(Reply::Response),
             Route::In(name, endpoint) => (name, endpoint),
         };
         // A client that pushes sends HEAD requests for blobs before the repository exists.
@@ -120,29 +120,29 @@ impl Service {
             && matches!(endpoint, Endpoint::Blob(_) | Endpoint::Uploads | Endpoint::Upload(_));
         if !may_come && !images.has_repository(&name) {
             let text = format!("there is no repository `{name}` here");
-            return Err(Answer::error(404, Code::NameUnknown, &text));
+            return Err(Response::error(404, Code::NameUnknown, &text));
         }
         match endpoint {
             Endpoint::Manifest(target) => {
                 let document = images.document(&name, &target);
-                reading::manifest(document.as_ref(), &target).map(Reply::Answer)
+                reading::manifest(document.as_ref(), &target).map(Reply::Response)
             }
             Endpoint::Blob(digest) => self.blob(head, digest),
-            Endpoint::Tags => reading::tags(images, &name, head).map(Reply::Answer),
-            Endpoint::Referrers(digest) => reading::referrers(images, &digest, head).map(Reply::Answer),
+            Endpoint::Tags => reading::tags(images, &name, head).map(Reply::Response),
+            Endpoint::Referrers(digest) => reading::referrers(images, &digest, head).map(Reply::Response),
             Endpoint::Upload(session) => match &images.collected {
-                Some(collected) => pushing::status(collected, &name, &session).map(Reply::Answer),
+                Some(collected) => pushing::status(collected, &name, &session).map(Reply::Response),
                 None => Err(read_only()),
             },
             Endpoint::Uploads => Err(read_only()),
         }
     }
 
-    fn blob(&self, head: &Head, digest: Digest) -> Result<Reply<'_>, Answer> {
+    fn blob(&self, head: &Head, digest: Digest) -> Result<Reply<'_>, Response> {
         let held = reading::held(&self.images, &digest, head.method)?;
         let tag = format!("\"{digest}\"");
         if head.if_none_match.as_deref().is_some_and(|value| value == tag || value == "*") {
-            return Ok(Reply::Answer(Answer::empty(304).with("ETag", tag)));
+            return Ok(Reply::Response(Response::empty(304).with("ETag", tag)));
         }
         let wanted = match head.if_range.as_deref() {
             Some(value) if value != tag => Wanted::Whole,
@@ -167,6 +167,6 @@ impl Service {
     }
 }
 
-fn read_only() -> Answer {
-    Answer::error(405, Code::Unsupported, "this registry is read-only").with("Allow", "GET, HEAD")
+fn read_only() -> Response {
+    Response::error(405, Code::Unsupported, "this registry is read-only").with("Allow", "GET, HEAD")
 }

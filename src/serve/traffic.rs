@@ -9,12 +9,8 @@ use std::time::{Duration, Instant};
 use crate::model::limits;
 use crate::stream::lock;
 
+use super::timing::SPEED_FREE;
 use super::tls::Session;
-
-/// Longest wait for a client's next byte, and longest pause between two requests.
-pub(super) const IDLE: Duration = Duration::from_secs(60);
-/// How long a request may take before its speed is checked.
-const MINUTE: Duration = Duration::from_secs(60);
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +64,7 @@ impl Traffic {
         let State::Busy(since) = self.state() else { return Ok(()) };
         let elapsed = since.elapsed();
         let expected = limits::LEAST_BYTES_PER_MINUTE * (elapsed.as_secs() / 60);
-        if elapsed > MINUTE && moved < expected {
+        if elapsed > SPEED_FREE && moved < expected {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the client is too slow"));
         }
         Ok(())

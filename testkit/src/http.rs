@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A complete response.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     /// The status code.
     pub status: u16,
     /// Header fields in order, names in lower case.
@@ -22,7 +22,7 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-impl Answer {
+impl Response {
     /// Returns the first header field of this name (lower case).
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
@@ -78,7 +78,7 @@ pub fn ask(
     target: &str,
     headers: &[(&str, &str)],
     body: &[u8],
-) -> io::Result<Answer> {
+) -> io::Result<Response> {
     let stream = TcpStream::connect(host)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -100,13 +100,13 @@ pub fn ask(
     }
 }
 
-fn exchange(mut stream: impl Read + Write, message: &[u8], method: &str) -> io::Result<Answer> {
+fn exchange(mut stream: impl Read + Write, message: &[u8], method: &str) -> io::Result<Response> {
     stream.write_all(message)?;
     stream.flush()?;
     let mut reader = BufReader::new(stream);
     let first = read_line(&mut reader)?;
     let status = first.split(' ').nth(1).and_then(|code| code.parse().ok());
-    let status = status.ok_or_else(|| io::Error::other(format!("not an HTTP answer: `{first}`")))?;
+    let status = status.ok_or_else(|| io::Error::other(format!("not an HTTP response: `{first}`")))?;
     let headers = read_headers(&mut reader)?;
     let mut body = Vec::new();
     if method != "HEAD" {
@@ -116,7 +116,7 @@ fn exchange(mut stream: impl Read + Write, message: &[u8], method: &str) -> io::
             None => reader.read_to_end(&mut body)?,
         };
     }
-    Ok(Answer { status, headers, body })
+    Ok(Response { status, headers, body })
 }
 
 /// Reads one request with its body from a connection.

@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_registry_that_fails_for_the_previous_digest_does_not_stop_the_check() {
-        let error = || Fault::Answer(403, vec![], String::new());
+        let error = || Fault::Response(403, vec![], String::new());
         // A HEAD that fails is followed by a GET.
         let rules = vec![on("HEAD", Thing::Manifest, error()).nth(2), on("GET", Thing::Manifest, error())];
         let registry = FaultRegistry::start(Access::Open, rules);

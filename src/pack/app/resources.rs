@@ -121,13 +121,13 @@ pub struct MatchRequest {
 }
 
 #[derive(Serialize)]
-struct AnswerDocument<'a> {
-    resources: Vec<Answered<'a>>,
+struct ResponseDocument<'a> {
+    resources: Vec<KnownResource<'a>>,
 }
 
 #[derive(Serialize)]
-struct Answered<'a> {
-    checksum: AnsweredChecksum<'a>,
+struct KnownResource<'a> {
+    checksum: KnownChecksum<'a>,
     size_in_bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<&'a str>,
@@ -135,7 +135,7 @@ struct Answered<'a> {
 }
 
 #[derive(Serialize)]
-struct AnsweredChecksum<'a> {
+struct KnownChecksum<'a> {
     value: &'a str,
 }
 
@@ -171,14 +171,14 @@ impl MatchRequest {
             let one_size = sizes.get(&asked.sum.sha1()).copied().flatten().is_some();
             one_size && asked.sum.size > 0 && has(&asked.sum)
         };
-        let answered = self.asked.iter().filter(known).map(|asked| Answered {
-            checksum: AnsweredChecksum { value: &asked.checksum },
+        let known_resources = self.asked.iter().filter(known).map(|asked| KnownResource {
+            checksum: KnownChecksum { value: &asked.checksum },
             size_in_bytes: asked.sum.size,
             path: asked.path.as_deref(),
             mode: asked.mode.as_deref().unwrap_or(&default),
         });
-        let answer = AnswerDocument { resources: answered.collect() };
-        serde_json::to_string(&answer).expect("texts and numbers are always JSON")
+        let response = ResponseDocument { resources: known_resources.collect() };
+        serde_json::to_string(&response).expect("texts and numbers are always JSON")
     }
 }
 

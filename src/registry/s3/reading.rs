@@ -8,7 +8,7 @@ use crate::stream::{TooLarge, cancel, read_bounded};
 
 use super::Bucket;
 use super::error::BucketError;
-use super::sending::{Answer, Call};
+use super::sending::{Call, ObjectResponse};
 use super::xml;
 
 /// Keys on one page.
@@ -44,7 +44,7 @@ impl Bucket {
         if from > 0 {
             call.headers.push(("range", format!("bytes={from}-")));
         }
-        let Answer::Stream(response) = self.send(&call)? else { return Ok(None) };
+        let ObjectResponse::Stream(response) = self.send(&call)? else { return Ok(None) };
         if response.status == 404 {
             let text = read_bounded(response.into_reader(), limits::ERROR_BYTES).unwrap_or_default();
             return match xml::read_error(&String::from_utf8_lossy(&text)) {
@@ -77,7 +77,7 @@ impl Bucket {
         // Without the right to list, an object that is not there is answered with 403.
         call.accepted = &[403, 404];
         match self.send(&call)? {
-            Answer::Stream(response) if response.status == 200 => Ok(response.content_length()),
+            ObjectResponse::Stream(response) if response.status == 200 => Ok(response.content_length()),
             _ => Ok(None),
         }
     }
@@ -102,7 +102,7 @@ impl Bucket {
             call.query.push(("max-keys", expected.clamp(1, PAGE).to_string()));
             call.query.push(("prefix", self.place.key(begin)));
             call.read_success = true;
-            let Answer::Text(text) = self.send(&call)? else {
+            let ObjectResponse::Text(text) = self.send(&call)? else {
                 return Err(self.invalid_answer(task, "it is no list of keys".to_owned()));
             };
             let page = xml::read_page(&text)

@@ -71,8 +71,8 @@ impl<'a> Call<'a> {
     }
 }
 
-/// An answer: of a success whose body is to be looked at, the body.
-pub(super) enum Answer {
+/// The response to a request that succeeded: as a stream, or its body where that says whether it succeeded.
+pub(super) enum ObjectResponse {
     Stream(Response),
     Text(String),
 }
@@ -128,7 +128,7 @@ impl Read for GuardedReader<'_> {
 
 impl Bucket {
     /// Sends a request until it is answered.
-    pub(super) fn send(&self, call: &Call<'_>) -> Result<Answer, BucketError> {
+    pub(super) fn send(&self, call: &Call<'_>) -> Result<ObjectResponse, BucketError> {
         let started = Instant::now();
         let (mut attempt, mut corrections, mut silent_attempts) = (1, 0, 0);
         loop {
@@ -173,7 +173,7 @@ impl Bucket {
         }
     }
 
-    fn attempt(&self, call: &Call<'_>, attempt: u32) -> Result<Answer, Failed> {
+    fn attempt(&self, call: &Call<'_>, attempt: u32) -> Result<ObjectResponse, Failed> {
         let keys = self.keys().map_err(Failed::Fatal)?;
         let (region, skew) = {
             let state = lock(&self.state);
@@ -248,7 +248,7 @@ impl Bucket {
         response: Response,
         region: &str,
         anonymous: bool,
-    ) -> Result<Answer, Failed> {
+    ) -> Result<ObjectResponse, Failed> {
         let status = response.status;
         let date = response.header("date").and_then(Timestamp::parse_http_date);
         let date = date.and_then(|date| u64::try_from(date.unix_seconds()).ok());
@@ -257,7 +257,7 @@ impl Bucket {
         }
         let is_success = matches!(status, 200..=299) || call.accepted.contains(&status);
         if is_success && !(call.read_success && status == 200) {
-            return Ok(Answer::Stream(response));
+            return Ok(ObjectResponse::Stream(response));
         }
         // A server names the region of a bucket in each answer about it, also in one to an unsigned request.
         let home = response.header("x-amz-bucket-region").map(str::to_owned);
@@ -274,7 +274,7 @@ impl Bucket {
         let text = String::from_utf8_lossy(&body).into_owned();
         let problem = xml::read_error(&text);
         if is_success && problem.is_none() {
-            return Ok(Answer::Text(text));
+            return Ok(ObjectResponse::Text(text));
         }
         let Problem { code, message, region: named } = problem.unwrap_or_default();
         let code = super::super::sanitize::sanitize(&redactor.redact(&code));

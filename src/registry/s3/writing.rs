@@ -12,7 +12,7 @@ use crate::stream::lock;
 use super::super::blob_body::BlobBody;
 use super::error::BucketError;
 use super::parts::InMemory;
-use super::sending::{Answer, Call, Content};
+use super::sending::{Call, Content, ObjectResponse};
 use super::xml;
 use super::{Bucket, Encryption};
 
@@ -80,8 +80,8 @@ impl Bucket {
         call.headers.extend(self.options.encryption.iter().flat_map(Encryption::headers));
         call.read_success = true;
         let begun = match self.send(&call)? {
-            Answer::Text(text) => xml::read_one(&text, "UploadId"),
-            Answer::Stream(_) => None,
+            ObjectResponse::Text(text) => xml::read_one(&text, "UploadId"),
+            ObjectResponse::Stream(_) => None,
         };
         let Some(upload) = begun else {
             return Err(self.invalid_answer(task(), "it names no upload".to_owned()));
@@ -187,7 +187,7 @@ impl Bucket {
         call.query.push(("uploadId", upload.to_owned()));
         call.hash = hex(part);
         call.content = Content::Bytes(part);
-        let Answer::Stream(response) = self.send(&call)? else {
+        let ObjectResponse::Stream(response) = self.send(&call)? else {
             return Err(self.invalid_answer(task, "it has a body".to_owned()));
         };
         match response.header("etag") {

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::message::{
-    Answer, Request, base64, decode_base64, parse_query, read_head, unescape, write_answer,
+    Request, Response, base64, decode_base64, parse_query, read_head, unescape, write_response,
 };
-use super::protocol::{blob_answer, manifest, open_session, referrers, session, tags, token};
+use super::protocol::{blob_response, manifest, open_session, referrers, session, tags, token};
 use super::state::{Access, Fault, Logged, State, Thing, lock};
 
 pub(super) struct Connection {
@@ -63,35 +63,36 @@ impl Connection {
         };
         let fault = self.fault(request);
         let limit = lock(&self.state).body_limit;
-        if let Some(Fault::EarlyAnswer(status, code)) = &fault {
+        if let Some(Fault::EarlyResponse(status, code)) = &fault {
             log(0);
-            let _ = write_answer(
+            let _ = write_response(
                 stream,
                 request,
-                &Answer::error(*status, code).header("connection", "close"),
+                &Response::error(*status, code).header("connection", "close"),
                 None,
             );
             return false;
         }
         if self.too_fast() {
             log(0);
-            let answer = Answer::error(429, "TOOMANYREQUESTS")
+            let response = Response::error(429, "TOOMANYREQUESTS")
                 .header("retry-after", "1")
                 .header("connection", "close");
-            let _ = write_answer(stream, request, &answer, None);
+            let _ = write_response(stream, request, &response, None);
             return false;
         }
         if request.length > limit {
             log(0);
-            let answer = Answer::new(413).header("content-type", "text/html").header("connection", "close");
-            let _ = write_answer(stream, request, &answer.body(b"<html>413</html>".to_vec()), None);
+            let response =
+                Response::new(413).header("content-type", "text/html").header("connection", "close");
+            let _ = write_response(stream, request, &response.body(b"<html>413</html>".to_vec()), None);
             return false;
         }
         if request.headers.get("expect").is_some_and(|value| value == "100-continue") {
             let refused = self.authorise(request).filter(|_| fault.is_none());
-            if let Some(answer) = refused {
+            if let Some(response) = refused {
                 log(0);
-                let _ = write_answer(stream, request, &answer, None);
+                let _ = write_response(stream, request, &response, None);
                 return false;
             }
             let _ = (&mut &*stream).write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -114,67 +115,67 @@ impl Connection {
             let _ = self.handle(request, &body);
         }
         match fault {
-            None => write_answer(stream, request, &self.handle(request, &body), None),
+            None => write_response(stream, request, &self.handle(request, &body), None),
             Some(fault) => self.misbehave(fault, request, &body, stream),
         }
     }
 
     fn misbehave(&self, fault: Fault, request: &Request, body: &[u8], stream: &TcpStream) -> bool {
-        let send = |answer: &Answer| write_answer(stream, request, answer, None);
+        let send = |response: &Response| write_response(stream, request, response, None);
         match fault {
-            Fault::Answer(status, headers, text) => {
-                let mut answer = Answer::new(status).body(text.into_bytes());
+            Fault::Response(status, headers, text) => {
+                let mut response = Response::new(status).body(text.into_bytes());
                 for (name, value) in headers {
-                    answer = answer.header(name, value);
+                    response = response.header(name, value);
                 }
-                send(&answer)
+                send(&response)
             }
             Fault::Echo(status) => send(&echo(status, request, body)),
-            Fault::EarlyAnswer(..) | Fault::CutRequest(_) => false,
-            Fault::LoseAnswer => {
+            Fault::EarlyResponse(..) | Fault::CutRequest(_) => false,
+            Fault::LoseResponse => {
                 self.handle(request, body);
                 false
             }
-            Fault::CutAnswer(bytes) => {
-                write_answer(stream, request, &self.handle(request, body), Some(bytes));
+            Fault::CutResponse(bytes) => {
+                write_response(stream, request, &self.handle(request, body), Some(bytes));
                 false
             }
             Fault::Silence => self.stay_silent(),
-            Fault::StallAnswer(bytes) => {
-                write_answer(stream, request, &self.handle(request, body), Some(bytes));
+            Fault::StallResponse(bytes) => {
+                write_response(stream, request, &self.handle(request, body), Some(bytes));
                 self.stay_silent()
             }
             Fault::FlipBit => {
-                let mut answer = self.handle(request, body);
-                if let Some(byte) = answer.body.last_mut() {
+                let mut response = self.handle(request, body);
+                if let Some(byte) = response.body.last_mut() {
                     *byte ^= 1;
                 }
-                send(&answer)
+                send(&response)
             }
             Fault::Header(name, value) => {
-                let mut answer = self.handle(request, body);
-                answer.headers.retain(|(key, _)| !key.eq_ignore_ascii_case(name));
+                let mut response = self.handle(request, body);
+                response.headers.retain(|(key, _)| !key.eq_ignore_ascii_case(name));
                 send(&match value {
-                    Some(value) => answer.header(name, value),
-                    None => answer,
+                    Some(value) => response.header(name, value),
+                    None => response,
                 })
             }
             Fault::Status(status) => {
-                let mut answer = self.handle(request, body);
-                answer.status = status;
-                send(&answer)
+                let mut response = self.handle(request, body);
+                response.status = status;
+                send(&response)
             }
             Fault::Body(bytes) => send(&self.handle(request, body).body(bytes)),
             Fault::Redirect(status, url) => {
                 let location = self.at_second(&url).replace("{}", &request.reference);
-                send(&Answer::new(status).header("location", location))
+                send(&Response::new(status).header("location", location))
             }
             Fault::LocationAt(origin) => {
-                let answer = self.handle(request, body);
-                let location = answer.headers.iter().find(|(name, _)| name == "location");
+                let response = self.handle(request, body);
+                let location = response.headers.iter().find(|(name, _)| name == "location");
                 let origin = self.at_second(&origin);
                 let location = location.map_or(String::new(), |(_, path)| format!("{origin}{path}"));
-                send(&answer.header("location", location))
+                send(&response.header("location", location))
             }
             Fault::IgnoreRange => {
                 let mut whole = request.clone();
@@ -218,12 +219,12 @@ impl Connection {
     }
 
     /// Returns the refusal of a request without permission.
-    fn authorise(&self, request: &Request) -> Option<Answer> {
+    fn authorise(&self, request: &Request) -> Option<Response> {
         let given = request.headers.get("authorization");
         if self.foreign {
             let given = given?;
             lock(&self.state).leaks.push(format!("{} {} {given}", request.method, request.path));
-            return Some(Answer::new(400).body(b"Only one auth mechanism allowed".to_vec()));
+            return Some(Response::new(400).body(b"Only one auth mechanism allowed".to_vec()));
         }
         let state = lock(&self.state);
         match &state.access {
@@ -231,8 +232,9 @@ impl Connection {
             Access::Open => None,
             Access::Basic(user, password) => {
                 let wanted = format!("Basic {}", base64(format!("{user}:{password}").as_bytes()));
-                let refusal =
-                    || Answer::error(401, "UNAUTHORIZED").header("www-authenticate", "Basic realm=\"test\"");
+                let refusal = || {
+                    Response::error(401, "UNAUTHORIZED").header("www-authenticate", "Basic realm=\"test\"")
+                };
                 (given != Some(&wanted)).then(refusal)
             }
             Access::Bearer { challenges, .. } => {
@@ -268,18 +270,18 @@ impl Connection {
                     "Bearer realm=\"http://127.0.0.1:{}/token\",service=\"test\",scope=\"{scope}\"",
                     self.port
                 );
-                let mut answer = Answer::error(401, "UNAUTHORIZED");
+                let mut response = Response::error(401, "UNAUTHORIZED");
                 let challenges = if challenges.is_empty() { &vec!["{}"] } else { challenges };
                 for challenge in challenges {
-                    answer.headers.push(("www-authenticate".into(), challenge.replace("{}", &proper)));
+                    response.headers.push(("www-authenticate".into(), challenge.replace("{}", &proper)));
                 }
-                Some(answer)
+                Some(response)
             }
         }
     }
 
     /// Exchanges a token of the directory. Source: ACR "AAD-OAuth".
-    fn exchange(&self, body: &[u8]) -> Answer {
+    fn exchange(&self, body: &[u8]) -> Response {
         let mut state = lock(&self.state);
         let fields = parse_query(&String::from_utf8_lossy(body));
         let get = |name: &str| fields.get(name).map(String::as_str);
@@ -287,18 +289,18 @@ impl Connection {
         let sound = get("grant_type") == Some("access_token") && get("service") == Some(&service);
         match (&state.access, state.exchange) {
             (Access::Basic(_, password), Some(token)) if sound && get("access_token") == Some(token) => {
-                Answer::new(200).body(format!("{{\"refresh_token\":\"{password}\"}}").into_bytes())
+                Response::new(200).body(format!("{{\"refresh_token\":\"{password}\"}}").into_bytes())
             }
-            (_, Some(_)) if sound => Answer::error(401, "UNAUTHORIZED"),
+            (_, Some(_)) if sound => Response::error(401, "UNAUTHORIZED"),
             _ => {
                 state.unexpected.push(format!("an exchange of {fields:?}"));
-                Answer::new(404)
+                Response::new(404)
             }
         }
     }
 
     /// Runs the request by the specification.
-    fn handle(&self, request: &Request, body: &[u8]) -> Answer {
+    fn handle(&self, request: &Request, body: &[u8]) -> Response {
         if request.path == "/oauth2/exchange" && request.method == "POST" {
             return self.exchange(body);
         }
@@ -307,19 +309,19 @@ impl Connection {
         }
         let mut state = lock(&self.state);
         match (request.method.as_str(), request.thing) {
-            ("GET", Thing::Base) => Answer::new(200),
+            ("GET", Thing::Base) => Response::new(200),
             ("GET" | "POST", Thing::Token) => token(&mut state, request, body),
             ("GET" | "HEAD", Thing::Blob) => {
                 let key = (request.name.clone(), request.reference.clone());
                 match state.blobs.get(&key) {
-                    Some(blob) => blob_answer(request, blob),
-                    None => Answer::error(404, "BLOB_UNKNOWN"),
+                    Some(blob) => blob_response(request, blob),
+                    None => Response::error(404, "BLOB_UNKNOWN"),
                 }
             }
             ("GET", Thing::Storage) => {
                 match state.blobs.iter().find(|((_, digest), _)| *digest == request.reference) {
-                    Some((_, blob)) => blob_answer(request, blob),
-                    None => Answer::error(404, "BLOB_UNKNOWN"),
+                    Some((_, blob)) => blob_response(request, blob),
+                    None => Response::error(404, "BLOB_UNKNOWN"),
                 }
             }
             ("POST", Thing::Uploads) => open_session(&mut state, request, body),
@@ -329,14 +331,14 @@ impl Connection {
             ("GET", Thing::Referrers) => referrers(&state, request),
             _ => {
                 state.unexpected.push(format!("{} {}", request.method, request.path));
-                Answer::error(404, "UNSUPPORTED")
+                Response::error(404, "UNSUPPORTED")
             }
         }
     }
 }
 
 /// Echoes every secret of a request, in every form that a server could have.
-fn echo(status: u16, request: &Request, body: &[u8]) -> Answer {
+fn echo(status: u16, request: &Request, body: &[u8]) -> Response {
     let authorization = request.headers.get("authorization").cloned().unwrap_or_default();
     let token = authorization.rsplit(' ').next().unwrap_or("");
     let decoded = decode_base64(token);
@@ -348,7 +350,7 @@ fn echo(status: u16, request: &Request, body: &[u8]) -> Answer {
         unescape(&form)
     );
     let text = serde_json::json!({"errors": [{"code": token, "message": all}], "details": all});
-    Answer::new(status)
+    Response::new(status)
         .header("warning", format!("299 - \"{}\"", all.replace(['\r', '\n'], " ")))
         .header(
             "location",

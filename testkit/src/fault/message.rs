@@ -20,13 +20,13 @@ pub(super) struct Request {
 }
 
 /// A response.
-pub(super) struct Answer {
+pub(super) struct Response {
     pub(super) status: u16,
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
 }
 
-impl Answer {
+impl Response {
     pub(super) fn new(status: u16) -> Self {
         Self { status, headers: Vec::new(), body: Vec::new() }
     }
@@ -142,24 +142,24 @@ pub(super) fn read_head(reader: &mut BufReader<&TcpStream>) -> Option<Request> {
 }
 
 /// Writes a response, or its beginning; returns `false` if the connection must be closed.
-pub(super) fn write_answer(
+pub(super) fn write_response(
     mut stream: &TcpStream,
     request: &Request,
-    answer: &Answer,
+    response: &Response,
     cut: Option<usize>,
 ) -> bool {
-    let mut head = format!("HTTP/1.1 {} X\r\n", answer.status);
-    if !answer.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length")) {
-        head.push_str(&format!("content-length: {}\r\n", answer.body.len()));
+    let mut head = format!("HTTP/1.1 {} X\r\n", response.status);
+    if !response.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length")) {
+        head.push_str(&format!("content-length: {}\r\n", response.body.len()));
     }
-    for (name, value) in &answer.headers {
+    for (name, value) in &response.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     head.push_str("\r\n");
-    let body = if request.method == "HEAD" { &[][..] } else { &answer.body };
+    let body = if request.method == "HEAD" { &[][..] } else { &response.body };
     let body = cut.map_or(body, |cut| &body[..cut.min(body.len())]);
     let written = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
-    let close = answer.headers.iter().any(|(name, value)| name == "connection" && value == "close");
+    let close = response.headers.iter().any(|(name, value)| name == "connection" && value == "close");
     written.is_ok() && !close
 }
 

@@ -1,24 +1,24 @@
 //! The responses of a correct registry, by the distribution specification.
 
-use super::message::{Answer, Request, base64, parse_query, unescape};
+use super::message::{Request, Response, base64, parse_query, unescape};
 use super::state::{Access, State, digest_of, matches_digest};
 
-pub(super) fn token(state: &mut State, request: &Request, body: &[u8]) -> Answer {
+pub(super) fn token(state: &mut State, request: &Request, body: &[u8]) -> Response {
     let Access::Bearer { user, password, expires_in, .. } = state.access.clone() else {
         state.unexpected.push("a token was asked for".into());
-        return Answer::new(404);
+        return Response::new(404);
     };
     let scopes: Vec<String> = if request.method == "POST" {
         let form = String::from_utf8_lossy(body).into_owned();
         let fields = parse_query(&form);
         if fields.get("refresh_token").map(String::as_str) != Some(password) {
-            return Answer::new(401).body(br#"{"details":"invalid refresh token"}"#.to_vec());
+            return Response::new(401).body(br#"{"details":"invalid refresh token"}"#.to_vec());
         }
         fields.get("scope").map(|scope| scope.split(' ').map(str::to_owned).collect()).unwrap_or_default()
     } else {
         let wanted = format!("Basic {}", base64(format!("{user}:{password}").as_bytes()));
         if request.headers.get("authorization") != Some(&wanted) {
-            return Answer::new(401).body(br#"{"details":"incorrect username or password"}"#.to_vec());
+            return Response::new(401).body(br#"{"details":"incorrect username or password"}"#.to_vec());
         }
         let query = request.path.split_once('?').map_or("", |(_, query)| query);
         query.split('&').filter_map(|pair| pair.strip_prefix("scope=")).map(unescape).collect()
@@ -30,18 +30,18 @@ pub(super) fn token(state: &mut State, request: &Request, body: &[u8]) -> Answer
     state.tokens.insert(token.clone(), granted);
     let life = expires_in.map(|life| format!(",\"expires_in\":{life}")).unwrap_or_default();
     let key = if state.counter.is_multiple_of(2) { "token" } else { "access_token" };
-    Answer::new(200).body(format!("{{\"{key}\":\"{token}\"{life}}}").into_bytes())
+    Response::new(200).body(format!("{{\"{key}\":\"{token}\"{life}}}").into_bytes())
 }
 
-pub(super) fn blob_answer(request: &Request, blob: &[u8]) -> Answer {
+pub(super) fn blob_response(request: &Request, blob: &[u8]) -> Response {
     let plain = |status, bytes: &[u8]| {
-        Answer::new(status).header("content-type", "application/octet-stream").body(bytes.to_vec())
+        Response::new(status).header("content-type", "application/octet-stream").body(bytes.to_vec())
     };
     let start = request
         .headers
         .get("range")
         .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
-    let answer = match start {
+    let response = match start {
         Some(start) if start >= blob.len() => {
             plain(416, b"").header("content-range", format!("bytes */{}", blob.len()))
         }
@@ -49,20 +49,22 @@ pub(super) fn blob_answer(request: &Request, blob: &[u8]) -> Answer {
             .header("content-range", format!("bytes {start}-{}/{}", blob.len() - 1, blob.len())),
         None => plain(200, blob),
     };
-    answer.header("docker-content-digest", request.reference.clone())
+    response.header("docker-content-digest", request.reference.clone())
 }
 
-pub(super) fn open_session(state: &mut State, request: &Request, body: &[u8]) -> Answer {
+pub(super) fn open_session(state: &mut State, request: &Request, body: &[u8]) -> Response {
     if !request.headers.contains_key("content-length") {
-        return Answer::error(411, "LENGTH_REQUIRED");
+        return Response::error(411, "LENGTH_REQUIRED");
     }
     if let Some(digest) = request.query.get("digest").filter(|_| state.single_posts) {
         if !matches_digest(digest, body) {
-            return Answer::error(400, "DIGEST_INVALID");
+            return Response::error(400, "DIGEST_INVALID");
         }
         state.blobs.insert((request.name.clone(), digest.clone()), body.to_vec());
         let location = format!("/v2/{}/blobs/{digest}", request.name);
-        return Answer::new(201).header("location", location).header("docker-content-digest", digest.clone());
+        return Response::new(201)
+            .header("location", location)
+            .header("docker-content-digest", digest.clone());
     }
     // A registry that does not have the blob opens a session instead, as docker's does.
     if request.query.contains_key("mount") && !request.query.contains_key("from") {
@@ -75,42 +77,44 @@ pub(super) fn open_session(state: &mut State, request: &Request, body: &[u8]) ->
     {
         state.blobs.insert((request.name.clone(), digest.clone()), blob);
         let location = format!("/v2/{}/blobs/{digest}", request.name);
-        return Answer::new(201).header("location", location).header("docker-content-digest", digest.clone());
+        return Response::new(201)
+            .header("location", location)
+            .header("docker-content-digest", digest.clone());
     }
     state.counter += 1;
     let id = format!("session-{}", state.counter);
     state.sessions.insert(id.clone(), Vec::new());
     let location = format!("/v2/{}/blobs/uploads/{id}?_state=secret%2B{}", request.name, state.counter);
-    let answer = Answer::new(202).header("location", location).header("range", "0-0");
+    let response = Response::new(202).header("location", location).header("range", "0-0");
     match state.least_chunk {
-        0 => answer,
-        least => answer.header("oci-chunk-min-length", least.to_string()),
+        0 => response,
+        least => response.header("oci-chunk-min-length", least.to_string()),
     }
 }
 
-pub(super) fn session(state: &mut State, request: &Request, body: &[u8]) -> Answer {
+pub(super) fn session(state: &mut State, request: &Request, body: &[u8]) -> Response {
     let place = format!("/v2/{}/blobs/uploads/{}", request.name, request.reference);
     // Real registries sign the state; a client must send it back unchanged.
     if !request.path.contains("_state=secret%2B") {
-        return Answer::error(400, "BLOB_UPLOAD_INVALID");
+        return Response::error(400, "BLOB_UPLOAD_INVALID");
     }
     let (chunk_limit, least_chunk, monolithic) = (state.chunk_limit, state.least_chunk, state.monolithic);
     let Some(held) = state.sessions.get_mut(&request.reference) else {
-        return Answer::error(404, "BLOB_UPLOAD_UNKNOWN");
+        return Response::error(404, "BLOB_UPLOAD_UNKNOWN");
     };
     let location = format!("{place}?_state=secret%2B{}", held.len() + body.len());
     let range = |len: usize| format!("0-{}", len.saturating_sub(1));
     match request.method.as_str() {
-        "GET" => Answer::new(204).header("range", range(held.len())).header("location", location),
+        "GET" => Response::new(204).header("range", range(held.len())).header("location", location),
         "DELETE" => {
             state.sessions.remove(&request.reference);
-            Answer::new(204)
+            Response::new(204)
         }
         "PATCH" => {
             let start =
                 request.headers.get("content-range").and_then(|text| text.split('-').next()?.parse().ok());
             if start.is_some_and(|start: usize| start != held.len()) || start.is_none() && !held.is_empty() {
-                return Answer::error(416, "RANGE_INVALID").header("range", range(held.len()));
+                return Response::error(416, "RANGE_INVALID").header("range", range(held.len()));
             }
             if start.is_some() {
                 // Only the last chunk may be smaller than the minimum; another one after it is refused.
@@ -119,29 +123,29 @@ pub(super) fn session(state: &mut State, request: &Request, body: &[u8]) -> Answ
                     state.ended.remove(&request.reference);
                 }
                 if body.len() > chunk_limit || after_last {
-                    return Answer::error(416, "SIZE_INVALID");
+                    return Response::error(416, "SIZE_INVALID");
                 }
             }
             held.extend_from_slice(body);
-            Answer::new(202).header("range", range(held.len())).header("location", location)
+            Response::new(202).header("range", range(held.len())).header("location", location)
         }
-        _ if !monolithic && !body.is_empty() => Answer::error(404, "BLOB_UNKNOWN"),
+        _ if !monolithic && !body.is_empty() => Response::error(404, "BLOB_UNKNOWN"),
         _ => {
             held.extend_from_slice(body);
             let digest = request.query.get("digest").cloned().unwrap_or_default();
             let blob = state.sessions.remove(&request.reference).unwrap_or_default();
             if !matches_digest(&digest, &blob) {
-                return Answer::error(400, "DIGEST_INVALID");
+                return Response::error(400, "DIGEST_INVALID");
             }
             state.blobs.insert((request.name.clone(), digest.clone()), blob);
-            Answer::new(201)
+            Response::new(201)
                 .header("location", format!("/v2/{}/blobs/{digest}", request.name))
                 .header("docker-content-digest", digest)
         }
     }
 }
 
-pub(super) fn manifest(state: &mut State, request: &Request, body: &[u8]) -> Answer {
+pub(super) fn manifest(state: &mut State, request: &Request, body: &[u8]) -> Response {
     let (name, reference) = (request.name.clone(), request.reference.clone());
     let digest = match state.tags.get(&(name.clone(), reference.clone())) {
         Some(digest) => digest.clone(),
@@ -153,7 +157,7 @@ pub(super) fn manifest(state: &mut State, request: &Request, body: &[u8]) -> Ans
             let digest = digest_of(body);
             let value: serde_json::Value = match serde_json::from_slice(body) {
                 Ok(value) => value,
-                Err(_) => return Answer::error(400, "MANIFEST_INVALID"),
+                Err(_) => return Response::error(400, "MANIFEST_INVALID"),
             };
             let blobs = value["layers"].as_array().cloned().unwrap_or_default();
             for blob in blobs.iter().chain(value.get("config")) {
@@ -162,23 +166,23 @@ pub(super) fn manifest(state: &mut State, request: &Request, body: &[u8]) -> Ans
                 }
                 let blob = blob["digest"].as_str().unwrap_or("").to_owned();
                 if !state.blobs.contains_key(&(name.clone(), blob)) {
-                    return Answer::error(400, "MANIFEST_BLOB_UNKNOWN");
+                    return Response::error(400, "MANIFEST_BLOB_UNKNOWN");
                 }
             }
             if state.immutable_tags && state.tags.contains_key(&(name.clone(), reference.clone())) {
-                return Answer::error(400, "TAG_INVALID");
+                return Response::error(400, "TAG_INVALID");
             }
             state.manifests.insert((name.clone(), digest.clone()), (media_type, body.to_vec()));
             if !reference.contains(':') {
                 state.tags.insert((name.clone(), reference), digest.clone());
             }
-            let answer = Answer::new(201)
+            let response = Response::new(201)
                 .header("location", format!("/v2/{}/manifests/{digest}", request.name))
                 .header("docker-content-digest", digest.clone());
             let subject = value["subject"]["digest"].as_str().filter(|_| state.referrers_api);
             match subject {
-                Some(subject) => answer.header("oci-subject", subject),
-                None => answer,
+                Some(subject) => response.header("oci-subject", subject),
+                None => response,
             }
         }
         "DELETE" => {
@@ -188,19 +192,19 @@ pub(super) fn manifest(state: &mut State, request: &Request, body: &[u8]) -> Ans
             } else {
                 state.tags.remove(&(name, reference)).is_some()
             };
-            if gone { Answer::new(202) } else { Answer::error(404, "MANIFEST_UNKNOWN") }
+            if gone { Response::new(202) } else { Response::error(404, "MANIFEST_UNKNOWN") }
         }
         _ => match state.manifests.get(&(name, digest.clone())) {
-            Some((media_type, bytes)) => Answer::new(200)
+            Some((media_type, bytes)) => Response::new(200)
                 .header("content-type", media_type.clone())
                 .header("docker-content-digest", digest)
                 .body(bytes.clone()),
-            None => Answer::error(404, "MANIFEST_UNKNOWN"),
+            None => Response::error(404, "MANIFEST_UNKNOWN"),
         },
     }
 }
 
-pub(super) fn tags(state: &State, request: &Request) -> Answer {
+pub(super) fn tags(state: &State, request: &Request) -> Response {
     let last = request.query.get("last").cloned().unwrap_or_default();
     let all: Vec<&String> = state
         .tags
@@ -209,20 +213,20 @@ pub(super) fn tags(state: &State, request: &Request) -> Answer {
         .map(|(_, tag)| tag)
         .collect();
     let page: Vec<&&String> = all.iter().take(state.page).collect();
-    let answer = Answer::new(200).header("content-type", "application/json");
-    let answer = match page.last() {
+    let response = Response::new(200).header("content-type", "application/json");
+    let response = match page.last() {
         Some(last) if page.len() < all.len() => {
-            answer.header("link", format!("</v2/{}/tags/list?last={last}>; rel=\"next\"", request.name))
+            response.header("link", format!("</v2/{}/tags/list?last={last}>; rel=\"next\"", request.name))
         }
-        _ => answer,
+        _ => response,
     };
     let list = if page.is_empty() { "null".to_owned() } else { format!("{page:?}") };
-    answer.body(format!("{{\"name\":\"{}\",\"tags\":{list}}}", request.name).into_bytes())
+    response.body(format!("{{\"name\":\"{}\",\"tags\":{list}}}", request.name).into_bytes())
 }
 
-pub(super) fn referrers(state: &State, request: &Request) -> Answer {
+pub(super) fn referrers(state: &State, request: &Request) -> Response {
     if !state.referrers_api {
-        return Answer::error(404, "NOT_FOUND");
+        return Response::error(404, "NOT_FOUND");
     }
     let found: Vec<serde_json::Value> = state
         .manifests
@@ -240,5 +244,5 @@ pub(super) fn referrers(state: &State, request: &Request) -> Answer {
         .collect();
     let media_type = "application/vnd.oci.image.index.v1+json";
     let body = serde_json::json!({"schemaVersion": 2, "mediaType": media_type, "manifests": found});
-    Answer::new(200).header("content-type", media_type).body(body.to_string().into_bytes())
+    Response::new(200).header("content-type", media_type).body(body.to_string().into_bytes())
 }

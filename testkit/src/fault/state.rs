@@ -35,20 +35,20 @@ pub enum Thing {
 #[derive(Clone)]
 pub enum Fault {
     /// Reads the request and sends this response; stores nothing.
-    Answer(u16, Vec<(&'static str, String)>, String),
+    Response(u16, Vec<(&'static str, String)>, String),
     /// Sends a response before it reads the body, and closes the connection.
-    EarlyAnswer(u16, &'static str),
+    EarlyResponse(u16, &'static str),
     /// Reads so many bytes of the body and closes; unread bytes make it a reset. A session keeps the bytes that
     /// arrived.
     CutRequest(usize),
     /// Runs the request and closes without a response.
-    LoseAnswer,
+    LoseResponse,
     /// Sends so many bytes of the response's body and closes.
-    CutAnswer(usize),
+    CutResponse(usize),
     /// Reads the request and sends nothing.
     Silence,
     /// Sends so many bytes of the response's body and then nothing.
-    StallAnswer(usize),
+    StallResponse(usize),
     /// Sends the correct response with one bit of the body flipped.
     FlipBit,
     /// Sends the correct response with this header set or removed.

@@ -12,7 +12,7 @@ pub use token::{TokenField, TokenOptions, TokenRequest, TokenServer};
 pub use users::{OTHER_PASSWORD, OTHER_USER, PASSWORD, USER};
 
 use crate::certificates::{Identity, certificates};
-use crate::http::{Answer, Transport, ask};
+use crate::http::{Response, Transport, ask};
 use crate::leash::Leashed;
 use crate::scratch::Scratch;
 use crate::tools::{run, tool};
@@ -196,7 +196,7 @@ impl Registry {
     ///
     /// The request does not appear in [`Registry::requests`].
     #[track_caller]
-    pub fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
         let mut headers = headers.to_vec();
         let authorization = self.authorization(target);
         if let Some(value) = &authorization {
@@ -210,14 +210,14 @@ impl Registry {
     #[track_caller]
     pub fn put_blob(&self, repository: &str, bytes: &[u8]) -> String {
         let digest = crate::digest::of(bytes);
-        let answer = self.ask("POST", &format!("/v2/{repository}/blobs/uploads/"), &[], &[]);
-        assert_eq!(answer.status, 202, "{}", answer.text());
-        let location = answer.header("location").expect("an upload has a location");
+        let response = self.ask("POST", &format!("/v2/{repository}/blobs/uploads/"), &[], &[]);
+        assert_eq!(response.status, 202, "{}", response.text());
+        let location = response.header("location").expect("an upload has a location");
         let target = location.find("/v2/").map(|at| &location[at..]).expect("the location is the registry's");
         let joint = if target.contains('?') { '&' } else { '?' };
         let octets = [("Content-Type", "application/octet-stream")];
-        let answer = self.ask("PUT", &format!("{target}{joint}digest={digest}"), &octets, bytes);
-        assert_eq!(answer.status, 201, "{}", answer.text());
+        let response = self.ask("PUT", &format!("{target}{joint}digest={digest}"), &octets, bytes);
+        assert_eq!(response.status, 201, "{}", response.text());
         digest
     }
 
@@ -225,8 +225,8 @@ impl Registry {
     #[track_caller]
     pub fn put_manifest(&self, repository: &str, reference: &str, media_type: &str, bytes: &[u8]) -> String {
         let target = format!("/v2/{repository}/manifests/{reference}");
-        let answer = self.ask("PUT", &target, &[("Content-Type", media_type)], bytes);
-        assert_eq!(answer.status, 201, "{}", answer.text());
+        let response = self.ask("PUT", &target, &[("Content-Type", media_type)], bytes);
+        assert_eq!(response.status, 201, "{}", response.text());
         crate::digest::of(bytes)
     }
 

@@ -179,9 +179,9 @@ fn check_reports_errors_with_source_field_names() {
 #[test]
 fn check_retries_and_falls_back_from_head_to_get() {
     for fault in [
-        Fault::Answer(503, vec![], String::new()),
-        Fault::Answer(429, vec![("retry-after", "0".to_owned())], String::new()),
-        Fault::Answer(405, vec![], String::new()),
+        Fault::Response(503, vec![], String::new()),
+        Fault::Response(429, vec![("retry-after", "0".to_owned())], String::new()),
+        Fault::Response(405, vec![], String::new()),
         Fault::Header("docker-content-digest", None),
     ] {
         let registry = FaultRegistry::start(Access::Open, vec![on("HEAD", Thing::Manifest, fault)]);
@@ -198,7 +198,7 @@ fn check_retries_and_falls_back_from_head_to_get() {
 
 #[test]
 fn check_takes_a_manifest_by_its_digest_of_any_content() {
-    let refused = || on("HEAD", Thing::Manifest, Fault::Answer(405, vec![], String::new())).always();
+    let refused = || on("HEAD", Thing::Manifest, Fault::Response(405, vec![], String::new())).always();
     let nameless = || on("GET", Thing::Manifest, Fault::Header("docker-content-digest", None)).always();
     let under = |bytes: &[u8]| {
         let registry = FaultRegistry::start(Access::Open, vec![refused(), nameless()]);

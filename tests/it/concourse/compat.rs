@@ -52,7 +52,7 @@ fn documents_are_recognised_by_content_not_by_content_type() {
         let source = json!({"repository": format!("{}/team/app", registry.host()), "tag": "v1"});
         let _ = put(&lab, &source, &json!({"image": IMAGE}));
         // HEAD is not supported either.
-        registry.rule(on("HEAD", Thing::Manifest, Fault::Answer(405, vec![], String::new())).always());
+        registry.rule(on("HEAD", Thing::Manifest, Fault::Response(405, vec![], String::new())).always());
         registry
             .rule(on("GET", Thing::Manifest, Fault::Header("content-type", Some(kind.to_owned()))).always());
         let version = json!({"tag": "v1", "digest": digest});
@@ -181,14 +181,14 @@ fn pre_release_prefixes_select_versions_and_annotations_become_metadata() {
 
 #[test]
 fn put_survives_a_failing_response() {
-    let answer = |status| Fault::Answer(status, vec![("retry-after", "0".to_owned())], String::new());
+    let answer = |status| Fault::Response(status, vec![("retry-after", "0".to_owned())], String::new());
     for (number, faults) in [
         vec![on("POST", Thing::Uploads, answer(503)), on("GET", Thing::Blob, answer(503))],
         vec![on("PUT", Thing::Session, answer(500)), on("GET", Thing::Manifest, answer(502))],
-        vec![on("PUT", Thing::Session, answer(504)), on("GET", Thing::Blob, Fault::CutAnswer(10))],
+        vec![on("PUT", Thing::Session, answer(504)), on("GET", Thing::Blob, Fault::CutResponse(10))],
         vec![on("PUT", Thing::Session, Fault::CutRequest(10)), on("GET", Thing::Manifest, answer(429))],
-        vec![on("PUT", Thing::Manifest, Fault::LoseAnswer), on("GET", Thing::Blob, answer(429))],
-        vec![on("HEAD", Thing::Blob, answer(503)), on("GET", Thing::Manifest, Fault::CutAnswer(10))],
+        vec![on("PUT", Thing::Manifest, Fault::LoseResponse), on("GET", Thing::Blob, answer(429))],
+        vec![on("HEAD", Thing::Blob, answer(503)), on("GET", Thing::Manifest, Fault::CutResponse(10))],
     ]
     .into_iter()
     .enumerate()

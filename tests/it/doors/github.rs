@@ -496,7 +496,7 @@ fn no_external_text_becomes_a_workflow_command() {
     assert_eq!(step.outputs["path"], tar);
     // A registry's response.
     let body = serde_json::json!({"errors": [{"code": "DENIED", "message": format!("no\n{hostile}")}]});
-    let denied = Fault::Answer(403, Vec::new(), body.to_string());
+    let denied = Fault::Response(403, Vec::new(), body.to_string());
     let registry = FaultRegistry::start(Access::Open, vec![on("POST", Thing::Uploads, denied).always()]);
     let image = format!("{}/app:v1", registry.host());
     let inputs = [("command", "push"), ("files", "a"), ("image", &image)];

@@ -82,7 +82,7 @@ fn a_registry_elsewhere_leads_nowhere_on_this_machine() {
     for host in ["127.0.0.1", "127.1", "2130706433", "0x7f000001", "0", "[::ffff:127.0.0.1]", "localhost."] {
         let target = format!("http://{host}:{port}/x");
         let realm = format!("Bearer realm=\"{target}\"");
-        let challenge = Fault::Answer(401, vec![("www-authenticate", realm)], String::new());
+        let challenge = Fault::Response(401, vec![("www-authenticate", realm)], String::new());
         let location = Fault::Header("location", Some(target.clone()));
         let cases = [
             (

@@ -140,7 +140,7 @@ fn no_source_of_credentials_shows_them_in_any_output() {
 
 #[test]
 fn no_failure_shows_a_secret() {
-    let answer = |status: u16| Fault::Answer(status, vec![], "no".into());
+    let answer = |status: u16| Fault::Response(status, vec![], "no".into());
     let signed = |registry: &str| format!("http://{registry}/nowhere/{{}}?X-Amz-Signature=pl4nted-signature");
     let faults: Vec<(&str, Rule)> = vec![
         ("refused", on("GET", Thing::Token, answer(401)).always()),

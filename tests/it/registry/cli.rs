@@ -42,11 +42,11 @@ fn download(lab: &Lab, registry: &FaultRegistry) -> Output {
 }
 
 fn answer(status: u16) -> Fault {
-    Fault::Answer(status, Vec::new(), String::new())
+    Fault::Response(status, Vec::new(), String::new())
 }
 
 fn denied() -> Fault {
-    Fault::Answer(403, Vec::new(), r#"{"errors":[{"code":"DENIED","message":"read only"}]}"#.into())
+    Fault::Response(403, Vec::new(), r#"{"errors":[{"code":"DENIED","message":"read only"}]}"#.into())
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn copies_into_a_registry_survive_one_fault_of_each_class() {
     let cases: Vec<(&str, Rule, &str)> = vec![
         ("503 on a body", on("PATCH", Thing::Session, answer(503)), again),
         ("reset in a body", on("PATCH", Thing::Session, Fault::CutRequest(MIB)), again),
-        ("lost closing answer", on("PUT", Thing::Session, Fault::LoseAnswer), again),
+        ("lost closing answer", on("PUT", Thing::Session, Fault::LoseResponse), again),
         ("silence after a body", on("PATCH", Thing::Session, Fault::Silence), "timed out after 500 ms"),
         ("lost session", on("PUT", Thing::Session, Fault::ForgetSession), again),
         ("429 on the manifest", on("PUT", Thing::Manifest, answer(429)), "too many requests"),
@@ -145,8 +145,8 @@ fn copies_out_of_a_registry_survive_or_leave_no_file() {
     let blob = |fault| on("GET", Thing::Blob, fault);
     let survived: Vec<(&str, Rule)> = vec![
         ("503 on a blob", blob(answer(503))),
-        ("cut in a blob", blob(Fault::CutAnswer(MIB))),
-        ("stall in a blob", blob(Fault::StallAnswer(MIB))),
+        ("cut in a blob", blob(Fault::CutResponse(MIB))),
+        ("stall in a blob", blob(Fault::StallResponse(MIB))),
         ("silence before a blob", blob(Fault::Silence)),
         ("manifest 502", on("GET", Thing::Manifest, answer(502))),
         ("a flipped bit", blob(Fault::FlipBit)),
@@ -166,7 +166,7 @@ fn copies_out_of_a_registry_survive_or_leave_no_file() {
         ("503 for ever", blob(answer(503)).always(), 4, vec!["after 3 attempts in ", "read blob `sha256:"]),
         (
             "stall for ever",
-            blob(Fault::StallAnswer(1000)).always(),
+            blob(Fault::StallResponse(1000)).always(),
             4,
             vec!["after 2 attempts in ", "nothing moved for 500 ms while receiving the body"],
         ),
@@ -234,7 +234,7 @@ fn a_layer_ahead_that_is_not_there_is_named_and_nothing_is_left() {
 #[test]
 fn a_push_or_pull_ends_within_a_second_of_a_signal() {
     let silence = |method, thing| on(method, thing, Fault::Silence).always();
-    let stall = || on("GET", Thing::Blob, Fault::StallAnswer(1000)).always();
+    let stall = || on("GET", Thing::Blob, Fault::StallResponse(1000)).always();
     let cases: [(&str, &str, Thing, Rule); 6] = [
         ("push", "HEAD", Thing::Manifest, silence("HEAD", Thing::Manifest)),
         ("push", "POST", Thing::Uploads, silence("POST", Thing::Uploads)),

@@ -154,7 +154,7 @@ impl Image {
 }
 
 fn answer(status: u16) -> Fault {
-    Fault::Answer(status, Vec::new(), String::new())
+    Fault::Response(status, Vec::new(), String::new())
 }
 
 fn header(name: &'static str, value: &str) -> Fault {
@@ -164,7 +164,7 @@ fn header(name: &'static str, value: &str) -> Fault {
 /// Faults that the matrix (`registry::matrix`) does not have; the same for pulls, and for permanent faults.
 #[test]
 fn pushes_recover_from_transient_faults() {
-    let date = Fault::Answer(
+    let date = Fault::Response(
         429,
         vec![
             ("date", "Sun, 06 Nov 1994 08:49:37 GMT".into()),
@@ -176,7 +176,7 @@ fn pushes_recover_from_transient_faults() {
         ("401 on the second body", BEARER, on("PATCH", Thing::Session, Fault::RevokeTokens).nth(2)),
         ("401 on POST", BEARER, on("POST", Thing::Uploads, Fault::RevokeTokens).nth(2)),
         ("429 with a date", Access::Open, on("POST", Thing::Uploads, date)),
-        ("no answer to PATCH", Access::Open, on("PATCH", Thing::Session, Fault::LoseAnswer)),
+        ("no answer to PATCH", Access::Open, on("PATCH", Thing::Session, Fault::LoseResponse)),
         ("silence after POST", Access::Open, on("POST", Thing::Uploads, Fault::Silence)),
     ];
     let image = Image::new();
@@ -253,7 +253,7 @@ fn body_limits_lead_to_chunks_and_are_remembered() {
         // ECR: the reported range stays at the first chunk.
         vec![on("PATCH", Thing::Session, header("range", "0-0")).always()],
         // The response to a chunk is lost, or the chunk itself.
-        vec![on("PATCH", Thing::Session, Fault::LoseAnswer).nth(4)],
+        vec![on("PATCH", Thing::Session, Fault::LoseResponse).nth(4)],
         vec![on("PATCH", Thing::Session, Fault::CutRequest(MIB)).nth(4)],
         vec![on("PATCH", Thing::Session, answer(503)).nth(4)],
     ] {
@@ -404,8 +404,8 @@ fn pushes_end_soon_on_permanent_faults() {
 #[test]
 fn pulls_recover_from_transient_faults() {
     let cases = [
-        ("manifest cut", Access::Open, on("GET", Thing::Manifest, Fault::CutAnswer(20))),
-        ("blob cut three times", Access::Open, on("GET", Thing::Blob, Fault::CutAnswer(500_000)).times(3)),
+        ("manifest cut", Access::Open, on("GET", Thing::Manifest, Fault::CutResponse(20))),
+        ("blob cut three times", Access::Open, on("GET", Thing::Blob, Fault::CutResponse(500_000)).times(3)),
         ("401 at the second blob", BEARER, on("GET", Thing::Blob, Fault::RevokeTokens).nth(2)),
         ("HEAD 403", Access::Open, on("HEAD", Thing::Manifest, answer(403)).always()),
     ];
@@ -416,7 +416,7 @@ fn pulls_recover_from_transient_faults() {
         image.seed(&registry);
         assert_eq!(image.pull(&client(), &repository(&registry)), Ok(()), "{name}");
     }
-    for fault in [answer(403), Fault::CutAnswer(1_000_000), answer(500)] {
+    for fault in [answer(403), Fault::CutResponse(1_000_000), answer(500)] {
         let registry = FaultRegistry::start(BEARER, vec![on("GET", Thing::Storage, fault)]);
         let url = format!("{}/storage/{{}}?sig=secret", registry.foreign());
         registry.rule(on("GET", Thing::Blob, Fault::Redirect(302, url)).always());
@@ -447,7 +447,7 @@ fn pulls_end_soon_on_permanent_faults() {
         (
             "wrong range",
             vec![
-                on("GET", Thing::Blob, Fault::CutAnswer(1000)),
+                on("GET", Thing::Blob, Fault::CutResponse(1000)),
                 on("GET", Thing::Blob, header("content-range", "bytes 5-9/10")).nth(2),
             ],
             "the answer's range is `bytes 5-9/10`",
@@ -605,7 +605,7 @@ fn tags_are_listed_over_all_pages_and_loops_are_noticed() {
     };
     let registry = seeded(vec![
         on("GET", Thing::Tags, answer(503)).nth(2),
-        on("GET", Thing::Tags, Fault::CutAnswer(5)).nth(4),
+        on("GET", Thing::Tags, Fault::CutResponse(5)).nth(4),
     ]);
     assert_eq!(client().list_tags(&repository(&registry)).unwrap(), names);
     let link = |target: &str| header("link", &format!("<{target}>; rel=\"next\""));
@@ -639,7 +639,7 @@ fn referrers_are_found_with_and_without_the_api() {
     let without_api: [Vec<Rule>; 3] = [
         vec![],
         vec![
-            on("GET", Thing::Referrers, Fault::Answer(200, Vec::new(), "<html>welcome</html>".into()))
+            on("GET", Thing::Referrers, Fault::Response(200, Vec::new(), "<html>welcome</html>".into()))
                 .always(),
         ],
         vec![on("GET", Thing::Referrers, answer(405)).always()],

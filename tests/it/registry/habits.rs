@@ -39,7 +39,7 @@ fn retry_after_pauses_all_workers() {
     };
     for (status, headers) in [(429, seconds()), (503, seconds()), (429, date()), (503, date())] {
         let name = format!("{status} with {headers:?}");
-        let refusal = Fault::Answer(status, headers, String::new());
+        let refusal = Fault::Response(status, headers, String::new());
         let registry = FaultRegistry::start(Access::Open, vec![on("POST", Thing::Uploads, refusal)]);
         let delays = Arc::new(Delays::default());
         let patient = ClientOptions {
@@ -268,7 +268,7 @@ fn a_registry_that_takes_bytes_with_the_post_gets_them_so() {
     assert_eq!(found, (103, 103, 0), "one request for each blob");
     let found = push(&FaultRegistry::start(Access::Open, Vec::new()), "16");
     assert_eq!(found, (1, 103, 103), "tried once; the session that it opened instead is used");
-    let refusal = on("POST", Thing::Uploads, Fault::Answer(405, Vec::new(), String::new()));
+    let refusal = on("POST", Thing::Uploads, Fault::Response(405, Vec::new(), String::new()));
     let found = push(&FaultRegistry::start(Access::Open, vec![refusal]), "1");
     assert_eq!(found, (1, 104, 103), "a refusal is no failure");
 }

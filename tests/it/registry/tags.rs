@@ -37,7 +37,7 @@ fn tag_add_tag_delete_and_delete_change_the_registry() {
 fn a_tag_that_is_shown_late_is_no_error_and_one_that_is_not_shown_a_warning() {
     let lab = lab();
     lab.write("image.tar", Layout::simple().tar());
-    let absent = || on("HEAD", Thing::Manifest, Fault::Answer(404, vec![], String::new()));
+    let absent = || on("HEAD", Thing::Manifest, Fault::Response(404, vec![], String::new()));
     let starts = |rules| FaultRegistry::start(Access::Open, rules);
     let (late, never) = (starts(vec![absent().times(3)]), starts(vec![absent().always()]));
     let copy = |registry: &FaultRegistry| {
@@ -64,7 +64,7 @@ fn a_connection_that_was_closed_while_it_was_idle_is_opened_again_now() {
     let registry = FaultRegistry::start(Access::Open, vec![]);
     let image = format!("{}/app:v1", registry.host());
     let _ = lab.run(&["copy", "--tar", "image.tar", "--to-repo", &image]).succeeds();
-    registry.rule(on("HEAD", Thing::Manifest, Fault::LoseAnswer));
+    registry.rule(on("HEAD", Thing::Manifest, Fault::LoseResponse));
     let _ = lab
         .run(&["tag", "add", "-i", &image, "--tag", "v2"])
         .succeeds()

@@ -13,7 +13,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testkit::http::{Answer, Transport, ask};
+use testkit::http::{Response, Transport, ask};
 use testkit::lab::{Lab, Output, Running};
 use testkit::tarball::Tarball;
 
@@ -46,13 +46,13 @@ impl<'lab> Served<'lab> {
     }
 
     #[track_caller]
-    pub(crate) fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        let answer = ask(&self.host, Transport::Plain, method, target, headers, body);
-        answer.unwrap_or_else(|error| panic!("{method} {target}: {error}"))
+    pub(crate) fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+        let response = ask(&self.host, Transport::Plain, method, target, headers, body);
+        response.unwrap_or_else(|error| panic!("{method} {target}: {error}"))
     }
 
     #[track_caller]
-    pub(crate) fn get(&self, target: &str) -> Answer {
+    pub(crate) fn get(&self, target: &str) -> Response {
         self.ask("GET", target, &[], b"")
     }
 
@@ -67,9 +67,9 @@ impl<'lab> Served<'lab> {
     pub(crate) fn raw(&self, bytes: &[u8]) -> String {
         let mut stream = self.connect();
         stream.write_all(bytes).unwrap();
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        String::from_utf8_lossy(&answer).into_owned()
+        let mut response = Vec::new();
+        let _ = stream.read_to_end(&mut response);
+        String::from_utf8_lossy(&response).into_owned()
     }
 
     /// Returns the peak memory of the server, in KiB.
@@ -115,9 +115,9 @@ pub(crate) fn refer(layout: &mut Layout, subject: &Value, kind: &str) -> Value {
 }
 
 /// Reads a list of referrers: digests and artifact types.
-pub(crate) fn referrers(answer: &Answer) -> Vec<(String, String)> {
-    assert_eq!((answer.status, answer.header("content-type")), (200, Some(INDEX)), "{answer:?}");
-    let list: Value = serde_json::from_slice(&answer.body).unwrap();
+pub(crate) fn referrers(response: &Response) -> Vec<(String, String)> {
+    assert_eq!((response.status, response.header("content-type")), (200, Some(INDEX)), "{response:?}");
+    let list: Value = serde_json::from_slice(&response.body).unwrap();
     assert_eq!((&list["schemaVersion"], &list["mediaType"]), (&json!(2), &json!(INDEX)));
     let entries = list["manifests"].as_array().unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();

@@ -1,7 +1,7 @@
 //! `--collect`: the conformance rows for push and management, and the resulting tar.
 
 use serde_json::{Value, json};
-use testkit::http::Answer;
+use testkit::http::Response;
 use testkit::oracle::validate_layout;
 
 use super::{Served, referrers};
@@ -20,20 +20,20 @@ fn collecting(lab: &Lab) -> Served<'_> {
 /// The path of an upload session.
 #[track_caller]
 fn begin(served: &Served<'_>, repository: &str) -> String {
-    let answer = served.ask("POST", &format!("/v2/{repository}/blobs/uploads/"), &[], b"");
-    assert_eq!(answer.status, 202, "{answer:?}");
-    answer.header("location").unwrap().to_owned()
+    let response = served.ask("POST", &format!("/v2/{repository}/blobs/uploads/"), &[], b"");
+    assert_eq!(response.status, 202, "{response:?}");
+    response.header("location").unwrap().to_owned()
 }
 
 #[track_caller]
 fn push_blob(served: &Served<'_>, repository: &str, bytes: &[u8]) -> String {
     let (place, digest) = (begin(served, repository), digest(bytes));
-    let answer = served.ask("PUT", &format!("{place}?digest={digest}"), &[], bytes);
-    assert_eq!(answer.status, 201, "{answer:?}");
+    let response = served.ask("PUT", &format!("{place}?digest={digest}"), &[], bytes);
+    assert_eq!(response.status, 201, "{response:?}");
     digest
 }
 
-fn put(served: &Served<'_>, repository: &str, reference: &str, kind: &str, document: &Value) -> Answer {
+fn put(served: &Served<'_>, repository: &str, reference: &str, kind: &str, document: &Value) -> Response {
     let target = format!("/v2/{repository}/manifests/{reference}");
     served.ask("PUT", &target, &[("Content-Type", kind)], document.to_string().as_bytes())
 }
@@ -51,9 +51,9 @@ fn image(served: &Served<'_>, repository: &str, text: &str) -> Value {
         "layers": [descriptor(LAYER_GZIP, &layer)]})
 }
 
-fn code(answer: &Answer) -> (u16, String) {
-    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-    (answer.status, body["errors"][0]["code"].as_str().unwrap_or_default().to_owned())
+fn code(response: &Response) -> (u16, String) {
+    let body: Value = serde_json::from_slice(&response.body).unwrap_or_default();
+    (response.status, body["errors"][0]["code"].as_str().unwrap_or_default().to_owned())
 }
 
 #[test]
@@ -67,15 +67,15 @@ fn blobs_are_pushed_as_the_specification_says() {
     assert_eq!(found("a", &id), 404);
     // POST and PUT.
     let place = begin(&served, "a");
-    let answer = ask("PUT", &format!("{place}?digest={id}"), bytes);
-    assert_eq!(answer.status, 201);
-    assert_eq!(answer.header("location"), Some(format!("/v2/a/blobs/{id}").as_str()));
-    assert_eq!(answer.header("docker-content-digest"), Some(id.as_str()));
+    let response = ask("PUT", &format!("{place}?digest={id}"), bytes);
+    assert_eq!(response.status, 201);
+    assert_eq!(response.header("location"), Some(format!("/v2/a/blobs/{id}").as_str()));
+    assert_eq!(response.header("docker-content-digest"), Some(id.as_str()));
     assert_eq!(ask("GET", &format!("/v2/a/blobs/{id}"), b"").body, bytes);
     // One POST.
     let other = digest(b"other");
-    let answer = ask("POST", &format!("/v2/a/blobs/uploads/?digest={other}"), b"other");
-    assert_eq!((answer.status, found("a", &other)), (201, 200));
+    let response = ask("POST", &format!("/v2/a/blobs/uploads/?digest={other}"), b"other");
+    assert_eq!((response.status, found("a", &other)), (201, 200));
     // Chunks, with and without a last one in the PUT; out of order they are refused and the session goes on.
     let place = begin(&served, "b");
     let chunk = |range: &str, body: &[u8]| {
@@ -104,7 +104,7 @@ fn blobs_are_pushed_as_the_specification_says() {
     // The end of a session, and requests without a session.
     let place = begin(&served, "a");
     assert_eq!(ask("DELETE", &place, b"").status, 204);
-    for (row, answer, expected) in [
+    for (row, response, expected) in [
         ("cancelled", ask("PATCH", &place, b"x"), (404, "BLOB_UPLOAD_UNKNOWN")),
         (
             "unknown",
@@ -134,7 +134,7 @@ fn blobs_are_pushed_as_the_specification_says() {
         ),
         ("a name that is none", ask("POST", "/v2/A/blobs/uploads/", b""), (400, "NAME_INVALID")),
     ] {
-        assert_eq!(code(&answer), (expected.0, expected.1.to_owned()), "{row}: {answer:?}");
+        assert_eq!(code(&response), (expected.0, expected.1.to_owned()), "{row}: {response:?}");
     }
     let sha512 = "sha512:4dff4ea340f0a823f15d3f4f01ab62eae0e5da579ccb851f8db9dfe84c58b2b37b89903a740e1ee172da793a6e79d560e5f7f9bd058a12a280433ed6fa46510a";
     assert_eq!(ask("POST", &format!("/v2/a/blobs/uploads/?digest={sha512}"), b"a").status, 400);
@@ -148,18 +148,18 @@ fn manifests_tags_and_referrers_are_pushed_and_deleted_as_the_specification_says
     let served = collecting(&lab);
     let manifest = image(&served, "app", "one");
     let id = digest(manifest.to_string().as_bytes());
-    let answer = put(&served, "app", "v1", MANIFEST, &manifest);
-    assert_eq!((answer.status, answer.header("docker-content-digest")), (201, Some(id.as_str())));
-    assert_eq!(answer.header("location"), Some(format!("/v2/app/manifests/{id}").as_str()));
+    let response = put(&served, "app", "v1", MANIFEST, &manifest);
+    assert_eq!((response.status, response.header("docker-content-digest")), (201, Some(id.as_str())));
+    assert_eq!(response.header("location"), Some(format!("/v2/app/manifests/{id}").as_str()));
     assert_eq!(put(&served, "app", &id, MANIFEST, &manifest).status, 201);
     assert_eq!(put(&served, "app", "v2", "", &manifest).status, 201, "the document says its type");
-    for (row, answer, expected) in [
+    for (row, response, expected) in [
         ("a wrong digest", put(&served, "app", &digest(b"x"), MANIFEST, &manifest), (400, "DIGEST_INVALID")),
         ("another type", put(&served, "app", "v3", INDEX, &manifest), (400, "MANIFEST_INVALID")),
         ("no manifest", put(&served, "app", "v3", MANIFEST, &json!([])), (400, "MANIFEST_INVALID")),
         ("a tag that is none", put(&served, "app", ".v3", MANIFEST, &manifest), (404, "MANIFEST_UNKNOWN")),
     ] {
-        assert_eq!(code(&answer), (expected.0, expected.1.to_owned()), "{row}: {answer:?}");
+        assert_eq!(code(&response), (expected.0, expected.1.to_owned()), "{row}: {response:?}");
     }
     let about = json!({"mediaType": MANIFEST, "digest": id, "size": manifest.to_string().len()});
     let mut note = image(&served, "app", "note");
@@ -249,8 +249,8 @@ fn chunks_of_http_and_permission_to_send_work_and_a_missing_length_is_refused() 
     assert!(answers.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created"), "{answers}");
     let place = begin(&served, "a");
     for request in [format!("PATCH {place} HTTP/1.1"), "PUT /v2/a/manifests/v1 HTTP/1.1".to_owned()] {
-        let answer = served.raw(format!("{request}\r\nConnection: close\r\n\r\n").as_bytes());
-        assert!(answer.starts_with("HTTP/1.1 411 "), "{request}: {answer}");
+        let response = served.raw(format!("{request}\r\nConnection: close\r\n\r\n").as_bytes());
+        assert!(response.starts_with("HTTP/1.1 411 "), "{request}: {response}");
     }
     // The received part of an interrupted body is kept, and the client resumes behind it.
     let half = format!("PATCH {place} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nhello \r\nX\r\n");
@@ -292,9 +292,9 @@ fn a_full_disk_is_reported_to_the_client_and_leaves_no_tar() {
     let small = push_blob(&served, "a", b"small");
     let place = begin(&served, "a");
     let bytes = vec![7; 8 << 20];
-    let answer = served.ask("PUT", &format!("{place}?digest={}", digest(&bytes)), &[], &bytes);
-    assert_eq!(answer.status, 507, "{answer:?}");
-    assert!(answer.text().contains("cannot be stored"), "{answer:?}");
+    let response = served.ask("PUT", &format!("{place}?digest={}", digest(&bytes)), &[], &bytes);
+    assert_eq!(response.status, 507, "{response:?}");
+    assert!(response.text().contains("cannot be stored"), "{response:?}");
     assert_eq!(served.get(&format!("/v2/a/blobs/{small}")).body, b"small", "the server goes on");
     drop(served);
     assert!(!lab.path("out.tar").exists());

@@ -1,7 +1,7 @@
 //! The rows of the distribution specification's conformance tests for pull and discovery, and further needs of clients.
 
 use serde_json::{Value, json};
-use testkit::http::Answer;
+use testkit::http::Response;
 
 use super::{Served, referrers, two_images};
 use crate::lab::lab;
@@ -21,15 +21,15 @@ enum Expected<'a> {
     Error(u16, &'a str),
 }
 
-fn check(row: &str, method: &str, answer: &Answer, expected: &Expected<'_>) -> Result<(), String> {
-    let fail = |what: &str| Err(format!("{row}: {what}: {answer:?}"));
+fn check(row: &str, method: &str, response: &Response, expected: &Expected<'_>) -> Result<(), String> {
+    let fail = |what: &str| Err(format!("{row}: {what}: {response:?}"));
     match expected {
         Expected::Has(status, fields) => {
-            if answer.status != *status {
+            if response.status != *status {
                 return fail(&format!("expected {status}"));
             }
             for (name, value) in *fields {
-                if answer.header(name) != Some(value) {
+                if response.header(name) != Some(value) {
                     return fail(&format!("expected `{name}: {value}`"));
                 }
             }
@@ -37,29 +37,30 @@ fn check(row: &str, method: &str, answer: &Answer, expected: &Expected<'_>) -> R
         Expected::Content(digest, bytes) => {
             let length = bytes.len().to_string();
             let fields = [("docker-content-digest", *digest), ("content-length", length.as_str())];
-            check(row, method, answer, &Expected::Has(200, &fields))?;
-            if method == "GET" && answer.body != *bytes {
+            check(row, method, response, &Expected::Has(200, &fields))?;
+            if method == "GET" && response.body != *bytes {
                 return fail("other bytes");
             }
         }
         Expected::Json(value) => {
-            let found: Value = serde_json::from_slice(&answer.body).map_err(|error| error.to_string())?;
-            if answer.status != 200 || found != *value {
+            let found: Value = serde_json::from_slice(&response.body).map_err(|error| error.to_string())?;
+            if response.status != 200 || found != *value {
                 return fail(&format!("expected {value}"));
             }
         }
         Expected::Error(status, code) => {
-            check(row, method, answer, &Expected::Has(*status, &[]))?;
+            check(row, method, response, &Expected::Has(*status, &[]))?;
             if method == "GET" {
-                let found: Value = serde_json::from_slice(&answer.body).map_err(|error| error.to_string())?;
+                let found: Value =
+                    serde_json::from_slice(&response.body).map_err(|error| error.to_string())?;
                 if found["errors"][0]["code"] != *code {
                     return fail(&format!("expected {code}"));
                 }
             }
         }
     }
-    if method == "HEAD" && !answer.body.is_empty() {
-        return fail("an answer to HEAD has no body");
+    if method == "HEAD" && !response.body.is_empty() {
+        return fail("an response to HEAD has no body");
     }
     Ok(())
 }
@@ -284,11 +285,11 @@ fn ranges_of_a_blob_are_sent_and_others_refused() {
         ("bytes=0-1,5-6", 200, 0..size),
         ("lines=0-1", 200, 0..size),
     ] {
-        let answer = ask(&[("Range", range)]);
-        assert_eq!(answer.status, status, "{range}");
-        assert!(answer.body == text[part.clone()], "{range}");
+        let response = ask(&[("Range", range)]);
+        assert_eq!(response.status, status, "{range}");
+        assert!(response.body == text[part.clone()], "{range}");
         let content = format!("bytes {}-{}/{size}", part.start, part.end - 1);
-        assert_eq!(answer.header("content-range"), (status == 206).then_some(content.as_str()), "{range}");
+        assert_eq!(response.header("content-range"), (status == 206).then_some(content.as_str()), "{range}");
     }
     let behind = ask(&[("Range", "bytes=400000-")]);
     assert_eq!((behind.status, behind.header("content-range")), (416, Some("bytes */400000")));
@@ -380,9 +381,9 @@ fn fifty_parallel_pulls_get_every_byte_and_memory_stays_flat() {
     std::thread::scope(|scope| {
         for _ in 0..50 {
             scope.spawn(|| {
-                let answer = served.get(&target);
-                assert_eq!(answer.status, 200);
-                assert_eq!(testkit::digest::of(&answer.body), layer, "{} bytes", answer.body.len());
+                let response = served.get(&target);
+                assert_eq!(response.status, 200);
+                assert_eq!(testkit::digest::of(&response.body), layer, "{} bytes", response.body.len());
             });
         }
     });

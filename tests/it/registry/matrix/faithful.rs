@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use testkit::fault::{Access, FaultRegistry, digest_of};
-use testkit::http::{Answer, Transport, ask};
+use testkit::http::{Response, Transport, ask};
 use testkit::registry::{PASSWORD, Registry, USER};
 
 use crate::concourse::step;
@@ -13,10 +13,10 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCTETS: (&str, &str) = ("content-type", "application/octet-stream");
 
 /// A request without the client under test: method, target, headers, body.
-type Ask<'a> = &'a dyn Fn(&str, &str, &[(&str, &str)], &[u8]) -> Answer;
+type Ask<'a> = &'a dyn Fn(&str, &str, &[(&str, &str)], &[u8]) -> Response;
 
 /// The parts of a response that clients use. Of names and sessions, which differ, only the presence is compared.
-fn told(what: &str, answer: &Answer) -> String {
+fn told(what: &str, answer: &Response) -> String {
     let mut line = format!("{what}: {}", answer.status);
     if answer.header("location").is_some() {
         line.push_str(", location");
@@ -34,7 +34,7 @@ fn told(what: &str, answer: &Answer) -> String {
 }
 
 /// Path and query of the location, which may be absolute.
-fn location(answer: &Answer) -> String {
+fn location(answer: &Response) -> String {
     let location = answer.header("location").unwrap_or_else(|| panic!("no location in {answer:?}"));
     location[location.find("/v2/").expect("it is in the registry")..].to_owned()
 }
@@ -42,7 +42,7 @@ fn location(answer: &Answer) -> String {
 /// Every kind of request of the client under test, and the refusals that it handles.
 fn conversation(ask: Ask<'_>) -> Vec<String> {
     let mut lines = Vec::new();
-    let mut say = |what: &str, answer: Answer| {
+    let mut say = |what: &str, answer: Response| {
         lines.push(told(what, &answer));
         answer
     };

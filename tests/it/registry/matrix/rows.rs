@@ -145,15 +145,19 @@ impl Row {
 }
 
 fn answer(status: u16) -> Fault {
-    Fault::Answer(status, Vec::new(), String::new())
+    Fault::Response(status, Vec::new(), String::new())
 }
 
 fn with_header(status: u16, name: &'static str, value: &str) -> Fault {
-    Fault::Answer(status, vec![(name, value.to_owned())], String::new())
+    Fault::Response(status, vec![(name, value.to_owned())], String::new())
 }
 
 fn error(status: u16, code: &str) -> Fault {
-    Fault::Answer(status, Vec::new(), format!(r#"{{"errors":[{{"code":"{code}","message":"not yours"}}]}}"#))
+    Fault::Response(
+        status,
+        Vec::new(),
+        format!(r#"{{"errors":[{{"code":"{code}","message":"not yours"}}]}}"#),
+    )
 }
 
 fn set(name: &'static str, value: &str) -> Fault {
@@ -214,45 +218,45 @@ fn limited() -> Fault {
 
 /// Connection and registry fail once, or a few times.
 pub(super) fn once() -> Vec<Row> {
-    let html = || Fault::Answer(502, vec![("content-type", "text/html".into())], "<html>bad</html>".into());
+    let html = || Fault::Response(502, vec![("content-type", "text/html".into())], "<html>bad</html>".into());
     vec![
         whole("nothing", |registry| registry),
         row(
             "reset in the middle of a body",
             body(Fault::CutRequest(MIB)),
-            blob(Fault::CutAnswer(MIB)),
-            tags(Fault::CutAnswer(5)),
+            blob(Fault::CutResponse(MIB)),
+            tags(Fault::CutResponse(5)),
         ),
         row(
             "reset in two bodies",
             twice(body(Fault::CutRequest(MIB))),
-            twice(blob(Fault::CutAnswer(MIB))),
+            twice(blob(Fault::CutResponse(MIB))),
             None,
         ),
         row("a body ends early, as if it were complete", None, blob(Fault::Body(vec![0; 100])), None),
         row(
             "connection closed instead of an answer to HEAD",
-            known(Fault::LoseAnswer),
+            known(Fault::LoseResponse),
             None,
-            head(Fault::LoseAnswer),
+            head(Fault::LoseResponse),
         ),
-        row("connection closed instead of an answer to POST", open(Fault::LoseAnswer), None, None),
+        row("connection closed instead of an answer to POST", open(Fault::LoseResponse), None, None),
         row(
             "connection closed instead of an answer",
-            close(Fault::LoseAnswer),
-            blob(Fault::LoseAnswer),
-            tags(Fault::LoseAnswer),
+            close(Fault::LoseResponse),
+            blob(Fault::LoseResponse),
+            tags(Fault::LoseResponse),
         ),
-        row("the manifest's answer is lost", put(Fault::LoseAnswer), get(Fault::LoseAnswer), None),
+        row("the manifest's answer is lost", put(Fault::LoseResponse), get(Fault::LoseResponse), None),
         row("silence instead of an answer", body(Fault::Silence), blob(Fault::Silence), None).no_check(FIXED),
         row("silence after the manifest", put(Fault::Silence), get(Fault::Silence), None).no_check(FIXED),
-        row("silence in the middle of a body", None, blob(Fault::StallAnswer(MIB)), None).no_check(FIXED),
+        row("silence in the middle of a body", None, blob(Fault::StallResponse(MIB)), None).no_check(FIXED),
         row("500", open(answer(500)), blob(answer(500)), tags(answer(500))),
         row("502 with a page of HTML", put(html()), get(html()), head(html())),
         row("503", body(answer(503)), blob(answer(503)), head(answer(503))),
         row("503 for the manifest", put(answer(503)), get(answer(503)), tags(answer(503))),
-        row("503 before the body is read", body(Fault::EarlyAnswer(503, "UNAVAILABLE")), None, None),
-        row("417, `Expect` is not known", body(Fault::EarlyAnswer(417, "EXPECTATION_FAILED")), None, None),
+        row("503 before the body is read", body(Fault::EarlyResponse(503, "UNAVAILABLE")), None, None),
+        row("417, `Expect` is not known", body(Fault::EarlyResponse(417, "EXPECTATION_FAILED")), None, None),
         row(
             "429 with `Retry-After`, twice",
             twice(open(limited())),
@@ -269,7 +273,7 @@ pub(super) fn once() -> Vec<Row> {
         whole("more than 20 requests a second are refused (429)", |registry| registry.with_rate_limit(20)),
         row("a flipped bit in a blob", None, blob(Fault::FlipBit), None),
         row("a flipped bit in the manifest", None, get(Fault::FlipBit), None),
-        row("reset, and ranges are ignored", None, blob(Fault::CutAnswer(MIB)), None)
+        row("reset, and ranges are ignored", None, blob(Fault::CutResponse(MIB)), None)
             .and_pull(blob(Fault::IgnoreRange).map(|rule| rule.nth(2))),
         row("the upload session is lost before the body", body(Fault::ForgetSession), None, None),
         row("the upload session is lost", close(Fault::ForgetSession), None, None),
@@ -313,9 +317,9 @@ pub(super) fn access() -> Vec<Row> {
         .bearer(300),
         row(
             "no answer from the token server",
-            token(Fault::LoseAnswer),
-            token(Fault::LoseAnswer),
-            token(Fault::LoseAnswer),
+            token(Fault::LoseResponse),
+            token(Fault::LoseResponse),
+            token(Fault::LoseResponse),
         )
         .bearer(300),
         whole("`Negotiate` and `Bearer` in two headers", |registry| registry)
@@ -382,7 +386,7 @@ pub(super) fn habits() -> Vec<Row> {
         .habits(|registry| registry.with_body_limit(MIB)),
         row(
             "a part is kept, its answer is lost",
-            body(Fault::LoseAnswer).map(|rule| rule.nth(2)),
+            body(Fault::LoseResponse).map(|rule| rule.nth(2)),
             None,
             None,
         )
@@ -487,15 +491,15 @@ pub(super) fn for_ever() -> Vec<Row> {
         row(
             "silence in each body for ever",
             always(body(Fault::Silence)),
-            always(blob(Fault::StallAnswer(1000))),
+            always(blob(Fault::StallResponse(1000))),
             None,
         )
         .no_check(FIXED),
         row(
             "reset in each body for ever",
             always(body(Fault::CutRequest(MIB))),
-            always(blob(Fault::CutAnswer(1000))),
-            always(tags(Fault::CutAnswer(5))),
+            always(blob(Fault::CutResponse(1000))),
+            always(tags(Fault::CutResponse(5))),
         ),
         row("a flipped bit in a blob for ever", None, always(blob(Fault::FlipBit)), None),
         row("a flipped bit in the manifest for ever", None, always(get(Fault::FlipBit)), None),
@@ -556,9 +560,9 @@ pub(super) fn for_ever() -> Vec<Row> {
         .bearer(300),
         row(
             "an error without end",
-            open(Fault::Answer(403, Vec::new(), "x".repeat(9 * MIB))),
-            get(Fault::Answer(403, Vec::new(), "x".repeat(9 * MIB))),
-            tags(Fault::Answer(403, Vec::new(), "x".repeat(9 * MIB))),
+            open(Fault::Response(403, Vec::new(), "x".repeat(9 * MIB))),
+            get(Fault::Response(403, Vec::new(), "x".repeat(9 * MIB))),
+            tags(Fault::Response(403, Vec::new(), "x".repeat(9 * MIB))),
         ),
         row("a manifest without end", None, get(Fault::Body(vec![b' '; 9 * MIB])), None),
         row("a list of tags without end", None, None, tags(Fault::Body(vec![b' '; 40 * MIB]))),

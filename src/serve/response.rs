@@ -63,13 +63,13 @@ struct Error<'a> {
 
 /// A response whose body is in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(super) struct Response {
     pub(super) status: u16,
     pub(super) fields: Vec<(&'static str, String)>,
     pub(super) body: Arc<[u8]>,
 }
 
-impl Answer {
+impl Response {
     /// Makes a response without a body.
     pub(super) fn empty(status: u16) -> Self {
         Self { status, fields: Vec::new(), body: Arc::from([]) }
@@ -150,10 +150,10 @@ mod tests {
 
     #[test]
     fn an_error_has_the_form_of_the_protocol() {
-        let answer = Answer::error(404, Code::BlobUnknown, "no \"blob\"");
-        assert_eq!(answer.status, 404);
-        assert_eq!(answer.fields, [("Content-Type", "application/json".to_owned())]);
-        let body = std::str::from_utf8(&answer.body).unwrap();
+        let response = Response::error(404, Code::BlobUnknown, "no \"blob\"");
+        assert_eq!(response.status, 404);
+        assert_eq!(response.fields, [("Content-Type", "application/json".to_owned())]);
+        let body = std::str::from_utf8(&response.body).unwrap();
         assert_eq!(body, r#"{"errors":[{"code":"BLOB_UNKNOWN","message":"no \"blob\""}]}"#);
     }
 
