@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::thread;
 
 use crate::model::Digest;
-use crate::stream::{Blocks, VerifyingReader, read_ahead};
+use crate::stream::{Blocks, PipeWriter, VerifyingReader, cancel, pipe, threads};
 
 /// Bytes read and written at a time.
 const BUFFER: usize = 512 * 1024;
@@ -16,26 +16,71 @@ const HASHED_ASIDE: u64 = 1024 * 1024;
 
 /// Writes a whole blob and compares its digest before its last bytes are written.
 ///
-/// A large blob is read and hashed by another thread, at most 1 MiB ahead of the writer.
+/// A large blob is hashed by another thread, at most 1 MiB behind the writer: hashing takes twice the time of reading and
+/// writing, and on one thread both would add up.
 /// Errors: those of [`VerifyingReader`], and of the writer.
 pub(super) fn send_verified(
-    reader: impl Read + Send,
+    mut reader: impl Read,
     size: u64,
     digest: &Digest,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let mut verified = VerifyingReader::new(reader, digest.clone(), size);
     if size >= HASHED_ASIDE {
-        let sent = thread::scope(|scope| {
-            let ahead = read_ahead(scope, &mut verified, Blocks::Large).ok()?;
-            Some(send_blocks(ahead, size, out))
-        });
         // Without a result the system refused the thread, and nothing was read yet.
-        if let Some(sent) = sent {
+        if let Some(sent) = send_hashed_aside(&mut reader, size, digest, out) {
             return sent;
         }
     }
-    send(verified, size, out)
+    send(VerifyingReader::new(reader, digest.clone(), size), size, out)
+}
+
+fn send_hashed_aside(
+    reader: &mut impl Read,
+    size: u64,
+    digest: &Digest,
+    out: &mut impl Write,
+) -> Option<io::Result<()>> {
+    thread::scope(|scope| {
+        let (mut to_hash, sent) = pipe(Blocks::Large);
+        let verified = VerifyingReader::new(sent, digest.clone(), size);
+        let hashing = threads::spawn(scope, move || send_blocks(verified, size, &mut io::sink())).ok()?;
+        let last = send_all_but_last(reader, size, out, &mut to_hash);
+        to_hash.finish(Ok(()));
+        let verified = threads::join(hashing);
+        // If the client is gone, the bytes that were hashed are not the whole blob, and say nothing about it.
+        Some(last.and_then(|last| verified.and_then(|()| out.write_all(&last))))
+    })
+}
+
+/// Sends the blocks of a reader and has them hashed, but returns the last of `size` bytes, which are not sent.
+fn send_all_but_last(
+    reader: &mut impl Read,
+    size: u64,
+    out: &mut impl Write,
+    to_hash: &mut PipeWriter,
+) -> io::Result<Vec<u8>> {
+    let (mut read, mut last) = (0, Vec::new());
+    loop {
+        cancel::check()?;
+        let space = to_hash.space();
+        let count = match reader.read(space) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        if count == 0 {
+            return Ok(last);
+        }
+        let block = &space[..count];
+        read += count as u64;
+        // Of a longer blob the hashing thread gets the rest too, and refuses it.
+        match read < size {
+            true => out.write_all(block)?,
+            false if last.is_empty() => last = block.to_vec(),
+            false => {}
+        }
+        to_hash.advance(count);
+    }
 }
 
 /// Copies all bytes of a reader.
@@ -48,6 +93,7 @@ pub(super) fn send(reader: impl Read, count: u64, out: &mut impl Write) -> io::R
 fn send_blocks(mut reader: impl BufRead, count: u64, out: &mut impl Write) -> io::Result<()> {
     let mut left = count;
     loop {
+        cancel::check()?;
         let block = reader.fill_buf()?;
         match block.len() {
             0 if left > 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -101,6 +147,17 @@ mod tests {
         let error = send_verified(half, size, &Digest::sha256_of(&blob), &mut io::sink()).unwrap_err();
         assert!(matches!(Mismatch::in_error(&error), Some(Mismatch::Short { .. })), "{error}");
         assert_eq!(send(half, size, &mut io::sink()).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_blob_that_is_too_long_is_not_sent_whole() {
+        let blob = large();
+        let size = blob.len() as u64 - 1;
+        let mut sent = Vec::new();
+        let digest = Digest::sha256_of(&blob[..blob.len() - 1]);
+        let error = send_verified(&blob[..], size, &digest, &mut sent).unwrap_err();
+        assert!(matches!(Mismatch::in_error(&error), Some(Mismatch::Long { .. })), "{error}");
+        assert!((sent.len() as u64) < size, "all {} bytes were sent", sent.len());
     }
 
     #[test]

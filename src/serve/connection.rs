@@ -300,7 +300,7 @@ impl Exchange<'_> {
 fn send_whole(
     service: &Service,
     blob: &BlobReply<'_>,
-    reader: impl Read + Send,
+    reader: impl Read,
     out: &mut impl Write,
 ) -> io::Result<()> {
     let (mut reader, size) = (Some(reader), blob.held.size());

@@ -154,7 +154,9 @@ impl Serving<'_> {
             ui.note(&format!("… and {} more names", names.len() - SHOWN));
         }
         if service.contents().answers_to_any_name() {
-            ui.note(&format!("{registry} serves the same image under any other repository name"));
+            let several = names.windows(2).any(|pair| pair[0].digest != pair[1].digest);
+            let images = if several { "images" } else { "image" };
+            ui.note(&format!("{registry} serves the same {images} under any other repository name"));
         }
         if self.options.command.is_empty() {
             let image =

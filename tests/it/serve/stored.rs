@@ -51,7 +51,8 @@ fn a_store_is_a_repository_of_any_name_with_its_tags() {
     let name = format!("{}/x", served.host());
     let _ = lab.run(&["copy", "-q", "-i", &format!("{name}:two"), "--to-oci-tar", "out.tar"]).succeeds();
     let _ = lab.run(&["verify", "-q", "--tar", "out.tar", "--expected-digest", &two]).succeeds();
-    let _ = served.stop().succeeds();
+    let output = served.stop().succeeds();
+    assert!(output.stderr.contains("serves the same images under any other repository name"), "{output}");
     // One image of it, beside a tar: each has its name.
     let (first, tagged) = (format!("{store}:one"), ["--tar", "app.tar", "--store"]);
     let served = Served::start(&lab, &[&tagged[..], &[&first]].concat());
