@@ -1,15 +1,14 @@
 //! A tar in a file, opened once and read at any position from any thread: names and their byte ranges.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::model::limits;
-use crate::stream::{TooLarge, read_bounded};
+use crate::stream::{ReadAt, TooLarge, read_bounded};
 use crate::tar::{EndMark, Entry, EntryKind, TarError, display_name, index};
 
 use super::StoreError;
-use super::place::Part;
 
 /// What an archive has under a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +30,7 @@ pub(super) struct Span {
 /// An indexed tar.
 #[derive(Debug)]
 pub(super) struct Archive {
-    file: File,
+    file: Box<dyn ReadAt>,
     path: PathBuf,
     nodes: BTreeMap<Vec<u8>, Node>,
     pub(super) end_mark: EndMark,
@@ -42,16 +41,17 @@ impl Archive {
     ///
     /// Names are compared without `./` in front, doubled slashes and a slash at the end.
     /// Errors: a name that leaves the archive, or that comes twice (directories may).
-    pub(super) fn open(file: File, path: &Path) -> Result<Self, StoreError> {
+    pub(super) fn open(file: Box<dyn ReadAt>, path: &Path) -> Result<Self, StoreError> {
         Self::open_at_most(file, path, limits::ARCHIVE_ENTRIES)
     }
 
-    fn open_at_most(file: File, path: &Path, limit: usize) -> Result<Self, StoreError> {
+    fn open_at_most(file: Box<dyn ReadAt>, path: &Path, limit: usize) -> Result<Self, StoreError> {
         let mut nodes = BTreeMap::new();
-        let end_mark = index(&file, |entry| add(&mut nodes, &entry, limit)).map_err(|error| match error {
-            IndexError::Tar(error) => StoreError::tar(path, error),
-            IndexError::Problem(problem) => StoreError::damaged(path, problem),
-        })?;
+        let end_mark =
+            index(&*file, |entry| add(&mut nodes, &entry, limit)).map_err(|error| match error {
+                IndexError::Tar(error) => StoreError::tar(path, error),
+                IndexError::Problem(problem) => StoreError::damaged(path, problem),
+            })?;
         Ok(Self { file, path: path.to_owned(), nodes, end_mark })
     }
 
@@ -84,12 +84,12 @@ impl Archive {
         }
     }
 
-    pub(super) fn file(&self) -> &File {
-        &self.file
+    pub(super) fn file(&self) -> &dyn ReadAt {
+        &*self.file
     }
 
-    pub(super) fn reader(&self, span: Span) -> Part<&File> {
-        Part { file: &self.file, position: span.offset, left: span.size }
+    pub(super) fn reader(&self, span: Span) -> Box<dyn Read + Send + '_> {
+        self.file.part(span.offset, span.size)
     }
 }
 
@@ -153,8 +153,6 @@ pub(super) fn clean(name: &[u8]) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
-
     use super::*;
 
     #[test]
@@ -164,7 +162,8 @@ mod tests {
             ["a", "b", "c"].iter().fold(testkit::tarball::Tarball::new(), |tar, name| tar.file(name, "x"));
         let mut file = crate::stream::nameless_file(&std::env::temp_dir()).unwrap();
         file.write_all(&tar.finish()).unwrap();
-        let open = |limit| Archive::open_at_most(file.try_clone().unwrap(), Path::new("in.tar"), limit);
+        let open =
+            |limit| Archive::open_at_most(Box::new(file.try_clone().unwrap()), Path::new("in.tar"), limit);
         assert_eq!(open(3).unwrap().nodes().count(), 3);
         let error = open(2).unwrap_err().to_string();
         assert!(error.contains("it has more than 2 entries"), "{error}");
@@ -192,7 +191,7 @@ mod tests {
         use std::io::Write as _;
         let mut file = crate::stream::nameless_file(&std::env::temp_dir()).unwrap();
         file.write_all(&tar.finish()).unwrap();
-        Archive::open(file, Path::new("in.tar"))
+        Archive::open(Box::new(file), Path::new("in.tar"))
     }
 
     #[test]
@@ -252,7 +251,7 @@ mod tests {
         let mut some = [0; 4];
         reader.read_exact(&mut some).unwrap();
         assert_eq!(&some, b"0123");
-        archive.file.set_len(516).unwrap();
+        archive.file.as_file().unwrap().set_len(516).unwrap();
         let error = reader.read(&mut some).unwrap_err();
         assert_eq!(error.to_string(), "the file was cut at byte 516 while it was read");
     }

@@ -32,7 +32,7 @@ mod spool;
 mod whole_archives;
 
 pub use left_out::{LeftOut, left_out_to_text};
-pub use open::{open, open_to_inspect};
+pub use open::{open, open_parts, open_parts_to_inspect, open_to_inspect};
 pub use opened::Store;
 pub use place::{BlobPlace, Stamp};
 pub use reading::{open_verified, read_document};

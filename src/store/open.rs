@@ -3,13 +3,13 @@
 //! File names and extensions do not count. For other content the error says what it is.
 
 use std::fs::File;
+use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::model::limits;
 use crate::model::list::quoted_list;
-use crate::stream::{Compression, FileError};
+use crate::stream::{Compression, FileError, ReadAt};
 use crate::tar::{display_name, is_tar_start};
 
 use super::archive::Archive;
@@ -27,7 +27,17 @@ use super::{Remark, StoreError, agreement, docker_archive, imgpkg_tar, layout};
 /// Cost: reads the headers of the tar, not its blobs; docker-save tars are hashed once, because nothing in them
 /// says what their layers' digests are.
 pub fn open(path: &Path, temporary: &Path) -> Result<Store, StoreError> {
-    let store = open_to_inspect(path, temporary)?;
+    without_contradictions(open_to_inspect(path, temporary)?, path)
+}
+
+/// Opens the same from a tar that is read in parts; `name` is what messages call it.
+///
+/// Errors and cost: as those of [`open`].
+pub fn open_parts(file: Box<dyn ReadAt>, name: &Path, temporary: &Path) -> Result<Store, StoreError> {
+    without_contradictions(open_parts_to_inspect(file, name, temporary)?, name)
+}
+
+fn without_contradictions(store: Store, path: &Path) -> Result<Store, StoreError> {
     let problems = store.remarks.iter().filter_map(|remark| match remark {
         Remark::Contradiction { text, .. } => Some(text.clone()),
         _ => None,
@@ -43,30 +53,46 @@ pub fn open(path: &Path, temporary: &Path) -> Result<Store, StoreError> {
 pub fn open_to_inspect(path: &Path, temporary: &Path) -> Result<Store, StoreError> {
     let file = File::open(path).map_err(|error| FileError::io("open", path, error))?;
     let metadata = file.metadata().map_err(|error| FileError::io("look at", path, error))?;
-    let mut store = if metadata.is_dir() {
+    let store = if metadata.is_dir() {
         open_folder(file, path, temporary)?
     } else if metadata.is_file() {
-        open_file(file, path, temporary)?
+        open_file(Box::new(file), path, temporary)?
     } else {
-        unpack(file, path, temporary)?
+        unpack(Box::new(file), path, temporary)?
     };
-    let remarks = agreement::remarks(&store);
-    store.remarks.extend(remarks);
-    Ok(store)
+    Ok(with_remarks(store))
 }
 
-fn open_file(file: File, path: &Path, temporary: &Path) -> Result<Store, StoreError> {
-    let start = start_of(&file, path)?;
+/// Opens the same from a tar that is read in parts.
+pub fn open_parts_to_inspect(
+    file: Box<dyn ReadAt>,
+    name: &Path,
+    temporary: &Path,
+) -> Result<Store, StoreError> {
+    Ok(with_remarks(open_file(file, name, temporary)?))
+}
+
+fn with_remarks(mut store: Store) -> Store {
+    let remarks = agreement::remarks(&store);
+    store.remarks.extend(remarks);
+    store
+}
+
+fn open_file(file: Box<dyn ReadAt>, path: &Path, temporary: &Path) -> Result<Store, StoreError> {
+    let start = start_of(&*file, path)?;
     match Compression::of_magic(&start) {
         Compression::None if is_tar_start(&start) => recognise(Archive::open(file, path)?, path),
         Compression::None => Err(not_an_archive(path, looks_like(&start))),
-        Compression::Gzip | Compression::Zstd => unpack(file, path, temporary),
+        Compression::Gzip | Compression::Zstd => {
+            let size = file.size().map_err(|error| FileError::io("look at", path, error))?;
+            unpack(file.part(0, size), path, temporary)
+        }
     }
 }
 
-fn unpack(file: File, path: &Path, temporary: &Path) -> Result<Store, StoreError> {
-    let (file, compression) = spool(Box::new(file), path, temporary, limits::SPOOL_BYTES)?;
-    let archive = Archive::open(file, path)?;
+fn unpack(source: Box<dyn Read + Send + '_>, path: &Path, temporary: &Path) -> Result<Store, StoreError> {
+    let (file, compression) = spool(source, path, temporary, limits::SPOOL_BYTES)?;
+    let archive = Archive::open(Box::new(file), path)?;
     let mut store = recognise(archive, path).map_err(|error| match error {
         StoreError::UnknownKind { path, found } if compression != Compression::None => {
             let name = compression_name(compression);
@@ -126,7 +152,7 @@ fn open_folder(folder: File, path: &Path, temporary: &Path) -> Result<Store, Sto
         let opened = if metadata.is_dir() {
             layout::open_directory(OwnedFd::from(file), &candidate)
         } else {
-            open_file(file, &candidate, temporary)
+            open_file(Box::new(file), &candidate, temporary)
         };
         match opened {
             Ok(store) => found.push(store),
@@ -182,7 +208,7 @@ fn may_be_archive(file: &File) -> bool {
         .is_ok_and(|start| Compression::of_magic(&start) != Compression::None || is_tar_start(&start))
 }
 
-fn start_of(file: &File, path: &Path) -> Result<Vec<u8>, StoreError> {
+fn start_of(file: &dyn ReadAt, path: &Path) -> Result<Vec<u8>, StoreError> {
     let mut start = vec![0; 512];
     let mut filled = 0;
     while filled < start.len() {

@@ -162,7 +162,7 @@ impl Store {
     pub fn open_unverified(&self, digest: &Digest) -> Result<Box<dyn Read + Send + '_>, StoreError> {
         match (self.held.get(digest), &self.backing) {
             (Some(Held::Memory(bytes)), _) => Ok(Box::new(Cursor::new(Arc::clone(bytes)))),
-            (Some(Held::Archive(span)), Backing::Archive(archive)) => Ok(Box::new(archive.reader(*span))),
+            (Some(Held::Archive(span)), Backing::Archive(archive)) => Ok(archive.reader(*span)),
             (Some(Held::Directory(_)), Backing::Directory(directory)) => directory.open_blob(digest),
             (Some(Held::Remote(size)), Backing::Remote(blobs)) => blobs.open(digest, *size, 0),
             (Some(_), _) => unreachable!("each kind of store fills `held` for its own backing"),

@@ -1,12 +1,12 @@
 //! Where a stored blob is, for readers that want any part of it, from any thread.
 
-use std::borrow::Borrow;
 use std::fs::File;
 use std::io::{self, Cursor, Read};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 use crate::model::Digest;
+use crate::stream::{Part, ReadAt};
 
 use super::StoreError;
 use super::remote_blobs::RemoteBlobs;
@@ -22,7 +22,7 @@ pub struct BlobPlace<'a> {
 pub(super) enum PlaceBytes<'a> {
     Memory(Arc<[u8]>),
     /// A part of a file that the store holds open.
-    Part(&'a File, u64),
+    Part(&'a dyn ReadAt, u64),
     /// A whole file.
     File(Arc<File>),
     /// Elsewhere; what is there is found out by opening it.
@@ -43,7 +43,11 @@ impl<'a> BlobPlace<'a> {
     /// Tells whether the bytes are not on this machine: each reading of them may give others.
     #[must_use]
     pub fn is_remote(&self) -> bool {
-        matches!(self.bytes, PlaceBytes::Remote(..))
+        match &self.bytes {
+            PlaceBytes::Remote(..) => true,
+            PlaceBytes::Part(file, _) => file.as_file().is_none(),
+            PlaceBytes::Memory(_) | PlaceBytes::File(_) => false,
+        }
     }
 
     /// Tells whether the bytes are there; those of this machine were found when the store was opened.
@@ -66,8 +70,8 @@ impl<'a> BlobPlace<'a> {
                 reader.set_position(from);
                 Box::new(reader)
             }
-            PlaceBytes::Part(file, offset) => Box::new(Part { file: *file, position: offset + from, left }),
-            PlaceBytes::File(file) => Box::new(Part { file: Arc::clone(file), position: from, left }),
+            PlaceBytes::Part(file, offset) => file.part(offset + from, left),
+            PlaceBytes::File(file) => Box::new(Part::new(Arc::clone(file), from, left)),
             PlaceBytes::Remote(blobs, digest) => Box::new(blobs.open(digest, self.size, from)?.take(left)),
         })
     }
@@ -77,7 +81,10 @@ impl<'a> BlobPlace<'a> {
     pub fn stamp(&self) -> io::Result<Stamp> {
         let file: &File = match &self.bytes {
             PlaceBytes::Memory(_) | PlaceBytes::Remote(..) => return Ok(Stamp([0; 5])),
-            PlaceBytes::Part(file, _) => file,
+            PlaceBytes::Part(file, _) => match file.as_file() {
+                Some(file) => file,
+                None => return Ok(Stamp([0; 5])),
+            },
             PlaceBytes::File(file) => file,
         };
         let metadata = file.metadata()?;
@@ -89,31 +96,6 @@ impl<'a> BlobPlace<'a> {
             nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
             nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
         ]))
-    }
-}
-
-/// Reads a part of a file with positioned reads, so that threads do not disturb each other.
-#[derive(Debug)]
-pub(super) struct Part<F> {
-    pub(super) file: F,
-    pub(super) position: u64,
-    pub(super) left: u64,
-}
-
-impl<F: Borrow<File>> Read for Part<F> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
-        if most == 0 {
-            return Ok(0);
-        }
-        let count = self.file.borrow().read_at(&mut buffer[..most], self.position)?;
-        if count == 0 {
-            let text = format!("the file was cut at byte {} while it was read", self.position);
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
-        }
-        self.position += count as u64;
-        self.left -= count as u64;
-        Ok(count)
     }
 }
 

@@ -14,7 +14,7 @@ use super::kind::{looks_like, not_an_archive};
 ///
 /// Errors: what is not a tar inside is refused after its first block; what has more than `limit` bytes too.
 pub(super) fn spool(
-    source: Box<dyn Read + Send>,
+    source: Box<dyn Read + Send + '_>,
     path: &Path,
     temporary: &Path,
     limit: u64,

@@ -1,8 +1,8 @@
 //! The table of contents of a tar in a file, read from header to header without the data.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
+
+use crate::stream::ReadAt;
 
 use super::error::TarError;
 use super::header_read::{BLOCK, checksum_fits};
@@ -24,10 +24,10 @@ pub enum EndMark {
 /// Errors: as [`super::Reader`]; an error of `take` ends the work. The end of the data of the last entry is
 /// checked against the size of the file.
 pub fn index<E: From<TarError>>(
-    file: &File,
+    file: &dyn ReadAt,
     mut take: impl FnMut(Entry) -> Result<(), E>,
 ) -> Result<EndMark, E> {
-    let size = file.metadata().map_err(|source| TarError::Io { offset: 0, source })?.len();
+    let size = file.size().map_err(|source| TarError::Io { offset: 0, source })?;
     let mut headers = Headers::new(Hops { file, size, position: 0, window: Vec::new(), window_start: 0 });
     while let Some(entry) = headers.next()? {
         take(entry)?;
@@ -42,7 +42,7 @@ pub fn is_tar_start(start: &[u8]) -> bool {
 }
 
 struct Hops<'a> {
-    file: &'a File,
+    file: &'a dyn ReadAt,
     size: u64,
     position: u64,
     window: Vec<u8>,
@@ -80,6 +80,7 @@ impl ByteSource for Hops<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::Write as _;
 
     use testkit::tarball::{Header, Tarball};

@@ -1,0 +1,85 @@
+//! A file that is read at any position, from several threads: one of this machine, or one that a server sends in parts.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+
+/// Bytes of a known number that do not change while they are read.
+pub trait ReadAt: fmt::Debug + Send + Sync {
+    /// Returns the number of bytes.
+    fn size(&self) -> io::Result<u64>;
+
+    /// Reads some bytes at a position; none only at the end.
+    ///
+    /// Cost: where a server has the file, one request for each position that is far from those before.
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
+
+    /// Returns a reader of `length` bytes from a position; it opens nothing before its first read.
+    ///
+    /// Errors: reading gives [`io::ErrorKind::UnexpectedEof`] when the file ends before them.
+    fn part(&self, position: u64, length: u64) -> Box<dyn Read + Send + '_>;
+
+    /// Returns the file of this machine, if it is one.
+    fn as_file(&self) -> Option<&File> {
+        None
+    }
+}
+
+impl ReadAt for File {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        FileExt::read_at(self, buffer, position)
+    }
+
+    fn part(&self, position: u64, length: u64) -> Box<dyn Read + Send + '_> {
+        Box::new(Part { file: self, position, left: length })
+    }
+
+    fn as_file(&self) -> Option<&File> {
+        Some(self)
+    }
+}
+
+/// Reads a part of a file with positioned reads, so that threads do not disturb each other.
+#[derive(Debug)]
+pub struct Part<F> {
+    file: F,
+    position: u64,
+    left: u64,
+}
+
+impl<F: Borrow<File>> Part<F> {
+    /// Starts at a position; `length` bytes are read.
+    #[must_use]
+    pub fn new(file: F, position: u64, length: u64) -> Self {
+        Self { file, position, left: length }
+    }
+}
+
+impl<F: Borrow<File>> Read for Part<F> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        if most == 0 {
+            return Ok(0);
+        }
+        let file: &File = self.file.borrow();
+        let count = FileExt::read_at(file, &mut buffer[..most], self.position)?;
+        if count == 0 {
+            return Err(cut_at(self.position));
+        }
+        self.position += count as u64;
+        self.left -= count as u64;
+        Ok(count)
+    }
+}
+
+/// Makes the error for a file that ended before its bytes did.
+fn cut_at(position: u64) -> io::Error {
+    let text = format!("the file was cut at byte {position} while it was read");
+    io::Error::new(io::ErrorKind::UnexpectedEof, text)
+}
