@@ -7,6 +7,7 @@
 mod conversions;
 mod hint;
 mod message;
+mod stores;
 
 pub use hint::{Hint, Vocabulary};
 pub(in crate::front) use message::message;

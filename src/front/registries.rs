@@ -15,7 +15,7 @@ use super::ui::Ui;
 use crate::model::limits;
 use crate::registry::{
     Bucket, BucketOptions, CaCertificates, Client, ClientEvents, ClientOptions, PlainHttp, Proxies,
-    RequestRecord, RetryRecord, Secret, SystemTrust, Timeouts, TlsOptions, WireOptions,
+    RequestRecord, RetryRecord, Secret, SystemTrust, Timeouts, TlsOptions, WebFile, WireOptions,
 };
 use crate::stream::{FileError, read_file};
 
@@ -54,6 +54,11 @@ pub fn bucket(
 /// Makes the client of a folder of a web server; sends no request.
 pub fn web(url: &str, options: &RegistryOptions, env: &Env, ui: &Arc<Ui>) -> Result<Bucket, Failure> {
     Ok(Bucket::of_web(url, bucket_options(options, env, ui)?)?)
+}
+
+/// Opens a file of a web server that is read in parts; no credentials are sent but those in the URL.
+pub fn web_file(url: &str, options: &RegistryOptions, env: &Env, ui: &Arc<Ui>) -> Result<WebFile, Failure> {
+    Ok(WebFile::open(url, bucket_options(options, env, ui)?)?)
 }
 
 fn bucket_options(options: &RegistryOptions, env: &Env, ui: &Arc<Ui>) -> Result<BucketOptions, Failure> {

@@ -67,7 +67,7 @@ pub use helper::{CredentialHelpers, HelperError, ProcessHelpers};
 pub use keychain::{CredentialSource, DockerConfig, DockerConfigError, HostCredential, Keychain};
 pub use layer_urls::shown_url;
 pub use options::{ClientOptions, Mirror, PlainHttp};
-pub use s3::{Bucket, BucketError, BucketOptions, Encryption};
+pub use s3::{Bucket, BucketError, BucketOptions, Encryption, WebFile};
 pub use upload::{PushOutcome, PushStart};
 pub use wire_options::{
     CaCertificates, ClientIdentity, Proxies, SystemTrust, Timeouts, TlsOptions, WireOptions,

@@ -231,7 +231,7 @@ pub struct PushArgs {
 #[derive(Clone, Debug, Default, Args)]
 #[group(skip)]
 pub struct TarArgs {
-    /// Tar or folder to read: OCI layout, docker save or imgpkg, also compressed (- is standard input)
+    /// Tar, folder or URL of a tar: OCI layout, docker save or imgpkg, also compressed (- is standard input)
     #[arg(long, value_name = "PATH")]
     pub tar: Option<PathBuf>,
     /// Like --tar, but accepts an OCI layout only

@@ -83,7 +83,7 @@ fn main_image(images: &[Description], options: &DescribeOptions) -> Option<Image
             ReportedPlace::Registry(reference.repository.clone())
         }
         Source::Tar(path) | Source::OciTar(path) | Source::Lock(path) => ReportedPlace::Tar(path.clone()),
-        Source::Store(_) => ReportedPlace::Store,
+        Source::WebTar(_) | Source::Store(_) => ReportedPlace::Store,
     };
     Some(ImageOutcome::of_description(image, place))
 }

@@ -2,7 +2,7 @@
 
 use super::args::MatchArgs;
 use super::resolve::{self, Source};
-use super::stores::{open_depot_image, open_oci, open_store};
+use super::stores::{open_depot_image, open_oci, open_store, open_tar_url};
 use crate::front::context::Context;
 use crate::front::failure::{Failure, Kind};
 use crate::front::main_image::{choose_one, only_root};
@@ -23,6 +23,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &MatchArgs) -> Result<O
     let files = reporter::watch(&context.ui, Wording::Fetched, |observer| match &options.source {
         Source::Tar(path) => files_of_store(open_store(context, path)?, select),
         Source::OciTar(path) => files_of_store(open_oci(context, path)?, select),
+        Source::WebTar(url) => files_of_store(open_tar_url(context, url, &options.registry)?, select),
         Source::Store(reference) => {
             files_of_store(open_depot_image(context, reference, &options.registry)?.store, select)
         }

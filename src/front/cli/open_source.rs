@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::resolve::{RegistryOptions, Source};
-use super::stores::{about_version, complete, open_depot_image, open_oci, open_store, read_lock};
+use super::stores::{
+    about_version, complete, open_depot_image, open_oci, open_store, open_tar_url, read_lock,
+};
 use crate::depot::Version;
 use crate::front::context::Context;
 use crate::front::failure::{Failure, Kind, message};
@@ -72,6 +74,10 @@ impl OpenedSource {
             }
             Source::OciTar(path) => {
                 store = Some(open_oci(context, path)?);
+                Wanted::Store
+            }
+            Source::WebTar(url) => {
+                store = Some(open_tar_url(context, url, registry)?);
                 Wanted::Store
             }
             Source::Store(reference) => {

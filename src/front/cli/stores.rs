@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::resolve::{RegistryOptions, Source};
+use super::resolve::{RegistryOptions, Source, TarUrl};
 use crate::depot::{
     Address, BucketObjects, Depot, FolderObjects, Objects, OpenedImage, StoreReference, Version, WebObjects,
 };
@@ -21,6 +21,17 @@ pub(super) fn open_store(context: &Context<'_>, path: &Path) -> Result<Store, Fa
     Ok(store::open(path, &system::temporary_folder(context.env))?)
 }
 
+/// Opens a tar at a URL.
+pub(super) fn open_tar_url(
+    context: &Context<'_>,
+    url: &TarUrl,
+    registry: &RegistryOptions,
+) -> Result<Store, Failure> {
+    let file = registries::web_file(url.expose(), registry, context.env, &context.ui)?;
+    let name = PathBuf::from(file.label());
+    Ok(store::open_parts(Box::new(file), &name, &system::temporary_folder(context.env))?)
+}
+
 /// Opens a tar or folder of any known kind, every archive directly in a folder, or an image store.
 pub(super) fn open_stores(
     context: &Context<'_>,
@@ -29,6 +40,7 @@ pub(super) fn open_stores(
 ) -> Result<Vec<Store>, Failure> {
     let path = match source {
         Source::Tar(path) | Source::OciTar(path) | Source::Lock(path) => path,
+        Source::WebTar(url) => return Ok(vec![open_tar_url(context, url, registry)?]),
         Source::Store(reference) => return Ok(vec![open_depot_image(context, reference, registry)?.store]),
         Source::Bundle(_) | Source::Image(_) => {
             let what = "an image in a registry was to be opened as a tar";
@@ -74,6 +86,7 @@ pub(super) fn complete(
         let wanted: Vec<LeftOut> = store.lacking().cloned().collect();
         let base = match base {
             Source::Tar(path) | Source::OciTar(path) | Source::Lock(path) => open_store(context, path)?,
+            Source::WebTar(url) => open_tar_url(context, url, registry)?,
             Source::Store(StoreReference { address, tag: None, digest: None }) => {
                 // Not only what tags point at now: any version may be the one that was carried.
                 let depot = Depot::open(objects(context, address, registry)?)?;
@@ -134,6 +147,17 @@ pub(super) fn open_oci(context: &Context<'_>, path: &Path) -> Result<Store, Fail
 /// Opens a tar or folder also where its facts contradict each other, to report them.
 pub(super) fn open_to_inspect(context: &Context<'_>, path: &Path) -> Result<Store, Failure> {
     Ok(store::open_to_inspect(path, &system::temporary_folder(context.env))?)
+}
+
+/// Opens a tar at a URL also where its facts contradict each other, to report them.
+pub(super) fn open_url_to_inspect(
+    context: &Context<'_>,
+    url: &TarUrl,
+    registry: &RegistryOptions,
+) -> Result<Store, Failure> {
+    let file = registries::web_file(url.expose(), registry, context.env, &context.ui)?;
+    let name = PathBuf::from(file.label());
+    Ok(store::open_parts_to_inspect(Box::new(file), &name, &system::temporary_folder(context.env))?)
 }
 
 /// Checks that a store is an OCI layout.

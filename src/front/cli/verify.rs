@@ -9,7 +9,9 @@ use serde_json::json;
 use super::args::VerifyArgs;
 use super::open_source::{Depth, OpenedSource};
 use super::resolve::{self, Source, VerifyOptions};
-use super::stores::{about_version, complete, expect_oci, open_depot_image, open_to_inspect};
+use super::stores::{
+    about_version, complete, expect_oci, open_depot_image, open_to_inspect, open_url_to_inspect,
+};
 use super::without::needed;
 use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
@@ -38,7 +40,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &VerifyArgs) -> Result<
     let keys = keys::public_keys(Flag::KEY, &options.keys, context.env)?;
     let to = match &options.source {
         Source::Tar(path) | Source::OciTar(path) => Some(path.as_path()),
-        Source::Store(_) | Source::Bundle(_) | Source::Image(_) | Source::Lock(_) => None,
+        Source::WebTar(_) | Source::Store(_) | Source::Bundle(_) | Source::Image(_) | Source::Lock(_) => None,
     };
     result_file::report(&options.results, to, || verified(context, &options, keys))
 }
@@ -56,6 +58,7 @@ fn verified(
             version = opened.version;
             opened.store
         }
+        Source::WebTar(url) => open_url_to_inspect(context, url, &options.registry)?,
         Source::Tar(path) | Source::OciTar(path) | Source::Lock(path) => {
             place = ReportedPlace::Tar(path.clone());
             let opened = open_to_inspect(context, path)?;

@@ -7,7 +7,7 @@ use super::looking::ALONE;
 use super::open_source::Depth;
 use super::open_source::OpenedSource;
 use super::resolve::{CopyOptions, RegistryOptions, Source};
-use super::stores::{open_depot_image, open_store, read_lock};
+use super::stores::{open_depot_image, open_store, open_tar_url, read_lock};
 use crate::front::context::Context;
 use crate::front::failure::Failure;
 use crate::front::text;
@@ -54,6 +54,10 @@ fn blobs_of_others(
             }
             Source::Image(reference) | Source::Bundle(reference) => {
                 (reference.to_string(), of_source(context, other, registry, observer)?)
+            }
+            Source::WebTar(url) => {
+                let store = open_tar_url(context, url, registry)?;
+                (name_of(&store).unwrap_or_else(|| store.path().display().to_string()), blobs_of(&store))
             }
             Source::Store(reference) => {
                 let store = open_depot_image(context, reference, registry)?.store;

@@ -53,6 +53,20 @@ pub enum BucketError {
         /// What is wrong.
         problem: String,
     },
+    /// A web server sends whole files only.
+    #[error("`{host}` does not send parts of `{url}`, but a tar at a URL is read in parts")]
+    NoParts {
+        /// The server.
+        host: String,
+        /// The file, without secrets.
+        url: String,
+    },
+    /// A file of a web server is another one than before.
+    #[error("`{url}` changed while it was read")]
+    Changed {
+        /// The file, without secrets.
+        url: String,
+    },
     /// The server kept failing.
     #[error("cannot {task} at `{host}` after {attempts} attempts in {} s: {cause}", elapsed.as_secs())]
     Unreachable {

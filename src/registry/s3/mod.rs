@@ -5,11 +5,13 @@
 //! that a permission for the prefix is enough. Source: "Amazon S3 API Reference"; what SeaweedFS 4.48 and rclone 1.75
 //! do differently is said where it matters.
 
+mod blocks;
 mod error;
 mod parts;
 mod place;
 mod reading;
 mod sending;
+mod web_file;
 mod writing;
 mod xml;
 
@@ -27,6 +29,7 @@ use super::wire_options::WireOptions;
 use place::Place;
 
 pub use error::BucketError;
+pub use web_file::WebFile;
 
 /// Keys are renewed so long before they expire, seconds.
 const MARGIN: u64 = 300;

@@ -137,15 +137,10 @@ impl Bucket {
         let region = crate::stream::lock(&self.state).region.clone();
         BucketError::NoBucket { host: self.place.host(&region), bucket: self.place.bucket.clone() }
     }
-
-    pub(super) fn invalid_answer(&self, task: String, problem: String) -> BucketError {
-        let region = crate::stream::lock(&self.state).region.clone();
-        BucketError::Protocol { host: self.place.host(&region), task, problem }
-    }
 }
 
 /// Finds the error of a request in one of reading.
-fn of_read(error: io::Error) -> BucketError {
+pub(super) fn of_read(error: io::Error) -> BucketError {
     match error.downcast::<BucketError>() {
         Ok(error) => error,
         Err(error) => BucketError::Source(error),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::model::time::{self, Timestamp};
 use crate::model::{Method, limits};
-use crate::stream::{lock, read_bounded};
+use crate::stream::{TooLarge, lock, read_bounded};
 
 use super::super::blob_body::BlobBody;
 use super::super::cloud::{Scope, sign_hashed};
@@ -14,6 +14,7 @@ use super::super::events::RetryRecord;
 use super::super::http::{Payload, PayloadSource, Request, Response};
 use super::super::reach::HostSource;
 use super::super::retry;
+use super::super::url::Url;
 use super::super::wire_error::WireErrorKind;
 use super::error::BucketError;
 use super::xml::{self, Problem};
@@ -36,9 +37,19 @@ pub(super) enum Content<'a> {
     Body { body: &'a dyn BlobBody, size: u64, progress: &'a dyn Fn(u64) },
 }
 
+/// Where a request goes that is for no object of the place.
+#[derive(Clone, Copy)]
+pub(super) struct To<'a> {
+    pub(super) url: &'a Url,
+    /// Who named its host.
+    pub(super) named_by: HostSource,
+}
+
 /// A request, before it is signed.
 pub(super) struct Call<'a> {
     pub(super) method: Method,
+    /// Another URL than that of the key.
+    pub(super) to: Option<To<'a>>,
     /// The key below the prefix; none for the bucket itself.
     pub(super) key: Option<&'a str>,
     /// In the order of their names.
@@ -59,6 +70,7 @@ impl<'a> Call<'a> {
     pub(super) fn new(method: Method, key: Option<&'a str>, task: String) -> Self {
         Self {
             method,
+            to: None,
             key,
             query: Vec::new(),
             headers: Vec::new(),
@@ -151,7 +163,7 @@ impl Bucket {
                     (cause, status, after)
                 }
             };
-            let host = self.place.host(&lock(&self.state).region);
+            let host = self.host_of(call, &lock(&self.state).region);
             // Each silence costs a whole time-out, and a server that says nothing twice hardly speaks the third time.
             if attempt > self.policy.retries || silent_attempts > 1 {
                 let (task, elapsed) = (call.task.clone(), started.elapsed());
@@ -179,7 +191,10 @@ impl Bucket {
             let state = lock(&self.state);
             (state.region.clone(), state.skew)
         };
-        let url = self.place.url(&region, call.key, &call.query);
+        let url = match &call.to {
+            Some(to) => to.url.clone(),
+            None => self.place.url(&region, call.key, &call.query),
+        };
         let mut headers = call.headers.clone();
         let mut authorization = None;
         if let Some(keys) = &keys {
@@ -210,7 +225,7 @@ impl Bucket {
         let sent = self.http.send(Request {
             method: call.method,
             url: &url,
-            named_by: HostSource::User,
+            named_by: call.to.map_or(HostSource::User, |to| to.named_by),
             headers,
             authorization,
             payload,
@@ -221,12 +236,16 @@ impl Bucket {
         if let Some(error) = failed {
             return Err(Failed::Fatal(BucketError::Source(error)));
         }
-        let response = sent.map_err(|failure| self.of_wire(failure, &region))?;
+        let response = sent.map_err(|failure| self.of_wire(failure, self.host_of(call, &region)))?;
         self.judge(call, response, &region, keys.is_none())
     }
 
-    fn of_wire(&self, failure: super::super::wire_error::WireError, region: &str) -> Failed {
-        let host = self.place.host(region);
+    /// Returns the host that a request goes to, for messages.
+    fn host_of(&self, call: &Call<'_>, region: &str) -> String {
+        call.to.map_or_else(|| self.place.host(region), |to| to.url.origin().to_string())
+    }
+
+    fn of_wire(&self, failure: super::super::wire_error::WireError, host: String) -> Failed {
         match failure.kind {
             WireErrorKind::Cancelled => Failed::Fatal(BucketError::Cancelled),
             WireErrorKind::Trust(problem) => Failed::Fatal(BucketError::Trust { host, problem }),
@@ -239,6 +258,12 @@ impl Bucket {
                 Failed::Transient { cause, status: None, after: None, silent }
             }
         }
+    }
+
+    /// Makes the error for an answer that violates the protocol.
+    pub(super) fn invalid_answer(&self, task: String, problem: String) -> BucketError {
+        let region = lock(&self.state).region.clone();
+        BucketError::Protocol { host: self.place.host(&region), task, problem }
     }
 
     /// Decides what an answer means.
@@ -265,8 +290,18 @@ impl Bucket {
         let redactor = std::sync::Arc::clone(&response.redactor);
         let limit = if is_success { limits::PAGE_BYTES } else { limits::ERROR_BYTES };
         let body = read_bounded(response.into_reader(), limit);
-        let host = || self.place.host(region);
+        let host = || self.host_of(call, region);
         let task = || call.task.clone();
+        let body = match body {
+            Err(TooLarge::Limit { limit }) if is_success => {
+                let problem = format!("it has more than {limit} bytes");
+                return Err(Failed::Fatal(self.invalid_answer(task(), problem)));
+            }
+            // A long error says nothing that is shown.
+            Err(TooLarge::Limit { .. }) => Ok(Vec::new()),
+            Err(TooLarge::Io(error)) => Err(error),
+            Ok(body) => Ok(body),
+        };
         let Ok(body) = body else {
             let cause = format!("its answer ({status}) could not be read");
             return Err(Failed::Transient { cause, status: None, after: None, silent: false });
@@ -280,7 +315,7 @@ impl Bucket {
         let code = super::super::sanitize::sanitize(&redactor.redact(&code));
         let message = super::super::sanitize::sanitize(&redactor.redact(&message));
         let home = home.unwrap_or(named);
-        if home != region && is_region(&home) {
+        if !self.place.is_web() && home != region && is_region(&home) {
             lock(&self.state).region = home;
             return Err(Failed::Corrected);
         }

@@ -5,5 +5,6 @@ pub(crate) mod collect;
 pub(crate) mod faults;
 pub(crate) mod folder;
 pub(crate) mod push;
+pub(crate) mod tar_url;
 pub(crate) mod web;
 pub(crate) mod writers;

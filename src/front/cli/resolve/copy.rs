@@ -163,7 +163,7 @@ pub fn copy(args: &CopyArgs, env: &Env) -> Result<CopyOptions, Failure> {
 
 /// Refuses flags of delta tars that do not go with the source or the sink.
 fn check_delta(args: &CopyArgs, source: &Source, sink: &Sink) -> Result<(), Failure> {
-    let is_tar = matches!(source, Source::Tar(_) | Source::OciTar(_));
+    let is_tar = matches!(source, Source::Tar(_) | Source::OciTar(_) | Source::WebTar(_));
     let given = |is_empty: bool| !is_empty;
     let [without, base, from] = [
         given(args.without.iter().all(|path| path.as_os_str().is_empty())),
@@ -199,7 +199,7 @@ fn check_switches(args: &CopyArgs, source: &Source, sink: &Sink) -> Result<(), F
     if thin && inflate {
         return Err(Failure::misuse(message!(Flag::THIN, " and ", Flag::INFLATE, " exclude each other")));
     }
-    if thin && matches!(source, Source::Tar(_) | Source::OciTar(_) | Source::Store(_)) {
+    if thin && matches!(source, Source::Tar(_) | Source::OciTar(_) | Source::WebTar(_) | Source::Store(_)) {
         return Err(Failure::misuse(message!(
             Flag::THIN,
             " cannot be used with a tar, which is copied as it is"

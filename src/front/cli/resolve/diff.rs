@@ -100,7 +100,7 @@ pub fn diff(args: &DiffArgs, quiet: bool, json: bool) -> Result<DiffRequest, Fai
     }
     let second = second.or_else(|| first.clone());
     let of_tar = |source: &Source, selector: Option<Selector>| {
-        if matches!(source, Source::Tar(_) | Source::Store(_)) { selector } else { None }
+        if matches!(source, Source::Tar(_) | Source::WebTar(_) | Source::Store(_)) { selector } else { None }
     };
     let (first, second) = (of_tar(&old, first), of_tar(&new, second));
     if !flags.select.iter().all(String::is_empty) && first.is_none() && second.is_none() {
@@ -128,9 +128,9 @@ fn source(typed: &TypedSource) -> Result<Source, Failure> {
         TypedSource::Path(path) | TypedSource::Tar(path) if path == Path::new("-") => Source::Tar(stdin()?),
         TypedSource::Path(path) => match as_store(Flag::STORE, path)? {
             Some(store) => store,
-            None => Source::Tar(path.clone()),
+            None => Source::of_tar(path),
         },
-        TypedSource::Tar(path) => Source::Tar(path.clone()),
+        TypedSource::Tar(path) => Source::of_tar(path),
         TypedSource::Store(text) => {
             Source::Store(text.parse().map_err(|error: AddressError| wrong(Flag::STORE, &error))?)
         }

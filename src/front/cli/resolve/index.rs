@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    RegistryOptions, Source, TarTarget, exactly_one, expected_digest, given, given_list, given_path, parsed,
-    parsed_list, platform, reference, registry, results, tags, target_reference, wrong,
+    RegistryOptions, Source, TarTarget, TarUrl, exactly_one, expected_digest, given, given_list, given_path,
+    parsed, parsed_list, platform, reference, registry, results, tags, target_reference, wrong,
 };
 use crate::front::cli::index_args::IndexArgs;
 use crate::front::cli::values::key_value;
@@ -76,7 +76,7 @@ impl IndexSink {
 pub fn index(args: &IndexArgs, env: &Env) -> Result<IndexOptions, Failure> {
     let mut sources = Vec::new();
     for path in args.tar.iter().filter(|path| !path.as_os_str().is_empty()) {
-        sources.extend(expanded(path)?.into_iter().map(Source::Tar));
+        sources.extend(tars(path)?);
     }
     for text in args.image.iter().filter(|text| !text.is_empty()) {
         sources.push(Source::Image(reference(Flag::IMAGE, text)?));
@@ -125,10 +125,18 @@ pub fn index(args: &IndexArgs, env: &Env) -> Result<IndexOptions, Failure> {
     })
 }
 
+/// Returns the tars that a path, a pattern or a URL names.
+pub(super) fn tars(path: &Path) -> Result<Vec<Source>, Failure> {
+    match TarUrl::of(path) {
+        Some(url) => Ok(vec![Source::WebTar(url)]),
+        None => Ok(expanded(path)?.into_iter().map(Source::Tar).collect()),
+    }
+}
+
 /// Expands a pattern that the shell left as it is; a path that exists is no pattern.
 ///
 /// Errors: a pattern that finds nothing, because an index without the artifact of one job would be wrong.
-pub(super) fn expanded(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+fn expanded(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     let Some(pattern) = path.to_str().filter(|text| text.contains(['*', '?', '['])) else {
         return Ok(vec![path.to_owned()]);
     };

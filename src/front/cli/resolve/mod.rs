@@ -16,6 +16,7 @@ mod registry;
 mod runnable;
 mod serve;
 mod sign;
+mod tar_url;
 mod words;
 
 use std::io::IsTerminal;
@@ -35,6 +36,7 @@ pub use registry::{RegistryOptions, registry};
 pub use runnable::{ImagePlace, Rebase, RunnableOptions};
 pub use serve::{Collection, ServeOptions, serve};
 pub use sign::{AttachOptions, SignOptions, SignTarget, attach, sign};
+pub use tar_url::TarUrl;
 
 use super::args::{Globals, SourceArgs, TarArgs};
 use super::choices::{self, Choices};
@@ -64,6 +66,8 @@ pub enum Source {
     Tar(PathBuf),
     /// A tar or folder that has to be an OCI layout.
     OciTar(PathBuf),
+    /// A tar at a URL.
+    WebTar(TarUrl),
     /// An image store.
     Store(StoreReference),
 }
@@ -74,8 +78,13 @@ impl Source {
     pub fn repository(&self) -> Option<&Repository> {
         match self {
             Self::Bundle(reference) | Self::Image(reference) => Some(&reference.repository),
-            Self::Lock(_) | Self::Tar(_) | Self::OciTar(_) | Self::Store(_) => None,
+            Self::Lock(_) | Self::Tar(_) | Self::OciTar(_) | Self::WebTar(_) | Self::Store(_) => None,
         }
+    }
+
+    /// Names a tar by its path or URL.
+    fn of_tar(value: &Path) -> Self {
+        TarUrl::of(value).map_or_else(|| Self::Tar(value.to_owned()), Self::WebTar)
     }
 }
 
@@ -367,6 +376,9 @@ fn any_source(flag: Flag, value: &Path) -> Result<Source, Failure> {
     if let Some(store) = as_store(flag, value)? {
         return Ok(store);
     }
+    if let Some(url) = TarUrl::of(value) {
+        return Ok(Source::WebTar(url));
+    }
     if value.exists() {
         return Ok(Source::Tar(value.to_owned()));
     }
@@ -392,7 +404,9 @@ fn as_store(flag: Flag, value: &Path) -> Result<Option<Source>, Failure> {
 /// Resolves `--select`, the image of a tar with several.
 fn selector(args: &TarArgs, source: &Source) -> Result<Option<Selector>, Failure> {
     let selector = parsed(Flag::SELECT, args.select.as_deref(), str::parse::<Selector>)?;
-    if selector.is_some() && !matches!(source, Source::Tar(_) | Source::OciTar(_) | Source::Store(_)) {
+    if selector.is_some()
+        && !matches!(source, Source::Tar(_) | Source::OciTar(_) | Source::WebTar(_) | Source::Store(_))
+    {
         return Err(Failure::misuse(message!(Flag::SELECT, " works with ", Flag::TAR, " only"))
             .hint("a reference names one image; a lock file is edited"));
     }
@@ -433,11 +447,15 @@ fn source(flags: &SourceFlags<'_>, allowed: &[Flag]) -> Result<Source, Failure> 
         (Flag::IMAGE, by_name(Flag::IMAGE, flags.image, Source::Image)?),
         (Flag::SOURCE, by_name(Flag::SOURCE, flags.source, Source::Image)?),
         (Flag::LOCK, by_path(flags.lock, Source::Lock)),
-        (Flag::TAR, by_path(flags.tar, Source::Tar)),
+        (Flag::TAR, flags.tar.map(Source::of_tar)),
         (Flag::OCI_TAR, by_path(flags.oci_tar, Source::OciTar)),
         (Flag::STORE, parsed(Flag::STORE, flags.store, str::parse::<StoreReference>)?.map(Source::Store)),
     ];
     let candidates = candidates.into_iter().filter(|(flag, _)| allowed.contains(flag)).collect();
+    if flags.oci_tar.is_some_and(|path| TarUrl::of(path).is_some()) {
+        return Err(wrong(Flag::OCI_TAR, &"expected a path")
+            .hint(message!("a tar at a URL is read with ", Flag::TAR.with("URL"))));
+    }
     let is_match = allowed.contains(&Flag::SOURCE) && !allowed.contains(&Flag::IMAGE);
     let from_stdin = |path: &Path| path == Path::new("-");
     match exactly_one("source", candidates)? {

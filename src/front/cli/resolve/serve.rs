@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::index::expanded;
+use super::index::tars;
 use super::{RegistryOptions, Source, chosen, given_path, parsed, parsed_list, registry};
 use crate::depot::StoreReference;
 use crate::front::cli::choices;
@@ -59,7 +59,7 @@ pub fn serve(args: &ServeArgs) -> Result<ServeOptions, Failure> {
             )
             .hint("write it to a file first"));
         }
-        sources.extend(expanded(path)?.into_iter().map(Source::Tar));
+        sources.extend(tars(path)?);
     }
     sources.extend(
         parsed_list(Flag::STORE, &args.store, str::parse::<StoreReference>)?.into_iter().map(Source::Store),

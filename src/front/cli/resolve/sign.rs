@@ -155,6 +155,7 @@ fn target(image: Option<&str>, tar: Option<&PathBuf>) -> Result<SignTarget, Fail
         Source::Image(reference) | Source::Bundle(reference) => Ok(SignTarget::Image(reference)),
         Source::Tar(path) | Source::OciTar(path) | Source::Lock(path) => Ok(SignTarget::Layout(path)),
         Source::Store(store) => Err(Failure::misuse(format!("`{store}` is an image store, expected a tar"))),
+        Source::WebTar(_) => Err(wrong(Flag::TAR, &"a tar at a URL cannot be changed, expected a file")),
     }
 }
 

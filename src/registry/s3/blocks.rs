@@ -1,0 +1,111 @@
+//! The parts of a file on a web server that were read lately: headers of a tar and small files are often in one of them.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use crate::stream::lock;
+
+/// Bytes of a request for a position that is far from the last one.
+pub(super) const SMALLEST: u64 = 64 * 1024;
+/// Bytes of a request where positions follow one another.
+const LARGEST: u64 = 1024 * 1024;
+/// Most bytes that are kept.
+const KEPT: usize = 8 * 1024 * 1024;
+
+/// Bytes from a position on.
+#[derive(Debug)]
+pub(super) struct Block {
+    pub(super) start: u64,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Block {
+    fn from(&self, position: u64) -> &[u8] {
+        let inside = position.checked_sub(self.start).and_then(|inside| usize::try_from(inside).ok());
+        inside.and_then(|inside| self.bytes.get(inside..)).unwrap_or_default()
+    }
+
+    /// Copies the bytes from a position on, as many as there are and fit.
+    pub(super) fn copy(&self, buffer: &mut [u8], position: u64) -> usize {
+        let found = self.from(position);
+        let count = found.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&found[..count]);
+        count
+    }
+}
+
+/// The newest blocks, used by several threads.
+#[derive(Debug, Default)]
+pub(super) struct Blocks(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    kept: VecDeque<Arc<Block>>,
+    bytes: usize,
+    /// Where the last block ended, and how long it was.
+    end: u64,
+    length: u64,
+}
+
+impl Blocks {
+    /// Returns a block with the byte at a position.
+    pub(super) fn find(&self, position: u64) -> Option<Arc<Block>> {
+        lock(&self.0).kept.iter().rev().find(|block| !block.from(position).is_empty()).cloned()
+    }
+
+    /// Returns how many bytes to ask for at a position.
+    pub(super) fn length_at(&self, position: u64) -> u64 {
+        let state = lock(&self.0);
+        if state.end == position { (state.length * 2).clamp(SMALLEST, LARGEST) } else { SMALLEST }
+    }
+
+    /// Keeps a block, and drops the oldest ones.
+    pub(super) fn keep(&self, block: Block) -> Arc<Block> {
+        let block = Arc::new(block);
+        let mut state = lock(&self.0);
+        state.length = block.bytes.len() as u64;
+        state.end = block.start + state.length;
+        state.bytes += block.bytes.len();
+        state.kept.push_back(Arc::clone(&block));
+        while state.bytes > KEPT {
+            let Some(oldest) = state.kept.pop_front() else { break };
+            state.bytes -= oldest.bytes.len();
+        }
+        block
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(start: u64, length: usize) -> Block {
+        Block { start, bytes: vec![7; length] }
+    }
+
+    #[test]
+    fn reading_on_takes_longer_blocks_and_the_oldest_are_dropped() {
+        let blocks = Blocks::default();
+        assert_eq!(blocks.length_at(0), SMALLEST);
+        let small = usize::try_from(SMALLEST).unwrap();
+        let _ = blocks.keep(block(0, small));
+        assert_eq!((blocks.length_at(SMALLEST), blocks.length_at(SMALLEST + 1)), (2 * SMALLEST, SMALLEST));
+        let mut buffer = [0; 4];
+        let found = blocks.find(SMALLEST - 2).unwrap();
+        assert_eq!((found.copy(&mut buffer, SMALLEST - 2), buffer), (2, [7, 7, 0, 0]));
+        assert!(blocks.find(SMALLEST).is_none());
+        let mut end = SMALLEST;
+        for _ in 0..8 {
+            let length = blocks.length_at(end);
+            let _ = blocks.keep(block(end, usize::try_from(length).unwrap()));
+            end += length;
+        }
+        assert_eq!(blocks.length_at(end), LARGEST);
+        assert!(blocks.find(0).is_some());
+        for _ in 0..2 {
+            let _ = blocks.keep(block(1 << 40, 1 << 20));
+        }
+        assert!(blocks.find(0).is_none() && blocks.find(1 << 40).is_some());
+        assert!(lock(&blocks.0).bytes <= KEPT);
+    }
+}
