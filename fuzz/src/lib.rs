@@ -16,7 +16,7 @@ mod zips;
 pub type Body = fn(&[u8]);
 
 /// Every target by its name, which is also the name of its file in `fuzz_targets/` and of its folder of seeds.
-pub const TARGETS: [(&str, Body); 35] = [
+pub const TARGETS: [(&str, Body); 36] = [
     ("reference", values::reference),
     ("digest", values::digest),
     ("challenge", values::challenge),
@@ -46,6 +46,7 @@ pub const TARGETS: [(&str, Body); 35] = [
     ("task_params", requests::task_params),
     ("request", requests::request),
     ("answers", requests::answers),
+    ("store_entry", requests::store_entry),
     ("outputs", requests::outputs),
     ("signature_payload", signatures::payload),
     ("signature_envelope", signatures::envelope),

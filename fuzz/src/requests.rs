@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use imgrelay::depot::fuzzing as depot;
 use imgrelay::front::concourse::Step;
 use imgrelay::front::env::Env;
 use imgrelay::front::failure::Failure;
@@ -74,6 +75,22 @@ pub(super) fn task_params(data: &[u8]) {
     if pattern.chars().all(|c| c == '*') {
         assert_eq!(fits, name.is_empty() || !pattern.is_empty());
     }
+}
+
+/// The key of a version in an image store, and after a line break its entry: a key that is read is the same when it is
+/// written again, and an entry is about the digest of its key.
+pub(super) fn store_entry(data: &[u8]) {
+    let at = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
+    let (key, entry) = (String::from_utf8_lossy(&data[..at]), data.get(at + 1..).unwrap_or_default());
+    if let Some((again, read)) = depot::entry(&key, entry) {
+        assert_eq!(again, format!("tags/{key}"));
+        match read {
+            Ok(images) => assert!(images > 0),
+            Err(problem) => assert!(is_harmless(&problem), "{problem:?}"),
+        }
+    }
+    let names = String::from_utf8_lossy(data);
+    assert!(depot::marks(&names) <= names.lines().count());
 }
 
 /// A request to `serve` is read as the protocol has it or not at all: no name leads out of the repositories, and no

@@ -40,7 +40,7 @@ pub(super) struct Marks {
 
 impl Marks {
     /// Adds the mark with this name; others are passed over.
-    fn add(&mut self, name: &str) {
+    pub(super) fn add(&mut self, name: &str) {
         let Some((id, kind)) = name.split_once('.') else { return };
         let Some(written) = id.split_once('-').and_then(|(time, _)| Pushed::of_counted_down(time)) else {
             return;

@@ -9,6 +9,8 @@ mod bucket;
 mod collect;
 mod error;
 mod folder;
+#[doc(hidden)]
+pub mod fuzzing;
 mod marks;
 mod objects;
 mod protect;

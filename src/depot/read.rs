@@ -157,18 +157,7 @@ impl Depot {
     pub fn entry(&self, version: &Version) -> Result<Option<RawDocument>, DepotError> {
         let key = version.key();
         let Some(bytes) = self.objects.read(&key, limits::ENTRY_BYTES)? else { return Ok(None) };
-        let damaged = |problem: String| {
-            let path = PathBuf::from(self.label());
-            DepotError::from(StoreError::Damaged { path, problem: format!("`{key}` {problem}") })
-        };
-        let document = RawDocument::parse(bytes, Some(media_type::OCI_INDEX))
-            .map_err(|error| damaged(format!("is not valid: {error}")))?;
-        let first = document.index().and_then(|index| index.manifests.first());
-        match first.map(|first| &first.digest) {
-            Some(digest) if *digest == version.digest => Ok(Some(document)),
-            Some(digest) => Err(damaged(format!("lists `{digest}` first"))),
-            None => Err(damaged("lists no image".to_owned())),
-        }
+        read_entry(&self.label(), version, bytes).map(Some)
     }
 
     /// Opens the image that a tag, a digest or both name; without either, the newest version of every tag.
@@ -317,6 +306,22 @@ impl Depot {
 
 fn quoted(place: &str) -> String {
     format!("`{place}`")
+}
+
+/// Reads the entry of a version.
+pub(super) fn read_entry(label: &str, version: &Version, bytes: Vec<u8>) -> Result<RawDocument, DepotError> {
+    let damaged = |problem: String| {
+        let (path, key) = (PathBuf::from(label), version.key());
+        DepotError::from(StoreError::Damaged { path, problem: format!("`{key}` {problem}") })
+    };
+    let document = RawDocument::parse(bytes, Some(media_type::OCI_INDEX))
+        .map_err(|error| damaged(format!("is not valid: {error}")))?;
+    let first = document.index().and_then(|index| index.manifests.first());
+    match first.map(|first| &first.digest) {
+        Some(digest) if *digest == version.digest => Ok(document),
+        Some(digest) => Err(damaged(format!("lists `{digest}` first"))),
+        None => Err(damaged("lists no image".to_owned())),
+    }
 }
 
 /// Returns the images that an entry lists.

@@ -64,6 +64,10 @@ pub const LAYER_ENTRIES: u64 = 10_000_000;
 pub const CERTIFICATES_BYTES: u64 = 4 * 1024 * 1024;
 /// Largest page of a registry's list (tags, referrers), bytes; a thousand long tags are 130 KiB.
 pub const PAGE_BYTES: u64 = 8 * 1024 * 1024;
+/// Deepest nesting of elements in an answer of a bucket; S3's own answers have four levels.
+pub const XML_DEPTH: usize = 16;
+/// Longest text of an element in an answer of a bucket, bytes; a key has 1,024.
+pub const XML_TEXT_BYTES: usize = 16 * 1024;
 /// Most pages of one list; at 50 tags a page, what some registries send, half a million tags.
 pub const PAGES: usize = 10_000;
 

@@ -4,10 +4,7 @@
 //! beyond what S3 has. What is not read here is a list that cannot be trusted, and an error. Source: "Amazon S3 API
 //! Reference", ListObjectsV2, InitiateMultipartUpload, REST error responses.
 
-/// Deepest nesting; S3's own answers have four levels.
-const DEPTH: usize = 16;
-/// Longest text of an element, bytes: a key has 1,024.
-const TEXT_BYTES: usize = 16 * 1024;
+use crate::model::limits;
 
 /// Calls `found` with the path of each element, its names joined by `/`, and its text, when the element ends.
 ///
@@ -60,8 +57,11 @@ pub(super) fn read(text: &str, found: &mut dyn FnMut(&str, &str)) -> Result<(), 
         if names.is_empty() {
             roots += 1;
         }
-        if roots > 1 || names.len() >= DEPTH {
-            return Err("its elements are nested too deep, or there is more than one");
+        if roots > 1 {
+            return Err("there is more than one element outside of others");
+        }
+        if names.len() >= limits::XML_DEPTH {
+            return Err("its elements are nested more than 16 levels deep");
         }
         content.clear();
         if !is_empty {
@@ -98,7 +98,11 @@ fn unescape(mut text: &str, to: &mut String) -> Result<(), &'static str> {
         text = rest;
     }
     to.push_str(text);
-    if to.len() > TEXT_BYTES { Err("an element has too much text") } else { Ok(()) }
+    if to.len() > limits::XML_TEXT_BYTES {
+        Err("an element has more than 16384 bytes of text")
+    } else {
+        Ok(())
+    }
 }
 
 /// One page of a list of keys.
@@ -196,7 +200,7 @@ mod tests {
             ("x<a></a>", "there is text outside of the elements"),
             ("<a></b>", "an element ends that did not begin"),
             ("</a>", "an element ends that did not begin"),
-            ("<a></a><b></b>", "its elements are nested too deep, or there is more than one"),
+            ("<a></a><b></b>", "there is more than one element outside of others"),
             ("<a", "a tag does not end"),
             ("< a></a>", "a tag has no valid name"),
             ("<a<b></a>", "a tag has no valid name"),
@@ -215,10 +219,16 @@ mod tests {
         ] {
             assert_eq!(read_page(text), Err(expected), "{text}");
         }
-        let deep = format!("{}{}", "<a>".repeat(17), "</a>".repeat(17));
-        assert!(read_page(&deep).unwrap_err().contains("nested too deep"));
-        let long = format!("<a>{}</a>", "x".repeat(TEXT_BYTES + 1));
-        assert_eq!(read_page(&long), Err("an element has too much text"));
+    }
+
+    #[test]
+    fn elements_have_a_bound_in_depth_and_in_text() {
+        let deep = |levels: usize| format!("{}{}", "<a>".repeat(levels), "</a>".repeat(levels));
+        assert_eq!(read_page(&deep(16)), Err("it is no list of keys"));
+        assert_eq!(read_page(&deep(17)), Err("its elements are nested more than 16 levels deep"));
+        let long = |bytes: usize| format!("<a>{}</a>", "x".repeat(bytes));
+        assert_eq!(read_page(&long(16_384)), Err("it is no list of keys"));
+        assert_eq!(read_page(&long(16_385)), Err("an element has more than 16384 bytes of text"));
     }
 
     #[test]

@@ -156,3 +156,18 @@ fn a_list_that_is_behind_is_caught_up_with_and_one_without_order_is_refused() {
     let _ = with(&lab, &server.url(), &["store", "list", STORE])
         .fails(1, &["`tags/v1/1` comes after `tags/v1/2`"]);
 }
+
+#[test]
+fn a_page_that_is_too_large_is_refused_at_once() {
+    let lab = lab();
+    let server = FakeBucket::start(|request, _| {
+        let is_list = request.target.contains("list-type=2");
+        let page = || format!("<ListBucketResult>{}</ListBucketResult>", "<Key>x</Key>".repeat(800_000));
+        is_list.then(|| answer("200 X", &[], page().as_bytes()))
+    });
+    let _ = pack(&lab, "app.tar", "one");
+    let failed = with(&lab, &server.url(), &["copy", "--tar", "app.tar", "--to-store", STORE]);
+    let _ = failed.fails(1, &["is not valid: it has more than 8388608 bytes"]);
+    let lists = server.requests().into_iter().filter(|(line, _)| line.contains("list-type=2"));
+    assert_eq!(lists.count(), 1);
+}

@@ -260,6 +260,22 @@ fn more_seeds(target: &str) -> Vec<Vec<u8>> {
             "<?xml version=\"1.0\"?><ListBucketResult><IsTruncated>true</IsTruncated><Contents><Key>a&amp;&#x62;</Key></Contents><NextContinuationToken>n</NextContinuationToken></ListBucketResult>",
             "<Error><Code>SlowDown</Code><Message>no</Message><Region>eu-west-1</Region></Error>",
         ]),
+        "store_entry" => {
+            let mut image = descriptor(MANIFEST, b"m");
+            let hex = image["digest"].as_str().unwrap().replace(':', "-");
+            let key = format!("v1.2/8203954672417-{hex}.json");
+            let name = |tag: &str| json!({"org.opencontainers.image.ref.name": tag});
+            image["annotations"] = name("v1.2");
+            let entry = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [image], "annotations": name("x")});
+            texts(&[
+                &format!("{key}\n{entry}"),
+                &format!("{key}\n{}", json!({"schemaVersion": 2, "manifests": []})),
+                &format!("{key}\n{{\"schemaVersion\":2,\"manifests\":[{{\"digest\":\"\u{1b}[31m\"}}]}}"),
+                &format!(
+                    "8203954672417-00ff.list\n8203954672417-00ff.keep-{hex}\n8203954672417-00ff.started-8203954672410-11"
+                ),
+            ])
+        }
         "request" => {
             let digest = format!("sha256:{sum}");
             texts(&[

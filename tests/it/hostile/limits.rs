@@ -76,7 +76,7 @@ const fn served(
     Row { code: 0, ..huge(name, what, unit, test, message) }
 }
 
-const ROWS: [Row; 66] = [
+const ROWS: [Row; 68] = [
     row("DOCUMENT_BYTES", "a manifest or index", "bytes", document, 1, "has more than 8388608 bytes"),
     row("CONFIG_BYTES", "an image configuration", "bytes", config, 1, "has more than 16777216 bytes"),
     row(
@@ -210,7 +210,21 @@ const ROWS: [Row; 66] = [
         "more than 536870912 bytes of file names",
     ),
     row("CERTIFICATES_BYTES", "a file of certificates", "bytes", certificates, 2, "4194304 bytes"),
-    row("PAGE_BYTES", "one page of a registry's list", "bytes", page, 1, "8388608 bytes"),
+    row("PAGE_BYTES", "one page of a list of a registry or bucket", "bytes", page, 1, "8388608 bytes"),
+    huge(
+        "XML_DEPTH",
+        "elements inside of elements in an answer of a bucket",
+        "levels",
+        "src/registry/s3/xml.rs::elements_have_a_bound_in_depth_and_in_text",
+        "nested more than 16 levels deep",
+    ),
+    huge(
+        "XML_TEXT_BYTES",
+        "the text of an element in an answer of a bucket",
+        "bytes",
+        "src/registry/s3/xml.rs::elements_have_a_bound_in_depth_and_in_text",
+        "more than 16384 bytes of text",
+    ),
     row("PAGES", "pages of one list", "pages", pages, 1, "comes after 10000 others"),
     huge(
         "LIST_BYTES",
@@ -221,7 +235,7 @@ const ROWS: [Row; 66] = [
     ),
     huge(
         "LIST_ENTRIES",
-        "entries of one list of a registry",
+        "entries of one list of a registry or bucket",
         "entries",
         "src/registry/client.rs::a_list_of_tags_has_a_bound_over_all_pages",
         "more than 1000000 entries",
@@ -250,7 +264,14 @@ const ROWS: [Row; 66] = [
         2,
         "its answer has more than 1048576 bytes",
     ),
-    row("ERROR_BYTES", "a registry's error that is read", "bytes", refusal, 1, "rejected manifest `v1`"),
+    row(
+        "ERROR_BYTES",
+        "an error of a registry or bucket that is read",
+        "bytes",
+        refusal,
+        1,
+        "rejected manifest `v1`",
+    ),
     row(
         "EXTENSIONS_PER_ENTRY",
         "extension headers of one entry",
