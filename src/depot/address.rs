@@ -170,6 +170,13 @@ fn folder(path: &str) -> Result<Address, &'static str> {
     if Path::new(trimmed).components().any(|part| part == Component::ParentDir) {
         return Err("the path has `..` in it");
     }
+    if trimmed.chars().any(char::is_control) {
+        return Err("the path has a control character in it");
+    }
+    // The folders above may have both: workspaces of Jenkins are called `job@2`.
+    if trimmed.rsplit('/').next().is_some_and(|last| last.contains([':', '@'])) {
+        return Err("the store's folder cannot have `:` or `@` in its name, which begin a tag or digest");
+    }
     Ok(Address::Folder(PathBuf::from(trimmed)))
 }
 
@@ -289,6 +296,10 @@ mod tests {
             ("file://shared/app", "the path is not absolute, expected `file:///folder/name`"),
             ("file:///", "names no folder below the root"),
             ("file:///a/../b", "the path has `..` in it"),
+            ("file:///a/b\nc:v1", "the path has a control character in it"),
+            ("file:///a/b:1:v1", "the store's folder cannot have `:` or `@` in its name"),
+            ("file:///a/b@1:v1", "the store's folder cannot have `:` or `@` in its name"),
+            ("file:///a/b:v1/", "the store's folder cannot have `:` or `@` in its name"),
             ("file:///a:", "tag"),
             ("file:///a@sha256:12", "digest `sha256:12` has 2 hex characters, expected 64"),
         ] {

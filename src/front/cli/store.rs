@@ -62,6 +62,7 @@ pub(in crate::front) fn collect(context: &Context<'_>, args: &StoreGcArgs) -> Re
         "size": collected.bytes,
         "waiting": collected.waiting,
         "dryRun": request.dry_run,
+        "busy": collected.is_busy,
     });
     Ok(Outcome::Document(Document::new(text, json)))
 }

@@ -9,6 +9,7 @@ use testkit::fake_bucket::{FakeBucket, answer};
 
 use super::bucket::with;
 use super::folder::{digest_of, pack, url};
+use super::tar_url::{rclone, remote};
 use crate::lab::{Lab, lab};
 
 /// Milliseconds of 25 hours, more than the usual grace.
@@ -159,6 +160,39 @@ fn old_versions_go_from_a_bucket_of_rclone() {
 }
 
 #[test]
+fn both_phases_go_over_a_bucket_of_seaweedfs() {
+    let (lab, server) = (lab(), BucketServer::start(Kind::Weed));
+    let run = |words: &[&str]| with(&lab, &server.url(), words).succeeds().json();
+    let store = format!("s3://{BUCKET}/team/app");
+    let objects = |folder: &str| {
+        let listed = rclone(&["lsf", "-R", "--files-only", &remote(&server, &format!("team/app/{folder}"))]);
+        listed.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    for content in ["one", "two"] {
+        let _ = pack(&lab, "app.tar", content);
+        let _ = run(&["copy", "--tar", "app.tar", "--to-store", &format!("{store}:v1"), "--json"]);
+    }
+    let gc = || run(&["store", "gc", &store, "--json", "--keep", "1"]);
+    let first = gc();
+    assert_eq!((first["removed"].as_array().unwrap().len(), &first["waiting"]), (1, &3.into()));
+    assert_eq!((objects("blobs").len(), objects("gc").len(), objects("tags/v1").len()), (6, 1, 1));
+    assert_eq!(gc()["deleted"], 0, "the grace is not over");
+    // The list looks as if it were written 25 hours ago: its name has the time, counted down.
+    let list = objects("gc").remove(0);
+    let (time, rest) = list.split_once('-').unwrap();
+    let older = format!("{:013}-{rest}", time.parse::<u64>().unwrap() + LONG);
+    let key = |name: &str| remote(&server, &format!("team/app/gc/{name}"));
+    let _ = rclone(&["moveto", &key(&list), &key(&older)]);
+    let second = gc();
+    assert_eq!(
+        (&second["deleted"], &second["waiting"], &second["busy"]),
+        (&3.into(), &0.into(), &false.into())
+    );
+    assert_eq!((objects("blobs").len(), objects("gc").len(), objects("tags/v1").len()), (3, 0, 1));
+    let _ = run(&["verify", "--store", &format!("{store}:v1"), "--json"]);
+}
+
+#[test]
 fn a_push_waits_while_blobs_are_deleted_and_not_for_a_collection_that_died() {
     let lab = lab();
     let store = url(&lab);
@@ -172,8 +206,9 @@ fn a_push_waits_while_blobs_are_deleted_and_not_for_a_collection_that_died() {
     lab.write(&started, "");
     let mut waiting = lab.command(&words).spawn();
     waiting.wait_for_stderr("`store gc` is deleting unused blobs");
-    let busy = lab.run(&["store", "gc", &store]).succeeds();
+    let busy = lab.run(&["store", "gc", &store, "--json"]).succeeds();
     assert!(busy.stderr.contains("another `store gc` is deleting"), "{}", busy.stderr);
+    assert_eq!(busy.json()["busy"], true);
     std::fs::remove_file(lab.path(&started)).unwrap();
     let pushed = waiting.wait().succeeds();
     assert_eq!(digest_of(pushed.one_line()), digest);
