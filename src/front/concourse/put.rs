@@ -321,7 +321,7 @@ impl Put<'_> {
         // Nothing is sent unless a key signed the image; the verified signatures are pushed too.
         chosen.demand(self.trust)?;
         if !self.params.referrers && self.trust.is_none() {
-            self.note_left_out(&format!("`{label}` also holds"), chosen.without_attached());
+            upload::note_left_out(self.ui, &format!("`{label}` also holds"), chosen.without_attached());
         }
         let digest = chosen.digest();
         transfer::check_expected(expected, digest)?;
@@ -346,7 +346,7 @@ impl Put<'_> {
             }
             let mut index = JoinedIndex::of(&places, &collections, &options, expected, observer)?;
             if !self.params.referrers && self.trust.is_none() {
-                self.note_left_out("the archives also hold", index.without_attached());
+                upload::note_left_out(self.ui, "the archives also hold", index.without_attached());
             }
             let digest = index.digest().clone();
             let tags = self.tags(&digest.to_string())?;
@@ -354,15 +354,6 @@ impl Put<'_> {
             index.push(self.client, repository, &tags, TRANSFER_CONCURRENCY, observer)?;
             Ok(Pushed { digest, tags })
         })
-    }
-
-    fn note_left_out(&self, holder: &str, count: usize) {
-        if count > 0 {
-            let what = text::counted(count as u64, "referrer");
-            self.ui.note(&format!(
-                "{holder} {what} (signatures, attestations, SBOMs), which `referrers: false` leaves out"
-            ));
-        }
     }
 
     /// Packs a bundle or an image and pushes it.

@@ -104,6 +104,9 @@ pub(super) fn get(
         Gathering { thick: false, attached: Attached::default(), concurrency: access::TRANSFER_CONCURRENCY };
     let collection = transfer::gather(&locator, stored_roots(store.roots()), &gathering, &Silent)?;
     judgement::demand(&locator, &collection, params.trust())?;
+    if params.trust().is_some() {
+        ui.note(&format!("{place}@{} is signed by a given key", version.digest));
+    }
     if !params.skip_download {
         ui.note(&format!("fetching {place}@{}", version.digest));
         let tag = version.tag();

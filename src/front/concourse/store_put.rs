@@ -121,7 +121,7 @@ impl Put<'_> {
         chosen.require(&self.params.platforms_required)?;
         chosen.demand(trust)?;
         if !self.params.referrers && trust.is_none() {
-            let _ = chosen.without_attached();
+            upload::note_left_out(self.ui, &format!("`{label}` also holds"), chosen.without_attached());
         }
         let digest = chosen.digest().clone();
         transfer::check_expected(expected, &digest)?;

@@ -47,6 +47,16 @@ fn push_request(repository: &Repository, roots: Vec<(Descriptor, Vec<Tag>)>) -> 
     }
 }
 
+/// Says how many signatures, attestations and SBOMs `referrers: false` left out.
+pub(super) fn note_left_out(ui: &Ui, holder: &str, count: usize) {
+    if count > 0 {
+        let what = text::counted(count as u64, "referrer");
+        ui.note(&format!(
+            "{holder} {what} (signatures, attestations, SBOMs), which `referrers: false` leaves out"
+        ));
+    }
+}
+
 fn watch(ui: &Ui, work: impl FnOnce(&dyn Observer) -> Result<(), TransferError>) -> Result<(), Failure> {
     Ok(reporter::watch(ui, Wording::Uploaded, work)?)
 }
@@ -164,7 +174,7 @@ impl<'a> Chosen<'a> {
         judgement::demand(self, &collection, trust)
     }
 
-    /// Leaves out signatures, attestations and SBOMs; returns how many there were.
+    /// Leaves out signatures, attestations and SBOMs; returns how many there were, for [`note_left_out`].
     pub(super) fn without_attached(&mut self) -> usize {
         let PushedPart::Images(collection) = &mut self.part else { return 0 };
         let before = collection.members.len();

@@ -86,6 +86,19 @@ fn follow(lab: &Lab, digest: &str, source: &Value) {
     assert_eq!(tags["value"], "candidate 1.2.0 latest 1 1.2");
     let _ = put(json!({"image": "image/image.tar", "version": "1.10.0"}));
     assert_eq!(numbers(">=1.10"), ["1.10.0"]);
+    let mut of_regex = source.clone();
+    of_regex.as_object_mut().unwrap().remove("tag");
+    of_regex["tag_regex"] = "^1\\.".into();
+    let by_regex = |version: &Value| {
+        let found = answer(lab, "check", &json!({"source": of_regex, "version": version}));
+        let versions = found.as_array().unwrap().clone();
+        let tags = versions.iter().map(|version| version["tag"].as_str().unwrap().to_owned());
+        (tags.collect::<Vec<_>>(), versions)
+    };
+    let (mut tags, versions) = by_regex(&Value::Null);
+    assert_eq!(by_regex(&versions[1]).0, tags[1..], "from the cursor on");
+    tags.sort_unstable();
+    assert_eq!(tags, ["1.10.0", "1.2", "1.2.0"]);
     let expected = json!({"image": "image/image.tar", "expected_digest": second_digest});
     let _ = step(lab, "out", &json!({"source": source, "params": expected})).fails(3, &["has digest"]);
     let files = put(json!({"files": ["image"], "kind": "image"}))["version"].clone();

@@ -48,3 +48,36 @@ fn a_put_pushes_what_was_signed_with_its_signature() {
     let image = format!("{}/team/app@{digest}", registry.host());
     let _ = lab.run(&["verify", "-i", &image, "--key", "p256.pub"]).succeeds();
 }
+
+#[test]
+fn a_store_gives_and_takes_signed_images_only_and_a_put_says_what_it_leaves_out() {
+    let (lab, digest) = room();
+    keys::put(&lab);
+    let store = format!("file://{}", lab.path("store").display());
+    let plain = json!({"store": store, "tag": "v1"});
+    let keyed = json!({"store": store, "tag": "v1", "verify_key": keys::FILES[1].1});
+    let put = |source: &serde_json::Value, params: serde_json::Value| {
+        step(&lab, "out", &json!({"source": source, "params": params}))
+    };
+    let nothing = format!("image `{digest}` has no signature");
+    let image = json!({"image": "image/image.tar"});
+    let _ = put(&keyed, image.clone()).fails(3, &[&nothing]);
+    assert!(!lab.path("store").exists(), "nothing was pushed");
+    let unsigned = put(&plain, image.clone()).succeeds().json()["version"].clone();
+    let get = |version: &serde_json::Value, format: &str| {
+        step(&lab, "in", &json!({"source": keyed, "version": version, "params": {"format": format}}))
+    };
+    let _ = get(&unsigned, "rootfs").fails(3, &[&nothing]);
+    let words = ["sign", "--tar", "put/image/image.tar", "--key", "p256.key", "--identity", "reg.example/a"];
+    let _ = lab.run(&words).succeeds();
+    // The signature is left out, so that the image is the one that is there.
+    let left_out = put(&plain, json!({"image": "image/image.tar", "referrers": false})).succeeds();
+    let left_out = left_out.says("`image/image.tar` also holds 1 referrer (signatures, attestations, SBOMs)");
+    assert_eq!(left_out.json()["version"], unsigned);
+    let keyed_and_other = json!({"store": store, "tag": "v2", "verify_key": keys::FILES[1].1});
+    let signed = put(&keyed_and_other, image).succeeds().json()["version"].clone();
+    let found = step(&lab, "check", &json!({"source": keyed_and_other})).succeeds().json();
+    assert_eq!(found, json!([signed]), "check reads versions, and get verifies them");
+    let _ = get(&signed, "rootfs").succeeds().says("is signed by a given key");
+    let _ = lab.run(&["verify", "--store", &format!("{store}:v2"), "--key", "p256.pub"]).succeeds();
+}
