@@ -17,7 +17,7 @@ import tarfile
 import threading
 import time
 
-REQUEST = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE) (/v2/\S*) HTTP/1\.1\r\n")
+REQUEST = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE) (/\S*) HTTP/1\.1\r\n")
 
 
 class Rate:

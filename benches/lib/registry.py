@@ -61,10 +61,11 @@ class Registry:
         self.process.wait()
 
 
-def layout_tar(path, layers, layer_bytes, half=False):
+def layout_tar(path, layers, layer_bytes, half=False, changed=None):
     """Writes an OCI layout tar with so many layers of noise, gzip-framed, and returns the layers' digests.
 
-    With `half` every second MiB is zeros, and the layers are compressed: half of what is unpacked is stored.
+    With `half` every second MiB is zeros, and the layers are compressed: half of what is unpacked is stored. The layer with
+    the number `changed` is another one than without it; the others are the same.
     """
     rng = random.Random(20260104)
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as out:
@@ -86,7 +87,8 @@ def layout_tar(path, layers, layer_bytes, half=False):
                 entry = tarfile.TarInfo(f"noise-{number:03}.bin")
                 entry.size = layer_bytes
                 parts = (bytes(MIB) if half and part % 2 else rng.randbytes(MIB) for part in range(layer_bytes // MIB))
-                tar.addfile(entry, io.BytesIO(b"".join(parts)))
+                noise = b"".join(parts)
+                tar.addfile(entry, io.BytesIO(noise[::-1] if number == changed else noise))
             plain = inner.getvalue()
             diff_ids.append(f"sha256:{hashlib.sha256(plain).hexdigest()}")
             stored = gzip.compress(plain, 1 if half else 0, mtime=0)
