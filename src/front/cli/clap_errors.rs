@@ -97,7 +97,16 @@ fn message_of(error: &clap::Error, subject: Option<Part>, shown: Option<&str>) -
 
 /// Returns the only, or the first, text of a context.
 fn one(error: &clap::Error, kind: ContextKind) -> Option<String> {
-    many(error, kind).into_iter().next()
+    many(error, kind).into_iter().next().map(without_query)
+}
+
+/// Hides the query of a URL, which may be a secret.
+fn without_query(mut text: String) -> String {
+    if let Some(at) = text.find('?').filter(|_| text.contains("://")) {
+        text.truncate(at);
+        text.push_str("?…");
+    }
+    text
 }
 
 fn many(error: &clap::Error, kind: ContextKind) -> Vec<String> {

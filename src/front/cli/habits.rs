@@ -62,6 +62,16 @@ pub(super) fn flag(typed: &str, path: &str) -> Option<Hint> {
         "--all" | "-a" | "--multi-arch" | "--preserve-digests" if path == "imgrelay copy" => {
             Some("all platforms are copied, and the digest stays".into())
         }
+        "--store" if matches!(path, "imgrelay sign" | "imgrelay attach") => Some(message!(
+            "change a tar, and copy it with ",
+            Flag::TO_STORE.with("URL:TAG"),
+            "; what belongs to the image goes along"
+        )),
+        "--store" if path == "imgrelay push" => Some(message!(
+            Flag::TO_STORE.with("URL:TAG"),
+            " writes into a store; a base in a store is copied into a tar first, for ",
+            Flag::BASE_TAR
+        )),
         "--verbose" | "-v" => names(Flag::DEBUG, " prints each request"),
         _ => None,
     };

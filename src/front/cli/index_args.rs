@@ -19,6 +19,9 @@ pub struct IndexArgs {
     /// Image of each tar that is joined, with what belongs to it: by name, tag, digest or position (@0 is the first)
     #[arg(long, value_name = "IMAGE")]
     pub select: Option<String>,
+    /// Image in a store: s3://BUCKET/PREFIX:TAG or file:///FOLDER:TAG (repeatable)
+    #[arg(long, value_name = "URL[:TAG]", value_delimiter = ',')]
+    pub store: Vec<String>,
     /// Image in a registry (repeatable)
     #[arg(short = 'i', long, value_name = "REFERENCE")]
     pub image: Vec<String>,

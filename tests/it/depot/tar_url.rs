@@ -228,3 +228,44 @@ fn answers_that_are_no_parts_of_the_file_are_refused() {
     let url = format!("{}/app.tar", server.url());
     let _ = lab.run(&["verify", "--tar", &url]).fails(1, &["inside the data of `index.json`"]);
 }
+
+#[test]
+fn a_store_or_url_where_a_file_is_expected_is_refused_with_the_way_out() {
+    let lab = lab();
+    lab.write("f", "x");
+    let url = "https://files.example/a.tar?sig=hunter2";
+    let push = ["push", "-i", "reg.example/a:v1", "-f", "f:/f", "--to-oci-tar", "x.tar"];
+    for (words, expected) in [
+        (&["verify", "--tar", "file:///s/app:v1"] as &[&str], "is read with `--store URL:TAG`"),
+        (&["sign", "--tar", "s3://images/app:v1", "--key", "k"], "copy it with `--to-store URL:TAG`"),
+        (&["sign", "--tar", url, "--key", "k"], "a tar at a URL cannot be changed"),
+        (&["sign", "--store", "s3://images/app:v1", "--key", "k"], "copy it with `--to-store URL:TAG`"),
+        (&[&push[..], &["--base-tar", url]].concat(), "a URL was given, expected a file"),
+        (
+            &[&push[..], &["--base", "s3://images/app:v1"]].concat(),
+            "`--store URL:TAG` and `--to-oci-tar FILE`",
+        ),
+        (&["describe", url], "unexpected argument `https://files.example/a.tar?…`"),
+    ] {
+        let failed = lab.run(words).fails(2, &[expected]);
+        assert!(!said(&failed).contains("hunter2"), "{failed}");
+    }
+}
+
+#[test]
+fn an_index_is_joined_from_stores() {
+    let lab = lab();
+    let store = super::folder::url(&lab);
+    lab.write("f", "x");
+    for platform in ["linux/amd64", "linux/arm64"] {
+        let tag = platform.rsplit_once('/').unwrap().1;
+        let to = format!("{store}:{tag}");
+        let words = ["push", "-i", "-f", "f:/f", "--platform", platform, "--to-store", &to];
+        let _ = lab.run(&words).succeeds();
+    }
+    let [amd, arm] = ["amd64", "arm64"].map(|tag| format!("{store}:{tag}"));
+    let words = ["index", "--store", &amd, "--store", &arm, "--require-platform", "linux/amd64,linux/arm64"];
+    let _ = lab.run(&[&words[..], &["--to-oci-tar", "all.tar"]].concat()).succeeds();
+    let described = lab.run(&["describe", "--tar", "all.tar"]).succeeds();
+    assert!(described.stdout.contains("linux/amd64") && described.stdout.contains("linux/arm64"));
+}

@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    RegistryOptions, Source, TarTarget, TarUrl, exactly_one, expected_digest, given, given_list, given_path,
-    parsed, parsed_list, platform, reference, registry, results, tags, target_reference, wrong,
+    RegistryOptions, Source, TarTarget, TarUrl, exactly_one, expect_no_store, expected_digest, given,
+    given_list, given_path, parsed, parsed_list, platform, reference, registry, results, tags,
+    target_reference, wrong,
 };
+use crate::depot::StoreReference;
 use crate::front::cli::index_args::IndexArgs;
 use crate::front::cli::values::key_value;
 use crate::front::env::Env;
@@ -78,6 +80,8 @@ pub fn index(args: &IndexArgs, env: &Env) -> Result<IndexOptions, Failure> {
     for path in args.tar.iter().filter(|path| !path.as_os_str().is_empty()) {
         sources.extend(tars(path)?);
     }
+    let stores = parsed_list(Flag::STORE, &args.store, str::parse::<StoreReference>)?;
+    sources.extend(stores.into_iter().map(Source::Store));
     for text in args.image.iter().filter(|text| !text.is_empty()) {
         sources.push(Source::Image(reference(Flag::IMAGE, text)?));
     }
@@ -85,6 +89,8 @@ pub fn index(args: &IndexArgs, env: &Env) -> Result<IndexOptions, Failure> {
         return Err(Failure::misuse("no image was given to list in the index").hint(message!(
             "name each platform's tar with ",
             Flag::TAR.with("FILE"),
+            ", an image in a store with ",
+            Flag::STORE.with("URL:TAG"),
             ", or an image in a registry with ",
             Flag::IMAGE.with("REFERENCE")
         )));
@@ -127,6 +133,7 @@ pub fn index(args: &IndexArgs, env: &Env) -> Result<IndexOptions, Failure> {
 
 /// Returns the tars that a path, a pattern or a URL names.
 pub(super) fn tars(path: &Path) -> Result<Vec<Source>, Failure> {
+    expect_no_store(Flag::TAR, path)?;
     match TarUrl::of(path) {
         Some(url) => Ok(vec![Source::WebTar(url)]),
         None => Ok(expanded(path)?.into_iter().map(Source::Tar).collect()),

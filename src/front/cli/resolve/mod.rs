@@ -37,6 +37,7 @@ pub use runnable::{ImagePlace, Rebase, RunnableOptions};
 pub use serve::{Collection, ServeOptions, serve};
 pub use sign::{AttachOptions, SignOptions, SignTarget, attach, sign};
 pub use tar_url::TarUrl;
+use tar_url::{expect_file, expect_no_store, expect_own_file};
 
 use super::args::{Globals, SourceArgs, TarArgs};
 use super::choices::{self, Choices};
@@ -452,6 +453,9 @@ fn source(flags: &SourceFlags<'_>, allowed: &[Flag]) -> Result<Source, Failure> 
         (Flag::STORE, parsed(Flag::STORE, flags.store, str::parse::<StoreReference>)?.map(Source::Store)),
     ];
     let candidates = candidates.into_iter().filter(|(flag, _)| allowed.contains(flag)).collect();
+    for (flag, path) in [(Flag::TAR, flags.tar), (Flag::OCI_TAR, flags.oci_tar)] {
+        path.map_or(Ok(()), |path| expect_no_store(flag, path))?;
+    }
     if flags.oci_tar.is_some_and(|path| TarUrl::of(path).is_some()) {
         return Err(wrong(Flag::OCI_TAR, &"expected a path")
             .hint(message!("a tar at a URL is read with ", Flag::TAR.with("URL"))));

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use super::labels::labels;
 use super::push_places::{BaseImage, Destination, destination, named};
 use super::{
-    RegistryOptions, RunnableOptions, chosen, expected_digest, given, given_path, is_on, parsed, parsed_list,
-    platform, reference, registry, results, runnable, store_writing, tags, target_reference, wrong,
+    RegistryOptions, RunnableOptions, chosen, expect_file, expected_digest, given, given_path, is_on, parsed,
+    parsed_list, platform, reference, registry, results, runnable, store_writing, tags, target_reference,
+    wrong,
 };
 use crate::front::cli::args::PushArgs;
 use crate::front::cli::choices;
@@ -258,7 +259,10 @@ fn base(args: &PushArgs, layer_split: LayerSplit, to: &Destination) -> Result<Op
         (Some(_), Some(_), _) => {
             Err(Failure::misuse(message!(Flag::BASE, " and ", Flag::BASE_TAR, " exclude each other")))
         }
-        (Some(path), None, _) => Ok(Some(BaseImage::Tar(path.to_owned()))),
+        (Some(path), None, _) => {
+            expect_file(Flag::BASE_TAR, path)?;
+            Ok(Some(BaseImage::Tar(path.to_owned())))
+        }
         (None, Some(text), Destination::Registry(_)) => {
             Ok(Some(BaseImage::Registry { reference: reference(Flag::BASE, text)?, given: true }))
         }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::places::{LayerFiles, Place, layers};
 use super::words::words;
-use super::{given, given_path, is_on, parsed, parsed_list, reference, wrong};
+use super::{expect_file, given, given_path, is_on, parsed, parsed_list, reference, wrong};
 use crate::front::cli::args::PushArgs;
 use crate::front::cli::values::key_value;
 use crate::front::env::{self, Env};
@@ -162,9 +162,15 @@ fn base(args: &PushArgs) -> Result<Option<ImagePlace>, Failure> {
         (Some(_), Some(_)) => {
             Err(Failure::misuse(message!(Flag::BASE, " and ", Flag::BASE_TAR, " exclude each other")))
         }
-        (Some(path), None) => Ok(Some(ImagePlace::Tar(path.to_owned()))),
+        (Some(path), None) => {
+            expect_file(Flag::BASE_TAR, path)?;
+            Ok(Some(ImagePlace::Tar(path.to_owned())))
+        }
         (None, Some("scratch")) | (None, None) => Ok(None),
-        (None, Some(text)) => Ok(Some(ImagePlace::Registry(reference(Flag::BASE, text)?))),
+        (None, Some(text)) => {
+            expect_file(Flag::BASE, Path::new(text))?;
+            Ok(Some(ImagePlace::Registry(reference(Flag::BASE, text)?)))
+        }
     }
 }
 
@@ -187,6 +193,7 @@ fn listing(args: &PushArgs, base: Option<&ImagePlace>) -> Result<BaseListing, Fa
 fn rebase(args: &PushArgs, base: Option<&ImagePlace>) -> Result<Option<Rebase>, Failure> {
     let place = |flag: Flag, text: Option<&str>| {
         let place = |text: &str| {
+            expect_file(flag, Path::new(text))?;
             let is_path = text.starts_with(['.', '/']) || Path::new(text).exists();
             if is_path {
                 Ok(ImagePlace::Tar(text.into()))

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{
-    RegistryOptions, Source, SourceFlags, chosen, given, given_path, is_on, parsed_list, reference, registry,
-    results, source, wrong,
+    RegistryOptions, Source, SourceFlags, chosen, expect_own_file, given, given_path, is_on, parsed_list,
+    reference, registry, results, source, wrong,
 };
 use crate::front::attachment::AttachmentKind;
 use crate::front::cli::choices;
@@ -145,6 +145,7 @@ pub fn attach(args: &AttachArgs, env: &Env) -> Result<AttachOptions, Failure> {
 
 /// Resolves what is changed: a layout, or an image by digest.
 fn target(image: Option<&str>, tar: Option<&PathBuf>) -> Result<SignTarget, Failure> {
+    given_path(tar).map_or(Ok(()), |path| expect_own_file(Flag::TAR, path))?;
     let flags = SourceFlags { image, tar: given_path(tar), ..SourceFlags::default() };
     match source(&flags, &[Flag::TAR, Flag::IMAGE])? {
         Source::Image(reference) if reference.digest.is_none() => {
@@ -155,7 +156,7 @@ fn target(image: Option<&str>, tar: Option<&PathBuf>) -> Result<SignTarget, Fail
         Source::Image(reference) | Source::Bundle(reference) => Ok(SignTarget::Image(reference)),
         Source::Tar(path) | Source::OciTar(path) | Source::Lock(path) => Ok(SignTarget::Layout(path)),
         Source::Store(store) => Err(Failure::misuse(format!("`{store}` is an image store, expected a tar"))),
-        Source::WebTar(_) => Err(wrong(Flag::TAR, &"a tar at a URL cannot be changed, expected a file")),
+        Source::WebTar(_) => Err(wrong(Flag::TAR, &"a tar at a URL cannot be changed")),
     }
 }
 
