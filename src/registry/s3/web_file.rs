@@ -209,7 +209,10 @@ impl Read for PartReader<'_> {
             let text = format!("the file ends at byte {}, before its content does", self.file.facts.size);
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
         }
-        let kept = self.file.blocks.find(self.position).filter(|_| self.rest.is_none());
+        let kept = match &self.rest {
+            None => self.file.blocks.find(self.position),
+            Some(_) => None,
+        };
         let count = match (&mut self.rest, kept) {
             (None, Some(block)) => block.copy(buffer, self.position),
             (None, None) if left <= SMALLEST => self.file.read_at(buffer, self.position)?,
