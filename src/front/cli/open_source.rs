@@ -319,3 +319,238 @@ fn lock(path: &Path) -> Result<Wanted, Failure> {
     }
     BundleLock::parse(&text).map(Wanted::BundleLock).map_err(|error| invalid("BundleLock", &error))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use testkit::scratch::Scratch;
+
+    use super::*;
+    use crate::front::cli::resolve;
+    use crate::front::env::Env;
+    use crate::front::ui::Settings;
+    use crate::front::ui::tests::captured;
+    use crate::pack::{ImageOptions, LayerOptions, MediaTypes, PackageChecks, Profile};
+    use crate::serve::{Contents, Naming, Server, Service};
+    use crate::store::layout::LayoutTarget;
+    use crate::transfer::events::Silent;
+    use crate::transfer::{PackRequest, pack_to_layout};
+
+    const LOCK: &str = "apiVersion: imgpkg.carvel.dev/v1alpha1\nkind: ImagesLock\n";
+
+    /// A folder with `image.tar` (`team/app:v1`) and `bundle.tar` (`team/bundle:v1`).
+    struct Room {
+        scratch: Scratch,
+        env: Env,
+        image: Digest,
+        bundle: Digest,
+    }
+
+    impl Room {
+        fn new(name: &str) -> Self {
+            let scratch = Scratch::new(name);
+            scratch.write("app/a.txt", "a");
+            scratch.write("config/.imgpkg/images.yml", LOCK);
+            let pack = |folder: &str, profile, tar: &str, name: &str| {
+                let request = PackRequest {
+                    roots: vec![scratch.join(folder)],
+                    profile: Some(profile),
+                    layer: LayerOptions::default(),
+                    image: ImageOptions {
+                        media_types: MediaTypes::Oci,
+                        platform: None,
+                        labels: BTreeMap::new(),
+                        annotations: BTreeMap::new(),
+                    },
+                    expected_digest: None,
+                    package_checks: PackageChecks::Off,
+                };
+                let target = LayoutTarget::File(scratch.join(tar));
+                let packed = pack_to_layout(&request, &target, &[name.parse().unwrap()], &Silent).unwrap();
+                packed.manifest.digest().clone()
+            };
+            let image = pack("app", Profile::IMAGE, "image.tar", "reg.example/team/app:v1");
+            let bundle = pack("config", Profile::BUNDLE, "bundle.tar", "reg.example/team/bundle:v1");
+            Self { env: Env::default(), image, bundle, scratch }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.scratch.join(name)
+        }
+
+        fn open(&self, source: &Source, remote: bool) -> Result<OpenedSource, Failure> {
+            let context = Context { env: &self.env, ui: Arc::new(captured(&Settings::default()).0) };
+            OpenedSource::open(&context, source, &registry(), remote)
+        }
+
+        /// Gathers a source's images with a registry that serves both tars; each as `role digest names`.
+        fn gathered(&self, source: impl Fn(&str) -> Source, depth: Depth) -> Result<Vec<String>, String> {
+            let stores = ["image.tar", "bundle.tar"]
+                .map(|tar| crate::store::open(&self.path(tar), self.scratch.path()).unwrap());
+            let service = Service::new(Contents::of(stores.into(), &Naming::Recorded).unwrap(), None);
+            let server = Server::bind("127.0.0.1:0".parse().unwrap(), None).unwrap();
+            let host = server.address().to_string();
+            std::thread::scope(|scope| {
+                std::thread::Builder::new()
+                    .spawn_scoped(scope, || server.run(&service, &|_| {}))
+                    .expect("the test has threads");
+                let found = self.gather(&source(&host), depth).map_err(|failure| said(&failure));
+                server.stop();
+                Ok(found?.into_iter().map(|line| line.replace(&host, "HOST")).collect())
+            })
+            .map_err(|error: String| error.replace(&host, "HOST"))
+        }
+
+        fn gather(&self, source: &Source, depth: Depth) -> Result<Vec<String>, Failure> {
+            let opened = self.open(source, false)?;
+            opened.with(|locator| {
+                let collection = opened.gather(locator, depth, &registry(), &Silent)?;
+                let line = |member: &Member| {
+                    let names: Vec<String> = member
+                        .names
+                        .iter()
+                        .map(|name| name.reference.as_ref().map(ToString::to_string).unwrap_or_default())
+                        .collect();
+                    let kind = if member.bundle.is_some() { "bundle" } else { "image" };
+                    format!("{kind} {:?} {} {}", member.role, member.descriptor.digest, names.join(" "))
+                };
+                Ok(collection.members.iter().map(line).collect())
+            })
+        }
+    }
+
+    fn registry() -> RegistryOptions {
+        resolve::registry(&resolve::tests::args(&["--registry-retry-count=1"])).unwrap()
+    }
+
+    /// Only the images themselves.
+    fn alone() -> Depth {
+        Depth { thick: false, inflate: false, attached: Attached::default(), bundles_as_images: false }
+    }
+
+    /// The message of a failure and its hints, as the command line shows them.
+    fn said(failure: &Failure) -> String {
+        failure.render(false)
+    }
+
+    #[test]
+    fn a_tar_is_opened_without_a_registry_unless_one_is_needed() {
+        let room = Room::new("open-tar");
+        let tar = Source::Tar(room.path("image.tar"));
+        let opened = room.open(&tar, false).unwrap();
+        assert!(opened.is_store() && !opened.is_imgpkg_tar() && opened.images_lock().is_none());
+        assert!(opened.client().is_err(), "no client is made");
+        assert!(opened.lacking().is_empty());
+        assert!(room.open(&tar, true).unwrap().client().is_ok());
+        let members = room.gather(&tar, alone()).unwrap();
+        assert_eq!(members, [format!("image Root {} reg.example/team/app:v1", room.image)]);
+        assert!(room.open(&Source::Tar(room.path("gone.tar")), false).is_err());
+        let text = room.scratch.write("text", "no archive");
+        assert!(room.open(&Source::OciTar(text), false).is_err());
+    }
+
+    #[test]
+    fn select_reduces_a_tar_to_one_image_or_says_what_it_holds() {
+        let room = Room::new("open-select");
+        let opened = || room.open(&Source::Tar(room.path("image.tar")), false).unwrap();
+        for text in ["v1", "@0", "reg.example/team/app:v1", &room.image.to_string()] {
+            let selected = opened().select(Some(&text.parse().unwrap())).unwrap();
+            assert_eq!(selected.selected.unwrap()[0].image.descriptor.digest, room.image, "{text}");
+        }
+        assert!(opened().select(None).unwrap().selected.is_none());
+        assert!(opened().select(Some(&"v2".parse().unwrap())).is_err());
+        let expected = opened().select_expected(None, Some(&room.image)).unwrap();
+        assert!(expected.selected.is_none(), "only a digest inside of a list of platforms selects");
+    }
+
+    #[test]
+    fn a_reference_is_found_in_its_registry_and_keeps_its_tag() {
+        let room = Room::new("open-reference");
+        let image =
+            |text: &'static str| move |host: &str| Source::Image(text.replace("HOST", host).parse().unwrap());
+        let (id, name) = (&room.image, "HOST/team/app");
+        assert_eq!(
+            room.gathered(image("HOST/team/app:v1"), alone()).unwrap(),
+            [format!("image Root {id} {name}:v1")]
+        );
+        let digest = id.to_string();
+        let by_digest = |host: &str| Source::Image(format!("{host}/team/app@{digest}").parse().unwrap());
+        assert_eq!(room.gathered(by_digest, alone()).unwrap(), [format!("image Root {id} {name}@{id}")]);
+        let both = |host: &str| Source::Image(format!("{host}/team/app:v7@{digest}").parse().unwrap());
+        assert_eq!(
+            room.gathered(both, alone()).unwrap(),
+            [format!("image Root {id} {name}:v7")],
+            "the digest finds it, the tag is its name"
+        );
+        let error = room.gathered(image("HOST/team/app"), alone()).unwrap_err();
+        assert!(
+            error.contains("`HOST/team/app` has no manifest `latest`"),
+            "without a tag `latest` is meant: {error}"
+        );
+    }
+
+    #[test]
+    fn a_bundle_for_image_and_an_image_for_bundle_are_refused_with_the_other_flag() {
+        let room = Room::new("open-kinds");
+        let bundle = |host: &str| format!("{host}/team/bundle:v1").parse::<Reference>().unwrap();
+        let image = |host: &str| format!("{host}/team/app:v1").parse::<Reference>().unwrap();
+        let error = room.gathered(|host| Source::Bundle(image(host)), alone()).unwrap_err();
+        assert!(error.contains("`HOST/team/app:v1` is a plain image, expected a bundle"), "{error}");
+        let error = room.gathered(|host| Source::Image(bundle(host)), alone()).unwrap_err();
+        assert!(error.contains("`HOST/team/bundle:v1` is a bundle, expected a plain image"), "{error}");
+        let expected = [format!("bundle Root {} HOST/team/bundle:v1", room.bundle)];
+        assert_eq!(room.gathered(|host| Source::Bundle(bundle(host)), alone()).unwrap(), expected);
+        let thick = Depth { thick: true, ..alone() };
+        assert_eq!(room.gathered(|host| Source::Bundle(bundle(host)), thick).unwrap(), expected);
+        let either = Depth { bundles_as_images: true, ..alone() };
+        let found = room.gathered(|host| Source::Image(bundle(host)), either).unwrap();
+        assert_eq!(found, expected, "a command that takes both");
+    }
+
+    #[test]
+    fn a_lock_file_names_one_bundle_or_any_number_of_images() {
+        let room = Room::new("open-lock");
+        let write = |host: &str, kind: &str, rest: &str| {
+            let text = format!("apiVersion: imgpkg.carvel.dev/v1alpha1\nkind: {kind}\n{rest}");
+            Source::Lock(room.scratch.write("lock.yml", text.replace("HOST", host)))
+        };
+        let (image, bundle) = (&room.image, &room.bundle);
+        let of_image = format!("images:\n- image: HOST/team/app@{image}\n");
+        assert_eq!(
+            room.gathered(|host| write(host, "ImagesLock", &of_image), alone()).unwrap(),
+            [format!("image Root {image} ")],
+            "an image of a lock has no tag"
+        );
+        let of_bundle = format!("images:\n- image: HOST/team/bundle@{bundle}\n");
+        let error = room.gathered(|host| write(host, "\"ImagesLock\"", &of_bundle), alone()).unwrap_err();
+        assert!(error.contains("HOST/team/bundle"), "a bundle is no image of a lock: {error}");
+        let error = room.gathered(|host| write(host, "ImagesLock", ""), alone()).unwrap_err();
+        assert!(error.contains("the ImagesLock names no image, so there is nothing to copy"), "{error}");
+        let of = |repository: &str, digest: &Digest| {
+            format!("bundle:\n  image: HOST/team/{repository}@{digest}\n  tag: v1\n")
+        };
+        assert_eq!(
+            room.gathered(|host| write(host, "BundleLock", &of("bundle", bundle)), alone()).unwrap(),
+            [format!("bundle Root {bundle} HOST/team/bundle:v1")]
+        );
+        let error = room.gathered(|host| write(host, "BundleLock", &of("app", image)), alone()).unwrap_err();
+        assert!(error.contains(" is a plain image, expected a bundle"), "{error}");
+    }
+
+    #[test]
+    fn a_lock_file_is_explained_as_the_kind_that_it_says() {
+        let room = Room::new("open-lock-kind");
+        let error = |text: &str| {
+            let path = room.scratch.write("lock.yml", text);
+            room.open(&Source::Lock(path), false).err().map(|failure| said(&failure)).unwrap()
+        };
+        let images = error("kind: 'ImagesLock'\nimages: 7\n");
+        assert!(images.contains("lock.yml` is not a valid ImagesLock: "), "{images}");
+        for text in ["kind: BundleLock\n", "kind: Other\n", "# kind: ImagesLock\n", "name: ImagesLock\n"] {
+            let bundle = error(text);
+            assert!(bundle.contains("lock.yml` is not a valid BundleLock: "), "{text}: {bundle}");
+        }
+    }
+}
