@@ -258,4 +258,12 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_digest_is_an_algorithm_and_its_hexadecimal_part() {
+        let digest = Digest::sha256_of(b"");
+        assert_eq!(digest.algorithm(), Algorithm::Sha256);
+        assert_eq!(digest.hex(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_eq!(digest.short(), "sha256:e3b0c44298fc…");
+    }
 }

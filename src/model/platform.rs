@@ -210,4 +210,28 @@ mod tests {
             assert_eq!(platform(said).contradicts(&platform(own)), expected, "{said} {own}");
         }
     }
+
+    #[test]
+    fn platforms_are_sorted_and_compared_with_the_usual_variant() {
+        let windows = Platform {
+            os: "windows".into(),
+            os_version: Some("10.0.1".into()),
+            os_features: vec!["win32k".into()],
+            ..Platform::linux_amd64()
+        };
+        let features = ["win32k".to_owned()];
+        assert_eq!(windows.sort_key(), ("windows", "amd64", Some("v1"), Some("10.0.1"), &features[..]));
+        for (text, expected) in [
+            ("linux/arm64", ("linux", "arm64", Some("v8"))),
+            ("linux/arm64/v8", ("linux", "arm64", Some("v8"))),
+            ("linux/arm", ("linux", "arm", Some("v7"))),
+            ("linux/arm/v6", ("linux", "arm", Some("v6"))),
+            ("linux/s390x", ("linux", "s390x", None)),
+        ] {
+            let platform: Platform = text.parse().unwrap();
+            let (os, architecture, variant, version, features) = platform.sort_key();
+            assert_eq!((os, architecture, variant), expected, "{text}");
+            assert_eq!((version, features.len()), (None, 0), "{text}");
+        }
+    }
 }

@@ -449,4 +449,16 @@ mod tests {
             assert_eq!(text.parse::<Registry>().unwrap().is_loopback(), expected, "{text}");
         }
     }
+
+    #[test]
+    fn the_name_of_a_registry_is_a_host_name() {
+        for host in ["reg_1.example:5000", "a-b.example", "10.0.0.1:5000"] {
+            assert!(host.parse::<Registry>().is_ok(), "{host}");
+        }
+        for host in
+            ["reg!.example", "-reg.example", "reg-.example", "reg..example", "r g.example", ".example"]
+        {
+            assert!(host.parse::<Registry>().is_err(), "{host}");
+        }
+    }
 }

@@ -134,4 +134,11 @@ mod tests {
         assert_eq!(format!("{secret} {secret:?} {:?}", Some(&secret)), "*** *** Some(***)");
         assert_eq!(secret.expose(), "hunter2");
     }
+
+    #[test]
+    fn secret_bytes_are_read_and_changed_in_place() {
+        let mut secret = SecretBytes::new(b"hunter2".to_vec());
+        secret.expose_mut()[6] = b'3';
+        assert_eq!(secret.expose(), b"hunter3");
+    }
 }

@@ -81,4 +81,23 @@ mod tests {
         assert!(matches!(error, StoreError::TooLarge { limit: 8_388_607, .. }), "{error}");
         assert!(error.to_string().contains("has more than 8388607 bytes"), "{error}");
     }
+
+    #[test]
+    fn a_plain_tar_that_cannot_be_read_is_not_said_to_be_damaged() {
+        struct Broken(bool);
+        impl Read for Broken {
+            fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
+                if std::mem::replace(&mut self.0, true) {
+                    return Err(io::Error::other("the disk is gone"));
+                }
+                let count = space.len().min(100);
+                space[..count].fill(b'a');
+                Ok(count)
+            }
+        }
+        let source = Box::new(Broken(false));
+        let error =
+            spool(source, Path::new("in.tar"), &std::env::temp_dir(), 1 << 20).unwrap_err().to_string();
+        assert!(error.contains("cannot read `in.tar`: the disk is gone"), "{error}");
+    }
 }

@@ -398,4 +398,11 @@ mod tests {
         copy.apply(&layer(&[".wh.a"]));
         assert_eq!((paths(&copy), tree.len()), (vec!["a.b".to_owned(), "ab".to_owned()], 6));
     }
+
+    #[test]
+    fn a_tree_of_the_root_alone_is_empty() {
+        let (empty, one) = (tree(&[&["./"]]), tree(&[&["a"]]));
+        assert!(empty.is_empty() && !one.is_empty());
+        assert_eq!((empty.len(), one.len()), (0, 1));
+    }
 }

@@ -324,4 +324,39 @@ mod tests {
             String::from_utf8_lossy(&out[BLOCK..BLOCK + 20])
         );
     }
+
+    #[test]
+    fn the_name_of_a_pax_header_is_cleaned_and_cut_as_go_does() {
+        let long = "d".repeat(99);
+        for (path, expected) in [
+            ("a/b", "a/PaxHeaders.0/b"),
+            ("b", "PaxHeaders.0/b"),
+            ("./a//b", "a/PaxHeaders.0/b"),
+            ("a/../b", "PaxHeaders.0/b"),
+            ("../b", "../PaxHeaders.0/b"),
+            ("../../b", "../../PaxHeaders.0/b"),
+            (&format!("{long}/b"), &long),
+            (&format!("{long}d/b"), &format!("{long}d")),
+        ] {
+            assert_eq!(String::from_utf8_lossy(&pax_header_name(path.as_bytes())), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_cut_at_a_slash_ends_before_it() {
+        for (value, expected) in [
+            ("abcd", &b"abcd"[..]),
+            ("abc", b"abc\0"),
+            ("abc/", b"abc/"),
+            ("abc/e", b"abc\0"),
+            ("abcde", b"abcd"),
+        ] {
+            let mut field = [0; 4];
+            text(&mut field, value.as_bytes());
+            assert_eq!(field, expected, "{value}");
+        }
+        let mut field = [0; 4];
+        text(&mut field, b"a///b");
+        assert_eq!(field, *b"a\0//", "only the first slash is replaced");
+    }
 }

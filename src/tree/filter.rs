@@ -78,6 +78,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_patterns_of_a_root_hold_for_that_root_only() {
+        let filter = Filter::exact(["x"]).and_root(".ignore", Some("*.log\n")).unwrap();
+        let filter = filter.and_root(".ignore", None).unwrap().and_root(".ignore", Some("*.tmp\n")).unwrap();
+        let excluded = |filter: &Filter| -> Vec<&str> {
+            let names = ["a.log", "a.tmp", ".ignore", "x", "."];
+            names.into_iter().filter(|name| filter.excludes(name.as_bytes(), false)).collect()
+        };
+        assert_eq!(excluded(&filter), ["x"], "no root is chosen");
+        assert_eq!(excluded(&filter.of_root(0)), ["a.log", ".ignore", "x"]);
+        assert_eq!(excluded(&filter.of_root(1)), ["x"], "a root without the file keeps a file of its name");
+        assert_eq!(excluded(&filter.of_root(2)), ["a.tmp", ".ignore", "x"]);
+        assert_eq!(excluded(&filter.of_root(3)), ["x"]);
+        assert_eq!(excluded(&filter.of_root(0).of_root(2)), ["a.log", ".ignore", "x"], "it was chosen");
+    }
+
+    #[test]
     fn exact_paths_are_no_globs() {
         let filter = Filter::exact([".git", "docs/draft.md"]);
         assert!(filter.excludes(b".git", true));

@@ -472,6 +472,14 @@ mod tests {
     }
 
     #[test]
+    fn the_name_of_an_entry_is_the_last_part_of_its_path() {
+        for (path, name) in [("a/b.txt", "b.txt"), ("lone", "lone"), (".", "."), ("a/.imgpkg", ".imgpkg")] {
+            let entry = Entry { path: path.into(), kind: EntryKind::Directory, mode: 0o755 };
+            assert_eq!(entry.name(), name.as_bytes(), "{path}");
+        }
+    }
+
+    #[test]
     fn children_come_before_the_next_sibling_and_names_sort_as_bytes() {
         let root = folder("order");
         for path in ["b/c", "b.txt", "a", "nested/.git/x", ".git/config", "ü", "B"] {

@@ -115,9 +115,11 @@ mod tests {
     fn paths_are_accepted_or_refused() {
         let long = [b"a".repeat(255), b"/b".to_vec()].concat();
         let too_long = b"a".repeat(256);
+        let longest = [b"d/".repeat(2047), b"ab".to_vec()].concat();
+        let too_deep = [b"d/".repeat(2047), b"abc".to_vec()].concat();
         /// Name, made on Unix, path and whether it is a folder.
         type Case<'a> = (&'a [u8], bool, Result<Option<(&'a [u8], bool)>, &'a str>);
-        let cases: [Case<'_>; 20] = [
+        let cases: [Case<'_>; 22] = [
             (b"a/b", true, Ok(Some((b"a/b", false)))),
             (b"a/b/", true, Ok(Some((b"a/b", true)))),
             (b"./a//b/.", true, Ok(Some((b"a/b", false)))),
@@ -138,6 +140,8 @@ mod tests {
             (b"a\0b", true, Err("NUL")),
             (&long, true, Ok(Some((&long, false)))),
             (&too_long, true, Err("more than 255")),
+            (&longest, true, Ok(Some((&longest, false)))),
+            (&too_deep, true, Err("more than 4096 bytes")),
         ];
         for (name, unix, expected) in cases {
             let shown = String::from_utf8_lossy(name);

@@ -315,6 +315,9 @@ mod tests {
         assert_eq!(parse_resources(&two).unwrap(), [resource("b", 0o755), resource("a", 0o645)]);
         assert_eq!(parse_resources(&request(&[v3(ONE, 36, "a")])).unwrap(), [resource("a", 0o645)]);
         assert_eq!(parse_resources("[]").unwrap(), []);
+        for longest in ["n".repeat(255), "d/".repeat(2047) + "dd"] {
+            assert!(parse_resources(&request(&[v3(ONE, 36, &longest)])).is_ok(), "{} bytes", longest.len());
+        }
         for (path, expected) in [
             ("/etc/passwd", "`/etc/passwd` is absolute"),
             ("../a", "`../a` leads out of the app"),
@@ -323,6 +326,8 @@ mod tests {
             ("", "is not the path of a file"),
             ("a/", "is not the path of a file"),
             ("a\\u0000b", "has a NUL byte"),
+            (&format!("a/{}", "n".repeat(256)), "has a part of more than 255 bytes"),
+            (&("d/".repeat(2048) + "d"), "has more than 4096 bytes"),
         ] {
             let error = parse_resources(&request(&[v3(ONE, 1, path)])).unwrap_err().to_string();
             assert!(error.contains(expected), "wanted: {expected}\n  gave: {error}");

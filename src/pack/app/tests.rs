@@ -104,6 +104,9 @@ fn hashing_gives_what_packing_gives_and_reports_every_byte() {
     let (layer, bytes) = packed(&tree);
     assert_eq!((hashed.diff_id, hashed.size), (layer.diff_id, bytes.len() as u64));
     assert_eq!((hashed.entries, counted.get()), (2, 8));
+    for layers in [LayerSplit::One, LayerSplit::Auto] {
+        assert_eq!(tree.layers(layers), [vec![0, 1]], "an app of two files has one layer");
+    }
     let second = tree.hash(&[1], &|_| {}).unwrap();
     assert_eq!(second.entries, 1, "a layer has the entries that are its own");
 }
@@ -116,20 +119,22 @@ fn permissions_are_kept_when_asked_but_for_those_a_build_needs() {
         cases.iter().map(|(name, mode)| ZipEntry::file(name, "x").mode(*mode)).collect();
     let entries =
         [entries, vec![ZipEntry::file("e", "x").fat(), ZipEntry::folder("f/").mode(0o040_055)]].concat();
+    let folders = [ZipEntry::folder("g/").mode(0o040_710), ZipEntry::folder("h/").mode(0)];
+    let entries = [entries, folders.to_vec()].concat();
     let path = scratch.write("a.zip", zip(&entries));
     let keep = AppOptions { preserve_permissions: true, ..options() };
     assert_eq!(
         lines(&AppTree::list(&path, &keep).unwrap()),
-        ["644 1 a", "755 1 b", "607 1 c", "644 1 d", "755 1 e", "755 0 f"]
+        ["644 1 a", "755 1 b", "607 1 c", "644 1 d", "755 1 e", "755 0 f", "710 0 g", "755 0 h"]
     );
     assert_eq!(
         lines(&AppTree::list(&path, &options()).unwrap()),
-        ["644 1 a", "755 1 b", "644 1 c", "644 1 d", "755 1 e", "755 0 f"]
+        ["644 1 a", "755 1 b", "644 1 c", "644 1 d", "755 1 e", "755 0 f", "755 0 g", "755 0 h"]
     );
     let owner = AppOptions { rules: EntryRules { mtime: 0, modes: ModeRule::Owner }, ..options() };
     assert_eq!(
         lines(&AppTree::list(&path, &owner).unwrap()),
-        ["400 1 a", "700 1 b", "0 1 c", "600 1 d", "700 1 e", "700 0 f"]
+        ["400 1 a", "700 1 b", "0 1 c", "600 1 d", "700 1 e", "700 0 f", "700 0 g", "700 0 h"]
     );
 }
 
@@ -187,6 +192,12 @@ fn links_that_lead_nowhere_are_refused_with_the_reason() {
         let shown = error.split("`link` -> ").nth(1).unwrap_or_else(|| panic!("{target}: {error}"));
         assert!(shown.contains(reason), "{target}: {error}");
     }
+    let without = [ZipEntry::file("d/file", "x"), ZipEntry::symlink("e", "d")];
+    let scratch = Scratch::new("app-linked-count");
+    let path = scratch.write("a.zip", zip(&without));
+    let tree = AppTree::list(&path, &options()).unwrap();
+    let links = tree.copied_links().cloned();
+    assert_eq!(links, Some(CopiedLinks { count: 1, first: b"e/file".to_vec() }), "not the file itself");
     // Through a folder that is a link, and back up from it.
     let below = [
         ZipEntry::file("a/b/c", "x"),
