@@ -17,7 +17,7 @@ use super::{Depot, DepotError};
 /// How often a push that takes too long is begun again.
 pub(super) const ATTEMPTS: u32 = 5;
 
-/// What a writer needs stays, for a while.
+/// Keeps the blobs that a writer needs until its entries are written.
 #[derive(Clone, Copy, Debug)]
 pub struct Protection {
     since: Pushed,

@@ -148,7 +148,7 @@ impl Config {
         Some(self.stated_platform()).filter(Platform::is_complete)
     }
 
-    /// Returns what is said of the platform; what is not said is empty.
+    /// Returns the platform that the configuration names; members that it lacks are empty.
     #[must_use]
     pub fn stated_platform(&self) -> Platform {
         Platform {

@@ -8,7 +8,7 @@ use super::values::Switch;
 #[derive(Clone, Debug, Default, Args)]
 #[group(skip)]
 pub struct StoreWriteArgs {
-    /// With --to-store: read everything that was written back from the store, and compare its digest
+    /// With --to-store: read back from the store what was written, and compare its digest
     #[arg(long, value_name = "BOOL")]
     pub verify_upload: Option<Switch>,
     /// With --to-store s3://…: how the server encrypts objects: AES256, aws:kms or aws:kms:dsse (default: as the bucket)

@@ -129,7 +129,7 @@ impl Output<'_> {
         Ok(report)
     }
 
-    /// Says that an image, which is no index, is for another platform; the reference takes it without a word.
+    /// Warns that an image that is no index is for another platform; registry-image accepts it without a warning.
     fn warn_of_platform(&self, config: Option<&Config>) {
         if let Some(has) = config.and_then(Config::platform).filter(|has| !has.serves(self.platform)) {
             self.ui.warning(&format!("the image is for `{has}` only, not for `{}`", self.platform));

@@ -154,7 +154,7 @@ impl Put<'_> {
         Ok(report)
     }
 
-    /// Removes what the source does not keep. The image is there already, so that a failure is no failure of the put.
+    /// Removes versions beyond `source.keep`. The image was pushed before, so that a failure here does not fail the put.
     fn tidy(&self, depot: &Depot, keep: usize) {
         let request = CollectRequest {
             tags: self.tags.to_vec(),
