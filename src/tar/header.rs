@@ -4,6 +4,8 @@
 //! has to be the same for the same folder. Source: POSIX.1-2017 pax, "ustar Interchange Format" and
 //! "pax Header Block"; Go `archive/tar/writer.go` (behaviour, checked by test vectors).
 
+use super::checksum;
+
 /// Size of a tar block in bytes.
 pub const BLOCK: usize = 512;
 /// End of an archive: two zero blocks.
@@ -122,7 +124,7 @@ pub fn encode_one_block(header: &Header<'_>) -> [u8; BLOCK] {
         // Base-256 numbers belong to the GNU format.
         encoded[257..265].copy_from_slice(b"ustar  \0");
     }
-    set_checksum(&mut encoded);
+    checksum::set(&mut encoded);
     encoded
 }
 
@@ -198,9 +200,14 @@ fn push_record(records: &mut Vec<u8>, key: &str, value: &[u8]) {
 
 /// Writes zero-filled octal digits and a NUL into a field.
 fn octal(field: &mut [u8], value: u64) {
-    let width = field.len() - 1;
-    let digits = format!("{value:0width$o}\0");
-    field.copy_from_slice(digits.as_bytes());
+    let Some((end, digits)) = field.split_last_mut() else { return };
+    *end = 0;
+    let mut rest = value;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (rest & 7) as u8;
+        rest >>= 3;
+    }
+    debug_assert_eq!(rest, 0, "callers write only numbers that fit");
 }
 
 /// Copies a name into a field; Go ends a cut name that would end in `/` before its trailing slashes.
@@ -225,17 +232,16 @@ fn block(header: &Header<'_>, name: &[u8], prefix: &[u8], size: u64) -> [u8; BLO
     octal(&mut block[124..136], size);
     octal(&mut block[136..148], u64::from(header.mtime));
     block[156] = header.kind.flag();
-    let link = if header.link.len() > NAME || !is_ascii(header.link) {
-        ascii_only(header.link)
+    if header.link.len() > NAME || !is_ascii(header.link) {
+        text(&mut block[157..257], &ascii_only(header.link));
     } else {
-        header.link.to_vec()
-    };
-    text(&mut block[157..257], &link);
+        text(&mut block[157..257], header.link);
+    }
     block[257..265].copy_from_slice(b"ustar\x0000");
     octal(&mut block[329..337], 0);
     octal(&mut block[337..345], 0);
     text(&mut block[345..500], prefix);
-    set_checksum(&mut block);
+    checksum::set(&mut block);
     block
 }
 
@@ -250,14 +256,8 @@ fn pax_block(name: &[u8], size: u64) -> [u8; BLOCK] {
     octal(&mut block[136..148], 0);
     block[156] = b'x';
     block[257..265].copy_from_slice(b"ustar\x0000");
-    set_checksum(&mut block);
+    checksum::set(&mut block);
     block
-}
-
-fn set_checksum(block: &mut [u8; BLOCK]) {
-    block[148..156].fill(b' ');
-    let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
-    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
 }
 
 #[cfg(test)]

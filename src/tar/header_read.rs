@@ -2,6 +2,8 @@
 //!
 //! Source: POSIX.1-2017 ustar; GNU tar manual, "Basic Tar Format"; star's prefix variant as Go reads it.
 
+use super::checksum::{Sums, sums};
+
 /// Size of headers and of padding.
 pub(super) const BLOCK: usize = 512;
 /// [`BLOCK`] for arithmetic on offsets.
@@ -23,13 +25,8 @@ pub(super) struct Header {
 /// Tells whether a block's checksum fits; some old tools summed signed bytes, both are accepted.
 pub(super) fn checksum_fits(block: &[u8; BLOCK]) -> bool {
     let Ok(Some(stored)) = number(&block[148..156]) else { return false };
-    let (mut unsigned, mut signed) = (0_i64, 0_i64);
-    for (index, byte) in block.iter().enumerate() {
-        let byte = if (148..156).contains(&index) { b' ' } else { *byte };
-        unsigned += i64::from(byte);
-        signed += i64::from(i8::from_ne_bytes([byte]));
-    }
-    stored == unsigned || stored == signed
+    let Sums { unsigned, signed } = sums(block);
+    stored == i64::from(unsigned) || stored == i64::from(signed)
 }
 
 impl Header {
@@ -83,6 +80,9 @@ pub(super) fn until_zero(bytes: &[u8]) -> &[u8] {
 
 /// Decodes a numeric field: octal with spaces or zero bytes around it, or base-256; `None` when empty.
 fn number(field: &[u8]) -> Result<Option<i64>, ()> {
+    if let Some(value) = digits_only(field) {
+        return Ok(Some(value));
+    }
     let Some((first, rest)) = field.split_first() else { return Ok(None) };
     if first & 0x80 != 0 {
         // Base-256: two's complement, the top bit only marks the form, the next one is the sign.
@@ -113,6 +113,24 @@ fn number(field: &[u8]) -> Result<Option<i64>, ()> {
         value = value.checked_mul(8).ok_or(())? + i64::from(digit - b'0');
     }
     Ok(Some(value))
+}
+
+/// Decodes the common form of a field, octal digits up to one zero byte or space at its end; `None` for any other.
+fn digits_only(field: &[u8]) -> Option<i64> {
+    let (last, digits) = field.split_last()?;
+    // Twenty digits have 60 bits; no field of a header has more.
+    if !matches!(last, 0 | b' ') || digits.is_empty() || digits.len() > 20 {
+        return None;
+    }
+    let mut value = 0;
+    for digit in digits {
+        let digit = digit.wrapping_sub(b'0');
+        if digit > 7 {
+            return None;
+        }
+        value = value << 3 | i64::from(digit);
+    }
+    Some(value)
 }
 
 #[cfg(test)]

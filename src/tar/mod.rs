@@ -3,6 +3,7 @@
 //!
 //! Floor 1. Knows bytes, entries and handles, nothing of images; names stay bytes from end to end.
 
+mod checksum;
 mod error;
 mod extract;
 mod file_tree;
