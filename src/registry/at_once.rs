@@ -11,8 +11,8 @@ use crate::stream::{cancel, lock};
 
 use super::error::RegistryError;
 
-/// Requests at the same time before the first answer.
-const FIRST: usize = 8;
+/// Requests at the same time before the first answer: the default of `--concurrency`.
+const FIRST: usize = 16;
 /// How long a wait may last before the stop signal is looked at.
 const SLICE: Duration = Duration::from_millis(50);
 
@@ -98,16 +98,16 @@ mod tests {
     #[test]
     fn requests_at_once_grow_with_answers_and_shrink_with_complaints() {
         let at_once = AtOnce::default();
-        assert_eq!(limit(&at_once), 8);
+        assert_eq!(limit(&at_once), 16);
         (0..100).for_each(|_| at_once.answered());
         assert_eq!(limit(&at_once), 64);
         at_once.complained();
-        assert_eq!(limit(&at_once), 4, "half of what is in use, not of what would be allowed");
-        (0..4).for_each(|_| at_once.answered());
-        assert_eq!(limit(&at_once), 5);
-        (0..4).for_each(|_| at_once.answered());
-        assert_eq!(limit(&at_once), 5, "slower than before the complaint");
-        for expected in [2, 1, 1] {
+        assert_eq!(limit(&at_once), 8, "half of what is in use, not of what would be allowed");
+        (0..8).for_each(|_| at_once.answered());
+        assert_eq!(limit(&at_once), 9);
+        (0..8).for_each(|_| at_once.answered());
+        assert_eq!(limit(&at_once), 9, "slower than before the complaint");
+        for expected in [4, 2, 1, 1] {
             at_once.complained();
             assert_eq!(limit(&at_once), expected);
         }
