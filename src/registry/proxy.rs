@@ -131,4 +131,25 @@ mod tests {
             assert!(error.contains("the https proxy") && !error.contains("hunter2"), "{error}");
         }
     }
+
+    #[test]
+    fn an_address_is_in_a_network_by_its_first_bits() {
+        for (address, network, bits, expected) in [
+            ("10.1.2.3", "10.0.0.0", "8", true),
+            ("11.1.2.3", "10.0.0.0", "8", false),
+            ("10.1.2.3", "10.1.2.3", "32", true),
+            ("10.1.2.2", "10.1.2.3", "32", false),
+            ("10.1.2.3", "10.1.2.3", "33", false),
+            ("192.0.2.1", "10.0.0.0", "0", true),
+            ("2001:db8::1", "2001:db8::", "32", true),
+            ("2001:db9::1", "2001:db8::", "32", false),
+            ("2001:db8::1", "2001:db8::1", "128", true),
+            ("2001:db8::1", "2001:db8::1", "129", false),
+            ("10.1.2.3", "2001:db8::", "0", false),
+            ("10.1.2.3", "10.0.0.0", "x", false),
+        ] {
+            let found = in_network(address.parse().unwrap(), network, bits);
+            assert_eq!(found, expected, "{address} {network}/{bits}");
+        }
+    }
 }

@@ -243,4 +243,29 @@ mod tests {
         assert_eq!(read_one(begun, "UploadId").as_deref(), Some("u"));
         assert_eq!(read_one(begun, "Key"), None);
     }
+
+    #[test]
+    fn references_stand_for_their_characters() {
+        let unescaped = |text: &str| {
+            let mut to = String::new();
+            unescape(text, &mut to).map(|()| to)
+        };
+        for (text, expected) in [
+            ("a &lt; b &gt; c", "a < b > c"),
+            ("&amp;&quot;&apos;", "&\"'"),
+            ("&#65;&#x42;&#xe9;", "AB\u{e9}"),
+            ("&amp;lt;", "&lt;"),
+            ("", ""),
+        ] {
+            assert_eq!(unescaped(text).as_deref(), Ok(expected), "{text}");
+        }
+        for (text, reason) in [
+            ("a & b", "a reference does not end"),
+            ("&nbsp;", "a reference is unknown"),
+            ("&#xd800;", "a reference is no character"),
+            ("&#x;", "a reference is no character"),
+        ] {
+            assert_eq!(unescaped(text), Err(reason), "{text}");
+        }
+    }
 }
