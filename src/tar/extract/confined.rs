@@ -68,6 +68,8 @@ pub(super) struct Confined {
     asked: Option<Vec<Vec<u8>>>,
     /// How many more folders may be opened.
     pub(super) opens_left: u64,
+    /// Counts how often another folder was entered.
+    pub(super) moves: u64,
 }
 
 /// Handles are for reaching things only; they need no permission to read the folder.
@@ -76,7 +78,7 @@ pub(super) const LIST: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(
 
 impl Confined {
     pub(super) fn new(root: OwnedFd, boundary: Boundary) -> Self {
-        Self { root, levels: Vec::new(), boundary, asked: None, opens_left: limits::FOLDER_OPENS }
+        Self { root, levels: Vec::new(), boundary, asked: None, opens_left: limits::FOLDER_OPENS, moves: 0 }
     }
 
     /// Allows as many more folders to be opened as one more entry may need.
@@ -151,6 +153,9 @@ impl Confined {
         self.asked = None;
         // Levels are real folders, so equal names mean the same folder and no link on the way.
         let shared = self.levels.iter().zip(parts).take_while(|(level, part)| level.name == **part).count();
+        if shared < self.levels.len().max(parts.len()) {
+            self.moves += 1;
+        }
         self.levels.truncate(shared);
         let mut pending: Vec<Vec<u8>> = parts[shared..].iter().rev().map(|part| part.to_vec()).collect();
         let mut links = 0;

@@ -8,21 +8,25 @@
 use std::io::{Read, Write as _};
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{self as rfs, FileType, Mode, OFlags, XattrFlags};
+use rustix::fs::{self as rfs, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::model::limits;
 use crate::stream::cancel;
 
+use self::behind::{Behind, write_behind};
 use self::confined::{Boundary, Confined, LIST, Missing};
+use self::metadata::{NewFile, finish_file, set_mode, set_owner};
 use self::remembered::{Order, Remembered};
-use self::target::{Target, components, owner, walk};
+use self::target::{Target, components, walk};
 use super::error::{TarError, display_name};
 use super::paths::{Whiteout, whiteout};
 use super::read::{Entry, EntryKind, Reader};
 
+mod behind;
 mod confined;
 mod links;
+mod metadata;
 mod policy;
 mod remembered;
 mod rootfs;
@@ -39,6 +43,10 @@ pub struct Extractor {
     /// Most entries of one layer.
     most_entries: u64,
     buffer: Vec<u8>,
+    /// Most threads that write files behind the one that reads the tar.
+    threads: usize,
+    /// A folder, by [`Confined::moves`], in which files are created with exactly this mode.
+    known_mode: Option<(u64, u32)>,
 }
 
 impl std::fmt::Debug for Extractor {
@@ -76,6 +84,8 @@ impl Extractor {
             },
             most_entries: limits::LAYER_ENTRIES,
             buffer: vec![0; 128 * 1024],
+            threads: behind::threads(),
+            known_mode: None,
         }
     }
 
@@ -91,18 +101,22 @@ impl Extractor {
     /// Errors: the first entry that cannot be written ends the work; what was written stays.
     pub fn layer(&mut self, layer: impl Read, progress: &mut dyn FnMut(u64)) -> Result<(), ExtractError> {
         let mut reader = Reader::new(layer);
-        let mut entries = 0;
-        while let Some(entry) = reader.next_entry()? {
-            entries += 1;
-            if entries > self.most_entries {
-                let problem = format!("the layer has more than {} entries", self.most_entries);
-                return Err(ExtractError::refused(&entry.path, problem));
+        write_behind(self.target.policy.mode, self.threads, |behind| {
+            let mut entries = 0;
+            while let Some(entry) = reader.next_entry()? {
+                entries += 1;
+                if entries > self.most_entries {
+                    let problem = format!("the layer has more than {} entries", self.most_entries);
+                    return Err(ExtractError::refused(&entry.path, problem));
+                }
+                cancel::check().map_err(|error| ExtractError::io("go on", &entry.path, error))?;
+                self.target.root.allow_entry();
+                if let Some(file) = self.entry(&entry)? {
+                    self.contents(entry, file, &mut reader, behind, progress)?;
+                }
             }
-            cancel::check().map_err(|error| ExtractError::io("go on", &entry.path, error))?;
-            self.target.root.allow_entry();
-            self.entry(&entry, &mut reader, progress)?;
-        }
-        reader.drain()?;
+            Ok(reader.drain()?)
+        })?;
         self.target.layers += 1;
         Ok(())
     }
@@ -126,29 +140,25 @@ impl Extractor {
         Ok(self.target.summary)
     }
 
-    fn entry(
-        &mut self,
-        entry: &Entry,
-        reader: &mut Reader<impl Read>,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<(), ExtractError> {
+    /// Makes what an entry says; a file is returned empty, and gets its contents next.
+    fn entry(&mut self, entry: &Entry) -> Result<Option<NewFile>, ExtractError> {
         let parts = components(&entry.path).map_err(|problem| ExtractError::refused(&entry.path, problem))?;
         let Some((name, folder)) = parts.split_last() else {
             // The root itself: it is the caller's, its mode and owner are not ours to change.
             return match entry.kind {
-                EntryKind::Directory => Ok(()),
+                EntryKind::Directory => Ok(None),
                 _ => {
                     Err(ExtractError::refused(&entry.path, "only a directory can have the name of the root"))
                 }
             };
         };
         if let Some(hidden) = whiteout(name) {
-            return self.whiteout(entry, folder, hidden);
+            return self.whiteout(entry, folder, hidden).map(|()| None);
         }
         if !self.is_included(&parts) {
-            return Ok(());
+            return Ok(None);
         }
-        match entry.kind {
+        let made = match entry.kind {
             EntryKind::Fifo if matches!(self.target.policy.mode, ExtractMode::Rootfs { .. }) => {
                 self.target.fifo(entry, folder, name)
             }
@@ -164,9 +174,10 @@ impl Extractor {
             }
             EntryKind::File => {
                 self.target.open_folder(entry, folder)?;
-                self.file(entry, name, reader, progress)
+                return self.new_file(entry, name).map(Some);
             }
-        }
+        };
+        made.map(|()| None)
     }
 
     fn is_included(&mut self, parts: &[&[u8]]) -> bool {
@@ -180,35 +191,67 @@ impl Extractor {
         included
     }
 
-    fn file(
-        &mut self,
-        entry: &Entry,
-        name: &[u8],
-        reader: &mut Reader<impl Read>,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<(), ExtractError> {
-        let mode = Mode::RUSR | Mode::WUSR;
+    fn new_file(&mut self, entry: &Entry, name: &[u8]) -> Result<NewFile, ExtractError> {
+        let wanted = self.target.policy.mode.file_mode(entry.mode);
+        // Special bits are set after the data and the owner; a file without write permission for its owner cannot be
+        // written on every network file system.
+        let direct = wanted & 0o7000 == 0 && wanted & 0o600 == 0o600;
+        let mode = Mode::from_raw_mode(if direct { wanted } else { 0o600 });
         let file = self
             .target
             .replace(entry, name, "create the file", |root| rfs::openat(root.here(), name, NEW_FILE, mode))?;
-        let mut file = std::fs::File::from(file);
+        self.target.summary.files += 1;
+        let has_mode = direct && self.creation_gives(wanted, &file);
+        Ok(NewFile { file, has_mode })
+    }
+
+    /// Tells whether a file that is created in the current folder with this mode gets exactly this mode.
+    ///
+    /// The umask and the folder's default ACL may change it, and stay the same from one file to the next.
+    fn creation_gives(&mut self, mode: u32, file: &OwnedFd) -> bool {
+        let asked = Some((self.target.root.moves, mode));
+        if self.known_mode == asked {
+            return true;
+        }
+        let exact = rfs::fstat(file).is_ok_and(|stat| stat.st_mode & 0o7777 == mode);
+        if exact {
+            self.known_mode = asked;
+        }
+        exact
+    }
+
+    /// Writes a new file's data and sets what else it has, or hands it to the threads behind.
+    fn contents(
+        &mut self,
+        entry: Entry,
+        new: NewFile,
+        reader: &mut Reader<impl Read>,
+        behind: &mut Behind<'_, '_>,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(), ExtractError> {
+        self.target.summary.bytes += entry.size;
+        if entry.size <= behind::LARGEST {
+            progress(entry.size);
+            return behind.take(entry, new, |entry, space| {
+                reader.read_exact(space).map_err(|error| unreadable(entry, error))
+            });
+        }
+        behind.settle(&entry)?;
+        let mut file = std::fs::File::from(new.file);
         loop {
             let count = match reader.read(&mut self.buffer) {
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(unreadable(entry, error)),
+                Err(error) => return Err(unreadable(&entry, error)),
             };
             cancel::check().map_err(|error| ExtractError::io("go on", &entry.path, error))?;
             let written = file.write_all(&self.buffer[..count]);
             written.map_err(|error| ExtractError::io("write the file", &entry.path, error))?;
-            self.target.summary.bytes += count as u64;
             progress(count as u64);
         }
-        self.target.summary.files += 1;
-        let file = OwnedFd::from(file);
-        self.apply_metadata(entry, &file, self.target.policy.mode.file_mode(entry.mode))?;
-        self.target.set_file_time(entry, &file)
+        let new = NewFile { file: file.into(), has_mode: new.has_mode };
+        finish_file(self.target.policy.mode, &entry, &new)
     }
 
     fn directory(&mut self, entry: &Entry, name: &[u8]) -> Result<(), ExtractError> {
@@ -233,31 +276,8 @@ impl Extractor {
         if locked || !self.target.remembered.is_empty() {
             self.target.deferred(name).mode = locked.then_some(mode);
         }
-        self.apply_metadata(entry, &folder, mode | 0o700)
-    }
-
-    /// Sets owner, attributes and mode, in this order: changing the owner clears setuid bits and capabilities.
-    fn apply_metadata(&self, entry: &Entry, file: &OwnedFd, mode: u32) -> Result<(), ExtractError> {
-        if let ExtractMode::Rootfs { ownership } = self.target.policy.mode {
-            if ownership == Ownership::Apply {
-                let (uid, gid) = owner(entry)?;
-                rfs::fchown(file, Some(uid), Some(gid))
-                    .map_err(|error| ExtractError::io("set the owner", &entry.path, error))?;
-            }
-            for (name, value) in &entry.xattrs {
-                // Others (`trusted.overlay.…`, `system.…`) mean something to the host, not to the container.
-                if !name.starts_with(b"user.") && name != b"security.capability" {
-                    continue;
-                }
-                match rfs::fsetxattr(file, name.as_slice(), value, XattrFlags::empty()) {
-                    Ok(()) | Err(Errno::NOTSUP) => {}
-                    Err(Errno::PERM) if ownership == Ownership::Ignore => {}
-                    Err(error) => return Err(ExtractError::io("set an attribute", &entry.path, error)),
-                }
-            }
-        }
-        rfs::fchmod(file, Mode::from_raw_mode(mode))
-            .map_err(|error| ExtractError::io("set the mode", &entry.path, error))
+        set_owner(self.target.policy.mode, entry, &folder)?;
+        set_mode(entry, &folder, mode | 0o700)
     }
 
     fn device(&mut self, entry: &Entry) -> Result<(), ExtractError> {
@@ -328,6 +348,7 @@ mod tests {
     use testkit::scratch::Scratch;
     use testkit::tarball::{Header, Tarball};
 
+    use super::target::owner;
     use super::*;
 
     const CONTENTS: ExtractMode = ExtractMode::Contents { umask: 0o022 };

@@ -2,35 +2,18 @@
 //!
 //! A user's files have the time of their extraction, and pipes are refused.
 
-use rustix::fs::{self as rfs, AtFlags, Mode, Timespec, Timestamps, UTIME_OMIT};
-use std::os::fd::OwnedFd;
+use rustix::fs::{self as rfs, AtFlags, Mode};
 
 use super::super::read::Entry;
 use super::confined::{LIST, Missing};
+use super::metadata::times;
 use super::policy::{ExtractError, ExtractMode, Ownership};
 use super::remembered::Deferred;
 use super::target::{Target, owner, walk};
 
-/// Makes the times of an entry; the time of last access is left alone.
-fn times(mtime: i64) -> Timestamps {
-    Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        last_modification: Timespec { tv_sec: mtime, tv_nsec: 0 },
-    }
-}
-
 impl Target {
     fn is_rootfs(&self) -> bool {
         matches!(self.policy.mode, ExtractMode::Rootfs { .. })
-    }
-
-    /// Sets the time of a file, after its data and attributes.
-    pub(super) fn set_file_time(&self, entry: &Entry, file: &OwnedFd) -> Result<(), ExtractError> {
-        if !self.is_rootfs() {
-            return Ok(());
-        }
-        rfs::futimens(file, &times(entry.mtime))
-            .map_err(|error| ExtractError::io("set the time", &entry.path, error))
     }
 
     /// Sets the time of a link or pipe in the current folder.
