@@ -107,17 +107,7 @@ pub(super) fn attach(
         if level.is_empty() {
             break;
         }
-        let found = workers::parallel_map(&level, options.concurrency, |(digest, repository)| {
-            let mut members = Vec::new();
-            if options.attached.cosign {
-                members.extend(cosign(locator, repository, digest)?);
-            }
-            if options.attached.referrers {
-                members.extend(referrers(locator, repository, digest)?);
-            }
-            Ok(members)
-        })?;
-        let mut new: Vec<Member> = found.into_iter().flatten().collect();
+        let mut new = attached_to(locator, &level, options)?;
         new.retain(|member| known.insert(member.descriptor.digest.clone()));
         // Only referrers nest; cosign's tags name images.
         level = if options.attached.referrers {
@@ -169,35 +159,57 @@ fn place_of(locator: &ImageLocator<'_>, member: &Member) -> Option<(Digest, Repo
     Some((digest, repository))
 }
 
-fn cosign(
-    locator: &ImageLocator<'_>,
-    repository: &Repository,
-    digest: &Digest,
-) -> Result<Vec<Member>, TransferError> {
-    let mut found = Vec::new();
-    for what in COSIGN {
-        found.extend(under_tag(locator, repository, cosign_tag(digest, what))?);
-    }
-    Ok(found)
+/// Where an attached manifest is.
+enum Attachment<'a> {
+    /// It may be under this tag.
+    Tag(&'a Repository, Tag),
+    /// The registry lists it.
+    Listed(&'a Repository, Digest),
 }
 
-fn referrers(
+/// Reads what is attached to images, in the order of the images; cosign's tags come before the referrers of an image.
+///
+/// Cost: the lists of referrers are asked for together, and then all manifests.
+fn attached_to(
+    locator: &ImageLocator<'_>,
+    images: &[(Digest, Repository)],
+    options: &Gathering,
+) -> Result<Vec<Member>, TransferError> {
+    let lists = match options.attached.referrers {
+        true => workers::parallel_map(images, options.concurrency, |(digest, repository)| {
+            listed_referrers(locator, repository, digest)
+        })?,
+        false => images.iter().map(|_| Vec::new()).collect(),
+    };
+    let mut wanted: Vec<Attachment<'_>> = Vec::new();
+    for ((digest, repository), list) in images.iter().zip(lists) {
+        if options.attached.cosign {
+            wanted.extend(COSIGN.map(|what| Attachment::Tag(repository, cosign_tag(digest, what))));
+        }
+        wanted.extend(list.into_iter().map(|entry| Attachment::Listed(repository, entry)));
+    }
+    let found = workers::parallel_map(&wanted, options.concurrency, |attachment| match attachment {
+        Attachment::Tag(repository, tag) => under_tag(locator, repository, tag.clone()),
+        Attachment::Listed(repository, digest) => {
+            let document = locator.fetch(repository, &Target::Digest(digest.clone()))?;
+            Ok(Some(attached(document.descriptor(), Vec::new(), repository)))
+        }
+    })?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// Returns the digests of an image's referrers.
+fn listed_referrers(
     locator: &ImageLocator<'_>,
     repository: &Repository,
     digest: &Digest,
-) -> Result<Vec<Member>, TransferError> {
+) -> Result<Vec<Digest>, TransferError> {
     let Some(client) = locator.client() else { return Ok(Vec::new()) };
-    let list = match client.referrers(repository, digest) {
-        Ok(list) => list,
-        Err(error) if is_absence(&error) => return Ok(Vec::new()),
-        Err(error) => return Err(error.into()),
-    };
-    let mut found = Vec::new();
-    for entry in list {
-        let document = locator.fetch(repository, &Target::Digest(entry.digest.clone()))?;
-        found.push(attached(document.descriptor(), Vec::new(), repository));
+    match client.referrers(repository, digest) {
+        Ok(list) => Ok(list.into_iter().map(|entry| entry.digest).collect()),
+        Err(error) if is_absence(&error) => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
     }
-    Ok(found)
 }
 
 fn attached(descriptor: crate::model::Descriptor, names: Vec<ImageName>, repository: &Repository) -> Member {
