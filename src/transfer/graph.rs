@@ -77,6 +77,10 @@ impl Graph {
     ///
     /// Shape: images in the order of the documents; each layer at the first image that has it. `label` names the root.
     pub(super) fn left_out(&self, root: &Digest, label: &str, layers: &[Digest]) -> Vec<Warning> {
+        // Asked for each of many roots, and nearly always there is nothing to say.
+        if layers.is_empty() {
+            return Vec::new();
+        }
         let mut left: HashSet<&Digest> = layers.iter().collect();
         let mut warnings = Vec::new();
         for document in &self.documents {

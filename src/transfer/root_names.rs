@@ -1,5 +1,7 @@
 //! Names of images in a layout: what `index.json` records, and docker's table of contents beside it.
 
+use std::collections::{HashMap, HashSet};
+
 use crate::lock::{cosign_subject, cosign_tag};
 use crate::model::{Annotations, Descriptor, Digest, Document, RawDocument, Tag, keys, media_type};
 use crate::store::layout::{DockerImage, LayoutIndex};
@@ -61,24 +63,21 @@ impl<'a> ListedEntry<'a> {
 /// Source: cosign 2.5 `pkg/oci/layout/write.go`.
 pub(super) fn cosign_kinds(entries: &[ListedEntry<'_>]) -> Vec<Option<String>> {
     let none = || vec![None; entries.len()];
-    let has = |tag: &Tag| entries.iter().any(|entry| entry.tag == Some(tag.as_str()));
+    let recorded: HashSet<&str> = entries.iter().filter_map(|entry| entry.tag).collect();
+    let has = |tag: &Tag| recorded.contains(tag.as_str());
     // Most layouts hold no signature.
     if !entries.iter().filter_map(|entry| entry.tag).any(|tag| cosign_subject(tag).is_some()) {
         return none();
     }
     let tags = |digest: &Digest| ["sig", "att"].map(|what| cosign_tag(digest, what));
-    let mut signed: Vec<&Digest> = Vec::new();
-    for digest in entries.iter().map(|entry| &entry.digest) {
-        if !signed.contains(&digest) && tags(digest).iter().any(has) {
-            signed.push(digest);
-        }
-    }
-    let [image] = signed.as_slice() else { return none() };
+    let digests: HashSet<&Digest> = entries.iter().map(|entry| &entry.digest).collect();
+    let mut signed = digests.into_iter().filter(|digest| tags(digest).iter().any(has));
+    let (Some(image), None) = (signed.next(), signed.next()) else { return none() };
     let [signatures, attestations] = tags(image);
     let kind = |entry: &ListedEntry<'_>| {
         let word = match entry.tag {
-            _ if entry.digest == **image && entry.is_index => "imageIndex",
-            _ if entry.digest == **image => "image",
+            _ if entry.digest == *image && entry.is_index => "imageIndex",
+            _ if entry.digest == *image => "image",
             Some(tag) if tag == signatures.as_str() => "sigs",
             Some(tag) if tag == attestations.as_str() => "atts",
             _ => return None,
@@ -107,8 +106,9 @@ pub fn is_attached(root: &NamedImage, document: Option<&RawDocument>) -> bool {
 
 /// Makes `index.json`, and docker's `manifest.json` if the only image is a plain one, signed or not.
 pub(super) fn layout_index(roots: &[NamedImage], documents: &[RawDocument]) -> LayoutIndex {
-    let find =
-        |root: &NamedImage| documents.iter().find(|document| *document.digest() == root.descriptor.digest);
+    let by_digest: HashMap<&Digest, &RawDocument> =
+        documents.iter().map(|document| (document.digest(), document)).collect();
+    let find = |root: &NamedImage| by_digest.get(&root.descriptor.digest).copied();
     let images: Vec<&NamedImage> = match roots {
         [only] => vec![only],
         roots => roots.iter().filter(|root| !is_attached(root, find(root))).collect(),
