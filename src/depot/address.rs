@@ -298,7 +298,7 @@ mod tests {
             ("file:///a/../b", "the path has `..` in it"),
             ("file:///a/b\nc:v1", "the path has a control character in it"),
             ("file:///a/b:1:v1", "the store's folder cannot have `:` or `@` in its name"),
-            ("file:///a/b@1:v1", "the store's folder cannot have `:` or `@` in its name"),
+            ("file:///a/b@1:v1", "digest `1:v1` uses an algorithm that cannot be verified"),
             ("file:///a/b:v1/", "the store's folder cannot have `:` or `@` in its name"),
             ("file:///a:", "tag"),
             ("file:///a@sha256:12", "digest `sha256:12` has 2 hex characters, expected 64"),

@@ -102,7 +102,7 @@ mod tests {
         }
         assert_eq!(blocks.length_at(end), LARGEST);
         assert!(blocks.find(0).is_some());
-        for _ in 0..2 {
+        for _ in 0..3 {
             let _ = blocks.keep(block(1 << 40, 1 << 20));
         }
         assert!(blocks.find(0).is_none() && blocks.find(1 << 40).is_some());
