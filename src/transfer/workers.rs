@@ -9,10 +9,12 @@ use crate::stream::{cancel, into_value, lock, threads};
 use super::TransferError;
 
 /// The first error of several threads, which tells the others to stop.
+///
+/// Of errors that threads meet at the same time it is that of the first item, so that it depends on no timing.
 #[derive(Default)]
 struct FirstError {
     failed: AtomicBool,
-    error: Mutex<Option<TransferError>>,
+    error: Mutex<Option<(usize, TransferError)>>,
 }
 
 impl FirstError {
@@ -21,17 +23,20 @@ impl FirstError {
         self.failed.load(Ordering::Relaxed) || cancel::is_cancelled()
     }
 
-    fn note(&self, result: Result<(), TransferError>) {
+    fn note(&self, number: usize, result: Result<(), TransferError>) {
         if let Err(error) = result {
             self.failed.store(true, Ordering::Relaxed);
-            lock(&self.error).get_or_insert(error);
+            let mut first = lock(&self.error);
+            if first.as_ref().is_none_or(|(earlier, _)| number < *earlier) {
+                *first = Some((number, error));
+            }
         }
     }
 
     /// Returns the first error; else [`TransferError::Stopped`] after a signal, else `otherwise`.
     fn or<T>(self, otherwise: Result<T, TransferError>) -> Result<T, TransferError> {
         match into_value(self.error) {
-            Some(error) => Err(error),
+            Some((_, error)) => Err(error),
             None if cancel::is_cancelled() => Err(TransferError::Stopped),
             None => otherwise,
         }
@@ -40,7 +45,7 @@ impl FirstError {
 
 /// Runs `work` on every item, at most `concurrency` at a time; items are started in list order.
 ///
-/// Errors: the first one; items that were not begun are then skipped.
+/// Errors: that of the first item in the list that failed; items that were not begun by then are skipped.
 pub fn for_each<T: Sync>(
     items: &[T],
     concurrency: usize,
@@ -50,8 +55,9 @@ pub fn for_each<T: Sync>(
     let first = FirstError::default();
     let run = || {
         while !first.is_over() {
-            let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
-            first.note(work(item));
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(number) else { return };
+            first.note(number, work(item));
         }
     };
     threads::share(concurrency.clamp(1, items.len().max(1)), run);
@@ -153,7 +159,8 @@ pub(super) fn for_each_streamed<T: Send, R>(
     let run = || {
         while let Ok(item) = next() {
             if !first.is_over() {
-                first.note(work(item));
+                // Items that are made meanwhile have no order; the earliest error counts.
+                first.note(0, work(item));
             }
         }
     };
@@ -206,6 +213,20 @@ mod tests {
         });
         assert!(matches!(error, Err(TransferError::NotAnImage { .. })));
         assert_eq!(count.into_inner(), 4, "nothing after the failed one was begun");
+    }
+
+    #[test]
+    fn of_two_errors_that_of_the_first_item_comes_back() {
+        let second_failed = AtomicBool::new(false);
+        let error = for_each(&["first", "second"], 2, |item| {
+            while *item == "first" && !second_failed.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            second_failed.store(true, Ordering::SeqCst);
+            Err(TransferError::NotAnImage { place: (*item).to_owned(), found: "a tag".into() })
+        });
+        let Err(TransferError::NotAnImage { place, .. }) = error else { panic!("{error:?}") };
+        assert_eq!(place, "first");
     }
 
     #[test]
