@@ -224,3 +224,47 @@ fn files_that_are_not_read_are_reported_too() {
         "the packing reports what cannot be read"
     );
 }
+
+#[test]
+fn only_files_that_kapp_controller_could_take_for_packages_are_judged() {
+    let other = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\n";
+    for (path, content) in [
+        ("packages/readme.txt", METADATA),
+        ("packages/other.json", "{}"),
+        ("config/readme.md", METADATA),
+        ("config/metadata.json", METADATA),
+        ("config/package-resources.yml", METADATA),
+        ("config/other.yml", other),
+    ] {
+        let found = problems(&[("packages/b.yml", METADATA), (path, content)], Some(LOCK));
+        assert_eq!(found, [""; 0], "{path}");
+    }
+    let inside =
+        problems(&[("packages/b.yml", METADATA), ("packages/package-build.yml", METADATA)], Some(LOCK));
+    assert_eq!(
+        inside,
+        [
+            "`packages/package-build.yml` line 2: `PackageMetadata` `app.team.example` is in `packages/b.yml` too"
+        ],
+        "the name is kctrl's only outside"
+    );
+    let mentioned = [("config/a.yml", "# packaging.carvel.dev\na: 1\n"), ("packages/b.yml", other)];
+    assert_eq!(problems(&mentioned, Some(LOCK)), [""; 0], "a mark outside makes no package repository");
+}
+
+#[test]
+fn files_outside_are_passed_over_when_they_are_links_or_large() {
+    let scratch = Scratch::new("packages-outside");
+    scratch.write("r/packages/b.yml", METADATA);
+    std::fs::create_dir(scratch.join("r/config")).unwrap();
+    symlink("../packages/b.yml", scratch.join("r/config/link.yml")).unwrap();
+    let most = usize::try_from(crate::model::limits::LOCK_BYTES).unwrap();
+    scratch.write("r/config/large.yml", vec![b'#'; most + 1]);
+    let mut longest = format!("{METADATA}#").replace("app.team", "b.team").into_bytes();
+    longest.resize(most, b'#');
+    scratch.write("r/packages/longest.yml", longest);
+    let images = ImagesLock::parse(LOCK).unwrap();
+    let roots = [scratch.join("r")];
+    let found = package_problems(&roots, &Filter::default(), SymlinkPolicy::Keep, Some(&images));
+    assert!(found.is_empty(), "{found:?}");
+}

@@ -387,3 +387,57 @@ impl<'a> Expansion<'a> {
         self.refused.add(display_name(link.path), display_name(target), problem);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_stays_inside_by_its_text_or_the_reason_is_known() {
+        for (path, target, expected) in [
+            ("link", "a", Ok(())),
+            ("link", "a/..", Ok(())),
+            ("d/link", "..", Ok(())),
+            ("d/link", "../a", Ok(())),
+            ("a/b/link", "../../c", Ok(())),
+            ("a/b/link", ".././/..", Ok(())),
+            ("link", "..", Err(LinkProblem::Outside)),
+            ("link", "./../a", Err(LinkProblem::Outside)),
+            ("link", "a//../..", Err(LinkProblem::Outside)),
+            ("d/link", "../../a", Err(LinkProblem::Outside)),
+            ("long-name/link", "../../long-name/a", Err(LinkProblem::Outside)),
+            ("a/b/link", "../../../a", Err(LinkProblem::Outside)),
+            ("link", "/a", Err(LinkProblem::Absolute)),
+            ("link", "", Err(LinkProblem::Dangling)),
+        ] {
+            assert_eq!(stays_inside(path.as_bytes(), target.as_bytes()), expected, "{path} -> {target}");
+        }
+    }
+
+    #[test]
+    fn a_path_has_the_folder_before_its_last_name_as_parent() {
+        for (path, expected) in
+            [("a", None), ("a/b", Some("a")), ("a/b/c", Some("a/b")), ("/a", Some("")), ("", None)]
+        {
+            assert_eq!(parent(path.as_bytes()), expected.map(str::as_bytes), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_folders_content_comes_right_after_it_and_ends_before_its_neighbours() {
+        let node = |(index, path): (usize, &'static str)| Node {
+            path: path.as_bytes(),
+            kind: if path.len() == 1 { EntryKind::Directory } else { EntryKind::File },
+            index: Some(index),
+        };
+        let paths = ["b", "b/c", "b/d/e", "b-", "b.txt", "c", "c/x"];
+        let nodes: Vec<Node<'_>> = paths.into_iter().enumerate().map(node).collect();
+        assert!(nodes.is_sorted_by(|a, b| walk_order(a.path, b.path) == Ordering::Less));
+        let tree = Tree { path: Path::new(""), archive: None, entries: &[], restored: &[], nodes: &nodes };
+        for (at, path) in paths.into_iter().enumerate() {
+            assert_eq!(tree.find(path.as_bytes()), Some(at), "{path}");
+        }
+        assert_eq!(tree.find(b"b/"), None);
+        assert_eq!([0, 1, 3, 5, 6, 7].map(|folder| tree.end_of(folder)), [3, 2, 4, 7, 7, 7]);
+    }
+}

@@ -97,3 +97,34 @@ impl Collector {
         (self.entries, self.links, self.left_out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pack::{EntryRules, ModeRule};
+    use crate::tree::SymlinkPolicy;
+
+    #[test]
+    fn the_longest_path_and_the_most_bytes_are_taken_and_one_more_is_not() {
+        let options = AppOptions {
+            exclusions: Vec::new(),
+            symlinks: SymlinkPolicy::Copy,
+            size_limit: 10,
+            preserve_permissions: false,
+            rules: EntryRules { mtime: 0, modes: ModeRule::Readable },
+            skip: None,
+        };
+        let mut collector = Collector::new(Path::new("app"), &options);
+        let path = vec![b'a'; 4097];
+        let file = |size| Content::Zip { size, index: 0 };
+        collector.add(&path[..4096], 0o644, file(10), false).unwrap();
+        let error = collector.add(&path, 0o644, file(0), false).unwrap_err();
+        assert!(matches!(error, AppError::LongPath { .. }), "{error}");
+        let error = collector.add(b"b", 0o644, file(1), false).unwrap_err();
+        assert!(matches!(error, AppError::TooLarge { limit: 10, total: 11, .. }), "{error}");
+        collector.leave_out();
+        collector.leave_out();
+        let (entries, links, left_out) = collector.finish();
+        assert_eq!((entries.len(), links, left_out), (1, None, 2));
+    }
+}

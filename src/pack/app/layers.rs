@@ -312,4 +312,93 @@ mod tests {
         // e3b0c442, the SHA-256 of nothing, is 2 in its last three bits and 2 in its last four.
         assert_eq!([100, 200, 400, 800, 1600].map(|size| bucket(b"", size, 100)), [0, 0, 2, 2, 2]);
     }
+
+    fn file(path: &str, size: u64) -> AppEntry {
+        AppEntry { path: path.into(), mode: 0o644, content: Content::Zip { size, index: 0 } }
+    }
+
+    fn piece<'a>(scope: &'a str, name: &'a str, numbers: &[usize], size: u64) -> Piece<'a> {
+        let members = Members { numbers: numbers.to_vec(), size };
+        Piece { scope: scope.as_bytes(), name: name.as_bytes(), members }
+    }
+
+    #[test]
+    fn an_own_folder_is_split_when_it_is_as_large_as_a_layer() {
+        // With 768 more for each, `src/a` has 3536 bytes and all three 5304.
+        let entries = [file("src/a/x", 1000), file("src/a/y", 1000), file("src/b", 1000)];
+        let parts = |target| {
+            let mut pieces = Vec::new();
+            split(&entries, &piece("src", "src", &[0, 1, 2], 5304), target, &mut pieces);
+            let shown = |piece: &Piece<'_>| {
+                let (scope, name) =
+                    (String::from_utf8_lossy(piece.scope), String::from_utf8_lossy(piece.name));
+                format!("{scope} {name} {:?} {}", piece.members.numbers, piece.members.size)
+            };
+            pieces.iter().map(shown).collect::<Vec<_>>()
+        };
+        assert_eq!(parts(5305), ["src src [0, 1, 2] 5304"]);
+        let two = ["src/a src/a [0, 1] 3536", "src/b src/b [2] 1768"];
+        assert_eq!(parts(5304), two);
+        assert_eq!(parts(3537), two);
+        let three = ["src/a/x src/a/x [0] 1768", "src/a/y src/a/y [1] 1768", "src/b src/b [2] 1768"];
+        assert_eq!(parts(3536), three);
+        assert_eq!(parts(1), three, "files are not split");
+    }
+
+    #[test]
+    fn packages_are_not_split_and_files_at_the_top_are_by_themselves() {
+        let entries = [file("node_modules/p/a", 9), file("node_modules/p/b", 9), file("x", 9), file("y", 9)];
+        let names = |unit: &Piece<'_>| {
+            let mut pieces = Vec::new();
+            split(&entries, unit, 1, &mut pieces);
+            pieces.iter().map(|piece| piece.members.numbers.clone()).collect::<Vec<_>>()
+        };
+        let package = "node_modules/p";
+        assert_eq!(names(&piece(package, package, &[0, 1], 1554)), [[0, 1]]);
+        assert_eq!(names(&piece("", "", &[2, 3], 1554)), [[2], [3]]);
+    }
+
+    #[test]
+    fn large_pieces_are_alone_and_those_of_small_scopes_share_layers() {
+        let entries: Vec<AppEntry> = (0..8).map(|n| file(&format!("node_modules/p{n}/a"), 1)).collect();
+        let units = [
+            piece("s", "s/a", &[0], 100),
+            piece("t", "t/a", &[1], 50),
+            piece("t", "t/b", &[2], 50),
+            piece("n", "n", &[3], 90),
+            piece("b", "b", &[4], 90),
+            piece("f", "f", &[5], 90),
+            piece("k", "k", &[6], 45),
+            piece("k", "k/a", &[7], 45),
+        ];
+        let groups = group(&entries, &units, 100);
+        let shown = |(bucket, numbers): (Bucket<'_>, Vec<usize>)| match bucket {
+            Bucket::Alone(name) => format!("alone {} {numbers:?}", String::from_utf8_lossy(name)),
+            Bucket::OfScope(scope, n) => format!("{} {n} {numbers:?}", String::from_utf8_lossy(scope)),
+            Bucket::Shared(n) => format!("shared {n} {numbers:?}"),
+        };
+        // The small scopes have 360 bytes, which is two layers. The SHA-256 of `n` begins with 1b16b1df, which is odd;
+        // those of `b` (3e23e816), `f` (252f10c8) and `k` (8254c329) are even, even and odd.
+        assert_eq!(
+            groups.into_iter().map(shown).collect::<Vec<_>>(),
+            ["alone s/a [0]", "t 0 [1, 2]", "shared 0 [4, 5]", "shared 1 [3, 6, 7]"]
+        );
+    }
+
+    #[test]
+    fn an_app_is_split_from_64_files_and_4_mebibytes() {
+        let app = |files: usize, size: u64| {
+            let path = |n| if n % 2 == 0 { format!("node_modules/p{n}/a") } else { format!("src/f{n}") };
+            let entries: Vec<AppEntry> = (0..files).map(|n| file(&path(n), size)).collect();
+            layers(&entries, LayerSplit::Auto)
+        };
+        assert_eq!(app(63, 100_000).len(), 1, "few files");
+        assert_eq!(app(64, 65_535).len(), 1, "few bytes");
+        assert_eq!(app(100, 1000).len(), 1);
+        let least = app(64, 65_536);
+        assert!(least.len() >= 2, "{least:?}");
+        for layer in &least {
+            assert!(layer.iter().all(|number| number % 2 == layer[0] % 2), "one kind in a layer: {layer:?}");
+        }
+    }
 }

@@ -177,6 +177,7 @@ fn links_that_lead_nowhere_are_refused_with_the_reason() {
         ("gone", "does not exist"),
         ("", "does not exist"),
         ("file/below", "does not exist"),
+        ("file/../sub/y", "does not exist"),
         ("link", "never ends"),
         (".", "never ends"),
         ("..", "outside"),
@@ -240,6 +241,10 @@ fn a_name_twice_is_one_file_only_with_the_same_content() {
     let differ = [ZipEntry::file("META-INF/LICENSE", "text"), ZipEntry::file("META-INF/LICENSE", "test")];
     let error = listed(&differ, &options()).unwrap_err();
     assert!(error.contains("META-INF/LICENSE") && error.contains("twice"), "{error}");
+    let folder = [ZipEntry::folder("d/"), ZipEntry::file("d/x", "y")];
+    assert_eq!(listed(&folder, &options()).unwrap(), ["644 1 d/x"], "a folder is implied and listed");
+    let both = [ZipEntry::folder("d/"), ZipEntry::file("d", "x")];
+    assert!(listed(&both, &options()).unwrap_err().contains("`d`"));
     let below = [ZipEntry::file("a", "x"), ZipEntry::file("a/b", "y")];
     let error = listed(&below, &options()).unwrap_err();
     assert!(error.contains("`a/b`") && error.contains("`a`"), "{error}");

@@ -163,4 +163,77 @@ mod tests {
         });
         assert_eq!((found, calls), (Ok(None), 1));
     }
+
+    /// Makes the first 64 bytes of a program for a machine, of 64 or 32 bits, little or big endian.
+    fn start(machine: u16, wide: bool, little: bool) -> Vec<u8> {
+        let mut head = vec![0; 64];
+        head[..4].copy_from_slice(b"\x7fELF");
+        head[4] = if wide { 2 } else { 1 };
+        head[5] = if little { 1 } else { 2 };
+        head[18..20].copy_from_slice(&if little { machine.to_le_bytes() } else { machine.to_be_bytes() });
+        head
+    }
+
+    #[test]
+    fn machines_have_gos_names() {
+        for (machine, wide, little, expected) in [
+            (2, false, false, None),
+            (3, false, true, Some("386")),
+            (8, true, true, Some("mips64le")),
+            (8, true, false, Some("mips64")),
+            (8, false, true, Some("mipsle")),
+            (8, false, false, Some("mips")),
+            (21, true, true, Some("ppc64le")),
+            (21, true, false, Some("ppc64")),
+            (22, true, false, Some("s390x")),
+            (40, false, true, Some("arm")),
+            (62, true, true, Some("amd64")),
+            (183, true, true, Some("arm64")),
+            (243, true, true, Some("riscv64")),
+            (243, false, true, None),
+            (258, true, true, Some("loong64")),
+        ] {
+            let found = Elf::parse(&start(machine, wide, little)).unwrap();
+            assert_eq!(found, Elf { architecture: expected, loader: None }, "{machine} {wide} {little}");
+        }
+    }
+
+    #[test]
+    fn the_loader_of_a_program_of_32_bits_is_found_behind_other_headers() {
+        let mut head = start(8, false, false);
+        // Two headers of 32 bytes begin at 52; the second names 12 bytes at 256.
+        head.resize(256, 0);
+        (head[31], head[43], head[45]) = (52, 32, 2);
+        head[55] = 1;
+        (head[87], head[90], head[103]) = (3, 1, 12);
+        head.extend_from_slice(b"/lib/ld.so.1 and more");
+        let found = Elf::parse(&head).unwrap();
+        assert_eq!(found, Elf { architecture: Some("mips"), loader: Some(b"/lib/ld.so.1".to_vec()) });
+    }
+
+    /// Reads a file that gives `step` bytes at a time; returns the number of reads too.
+    fn read_in_steps(bytes: &[u8], step: usize) -> (Option<Elf>, usize) {
+        let (mut rest, mut reads) = (bytes, 0);
+        let found = Elf::read(|space| {
+            reads += 1;
+            let count = step.min(space.len()).min(rest.len());
+            space[..count].copy_from_slice(&rest[..count]);
+            rest = &rest[count..];
+            Ok::<_, ()>(count)
+        });
+        (found.unwrap(), reads)
+    }
+
+    #[test]
+    fn a_program_is_read_to_its_end_or_to_the_end_of_its_first_page() {
+        let short = program(62, 3, b"/lib/ld\0");
+        let mut long = short.clone();
+        long.resize(10_000, 0);
+        let elf = Elf::parse(&short);
+        for (bytes, step, reads) in [(&short, 1, 129), (&short, 50, 4), (&long, 1000, 5), (&long, 4096, 1)] {
+            assert_eq!(read_in_steps(bytes, step), (elf.clone(), reads), "{step} bytes at a time");
+        }
+        assert_eq!(read_in_steps(b"a longer text", 2), (None, 2), "four bytes tell that it is no program");
+        assert_eq!(read_in_steps(b"\x7fE", 2), (None, 2));
+    }
 }
