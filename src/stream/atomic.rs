@@ -196,4 +196,27 @@ mod tests {
         assert!(AtomicFile::create(&folder, 0o644).unwrap_err().to_string().contains("a directory"));
         std::fs::remove_dir_all(folder).unwrap();
     }
+
+    #[test]
+    fn a_name_alone_is_a_file_of_the_working_folder() {
+        let name = format!("imgrelay-never-written-{}", std::process::id());
+        let file = AtomicFile::create(Path::new(&name), 0o600).unwrap();
+        assert_eq!(file.target(), Path::new(&name));
+        drop(file);
+        assert!(!Path::new(&name).exists());
+    }
+
+    #[test]
+    fn a_new_file_has_its_mode_and_is_not_inherited_by_other_programs() {
+        use rustix::io::{FdFlags, fcntl_getfd};
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = folder("mode");
+        let file = AtomicFile::create(&folder.join("out"), 0o640).unwrap();
+        assert_eq!(file.file().metadata().unwrap().permissions().mode() & 0o777 & !0o077, 0o600);
+        assert_eq!(fcntl_getfd(file.file()).unwrap(), FdFlags::CLOEXEC);
+        assert_eq!(fcntl_getfd(&file.directory).unwrap(), FdFlags::CLOEXEC);
+        file.commit().unwrap();
+        assert_eq!(names(&folder), ["out"]);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }

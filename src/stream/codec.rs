@@ -277,4 +277,82 @@ mod tests {
             assert_eq!(level.ok().map(|level| level.to_string()).as_deref(), expected, "{text}");
         }
     }
+
+    #[test]
+    fn values_are_uneven_when_their_squares_differ_by_more_than_the_bound() {
+        // 1024 bytes, four of each value are expected, the bound is 4 * 1024 / 4: here 32 values come 8 times and 32
+        // never, which is 64 * 4 * 4 = 1024.
+        let counts = |value: usize| match value {
+            0..32 => 8,
+            32..64 => 0,
+            _ => 4,
+        };
+        let mut sample: Vec<u8> =
+            (0..=255_u8).flat_map(|value| std::iter::repeat_n(value, counts(value.into()))).collect();
+        assert_eq!(sample.len(), 1024);
+        assert!(!is_uneven(&sample));
+        // The last 255 becomes 254: 1026.
+        sample[1023] = 254;
+        assert!(is_uneven(&sample));
+        assert!(!is_uneven(&(0..=255).collect::<Vec<u8>>()));
+    }
+
+    #[test]
+    fn half_of_the_sample_is_tried_and_comes_from_the_whole_block() {
+        let len = 1 << 20;
+        let step = len / SAMPLES;
+        let every: Vec<u8> = (0..=255).cycle().take(SAMPLE_BYTES).collect();
+        // Every other place of a block of noise is the same 256 values again and again.
+        let block = |first: usize| {
+            let mut block = noise(len);
+            for place in (first..SAMPLES).step_by(2) {
+                block[place * step..][..SAMPLE_BYTES].copy_from_slice(&every);
+            }
+            block
+        };
+        assert!(!judged(&block(0)), "the places that are tried shrink");
+        assert!(judged(&block(1)), "the others are only counted");
+        let mut last = noise(len);
+        for place in [2, 14] {
+            last[place * step..][..SAMPLE_BYTES].copy_from_slice(&every);
+        }
+        assert!(!judged(&last), "a quarter of what is tried shrinks");
+        assert!(judged(&noise(8 * SAMPLE_BYTES * SAMPLES)), "the smallest block that is judged");
+    }
+
+    #[test]
+    fn space_grows_and_never_shrinks() {
+        let mut space = Vec::new();
+        for (bytes, expected) in [(3, 3), (5, 5), (5, 5), (2, 5), (0, 5)] {
+            assert_eq!(at_least(&mut space, bytes).len(), expected);
+        }
+    }
+
+    #[test]
+    fn a_stored_block_is_cut_into_pieces_of_65535_bytes() {
+        let stored = |block: &[u8]| {
+            let mut output = b"before".to_vec();
+            store(block, &mut output);
+            output.split_off(6)
+        };
+        assert_eq!(stored(b""), b"\x01\0\0\xff\xff");
+        assert_eq!(stored(b"ab"), b"\x01\x02\0\xfd\xffab");
+        let most = vec![7; 65_535];
+        assert_eq!(stored(&most), [b"\x01\xff\xff\0\0", &most[..]].concat());
+        let more = [&most[..], b"x"].concat();
+        assert_eq!(stored(&more), [b"\0\xff\xff\0\0", &most[..], b"\x01\x01\0\xfe\xffx"].concat());
+    }
+
+    #[test]
+    fn an_error_shows_the_text_and_the_compressor_only_appends() {
+        let error = "lzma".parse::<CompressionLevel>().unwrap_err().to_string();
+        assert!(error.starts_with("compression `lzma` is not known, expected `gzip`, "), "{error}");
+        for (level, start) in
+            [("none", &b"ab-text"[..]), ("gzip:1", b"ab\x1f\x8b"), ("zstd", b"ab\x28\xb5\x2f\xfd")]
+        {
+            let mut output = b"ab".to_vec();
+            Codec::new(level.parse().unwrap()).compress(b"-text", &mut output);
+            assert!(output.starts_with(start), "{level}: {output:?}");
+        }
+    }
 }

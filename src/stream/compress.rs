@@ -505,4 +505,26 @@ mod tests {
         .unwrap_err();
         assert_eq!(error.to_string(), "changed");
     }
+
+    #[test]
+    fn each_thread_has_two_blocks_and_two_outputs() {
+        for (threads, blocks, outputs) in [(1, 5, 3), (2, 7, 5), (8, 19, 17)] {
+            let found = Circulating::for_threads(threads);
+            assert_eq!((found.blocks, found.outputs), (blocks, outputs), "{threads} threads");
+        }
+    }
+
+    #[test]
+    fn a_writer_shows_how_far_it_is() {
+        let level: CompressionLevel = "none".parse().unwrap();
+        let mut sink = io::sink();
+        let mut writer = BlockWriter::new(Stages::Here(Box::new(Here::new(level, &mut sink))));
+        writer.write_all(&vec![7; BLOCK_BYTES + 3]).unwrap();
+        assert_eq!(format!("{writer:?}"), "BlockWriter { sent: 1, filled: 3 }");
+        assert_eq!(writer.space().unwrap().len(), BLOCK_BYTES - 3);
+        writer.advance(2 * BLOCK_BYTES);
+        assert_eq!(writer.filled, BLOCK_BYTES, "no more than the space that was offered");
+        assert_eq!(BlockSink::space(&mut writer).unwrap().len(), BLOCK_BYTES, "a full block is sent on");
+        assert_eq!(writer.sent, 2);
+    }
 }

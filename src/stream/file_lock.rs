@@ -112,4 +112,35 @@ mod tests {
         assert!(FileLock::take(&folder.join("absent/new"), || ()).is_err());
         std::fs::remove_dir_all(folder).unwrap();
     }
+
+    #[test]
+    fn who_waits_is_told_once_and_gets_the_lock_afterwards() {
+        let scratch = testkit::scratch::Scratch::new("file-lock-waiting");
+        let target = scratch.join("file");
+        let held = FileLock::take(&target, || panic!("there is nothing to wait for")).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let second =
+                scope.spawn(|| FileLock::take(&target, || tell.send(()).unwrap()).unwrap().is_some());
+            told.recv().unwrap();
+            std::thread::sleep(3 * PAUSE);
+            assert!(told.try_recv().is_err() && !second.is_finished());
+            drop(held);
+            assert!(second.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn a_lock_follows_no_link_and_is_not_inherited_by_other_programs() {
+        let scratch = testkit::scratch::Scratch::new("file-lock-link");
+        let target = scratch.join("file");
+        let held = FileLock::take(&target, || ()).unwrap().unwrap();
+        assert_eq!(rustix::io::fcntl_getfd(&held._file).unwrap(), rustix::io::FdFlags::CLOEXEC);
+        let path = held.path.clone();
+        drop(held);
+        scratch.write("elsewhere", "x");
+        std::os::unix::fs::symlink("elsewhere", &path).unwrap();
+        let error = FileLock::take(&target, || ()).unwrap_err().to_string();
+        assert!(error.starts_with("cannot lock `"), "{error}");
+    }
 }

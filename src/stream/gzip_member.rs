@@ -139,4 +139,14 @@ mod tests {
         huge[at..].copy_from_slice(&u32::MAX.to_le_bytes());
         assert_eq!(inflated(&huge), None, "a size that is not ours takes no memory");
     }
+
+    #[test]
+    fn a_member_behind_another_has_its_own_length() {
+        let mut output = member(b"first");
+        let before = output.len();
+        append(b"second", &mut output, |output| output.extend_from_slice(b"\x01\x06\0\xf9\xffsecond"));
+        assert_eq!(length(&output[before..]), Some(20 + 11 + 8));
+        assert_eq!(output.len(), before + 39);
+        assert_eq!(inflated(&output[before..]).as_deref(), Some(&b"second"[..]));
+    }
 }

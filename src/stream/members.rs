@@ -178,3 +178,46 @@ pub(super) fn read_header(source: &mut dyn Read, header: &mut Vec<u8>) -> io::Re
 
 /// A lane ends before the stream only when it panicked.
 const LANE_LIVES: &str = "a lane ends only after its channels";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stream of gzip members, one for each text.
+    fn stream(texts: &[Vec<u8>]) -> Vec<u8> {
+        let mut output = Vec::new();
+        for text in texts {
+            gzip_member::append(text, &mut output, |output| {
+                let mut encoder = flate2::write::DeflateEncoder::new(output, flate2::Compression::fast());
+                io::Write::write_all(&mut encoder, text).unwrap();
+                encoder.finish().unwrap();
+            });
+        }
+        output
+    }
+
+    #[test]
+    fn members_are_inflated_in_the_lanes_and_never_more_than_two_a_lane() {
+        let texts: Vec<Vec<u8>> = (0..9_u8).map(|n| vec![n; 700 * usize::from(n) + 1]).collect();
+        let bytes = stream(&texts);
+        for threads in [1, 2, 4] {
+            let mut source: Box<dyn Read + Send> = Box::new(Cursor::new(bytes.clone()));
+            let mut header = Vec::new();
+            read_header(&mut source, &mut header).unwrap();
+            let mut members = Members::new(header, source, threads);
+            let (mut found, mut buffer) = (Vec::new(), [0; 100]);
+            loop {
+                match members.read(&mut buffer).unwrap() {
+                    Progress::Read(0) => break,
+                    Progress::Read(count) => found.extend_from_slice(&buffer[..count]),
+                    Progress::Ordinary(_) => panic!("every member is as it states"),
+                }
+                // `taken` is counted after more were sent.
+                assert!(members.sent - members.taken < 2 * threads, "{threads} threads");
+                assert_eq!(members.lanes.len(), threads);
+            }
+            assert!(found == texts.concat(), "{threads} threads");
+            assert_eq!((members.sent, members.taken), (9, 9));
+        }
+    }
+}

@@ -46,4 +46,12 @@ mod tests {
         let error = nameless_file(&folder).unwrap_err().to_string();
         assert!(error.starts_with("cannot create a temporary file in `"), "{error}");
     }
+
+    #[test]
+    fn only_this_user_and_this_program_can_use_a_nameless_file() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let file = nameless_file(&std::env::temp_dir()).unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(rustix::io::fcntl_getfd(&file).unwrap(), rustix::io::FdFlags::CLOEXEC);
+    }
 }

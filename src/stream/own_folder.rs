@@ -235,4 +235,31 @@ mod tests {
         assert!(matches!(folder.remove_all(), Err(FileError::Exchanged { .. })));
         assert!(path.join("precious").exists());
     }
+
+    #[test]
+    fn a_name_alone_is_a_folder_of_the_working_folder() {
+        // It is there in every checkout, and nothing is written into it.
+        let opened = OwnFolder::open(Path::new("src"));
+        assert!(!matches!(opened, Err(FileError::Io { .. })), "{opened:?}");
+    }
+
+    #[test]
+    fn handles_are_not_inherited_by_other_programs() {
+        use rustix::io::{FdFlags, fcntl_getfd};
+        let scratch = Scratch::new("own-folder-handles");
+        let folder = OwnFolder::open(&scratch.join("x.parts")).unwrap();
+        put(&folder, "a", "x").unwrap();
+        let file = folder.read("a").unwrap().unwrap();
+        let handles = [folder.parent.as_fd(), folder.handle.as_fd(), file.as_fd()];
+        assert_eq!(handles.map(|handle| fcntl_getfd(handle).unwrap()), [FdFlags::CLOEXEC; 3]);
+        assert!(rfs::fcntl_getfl(&folder.parent).unwrap().contains(OFlags::PATH), "needs no right to list");
+    }
+
+    #[test]
+    fn a_pipe_in_the_folder_is_refused_without_waiting() {
+        let scratch = Scratch::new("own-folder-pipe");
+        let folder = OwnFolder::open(&scratch.join("x.parts")).unwrap();
+        rfs::mknodat(&folder.handle, "pipe", FileType::Fifo, FILE_MODE, 0).unwrap();
+        assert!(text(&folder, "pipe").unwrap_err().contains("is no regular file"));
+    }
 }

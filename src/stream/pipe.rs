@@ -403,4 +403,69 @@ mod tests {
         assert_eq!(reader.fill_buf().unwrap().len(), Blocks::Small.bytes());
         writer.finish(Ok(()));
     }
+
+    #[test]
+    fn blocks_have_their_sizes_and_numbers() {
+        assert_eq!([Blocks::Small, Blocks::Large].map(Blocks::bytes), [32_768, 262_144]);
+        assert_eq!([Blocks::Small, Blocks::Large].map(Blocks::count), [16, 4]);
+        let (writer, _reader) = pipe(Blocks::Small);
+        assert_eq!((writer.shared.state().free.len(), writer.shared.batch), (15, 8));
+    }
+
+    #[test]
+    fn a_reader_that_waits_gets_a_single_block_after_a_second() {
+        let (mut writer, mut reader) = pipe(Blocks::Small);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(move || reader.fill_buf().map(<[u8]>::len).unwrap());
+            while !writer.shared.state().reader_waits {
+                std::thread::yield_now();
+            }
+            writer.advance(Blocks::Small.bytes());
+            let begun = std::time::Instant::now();
+            while !waiting.is_finished() && begun.elapsed() < 20 * LONGEST_WAIT {
+                std::thread::sleep(LONGEST_WAIT / 20);
+            }
+            let finished = waiting.is_finished();
+            writer.finish(Ok(()));
+            assert!(finished, "the block was kept back until the end");
+            assert_eq!(waiting.join().unwrap(), Blocks::Small.bytes());
+        });
+    }
+
+    #[test]
+    fn an_error_after_whole_blocks_is_the_next_thing_that_is_read() {
+        let (mut writer, mut reader) = pipe(Blocks::Small);
+        writer.advance(Blocks::Small.bytes());
+        writer.finish(Err(io::Error::other("torn")));
+        assert_eq!(reader.read(&mut vec![0; 40_000]).unwrap(), Blocks::Small.bytes());
+        assert_eq!(reader.read(&mut [0; 8]).unwrap_err().to_string(), "torn");
+    }
+
+    #[test]
+    fn what_is_written_after_the_reader_is_gone_is_discarded() {
+        let (mut writer, reader) = pipe(Blocks::Small);
+        drop(reader);
+        for _ in 0..3 {
+            writer.advance(Blocks::Small.bytes());
+            assert!(!writer.open && writer.shared.state().filled.is_empty());
+            assert_eq!(writer.space().len(), Blocks::Small.bytes());
+        }
+        writer.advance(1);
+        let shared = Arc::clone(&writer.shared);
+        writer.finish(Ok(()));
+        assert!(shared.state().filled.is_empty());
+    }
+
+    #[test]
+    fn an_interrupted_source_is_read_again_and_each_piece_is_seen() {
+        let (mut writer, mut reader) = pipe(Blocks::Small);
+        let error = Some(io::ErrorKind::Interrupted.into());
+        let mut seen = Vec::new();
+        let source = Dripping { left: bytes(10), step: 4, error };
+        writer.fill_from(source, |piece| seen.push(piece.len())).unwrap();
+        writer.finish(Ok(()));
+        let mut found = Vec::new();
+        reader.read_to_end(&mut found).unwrap();
+        assert_eq!((found, seen), (bytes(10), vec![4, 4, 2]));
+    }
 }

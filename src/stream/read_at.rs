@@ -83,3 +83,27 @@ fn cut_at(position: u64) -> io::Error {
     let text = format!("the file was cut at byte {position} while it was read");
     io::Error::new(io::ErrorKind::UnexpectedEof, text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_has_its_bytes_or_says_where_the_file_was_cut() {
+        let scratch = testkit::scratch::Scratch::new("read-at");
+        let file = File::open(scratch.write("file", "0123456789")).unwrap();
+        assert_eq!(ReadAt::size(&file).unwrap(), 10);
+        assert!(ReadAt::as_file(&file).is_some());
+        let mut two = [0; 2];
+        assert_eq!((ReadAt::read_at(&file, &mut two, 9).unwrap(), two[0]), (1, b'9'));
+        let read = |position, length| {
+            let mut text = String::new();
+            file.part(position, length).read_to_string(&mut text).map(|_| text)
+        };
+        assert_eq!(read(3, 4).unwrap(), "3456");
+        assert_eq!(read(0, 0).unwrap(), "");
+        let error = read(8, 3).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(error.to_string(), "the file was cut at byte 10 while it was read");
+    }
+}

@@ -171,4 +171,15 @@ mod tests {
         assert_eq!(mount_in(b"", Path::new("/out")), None);
         assert_eq!(unescaped(b"a\\04"), b"a\\04", "no escape");
     }
+
+    #[test]
+    fn a_real_mount_is_recognised() {
+        let open = |path: &Path| std::fs::File::open(path).unwrap();
+        assert_eq!(is_mount(open(Path::new("/proc")).as_fd()), Ok(true));
+        assert!(mount_below(Path::new("/")).is_some_and(|path| path.is_absolute() && path != Path::new("/")));
+        let base = folder("no-mount");
+        assert_eq!(is_mount(open(&base).as_fd()), Ok(false));
+        assert_eq!(mount_below(&base), None);
+        std::fs::remove_dir_all(base).unwrap();
+    }
 }

@@ -462,4 +462,62 @@ mod tests {
         }
         std::fs::remove_dir_all(base).unwrap();
     }
+
+    #[test]
+    fn a_new_folder_follows_the_umask_and_a_replaced_one_keeps_its_mode() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let base = folder("mode");
+        let target = base.join("out");
+        let mode = || target.metadata().unwrap().permissions().mode() & 0o777;
+        let publish = || {
+            let staged = StagedFolder::create(&target, Overwrite::Replace, 0o027).unwrap();
+            assert_eq!(staged.path().metadata().unwrap().permissions().mode() & 0o777, 0o700);
+            staged.publish().unwrap()
+        };
+        assert!(publish().left_behind.is_none());
+        assert_eq!(mode(), 0o750);
+        std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o711)).unwrap();
+        assert!(publish().left_behind.is_none());
+        assert_eq!(mode(), 0o711);
+        std::fs::remove_dir_all(base).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_made_is_named() {
+        let base = folder("errors");
+        std::fs::write(base.join("file"), "x").unwrap();
+        let failed = |path: &str| {
+            let error = StagedFolder::create(&base.join(path), Overwrite::Replace, 0o022).unwrap_err();
+            error.to_string().replace(&base.display().to_string(), "")
+        };
+        assert!(failed("file").starts_with("cannot write to `/file`: "), "{}", failed("file"));
+        let error = failed("absent/out");
+        assert!(error.starts_with("cannot create a folder in `/absent`: "), "{error}");
+        std::fs::remove_dir_all(base).unwrap();
+    }
+
+    #[test]
+    fn a_mount_and_the_working_folder_are_filled_from_inside() {
+        let base = folder("location");
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(location_for(Path::new("/proc")), StagingLocation::Inside);
+        assert_eq!(location_for(&here), StagingLocation::Inside);
+        assert_eq!(location_for(&base), StagingLocation::Beside);
+        std::fs::remove_dir_all(base).unwrap();
+    }
+
+    #[test]
+    fn only_an_empty_folder_is_fresh_and_handles_are_not_inherited() {
+        use rustix::io::{FdFlags, fcntl_getfd};
+        let base = folder("fresh");
+        let staged = StagedFolder::create(&base.join("out"), Overwrite::Refuse, 0o022).unwrap();
+        assert!(is_fresh(staged.folder()));
+        std::fs::write(staged.path().join("a"), "x").unwrap();
+        assert!(!is_fresh(staged.folder()));
+        assert_eq!(fcntl_getfd(&staged.parent).unwrap(), FdFlags::CLOEXEC);
+        assert_eq!(fcntl_getfd(staged.folder()).unwrap(), FdFlags::CLOEXEC);
+        assert!(rfs::fcntl_getfl(&staged.parent).unwrap().contains(OFlags::PATH), "needs no right to list");
+        drop(staged);
+        std::fs::remove_dir_all(base).unwrap();
+    }
 }

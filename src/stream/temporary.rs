@@ -213,4 +213,22 @@ mod tests {
         assert!(!claim(&lock, &held), "what was removed meanwhile cannot be claimed");
         std::fs::remove_dir_all(&folder).unwrap();
     }
+
+    #[test]
+    fn a_pipe_of_such_a_name_stays() {
+        let folder = std::env::temp_dir().join(format!("imgrelay-abandoned-pipe-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let pipe = folder.join(temporary_name("out".as_ref()));
+        rfs::mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        remove_abandoned(&folder, "out".as_ref());
+        assert!(pipe.symlink_metadata().is_ok());
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_long_name_is_cut_to_200_bytes() {
+        let name = "n".repeat(201);
+        let expected = format!(".{}.imgrelay-00000000000000ff", "n".repeat(200));
+        assert_eq!(temporary_name_with(name.as_ref(), 255), OsString::from(expected));
+    }
 }

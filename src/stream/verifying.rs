@@ -337,4 +337,56 @@ mod tests {
             assert_eq!(out, b"jello, w");
         }
     }
+
+    #[test]
+    fn a_copied_error_has_the_kind_the_code_and_the_mismatch() {
+        let full = again(&io::Error::from_raw_os_error(28));
+        assert_eq!((full.raw_os_error(), full.kind()), (Some(28), io::ErrorKind::StorageFull));
+        let other = again(&io::Error::new(io::ErrorKind::TimedOut, "too slow"));
+        assert_eq!((other.kind(), other.to_string().as_str()), (io::ErrorKind::TimedOut, "too slow"));
+        let mismatch = Mismatch::Long { expected: Digest::sha256_of(b""), expected_size: 0 };
+        let error = again(&io::Error::new(io::ErrorKind::InvalidData, mismatch.clone()));
+        assert_eq!(Mismatch::in_error(&error), Some(&mismatch));
+        assert_eq!(Mismatch::in_error(&other), None);
+    }
+
+    /// Takes at most three bytes at a time, and is emptied by `flush`.
+    #[derive(Default)]
+    struct Few(Vec<u8>, bool);
+
+    impl Write for Few {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = bytes.len().min(3);
+            self.0.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            self.1 = true;
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn only_what_the_inner_writer_took_is_hashed() {
+        let mut writer = HashingWriter::new(Few::default());
+        assert_eq!(writer.write(b"hello").unwrap(), 3);
+        writer.write_all(b"lo").unwrap();
+        writer.flush().unwrap();
+        let (inner, digest, written) = writer.finish();
+        assert_eq!((inner.0.as_slice(), inner.1), (&b"hello"[..], true));
+        assert_eq!((digest, written), (Digest::sha256_of(b"hello"), 5));
+    }
+
+    #[test]
+    fn a_reader_shows_what_it_expects_and_reads_nothing_into_nothing() {
+        let mut reader = VerifyingReader::new(&b"hello"[..], Digest::sha256_of(b"hello"), 5);
+        assert_eq!(reader.read(&mut []).unwrap(), 0);
+        assert_eq!(reader.read(&mut [0; 2]).unwrap(), 2);
+        let shown = format!("{reader:?}");
+        assert!(
+            shown.starts_with("VerifyingReader { expected: ") && shown.ends_with(", read: 2 }"),
+            "{shown}"
+        );
+    }
 }
