@@ -132,3 +132,89 @@ pub(super) fn hash(archive: &Archive, span: Span) -> io::Result<(Digest, u64)> {
     let (_, digest, size) = writer.finish();
     Ok((digest, size))
 }
+
+#[cfg(test)]
+mod tests {
+    use testkit::tarball::Tarball;
+
+    use super::*;
+    use crate::store::archive::Node;
+    use crate::store::whole_archives::gzip;
+
+    /// The digest of other bytes than those of any layer.
+    fn other() -> Digest {
+        Digest::sha256_of(b"other")
+    }
+
+    /// Describes layers of these names and bytes, with the digests that a configuration calls them by.
+    fn described(layers: &[(String, Vec<u8>, Digest)]) -> Vec<Descriptor> {
+        let tar = layers.iter().fold(Tarball::new(), |tar, (name, bytes, _)| tar.file(name, bytes));
+        let mut file = crate::stream::nameless_file(&std::env::temp_dir()).unwrap();
+        file.write_all(&tar.finish()).unwrap();
+        let archive = Archive::open(Box::new(file), Path::new("in.tar")).unwrap();
+        let layer = |(name, _, diff_id): &'_ (String, Vec<u8>, Digest)| match archive.node(name.as_bytes()) {
+            Some(Node::File(span)) => (*span, diff_id.clone()),
+            other => panic!("`{name}` is no file: {other:?}"),
+        };
+        let spans: Vec<(Span, Digest)> = layers.iter().map(layer).collect();
+        let files: Vec<LayerFile<'_>> = spans
+            .iter()
+            .zip(layers)
+            .map(|((span, diff_id), (name, ..))| LayerFile::new(*span, name, diff_id.clone()))
+            .collect();
+        describe(&archive, &files, Path::new("in.tar")).unwrap().into_values().collect()
+    }
+
+    #[test]
+    fn names_of_compressed_layers_are_digests_if_that_of_the_smallest_is() {
+        let (small, large) = (gzip(b"small"), gzip(&(0..=255).collect::<Vec<u8>>()));
+        assert!(small.len() < large.len());
+        let named = |digest: &Digest| format!("{}.tar.gz", digest.hex());
+        let (true_small, true_large) = (Digest::sha256_of(&small), Digest::sha256_of(&large));
+        for (name_of_small, expected_large) in
+            [(named(&true_small), other()), (named(&Digest::sha256_of(b"x")), true_large.clone())]
+        {
+            let layers = [
+                (format!("folder/{}", named(&other())), large.clone(), Digest::sha256_of(b"b")),
+                (name_of_small.clone(), small.clone(), Digest::sha256_of(b"a")),
+            ];
+            let found = described(&layers);
+            let digests: Vec<&Digest> = found.iter().map(|layer| &layer.digest).collect();
+            assert_eq!(digests, [&expected_large, &true_small], "{name_of_small}");
+            assert!(found.iter().all(|layer| layer.media_type == media_type::DOCKER_LAYER_GZIP));
+            assert_eq!(found[0].size, large.len() as u64);
+        }
+        // The name of the larger one is right, but not asked.
+        let layers = [
+            (named(&true_large), large, Digest::sha256_of(b"b")),
+            ("small.tar.gz".to_owned(), small, Digest::sha256_of(b"a")),
+        ];
+        let found = described(&layers);
+        assert_eq!(found.iter().map(|layer| &layer.digest).collect::<Vec<_>>(), [&true_large, &true_small]);
+    }
+
+    #[test]
+    fn a_diff_id_is_believed_of_a_tar_and_of_nothing_else() {
+        let tar = Tarball::new().file("a", "b").finish();
+        let found = described(&[
+            ("tar".to_owned(), tar.clone(), other()),
+            ("text".to_owned(), b"text".to_vec(), other()),
+            ("gzip".to_owned(), gzip(b"x"), other()),
+        ]);
+        let digests: Vec<&Digest> = found.iter().map(|layer| &layer.digest).collect();
+        let (text, gzip) = (Digest::sha256_of(b"text"), Digest::sha256_of(&gzip(b"x")));
+        assert_eq!(digests, [&other(), &text, &gzip]);
+        assert_eq!(found[0].size, tar.len() as u64);
+    }
+
+    #[test]
+    fn a_layer_that_two_images_call_differently_has_no_digest_of_theirs() {
+        let mut layer = LayerFile::new(Span { offset: 0, size: 0 }, "l", other());
+        layer.also(&other());
+        assert_eq!(layer.diff_id, Some(other()));
+        layer.also(&Digest::sha256_of(b"another"));
+        assert_eq!(layer.diff_id, None);
+        layer.also(&other());
+        assert_eq!(layer.diff_id, None);
+    }
+}

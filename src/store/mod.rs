@@ -305,3 +305,21 @@ impl StoreError {
         Self::UnknownKind { path: path.to_owned(), found: found.into() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_called_by_a_full_name_its_origin_or_its_digest() {
+        let mut image = NamedImage::unnamed(Descriptor::of_bytes("a", b"image"));
+        let digest = "sha256:6105d6cc76af400325e94d588ce511be5bfdbb73b437dc51eca43917d7a43e3d";
+        assert_eq!(image.label(), digest);
+        image.names.push(ImageName { tag: Some("v1".parse().unwrap()), reference: None });
+        assert_eq!(image.label(), digest, "a tag alone is no full name");
+        image.descriptor.annotations.insert(keys::ORIGIN.to_owned(), "reg.example/origin".to_owned());
+        assert_eq!(image.label(), "reg.example/origin");
+        image.names.push(ImageName::of("reg.example/app:v2".parse().unwrap()));
+        assert_eq!(image.label(), "reg.example/app:v2");
+    }
+}

@@ -222,3 +222,50 @@ fn start_of(file: &dyn ReadAt, path: &Path) -> Result<Vec<u8>, StoreError> {
     start.truncate(filled);
     Ok(start)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// A file that gives a few bytes at a time, and before each of them is interrupted once.
+    #[derive(Debug)]
+    struct Slow {
+        size: usize,
+        calls: AtomicUsize,
+    }
+
+    impl ReadAt for Slow {
+        fn size(&self) -> io::Result<u64> {
+            Ok(self.size as u64)
+        }
+
+        fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+            if self.calls.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let at = usize::try_from(position).unwrap();
+            let count = 100.min(self.size - at).min(buffer.len());
+            for (place, value) in buffer[..count].iter_mut().zip(at..) {
+                *place = u8::try_from(value % 251).unwrap();
+            }
+            Ok(count)
+        }
+
+        fn part(&self, _: u64, _: u64) -> Box<dyn Read + Send + '_> {
+            Box::new(io::empty())
+        }
+    }
+
+    #[test]
+    fn the_start_of_a_file_is_its_first_512_bytes_however_few_a_read_gives() {
+        for (size, expected) in [(0, 0), (70, 70), (511, 511), (512, 512), (900, 512)] {
+            let file = Slow { size, calls: AtomicUsize::new(0) };
+            let start = start_of(&file, Path::new("x")).unwrap();
+            let bytes: Vec<u8> = (0..expected).map(|at: usize| u8::try_from(at % 251).unwrap()).collect();
+            assert_eq!(start, bytes, "{size}");
+        }
+    }
+}

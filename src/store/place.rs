@@ -162,4 +162,16 @@ mod tests {
         assert!(!place(&gone).is_there().unwrap());
         assert!(matches!(place(&gone).reader(0), Err(StoreError::Gone { .. })));
     }
+
+    #[test]
+    fn a_stamp_has_the_size_and_the_time_of_change_in_nanoseconds() {
+        use std::time::{Duration, UNIX_EPOCH};
+        let mut file = crate::stream::nameless_file(&std::env::temp_dir()).unwrap();
+        file.write_all(b"abcd").unwrap();
+        file.set_modified(UNIX_EPOCH + Duration::new(5, 7)).unwrap();
+        let place = BlobPlace { bytes: PlaceBytes::Part(&file, 1), size: 2 };
+        let Stamp([_, inode, size, modified, _]) = place.stamp().unwrap();
+        assert_eq!((size, modified), (4, 5_000_000_007));
+        assert_eq!(inode, i128::from(file.metadata().unwrap().ino()));
+    }
 }

@@ -190,4 +190,22 @@ mod tests {
             assert_eq!([&name, &hub, &bare].map(means(text)), expected, "{text}");
         }
     }
+
+    #[test]
+    fn a_written_digest_or_tag_has_to_be_the_recorded_one() {
+        let b = format!("sha256:{}", "b".repeat(64));
+        let name = |text: &str| ImageName::of(text.parse().unwrap());
+        let recorded = [name(&format!("reg.example/app:v1@{A}")), name("reg.example/app:v1")];
+        for (text, expected) in [
+            ("reg.example/app".to_owned(), [true, true]),
+            (format!("reg.example/app@{A}"), [true, false]),
+            (format!("reg.example/app@{b}"), [false, false]),
+            (format!("reg.example/app:v1@{A}"), [true, false]),
+            (format!("reg.example/app:v2@{A}"), [false, false]),
+            ("reg.example/app:v1".to_owned(), [true, true]),
+            (format!("reg.example/other@{A}"), [false, false]),
+        ] {
+            assert_eq!([&recorded[0], &recorded[1]].map(means(&text)), expected, "{text}");
+        }
+    }
 }

@@ -204,3 +204,32 @@ fn a_blob_of_unknown_size_is_written_once_and_read_again() {
     assert_eq!(read_blob(&store, &descriptor), b"layer");
     assert_eq!(store.blobs().len(), 3);
 }
+
+/// Returns an image inside of so many indexes, one in the other, with the outermost as entry of `index.json`.
+fn nested(levels: usize) -> (Image, Value, Vec<Vec<u8>>) {
+    let image = Image::new("layer");
+    let mut entry = descriptor(media_type::OCI_MANIFEST, &image.manifest);
+    let mut indexes = Vec::new();
+    for _ in 0..levels {
+        let outer = index(std::slice::from_ref(&entry));
+        entry = descriptor(media_type::OCI_INDEX, &outer);
+        indexes.push(outer);
+    }
+    (image, entry, indexes)
+}
+
+#[test]
+fn indexes_are_followed_16_levels_deep() {
+    for (levels, followed) in [(1, true), (15, true), (16, true), (17, false)] {
+        let (image, entry, indexes) = nested(levels);
+        let layer = Digest::sha256_of(&image.layer);
+        let tar = layout(std::slice::from_ref(&entry), &[&image]);
+        let tar = indexes.iter().fold(tar, |tar, bytes| tar.file(blob_name(bytes), bytes));
+        let listed = Selector::Digest(image.digest()).find(&inspect(tar).unwrap());
+        assert_eq!(listed.is_ok(), followed, "{levels}");
+        let mut all: Vec<&[u8]> = indexes.iter().map(Vec::as_slice).collect();
+        all.extend([&image.config[..], &image.layer, &image.manifest]);
+        let store = remote(&[entry], blobs(&all)).unwrap();
+        assert_eq!(store.blob_size(&layer).is_some(), followed, "{levels}");
+    }
+}
