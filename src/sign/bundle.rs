@@ -169,4 +169,26 @@ mod tests {
         assert!(read_bundle(keyless.as_bytes()).unwrap().by_certificate);
         assert!(read_bundle(b"").is_err());
     }
+
+    #[test]
+    fn a_bundle_has_up_to_50331648_bytes() {
+        let of_size = |size: u64| read_bundle(&vec![b'x'; usize::try_from(size).unwrap()]).unwrap_err();
+        assert!(matches!(of_size(50_331_648), ClaimError::Json { .. }), "it is read, and is no JSON");
+        for found in [50_331_649, 50_331_650] {
+            let expected = ClaimError::TooLarge { what: "the bundle", found, limit: 50_331_648 };
+            assert_eq!(of_size(found), expected);
+        }
+    }
+
+    #[test]
+    fn a_certificate_or_a_chain_of_them_is_no_key() {
+        let (_, good) = signed(&Digest::sha256_of(b"image"));
+        let by_certificate = |material: &str| {
+            let text = good.replacen("\"publicKey\"", &format!("{material}\"publicKey\""), 1);
+            read_bundle(text.as_bytes()).unwrap().by_certificate
+        };
+        assert!(!by_certificate(""));
+        assert!(by_certificate(r#""certificate":{"rawBytes":""},"#));
+        assert!(by_certificate(r#""x509CertificateChain":{"certificates":[]},"#));
+    }
 }

@@ -350,4 +350,65 @@ mod tests {
             assert_eq!(error.unwrap_err(), expected, "{text:?}");
         }
     }
+
+    #[test]
+    fn only_another_image_and_a_failed_check_of_a_named_key_are_wrong() {
+        let text = || "x".to_owned();
+        for (doubt, wrong) in [
+            (Doubt::OtherImage { found: vec![image()] }, true),
+            (Doubt::Wrong { key: text() }, true),
+            (Doubt::OtherKey { hint: text() }, false),
+            (Doubt::NoKey, false),
+            (Doubt::Certificate, false),
+            (Doubt::Identity { found: None, expected: text() }, false),
+        ] {
+            assert_eq!(doubt.is_wrong(), wrong, "{doubt}");
+        }
+    }
+
+    #[test]
+    fn a_claim_without_a_name_is_for_no_name() {
+        let own = key(include_str!("../../tests/keys/ed25519.key"));
+        let (layer, payload) = stored(&own, image());
+        let named = |identity: Option<&str>| {
+            let identity = identity.map(str::to_owned);
+            let claim = Claim { identity, ..claim(&layer, &payload).unwrap() };
+            let expected: Reference = "reg.example/team/app:v1".parse().unwrap();
+            let checked = claim.check(&image(), std::slice::from_ref(own.public()), Some(&expected));
+            checked.map(|_| ()).map_err(|doubt| doubt.to_string())
+        };
+        assert_eq!(named(Some("reg.example/team/app:v1")), Ok(()));
+        for (identity, found) in [
+            (None, "no name"),
+            (Some("reg.example/team/app"), "`reg.example/team/app`"),
+            (Some("not a name"), "`not a name`"),
+        ] {
+            let expected = format!("it is for {found}, expected `reg.example/team/app:v1`");
+            assert_eq!(named(identity), Err(expected));
+        }
+    }
+
+    #[test]
+    fn a_claim_says_the_statement_that_was_signed_and_no_other() {
+        use crate::sign::{StatementForm, dsse::read_envelope};
+        let own = key(include_str!("../../tests/keys/ed25519.key"));
+        let predicate = serde_json::value::RawValue::from_string("{}".to_owned()).unwrap();
+        let image = image();
+        let about = |predicate_type| Statement {
+            form: StatementForm::V1,
+            image: &image,
+            name: "",
+            predicate_type,
+            predicate: &predicate,
+        };
+        let (signed, other) = (about("https://example.com/a"), about("https://example.com/b"));
+        let claim = read_envelope(&signed.sign(&own).unwrap(), Form::Bundle, None).unwrap();
+        assert_eq!((claim.says(&signed), claim.says(&other)), (true, false));
+    }
+
+    #[test]
+    fn forms_of_storage_have_their_names() {
+        let names = [Form::SimpleSigning, Form::Envelope, Form::Bundle].map(Form::name);
+        assert_eq!(names, ["simplesigning", "dsse", "bundle"]);
+    }
 }

@@ -152,4 +152,18 @@ mod tests {
         }
         assert!(Payload::parse(&[0xff]).is_err());
     }
+
+    #[test]
+    fn a_payload_has_up_to_262144_bytes() {
+        let of_size = |size: usize| {
+            let mut text = text(DIGEST, "null");
+            text.extend(std::iter::repeat_n(' ', size - text.len()));
+            Payload::parse(text.as_bytes()).map(|payload| payload.identity)
+        };
+        assert_eq!(of_size(262_144), Ok("reg.example/app:v1".to_owned()));
+        for found in [262_145, 262_146] {
+            let expected = ClaimError::TooLarge { what: "the payload", found, limit: 262_144 };
+            assert_eq!(of_size(usize::try_from(found).unwrap()), Err(expected));
+        }
+    }
 }

@@ -50,3 +50,48 @@ pub(super) fn blocks<'a>(text: &'a [u8], expected: &'static str) -> Result<Vec<B
     };
     Ok(found.blocks.into_iter().map(block).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLOCK: &str = "-----BEGIN A-----\nAQID\nBAU=\n-----END A-----\n";
+
+    fn problem(text: &[u8]) -> KeyProblem {
+        blocks(text, "A").err().expect("a text without a usable block")
+    }
+
+    #[test]
+    fn a_block_has_its_label_and_the_bytes_of_all_its_lines() {
+        let text = format!("{BLOCK}{}", BLOCK.replace(" A-", " B C-"));
+        let blocks = blocks(text.as_bytes(), "A").unwrap();
+        assert_eq!(blocks.iter().map(|block| block.label).collect::<Vec<_>>(), ["A", "B C"]);
+        for block in blocks {
+            assert_eq!(block.bytes().unwrap().expose(), [1, 2, 3, 4, 5]);
+        }
+    }
+
+    #[test]
+    fn a_key_file_has_up_to_262144_bytes_and_100_blocks() {
+        let padded = |size: usize| format!("{BLOCK}{}", "\n".repeat(size - BLOCK.len()));
+        assert_eq!(blocks(padded(262_144).as_bytes(), "A").unwrap().len(), 1);
+        for size in [262_145, 262_146] {
+            assert_eq!(problem(padded(size).as_bytes()), KeyProblem::TooLarge, "{size}");
+        }
+        assert_eq!(blocks(BLOCK.repeat(100).as_bytes(), "A").unwrap().len(), 100);
+        for count in [101, 102] {
+            assert_eq!(problem(BLOCK.repeat(count).as_bytes()), KeyProblem::TooMany, "{count}");
+        }
+    }
+
+    #[test]
+    fn a_text_without_a_block_is_named_for_what_it_is() {
+        for (text, expected) in [
+            (&b""[..], KeyProblem::Empty),
+            (b"hello", KeyProblem::NotPem { expected: "A" }),
+            (&[0x30, 0x82, 0x01, 0x00], KeyProblem::BinaryForm),
+        ] {
+            assert_eq!(problem(text), expected, "{text:02x?}");
+        }
+    }
+}

@@ -381,4 +381,116 @@ mod tests {
             "`k.pub` holds a P-256 key that is not a point of the curve"
         );
     }
+
+    /// Reads an RSA key of these two numbers, with bytes behind them and behind the whole.
+    fn rsa(modulus: &[u8], exponent: &[u8], behind: [&[u8]; 2]) -> Result<(), String> {
+        let numbers = [element(der::INTEGER, modulus), element(der::INTEGER, exponent)].concat();
+        let key = element(der::SEQUENCE, &[&numbers, behind[0]].concat());
+        let key = [&key, behind[1]].concat();
+        parse(&PublicKey::of_private(KeyAlgorithm::Rsa, &key, "`k`").to_pem()).map(|_| ())
+    }
+
+    #[test]
+    fn an_rsa_key_has_2048_to_8192_bits() {
+        let modulus = |start: &[u8], more: usize| [start, &vec![0x11; more]].concat();
+        for (modulus, bits) in [
+            (modulus(&[0x7f], 255), 2047),
+            (modulus(&[0x01], 256), 2049),
+            (modulus(&[0x00, 0x80], 255), 2048),
+            (modulus(&[0x00, 0x80], 1023), 8192),
+            (modulus(&[0x01], 1024), 8193),
+        ] {
+            let expected = match bits {
+                2048..=8192 => Ok(()),
+                _ => Err(format!("`k.pub` holds an RSA key of {bits} bits, expected 2048 to 8192")),
+            };
+            assert_eq!(rsa(&modulus, &[1, 0, 1], [b"", b""]), expected, "{bits}");
+        }
+    }
+
+    #[test]
+    fn an_rsa_key_is_two_positive_numbers_and_nothing_behind_them() {
+        let modulus = [&[0x00, 0x80][..], &[0x11; 255]].concat();
+        assert_eq!(rsa(&modulus, &[3], [b"", b""]), Ok(()));
+        let malformed = || Err("`k.pub` is damaged: its contents are not an RSA key".to_owned());
+        for behind in [[&[0x05, 0x00][..], b""], [b"", &[0x05, 0x00]], [b"", b"x"], [b"x", b""]] {
+            assert_eq!(rsa(&modulus, &[3], behind), malformed(), "{behind:02x?}");
+        }
+        assert_eq!(rsa(&modulus[1..], &[3], [b"", b""]), malformed(), "a negative modulus");
+        assert_eq!(rsa(&modulus, &[0], [b"", b""]), malformed(), "an exponent of zero");
+    }
+
+    #[test]
+    fn nothing_is_behind_the_parts_of_a_public_key() {
+        let good = parse(ED25519).unwrap().remove(0).spki;
+        assert_eq!(good.len(), 44);
+        // The outer length counts one byte more, which is behind the key.
+        let inside = [&[0x30, 0x2b], &good[2..], b"x"].concat();
+        // The same behind the object identifier of the algorithm.
+        let algorithm = [&[0x30, 0x2b, 0x30, 0x06], &good[4..9], b"x", &good[9..]].concat();
+        let outside = [&good, &b"x"[..]].concat();
+        for der in [inside, algorithm, outside] {
+            let expected = "`k.pub` is damaged: its contents are not a SubjectPublicKeyInfo";
+            assert_eq!(parse(&pem(&der)).unwrap_err(), expected, "{der:02x?}");
+        }
+    }
+
+    #[test]
+    fn parameters_of_an_algorithm_are_an_identifier_nothing_or_an_empty_null() {
+        for (parameter, expected) in [
+            (&[][..], Some(vec![oid::ED25519])),
+            (&[0x05, 0x00], Some(vec![oid::ED25519])),
+            (&[0x05, 0x01, 0x00], None),
+            (&[0x06, 0x01, 0x2a], Some(vec![oid::ED25519, &[0x2a]])),
+            (&[0x30, 0x01, 0x00], Some(vec![oid::ED25519])),
+            (&[0x05, 0x00, 0x05, 0x00], None),
+        ] {
+            let parts = [&element(der::OID, oid::ED25519), parameter].concat();
+            let whole = element(der::SEQUENCE, &parts);
+            assert_eq!(identifiers(&mut Reader::new(&whole)), expected, "{parameter:02x?}");
+        }
+    }
+
+    #[test]
+    fn a_point_of_p256_has_65_bytes_from_4_on() {
+        let good = parse(P256).unwrap().remove(0);
+        assert_eq!(check_point(&good.key), Ok(()));
+        let changed = |first: u8, length: usize| {
+            let mut point = good.key.clone();
+            point[0] = first;
+            point.resize(length, 1);
+            check_point(&point)
+        };
+        let malformed = Err(KeyProblem::Malformed { expected: "a point of P-256" });
+        for (first, length) in [(4, 64), (4, 66), (4, 33), (1, 65), (2, 65), (2, 34), (5, 33)] {
+            assert_eq!(changed(first, length), malformed, "{first} and {length} bytes");
+        }
+        assert_eq!(changed(2, 33), Err(KeyProblem::Compressed));
+        assert_eq!(changed(3, 33), Err(KeyProblem::Compressed));
+    }
+
+    #[test]
+    fn other_blocks_and_algorithms_are_named_with_what_converts_them() {
+        for (label, expected) in [
+            ("EC PRIVATE KEY", "holds a private key, expected a public key"),
+            (
+                "RSA PUBLIC KEY",
+                "holds `RSA PUBLIC KEY`, expected `PUBLIC KEY` (`openssl rsa -RSAPublicKey_in -pubout` converts it)",
+            ),
+            ("PGP MESSAGE", "holds `PGP MESSAGE`, expected `PUBLIC KEY`"),
+        ] {
+            assert_eq!(wrong_label(label).to_string(), expected);
+        }
+        for (identifiers, expected) in [
+            (vec![oid::EC, &[0x2b, 0x81, 0x04, 0x00, 0x22][..]], "P-384"),
+            (vec![oid::EC, &[0x2b, 0x81, 0x04, 0x00, 0x0a]], "secp256k1"),
+            (vec![&[0x2b, 0x65, 0x6e][..]], "X25519"),
+            (vec![oid::EC, &[0x2a]], "an unknown algorithm"),
+            (vec![], "an unknown algorithm"),
+        ] {
+            assert_eq!(name_of(&identifiers), expected, "{identifiers:02x?}");
+        }
+        let names = [KeyAlgorithm::P256, KeyAlgorithm::Ed25519, KeyAlgorithm::Rsa].map(KeyAlgorithm::name);
+        assert_eq!(names, ["P-256", "Ed25519", "RSA"]);
+    }
 }

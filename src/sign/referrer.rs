@@ -120,3 +120,99 @@ pub fn bundle_signs(manifest: &ImageManifest) -> bool {
 pub fn bundle_claim(bytes: &[u8]) -> Result<Claim, ClaimError> {
     read_bundle(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Digest;
+    use crate::sign::SigningKey;
+
+    fn image() -> Descriptor {
+        let mut image = Descriptor::of_bytes(media_type::OCI_MANIFEST, b"image");
+        image.annotations.insert("a".to_owned(), "b".to_owned());
+        image
+    }
+
+    fn manifest(referrer: &Referrer) -> &ImageManifest {
+        referrer.manifest.manifest().expect("an image manifest")
+    }
+
+    #[test]
+    fn a_file_is_attached_with_its_title_its_type_and_the_image() {
+        let annotations: Annotations = [("k".to_owned(), "v".to_owned())].into();
+        let made = Referrer::of_file(&image(), "text/spdx", Some("sbom.json"), b"{ }".to_vec(), annotations);
+        let found = manifest(&made);
+        assert_eq!(found.artifact_type.as_deref(), Some("text/spdx"));
+        let subject = found.subject.as_ref().expect("the image");
+        assert_eq!((&subject.digest, subject.size), (&Digest::sha256_of(b"image"), 5));
+        assert!(subject.annotations.is_empty(), "annotations of the entry are not the image's");
+        assert_eq!(found.config.media_type, "application/vnd.oci.empty.v1+json");
+        let [layer] = found.layers.as_slice() else { panic!("one layer: {:?}", found.layers) };
+        assert_eq!((layer.media_type.as_str(), layer.size), ("text/spdx", 3));
+        assert_eq!(layer.annotations["org.opencontainers.image.title"], "sbom.json");
+        assert_eq!(found.annotations["k"], "v");
+        let blobs: Vec<&[u8]> = made.blobs.iter().map(|(_, bytes)| bytes.as_slice()).collect();
+        assert_eq!(blobs, [&b"{ }"[..], b"{}"]);
+        let untitled = Referrer::of_file(&image(), "text/spdx", None, Vec::new(), Annotations::new());
+        assert!(manifest(&untitled).layers[0].annotations.is_empty());
+    }
+
+    #[test]
+    fn a_bundle_says_whether_it_is_a_signature() {
+        let signature = Referrer::of_bundle(&image(), b"{}".to_vec(), "https://sigstore.dev/cosign/sign/v1");
+        let statement = Referrer::of_bundle(&image(), b"{}".to_vec(), "https://slsa.dev/provenance/v1");
+        assert!(bundle_signs(manifest(&signature)));
+        assert!(!bundle_signs(manifest(&statement)));
+        let mut of_message = manifest(&statement).clone();
+        of_message.annotations.insert(BUNDLE_CONTENT.to_owned(), "message-signature".to_owned());
+        assert!(bundle_signs(&of_message));
+        of_message.annotations.clear();
+        assert!(!bundle_signs(&of_message));
+    }
+
+    #[test]
+    fn a_manifest_of_a_bundle_has_one_layer_of_its_type() {
+        let made = Referrer::of_bundle(&image(), b"{}".to_vec(), "a");
+        let mut found = manifest(&made).clone();
+        assert_eq!(bundle_layer(&found), Ok(&found.layers[0]));
+        let layer = found.layers[0].clone();
+        found.layers.push(layer);
+        assert_eq!(bundle_layer(&found), Err(ClaimError::TooMany { found: 2, limit: 1 }));
+        found.layers = vec![Descriptor::of_bytes("text/plain", b"")];
+        assert_eq!(bundle_layer(&found), Err(ClaimError::Layer { found: "text/plain".to_owned() }));
+        found.layers = vec![Descriptor { size: 50_331_649, ..Descriptor::of_bytes(BUNDLE, b"") }];
+        let large = ClaimError::TooLarge { what: "the bundle", found: 50_331_649, limit: 50_331_648 };
+        assert_eq!(bundle_layer(&found), Err(large));
+    }
+
+    #[test]
+    fn an_envelope_is_added_to_those_before_it_with_the_hint_of_its_key() {
+        use serde_json::value::RawValue;
+
+        use crate::sign::{Statement, StatementForm};
+        let key = SigningKey::parse(include_bytes!("../../tests/keys/ed25519.key"), "`k`", None).unwrap();
+        let digest = Digest::sha256_of(b"image");
+        let predicate = RawValue::from_string("{}".to_owned()).unwrap();
+        let statement = Statement {
+            form: StatementForm::V01,
+            image: &digest,
+            name: "reg.example/app",
+            predicate_type: "https://slsa.dev/provenance/v1",
+            predicate: &predicate,
+        };
+        let envelope = statement.sign(&key).unwrap();
+        let first = Referrer::with_envelope(None, envelope.clone(), statement.predicate_type, key.public());
+        let second = Referrer::with_envelope(Some(manifest(&first)), b"{}".to_vec(), "b", key.public());
+        let layers = envelope_layers(manifest(&second)).unwrap();
+        assert_eq!(layers.len(), 2);
+        let annotations = &layers[0].annotations;
+        assert_eq!(annotations["predicateType"], "https://slsa.dev/provenance/v1");
+        assert_eq!(annotations["dev.cosignproject.cosign/signature"], "");
+        let claim = envelope_claim(&layers[0], &envelope).unwrap();
+        assert_eq!((claim.form, claim.by_certificate), (Form::Envelope, false));
+        assert_eq!(claim.hint(), Some(key.public().hint().as_str()));
+        let mut keyless = layers[0].clone();
+        keyless.annotations.insert("dev.sigstore.cosign/certificate".to_owned(), "x".to_owned());
+        assert!(envelope_claim(&keyless, &envelope).unwrap().by_certificate);
+    }
+}

@@ -206,4 +206,20 @@ mod tests {
             "a layer has type `text/plain`, which is none of a signature"
         );
     }
+
+    #[test]
+    fn a_manifest_has_up_to_100_payloads_of_up_to_262144_bytes() {
+        let check = |count: usize, size: u64| {
+            let layer = Descriptor { size, ..Descriptor::of_bytes(SIMPLE_SIGNING, b"x") };
+            let made = SignatureManifest::with_layer(None, layer.clone());
+            let mut manifest = made.manifest.manifest().unwrap().clone();
+            manifest.layers = vec![layer; count];
+            SignatureManifest::layers(&manifest).map(|layers| layers.len())
+        };
+        assert_eq!(check(1, 262_144), Ok(1));
+        assert_eq!(check(100, 262_144), Ok(100));
+        assert_eq!(check(101, 1), Err(ClaimError::TooMany { found: 101, limit: 100 }));
+        let large = ClaimError::TooLarge { what: "the payload", found: 262_145, limit: 262_144 };
+        assert_eq!(check(1, 262_145), Err(large));
+    }
 }
