@@ -163,6 +163,9 @@ mod tests {
             (vec![r#"Bearer realm="https://a/t\"x""#], vec![bearer("https://a/t\"x", None, &[], None)]),
             (vec![r#"Bearer realm="https://a/t"#], vec![bearer("https://a/t", None, &[], None)]),
             (vec![r#"Bearer service="x""#], vec![]),
+            (vec!["Bearer realm==, service=x"], vec![]),
+            (vec![r#"Bearer ="x", scope=a, realm="/t""#], vec![]),
+            (vec![r#"Bearer realm = "/t" , error = x"#], vec![bearer("/t", None, &[], Some("x"))]),
             (vec!["", ",,,", "Digest qop=\"auth,auth-int\", nonce=\"a\"", "=", "==", "a=b"], vec![]),
         ];
         for (headers, expected) in cases {

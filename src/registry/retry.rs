@@ -430,4 +430,16 @@ mod tests {
     fn a_failure_of_another_server_names_it() {
         assert_eq!(Transient::new("it broke").about("the token server").cause, "the token server: it broke");
     }
+
+    #[test]
+    fn a_wait_takes_its_time_and_no_wait_takes_none() {
+        let waited = |milliseconds: u64| {
+            let started = Instant::now();
+            sleep(Duration::from_millis(milliseconds)).unwrap();
+            started.elapsed()
+        };
+        assert!(waited(0) < Duration::from_secs(10));
+        let both = Duration::from_millis(70)..Duration::from_secs(10);
+        assert!(both.contains(&waited(70)), "it is longer than the 50 ms between two checks");
+    }
 }

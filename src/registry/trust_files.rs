@@ -142,6 +142,7 @@ mod tests {
         // A bundle in the folder is not read again; a link out of the folder is.
         std::fs::write(certificates.join("ca-certificates.crt"), OTHER).unwrap();
         std::fs::write(certificates.join("ca-bundle.crt"), OTHER).unwrap();
+        symlink("ca-bundle.crt", certificates.join("bundle.pem")).unwrap();
         assert_eq!(read(&bundle), 1);
         std::fs::write(root.join("other.crt"), OTHER).unwrap();
         symlink("../other.crt", certificates.join("other.pem")).unwrap();

@@ -268,4 +268,15 @@ mod tests {
             assert_eq!(unescaped(text), Err(reason), "{text}");
         }
     }
+
+    #[test]
+    fn names_have_letters_digits_and_four_signs() {
+        let read = |name: &str| read_error(&format!("<Error><{name}/><Code>c</Code></Error>")).is_some();
+        for name in ["a", "Z9", "a-b", "a_b", "a.b", "s3:Key"] {
+            assert!(read(name), "{name}");
+        }
+        for name in ["a$", "a,b", "a;b", "\u{e9}", "a\"b", "a&b", "a'", "(a)"] {
+            assert!(!read(name), "{name}");
+        }
+    }
 }
