@@ -11,8 +11,9 @@ use crate::stream::{Blocks, PipeWriter, VerifyingReader, cancel, pipe, threads};
 /// Bytes read and written at a time.
 const BUFFER: usize = 512 * 1024;
 
-/// From this size a blob is hashed on a thread of its own; hashing a smaller one takes less time than starting a thread.
-const HASHED_ASIDE: u64 = 1024 * 1024;
+/// From this size, bytes, a blob is hashed on a thread of its own, with a pipe of 1 MiB; many smaller ones at the same time
+/// keep all cores busy anyway.
+const HASHED_ASIDE: u64 = 8 * 1024 * 1024;
 
 /// Writes a whole blob and compares its digest before its last bytes are written.
 ///
@@ -114,7 +115,7 @@ mod tests {
 
     /// More than a pipe holds, so that the writer has to wait for the sender.
     fn large() -> Vec<u8> {
-        (0..3_000_000_u32).map(|number| (number % 251) as u8).collect()
+        (0..9_000_000_u32).map(|number| (number % 251) as u8).collect()
     }
 
     #[test]
