@@ -116,15 +116,15 @@ const SAMPLE: usize = 8;
 /// request.
 const SENT_UNASKED: u64 = 256 * 1024;
 
-/// A tag or digest under which the registry has the image with this digest.
-type RightTarget<'a> = (&'a Digest, Target);
+/// A tag that points at the image with this digest.
+type RightTag<'a> = (&'a Digest, &'a Tag);
 
 /// What the registry has already of an image.
 struct Found<'a> {
     image: &'a ImagePush<'a>,
     present: bool,
-    /// The tags that do not point at the image.
-    wanting: Vec<&'a Tag>,
+    /// The tags that do not point at the image; `None` if no request was sent for them yet.
+    wanting: Option<Vec<&'a Tag>>,
     /// Everything below the image; empty if the registry has the image.
     graph: Graph,
 }
@@ -154,7 +154,7 @@ pub(super) struct RepositoryPush<'a> {
 impl RepositoryPush<'_> {
     /// Pushes the images.
     ///
-    /// Order: HEAD requests find the images and tags that are there; all missing blobs follow, then documents by their turns,
+    /// Order: HEAD requests find the images that are there; all missing blobs follow, then documents by their turns,
     /// those of one turn level by level, children first, then `before_tags`, then tags by their turns.
     /// Errors: after one no tag has been written that did not have all its content.
     pub(super) fn run(
@@ -162,7 +162,7 @@ impl RepositoryPush<'_> {
         images: &[ImagePush<'_>],
         before_tags: &dyn Fn(&Self) -> Result<(), TransferError>,
     ) -> Result<Met, TransferError> {
-        let right = self.right_targets(images)?;
+        let right = self.right_tags(images)?;
         let found = workers::parallel_map(images, self.concurrency, |image| self.find(image, &right))?;
         let missing: Vec<&Found<'_>> = found.iter().filter(|found| !found.present).collect();
         missing.iter().for_each(|found| self.warn_of_skipped(found));
@@ -181,37 +181,38 @@ impl RepositoryPush<'_> {
         })
     }
 
-    /// Returns the tags, and the targets of first requests, under which the registry has the right image already.
-    fn right_targets<'a>(
-        &self,
-        images: &'a [ImagePush<'a>],
-    ) -> Result<HashSet<RightTarget<'a>>, TransferError> {
-        let of_image = |image: &'a ImagePush<'a>| {
-            let tags = image.tags.iter().cloned().map(Target::Tag);
-            image.first.iter().cloned().chain(tags).map(|target| (&image.descriptor.digest, target))
-        };
-        let asked: Vec<RightTarget<'_>> = images.iter().flat_map(of_image).collect();
-        let right = workers::parallel_map(&asked, self.concurrency, |(digest, target)| {
-            let there = self.client.head_manifest(self.repository, target)?;
+    /// Returns the tags that point at the right image already, of images whose first requests are for their tags.
+    fn right_tags<'a>(&self, images: &'a [ImagePush<'a>]) -> Result<HashSet<RightTag<'a>>, TransferError> {
+        let by_tags = images.iter().filter(|image| image.first.is_none());
+        let asked: Vec<RightTag<'_>> =
+            by_tags.flat_map(|image| image.tags.iter().map(|tag| (&image.descriptor.digest, tag))).collect();
+        let right = workers::parallel_map(&asked, self.concurrency, |(digest, tag)| {
+            let there = self.client.head_manifest(self.repository, &Target::Tag((*tag).clone()))?;
             Ok(there.is_some_and(|there| there.digest == **digest))
         })?;
-        Ok(asked.into_iter().zip(right).filter_map(|(target, right)| right.then_some(target)).collect())
+        Ok(asked.into_iter().zip(right).filter_map(|(tag, right)| right.then_some(tag)).collect())
     }
 
-    /// Tells whether the registry has an image, and reads its graph if it is absent.
+    /// Asks the registry for an image, and reads its graph if it is absent.
     fn find<'a>(
         &self,
         image: &'a ImagePush<'a>,
-        right: &HashSet<RightTarget<'_>>,
+        right: &HashSet<RightTag<'_>>,
     ) -> Result<Found<'a>, TransferError> {
         let digest = &image.descriptor.digest;
-        let is_right = |target: Target| right.contains(&(digest, target));
-        let wanting: Vec<&Tag> =
-            image.tags.iter().filter(|tag| !is_right(Target::Tag((*tag).clone()))).collect();
+        let head = |target: &Target| self.client.head_manifest(self.repository, target);
+        let is_there =
+            |target: &Target| Ok::<_, TransferError>(head(target)?.is_some_and(|it| it.digest == *digest));
+        let mut wanting = None;
         let present = match &image.first {
-            Some(first) => is_right(first.clone()),
-            None if wanting.len() < image.tags.len() => true,
-            None => self.client.head_manifest(self.repository, &Target::Digest(digest.clone()))?.is_some(),
+            Some(first) => is_there(first)?,
+            None => {
+                let differs = |tag: &&Tag| !right.contains(&(digest, *tag));
+                let differing: Vec<&Tag> = image.tags.iter().filter(differs).collect();
+                let some_are_right = differing.len() < image.tags.len();
+                wanting = Some(differing);
+                some_are_right || head(&Target::Digest(digest.clone()))?.is_some()
+            }
         };
         if present && !self.layers_were_left_out(image.descriptor)? {
             self.observer.event(Event::ManifestFinished { descriptor: image.descriptor, present: true });
@@ -334,7 +335,7 @@ impl RepositoryPush<'_> {
     fn root(&self, found: &Found<'_>, document: &RawDocument) -> Result<bool, TransferError> {
         let by_digest = || Target::Digest(document.digest().clone());
         // An image that will be pushed under a tag need not be pushed under its digest.
-        let has_no_tag_to_come = found.wanting.is_empty();
+        let has_no_tag_to_come = found.wanting.as_ref().is_some_and(Vec::is_empty);
         let target = found.image.first.clone().or_else(|| has_no_tag_to_come.then(by_digest));
         if let Some(target) = &target {
             self.client.push_manifest(self.repository, target, document)?;
@@ -358,11 +359,18 @@ impl RepositoryPush<'_> {
     fn tags(&self, found: &Found<'_>) -> Result<(), TransferError> {
         let (repository, digest) = (self.repository, &found.image.descriptor.digest);
         for tag in &found.image.tags {
-            let differs = found.wanting.contains(&tag);
+            let target = Target::Tag(tag.clone());
+            let (differs, is_confirmed) = match &found.wanting {
+                Some(wanting) => (wanting.contains(&tag), wanting.last() == Some(&tag)),
+                None => {
+                    let there = self.client.head_manifest(repository, &target)?;
+                    (there.is_none_or(|there| there.digest != *digest), true)
+                }
+            };
             if differs {
                 let document = self.source.read_document(found.image.descriptor)?;
-                self.client.push_manifest(repository, &Target::Tag(tag.clone()), &document)?;
-                if found.wanting.last() == Some(&tag) {
+                self.client.push_manifest(repository, &target, &document)?;
+                if is_confirmed {
                     confirm(self.client, repository, tag, digest, self.observer)?;
                 }
             }
