@@ -61,27 +61,18 @@ fn send_all_but_last(
     to_hash: &mut PipeWriter,
 ) -> io::Result<Vec<u8>> {
     let (mut read, mut last) = (0, Vec::new());
-    loop {
+    to_hash.fill_from(reader, |block| {
         cancel::check()?;
-        let space = to_hash.space();
-        let count = match reader.read(space) {
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        if count == 0 {
-            return Ok(last);
-        }
-        let block = &space[..count];
-        read += count as u64;
+        read += block.len() as u64;
         // Of a longer blob the hashing thread gets the rest too, and refuses it.
         match read < size {
             true => out.write_all(block)?,
             false if last.is_empty() => last = block.to_vec(),
             false => {}
         }
-        to_hash.advance(count);
-    }
+        Ok(())
+    })?;
+    Ok(last)
 }
 
 /// Copies all bytes of a reader.

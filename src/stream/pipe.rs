@@ -128,14 +128,18 @@ impl PipeWriter {
 
     /// Copies a source to its end, or until the reader is dropped; `seen` is called with each piece.
     ///
-    /// Errors: the source's. The caller ends the stream with [`PipeWriter::finish`].
-    pub fn fill_from(&mut self, mut source: impl Read, mut seen: impl FnMut(&[u8])) -> io::Result<()> {
+    /// Errors: the source's and those of `seen`. The caller ends the stream with [`PipeWriter::finish`].
+    pub fn fill_from(
+        &mut self,
+        mut source: impl Read,
+        mut seen: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
         while self.open {
             let space = self.space();
             match source.read(space) {
                 Ok(0) => break,
                 Ok(count) => {
-                    seen(&space[..count]);
+                    seen(&space[..count])?;
                     self.advance(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -296,7 +300,7 @@ pub fn read_ahead<'scope, R: Read + Send + 'scope>(
 ) -> io::Result<PipeReader> {
     let (mut writer, reader) = pipe(blocks);
     threads::spawn(scope, move || {
-        let result = writer.fill_from(source, |_| ());
+        let result = writer.fill_from(source, |_| Ok(()));
         writer.finish(result);
     })?;
     Ok(reader)
@@ -462,7 +466,11 @@ mod tests {
         let error = Some(io::ErrorKind::Interrupted.into());
         let mut seen = Vec::new();
         let source = Dripping { left: bytes(10), step: 4, error };
-        writer.fill_from(source, |piece| seen.push(piece.len())).unwrap();
+        let note = |piece: &[u8]| {
+            seen.push(piece.len());
+            Ok(())
+        };
+        writer.fill_from(source, note).unwrap();
         writer.finish(Ok(()));
         let mut found = Vec::new();
         reader.read_to_end(&mut found).unwrap();

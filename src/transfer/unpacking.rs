@@ -200,8 +200,12 @@ fn unpack(
     mut writer: PipeWriter,
 ) -> (Option<Digest>, io::Result<()>) {
     let mut hasher = algorithm.hasher();
-    let unpacked = Decoder::with_threads(Box::new(&mut stored), inflaters)
-        .and_then(|decoder| writer.fill_from(decoder, |bytes| hasher.update(bytes)));
+    let unpacked = Decoder::with_threads(Box::new(&mut stored), inflaters).and_then(|decoder| {
+        writer.fill_from(decoder, |bytes| {
+            hasher.update(bytes);
+            Ok(())
+        })
+    });
     let digest = unpacked.is_ok().then(|| hasher.finish());
     // A reader returns a mismatch only once, and the extractor may have stopped before it got that error.
     let wrong = unpacked.as_ref().err().and_then(Mismatch::in_error).cloned();
