@@ -12,6 +12,7 @@ use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
 use crate::front::{registries, system};
 use crate::model::limits;
+use crate::registry::WebFile;
 use crate::store::{self, LeftOut, Store, StoreError, StoreKind};
 use crate::stream::{FileError, FileLock, read_text_file};
 use crate::transfer::{self, TransferError};
@@ -27,9 +28,19 @@ pub(super) fn open_tar_url(
     url: &TarUrl,
     registry: &RegistryOptions,
 ) -> Result<Store, Failure> {
+    let (file, name) = named_web_file(context, url, registry)?;
+    Ok(store::open_parts(file, &name, &system::temporary_folder(context.env))?)
+}
+
+/// Returns the file at a URL, and its name in messages.
+fn named_web_file(
+    context: &Context<'_>,
+    url: &TarUrl,
+    registry: &RegistryOptions,
+) -> Result<(Box<WebFile>, PathBuf), Failure> {
     let file = registries::web_file(url.expose(), registry, context.env, &context.ui)?;
     let name = PathBuf::from(file.label());
-    Ok(store::open_parts(Box::new(file), &name, &system::temporary_folder(context.env))?)
+    Ok((Box::new(file), name))
 }
 
 /// Opens a tar or folder of any known kind, every archive directly in a folder, or an image store.
@@ -155,9 +166,8 @@ pub(super) fn open_url_to_inspect(
     url: &TarUrl,
     registry: &RegistryOptions,
 ) -> Result<Store, Failure> {
-    let file = registries::web_file(url.expose(), registry, context.env, &context.ui)?;
-    let name = PathBuf::from(file.label());
-    Ok(store::open_parts_to_inspect(Box::new(file), &name, &system::temporary_folder(context.env))?)
+    let (file, name) = named_web_file(context, url, registry)?;
+    Ok(store::open_parts_to_inspect(file, &name, &system::temporary_folder(context.env))?)
 }
 
 /// Checks that a store is an OCI layout.
