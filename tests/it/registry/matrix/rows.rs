@@ -115,6 +115,16 @@ impl Row {
         self
     }
 
+    /// Lets each rule apply every time, so that no other request meets the fault in place of the one that reports it.
+    fn every_time(mut self) -> Self {
+        for cell in [&mut self.push, &mut self.pull, &mut self.check] {
+            if let Cell::Rules(rules) = cell {
+                *rules = std::mem::take(rules).into_iter().map(Rule::always).collect();
+            }
+        }
+        self
+    }
+
     fn habits(mut self, habits: fn(FaultRegistry) -> FaultRegistry) -> Self {
         self.habits = habits;
         self
@@ -469,7 +479,7 @@ impl Row {
     }
 }
 
-/// Permanent faults.
+/// Permanent faults: each rule applies every time.
 pub(super) fn for_ever() -> Vec<Row> {
     let denied = || error(403, "DENIED");
     let basic = || with_header(401, "www-authenticate", "Basic realm=\"x\"");
@@ -477,42 +487,31 @@ pub(super) fn for_ever() -> Vec<Row> {
     let realm = || with_header(401, "www-authenticate", "Bearer realm=\"http://169.254.169.254/t\"");
     let next = |to: &str| tags(set("link", &format!("<{to}>; rel=\"next\"")));
     let gone = |name| whole(name, |registry| registry);
-    vec![
-        row("503 for ever", always(body(answer(503))), always(blob(answer(503))), always(head(answer(503)))),
-        row(
-            "503 for the manifest for ever",
-            always(put(answer(503))),
-            always(get(answer(503))),
-            always(tags(answer(503))),
-        ),
-        row("429 for ever", always(open(limited())), always(blob(limited())), always(tags(limited()))),
-        row("silence for ever", always(open(Fault::Silence)), always(blob(Fault::Silence)), None)
+    let rows = vec![
+        row("503 for ever", body(answer(503)), blob(answer(503)), head(answer(503))),
+        row("503 for the manifest for ever", put(answer(503)), get(answer(503)), tags(answer(503))),
+        row("429 for ever", open(limited()), blob(limited()), tags(limited())),
+        row("silence for ever", open(Fault::Silence), blob(Fault::Silence), None).no_check(FIXED),
+        row("silence in each body for ever", body(Fault::Silence), blob(Fault::StallResponse(1000)), None)
             .no_check(FIXED),
         row(
-            "silence in each body for ever",
-            always(body(Fault::Silence)),
-            always(blob(Fault::StallResponse(1000))),
-            None,
-        )
-        .no_check(FIXED),
-        row(
             "reset in each body for ever",
-            always(body(Fault::CutRequest(MIB))),
-            always(blob(Fault::CutResponse(1000))),
-            always(tags(Fault::CutResponse(5))),
+            body(Fault::CutRequest(MIB)),
+            blob(Fault::CutResponse(1000)),
+            tags(Fault::CutResponse(5)),
         ),
-        row("a flipped bit in a blob for ever", None, always(blob(Fault::FlipBit)), None),
-        row("a flipped bit in the manifest for ever", None, always(get(Fault::FlipBit)), None),
-        row("403", always(open(denied())), always(get(denied())), always(tags(denied()))),
-        row("401 with any credentials", always(open(basic())), always(get(basic())), always(tags(basic()))),
-        row("404", always(open(answer(404))), always(blob(answer(404))), always(tags(answer(404)))),
-        row("400 for the manifest", always(put(answer(400))), None, None),
-        row("413 for the manifest", always(put(answer(413))), None, None),
-        row("405, the registry takes no uploads", always(open(error(405, "UNSUPPORTED"))), None, None),
+        row("a flipped bit in a blob for ever", None, blob(Fault::FlipBit), None),
+        row("a flipped bit in the manifest for ever", None, get(Fault::FlipBit), None),
+        row("403", open(denied()), get(denied()), tags(denied())),
+        row("401 with any credentials", open(basic()), get(basic()), tags(basic())),
+        row("404", open(answer(404)), blob(answer(404)), tags(answer(404))),
+        row("400 for the manifest", put(answer(400)), None, None),
+        row("413 for the manifest", put(answer(413)), None, None),
+        row("405, the registry takes no uploads", open(error(405, "UNSUPPORTED")), None, None),
         whole("bodies above 1 kB are refused (413)", |registry| registry.with_body_limit(1000)).push_only(),
         row(
             "the tag cannot be changed (400), and is something else",
-            always(put(error(400, "TAG_INVALID"))),
+            put(error(400, "TAG_INVALID")),
             None,
             None,
         ),
@@ -522,14 +521,9 @@ pub(super) fn for_ever() -> Vec<Row> {
             None,
             None,
         ),
-        row("an upload opens nowhere", always(open(Fault::Header("location", None))), None, None),
-        row("an upload goes on at `file:`", always(open(set("location", "file:///etc/passwd"))), None, None),
-        row(
-            "redirects in a circle",
-            None,
-            always(blob(Fault::Redirect(307, "/v2/team/app/blobs/{}".into()))),
-            None,
-        ),
+        row("an upload opens nowhere", open(Fault::Header("location", None)), None, None),
+        row("an upload goes on at `file:`", open(set("location", "file:///etc/passwd")), None, None),
+        row("redirects in a circle", None, blob(Fault::Redirect(307, "/v2/team/app/blobs/{}".into())), None),
         row(
             "led to the machine's metadata",
             open(set("location", metadata)),
@@ -566,7 +560,7 @@ pub(super) fn for_ever() -> Vec<Row> {
         ),
         row("a manifest without end", None, get(Fault::Body(vec![b' '; 9 * MIB])), None),
         row("a list of tags without end", None, None, tags(Fault::Body(vec![b' '; 40 * MIB]))),
-        row("pages of tags in a circle", None, None, next("/v2/team/app/tags/list?last=a").map(Rule::always)),
+        row("pages of tags in a circle", None, None, next("/v2/team/app/tags/list?last=a")),
         row(
             "the next page of tags is elsewhere",
             None,
@@ -578,7 +572,7 @@ pub(super) fn for_ever() -> Vec<Row> {
         row(
             "a blob is longer than announced, at an open end",
             None,
-            always(blob(Fault::Body(vec![7; 3 * MIB]))),
+            blob(Fault::Body(vec![7; 3 * MIB])),
             None,
         ),
         Row {
@@ -586,11 +580,12 @@ pub(super) fn for_ever() -> Vec<Row> {
             ..row(
                 "another manifest than asked for by digest",
                 None,
-                always(get(Fault::Body(br#"{"schemaVersion":2,"layers":[]}"#.to_vec()))),
+                get(Fault::Body(br#"{"schemaVersion":2,"layers":[]}"#.to_vec())),
                 None,
             )
         },
-    ]
+    ];
+    rows.into_iter().map(Row::every_time).collect()
 }
 
 /// Content that readers read differently, or that is no image.
