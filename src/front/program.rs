@@ -243,7 +243,7 @@ fn dispatch(context: &Context<'_>, verb: Verb, json: bool, columns: &[String]) -
         Verb::Match(args) => matching::run(context, &args),
         Verb::Store(StoreVerb::List(args)) => store::list(context, &args),
         Verb::Store(StoreVerb::Gc(args)) => store::collect(context, &args),
-        Verb::Tag(TagVerb::List(args)) => tag::list(context, &args, columns),
+        Verb::Tag(TagVerb::List(args)) => tag::list(context, &args, columns, json),
         Verb::Tag(TagVerb::Resolve(args)) => tag::resolve(context, &args),
         Verb::Tag(TagVerb::Add(args)) => tag::add(context, &args),
         Verb::Tag(TagVerb::Delete(args)) => tag::delete(context, &args),

@@ -48,6 +48,15 @@ impl<'a> Printer<'a> {
         self.flush_at(PIECE)
     }
 
+    /// Ends the list and begins another one, named `list`, of the same object.
+    pub(super) fn json_next(&mut self, list: &str) -> Result<(), Failure> {
+        if let Some(items) = self.items.last_mut() {
+            *items = 0;
+        }
+        self.text.push_str(&format!("],\"{list}\":["));
+        self.flush_at(PIECE)
+    }
+
     /// Ends the list and its object.
     pub(super) fn json_close(&mut self) -> Result<(), Failure> {
         self.items.pop();

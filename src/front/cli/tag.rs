@@ -1,8 +1,11 @@
 //! `tag …` and `delete`: lists, resolves, adds and deletes tags, and deletes images.
 
-use std::fmt::Write as _;
+use std::borrow::Cow;
 use std::sync::Mutex;
 
+use serde_json::{Value, json};
+
+use super::printing::Printer;
 use super::resolve;
 use super::tag_args::{DeleteArgs, TagAddArgs, TagDeleteArgs, TagListArgs, TagResolveArgs};
 use crate::front::context::Context;
@@ -11,7 +14,7 @@ use crate::front::flag::Flag;
 use crate::front::outcome::{Document, Outcome};
 use crate::front::reporter::Warnings;
 use crate::front::{registries, text};
-use crate::model::{Digest, Reference, Tag, Target};
+use crate::model::{Digest, Reference, Repository, Tag, Target};
 use crate::registry::RegistryError;
 use crate::stream::{into_value, lock};
 use crate::transfer::TransferError;
@@ -23,6 +26,7 @@ pub(in crate::front) fn list(
     context: &Context<'_>,
     args: &TagListArgs,
     columns: &[String],
+    json: bool,
 ) -> Result<Outcome, Failure> {
     let options = resolve::tag_list(args)?;
     let columns = Columns::of(columns)?;
@@ -40,32 +44,69 @@ pub(in crate::front) fn list(
             Ok(())
         })?;
     }
-    let digests = into_value(digests);
-    let mut lines = String::new();
-    let (mut json, mut rows) = (Vec::new(), Vec::new());
-    for (tag, digest) in tags.iter().zip(digests) {
-        let tag = text::escaped(tag);
-        let shown = digest.as_ref().filter(|_| columns.digest).map(ToString::to_string);
-        let cells = Some(tag.clone().into_owned()).filter(|_| columns.name).into_iter().chain(shown.clone());
-        writeln!(lines, "{}", cells.collect::<Vec<_>>().join("  ")).expect("writing to a String cannot fail");
-        let mut row = serde_json::Map::new();
-        row.extend(columns.name.then(|| ("name".to_owned(), tag.clone().into_owned().into())));
-        row.extend(shown.map(|digest| ("digest".to_owned(), digest.into())));
-        rows.push(row);
-        json.push(match digest {
-            Some(digest) => serde_json::json!({ "tag": tag, "digest": digest }),
-            None => serde_json::json!({ "tag": tag }),
-        });
+    let list =
+        Listed { repository: &options.repository, tags: &tags, digests: &into_value(digests), columns };
+    if json {
+        list.print_json(context, options.digests)?;
+    } else {
+        list.print_lines(context)?;
     }
-    let json = serde_json::json!({
-        "image": options.repository.to_string(),
-        "tags": json,
-        // The table of imgpkg's user interface, which scripts read.
-        "Tables": [{ "Content": "Tags", "Header": columns.header(options.digests), "Rows": rows, "Notes": null }],
-        "Blocks": null,
-        "Lines": ["Succeeded"],
-    });
-    Ok(Outcome::Document(Document::new(lines, json)))
+    Ok(Outcome::Printed)
+}
+
+/// The tags of a repository, with the digest of each if it was asked for.
+struct Listed<'a> {
+    repository: &'a Repository,
+    tags: &'a [String],
+    digests: &'a [Option<Digest>],
+    columns: Columns,
+}
+
+impl Listed<'_> {
+    /// Returns the tags, made safe to print.
+    fn rows(&self) -> impl Iterator<Item = (Cow<'_, str>, Option<&Digest>)> {
+        self.tags.iter().map(|tag| text::escaped(tag)).zip(self.digests.iter().map(Option::as_ref))
+    }
+
+    fn print_lines(&self, context: &Context<'_>) -> Result<(), Failure> {
+        let mut printer = Printer::new(&context.ui);
+        for (tag, digest) in self.rows() {
+            let digest = digest.filter(|_| self.columns.digest).map(ToString::to_string);
+            let cells: Vec<&str> =
+                Some(&*tag).filter(|_| self.columns.name).into_iter().chain(digest.as_deref()).collect();
+            printer.line(&cells.join("  "))?;
+        }
+        printer.finish()
+    }
+
+    /// Prints our list and, for scripts, the table of imgpkg's user interface.
+    fn print_json(&self, context: &Context<'_>, digests: bool) -> Result<(), Failure> {
+        let mut printer = Printer::new(&context.ui);
+        let image = self.repository.to_string();
+        let members = [("Blocks", Value::Null), ("Lines", json!(["Succeeded"])), ("image", image.into())];
+        printer.json_open(&members, "Tables")?;
+        let header = self.columns.header(digests);
+        let members = [("Content", "Tags".into()), ("Header", header), ("Notes", Value::Null)];
+        printer.json_open(&members, "Rows")?;
+        for (tag, digest) in self.rows() {
+            let mut row = serde_json::Map::new();
+            row.extend(self.columns.name.then(|| ("name".to_owned(), tag.into())));
+            row.extend(
+                digest.filter(|_| self.columns.digest).map(|digest| ("digest".to_owned(), json!(digest))),
+            );
+            printer.json_item(&row.into())?;
+        }
+        printer.json_close()?;
+        printer.json_next("tags")?;
+        for (tag, digest) in self.rows() {
+            printer.json_item(&match digest {
+                Some(digest) => json!({ "tag": tag, "digest": digest }),
+                None => json!({ "tag": tag }),
+            })?;
+        }
+        printer.json_close()?;
+        printer.finish()
+    }
 }
 
 /// Which columns of the list are shown.
@@ -87,7 +128,7 @@ impl Columns {
         Ok(Self { name: has("name"), digest: has("digest") })
     }
 
-    fn header(&self, digests: bool) -> serde_json::Value {
+    fn header(&self, digests: bool) -> Value {
         let mut header = serde_json::Map::new();
         header.extend(self.name.then(|| ("name".to_owned(), "Name".into())));
         header.extend((self.digest && digests).then(|| ("digest".to_owned(), "Digest".into())));
@@ -105,7 +146,7 @@ pub(in crate::front) fn resolve(context: &Context<'_>, args: &TagResolveArgs) ->
         ));
     };
     let line = format!("{}@{}", reference.repository, found.digest);
-    let json = serde_json::json!({
+    let json = json!({
         "image": reference.repository.to_string(),
         "ref": line,
         "digest": found.digest,
@@ -174,5 +215,5 @@ fn cannot_delete(error: TransferError, what: &str) -> Failure {
 fn lines(word: &str, references: &[Reference]) -> Outcome {
     let names: Vec<String> = references.iter().map(ToString::to_string).collect();
     let text = names.iter().map(|name| format!("{name}\n")).collect();
-    Outcome::Document(Document::new(text, serde_json::json!({ word: names })))
+    Outcome::Document(Document::new(text, json!({ word: names })))
 }
