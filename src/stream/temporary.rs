@@ -231,4 +231,24 @@ mod tests {
         let expected = format!(".{}.imgrelay-00000000000000ff", "n".repeat(200));
         assert_eq!(temporary_name_with(name.as_ref(), 255), OsString::from(expected));
     }
+
+    #[test]
+    fn everything_on_the_list_is_removed_before_the_process_ends() {
+        if !testkit::alone::is_alone(
+            "stream::temporary::tests::everything_on_the_list_is_removed_before_the_process_ends",
+        ) {
+            return;
+        }
+        let scratch = testkit::scratch::Scratch::new("remove-all");
+        let path = |name: &str| scratch.join(name);
+        let _listed = ["file", "link", "folder", "never-made"].map(|name| Temporary::remember(path(name)));
+        scratch.write("file", "x");
+        scratch.write("folder/inner", "x");
+        scratch.write("kept", "x");
+        std::os::unix::fs::symlink("kept", path("link")).unwrap();
+        remove_all();
+        let left: Vec<_> =
+            std::fs::read_dir(scratch.path()).unwrap().map(|one| one.unwrap().file_name()).collect();
+        assert_eq!(left, ["kept"]);
+    }
 }

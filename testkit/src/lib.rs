@@ -8,6 +8,7 @@
     reason = "the bans are for the program; tests use files, processes and clocks"
 )]
 
+pub mod alone;
 pub mod bucket;
 pub mod certificates;
 pub mod cloud;
