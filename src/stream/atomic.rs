@@ -59,9 +59,19 @@ impl AtomicFile {
             let _ = rfs::flock(&file, FlockOperation::NonBlockingLockExclusive);
             return Ok(Self { file, directory, target, name, temporary: None, _remembered: None });
         }
+        Self::create_named(directory, target, name, mode)
+    }
+
+    /// Opens a new file with a temporary name, for file systems without nameless files.
+    fn create_named(
+        directory: OwnedFd,
+        target: PathBuf,
+        name: OsString,
+        mode: Mode,
+    ) -> Result<Self, FileError> {
         loop {
             let temporary = temporary_name(&name);
-            let path = parent.join(&temporary);
+            let path = target.with_file_name(&temporary);
             let remembered = Some(Temporary::remember(path.clone()));
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
             let file = rfs::openat(&directory, &temporary, flags, mode)
@@ -217,6 +227,42 @@ mod tests {
         assert_eq!(fcntl_getfd(&file.directory).unwrap(), FdFlags::CLOEXEC);
         file.commit().unwrap();
         assert_eq!(names(&folder), ["out"]);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_file_has_no_name_before_it_is_complete() {
+        let folder = folder("nameless");
+        let file = AtomicFile::create(&folder.join("out"), 0o644).unwrap();
+        // The system's temporary folder is on a file system with nameless files.
+        assert_eq!((&file.temporary, names(&folder)), (&None, vec![]));
+        drop(file);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn without_nameless_files_a_hidden_one_is_renamed_or_removed() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = folder("named");
+        let target = folder.join("out");
+        let create = || {
+            let directory = File::open(&folder).unwrap();
+            let mode = Mode::from_raw_mode(0o600);
+            AtomicFile::create_named(directory.into(), target.clone(), "out".into(), mode).unwrap()
+        };
+        let file = create();
+        assert_eq!(file.file().metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(rustix::io::fcntl_getfd(file.file()).unwrap(), rustix::io::FdFlags::CLOEXEC);
+        let hidden = names(&folder);
+        assert_eq!(hidden, [file.temporary.clone().unwrap()]);
+        remove_abandoned(&folder, "out".as_ref());
+        assert_eq!(names(&folder), hidden, "its lock tells others that it is in use");
+        drop(file);
+        assert_eq!(names(&folder), [""; 0]);
+        let file = create();
+        file.file().write_all(b"new").unwrap();
+        file.commit().unwrap();
+        assert_eq!((names(&folder), std::fs::read(&target).unwrap()), (vec!["out".into()], b"new".to_vec()));
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

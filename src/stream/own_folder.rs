@@ -93,13 +93,9 @@ impl OwnFolder {
         let temporary = temporary_name(OsStr::new(name));
         // Without a name nothing is left when the process is killed; some file systems cannot do that.
         let nameless = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let (file, is_named) = match rfs::openat(&self.handle, ".", nameless, FILE_MODE) {
             Ok(file) if Path::new("/proc/self/fd").exists() => (File::from(file), false),
-            _ => (
-                rfs::openat(&self.handle, &temporary, flags, FILE_MODE).map(File::from).map_err(failed)?,
-                true,
-            ),
+            _ => (self.create_named(&temporary).map_err(failed)?, true),
         };
         let written = write(&file).and_then(|()| {
             file.sync_all().map_err(|error| E::from(FileError::io("write", &path, error)))?;
@@ -113,6 +109,11 @@ impl OwnFolder {
             let _ = rfs::unlinkat(&self.handle, &temporary, AtFlags::empty());
         }
         written
+    }
+
+    fn create_named(&self, temporary: &OsStr) -> Result<File, Errno> {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rfs::openat(&self.handle, temporary, flags, FILE_MODE).map(File::from)
     }
 
     /// Removes a file.
@@ -261,5 +262,35 @@ mod tests {
         let folder = OwnFolder::open(&scratch.join("x.parts")).unwrap();
         rfs::mknodat(&folder.handle, "pipe", FileType::Fifo, FILE_MODE, 0).unwrap();
         assert!(text(&folder, "pipe").unwrap_err().contains("is no regular file"));
+    }
+
+    #[test]
+    fn a_file_with_a_temporary_name_is_new_and_private() {
+        let scratch = Scratch::new("own-folder-named");
+        let folder = OwnFolder::open(&scratch.join("x.parts")).unwrap();
+        let mut file = folder.create_named("new".as_ref()).unwrap();
+        file.write_all(b"x").unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(rustix::io::fcntl_getfd(&file).unwrap(), rustix::io::FdFlags::CLOEXEC);
+        symlink("elsewhere", scratch.join("x.parts/link")).unwrap();
+        for name in ["new", "link"] {
+            assert_eq!(folder.create_named(name.as_ref()).unwrap_err(), Errno::EXIST, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_has_no_name_and_can_be_read_again() {
+        let scratch = Scratch::new("own-folder-nameless");
+        let path = scratch.join("x.parts");
+        let folder = OwnFolder::open(&path).unwrap();
+        folder
+            .write("a", |mut file| -> Result<(), FileError> {
+                file.write_all(b"ab").unwrap();
+                let mut found = [0; 2];
+                std::os::unix::fs::FileExt::read_exact_at(file, &mut found, 0).unwrap();
+                assert_eq!((&found, std::fs::read_dir(&path).unwrap().count()), (b"ab", 0));
+                Ok(())
+            })
+            .unwrap();
     }
 }
