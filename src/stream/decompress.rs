@@ -264,4 +264,37 @@ mod tests {
         assert!(decode(&[&whole[..], b"junk"].concat()).is_err());
         assert!(decode(&[&whole[..], &[0; 30]].concat()).is_err());
     }
+
+    #[test]
+    fn members_are_inflated_at_a_time_where_there_are_threads_and_lengths() {
+        for (bytes, threads, expected) in [
+            (members(&[b"a"]), 1, false),
+            (members(&[b"a"]), 2, true),
+            (gzip(b"a"), 2, false),
+            (b"text".to_vec(), 2, false),
+        ] {
+            let decoder = Decoder::with_threads(Box::new(&bytes[..]), threads).unwrap();
+            assert_eq!(matches!(decoder.inner, Inner::Members(_)), expected, "{threads} threads");
+        }
+    }
+
+    /// Is interrupted before each read.
+    struct Interrupted<'a>(&'a [u8], bool);
+
+    impl Read for Interrupted<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.1 = !self.1;
+            if self.1 { Err(io::ErrorKind::Interrupted.into()) } else { self.0.read(buffer) }
+        }
+    }
+
+    #[test]
+    fn an_interrupted_read_is_tried_again() {
+        for bytes in [gzip(b"hello"), b"hello".to_vec()] {
+            let mut decoder = Decoder::new(Box::new(Interrupted(&bytes, false))).unwrap();
+            let mut out = Vec::new();
+            decoder.read_to_end(&mut out).unwrap();
+            assert_eq!(out, b"hello");
+        }
+    }
 }
