@@ -520,4 +520,45 @@ mod tests {
         drop(staged);
         std::fs::remove_dir_all(base).unwrap();
     }
+
+    #[test]
+    fn where_nothing_can_be_created_beside_a_folder_it_is_tried_inside() {
+        // Not even root can create anything in either folder.
+        let target = Path::new("/proc/self/task").canonicalize().unwrap();
+        assert_eq!(location_for(&target), StagingLocation::Beside);
+        let error = StagedFolder::create(&target, Overwrite::Replace, 0o022).unwrap_err().to_string();
+        let expected = format!("cannot create a folder in `{}`: ", target.display());
+        assert!(error.starts_with(&expected), "{error}");
+    }
+
+    #[test]
+    fn a_rename_that_did_nothing_is_noticed() {
+        let base = folder("no-rename");
+        let staged = StagedFolder::create(&base.join("out"), Overwrite::Refuse, 0o022).unwrap();
+        let error = staged.rename(|_, _, _| Ok(())).unwrap_err();
+        assert!(matches!(error, FileError::Exchanged { .. }), "{error}");
+        drop(staged);
+        assert_eq!(listing(&base), [""; 0]);
+        std::fs::remove_dir_all(base).unwrap();
+    }
+
+    #[test]
+    fn moves_are_undone_when_one_of_them_fails() {
+        let base = folder("undone");
+        for name in ["a", "b"] {
+            std::fs::write(base.join(name), "old").unwrap();
+        }
+        let hidden = ".imgrelay-test";
+        let staged =
+            StagedFolder::at(&base, || hidden.into(), &base, StagingLocation::Inside, 0o022).unwrap();
+        // A file cannot take the name of the hidden folder.
+        for name in ["a", "b", "c", hidden] {
+            std::fs::write(staged.path().join(name), "new").unwrap();
+        }
+        let error = staged.publish().unwrap_err().to_string();
+        assert!(error.starts_with("cannot move into place `") && error.contains(hidden), "{error}");
+        assert_eq!(listing(&base), ["a", "b"]);
+        assert_eq!(std::fs::read(base.join("a")).unwrap(), b"old");
+        std::fs::remove_dir_all(base).unwrap();
+    }
 }
