@@ -205,6 +205,9 @@ mod tests {
         let (text, gzip) = (Digest::sha256_of(b"text"), Digest::sha256_of(&gzip(b"x")));
         assert_eq!(digests, [&other(), &text, &gzip]);
         assert_eq!(found[0].size, tar.len() as u64);
+        let sha512: Digest = format!("sha512:{}", "a".repeat(128)).parse().unwrap();
+        let found = described(&[("tar".to_owned(), tar.clone(), sha512)]);
+        assert_eq!(found[0].digest, Digest::sha256_of(&tar), "layers of docker have SHA-256 digests");
     }
 
     #[test]

@@ -102,6 +102,7 @@ impl<'a> BlobPlace<'a> {
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
+    use std::path::Path;
 
     use super::*;
 
@@ -173,5 +174,20 @@ mod tests {
         let Stamp([_, inode, size, modified, _]) = place.stamp().unwrap();
         assert_eq!((size, modified), (4, 5_000_000_007));
         assert_eq!(inode, i128::from(file.metadata().unwrap().ino()));
+    }
+
+    #[test]
+    fn a_stamp_tells_files_and_devices_apart() {
+        let stamp = |path: &Path| {
+            let file = Arc::new(File::open(path).unwrap());
+            BlobPlace { bytes: PlaceBytes::File(file), size: 0 }.stamp().unwrap()
+        };
+        let scratch = testkit::scratch::Scratch::new("stamps");
+        let path = scratch.write("file", "x");
+        let metadata = path.metadata().unwrap();
+        let changed = i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec());
+        let Stamp([device, inode, size, _, found]) = stamp(&path);
+        assert_eq!((device, inode, size, found), (metadata.dev().into(), metadata.ino().into(), 1, changed));
+        assert_ne!(stamp(Path::new("/proc/self/stat")), stamp(&path));
     }
 }

@@ -202,3 +202,54 @@ fn images_of_nested_indexes_are_compared_with_dockers_table() {
     assert!(contradictions(tar(&blob_name(&one.layer))).is_empty());
     assert_eq!(contradictions(tar(&blob_name(&one.config))).len(), 1);
 }
+
+/// Returns the contradictions of images inside so many indexes, with a table that says another layer.
+fn found_below(levels: usize) -> Vec<String> {
+    let (image, entry, indexes) = elsewhere::nested(levels);
+    let json = table(&[(&blob_name(&image.config), &[], &[&blob_name(&image.config)])]);
+    let tar = layout(&[entry], &[&image]).file("manifest.json", json);
+    contradictions(indexes.iter().fold(tar, |tar, bytes| tar.file(blob_name(bytes), bytes)))
+}
+
+#[test]
+fn dockers_table_is_compared_with_images_16_indexes_deep() {
+    for levels in [1, 16] {
+        let found = found_below(levels);
+        assert!(matches!(found.as_slice(), [one] if one.contains("has layer")), "{levels}: {found:?}");
+    }
+    let found = found_below(17);
+    assert!(matches!(found.as_slice(), [one] if one.contains("but no manifest")), "{found:?}");
+}
+
+#[test]
+fn an_absent_image_of_an_index_does_not_excuse_dockers_table() {
+    let (one, gone) = (Image::new("one"), Image::new("gone"));
+    let listed = [&one, &gone].map(|image| descriptor(media_type::OCI_MANIFEST, &image.manifest));
+    let both = index(&listed);
+    let json = table(&[(&blob_name(&gone.config), &[], &[])]);
+    let tar = layout(&[descriptor(media_type::OCI_INDEX, &both)], &[&one]).file(blob_name(&both), &both);
+    let found = contradictions(tar.file(blob_name(&gone.config), &gone.config).file("manifest.json", json));
+    assert!(matches!(found.as_slice(), [one] if one.contains("but no manifest")), "{found:?}");
+}
+
+#[test]
+fn a_table_is_compared_until_1000_remarks() {
+    let one = Image::new("one");
+    let rows: Vec<Row> = vec![("gone.json", &[], &[]); 1002];
+    let store =
+        inspect(layout(&[one.entry(&json!({}))], &[&one]).file("manifest.json", table(&rows))).unwrap();
+    assert_eq!(store.remarks().len(), 1000);
+}
+
+#[test]
+fn a_folder_under_the_name_of_a_blob_is_no_layer() {
+    let one = Image::new("one");
+    let absent = blob_name(b"absent");
+    let json = table(&[(&blob_name(&one.config), &[], &[&absent])]);
+    let tar = || layout(&[one.entry(&json!({}))], &[&one]).file("manifest.json", &json);
+    let digest = Digest::sha256_of(b"absent").to_string();
+    for (tar, expected) in [(tar(), digest.as_str()), (tar().dir(&absent), "which is not in the tar")] {
+        let found = contradictions(tar);
+        assert!(matches!(found.as_slice(), [one] if one.contains(expected)), "{expected}: {found:?}");
+    }
+}

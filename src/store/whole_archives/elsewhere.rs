@@ -206,7 +206,7 @@ fn a_blob_of_unknown_size_is_written_once_and_read_again() {
 }
 
 /// Returns an image inside of so many indexes, one in the other, with the outermost as entry of `index.json`.
-fn nested(levels: usize) -> (Image, Value, Vec<Vec<u8>>) {
+pub(super) fn nested(levels: usize) -> (Image, Value, Vec<Vec<u8>>) {
     let image = Image::new("layer");
     let mut entry = descriptor(media_type::OCI_MANIFEST, &image.manifest);
     let mut indexes = Vec::new();
@@ -232,4 +232,32 @@ fn indexes_are_followed_16_levels_deep() {
         let store = remote(&[entry], blobs(&all)).unwrap();
         assert_eq!(store.blob_size(&layer).is_some(), followed, "{levels}");
     }
+}
+
+#[test]
+fn a_remote_list_of_platforms_is_one_image_and_each_document_is_fetched_once() {
+    let (one, two) = (Image::new("one"), Image::new("two"));
+    let on = |image: &Image, architecture: &str| {
+        let mut entry = image.entry(&json!({}));
+        entry["platform"] = json!({ "os": "linux", "architecture": architecture });
+        entry
+    };
+    let all = blobs(&[&one.config, &one.layer, &one.manifest, &two.config, &two.layer, &two.manifest]);
+    let asked = std::sync::Arc::clone(&all.asked);
+    let store = remote(&[on(&one, "amd64"), on(&two, "arm64")], all).unwrap();
+    assert_eq!(store.roots().len(), 1);
+    for bytes in [&one.layer, &two.layer] {
+        assert_eq!(store.blob_size(&Digest::sha256_of(bytes)), Some(bytes.len() as u64));
+    }
+    assert_eq!(asked.lock().unwrap().len(), 2);
+    // Two indexes that list one image.
+    let both = [json!({}), json!({ "annotations": { "a": "b" } })].map(|more| {
+        let mut index = json!({ "schemaVersion": 2, "manifests": [one.entry(&json!({}))] });
+        index.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        index.to_string().into_bytes()
+    });
+    let all = blobs(&[&both[0], &both[1], &one.config, &one.layer, &one.manifest]);
+    let asked = std::sync::Arc::clone(&all.asked);
+    remote(&both.each_ref().map(|index| descriptor(media_type::OCI_INDEX, index)), all).unwrap();
+    assert_eq!(asked.lock().unwrap().len(), 3);
 }
