@@ -45,7 +45,7 @@ pub const TARGETS: [(&str, Body); 36] = [
     ("concourse_request", requests::concourse_request),
     ("task_params", requests::task_params),
     ("request", requests::request),
-    ("answers", requests::answers),
+    ("responses", requests::responses),
     ("store_entry", requests::store_entry),
     ("outputs", requests::outputs),
     ("signature_payload", signatures::payload),

@@ -104,8 +104,8 @@ pub(super) fn request(data: &[u8]) {
 
 /// Answers of servers and helper programs: what is shown of them is printable and short, and what is secret in them is
 /// not shown.
-pub(super) fn answers(data: &[u8]) {
-    for shown in registry::answers(data) {
+pub(super) fn responses(data: &[u8]) {
+    for shown in registry::responses(data) {
         assert!(is_harmless(&shown), "{shown:?}");
         assert!(shown.len() < 8 * data.len() + 2000, "{shown:?}");
     }
@@ -115,7 +115,7 @@ pub(super) fn answers(data: &[u8]) {
     let is_secret =
         members.iter().any(|name| sent.get(name).and_then(|value| value.as_str()) == Some(SECRET));
     if is_secret && String::from_utf8_lossy(data).matches(SECRET).count() == 1 {
-        for shown in registry::answers(data) {
+        for shown in registry::responses(data) {
             assert!(!shown.contains(SECRET), "{shown}");
         }
     }

@@ -225,15 +225,15 @@ pub(super) fn bundle_lock(data: &[u8]) {
     }
 }
 
-/// An answer is a request again, with every path of a checksum or none; no path of an upload leads out.
+/// A response is a request again, with every path of a checksum or none; no path of an upload leads out.
 pub(super) fn resources(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     match MatchRequest::parse(text) {
         Ok(request) => {
-            assert_eq!(request.answer(|_| false), r#"{"resources":[]}"#);
-            let all = request.answer(|_| true);
+            assert_eq!(request.response(|_| false), r#"{"resources":[]}"#);
+            let all = request.response(|_| true);
             match MatchRequest::parse(&all) {
-                Ok(again) => assert_eq!(again.answer(|_| true), all),
+                Ok(again) => assert_eq!(again.response(|_| true), all),
                 // Nothing but empty files and contradictions.
                 Err(ResourceError::Empty) => {}
                 Err(error) => panic!("{error}: {all}"),

@@ -259,7 +259,7 @@ fn dispatch(context: &Context<'_>, verb: Verb, json: bool, columns: &[String]) -
 
 /// Runs a step of the Concourse protocol; its response is always JSON.
 fn step(context: &Context<'_>, step: &Step) -> Result<Outcome, Failure> {
-    let json = concourse::answer(step, std::io::stdin().lock(), context.env, &context.ui)?;
+    let json = concourse::respond(step, std::io::stdin().lock(), context.env, &context.ui)?;
     let text = format!("{}\n", escape_in_json(&json.to_string()));
     Ok(Outcome::Document(Document::new(text, json)))
 }

@@ -224,7 +224,7 @@ fn request_line(record: &RequestRecord<'_>) -> String {
     let result = match (record.status, record.problem) {
         (Some(status), _) => status.to_string(),
         (None, Some(problem)) => format!("failed: {problem}"),
-        (None, None) => "no answer".to_owned(),
+        (None, None) => "no response".to_owned(),
     };
     let mut line = format!("{} {} -> {result}", record.method, record.url);
     let mut add = |part: String| write!(line, ", {part}").expect("writing to a String cannot fail");

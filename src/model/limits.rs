@@ -64,9 +64,9 @@ pub const LAYER_ENTRIES: u64 = 10_000_000;
 pub const CERTIFICATES_BYTES: u64 = 4 * 1024 * 1024;
 /// Largest page of a registry's list (tags, referrers), bytes; a thousand long tags are 130 KiB.
 pub const PAGE_BYTES: u64 = 8 * 1024 * 1024;
-/// Deepest nesting of elements in an answer of a bucket; S3's own answers have four levels.
+/// Deepest nesting of elements in a response from a bucket; S3's own responses have four levels.
 pub const XML_DEPTH: usize = 16;
-/// Longest text of an element in an answer of a bucket, bytes; a key has 1,024.
+/// Longest text of an element in a response from a bucket, bytes; a key has 1,024.
 pub const XML_TEXT_BYTES: usize = 16 * 1024;
 /// Most pages of one list; at 50 tags a page, what some registries send, half a million tags.
 pub const PAGES: usize = 10_000;
@@ -81,9 +81,9 @@ pub const LIST_ENTRIES: usize = 1_000_000;
 pub const LEAST_BYTES_PER_MINUTE: u64 = 64 * 1024;
 /// Largest docker or podman credentials file, bytes; real ones have a few KiB.
 pub const CREDENTIALS_BYTES: u64 = 4 * 1024 * 1024;
-/// Largest answer of a token server, bytes; tokens have a few KiB.
+/// Largest response from a token server, bytes; tokens have a few KiB.
 pub const TOKEN_BYTES: u64 = 1024 * 1024;
-/// Largest answer of a credential helper, bytes.
+/// Largest response from a credential helper, bytes.
 pub const HELPER_BYTES: usize = 1024 * 1024;
 /// Most bytes read of a registry's error; the rest is thrown away, and 400 characters are shown.
 pub const ERROR_BYTES: u64 = 64 * 1024;
@@ -101,8 +101,8 @@ pub const PARAM_FILE_BYTES: u64 = 64 * 1024;
 pub const REGEX_BYTES: usize = 1024 * 1024;
 /// Largest `.cfignore`, bytes; real ones have a few lines, and each pattern is tried on each path.
 pub const IGNORE_BYTES: u64 = 1024 * 1024;
-/// Largest answer of a cloud provider's login, bytes; the largest real one is a token of a few KiB.
-pub const CLOUD_ANSWER_BYTES: u64 = 256 * 1024;
+/// Largest response from a cloud provider's login, bytes; the largest real one is a token of a few KiB.
+pub const CLOUD_LOGIN_BYTES: u64 = 256 * 1024;
 /// Largest file with a cloud provider's token, bytes; real ones have a few KiB.
 pub const TOKEN_FILE_BYTES: u64 = 64 * 1024;
 /// Largest request of resource matching, bytes; 5,000 files, the most in one, with the longest paths have 21 MiB.

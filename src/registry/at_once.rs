@@ -1,4 +1,4 @@
-//! How many requests wait for one registry's answers at the same time: more while it answers, fewer when it complains.
+//! How many requests wait for one registry's responses at the same time: more while it answers, fewer when it complains.
 //!
 //! Requests that carry a blob are not counted: such a request may wait for a download from the same registry, which must
 //! then not wait for it. They are as many as the workers of the operation, and a closed [`Gate`](super::retry::Gate)
@@ -11,12 +11,12 @@ use crate::stream::{cancel, lock};
 
 use super::error::RegistryError;
 
-/// Requests at the same time before the first answer: the default of `--concurrency`.
+/// Requests at the same time before the first response: the default of `--concurrency`.
 const FIRST: usize = 16;
 /// How long a wait may last before the stop signal is looked at.
 const SLICE: Duration = Duration::from_millis(50);
 
-/// Counts the requests to one registry whose answers are awaited.
+/// Counts the requests to one registry whose responses are awaited.
 #[derive(Debug, Default)]
 pub(super) struct AtOnce {
     state: Mutex<State>,
@@ -29,18 +29,18 @@ struct State {
     limit: usize,
     waiting: usize,
     /// Answers since the limit last grew.
-    answers: usize,
-    /// After a complaint the limit grows by one for as many answers as it allows, before that for each.
+    responses: usize,
+    /// After a complaint the limit grows by one for as many responses as it allows, before that for each.
     complained: bool,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { limit: FIRST, waiting: 0, answers: 0, complained: false }
+        Self { limit: FIRST, waiting: 0, responses: 0, complained: false }
     }
 }
 
-/// A request's right to wait for its answer, until it is dropped.
+/// A request's right to wait for its response, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Turn<'a>(&'a AtOnce);
 
@@ -68,9 +68,9 @@ impl AtOnce {
     /// The registry answered.
     pub(super) fn answered(&self) {
         let mut state = lock(&self.state);
-        state.answers += 1;
-        if !state.complained || state.answers >= state.limit {
-            state.answers = 0;
+        state.responses += 1;
+        if !state.complained || state.responses >= state.limit {
+            state.responses = 0;
             // More than all callers together ask for changes nothing, and would take longer to shrink.
             state.limit = (state.limit + 1).min(crate::model::limits::CONCURRENCY);
             drop(state);
@@ -83,7 +83,7 @@ impl AtOnce {
         let mut state = lock(&self.state);
         // The one that complains has given its turn back.
         let used = state.limit.min((state.waiting + 1).max(FIRST));
-        (state.limit, state.answers, state.complained) = ((used / 2).max(1), 0, true);
+        (state.limit, state.responses, state.complained) = ((used / 2).max(1), 0, true);
     }
 }
 
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_at_once_grow_with_answers_and_shrink_with_complaints() {
+    fn requests_at_once_grow_with_responses_and_shrink_with_complaints() {
         let at_once = AtOnce::default();
         assert_eq!(limit(&at_once), 16);
         (0..100).for_each(|_| at_once.answered());

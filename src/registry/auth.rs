@@ -382,7 +382,7 @@ impl Authenticator {
             problem: format!("token server `{}` {problem}", realm.origin()),
         };
         let body = read_bounded(response.into_reader(), limits::TOKEN_BYTES)
-            .map_err(|_| problem("sent an answer that could not be read"))?;
+            .map_err(|_| problem("sent a response that could not be read"))?;
         let (token, refresh) = Token::parse(&body, started)
             .map_err(|found| problem(&self.http.redactor.redact(&format!("sent no token: {found}"))))?;
         if refresh.is_some() && matches!(credential, Some(Credential::IdentityToken(_))) {
@@ -548,7 +548,7 @@ mod tests {
     }
 
     #[test]
-    fn token_answers_are_read_and_their_life_is_bounded() {
+    fn token_responses_are_read_and_their_life_is_bounded() {
         let started = Instant::now();
         let life = |body: &str| {
             Token::parse(body.as_bytes(), started).ok().map(|(token, refresh)| {
@@ -575,14 +575,14 @@ mod tests {
     #[test]
     fn a_token_server_that_sends_no_token_is_described_without_values() {
         for (body, expected) in [
-            ("", "the answer is empty"),
-            ("<html>s3cret</html>", "the answer is a web page or XML, expected JSON"),
-            ("s3cret", "the answer is 6 bytes that are not JSON"),
-            (r#"["s3cret"]"#, "the answer is an array, expected an object with `token` or `access_token`"),
-            ("{}", "the answer is an empty object"),
+            ("", "the response is empty"),
+            ("<html>s3cret</html>", "the response is a web page or XML, expected JSON"),
+            ("s3cret", "the response is 6 bytes that are not JSON"),
+            (r#"["s3cret"]"#, "the response is an array, expected an object with `token` or `access_token`"),
+            ("{}", "the response is an empty object"),
             (
                 r#"{"jwt":"s3cret","expires":1}"#,
-                "the answer has `expires`, `jwt`, expected `token` or `access_token`",
+                "the response has `expires`, `jwt`, expected `token` or `access_token`",
             ),
             (r#"{"token":17}"#, "`token` is a number"),
             (r#"{"token":""}"#, "`token` is an empty text"),

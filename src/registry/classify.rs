@@ -24,7 +24,7 @@ pub(super) fn response(http: &Http, response: Response) -> Result<Response, Tran
         502 | 504 => " (gateway)",
         _ => "",
     };
-    let cause = format!("the answer was {status}{reason}{message}");
+    let cause = format!("the response was {status}{reason}{message}");
     Err(Transient { cause, status: Some(status), after, silent: false })
 }
 

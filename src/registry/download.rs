@@ -149,7 +149,7 @@ impl<'a> Resuming<'a> {
                     let found = response.header("content-range").unwrap_or("none");
                     let found = response.redacted(found);
                     let problem =
-                        format!("asked for bytes from {}, the answer's range is `{found}`", self.received);
+                        format!("asked for bytes from {}, the response's range is `{found}`", self.received);
                     return Err(RegistryError::Protocol { task: Box::new(self.task.clone()), problem });
                 }
                 self.reader = Some(Box::new(response.into_reader()));
@@ -164,7 +164,7 @@ impl<'a> Resuming<'a> {
                     Some(repository) => unexpected(self.requester, repository, &self.task, response),
                     None => RegistryError::Protocol {
                         task: Box::new(self.task.clone()),
-                        problem: format!("the answer was {status}"),
+                        problem: format!("the response was {status}"),
                     },
                 });
             }

@@ -239,7 +239,7 @@ pub enum RegistryError {
         problem: String,
     },
     /// A registry named a host whose address it may not name.
-    #[error("host `{host}`, named by a registry's answer, {problem}, and is not connected to")]
+    #[error("host `{host}`, named by a registry's response, {problem}, and is not connected to")]
     ForbiddenAddress {
         /// The host.
         host: String,

@@ -49,7 +49,7 @@ pub trait ClientEvents: Send + Sync {
     fn retry(&self, _: &RetryRecord<'_>) {}
 
     /// A host has sent nothing for ten seconds, or for ten more. `phase` completes "waiting for `host`", as in
-    /// `to answer`.
+    /// `to respond`.
     fn waiting(&self, _host: &str, _phase: &str, _elapsed: Duration) {}
 
     /// A registry sent a warning; each text comes once per host.

@@ -40,18 +40,18 @@ pub fn retry_after(value: &str, date: &str) -> Option<Duration> {
 /// Reads a response as every server and program that could have sent it, and returns what each made of it, as it
 /// shows in a log: registry, token server, credential helper, bucket, and the providers of the cloud logins.
 #[must_use]
-pub fn answers(body: &[u8]) -> Vec<String> {
+pub fn responses(body: &[u8]) -> Vec<String> {
     let message = super::error_body::parse(body, &super::sanitize::sanitize);
     let token = super::token::Token::parse(body, Instant::now());
     let mut read = vec![message.code, message.text, format!("{token:?}")];
     for is_success in [true, false] {
-        read.push(match super::helper::read_answer(is_success, body) {
+        read.push(match super::helper::read_response(is_success, body) {
             Ok(credential) => format!("{credential:?}"),
             Err(problem) => problem.unwrap_or_default(),
         });
     }
-    read.extend(super::cloud::read_every_answer(body));
-    read.push(super::s3::read_every_answer(body));
+    read.extend(super::cloud::read_every_response(body));
+    read.push(super::s3::read_every_response(body));
     read
 }
 

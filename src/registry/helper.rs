@@ -34,7 +34,7 @@ pub trait CredentialHelpers: Send + Sync {
     fn get(&self, helper: &str, server: &str) -> Result<Option<Credential>, HelperError>;
 }
 
-/// Why a helper gave no answer.
+/// Why a helper gave no response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HelperError {
@@ -166,22 +166,22 @@ impl CredentialHelpers for ProcessHelpers {
             if started.elapsed() > TIME_LIMIT || cancel::is_cancelled() {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(failed(format!("no answer within {} s", TIME_LIMIT.as_secs())));
+                return Err(failed(format!("no response within {} s", TIME_LIMIT.as_secs())));
             }
             std::thread::sleep(Duration::from_millis(5));
         };
         let output = stdout.after_exit();
         if output.len() > limits::HELPER_BYTES {
-            return Err(failed(format!("its answer has more than {} bytes", limits::HELPER_BYTES)));
+            return Err(failed(format!("its response has more than {} bytes", limits::HELPER_BYTES)));
         }
-        read_answer(status.success(), &output).map_err(|problem| match problem {
+        read_response(status.success(), &output).map_err(|problem| match problem {
             Some(words) => {
-                // What it wrote to standard error explains more than its answer.
+                // What it wrote to standard error explains more than its response.
                 let last = last_line(&stderr.after_exit());
                 let words = if last.is_empty() { words } else { redacted(&last, &output) };
                 failed(if words.is_empty() { status.to_string() } else { format!("{status}: {words}") })
             }
-            None => failed("its answer is not the expected JSON object".into()),
+            None => failed("its response is not the expected JSON object".into()),
         })
     }
 }
@@ -228,9 +228,9 @@ fn last_line(output: &[u8]) -> String {
     last.unwrap_or_default().to_owned()
 }
 
-/// Makes a helper's line fit to be shown: without the secret that its answer may hold.
+/// Makes a helper's line fit to be shown: without the secret that its response may hold.
 fn redacted(line: &str, output: &[u8]) -> String {
-    let secret = serde_json::from_slice::<HelperOutput>(output).map(|answer| Secret::new(answer.secret));
+    let secret = serde_json::from_slice::<HelperOutput>(output).map(|response| Secret::new(response.secret));
     let redactor = Redactor::default();
     if let Ok(secret) = secret {
         redactor.remember(secret.expose());
@@ -241,17 +241,17 @@ fn redacted(line: &str, output: &[u8]) -> String {
 /// Reads what a helper wrote to its standard output.
 ///
 /// Errors: the helper's message if it failed, sanitized; `None` if its output has another form.
-pub(super) fn read_answer(is_success: bool, output: &[u8]) -> Result<Option<Credential>, Option<String>> {
+pub(super) fn read_response(is_success: bool, output: &[u8]) -> Result<Option<Credential>, Option<String>> {
     if is_success {
-        let answer: HelperOutput = serde_json::from_slice(output).map_err(|_| None)?;
-        return Ok((!answer.secret.is_empty()).then(|| basic(answer.username, answer.secret)));
+        let response: HelperOutput = serde_json::from_slice(output).map_err(|_| None)?;
+        return Ok((!response.secret.is_empty()).then(|| basic(response.username, response.secret)));
     }
     let said = String::from_utf8_lossy(output);
     let said = said.trim();
     if said.contains("credentials not found") || said.contains("no credentials") {
         return Ok(None);
     }
-    // An answer may be there all the same, with what must not be printed.
+    // A response may be there all the same, with what must not be printed.
     Err(Some(match said.starts_with('{') {
         true => String::new(),
         false => sanitize(&without_assigned_secrets(said)),

@@ -298,8 +298,8 @@ impl Http {
         let message = setup.timeout_recv_response(Some(response)).build();
         transport::expect_body_wanted();
         match agent.run(message) {
-            Ok(answer) => {
-                let (parts, body) = answer.into_parts();
+            Ok(response) => {
+                let (parts, body) = response.into_parts();
                 Ok(Response {
                     status: parts.status.as_u16(),
                     headers: parts.headers,
@@ -309,7 +309,7 @@ impl Http {
                 })
             }
             Err(error) => {
-                let doing = if length > 0 { "sending the body" } else { "waiting for an answer" };
+                let doing = if length > 0 { "sending the body" } else { "waiting for a response" };
                 let phases = Phases { connect: timeouts.connect, idle: timeouts.idle, response };
                 Err(WireError::new(error, doing, phases))
             }

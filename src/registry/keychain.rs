@@ -182,10 +182,10 @@ impl Keychain {
         let server = if registry.is_docker_hub() { HUB_KEY } else { registry.as_str() };
         let key = (helper.to_owned(), server.to_owned());
         let mut asked = lock(&self.asked);
-        if let Some(answer) = asked.get(&key) {
-            return Ok(answer.clone());
+        if let Some(response) = asked.get(&key) {
+            return Ok(response.clone());
         }
-        let answer = match self.ask_again(helper, server) {
+        let response = match self.ask_again(helper, server) {
             // Many registries ask for no login; the error is returned only if this one does.
             Err(error @ HelperError::Missing { .. }) => {
                 lock(&self.missing).insert(registry.clone(), error.configured_in(config_path));
@@ -193,8 +193,8 @@ impl Keychain {
             }
             other => other?,
         };
-        asked.insert(key, answer.clone());
-        Ok(answer)
+        asked.insert(key, response.clone());
+        Ok(response)
     }
 }
 

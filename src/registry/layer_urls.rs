@@ -121,7 +121,7 @@ impl LayerUrl {
                     200 | 206 | 416 => Ok(response),
                     status => {
                         response.drain();
-                        Err(Ended::Unusable(format!("the answer was {status}")))
+                        Err(Ended::Unusable(format!("the response was {status}")))
                     }
                 };
             }

@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_leads_elsewhere_and_to_where_it_came_from() {
+    fn a_response_leads_elsewhere_and_to_where_it_came_from() {
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
         let places = ["8.8.8.8", "10.0.0.1", "127.0.0.1", "169.254.169.254"].map(address);
         let [_, outside, here, link] = places;

@@ -429,9 +429,9 @@ pub(super) fn unexpected(
         _ => {
             let problem = match target {
                 Some(target) if status >= 300 => {
-                    format!("the answer was {status} to `{target}`, which is not followed here")
+                    format!("the response was {status} to `{target}`, which is not followed here")
                 }
-                _ => format!("the answer was {status}{message}, which means nothing here"),
+                _ => format!("the response was {status}{message}, which means nothing here"),
             };
             RegistryError::Protocol { task: Box::new(task), problem }
         }

@@ -18,7 +18,7 @@ use super::transport::{Deadline, run_detached};
 
 /// Most addresses of a host that are tried; ureq has room for no more.
 const MOST_ADDRESSES: usize = 16;
-/// How long an answer is good. ureq asks before every request, also where a connection is open; in a container that
+/// How long a response is good. ureq asks before every request, also where a connection is open; in a container that
 /// is several questions to a name server each time.
 const KNOWN_FOR: Duration = Duration::from_secs(10);
 
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_known_for_a_while() {
+    fn a_response_is_known_for_a_while() {
         let (names, timeout) = (SystemResolver::default(), NextTimeout::default());
         let found = names.addresses("localhost:80", timeout).unwrap();
         assert!(!found.is_empty());

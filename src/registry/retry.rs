@@ -201,7 +201,7 @@ struct GateState {
 }
 
 impl Gate {
-    /// Waits until one more request, of at most `most`, may wait for its answer.
+    /// Waits until one more request, of at most `most`, may wait for its response.
     pub(super) fn turn(&self, most: usize) -> Result<Turn<'_>, RegistryError> {
         self.at_once.turn(most)
     }
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn complaints_slow_the_pace_down_and_answers_restore_it() {
+    fn complaints_slow_the_pace_down_and_responses_restore_it() {
         let gate = Gate::default();
         for expected in [10, 20, 40] {
             gate.slow_down(Duration::ZERO, true);

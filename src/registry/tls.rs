@@ -438,7 +438,7 @@ mod tests {
 
     #[test]
     fn a_peer_speaks_tls_if_it_answers_a_greeting_with_a_record() {
-        for (answer, expected) in [
+        for (response, expected) in [
             (&b"\x16\x03\x03"[..], true),
             (b"\x15\x03\x03", true),
             (b"HTTP/1.1 400 Bad Request\r\n", false),
@@ -450,11 +450,11 @@ mod tests {
                 let (mut stream, _) = listener.accept().unwrap();
                 let mut greeting = [0; 5];
                 stream.read_exact(&mut greeting).unwrap();
-                stream.write_all(answer).unwrap();
+                stream.write_all(response).unwrap();
                 greeting[0]
             });
             let origin = Origin { scheme: Scheme::Https, host: "127.0.0.1".into(), port };
-            assert_eq!(greets_in_tls(&origin, Duration::from_secs(5)), expected, "{answer:?}");
+            assert_eq!(greets_in_tls(&origin, Duration::from_secs(5)), expected, "{response:?}");
             assert_eq!(peer.join().unwrap(), 0x16, "the greeting is a handshake record");
             assert!(!greets_in_tls(&origin, Duration::from_secs(5)), "the port is closed");
         }

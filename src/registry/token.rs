@@ -71,29 +71,29 @@ struct TokenResponse {
 }
 
 impl Token {
-    /// Reads the response of a token server.
+    /// Reads the response from a token server.
     ///
     /// Errors: what was found in place of a token, without any value.
     pub(super) fn parse(body: &[u8], started: Instant) -> Result<(Self, Option<Secret>), String> {
         // serde would read a struct from an array too, by position.
         let members: serde_json::Map<String, serde_json::Value> =
             serde_json::from_slice(body).map_err(|_| describe(body))?;
-        let answer: TokenResponse = serde_json::from_value(members.into()).map_err(|_| describe(body))?;
+        let response: TokenResponse = serde_json::from_value(members.into()).map_err(|_| describe(body))?;
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-        let token = given(answer.token).or(given(answer.access_token)).map(Secret::from);
+        let token = given(response.token).or(given(response.access_token)).map(Secret::from);
         let token = token.ok_or_else(|| describe(body))?;
         // It goes into a header, so other characters are refused.
         if !is_token(token.expose()) {
             return Err("its token has characters that a token cannot have".to_owned());
         }
-        let life = answer.expires_in.and_then(|number| number.as_u64()).filter(|life| *life > 0);
+        let life = response.expires_in.and_then(|number| number.as_u64()).filter(|life| *life > 0);
         let life = Duration::from_secs(life.unwrap_or(DEFAULT_LIFE).min(LONGEST_LIFE));
         // A token near its end could expire while a body is sent.
         let margin = (life / 10).min(Duration::from_secs(30));
         let header = Secret::new(format!("Bearer {}", token.expose()));
         Ok((
             Self { header, fresh_until: started + life - margin },
-            given(answer.refresh_token).map(Secret::from),
+            given(response.refresh_token).map(Secret::from),
         ))
     }
 }
@@ -103,9 +103,9 @@ fn describe(body: &[u8]) -> String {
     let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) else {
         let text = String::from_utf8_lossy(body);
         return match text.trim_start() {
-            "" => "the answer is empty".to_owned(),
-            text if text.starts_with('<') => "the answer is a web page or XML, expected JSON".to_owned(),
-            _ => format!("the answer is {} bytes that are not JSON", body.len()),
+            "" => "the response is empty".to_owned(),
+            text if text.starts_with('<') => "the response is a web page or XML, expected JSON".to_owned(),
+            _ => format!("the response is {} bytes that are not JSON", body.len()),
         };
     };
     let kind = |value: &serde_json::Value| match value {
@@ -118,15 +118,15 @@ fn describe(body: &[u8]) -> String {
         serde_json::Value::Object(_) => "an object",
     };
     let serde_json::Value::Object(members) = &value else {
-        return format!("the answer is {}, expected an object with `token` or `access_token`", kind(&value));
+        return format!("the response is {}, expected an object with `token` or `access_token`", kind(&value));
     };
     let named = members.iter().find(|(name, _)| ["token", "access_token"].contains(&name.as_str()));
     match named {
         Some((name, value)) => format!("`{name}` is {}", kind(value)),
-        None if members.is_empty() => "the answer is an empty object".to_owned(),
+        None if members.is_empty() => "the response is an empty object".to_owned(),
         None => {
             let names: Vec<String> = members.keys().map(|name| sanitize(name)).collect();
-            format!("the answer has {}, expected `token` or `access_token`", quoted_list(&names))
+            format!("the response has {}, expected `token` or `access_token`", quoted_list(&names))
         }
     }
 }

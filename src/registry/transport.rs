@@ -206,7 +206,7 @@ impl Tcp {
     }
 
     /// Tells whether bytes can be read; without TLS they are a response.
-    fn has_answer(&self) -> bool {
+    fn has_response(&self) -> bool {
         if !self.plain || self.stream.set_nonblocking(true).is_err() {
             return false;
         }
@@ -242,7 +242,7 @@ impl Transport for Tcp {
                     deadline = Deadline::new(timeout);
                 }
                 Err(error) if would_block(&error) => {
-                    if self.has_answer() {
+                    if self.has_response() {
                         self.close_output();
                     } else if deadline.left().is_none() {
                         return Err(Error::Timeout(timeout.reason));
@@ -267,7 +267,7 @@ impl Transport for Tcp {
         let timeout = if timeout.reason == Timeout::RecvResponse { timeout } else { timeout.for_read() };
         let deadline = Deadline::new(timeout);
         let phase = match timeout.reason {
-            Timeout::RecvResponse => "to answer",
+            Timeout::RecvResponse => "to respond",
             Timeout::Connect => "to agree on a connection",
             _ => "to send more",
         };

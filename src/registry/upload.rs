@@ -25,7 +25,7 @@ pub enum PushStart<'a> {
     /// With a HEAD request; if the blob is absent, it is mounted from the first of these repositories that is of the
     /// same registry.
     Ask(&'a [Repository]),
-    /// As [`PushStart::Ask`] does after an answer that the blob is absent, because it very likely is.
+    /// As [`PushStart::Ask`] does after a response that the blob is absent, because it very likely is.
     Mount(&'a [Repository]),
     /// With its bytes, because it is very unlikely to be there; that saves a round trip.
     Send,
@@ -213,7 +213,7 @@ impl Upload<'_> {
                     self.remember_form(plan.form());
                     return Ok(After::AtOnce);
                 }
-                let cause = format!("the answer was {status}");
+                let cause = format!("the response was {status}");
                 Ok(After::Wait(Transient { status: Some(status), ..Transient::new(cause) }))
             }
             Ok(Step::Lost(cause)) => {

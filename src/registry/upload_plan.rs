@@ -28,7 +28,7 @@ pub(super) struct Learned {
 enum AtOnce {
     #[default]
     Untried,
-    /// One blob is on its way so; the others do not wait for the answer.
+    /// One blob is on its way so; the others do not wait for the response.
     Trying,
     Taken,
     Refused,
@@ -48,7 +48,7 @@ impl Learned {
         self.at_once == AtOnce::Untried && blob_bytes <= TRIED_AT_ONCE && self.plan(blob_bytes) == Plan::Small
     }
 
-    /// Tells whether the next attempt sends the bytes with the POST; the answer is then to be learned.
+    /// Tells whether the next attempt sends the bytes with the POST; the response is then to be learned.
     pub(super) fn begin_at_once(&mut self, plan: Plan, blob_bytes: u64) -> bool {
         match (plan, self.at_once) {
             (Plan::Small, AtOnce::Taken) => true,
@@ -60,7 +60,7 @@ impl Learned {
         }
     }
 
-    /// Learns whether the bytes were taken with the POST; `None` if the answer was about something else.
+    /// Learns whether the bytes were taken with the POST; `None` if the response was about something else.
     pub(super) fn ended_at_once(&mut self, taken: Option<bool>) {
         self.at_once = match (taken, self.at_once) {
             (Some(true), _) => AtOnce::Taken,
@@ -312,7 +312,7 @@ mod tests {
         assert!(!learned.begin_at_once(Plan::Small, 10), "one at a time");
         assert!(!learned.may_try_at_once(10));
         learned.ended_at_once(None);
-        assert!(learned.begin_at_once(Plan::Small, 10), "the answer was about credentials");
+        assert!(learned.begin_at_once(Plan::Small, 10), "the response was about credentials");
         learned.ended_at_once(Some(false));
         assert!(!learned.begin_at_once(Plan::Small, 10), "never a second time in vain");
         learned.ended_at_once(None);

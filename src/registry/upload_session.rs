@@ -425,7 +425,7 @@ mod tests {
         let pushed = server.client().push_blob(&server.repository(), &blob, &bytes, PushStart::Send, &|_| {});
         let error = pushed.unwrap_err().to_string();
         let expected =
-            ": the answer was 302 to `https://login.example/x?code=***`, which is not followed here";
+            ": the response was 302 to `https://login.example/x?code=***`, which is not followed here";
         assert!(error.ends_with(expected), "{error}");
     }
 

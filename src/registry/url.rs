@@ -123,7 +123,7 @@ impl Url {
         Ok(Self { origin, path: path.into() })
     }
 
-    /// Resolves a `Location`, `Link` or `realm` against the URL whose answer carried it.
+    /// Resolves a `Location`, `Link` or `realm` against the URL whose response carried it.
     ///
     /// Source: RFC 3986 5.2, with the query kept as it came.
     pub(super) fn join(&self, reference: &str) -> Result<Self, UrlError> {

@@ -115,7 +115,7 @@ impl WireError {
                 (WireErrorKind::Forbidden, other.to_string())
             }
             Error::BodyStalled => (WireErrorKind::Broken, format!("connection closed while {doing}")),
-            other => (WireErrorKind::Protocol, format!("the answer is not valid HTTP: {other}")),
+            other => (WireErrorKind::Protocol, format!("the response is not valid HTTP: {other}")),
         };
         Self { kind, text, silent }
     }

@@ -30,7 +30,7 @@ pub struct FileLock {
 impl FileLock {
     /// Waits until no other process holds the lock on `target`, which need not exist, and takes it.
     ///
-    /// `waiting` is called once if there is something to wait for. `None` is the answer of a file system without locks.
+    /// `waiting` is called once if there is something to wait for. `None` is the result on a file system without locks.
     /// Errors: a folder that cannot be written to; a signal while it waits.
     pub fn take(target: &Path, waiting: impl FnOnce()) -> Result<Option<Self>, FileError> {
         let target = resolve(target)?;

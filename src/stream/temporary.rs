@@ -73,7 +73,7 @@ fn remove(path: &Path) -> bool {
 
 /// Locks an open temporary file or folder for as long as it stays open; `false` if another process removes it.
 ///
-/// On a file system without locks the answer is `true`, and no process ever removes it as abandoned.
+/// On a file system without locks the result is `true`, and no process ever removes it as abandoned.
 pub(super) fn claim(open: impl AsFd, path: &Path) -> bool {
     match rfs::flock(&open, FlockOperation::NonBlockingLockExclusive) {
         Err(rustix::io::Errno::WOULDBLOCK) => return false,

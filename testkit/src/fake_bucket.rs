@@ -74,7 +74,7 @@ fn hold(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writes an answer as a [`Fault`] does.
+/// Writes a response as a [`Fault`] does.
 #[must_use]
 pub fn answer(status: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut text = format!("{status}\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());

@@ -10,7 +10,7 @@ MATCH… is the command that answers `POST /v3/resource_matches`, request on sta
 The rules, read in cf CLI ccfd649d1 (actor/sharedaction/resource.go, actor/v7pushaction/create_bits_package*.go):
 default ignores at any depth; directories and links are entries of the zip, and are never fingerprinted; nothing of
 size 0 is asked about; requests have at most 5,000 files; answers are kept by checksum alone, and a file whose checksum
-is known is not sent; `mode` of an answer is parsed as an octal number.
+is known is not sent; `mode` of a response is parsed as an octal number.
 """
 import hashlib
 import json

@@ -13,7 +13,7 @@ Examples:
     imgrelay push -s registry.example/apps/shop -f shop.zip";
 pub(super) const MATCH_EXAMPLES: &str = "\
 Examples:
-  imgrelay match -s registry.example/apps/shop < request.json > answer.json";
+  imgrelay match -s registry.example/apps/shop < request.json > response.json";
 pub(super) const COPY_EXAMPLES: &str = "\
 Examples:
   Push a tar; the tag recorded in it is kept:

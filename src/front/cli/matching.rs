@@ -40,9 +40,9 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &MatchArgs) -> Result<O
         }
         Source::Lock(_) => Ok(FileList::default()),
     })?;
-    let answer = request.answer(|sum| files.has(sum));
-    let json = serde_json::from_str(&answer).unwrap_or_default();
-    Ok(Outcome::Document(Document::new(format!("{answer}\n"), json)))
+    let response = request.response(|sum| files.has(sum));
+    let json = serde_json::from_str(&response).unwrap_or_default();
+    Ok(Outcome::Document(Document::new(format!("{response}\n"), json)))
 }
 
 fn files_of_store(mut store: Store, select: Option<&Selector>) -> Result<FileList, Failure> {

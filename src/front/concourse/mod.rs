@@ -80,21 +80,21 @@ impl Step {
 pub fn run(step: Result<Step, Failure>, env: &Env) -> Result<(), Failure> {
     let plain = Arc::new(Ui::new(&Settings::default(), env).speaking(&PipelineWords));
     let answered = step.and_then(|step| {
-        let answer = answer(&step, std::io::stdin().lock(), env, &plain)?;
-        plain.print(&format!("{}\n", escape_in_json(&answer.to_string())))
+        let response = respond(&step, std::io::stdin().lock(), env, &plain)?;
+        plain.print(&format!("{}\n", escape_in_json(&response.to_string())))
     });
     answered.map_err(signals::explain).inspect_err(|failure| plain.failure(failure))
 }
 
 /// Runs a request and returns the response.
-pub fn answer(step: &Step, input: impl Read, env: &Env, ui: &Arc<Ui>) -> Result<Value, Failure> {
-    respond(step, input, env, ui).map_err(|failure| failure.in_words_of(&PipelineWords))
+pub fn respond(step: &Step, input: impl Read, env: &Env, ui: &Arc<Ui>) -> Result<Value, Failure> {
+    run_step(step, input, env, ui).map_err(|failure| failure.in_words_of(&PipelineWords))
 }
 
-fn respond(step: &Step, input: impl Read, env: &Env, ui: &Arc<Ui>) -> Result<Value, Failure> {
+fn run_step(step: &Step, input: impl Read, env: &Env, ui: &Arc<Ui>) -> Result<Value, Failure> {
     let mut request = Request::read(input)?;
     if StoreSource::is_meant(request.source.as_deref()) {
-        return respond_of_store(step, request, env, ui);
+        return run_step_of_store(step, request, env, ui);
     }
     let source = match step {
         Step::Out(_) => Source::parse_with(request.source.as_deref(), &mut request.params)?,
@@ -104,7 +104,7 @@ fn respond(step: &Step, input: impl Read, env: &Env, ui: &Arc<Ui>) -> Result<Val
     for warning in &source.warnings {
         ui.warning(warning);
     }
-    let answer = match step {
+    let response = match step {
         Step::Check => {
             // A resource's `params` belong to get and put; Concourse never sends them here.
             request.params.finish()?;
@@ -115,11 +115,11 @@ fn respond(step: &Step, input: impl Read, env: &Env, ui: &Arc<Ui>) -> Result<Val
         Step::In(folder) => serde_json::to_value(get::run(&source, request, folder, env, &ui)?),
         Step::Out(folder) => serde_json::to_value(put::run(&source, request, folder, env, &ui)?),
     };
-    as_json(answer)
+    as_json(response)
 }
 
 /// Does the same for a source with a store instead of a repository.
-fn respond_of_store(step: &Step, mut request: Request, env: &Env, ui: &Arc<Ui>) -> Result<Value, Failure> {
+fn run_step_of_store(step: &Step, mut request: Request, env: &Env, ui: &Arc<Ui>) -> Result<Value, Failure> {
     let params = matches!(step, Step::Out(_)).then_some(&mut request.params);
     let source = StoreSource::parse(request.source.as_deref(), params)?;
     let ui = if source.debug { debugging(env) } else { Arc::clone(ui) };
@@ -139,8 +139,8 @@ fn debugging(env: &Env) -> Arc<Ui> {
     Arc::new(Ui::new(&settings, env).speaking(&PipelineWords))
 }
 
-fn as_json(answer: Result<Value, serde_json::Error>) -> Result<Value, Failure> {
-    answer.map_err(|error| Failure::new(Kind::Bug, format!("the answer is not JSON: {error}")))
+fn as_json(value: Result<Value, serde_json::Error>) -> Result<Value, Failure> {
+    value.map_err(|error| Failure::new(Kind::Bug, format!("the response is not JSON: {error}")))
 }
 
 #[cfg(test)]

@@ -160,7 +160,7 @@ impl MatchRequest {
     /// path of a checksum is in the response, or none: none when one checksum is given with two sizes, and none when
     /// it is empty. It reads `mode` of every entry as a number, so that is always there.
     #[must_use]
-    pub fn answer(&self, has: impl Fn(&FileSum) -> bool) -> String {
+    pub fn response(&self, has: impl Fn(&FileSum) -> bool) -> String {
         let mut sizes: HashMap<[u8; 20], Option<u64>> = HashMap::new();
         for asked in &self.asked {
             let size = sizes.entry(asked.sum.sha1()).or_insert(Some(asked.sum.size));
@@ -251,21 +251,21 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_is_the_subset_with_the_same_four_members() {
+    fn the_response_is_the_subset_with_the_same_four_members() {
         let (known, other) = (v3(ONE, 36, "path/to/file"), v3(TWO, 3, "b"));
         let asked = MatchRequest::parse(&request(&[known.clone(), other])).unwrap();
         let has = FileSum::parse(ONE, 36).unwrap();
-        assert_eq!(asked.answer(|sum| *sum == has), request(&[known]));
-        assert_eq!(asked.answer(|_| false), r#"{"resources":[]}"#);
+        assert_eq!(asked.response(|sum| *sum == has), request(&[known]));
+        assert_eq!(asked.response(|_| false), r#"{"resources":[]}"#);
     }
 
     #[test]
     fn every_path_of_a_file_is_answered_and_mode_is_always_there() {
         let bare = format!(r#"{{"checksum":{{"value":"{ONE}"}},"size_in_bytes":36,"path":"c"}}"#);
         let asked = MatchRequest::parse(&request(&[v3(ONE, 36, "a"), v3(ONE, 36, "b"), bare])).unwrap();
-        let answer: serde_json::Value = serde_json::from_str(&asked.answer(|_| true)).unwrap();
+        let response: serde_json::Value = serde_json::from_str(&asked.response(|_| true)).unwrap();
         let of = |name: &str| -> Vec<String> {
-            let list = answer["resources"].as_array().unwrap();
+            let list = response["resources"].as_array().unwrap();
             list.iter().map(|one| one[name].as_str().unwrap().to_owned()).collect()
         };
         assert_eq!(of("path"), ["a", "b", "c"]);
@@ -276,7 +276,7 @@ mod tests {
     fn a_checksum_with_two_sizes_and_an_empty_file_are_not_answered() {
         let asked =
             MatchRequest::parse(&request(&[v3(ONE, 36, "a"), v3(ONE, 37, "b"), v3(TWO, 0, "c")])).unwrap();
-        assert_eq!(asked.answer(|_| true), r#"{"resources":[]}"#, "the client would send none of them");
+        assert_eq!(asked.response(|_| true), r#"{"resources":[]}"#, "the client would send none of them");
     }
 
     #[test]

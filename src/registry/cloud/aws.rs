@@ -166,8 +166,8 @@ impl AwsLogin {
         let signature = sign("POST", &url, &headers, body.as_bytes(), &found.keys, &scope);
         headers.extend(signature);
         let ask = CloudRequest { method: Method::Post, url: url.clone(), headers, body, reach: Reach::Far };
-        let answer = client.send(&ask)?.success(&url)?;
-        let (credential, expires) = read_token(&answer)
+        let response = client.send(&ask)?.success(&url)?;
+        let (credential, expires) = read_token(&response)
             .ok_or_else(|| LoginError::Refused(format!("`{}` sent no authorization token", url.origin())))?;
         let expires = match (expires, found.expires) {
             (Some(token), Some(keys)) => Some(token.min(keys.max(now + 900))),
@@ -241,8 +241,8 @@ impl AwsLogin {
         let scope = Scope { region: &region, service: "sts", time: time::format_basic(now) };
         headers.extend(sign("POST", &url, &headers, body.as_bytes(), keys, &scope));
         let ask = CloudRequest { method: Method::Post, url: url.clone(), headers, body, reach: Reach::Far };
-        let answer = client.send(&ask)?.success(&url)?;
-        read_sts(&answer, &url)
+        let response = client.send(&ask)?.success(&url)?;
+        read_sts(&response, &url)
     }
 
     /// Exchanges the token of an identity provider; such a request is not signed.
@@ -262,8 +262,8 @@ impl AwsLogin {
         );
         let headers = vec![("content-type", "application/x-www-form-urlencoded".to_owned())];
         let ask = CloudRequest { method: Method::Post, url: url.clone(), headers, body, reach: Reach::Far };
-        let answer = client.send(&ask)?.success(&url)?;
-        read_sts(&answer, &url)
+        let response = client.send(&ask)?.success(&url)?;
+        read_sts(&response, &url)
     }
 }
 
@@ -319,12 +319,12 @@ impl ContainerCredentials {
             body: String::new(),
             reach: Reach::Near,
         };
-        let answer = client.send(&ask).map_err(|problem| match problem {
+        let response = client.send(&ask).map_err(|problem| match problem {
             // The user named it, so its absence is an error.
             LoginError::Absent => LoginError::Refused(format!("no server answers at `{}`", url.origin())),
             other => other,
         })?;
-        read_role_keys(&answer.success(&url)?, &url)
+        read_role_keys(&response.success(&url)?, &url)
     }
 }
 
@@ -336,26 +336,26 @@ fn instance_keys(instance: &str, client: &dyn CloudClient) -> Result<Temporary, 
         client.send(&CloudRequest { method, url, headers, body: String::new(), reach: Reach::Near })
     };
     let life = vec![("x-aws-ec2-metadata-token-ttl-seconds", METADATA_TOKEN_LIFE.to_owned())];
-    let answer = send(Method::Put, "/latest/api/token", life)?;
+    let response = send(Method::Put, "/latest/api/token", life)?;
     let text = |bytes: Vec<u8>| {
         let text = String::from_utf8(bytes).unwrap_or_default().trim().to_owned();
         // It goes into a header, and the role's name into a path.
         (!text.is_empty() && text.bytes().all(|byte| (0x21..=0x7e).contains(&byte))).then_some(text)
     };
-    let token = match answer.status {
-        200 => text(answer.body).ok_or(LoginError::Absent)?,
+    let token = match response.status {
+        200 => text(response.body).ok_or(LoginError::Absent)?,
         _ => return Err(LoginError::Absent),
     };
     let with_token = || vec![("x-aws-ec2-metadata-token", token.clone())];
     const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
-    let answer = send(Method::Get, ROLES, with_token())?;
-    let role = match answer.status {
+    let response = send(Method::Get, ROLES, with_token())?;
+    let role = match response.status {
         // A machine without a role.
         404 => return Err(LoginError::Absent),
-        _ => text(answer.success(&base)?).ok_or(LoginError::Absent)?,
+        _ => text(response.success(&base)?).ok_or(LoginError::Absent)?,
     };
-    let answer = send(Method::Get, &format!("{ROLES}{}", encode(&role)), with_token())?;
-    read_role_keys(&answer.success(&base)?, &base)
+    let response = send(Method::Get, &format!("{ROLES}{}", encode(&role)), with_token())?;
+    read_role_keys(&response.success(&base)?, &base)
 }
 
 fn read_sts(bytes: &[u8], url: &Url) -> Result<Temporary, LoginError> {
@@ -391,7 +391,7 @@ fn read_token(bytes: &[u8]) -> Option<(Credential, Option<u64>)> {
 }
 
 /// Reads a response in every form that is known here, and returns what was made of it, as it shows in a log.
-pub(super) fn read_every_answer(body: &[u8]) -> Vec<String> {
+pub(super) fn read_every_response(body: &[u8]) -> Vec<String> {
     let url = Url::parse("https://keys.example/").expect("it is a URL");
     let keys = [read_role_keys(body, &url), read_sts(body, &url)];
     let mut read: Vec<String> = keys
@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_of_ecr_are_read() {
+    fn responses_of_ecr_are_read() {
         let entry = r#"{"authorizationToken":"QVdTOnA6dw==","expiresAt":1.7E9}"#;
         let read = |text: String| read_token(text.as_bytes());
         let expected = Some((basic("AWS", "p:w"), Some(1_700_000_000)));

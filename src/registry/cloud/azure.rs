@@ -100,8 +100,8 @@ impl AzureLogin {
         if let Some(tenant) = &self.tenant_id {
             body.push_str(&format!("&tenant={}", encode(tenant)));
         }
-        let answer = client.send(&form(url.clone(), body))?.success(&url)?;
-        let found: RefreshToken = serde_json::from_slice(&answer)
+        let response = client.send(&form(url.clone(), body))?.success(&url)?;
+        let found: RefreshToken = serde_json::from_slice(&response)
             .map_err(|_| LoginError::Refused(format!("`{}` sent no refresh token", url.origin())))?;
         Ok(Granted { credential: basic(NULL_USER, found.refresh_token), expires })
     }
@@ -132,8 +132,8 @@ impl AzureLogin {
             let scope = encode(&format!("{resource}.default"));
             let id = encode(id);
             let body = format!("grant_type=client_credentials&client_id={id}&scope={scope}&{proof}");
-            let answer = client.send(&form(url.clone(), body))?.success(&url)?;
-            return access_token(&answer, &url);
+            let response = client.send(&form(url.clone(), body))?.success(&url)?;
+            return access_token(&response, &url);
         }
         let (base, headers) = match (&self.app_service, &self.instance) {
             (Some(service), _) => (
@@ -153,8 +153,8 @@ impl AzureLogin {
         if let Some(id) = &self.client_id {
             url = url.with_query("client_id", id);
         }
-        let answer = read_metadata(client, &url, headers)?;
-        access_token(&answer, &url)
+        let response = read_metadata(client, &url, headers)?;
+        access_token(&response, &url)
     }
 }
 
@@ -170,7 +170,7 @@ fn access_token(bytes: &[u8], url: &Url) -> Result<Secret, LoginError> {
 }
 
 /// Reads a response in every form that is known here, and returns what was made of it, as it shows in a log.
-pub(super) fn read_every_answer(body: &[u8]) -> Vec<String> {
+pub(super) fn read_every_response(body: &[u8]) -> Vec<String> {
     let url = Url::parse("https://login.example/").expect("it is a URL");
     let form = serde_json::from_slice::<RefreshToken>(body).map(|found| Secret::from(found.refresh_token));
     let form = form.map_or_else(|_| "none".to_owned(), |secret| format!("{secret:?}"));

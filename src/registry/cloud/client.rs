@@ -119,16 +119,16 @@ impl HttpCloudClient {
         let status = response.status;
         let redactor = Arc::clone(&response.redactor);
         let redacted = |text: &str| sanitize(&redactor.redact(text));
-        match read_bounded(response.into_reader(), limits::CLOUD_ANSWER_BYTES) {
+        match read_bounded(response.into_reader(), limits::CLOUD_LOGIN_BYTES) {
             Ok(body) if retry::is_retryable(status) => {
-                Err(unreachable(format!("the answer was {status}{}", reason(&body, &redacted))))
+                Err(unreachable(format!("the response was {status}{}", reason(&body, &redacted))))
             }
             Ok(body) => Ok(CloudResponse { status, reason: reason(&body, &redacted), body }),
             Err(TooLarge::Limit { limit }) => Err(LoginError::Refused(format!(
                 "`{}` answered with more than {limit} bytes",
                 ask.url.origin()
             ))),
-            Err(TooLarge::Io(_)) => Err(unreachable("its answer could not be read".to_owned())),
+            Err(TooLarge::Io(_)) => Err(unreachable("its response could not be read".to_owned())),
         }
     }
 }

@@ -55,8 +55,8 @@ impl GoogleLogin {
         let url = Url::parse(&format!("{}{path}", metadata.trim_end_matches('/')))
             .map_err(|problem| LoginError::Refused(format!("metadata server `{metadata}` {problem}")))?;
         let headers = vec![("metadata-flavor", "Google".to_owned())];
-        let answer = read_metadata(client, &url, headers)?;
-        let (token, life) = read_token(&answer)
+        let response = read_metadata(client, &url, headers)?;
+        let (token, life) = read_token(&response)
             .ok_or_else(|| LoginError::Refused(format!("`{}` sent no access token", url.origin())))?;
         let expires = Some(now.saturating_add(life));
         Ok(Granted { credential: basic("oauth2accesstoken", token.expose()), expires })

@@ -188,14 +188,14 @@ impl GoogleFederation {
                     body: String::new(),
                     reach,
                 };
-                let answer = client.send(&ask).map_err(|problem| match problem {
+                let response = client.send(&ask).map_err(|problem| match problem {
                     // The user named it, so its absence is an error.
                     LoginError::Absent => {
                         LoginError::Refused(format!("no server answers at `{}`", url.origin()))
                     }
                     other => other,
                 })?;
-                let text = String::from_utf8(answer.success(url)?).unwrap_or_default();
+                let text = String::from_utf8(response.success(url)?).unwrap_or_default();
                 (Secret::new(text.trim()), format!("`{}`", url.origin()))
             }
         };

@@ -43,9 +43,9 @@ const MARGIN: u64 = 300;
 const ABSENT_FOR: u64 = 600;
 
 /// Reads a response as each provider's, and returns what was made of it, as it shows in a log: for the fuzz targets.
-pub(super) fn read_every_answer(body: &[u8]) -> Vec<String> {
-    let mut read = aws::read_every_answer(body);
-    read.extend(azure::read_every_answer(body));
+pub(super) fn read_every_response(body: &[u8]) -> Vec<String> {
+    let mut read = aws::read_every_response(body);
+    read.extend(azure::read_every_response(body));
     read.push(
         google::read_token(body)
             .map_or_else(|| "none".to_owned(), |(token, life)| format!("{token:?} {life}")),

@@ -44,7 +44,7 @@ pub enum BucketError {
         said: String,
     },
     /// The server violates the protocol.
-    #[error("cannot {task}: the answer of `{host}` is not valid: {problem}")]
+    #[error("cannot {task}: the response from `{host}` is not valid: {problem}")]
     Protocol {
         /// The server.
         host: String,

@@ -80,7 +80,7 @@ pub struct BucketOptions {
     pub retry_delay: Duration,
     /// A server other than Amazon's: `https://s3.example`; the bucket's name is then part of the path.
     pub endpoint: Option<String>,
-    /// The region; without one it is taken from the server's answer.
+    /// The region; without one it is taken from the server's response.
     pub region: Option<String>,
     /// Where keys come from; without it requests are not signed.
     pub login: Option<AwsLogin>,
@@ -118,7 +118,7 @@ struct State {
     keys: Option<(AwsKeys, u64)>,
     /// Seconds that the server's clock is ahead of ours.
     skew: i64,
-    /// The last `Date` of an answer, seconds since 1970.
+    /// The last `Date` of a response, seconds since 1970.
     date: Option<u64>,
 }
 
@@ -169,7 +169,7 @@ impl Bucket {
         })
     }
 
-    /// Returns the seconds since 1970 that the server's last answer said; ours before the first one.
+    /// Returns the seconds since 1970 that the server's last response said; ours before the first one.
     #[must_use]
     pub fn now(&self) -> u64 {
         lock(&self.state).date.unwrap_or_else(|| (self.options.clock)())
@@ -178,7 +178,7 @@ impl Bucket {
     /// Returns keys to sign with; `None` to send requests as they are.
     fn keys(&self) -> Result<Option<AwsKeys>, BucketError> {
         let Some(login) = &self.options.login else { return Ok(None) };
-        // Held while a provider is asked: the other workers need the same answer.
+        // Held while a provider is asked: the other workers need the same response.
         let mut state = lock(&self.state);
         let now = (self.options.clock)();
         if let Some((keys, _)) = state.keys.as_ref().filter(|(_, until)| now < *until) {
@@ -220,8 +220,8 @@ fn secret(value: &str) -> Option<Secret> {
     Some(Secret::new(value))
 }
 
-/// Reads an answer in every form that is known here, and returns what was made of it: for the fuzz targets.
-pub(super) fn read_every_answer(body: &[u8]) -> String {
+/// Reads a response in every form that is known here, and returns what was made of it: for the fuzz targets.
+pub(super) fn read_every_response(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let upload = xml::read_one(&text, "UploadId");
     sanitize(&format!("{:?} {:?} {upload:?}", xml::read_page(&text), xml::read_error(&text)))

@@ -2,7 +2,7 @@
 
 use super::super::url::{Origin, Scheme, Url};
 
-/// The region that is asked where none is known; a server elsewhere names its own in the answer.
+/// The region that is asked where none is known; a server elsewhere names its own in the response.
 pub(super) const USUAL_REGION: &str = "us-east-1";
 
 /// A prefix of a bucket at a server.

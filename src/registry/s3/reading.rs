@@ -62,7 +62,7 @@ impl Bucket {
         let mut reader = response.into_reader();
         if begins_at > from {
             let problem = format!("it begins at byte {begins_at}, expected {from}");
-            return Err(self.invalid_answer(format!("read `{}`", self.place.key(key)), problem));
+            return Err(self.invalid_response(format!("read `{}`", self.place.key(key)), problem));
         }
         let skipped = io::copy(&mut reader.by_ref().take(from - begins_at), &mut io::sink());
         match skipped {
@@ -103,20 +103,20 @@ impl Bucket {
             call.query.push(("prefix", self.place.key(begin)));
             call.read_success = true;
             let ObjectResponse::Text(text) = self.send(&call)? else {
-                return Err(self.invalid_answer(task, "it is no list of keys".to_owned()));
+                return Err(self.invalid_response(task, "it is no list of keys".to_owned()));
             };
             let page = xml::read_page(&text)
-                .map_err(|problem| self.invalid_answer(task.clone(), problem.to_owned()))?;
+                .map_err(|problem| self.invalid_response(task.clone(), problem.to_owned()))?;
             let found = if only_folders { &page.prefixes } else { &page.keys };
             for key in found.iter().filter_map(|key| self.place.below(key)) {
                 count += 1;
                 // The newest version of a tag is the first key, which only a sorted list shows.
                 if !only_folders && *key <= *last {
-                    return Err(self.invalid_answer(task, format!("`{key}` comes after `{last}`")));
+                    return Err(self.invalid_response(task, format!("`{key}` comes after `{last}`")));
                 }
                 if count > limits::LIST_ENTRIES {
                     let problem = format!("it has more than {} keys", limits::LIST_ENTRIES);
-                    return Err(self.invalid_answer(task, problem));
+                    return Err(self.invalid_response(task, problem));
                 }
                 last.clear();
                 last.push_str(key);
@@ -130,7 +130,7 @@ impl Bucket {
             }
         }
         let problem = format!("it has more than {} pages", limits::PAGES);
-        Err(self.invalid_answer(format!("list `{}`", self.place.key(begin)), problem))
+        Err(self.invalid_response(format!("list `{}`", self.place.key(begin)), problem))
     }
 
     fn no_bucket(&self) -> BucketError {

@@ -20,7 +20,7 @@ use super::error::BucketError;
 use super::xml::{self, Problem};
 use super::{Bucket, empty_hash, secret};
 
-/// How often a request is sent anew because an answer told the region or the time.
+/// How often a request is sent anew because a response told the region or the time.
 const CORRECTIONS: u32 = 3;
 /// Codes of errors that go away, with any status.
 const TRANSIENT: [&str; 5] =
@@ -146,9 +146,9 @@ impl Bucket {
         loop {
             self.gate.enter().map_err(|_| BucketError::Cancelled)?;
             let (cause, status, after) = match self.attempt(call, attempt) {
-                Ok(answer) => {
+                Ok(response) => {
                     self.gate.succeeded();
-                    return Ok(answer);
+                    return Ok(response);
                 }
                 Err(Failed::Fatal(error)) => return Err(error),
                 Err(Failed::Corrected) if corrections < CORRECTIONS => {
@@ -260,13 +260,13 @@ impl Bucket {
         }
     }
 
-    /// Makes the error for an answer that violates the protocol.
-    pub(super) fn invalid_answer(&self, task: String, problem: String) -> BucketError {
+    /// Makes the error for a response that violates the protocol.
+    pub(super) fn invalid_response(&self, task: String, problem: String) -> BucketError {
         let region = lock(&self.state).region.clone();
         BucketError::Protocol { host: self.place.host(&region), task, problem }
     }
 
-    /// Decides what an answer means.
+    /// Decides what a response means.
     fn judge(
         &self,
         call: &Call<'_>,
@@ -284,7 +284,7 @@ impl Bucket {
         if is_success && !(call.read_success && status == 200) {
             return Ok(ObjectResponse::Stream(response));
         }
-        // A server names the region of a bucket in each answer about it, also in one to an unsigned request.
+        // A server names the region of a bucket in each response about it, also in one to an unsigned request.
         let home = response.header("x-amz-bucket-region").map(str::to_owned);
         let after = retry::retry_after(response.header("retry-after"), response.header("date"));
         let redactor = std::sync::Arc::clone(&response.redactor);
@@ -295,7 +295,7 @@ impl Bucket {
         let body = match body {
             Err(TooLarge::Limit { limit }) if is_success => {
                 let problem = format!("it has more than {limit} bytes");
-                return Err(Failed::Fatal(self.invalid_answer(task(), problem)));
+                return Err(Failed::Fatal(self.invalid_response(task(), problem)));
             }
             // A long error says nothing that is shown.
             Err(TooLarge::Limit { .. }) => Ok(Vec::new()),
@@ -303,7 +303,7 @@ impl Bucket {
             Ok(body) => Ok(body),
         };
         let Ok(body) = body else {
-            let cause = format!("its answer ({status}) could not be read");
+            let cause = format!("its response ({status}) could not be read");
             return Err(Failed::Transient { cause, status: None, after: None, silent: false });
         };
         let text = String::from_utf8_lossy(&body).into_owned();
@@ -332,7 +332,7 @@ impl Bucket {
             (false, false) => format!(" {code}: {message}"),
         };
         if TRANSIENT.contains(&code.as_str()) || (!is_success && retry::is_retryable(status)) {
-            let cause = format!("the answer was {status}{said}");
+            let cause = format!("the response was {status}{said}");
             let slow = if code == "SlowDown" { Some(503) } else { Some(status) };
             return Err(Failed::Transient { cause, status: slow, after, silent: false });
         }

@@ -81,7 +81,7 @@ impl WebFile {
     }
 
     fn invalid(&self, problem: String) -> BucketError {
-        self.server.invalid_answer(self.task(), problem)
+        self.server.invalid_response(self.task(), problem)
     }
 
     /// Asks for the bytes of a range, its end included.
@@ -124,7 +124,7 @@ impl WebFile {
         Ok(())
     }
 
-    /// Checks that an answer is the wanted part of the same file.
+    /// Checks that a response is the wanted part of the same file.
     fn accept(&self, response: Response, first: u64) -> Result<(Facts, Box<dyn Read + Send>), BucketError> {
         let changed = || BucketError::Changed { url: self.label.clone() };
         if response.status == 412 {
@@ -144,14 +144,14 @@ impl WebFile {
             _ => {
                 let found = response.redacted(range);
                 return Err(
-                    self.invalid(format!("asked for bytes from {first} on, the answer's range is `{found}`"))
+                    self.invalid(format!("asked for bytes from {first} on, the response's range is `{found}`"))
                 );
             }
         };
         let etag = response.header("etag").filter(|etag| etag.starts_with('"')).map(str::to_owned);
         let modified = response.header("last-modified").filter(|_| etag.is_none()).map(str::to_owned);
         let facts = Facts { size, etag, modified };
-        // The first answer is the one that later ones are compared with.
+        // The first response is the one that later ones are compared with.
         if self.facts != Facts::default() && self.facts != facts {
             return Err(changed());
         }
@@ -282,7 +282,7 @@ impl Read for Resuming<'_> {
                 }
             };
             let cause = match inner.read(&mut buffer[..most]) {
-                Ok(0) => format!("the answer ended at byte {} of {}", self.position, self.end),
+                Ok(0) => format!("the response ended at byte {} of {}", self.position, self.end),
                 Ok(count) => {
                     self.position += count as u64;
                     return Ok(count);
@@ -317,7 +317,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_range_of_an_answer_is_read() {
+    fn the_range_of_a_response_is_read() {
         for (text, expected) in [
             ("bytes 5-9/10", Some((5, 10))),
             (" bytes 0-0/1 ", Some((0, 1))),

@@ -84,11 +84,11 @@ impl Bucket {
             ObjectResponse::Stream(_) => None,
         };
         let Some(upload) = begun else {
-            return Err(self.invalid_answer(task(), "it names no upload".to_owned()));
+            return Err(self.invalid_response(task(), "it names no upload".to_owned()));
         };
         let sent = self.send_parts(key, blob, body, progress, &upload);
         let result = sent.and_then(|parts| match self.complete(key, &upload, &parts) {
-            // An earlier attempt may have succeeded without its answer reaching us.
+            // An earlier attempt may have succeeded without its response reaching us.
             Err(BucketError::Rejected { status: 404, .. }) if self.size(key)? == Some(blob.size) => Ok(()),
             result => result,
         });
@@ -188,11 +188,11 @@ impl Bucket {
         call.hash = hex(part);
         call.content = Content::Bytes(part);
         let ObjectResponse::Stream(response) = self.send(&call)? else {
-            return Err(self.invalid_answer(task, "it has a body".to_owned()));
+            return Err(self.invalid_response(task, "it has a body".to_owned()));
         };
         match response.header("etag") {
             Some(tag) => Ok(tag.to_owned()),
-            None => Err(self.invalid_answer(task, "it has no `ETag`".to_owned())),
+            None => Err(self.invalid_response(task, "it has no `ETag`".to_owned())),
         }
     }
 

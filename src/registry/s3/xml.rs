@@ -115,7 +115,7 @@ pub(super) struct Page {
     pub(super) next: Option<String>,
 }
 
-/// Reads the answer of ListObjectsV2.
+/// Reads the response of ListObjectsV2.
 pub(super) fn read_page(text: &str) -> Result<Page, &'static str> {
     let (mut page, mut truncated, mut token, mut is_list) = (Page::default(), false, None, false);
     read(text, &mut |path, text| {
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_of_s3_is_refused() {
+    fn what_is_no_response_of_s3_is_refused() {
         for (text, expected) in [
             ("", "it ends inside of an element"),
             ("{}", "it ends inside of an element"),

@@ -88,7 +88,7 @@ const ROWS: &[Row] = &[
     ("a failure", "error.json", false, 2, "cat --tar app.tar /site/run"),
 ];
 
-/// Commands that print no document of their own: a file as it is, and the answers of the Concourse protocol.
+/// Commands that print no document of their own: a file as it is, and the responses of the Concourse protocol.
 const WITHOUT: [&str; 4] = ["cat", "check", "in", "out"];
 
 const INTRODUCTION: &str = "\

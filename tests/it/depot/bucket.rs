@@ -245,7 +245,7 @@ fn without_keys_nothing_is_sent_unless_a_bucket_is_public() {
 }
 
 #[test]
-fn the_region_and_the_time_are_taken_from_the_answer() {
+fn the_region_and_the_time_are_taken_from_the_response() {
     let lab = lab();
     let region = |region: &str, home: &'static str| {
         let service = FakeService::start(move |request| {

@@ -11,7 +11,7 @@ use crate::lab::lab;
 
 const STORE: &str = "s3://ci-images/app:v1";
 
-/// Counts the requests that an answer was replaced for, up to a number.
+/// Counts the requests that a response was replaced for, up to a number.
 fn once() -> (Arc<AtomicUsize>, impl Fn() -> bool) {
     let count = Arc::new(AtomicUsize::new(0));
     let own = Arc::clone(&count);
@@ -41,7 +41,7 @@ fn a_body_that_is_cut_is_continued_with_a_range() {
 }
 
 #[test]
-fn a_clock_that_is_wrong_is_repaired_once_with_the_date_of_the_answer() {
+fn a_clock_that_is_wrong_is_repaired_once_with_the_date_of_the_response() {
     let lab = lab();
     let _ = pack(&lab, "app.tar", "one");
     // The server's clock is in the year 2031.

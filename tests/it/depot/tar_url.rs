@@ -147,7 +147,7 @@ fn a_connection_that_is_cut_is_continued_where_it_ended() {
     let cuts = AtomicUsize::new(0);
     let server = FakeBucket::start(move |request, _| {
         let whole = part(request, &file, "\"one\"");
-        // Every answer of more than 100 kB is cut, until a part of it is asked for.
+        // Every response of more than 100 kB is cut, until a part of it is asked for.
         let is_cut = whole.len() > 200_000 && cuts.fetch_add(1, Ordering::SeqCst) < 5;
         Some(if is_cut { whole[..100_000].to_vec() } else { whole })
     });
@@ -214,8 +214,8 @@ fn a_redirect_is_followed_without_the_query_and_not_to_plain_http_elsewhere() {
 fn answers_that_are_no_parts_of_the_file_are_refused() {
     let lab = lab();
     for (headers, expected) in [
-        (vec![("content-range", "bytes 5-9/10")], "the answer's range is `bytes 5-9/10`"),
-        (vec![("content-range", "bytes 0-4/*")], "the answer's range is `bytes 0-4/*`"),
+        (vec![("content-range", "bytes 5-9/10")], "the response's range is `bytes 5-9/10`"),
+        (vec![("content-range", "bytes 0-4/*")], "the response's range is `bytes 0-4/*`"),
         (vec![("content-range", "bytes 0-4/5"), ("content-encoding", "gzip")], "it is sent as `gzip`"),
         (vec![], "does not send parts"),
     ] {

@@ -247,7 +247,7 @@ fn more_seeds(target: &str) -> Vec<Vec<u8>> {
             "[a-c]?*\\d\nbxyzd",
             "***\nname",
         ]),
-        "answers" => texts(&[
+        "responses" => texts(&[
             r#"{"errors":[{"code":"DENIED","message":"no \u001b[31m","detail":"why"}]}"#,
             r#"{"token":"c2VjcmV0LXNlY3JldA","expires_in":300,"refresh_token":"r"}"#,
             r#"{"ServerURL":"reg.example","Username":"<token>","Secret":"c2VjcmV0LXNlY3JldA"}"#,

@@ -213,14 +213,14 @@ const ROWS: [Row; 68] = [
     row("PAGE_BYTES", "one page of a list of a registry or bucket", "bytes", page, 1, "8388608 bytes"),
     huge(
         "XML_DEPTH",
-        "elements inside of elements in an answer of a bucket",
+        "elements inside of elements in a response from a bucket",
         "levels",
         "src/registry/s3/xml.rs::elements_have_a_bound_in_depth_and_in_text",
         "nested more than 16 levels deep",
     ),
     huge(
         "XML_TEXT_BYTES",
-        "the text of an element in an answer of a bucket",
+        "the text of an element in a response from a bucket",
         "bytes",
         "src/registry/s3/xml.rs::elements_have_a_bound_in_depth_and_in_text",
         "more than 16384 bytes of text",
@@ -250,19 +250,19 @@ const ROWS: [Row; 68] = [
     row("CREDENTIALS_BYTES", "a docker or podman credentials file", "bytes", credentials, 2, "4194304 bytes"),
     row(
         "TOKEN_BYTES",
-        "an answer of a token server",
+        "a response from a token server",
         "bytes",
         token,
         1,
-        "sent an answer that could not be read",
+        "sent a response that could not be read",
     ),
     row(
         "HELPER_BYTES",
-        "an answer of a credential helper",
+        "a response from a credential helper",
         "bytes",
         helper,
         2,
-        "its answer has more than 1048576 bytes",
+        "its response has more than 1048576 bytes",
     ),
     row(
         "ERROR_BYTES",
@@ -294,10 +294,10 @@ const ROWS: [Row; 68] = [
     ),
     row("IGNORE_BYTES", "`.cfignore`", "bytes", ignore, 1, "more than 1048576 bytes"),
     row(
-        "CLOUD_ANSWER_BYTES",
-        "an answer of a cloud provider",
+        "CLOUD_LOGIN_BYTES",
+        "a response from a cloud provider",
         "bytes",
-        cloud_answer,
+        cloud_response,
         2,
         "answered with more than 262144 bytes",
     ),
@@ -774,7 +774,7 @@ fn ignore(lab: &Lab) -> Output {
     lab.run(&["push", "-s", "-f", "app", "--to-oci-tar", "out.tar"])
 }
 
-fn cloud_answer(lab: &Lab) -> Output {
+fn cloud_response(lab: &Lab) -> Output {
     let machine = FakeService::start(|_| Ok((200, " ".repeat((256 << 10) + 1))));
     lab.command(&["pull", "-i", "gcr.io/team/app", "-o", "out", "--activate-keychain", "gke"])
         .env("GCE_METADATA_HOST", machine.host())
@@ -939,17 +939,17 @@ const OTHER_BOUNDS: &str = "\
 | registry and repository together | | 255 characters | 2 | `characters long with its registry` |
 | a tag | | 128 characters | 2 | `is not valid: a tag is 1 to 128` |
 | a part of a name in a zip | | 255 bytes | 1 | the entry is named and refused |
-| the headers of an answer | | 64 KiB | 4 | the registry is given up |
+| the headers of a response | | 64 KiB | 4 | the registry is given up |
 | addresses of a host that are tried | | 16 | | the others are not |
 | challenges for one request | | 3 | 1 | the registry refused the credentials |
 | life of a token that is believed | | 24 hours | | a new one is asked for |
 | `Retry-After` that is kept | | 120 s | | asked again after that |
-| an answer of a credential helper | | 60 s | 2 | `no answer within 60 s` |
+| a response from a credential helper | | 60 s | 2 | `no response within 60 s` |
 | files of a source image | `--size-limit` | 1 GiB | 1 | `has more than 1073741824 bytes` |
 | layers of a source image | | 100 | | folders share a layer |
 | attempts of one request | `--registry-retry-count` | 5 | 4 | `after 5 attempts` |
-| connecting, with the answer of a proxy and the TLS handshake | `--registry-connect-timeout` | 10 s | 4 | `timed out after 10 s while connecting` |
-| an answer's beginning | `--registry-response-header-timeout` | 30 s | 4 | `waiting for response headers` |
+| connecting, with the response from a proxy and the TLS handshake | `--registry-connect-timeout` | 10 s | 4 | `timed out after 10 s while connecting` |
+| a response's beginning | `--registry-response-header-timeout` | 30 s | 4 | `waiting for response headers` |
 | silence in a body | `--registry-idle-timeout` | 30 s | 4 | `nothing moved for 30 s` |
 | `serve`: the head of a request, from its first byte | | 10 s | 0 | the connection ends |
 | `serve`: silence of a client, also between two requests | | 60 s | 0 | the connection ends |

@@ -80,12 +80,12 @@ fn a_proxy_that_answers_connect_with_something_else_is_an_error_that_says_so() {
     let asks = answer("407 Proxy Authentication Required", "proxy-authenticate: Basic realm=\"x\"\r\n", "");
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: y\r\n".repeat(200));
     for (text, expected) in [
-        ("\0\u{1}\u{2}garbage\r\n\r\n".to_owned(), "the answer is not valid HTTP"),
+        ("\0\u{1}\u{2}garbage\r\n\r\n".to_owned(), "the response is not valid HTTP"),
         (page, "the proxy refused: proxy server responded 403"),
         (asks, "the proxy refused: proxy server responded 407"),
         (answer("302 Found", "location: http://127.0.0.1:1/\r\n", ""), "the proxy refused"),
         ("HTTP/1.1 100 Continue\r\n\r\n".repeat(1000), "the proxy refused: proxy server responded 100"),
-        (many, "the answer is not valid HTTP"),
+        (many, "the response is not valid HTTP"),
         (String::new(), "the proxy refused: proxy server did not respond"),
         // The proxy accepts CONNECT, and then answers in place of the registry.
         (

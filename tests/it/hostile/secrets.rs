@@ -146,7 +146,7 @@ fn no_failure_shows_a_secret() {
         ("refused", on("GET", Thing::Token, answer(401)).always()),
         ("token server down", on("GET", Thing::Token, answer(500)).always()),
         (
-            "token answer is no JSON",
+            "token response is no JSON",
             on("GET", Thing::Token, Fault::Body(b"token-x, pl4nted".to_vec())).always(),
         ),
         ("upload lost", on("PUT", Thing::Session, answer(500)).always()),

@@ -55,7 +55,7 @@ fn copies_into_a_registry_survive_one_fault_of_each_class() {
     let cases: Vec<(&str, Rule, &str)> = vec![
         ("503 on a body", on("PATCH", Thing::Session, answer(503)), again),
         ("reset in a body", on("PATCH", Thing::Session, Fault::CutRequest(MIB)), again),
-        ("lost closing answer", on("PUT", Thing::Session, Fault::LoseResponse), again),
+        ("lost closing response", on("PUT", Thing::Session, Fault::LoseResponse), again),
         ("silence after a body", on("PATCH", Thing::Session, Fault::Silence), "timed out after 500 ms"),
         ("lost session", on("PUT", Thing::Session, Fault::ForgetSession), again),
         ("429 on the manifest", on("PUT", Thing::Manifest, answer(429)), "too many requests"),
@@ -84,7 +84,7 @@ fn copies_into_a_registry_end_with_the_documented_code_and_the_reason() {
             Access::Open,
             on("PATCH", Thing::Session, answer(503)).always(),
             4,
-            vec![object, "after 3 attempts in ", "the answer was 503", "hint: ", "try again later"],
+            vec![object, "after 3 attempts in ", "the response was 503", "hint: ", "try again later"],
         ),
         (
             "silence for ever",
@@ -300,7 +300,7 @@ fn a_silent_registry_is_reported_while_it_is_silent() {
     let image = format!("{}/team/app:v1", registry.host());
     let words = ["tag", "resolve", "-i", &image, "--registry-response-header-timeout=11s"];
     let mut running = lab.command(&words).spawn();
-    running.wait_for_stderr(&format!("waiting for `{}` to answer for 10", registry.host()));
+    running.wait_for_stderr(&format!("waiting for `{}` to respond for 10", registry.host()));
     running.signal("TERM");
     let _ = running.wait().ends_with(143);
 }

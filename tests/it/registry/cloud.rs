@@ -291,7 +291,7 @@ fn the_error_of_a_cloud_provider_is_quoted() {
         4,
         &[
             &format!("cannot get credentials (ecr) for `{ECR}/team/app` after 4 attempts in "),
-            "the answer was 503",
+            "the response was 503",
         ],
     );
     assert_eq!(service.requests().len(), 4);

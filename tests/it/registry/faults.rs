@@ -176,7 +176,7 @@ fn pushes_recover_from_transient_faults() {
         ("401 on the second body", BEARER, on("PATCH", Thing::Session, Fault::RevokeTokens).nth(2)),
         ("401 on POST", BEARER, on("POST", Thing::Uploads, Fault::RevokeTokens).nth(2)),
         ("429 with a date", Access::Open, on("POST", Thing::Uploads, date)),
-        ("no answer to PATCH", Access::Open, on("PATCH", Thing::Session, Fault::LoseResponse)),
+        ("no response to PATCH", Access::Open, on("PATCH", Thing::Session, Fault::LoseResponse)),
         ("silence after POST", Access::Open, on("POST", Thing::Uploads, Fault::Silence)),
     ];
     let image = Image::new();
@@ -450,7 +450,7 @@ fn pulls_end_soon_on_permanent_faults() {
                 on("GET", Thing::Blob, Fault::CutResponse(1000)),
                 on("GET", Thing::Blob, header("content-range", "bytes 5-9/10")).nth(2),
             ],
-            "the answer's range is `bytes 5-9/10`",
+            "the response's range is `bytes 5-9/10`",
         ),
     ];
     let image = Image::new();

@@ -115,7 +115,7 @@ fn a_credential_helper_without_an_entry_leaves_the_registry_to_the_next_keychain
     helper(&lab, "empty", "echo x >>calls; echo 'credentials not found in native keychain'; exit 1");
     let registry = FaultRegistry::start(Access::Open, vec![]);
     let _ = list(&lab, &registry, r#"{"credsStore": "empty"}"#).run().succeeds();
-    assert_eq!(lab.read("calls"), b"x\n", "that is an answer, not a failure");
+    assert_eq!(lab.read("calls"), b"x\n", "that is a response, not a failure");
 }
 
 #[test]

@@ -245,20 +245,20 @@ pub(super) fn once() -> Vec<Row> {
         ),
         row("a body ends early, as if it were complete", None, blob(Fault::Body(vec![0; 100])), None),
         row(
-            "connection closed instead of an answer to HEAD",
+            "connection closed instead of a response to HEAD",
             known(Fault::LoseResponse),
             None,
             head(Fault::LoseResponse),
         ),
-        row("connection closed instead of an answer to POST", open(Fault::LoseResponse), None, None),
+        row("connection closed instead of a response to POST", open(Fault::LoseResponse), None, None),
         row(
-            "connection closed instead of an answer",
+            "connection closed instead of a response",
             close(Fault::LoseResponse),
             blob(Fault::LoseResponse),
             tags(Fault::LoseResponse),
         ),
-        row("the manifest's answer is lost", put(Fault::LoseResponse), get(Fault::LoseResponse), None),
-        row("silence instead of an answer", body(Fault::Silence), blob(Fault::Silence), None).no_check(FIXED),
+        row("the manifest's response is lost", put(Fault::LoseResponse), get(Fault::LoseResponse), None),
+        row("silence instead of a response", body(Fault::Silence), blob(Fault::Silence), None).no_check(FIXED),
         row("silence after the manifest", put(Fault::Silence), get(Fault::Silence), None).no_check(FIXED),
         row("silence in the middle of a body", None, blob(Fault::StallResponse(MIB)), None).no_check(FIXED),
         row("500", open(answer(500)), blob(answer(500)), tags(answer(500))),
@@ -326,7 +326,7 @@ pub(super) fn access() -> Vec<Row> {
         )
         .bearer(300),
         row(
-            "no answer from the token server",
+            "no response from the token server",
             token(Fault::LoseResponse),
             token(Fault::LoseResponse),
             token(Fault::LoseResponse),
@@ -395,14 +395,14 @@ pub(super) fn habits() -> Vec<Row> {
         )
         .habits(|registry| registry.with_body_limit(MIB)),
         row(
-            "a part is kept, its answer is lost",
+            "a part is kept, its response is lost",
             body(Fault::LoseResponse).map(|rule| rule.nth(2)),
             None,
             None,
         )
         .habits(|registry| registry.with_body_limit(MIB)),
         row(
-            "no digest in the answers",
+            "no digest in the responses",
             put(digestless()),
             always(get(digestless())),
             always(head(digestless())),

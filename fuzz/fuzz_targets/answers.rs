@@ -1,3 +1,0 @@
-//! libFuzzer's side of the target `answers`; the body is in the library.
-#![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| imgrelay_fuzz::run("answers", data));
