@@ -18,7 +18,6 @@ pub mod fuzzing;
 pub mod github;
 mod glob;
 mod joining;
-mod judgement;
 mod keys;
 mod main_image;
 pub mod outcome;
@@ -32,6 +31,7 @@ pub mod signals;
 pub mod system;
 pub mod text;
 pub mod ui;
+mod verification;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

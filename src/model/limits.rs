@@ -127,7 +127,7 @@ pub const PAYLOAD_BYTES: u64 = 256 * 1024;
 pub const ATTACHMENT_BYTES: u64 = 32 * 1024 * 1024;
 /// Largest signed attestation, bytes: such a file in base64, and what is around it.
 pub const ATTESTATION_BYTES: u64 = 48 * 1024 * 1024;
-/// Most bytes of all attestations of one image together; they are in memory until they are judged.
+/// Most bytes of all attestations of one image together; they are in memory until they are verified.
 pub const ATTESTATIONS_BYTES: u64 = 192 * 1024 * 1024;
 /// Most signatures of one manifest, and of one envelope.
 pub const SIGNATURES: usize = 100;

@@ -20,7 +20,7 @@ fn uncompressed() -> LayerOptions {
 fn packed(roots: &[PathBuf], options: &LayerOptions) -> Result<(PackedLayer, Vec<String>), String> {
     let mut bytes = Vec::new();
     let layer = pack_layer(roots, options, &mut bytes, &|_| {}).map_err(|error| error.to_string())?;
-    Ok((layer, testkit::judges::lines(&bytes, &["path", "kind", "mode", "link"])))
+    Ok((layer, testkit::oracle_crates::lines(&bytes, &["path", "kind", "mode", "link"])))
 }
 
 fn chmod(path: &std::path::Path, mode: u32) {
@@ -191,7 +191,7 @@ fn each_mistake_of_a_package_repository_is_reported_with_its_file() {
     for (path, content, expected) in cases {
         let found = problems(&[("packages/b.yml", METADATA), (path, content)], Some(LOCK));
         match expected {
-            "" => assert_eq!(found, [""; 0], "{path}: files outside are not judged"),
+            "" => assert_eq!(found, [""; 0], "{path}: files outside are not read"),
             _ => assert!(found.len() == 1 && found[0].starts_with(expected), "{expected}: {found:?}"),
         }
     }
@@ -226,7 +226,7 @@ fn files_that_are_not_read_are_reported_too() {
 }
 
 #[test]
-fn only_files_that_kapp_controller_could_take_for_packages_are_judged() {
+fn only_files_that_kapp_controller_could_take_for_packages_are_checked() {
     let other = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\n";
     for (path, content) in [
         ("packages/readme.txt", METADATA),

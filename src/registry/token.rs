@@ -118,7 +118,10 @@ fn describe(body: &[u8]) -> String {
         serde_json::Value::Object(_) => "an object",
     };
     let serde_json::Value::Object(members) = &value else {
-        return format!("the response is {}, expected an object with `token` or `access_token`", kind(&value));
+        return format!(
+            "the response is {}, expected an object with `token` or `access_token`",
+            kind(&value)
+        );
     };
     let named = members.iter().find(|(name, _)| ["token", "access_token"].contains(&name.as_str()));
     match named {

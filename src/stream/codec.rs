@@ -219,7 +219,7 @@ fn store(block: &[u8], output: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    fn judged(block: &[u8]) -> bool {
+    fn refused(block: &[u8]) -> bool {
         let mut probe = Compressor::new(CompressionLvl::new(1).unwrap());
         is_incompressible(block, &mut probe, &mut Vec::new())
     }
@@ -239,21 +239,21 @@ mod tests {
     fn only_what_deflate_cannot_shrink_is_stored() {
         let len = 1 << 20;
         let noise = noise(len);
-        assert!(judged(&noise), "noise");
-        assert!(!judged(&noise[..len / 4 - 1]), "a small block is always tried");
+        assert!(refused(&noise), "noise");
+        assert!(!refused(&noise[..len / 4 - 1]), "a small block is always tried");
         let text: Vec<u8> = b"some text, some more text\n".iter().copied().cycle().take(len).collect();
-        assert!(!judged(&text), "text");
+        assert!(!refused(&text), "text");
         let seven_bits: Vec<u8> = noise.iter().map(|byte| byte & 0x7f).collect();
-        assert!(!judged(&seven_bits), "no repetition, but one bit of eight is always zero");
+        assert!(!refused(&seven_bits), "no repetition, but one bit of eight is always zero");
         let repeated: Vec<u8> = noise[..512].iter().copied().cycle().take(len).collect();
-        assert!(!judged(&repeated), "all values as often, but repeated");
+        assert!(!refused(&repeated), "all values as often, but repeated");
         // Base64 text of noise: a quarter can be saved.
         let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
         let base64: Vec<u8> = noise.iter().map(|byte| letters[usize::from(byte & 63)]).collect();
-        assert!(!judged(&base64), "base64");
+        assert!(!refused(&base64), "base64");
         let mut mostly = noise;
         mostly[SAMPLE_BYTES..SAMPLE_BYTES + len / 64].fill(0);
-        assert!(judged(&mostly), "a few zeros are not worth it");
+        assert!(refused(&mostly), "a few zeros are not worth it");
     }
 
     #[test]
@@ -310,14 +310,14 @@ mod tests {
             }
             block
         };
-        assert!(!judged(&block(0)), "the places that are tried shrink");
-        assert!(judged(&block(1)), "the others are only counted");
+        assert!(!refused(&block(0)), "the places that are tried shrink");
+        assert!(refused(&block(1)), "the others are only counted");
         let mut last = noise(len);
         for place in [2, 14] {
             last[place * step..][..SAMPLE_BYTES].copy_from_slice(&every);
         }
-        assert!(!judged(&last), "a quarter of what is tried shrinks");
-        assert!(judged(&noise(8 * SAMPLE_BYTES * SAMPLES)), "the smallest block that is judged");
+        assert!(!refused(&last), "a quarter of what is tried shrinks");
+        assert!(refused(&noise(8 * SAMPLE_BYTES * SAMPLES)), "the smallest block that is sampled");
     }
 
     #[test]

@@ -512,7 +512,7 @@ mod tests {
         let all = requests(&registry);
         assert!(blobs.contains(&all[0].as_str()), "{all:?}");
         assert_eq!(all[1..], ["PUT digest", "PUT a", "PUT b"]);
-        assert_eq!(registry.judge("team/app", "b"), Ok(()));
+        assert_eq!(registry.check_image("team/app", "b"), Ok(()));
         let before = registry.log().len();
         push_to_registry(&source, &client, &request, &Silent).unwrap();
         let log = registry.log();

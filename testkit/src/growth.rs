@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 const STEPS: [usize; 3] = [1, 4, 16];
 /// Most that CPU time may grow when the input grows by 16; n log n gives at most 24, a square gives 256.
 const MOST_GROWTH: u64 = 64;
-/// CPU time below which growth is not judged, nanoseconds.
+/// CPU time below which growth is not checked, nanoseconds.
 const SHORTEST: u64 = 4_000_000;
 /// Most bytes of memory for each byte of input: at most 1 MiB for 1 KiB.
 const MEMORY_PER_BYTE: usize = 1024;

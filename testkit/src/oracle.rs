@@ -1,6 +1,6 @@
 //! Independent checks: scripts in `tests/tools` that implement the specifications and share nothing with the program.
 
-use crate::judges;
+use crate::oracle_crates;
 use crate::tools::{run, script};
 use std::ffi::OsStr;
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::path::Path;
 #[track_caller]
 pub fn validate_layout(path: impl AsRef<Path>) {
     let mut problems = layout_problems(&path);
-    problems.extend(judges::problems(path.as_ref()));
+    problems.extend(oracle_crates::problems(path.as_ref()));
     let path = path.as_ref().display();
     assert!(problems.is_empty(), "`{path}` is not a sound OCI layout:\n{}", problems.join("\n"));
 }

@@ -57,13 +57,13 @@ pub fn checker(name: &str) -> Command {
 ///
 /// Panics in CI, where it must be installed; elsewhere prints which test is skipped.
 pub fn cosign(test: &str) -> Option<Command> {
-    judge("cosign", test)
+    debian_13("cosign", test)
 }
 
 /// Returns a command for a program of Debian 13 that ci/setup puts beside the checkers: `cosign`, `oras`, `skopeo-13`.
 ///
 /// `None` and panics as [`cosign`] does.
-pub fn judge(name: &str, test: &str) -> Option<Command> {
+pub fn debian_13(name: &str, test: &str) -> Option<Command> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("testkit lies in the workspace");
     let program = package.join(".venv/bin").join(name);
     let program = if program.is_file() { Some(program) } else { find(name) };

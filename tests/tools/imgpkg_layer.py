@@ -3,7 +3,7 @@
 
 usage: imgpkg_layer.py [--preserve-permissions] [--exclude PATH]... [--output FILE] PATH...
 
-Prints `sha256:<diff_id> <bytes>`. Slow, simple and independent: it judges the program's own writer.
+Prints `sha256:<diff_id> <bytes>`. Slow, simple and independent: it checks the program's own writer.
 
 The description, in short. Every path is walked depth first, the names of a folder in byte order; a folder root
 becomes an entry `.`, a file root an entry with its base name. Entries carry no time, no owner and mode & 0700

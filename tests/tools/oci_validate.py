@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Judges OCI image layouts: a tar, a compressed tar, or a folder.
+"""Validates OCI image layouts: a tar, a compressed tar, or a folder.
 
 usage: oci_validate.py [--schemas FOLDER] LAYOUT...
 
@@ -342,7 +342,7 @@ class Layout:
             elif name not in ("oci-layout", "index.json", "manifest.json", "repositories"):
                 self.report.warning(f"`{name}` does not belong into a layout")
 
-    def judge(self):
+    def validate(self):
         for name, schema in (("oci-layout", "image-layout-schema"), ("index.json", "image-index-schema")):
             self.attempt(lambda: self.check(schema, self.document(name), name))
         if "index.json" in self.store.files:
@@ -371,7 +371,7 @@ def main():
     schemas, sound = Schemas(options.schemas), True
     for path in options.layouts:
         try:
-            lines = Layout(path, schemas).judge()
+            lines = Layout(path, schemas).validate()
         except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
             lines = [f"error: cannot be read: {error}"]
         for line in dict.fromkeys(lines):

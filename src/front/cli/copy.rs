@@ -19,12 +19,12 @@ use super::without::{layers_of_others, tell_left_out};
 use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
-use crate::front::judgement;
 use crate::front::keys;
 use crate::front::main_image::choose_one;
 use crate::front::outcome::{ImageKind, ImageOutcome, Outcome};
 use crate::front::reporter::{self, Wording};
 use crate::front::result_file;
+use crate::front::verification;
 use crate::lock::LockedImage;
 use crate::model::{Descriptor, Digest, Platform, Reference, Repository};
 use crate::stream::{AtomicFile, FileLock};
@@ -92,14 +92,14 @@ impl Copy<'_> {
         let depth = Depth {
             thick: !options.thin,
             inflate: options.inflate,
-            attached: judgement::attached(options.attached, self.trust),
+            attached: verification::attached(options.attached, self.trust),
             bundles_as_images: false,
         };
         let collection = self.opened.gather(self.locator, depth, &options.registry, self.observer)?;
         let exactly = options.expected_digest.is_some();
         let main = self.opened.main_member(&collection, self.locator, exactly)?.descriptor.digest.clone();
         transfer::check_expected(options.expected_digest.as_ref(), &main)?;
-        judgement::demand(self.locator, &collection, self.trust)?;
+        verification::demand(self.locator, &collection, self.trust)?;
         self.warn_of_missing(&collection);
         self.remember_locations(&collection)?;
         match (options.platforms.as_slice(), &options.sink) {

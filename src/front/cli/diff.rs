@@ -32,7 +32,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &DiffArgs, json: bool) 
         ];
         compare(&sides, &request, observer)
     })?;
-    let failure = judge(&found, &request);
+    let failure = difference_failure(&found, &request);
     if !request.quiet {
         match json {
             true => diff_report::print_json(&context.ui, &found, failure.as_ref())?,
@@ -83,7 +83,7 @@ fn compare(
 }
 
 /// Returns the failure for the exit code, if the differences are one.
-fn judge(found: &Comparison, request: &DiffRequest) -> Option<Failure> {
+fn difference_failure(found: &Comparison, request: &DiffRequest) -> Option<Failure> {
     let Some(most) = request.max_growth else {
         let is_same = match request.compare.platform {
             None => found.places[0].1 == found.places[1].1,

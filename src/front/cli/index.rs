@@ -8,13 +8,13 @@ use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
 use crate::front::joining::JoinedIndex;
-use crate::front::judgement;
 use crate::front::keys;
 use crate::front::outcome::{ImageOutcome, Outcome};
 use crate::front::packing::references;
 use crate::front::registries;
 use crate::front::reporter::{self, Wording};
 use crate::front::result_file;
+use crate::front::verification;
 use crate::model::{Reference, Tag};
 use crate::transfer::events::Observer;
 use crate::transfer::signatures::Trust;
@@ -51,11 +51,11 @@ struct Join<'a> {
 
 impl Join<'_> {
     fn run(&self) -> Result<ImageOutcome, Failure> {
-        let attached = judgement::attached(self.options.attached, self.trust);
+        let attached = verification::attached(self.options.attached, self.trust);
         let depth = Depth { thick: false, inflate: false, attached, bundles_as_images: true };
         let gather = |(source, places): (&OpenedSource, &ImageLocator<'_>)| {
             let collection = source.gather(places, depth, &self.options.registry, self.observer)?;
-            judgement::demand(places, &collection, self.trust)?;
+            verification::demand(places, &collection, self.trust)?;
             Ok::<_, Failure>(collection)
         };
         let collections =

@@ -6,12 +6,12 @@ use super::resolve::{self, PullOptions, Source};
 use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
-use crate::front::judgement;
 use crate::front::keys;
 use crate::front::outcome::{ImageKind, ImageOutcome, Outcome};
 use crate::front::reporter::{self, Wording};
 use crate::front::result_file;
 use crate::front::system;
+use crate::front::verification;
 use crate::stream::Overwrite;
 use crate::transfer::events::Observer;
 use crate::transfer::signatures::Trust;
@@ -45,13 +45,13 @@ fn pull(
     let depth = Depth {
         thick: options.recursive,
         inflate: false,
-        attached: judgement::attached(Attached::default(), trust),
+        attached: verification::attached(Attached::default(), trust),
         bundles_as_images: true,
     };
     let collection = opened.gather(locator, depth, &options.registry, observer)?;
     let root = opened.main_member(&collection, locator, true)?;
     transfer::check_expected(options.expected_digest.as_ref(), &root.descriptor.digest)?;
-    judgement::demand(locator, &collection, trust)?;
+    verification::demand(locator, &collection, trust)?;
     if let (Source::Image(reference), true, true) =
         (&options.source, root.bundle.is_some(), options.refuse_bundle_as_image)
     {

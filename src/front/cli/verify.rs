@@ -16,15 +16,15 @@ use super::without::needed;
 use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
-use crate::front::judgement;
 use crate::front::keys;
 use crate::front::main_image::{choose_one, only_root};
 use crate::front::outcome::{Document, ImageOutcome, Outcome, ReportedPlace};
 use crate::front::reporter::{self, Wording};
 use crate::front::result_file;
+use crate::front::verification;
 use crate::front::{system, text};
 use crate::sign::PublicKey;
-use crate::transfer::signatures::{Trust, judge};
+use crate::transfer::signatures::{Trust, verify_signatures};
 use crate::transfer::verify::{Advice, VerifyReport, verify};
 use crate::transfer::{self, Attached, NodeKind};
 
@@ -105,10 +105,10 @@ fn verified(
     let mut text = summary(&report);
     if failure.is_none() && !keys.is_empty() {
         let (identity, require) = (options.identity.clone(), options.require.clone());
-        let judged = judgement::of_store(&store, &Trust { keys, identity, require })?;
-        text.push_str(&judgement::lines(&judged));
-        json["signatures"] = judgement::json(&judged);
-        failure = judgement::failure(&judged);
+        let verifications = verification::of_store(&store, &Trust { keys, identity, require })?;
+        text.push_str(&verification::lines(&verifications));
+        json["signatures"] = verification::json(&verifications);
+        failure = verification::failure(&verifications);
     }
     let image = match (&failure, only_root(&store)) {
         (None, Ok(root)) => {
@@ -128,26 +128,26 @@ fn in_registry(
     keys: Vec<PublicKey>,
 ) -> Result<Document, Failure> {
     let opened = OpenedSource::open(context, &options.source, &options.registry, true)?;
-    let attached = judgement::attached(Attached::default(), Some(&Trust::of(Vec::new())));
+    let attached = verification::attached(Attached::default(), Some(&Trust::of(Vec::new())));
     let depth = Depth { thick: false, inflate: false, attached, bundles_as_images: true };
     let (identity, require) = (options.identity.clone(), options.require.clone());
     let trust = Trust { keys, identity, require };
-    let (judged, digest) = opened.with(|locator| {
+    let (verifications, digest) = opened.with(|locator| {
         reporter::watch(&context.ui, Wording::Fetched, |observer| {
             let collection = opened.gather(locator, depth, &options.registry, observer)?;
             let digest = opened.main_member(&collection, locator, false)?.descriptor.digest.clone();
             transfer::check_expected(options.expected_digest.as_ref(), &digest)?;
-            Ok::<_, Failure>((judge(locator, &collection, &trust)?, digest))
+            Ok::<_, Failure>((verify_signatures(locator, &collection, &trust)?, digest))
         })
     })?;
-    let place = judged.first().map(|judgement| judgement.place.clone()).unwrap_or_default();
-    let failure = judgement::failure(&judged);
-    let mut text = judgement::lines(&judged);
+    let place = verifications.first().map(|one| one.place.clone()).unwrap_or_default();
+    let failure = verification::failure(&verifications);
+    let mut text = verification::lines(&verifications);
     if failure.is_none() {
         writeln!(text, "{}@{digest}: verified", text::escaped(&place))
             .expect("writing to a String cannot fail");
     }
-    let json = json!({ "image": place, "digest": digest, "signatures": judgement::json(&judged) });
+    let json = json!({ "image": place, "digest": digest, "signatures": verification::json(&verifications) });
     Ok(Document { failure, ..Document::new(text, json) })
 }
 

@@ -13,9 +13,9 @@ use super::protocol::{Metadata, Request, Response, Version};
 use super::source::{self, Source};
 use crate::front::env::Env;
 use crate::front::failure::Failure;
-use crate::front::judgement;
 use crate::front::text;
 use crate::front::ui::Ui;
+use crate::front::verification;
 use crate::model::{Descriptor, Platform, Reference, Repository, Tag, Target};
 use crate::registry::Client;
 use crate::sign::PublicKey;
@@ -141,7 +141,7 @@ impl Get<'_> {
         let signed = match &self.params.trust {
             Some(trust) => {
                 let found = self.with_attached(repository, &root)?;
-                judgement::demand(&found.0, &found.1, Some(trust))?;
+                verification::demand(&found.0, &found.1, Some(trust))?;
                 self.ui.note(&format!("{repository}@{} is signed by a given key", self.version.digest));
                 Some(found)
             }

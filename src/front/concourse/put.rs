@@ -17,11 +17,11 @@ use crate::front::env::Env;
 use crate::front::failure::Failure;
 use crate::front::glob;
 use crate::front::joining::{JoinedIndex, gather_stored};
-use crate::front::judgement;
 use crate::front::packing::{PackWork, base_of_store, open_base, open_places, origin};
 use crate::front::reporter::{self, Wording};
 use crate::front::text;
 use crate::front::ui::Ui;
+use crate::front::verification;
 use crate::model::{Digest, Platform, SemanticVersion, Tag, limits};
 use crate::pack::LayerSplit;
 use crate::registry::Client;
@@ -342,7 +342,7 @@ impl Put<'_> {
             let collections =
                 gather_stored(&stores, &places, self.params.select.as_ref(), TRANSFER_CONCURRENCY, observer)?;
             for (places, collection) in places.iter().zip(&collections) {
-                judgement::demand(places, collection, self.trust)?;
+                verification::demand(places, collection, self.trust)?;
             }
             let mut index = JoinedIndex::of(&places, &collections, &options, expected, observer)?;
             if !self.params.referrers && self.trust.is_none() {

@@ -16,9 +16,9 @@ use super::store_source::StoreSource;
 use crate::depot::{self, Depot, Objects};
 use crate::front::env::Env;
 use crate::front::failure::Failure;
-use crate::front::judgement;
 use crate::front::main_image::stored_roots;
 use crate::front::ui::Ui;
+use crate::front::verification;
 use crate::model::{SemanticVersion, Tag};
 use crate::store::ImageName;
 use crate::stream::FileError;
@@ -103,7 +103,7 @@ pub(super) fn get(
     let gathering =
         Gathering { thick: false, attached: Attached::default(), concurrency: access::TRANSFER_CONCURRENCY };
     let collection = transfer::gather(&locator, stored_roots(store.roots()), &gathering, &Silent)?;
-    judgement::demand(&locator, &collection, params.trust())?;
+    verification::demand(&locator, &collection, params.trust())?;
     if params.trust().is_some() {
         ui.note(&format!("{place}@{} is signed by a given key", version.digest));
     }

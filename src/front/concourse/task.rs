@@ -14,11 +14,11 @@ use crate::front::env::Env;
 use crate::front::failure::{Failure, FlagNames, Hint, Mention, Vocabulary};
 use crate::front::glob;
 use crate::front::joining::{JoinedIndex, gather_stored};
-use crate::front::judgement;
 use crate::front::outcome::{ImageOutcome, Outcome};
 use crate::front::packing::{PackWork, base_of_store, open_base, open_places, origin, references};
 use crate::front::reporter::{self, Wording};
 use crate::front::system;
+use crate::front::verification;
 use crate::model::{Digest, Platform, RawDocument, Reference, Tag};
 use crate::sign::PublicKey;
 use crate::store;
@@ -218,7 +218,7 @@ fn join_tars(
     reporter::watch(&context.ui, Wording::Written, |observer| {
         let collections = gather_stored(&stores, &places, None, TRANSFER_CONCURRENCY, observer)?;
         for (places, collection) in places.iter().zip(&collections) {
-            judgement::demand(places, collection, join.trust.as_ref())?;
+            verification::demand(places, collection, join.trust.as_ref())?;
         }
         let index = JoinedIndex::of(&places, &collections, &join.options, expected, observer)?;
         let target = LayoutTarget::File(tar.to_owned());

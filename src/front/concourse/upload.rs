@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use super::access::TRANSFER_CONCURRENCY;
 use crate::front::failure::Failure;
 use crate::front::glob;
-use crate::front::judgement;
 use crate::front::main_image::stored_roots;
 use crate::front::reporter::{self, Wording};
 use crate::front::text;
 use crate::front::ui::Ui;
+use crate::front::verification;
 use crate::model::list::clause_list;
 use crate::model::{Descriptor, Digest, Platform, RawDocument, Repository, Tag, keys, limits, media_type};
 use crate::registry::Client;
@@ -171,7 +171,7 @@ impl<'a> Chosen<'a> {
             // A folder whose `index.json` is the image cannot hold signatures.
             PushedPart::Index(index) => Collection { members: vec![alone(index.descriptor())] },
         };
-        judgement::demand(self, &collection, trust)
+        verification::demand(self, &collection, trust)
     }
 
     /// Leaves out signatures, attestations and SBOMs; returns how many there were, for [`note_left_out`].

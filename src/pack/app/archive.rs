@@ -1,6 +1,6 @@
 //! An app in a zip, jar or war: the entries as the tree they stand for, with links followed inside it.
 //!
-//! What is checked here and how links are judged is the same as for folders (`tree::walk`), so that a folder and a zip
+//! What is checked here and how links are checked is the same as for folders (`tree::walk`), so that a folder and a zip
 //! of it give the same list.
 
 use std::cmp::Ordering;

@@ -85,7 +85,7 @@ fn a_folder_and_its_zip_have_one_list_and_one_layer() {
     let (layer, bytes) = packed(&folder);
     assert_eq!((layer.clone(), bytes.clone()), packed(&zipped));
     assert_eq!(
-        testkit::judges::lines(&bytes, &["path", "kind", "mode", "size", "mtime"]),
+        testkit::oracle_crates::lines(&bytes, &["path", "kind", "mode", "size", "mtime"]),
         ["b/c.txt file 644 1 7", "b.txt file 644 2 7", "empty folder 755 0 7", "run.sh file 755 10 7"]
     );
     assert_eq!(layer.entries, 4);

@@ -21,7 +21,7 @@ fn written(layer: &LayerPlan) -> Result<Vec<String>, String> {
     let mut bytes = Vec::new();
     let encoding = LayerEncoding { compression: CompressionLevel::None, ..LayerEncoding::default() };
     layer.pack(encoding, &mut bytes, &|_| {}).map_err(|error| error.to_string())?;
-    Ok(testkit::judges::lines(&bytes, &["path", "kind", "size", "link"]))
+    Ok(testkit::oracle_crates::lines(&bytes, &["path", "kind", "size", "link"]))
 }
 
 fn plan(layers: &[PlacedFiles], options: &PlanOptions, tree: &mut FileTree) -> Result<Plan, String> {

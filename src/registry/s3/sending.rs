@@ -237,7 +237,7 @@ impl Bucket {
             return Err(Failed::Fatal(BucketError::Source(error)));
         }
         let response = sent.map_err(|failure| self.of_wire(failure, self.host_of(call, &region)))?;
-        self.judge(call, response, &region, keys.is_none())
+        self.classify(call, response, &region, keys.is_none())
     }
 
     /// Returns the host that a request goes to, for messages.
@@ -267,7 +267,7 @@ impl Bucket {
     }
 
     /// Decides what a response means.
-    fn judge(
+    fn classify(
         &self,
         call: &Call<'_>,
         response: Response,

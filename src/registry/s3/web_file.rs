@@ -143,9 +143,8 @@ impl WebFile {
             Some((begins_at, size)) if begins_at == first => size,
             _ => {
                 let found = response.redacted(range);
-                return Err(
-                    self.invalid(format!("asked for bytes from {first} on, the response's range is `{found}`"))
-                );
+                return Err(self
+                    .invalid(format!("asked for bytes from {first} on, the response's range is `{found}`")));
             }
         };
         let etag = response.header("etag").filter(|etag| etag.starts_with('"')).map(str::to_owned);

@@ -13,8 +13,8 @@ impl Target {
     /// Makes a symbolic link in the current folder.
     pub(super) fn symlink(&mut self, entry: &Entry, name: &[u8], target: &[u8]) -> Result<(), ExtractError> {
         let reach = reach_of(target, self.root.depth());
-        let judged = self.policy.stray_links != StrayLinks::Keep;
-        if judged && reach == Reach::Outside {
+        let checked = self.policy.stray_links != StrayLinks::Keep;
+        if checked && reach == Reach::Outside {
             if self.policy.stray_links == StrayLinks::Skip {
                 self.skip(&entry.path);
                 return Ok(());
@@ -22,7 +22,7 @@ impl Target {
             return Err(leads_out(&entry.path, target));
         }
         self.replace(entry, name, "create the link", |root| rfs::symlinkat(target, root.here(), name))?;
-        if judged && reach == Reach::ByFolders {
+        if checked && reach == Reach::ByFolders {
             self.deferred(name).is_link = true;
         }
         if self.policy.mode == (ExtractMode::Rootfs { ownership: Ownership::Apply }) {

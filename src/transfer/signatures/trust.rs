@@ -70,7 +70,7 @@ pub enum Verdict {
 
 /// A statement with its verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Judged {
+pub struct CheckedStatement {
     /// The statement.
     pub statement: Statement,
     /// The verdict.
@@ -79,18 +79,18 @@ pub struct Judged {
 
 /// All statements about one image with their verdicts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Judgement {
+pub struct Verification {
     /// Where the image is.
     pub place: String,
     /// The image.
     pub image: Digest,
     /// The statements, in stored order.
-    pub statements: Vec<Judged>,
+    pub statements: Vec<CheckedStatement>,
     /// Required statements that are missing.
     pub missing: Vec<Requirement>,
 }
 
-impl Judgement {
+impl Verification {
     /// Returns the error [`TransferError::Unsigned`] if a required statement is missing.
     pub fn check(&self) -> Result<(), TransferError> {
         match self.missing.first() {
@@ -107,8 +107,8 @@ impl Judgement {
     /// Returns what is wrong with statements, also if others are accepted.
     #[must_use]
     pub fn wrong(&self) -> Vec<String> {
-        let wrong = self.statements.iter().filter_map(|judged| match &judged.verdict {
-            Verdict::Wrong { problem } => Some(format!("{}: {problem}", judged.statement.place)),
+        let wrong = self.statements.iter().filter_map(|checked| match &checked.verdict {
+            Verdict::Wrong { problem } => Some(format!("{}: {problem}", checked.statement.place)),
             _ => None,
         });
         wrong.collect()
@@ -116,14 +116,14 @@ impl Judgement {
 
     /// Returns for each statement why it does not meet the requirement.
     fn problems(&self, missing: &Requirement) -> Vec<String> {
-        let about = |judged: &&Judged| match &judged.statement.content {
+        let about = |checked: &&CheckedStatement| match &checked.statement.content {
             Content::Claim(claim) => serves(&claim.kind, missing),
             Content::Unreadable(_) => true,
             Content::Other { .. } => false,
         };
-        let problem = |judged: &Judged| match &judged.verdict {
+        let problem = |checked: &CheckedStatement| match &checked.verdict {
             Verdict::Wrong { problem } | Verdict::NotAsked { reason: problem } => {
-                Some(format!("{}: {problem}", judged.statement.place))
+                Some(format!("{}: {problem}", checked.statement.place))
             }
             Verdict::Accepted { .. } | Verdict::Unsigned => None,
         };
@@ -145,7 +145,7 @@ fn serves(kind: &ClaimKind, requirement: &Requirement) -> bool {
 ///
 /// The digest of a bundle or index covers the images it names. Any other member, also one with a `subject` and a tag of
 /// its own, would reach a registry under its tag without a signature.
-fn judged_images(collection: &Collection) -> Vec<&Member> {
+fn images_to_verify(collection: &Collection) -> Vec<&Member> {
     let mut covered: HashSet<&Digest> = HashSet::new();
     let mut open: Vec<&Member> = collection.members.iter().filter(|one| one.role == Role::Root).collect();
     while let Some(member) = open.pop() {
@@ -156,12 +156,12 @@ fn judged_images(collection: &Collection) -> Vec<&Member> {
             }
         }
     }
-    let is_judged = |member: &&Member| match member.role {
+    let needs_verification = |member: &&Member| match member.role {
         Role::Root => true,
         Role::Referenced => !covered.contains(&member.descriptor.digest),
         Role::Attached => member.tags().iter().any(|tag| !is_attached_tag(tag.as_str())),
     };
-    collection.members.iter().filter(is_judged).collect()
+    collection.members.iter().filter(needs_verification).collect()
 }
 
 /// Tells whether a tag is the tag of attached manifests, which names no image.
@@ -171,29 +171,29 @@ fn is_attached_tag(tag: &str) -> bool {
 
 /// Verifies the images of a collection, each by its own digest.
 ///
-/// Errors: those of reading. An image without a required signature is a [`Judgement`], no error.
-pub fn judge(
+/// Errors: those of reading. An image without a required signature is a [`Verification`], no error.
+pub fn verify_signatures(
     source: &dyn ImageSource,
     collection: &Collection,
     trust: &Trust,
-) -> Result<Vec<Judgement>, TransferError> {
-    let judge = |image: &Digest| {
+) -> Result<Vec<Verification>, TransferError> {
+    let verify = |image: &Digest| {
         let found = statements(source, &collection.members, image)?;
-        let statements: Vec<Judged> =
-            found.into_iter().map(|statement| judged(statement, image, trust)).collect();
+        let statements: Vec<CheckedStatement> =
+            found.into_iter().map(|statement| checked(statement, image, trust)).collect();
         let is_missing = |requirement: &&Requirement| {
-            !statements.iter().any(|judged| match (&judged.statement.content, &judged.verdict) {
+            !statements.iter().any(|checked| match (&checked.statement.content, &checked.verdict) {
                 (Content::Claim(claim), Verdict::Accepted { .. }) => serves(&claim.kind, requirement),
                 _ => false,
             })
         };
         let missing = trust.require.iter().filter(is_missing).cloned().collect();
-        Ok(Judgement { place: source.label(), image: image.clone(), statements, missing })
+        Ok(Verification { place: source.label(), image: image.clone(), statements, missing })
     };
-    judged_images(collection).into_iter().map(|member| judge(&member.descriptor.digest)).collect()
+    images_to_verify(collection).into_iter().map(|member| verify(&member.descriptor.digest)).collect()
 }
 
-fn judged(statement: Statement, image: &Digest, trust: &Trust) -> Judged {
+fn checked(statement: Statement, image: &Digest, trust: &Trust) -> CheckedStatement {
     let verdict = match &statement.content {
         Content::Unreadable(error) => Verdict::Wrong { problem: error.to_string() },
         Content::Other { .. } => Verdict::Unsigned,
@@ -202,7 +202,7 @@ fn judged(statement: Statement, image: &Digest, trust: &Trust) -> Judged {
             Err(doubt) => doubted(&doubt),
         },
     };
-    Judged { statement, verdict }
+    CheckedStatement { statement, verdict }
 }
 
 fn doubted(doubt: &Doubt) -> Verdict {

@@ -189,7 +189,7 @@ fn layer_faults(task: &Task, compression: Compression, diff_id: &Digest) -> Vec<
         faults.push(Fault::Compression { media_type: task.media_type.clone(), found });
     }
     for (expected, _) in &task.diff_ids {
-        // No tool writes a diff_id of another algorithm than SHA-256; it cannot be judged here.
+        // No tool writes a diff_id of another algorithm than SHA-256; it cannot be checked here.
         if expected.algorithm() == Algorithm::Sha256 && expected != diff_id {
             faults.push(Fault::DiffId { expected: expected.clone(), found: diff_id.clone() });
         }

@@ -248,7 +248,7 @@ impl FaultRegistry {
     /// Recomputes every digest and size below a tag.
     ///
     /// Errors: what is missing or different.
-    pub fn judge(&self, name: &str, tag: &str) -> Result<(), String> {
+    pub fn check_image(&self, name: &str, tag: &str) -> Result<(), String> {
         let digest = self.tag(name, tag).ok_or(format!("no tag `{tag}`"))?;
         let state = lock(&self.state);
         let mut open = vec![digest];

@@ -91,7 +91,7 @@ fn gzip(path: &Path) -> Vec<u8> {
 }
 
 /// Changes a valid layout, writes it, and returns the findings about the folder.
-fn judged(change: impl FnOnce(&mut Parts, &Scratch)) -> String {
+fn problems_of(change: impl FnOnce(&mut Parts, &Scratch)) -> String {
     let scratch = Scratch::new("oracle");
     let mut parts = Parts::new(&scratch);
     change(&mut parts, &scratch);
@@ -100,7 +100,7 @@ fn judged(change: impl FnOnce(&mut Parts, &Scratch)) -> String {
 }
 
 /// Changes a valid layout on disk, and returns the findings about the folder and about its tar.
-fn judged_later(change: impl FnOnce(&Path, &Written)) -> [String; 2] {
+fn problems_of_later(change: impl FnOnce(&Path, &Written)) -> [String; 2] {
     let scratch = Scratch::new("oracle");
     let folder = scratch.join("layout");
     let written = Parts::new(&scratch).write(&folder);
@@ -112,19 +112,19 @@ fn judged_later(change: impl FnOnce(&Path, &Written)) -> [String; 2] {
 
 #[test]
 fn a_sound_layout_is_accepted_in_every_wrapping() {
-    assert_eq!(judged(|_, _| {}), "");
-    assert_eq!(judged_later(|_, _| {}), ["", ""]);
+    assert_eq!(problems_of(|_, _| {}), "");
+    assert_eq!(problems_of_later(|_, _| {}), ["", ""]);
     let scratch = Scratch::new("oracle");
     let _ = Parts::new(&scratch).write(&scratch.join("layout"));
     let tar = scratch.join("layout.tar.gz");
     let _ = run(tool("tar").arg("-czf").arg(&tar).arg("-C").arg(scratch.join("layout")).arg(".")).success();
     validate_layout(&tar);
-    let plain = judged(|parts, scratch| {
+    let plain = problems_of(|parts, scratch| {
         parts.layer = fs::read(scratch.join("layer.tar")).unwrap();
         parts.layer_type = "application/vnd.oci.image.layer.v1.tar";
     });
     assert_eq!(plain, "");
-    let zstd = judged(|parts, scratch| {
+    let zstd = problems_of(|parts, scratch| {
         parts.layer = tool("zstd").arg("-qc").arg(scratch.join("layer.tar")).output().unwrap().stdout;
         parts.layer_type = "application/vnd.oci.image.layer.v1.tar+zstd";
     });
@@ -167,7 +167,7 @@ fn documents_that_break_a_rule_are_refused() {
     ];
     for (complaint, change) in cases {
         let complaint = complaint.replace("is no image in the index", "are those of no image in the index");
-        let said = judged(|parts, _| change(parts));
+        let said = problems_of(|parts, _| change(parts));
         assert!(said.contains(&complaint), "expected `{complaint}`, got:\n{said}");
     }
 }
@@ -196,7 +196,7 @@ fn bytes_that_changed_after_writing_are_found_in_folder_and_tar() {
         ("does not belong", |folder, _| fs::write(folder.join("notes.txt"), "x").unwrap()),
     ];
     for (complaint, change) in cases {
-        for said in judged_later(change) {
+        for said in problems_of_later(change) {
             assert!(said.contains(complaint), "expected `{complaint}`, got:\n{said}");
         }
     }
@@ -250,7 +250,7 @@ fn faults_inside_a_layer_are_found() {
             "comes later or never",
         ),
     ] {
-        let said = judged(|parts, scratch| {
+        let said = problems_of(|parts, scratch| {
             tree::make(&scratch.join("links"), &["f a 'x'", "h z = a"]);
             let _ = run(tool("tar").args(options).current_dir(scratch.path())).success();
             parts.layer = gzip(&scratch.join("layer.tar"));

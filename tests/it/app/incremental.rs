@@ -222,7 +222,7 @@ fn a_reused_layer_that_disappears_during_the_push_is_sent() {
     let second = push(&lab, &name, &plain);
     assert_ne!(second["digest"], first["digest"]);
     assert_ne!(registry.tag("apps/shop", "latest").unwrap(), digest);
-    registry.judge("apps/shop", "latest").unwrap();
+    registry.check_image("apps/shop", "latest").unwrap();
     let words = ["copy", "-i", &name, "--to-oci-tar", "second.tar", "--registry-insecure"];
     let _ = lab.run(&words).succeeds();
     kpack::extract(&lab.path("second.tar"), &lab.path("out"));

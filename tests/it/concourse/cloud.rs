@@ -35,7 +35,7 @@ fn round(registry: &FaultRegistry, host: &str, source: &Value, environment: &[(&
     let put = step("out", json!({"params": {"image": "image/image.tar"}}));
     let version = json!({"tag": "v1", "digest": digest});
     assert_eq!(put["version"], version);
-    assert_eq!(registry.judge("team/app", "v1"), Ok(()));
+    assert_eq!(registry.check_image("team/app", "v1"), Ok(()));
     assert_eq!(step("check", json!({})), json!([version]));
     assert_eq!(step("in", json!({"version": version}))["version"], version);
     assert_eq!(lab.read("get/rootfs/etc/app.conf"), b"a=1");
@@ -88,7 +88,7 @@ fn keys_of_put_params_replace_those_of_the_source() {
     let run = run.env("no_proxy", "127.0.0.1").env("AWS_ENDPOINT_URL_ECR", service.url());
     let put = run.run().succeeds().never_says("hunter2").never_says("ecr-password").json();
     assert_eq!(put["version"]["digest"], digest.as_str());
-    assert_eq!(registry.judge("team/app", "v1"), Ok(()));
+    assert_eq!(registry.check_image("team/app", "v1"), Ok(()));
     // The fake service computes the signature and refuses any other key.
     assert_eq!(service.requests(), ["POST /"]);
 }

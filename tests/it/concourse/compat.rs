@@ -203,7 +203,7 @@ fn put_survives_a_failing_response() {
             assert_eq!(ended.json()["version"], version, "{number}");
             assert!(ended.stderr.contains("trying again"), "{number}: {ended}");
         }
-        assert_eq!(registry.judge("team/app", "v1"), Ok(()), "{number}");
+        assert_eq!(registry.check_image("team/app", "v1"), Ok(()), "{number}");
         assert_eq!(lab.read("get/rootfs/etc/app.conf"), b"a=1", "{number}");
     }
 }
@@ -221,7 +221,7 @@ fn a_stopped_put_leaves_no_tag_and_running_it_again_completes_it() {
     assert!(stopped.stdout.is_empty() && stopped.stderr.contains("stopped by SIGTERM"), "{stopped}");
     assert_eq!(registry.tag("team/app", "v1"), None);
     assert_eq!(put(&lab, &source, &json!({"image": IMAGE}))["version"]["digest"], digest.as_str());
-    assert_eq!(registry.judge("team/app", "v1"), Ok(()));
+    assert_eq!(registry.check_image("team/app", "v1"), Ok(()));
 }
 
 #[test]

@@ -314,8 +314,8 @@ fn a_delta_that_is_signed_or_added_to_stays_a_delta() {
     assert_eq!(needs(), 2);
     let public = format!("{key}.pub");
     let verify = ["verify", "--tar", "update.tar", "--against", "v1.tar", "--key", &public];
-    let judged = lab.run(&verify).succeeds();
-    assert!(judged.stdout.contains("signature for `reg.example/team/app:v2`: accepted"), "{judged}");
+    let verified = lab.run(&verify).succeeds();
+    assert!(verified.stdout.contains("signature for `reg.example/team/app:v2`: accepted"), "{verified}");
     let whole = ["copy", "--tar", "update.tar", "--base-tar", "v1.tar", "--to-oci-tar", "whole.tar"];
     let _ = lab.run(&whole).succeeds();
     let _ = lab.run(&["verify", "--tar", "whole.tar", "--key", &public]).succeeds();

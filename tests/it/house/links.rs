@@ -46,7 +46,7 @@ fn anchors(page: &str) -> BTreeSet<String> {
 /// Returns the errors of a page's links.
 fn broken(path: &Path, page: &str) -> Vec<String> {
     let folder = path.parent().unwrap_or(path);
-    let judge = |target: &str| -> Option<&'static str> {
+    let problem = |target: &str| -> Option<&'static str> {
         if target.contains("://") || target.starts_with("mailto:") {
             return None;
         }
@@ -60,7 +60,7 @@ fn broken(path: &Path, page: &str) -> Vec<String> {
         (!anchor.is_empty() && !has(anchor)).then_some("has no such heading")
     };
     let found = links(page).into_iter();
-    found.filter_map(|(line, target)| Some(format!("{line}: `{target}` {}", judge(&target)?))).collect()
+    found.filter_map(|(line, target)| Some(format!("{line}: `{target}` {}", problem(&target)?))).collect()
 }
 
 /// All pages, those of examples and Tekton too.

@@ -1,7 +1,7 @@
 //! Words that have no place in the project's texts: pronouns that hide who does something (`docs/style.md`, "Prose").
 //!
 //! Every tracked kind of text is read: pages, sources with their comments and names, CI files, scripts. The check knows
-//! words only; it does not judge sentences.
+//! words only; it does not check sentences.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

@@ -68,7 +68,7 @@ fn copies_into_a_registry_survive_one_fault_of_each_class() {
         let output = upload(&lab, &registry).succeeds().says(text);
         let digest = registry.tag("team/app", "v1").unwrap_or_default();
         assert_eq!(output.one_line(), format!("{}/team/app@{digest}", registry.host()), "{name}");
-        assert_eq!(registry.judge("team/app", "v1"), Ok(()), "{name}");
+        assert_eq!(registry.check_image("team/app", "v1"), Ok(()), "{name}");
         if text == again {
             assert!(output.stderr.contains("1 retry"), "the summary counts it: {output}");
         }

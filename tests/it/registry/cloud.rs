@@ -49,7 +49,7 @@ impl Place {
     /// Runs the copy and checks the image that arrived.
     fn succeeds(&self, run: Run<'_>) {
         let output = run.run().succeeds().never_says("hunter2").never_says("password");
-        assert_eq!(self.registry.judge("team/app", "v1"), Ok(()), "{output}");
+        assert_eq!(self.registry.check_image("team/app", "v1"), Ok(()), "{output}");
         assert_eq!(self.registry.count("GET", Thing::Token), 0);
     }
 }

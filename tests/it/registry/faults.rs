@@ -185,7 +185,7 @@ fn pushes_recover_from_transient_faults() {
         let registry = FaultRegistry::start(access, vec![rule]);
         let result = image.push(&client(), &repository(&registry));
         assert!(result.is_ok(), "{name}: {}", result.unwrap_err());
-        assert_eq!(registry.judge("team/app", "v1"), Ok(()), "{name}");
+        assert_eq!(registry.check_image("team/app", "v1"), Ok(()), "{name}");
     }
 }
 
@@ -201,7 +201,7 @@ fn every_form_of_www_authenticate_is_understood() {
         let registry = FaultRegistry::start(access, vec![]);
         let result = Image::new().push(&client(), &repository(&registry));
         assert!(result.is_ok(), "{challenges:?}: {result:?}");
-        assert_eq!(registry.judge("team/app", "v1"), Ok(()));
+        assert_eq!(registry.check_image("team/app", "v1"), Ok(()));
     }
 }
 
@@ -235,7 +235,7 @@ fn credentials_do_not_leave_the_registry() {
         let foreign = format!("{origin}:{port}");
         registry.rule(on("POST", Thing::Uploads, Fault::LocationAt(foreign.clone())).always());
         image.push(&client(), &repository(&registry)).unwrap();
-        assert_eq!(registry.judge("team/app", "v1"), Ok(()));
+        assert_eq!(registry.check_image("team/app", "v1"), Ok(()));
         let storage = format!("{foreign}/storage/{{}}?X-Amz-Signature=secret");
         registry.rule(on("GET", Thing::Blob, Fault::Redirect(307, storage)).always());
         image.pull(&client(), &repository(&registry)).unwrap();
@@ -259,7 +259,7 @@ fn body_limits_lead_to_chunks_and_are_remembered() {
     ] {
         let registry = FaultRegistry::start(Access::Open, rules).with_body_limit(4 * MIB);
         image.push(&client(), &repository(&registry)).unwrap();
-        assert_eq!(registry.judge("team/app", "v1"), Ok(()));
+        assert_eq!(registry.check_image("team/app", "v1"), Ok(()));
         let size = (6 * MIB).to_string();
         let whole =
             registry.log().into_iter().filter(|entry| entry.headers.get("content-length") == Some(&size));
@@ -277,7 +277,7 @@ fn large_bodies_that_keep_breaking_are_sent_in_chunks_where_those_are_taken() {
     for rules in [vec![cut()], vec![cut(), on("PATCH", Thing::Session, answer(405)).nth(3)]] {
         let registry = FaultRegistry::start(Access::Open, rules);
         image.push(&client(), &repository(&registry)).unwrap();
-        assert_eq!(registry.judge("team/app", "v1"), Ok(()));
+        assert_eq!(registry.check_image("team/app", "v1"), Ok(()));
         assert!(registry.log().iter().any(|entry| entry.headers.contains_key("content-range")));
     }
 }
@@ -299,7 +299,7 @@ fn a_rate_limit_is_shared_by_all_workers() {
         }
     });
     client.push_manifest(&repository, &tag("v1"), &image.manifest).unwrap();
-    assert_eq!(registry.judge("team/app", "v1"), Ok(()));
+    assert_eq!(registry.check_image("team/app", "v1"), Ok(()));
 }
 
 #[test]
@@ -358,7 +358,7 @@ fn empty_blobs_and_repeated_ones_are_pushed_once() {
     let image = Image::with_layers(&[Vec::new(), bytes(5, 10), bytes(5, 10), b"{}".to_vec()]);
     let registry = FaultRegistry::start(Access::Open, vec![]);
     image.push(&client(), &repository(&registry)).unwrap();
-    assert_eq!(registry.judge("team/app", "v1"), Ok(()));
+    assert_eq!(registry.check_image("team/app", "v1"), Ok(()));
     assert_eq!((registry.count("PATCH", Thing::Session), registry.count("PUT", Thing::Session)), (0, 3));
     image.pull(&client(), &repository(&registry)).unwrap();
 }

@@ -73,7 +73,7 @@ fn retry_after_pauses_all_workers() {
         for entry in after {
             assert!(entry.at >= at + second, "{name}: {} {} came too early", entry.method, entry.path);
         }
-        assert_eq!(registry.judge("team/app", "v1"), Ok(()), "{name}");
+        assert_eq!(registry.check_image("team/app", "v1"), Ok(()), "{name}");
     }
 }
 
@@ -90,7 +90,7 @@ fn a_session_is_ended_also_when_the_token_for_that_is_gone() {
     .unwrap();
     let repository: Repository = format!("{}/team/app", registry.host()).parse().unwrap();
     Image::new().push(&client, &repository).unwrap();
-    assert_eq!(registry.judge("team/app", "v1"), Ok(()));
+    assert_eq!(registry.check_image("team/app", "v1"), Ok(()));
     assert_eq!(registry.count("DELETE", Thing::Session), 2, "refused, then with a new token");
 }
 
@@ -106,7 +106,7 @@ fn a_rate_limit_without_retry_after_is_respected() {
     let registry = FaultRegistry::start(Access::Open, Vec::new()).with_rate_limit(25);
     let to = format!("{}/team/app", registry.host());
     let _ = lab.run(&["copy", "--tar", "app.tar", "--to-repo", &to]).succeeds();
-    assert_eq!(registry.judge("team/app", "v1"), Ok(()));
+    assert_eq!(registry.check_image("team/app", "v1"), Ok(()));
     // Two for each blob, four for tag and manifest, eight HEAD requests for blobs.
     let (needed, made) = (31 * 2 + 4 + 8, registry.log().len());
     println!("{made} requests, {needed} needed");
@@ -246,7 +246,7 @@ fn blobs_that_are_there_are_asked_for_and_not_sent_again() {
         log[before..].iter().filter(|entry| entry.method == method && entry.path.contains(part)).count()
     };
     assert_eq!((sent("HEAD", "/blobs/"), sent("POST", ""), sent("PUT", "/blobs/")), (103, 0, 0));
-    assert_eq!(registry.judge("team/app", "v1"), Ok(()));
+    assert_eq!(registry.check_image("team/app", "v1"), Ok(()));
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn a_registry_that_takes_bytes_with_the_post_gets_them_so() {
         let to = format!("{}/team/app", registry.host());
         let copy = ["copy", "--tar", "many.tar", "--to-repo", &to, "--concurrency", concurrency];
         let _ = lab.run(&copy).succeeds();
-        assert_eq!(registry.judge("team/app", "v1"), Ok(()));
+        assert_eq!(registry.check_image("team/app", "v1"), Ok(()));
         let log = registry.log();
         let count = |method: &str, part: &str| {
             log.iter().filter(|entry| entry.method == method && entry.path.contains(part)).count()
@@ -280,7 +280,7 @@ fn a_registry_that_knows_only_sessions_in_parts_is_asked_so_from_then_on() {
     let registry = FaultRegistry::start(Access::Open, Vec::new()).without_monolithic_uploads();
     let to = format!("{}/team/app", registry.host());
     let _ = lab.run(&["copy", "--tar", "many.tar", "--to-repo", &to, "--concurrency", "2"]).succeeds();
-    assert_eq!(registry.judge("team/app", "v1"), Ok(()));
+    assert_eq!(registry.check_image("team/app", "v1"), Ok(()));
     let refused = registry.count("PUT", Thing::Session) - 103;
     assert!((1..=2).contains(&refused), "{refused}: at most one for each worker");
     assert_eq!(registry.count("PATCH", Thing::Session), 103);

@@ -41,7 +41,7 @@ fn copy_in_and_pull_fetch_a_layer_from_its_urls() {
     let from = format!("{}/win@{version}", registry.host());
     let to = format!("{}/copy:v1", target.host());
     let _ = lab.run(&["copy", "-i", &from, "--to-repo", &to, INCLUDE]).succeeds();
-    assert_eq!(target.judge("copy", "v1"), Ok(()));
+    assert_eq!(target.check_image("copy", "v1"), Ok(()));
     let _ = lab.run(&["copy", "-i", &from, "--to-oci-tar", "whole.tar", INCLUDE]).succeeds();
     let _ = lab.run(&["verify", "--tar", "whole.tar"]).succeeds();
     let _ = lab.run(&["pull", "-i", &from, "-o", "out"]).succeeds();

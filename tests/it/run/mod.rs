@@ -2,7 +2,7 @@
 
 pub(crate) mod base;
 pub(crate) mod checks;
-pub(crate) mod judges;
+pub(crate) mod other_builders;
 pub(crate) mod platforms;
 pub(crate) mod rebase;
 pub(crate) mod scratch;

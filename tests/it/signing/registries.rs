@@ -265,7 +265,7 @@ fn attach_refuses_what_it_cannot_attach_and_leaves_the_tar_as_it_was() {
 }
 
 #[test]
-fn verify_of_an_image_in_a_registry_judges_its_signatures() {
+fn verify_of_an_image_in_a_registry_verifies_its_signatures() {
     let (lab, registry) = (lab(), Registry::start());
     let one = published(&lab, &registry);
     let verify = |words: &[&str]| lab.run(&[&["verify", "-i", &one], words].concat());

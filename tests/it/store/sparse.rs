@@ -74,5 +74,5 @@ fn a_push_of_such_a_tar_names_what_is_missing_and_the_choice() {
     );
     assert!(registry.tag("app", "1").is_none());
     let _ = lab.run(&[&words[..], &["--platform", "linux/amd64"]].concat()).succeeds();
-    assert_eq!(registry.judge("app", "1"), Ok(()));
+    assert_eq!(registry.check_image("app", "1"), Ok(()));
 }

@@ -301,7 +301,7 @@ fn seconds(date: &str, time: &str) -> Value {
 
 /// Reads an archive with the crate `tar`.
 fn by_crate(bytes: &[u8]) -> Seen {
-    let entries = testkit::judges::entries(bytes).map_err(|error| error.to_string())?;
+    let entries = testkit::oracle_crates::entries(bytes).map_err(|error| error.to_string())?;
     let row = |entry: Value| {
         let text = |key: &str| entry[key].as_str().unwrap_or("").to_owned();
         // The crate keeps the zero bytes behind a long name.

@@ -99,7 +99,7 @@ fn add(registry: &FaultRegistry, rules: &[Rule]) {
 /// Checks the registry's content after a push, and describes the result.
 fn written(registry: &FaultRegistry, name: &str, row: &Row, expected: &str, output: Output) -> String {
     if output.code == Some(0) {
-        assert_eq!(registry.judge(name, "v1"), Ok(()), "{}: {output}", row.name);
+        assert_eq!(registry.check_image(name, "v1"), Ok(()), "{}: {output}", row.name);
         assert_eq!(registry.tag(name, "v1").as_deref(), Some(expected), "{}: {output}", row.name);
     } else if row.present != Present::Tag {
         assert_eq!(registry.tag(name, "v1"), None, "{}: nothing is tagged", row.name);
@@ -148,7 +148,7 @@ fn copied_from(place: &Place<'_>, row: &Row, rules: &[Rule]) -> String {
     let to = format!("{}/team/copy:v1", other.host());
     let output = run(&place.lab, &["copy", "-i", &wanted(place, &registry, row), "--to-repo", &to]);
     if output.code == Some(0) {
-        assert_eq!(other.judge("team/copy", "v1"), Ok(()), "{}: {output}", row.name);
+        assert_eq!(other.check_image("team/copy", "v1"), Ok(()), "{}: {output}", row.name);
         assert_eq!(other.tag("team/copy", "v1"), registry.tag("team/app", "v1"), "{}", row.name);
     } else {
         assert_eq!(other.tag("team/copy", "v1"), None, "{}: nothing is tagged", row.name);

@@ -258,7 +258,8 @@ pub(super) fn once() -> Vec<Row> {
             tags(Fault::LoseResponse),
         ),
         row("the manifest's response is lost", put(Fault::LoseResponse), get(Fault::LoseResponse), None),
-        row("silence instead of a response", body(Fault::Silence), blob(Fault::Silence), None).no_check(FIXED),
+        row("silence instead of a response", body(Fault::Silence), blob(Fault::Silence), None)
+            .no_check(FIXED),
         row("silence after the manifest", put(Fault::Silence), get(Fault::Silence), None).no_check(FIXED),
         row("silence in the middle of a body", None, blob(Fault::StallResponse(MIB)), None).no_check(FIXED),
         row("500", open(answer(500)), blob(answer(500)), tags(answer(500))),

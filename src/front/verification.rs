@@ -11,15 +11,15 @@ use crate::model::list::clause_list;
 use crate::sign::ClaimKind;
 use crate::store::Store;
 use crate::transfer::events::Silent;
-use crate::transfer::signatures::{Content, Judgement, Trust, Verdict, judge};
+use crate::transfer::signatures::{Content, Trust, Verdict, Verification, verify_signatures};
 use crate::transfer::{self, Attached, Collection, Gathering, ImageLocator, ImageSource};
 
 /// Verifies the images of a tar or folder with the signatures in it.
-pub(super) fn of_store(store: &Store, trust: &Trust) -> Result<Vec<Judgement>, Failure> {
+pub(super) fn of_store(store: &Store, trust: &Trust) -> Result<Vec<Verification>, Failure> {
     let locator = ImageLocator::over(store, None);
     let gathering = Gathering { thick: false, attached: Attached::default(), concurrency: 1 };
     let collection = transfer::gather(&locator, stored_roots(store.roots()), &gathering, &Silent)?;
-    Ok(judge(&locator, &collection, trust)?)
+    Ok(verify_signatures(&locator, &collection, trust)?)
 }
 
 /// Refuses a collection unless each of its roots is signed; without keys there is no check.
@@ -29,8 +29,8 @@ pub(super) fn demand(
     trust: Option<&Trust>,
 ) -> Result<(), Failure> {
     let Some(trust) = trust else { return Ok(()) };
-    for judgement in judge(source, collection, trust)? {
-        judgement.check()?;
+    for verification in verify_signatures(source, collection, trust)? {
+        verification.check()?;
     }
     Ok(())
 }
@@ -44,10 +44,10 @@ pub(super) fn attached(asked: Attached, trust: Option<&Trust>) -> Attached {
 }
 
 /// Writes a line for each signature and attestation.
-pub(super) fn lines(judged: &[Judgement]) -> String {
+pub(super) fn lines(verifications: &[Verification]) -> String {
     let mut out = String::new();
-    for judgement in judged {
-        for one in &judgement.statements {
+    for verification in verifications {
+        for one in &verification.statements {
             let verdict = match &one.verdict {
                 Verdict::Accepted { key } => format!("accepted, key {key}"),
                 Verdict::Wrong { problem } => format!("wrong: {problem}"),
@@ -56,8 +56,8 @@ pub(super) fn lines(judged: &[Judgement]) -> String {
             };
             let line = format!(
                 "{}@{}: {}: {verdict}",
-                judgement.place,
-                judgement.image,
+                verification.place,
+                verification.image,
                 what(&one.statement.content)
             );
             writeln!(out, "{}", text::escaped(&line)).expect("writing to a String cannot fail");
@@ -84,8 +84,8 @@ pub(super) fn what(content: &Content) -> String {
 }
 
 /// Writes all statements as JSON.
-pub(super) fn json(judged: &[Judgement]) -> Value {
-    let statement = |one: &transfer::signatures::Judged| {
+pub(super) fn json(verifications: &[Verification]) -> Value {
+    let statement = |one: &transfer::signatures::CheckedStatement| {
         let (verdict, detail) = match &one.verdict {
             Verdict::Accepted { key } => ("accepted", Some(key)),
             Verdict::Wrong { problem } => ("wrong", Some(problem)),
@@ -99,21 +99,21 @@ pub(super) fn json(judged: &[Judgement]) -> Value {
         }
         value
     };
-    let image = |judgement: &Judgement| {
-        let missing: Vec<String> = judgement.missing.iter().map(ToString::to_string).collect();
-        let statements: Vec<Value> = judgement.statements.iter().map(statement).collect();
-        json!({ "digest": judgement.image, "statements": statements, "missing": missing })
+    let image = |verification: &Verification| {
+        let missing: Vec<String> = verification.missing.iter().map(ToString::to_string).collect();
+        let statements: Vec<Value> = verification.statements.iter().map(statement).collect();
+        json!({ "digest": verification.image, "statements": statements, "missing": missing })
     };
-    judged.iter().map(image).collect()
+    verifications.iter().map(image).collect()
 }
 
 /// Returns the failure of images without an accepted signature, or with an invalid one.
-pub(super) fn failure(judged: &[Judgement]) -> Option<Failure> {
-    if let Some(error) = judged.iter().find_map(|judgement| judgement.check().err()) {
+pub(super) fn failure(verifications: &[Verification]) -> Option<Failure> {
+    if let Some(error) = verifications.iter().find_map(|verification| verification.check().err()) {
         return Some(error.into());
     }
-    let wrong: Vec<String> = judged.iter().flat_map(Judgement::wrong).collect();
-    let place = judged.first().map(|judgement| judgement.place.clone()).unwrap_or_default();
+    let wrong: Vec<String> = verifications.iter().flat_map(Verification::wrong).collect();
+    let place = verifications.first().map(|verification| verification.place.clone()).unwrap_or_default();
     (!wrong.is_empty()).then(|| {
         Failure::difference(format!("`{place}` has signatures that are wrong: {}", clause_list(wrong)))
     })

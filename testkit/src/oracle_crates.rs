@@ -38,12 +38,12 @@ pub fn problems(layout: &Path) -> Vec<String> {
         Ok(files) => files,
         Err(error) => return vec![format!("`tar` cannot read `{}`: {error}", layout.display())],
     };
-    let mut judge = Judge { files: &files, problems };
-    judge.document::<OciLayout>("oci-layout");
-    if let Some(index) = judge.document::<ImageIndex>("index.json") {
-        judge.follow(&index, 0);
+    let mut checker = Checker { files: &files, problems };
+    checker.document::<OciLayout>("oci-layout");
+    if let Some(index) = checker.document::<ImageIndex>("index.json") {
+        checker.follow(&index, 0);
     }
-    judge.problems
+    checker.problems
 }
 
 /// One file of a layout.
@@ -217,12 +217,12 @@ pub fn entries(reader: impl Read) -> std::io::Result<Vec<Value>> {
     Ok(found)
 }
 
-struct Judge<'files> {
+struct Checker<'files> {
     files: &'files BTreeMap<String, Content>,
     problems: Vec<String>,
 }
 
-impl Judge<'_> {
+impl Checker<'_> {
     /// Parses a document as its type, serialises it again and compares the members.
     fn document<T: DeserializeOwned + Serialize>(&mut self, name: &str) -> Option<Value> {
         let Content::Document(bytes) = self.files.get(name)? else {
@@ -315,8 +315,8 @@ mod tests {
 
     #[test]
     fn a_field_that_the_crate_reads_otherwise_is_reported() {
-        let judged = |manifest: &str| {
-            let scratch = Scratch::new("judges");
+        let problems_of = |manifest: &str| {
+            let scratch = Scratch::new("oracle-crates");
             let hex = crate::digest::of(manifest.as_bytes())["sha256:".len()..].to_owned();
             let index = json!({"schemaVersion": 2, "manifests": [{
                 "mediaType": "application/vnd.oci.image.manifest.v1+json",
@@ -329,12 +329,12 @@ mod tests {
             problems(&scratch.write("layout.tar", tar.finish())).join("\n")
         };
         let config = r#""config":{"mediaType":"application/vnd.oci.empty.v1+json","size":2,"digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"}"#;
-        let with = |more: &str| judged(&format!(r#"{{"schemaVersion":2,{config},"layers":[]{more}}}"#));
+        let with = |more: &str| problems_of(&format!(r#"{{"schemaVersion":2,{config},"layers":[]{more}}}"#));
         assert_eq!(with(""), "");
         assert_eq!(with(r#","annotations":{}"#), "");
         assert!(with(r#","anotations":{"a":"b"}"#).contains("`oci-spec` drops `/anotations`"));
         assert!(with(r#","annotations":{"a":1}"#).contains("`oci-spec` cannot parse"));
-        assert!(judged(r#"{"schemaVersion":2"#).contains("is no JSON"));
+        assert!(problems_of(r#"{"schemaVersion":2"#).contains("is no JSON"));
     }
 
     #[test]
@@ -350,7 +350,7 @@ mod tests {
         );
         assert_eq!(entry["xattrs"], json!([["757365722e61", "62"]]));
         assert!(entries(&tar[..1536 + 512 + 1]).is_err());
-        let scratch = Scratch::new("judges-cut");
+        let scratch = Scratch::new("oracle-crates-cut");
         let cut = Tarball::new().file("blobs/sha256/aa", &tar[..1536 + 512 + 1]).finish();
         let found = problems(&scratch.write("layout.tar", cut)).join("\n");
         assert!(found.contains("`tar` cannot read `blobs/sha256/aa`"), "{found}");

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use testkit::registry::Registry;
-use testkit::tools::{Ran, judge, run};
+use testkit::tools::{Ran, debian_13, run};
 
 use super::keys;
 use crate::lab::{Lab, lab};
@@ -40,7 +40,7 @@ fn policy(lab: &Lab, repository: &str, key: &str) -> String {
 fn skopeo_accepts_what_was_signed_here_by_the_policy_of_the_documentation() {
     let (lab, registry) = (lab(), Registry::start());
     let test = "skopeo_accepts_what_was_signed_here_by_the_policy_of_the_documentation";
-    if judge("skopeo-13", test).is_none() {
+    if debian_13("skopeo-13", test).is_none() {
         return;
     }
     keys::put(&lab);
@@ -48,7 +48,7 @@ fn skopeo_accepts_what_was_signed_here_by_the_policy_of_the_documentation() {
     let attachments = json!({"docker": {registry.host(): {"use-sigstore-attachments": true}}});
     lab.write("registries.d/far.yaml", attachments.to_string());
     let copy = |image: &str, key: &str| -> Ran {
-        let mut command: Command = judge("skopeo-13", test).expect("it was there");
+        let mut command: Command = debian_13("skopeo-13", test).expect("it was there");
         command.current_dir(lab.work()).env("HOME", lab.work());
         command.arg("--policy").arg(policy(&lab, &far, key)).args(["--registries.d", "registries.d", "copy"]);
         command.args(["--src-tls-verify=false", &format!("docker://{image}"), "dir:out"]);
@@ -82,12 +82,12 @@ fn skopeo_accepts_what_was_signed_here_by_the_policy_of_the_documentation() {
 fn oras_discovers_and_pulls_what_was_attached_here() {
     let (lab, registry) = (lab(), Registry::start());
     let test = "oras_discovers_and_pulls_what_was_attached_here";
-    if judge("oras", test).is_none() {
+    if debian_13("oras", test).is_none() {
         return;
     }
     keys::put(&lab);
     let oras = |words: &[&str]| {
-        let mut command = judge("oras", test).expect("it was there");
+        let mut command = debian_13("oras", test).expect("it was there");
         run(command.args(words).current_dir(lab.work()).env("HOME", lab.work())).success().stdout
     };
     let image = format!("{}/app:v1", registry.host());
