@@ -1,6 +1,6 @@
 //! Where a store is, as `--store` and `--to-store` name it: `URL`, `URL:TAG` or `URL@DIGEST`.
 //!
-//! A tag is the text behind the last colon of the path's last part. No escapes in a path are decoded: a name with other
+//! A tag is the text after the last colon of the path's last part. No escapes in a path are decoded: a name with other
 //! characters than those of keys is refused, so that no server or file system reads another name.
 
 use std::fmt;

@@ -1,6 +1,6 @@
-//! Deleting what is not used any more: old entries, and blobs that nothing refers to.
+//! Deletes what is no longer used: old entries, and blobs that nothing refers to.
 //!
-//! Blobs go in two phases. A first run lists what is unused; a later run, after the grace, deletes what of that list is
+//! Blobs go in two phases. A first run lists what is unused; a later run, after the grace period, deletes what of that list is
 //! still unused and what no writer objected to. Why that is safe beside writers: docs/formats/store.md, "Deleting".
 
 use std::collections::HashSet;

@@ -1,5 +1,5 @@
-//! The operations of the bucket or folder with a store's objects: read, write and list by key. No locks and no
-//! conditional writes.
+//! The operations on a store's objects in a bucket or folder: read, write and list by key. No locks and no conditional
+//! writes.
 
 use std::fmt;
 use std::io::Read;

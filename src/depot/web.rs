@@ -1,4 +1,4 @@
-//! A store that any web server shows: read by the names in its `index.json`, because nothing can be listed.
+//! A store that a web server offers: read by the names in its `index.json`, because nothing can be listed.
 
 use std::io::Read;
 use std::ops::ControlFlow;

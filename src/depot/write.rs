@@ -1,7 +1,7 @@
 //! Writes a store: blobs, then entries, then the index that other tools read. Only that index is ever replaced.
 //!
-//! If the process ends at any point, the next push finds the blobs, and derives an index that is older than the entries
-//! again. Two writers of one tag make two versions.
+//! If the process ends at any point, the next push finds the blobs, and rebuilds an index that is older than the
+//! entries. Two writers of one tag make two versions.
 
 use std::collections::HashMap;
 use std::io;

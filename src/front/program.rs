@@ -59,7 +59,7 @@ enum Verb {
     Serve(Box<serve_args::ServeArgs>),
     Attach(Box<sign_args::AttachArgs>),
     Match(Box<args::MatchArgs>),
-    /// List the images of a store between jobs, and delete what is not used any more
+    /// List the images of a store between jobs, and delete what is no longer used
     #[command(subcommand)]
     Store(StoreVerb),
     /// List, resolve, add and delete the tags of a repository

@@ -51,7 +51,7 @@ pub fn escape_in_yaml(yaml: &str) -> String {
 fn escape(text: &str, write: impl Fn(&mut String, char)) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
-        // In both formats the writers have escaped ASCII control characters in strings, but for U+007F.
+        // In both formats the writers have escaped ASCII control characters in strings, except U+007F.
         if is_invisible(character) && character >= '\u{7f}' {
             write(&mut out, character);
         } else {

@@ -87,7 +87,7 @@ pub const TOKEN_BYTES: u64 = 1024 * 1024;
 pub const HELPER_BYTES: usize = 1024 * 1024;
 /// Most bytes read of a registry's error; the rest is thrown away, and 400 characters are shown.
 pub const ERROR_BYTES: u64 = 64 * 1024;
-/// Most extension headers in front of one entry of a tar; tools write at most three.
+/// Most extension headers before one entry of a tar; tools write at most three.
 pub const EXTENSIONS_PER_ENTRY: usize = 16;
 /// Most `urls` of one layer that are tried; real layers have one.
 pub const LAYER_URLS: usize = 10;

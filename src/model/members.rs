@@ -29,7 +29,7 @@ impl Members {
         found.map(|(_, value)| value.get()).filter(|text| *text != "null")
     }
 
-    /// Sets a member to the value that `to_json` writes: in its place, or behind the others.
+    /// Sets a member to the value that `to_json` writes: in its place, or after the others.
     pub fn set<T: serde::Serialize>(&mut self, name: &str, value: &T) {
         self.set_raw(name, to_json(value));
     }

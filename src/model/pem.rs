@@ -23,7 +23,7 @@ impl<'a> PemBlock<'a> {
     }
 }
 
-/// What is wrong with a text as a whole; a clause behind its name.
+/// What is wrong with a text as a whole; a clause after its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PemFault {
     /// White space only.

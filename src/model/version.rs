@@ -87,7 +87,7 @@ impl fmt::Display for SemanticVersion {
     }
 }
 
-/// Splits at the first `mark`; the part behind it, if there is one, has to be dot-separated identifiers.
+/// Splits at the first `mark`; the part after it, if there is one, has to be dot-separated identifiers.
 fn split_identifiers(text: &str, mark: char) -> Option<(&str, &str)> {
     let Some((before, after)) = text.split_once(mark) else { return Some((text, "")) };
     let is_identifier = |part: &str| {

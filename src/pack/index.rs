@@ -112,7 +112,7 @@ impl<'a> IndexParts<'a> {
 /// Makes the index.
 ///
 /// Shape: images sorted by operating system, architecture, variant and OS version, so that the order of the sources
-/// changes no byte; behind each image its attestations, sorted by digest. An image that comes twice with one digest
+/// changes no byte; after each image its attestations, sorted by digest. An image that comes twice with one digest
 /// is listed once, with the annotations of both. Docker's manifest list where every image is of Docker's type and
 /// the index has no annotations, which that list cannot hold; else an OCI index.
 /// Errors: see [`IndexError`].

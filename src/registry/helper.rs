@@ -22,7 +22,7 @@ use crate::model::Secret;
 /// Longest time a helper may take; some open a browser or ask a daemon, none of that works in a pipeline.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long the end of an output is waited for after the helper's exit: a process that it left behind may hold it open.
+/// How long to wait for the end of the output after the helper's exit: a process that it started may hold it open.
 const AFTER_EXIT: Duration = Duration::from_secs(2);
 
 /// Bytes of a helper's standard error that are kept, from its end.

@@ -8,7 +8,7 @@ use crate::model::Registry;
 use super::keychain::Keychain;
 use super::wire_options::WireOptions;
 
-/// Everything a [`Client`](super::Client) can be told.
+/// The settings of a [`Client`](super::Client).
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
     /// Trust, proxies, time-outs and events.

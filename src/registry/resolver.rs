@@ -19,7 +19,7 @@ use super::transport::{Deadline, run_detached};
 /// Most addresses of a host that are tried; ureq has room for no more.
 const MOST_ADDRESSES: usize = 16;
 /// How long a response is good. ureq asks before every request, also where a connection is open; in a container that
-/// is several questions to a name server each time.
+/// is several DNS queries each time.
 const KNOWN_FOR: Duration = Duration::from_secs(10);
 
 /// Asks the system for addresses; unlike ureq's own it can be cancelled, and does not panic without threads.

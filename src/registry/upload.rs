@@ -120,7 +120,7 @@ pub(super) fn push_blob(
     if !lock(&host.uploads).may_try_at_once(size) {
         return upload.run(start);
     }
-    // Its bytes may be sent in vain, which is neither progress nor a new beginning.
+    // Its bytes may be sent without a result, which is neither progress nor a restart.
     let kept = KeptBody { body, bytes: OnceLock::new() };
     let outcome = Upload { body: &kept, progress: &|_| {}, ..upload }.run(start)?;
     if outcome == PushOutcome::Uploaded {

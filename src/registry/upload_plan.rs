@@ -8,7 +8,7 @@ const WORTH_CHUNKING: u64 = 16 * MIB;
 
 /// Blobs up to this size are sent in the PUT that ends the upload; a body that small is soon sent again.
 const SMALL: u64 = 256 * 1024;
-/// Largest blob with which it is tried whether a registry takes the bytes with the POST: at most so much is sent in vain.
+/// Largest blob with which it is tried whether a registry takes the bytes with the POST: at most so much is sent without a result.
 const TRIED_AT_ONCE: u64 = 64 * 1024;
 
 /// What the uploads to a registry have shown so far.
@@ -28,7 +28,7 @@ pub(super) struct Learned {
 enum AtOnce {
     #[default]
     Untried,
-    /// One blob is on its way so; the others do not wait for the response.
+    /// One blob is being sent in this form; the others do not wait for the response.
     Trying,
     Taken,
     Refused,
@@ -314,7 +314,7 @@ mod tests {
         learned.ended_at_once(None);
         assert!(learned.begin_at_once(Plan::Small, 10), "the response was about credentials");
         learned.ended_at_once(Some(false));
-        assert!(!learned.begin_at_once(Plan::Small, 10), "never a second time in vain");
+        assert!(!learned.begin_at_once(Plan::Small, 10), "a refused form is not tried again");
         learned.ended_at_once(None);
         assert!(!learned.begin_at_once(Plan::Small, 10));
         learned.ended_at_once(Some(true));

@@ -116,7 +116,7 @@ fn read_head(
         });
         match head::parse(&bytes) {
             Ok(Some((head, end))) => {
-                // The bytes behind the head stay in the buffer, for the body.
+                // The bytes after the head stay in the buffer, for the body.
                 let before = bytes.len() - count;
                 reader.consume(end.saturating_sub(before));
                 break Ok(Some(Ok(head)));
@@ -240,7 +240,7 @@ impl Exchange<'_> {
             Wanted::Part { first, last } => (206, first, last - first + 1),
             Wanted::Unsatisfiable => {
                 let response =
-                    Response::error(416, Code::Unsupported, "the range begins behind the end of the blob");
+                    Response::error(416, Code::Unsupported, "the range begins after the end of the blob");
                 return self.send(&response.with("Content-Range", format!("bytes */{size}")), keep_alive);
             }
         };

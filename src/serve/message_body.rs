@@ -92,7 +92,7 @@ impl<R: BufRead> MessageBody<R> {
                 return Ok(());
             }
         }
-        Err(invalid("too many fields behind the last chunk"))
+        Err(invalid("too many fields after the last chunk"))
     }
 }
 
@@ -180,7 +180,7 @@ mod tests {
         let fields = "A: b\r\n".repeat(limits::HEAD_FIELDS + 1);
         assert_eq!(
             chunked(&format!("0\r\n{fields}\r\n")).unwrap_err(),
-            "too many fields behind the last chunk"
+            "too many fields after the last chunk"
         );
     }
 

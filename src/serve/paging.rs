@@ -71,7 +71,7 @@ mod tests {
         assert_eq!(page("n=2&last=b%5F1"), of(&["c"], None));
         assert_eq!(page("n=3"), of(&["a", "b_1", "c"], None));
         assert_eq!(page("n=0"), of(&[], None));
-        assert_eq!(page("last=b"), of(&["b_1", "c"], None), "also behind a name that is not there");
+        assert_eq!(page("last=b"), of(&["b_1", "c"], None), "also after a name that is not there");
         assert_eq!(page("n=1&last=c"), of(&[], None));
         for wrong in ["n=", "n=-1", "n=x", "n=99999999999999999999"] {
             assert_eq!(page(wrong), Err(400), "{wrong}");

@@ -9,7 +9,7 @@ pub(super) enum Wanted {
     Whole,
     /// These bytes, the last one included.
     Part { first: u64, last: u64 },
-    /// The range begins behind the end.
+    /// The range begins after the end.
     Unsatisfiable,
 }
 
@@ -34,7 +34,7 @@ pub(super) fn wanted(range: Option<&str>, size: u64) -> Wanted {
     }
 }
 
-/// Reads `FIRST-LAST`, with or without `bytes` in front and a size behind; `None` if it is not of this form.
+/// Reads `FIRST-LAST`, with or without `bytes` before and a size after it; `None` if it is not of this form.
 pub(super) fn of_chunk(text: &str) -> Option<(u64, u64)> {
     let text = text.trim();
     let text = text.strip_prefix("bytes").map_or(text, |rest| rest.trim_start_matches(['=', ' ']));

@@ -1,4 +1,4 @@
-//! Counts the bytes of one connection, to find clients that are too slow; no wait for a client is without end.
+//! Counts the bytes of one connection, to find clients that are too slow. Every wait for a client is bounded.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;

@@ -19,7 +19,7 @@ impl KeyError {
     }
 }
 
-/// The problem of a key; written behind its name.
+/// The problem of a key; written after its name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyProblem {

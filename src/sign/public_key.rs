@@ -382,7 +382,7 @@ mod tests {
         );
     }
 
-    /// Reads an RSA key of these two numbers, with bytes behind them and behind the whole.
+    /// Reads an RSA key of these two numbers, with bytes after them and after the whole.
     fn rsa(modulus: &[u8], exponent: &[u8], behind: [&[u8]; 2]) -> Result<(), String> {
         let numbers = [element(der::INTEGER, modulus), element(der::INTEGER, exponent)].concat();
         let key = element(der::SEQUENCE, &[&numbers, behind[0]].concat());
@@ -424,9 +424,9 @@ mod tests {
     fn nothing_is_behind_the_parts_of_a_public_key() {
         let good = parse(ED25519).unwrap().remove(0).spki;
         assert_eq!(good.len(), 44);
-        // The outer length counts one byte more, which is behind the key.
+        // The outer length counts one byte more, which is after the key.
         let inside = [&[0x30, 0x2b], &good[2..], b"x"].concat();
-        // The same behind the object identifier of the algorithm.
+        // The same after the object identifier of the algorithm.
         let algorithm = [&[0x30, 0x2b, 0x30, 0x06], &good[4..9], b"x", &good[9..]].concat();
         let outside = [&good, &b"x"[..]].concat();
         for der in [inside, algorithm, outside] {

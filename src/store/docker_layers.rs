@@ -2,8 +2,8 @@
 //!
 //! Hashing costs as much as sending, so a layer is hashed only if nothing states its digest. A `diff_id` is the digest of
 //! a layer that is not compressed. go-containerregistry, and so crane and kaniko, and jib call a compressed layer by its
-//! digest (`<hex>.tar.gz`); whether an archive does that is found out by hashing its smallest one. Nothing here is
-//! believed for good: a layer is verified against its digest whenever it is read.
+//! digest (`<hex>.tar.gz`); whether an archive does that is found out by hashing its smallest one. A stated
+//! digest is not trusted: a layer is verified against it whenever it is read.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write as _};
@@ -40,7 +40,7 @@ impl<'a> LayerFile<'a> {
         }
     }
 
-    /// Returns the digest that the file's name states: `<hex>.tar.gz`, behind any folders.
+    /// Returns the digest that the file's name states: `<hex>.tar.gz`, after any folders.
     fn digest_in_name(&self) -> Option<Digest> {
         let name = self.name.rsplit('/').next().unwrap_or(self.name);
         format!("sha256:{}", name.strip_suffix(".tar.gz")?).parse().ok()

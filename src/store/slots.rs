@@ -169,12 +169,12 @@ impl SlotTar {
         Ok(BlobSlot { file: self.another_handle()?, path: self.output.path().to_owned(), offset, size })
     }
 
-    /// Returns a writer behind the end, leaving room for one header.
+    /// Returns a writer after the end, leaving room for one header.
     pub(super) fn tail(&self) -> WriteFrom<'_> {
         WriteFrom::new(self.output.file(), self.end + BLOCK as u64)
     }
 
-    /// Keeps what was written behind the end as a file of this name and size.
+    /// Keeps what was written after the end as a file of this name and size.
     pub(super) fn keep_tail(&mut self, name: &str, size: u64) -> Result<(), FileError> {
         let block = header::encode_one_block(&entry_header(name.as_bytes(), size));
         self.output.write_at(&block, self.end)?;

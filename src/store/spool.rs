@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn an_archive_that_unpacks_to_more_than_the_limit_is_refused_while_it_is_unpacked() {
-        // An empty archive, and zeros behind its end.
+        // An empty archive, and zeros after its end.
         let bomb = zstd::encode_all(&vec![0; 8 << 20][..], 1).unwrap();
         let spool = |limit| {
             let source = Box::new(io::Cursor::new(bomb.clone()));

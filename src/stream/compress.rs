@@ -209,7 +209,7 @@ type Numbered = (u64, Arc<Vec<u8>>);
 /// 4. The writer waits for the block whose turn it is. If that block was taken, it arrives by 3. If it was not, no
 ///    later one was taken either, so the writer keeps none, and all outputs are free, in the hands of compressors
 ///    that wait for a block, or with the output's hasher, which waits for nothing else: the oldest block is taken.
-/// 5. After an error the writer goes on taking blocks, and the hashers too, until the producer stops.
+/// 5. After an error the writer continues to take blocks, and the hashers too, until the producer stops.
 #[derive(Clone, Copy)]
 struct Circulating {
     /// One for each compressor to work on and one waiting for it; one each with the producer, the hasher and on its
@@ -347,7 +347,7 @@ fn compress_blocks(
     }
 }
 
-/// Writes finished blocks in their order; after an error it goes on taking them, because their space is needed.
+/// Writes finished blocks in their order; after an error it continues to take them, because their space is needed.
 ///
 /// Another thread computes the digest: on noise, writing (a copy into the page cache) takes as long as hashing.
 fn write_blocks(

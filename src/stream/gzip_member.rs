@@ -12,7 +12,7 @@ use libdeflater::Crc;
 pub const BLOCK_BYTES: usize = 1024 * 1024;
 /// Bytes before the deflate stream: the fixed header, the extra field's length, and its one subfield.
 pub(super) const HEADER_BYTES: usize = 20;
-/// Bytes behind it: CRC-32 and size of the uncompressed bytes, both little-endian (RFC 1952 2.3.1).
+/// Bytes after it: CRC-32 and size of the uncompressed bytes, both little-endian (RFC 1952 2.3.1).
 pub(super) const TRAILER_BYTES: usize = 8;
 /// Header up to the length: deflate, extra field, no time, unknown system; 8 bytes of extra field; subfield `IR`
 /// with 4 bytes, the length of the whole member, little-endian.

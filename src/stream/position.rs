@@ -83,7 +83,7 @@ mod tests {
         assert_eq!(rest, "c789");
         one.read_exact(&mut three).unwrap();
         assert_eq!(&three, b"bc7", "the other reader did not move this one");
-        assert_eq!(ReadFrom::new(&file, 11).read(&mut three).unwrap(), 0, "nothing behind the end");
+        assert_eq!(ReadFrom::new(&file, 11).read(&mut three).unwrap(), 0, "nothing after the end");
         std::fs::remove_file(path).unwrap();
     }
 }

@@ -273,7 +273,7 @@ impl StagedFolder {
 impl Drop for StagedFolder {
     fn drop(&mut self) {
         if !self.published {
-            // Only the own folder is removed: after a failed exchange its name may belong to another one.
+            // Only the folder made here is removed: after a failed exchange its name may belong to another one.
             let own = self.folder.as_ref().and_then(identity);
             // Removal needs file descriptors, and this may be the last free one.
             self.folder = None;
@@ -451,7 +451,7 @@ mod tests {
             assert_eq!(
                 identity(&handle),
                 identity_at(&staged.parent, "away".as_ref()),
-                "work goes on in the own folder"
+                "work continues in the folder made here"
             );
             let error = staged.publish().unwrap_err();
             assert!(matches!(error, FileError::Exchanged { .. }), "{error}");

@@ -1,4 +1,4 @@
-//! Hashing bytes on their way, and refusing those that do not match a descriptor.
+//! Hashes bytes while they are read, and refuses those that do not match a descriptor.
 
 use std::io::{self, BufRead, Read, Write};
 

@@ -63,7 +63,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// A folder that stands in no layer but has something below it; engines make it like this.
+    /// A folder that is in no layer but has something below it; engines create such folders.
     pub const IMPLIED: Self = Self {
         kind: NodeKind::Directory,
         mode: 0o755,
@@ -247,7 +247,7 @@ impl FileTree {
                 self.put_shared(&place, Arc::clone(node));
             }
         }
-        // Deletions are about lower layers, wherever they stand in this one.
+        // Deletions are about lower layers, wherever they are in this one.
         for (path, _) in entries {
             let Some(hidden) = parts(path).next_back().and_then(whiteout) else { continue };
             let path = clean(path);

@@ -49,7 +49,7 @@ struct Hops<'a> {
     window_start: u64,
 }
 
-/// Holds an extension header, its data and the header behind it, or a few small files.
+/// Holds an extension header, its data and the header after it, or a few small files.
 const WINDOW: usize = 4096;
 
 impl ByteSource for Hops<'_> {

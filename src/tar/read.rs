@@ -1,7 +1,7 @@
 //! A strict streaming reader of tar entries: ustar, PAX, GNU long names, base-256 numbers, old formats.
 //!
 //! Strict means: what GNU tar, Go and Python would read differently is an error. That covers repeated or mixed
-//! extension headers, extension headers that go on behind their size, global extension headers with fields that count,
+//! extension headers, extension headers that are longer than their size, global extension headers with fields that count,
 //! links and folders with data, a single zero block in the middle, and sparse files. A PAX `size` is used for reading
 //! and for skipping. The archive ends at two zero blocks or, as in GNU tar and Go, at the end of the source on a block
 //! border. What follows two zero blocks is ignored, so concatenated archives give the first one only.
@@ -81,7 +81,7 @@ pub(super) enum End {
 pub(super) struct Headers<S> {
     source: S,
     position: u64,
-    /// Data of the current entry not yet read, and the padding behind it.
+    /// Data of the current entry not yet read, and the padding after it.
     remaining: u64,
     padding: u64,
     current: Vec<u8>,
@@ -133,12 +133,12 @@ impl<S: ByteSource> Headers<S> {
                 return Err(bad(format!("more than {most} extension headers in a row")));
             }
             let data = self.extension_data(&header, offset)?;
-            let repeated = || bad("two extension headers of one kind stand before one entry".to_owned());
+            let repeated = || bad("two extension headers of one kind precede one entry".to_owned());
             match header.flag {
-                // Go forgets the extension headers that stand in front of a global one, GNU tar and Python do not.
+                // Go forgets the extension headers that precede a global one, GNU tar and Python do not.
                 b'g' if !extensions.is_empty() => {
                     return Err(bad(
-                        "a global extended header stands between an extension header and its entry"
+                        "a global extended header is between an extension header and its entry"
                             .to_owned(),
                     ));
                 }
@@ -184,14 +184,14 @@ impl<S: ByteSource> Headers<S> {
             return Ok(Some(block));
         }
         if !extensions.is_empty() {
-            return Err(dangling("a zero block stands"));
+            return Err(dangling("a zero block is"));
         }
         match self.block()? {
             Some(second) if second != [0; BLOCK] => Err(TarError::Header {
                 offset,
                 entry: String::new(),
                 problem:
-                    "a single zero block stands between entries, where some readers stop and others go on"
+                    "a single zero block is between entries, where some readers stop and others continue"
                         .to_owned(),
             }),
             _ => {
@@ -272,7 +272,7 @@ impl<S: ByteSource> Headers<S> {
         if goes_on && !(matches!(header.flag, b'L' | b'K') && data.contains(&0)) {
             let size = header.size;
             let problem =
-                format!("the extension header goes on behind its {size} bytes, where some readers read on");
+                format!("the extension header continues after its {size} bytes, where some readers read on");
             return Err(TarError::Header { offset, entry: display_name(&header.name), problem });
         }
         Ok(data)
@@ -317,7 +317,7 @@ impl<S: ByteSource> Headers<S> {
         let skipped =
             self.source.skip(count).map_err(|source| TarError::Io { offset: self.position, source })?;
         self.position += skipped;
-        // umoci 0.4 ends layers right behind the last file's data, without padding or end mark; Go's and Python's
+        // umoci 0.4 ends layers right after the last file's data, without padding or end mark; Go's and Python's
         // readers take that as the end.
         if skipped < self.remaining {
             return Err(self.cut());
@@ -531,12 +531,12 @@ mod tests {
             ),
             (Tarball::new().entry(&Made::new("d/", b'0', 1), b"x").finish(), "1 bytes of data but is not"),
             (Tarball::new().file("a", "").raw(&[0; 512]).file("b", "").finish(), "a single zero block"),
-            (global_after_local, "stands between an extension header and its entry"),
+            (global_after_local, "is between an extension header and its entry"),
             (
                 Tarball::new().entry(&Made::new("g", b'g', 13), b"13 uid=10000\n").file("x", "").finish(),
                 "a global extended header sets `uid`, which readers understand differently",
             ),
-            (Tarball::new().pax(&[("path", b"a")]).finish(), "a zero block stands after an extension header"),
+            (Tarball::new().pax(&[("path", b"a")]).finish(), "a zero block is after an extension header"),
             (Tarball::new().pax(&[("path", b"a")]).unfinished(), "the tar ends after an extension header"),
             (Tarball::new().entry(&Made::new("s", b'S', 0), b"").finish(), "sparse"),
             (Tarball::new().pax(&[("GNU.sparse.size", b"1")]).file("s", "").finish(), "sparse"),
@@ -559,14 +559,14 @@ mod tests {
             ),
             (
                 Tarball::new().entry(&Made::new("L", b'L', 1), b"a/evil\0").file("x", "").finish(),
-                "goes on behind its 1 bytes",
+                "continues after its 1 bytes",
             ),
             (
                 Tarball::new()
                     .entry(&Made::new("x", b'x', 10), b"10 path=a\n10 path=b\n")
                     .file("x", "")
                     .finish(),
-                "goes on behind its 10 bytes",
+                "continues after its 10 bytes",
             ),
             (vec![b'x'; 1024], "tar header at byte 0: its checksum does not fit"),
             (
@@ -609,7 +609,7 @@ mod tests {
         for length in 0..tar.len() {
             match read_all(&tar[..length]) {
                 Ok(entries) => {
-                    // Between entries, or in the padding behind data that is complete.
+                    // Between entries, or in the padding after data that is complete.
                     let border = length == 0 || (1212..=1536).contains(&length) || length >= tar.len() - 508;
                     assert!(border, "cut at {length} was not noticed");
                     assert!(whole.starts_with(&entries));

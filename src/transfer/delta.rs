@@ -1,4 +1,4 @@
-//! Delta tars: which blobs need not travel, and whether a registry has what a tar lacks.
+//! Delta tars: which blobs need not be copied, and whether a registry has what a tar lacks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -422,7 +422,7 @@ impl TransferError {
     }
 }
 
-/// Writes why no statement is accepted: a list behind a colon, or nothing.
+/// Writes why no statement is accepted: a list after a colon, or nothing.
 fn because(problems: &[String]) -> String {
     if problems.is_empty() { String::new() } else { format!(" that is accepted: {}", clause_list(problems)) }
 }

@@ -109,7 +109,7 @@ mod tests {
         let first = permits.take();
         assert!(first.is_some());
         assert!(permits.take().is_none());
-        assert!(permits.take().is_none(), "asking in vain leaves the first its permit");
+        assert!(permits.take().is_none(), "a refused request leaves the first its permit");
         drop(first);
         assert!(permits.take().is_some());
     }

@@ -112,7 +112,7 @@ impl<'a> ImagePush<'a> {
 
 /// If there are many blobs, so many get a HEAD request first; if all are absent, the others likely are too.
 const SAMPLE: usize = 8;
-/// Largest blob, bytes, that is then sent without a HEAD request: sending it in vain costs little more than the
+/// Largest blob, bytes, that is then sent without a HEAD request: sending it for nothing costs little more than the
 /// request.
 const SENT_UNASKED: u64 = 256 * 1024;
 

@@ -192,7 +192,7 @@ impl FileReader<'_> {
 /// Shape: a folder gives `.` first, then everything below it; a file gives one entry with its own name. The root
 /// itself may be a symbolic link, which is followed. Hard links are independent files.
 /// Errors: [`TreeError`] or the visitor's own; special files, unreadable files and changes are errors. The visitor
-/// gets nothing after the first link that cannot be packed; the walk goes on, so that the error names all of them.
+/// gets nothing after the first link that cannot be packed; the walk continues, so that the error names all of them.
 /// Cost: each folder and each file is opened once; five system calls for a small file; memory grows with the
 /// largest folder's number of names.
 /// `skip` is the device and inode of a file that is left out silently: the archive being replaced.

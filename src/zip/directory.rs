@@ -41,7 +41,7 @@ struct End {
     start: u64,
     size: u64,
     count: u64,
-    /// What has to be added to every offset: bytes in front of the archive (executable jars).
+    /// What has to be added to every offset: bytes before the archive (executable jars).
     shift: u64,
 }
 
@@ -140,7 +140,7 @@ fn find_end64(file: &File, end: u64) -> Result<Option<End>, ZipError> {
     if u32_at(&locator, 0) != LOCATOR64 {
         return Ok(None);
     }
-    // Bytes in front of the archive shift the record away from where the locator says; it lies right before.
+    // Bytes before the archive shift the record away from where the locator says; it lies right before.
     let candidates = [Some(u64_at(&locator, 8)), at.checked_sub(END64_BYTES)];
     for start in candidates.into_iter().flatten().filter(|start| start.saturating_add(END64_BYTES) <= at) {
         let mut record = [0; END64_LEN];

@@ -103,7 +103,7 @@ pub enum EntryProblem {
     /// Two entries share bytes, as zip bombs do.
     #[error("shares its bytes with another entry or with the central directory")]
     Overlap,
-    /// The header in front of the content is for something else.
+    /// The header before the content is for something else.
     #[error("has another {what} in front of its content: {found}")]
     Local {
         /// Which part differs.

@@ -117,7 +117,7 @@ fn an_archive_that_contradicts_itself_is_damaged() {
     assert_eq!(changed(6, 1), parts, "the directory begins in another part");
     assert_eq!(changed(8, 2), parts, "the parts have other numbers of entries");
     assert!(changed(15, 1).contains("does not end at"), "a directory larger than the file");
-    assert!(changed(18, 1).contains("does not end at"), "a directory behind its end");
+    assert!(changed(18, 1).contains("does not end at"), "a directory after its end");
     let mut more = plain.clone();
     more[end + 8] = 2;
     more[end + 10] = 2;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Uploads a folder as the unmodified cf command line does, with imgrelay in the place of the API behind it.
+"""Uploads a folder as the unmodified cf command line does, with imgrelay in the place of the API that it calls.
 
 usage: cf_upload.py FOLDER OUT -- MATCH…
 

@@ -21,7 +21,7 @@ pub struct Choices<T: 'static>(&'static [(&'static str, T)]);
 impl<T: Copy> Choices<T> {
     /// Returns what a word means.
     ///
-    /// Errors: a sentence without the flag's name, as it is written behind `cannot be`.
+    /// Errors: a sentence without the flag's name, as it is written after `cannot be`.
     pub fn find(&self, word: &str) -> Result<T, String> {
         let found = self.0.iter().find(|(known, _)| *known == word);
         let expected = || text::quoted_list(self.0.iter().map(|(known, _)| known));

@@ -20,7 +20,7 @@ const CONCURRENCY: usize = 4;
 
 /// Prepares for pushes.
 ///
-/// Errors: a tar that cannot be written, so that the command does not run in vain.
+/// Errors: a tar that cannot be written, found before the command runs.
 pub(super) fn prepare(context: &Context<'_>, collection: &Collection) -> Result<Collected, Failure> {
     drop(AtomicFile::create(&collection.tar, 0o666)?);
     Ok(Collected::new(&system::temporary_folder(context.env))?)

@@ -1,4 +1,4 @@
-//! `store list` and `store gc`: the versions in an image store, and deleting what is not used any more.
+//! `store list` and `store gc`: the versions in an image store, and deleting what is no longer used.
 
 use std::fmt::Write as _;
 

@@ -19,7 +19,7 @@ pub struct StoreListArgs {
     pub registry: RegistryArgs,
 }
 
-/// Remove old versions from a store between jobs, and delete blobs that nothing refers to any more
+/// Remove old versions from a store between jobs, and delete blobs that nothing refers to
 #[derive(Clone, Debug, Default, Args)]
 #[group(skip)]
 #[command(after_help = STORE_GC_EXAMPLES)]

@@ -115,7 +115,7 @@ fn is_text(path: &Path) -> bool {
     !start.is_empty() && std::str::from_utf8(start).is_ok_and(|text| !text.contains('\0'))
 }
 
-/// Reads a list of digests, one a line; text behind the digest, and lines with `#`, are ignored.
+/// Reads a list of digests, one a line; text after the digest, and lines with `#`, are ignored.
 fn digests(text: &str) -> Option<BTreeSet<Digest>> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines.map(|line| line.split_whitespace().next()?.parse().ok()).collect()

@@ -274,7 +274,7 @@ impl From<RegistryError> for Failure {
                 "a remote registry must not lead to this machine or to metadata services; its log may have the reason",
             ),
             RegistryError::WebPage { .. } => of(Kind::Refused).hint(
-                "check the host name and the port; a proxy or a login page may stand in front of the registry",
+                "check the host name and the port; a proxy or a login page may be in front of the registry",
             ),
             RegistryError::Cancelled => of(Kind::Refused),
         }

@@ -78,7 +78,7 @@ impl Mention {
         Self { sense: Sense::Kind, ..self }
     }
 
-    /// Adds the value behind the flag.
+    /// Adds the value after the flag.
     #[must_use]
     pub fn with(self, value: impl Into<String>) -> Self {
         Self { value: Some(value.into()), ..self }
@@ -94,7 +94,7 @@ impl Mention {
             (Spelling::Variable(name), _) => name.clone(),
         };
         match &self.value {
-            // Switches take their value behind `=` only.
+            // Switches take their value after `=` only.
             Some(value) if matches!(value.as_str(), "true" | "false") => format!("{name}={value}"),
             Some(value) => format!("{name} {value}"),
             None => name,

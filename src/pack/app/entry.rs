@@ -14,7 +14,7 @@ pub struct AppOptions {
     pub symlinks: SymlinkPolicy,
     /// Most bytes of all files together.
     pub size_limit: u64,
-    /// Keep permission bits, but for those without which the app could not be built.
+    /// Keep permission bits, and add those without which the app could not be built.
     pub preserve_permissions: bool,
     /// Times and permissions of entries.
     pub rules: EntryRules,

@@ -73,7 +73,7 @@ pub enum BaseListing {
     Unread,
 }
 
-/// Folders that are links in most distributions' images; a folder in their place would hide all that is behind them.
+/// Folders that are links in most distributions' images; a folder in their place would hide everything that the link leads to.
 const USUAL_LINKS: [&[u8]; 8] =
     [b"bin", b"sbin", b"lib", b"lib32", b"lib64", b"libx32", b"var/run", b"var/lock"];
 

@@ -1,7 +1,7 @@
 //! Google's workload identity federation: a token of another identity provider becomes an access token.
 //!
 //! The file is what `gcloud iam workload-identity-pools create-cred-config` writes (`external_account`), with the
-//! foreign token in a file or behind a URL; what a program or AWS's own signature would give is not supported. Source:
+//! foreign token in a file or at a URL; what a program or AWS's own signature would give is not supported. Source:
 //! Google Cloud "Workload Identity Federation", AIP-4117; RFC 8693.
 
 use std::path::PathBuf;

@@ -2,7 +2,7 @@
 //!
 //! Each login knows which registries are its own by their host names, collects what the environment offers (keys,
 //! identities of containers and machines; all given as values), and exchanges it for the registry's user name and
-//! password. Answers are kept until shortly before they expire. Certificates of providers are always checked,
+//! password. Responses are cached until shortly before they expire. Certificates of providers are always checked,
 //! also where registries are allowed more.
 
 mod aws;

@@ -1,7 +1,7 @@
 //! AWS Signature Version 4 in the headers of a request.
 //!
 //! Source: AWS "Create a signed AWS API request". Only what ECR, STS and S3 need: one part per header, paths without
-//! anything to encode, queries whose every name has a `=` behind it.
+//! anything to encode, queries in which `=` follows every name.
 
 use ring::hmac;
 use sha2::{Digest as _, Sha256};

@@ -89,7 +89,7 @@ pub enum BucketError {
         /// Why not.
         problem: TrustProblem,
     },
-    /// Keys could not be had.
+    /// Keys could not be obtained.
     #[error("cannot get keys for `{host}`: {problem}")]
     Keys {
         /// The server.

@@ -1,4 +1,4 @@
-//! One request to a bucket until it is answered: signed, repeated, led to the bucket's region, its clock believed.
+//! One request to a bucket until a response is usable: signed with the server's time, sent to the bucket's region, repeated.
 
 use std::cell::RefCell;
 use std::io::{self, Read};
@@ -20,7 +20,7 @@ use super::error::BucketError;
 use super::xml::{self, Problem};
 use super::{Bucket, empty_hash, secret};
 
-/// How often a request is sent anew because a response told the region or the time.
+/// How often a request is sent anew because a response gave the region or the time.
 const CORRECTIONS: u32 = 3;
 /// Codes of errors that go away, with any status.
 const TRANSIENT: [&str; 5] =
@@ -164,7 +164,7 @@ impl Bucket {
                 }
             };
             let host = self.host_of(call, &lock(&self.state).region);
-            // Each silence costs a whole time-out, and a server that says nothing twice hardly speaks the third time.
+            // Each silence takes a whole time-out, and a server that was silent twice will hardly respond the third time.
             if attempt > self.policy.retries || silent_attempts > 1 {
                 let (task, elapsed) = (call.task.clone(), started.elapsed());
                 return Err(BucketError::Unreachable { host, task, attempts: attempt, elapsed, cause });

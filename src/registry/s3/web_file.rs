@@ -1,4 +1,4 @@
-//! A file of a web server that is read in parts, as a tar behind a presigned URL.
+//! A file of a web server that is read in parts, for example a tar at a presigned URL.
 //!
 //! Only GET is sent, because a presigned URL is for one method. The URL is the only credential, and is sent to no host
 //! that a redirect names. Headers of a tar and small files beside each other are read with few requests, because each

@@ -130,7 +130,7 @@ pub(super) fn read_page(text: &str) -> Result<Page, &'static str> {
     })?;
     match (is_list, truncated, token) {
         (false, ..) => Err("it is no list of keys"),
-        (true, true, None) => Err("it is cut and does not say how it goes on"),
+        (true, true, None) => Err("it is incomplete and does not say how to continue"),
         (true, true, token) => Ok(Page { next: token, ..page }),
         (true, false, _) => Ok(page),
     }
@@ -214,7 +214,7 @@ mod tests {
             ("<html></html>", "it is no list of keys"),
             (
                 "<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>",
-                "it is cut and does not say how it goes on",
+                "it is incomplete and does not say how to continue",
             ),
         ] {
             assert_eq!(read_page(text), Err(expected), "{text}");

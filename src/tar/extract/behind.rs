@@ -26,7 +26,7 @@ pub(super) const LARGEST: u64 = 64 * 1024;
 const BATCH_BYTES: u64 = 2 * LARGEST;
 const BATCH_FILES: usize = 16;
 /// Most threads: creating a file takes as long as writing it, so more would wait for the thread that creates. With
-/// two batches waiting for each, at most 112 handles and 0.9 MiB are on their way.
+/// two batches waiting for each, at most 112 handles and 0.9 MiB are in flight.
 const MOST_THREADS: usize = 2;
 
 /// A file that was created, and waits for its bytes.

@@ -131,11 +131,11 @@ pub(super) fn walk(path: &[u8], error: WalkError) -> ExtractError {
         }
         WalkError::Outside(target) => ExtractError::refused(
             path,
-            format!("on its way is a link to `{target}`, outside the extracted tree"),
+            format!("its path has a link to `{target}`, outside the extracted tree"),
         ),
         WalkError::TooDeep => {
             let (links, depth) = (limits::LINKS, limits::FOLDER_DEPTH);
-            let problem = format!("on its way are more than {links} links or {depth} levels of directories");
+            let problem = format!("its path has more than {links} links or {depth} levels of directories");
             ExtractError::refused(path, problem)
         }
         WalkError::TooLong => {

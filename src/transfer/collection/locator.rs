@@ -1,4 +1,4 @@
-//! One source over several places: a tar or packed image, and any number of repositories behind it.
+//! One source over several places: a tar or packed image, and after it any number of repositories.
 //!
 //! Where a document was found is remembered for it and for all it points at, so that the parts of one image are
 //! never looked for. Small documents are cached, so a registry is asked only once for each.

@@ -54,7 +54,7 @@ fn number(fields: &[String], at: usize, file: &[u8], name: &str) -> Result<Strin
     field.cloned().ok_or_else(|| missing(file, name))
 }
 
-/// Finds the line of a name; fields stand between colons.
+/// Finds the line of a name; colons separate the fields.
 fn look_up(base: &ImageFiles, file: &[u8], name: &str) -> Result<Vec<String>, TransferError> {
     let text = base.wanted.get(file).map(|bytes| String::from_utf8_lossy(bytes)).unwrap_or_default();
     let fields = |line: &str| line.split(':').map(str::to_owned).collect::<Vec<_>>();

@@ -100,7 +100,7 @@ holds the program to them. Members that are described there stay; others may com
 
 | member | means everywhere |
 |---|---|
-| `digest` | digest of the object it stands in: a manifest, an index or a layer, `sha256:…` |
+| `digest` | digest of the object that has this member: a manifest, an index or a layer, `sha256:…` |
 | `mediaType` | type of the document with this digest |
 | `kind` | what it is: `bundle`, `image`, `source`, `index`; in `describe` also what else is stored beside images |
 | `image` | repository, without tag or digest |

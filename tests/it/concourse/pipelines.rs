@@ -179,7 +179,7 @@ fn package() -> &'static Path {
 }
 
 fn yaml(text: &str) -> Value {
-    // `((var))` is a text to Concourse, but inside a flow map a colon behind it would need quotes.
+    // `((var))` is a text to Concourse, but inside a flow map a colon after it would need quotes.
     serde_saphyr::from_str(text).unwrap_or_else(|e| panic!("{e}\n{text}"))
 }
 

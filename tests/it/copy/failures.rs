@@ -48,7 +48,7 @@ fn damaged() -> (Lab, Vec<u8>) {
 fn a_truncated_tar_is_reported_as_incomplete_wherever_it_ends() {
     let (lab, tar) = damaged();
     let registry = Registry::start();
-    // In a header, directly behind it, and inside the data; a file shorter than one header is no tar.
+    // In a header, directly after it, and inside the data; a file shorter than one header is no tar.
     let ends =
         entries(&tar).into_iter().flat_map(|(_, place)| [place.start - 300, place.start, place.start + 1]);
     let ends: Vec<usize> = ends.filter(|end| *end > 512).collect();

@@ -208,7 +208,7 @@ fn answers_that_go_away_are_asked_for_again_and_others_are_named() {
     const CUT: &str = "<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>";
     for (page, text) in [
         ("<ListBucketResult><Contents>", "it ends inside of an element"),
-        (CUT, "it is cut and does not say how it goes on"),
+        (CUT, "it is incomplete and does not say how to continue"),
         ("<html></html>", "it is no list of keys"),
         ("<!DOCTYPE a><a></a>", "it has a document type"),
     ] {

@@ -222,7 +222,7 @@ fn answers_that_are_no_parts_of_the_file_are_refused() {
         let server = FakeBucket::start(move |_, _| Some(answer("206 X", &headers, b"12345")));
         let _ = lab.run(&["verify", "--tar", &format!("{}/app.tar", server.url())]).fails(1, &[expected]);
     }
-    // A tar whose headers say that it goes on behind its end.
+    // A tar whose headers say that it goes on after its end.
     let tar = testkit::tarball::Tarball::new().file("index.json", vec![b' '; 5000]).finish();
     let server = FakeBucket::start(move |request, _| Some(part(request, &tar[..1024], "\"one\"")));
     let url = format!("{}/app.tar", server.url());

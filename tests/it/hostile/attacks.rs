@@ -175,7 +175,7 @@ fn a_digest_that_is_a_path_is_refused_wherever_it_stands() {
     let _ = output.fails(2, &["passwd"]);
 }
 
-/// Bytes behind the end of an archive are not part of it, as for every other reader.
+/// Bytes after the end of an archive are not part of it, as for every other reader.
 #[test]
 fn a_second_archive_behind_the_first_is_not_read() {
     let lab = lab();

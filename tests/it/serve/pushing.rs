@@ -252,7 +252,7 @@ fn chunks_of_http_and_permission_to_send_work_and_a_missing_length_is_refused() 
         let response = served.raw(format!("{request}\r\nConnection: close\r\n\r\n").as_bytes());
         assert!(response.starts_with("HTTP/1.1 411 "), "{request}: {response}");
     }
-    // The received part of an interrupted body is kept, and the client resumes behind it.
+    // The received part of an interrupted body is kept, and the client resumes after it.
     let half = format!("PATCH {place} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nhello \r\nX\r\n");
     assert!(served.raw(half.as_bytes()).starts_with("HTTP/1.1 400 "));
     let status = served.get(&place);

@@ -301,7 +301,7 @@ fn fresh(folder: &Scratch, bytes: &[u8]) -> std::path::PathBuf {
 fn every_truncation_of_a_layout_tar_is_noticed() {
     let folder = Scratch::new("truncated");
     let tar = Layout::simple().tar();
-    // The bytes behind the last entry's data, also its padding, have no meaning.
+    // The bytes after the last entry's data, also its padding, have no meaning.
     let data_end = crate::samples::entries(&tar).last().unwrap().1.end;
     for length in 0..tar.len() {
         match open(&fresh(&folder, &tar[..length])) {

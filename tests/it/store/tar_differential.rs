@@ -48,7 +48,7 @@ const STRICTER: [(&str, &str); 22] = [
     ("extension header", "one with nothing to extend"),
     ("without a target", "nothing can be made of it; Python gives it an empty one"),
     (
-        "goes on behind",
+        "continues after its",
         "both read a long name to its zero byte, Python also records, for every size that is given",
     ),
     ("sparse", "GNU's sparse files are not expanded"),

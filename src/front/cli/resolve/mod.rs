@@ -301,7 +301,7 @@ fn target_store(text: Option<&str>) -> Result<Option<StoreReference>, Failure> {
     }
 }
 
-/// Parses a repository; a tag or digest behind it is refused.
+/// Parses a repository; a tag or digest after it is refused.
 fn repository(flag: Flag, text: &str) -> Result<Repository, Failure> {
     let reference = reference(flag, text)?;
     if reference.tag.is_some() || reference.digest.is_some() {

@@ -1,6 +1,6 @@
 //! `-f [PLATFORM=]SRC[:DEST]`: what is packed, for which platform, and where it goes in the image.
 //!
-//! DEST is absolute, so it begins behind the last `:/`. A SRC with `:/` in it needs a DEST; one that begins like a
+//! DEST is absolute, so it begins after the last `:/`. A SRC with `:/` in it needs a DEST; one that begins like a
 //! platform (`linux/x=`) is written with `./` in front.
 
 use std::ffi::OsStr;

@@ -1,4 +1,4 @@
-//! A tar at a URL: `--tar https://…`. Its query may be a secret, so that the URL is kept like one.
+//! A tar at a URL: `--tar https://…`. Its query may be a secret, so the URL is treated as one.
 
 use std::path::Path;
 

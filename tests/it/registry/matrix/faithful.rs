@@ -63,7 +63,7 @@ fn conversation(ask: Ask<'_>) -> Vec<String> {
     let opened = ask("POST", uploads, &[], b"");
     let ranged = |range| [OCTETS, ("content-range", range)];
     let first = say("a first part", ask("PATCH", &location(&opened), &ranged("0-3"), &blob[..4]));
-    // docker-registry 2.8 does not check where a chunk begins, so a chunk behind the end is not compared.
+    // docker-registry 2.8 does not check where a chunk begins, so a chunk after the end is not compared.
     let second = say("a second part", ask("PATCH", &location(&first), &ranged("4-9"), &blob[4..]));
     say("the end of parts", ask("PUT", &with(&location(&second), &digest), &[], b""));
     let opened = ask("POST", uploads, &[], b"");

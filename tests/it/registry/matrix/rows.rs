@@ -317,7 +317,7 @@ pub(super) fn access() -> Vec<Row> {
         row("the token is withdrawn before the upload ends", close(revoked()), None, None).bearer(300),
         row("the token is withdrawn before the manifest", put(revoked()), get(revoked()), head(revoked()))
             .bearer(300),
-        row("a token believed good is called invalid", body(narrow()), blob(narrow()), tags(narrow()))
+        row("a token that was valid is called invalid", body(narrow()), blob(narrow()), tags(narrow()))
             .bearer(300),
         row(
             "503 from the token server, twice",
@@ -426,14 +426,14 @@ pub(super) fn habits() -> Vec<Row> {
             .habits(FaultRegistry::with_immutable_tags)
             .present(Present::Tag),
         row(
-            "an upload goes on at another host",
+            "an upload continues at another host",
             always(open(Fault::LocationAt("{foreign}".into()))),
             None,
             None,
         )
         .bearer(300),
         row(
-            "an upload goes on at another port of the same host",
+            "an upload continues at another port of the same host",
             always(open(Fault::LocationAt("{sibling}".into()))),
             None,
             None,
@@ -523,7 +523,7 @@ pub(super) fn for_ever() -> Vec<Row> {
             None,
         ),
         row("an upload opens nowhere", open(Fault::Header("location", None)), None, None),
-        row("an upload goes on at `file:`", open(set("location", "file:///etc/passwd")), None, None),
+        row("an upload continues at `file:`", open(set("location", "file:///etc/passwd")), None, None),
         row("redirects in a circle", None, blob(Fault::Redirect(307, "/v2/team/app/blobs/{}".into())), None),
         row(
             "led to the machine's metadata",
