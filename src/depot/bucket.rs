@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::model::Descriptor;
 use crate::registry::{BlobBody, Bucket, BucketError};
 
-use super::version::Pushed;
+use super::version::PushTime;
 use super::{DepotError, Objects};
 
 /// The bucket.
@@ -108,7 +108,7 @@ impl Objects for BucketObjects {
         Ok(found)
     }
 
-    fn now(&self) -> Result<Pushed, DepotError> {
-        Ok(Pushed::of_milliseconds(self.bucket.now().saturating_mul(1000)))
+    fn now(&self) -> Result<PushTime, DepotError> {
+        Ok(PushTime::of_milliseconds(self.bucket.now().saturating_mul(1000)))
     }
 }

@@ -16,7 +16,7 @@ use super::DepotError;
 use super::marks::{LISTED, List, Marks, keep_key, key_of, list_key, new_id, started_key};
 use super::reach::Known;
 use super::read::{Depot, blob_key};
-use super::version::{Pushed, Version};
+use super::version::{PushTime, Version};
 
 /// Shortest grace: twice as long as a push may take between its first look and its entries.
 pub const SHORTEST_GRACE: Duration = Duration::from_secs(2 * 60 * 60);
@@ -38,7 +38,7 @@ pub struct CollectRequest {
 
 /// What was deleted, or would be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Collected {
+pub struct CollectReport {
     /// The versions that are removed.
     pub versions: Vec<Version>,
     /// How many blobs are deleted.
@@ -56,11 +56,11 @@ impl Depot {
     ///
     /// Errors: nothing is deleted after an entry or document could not be read.
     /// Cost: reads each entry and document once, lists all blobs.
-    pub fn collect(&self, request: &CollectRequest) -> Result<Collected, DepotError> {
+    pub fn collect(&self, request: &CollectRequest) -> Result<CollectReport, DepotError> {
         let now = self.objects.now()?;
         let versions = self.versions()?;
         let mut collected =
-            Collected { versions: old_versions(&versions, request, now), ..Collected::default() };
+            CollectReport { versions: old_versions(&versions, request, now), ..CollectReport::default() };
         if versions.is_empty() {
             // Only `index.json` says what is in a layout of another tool.
             return Ok(collected);
@@ -91,8 +91,8 @@ impl Depot {
     }
 
     /// Tells whether a collection is deleting, and returns the marks of those that ended without removing theirs.
-    fn sweepers(&self, marks: &Marks, now: Pushed) -> (bool, Vec<String>) {
-        let is_live = |since: Pushed| since.age(now) < self.timing.started;
+    fn sweepers(&self, marks: &Marks, now: PushTime) -> (bool, Vec<String>) {
+        let is_live = |since: PushTime| since.age(now) < self.timing.started;
         let live = marks.started.iter().any(|started| is_live(started.since));
         let dead = marks.started.iter().filter(|started| !is_live(started.since));
         (live, dead.map(|started| started.name.clone()).collect())
@@ -104,8 +104,8 @@ impl Depot {
         request: &CollectRequest,
         marks: &Marks,
         known: &mut Known,
-        mut collected: Collected,
-    ) -> Result<Collected, DepotError> {
+        mut collected: CollectReport,
+    ) -> Result<CollectReport, DepotError> {
         let (now, reachable) = (self.objects.now()?, self.reachable(known, &collected.versions)?);
         let mut due = HashSet::new();
         for list in marks.lists.iter().filter(|list| list.written.age(now) >= request.grace) {
@@ -125,7 +125,7 @@ impl Depot {
     }
 
     /// Deletes what a list has and nothing refers to.
-    fn sweep(&self, list: &List, known: &mut Known, collected: &mut Collected) -> Result<(), DepotError> {
+    fn sweep(&self, list: &List, known: &mut Known, collected: &mut CollectReport) -> Result<(), DepotError> {
         let began = self.objects.now()?;
         let started = started_key(&list.id, began);
         self.objects.write(&started, &[])?;
@@ -137,10 +137,10 @@ impl Depot {
     fn sweep_as(
         &self,
         started: &str,
-        began: Pushed,
+        began: PushTime,
         list: &List,
         known: &mut Known,
-        collected: &mut Collected,
+        collected: &mut CollectReport,
     ) -> Result<(), DepotError> {
         // Only what was written before may be behind in a list; from here on writers see the mark, and wait.
         self.wait(self.objects.delay())?;
@@ -174,7 +174,7 @@ impl Depot {
     }
 
     /// Lists what is unused and in no list yet; tidies objections to lists that are gone.
-    fn list_unused(&self, known: &mut Known, collected: &mut Collected) -> Result<(), DepotError> {
+    fn list_unused(&self, known: &mut Known, collected: &mut CollectReport) -> Result<(), DepotError> {
         let blobs = self.digests()?;
         let reachable = self.reachable(known, &[])?;
         let marks = self.marks()?;
@@ -226,7 +226,7 @@ impl Depot {
 }
 
 /// Returns the versions that need not stay; `all` has those of a tag together, the newest first.
-fn old_versions(all: &[Version], request: &CollectRequest, now: Pushed) -> Vec<Version> {
+fn old_versions(all: &[Version], request: &CollectRequest, now: PushTime) -> Vec<Version> {
     if request.keep.is_none() && request.keep_for.is_none() {
         return Vec::new();
     }
@@ -251,7 +251,7 @@ mod tests {
         let version = |tag: &str, age: u64| Version {
             tag: tag.parse().unwrap(),
             digest: Digest::sha256_of(b""),
-            pushed: Pushed::of_milliseconds(100_000 - age * 1000),
+            pushed: PushTime::of_milliseconds(100_000 - age * 1000),
         };
         let all = [version("a", 0), version("a", 5), version("a", 10), version("b", 50), version("b", 60)];
         let old = |tags: &[&str], keep, keep_for: Option<u64>| {
@@ -262,7 +262,7 @@ mod tests {
                 grace: SHORTEST_GRACE,
                 dry_run: false,
             };
-            let old = old_versions(&all, &request, Pushed::of_milliseconds(100_000));
+            let old = old_versions(&all, &request, PushTime::of_milliseconds(100_000));
             old.iter()
                 .map(|version| all.iter().position(|other| other == version).unwrap())
                 .collect::<Vec<_>>()

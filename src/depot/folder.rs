@@ -16,7 +16,7 @@ use crate::model::{Descriptor, limits};
 use crate::registry::BlobBody;
 use crate::stream::{AtomicFile, FileError, TooLarge, read_bounded};
 
-use super::version::Pushed;
+use super::version::PushTime;
 use super::{DepotError, Objects};
 
 /// Permissions of objects, before the umask: other users of a share read them.
@@ -222,12 +222,12 @@ impl Objects for FolderObjects {
     }
 
     /// The server's clock: the server of a share sets the time of a written file.
-    fn now(&self) -> Result<Pushed, DepotError> {
+    fn now(&self) -> Result<PushTime, DepotError> {
         let file = self.create("oci-layout")?;
         let failed = |error: io::Error| FileError::io("look at", file.target(), error);
         file.file().write_all(b"\n").map_err(failed)?;
         let modified = file.file().metadata().and_then(|metadata| metadata.modified()).map_err(failed)?;
         let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Ok(Pushed::of_milliseconds(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)))
+        Ok(PushTime::of_milliseconds(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)))
     }
 }

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 
 use crate::model::{Digest, limits};
 
-use super::version::Pushed;
+use super::version::PushTime;
 use super::{Depot, DepotError};
 
 /// Folder of the marks.
@@ -19,14 +19,14 @@ pub(super) const LISTED: usize = 100_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct List {
     pub(super) id: String,
-    pub(super) written: Pushed,
+    pub(super) written: PushTime,
 }
 
 /// A collection that deletes what a list has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Started {
     pub(super) name: String,
-    pub(super) since: Pushed,
+    pub(super) since: PushTime,
 }
 
 /// All marks.
@@ -42,7 +42,7 @@ impl Marks {
     /// Adds the mark with this name; others are passed over.
     pub(super) fn add(&mut self, name: &str) {
         let Some((id, kind)) = name.split_once('.') else { return };
-        let Some(written) = id.split_once('-').and_then(|(time, _)| Pushed::of_counted_down(time)) else {
+        let Some(written) = id.split_once('-').and_then(|(time, _)| PushTime::of_counted_down(time)) else {
             return;
         };
         if kind == "list" {
@@ -51,14 +51,14 @@ impl Marks {
             let digest = digest.split_once('-').and_then(|(name, hex)| format!("{name}:{hex}").parse().ok());
             self.kept.extend(digest.map(|digest| (id.to_owned(), digest)));
         } else if let Some(began) = kind.strip_prefix("started-") {
-            let since = began.split_once('-').and_then(|(time, _)| Pushed::of_counted_down(time));
+            let since = began.split_once('-').and_then(|(time, _)| PushTime::of_counted_down(time));
             self.started.extend(since.map(|since| Started { name: name.to_owned(), since }));
         }
     }
 }
 
 /// Makes the first part of a new mark's name: the time, and a random number in case two are written at once.
-pub(super) fn new_id(now: Pushed) -> String {
+pub(super) fn new_id(now: PushTime) -> String {
     let mut bytes = [0; 8];
     // Without random bytes, two marks of the same millisecond replace each other, which are equal lists at worst.
     let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
@@ -73,7 +73,7 @@ pub(super) fn keep_key(id: &str, digest: &Digest) -> String {
     format!("{FOLDER}/{id}.keep-{}-{}", digest.algorithm().name(), digest.hex())
 }
 
-pub(super) fn started_key(id: &str, now: Pushed) -> String {
+pub(super) fn started_key(id: &str, now: PushTime) -> String {
     format!("{FOLDER}/{id}.started-{}", new_id(now))
 }
 
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn marks_are_read_from_their_names() {
-        let (now, digest) = (Pushed::of_milliseconds(1_764_423_047_582), Digest::sha256_of(b"x"));
+        let (now, digest) = (PushTime::of_milliseconds(1_764_423_047_582), Digest::sha256_of(b"x"));
         let id = new_id(now);
         let mut marks = Marks::default();
         for key in [list_key(&id), keep_key(&id, &digest), started_key(&id, now.next())] {

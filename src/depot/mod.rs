@@ -25,12 +25,12 @@ mod write;
 
 pub use address::{Address, AddressError, StoreReference};
 pub use bucket::BucketObjects;
-pub use collect::{CollectRequest, Collected, SHORTEST_GRACE};
+pub use collect::{CollectReport, CollectRequest, SHORTEST_GRACE};
 pub use error::DepotError;
 pub use folder::FolderObjects;
 pub use objects::Objects;
 pub use protect::Protection;
 pub use read::{Depot, OpenedImage};
-pub use version::{Pushed, Version};
+pub use version::{PushTime, Version};
 pub use web::WebObjects;
-pub use write::Written;
+pub use write::WrittenEntry;

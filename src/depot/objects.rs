@@ -10,7 +10,7 @@ use crate::model::Descriptor;
 use crate::registry::BlobBody;
 
 use super::DepotError;
-use super::version::Pushed;
+use super::version::PushTime;
 
 /// Objects with keys such as `blobs/sha256/…`, used from several threads.
 ///
@@ -70,5 +70,5 @@ pub trait Objects: fmt::Debug + Send + Sync {
     fn any(&self) -> Result<Option<String>, DepotError>;
 
     /// Returns the time of the server with the objects, because the clocks of clients differ.
-    fn now(&self) -> Result<Pushed, DepotError>;
+    fn now(&self) -> Result<PushTime, DepotError>;
 }

@@ -11,7 +11,7 @@ use crate::model::Digest;
 use crate::stream::cancel;
 
 use super::marks::keep_key;
-use super::version::Pushed;
+use super::version::PushTime;
 use super::{Depot, DepotError};
 
 /// How often a push that takes too long is begun again.
@@ -20,7 +20,7 @@ pub(super) const ATTEMPTS: u32 = 5;
 /// Keeps the blobs that a writer needs until its entries are written.
 #[derive(Clone, Copy, Debug)]
 pub struct Protection {
-    since: Pushed,
+    since: PushTime,
 }
 
 impl Depot {

@@ -12,7 +12,7 @@ use crate::store::layout::check_version;
 use crate::store::{RemoteBlobs, Store, StoreError, open_remote};
 
 use super::timing::Timing;
-use super::version::{FOLDER, Pushed, Version};
+use super::version::{FOLDER, PushTime, Version};
 use super::{DepotError, Objects};
 
 /// The file that makes a folder a layout.
@@ -202,7 +202,7 @@ impl Depot {
             listed.extend(entry.iter().flat_map(entries_of).map(|descriptor| (version.pushed, descriptor)));
         }
         let tag_of = |descriptor: &Descriptor| descriptor.annotations.get(keys::REF_NAME).cloned();
-        let mut newest: BTreeMap<String, (Pushed, Digest)> = BTreeMap::new();
+        let mut newest: BTreeMap<String, (PushTime, Digest)> = BTreeMap::new();
         for (pushed, descriptor) in &listed {
             let Some(tag) = tag_of(descriptor) else { continue };
             let digest = descriptor.digest.clone();

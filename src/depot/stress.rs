@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use testkit::random::Random;
 
-use super::collect::{CollectRequest, Collected, SHORTEST_GRACE};
+use super::collect::{CollectReport, CollectRequest, SHORTEST_GRACE};
 use super::read::blob_key;
-use super::{Depot, DepotError, Objects, Pushed};
+use super::{Depot, DepotError, Objects, PushTime};
 use crate::model::{Annotations, Descriptor, ImageManifest, RawDocument, Tag, keys, media_type};
 use crate::registry::BlobBody;
 use crate::stream::lock;
@@ -93,8 +93,8 @@ impl Objects for Memory {
     fn any(&self) -> Result<Option<String>, DepotError> {
         Ok(self.step().keys().next().cloned())
     }
-    fn now(&self) -> Result<Pushed, DepotError> {
-        Ok(Pushed::of_milliseconds(self.clock.load(Ordering::SeqCst)))
+    fn now(&self) -> Result<PushTime, DepotError> {
+        Ok(PushTime::of_milliseconds(self.clock.load(Ordering::SeqCst)))
     }
 }
 
@@ -232,7 +232,7 @@ impl Run {
             dry_run: false,
         };
         let time = self.time.read().unwrap();
-        let Collected { blobs, .. } = depot.collect(&request).unwrap();
+        let CollectReport { blobs, .. } = depot.collect(&request).unwrap();
         drop(time);
         self.deleted.fetch_add(blobs, Ordering::Relaxed);
         let _time = self.time.write().unwrap();

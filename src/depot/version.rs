@@ -18,9 +18,9 @@ pub(super) const FOLDER: &str = "tags";
 
 /// When a version was pushed: milliseconds since 1970, by the store's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Pushed(u64);
+pub struct PushTime(u64);
 
-impl Pushed {
+impl PushTime {
     /// Makes a time; one after the year 2286 is the last one that a key can have.
     #[must_use]
     pub fn of_milliseconds(milliseconds: u64) -> Self {
@@ -57,7 +57,7 @@ impl Pushed {
     }
 }
 
-impl fmt::Display for Pushed {
+impl fmt::Display for PushTime {
     /// Writes `2026-11-29T13:28:47.582Z`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds =
@@ -66,7 +66,7 @@ impl fmt::Display for Pushed {
     }
 }
 
-impl FromStr for Pushed {
+impl FromStr for PushTime {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
@@ -84,7 +84,7 @@ pub struct Version {
     /// The digest that the tag pointed at.
     pub digest: Digest,
     /// When it was pushed.
-    pub pushed: Pushed,
+    pub pushed: PushTime,
 }
 
 impl Version {
@@ -105,7 +105,7 @@ impl Version {
     #[must_use]
     pub fn of_name(tag: &Tag, name: &str) -> Option<Self> {
         let (time, digest) = name.strip_suffix(".json")?.split_once('-')?;
-        let pushed = Pushed::of_counted_down(time)?;
+        let pushed = PushTime::of_counted_down(time)?;
         let (algorithm, hex) = digest.split_once('-')?;
         let digest = format!("{algorithm}:{hex}").parse().ok()?;
         Some(Self { tag: tag.clone(), digest, pushed })
@@ -124,7 +124,7 @@ mod tests {
 
     fn version(milliseconds: u64) -> Version {
         let tag = "candidate".parse().unwrap();
-        Version { tag, digest: Digest::sha256_of(b""), pushed: Pushed::of_milliseconds(milliseconds) }
+        Version { tag, digest: Digest::sha256_of(b""), pushed: PushTime::of_milliseconds(milliseconds) }
     }
 
     #[test]
@@ -147,9 +147,9 @@ mod tests {
             assert_eq!(Version::of_name(&version.tag, &version.name()), Some(version.clone()));
             assert_eq!(version.pushed.to_string().parse(), Ok(version.pushed));
         }
-        assert_eq!(Pushed(END).next(), Pushed(END));
+        assert_eq!(PushTime(END).next(), PushTime(END));
         for wrong in ["1969-12-31T23:59:59.999Z", "2286-11-20T17:46:40Z", "x", ""] {
-            assert_eq!(wrong.parse::<Pushed>(), Err(()), "{wrong}");
+            assert_eq!(wrong.parse::<PushTime>(), Err(()), "{wrong}");
         }
     }
 

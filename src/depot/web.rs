@@ -8,7 +8,7 @@ use crate::model::Descriptor;
 use crate::registry::{BlobBody, Bucket};
 
 use super::bucket::BucketObjects;
-use super::version::Pushed;
+use super::version::PushTime;
 use super::{DepotError, Objects};
 
 /// The files of a web server.
@@ -84,7 +84,7 @@ impl Objects for WebObjects {
         Ok(None)
     }
 
-    fn now(&self) -> Result<Pushed, DepotError> {
+    fn now(&self) -> Result<PushTime, DepotError> {
         self.files.now()
     }
 }

@@ -23,7 +23,7 @@ const OF_A_LAYOUT: [&str; 2] = ["blobs", INDEX_FILE];
 
 /// The result of writing an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Written {
+pub enum WrittenEntry {
     /// It is a new version.
     New,
     /// The newest version of the tag has the same content.
@@ -99,19 +99,19 @@ impl Depot {
         tag: &Tag,
         root: &Descriptor,
         images: &[Descriptor],
-    ) -> Result<(Version, Written), DepotError> {
+    ) -> Result<(Version, WrittenEntry), DepotError> {
         let newest = self.newest(tag)?;
         if let Some(newest) = newest.as_ref().filter(|newest| newest.digest == root.digest)
             && self.entry(newest)?.is_some_and(|entry| entries_of(&entry) == images)
         {
-            return Ok((newest.clone(), Written::AsBefore));
+            return Ok((newest.clone(), WrittenEntry::AsBefore));
         }
         let now = self.objects.now()?;
         let pushed = newest.map_or(now, |newest| newest.pushed.next().max(now));
         let version = Version { tag: tag.clone(), digest: root.digest.clone(), pushed };
         let created = Annotations::from([(keys::CREATED.to_owned(), pushed.to_string())]);
         self.objects.write(&version.key(), index_of(images.to_vec(), created).bytes())?;
-        Ok((version, Written::New))
+        Ok((version, WrittenEntry::New))
     }
 
     /// Derives `index.json` from the newest entries.
@@ -172,7 +172,7 @@ mod tests {
 
     use testkit::scratch::Scratch;
 
-    use super::super::{FolderObjects, Pushed};
+    use super::super::{FolderObjects, PushTime};
     use super::*;
     use crate::model::{Digest, ImageManifest};
 
@@ -242,7 +242,7 @@ mod tests {
             }
             self.folder.any()
         }
-        fn now(&self) -> Result<Pushed, DepotError> {
+        fn now(&self) -> Result<PushTime, DepotError> {
             self.folder.now()
         }
     }

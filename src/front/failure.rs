@@ -11,7 +11,7 @@ mod stores;
 
 pub use hint::{Hint, Vocabulary};
 pub(in crate::front) use message::message;
-pub use message::{CommandLine, FlagNames, Mention, Message, Part, Sense, Spelling};
+pub use message::{CommandLine, FlagNames, Mention, Message, MessagePart, Sense, Spelling};
 
 use std::error::Error;
 use std::fmt::Write as _;

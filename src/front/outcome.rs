@@ -11,7 +11,7 @@ use super::text;
 use crate::model::invisible::escape_in_json;
 use crate::model::{Digest, Reference, Repository, Tag};
 use crate::pack::Profile;
-use crate::transfer::{self, Description, MadeRunnable, NodeKind, PackedImage, PlatformRow};
+use crate::transfer::{self, Description, DocumentKind, MadeRunnable, PackedImage, PlatformRow};
 
 /// The result of a command.
 #[derive(Debug)]
@@ -19,14 +19,14 @@ pub enum Outcome {
     /// An image that was pushed, copied, packed or pulled.
     Image(Box<ImageOutcome>),
     /// A text to read.
-    Document(Document),
+    Document(TextDocument),
     /// The command has printed its result already.
     Printed,
 }
 
 /// A text to read: a description, a report, a list.
 #[derive(Debug)]
-pub struct Document {
+pub struct TextDocument {
     /// For users; lines, each ended.
     pub text: String,
     /// The same as JSON.
@@ -37,7 +37,7 @@ pub struct Document {
     pub image: Option<Box<ImageOutcome>>,
 }
 
-impl Document {
+impl TextDocument {
     /// Makes a document of a success that is about no single image.
     #[must_use]
     pub fn new(text: String, json: serde_json::Value) -> Self {
@@ -214,15 +214,15 @@ impl ImageOutcome {
         });
         Self {
             kind: match image.kind {
-                NodeKind::Bundle => ImageKind::Bundle,
-                NodeKind::Index => ImageKind::Index,
-                NodeKind::Source => ImageKind::App,
+                DocumentKind::Bundle => ImageKind::Bundle,
+                DocumentKind::Index => ImageKind::Index,
+                DocumentKind::Source => ImageKind::App,
                 _ => ImageKind::Image,
             },
             digest: image.digest.clone(),
             media_type: image.media_type.clone(),
             size: image.size,
-            layers: (image.kind != NodeKind::Index).then_some(image.layers.len()),
+            layers: (image.kind != DocumentKind::Index).then_some(image.layers.len()),
             platforms: image.platforms.clone(),
             repository,
             tags: named.collect(),

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::cli::resolve::{BaseImage, Contents, ImagePlace, PushKind, PushOptions, RunnableOptions};
+use super::cli::resolve::{BaseImage, ImagePlace, PushContents, PushKind, PushOptions, RunnableOptions};
 use super::failure::{Failure, Hint, Kind, message};
 use super::flag::Flag;
 use super::main_image::{main_member, only_root, stored_roots};
@@ -18,8 +18,8 @@ use crate::store::{self, Store};
 use crate::stream::{FileError, read_file, read_text_file};
 use crate::transfer::events::Silent;
 use crate::transfer::{
-    self, AppRequest, Attached, Base, BaseRoot, Gathering, ImageLocator, ImageSource as _, Origin,
-    PackRequest, Resources, Role, RunnableRequest, TransferError, signatures,
+    self, AppRequest, Attached, Base, BaseRoot, Gathering, ImageLocator, ImageSource as _, PackRequest,
+    Resources, Role, RunnableOrigin, RunnableRequest, TransferError, signatures,
 };
 use crate::tree::{Filter, ignore_text};
 
@@ -92,12 +92,12 @@ pub(super) fn base_image(store: &Store) -> Result<BaseRoot<'_>, Failure> {
 /// Returns what an image that runs starts from: nothing, a base, or a new base with an image and its old base.
 ///
 /// The images are in the order of [`RunnableOptions::places`].
-pub(super) fn origin_of(images: Vec<BaseRoot<'_>>) -> Result<Origin<'_>, TransferError> {
+pub(super) fn origin_of(images: Vec<BaseRoot<'_>>) -> Result<RunnableOrigin<'_>, TransferError> {
     let mut images = images.into_iter().map(Box::new);
     match (images.next(), images.next(), images.next()) {
-        (None, _, _) => Ok(Origin::Scratch),
-        (Some(base), None, _) => Ok(Origin::Base(base)),
-        (Some(new), Some(image), Some(old)) => Ok(Origin::Rebase { image, old, new }),
+        (None, _, _) => Ok(RunnableOrigin::Scratch),
+        (Some(base), None, _) => Ok(RunnableOrigin::Base(base)),
+        (Some(new), Some(image), Some(old)) => Ok(RunnableOrigin::Rebase { image, old, new }),
         (Some(_), Some(_), None) => Err(TransferError::Internal { what: "an image has no old base" }),
     }
 }
@@ -108,7 +108,7 @@ pub(super) fn open_places(places: &[PathBuf], temporary: &Path) -> Result<Vec<St
 }
 
 /// Returns what an image that runs starts from, if all of it is in stores.
-pub(super) fn origin(stores: &[Store]) -> Result<Origin<'_>, Failure> {
+pub(super) fn origin(stores: &[Store]) -> Result<RunnableOrigin<'_>, Failure> {
     Ok(origin_of(stores.iter().map(base_image).collect::<Result<_, _>>()?)?)
 }
 
@@ -175,7 +175,7 @@ fn replaced(target: Option<&LayoutTarget>) -> Option<(u64, u64)> {
     }
 }
 
-fn image_options(contents: &Contents) -> ImageOptions {
+fn image_options(contents: &PushContents) -> ImageOptions {
     ImageOptions {
         media_types: contents.media_types,
         platform: contents.platform.clone(),
@@ -220,7 +220,7 @@ fn read_resources(path: &Path) -> Result<Resources, Failure> {
 }
 
 /// Returns the files that are not packed: the given paths, and those of each root's ignore file.
-fn filter(contents: &Contents) -> Result<Filter, Failure> {
+fn filter(contents: &PushContents) -> Result<Filter, Failure> {
     let mut filter = Filter::exact(contents.exclusions.iter().map(String::as_bytes));
     for root in &contents.roots {
         let path = root.join(IGNORE_FILE);

@@ -19,7 +19,7 @@ use super::context::Context;
 use super::env::Env;
 use super::failure::{Failure, Vocabulary};
 use super::flag::Flag;
-use super::outcome::{Document, Outcome};
+use super::outcome::{Outcome, TextDocument};
 use super::signals;
 use super::ui::{Settings, Ui};
 use crate::model::invisible::escape_in_json;
@@ -261,7 +261,7 @@ fn dispatch(context: &Context<'_>, verb: Verb, json: bool, columns: &[String]) -
 fn step(context: &Context<'_>, step: &Step) -> Result<Outcome, Failure> {
     let json = concourse::respond(step, std::io::stdin().lock(), context.env, &context.ui)?;
     let text = format!("{}\n", escape_in_json(&json.to_string()));
-    Ok(Outcome::Document(Document::new(text, json)))
+    Ok(Outcome::Document(TextDocument::new(text, json)))
 }
 
 /// Parses the arguments twice: first alone, to learn which flags were typed, then with the environment as defaults.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressDrawTarget;
 
-use super::failure::{Message, Part, message};
+use super::failure::{Message, MessagePart, message};
 use super::flag::Flag;
 use super::signals;
 use super::text;
@@ -331,7 +331,7 @@ fn warning_text(warning: &Warning) -> (String, Option<Message>) {
         Warning::FilesNotListed { image } => (
             format!("no file list is stored for `{image}`; reading its layers"),
             Some(Message::new(vec![
-                Part::Command("imgrelay push --resources FILE".to_owned()),
+                MessagePart::Command("imgrelay push --resources FILE".to_owned()),
                 " stores the list".into(),
             ])),
         ),

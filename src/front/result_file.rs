@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::env::{self, Env};
 use super::failure::{Failure, message};
 use super::flag::Flag;
-use super::outcome::{Document, ImageOutcome, Outcome};
+use super::outcome::{ImageOutcome, Outcome, TextDocument};
 use super::text;
 use crate::model::invisible::{escape_in_json, is_invisible};
 use crate::stream::{AtomicFile, FileError};
@@ -250,7 +250,7 @@ pub fn produce(
 pub fn report(
     files: &[ResultFile],
     to: Option<&Path>,
-    work: impl FnOnce() -> Result<Document, Failure>,
+    work: impl FnOnce() -> Result<TextDocument, Failure>,
 ) -> Result<Outcome, Failure> {
     files.iter().try_for_each(|file| file.check(to))?;
     let document = work()?;

@@ -308,7 +308,7 @@ fn is_concourse_terminal() -> bool {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::front::outcome::Document;
+    use crate::front::outcome::TextDocument;
     use std::sync::Arc;
 
     /// A stream that keeps the written bytes.
@@ -351,7 +351,7 @@ pub(crate) mod tests {
     }
 
     fn document(failure: Option<Failure>) -> Outcome {
-        Outcome::Document(Document {
+        Outcome::Document(TextDocument {
             text: "text\n".into(),
             json: serde_json::json!({"a": 1}),
             failure,

@@ -11,7 +11,7 @@ use crate::model::list::clause_list;
 use crate::sign::ClaimKind;
 use crate::store::Store;
 use crate::transfer::events::Silent;
-use crate::transfer::signatures::{Content, Trust, Verdict, Verification, verify_signatures};
+use crate::transfer::signatures::{StatementContent, Trust, Verdict, Verification, verify_signatures};
 use crate::transfer::{self, Attached, Collection, Gathering, ImageLocator, ImageSource};
 
 /// Verifies the images of a tar or folder with the signatures in it.
@@ -67,9 +67,9 @@ pub(super) fn lines(verifications: &[Verification]) -> String {
 }
 
 /// Describes a statement: `` signature for `reg.example/app:v1` ``.
-pub(super) fn what(content: &Content) -> String {
+pub(super) fn what(content: &StatementContent) -> String {
     match content {
-        Content::Claim(claim) => {
+        StatementContent::Claim(claim) => {
             let name = claim.identity.as_ref().map(|name| format!(" for `{name}`")).unwrap_or_default();
             match &claim.kind {
                 ClaimKind::Signature => format!("signature{name}"),
@@ -78,8 +78,8 @@ pub(super) fn what(content: &Content) -> String {
                 }
             }
         }
-        Content::Unreadable(_) => "signature".to_owned(),
-        Content::Other { artifact_type } => format!("referrer of type `{artifact_type}`"),
+        StatementContent::Unreadable(_) => "signature".to_owned(),
+        StatementContent::Other { artifact_type } => format!("referrer of type `{artifact_type}`"),
     }
 }
 

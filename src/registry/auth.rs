@@ -495,7 +495,7 @@ fn check_realm(
 #[cfg(test)]
 mod tests {
     use super::super::error::Verb;
-    use super::super::reach::{Place, place};
+    use super::super::reach::{NetworkPlace, place};
     use super::super::scripted::{Exchange, Scripted, body, client_with, on};
     use super::*;
 
@@ -619,7 +619,7 @@ mod tests {
             ("http://127.0.0.1:5000/", "http://169.254.169.254/token", false),
         ] {
             let origin = Url::parse(registry).unwrap().origin().clone();
-            let from = origin.address().map_or(Place::Elsewhere, place);
+            let from = origin.address().map_or(NetworkPlace::Elsewhere, place);
             let result =
                 check_realm(&origin, HostSource::ResponseFrom(from), &Url::parse(realm).unwrap(), &task);
             assert_eq!(result.is_ok(), allowed, "{registry} -> {realm}");

@@ -64,5 +64,8 @@ pub fn certificates(pem: &[u8]) -> Result<usize, String> {
 #[must_use]
 pub fn address_of_host(host: &str) -> Option<(IpAddr, bool)> {
     let address = super::reach::numeric_address(host)?;
-    Some((address, super::reach::HostSource::ResponseFrom(super::reach::Place::Elsewhere).allows(address)))
+    Some((
+        address,
+        super::reach::HostSource::ResponseFrom(super::reach::NetworkPlace::Elsewhere).allows(address),
+    ))
 }

@@ -18,7 +18,7 @@ use super::reach::{HOST_SOURCES, HostSource, Places};
 use super::redaction::Redactor;
 use super::resolver::SystemResolver;
 use super::sanitize::sanitize;
-use super::tls::{TlsConnector, Trust};
+use super::tls::{TlsConnector, TlsTrust};
 use super::transport::{self, TcpConnector};
 use super::url::{Origin, Url};
 use super::wire_error::{Phases, WireError, WireErrorKind};
@@ -174,7 +174,7 @@ pub(super) struct Http {
 impl Http {
     /// Prepares; opens no file and no connection.
     pub(super) fn new(options: &WireOptions) -> Result<Self, String> {
-        let trust = Arc::new(Trust::new(options.tls.clone())?);
+        let trust = Arc::new(TlsTrust::new(options.tls.clone())?);
         let timeouts = options.timeouts;
         let idle_connections = options.concurrency.max(1) + 2;
         let config = Agent::config_builder()
@@ -390,7 +390,7 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
-    use crate::registry::reach::Place;
+    use crate::registry::reach::NetworkPlace;
 
     fn body<'a>(content: &'a [u8], left: u64, progress: &'a dyn Fn(u64)) -> Sending<'a> {
         Sending { reader: Box::new(content), left, sent: 0, progress, pace: Pace::of_body(), returned: None }
@@ -446,7 +446,7 @@ mod tests {
         for host in ["localhost", "127.0.0.1", "127.1", "2130706433", "0x7f000001", "0", "[::ffff:127.0.0.1]"]
         {
             let url = Url::parse(&format!("http://{host}:{port}/")).unwrap();
-            for from in [Place::Elsewhere, Place::Link] {
+            for from in [NetworkPlace::Elsewhere, NetworkPlace::Link] {
                 let failure = http
                     .send(Request {
                         method: Method::Get,

@@ -10,7 +10,7 @@ use crate::model::{Method, Registry, Repository, limits};
 use super::classify;
 use super::error::{RegistryError, Task};
 use super::http::{Payload, Request, Response};
-use super::reach::{HostSource, Place};
+use super::reach::{HostSource, NetworkPlace};
 use super::requests::Requester;
 use super::retry::{RetryBudget, Transient};
 use super::sanitize::sanitize;
@@ -41,7 +41,7 @@ pub(super) fn open_first(
     let named_by = match repository {
         Some(repository) => requester.http.led_by(&requester.base(repository.registry())?),
         // The author of a tar may come from anywhere.
-        None => HostSource::ResponseFrom(Place::Elsewhere),
+        None => HostSource::ResponseFrom(NetworkPlace::Elsewhere),
     };
     let mut problems = Vec::new();
     for text in urls.iter().take(limits::LAYER_URLS) {

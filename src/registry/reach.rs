@@ -15,7 +15,7 @@ use crate::stream::lock;
 
 /// Where an address is, in the classes that the rules distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum NetworkPlace {
     /// Anywhere else.
     Elsewhere,
     /// A private network.
@@ -32,30 +32,32 @@ pub(super) enum HostSource {
     /// The user, who may name every address.
     User,
     /// A response that came from such a place.
-    ResponseFrom(Place),
+    ResponseFrom(NetworkPlace),
     /// A host outside the registry, of a layer's `urls`, which redirects: it may not lead into private networks either.
-    UrlsFrom(Place),
+    UrlsFrom(NetworkPlace),
 }
 
 /// All values, for one pool of connections each: a connection that one may use is not handed to another.
 pub(super) const HOST_SOURCES: [HostSource; 9] = [
     HostSource::User,
-    HostSource::ResponseFrom(Place::Elsewhere),
-    HostSource::ResponseFrom(Place::Private),
-    HostSource::ResponseFrom(Place::ThisMachine),
-    HostSource::ResponseFrom(Place::Link),
-    HostSource::UrlsFrom(Place::Elsewhere),
-    HostSource::UrlsFrom(Place::Private),
-    HostSource::UrlsFrom(Place::ThisMachine),
-    HostSource::UrlsFrom(Place::Link),
+    HostSource::ResponseFrom(NetworkPlace::Elsewhere),
+    HostSource::ResponseFrom(NetworkPlace::Private),
+    HostSource::ResponseFrom(NetworkPlace::ThisMachine),
+    HostSource::ResponseFrom(NetworkPlace::Link),
+    HostSource::UrlsFrom(NetworkPlace::Elsewhere),
+    HostSource::UrlsFrom(NetworkPlace::Private),
+    HostSource::UrlsFrom(NetworkPlace::ThisMachine),
+    HostSource::UrlsFrom(NetworkPlace::Link),
 ];
 
 impl HostSource {
     /// Tells whether a connection to this address may be made.
     pub(super) fn allows(self, address: IpAddr) -> bool {
         match (self, place(address)) {
-            (Self::User, _) | (_, Place::Elsewhere) | (Self::ResponseFrom(_), Place::Private) => true,
-            (Self::UrlsFrom(from), Place::Private) => from != Place::Elsewhere,
+            (Self::User, _)
+            | (_, NetworkPlace::Elsewhere)
+            | (Self::ResponseFrom(_), NetworkPlace::Private) => true,
+            (Self::UrlsFrom(from), NetworkPlace::Private) => from != NetworkPlace::Elsewhere,
             // `0.0.0.0` and `::` are addresses of no registry or storage.
             (Self::ResponseFrom(from) | Self::UrlsFrom(from), to) => {
                 from == to && !address.to_canonical().is_unspecified()
@@ -86,9 +88,9 @@ pub(super) struct ForbiddenAddress {
 /// Says where an address is.
 fn words(address: IpAddr) -> &'static str {
     match place(address) {
-        Place::Link => "a link-local or metadata address",
-        Place::Private => "a private network",
-        Place::ThisMachine | Place::Elsewhere => "this machine",
+        NetworkPlace::Link => "a link-local or metadata address",
+        NetworkPlace::Private => "a private network",
+        NetworkPlace::ThisMachine | NetworkPlace::Elsewhere => "this machine",
     }
 }
 
@@ -106,23 +108,23 @@ const METADATA: [IpAddr; 6] = [
 ];
 
 /// Says where an address is; one that carries an IPv4 address is where that is.
-pub(super) fn place(address: IpAddr) -> Place {
+pub(super) fn place(address: IpAddr) -> NetworkPlace {
     if METADATA.contains(&address) {
-        return Place::Link;
+        return NetworkPlace::Link;
     }
     match address {
         // 0.0.0.0/8 is this machine for a connection (RFC 1122 3.2.1.3).
-        IpAddr::V4(address) if address.is_loopback() || address.octets()[0] == 0 => Place::ThisMachine,
-        IpAddr::V4(address) if address.is_link_local() => Place::Link,
+        IpAddr::V4(address) if address.is_loopback() || address.octets()[0] == 0 => NetworkPlace::ThisMachine,
+        IpAddr::V4(address) if address.is_link_local() => NetworkPlace::Link,
         // 100.64.0.0/10 is shared by providers and used inside clouds (RFC 6598).
         IpAddr::V4(address) if address.is_private() || matches!(address.octets(), [100, 64..=127, ..]) => {
-            Place::Private
+            NetworkPlace::Private
         }
-        IpAddr::V4(_) => Place::Elsewhere,
-        IpAddr::V6(address) if address.is_loopback() || address.is_unspecified() => Place::ThisMachine,
-        IpAddr::V6(address) if address.is_unicast_link_local() => Place::Link,
-        IpAddr::V6(address) if address.is_unique_local() => Place::Private,
-        IpAddr::V6(address) => embedded(address).map_or(Place::Elsewhere, |inner| place(inner.into())),
+        IpAddr::V4(_) => NetworkPlace::Elsewhere,
+        IpAddr::V6(address) if address.is_loopback() || address.is_unspecified() => NetworkPlace::ThisMachine,
+        IpAddr::V6(address) if address.is_unicast_link_local() => NetworkPlace::Link,
+        IpAddr::V6(address) if address.is_unique_local() => NetworkPlace::Private,
+        IpAddr::V6(address) => embedded(address).map_or(NetworkPlace::Elsewhere, |inner| place(inner.into())),
     }
 }
 
@@ -139,7 +141,7 @@ fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
 
 /// Where hosts were that connections were made to.
 #[derive(Debug, Default)]
-pub(super) struct Places(Mutex<HashMap<Box<str>, Place>>);
+pub(super) struct Places(Mutex<HashMap<Box<str>, NetworkPlace>>);
 
 /// Most hosts that are remembered; names come from redirects too. One that is forgotten counts as elsewhere.
 const MOST_PLACES: usize = 10_000;
@@ -154,7 +156,7 @@ impl Places {
         let now = place(address);
         if let Some(before) = places.get_mut(host) {
             if *before != now {
-                *before = Place::Elsewhere;
+                *before = NetworkPlace::Elsewhere;
             }
         } else if places.len() < MOST_PLACES {
             places.insert(host.into(), now);
@@ -166,9 +168,9 @@ impl Places {
         HostSource::UrlsFrom(self.of(host))
     }
 
-    fn of(&self, host: &str) -> Place {
+    fn of(&self, host: &str) -> NetworkPlace {
         let found = lock(&self.0).get(host).copied();
-        found.unwrap_or(Place::Elsewhere)
+        found.unwrap_or(NetworkPlace::Elsewhere)
     }
 
     /// Returns the source of hosts that a response of this host names.
@@ -212,42 +214,42 @@ mod tests {
     #[test]
     fn every_form_of_an_address_is_where_it_leads() {
         for (text, expected) in [
-            ("127.0.0.1", Place::ThisMachine),
-            ("127.255.0.7", Place::ThisMachine),
-            ("0.0.0.0", Place::ThisMachine),
-            ("0.1.2.3", Place::ThisMachine),
-            ("::1", Place::ThisMachine),
-            ("::", Place::ThisMachine),
-            ("::ffff:127.0.0.1", Place::ThisMachine),
-            ("::127.0.0.1", Place::ThisMachine),
-            ("::ffff:0:127.0.0.1", Place::ThisMachine),
-            ("64:ff9b::127.0.0.1", Place::ThisMachine),
-            ("64:ff9b:1::169.254.169.254", Place::Link),
-            ("2002:7f00:1::", Place::ThisMachine),
-            ("2002:a9fe:a9fe::1", Place::Link),
-            ("169.254.169.254", Place::Link),
-            ("169.254.170.2", Place::Link),
-            ("::ffff:169.254.169.254", Place::Link),
-            ("fe80::1", Place::Link),
-            ("fd00:ec2::254", Place::Link),
-            ("fd20:ce::254", Place::Link),
-            ("100.100.100.200", Place::Link),
-            ("168.63.129.16", Place::Link),
-            ("192.0.0.192", Place::Link),
-            ("::ffff:100.100.100.200", Place::Link),
-            ("10.0.0.1", Place::Private),
-            ("192.168.1.1", Place::Private),
-            ("100.64.0.1", Place::Private),
-            ("100.128.0.1", Place::Elsewhere),
-            ("172.31.0.1", Place::Private),
-            ("172.32.0.1", Place::Elsewhere),
-            ("fd00::1", Place::Private),
-            ("::ffff:10.0.0.1", Place::Private),
-            ("64:ff9b::8.8.8.8", Place::Elsewhere),
-            ("128.0.0.1", Place::Elsewhere),
-            ("1.0.0.1", Place::Elsewhere),
-            ("169.253.0.1", Place::Elsewhere),
-            ("2001:db8::1", Place::Elsewhere),
+            ("127.0.0.1", NetworkPlace::ThisMachine),
+            ("127.255.0.7", NetworkPlace::ThisMachine),
+            ("0.0.0.0", NetworkPlace::ThisMachine),
+            ("0.1.2.3", NetworkPlace::ThisMachine),
+            ("::1", NetworkPlace::ThisMachine),
+            ("::", NetworkPlace::ThisMachine),
+            ("::ffff:127.0.0.1", NetworkPlace::ThisMachine),
+            ("::127.0.0.1", NetworkPlace::ThisMachine),
+            ("::ffff:0:127.0.0.1", NetworkPlace::ThisMachine),
+            ("64:ff9b::127.0.0.1", NetworkPlace::ThisMachine),
+            ("64:ff9b:1::169.254.169.254", NetworkPlace::Link),
+            ("2002:7f00:1::", NetworkPlace::ThisMachine),
+            ("2002:a9fe:a9fe::1", NetworkPlace::Link),
+            ("169.254.169.254", NetworkPlace::Link),
+            ("169.254.170.2", NetworkPlace::Link),
+            ("::ffff:169.254.169.254", NetworkPlace::Link),
+            ("fe80::1", NetworkPlace::Link),
+            ("fd00:ec2::254", NetworkPlace::Link),
+            ("fd20:ce::254", NetworkPlace::Link),
+            ("100.100.100.200", NetworkPlace::Link),
+            ("168.63.129.16", NetworkPlace::Link),
+            ("192.0.0.192", NetworkPlace::Link),
+            ("::ffff:100.100.100.200", NetworkPlace::Link),
+            ("10.0.0.1", NetworkPlace::Private),
+            ("192.168.1.1", NetworkPlace::Private),
+            ("100.64.0.1", NetworkPlace::Private),
+            ("100.128.0.1", NetworkPlace::Elsewhere),
+            ("172.31.0.1", NetworkPlace::Private),
+            ("172.32.0.1", NetworkPlace::Elsewhere),
+            ("fd00::1", NetworkPlace::Private),
+            ("::ffff:10.0.0.1", NetworkPlace::Private),
+            ("64:ff9b::8.8.8.8", NetworkPlace::Elsewhere),
+            ("128.0.0.1", NetworkPlace::Elsewhere),
+            ("1.0.0.1", NetworkPlace::Elsewhere),
+            ("169.253.0.1", NetworkPlace::Elsewhere),
+            ("2001:db8::1", NetworkPlace::Elsewhere),
         ] {
             assert_eq!(place(text.parse().unwrap()), expected, "{text}");
         }
@@ -308,10 +310,10 @@ mod tests {
             assert_eq!(places.map(|address| source.allows(address)), expected, "{source:?}");
         }
         let nowhere = ["0.0.0.0", "::", "::ffff:0.0.0.0"].map(address);
-        let here_too = HostSource::ResponseFrom(Place::ThisMachine);
+        let here_too = HostSource::ResponseFrom(NetworkPlace::ThisMachine);
         assert_eq!(nowhere.map(|address| here_too.allows(address)), [false; 3]);
         let socket = |address: IpAddr| SocketAddr::new(address, 80);
-        let source = HostSource::ResponseFrom(Place::Elsewhere);
+        let source = HostSource::ResponseFrom(NetworkPlace::Elsewhere);
         let mixed = source.filter(&[socket(here), socket(outside)]).unwrap();
         assert_eq!(mixed, [socket(outside)]);
         let error = source.filter(&[socket(here), socket(link)]).unwrap_err().to_string();
@@ -325,12 +327,12 @@ mod tests {
     fn a_host_with_an_address_here_and_one_elsewhere_is_elsewhere() {
         let places = Places::default();
         let host = "reg.example:5000";
-        assert_eq!(places.led_by(host), HostSource::ResponseFrom(Place::Elsewhere));
+        assert_eq!(places.led_by(host), HostSource::ResponseFrom(NetworkPlace::Elsewhere));
         for (address, expected) in [
-            ("127.0.0.1", Place::ThisMachine),
-            ("::1", Place::ThisMachine),
-            ("10.0.0.1", Place::Elsewhere),
-            ("10.0.0.1", Place::Elsewhere),
+            ("127.0.0.1", NetworkPlace::ThisMachine),
+            ("::1", NetworkPlace::ThisMachine),
+            ("10.0.0.1", NetworkPlace::Elsewhere),
+            ("10.0.0.1", NetworkPlace::Elsewhere),
         ] {
             places.connected(host, address.parse().unwrap());
             assert_eq!(places.led_by(host), HostSource::ResponseFrom(expected), "{address}");

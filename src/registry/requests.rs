@@ -440,7 +440,7 @@ pub(super) fn unexpected(
 
 #[cfg(test)]
 mod tests {
-    use super::super::reach::{Place, place};
+    use super::super::reach::{NetworkPlace, place};
     use super::*;
 
     #[test]
@@ -468,7 +468,8 @@ mod tests {
             ("http://127.0.0.1:5000/", "http://127.0.0.1:5001/x", Ok("http://127.0.0.1:5001/x")),
         ] {
             let from = from(base);
-            let source = HostSource::ResponseFrom(from.origin().address().map_or(Place::Elsewhere, place));
+            let source =
+                HostSource::ResponseFrom(from.origin().address().map_or(NetworkPlace::Elsewhere, place));
             let found = redirect_target(&from, location, source).map(|url| url.to_string());
             match expected {
                 Ok(start) => assert!(found.as_ref().is_ok_and(|url| url.starts_with(start)), "{found:?}"),

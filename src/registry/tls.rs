@@ -32,19 +32,19 @@ use super::url::Origin;
 use super::wire_options::TlsOptions;
 
 /// The trust of one client: options, and what was made of them so far.
-pub(super) struct Trust {
+pub(super) struct TlsTrust {
     options: TlsOptions,
     system: OnceLock<Arc<RootCertStore>>,
     by_host: Mutex<HashMap<String, Result<Arc<ClientConfig>, String>>>,
 }
 
-impl fmt::Debug for Trust {
+impl fmt::Debug for TlsTrust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Trust").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("TlsTrust").field("options", &self.options).finish_non_exhaustive()
     }
 }
 
-impl Trust {
+impl TlsTrust {
     /// Takes the options and checks those that can be checked without reading files.
     pub(super) fn new(options: TlsOptions) -> Result<Self, String> {
         for ca in &options.ca_certificates {
@@ -253,7 +253,7 @@ pub(super) fn greets_in_tls(origin: &Origin, timeout: Duration) -> bool {
 /// Wraps a connection in TLS where the URL says https.
 #[derive(Debug)]
 pub(super) struct TlsConnector {
-    pub(super) trust: Arc<Trust>,
+    pub(super) trust: Arc<TlsTrust>,
 }
 
 impl<In: Transport> Connector<In> for TlsConnector {
@@ -406,7 +406,7 @@ mod tests {
 
     #[test]
     fn certificates_and_keys_that_cannot_be_used_are_found_without_a_connection() {
-        let error = Trust::new(options("hello")).unwrap_err();
+        let error = TlsTrust::new(options("hello")).unwrap_err();
         assert_eq!(error, "`ca.pem` holds no PEM certificate (`-----BEGIN CERTIFICATE-----`)");
         for (identity, expected) in [
             (identity("", KEY), "the client certificate is empty, expected PEM certificates"),
@@ -415,24 +415,24 @@ mod tests {
                 "the key of the client certificate is not an unencrypted PEM private key",
             ),
         ] {
-            let found = Trust::new(TlsOptions { client_identity: identity, ..options(CERTIFICATE) });
+            let found = TlsTrust::new(TlsOptions { client_identity: identity, ..options(CERTIFICATE) });
             assert_eq!(found.unwrap_err(), expected);
         }
         let other = include_str!("../../tests/keys/p256.key");
         let options = TlsOptions { client_identity: identity(CERTIFICATE, other), ..options(CERTIFICATE) };
-        let error = Trust::new(options).unwrap().config("a.example").unwrap_err();
+        let error = TlsTrust::new(options).unwrap().config("a.example").unwrap_err();
         assert!(error.starts_with("the client certificate and its key cannot be used: "), "{error}");
     }
 
     #[test]
     fn the_configuration_of_a_host_is_made_once() {
         let options = TlsOptions { client_identity: identity(CERTIFICATE, KEY), ..options(CERTIFICATE) };
-        let trust = Trust::new(options).unwrap();
+        let trust = TlsTrust::new(options).unwrap();
         let first = trust.config("a.example").unwrap();
         assert!(Arc::ptr_eq(&first, &trust.config("a.example").unwrap()));
         assert!(!Arc::ptr_eq(&first, &trust.config("b.example").unwrap()));
         assert!(first.client_auth_cert_resolver.has_certs());
-        let plain = Trust::new(self::options(CERTIFICATE)).unwrap().config("a.example").unwrap();
+        let plain = TlsTrust::new(self::options(CERTIFICATE)).unwrap().config("a.example").unwrap();
         assert!(!plain.client_auth_cert_resolver.has_certs());
     }
 

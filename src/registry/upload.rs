@@ -16,8 +16,8 @@ use super::http::Response;
 use super::requests::{Attempt, Call, Follow, Requester, unexpected};
 use super::retry::{RetryBudget, Transient};
 use super::token::Scopes;
-use super::upload_plan::{Event, Plan, Refusal, UploadForm};
-use super::upload_session::{Session, Step, Upload};
+use super::upload_plan::{Refusal, UploadEvent, UploadForm, UploadPlan};
+use super::upload_session::{Session, SessionStep, Upload};
 
 /// How the push of a blob begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,7 +161,7 @@ impl Upload<'_> {
             let mut session = None;
             let result = match self.begin(mounts, plan, &mut auth, tries.attempt()) {
                 Ok(Begun::Mounted) => return Ok(PushOutcome::Mounted),
-                Ok(Begun::Stored) => Ok(Step::Done),
+                Ok(Begun::Stored) => Ok(SessionStep::Done),
                 Ok(Begun::Open(opened)) => {
                     self.send(plan.form(), session.insert(opened), &mut auth, tries.attempt())
                 }
@@ -190,24 +190,24 @@ impl Upload<'_> {
     /// Decides what follows an attempt, and adapts the plan to how it failed.
     fn after_attempt(
         &self,
-        result: Result<Step, Attempt>,
+        result: Result<SessionStep, Attempt>,
         session: Option<&Session>,
-        plan: &mut Plan,
+        plan: &mut UploadPlan,
     ) -> Result<After, RegistryError> {
         let abandon = || session.into_iter().for_each(|session| self.abandon(session));
         let size = self.descriptor.size;
         match result {
-            Ok(Step::Done) => {
+            Ok(SessionStep::Done) => {
                 if let Some(form) = plan.proven_form() {
                     self.remember_form(form);
                 }
                 Ok(After::Stored)
             }
-            Ok(Step::Refused { response, refusal }) => {
+            Ok(SessionStep::Refused { response, refusal }) => {
                 let status = response.status;
                 let error = unexpected(self.requester, self.repository, &self.task, response);
                 abandon();
-                *plan = plan.next(Event::Refused(refusal), size).ok_or(error)?;
+                *plan = plan.next(UploadEvent::Refused(refusal), size).ok_or(error)?;
                 if refusal == Refusal::TooLarge {
                     // The host's other blobs start with this size.
                     self.remember_form(plan.form());
@@ -216,8 +216,8 @@ impl Upload<'_> {
                 let cause = format!("the response was {status}");
                 Ok(After::Wait(Transient { status: Some(status), ..Transient::new(cause) }))
             }
-            Ok(Step::Lost(cause)) => {
-                *plan = plan.next(Event::Lost, size).unwrap_or(*plan);
+            Ok(SessionStep::Lost(cause)) => {
+                *plan = plan.next(UploadEvent::Lost, size).unwrap_or(*plan);
                 Ok(After::Wait(Transient::new(cause)))
             }
             Err(Attempt::Reauthenticate) => {
@@ -229,10 +229,10 @@ impl Upload<'_> {
                     abandon();
                     // 429 and 503 are about the number of requests.
                     if !matches!(status, 429 | 503) {
-                        *plan = plan.next(Event::Failed, size).unwrap_or(*plan);
+                        *plan = plan.next(UploadEvent::Failed, size).unwrap_or(*plan);
                     }
                 } else {
-                    *plan = plan.next(Event::Broken, size).unwrap_or(*plan);
+                    *plan = plan.next(UploadEvent::Broken, size).unwrap_or(*plan);
                 }
                 Ok(After::Wait(failure))
             }
@@ -252,7 +252,7 @@ impl Upload<'_> {
     fn begin(
         &self,
         mount_from: &[Repository],
-        plan: Plan,
+        plan: UploadPlan,
         auth: &mut AuthProgress,
         attempt: u32,
     ) -> Result<Begun, Attempt> {
@@ -286,8 +286,8 @@ impl Upload<'_> {
         let response = self.stream(&call, 0, size, auth, attempt)?;
         match response.status {
             201 => Ok(match self.closed(response)? {
-                Step::Done => Some(Begun::Stored),
-                Step::Refused { .. } | Step::Lost(_) => None,
+                SessionStep::Done => Some(Begun::Stored),
+                SessionStep::Refused { .. } | SessionStep::Lost(_) => None,
             }),
             // It opened a session and did not look at the bytes.
             202 => Ok(Some(Begun::Open(self.session(response)?))),

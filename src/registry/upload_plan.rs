@@ -36,23 +36,25 @@ enum AtOnce {
 
 impl Learned {
     /// Returns how the upload of a blob begins.
-    pub(super) fn plan(&self, blob_bytes: u64) -> Plan {
+    pub(super) fn plan(&self, blob_bytes: u64) -> UploadPlan {
         if blob_bytes <= SMALL && self.form == UploadForm::Patch && !self.small_in_parts {
-            return Plan::Small;
+            return UploadPlan::Small;
         }
-        Plan::new(self.form)
+        UploadPlan::new(self.form)
     }
 
     /// Tells whether a blob may be the one with which it is tried whether bytes are taken with the POST.
     pub(super) fn may_try_at_once(&self, blob_bytes: u64) -> bool {
-        self.at_once == AtOnce::Untried && blob_bytes <= TRIED_AT_ONCE && self.plan(blob_bytes) == Plan::Small
+        self.at_once == AtOnce::Untried
+            && blob_bytes <= TRIED_AT_ONCE
+            && self.plan(blob_bytes) == UploadPlan::Small
     }
 
     /// Tells whether the next attempt sends the bytes with the POST; the response is then to be learned.
-    pub(super) fn begin_at_once(&mut self, plan: Plan, blob_bytes: u64) -> bool {
+    pub(super) fn begin_at_once(&mut self, plan: UploadPlan, blob_bytes: u64) -> bool {
         match (plan, self.at_once) {
-            (Plan::Small, AtOnce::Taken) => true,
-            (Plan::Small, AtOnce::Untried) if blob_bytes <= TRIED_AT_ONCE => {
+            (UploadPlan::Small, AtOnce::Taken) => true,
+            (UploadPlan::Small, AtOnce::Untried) if blob_bytes <= TRIED_AT_ONCE => {
                 self.at_once = AtOnce::Trying;
                 true
             }
@@ -71,8 +73,8 @@ impl Learned {
     }
 
     /// Learns from a plan that became another one.
-    pub(super) fn changed(&mut self, before: Plan, after: Plan) {
-        self.small_in_parts |= before == Plan::Small && after != Plan::Small;
+    pub(super) fn changed(&mut self, before: UploadPlan, after: UploadPlan) {
+        self.small_in_parts |= before == UploadPlan::Small && after != UploadPlan::Small;
     }
 }
 
@@ -111,7 +113,7 @@ impl UploadForm {
 
 /// What ended an attempt without storing the blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Event {
+pub(super) enum UploadEvent {
     /// The registry refused the form.
     Refused(Refusal),
     /// The registry no longer knows the upload session.
@@ -124,7 +126,7 @@ pub(super) enum Event {
 
 /// How the next attempt sends a blob. Each state counts the failures that lead to the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Plan {
+pub(super) enum UploadPlan {
     /// A small blob: everything in one request, as long as the registry takes that.
     Small,
     /// In the form that the registry took before or asked for.
@@ -135,7 +137,7 @@ pub(super) enum Plan {
     WithoutOwnChunks { form: UploadForm, lost: u32 },
 }
 
-impl Plan {
+impl UploadPlan {
     /// Begins with the form that the registry took for its last blob.
     pub(super) fn new(form: UploadForm) -> Self {
         Self::Registry { form, broken: 0, lost: 0 }
@@ -160,21 +162,21 @@ impl Plan {
     }
 
     /// Returns the plan after an attempt that failed; `None` when the registry refused the last form.
-    pub(super) fn next(self, event: Event, blob_bytes: u64) -> Option<Self> {
+    pub(super) fn next(self, event: UploadEvent, blob_bytes: u64) -> Option<Self> {
         match (self, event) {
-            (Self::Registry { form: UploadForm::Patch, broken, lost }, Event::Broken)
+            (Self::Registry { form: UploadForm::Patch, broken, lost }, UploadEvent::Broken)
                 if broken > 0 && blob_bytes >= WORTH_CHUNKING =>
             {
                 Some(Self::OwnChunks { bytes: WORTH_CHUNKING, lost })
             }
-            (Self::Registry { form, broken, lost }, Event::Broken) => {
+            (Self::Registry { form, broken, lost }, UploadEvent::Broken) => {
                 Some(Self::Registry { form, broken: broken + 1, lost })
             }
             // Some registries fail on a PUT with a body: it is no form that all of them know.
-            (Self::Small, Event::Failed) => Some(Self::new(UploadForm::Patch)),
-            (other, Event::Broken | Event::Failed) => Some(other),
-            (plan, Event::Lost) => Some(plan.after_lost_session()),
-            (plan, Event::Refused(refusal)) => plan.after_refusal(refusal),
+            (Self::Small, UploadEvent::Failed) => Some(Self::new(UploadForm::Patch)),
+            (other, UploadEvent::Broken | UploadEvent::Failed) => Some(other),
+            (plan, UploadEvent::Lost) => Some(plan.after_lost_session()),
+            (plan, UploadEvent::Refused(refusal)) => plan.after_refusal(refusal),
         }
     }
 
@@ -217,8 +219,8 @@ impl Plan {
 
 #[cfg(test)]
 mod tests {
-    use super::Event::{Broken, Failed, Lost, Refused};
     use super::Refusal::{Form, TooLarge};
+    use super::UploadEvent::{Broken, Failed, Lost, Refused};
     use super::UploadForm::{Chunked, Monolithic, Patch};
     use super::*;
 
@@ -235,7 +237,7 @@ mod tests {
     }
 
     /// An event, and the form after it; `None` when the refusal is final.
-    type Step = (Event, Option<UploadForm>);
+    type Step = (UploadEvent, Option<UploadForm>);
 
     #[test]
     fn each_failure_leads_to_the_next_form_of_an_upload() {
@@ -271,10 +273,14 @@ mod tests {
             ),
         ];
         for (form, size, events) in cases {
-            let mut plan = Some(Plan::new(form));
+            let mut plan = Some(UploadPlan::new(form));
             for (event, expected) in &events {
                 plan = plan.and_then(|plan| plan.next(*event, size));
-                assert_eq!(plan.map(Plan::form), *expected, "{form:?}, {size}: {event:?} of {events:?}");
+                assert_eq!(
+                    plan.map(UploadPlan::form),
+                    *expected,
+                    "{form:?}, {size}: {event:?} of {events:?}"
+                );
             }
         }
     }
@@ -283,50 +289,50 @@ mod tests {
     fn a_small_blob_is_sent_whole_until_the_registry_refuses_that() {
         let mut learned = Learned::default();
         assert_eq!([SMALL, SMALL + 1].map(|size| learned.plan(size).form()), [Monolithic, Patch]);
-        assert_eq!(Plan::Small.proven_form(), None, "it says nothing about large ones");
+        assert_eq!(UploadPlan::Small.proven_form(), None, "it says nothing about large ones");
         for (event, expected) in [
-            (Broken, Plan::Small),
-            (Failed, Plan::new(Patch)),
-            (Lost, Plan::new(Patch)),
-            (Refused(Form), Plan::new(Patch)),
-            (Refused(TooLarge), Plan::new(Chunked(64 * MIB))),
+            (Broken, UploadPlan::Small),
+            (Failed, UploadPlan::new(Patch)),
+            (Lost, UploadPlan::new(Patch)),
+            (Refused(Form), UploadPlan::new(Patch)),
+            (Refused(TooLarge), UploadPlan::new(Chunked(64 * MIB))),
         ] {
-            assert_eq!(Plan::Small.next(event, 10), Some(expected), "{event:?}");
+            assert_eq!(UploadPlan::Small.next(event, 10), Some(expected), "{event:?}");
         }
-        learned.changed(Plan::Small, Plan::Small);
-        assert_eq!(learned.plan(10), Plan::Small);
-        learned.changed(Plan::Small, Plan::new(Patch));
-        assert_eq!(learned.plan(10), Plan::new(Patch));
+        learned.changed(UploadPlan::Small, UploadPlan::Small);
+        assert_eq!(learned.plan(10), UploadPlan::Small);
+        learned.changed(UploadPlan::Small, UploadPlan::new(Patch));
+        assert_eq!(learned.plan(10), UploadPlan::new(Patch));
         let chunked = Learned { form: Chunked(MIB), ..Learned::default() };
-        assert_eq!(chunked.plan(10), Plan::new(Chunked(MIB)));
+        assert_eq!(chunked.plan(10), UploadPlan::new(Chunked(MIB)));
     }
 
     #[test]
     fn bytes_go_with_the_post_only_where_the_registry_took_one_so() {
-        let large = Plan::new(Patch);
+        let large = UploadPlan::new(Patch);
         let mut learned = Learned::default();
-        assert!(!learned.begin_at_once(Plan::Small, TRIED_AT_ONCE + 1));
+        assert!(!learned.begin_at_once(UploadPlan::Small, TRIED_AT_ONCE + 1));
         assert_eq!([0, 1].map(|more| learned.may_try_at_once(TRIED_AT_ONCE + more)), [true, false]);
         assert!(!learned.begin_at_once(large, 10));
-        assert!(learned.begin_at_once(Plan::Small, TRIED_AT_ONCE));
-        assert!(!learned.begin_at_once(Plan::Small, 10), "one at a time");
+        assert!(learned.begin_at_once(UploadPlan::Small, TRIED_AT_ONCE));
+        assert!(!learned.begin_at_once(UploadPlan::Small, 10), "one at a time");
         assert!(!learned.may_try_at_once(10));
         learned.ended_at_once(None);
-        assert!(learned.begin_at_once(Plan::Small, 10), "the response was about credentials");
+        assert!(learned.begin_at_once(UploadPlan::Small, 10), "the response was about credentials");
         learned.ended_at_once(Some(false));
-        assert!(!learned.begin_at_once(Plan::Small, 10), "a refused form is not tried again");
+        assert!(!learned.begin_at_once(UploadPlan::Small, 10), "a refused form is not tried again");
         learned.ended_at_once(None);
-        assert!(!learned.begin_at_once(Plan::Small, 10));
+        assert!(!learned.begin_at_once(UploadPlan::Small, 10));
         learned.ended_at_once(Some(true));
-        assert!(learned.begin_at_once(Plan::Small, SMALL));
+        assert!(learned.begin_at_once(UploadPlan::Small, SMALL));
         assert!(!learned.begin_at_once(large, 10));
     }
 
     #[test]
     fn chunks_of_our_choice_are_not_remembered_for_the_registry() {
-        let own = Plan::OwnChunks { bytes: MIB, lost: 0 };
+        let own = UploadPlan::OwnChunks { bytes: MIB, lost: 0 };
         assert_eq!(own.proven_form(), None);
-        assert_eq!(Plan::new(Monolithic).proven_form(), Some(Monolithic));
-        assert_eq!(Plan::WithoutOwnChunks { form: Patch, lost: 0 }.proven_form(), Some(Patch));
+        assert_eq!(UploadPlan::new(Monolithic).proven_form(), Some(Monolithic));
+        assert_eq!(UploadPlan::WithoutOwnChunks { form: Patch, lost: 0 }.proven_form(), Some(Patch));
     }
 }

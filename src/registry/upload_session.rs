@@ -9,7 +9,7 @@ use super::auth::AuthProgress;
 use super::blob_body::BlobBody;
 use super::error::{RegistryError, Task};
 use super::http::{Payload, PayloadSource, Response};
-use super::reach::{HostSource, Place};
+use super::reach::{HostSource, NetworkPlace};
 use super::requests::{Attempt, Call, Follow, Host, Requester, unexpected};
 use super::retry::RetryBudget;
 use super::token::Scopes;
@@ -35,7 +35,7 @@ pub(super) struct Session {
 }
 
 /// The result of one step of an upload.
-pub(super) enum Step {
+pub(super) enum SessionStep {
     Done,
     /// The registry wants another form.
     Refused {
@@ -91,7 +91,8 @@ impl Upload<'_> {
     fn is_third(&self, from: &Origin, to: &Origin) -> Result<bool, RegistryError> {
         let registry = self.requester.base(self.repository.registry())?;
         let led_by = self.requester.http.led_by(&registry);
-        let is_here = matches!(led_by, HostSource::ResponseFrom(Place::ThisMachine | Place::Link));
+        let is_here =
+            matches!(led_by, HostSource::ResponseFrom(NetworkPlace::ThisMachine | NetworkPlace::Link));
         Ok(is_here && *from != registry && to != from && *to != registry)
     }
 
@@ -101,14 +102,14 @@ impl Upload<'_> {
         session: &mut Session,
         auth: &mut AuthProgress,
         attempt: u32,
-    ) -> Result<Step, Attempt> {
+    ) -> Result<SessionStep, Attempt> {
         let size = self.descriptor.size;
         match form {
             UploadForm::Patch => {
                 let call = self.content_call(Method::Patch, session.location.clone());
                 let response = self.stream(&call, 0, size, auth, attempt)?;
                 match self.classify(response, &mut session.location)? {
-                    Step::Done => self.close(session, auth, attempt),
+                    SessionStep::Done => self.close(session, auth, attempt),
                     other => Ok(other),
                 }
             }
@@ -151,7 +152,7 @@ impl Upload<'_> {
     }
 
     /// Sorts the response to a PATCH, and takes over the new location.
-    fn classify(&self, response: Response, location: &mut Url) -> Result<Step, Attempt> {
+    fn classify(&self, response: Response, location: &mut Url) -> Result<SessionStep, Attempt> {
         match response.status {
             // 202 by the specification; 201 and 204 by ECR and others.
             200..=299 => {
@@ -159,23 +160,28 @@ impl Upload<'_> {
                     *location = next;
                 }
                 response.drain();
-                Ok(Step::Done)
+                Ok(SessionStep::Done)
             }
             404 => {
                 response.drain();
-                Ok(Step::Lost("the registry lost the upload session"))
+                Ok(SessionStep::Lost("the registry lost the upload session"))
             }
-            413 => Ok(Step::Refused { response, refusal: Refusal::TooLarge }),
+            413 => Ok(SessionStep::Refused { response, refusal: Refusal::TooLarge }),
             400 | 405 | 411 | 415 | 416 | 501 => {
                 let refusal = if response.status == 416 { Refusal::TooLarge } else { Refusal::Form };
-                Ok(Step::Refused { response, refusal })
+                Ok(SessionStep::Refused { response, refusal })
             }
             _ => Err(Attempt::Fatal(unexpected(self.requester, self.repository, &self.task, response))),
         }
     }
 
     /// Ends the session with an empty PUT.
-    fn close(&self, session: &Session, auth: &mut AuthProgress, attempt: u32) -> Result<Step, Attempt> {
+    fn close(
+        &self,
+        session: &Session,
+        auth: &mut AuthProgress,
+        attempt: u32,
+    ) -> Result<SessionStep, Attempt> {
         let url = session.location.with_query("digest", &self.descriptor.digest.to_string());
         let mut call = self.content_call(Method::Put, url);
         call.closing = Some(self.descriptor.size);
@@ -190,7 +196,7 @@ impl Upload<'_> {
     }
 
     /// Sorts the response to the closing PUT.
-    pub(super) fn closed(&self, response: Response) -> Result<Step, Attempt> {
+    pub(super) fn closed(&self, response: Response) -> Result<SessionStep, Attempt> {
         match response.status {
             200..=299 => {
                 let stored = response.header("docker-content-digest").map(str::to_owned);
@@ -205,15 +211,17 @@ impl Upload<'_> {
                         task: Box::new(self.task.clone()),
                         problem: format!("the registry stored it as `{other}`"),
                     })),
-                    None => Ok(Step::Done),
+                    None => Ok(SessionStep::Done),
                 }
             }
             404 => {
                 response.drain();
-                Ok(Step::Lost("the registry lost the upload session"))
+                Ok(SessionStep::Lost("the registry lost the upload session"))
             }
-            413 => Ok(Step::Refused { response, refusal: Refusal::TooLarge }),
-            400 | 405 | 411 | 415 | 416 | 501 => Ok(Step::Refused { response, refusal: Refusal::Form }),
+            413 => Ok(SessionStep::Refused { response, refusal: Refusal::TooLarge }),
+            400 | 405 | 411 | 415 | 416 | 501 => {
+                Ok(SessionStep::Refused { response, refusal: Refusal::Form })
+            }
             _ => Err(Attempt::Fatal(unexpected(self.requester, self.repository, &self.task, response))),
         }
     }
@@ -225,7 +233,7 @@ impl Upload<'_> {
         session: &mut Session,
         auth: &mut AuthProgress,
         attempt: u32,
-    ) -> Result<Step, Attempt> {
+    ) -> Result<SessionStep, Attempt> {
         let size = self.descriptor.size;
         let mut offset = 0;
         let mut tries = RetryBudget::new();
@@ -236,13 +244,15 @@ impl Upload<'_> {
             let answered = self.stream(&call, offset, length, auth, attempt);
             let later = match answered {
                 Ok(response) => match self.classify(response, &mut session.location)? {
-                    Step::Done => {
+                    SessionStep::Done => {
                         // The reported range is not used: ECR's stays at the first chunk.
                         offset += length;
                         tries.progressed();
                         continue;
                     }
-                    Step::Refused { response, refusal: Refusal::TooLarge } if response.status == 416 => {
+                    SessionStep::Refused { response, refusal: Refusal::TooLarge }
+                        if response.status == 416 =>
+                    {
                         match self.position(session, auth)? {
                             // It has what we sent, or part of it: the response to an earlier chunk was lost.
                             Some(position) if position > offset && position <= size => {
@@ -250,7 +260,7 @@ impl Upload<'_> {
                                 response.drain();
                                 continue;
                             }
-                            _ => return Ok(Step::Refused { response, refusal: Refusal::TooLarge }),
+                            _ => return Ok(SessionStep::Refused { response, refusal: Refusal::TooLarge }),
                         }
                     }
                     other => return Ok(other),
@@ -262,7 +272,7 @@ impl Upload<'_> {
             self.requester.wait(&mut tries, self.host, &self.task, later)?;
             match self.position(session, auth)? {
                 Some(position) if position >= offset && position <= offset + length => offset = position,
-                _ => return Ok(Step::Lost("the registry lost the upload session")),
+                _ => return Ok(SessionStep::Lost("the registry lost the upload session")),
             }
         }
         self.close(session, auth, attempt)

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::model::{Schema, limits, read_json, to_json};
 
-use super::claim::{Claim, ClaimError, Form};
+use super::claim::{Claim, ClaimError, ClaimForm};
 use super::dsse::read_envelope;
 use super::key_error::KeyError;
 use super::signing_key::SigningKey;
@@ -100,7 +100,7 @@ pub(super) fn read_bundle(bytes: &[u8]) -> Result<Claim, ClaimError> {
     };
     let material = bundle.verification_material;
     let hint = material.public_key.and_then(|key| key.hint).filter(|hint| !hint.is_empty());
-    let mut claim = read_envelope(envelope.get().as_bytes(), Form::Bundle, hint.as_deref())?;
+    let mut claim = read_envelope(envelope.get().as_bytes(), ClaimForm::Bundle, hint.as_deref())?;
     claim.by_certificate = material.certificate.is_some() || material.chain.is_some();
     Ok(claim)
 }

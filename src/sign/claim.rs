@@ -14,7 +14,7 @@ use super::statement::Statement;
 
 /// How a claim is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum ClaimForm {
     /// A layer under cosign's tag `sha256-<hex>.sig`.
     SimpleSigning,
     /// An envelope under cosign's tag `sha256-<hex>.att`.
@@ -23,7 +23,7 @@ pub enum Form {
     Bundle,
 }
 
-impl Form {
+impl ClaimForm {
     /// Returns its name for users.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -60,7 +60,7 @@ pub(super) struct Signed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// How it is stored.
-    pub form: Form,
+    pub form: ClaimForm,
     /// What is claimed.
     pub kind: ClaimKind,
     /// The images that are signed.
@@ -402,13 +402,13 @@ mod tests {
             predicate: &predicate,
         };
         let (signed, other) = (about("https://example.com/a"), about("https://example.com/b"));
-        let claim = read_envelope(&signed.sign(&own).unwrap(), Form::Bundle, None).unwrap();
+        let claim = read_envelope(&signed.sign(&own).unwrap(), ClaimForm::Bundle, None).unwrap();
         assert_eq!((claim.says(&signed), claim.says(&other)), (true, false));
     }
 
     #[test]
     fn forms_of_storage_have_their_names() {
-        let names = [Form::SimpleSigning, Form::Envelope, Form::Bundle].map(Form::name);
+        let names = [ClaimForm::SimpleSigning, ClaimForm::Envelope, ClaimForm::Bundle].map(ClaimForm::name);
         assert_eq!(names, ["simplesigning", "dsse", "bundle"]);
     }
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::model::{Digest, Schema, limits, read_json};
 
-use super::claim::{Claim, ClaimError, ClaimKind, Form, Signed};
+use super::claim::{Claim, ClaimError, ClaimForm, ClaimKind, Signed};
 use super::statement::{
     Envelope, INTOTO, SIGN_PREDICATE, STATEMENT, STATEMENT_OF_COSIGN_2, Signature, encoded,
 };
@@ -50,7 +50,7 @@ struct Subject {
 /// Reads an envelope; `hint` is the stored hint of the key.
 ///
 /// Errors: [`ClaimError`], also for a payload that is no in-toto statement.
-pub(super) fn read_envelope(bytes: &[u8], form: Form, hint: Option<&str>) -> Result<Claim, ClaimError> {
+pub(super) fn read_envelope(bytes: &[u8], form: ClaimForm, hint: Option<&str>) -> Result<Claim, ClaimError> {
     const WHAT: &str = "the envelope";
     let found = bytes.len() as u64;
     if found > limits::ATTESTATION_BYTES {
@@ -169,7 +169,7 @@ mod tests {
                 r#"{{"_type":"https://in-toto.io/Statement/v1","subject":[{{"digest":{{"sha256":"{hex}"}}}}],"predicateType":"https://slsa.dev/provenance/v1","predicate":{{"b":1,"a":[]}}}}"#
             )
         );
-        let read = read_envelope(&statement.sign(&key).unwrap(), Form::Bundle, None).unwrap();
+        let read = read_envelope(&statement.sign(&key).unwrap(), ClaimForm::Bundle, None).unwrap();
         let keys = [key.public().clone()];
         assert!(read.check(&image, &keys, None).is_ok());
         assert_eq!((read.identity.clone(), read.subjects.clone()), (None, vec![image.clone()]));
@@ -178,7 +178,7 @@ mod tests {
         );
         statement.form = StatementForm::V01;
         statement.predicate_type = SIGN_PREDICATE;
-        let read = read_envelope(&statement.sign(&key).unwrap(), Form::Envelope, None).unwrap();
+        let read = read_envelope(&statement.sign(&key).unwrap(), ClaimForm::Envelope, None).unwrap();
         assert_eq!((read.identity.as_deref(), &read.kind), (Some("reg.example/app"), &ClaimKind::Signature));
     }
 
@@ -189,7 +189,7 @@ mod tests {
             r#"{{"_type":"https://in-toto.io/Statement/v1","subject":[{{"digest":{{"sha256":"{hex}"}}}}],"predicateType":"a","predicate":{{}}}}"#
         );
         let url = envelope(&good.replace("\"a\"", "\"a?>\""));
-        assert!(read_envelope(envelope(&good).as_bytes(), Form::Bundle, None).is_ok());
+        assert!(read_envelope(envelope(&good).as_bytes(), ClaimForm::Bundle, None).is_ok());
         let payload =
             |text: &str| envelope(&good).replacen("\"payload\":\"", &format!("\"payload\":\"{text}"), 1);
         for (text, expected) in [
@@ -224,11 +224,11 @@ mod tests {
             (envelope(&good.replacen("\"subject\":[", "\"subject\":[[],", 1)), "found a list"),
             ("[]".to_owned(), "expected an object, found a list"),
         ] {
-            let error = read_envelope(text.as_bytes(), Form::Bundle, None).unwrap_err().to_string();
+            let error = read_envelope(text.as_bytes(), ClaimForm::Bundle, None).unwrap_err().to_string();
             assert!(error.contains(expected), "{expected}: {error}");
         }
         // DSSE allows the other alphabet too.
         let url = url.replace('+', "-").replace('/', "_").replace("application_vnd.in-toto-json", INTOTO);
-        assert!(read_envelope(url.as_bytes(), Form::Bundle, None).is_ok());
+        assert!(read_envelope(url.as_bytes(), ClaimForm::Bundle, None).is_ok());
     }
 }

@@ -19,7 +19,7 @@ mod signing_key;
 mod statement;
 
 pub use bundle::{BUNDLE, sign_bundle};
-pub use claim::{Claim, ClaimError, ClaimKind, Doubt, Form};
+pub use claim::{Claim, ClaimError, ClaimForm, ClaimKind, Doubt};
 pub use key_error::{KeyError, KeyProblem};
 pub use payload::{Payload, SIMPLE_SIGNING};
 pub use public_key::{KeyAlgorithm, PublicKey};

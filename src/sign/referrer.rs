@@ -5,7 +5,7 @@
 use crate::model::{Annotations, Descriptor, ImageManifest, RawDocument, limits, media_type};
 
 use super::bundle::{BUNDLE, read_bundle};
-use super::claim::{Claim, ClaimError, Form};
+use super::claim::{Claim, ClaimError, ClaimForm};
 use super::dsse::read_envelope;
 use super::public_key::PublicKey;
 use super::signature_manifest::{CERTIFICATE, KEY_HINT, SIGNATURE, SignatureManifest, check_layers};
@@ -95,7 +95,7 @@ pub fn envelope_layers(manifest: &ImageManifest) -> Result<&[Descriptor], ClaimE
 /// Reads the claim of a layer of such a manifest.
 pub fn envelope_claim(layer: &Descriptor, bytes: &[u8]) -> Result<Claim, ClaimError> {
     let hint = layer.annotations.get(KEY_HINT).map(String::as_str);
-    let mut claim = read_envelope(bytes, Form::Envelope, hint)?;
+    let mut claim = read_envelope(bytes, ClaimForm::Envelope, hint)?;
     claim.by_certificate = layer.annotations.contains_key(CERTIFICATE);
     Ok(claim)
 }
@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(annotations["predicateType"], "https://slsa.dev/provenance/v1");
         assert_eq!(annotations["dev.cosignproject.cosign/signature"], "");
         let claim = envelope_claim(&layers[0], &envelope).unwrap();
-        assert_eq!((claim.form, claim.by_certificate), (Form::Envelope, false));
+        assert_eq!((claim.form, claim.by_certificate), (ClaimForm::Envelope, false));
         assert_eq!(claim.hint(), Some(key.public().hint().as_str()));
         let mut keyless = layers[0].clone();
         keyless.annotations.insert("dev.sigstore.cosign/certificate".to_owned(), "x".to_owned());

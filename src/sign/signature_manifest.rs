@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::model::{Annotations, Descriptor, ImageManifest, RawDocument, limits, media_type};
 
-use super::claim::{Claim, ClaimError, ClaimKind, Form, Signed};
+use super::claim::{Claim, ClaimError, ClaimForm, ClaimKind, Signed};
 use super::payload::{Payload, SIMPLE_SIGNING};
 use super::public_key::PublicKey;
 
@@ -39,7 +39,7 @@ impl SignatureLayer {
         let hint = annotations.get(KEY_HINT).cloned();
         let Payload { identity, digest, annotations: added } = Payload::parse(&payload)?;
         Ok(Claim {
-            form: Form::SimpleSigning,
+            form: ClaimForm::SimpleSigning,
             kind: ClaimKind::Signature,
             subjects: vec![digest],
             identity: Some(identity),

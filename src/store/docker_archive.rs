@@ -19,7 +19,7 @@ use crate::model::{
 use crate::tar::display_name;
 
 use super::archive::{Archive, Node, Span, clean};
-use super::docker_layers::{self, LayerFile};
+use super::docker_layers::{self, ArchivedLayer};
 use super::opened::{Held, Store};
 use super::root_list::RootList;
 use super::{ImageName, StoreError, StoreKind};
@@ -88,7 +88,7 @@ pub(super) fn open(archive: Archive, table: &[u8], path: &Path) -> Result<Store,
         }
         listed.push(read);
     }
-    let files: Vec<LayerFile<'_>> = files.into_values().collect();
+    let files: Vec<ArchivedLayer<'_>> = files.into_values().collect();
     let layers = docker_layers::describe(&archive, &files, path)?;
     let mut held: BTreeMap<Digest, Held> = BTreeMap::new();
     for (span, layer) in &layers {
@@ -141,7 +141,7 @@ impl Listed<'_> {
 fn list<'a>(
     archive: &Archive,
     image: &'a Image,
-    files: &mut BTreeMap<u64, LayerFile<'a>>,
+    files: &mut BTreeMap<u64, ArchivedLayer<'a>>,
 ) -> Result<Listed<'a>, Problem> {
     let config_file = locate(archive, &image.config).map_err(Problem::Text)?;
     let name = display_name(image.config.as_bytes());
@@ -163,7 +163,7 @@ fn list<'a>(
         files
             .entry(span.offset)
             .and_modify(|file| file.also(&diff_id))
-            .or_insert_with(|| LayerFile::new(span, name, diff_id));
+            .or_insert_with(|| ArchivedLayer::new(span, name, diff_id));
     }
     let config = Descriptor::of_bytes(media_type::DOCKER_CONFIG, &bytes);
     Ok(Listed { image, config, config_file, layers })

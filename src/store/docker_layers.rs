@@ -21,14 +21,14 @@ use super::archive::{Archive, Span};
 const HEADER: u64 = 512;
 
 /// A file of the archive that is a layer.
-pub(super) struct LayerFile<'a> {
+pub(super) struct ArchivedLayer<'a> {
     span: Span,
     name: &'a str,
     /// What the configurations call the layer before compression; none if they disagree.
     diff_id: Option<Digest>,
 }
 
-impl<'a> LayerFile<'a> {
+impl<'a> ArchivedLayer<'a> {
     pub(super) fn new(span: Span, name: &'a str, diff_id: Digest) -> Self {
         Self { span, name, diff_id: Some(diff_id) }
     }
@@ -57,7 +57,7 @@ struct Recognised {
 /// Describes the layers; the key is the offset.
 pub(super) fn describe(
     archive: &Archive,
-    files: &[LayerFile<'_>],
+    files: &[ArchivedLayer<'_>],
     path: &Path,
 ) -> Result<BTreeMap<u64, Descriptor>, StoreError> {
     let failed = |error| FileError::io("read", path, error);
@@ -90,7 +90,7 @@ pub(super) fn describe(
 }
 
 /// Recognises the compression of a layer by its first bytes.
-fn recognise(archive: &Archive, file: &LayerFile<'_>) -> io::Result<Recognised> {
+fn recognise(archive: &Archive, file: &ArchivedLayer<'_>) -> io::Result<Recognised> {
     let span = file.span;
     let mut start = Vec::new();
     archive.reader(Span { size: span.size.min(HEADER), ..span }).read_to_end(&mut start)?;
@@ -157,10 +157,10 @@ mod tests {
             other => panic!("`{name}` is no file: {other:?}"),
         };
         let spans: Vec<(Span, Digest)> = layers.iter().map(layer).collect();
-        let files: Vec<LayerFile<'_>> = spans
+        let files: Vec<ArchivedLayer<'_>> = spans
             .iter()
             .zip(layers)
-            .map(|((span, diff_id), (name, ..))| LayerFile::new(*span, name, diff_id.clone()))
+            .map(|((span, diff_id), (name, ..))| ArchivedLayer::new(*span, name, diff_id.clone()))
             .collect();
         describe(&archive, &files, Path::new("in.tar")).unwrap().into_values().collect()
     }
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_layer_that_two_images_call_differently_has_no_digest_of_theirs() {
-        let mut layer = LayerFile::new(Span { offset: 0, size: 0 }, "l", other());
+        let mut layer = ArchivedLayer::new(Span { offset: 0, size: 0 }, "l", other());
         layer.also(&other());
         assert_eq!(layer.diff_id, Some(other()));
         layer.also(&Digest::sha256_of(b"another"));

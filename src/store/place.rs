@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 use crate::model::Digest;
-use crate::stream::{Part, ReadAt};
+use crate::stream::{FilePart, ReadAt};
 
 use super::StoreError;
 use super::remote_blobs::RemoteBlobs;
@@ -71,7 +71,7 @@ impl<'a> BlobPlace<'a> {
                 Box::new(reader)
             }
             PlaceBytes::Part(file, offset) => file.part(offset + from, left),
-            PlaceBytes::File(file) => Box::new(Part::new(Arc::clone(file), from, left)),
+            PlaceBytes::File(file) => Box::new(FilePart::new(Arc::clone(file), from, left)),
             PlaceBytes::Remote(blobs, digest) => Box::new(blobs.open(digest, self.size, from)?.take(left)),
         })
     }

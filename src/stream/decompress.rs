@@ -5,7 +5,7 @@
 use std::io::{self, BufReader, Read};
 
 use super::gzip_member;
-use super::members::{Members, Progress, read_header};
+use super::members::{GzipMembers, MembersRead, read_header};
 use super::verifying::again;
 use crate::model::limits;
 
@@ -53,7 +53,7 @@ const BUFFER: usize = 128 * 1024;
 enum Inner<'a> {
     Plain(Source<'a>),
     Gzip(Box<flate2::bufread::MultiGzDecoder<BufReader<Source<'a>>>>),
-    Members(Box<Members<'a>>),
+    Members(Box<GzipMembers<'a>>),
     Zstd(Box<zstd::stream::read::Decoder<'a, BufReader<Source<'a>>>>),
 }
 
@@ -77,7 +77,7 @@ impl<'a> Decoder<'a> {
         read_header(&mut source, &mut start)?;
         let compression = Compression::of_magic(&start);
         if threads > 1 && gzip_member::length(&start).is_some() {
-            let inner = Inner::Members(Box::new(Members::new(start, source, threads)));
+            let inner = Inner::Members(Box::new(GzipMembers::new(start, source, threads)));
             return Ok(Self { inner, compression, failed: None });
         }
         let source: Source<'a> = Box::new(io::Cursor::new(start).chain(source));
@@ -123,8 +123,8 @@ impl Decoder<'_> {
             Inner::Gzip(decoder) => decoder.read(buffer),
             Inner::Zstd(decoder) => decoder.read(buffer),
             Inner::Members(members) => match members.read(buffer)? {
-                Progress::Read(count) => Ok(count),
-                Progress::Ordinary(rest) => {
+                MembersRead::Read(count) => Ok(count),
+                MembersRead::Ordinary(rest) => {
                     self.inner = Inner::gzip(rest);
                     self.decode(buffer)
                 }

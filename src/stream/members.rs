@@ -49,7 +49,7 @@ impl Lane {
 /// From the first bytes that are not such a member, or the first member that is not as it states, the ordinary decoder
 /// reads on. So every stream gives the same bytes and errors as with that decoder alone.
 /// Cost: `threads` lanes, each with two members of at most 1 MiB and what they hold: 4 MiB per lane.
-pub(super) struct Members<'a> {
+pub(super) struct GzipMembers<'a> {
     source: Box<dyn Read + Send + 'a>,
     /// Header of the next member; empty at the end of the stream.
     header: Vec<u8>,
@@ -66,14 +66,14 @@ pub(super) struct Members<'a> {
 }
 
 /// The result of a read.
-pub(super) enum Progress<'a> {
+pub(super) enum MembersRead<'a> {
     /// The number of bytes; 0 at the end.
     Read(usize),
     /// The rest of the stream is for an ordinary decoder.
     Ordinary(Box<dyn Read + Send + 'a>),
 }
 
-impl<'a> Members<'a> {
+impl<'a> GzipMembers<'a> {
     /// `header` are the first bytes of the stream, taken from `source` already.
     pub(super) fn new(header: Vec<u8>, source: Box<dyn Read + Send + 'a>, threads: usize) -> Self {
         Self {
@@ -89,24 +89,24 @@ impl<'a> Members<'a> {
         }
     }
 
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Progress<'a>> {
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<MembersRead<'a>> {
         loop {
             let mut ready = &self.current.plain[self.position..];
             if !ready.is_empty() || buffer.is_empty() {
                 let count = ready.read(buffer)?;
                 self.position += count;
-                return Ok(Progress::Read(count));
+                return Ok(MembersRead::Read(count));
             }
             self.send_more()?;
             if self.sent == self.taken {
                 return Ok(match self.header.is_empty() {
-                    true => Progress::Read(0),
-                    false => Progress::Ordinary(self.rest(Vec::new())),
+                    true => MembersRead::Read(0),
+                    false => MembersRead::Ordinary(self.rest(Vec::new())),
                 });
             }
             let job = self.take();
             if !job.whole {
-                return Ok(Progress::Ordinary(self.rest(job.packed)));
+                return Ok(MembersRead::Ordinary(self.rest(job.packed)));
             }
             self.spare.push(std::mem::replace(&mut self.current, job));
             self.position = 0;
@@ -204,13 +204,13 @@ mod tests {
             let mut source: Box<dyn Read + Send> = Box::new(Cursor::new(bytes.clone()));
             let mut header = Vec::new();
             read_header(&mut source, &mut header).unwrap();
-            let mut members = Members::new(header, source, threads);
+            let mut members = GzipMembers::new(header, source, threads);
             let (mut found, mut buffer) = (Vec::new(), [0; 100]);
             loop {
                 match members.read(&mut buffer).unwrap() {
-                    Progress::Read(0) => break,
-                    Progress::Read(count) => found.extend_from_slice(&buffer[..count]),
-                    Progress::Ordinary(_) => panic!("every member is as it states"),
+                    MembersRead::Read(0) => break,
+                    MembersRead::Read(count) => found.extend_from_slice(&buffer[..count]),
+                    MembersRead::Ordinary(_) => panic!("every member is as it states"),
                 }
                 // `taken` is counted after more were sent.
                 assert!(members.sent - members.taken < 2 * threads, "{threads} threads");

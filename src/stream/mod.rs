@@ -39,6 +39,6 @@ pub use nameless::nameless_file;
 pub use own_folder::OwnFolder;
 pub use pipe::{Blocks, PipeReader, PipeWriter, pipe, read_ahead};
 pub use position::{ReadFrom, WriteFrom};
-pub use read_at::{Part, ReadAt};
+pub use read_at::{FilePart, ReadAt};
 pub use staging::{Overwrite, Published, StagedFolder};
 pub use verifying::{BlobStream, HashingWriter, Mismatch, VerifyingReader};

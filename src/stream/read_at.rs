@@ -37,7 +37,7 @@ impl ReadAt for File {
     }
 
     fn part(&self, position: u64, length: u64) -> Box<dyn Read + Send + '_> {
-        Box::new(Part { file: self, position, left: length })
+        Box::new(FilePart { file: self, position, left: length })
     }
 
     fn as_file(&self) -> Option<&File> {
@@ -47,13 +47,13 @@ impl ReadAt for File {
 
 /// Reads a part of a file with positioned reads, so that threads do not disturb each other.
 #[derive(Debug)]
-pub struct Part<F> {
+pub struct FilePart<F> {
     file: F,
     position: u64,
     left: u64,
 }
 
-impl<F: Borrow<File>> Part<F> {
+impl<F: Borrow<File>> FilePart<F> {
     /// Starts at a position; `length` bytes are read.
     #[must_use]
     pub fn new(file: F, position: u64, length: u64) -> Self {
@@ -61,7 +61,7 @@ impl<F: Borrow<File>> Part<F> {
     }
 }
 
-impl<F: Borrow<File>> Read for Part<F> {
+impl<F: Borrow<File>> Read for FilePart<F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
         if most == 0 {

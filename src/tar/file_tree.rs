@@ -34,7 +34,7 @@ pub enum NodeKind {
 
 /// Where the bytes of a file are, and which they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Content {
+pub struct FileContent {
     /// Bytes.
     pub size: u64,
     /// The layer that has them, counted from 0, the lowest.
@@ -59,7 +59,7 @@ pub struct Node {
     /// The layer that brought it, counted from 0, the lowest.
     pub layer: u32,
     /// The bytes of a file.
-    pub content: Content,
+    pub content: FileContent,
 }
 
 impl Node {
@@ -70,7 +70,7 @@ impl Node {
         owner: Owner::ROOT,
         mtime: 0,
         layer: 0,
-        content: Content { size: 0, layer: 0, offset: 0, sha256: None },
+        content: FileContent { size: 0, layer: 0, offset: 0, sha256: None },
     };
 
     /// Makes the node of an entry in a layer.
@@ -87,7 +87,7 @@ impl Node {
         };
         let id = |id: u64| u32::try_from(id).unwrap_or(u32::MAX);
         let owner = Owner { uid: id(entry.uid), gid: id(entry.gid) };
-        let content = Content { size: entry.size, layer, offset: entry.offset_of_data, sha256: None };
+        let content = FileContent { size: entry.size, layer, offset: entry.offset_of_data, sha256: None };
         Self { kind, mode: entry.mode, owner, mtime: entry.mtime, layer, content }
     }
 }
@@ -350,8 +350,11 @@ mod tests {
     #[test]
     fn a_hard_link_is_what_it_links_to_and_its_own_layer_brought_it() {
         let mut tree = tree(&[&["usr/lib/", "lib>usr/lib", "usr/lib/a", "s>a"]]);
-        let file =
-            Node { mode: 0o600, content: Content { size: 5, ..Content::default() }, ..node(NodeKind::File) };
+        let file = Node {
+            mode: 0o600,
+            content: FileContent { size: 5, ..FileContent::default() },
+            ..node(NodeKind::File)
+        };
         tree.put(b"usr/lib/a", file.clone());
         let mut upper = layer(&["h=./lib/a", "i=s", "j=lib", "k=no", "l=../s"]);
         for (_, node) in &mut upper {

@@ -11,7 +11,7 @@ pub(super) const BLOCK_U64: u64 = 512;
 
 /// The fields of one header; numbers are decoded, names are still the header's own.
 #[derive(Clone, Debug)]
-pub(super) struct Header {
+pub(super) struct RawHeader {
     pub(super) name: Vec<u8>,
     pub(super) link: Vec<u8>,
     pub(super) flag: u8,
@@ -29,7 +29,7 @@ pub(super) fn checksum_fits(block: &[u8; BLOCK]) -> bool {
     stored == i64::from(unsigned) || stored == i64::from(signed)
 }
 
-impl Header {
+impl RawHeader {
     /// Decodes a block; the error says which field is wrong and how.
     pub(super) fn parse(block: &[u8; BLOCK]) -> Result<Self, String> {
         if !checksum_fits(block) {

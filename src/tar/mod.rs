@@ -17,6 +17,6 @@ pub mod write;
 
 pub use error::{TarError, display_name};
 pub use extract::{ExtractError, ExtractMode, Extractor, Ownership, Policy, StrayLinks, Summary};
-pub use file_tree::{Content, FileTree, LayerEntry, Node, NodeKind, TooManyLinks};
+pub use file_tree::{FileContent, FileTree, LayerEntry, Node, NodeKind, TooManyLinks};
 pub use index::{EndMark, index, is_tar_start};
 pub use read::{Entry, EntryKind, Reader};

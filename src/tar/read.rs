@@ -11,7 +11,7 @@ use std::io::{self, BufReader, Read};
 use crate::model::limits;
 
 use super::error::{TarError, display_name};
-use super::header_read::{BLOCK, BLOCK_U64, Header, until_zero};
+use super::header_read::{BLOCK, BLOCK_U64, RawHeader, until_zero};
 use super::pax::{self, Pax};
 
 /// What an entry is.
@@ -118,7 +118,7 @@ impl<S: ByteSource> Headers<S> {
         loop {
             let offset = self.position;
             let Some(block) = self.header_block(&extensions)? else { return Ok(None) };
-            let header = Header::parse(&block).map_err(|problem| {
+            let header = RawHeader::parse(&block).map_err(|problem| {
                 let problem = format!("{problem}{}", self.after());
                 TarError::Header { offset, entry: String::new(), problem }
             })?;
@@ -138,8 +138,7 @@ impl<S: ByteSource> Headers<S> {
                 // Go forgets the extension headers that precede a global one, GNU tar and Python do not.
                 b'g' if !extensions.is_empty() => {
                     return Err(bad(
-                        "a global extended header is between an extension header and its entry"
-                            .to_owned(),
+                        "a global extended header is between an extension header and its entry".to_owned()
                     ));
                 }
                 b'g' => pax::check_global(&data).map_err(bad)?,
@@ -202,7 +201,7 @@ impl<S: ByteSource> Headers<S> {
     }
 
     /// Puts a header and its extensions together.
-    fn entry(&mut self, header: &Header, extensions: Extensions, offset: u64) -> Result<Entry, TarError> {
+    fn entry(&mut self, header: &RawHeader, extensions: Extensions, offset: u64) -> Result<Entry, TarError> {
         let Extensions { pax, long_name, long_link, .. } = extensions;
         let bad = |problem: String| TarError::Header { offset, entry: display_name(&header.name), problem };
         let mixed = (long_name.is_some() && pax.as_ref().is_some_and(|pax| pax.path.is_some()))
@@ -253,7 +252,7 @@ impl<S: ByteSource> Headers<S> {
         })
     }
 
-    fn extension_data(&mut self, header: &Header, offset: u64) -> Result<Vec<u8>, TarError> {
+    fn extension_data(&mut self, header: &RawHeader, offset: u64) -> Result<Vec<u8>, TarError> {
         if header.size > limits::TAR_EXTENSION_BYTES {
             let (size, most) = (header.size, limits::TAR_EXTENSION_BYTES);
             let problem = format!("the extension header has {size} bytes, at most {most} are accepted");

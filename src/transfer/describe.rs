@@ -22,7 +22,7 @@ use super::{
 /// What a document is for its users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum NodeKind {
+pub enum DocumentKind {
     /// A Carvel bundle.
     Bundle,
     /// An image with file system layers.
@@ -77,7 +77,7 @@ pub struct Description {
     /// Digest of the document.
     pub digest: Digest,
     /// What it is.
-    pub kind: NodeKind,
+    pub kind: DocumentKind,
     /// Media type of the document.
     pub media_type: String,
     /// Bytes of the document and all it points at, as stored.
@@ -183,7 +183,7 @@ fn add_statements(
 ) -> Result<(), TransferError> {
     let found = signatures::statements(locator, &collection.members, &description.digest)?;
     description.signatures = found.iter().map(signatures::describe).collect();
-    let images = description.manifests.iter_mut().filter(|child| child.kind != NodeKind::Attestation);
+    let images = description.manifests.iter_mut().filter(|child| child.kind != DocumentKind::Attestation);
     images.into_iter().try_for_each(|child| add_statements(locator, collection, child))
 }
 
@@ -207,15 +207,15 @@ fn described(locator: &ImageLocator<'_>, member: &Member) -> Result<Description,
     if about.is_some() || member.role == Role::Attached {
         let counts = signatures::count(locator, [member])?;
         description.kind = match (counts.signatures, counts.attestations) {
-            (0, 0) if about.is_some() => NodeKind::Artifact,
+            (0, 0) if about.is_some() => DocumentKind::Artifact,
             (0, 0) => description.kind,
-            (0, _) => NodeKind::Attestation,
-            _ => NodeKind::Signature,
+            (0, _) => DocumentKind::Attestation,
+            _ => DocumentKind::Signature,
         };
         description.subject = description.subject.or(about);
     }
     if member.tags().iter().any(is_internal) {
-        description.kind = NodeKind::Internal;
+        description.kind = DocumentKind::Internal;
     }
     Ok(description)
 }
@@ -268,16 +268,16 @@ fn node(
     };
     match document.document() {
         Document::Index(index) => {
-            description.kind = NodeKind::Index;
+            description.kind = DocumentKind::Index;
             let lacking: BTreeSet<&Digest> =
                 lacking(source, index).into_iter().map(|child| &child.digest).collect();
             for entry in &index.manifests {
                 if lacking.contains(&entry.digest) {
                     let subject = entry.attested_image();
                     let kind = match &subject {
-                        Some(_) => NodeKind::Attestation,
-                        None if entry.is_index() => NodeKind::Index,
-                        None => NodeKind::Image,
+                        Some(_) => DocumentKind::Attestation,
+                        None if entry.is_index() => DocumentKind::Index,
+                        None => DocumentKind::Image,
                     };
                     description.manifests.push(Description { kind, subject, absent: true, ..foreign(entry) });
                     continue;
@@ -286,7 +286,7 @@ fn node(
                 if let Some(image) = entry.attested_image() {
                     // Its platform is `unknown/unknown`, and its configuration says nothing.
                     child = Description {
-                        kind: NodeKind::Attestation,
+                        kind: DocumentKind::Attestation,
                         subject: Some(image),
                         platform: None,
                         artifact_type: None,
@@ -313,7 +313,7 @@ fn node(
 /// Returns the table of an index whose members are described.
 fn platform_rows_of(members: &[Description]) -> Vec<PlatformRow> {
     let about = |image: &Description| -> Vec<AttestationRow> {
-        let of_index = members.iter().filter(|member| member.kind == NodeKind::Attestation);
+        let of_index = members.iter().filter(|member| member.kind == DocumentKind::Attestation);
         let about = of_index.filter(|member| member.subject.as_ref() == Some(&image.digest));
         let row = |member: &Description| AttestationRow {
             digest: member.digest.clone(),
@@ -324,8 +324,8 @@ fn platform_rows_of(members: &[Description]) -> Vec<PlatformRow> {
     let mut rows = Vec::new();
     for member in members {
         match member.kind {
-            NodeKind::Attestation => {}
-            NodeKind::Index => rows.extend(member.platforms.iter().cloned()),
+            DocumentKind::Attestation => {}
+            DocumentKind::Index => rows.extend(member.platforms.iter().cloned()),
             _ => rows.push(PlatformRow {
                 platform: member.platform.clone(),
                 digest: member.digest.clone(),
@@ -342,7 +342,7 @@ fn platform_rows_of(members: &[Description]) -> Vec<PlatformRow> {
 fn foreign(descriptor: &Descriptor) -> Description {
     Description {
         digest: descriptor.digest.clone(),
-        kind: NodeKind::Artifact,
+        kind: DocumentKind::Artifact,
         media_type: descriptor.media_type.clone(),
         size: descriptor.size,
         absent: false,
@@ -384,13 +384,13 @@ fn image(
     description.artifact_type = manifest.artifact_type.clone();
     if let Some(config) = config {
         let has_layers = manifest.layers.iter().all(|layer| media_type::is_layer(&layer.media_type));
-        description.kind = if has_layers { NodeKind::Image } else { NodeKind::Artifact };
+        description.kind = if has_layers { DocumentKind::Image } else { DocumentKind::Artifact };
         if description.platform.is_none() && !config.os.is_empty() {
             let variant = config.variant.as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
             description.platform = Some(format!("{}/{}{variant}", config.os, config.architecture));
         }
         if config.config.labels.contains_key(keys::BUNDLE_LABEL) {
-            description.kind = NodeKind::Bundle;
+            description.kind = DocumentKind::Bundle;
             let lock = read_images_lock(source, manifest)?.unwrap_or_default();
             description.images = lock
                 .images

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 
 use crate::model::{Descriptor, Platform, RawDocument, media_type};
 use crate::stream::{Decoder, FileError};
-use crate::tar::{Content, FileTree};
+use crate::tar::{FileContent, FileTree};
 
 use super::contents::{NO_MANIFEST, check_layers_held, resolve_for};
 use super::events::Observer;
@@ -68,7 +68,7 @@ pub(super) fn file_layers(
 pub fn copy_content(
     source: &dyn ImageSource,
     listing: &ImageListing,
-    content: &Content,
+    content: &FileContent,
     to: &mut dyn Write,
     failed: &dyn Fn(io::Error) -> FileError,
 ) -> Result<(), TransferError> {

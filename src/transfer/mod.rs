@@ -61,7 +61,7 @@ pub use contents::{
 pub use delta::{
     AtRegistry, find_at_registry, keep_needed, layers_of, left_out_below, those_in_repository, those_of,
 };
-pub use describe::{Description, LayerDescription, NodeKind, describe, describe_collection};
+pub use describe::{Description, DocumentKind, LayerDescription, describe, describe_collection};
 pub use diff::{
     Aspect, DiffOptions, DiffSide, FieldChange, FileChange, FilesDiff, ImageDiff, ImagePair, SharedLayers,
     annotation_changes, compare_pair, pair_images,
@@ -80,7 +80,8 @@ pub use resume_cache::ResumeCache;
 pub use root_names::is_attached;
 pub use run_description::RunDescription;
 pub use runnable::{
-    BaseRoot, MadeRunnable, MadeSource, Origin, RunnableRequest, UserName, make_runnable, write_runnable,
+    BaseRoot, MadeRunnable, MadeSource, RunnableOrigin, RunnableRequest, UserName, make_runnable,
+    write_runnable,
 };
 pub use selection::{select, selector_for};
 pub use source::{ImageSource, RegistrySource};

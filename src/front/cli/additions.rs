@@ -9,7 +9,7 @@ use crate::front::context::Context;
 use crate::front::failure::{Failure, Hint, message};
 use crate::front::flag::Flag;
 use crate::front::main_image::stored_roots;
-use crate::front::outcome::{Document, ImageOutcome, Outcome, ReportedPlace};
+use crate::front::outcome::{ImageOutcome, Outcome, ReportedPlace, TextDocument};
 use crate::front::reporter::{self, Wording};
 use crate::front::result_file::{self, ResultFile};
 use crate::front::text;
@@ -66,7 +66,7 @@ impl Change<'_> {
         context: &Context<'_>,
         path: &std::path::Path,
         make: &Make<'_>,
-    ) -> Result<Document, Failure> {
+    ) -> Result<TextDocument, Failure> {
         let _held = hold(context, path)?;
         let store = open_oci(context, path)?;
         if store.remarks().iter().any(|remark| matches!(remark, Remark::Wrapped(_))) {
@@ -90,7 +90,7 @@ impl Change<'_> {
             }
             let reported = ReportedPlace::Tar(path.to_owned());
             let image = main_image(&locator, &collection, reported)?;
-            Ok(Document { image, ..self.report(&place, &collection, &additions) })
+            Ok(TextDocument { image, ..self.report(&place, &collection, &additions) })
         })
     }
 
@@ -99,7 +99,7 @@ impl Change<'_> {
         context: &Context<'_>,
         reference: &Reference,
         make: &Make<'_>,
-    ) -> Result<Document, Failure> {
+    ) -> Result<TextDocument, Failure> {
         let source = match self.reach {
             Reach::Bundles if self.is_bundle(context, reference)? => Source::Bundle(reference.clone()),
             Reach::Bundles | Reach::Named => Source::Image(reference.clone()),
@@ -120,7 +120,7 @@ impl Change<'_> {
                 signatures::add_to_registry(origin.client()?, &reference.repository, &additions, observer)?;
                 let reported = ReportedPlace::Registry(reference.repository.clone());
                 let image = main_image(locator, &collection, reported)?;
-                Ok(Document { image, ..self.report(&place, &collection, &additions) })
+                Ok(TextDocument { image, ..self.report(&place, &collection, &additions) })
             })
         })
     }
@@ -135,7 +135,7 @@ impl Change<'_> {
     }
 
     /// Reports for each root, and for each other image with an addition, what was done.
-    fn report(&self, place: &str, collection: &Collection, additions: &[Addition]) -> Document {
+    fn report(&self, place: &str, collection: &Collection, additions: &[Addition]) -> TextDocument {
         let roots = collection.members.iter().filter(|member| member.role == Role::Root);
         let mut images: Vec<_> = roots.map(|member| member.descriptor.digest.clone()).collect();
         for addition in additions {
@@ -161,7 +161,7 @@ impl Change<'_> {
             SignTarget::Layout(_) => serde_json::json!({ "path": place, "images": json }),
             SignTarget::Image(_) => serde_json::json!({ "image": place, "images": json }),
         };
-        Document::new(lines, json)
+        TextDocument::new(lines, json)
     }
 }
 

@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-use super::client_config::Client;
+use super::client_config::ClientProgram;
 use crate::front::text;
 use crate::front::ui::{Progress, When};
 use crate::pack::{LayerSplit, MediaTypes, PackageChecks, Profile};
@@ -57,11 +57,11 @@ impl<T: Sync> TypedValueParser for Choices<T> {
 }
 
 /// `--print-config`.
-pub const PRINT_CONFIG: Choices<Client> = Choices(&[
-    ("buildkit", Client::BuildKit),
-    ("containers", Client::Containers),
-    ("containerd", Client::Containerd),
-    ("docker", Client::Docker),
+pub const PRINT_CONFIG: Choices<ClientProgram> = Choices(&[
+    ("buildkit", ClientProgram::BuildKit),
+    ("containers", ClientProgram::Containers),
+    ("containerd", ClientProgram::Containerd),
+    ("docker", ClientProgram::Docker),
 ]);
 /// `--symlinks`.
 pub const SYMLINKS: Choices<SymlinkPolicy> = Choices(&[

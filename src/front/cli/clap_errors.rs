@@ -7,7 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::environment::FromEnv;
 use super::habits;
-use crate::front::failure::{Failure, Hint, Mention, Message, Part, Spelling, message};
+use crate::front::failure::{Failure, Hint, Mention, Message, MessagePart, Spelling, message};
 use crate::front::flag::Flag;
 use crate::front::text;
 
@@ -45,20 +45,20 @@ fn habit(error: &clap::Error, shown: Option<&str>, path: &str) -> Option<Hint> {
 }
 
 /// Names the subject of an error: a flag as it was typed, or the name of an argument.
-fn subject(shown: &str, command: &clap::Command, words: &[OsString], from_env: &[FromEnv]) -> Part {
+fn subject(shown: &str, command: &clap::Command, words: &[OsString], from_env: &[FromEnv]) -> MessagePart {
     let Some(flag) = shown.strip_prefix("--").and_then(Flag::find) else {
-        return Part::Text(format!("`{shown}`"));
+        return MessagePart::Text(format!("`{shown}`"));
     };
     let spelling = match from_env.iter().find(|used| used.flag == flag.long()) {
         Some(used) => Spelling::Variable(used.variable.clone()),
         None => as_typed(flag, command, words),
     };
-    Part::Flag(Mention { spelling, ..flag.mention() })
+    MessagePart::Flag(Mention { spelling, ..flag.mention() })
 }
 
-fn message_of(error: &clap::Error, subject: Option<Part>, shown: Option<&str>) -> Message {
+fn message_of(error: &clap::Error, subject: Option<MessagePart>, shown: Option<&str>) -> Message {
     let value = one(error, ContextKind::InvalidValue).unwrap_or_default();
-    let subject = subject.unwrap_or_else(|| Part::Text(String::new()));
+    let subject = subject.unwrap_or_else(|| MessagePart::Text(String::new()));
     match error.kind() {
         ErrorKind::UnknownArgument => match shown {
             Some(shown) if shown.starts_with('-') => message!("unknown flag ", subject),

@@ -9,7 +9,7 @@ use serde_json::json;
 
 /// A program with a configuration of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Client {
+pub enum ClientProgram {
     /// `buildkitd.toml`.
     BuildKit,
     /// `registries.conf` of skopeo, podman and buildah.
@@ -21,17 +21,17 @@ pub enum Client {
 }
 
 /// Returns the lines for a client: the address in plain http, and as a mirror of `mirrored` registries.
-pub(super) fn lines(client: Client, address: &str, mirrored: &BTreeSet<String>) -> String {
+pub(super) fn lines(client: ClientProgram, address: &str, mirrored: &BTreeSet<String>) -> String {
     let mut out = String::new();
     let mut add = |text: String| out.write_str(&text).expect("writing to a String cannot fail");
     match client {
-        Client::BuildKit => {
+        ClientProgram::BuildKit => {
             add(format!("[registry.\"{address}\"]\n  http = true\n"));
             for registry in mirrored {
                 add(format!("\n[registry.\"{registry}\"]\n  mirrors = [\"{address}\"]\n"));
             }
         }
-        Client::Containers => {
+        ClientProgram::Containers => {
             add(format!("[[registry]]\nlocation = \"{address}\"\ninsecure = true\n"));
             for registry in mirrored {
                 add(format!(
@@ -39,7 +39,7 @@ pub(super) fn lines(client: Client, address: &str, mirrored: &BTreeSet<String>) 
                 ));
             }
         }
-        Client::Containerd => {
+        ClientProgram::Containerd => {
             let host = format!("[host.\"http://{address}\"]\n  capabilities = [\"pull\", \"resolve\"]\n");
             let place = |registry: &str| format!("# /etc/containerd/certs.d/{registry}/hosts.toml\n");
             add(format!("{}server = \"http://{address}\"\n\n{host}", place(address)));
@@ -48,7 +48,7 @@ pub(super) fn lines(client: Client, address: &str, mirrored: &BTreeSet<String>) 
                 add(format!("\n{}server = \"https://{server}\"\n\n{host}", place(registry)));
             }
         }
-        Client::Docker => {
+        ClientProgram::Docker => {
             let mut config = json!({"insecure-registries": [address]});
             // docker supports mirrors of Docker Hub only.
             if mirrored.contains("docker.io") {
@@ -69,21 +69,28 @@ mod tests {
         let mirrored = BTreeSet::from(["reg.example".to_owned()]);
         let of = |client| lines(client, "127.0.0.1:5000", &mirrored);
         assert_eq!(
-            of(Client::BuildKit),
+            of(ClientProgram::BuildKit),
             "[registry.\"127.0.0.1:5000\"]\n  http = true\n\n[registry.\"reg.example\"]\n  mirrors = [\"127.0.0.1:5000\"]\n"
         );
-        assert!(of(Client::Containers).ends_with(
+        assert!(of(ClientProgram::Containers).ends_with(
             "\n[[registry]]\nlocation = \"reg.example\"\n\n[[registry.mirror]]\nlocation = \"127.0.0.1:5000\"\ninsecure = true\n"
         ));
         assert!(
-            of(Client::Containerd)
+            of(ClientProgram::Containerd)
                 .contains("server = \"https://reg.example\"\n\n[host.\"http://127.0.0.1:5000\"]")
         );
-        assert_eq!(of(Client::Docker), "{\n  \"insecure-registries\": [\n    \"127.0.0.1:5000\"\n  ]\n}\n");
+        assert_eq!(
+            of(ClientProgram::Docker),
+            "{\n  \"insecure-registries\": [\n    \"127.0.0.1:5000\"\n  ]\n}\n"
+        );
         let hub = BTreeSet::from(["docker.io".to_owned()]);
         assert!(
-            lines(Client::Docker, "h:1", &hub).contains("\"registry-mirrors\": [\n    \"http://h:1\"\n  ]")
+            lines(ClientProgram::Docker, "h:1", &hub)
+                .contains("\"registry-mirrors\": [\n    \"http://h:1\"\n  ]")
         );
-        assert!(lines(Client::Containerd, "h:1", &hub).contains("server = \"https://registry-1.docker.io\""));
+        assert!(
+            lines(ClientProgram::Containerd, "h:1", &hub)
+                .contains("server = \"https://registry-1.docker.io\"")
+        );
     }
 }

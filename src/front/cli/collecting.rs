@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::resolve::Collection;
+use super::resolve::CollectOptions;
 use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
@@ -21,7 +21,7 @@ const CONCURRENCY: usize = 4;
 /// Prepares for pushes.
 ///
 /// Errors: a tar that cannot be written, found before the command runs.
-pub(super) fn prepare(context: &Context<'_>, collection: &Collection) -> Result<Collected, Failure> {
+pub(super) fn prepare(context: &Context<'_>, collection: &CollectOptions) -> Result<Collected, Failure> {
     drop(AtomicFile::create(&collection.tar, 0o666)?);
     Ok(Collected::new(&system::temporary_folder(context.env))?)
 }
@@ -31,7 +31,7 @@ pub(super) fn prepare(context: &Context<'_>, collection: &Collection) -> Result<
 /// Errors: nothing was pushed; an image was pushed without all of its blobs. Nothing is visible after an error.
 pub(super) fn write(
     context: &Context<'_>,
-    collection: &Collection,
+    collection: &CollectOptions,
     service: &Service,
 ) -> Result<(), Failure> {
     let not_written = format!("`{}` was not written", collection.tar.display());

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use crate::front::outcome::{Document, Outcome};
+use crate::front::outcome::{Outcome, TextDocument};
 
 /// Shown below the help.
 pub(in crate::front) const EXAMPLES: &str = "\
@@ -26,5 +26,5 @@ pub(in crate::front) fn run(args: &CompletionArgs, mut command: clap::Command) -
     clap_complete::generate(args.shell, &mut command, "imgrelay", &mut script);
     let text = String::from_utf8_lossy(&script).into_owned();
     let json = json!({"shell": args.shell.to_string(), "script": text});
-    Outcome::Document(Document::new(text, json))
+    Outcome::Document(TextDocument::new(text, json))
 }

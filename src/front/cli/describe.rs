@@ -9,14 +9,16 @@ use super::resolve::{self, DescribeOptions, Source};
 use super::without::needed;
 use crate::front::context::Context;
 use crate::front::failure::Failure;
-use crate::front::outcome::{Document, ImageOutcome, Outcome, ReportedPlace};
+use crate::front::outcome::{ImageOutcome, Outcome, ReportedPlace, TextDocument};
 use crate::front::result_file;
 use crate::front::text;
 use crate::front::ui::Ui;
 use crate::model::invisible::{escape_in_json, escape_in_yaml};
 use crate::store::LeftOut;
 use crate::transfer::events::{Event, Observer};
-use crate::transfer::{self, Attached, Description, LayerDescription, NodeKind, PlatformRow, RunDescription};
+use crate::transfer::{
+    self, Attached, Description, DocumentKind, LayerDescription, PlatformRow, RunDescription,
+};
 
 pub(in crate::front) fn run(
     context: &Context<'_>,
@@ -31,7 +33,7 @@ pub(in crate::front) fn run(
     result_file::report(&options.results, to, || described(context, &options))
 }
 
-fn described(context: &Context<'_>, options: &DescribeOptions) -> Result<Document, Failure> {
+fn described(context: &Context<'_>, options: &DescribeOptions) -> Result<TextDocument, Failure> {
     let opened = OpenedSource::open(context, &options.source, &options.registry, false)?
         .select(options.select.as_ref())?;
     let mut images = opened.with(|locator| {
@@ -46,8 +48,8 @@ fn described(context: &Context<'_>, options: &DescribeOptions) -> Result<Documen
         Ok(transfer::describe_collection(locator, &collection, options.registry.concurrency)?)
     })?;
     if options.is_app {
-        images.iter_mut().filter(|image| image.kind == NodeKind::Image).for_each(|image| {
-            image.kind = NodeKind::Source;
+        images.iter_mut().filter(|image| image.kind == DocumentKind::Image).for_each(|image| {
+            image.kind = DocumentKind::Source;
         });
     }
     let image = main_image(&images, options).map(Box::new);
@@ -68,13 +70,13 @@ fn described(context: &Context<'_>, options: &DescribeOptions) -> Result<Documen
         // All strings with such characters are in double quotes.
         DescribeForm::Yaml => escape_in_yaml(&yaml(&json, 0)),
     };
-    Ok(Document { image, ..Document::new(text, json) })
+    Ok(TextDocument { image, ..TextDocument::new(text, json) })
 }
 
 /// Returns the one image of the source; attached manifests do not count.
 fn main_image(images: &[Description], options: &DescribeOptions) -> Option<ImageOutcome> {
     let mut own = images.iter().filter(|image| {
-        !matches!(image.kind, NodeKind::Signature | NodeKind::Attestation | NodeKind::Internal)
+        !matches!(image.kind, DocumentKind::Signature | DocumentKind::Attestation | DocumentKind::Internal)
             && image.subject.is_none()
     });
     let (Some(image), None) = (own.next(), own.next()) else { return None };
@@ -109,16 +111,16 @@ impl Observer for Found<'_> {
     }
 }
 
-fn kind_name(kind: NodeKind) -> &'static str {
+fn kind_name(kind: DocumentKind) -> &'static str {
     match kind {
-        NodeKind::Bundle => "Bundle",
-        NodeKind::Image => "Image",
-        NodeKind::Source => "Source",
-        NodeKind::Index => "Index",
-        NodeKind::Artifact => "Artifact",
-        NodeKind::Signature => "Signature",
-        NodeKind::Attestation => "Attestation",
-        NodeKind::Internal => "Internal",
+        DocumentKind::Bundle => "Bundle",
+        DocumentKind::Image => "Image",
+        DocumentKind::Source => "Source",
+        DocumentKind::Index => "Index",
+        DocumentKind::Artifact => "Artifact",
+        DocumentKind::Signature => "Signature",
+        DocumentKind::Attestation => "Attestation",
+        DocumentKind::Internal => "Internal",
     }
 }
 

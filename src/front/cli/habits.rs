@@ -2,7 +2,7 @@
 //!
 //! Only adds hints to a command line that was refused; accepts none.
 
-use crate::front::failure::{Hint, Message, Part, message};
+use crate::front::failure::{Hint, Message, MessagePart, message};
 use crate::front::flag::Flag;
 
 /// Endings of the names of tars.
@@ -11,7 +11,7 @@ const TAR_ENDINGS: [&str; 6] = [".tar", ".tgz", ".tar.gz", ".tar.zst", ".tzst", 
 const TAR_TRANSPORTS: [&str; 4] = ["oci-archive:", "docker-archive:", "oci:", "dir:"];
 
 fn command_line(before: &str, command: impl Into<String>, after: &str) -> Message {
-    Message::new(vec![before.into(), Part::Command(command.into()), after.into()])
+    Message::new(vec![before.into(), MessagePart::Command(command.into()), after.into()])
 }
 
 /// Returns the hint for another tool's flag; `path` names the command, as `imgrelay tag list`.

@@ -6,7 +6,7 @@ use super::stores::{open_depot_image, open_oci, open_store, open_tar_url};
 use crate::front::context::Context;
 use crate::front::failure::{Failure, Kind};
 use crate::front::main_image::{choose_one, only_root};
-use crate::front::outcome::{Document, Outcome};
+use crate::front::outcome::{Outcome, TextDocument};
 use crate::front::reporter::{self, Wording};
 use crate::front::{registries, system};
 use crate::model::limits;
@@ -42,7 +42,7 @@ pub(in crate::front) fn run(context: &Context<'_>, args: &MatchArgs) -> Result<O
     })?;
     let response = request.response(|sum| files.has(sum));
     let json = serde_json::from_str(&response).unwrap_or_default();
-    Ok(Outcome::Document(Document::new(format!("{response}\n"), json)))
+    Ok(Outcome::Document(TextDocument::new(format!("{response}\n"), json)))
 }
 
 fn files_of_store(mut store: Store, select: Option<&Selector>) -> Result<FileList, Failure> {

@@ -9,7 +9,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::grammar::{each_argument, is_switch};
-use crate::front::failure::{Failure, Hint, Message, Part, message};
+use crate::front::failure::{Failure, Hint, Message, MessagePart, message};
 use crate::front::flag::Flag;
 
 /// Makes the parser keep every value of every flag, in all commands.
@@ -125,7 +125,7 @@ pub(in crate::front) fn without_empty(words: &[OsString], flags: &[Arg]) -> Vec<
 }
 
 fn twice(long: &str, count: usize, command: &str) -> Failure {
-    let flag = Flag::find(long).map_or_else(|| Part::Text(format!("`--{long}`")), |flag| flag.into());
+    let flag = Flag::find(long).map_or_else(|| MessagePart::Text(format!("`--{long}`")), |flag| flag.into());
     let times = if count == 2 { "twice".to_owned() } else { format!("{count} times") };
     Failure::misuse(message!(flag, format!(" is given {times}, but takes one value")))
         .hint(instead(long, command))
@@ -136,7 +136,7 @@ fn instead(long: &str, command: &str) -> Hint {
     let is_source = ["tar", "oci-tar", "image", "bundle", "lock"].contains(&long);
     match command {
         "copy" if is_source => Hint::Text(Message::new(vec![
-            Part::Command("imgrelay index".to_owned()),
+            MessagePart::Command("imgrelay index".to_owned()),
             " joins images of several platforms into one; ".into(),
             Flag::APPEND.into(),
             " collects others in one tar, one copy after the other".into(),

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use serde_json::json;
 use signal_hook::consts::{SIGUSR1, SIGUSR2};
 
-use super::client_config::{self, Client};
+use super::client_config::{self, ClientProgram};
 use super::collecting;
 use super::resolve::{self, ServeOptions};
 use super::running;
@@ -17,7 +17,7 @@ use super::stores::open_stores;
 use crate::front::context::Context;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
-use crate::front::outcome::{Document, Outcome};
+use crate::front::outcome::{Outcome, TextDocument};
 use crate::front::signals;
 use crate::model::limits;
 use crate::serve::{Access, Contents, Password, ServeError, Server, Service, Tls};
@@ -76,14 +76,14 @@ fn read_tls(certificate: &Path, key: &Path) -> Result<Tls, Failure> {
 }
 
 /// Returns the configuration of a client, also with mirrors of the registries in the images' names.
-fn configuration(client: Client, options: &ServeOptions, stores: &[Store]) -> Outcome {
+fn configuration(client: ClientProgram, options: &ServeOptions, stores: &[Store]) -> Outcome {
     let names = stores.iter().flat_map(Store::roots).flat_map(|root| {
         root.image.names.iter().filter_map(|name| name.reference.as_ref()).chain(&root.image.origin)
     });
     let mirrored = names.map(|name| name.repository.registry().as_str().to_owned()).collect();
     let text = client_config::lines(client, &options.listen.to_string(), &mirrored);
     let json = json!({ "config": text });
-    Outcome::Document(Document::new(text, json))
+    Outcome::Document(TextDocument::new(text, json))
 }
 
 /// Removes an earlier run's file, so that a reader does not take it for this run's.

@@ -8,7 +8,7 @@ use super::stores::objects;
 use crate::depot::{Depot, Version};
 use crate::front::context::Context;
 use crate::front::failure::Failure;
-use crate::front::outcome::{Document, Outcome};
+use crate::front::outcome::{Outcome, TextDocument};
 use crate::front::text;
 
 pub(in crate::front) fn list(context: &Context<'_>, args: &StoreListArgs) -> Result<Outcome, Failure> {
@@ -24,7 +24,7 @@ pub(in crate::front) fn list(context: &Context<'_>, args: &StoreListArgs) -> Res
             .expect("writing to a String cannot fail");
     }
     let json = serde_json::json!({ "store": depot.label(), "versions": rows(&versions) });
-    Ok(Outcome::Document(Document::new(text, json)))
+    Ok(Outcome::Document(TextDocument::new(text, json)))
 }
 
 fn rows(versions: &[Version]) -> Vec<serde_json::Value> {
@@ -64,5 +64,5 @@ pub(in crate::front) fn collect(context: &Context<'_>, args: &StoreGcArgs) -> Re
         "dryRun": request.dry_run,
         "busy": collected.is_busy,
     });
-    Ok(Outcome::Document(Document::new(text, json)))
+    Ok(Outcome::Document(TextDocument::new(text, json)))
 }

@@ -11,7 +11,7 @@ use super::tag_args::{DeleteArgs, TagAddArgs, TagDeleteArgs, TagListArgs, TagRes
 use crate::front::context::Context;
 use crate::front::failure::{Failure, Hint, message};
 use crate::front::flag::Flag;
-use crate::front::outcome::{Document, Outcome};
+use crate::front::outcome::{Outcome, TextDocument};
 use crate::front::reporter::Warnings;
 use crate::front::{registries, text};
 use crate::model::{Digest, Reference, Repository, Tag, Target};
@@ -152,7 +152,7 @@ pub(in crate::front) fn resolve(context: &Context<'_>, args: &TagResolveArgs) ->
         "digest": found.digest,
         "mediaType": found.media_type,
     });
-    Ok(Outcome::Document(Document::new(format!("{line}\n"), json)))
+    Ok(Outcome::Document(TextDocument::new(format!("{line}\n"), json)))
 }
 
 pub(in crate::front) fn add(context: &Context<'_>, args: &TagAddArgs) -> Result<Outcome, Failure> {
@@ -215,5 +215,5 @@ fn cannot_delete(error: TransferError, what: &str) -> Failure {
 fn lines(word: &str, references: &[Reference]) -> Outcome {
     let names: Vec<String> = references.iter().map(ToString::to_string).collect();
     let text = names.iter().map(|name| format!("{name}\n")).collect();
-    Outcome::Document(Document::new(text, json!({ word: names })))
+    Outcome::Document(TextDocument::new(text, json!({ word: names })))
 }

@@ -18,7 +18,7 @@ use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
 use crate::front::keys;
 use crate::front::main_image::{choose_one, only_root};
-use crate::front::outcome::{Document, ImageOutcome, Outcome, ReportedPlace};
+use crate::front::outcome::{ImageOutcome, Outcome, ReportedPlace, TextDocument};
 use crate::front::reporter::{self, Wording};
 use crate::front::result_file;
 use crate::front::verification;
@@ -26,7 +26,7 @@ use crate::front::{system, text};
 use crate::sign::PublicKey;
 use crate::transfer::signatures::{Trust, verify_signatures};
 use crate::transfer::verify::{Advice, VerifyReport, verify};
-use crate::transfer::{self, Attached, NodeKind};
+use crate::transfer::{self, Attached, DocumentKind};
 
 /// Most warnings of one kind that are printed.
 const WARNED: usize = 10;
@@ -49,7 +49,7 @@ fn verified(
     context: &Context<'_>,
     options: &VerifyOptions,
     keys: Vec<PublicKey>,
-) -> Result<Document, Failure> {
+) -> Result<TextDocument, Failure> {
     let mut version = None;
     let mut place = ReportedPlace::Store;
     let mut store = match &options.source {
@@ -118,7 +118,7 @@ fn verified(
         }
         _ => None,
     };
-    Ok(Document { text, json, failure, image })
+    Ok(TextDocument { text, json, failure, image })
 }
 
 /// Verifies the signatures of an image in a registry; does not read its blobs.
@@ -126,7 +126,7 @@ fn in_registry(
     context: &Context<'_>,
     options: &VerifyOptions,
     keys: Vec<PublicKey>,
-) -> Result<Document, Failure> {
+) -> Result<TextDocument, Failure> {
     let opened = OpenedSource::open(context, &options.source, &options.registry, true)?;
     let attached = verification::attached(Attached::default(), Some(&Trust::of(Vec::new())));
     let depth = Depth { thick: false, inflate: false, attached, bundles_as_images: true };
@@ -148,7 +148,7 @@ fn in_registry(
             .expect("writing to a String cannot fail");
     }
     let json = json!({ "image": place, "digest": digest, "signatures": verification::json(&verifications) });
-    Ok(Document { failure, ..Document::new(text, json) })
+    Ok(TextDocument { failure, ..TextDocument::new(text, json) })
 }
 
 /// Prints the warnings: one line about programs that do not load the tar, and the first of each other kind.
@@ -157,7 +157,7 @@ fn in_registry(
 fn warn(context: &Context<'_>, report: &VerifyReport) {
     let (about_readers, others): (Vec<&Advice>, Vec<&Advice>) =
         report.warnings.iter().partition(|warning| is_about_readers(warning));
-    if !report.roots.iter().any(|root| root.kind == NodeKind::Bundle) {
+    if !report.roots.iter().any(|root| root.kind == DocumentKind::Bundle) {
         readers_line(&about_readers).iter().for_each(|line| context.ui.warning(line));
     }
     let mut of_kind: HashMap<_, usize> = HashMap::new();

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::front::outcome::{Document, Outcome};
+use crate::front::outcome::{Outcome, TextDocument};
 
 /// Returns the line that `version` and `--version` print.
 pub(in crate::front) fn line() -> String {
@@ -11,5 +11,5 @@ pub(in crate::front) fn line() -> String {
 
 pub(in crate::front) fn run() -> Outcome {
     let json = json!({"name": "imgrelay", "version": env!("CARGO_PKG_VERSION")});
-    Outcome::Document(Document::new(line(), json))
+    Outcome::Document(TextDocument::new(line(), json))
 }

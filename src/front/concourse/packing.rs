@@ -18,7 +18,7 @@ use crate::model::Digest;
 
 /// How a param is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum ParamForm {
     /// A text.
     Text,
     /// A list of texts.
@@ -37,24 +37,24 @@ pub struct Param {
     /// Its name in a put; the task's variable is the same in capitals.
     pub key: &'static str,
     /// How it is written.
-    pub form: Form,
+    pub form: ParamForm,
     /// Its help text, in one line.
     meaning: &'static str,
 }
 
 impl Param {
-    pub(super) const fn new(key: &'static str, form: Form, meaning: &'static str) -> Self {
+    pub(super) const fn new(key: &'static str, form: ParamForm, meaning: &'static str) -> Self {
         Self { key, form, meaning }
     }
 
     /// Makes the param of a flag of `push`, if the flag has one.
     fn of(row: &PushFlag) -> Option<Self> {
         let form = match row.field {
-            Field::Text(_) => Form::Text,
-            Field::List(_) => Form::List,
-            Field::Table(_) => Form::Table,
-            Field::Switch(_) => Form::Switch,
-            Field::Path(_) | Field::ImagePath(_) => Form::Path,
+            Field::Text(_) => ParamForm::Text,
+            Field::List(_) => ParamForm::List,
+            Field::Table(_) => ParamForm::Table,
+            Field::Switch(_) => ParamForm::Switch,
+            Field::Path(_) | Field::ImagePath(_) => ParamForm::Path,
         };
         Some(Self::new(row.param?, form, row.meaning))
     }
@@ -63,8 +63,8 @@ impl Param {
     #[must_use]
     pub fn meaning(&self) -> String {
         match self.form {
-            Form::Table => format!("{}: a map; in the task also lines", self.meaning),
-            Form::Switch if !self.meaning.starts_with('`') => format!("`true`: {}", self.meaning),
+            ParamForm::Table => format!("{}: a map; in the task also lines", self.meaning),
+            ParamForm::Switch if !self.meaning.starts_with('`') => format!("`true`: {}", self.meaning),
             _ => self.meaning.to_owned(),
         }
     }
@@ -83,12 +83,12 @@ const KIND: &str = "kind";
 const OWN: [Param; 2] = [
     Param::new(
         FILES,
-        Form::List,
+        ParamForm::List,
         "folders and files to pack, each beginning with the name of an input; patterns are allowed; for `image` also `[PLATFORM=]SRC:DEST`",
     ),
     Param::new(
         KIND,
-        Form::Text,
+        ParamForm::Text,
         "`bundle`, `image` or `source` (of one folder or zip, for kpack); by default a bundle if there is a `.imgpkg`, else an image",
     ),
 ];

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::access::TRANSFER_CONCURRENCY;
-use super::packing::{self, Form, Param, Values};
+use super::packing::{self, Param, ParamForm, Values};
 use super::rootfs::{UMASK, image_metadata, ownership};
 use crate::front::context::Context;
 use crate::front::env::Env;
@@ -31,29 +31,33 @@ use crate::transfer::{self, ImageLocator, JoinOptions, PullRequest, TransferErro
 const OWN: &[Param] = &[
     Param::new(
         TARS,
-        Form::List,
+        ParamForm::List,
         "instead of `FILES`: tars or folders with one platform each, joined into one image for all of them; patterns \
          are allowed",
     ),
     Param::new(
         PLATFORMS_REQUIRED,
-        Form::List,
+        ParamForm::List,
         "with `TARS`: fail unless there is an image for each of these platforms",
     ),
     Param::new(
         VERIFY_KEY,
-        Form::Text,
+        ParamForm::Text,
         "with `TARS`: public keys, PEM; nothing is written unless one of them signed the image in each tar",
     ),
-    Param::new("reference", Form::Text, "`registry/repository:tag` to record in the tar; no request is sent"),
-    Param::new("tags", Form::List, "further tags to record"),
-    Param::new("expected_digest", Form::Text, "fail unless the image has this digest"),
+    Param::new(
+        "reference",
+        ParamForm::Text,
+        "`registry/repository:tag` to record in the tar; no request is sent",
+    ),
+    Param::new("tags", ParamForm::List, "further tags to record"),
+    Param::new("expected_digest", ParamForm::Text, "fail unless the image has this digest"),
     Param::new(
         "unpack_rootfs",
-        Form::Switch,
+        ParamForm::Switch,
         "`true`: also write `rootfs/` and `metadata.json`, for `image:` of a later task",
     ),
-    Param::new("output", Form::Text, "folder of the output (default `image`)"),
+    Param::new("output", ParamForm::Text, "folder of the output (default `image`)"),
 ];
 
 const TARS: &str = "tars";
@@ -267,10 +271,10 @@ pub(super) fn read_params(env: &Env) -> Result<String, Failure> {
     let mut read = format!("{:?}", names(&mut variables)?);
     for param in params() {
         let value = match param.form {
-            Form::Text | Form::Path => format!(" {:?}", variables.text(param.key)?),
-            Form::List => format!(" {:?}", variables.texts(param.key)?),
-            Form::Table => format!(" {:?}", variables.table(param.key)?),
-            Form::Switch => format!(" {}", variables.switch(param.key)?),
+            ParamForm::Text | ParamForm::Path => format!(" {:?}", variables.text(param.key)?),
+            ParamForm::List => format!(" {:?}", variables.texts(param.key)?),
+            ParamForm::Table => format!(" {:?}", variables.table(param.key)?),
+            ParamForm::Switch => format!(" {}", variables.switch(param.key)?),
         };
         read.push_str(&value);
     }

@@ -5,7 +5,7 @@
 use std::fmt;
 
 use super::message::{CommandLine, FlagNames, Message, message};
-use crate::front::failure::Part;
+use crate::front::failure::MessagePart;
 use crate::front::flag::Flag;
 use crate::registry::TrustProblem;
 use crate::tree::SymlinkPolicy;
@@ -127,7 +127,7 @@ impl Hint {
 
     /// Makes a hint with a command between other words.
     pub fn command(before: &str, command: impl Into<String>, after: &str) -> Self {
-        Self::Text(Message::new(vec![before.into(), Part::Command(command.into()), after.into()]))
+        Self::Text(Message::new(vec![before.into(), MessagePart::Command(command.into()), after.into()]))
     }
 }
 

@@ -9,12 +9,12 @@ use crate::front::flag::Flag;
 /// A text in which flags are values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
-    parts: Vec<Part>,
+    parts: Vec<MessagePart>,
 }
 
 /// A piece of a [`Message`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum MessagePart {
     /// Words that are the same at every door.
     Text(String),
     /// A flag.
@@ -158,7 +158,7 @@ impl FlagNames for CommandLine {
 impl Message {
     /// Joins parts.
     #[must_use]
-    pub fn new(parts: Vec<Part>) -> Self {
+    pub fn new(parts: Vec<MessagePart>) -> Self {
         Self { parts }
     }
 
@@ -182,7 +182,7 @@ impl Message {
     }
 }
 
-impl Part {
+impl MessagePart {
     /// Mentions flags of which any one is enough.
     pub fn any_of<M: Into<Mention>>(mentions: impl IntoIterator<Item = M>) -> Self {
         Self::Flags { mentions: mentions.into_iter().map(Into::into).collect(), between: " or " }
@@ -231,29 +231,29 @@ impl From<&str> for Message {
 
 impl From<String> for Message {
     fn from(text: String) -> Self {
-        Self { parts: vec![Part::Text(text)] }
+        Self { parts: vec![MessagePart::Text(text)] }
     }
 }
 
-impl From<&str> for Part {
+impl From<&str> for MessagePart {
     fn from(text: &str) -> Self {
         Self::Text(text.to_owned())
     }
 }
 
-impl From<String> for Part {
+impl From<String> for MessagePart {
     fn from(text: String) -> Self {
         Self::Text(text)
     }
 }
 
-impl From<Flag> for Part {
+impl From<Flag> for MessagePart {
     fn from(flag: Flag) -> Self {
         Self::Flag(flag.mention())
     }
 }
 
-impl From<Mention> for Part {
+impl From<Mention> for MessagePart {
     fn from(mention: Mention) -> Self {
         Self::Flag(mention)
     }
@@ -268,7 +268,7 @@ impl From<Flag> for Mention {
 /// Makes a [`Message`] of texts and flags: `message!(Flag::THIN, " cannot be used with a tar")`.
 macro_rules! message {
     ($($part:expr),+ $(,)?) => {
-        $crate::front::failure::Message::new(vec![$($crate::front::failure::Part::from($part)),+])
+        $crate::front::failure::Message::new(vec![$($crate::front::failure::MessagePart::from($part)),+])
     };
 }
 pub(in crate::front) use message;
@@ -318,18 +318,20 @@ mod tests {
         let text = message!("use ", Flag::IMAGE);
         assert_eq!(text.render(&Small), "use `--image`");
         assert_eq!(text.render_whole(&Small), None);
-        let command = Message::new(vec!["run ".into(), Part::Command("imgrelay version".to_owned())]);
+        let command = Message::new(vec!["run ".into(), MessagePart::Command("imgrelay version".to_owned())]);
         assert_eq!(command.to_string(), "run `imgrelay version`");
         assert_eq!(command.render_whole(&Small), None);
     }
 
     #[test]
     fn of_several_flags_a_door_names_those_it_has() {
-        let text =
-            message!("works with ", Part::any_of([Flag::SYMLINKS.with("copy"), Flag::FORCE.mention()]));
+        let text = message!(
+            "works with ",
+            MessagePart::any_of([Flag::SYMLINKS.with("copy"), Flag::FORCE.mention()])
+        );
         assert_eq!(text.to_string(), "works with `--symlinks copy` or `--force`");
         assert_eq!(text.render(&Small), "works with `links: copy`");
-        let none = message!("works with ", Part::list_of([Flag::FORCE, Flag::THIN]));
+        let none = message!("works with ", MessagePart::list_of([Flag::FORCE, Flag::THIN]));
         assert_eq!(none.render(&Small), "works with `--force`, `--thin`");
         assert_eq!(none.render_whole(&Small), None);
     }

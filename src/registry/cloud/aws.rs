@@ -132,7 +132,7 @@ impl EcrEndpoint {
 }
 
 /// Keys that expire.
-pub(in super::super) struct Temporary {
+pub(in super::super) struct TemporaryKeys {
     pub(in super::super) keys: AwsKeys,
     pub(in super::super) expires: Option<u64>,
 }
@@ -184,7 +184,7 @@ impl AwsLogin {
         region: &str,
         now: u64,
         client: &dyn CloudClient,
-    ) -> Result<Temporary, LoginError> {
+    ) -> Result<TemporaryKeys, LoginError> {
         let mut found = self.find(region, client)?;
         for role in &self.roles {
             found = self.assume(role, &found.keys, region, now, client)?;
@@ -193,8 +193,8 @@ impl AwsLogin {
     }
 
     /// Finds keys.
-    fn find(&self, region: &str, client: &dyn CloudClient) -> Result<Temporary, LoginError> {
-        let lasting = |keys: &AwsKeys| Temporary { keys: keys.clone(), expires: None };
+    fn find(&self, region: &str, client: &dyn CloudClient) -> Result<TemporaryKeys, LoginError> {
+        let lasting = |keys: &AwsKeys| TemporaryKeys { keys: keys.clone(), expires: None };
         if let Some(keys) = &self.keys {
             return Ok(lasting(keys));
         }
@@ -230,7 +230,7 @@ impl AwsLogin {
         region: &str,
         now: u64,
         client: &dyn CloudClient,
-    ) -> Result<Temporary, LoginError> {
+    ) -> Result<TemporaryKeys, LoginError> {
         let (url, region) = self.sts(region)?;
         let body = format!(
             "Action=AssumeRole&Version=2011-06-15&RoleArn={}&RoleSessionName={}",
@@ -251,7 +251,7 @@ impl AwsLogin {
         identity: &WebIdentity,
         region: &str,
         client: &dyn CloudClient,
-    ) -> Result<Temporary, LoginError> {
+    ) -> Result<TemporaryKeys, LoginError> {
         let token = read_file(&identity.token_file)?;
         let (url, _) = self.sts(region)?;
         let body = format!(
@@ -286,7 +286,7 @@ struct RoleKeys {
     expiration: Option<String>,
 }
 
-fn read_role_keys(bytes: &[u8], url: &Url) -> Result<Temporary, LoginError> {
+fn read_role_keys(bytes: &[u8], url: &Url) -> Result<TemporaryKeys, LoginError> {
     let found: RoleKeys = serde_json::from_slice(bytes)
         .map_err(|_| LoginError::Refused(format!("`{}` sent no access keys", url.origin())))?;
     let keys = AwsKeys {
@@ -294,11 +294,11 @@ fn read_role_keys(bytes: &[u8], url: &Url) -> Result<Temporary, LoginError> {
         secret_access_key: found.secret_access_key.into(),
         session_token: found.token.filter(|token| !token.is_empty()).map(Secret::from),
     };
-    Ok(Temporary { keys, expires: found.expiration.as_deref().and_then(clock::parse_expiry) })
+    Ok(TemporaryKeys { keys, expires: found.expiration.as_deref().and_then(clock::parse_expiry) })
 }
 
 impl ContainerCredentials {
-    fn ask(&self, client: &dyn CloudClient) -> Result<Temporary, LoginError> {
+    fn ask(&self, client: &dyn CloudClient) -> Result<TemporaryKeys, LoginError> {
         let url = Url::parse(&self.url)
             .map_err(|problem| LoginError::Refused(format!("the container's credentials URL {problem}")))?;
         if !url.is_https() && !may_be_plain(&url) {
@@ -329,7 +329,7 @@ impl ContainerCredentials {
 }
 
 /// Asks the machine for the keys of its role.
-fn instance_keys(instance: &str, client: &dyn CloudClient) -> Result<Temporary, LoginError> {
+fn instance_keys(instance: &str, client: &dyn CloudClient) -> Result<TemporaryKeys, LoginError> {
     let base = endpoint_url(instance)?;
     let send = |method, path: &str, headers| {
         let url = Url::new(base.origin().clone(), path);
@@ -358,14 +358,14 @@ fn instance_keys(instance: &str, client: &dyn CloudClient) -> Result<Temporary, 
     read_role_keys(&response.success(&base)?, &base)
 }
 
-fn read_sts(bytes: &[u8], url: &Url) -> Result<Temporary, LoginError> {
+fn read_sts(bytes: &[u8], url: &Url) -> Result<TemporaryKeys, LoginError> {
     let text = String::from_utf8_lossy(bytes);
     let found = |name| element(&text, name).map(str::to_owned);
     match (found("AccessKeyId"), found("SecretAccessKey"), found("SessionToken")) {
         (Some(access_key_id), Some(secret), Some(token)) => {
             let session_token = Some(Secret::from(token));
             let keys = AwsKeys { access_key_id, secret_access_key: secret.into(), session_token };
-            Ok(Temporary { keys, expires: element(&text, "Expiration").and_then(clock::parse_expiry) })
+            Ok(TemporaryKeys { keys, expires: element(&text, "Expiration").and_then(clock::parse_expiry) })
         }
         _ => Err(LoginError::Refused(format!("`{}` sent no access keys", url.origin()))),
     }
@@ -397,7 +397,7 @@ pub(super) fn read_every_response(body: &[u8]) -> Vec<String> {
     let mut read: Vec<String> = keys
         .into_iter()
         .map(|keys| match keys {
-            Ok(Temporary { keys, expires }) => format!("{keys:?} {expires:?}"),
+            Ok(TemporaryKeys { keys, expires }) => format!("{keys:?} {expires:?}"),
             Err(problem) => format!("{problem:?}"),
         })
         .collect();

@@ -26,7 +26,7 @@ use super::http::Http;
 use super::retry::{Gate, RetryPolicy};
 use super::sanitize::sanitize;
 use super::wire_options::WireOptions;
-use place::Place;
+use place::BucketPlace;
 
 pub use error::BucketError;
 pub use web_file::WebFile;
@@ -101,7 +101,7 @@ impl std::fmt::Debug for BucketOptions {
 
 /// The objects below a prefix of a bucket.
 pub struct Bucket {
-    place: Place,
+    place: BucketPlace,
     options: BucketOptions,
     http: Http,
     cloud: HttpCloudClient,
@@ -133,7 +133,7 @@ impl Bucket {
     ///
     /// Errors: an endpoint that is no URL, or in plain http on another machine.
     pub fn new(bucket: &str, prefix: &str, options: BucketOptions) -> Result<Self, BucketError> {
-        let place = Place::new(bucket, prefix, options.endpoint.as_deref(), options.allow_http);
+        let place = BucketPlace::new(bucket, prefix, options.endpoint.as_deref(), options.allow_http);
         Self::at(place, options)
     }
 
@@ -142,10 +142,10 @@ impl Bucket {
     /// Errors: as above.
     pub fn of_web(url: &str, options: BucketOptions) -> Result<Self, BucketError> {
         let options = BucketOptions { login: None, ..options };
-        Self::at(Place::of_web(url, options.allow_http), options)
+        Self::at(BucketPlace::of_web(url, options.allow_http), options)
     }
 
-    fn at(place: Result<Place, String>, options: BucketOptions) -> Result<Self, BucketError> {
+    fn at(place: Result<BucketPlace, String>, options: BucketOptions) -> Result<Self, BucketError> {
         let configuration = |problem| BucketError::Configuration { problem };
         let place = place.map_err(configuration)?;
         let policy = RetryPolicy {

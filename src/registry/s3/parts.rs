@@ -15,7 +15,7 @@ pub(super) struct Parts {
 }
 
 /// The place of one part, until it is dropped.
-pub(super) struct InMemory<'a>(&'a Parts);
+pub(super) struct PartPermit<'a>(&'a Parts);
 
 impl Default for Parts {
     fn default() -> Self {
@@ -25,17 +25,17 @@ impl Default for Parts {
 
 impl Parts {
     /// Waits until there is a place. Each part that has one is sent without any other part, so that the wait ends.
-    pub(super) fn take(&self) -> InMemory<'_> {
+    pub(super) fn take(&self) -> PartPermit<'_> {
         let mut left = lock(&self.left);
         while *left == 0 {
             left = self.more.wait(left).unwrap_or_else(PoisonError::into_inner);
         }
         *left -= 1;
-        InMemory(self)
+        PartPermit(self)
     }
 }
 
-impl Drop for InMemory<'_> {
+impl Drop for PartPermit<'_> {
     fn drop(&mut self) {
         *lock(&self.0.left) += 1;
         self.0.more.notify_one();

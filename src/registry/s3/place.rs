@@ -7,7 +7,7 @@ pub(super) const USUAL_REGION: &str = "us-east-1";
 
 /// A prefix of a bucket at a server.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct BucketPlace {
     /// Empty for a folder of a web server.
     pub(super) bucket: String,
     /// Empty, or ends with `/`.
@@ -16,7 +16,7 @@ pub(super) struct Place {
     endpoint: Option<(Origin, String)>,
 }
 
-impl Place {
+impl BucketPlace {
     pub(super) fn new(
         bucket: &str,
         prefix: &str,
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn the_bucket_is_in_the_host_at_amazon_and_in_the_path_elsewhere() {
         let url = |bucket: &str, endpoint: Option<&str>, region: &str| {
-            let place = Place::new(bucket, "team/app", endpoint, false).unwrap();
+            let place = BucketPlace::new(bucket, "team/app", endpoint, false).unwrap();
             place.url(region, Some("tags/a/x.json"), &[]).expose()
         };
         for (bucket, endpoint, region, expected) in [
@@ -157,7 +157,7 @@ mod tests {
         ] {
             assert_eq!(url(bucket, endpoint, region), expected);
         }
-        let place = Place::new("ci", "", None, false).unwrap();
+        let place = BucketPlace::new("ci", "", None, false).unwrap();
         let query = [("list-type", "2".to_owned()), ("prefix", "tags/a b/".to_owned())];
         let list = place.url("us-east-1", None, &query).expose();
         assert_eq!(list, "https://ci.s3.us-east-1.amazonaws.com/?list-type=2&prefix=tags%2Fa%20b%2F");
@@ -173,9 +173,9 @@ mod tests {
             ("https://s3.example/%2e", "has more than a host and a plain path"),
             ("https://me@s3.example", "has a user name in it"),
         ] {
-            let problem = Place::new("ci", "", Some(endpoint), false).unwrap_err();
+            let problem = BucketPlace::new("ci", "", Some(endpoint), false).unwrap_err();
             assert!(problem.contains(expected), "{endpoint}: {problem}");
         }
-        assert!(Place::new("ci", "", Some("http://s3.example"), true).is_ok());
+        assert!(BucketPlace::new("ci", "", Some("http://s3.example"), true).is_ok());
     }
 }

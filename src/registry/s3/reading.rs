@@ -8,7 +8,7 @@ use crate::stream::{TooLarge, cancel, read_bounded};
 
 use super::Bucket;
 use super::error::BucketError;
-use super::sending::{Call, ObjectResponse};
+use super::sending::{BucketCall, ObjectResponse};
 use super::xml;
 
 /// Keys on one page.
@@ -39,7 +39,7 @@ impl Bucket {
 
     /// Sends one request for an object from a position.
     fn get(&self, key: &str, from: u64) -> Result<Option<Box<dyn Read + Send>>, BucketError> {
-        let mut call = Call::new(Method::Get, Some(key), format!("read `{}`", self.place.key(key)));
+        let mut call = BucketCall::new(Method::Get, Some(key), format!("read `{}`", self.place.key(key)));
         call.accepted = &[404];
         if from > 0 {
             call.headers.push(("range", format!("bytes={from}-")));
@@ -73,7 +73,8 @@ impl Bucket {
 
     /// Returns the size of an object; `None` if it is not there, or if the server does not say whether it is.
     pub fn size(&self, key: &str) -> Result<Option<u64>, BucketError> {
-        let mut call = Call::new(Method::Head, Some(key), format!("look for `{}`", self.place.key(key)));
+        let mut call =
+            BucketCall::new(Method::Head, Some(key), format!("look for `{}`", self.place.key(key)));
         // Without the right to list, an object that is not there is answered with 403.
         call.accepted = &[403, 404];
         match self.send(&call)? {
@@ -95,7 +96,7 @@ impl Bucket {
         let (mut last, mut count) = (String::new(), 0);
         for _ in 0..limits::PAGES {
             let task = format!("list `{}`", self.place.key(begin));
-            let mut call = Call::new(Method::Get, None, task.clone());
+            let mut call = BucketCall::new(Method::Get, None, task.clone());
             call.query.extend(token.take().map(|token| ("continuation-token", token)));
             call.query.extend(only_folders.then(|| ("delimiter", "/".to_owned())));
             call.query.push(("list-type", "2".to_owned()));

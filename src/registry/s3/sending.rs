@@ -17,7 +17,7 @@ use super::super::retry;
 use super::super::url::Url;
 use super::super::wire_error::WireErrorKind;
 use super::error::BucketError;
-use super::xml::{self, Problem};
+use super::xml::{self, XmlProblem};
 use super::{Bucket, empty_hash, secret};
 
 /// How often a request is sent anew because a response gave the region or the time.
@@ -28,7 +28,7 @@ const TRANSIENT: [&str; 5] =
 
 /// What a request sends.
 #[derive(Clone, Copy)]
-pub(super) enum Content<'a> {
+pub(super) enum BucketBody<'a> {
     /// Nothing.
     None,
     /// Bytes in memory.
@@ -46,7 +46,7 @@ pub(super) struct To<'a> {
 }
 
 /// A request, before it is signed.
-pub(super) struct Call<'a> {
+pub(super) struct BucketCall<'a> {
     pub(super) method: Method,
     /// Another URL than that of the key.
     pub(super) to: Option<To<'a>>,
@@ -55,7 +55,7 @@ pub(super) struct Call<'a> {
     /// In the order of their names.
     pub(super) query: Vec<(&'static str, String)>,
     pub(super) headers: Vec<(&'static str, String)>,
-    pub(super) content: Content<'a>,
+    pub(super) content: BucketBody<'a>,
     /// SHA-256 of the content in hexadecimal, or `UNSIGNED-PAYLOAD`.
     pub(super) hash: String,
     /// What is done, for messages: `read …`.
@@ -66,7 +66,7 @@ pub(super) struct Call<'a> {
     pub(super) read_success: bool,
 }
 
-impl<'a> Call<'a> {
+impl<'a> BucketCall<'a> {
     pub(super) fn new(method: Method, key: Option<&'a str>, task: String) -> Self {
         Self {
             method,
@@ -74,7 +74,7 @@ impl<'a> Call<'a> {
             key,
             query: Vec::new(),
             headers: Vec::new(),
-            content: Content::None,
+            content: BucketBody::None,
             hash: empty_hash(),
             task,
             accepted: &[],
@@ -140,7 +140,7 @@ impl Read for GuardedReader<'_> {
 
 impl Bucket {
     /// Sends a request until it is answered.
-    pub(super) fn send(&self, call: &Call<'_>) -> Result<ObjectResponse, BucketError> {
+    pub(super) fn send(&self, call: &BucketCall<'_>) -> Result<ObjectResponse, BucketError> {
         let started = Instant::now();
         let (mut attempt, mut corrections, mut silent_attempts) = (1, 0, 0);
         loop {
@@ -185,7 +185,7 @@ impl Bucket {
         }
     }
 
-    fn attempt(&self, call: &Call<'_>, attempt: u32) -> Result<ObjectResponse, Failed> {
+    fn attempt(&self, call: &BucketCall<'_>, attempt: u32) -> Result<ObjectResponse, Failed> {
         let keys = self.keys().map_err(Failed::Fatal)?;
         let (region, skew) = {
             let state = lock(&self.state);
@@ -211,15 +211,15 @@ impl Bucket {
         let error = RefCell::new(None);
         let source;
         let payload = match call.content {
-            Content::None => Payload::None,
-            Content::Bytes(bytes) => Payload::Bytes(bytes),
-            Content::Body { body, size, progress } => {
+            BucketBody::None => Payload::None,
+            BucketBody::Bytes(bytes) => Payload::Bytes(bytes),
+            BucketBody::Body { body, size, progress } => {
                 source = Guarded { body, error: &error };
                 Payload::Stream { source: &source, length: size, progress }
             }
         };
         let closing = match call.content {
-            Content::Body { size, .. } => Some(size),
+            BucketBody::Body { size, .. } => Some(size),
             _ => None,
         };
         let sent = self.http.send(Request {
@@ -241,7 +241,7 @@ impl Bucket {
     }
 
     /// Returns the host that a request goes to, for messages.
-    fn host_of(&self, call: &Call<'_>, region: &str) -> String {
+    fn host_of(&self, call: &BucketCall<'_>, region: &str) -> String {
         call.to.map_or_else(|| self.place.host(region), |to| to.url.origin().to_string())
     }
 
@@ -269,7 +269,7 @@ impl Bucket {
     /// Decides what a response means.
     fn classify(
         &self,
-        call: &Call<'_>,
+        call: &BucketCall<'_>,
         response: Response,
         region: &str,
         anonymous: bool,
@@ -311,7 +311,7 @@ impl Bucket {
         if is_success && problem.is_none() {
             return Ok(ObjectResponse::Text(text));
         }
-        let Problem { code, message, region: named } = problem.unwrap_or_default();
+        let XmlProblem { code, message, region: named } = problem.unwrap_or_default();
         let code = super::super::sanitize::sanitize(&redactor.redact(&code));
         let message = super::super::sanitize::sanitize(&redactor.redact(&message));
         let home = home.unwrap_or(named);

@@ -19,7 +19,7 @@ use super::super::retry;
 use super::super::url::Url;
 use super::blocks::{Block, Blocks, SMALLEST};
 use super::error::BucketError;
-use super::sending::{Call, ObjectResponse, To};
+use super::sending::{BucketCall, ObjectResponse, To};
 use super::{Bucket, BucketOptions};
 
 /// Connections that break with few bytes in between before reading is given up.
@@ -88,7 +88,7 @@ impl WebFile {
     fn request(&self, first: u64, last: u64) -> Result<(Facts, Box<dyn Read + Send>), BucketError> {
         let (mut url, mut named_by) = (self.url.clone(), HostSource::User);
         for _ in 0..=limits::REDIRECTS {
-            let mut call = Call::new(Method::Get, None, self.task());
+            let mut call = BucketCall::new(Method::Get, None, self.task());
             call.to = Some(To { url: &url, named_by });
             call.accepted = &[301, 302, 303, 307, 308, 412];
             call.headers.push(("range", format!("bytes={first}-{last}")));

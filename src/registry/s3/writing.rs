@@ -11,8 +11,8 @@ use crate::stream::lock;
 
 use super::super::blob_body::BlobBody;
 use super::error::BucketError;
-use super::parts::InMemory;
-use super::sending::{Call, Content, ObjectResponse};
+use super::parts::PartPermit;
+use super::sending::{BucketBody, BucketCall, ObjectResponse};
 use super::xml;
 use super::{Bucket, Encryption};
 
@@ -29,16 +29,17 @@ const PARTS: u64 = 9_000;
 impl Bucket {
     /// Writes a small object, replacing an older one.
     pub fn write(&self, key: &str, bytes: &[u8]) -> Result<(), BucketError> {
-        let mut call = Call::new(Method::Put, Some(key), format!("write `{}`", self.place.key(key)));
+        let mut call = BucketCall::new(Method::Put, Some(key), format!("write `{}`", self.place.key(key)));
         call.headers.extend(self.options.encryption.iter().flat_map(Encryption::headers));
         call.hash = hex(bytes);
-        call.content = Content::Bytes(bytes);
+        call.content = BucketBody::Bytes(bytes);
         self.send(&call).map(drop)
     }
 
     /// Deletes an object; one that is not there is no error.
     pub fn delete(&self, key: &str) -> Result<(), BucketError> {
-        let mut call = Call::new(Method::Delete, Some(key), format!("delete `{}`", self.place.key(key)));
+        let mut call =
+            BucketCall::new(Method::Delete, Some(key), format!("delete `{}`", self.place.key(key)));
         call.accepted = &[404];
         self.send(&call).map(drop)
     }
@@ -59,11 +60,11 @@ impl Bucket {
         if blob.size == 0 {
             return self.write(key, &[]);
         }
-        let mut call = Call::new(Method::Put, Some(key), format!("write `{}`", self.place.key(key)));
+        let mut call = BucketCall::new(Method::Put, Some(key), format!("write `{}`", self.place.key(key)));
         call.headers.extend(self.options.encryption.iter().flat_map(Encryption::headers));
         // Amazon and others compare it with what they receive.
         call.hash = blob.digest.hex().to_owned();
-        call.content = Content::Body { body, size: blob.size, progress };
+        call.content = BucketBody::Body { body, size: blob.size, progress };
         self.send(&call).map(drop)
     }
 
@@ -75,7 +76,7 @@ impl Bucket {
         progress: &dyn Fn(u64),
     ) -> Result<(), BucketError> {
         let task = || format!("write `{}`", self.place.key(key));
-        let mut call = Call::new(Method::Post, Some(key), task());
+        let mut call = BucketCall::new(Method::Post, Some(key), task());
         call.query.push(("uploads", String::new()));
         call.headers.extend(self.options.encryption.iter().flat_map(Encryption::headers));
         call.read_success = true;
@@ -93,7 +94,7 @@ impl Bucket {
             result => result,
         });
         if result.is_err() {
-            let mut call = Call::new(Method::Delete, Some(key), task());
+            let mut call = BucketCall::new(Method::Delete, Some(key), task());
             call.query.push(("uploadId", upload));
             // What cannot be taken back is invisible, and a lifecycle rule may remove it.
             let _ = self.send(&call);
@@ -112,7 +113,7 @@ impl Bucket {
     ) -> Result<Vec<String>, BucketError> {
         let size = PART.max(blob.size.div_ceil(PARTS));
         let mut reader = body.open().map_err(BucketError::Source)?;
-        let (work, jobs) = mpsc::sync_channel::<(usize, Vec<u8>, InMemory<'_>)>(0);
+        let (work, jobs) = mpsc::sync_channel::<(usize, Vec<u8>, PartPermit<'_>)>(0);
         let jobs = Mutex::new(jobs);
         let (done, results) = mpsc::channel();
         let run = |done: mpsc::Sender<_>| {
@@ -182,11 +183,11 @@ impl Bucket {
 
     fn send_part(&self, key: &str, upload: &str, number: usize, part: &[u8]) -> Result<String, BucketError> {
         let task = format!("write part {number} of `{}`", self.place.key(key));
-        let mut call = Call::new(Method::Put, Some(key), task.clone());
+        let mut call = BucketCall::new(Method::Put, Some(key), task.clone());
         call.query.push(("partNumber", number.to_string()));
         call.query.push(("uploadId", upload.to_owned()));
         call.hash = hex(part);
-        call.content = Content::Bytes(part);
+        call.content = BucketBody::Bytes(part);
         let ObjectResponse::Stream(response) = self.send(&call)? else {
             return Err(self.invalid_response(task, "it has a body".to_owned()));
         };
@@ -203,10 +204,10 @@ impl Bucket {
             text.push_str(&format!("<Part><PartNumber>{number}</PartNumber><ETag>{tag}</ETag></Part>"));
         }
         text.push_str("</CompleteMultipartUpload>");
-        let mut call = Call::new(Method::Post, Some(key), format!("write `{}`", self.place.key(key)));
+        let mut call = BucketCall::new(Method::Post, Some(key), format!("write `{}`", self.place.key(key)));
         call.query.push(("uploadId", upload.to_owned()));
         call.hash = hex(text.as_bytes());
-        call.content = Content::Bytes(text.as_bytes());
+        call.content = BucketBody::Bytes(text.as_bytes());
         // An error may come after the status: 200 says only that the server began to put the parts together.
         call.read_success = true;
         self.send(&call).map(drop)

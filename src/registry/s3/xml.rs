@@ -138,7 +138,7 @@ pub(super) fn read_page(text: &str) -> Result<Page, &'static str> {
 
 /// What an error says; empty where it says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Problem {
+pub(super) struct XmlProblem {
     pub(super) code: String,
     pub(super) message: String,
     /// Where the bucket is, if it is elsewhere.
@@ -146,8 +146,8 @@ pub(super) struct Problem {
 }
 
 /// Reads an error; `None` if the text is none.
-pub(super) fn read_error(text: &str) -> Option<Problem> {
-    let (mut problem, mut is_error) = (Problem::default(), false);
+pub(super) fn read_error(text: &str) -> Option<XmlProblem> {
+    let (mut problem, mut is_error) = (XmlProblem::default(), false);
     read(text, &mut |path, text| {
         is_error |= path == "Error";
         match path {
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn errors_have_code_and_message() {
         let text = "<?xml version=\"1.0\"?><Error><Code>SlowDown</Code><Message>Reduce</Message></Error>";
-        let problem = Problem { code: "SlowDown".into(), message: "Reduce".into(), region: String::new() };
+        let problem = XmlProblem { code: "SlowDown".into(), message: "Reduce".into(), region: String::new() };
         assert_eq!(read_error(text), Some(problem));
         for other in ["", "<Errors><Code>a</Code></Errors>", "<Error><Code>a</Error>", "plain"] {
             assert_eq!(read_error(other), None, "{other}");

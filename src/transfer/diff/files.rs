@@ -100,7 +100,7 @@ pub struct FilesDiff {
 }
 
 /// One image with its layers, lowest first.
-pub(super) struct Layered<'a> {
+pub(super) struct LayeredImage<'a> {
     pub(super) source: &'a dyn ImageSource,
     pub(super) layers: &'a [Descriptor],
 }
@@ -120,8 +120,8 @@ pub enum SharedLayers {
 /// Cost: each layer is read once; one that both images have comes from a tar, if one of them is in a tar. Memory grows
 /// with the number of entries; the nodes of shared layers are there once.
 pub(super) fn compare(
-    old: &Layered<'_>,
-    new: &Layered<'_>,
+    old: &LayeredImage<'_>,
+    new: &LayeredImage<'_>,
     shared: SharedLayers,
     concurrency: usize,
     observer: &dyn Observer,
@@ -160,7 +160,7 @@ fn is_local(source: &dyn ImageSource, digest: &Digest) -> bool {
 
 /// Lists of layers by digest: one that both images have is read once.
 struct Lists<'a> {
-    sides: [&'a Layered<'a>; 2],
+    sides: [&'a LayeredImage<'a>; 2],
     reading: Reading<'a>,
     lists: HashMap<Digest, LayerList>,
 }
@@ -184,7 +184,7 @@ impl Lists<'_> {
 
     /// Returns the source of the image that has a layer; a tar is preferred to a registry.
     fn source_of(&self, layer: &Descriptor) -> &dyn ImageSource {
-        let has = |side: &&&Layered<'_>| side.layers.iter().any(|one| one.digest == layer.digest);
+        let has = |side: &&&LayeredImage<'_>| side.layers.iter().any(|one| one.digest == layer.digest);
         let having = || self.sides.iter().filter(has);
         let local = having().find(|side| is_local(side.source, &layer.digest));
         local.or_else(|| having().next()).map_or(self.sides[0].source, |side| side.source)
@@ -238,11 +238,11 @@ fn changes(old: &FileTree, new: &FileTree) -> Vec<FileChange> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tar::Content;
+    use crate::tar::FileContent;
     use crate::tar::header::Owner;
 
     fn file(content: u8, size: u64) -> Node {
-        let content = Content { size, sha256: Some([content; 32]), ..Content::default() };
+        let content = FileContent { size, sha256: Some([content; 32]), ..FileContent::default() };
         Node { kind: NodeKind::File, mode: 0o644, content, ..Node::IMPLIED }
     }
 

@@ -14,7 +14,7 @@ use super::{ImageSource, TransferError};
 pub use fields::FieldChange;
 pub use files::{Aspect, FileChange, FilesDiff, SharedLayers};
 
-use files::Layered;
+use files::LayeredImage;
 
 /// One of the two images.
 #[derive(Clone, Copy)]
@@ -233,8 +233,8 @@ pub fn compare_pair(
         manifest.layers.iter().all(|layer| media_type::is_layer(&layer.media_type))
     };
     let files = if options.files && are_files(manifests.0) && are_files(manifests.1) {
-        let before = Layered { source: old.source, layers: &manifests.0.layers };
-        let after = Layered { source: new.source, layers: &manifests.1.layers };
+        let before = LayeredImage { source: old.source, layers: &manifests.0.layers };
+        let after = LayeredImage { source: new.source, layers: &manifests.1.layers };
         Some(files::compare(&before, &after, options.shared, options.concurrency, observer)?)
     } else {
         None

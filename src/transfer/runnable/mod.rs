@@ -29,7 +29,7 @@ use accounts::ACCOUNTS;
 pub use accounts::UserName;
 use checks::Planned;
 pub use made::MadeSource;
-pub use start::{BaseRoot, Origin};
+pub use start::{BaseRoot, RunnableOrigin};
 use start::{PlatformStart, starts};
 
 /// A request for images.
@@ -80,7 +80,7 @@ pub struct MadeRunnable<'a> {
 /// are read once if files are added or names are looked up, but not with [`BaseListing::Unread`].
 pub fn make_runnable<'a>(
     request: &RunnableRequest,
-    origin: &Origin<'a>,
+    origin: &RunnableOrigin<'a>,
     folder: &Path,
     observer: &dyn Observer,
 ) -> Result<MadeRunnable<'a>, TransferError> {
@@ -142,7 +142,7 @@ fn wanted_platforms(request: &RunnableRequest) -> Vec<Platform> {
 
 struct Maker<'r, 'a> {
     request: &'r RunnableRequest,
-    origin: &'r Origin<'a>,
+    origin: &'r RunnableOrigin<'a>,
     folder: &'r Path,
     observer: &'r dyn Observer,
     spool: Arc<std::fs::File>,

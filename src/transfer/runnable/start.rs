@@ -26,7 +26,7 @@ impl std::fmt::Debug for BaseRoot<'_> {
 
 /// What new images start from.
 #[derive(Clone, Debug)]
-pub enum Origin<'a> {
+pub enum RunnableOrigin<'a> {
     /// Nothing.
     Scratch,
     /// A base.
@@ -42,7 +42,7 @@ pub enum Origin<'a> {
     },
 }
 
-impl<'a> Origin<'a> {
+impl<'a> RunnableOrigin<'a> {
     /// Returns the base of the result, if there is one.
     #[must_use]
     pub fn base(&self) -> Option<&BaseRoot<'a>> {
@@ -81,12 +81,12 @@ pub(super) struct Starts {
 /// `wanted` are the requested platforms; if empty, all of the base, or one for scratch.
 /// Errors: a platform that the base does not have; a base for Windows; a base that is no image.
 pub(super) fn starts(
-    origin: &Origin<'_>,
+    origin: &RunnableOrigin<'_>,
     wanted: &[Platform],
     media_types: Option<MediaTypes>,
 ) -> Result<Starts, TransferError> {
     match origin {
-        Origin::Scratch => {
+        RunnableOrigin::Scratch => {
             let platforms = if wanted.is_empty() { vec![Platform::linux_amd64()] } else { wanted.to_vec() };
             let start = |platform: Platform| {
                 let start = Start::scratch(&platform, media_types.unwrap_or_default());
@@ -94,14 +94,14 @@ pub(super) fn starts(
             };
             Ok(Starts { images: platforms.into_iter().map(start).collect(), left_out: Vec::new() })
         }
-        Origin::Base(base) => {
+        RunnableOrigin::Base(base) => {
             let starts = of_base(base, wanted)?;
             for image in &starts.images {
                 check_media_types(image.start.media_types, media_types)?;
             }
             Ok(starts)
         }
-        Origin::Rebase { image, old, new } => {
+        RunnableOrigin::Rebase { image, old, new } => {
             let mut starts = of_base(image, wanted)?;
             for PlatformStart { platform, start } in &mut starts.images {
                 let on = std::slice::from_ref(&*platform);

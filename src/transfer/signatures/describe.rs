@@ -4,21 +4,21 @@ use serde_json::{Map, Value};
 
 use crate::sign::ClaimKind;
 
-use super::stored::{Content, Statement};
+use super::stored::{StatementContent, StoredStatement};
 
 /// Writes a statement as JSON.
 ///
 /// Members: `kind` (`signature`, `attestation`, `unreadable`, `referrer`), `place`, and, where there is one, `form`,
 /// `identity`, `predicateType`, `keyHint`, `annotations`, `artifactType`, `problem`.
 #[must_use]
-pub fn describe(statement: &Statement) -> Value {
+pub fn describe(statement: &StoredStatement) -> Value {
     let mut members = Map::new();
     let mut put = |name: &str, value: Value| {
         members.insert(name.to_owned(), value);
     };
     put("place", statement.place.clone().into());
     match &statement.content {
-        Content::Claim(claim) => {
+        StatementContent::Claim(claim) => {
             put("form", claim.form.name().into());
             match &claim.kind {
                 ClaimKind::Signature => put("kind", "signature".into()),
@@ -37,11 +37,11 @@ pub fn describe(statement: &Statement) -> Value {
                 put("annotations", claim.annotations.clone().into_iter().collect::<Map<_, _>>().into());
             }
         }
-        Content::Unreadable(error) => {
+        StatementContent::Unreadable(error) => {
             put("kind", "unreadable".into());
             put("problem", error.to_string().into());
         }
-        Content::Other { artifact_type } => {
+        StatementContent::Other { artifact_type } => {
             put("kind", "referrer".into());
             put("artifactType", artifact_type.clone().into());
         }

@@ -7,12 +7,12 @@ use serde_json::value::RawValue;
 
 use crate::model::{Annotations, Descriptor, Digest, RawDocument, Reference, Tag, limits};
 use crate::sign::{
-    Claim, ClaimKind, Form, Payload, Referrer, SIGN_PREDICATE, SignatureManifest, SigningKey, Statement,
+    Claim, ClaimForm, ClaimKind, Payload, Referrer, SIGN_PREDICATE, SignatureManifest, SigningKey, Statement,
     StatementForm, envelope_layers, sign_bundle,
 };
 
 use super::super::{Collection, Graph, ImageSource, Member, Role, TransferError};
-use super::stored::{Content, statements};
+use super::stored::{StatementContent, statements};
 
 /// How signatures and attestations are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,8 +136,8 @@ fn claims(
     image: &Digest,
 ) -> Result<Vec<Claim>, TransferError> {
     let claim = |content| match content {
-        Content::Claim(claim) => Some(*claim),
-        Content::Unreadable(_) | Content::Other { .. } => None,
+        StatementContent::Claim(claim) => Some(*claim),
+        StatementContent::Unreadable(_) | StatementContent::Other { .. } => None,
     };
     let found = statements(source, &collection.members, image)?;
     Ok(found.into_iter().filter_map(|statement| claim(statement.content)).collect())
@@ -178,7 +178,7 @@ fn signed(
     let payload = Payload { identity, digest: image.clone(), annotations: annotations.collect() };
     let keys = [request.key.public().clone()];
     let is_same = |claim: &Claim| {
-        claim.form == Form::SimpleSigning
+        claim.form == ClaimForm::SimpleSigning
             && claim.identity.as_ref() == Some(&payload.identity)
             && claim.annotations == payload.annotations
             && claim.check(image, &keys, None).is_ok()
@@ -215,7 +215,7 @@ fn bundled(
 ) -> Result<Option<Addition>, TransferError> {
     let keys = [request.key.public().clone()];
     let is_same = |claim: &Claim| {
-        claim.form == Form::Bundle
+        claim.form == ClaimForm::Bundle
             && claim.kind == ClaimKind::Signature
             && claim.check(&image.digest, &keys, None).is_ok()
     };
@@ -287,13 +287,13 @@ pub fn attach(
     };
     let known = claims(source, collection, &image.digest)?;
     let keys = [key.public().clone()];
-    let is_there = |form: Form, statement: &Statement<'_>| {
+    let is_there = |form: ClaimForm, statement: &Statement<'_>| {
         let mut same = known.iter().filter(|claim| claim.form == form && claim.says(statement));
         same.any(|claim| claim.check(&image.digest, &keys, None).is_ok())
     };
     let mut additions = Vec::new();
     let legacy = statement(StatementForm::V01);
-    if request.format.has_tag() && !is_there(Form::Envelope, &legacy) {
+    if request.format.has_tag() && !is_there(ClaimForm::Envelope, &legacy) {
         let tag = cosign_tag(&image.digest, "att");
         let existing = existing(source, collection, &tag, |manifest| {
             envelope_layers(manifest).map(<[Descriptor]>::len)
@@ -304,7 +304,7 @@ pub fn attach(
         additions.push(addition(image, replaced, Some(tag), made));
     }
     let bundled = statement(StatementForm::V1);
-    if request.format.has_bundle() && !is_there(Form::Bundle, &bundled) {
+    if request.format.has_bundle() && !is_there(ClaimForm::Bundle, &bundled) {
         let made = Referrer::of_bundle(image, sign_bundle(&bundled, key)?, request.predicate_type);
         additions.push(addition(image, None, None, made));
     }

@@ -12,6 +12,6 @@ mod write;
 pub use count::count;
 pub use describe::describe;
 pub use make::{Addition, AttachRequest, SignRequest, SignatureFormat, attach, sign};
-pub use stored::{Content, Statement, names, statements};
+pub use stored::{StatementContent, StoredStatement, names, statements};
 pub use trust::{CheckedStatement, Requirement, Trust, Verdict, Verification, verify_signatures};
 pub use write::{add_to_folder, add_to_layout, add_to_registry};

@@ -15,16 +15,16 @@ pub(super) const COSIGN_ATTESTATIONS: &str = "application/vnd.dev.cosign.artifac
 
 /// A statement that is stored about an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Statement {
+pub struct StoredStatement {
     /// Where it is: `` signature 1 of `sha256:…` ``.
     pub place: String,
     /// Its content.
-    pub content: Content,
+    pub content: StatementContent,
 }
 
 /// The content of a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Content {
+pub enum StatementContent {
     /// A signature or signed attestation.
     Claim(Box<Claim>),
     /// A signature or attestation that cannot be read.
@@ -47,12 +47,12 @@ enum Holder {
 /// Reads the statements about an image from these members.
 ///
 /// Errors: [`TransferError::TooMany`] beyond [`limits::ATTACHED`] and [`limits::ATTESTATIONS_BYTES`]; a signature that
-/// cannot be read is [`Content::Unreadable`], no error.
+/// cannot be read is [`StatementContent::Unreadable`], no error.
 pub fn statements(
     source: &dyn ImageSource,
     members: &[Member],
     image: &Digest,
-) -> Result<Vec<Statement>, TransferError> {
+) -> Result<Vec<StoredStatement>, TransferError> {
     let subject = || format!("image `{image}` in `{}`", source.label());
     let mut reading = Reading { source, left: limits::ATTESTATIONS_BYTES, found: Vec::new() };
     let others = members.iter().filter(|member| member.descriptor.digest != *image);
@@ -67,9 +67,9 @@ pub fn statements(
             Some(Holder::Signatures) => reading.signatures(&document, manifest)?,
             Some(Holder::Envelopes) => reading.envelopes(&document, manifest, subject)?,
             Some(Holder::Bundle) => reading.bundle(&document, manifest, subject)?,
-            Some(Holder::Other(artifact_type)) => reading.found.push(Statement {
+            Some(Holder::Other(artifact_type)) => reading.found.push(StoredStatement {
                 place: format!("`{}`", document.digest()),
-                content: Content::Other { artifact_type },
+                content: StatementContent::Other { artifact_type },
             }),
             None => {}
         }
@@ -84,7 +84,7 @@ pub fn names(source: &dyn ImageSource, collection: &Collection) -> Result<Vec<St
     let mut found: Vec<String> = Vec::new();
     for root in collection.members.iter().filter(|member| member.role == Role::Root) {
         for statement in statements(source, &collection.members, &root.descriptor.digest)? {
-            if let Content::Claim(claim) = statement.content
+            if let StatementContent::Claim(claim) = statement.content
                 && let Some(name) = claim.identity.filter(|name| !found.contains(name))
             {
                 found.push(name);
@@ -119,16 +119,16 @@ struct Reading<'a> {
     source: &'a dyn ImageSource,
     /// Bytes of attestations that may still be read.
     left: u64,
-    found: Vec<Statement>,
+    found: Vec<StoredStatement>,
 }
 
 impl Reading<'_> {
     fn push(&mut self, place: String, claim: Result<Claim, ClaimError>) {
         let content = match claim {
-            Ok(claim) => Content::Claim(Box::new(claim)),
-            Err(error) => Content::Unreadable(error),
+            Ok(claim) => StatementContent::Claim(Box::new(claim)),
+            Err(error) => StatementContent::Unreadable(error),
         };
-        self.found.push(Statement { place, content });
+        self.found.push(StoredStatement { place, content });
     }
 
     fn signatures(&mut self, document: &RawDocument, manifest: &ImageManifest) -> Result<(), TransferError> {

@@ -7,7 +7,7 @@ use crate::model::{Digest, Reference};
 use crate::sign::{ClaimKind, Doubt, PublicKey};
 
 use super::super::{Collection, ImageSource, Member, Role, TransferError};
-use super::stored::{Content, Statement, statements};
+use super::stored::{StatementContent, StoredStatement, statements};
 
 /// A required statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckedStatement {
     /// The statement.
-    pub statement: Statement,
+    pub statement: StoredStatement,
     /// The verdict.
     pub verdict: Verdict,
 }
@@ -117,9 +117,9 @@ impl Verification {
     /// Returns for each statement why it does not meet the requirement.
     fn problems(&self, missing: &Requirement) -> Vec<String> {
         let about = |checked: &&CheckedStatement| match &checked.statement.content {
-            Content::Claim(claim) => serves(&claim.kind, missing),
-            Content::Unreadable(_) => true,
-            Content::Other { .. } => false,
+            StatementContent::Claim(claim) => serves(&claim.kind, missing),
+            StatementContent::Unreadable(_) => true,
+            StatementContent::Other { .. } => false,
         };
         let problem = |checked: &CheckedStatement| match &checked.verdict {
             Verdict::Wrong { problem } | Verdict::NotAsked { reason: problem } => {
@@ -183,7 +183,9 @@ pub fn verify_signatures(
             found.into_iter().map(|statement| checked(statement, image, trust)).collect();
         let is_missing = |requirement: &&Requirement| {
             !statements.iter().any(|checked| match (&checked.statement.content, &checked.verdict) {
-                (Content::Claim(claim), Verdict::Accepted { .. }) => serves(&claim.kind, requirement),
+                (StatementContent::Claim(claim), Verdict::Accepted { .. }) => {
+                    serves(&claim.kind, requirement)
+                }
                 _ => false,
             })
         };
@@ -193,11 +195,11 @@ pub fn verify_signatures(
     images_to_verify(collection).into_iter().map(|member| verify(&member.descriptor.digest)).collect()
 }
 
-fn checked(statement: Statement, image: &Digest, trust: &Trust) -> CheckedStatement {
+fn checked(statement: StoredStatement, image: &Digest, trust: &Trust) -> CheckedStatement {
     let verdict = match &statement.content {
-        Content::Unreadable(error) => Verdict::Wrong { problem: error.to_string() },
-        Content::Other { .. } => Verdict::Unsigned,
-        Content::Claim(claim) => match claim.check(image, &trust.keys, trust.identity.as_ref()) {
+        StatementContent::Unreadable(error) => Verdict::Wrong { problem: error.to_string() },
+        StatementContent::Other { .. } => Verdict::Unsigned,
+        StatementContent::Claim(claim) => match claim.check(image, &trust.keys, trust.identity.as_ref()) {
             Ok(key) => Verdict::Accepted { key: key.name().to_owned() },
             Err(doubt) => doubted(&doubt),
         },

@@ -12,7 +12,7 @@ use crate::stream::{
 };
 
 use super::super::events::{Event, Observer};
-use super::documents::Task;
+use super::documents::BlobTask;
 use super::report::{Fault, Problem};
 
 /// Most blobs checked at the same time: a layer takes three threads and 2 MiB, and more would only compete for the
@@ -25,7 +25,7 @@ const BLOCK: usize = 256 * 1024;
 /// Checks all blobs and returns what is wrong, in the order of `tasks`, and the bytes read.
 pub(super) fn check(
     store: &Store,
-    tasks: &[Task],
+    tasks: &[BlobTask],
     threads: usize,
     observer: &dyn Observer,
 ) -> (Vec<Problem>, u64) {
@@ -74,7 +74,7 @@ struct Stored {
 /// Reads a blob to its end into `space`, piece by piece, and hashes it.
 fn hash_stored(
     mut blob: Box<dyn Read + Send + '_>,
-    task: &Task,
+    task: &BlobTask,
     space: &mut dyn Space,
     total: &AtomicU64,
     observer: &dyn Observer,
@@ -125,7 +125,7 @@ impl Space for PipeWriter {
 
 fn check_one(
     store: &Store,
-    task: &Task,
+    task: &BlobTask,
     inflaters: usize,
     total: &AtomicU64,
     observer: &dyn Observer,
@@ -160,7 +160,7 @@ type Unpacked = Result<(Compression, Option<Digest>), String>;
 /// Hashes a layer, inflates it and hashes what comes out, each on a thread of its own.
 fn check_layer(
     blob: Box<dyn Read + Send + '_>,
-    task: &Task,
+    task: &BlobTask,
     inflaters: usize,
     total: &AtomicU64,
     observer: &dyn Observer,
@@ -178,7 +178,7 @@ fn check_layer(
     })
 }
 
-fn layer_faults(task: &Task, compression: Compression, diff_id: &Digest) -> Vec<Fault> {
+fn layer_faults(task: &BlobTask, compression: Compression, diff_id: &Digest) -> Vec<Fault> {
     let mut faults = Vec::new();
     if promised_compression(&task.media_type) != compression {
         let found = match compression {
@@ -208,7 +208,7 @@ fn promised_compression(media_type: &str) -> Compression {
 }
 
 /// Unpacks a layer and returns its digest; `None` when it is not compressed and the stored digest is the same.
-fn unpack(stored: PipeReader, task: &Task, inflaters: usize) -> Unpacked {
+fn unpack(stored: PipeReader, task: &BlobTask, inflaters: usize) -> Unpacked {
     let failed = |error: io::Error| error.to_string();
     let mut decoder = Decoder::with_threads(Box::new(stored), inflaters).map_err(failed)?;
     let compression = decoder.compression();

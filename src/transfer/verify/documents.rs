@@ -20,7 +20,7 @@ pub(super) struct Seen {
 
 /// A blob to hash, with the expected results.
 #[derive(Debug)]
-pub(super) struct Task {
+pub(super) struct BlobTask {
     pub(super) digest: Digest,
     pub(super) size: u64,
     pub(super) media_type: String,
@@ -29,7 +29,7 @@ pub(super) struct Task {
     pub(super) referred_by: Vec<String>,
 }
 
-impl Task {
+impl BlobTask {
     /// Makes the task for an unreferenced blob: only its digest can be wrong.
     pub(super) fn unreferenced(store: &Store, digest: &Digest) -> Self {
         Self {
@@ -47,7 +47,7 @@ pub(super) struct Walk<'a> {
     observer: &'a dyn Observer,
     pub(super) seen: BTreeMap<Digest, Seen>,
     pub(super) problems: Vec<Problem>,
-    pub(super) tasks: Vec<Task>,
+    pub(super) tasks: Vec<BlobTask>,
     /// Non-distributable layers that are left out.
     pub(super) absent: Vec<Digest>,
     /// Platforms of images that are absent while others of their index are there.
@@ -113,7 +113,7 @@ impl<'a> Walk<'a> {
             };
             let diff_ids = self.layers.remove(&digest).unwrap_or_default();
             let (media_type, referred_by) = (seen.media_type.clone(), seen.referred_by.clone());
-            self.tasks.push(Task { digest, size, media_type, diff_ids, referred_by });
+            self.tasks.push(BlobTask { digest, size, media_type, diff_ids, referred_by });
         }
         // The list of documents that refer to a blob is complete only now.
         for problem in &mut self.problems {

@@ -37,7 +37,7 @@ pub fn verify(store: &Store, threads: usize, observer: &dyn Observer) -> VerifyR
     let all = if store.is_narrowed() { Vec::new() } else { store.blobs() };
     let unreferenced: BTreeSet<Digest> =
         all.into_iter().filter(|digest| !seen.contains_key(digest)).collect();
-    tasks.extend(unreferenced.iter().map(|digest| documents::Task::unreferenced(store, digest)));
+    tasks.extend(unreferenced.iter().map(|digest| documents::BlobTask::unreferenced(store, digest)));
     let (found, read) = blobs::check(store, &tasks, threads, observer);
     problems.extend(found);
     bytes += read;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::model::{Descriptor, Digest, keys};
 use crate::store::{LeftOut, Root, Store};
 
-use super::super::{ImageSource as _, NodeKind};
+use super::super::{DocumentKind, ImageSource as _};
 use super::advice::Advice;
 
 /// The result of a check.
@@ -50,7 +50,7 @@ impl VerifyReport {
 #[serde(rename_all = "camelCase")]
 pub struct RootReport {
     /// What it is.
-    pub kind: NodeKind,
+    pub kind: DocumentKind,
     /// Digest of its manifest or index.
     pub digest: Digest,
     /// Type of its manifest or index.
@@ -76,17 +76,17 @@ impl RootReport {
 }
 
 /// Returns the kind of a root; by its media type if its documents cannot be read.
-fn kind_of(store: &Store, root: &Descriptor) -> NodeKind {
+fn kind_of(store: &Store, root: &Descriptor) -> DocumentKind {
     if root.is_index() {
-        return NodeKind::Index;
+        return DocumentKind::Index;
     }
     let document = store.read_document(root).ok();
     let manifest = document.as_ref().and_then(|document| document.manifest());
     let config = manifest.and_then(|manifest| store.read_config(manifest).ok().flatten());
     match (manifest, config) {
-        (_, Some(config)) if config.config.labels.contains_key(keys::BUNDLE_LABEL) => NodeKind::Bundle,
-        (Some(_), None) => NodeKind::Artifact,
-        _ => NodeKind::Image,
+        (_, Some(config)) if config.config.labels.contains_key(keys::BUNDLE_LABEL) => DocumentKind::Bundle,
+        (Some(_), None) => DocumentKind::Artifact,
+        _ => DocumentKind::Image,
     }
 }
 

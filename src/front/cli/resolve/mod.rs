@@ -26,7 +26,7 @@ pub use copy::{CopyOptions, Sink, copy};
 pub use diff::{DiffRequest, Growth, diff};
 pub use index::{IndexOptions, IndexSink, index};
 pub use look::{CatOptions, LookedAt, LsOptions, cat, ls};
-pub use push::{Contents, PushKind, PushOptions, push};
+pub use push::{PushContents, PushKind, PushOptions, push};
 pub use push_places::{BaseImage, Destination};
 pub use read::{
     DescribeOptions, MatchOptions, PullOptions, TagListOptions, VerifyOptions, delete, describe,
@@ -34,7 +34,7 @@ pub use read::{
 };
 pub use registry::{RegistryOptions, registry};
 pub use runnable::{ImagePlace, Rebase, RunnableOptions};
-pub use serve::{Collection, ServeOptions, serve};
+pub use serve::{CollectOptions, ServeOptions, serve};
 pub use sign::{AttachOptions, SignOptions, SignTarget, attach, sign};
 pub use tar_url::TarUrl;
 use tar_url::{expect_file, expect_no_store, expect_own_file};
@@ -45,7 +45,7 @@ use super::store_write_args::StoreWriteArgs;
 use super::values::Switch;
 use crate::depot::{Address, StoreReference};
 use crate::front::env::Env;
-use crate::front::failure::{Failure, Part, message};
+use crate::front::failure::{Failure, MessagePart, message};
 use crate::front::flag::Flag;
 use crate::front::result_file::ResultFile;
 use crate::front::ui::{Progress, Settings, Verbosity, When};
@@ -347,12 +347,12 @@ fn exactly_one<T>(what: &str, candidates: Vec<(Flag, Option<T>)>) -> Result<T, F
     let mut found: Vec<(Flag, T)> =
         candidates.into_iter().filter_map(|(flag, value)| Some((flag, value?))).collect();
     if found.len() > 1 {
-        let found = Part::list_of(found.iter().map(|(flag, _)| *flag));
+        let found = MessagePart::list_of(found.iter().map(|(flag, _)| *flag));
         return Err(Failure::misuse(message!(found, format!(" exclude each other, expected one {what}"))));
     }
     let Some((_, value)) = found.pop() else {
         let none = format!("no {what} was given, expected one of ");
-        return Err(Failure::misuse(message!(none, Part::list_of(flags))));
+        return Err(Failure::misuse(message!(none, MessagePart::list_of(flags))));
     };
     Ok(value)
 }

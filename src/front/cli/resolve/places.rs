@@ -18,7 +18,7 @@ const SYSTEMS: [&str; 3] = ["linux", "windows", "freebsd"];
 
 /// A value of `--file`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct FileArgument {
     /// The platform whose image it is for; none for all.
     pub(super) platform: Option<Platform>,
     /// What is packed.
@@ -27,7 +27,7 @@ pub(super) struct Place {
     pub(super) destination: Option<Vec<u8>>,
 }
 
-impl Place {
+impl FileArgument {
     /// Reads a value.
     pub(super) fn parse(path: &Path) -> Result<Self, Failure> {
         let value = path.as_os_str().as_bytes();
@@ -82,7 +82,7 @@ pub(super) type LayerFiles = (Option<Platform>, PlacedFiles);
 ///
 /// Shape: the layers, and every path in the order given, to which the numbers in the layers belong.
 #[must_use]
-pub(super) fn layers(places: &[Place]) -> (Vec<LayerFiles>, Vec<PathBuf>) {
+pub(super) fn layers(places: &[FileArgument]) -> (Vec<LayerFiles>, Vec<PathBuf>) {
     let mut layers: Vec<LayerFiles> = Vec::new();
     for (number, place) in places.iter().enumerate() {
         let destination = place.destination.clone().unwrap_or_else(|| b"/".to_vec());
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     fn shown(text: &str) -> Result<String, String> {
-        let place = Place::parse(Path::new(text)).map_err(|failure| failure.message.to_string())?;
+        let place = FileArgument::parse(Path::new(text)).map_err(|failure| failure.message.to_string())?;
         let platform = place.platform.map_or("all".to_owned(), |platform| platform.to_string());
         let destination = place.destination.map(|path| String::from_utf8(path).unwrap());
         Ok(format!("{platform} {} {}", place.source.display(), destination.as_deref().unwrap_or("-")))
@@ -139,10 +139,11 @@ mod tests {
 
     #[test]
     fn each_place_is_a_layer_and_equal_places_share_one() {
-        let places: Vec<Place> = ["libs:/app/", "srv:/bin/srv", "more:/app/", "linux/arm64=x:/app/", "etc"]
-            .iter()
-            .map(|text| Place::parse(Path::new(text)).unwrap())
-            .collect();
+        let places: Vec<FileArgument> =
+            ["libs:/app/", "srv:/bin/srv", "more:/app/", "linux/arm64=x:/app/", "etc"]
+                .iter()
+                .map(|text| FileArgument::parse(Path::new(text)).unwrap())
+                .collect();
         let (layers, roots) = layers(&places);
         let shown: Vec<String> = layers
             .iter()

@@ -14,7 +14,7 @@ use crate::front::cli::args::PushArgs;
 use crate::front::cli::choices;
 use crate::front::cli::values::{key_value, size};
 use crate::front::env::Env;
-use crate::front::failure::{Failure, Hint, Mention, Message, Part, message};
+use crate::front::failure::{Failure, Hint, Mention, Message, MessagePart, message};
 use crate::front::flag::Flag;
 use crate::front::result_file::ResultFile;
 use crate::model::{Annotations, Digest, Platform, Reference, Tag, keys};
@@ -38,7 +38,7 @@ pub struct PushOptions {
     /// The kind of image.
     pub kind: PushKind,
     /// The packed files and options.
-    pub contents: Contents,
+    pub contents: PushContents,
     /// The target.
     pub destination: Destination,
     /// The list of files that are taken from the earlier image.
@@ -80,7 +80,7 @@ pub enum PushKind {
 
 /// The files of the image, and how they are packed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Contents {
+pub struct PushContents {
     /// Folders and files, in the order given.
     pub roots: Vec<PathBuf>,
     /// Exact paths below a root that are left out.
@@ -121,7 +121,7 @@ pub fn push(args: &PushArgs, env: &Env) -> Result<PushOptions, Failure> {
         // Readers make unusable names of a tag without a repository.
         return Err(Failure::tag_without_repository(tag).hint(message!(
             "name the image: ",
-            Part::any_of(KINDS.map(|flag| flag.with("registry/repository").short()))
+            MessagePart::any_of(KINDS.map(|flag| flag.with("registry/repository").short()))
         )));
     }
     let lock_output = given_path(args.lock_output.as_ref()).map(PathBuf::from);
@@ -204,7 +204,7 @@ fn inflate(args: &PushArgs, kind: PushKind, destination: &Destination) -> Result
         )));
     }
     if matches!(destination, Destination::Registry(_)) {
-        let tar_or_store = Part::any_of([Flag::TO_OCI_TAR.mention(), Flag::TO_STORE.mention()]);
+        let tar_or_store = MessagePart::any_of([Flag::TO_OCI_TAR.mention(), Flag::TO_STORE.mention()]);
         return Err(Failure::misuse(message!(Flag::INFLATE, " works with ", tar_or_store, " only")).hint(
             Hint::command(
                 "copy the pushed bundle with ",
@@ -232,7 +232,7 @@ fn kind_and_name(args: &PushArgs) -> Result<(PushKind, Option<Reference>), Failu
         [] => Ok((PushKind::Detect, None)),
         [(flag, kind, text)] => Ok((*kind, named(*flag, text)?)),
         several => {
-            let flags = Part::list_of(several.iter().map(|(flag, ..)| flag.mention().kind()));
+            let flags = MessagePart::list_of(several.iter().map(|(flag, ..)| flag.mention().kind()));
             Err(Failure::misuse(message!(flags, " exclude each other")))
         }
     }
@@ -247,7 +247,7 @@ fn base(args: &PushArgs, layer_split: LayerSplit, to: &Destination) -> Result<Op
         return Err(Failure::misuse(message!(
             flag,
             " works with ",
-            Part::any_of([Flag::LAYERS.with("auto"), Flag::RESOURCES.mention()]),
+            MessagePart::any_of([Flag::LAYERS.with("auto"), Flag::RESOURCES.mention()]),
             " only"
         )));
     }
@@ -290,13 +290,13 @@ fn no_destination(kind: PushKind) -> Failure {
         PushKind::App => nameless(Flag::SOURCE),
         PushKind::Detect => Failure::misuse(message!(
             "no destination was given, expected one of ",
-            Part::list_of(KINDS),
+            MessagePart::list_of(KINDS),
             " with a reference"
         )),
     };
     failure.hint(message!(
         "push to a registry with ",
-        Part::any_of(KINDS.map(|flag| flag.with("REFERENCE").short())),
+        MessagePart::any_of(KINDS.map(|flag| flag.with("REFERENCE").short())),
         ", write a tar with ",
         Flag::TO_OCI_TAR.with("FILE"),
         ", or push into a store with ",
@@ -429,7 +429,7 @@ fn contents(
     kind: PushKind,
     format: Option<Profile>,
     runnable: Option<&RunnableOptions>,
-) -> Result<Contents, Failure> {
+) -> Result<PushContents, Failure> {
     let paths = args.file.iter().filter(|path| !path.as_os_str().is_empty());
     let roots: Vec<PathBuf> = match runnable {
         Some(runnable) => runnable.roots.clone(),
@@ -458,7 +458,7 @@ fn contents(
     let annotations: Annotations =
         parsed_list(Flag::ANNOTATION, &args.annotation, key_value)?.into_iter().collect();
     let compression = parsed(Flag::COMPRESSION, args.compression.as_deref(), str::parse::<CompressionLevel>)?;
-    Ok(Contents {
+    Ok(PushContents {
         roots,
         exclusions,
         symlinks: match symlinks(args)? {
@@ -504,7 +504,7 @@ mod tests {
         let options = resolve(&["-b", "reg.example/app:v1", "-f", "a,b", "-f", "c"]).unwrap();
         assert_eq!(options.kind, PushKind::Bundle);
         assert_eq!(options.destination, Destination::Registry("reg.example/app:v1".parse().unwrap()));
-        let contents = Contents {
+        let contents = PushContents {
             roots: vec!["a".into(), "b".into(), "c".into()],
             exclusions: vec![".git".into()],
             symlinks: SymlinkPolicy::Keep,

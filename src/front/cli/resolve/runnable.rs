@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::places::{LayerFiles, Place, layers};
+use super::places::{FileArgument, LayerFiles, layers};
 use super::words::words;
 use super::{expect_file, given, given_path, is_on, parsed, parsed_list, reference, wrong};
 use crate::front::cli::args::PushArgs;
@@ -111,9 +111,10 @@ pub(super) fn runnable(
     env: &Env,
 ) -> Result<Option<RunnableOptions>, Failure> {
     let paths = args.file.iter().filter(|path| !path.as_os_str().is_empty());
-    let places = paths.map(|path| Place::parse(path)).collect::<Result<Vec<_>, _>>()?;
+    let places = paths.map(|path| FileArgument::parse(path)).collect::<Result<Vec<_>, _>>()?;
     let base = base(args)?;
-    let is_asked = base.is_some() || places.iter().any(Place::is_placed) || !flags_given(args).is_empty();
+    let is_asked =
+        base.is_some() || places.iter().any(FileArgument::is_placed) || !flags_given(args).is_empty();
     if !is_asked {
         return Ok(None);
     }

@@ -8,7 +8,7 @@ use super::index::tars;
 use super::{RegistryOptions, Source, chosen, given_path, parsed, parsed_list, registry};
 use crate::depot::StoreReference;
 use crate::front::cli::choices;
-use crate::front::cli::client_config::Client;
+use crate::front::cli::client_config::ClientProgram;
 use crate::front::cli::serve_args::ServeArgs;
 use crate::front::failure::{Failure, message};
 use crate::front::flag::Flag;
@@ -27,13 +27,13 @@ pub struct ServeOptions {
     /// The file that gets the address.
     pub ready_file: Option<PathBuf>,
     /// The tar for pushed images.
-    pub collection: Option<Collection>,
+    pub collection: Option<CollectOptions>,
     /// User name, and the file that has the password.
     pub password: Option<(String, PathBuf)>,
     /// The files that have the certificate and its key.
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Print the configuration of this client, and serve nothing.
-    pub print_config: Option<Client>,
+    pub print_config: Option<ClientProgram>,
     /// The command with its arguments; empty for none.
     pub command: Vec<OsString>,
     /// How buckets are reached.
@@ -42,7 +42,7 @@ pub struct ServeOptions {
 
 /// Where pushed images are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Collection {
+pub struct CollectOptions {
     /// The tar.
     pub tar: PathBuf,
     /// The registry in the names, perhaps with the beginning of a repository's name.
@@ -110,7 +110,7 @@ pub fn serve(args: &ServeArgs) -> Result<ServeOptions, Failure> {
     })
 }
 
-fn collection(args: &ServeArgs) -> Result<Option<Collection>, Failure> {
+fn collection(args: &ServeArgs) -> Result<Option<CollectOptions>, Failure> {
     let registry = parsed(Flag::AS, args.as_registry.as_deref(), name_of_registry)?;
     match (given_path(args.collect.as_ref()), registry) {
         (Some(tar), _) if tar == Path::new("-") => {
@@ -118,7 +118,7 @@ fn collection(args: &ServeArgs) -> Result<Option<Collection>, Failure> {
         }
         (Some(tar), registry) => {
             let registry = registry.unwrap_or_else(|| "localhost".to_owned());
-            Ok(Some(Collection { tar: tar.to_owned(), registry }))
+            Ok(Some(CollectOptions { tar: tar.to_owned(), registry }))
         }
         (None, Some(_)) => Err(Failure::misuse(message!(Flag::AS, " works with ", Flag::COLLECT, " only"))),
         (None, None) => Ok(None),
