@@ -15,7 +15,8 @@ use crate::registry::{
 use crate::stream::FileError;
 
 use super::env::{self, Env, is_service_link};
-pub use given::{CredentialFlags, CredentialsError};
+use super::flag::Flag;
+pub use given::{CredentialFlags, CredentialSetting, CredentialsError};
 use given::{PER_HOST, PER_HOST_FIELDS, read_if_present};
 
 /// imgpkg's own exception.
@@ -29,7 +30,7 @@ const PER_HOST_IGNORED: &str = "IMGPKG_REGISTRY_AZURE_CR_CONFIG";
 pub fn keychain(variables: &Env, flags: &CredentialFlags) -> Result<Keychain, CredentialsError> {
     let get = |name: &str| variables.text(name);
     let mut sources = Vec::new();
-    let flag_names = ["--registry-username", "--registry-password"];
+    let flag_names = [Flag::REGISTRY_USERNAME, Flag::REGISTRY_PASSWORD].map(CredentialSetting::Flag);
     let password = flags.password.as_ref().map(Secret::expose);
     let token = flags.token.as_ref().map(Secret::expose);
     let given = explicit(flags.username.as_deref(), password, token, flags.anonymous, flag_names)?;
@@ -43,7 +44,8 @@ pub fn keychain(variables: &Env, flags: &CredentialFlags) -> Result<Keychain, Cr
         get(env::IMGPKG_ANON).is_some_and(|value| matches!(value, "true" | "1" | "t" | "TRUE" | "True"));
     let names = [env::IMGPKG_USERNAME, env::IMGPKG_PASSWORD];
     let token = get(env::IMGPKG_TOKEN);
-    let given = explicit(get(names[0]), get(names[1]), token, anonymous, names)?;
+    let settings = names.map(|name| CredentialSetting::Variable(name.to_owned()));
+    let given = explicit(get(names[0]), get(names[1]), token, anonymous, settings)?;
     sources.extend(given.map(|credential| for_named(credential, flags)));
     match (&flags.authfile, get(env::REGISTRY_AUTH_FILE)) {
         (Some(path), _) => {
@@ -106,16 +108,13 @@ fn explicit(
     password: Option<&str>,
     token: Option<&str>,
     anonymous: bool,
-    names: [&str; 2],
+    [name_setting, password_setting]: [CredentialSetting; 2],
 ) -> Result<Option<Credential>, CredentialsError> {
-    let incomplete = |given: &str, missing: &str| CredentialsError::Incomplete {
-        given: given.to_owned(),
-        missing: missing.to_owned(),
-    };
+    let incomplete = |given, missing| CredentialsError::Incomplete { given, missing };
     Ok(match (username, password, token) {
         (Some(username), Some(password), _) => Some(basic(username, password)),
-        (Some(_), None, _) => return Err(incomplete(names[0], names[1])),
-        (None, Some(_), _) => return Err(incomplete(names[1], names[0])),
+        (Some(_), None, _) => return Err(incomplete(name_setting, password_setting)),
+        (None, Some(_), _) => return Err(incomplete(password_setting, name_setting)),
         (None, None, Some(token)) => Some(Credential::RegistryToken(Secret::new(token))),
         (None, None, None) => anonymous.then_some(Credential::Anonymous),
     })
@@ -152,8 +151,8 @@ fn per_host(variables: &Env) -> Result<Vec<HostCredential>, CredentialsError> {
         let get = |field: &str| fields.get(field).copied();
         let variable = |field: &str| format!("{PER_HOST}{field}{suffix}");
         let incomplete = |given: &str, missing: &str| CredentialsError::Incomplete {
-            given: variable(given),
-            missing: variable(missing),
+            given: CredentialSetting::Variable(variable(given)),
+            missing: CredentialSetting::Variable(variable(missing)),
         };
         let credential =
             match (get("USERNAME"), get("PASSWORD"), get("IDENTITY_TOKEN"), get("REGISTRY_TOKEN")) {

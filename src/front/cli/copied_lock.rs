@@ -20,9 +20,10 @@ pub(super) fn lock_of(
         return Ok(BundleLock { image, tag: root.tags().first().cloned() }.to_yaml());
     }
     if collection.has_bundles() {
-        return Err(Failure::refused(format!(
-            "`{}` holds several bundles, and `--lock-output` writes a lock for one",
-            locator.label()
+        return Err(Failure::refused(message!(
+            format!("`{}` holds several bundles, and ", locator.label()),
+            Flag::LOCK_OUTPUT,
+            " writes a lock for one"
         ))
         .hint(message!("copy the bundle you want with ", Flag::BUNDLE.mention().short())));
     }

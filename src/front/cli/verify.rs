@@ -170,7 +170,8 @@ fn warn(context: &Context<'_>, report: &VerifyReport) {
     }
     let more: usize = of_kind.values().map(|count| count.saturating_sub(WARNED)).sum();
     if more > 0 {
-        context.ui.warning(&format!("… and {more} more warnings like these; `--json` has all of them"));
+        let advice = message!(Flag::JSON, " has all of them");
+        context.ui.warning_with(&format!("… and {more} more warnings like these"), Some(advice));
     }
 }
 

@@ -5,8 +5,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::given::{CredentialFlags, CredentialsError, read_text};
+use super::given::{CredentialFlags, CredentialSetting, CredentialsError, read_text};
 use crate::front::env::{self, Env};
+use crate::front::flag::Flag;
 use crate::front::system;
 use crate::registry::{
     AppService, AwsEndpoints, AwsKeys, AwsLogin, AzureLogin, CloudLogin, CloudLogins, ContainerCredentials,
@@ -57,13 +58,17 @@ pub(in crate::front) fn cloud(logins: Vec<CloudLogin>) -> CredentialSource {
 fn active(variables: &Env, flags: &CredentialFlags) -> Result<Vec<&'static str>, CredentialsError> {
     let all = || LOGINS.iter().map(|(name, _)| *name).collect();
     let on = |value: &str| matches!(value, "true" | "1" | "t" | "TRUE" | "True");
-    let (names, origin): (Vec<&str>, _) = if !flags.keychains.is_empty() {
-        (flags.keychains.iter().map(String::as_str).collect(), "--activate-keychain")
+    let (names, setting): (Vec<&str>, _) = if !flags.keychains.is_empty() {
+        (
+            flags.keychains.iter().map(String::as_str).collect(),
+            CredentialSetting::Flag(Flag::ACTIVATE_KEYCHAIN),
+        )
     } else if variables.text(env::IMGPKG_ENABLE_IAAS_AUTH).is_some_and(on) {
         return Ok(all());
     } else {
         let list = variables.text(env::IMGPKG_ACTIVE_KEYCHAINS).unwrap_or_default();
-        (list.split(',').collect(), env::IMGPKG_ACTIVE_KEYCHAINS)
+        let variable = env::IMGPKG_ACTIVE_KEYCHAINS.to_owned();
+        (list.split(',').collect(), CredentialSetting::Variable(variable))
     };
     let mut found = Vec::new();
     for name in names.iter().map(|name| name.trim()).filter(|name| !name.is_empty()) {
@@ -73,7 +78,7 @@ fn active(variables: &Env, flags: &CredentialFlags) -> Result<Vec<&'static str>,
         let known = LOGINS.iter().find(|(_, names)| names.contains(&name.to_ascii_lowercase().as_str()));
         let (known, _) = known.ok_or_else(|| CredentialsError::UnknownKeychain {
             name: name.to_owned(),
-            origin: origin.to_owned(),
+            setting: setting.clone(),
             known: available(),
         })?;
         if !found.contains(known) {
@@ -102,7 +107,7 @@ pub(in crate::front) fn aws(variables: &Env) -> Result<AwsLogin, CredentialsErro
         (given, _) => {
             let names = [env::AWS_ACCESS_KEY_ID, env::AWS_SECRET_ACCESS_KEY];
             let [given, missing] = if given.is_some() { names } else { [names[1], names[0]] };
-            let (given, missing) = (given.to_owned(), missing.to_owned());
+            let [given, missing] = [given, missing].map(|name| CredentialSetting::Variable(name.to_owned()));
             return Err(CredentialsError::Incomplete { given, missing });
         }
     };

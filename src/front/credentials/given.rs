@@ -1,8 +1,10 @@
 //! Credentials from flags and files, and the errors in them.
 
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use crate::front::flag::Flag;
 use crate::model::{Registry, limits};
 use crate::registry::{DockerConfigError, Secret};
 use crate::stream::{FileError, read_file};
@@ -32,6 +34,24 @@ pub struct CredentialFlags {
     pub registries: Vec<Registry>,
 }
 
+/// Where a credential was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CredentialSetting {
+    /// A flag, which each door names in its own words.
+    Flag(Flag),
+    /// An environment variable.
+    Variable(String),
+}
+
+impl fmt::Display for CredentialSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(flag) => write!(f, "--{}", flag.long()),
+            Self::Variable(name) => f.write_str(name),
+        }
+    }
+}
+
 /// Why configured credentials cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -49,12 +69,12 @@ pub enum CredentialsError {
         name: String,
     },
     /// A cloud login of this name does not exist.
-    #[error("`{origin}`: there is no login `{name}`; there are {known}")]
+    #[error("`{setting}`: there is no login `{name}`; there are {known}")]
     UnknownKeychain {
         /// The given name.
         name: String,
         /// The flag or variable.
-        origin: String,
+        setting: CredentialSetting,
         /// The names of all logins.
         known: String,
     },
@@ -78,9 +98,9 @@ pub enum CredentialsError {
     #[error("`{given}` is set, but `{missing}` is not")]
     Incomplete {
         /// The given one.
-        given: String,
+        given: CredentialSetting,
         /// The missing one.
-        missing: String,
+        missing: CredentialSetting,
     },
 }
 

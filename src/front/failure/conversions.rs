@@ -3,8 +3,8 @@
 use std::io;
 
 use super::hint::trust_hint;
-use super::{Failure, Hint, Kind, message};
-use crate::front::credentials::CredentialsError;
+use super::{Failure, Hint, Kind, MessagePart, message};
+use crate::front::credentials::{CredentialSetting, CredentialsError};
 use crate::front::flag::Flag;
 use crate::model::{DigestError, DocumentError, PlatformError, ReferenceError};
 use crate::pack::{AppError, BundleError, IndexError, PackError};
@@ -217,10 +217,26 @@ impl From<ExtractError> for Failure {
     }
 }
 
+impl From<&CredentialSetting> for MessagePart {
+    fn from(setting: &CredentialSetting) -> Self {
+        match setting {
+            CredentialSetting::Flag(flag) => (*flag).into(),
+            CredentialSetting::Variable(name) => Self::Text(format!("`{name}`")),
+        }
+    }
+}
+
 impl From<CredentialsError> for Failure {
     fn from(error: CredentialsError) -> Self {
         let failure = Self::of(Kind::Misuse, &error);
         match &error {
+            CredentialsError::UnknownKeychain { name, setting, known } => {
+                let problem = format!(": there is no login `{name}`; there are {known}");
+                Self::misuse(message!(setting, problem))
+            }
+            CredentialsError::Incomplete { given, missing } => {
+                Self::misuse(message!(given, " is set, but ", missing, " is not"))
+            }
             CredentialsError::File(file) => match file.io_error() {
                 Some(error) => failure.with_io_hint(error),
                 None => failure,

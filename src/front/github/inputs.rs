@@ -104,7 +104,11 @@ pub(in crate::front) fn read(env: &Env) -> Result<Request, Failure> {
             return Err(Failure::misuse(format!("input `command` is missing, expected one of {known}")));
         }
     };
-    if inputs.get("select").is_some() && !words.iter().any(|word| word.starts_with("--select=")) {
+    let reads_tar = match inputs.get("command") {
+        Some("push") => files.is_empty(),
+        command => command == Some("verify"),
+    };
+    if inputs.get("select").is_some() && !reads_tar {
         return Err(Failure::misuse("input `select` chooses an image of a tar that is pushed or verified")
             .hint("use it with `command: push` without `files`, or with `command: verify`"));
     }
