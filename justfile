@@ -28,12 +28,16 @@ unit NAME='':
 it NAME='':
     cargo test --locked --test it {{NAME}}
 
-# Renew the pages that tests write: environment, limits, registry faults, params of Concourse.
+# Renew the pages and files that tests write.
 docs:
-    UPDATE_DOCS=1 cargo test --locked --lib environment
-    UPDATE_DOCS=1 cargo test --locked --test it limits
-    UPDATE_DOCS=1 cargo test --locked --test it registry_matrix
-    UPDATE_DOCS=1 cargo test --locked --test it concourse_pipelines
+    UPDATE_DOCS=1 cargo test --locked --lib front::program
+    UPDATE_DOCS=1 cargo test --locked --lib front::push_flags
+    UPDATE_DOCS=1 cargo test --locked --test it carvel::scenarios
+    UPDATE_DOCS=1 cargo test --locked --test it cli::json
+    UPDATE_DOCS=1 cargo test --locked --test it cli::terminal
+    UPDATE_DOCS=1 cargo test --locked --test it concourse::pipelines
+    UPDATE_DOCS=1 cargo test --locked --test it hostile::limits
+    UPDATE_DOCS=1 cargo test --locked --test it registry::matrix
 
 # Run each fuzz target for SECONDS.
 fuzz SECONDS='60':

@@ -6,13 +6,13 @@ use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
 use crate::model::limits;
-use crate::stream::cancel;
+use crate::stream::{cancel, lock};
 
 use super::credential::{Credential, basic};
 use super::redaction::{Redactor, without_assigned_secrets};
@@ -204,7 +204,7 @@ impl Output {
             let _until_the_end: Sender<()> = sender;
             let mut block = [0; 4096];
             while let Ok(n @ 1..) = from.read(&mut block) {
-                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut kept = lock(&kept);
                 kept.extend_from_slice(block.get(..n).expect("a read fills no more than the block"));
                 let surplus = kept.len().saturating_sub(limit);
                 kept.drain(..surplus);
@@ -217,7 +217,7 @@ impl Output {
     /// Returns the last bytes of the output of a helper that has ended.
     fn after_exit(&self) -> Vec<u8> {
         let _ = self.ended.recv_timeout(AFTER_EXIT);
-        std::mem::take(&mut self.tail.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.tail))
     }
 }
 

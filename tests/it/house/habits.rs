@@ -1,14 +1,12 @@
 //! Files for contributors: workflows, templates, `justfile`, `.editorconfig`, and the oldest supported Rust.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
 use testkit::tools::{checker, run};
 
-fn package() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
+use super::rules::{package, sources};
 
 fn text(name: &str) -> String {
     std::fs::read_to_string(package().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
@@ -115,5 +113,41 @@ fn what_the_justfile_and_the_editor_settings_say_is_there() {
     assert!(
         text(".editorconfig")
             .contains(&format!("[*.{{rs,py}}]\nindent_size = 4\nmax_line_length = {width}\n"))
+    );
+}
+
+/// The modules whose tests the recipe `docs` runs, as `src/front/program` or `tests/it/cli/json`.
+fn updated(just: &str) -> Vec<String> {
+    let recipe = just.lines().skip_while(|line| *line != "docs:").skip(1);
+    let commands = recipe.take_while(|line| line.starts_with("    "));
+    let module = |line: &str| {
+        let (before, module) = line.rsplit_once(' ')?;
+        let root = if before.ends_with("--lib") { "src" } else { "tests/it" };
+        Some(format!("{root}/{}", module.replace("::", "/")))
+    };
+    commands.filter_map(module).collect()
+}
+
+#[test]
+fn the_recipe_docs_runs_every_test_that_writes_a_page() {
+    let reads =
+        |text: &str| text.contains("var_os(\"UPDATE_DOCS\")") || text.contains(".text(\"UPDATE_DOCS\")");
+    let mut expected = Vec::new();
+    for folder in ["src", "tests/it"] {
+        let mut files = Vec::new();
+        sources(&package().join(folder), &mut files);
+        for file in files.iter().filter(|file| !file.ends_with("house/habits.rs")) {
+            if reads(&std::fs::read_to_string(file).unwrap()) {
+                let name = file.strip_prefix(package()).unwrap().display().to_string();
+                expected.push(name.trim_end_matches(".rs").trim_end_matches("/mod").to_owned());
+            }
+        }
+    }
+    expected.sort();
+    assert!(expected.len() > 5, "{expected:?}");
+    assert_eq!(updated(&text("justfile")), expected);
+    assert_eq!(
+        updated("x:\n    a --lib b\n\ndocs:\n    c --lib a::b\n    d --test it c\n\n    e --lib f\n"),
+        ["src/a/b", "tests/it/c"]
     );
 }
