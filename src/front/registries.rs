@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_files_are_named() {
+    fn a_missing_authfile_or_certificate_is_named() {
         let failure = options(&["--registry-ca-cert-path=/no/ca.pem"], &[]).unwrap_err();
         assert!(failure.message.to_string().starts_with("cannot read `/no/ca.pem`"), "{failure:?}");
         let failure = options(&["--authfile=/no/auth.json"], &[]).unwrap_err();

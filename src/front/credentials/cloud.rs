@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn logins_are_chosen_as_imgpkg_chooses_them() {
+    fn activate_keychain_chooses_logins_as_imgpkg_does() {
         let enable = ("IMGPKG_ENABLE_IAAS_AUTH", "true");
         for (pairs, flags, expected) in [
             (vec![], vec![], ""),

@@ -65,7 +65,7 @@ fn a_correct_package_repository_is_packed_without_warnings() {
 }
 
 #[test]
-fn every_mistake_in_a_package_repository_is_reported_with_file_and_line() {
+fn package_checks_report_every_mistake_with_file_and_line() {
     let kinds = "which keeps `Package` and `PackageMetadata` of `data.packaging.carvel.dev/v1alpha1`";
     let cases: [(&str, String, String); 11] = [
         (

@@ -124,7 +124,7 @@ fn include_limits_a_pull_to_some_paths() {
 }
 
 #[test]
-fn wrong_kinds_and_locks_are_refused() {
+fn image_is_bundle_check_and_wrong_locks_refuse_a_pull() {
     let (lab, registry) = (lab(), Registry::start());
     let host = registry.host();
     let one = image(&lab, &format!("{host}/one"), "one");

@@ -196,7 +196,7 @@ fn empty_variables_and_empty_flags_are_not_given() {
 }
 
 #[test]
-fn colours_are_used_only_when_asked_for_off_a_terminal() {
+fn color_is_used_off_a_terminal_only_when_asked_for() {
     let stderr = |words: &[&str]| text(&imgrelay(words, &[]).stderr).to_owned();
     assert!(!stderr(&["version", "--quiet", "--debug"]).contains('\x1b'));
     assert!(stderr(&["nonsense", "--color"]).starts_with("imgrelay: error:"), "flags are not known yet");

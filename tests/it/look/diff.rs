@@ -110,7 +110,7 @@ fn diff_as_json_is_the_same_from_tars_folders_and_registries_and_in_both_directi
 }
 
 #[test]
-fn diff_fetches_only_the_layers_that_differ_from_a_registry() {
+fn diff_fetches_the_common_layers_only_with_read_shared_layers() {
     let lab = lab();
     let registry = Registry::start();
     let top = |content: &str| Tarball::new().file("app", content).file("etc/passwd", content).finish();
@@ -141,7 +141,7 @@ fn diff_fetches_only_the_layers_that_differ_from_a_registry() {
 }
 
 #[test]
-fn diff_fails_an_image_that_grew_too_much() {
+fn max_growth_fails_an_image_that_grew_too_much() {
     let lab = room();
     let run = |old: &str, new: &str, most: &str| lab.run(&["diff", old, new, "--max-growth", most]);
     let _ = run("old.tar", "new.tar", "0%")

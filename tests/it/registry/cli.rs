@@ -293,7 +293,7 @@ fn a_peer_that_takes_connections_and_says_nothing_is_reported() {
 }
 
 #[test]
-fn a_silent_registry_is_reported_while_it_is_silent() {
+fn silence_within_the_response_header_timeout_is_reported() {
     let registry =
         FaultRegistry::start(Access::Open, vec![on("HEAD", Thing::Manifest, Fault::Silence).always()]);
     let lab = lab();

@@ -65,7 +65,7 @@ fn an_imgrelay_that_the_command_runs_takes_nothing_for_a_flag() {
 }
 
 #[test]
-fn without_a_command_the_address_is_printed_and_sigterm_ends_it_with_zero() {
+fn without_a_command_the_ready_file_has_the_address_and_sigterm_ends_it() {
     let lab = room();
     lab.write("ready", "of an earlier run");
     let served = Served::start(&lab, &["--tar", "app.tar", "--json"]);

@@ -301,7 +301,7 @@ fn a_full_disk_is_reported_to_the_client_and_leaves_no_tar() {
 }
 
 #[test]
-fn a_password_is_asked_for_and_mirrors_are_configured() {
+fn a_password_is_required_and_print_config_names_mirrors() {
     let lab = lab();
     lab.write("app.tar", Layout::simple().tar());
     lab.write("password", "a b\n");

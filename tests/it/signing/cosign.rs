@@ -190,9 +190,9 @@ fn what_cosign_signs_is_accepted_with_its_own_keys_and_with_openssls() {
 }
 
 #[test]
-fn cosign_verifies_bundles_that_were_made_here() {
+fn cosign_verifies_what_signature_format_bundle_wrote() {
     let (lab, registry) = (lab(), Registry::start());
-    let Some(cosign) = Cosign::of(&lab, "cosign_verifies_bundles_that_were_made_here") else { return };
+    let Some(cosign) = Cosign::of(&lab, "cosign_verifies_what_signature_format_bundle_wrote") else { return };
     let _ = packed(&lab, &registry);
     let sign = ["sign", "--tar", "app.tar", "--key", "p256.key", "--signature-format", "bundle"];
     let _ = lab.run(&sign).succeeds();

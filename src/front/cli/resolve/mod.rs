@@ -540,7 +540,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn settings_follow_the_flags() {
+    fn json_quiet_debug_color_tty_and_progress_become_settings() {
         let globals = |words: &[&str]| settings(&args::<Globals>(words));
         assert_eq!(globals(&[]), Ok(Settings::default()));
         let settings = globals(&["--json", "--quiet=true", "--progress", "none", "--color=false"]).unwrap();

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_and_times_have_bounds() {
+    fn concurrency_retry_count_and_time_outs_have_bounds() {
         for (flag, good, bad) in [
             ("--concurrency", ["1", "64"], ["0", "65"]),
             ("--registry-retry-count", ["0", "100"], ["101", "-1"]),
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_whole_and_never_shown() {
+    fn registry_username_needs_a_password_and_neither_is_shown() {
         let credentials = |words: &[&str]| resolve(words).map(|options| options.credentials);
         let found = credentials(&["--registry-username=u", "--registry-password=hunter2"]).unwrap();
         assert_eq!(found.password.as_ref().map(Secret::expose), Some("hunter2"));

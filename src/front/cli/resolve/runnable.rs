@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_read_into_the_configuration() {
+    fn workdir_volume_port_and_stop_signal_are_in_the_configuration() {
         let found = options(&[
             "--entrypoint=/srv -v",
             "--cmd=[\"a b\"]",
