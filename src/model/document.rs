@@ -300,7 +300,7 @@ impl RawDocument {
         Self { media_type, digest: Digest::sha256_of(&bytes), bytes, document: Document::Index(index) }
     }
 
-    /// Takes the digest by which the document was asked for, if it is of another algorithm than SHA-256.
+    /// Takes the digest by which the document was requested, if it is of another algorithm than SHA-256.
     ///
     /// What points at the document uses that digest, so it has to be stored and sent under it.
     #[must_use]

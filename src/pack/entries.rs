@@ -21,7 +21,7 @@ pub struct PackedLayer {
     pub uncompressed_size: u64,
     /// Entries, folders included.
     pub entries: u64,
-    /// Symbolic links that were left out because that was asked for.
+    /// Symbolic links that were left out because that was requested.
     pub links_left_out: u64,
 }
 

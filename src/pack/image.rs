@@ -20,7 +20,7 @@ pub(super) const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 pub struct ImageOptions {
     /// Media types of manifest and configuration.
     pub media_types: MediaTypes,
-    /// Platform; with Docker media types only written when it was asked for.
+    /// Platform; with Docker media types only written when it was requested.
     pub platform: Option<Platform>,
     /// Labels of the configuration, besides the profile's.
     pub labels: BTreeMap<String, String>,

@@ -79,7 +79,7 @@ pub struct Consumer {
     pub config_type: Option<&'static str>,
     /// Media type of layers, in the place of the ordinary one.
     pub layer_type: Option<&'static str>,
-    /// Annotations of the manifest, unless others were asked for.
+    /// Annotations of the manifest, unless others were requested.
     pub annotations: &'static [(&'static str, &'static str)],
     /// Layers say that they are folders, in ORAS' words.
     pub oras_layers: bool,

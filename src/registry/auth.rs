@@ -102,7 +102,7 @@ pub(super) struct Subject<'a> {
     pub(super) task: &'a Task,
 }
 
-/// A token server and what it is asked for.
+/// A token server and what is requested from it.
 struct TokenRequest<'a> {
     realm: &'a Url,
     named_by: HostSource,

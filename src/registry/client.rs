@@ -87,7 +87,7 @@ struct Fetched {
     bytes: Vec<u8>,
     /// The media type that the response announced.
     kind: Option<String>,
-    /// The digest that was asked for or announced, which the bytes have.
+    /// The digest that was requested or announced, which the bytes have.
     digest: Option<Digest>,
     /// The task, for messages.
     task: Task,
@@ -180,7 +180,7 @@ impl Client {
     /// Confirms what a tag points at after it was written.
     ///
     /// Some registries show a new tag only after seconds (Docker Hub at times). The response to the PUT has named the
-    /// digest, so another response is asked for again with growing pauses, about twenty times the delay of a retry.
+    /// digest, so another response is requested again with growing pauses, about twenty times the delay of a retry.
     pub fn confirm_tag(
         &self,
         repository: &Repository,
@@ -234,7 +234,7 @@ impl Client {
     /// Reads a manifest or index and checks it.
     ///
     /// Errors: [`RegistryError::NotFound`]; [`RegistryError::Mismatch`] when the bytes do not have the digest that
-    /// was asked for or announced, also the second time; [`RegistryError::Document`];
+    /// was requested or announced, also the second time; [`RegistryError::Document`];
     /// [`RegistryError::TooLarge`] above [`limits::DOCUMENT_BYTES`].
     pub fn fetch_manifest(
         &self,
@@ -258,7 +258,7 @@ impl Client {
             .map_err(|source| self.invalid_document(task, source))
     }
 
-    /// Reads a manifest or index; its bytes have the digest that was asked for or announced.
+    /// Reads a manifest or index; its bytes have the digest that was requested or announced.
     fn fetch_bytes(&self, repository: &Repository, target: &Target) -> Result<Fetched, RegistryError> {
         let task = Task::new(repository, Verb::Read, format!("manifest `{target}`"));
         let call = self.manifest_call(repository, target, Method::Get, &task)?;

@@ -149,7 +149,7 @@ impl<'a> Resuming<'a> {
                     let found = response.header("content-range").unwrap_or("none");
                     let found = response.redacted(found);
                     let problem =
-                        format!("asked for bytes from {}, the response's range is `{found}`", self.received);
+                        format!("requested bytes from {}, the response's range is `{found}`", self.received);
                     return Err(RegistryError::Protocol { task: Box::new(self.task.clone()), problem });
                 }
                 self.reader = Some(Box::new(response.into_reader()));

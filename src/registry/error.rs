@@ -183,7 +183,7 @@ pub enum RegistryError {
     /// The object, its repository or the registry's API is not there.
     #[error("`{}` has no {}{message}", location(task), task.object)]
     NotFound {
-        /// What was asked for.
+        /// What was requested.
         task: Box<Task>,
         /// What the registry said.
         message: ServerMessage,
@@ -191,7 +191,7 @@ pub enum RegistryError {
     /// The registry refused the request.
     #[error("registry `{}` rejected {} for `{}` ({}){message}", task.host, task.object, task.repository, status_code(*status, message))]
     Rejected {
-        /// What was asked for.
+        /// What was requested.
         task: Box<Task>,
         /// The status.
         status: u16,
@@ -246,10 +246,10 @@ pub enum RegistryError {
         /// Where the address is.
         problem: String,
     },
-    /// What was received is not what was asked for.
-    #[error("`{}` sent something else than asked for: {mismatch}", location(task))]
+    /// What was received is not what was requested.
+    #[error("`{}` sent other bytes than requested: {mismatch}", location(task))]
     Mismatch {
-        /// What was asked for.
+        /// What was requested.
         task: Box<Task>,
         /// Expected and found.
         mismatch: Mismatch,
@@ -257,7 +257,7 @@ pub enum RegistryError {
     /// A manifest or index is not valid.
     #[error("`{}` sent an invalid document: {source}", location(task))]
     Document {
-        /// What was asked for.
+        /// What was requested.
         task: Box<Task>,
         /// Why.
         source: DocumentError,
@@ -265,7 +265,7 @@ pub enum RegistryError {
     /// Something is larger than allowed.
     #[error("{} of `{}` has more than {limit} bytes, which is not accepted", task.object, location(task))]
     TooLarge {
-        /// What was asked for.
+        /// What was requested.
         task: Box<Task>,
         /// Most bytes allowed.
         limit: u64,

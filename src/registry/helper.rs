@@ -53,7 +53,7 @@ pub enum HelperError {
     Failed {
         /// Its name without the prefix.
         helper: String,
-        /// What it was asked for.
+        /// What was requested from it.
         server: String,
         /// Exit status and its words, without secrets.
         problem: String,

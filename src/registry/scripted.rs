@@ -67,7 +67,7 @@ impl Scripted {
         Self { host, served: Some(served.expect("the test has threads")) }
     }
 
-    /// Returns a client that retries quickly and sends `ci` and `hunter2` where credentials are asked for.
+    /// Returns a client that retries quickly and sends `ci` and `hunter2` where credentials are requested.
     pub(super) fn client(&self) -> Client {
         let credential = Credential::Basic { username: "ci".into(), password: "hunter2".to_owned().into() };
         client_with(vec![CredentialSource::Everywhere(credential)])

@@ -14,13 +14,13 @@ pub fn cancel() {
     CANCELLED.store(true, Ordering::SeqCst);
 }
 
-/// Tells whether cancelling was asked for.
+/// Tells whether cancelling was requested.
 #[must_use]
 pub fn is_cancelled() -> bool {
     CANCELLED.load(Ordering::Relaxed)
 }
 
-/// Fails if cancelling was asked for.
+/// Fails if cancelling was requested.
 ///
 /// Errors: [`io::ErrorKind::Interrupted`] is retried by `std`, so the kind is `Other`; ask [`is_cancelled`] to
 /// tell it from a real failure.

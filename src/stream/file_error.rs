@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Why a file could not be read, created, written or put in place.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// The target exists and is something else than a regular file.
+    /// The target exists and is not a regular file.
     #[error("cannot write `{}`: it is {found}, expected a regular file or nothing", path.display())]
     NotAFile {
         /// The target.

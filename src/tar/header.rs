@@ -49,7 +49,7 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// 0:0, what every entry has unless another owner was asked for.
+    /// 0:0, what every entry has unless another owner was requested.
     pub const ROOT: Self = Self { uid: 0, gid: 0 };
 }
 

@@ -150,7 +150,7 @@ fn configured_platform(
     own_platform(source, manifest)
 }
 
-/// As [`resolve_manifest`], for a platform that was asked for: an image alone has to be for it.
+/// As [`resolve_manifest`], for a platform that was requested: an image alone has to be for it.
 ///
 /// An image whose configuration names no platform, as imgpkg's, is for every one.
 /// Errors: [`TransferError::NoPlatform`] for an image of another platform.

@@ -35,7 +35,7 @@ pub enum TransferError {
     /// Folders have no valid bundle.
     #[error(transparent)]
     Bundle(#[from] BundleError),
-    /// Images cannot be listed in one index, or an index does not have what was asked for.
+    /// Images cannot be listed in one index, or an index does not have what was requested.
     #[error(transparent)]
     Index(#[from] Box<IndexError>),
     /// A bundle was to be listed in an index.

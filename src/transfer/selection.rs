@@ -47,7 +47,7 @@ pub fn select(store: &Store, selector: &Selector) -> Result<Vec<Root>, TransferE
     Ok(std::iter::once(chosen).chain(belonging).collect())
 }
 
-/// Returns what selects the image that is meant: what was asked for, else the digest that the image has to have where
+/// Returns what selects the image that is meant: what was requested, else the digest that the image has to have where
 /// `index.json` is itself the list of one image's platforms and has an image with this digest.
 ///
 /// Tools that write such a list show the digests of the images in it; nothing shows that of `index.json`.

@@ -66,7 +66,7 @@ pub fn for_each<T: Sync>(
 
 /// Most bytes that one blob counts for in [`OnTheWay`].
 const COUNTED_BYTES: u64 = 4 * 1024 * 1024;
-/// Blobs of at least [`COUNTED_BYTES`] that move at the same time, unless many more workers were asked for.
+/// Blobs of at least [`COUNTED_BYTES`] that move at the same time, unless many more workers were requested.
 const LARGE_AT_ONCE: usize = 5;
 
 /// Bounds the bytes of blobs that move at the same time: many small blobs, or few large ones.

@@ -158,7 +158,7 @@ impl FileReader<'_> {
         if self.read > self.size {
             return Err(self.changed(format!("it grew beyond the {} bytes it had", self.size)));
         }
-        // A regular file gives less than was asked for only at its end.
+        // A regular file gives less than was requested only at its end.
         if n < offered {
             self.at_end = true;
             if self.read < self.size {

@@ -138,7 +138,7 @@ impl State {
     }
 }
 
-/// Answers with an object, or with the part of it that is asked for.
+/// Answers with an object, or with the part of it that is requested.
 fn object(request: &Received, bytes: &[u8]) -> Vec<u8> {
     let range = request.header("range").and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
     let head = |mut whole: Vec<u8>, body: &[u8]| {

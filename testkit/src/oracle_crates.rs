@@ -1,7 +1,7 @@
 //! Independent readers, crates that many Rust programs use: `oci-spec` parses documents, `tar` reads archives and
 //! layers.
 //!
-//! The program under test uses neither. If a crate reads something else than the document or archive has, that is a
+//! The program under test uses neither. If a crate reads other values than the document or archive has, that is a
 //! problem of the program, or a difference that is listed here with its reason.
 
 use std::collections::BTreeMap;

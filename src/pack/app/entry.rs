@@ -1,4 +1,4 @@
-//! One file of an app, where its bytes are, and what was asked for.
+//! One file of an app, where its bytes are, and what was requested.
 
 use std::path::Path;
 

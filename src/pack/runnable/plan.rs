@@ -180,7 +180,7 @@ pub struct Plan {
     pub layers: Vec<LayerPlan>,
     /// Programs and libraries in them.
     pub programs: Vec<PlannedProgram>,
-    /// Symbolic links that were left out because that was asked for.
+    /// Symbolic links that were left out because that was requested.
     pub links_left_out: u64,
 }
 

@@ -31,7 +31,7 @@ pub enum BucketError {
         /// The bucket.
         bucket: String,
     },
-    /// The server answered something else than what was expected.
+    /// The response is not what was expected.
     #[error("`{host}` could not {task} ({status}{said})")]
     Rejected {
         /// The server.

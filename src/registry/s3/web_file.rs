@@ -2,7 +2,7 @@
 //!
 //! Only GET is sent, because a presigned URL is for one method. The URL is the only credential, and is sent to no host
 //! that a redirect names. Headers of a tar and small files beside each other are read with few requests, because each
-//! request takes some bytes more than were asked for.
+//! request takes some bytes more than were requested.
 //! Source: RFC 9110, 13.1.1 "If-Match", 14 "Range Requests".
 
 use std::io::{self, Read};
@@ -144,7 +144,7 @@ impl WebFile {
             _ => {
                 let found = response.redacted(range);
                 return Err(self
-                    .invalid(format!("asked for bytes from {first} on, the response's range is `{found}`")));
+                    .invalid(format!("requested bytes from {first} on, the response's range is `{found}`")));
             }
         };
         let etag = response.header("etag").filter(|etag| etag.starts_with('"')).map(str::to_owned);

@@ -63,7 +63,7 @@ fn a_delta_takes_what_it_lacks_from_its_bases_and_nothing_else() {
     assert_eq!(store.blob_size(&unrelated), None, "a base gives only what was left out");
 }
 
-/// A server of blobs: what it has, what fails, and what was asked for.
+/// A server of blobs: what it has, what fails, and what was requested.
 #[derive(Debug, Default)]
 struct Blobs {
     there: HashMap<Digest, Vec<u8>>,

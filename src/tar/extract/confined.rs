@@ -64,7 +64,7 @@ pub(super) struct Confined {
     root: OwnedFd,
     levels: Vec<Level>,
     boundary: Boundary,
-    /// The path that was asked for last, if links led from it to the current folder and nothing was removed since.
+    /// The path that was requested last, if links led from it to the current folder and nothing was removed since.
     asked: Option<Vec<Vec<u8>>>,
     /// How many more folders may be opened.
     pub(super) opens_left: u64,

@@ -169,7 +169,7 @@ enum Attachment<'a> {
 
 /// Reads what is attached to images, in the order of the images; cosign's tags come before the referrers of an image.
 ///
-/// Cost: the lists of referrers are asked for together, and then all manifests.
+/// Cost: the lists of referrers are requested together, and then all manifests.
 fn attached_to(
     locator: &ImageLocator<'_>,
     images: &[(Digest, Repository)],

@@ -7,7 +7,7 @@ use crate::store::{ImageName, NamedImage};
 /// Why an image is in a collection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It was asked for.
+    /// It was requested.
     Root,
     /// A bundle names it.
     Referenced,

@@ -99,7 +99,7 @@ pub struct ImageDiff {
 ///
 /// Shape: the platforms of the new root in its order, then those that only the old one has. Two single images are one
 /// pair, also if their platforms differ.
-/// Errors: a platform that neither or only one of them has, if one was asked for.
+/// Errors: a platform that neither or only one of them has, if one was requested.
 pub fn pair_images(
     old: DiffSide<'_>,
     new: DiffSide<'_>,
@@ -107,7 +107,7 @@ pub fn pair_images(
 ) -> Result<Vec<ImagePair>, TransferError> {
     let (old_root, new_root) = (old.source.read_document(old.root)?, new.source.read_document(new.root)?);
     let is_index = |document: &RawDocument| matches!(document.document(), Document::Index(_));
-    // An image alone has to be for the platform that was asked for, and need not be for that of the other image.
+    // An image alone has to be for the platform that was requested, and need not be for that of the other image.
     let resolve = if platform.is_some() { resolve_for } else { resolve_manifest };
     let one = |side: DiffSide<'_>, platform: Option<&Platform>| {
         let document = resolve(side.source, side.root, platform)?;

@@ -89,7 +89,7 @@ fn hand_over(server: &BucketServer) {
     assert!(line.stdout.contains(&digest), "{line}");
 }
 
-/// Serves the bucket as a registry: skopeo copies from it, and a part of a blob is asked for.
+/// Serves the bucket as a registry: skopeo copies from it, and a part of a blob is requested.
 fn served(lab: &Lab, at: &str) {
     let serve = |store: &str, script: &str| {
         with(lab, at, &["serve", "--store", store, "--", "sh", "-euc", script]).succeeds()

@@ -147,7 +147,7 @@ fn a_connection_that_is_cut_is_continued_where_it_ended() {
     let cuts = AtomicUsize::new(0);
     let server = FakeBucket::start(move |request, _| {
         let whole = part(request, &file, "\"one\"");
-        // Every response of more than 100 kB is cut, until a part of it is asked for.
+        // Every response of more than 100 kB is cut, until a part of it is requested.
         let is_cut = whole.len() > 200_000 && cuts.fetch_add(1, Ordering::SeqCst) < 5;
         Some(if is_cut { whole[..100_000].to_vec() } else { whole })
     });

@@ -942,7 +942,7 @@ const OTHER_BOUNDS: &str = "\
 | the headers of a response | | 64 KiB | 4 | the registry is given up |
 | addresses of a host that are tried | | 16 | | the others are not |
 | challenges for one request | | 3 | 1 | the registry refused the credentials |
-| longest life of a token that is accepted | | 24 hours | | a new one is asked for |
+| longest life of a token that is accepted | | 24 hours | | a new one is requested |
 | `Retry-After` that is kept | | 120 s | | asked again after that |
 | a response from a credential helper | | 60 s | 2 | `no response within 60 s` |
 | files of a source image | `--size-limit` | 1 GiB | 1 | `has more than 1073741824 bytes` |

@@ -213,7 +213,7 @@ fn a_pull_asks_for_the_next_layers_while_it_waits_for_one() {
         .map(|request| request.path.as_str())
         .collect();
     let again = (0..layers.len()).find(|at| layers[..*at].contains(&layers[*at]));
-    assert!(again >= Some(3), "three are asked for before one is asked for again: {layers:#?}");
+    assert!(again >= Some(3), "three are requested before one is requested again: {layers:#?}");
     assert_eq!(std::fs::read_dir(lab.path("out/node_modules")).unwrap().count(), 120);
 }
 

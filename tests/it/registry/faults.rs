@@ -422,7 +422,7 @@ fn pulls_recover_from_transient_faults() {
         registry.rule(on("GET", Thing::Blob, Fault::Redirect(302, url)).always());
         image.seed(&registry);
         assert_eq!(image.pull(&client(), &repository(&registry)), Ok(()));
-        assert_eq!(registry.count("GET", Thing::Blob), 4, "the storage's location is asked for again");
+        assert_eq!(registry.count("GET", Thing::Blob), 4, "the storage's location is requested again");
         assert_eq!(registry.leaks(), Vec::<String>::new());
     }
 }

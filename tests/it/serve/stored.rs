@@ -1,4 +1,4 @@
-//! `serve --store`: an image store as a repository with its tags; its blobs stay where they are until they are asked for.
+//! `serve --store`: an image store as a repository with its tags; its blobs stay where they are until they are requested.
 
 use std::io::{Read as _, Write as _};
 

@@ -46,7 +46,7 @@ pub enum Destination {
     },
 }
 
-/// Finds the destination: a store or tar that was asked for, else the registry of the image's name.
+/// Finds the destination: a store or tar that was requested, else the registry of the image's name.
 ///
 /// Errors: none was given, or one that needs a tag or name has none.
 pub(super) fn destination(

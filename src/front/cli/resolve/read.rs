@@ -23,7 +23,7 @@ use crate::model::{Digest, Platform, Reference, Repository, Tag};
 use crate::store::Selector;
 use crate::transfer::signatures::Requirement;
 
-/// How long an unused blob of a store stays when nothing else was asked for.
+/// How long an unused blob of a store stays when nothing else was requested.
 const GRACE_DEFAULT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Everything `pull` needs.

@@ -104,7 +104,7 @@ pub(super) fn flags_given(args: &PushArgs) -> Vec<Flag> {
 
 /// Resolves the flags, if they ask for an image that runs.
 ///
-/// `media_types` are those that were asked for.
+/// `media_types` are those that were requested.
 pub(super) fn runnable(
     args: &PushArgs,
     media_types: Option<MediaTypes>,

@@ -306,11 +306,8 @@ pub(super) fn access() -> Vec<Row> {
         with_header(401, "www-authenticate", other)
     };
     vec![
-        Row {
-            access: Access::Basic("ci", "s3cret"),
-            ..whole("a password is asked for", |registry| registry)
-        },
-        whole("tokens are asked for", |registry| registry).bearer(300),
+        Row { access: Access::Basic("ci", "s3cret"), ..whole("a password is required", |registry| registry) },
+        whole("tokens are required", |registry| registry).bearer(300),
         whole("tokens live one second", |registry| registry).bearer(1),
         row("the token is withdrawn before a body", body(revoked()), blob(revoked()), tags(revoked()))
             .bearer(300),
@@ -579,7 +576,7 @@ pub(super) fn for_ever() -> Vec<Row> {
         Row {
             pinned: true,
             ..row(
-                "another manifest than asked for by digest",
+                "another manifest than requested by digest",
                 None,
                 get(Fault::Body(br#"{"schemaVersion":2,"layers":[]}"#.to_vec())),
                 None,
