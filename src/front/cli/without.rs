@@ -111,8 +111,13 @@ fn name_of(store: &Store) -> Option<String> {
 fn is_text(path: &Path) -> bool {
     let mut start = [0; 64];
     let count = std::fs::File::open(path).and_then(|mut file| std::io::Read::read(&mut file, &mut start));
-    let start = start.get(..count.unwrap_or(0)).unwrap_or_default();
-    !start.is_empty() && std::str::from_utf8(start).is_ok_and(|text| !text.contains('\0'))
+    begins_as_text(&start[..count.unwrap_or(0)])
+}
+
+fn begins_as_text(start: &[u8]) -> bool {
+    // The last character may continue after these bytes.
+    let is_utf8 = std::str::from_utf8(start).map_or_else(|error| error.error_len().is_none(), |_| true);
+    is_utf8 && !start.is_empty() && !start.contains(&0)
 }
 
 /// Reads a list of digests, one a line; text after the digest, and lines with `#`, are ignored.
@@ -166,6 +171,21 @@ mod tests {
         assert!(list.len() == 2 && list.contains(&digest));
         assert_eq!(digests("kind: ImagesLock\n"), None);
         assert_eq!(digests(&format!("{digest}\nno digest\n")), None);
+    }
+
+    #[test]
+    fn a_text_may_be_cut_inside_its_last_character() {
+        for (start, expected) in [
+            (&b""[..], false),
+            (b"sha256:", true),
+            ("# Schichten für v1".as_bytes(), true),
+            (&"# Schichten f\u{fc}r".as_bytes()[..14], true),
+            (b"# f\xfcr v1", false),
+            (b"a\0", false),
+            (b"\x1f\x8b\x08", false),
+        ] {
+            assert_eq!(begins_as_text(start), expected, "{start:?}");
+        }
     }
 
     #[test]
