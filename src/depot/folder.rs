@@ -171,8 +171,9 @@ impl Objects for FolderObjects {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(DepotError::Source(error)),
             };
-            let bytes = block.get(..count).unwrap_or_default();
-            file.file().write_all(bytes).map_err(|error| FileError::io("write", &self.path(key), error))?;
+            file.file()
+                .write_all(&block[..count])
+                .map_err(|error| FileError::io("write", &self.path(key), error))?;
             progress(count as u64);
         }
         Ok(file.commit()?)

@@ -233,8 +233,7 @@ impl Transport for Tcp {
         while sent < amount {
             cancel::check()?;
             let output = self.buffers.output();
-            let rest = output.get(sent..amount).unwrap_or_default();
-            match (&self.stream).write(rest) {
+            match (&self.stream).write(&output[sent..amount]) {
                 Ok(0) => self.close_output(),
                 Ok(n) => {
                     sent += n;

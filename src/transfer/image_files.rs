@@ -202,7 +202,7 @@ fn hash(content: &mut impl io::Read, piece: &mut [u8]) -> io::Result<[u8; 32]> {
     loop {
         match content.read(piece) {
             Ok(0) => return Ok(hasher.finalize().into()),
-            Ok(count) => hasher.update(piece.get(..count).unwrap_or_default()),
+            Ok(count) => hasher.update(&piece[..count]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

@@ -38,7 +38,7 @@ impl LayerFile<'_> {
             if count == 0 {
                 return Ok(hasher.finish());
             }
-            let bytes = piece.get(..count).unwrap_or_default();
+            let bytes = &piece[..count];
             hasher.update(bytes);
             keep(bytes)?;
         }

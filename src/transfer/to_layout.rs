@@ -66,7 +66,7 @@ pub fn copy_delta_to_layout(
     for root in &request.roots {
         let before = graph.blobs.len();
         graph.add(source, &root.descriptor)?;
-        let new = graph.blobs.get(before..).unwrap_or_default();
+        let new = &graph.blobs[before..];
         let layers: Vec<Digest> = new.iter().filter(skip).map(|blob| blob.digest.clone()).collect();
         for warning in graph.left_out(&root.descriptor.digest, &root.label(), &layers) {
             observer.event(Event::Warning(&warning));

@@ -50,7 +50,7 @@ pub fn gather(
             let (what, limit) = ("images in one bundle", limits::DOCUMENTS);
             return Err(TransferError::TooMany { subject: format!("`{}`", locator.label()), what, limit });
         }
-        let wanted = wanted(locator, collection.members.get(from..).unwrap_or_default(), &mut seen)?;
+        let wanted = wanted(locator, &collection.members[from..], &mut seen)?;
         if wanted.is_empty() {
             return finish(locator, collection, options);
         }
