@@ -9,7 +9,7 @@ use ureq::http::{HeaderMap, Request as HttpRequest};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector};
 use ureq::{Agent, SendBody};
 
-use crate::stream::cancel;
+use crate::stream::{cancel, fitting};
 
 use super::events::RequestRecord;
 use super::pace::{Pace, Paced};
@@ -360,7 +360,7 @@ impl Read for Sending<'_> {
         if self.left == 0 {
             return Ok(0);
         }
-        let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let wanted = fitting(self.left, buffer.len());
         if transport::body_unwanted() {
             // The peer has answered already. ureq wants the announced number of bytes before it looks; they
             // are thrown away by the transport, so any will do.

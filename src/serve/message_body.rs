@@ -5,6 +5,7 @@
 use std::io::{self, BufRead, Read};
 
 use crate::model::limits;
+use crate::stream::fitting;
 
 use super::head::BodyLength;
 
@@ -119,7 +120,7 @@ impl<R: BufRead> MessageBody<R> {
             State::Between(_) | State::Done => return Ok(0),
             State::Broken => return Err(invalid("the body is broken")),
         };
-        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let most = fitting(left, buffer.len());
         let count = self.inner.read(&mut buffer[..most])?;
         if count == 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the request ends inside its body"));

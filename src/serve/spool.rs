@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::model::{Algorithm, Digest, Hasher, limits};
-use crate::stream::{FileError, nameless_file};
+use crate::stream::{FileError, fitting, nameless_file};
 
 /// Sizes of an upload's pieces, bytes; the last size is repeated.
 const PIECES: [u64; 4] = [64 << 10, 1 << 20, 4 << 20, 16 << 20];
@@ -85,7 +85,7 @@ impl Spool {
                 self.enlarge(upload)?;
             }
             let (offset, left) = upload.locate(upload.size).unwrap_or_default();
-            let most = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+            let most = fitting(left, bytes.len());
             self.file.write_all_at(&bytes[..most], offset)?;
             upload.size += most as u64;
             bytes = &bytes[most..];
@@ -109,9 +109,9 @@ impl Spool {
     }
 
     pub(super) fn read_at(&self, pushed: &Pushed, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        let left = usize::try_from(pushed.size.saturating_sub(position)).unwrap_or(usize::MAX);
+        let left = pushed.size.saturating_sub(position);
         let Some((offset, together)) = pushed.locate(position).filter(|_| left > 0) else { return Ok(0) };
-        let most = usize::try_from(together).unwrap_or(usize::MAX).min(left).min(buffer.len());
+        let most = fitting(together.min(left), buffer.len());
         match self.file.read_at(&mut buffer[..most], offset)? {
             0 if most > 0 => Err(io::ErrorKind::UnexpectedEof.into()),
             count => Ok(count),

@@ -6,6 +6,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 
+use super::fit::fitting;
+
 /// Bytes of a known number that do not change while they are read.
 pub trait ReadAt: fmt::Debug + Send + Sync {
     /// Returns the number of bytes.
@@ -63,7 +65,7 @@ impl<F: Borrow<File>> FilePart<F> {
 
 impl<F: Borrow<File>> Read for FilePart<F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let most = fitting(self.left, buffer.len());
         if most == 0 {
             return Ok(0);
         }

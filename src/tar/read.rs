@@ -9,6 +9,7 @@
 use std::io::{self, BufReader, Read};
 
 use crate::model::limits;
+use crate::stream::fitting;
 
 use super::error::{TarError, display_name};
 use super::header_read::{BLOCK, BLOCK_U64, RawHeader, until_zero};
@@ -326,7 +327,7 @@ impl<S: ByteSource> Headers<S> {
     }
 
     fn read_data(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(buffer.len());
+        let most = fitting(self.remaining, buffer.len());
         if most == 0 {
             return Ok(0);
         }

@@ -6,6 +6,8 @@ use std::os::unix::fs::FileExt as _;
 
 use libdeflater::Crc;
 
+use crate::stream::fitting;
+
 /// Bytes of the header in front of an entry's content, without name and extra fields (APPNOTE 4.3.7).
 pub(super) const LOCAL_LEN: usize = 30;
 /// [`LOCAL_LEN`] for arithmetic on offsets.
@@ -49,7 +51,7 @@ impl<'a> Span<'a> {
 
 impl Read for Span<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let most = fitting(self.left, buffer.len());
         let n = self.file.read_at(&mut buffer[..most], self.offset)?;
         self.offset += n as u64;
         self.left -= n as u64;

@@ -7,6 +7,8 @@ use std::os::unix::fs::FileExt as _;
 use flate2::bufread::DeflateDecoder;
 use libdeflater::Crc;
 
+use crate::stream::fitting;
+
 use super::bytes::{LOCAL_BYTES, LOCAL_LEN, Span, crc_of, u16_at, u32_at};
 use super::entry::Entry;
 use super::{EntryProblem, ZipError};
@@ -65,7 +67,7 @@ impl<'a> EntryReader<'a> {
         let body = match entry.method {
             0 => Body::Stored(span),
             _ => {
-                let most = usize::try_from(entry.compressed).unwrap_or(usize::MAX).clamp(1, BUFFER_BYTES);
+                let most = fitting(entry.compressed, BUFFER_BYTES).max(1);
                 Body::Deflated(Box::new(DeflateDecoder::new(BufReader::with_capacity(most, span))))
             }
         };
@@ -82,7 +84,7 @@ impl<'a> EntryReader<'a> {
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ZipError> {
         let left = self.entry.size - self.read;
         // It asks for one byte more than the declared size.
-        let most = usize::try_from(left.saturating_add(1)).unwrap_or(usize::MAX).min(buffer.len());
+        let most = fitting(left.saturating_add(1), buffer.len());
         let buffer = &mut buffer[..most];
         let n = match &mut self.body {
             Body::Stored(span) => span.read(buffer)?,

@@ -11,7 +11,7 @@ pub(crate) const MAY_USE: [(&str, &[&str]); 14] = [
     ("stream", &["model"]),
     ("tree", &["model"]),
     ("tar", &["model", "stream"]),
-    ("zip", &["model"]),
+    ("zip", &["model", "stream"]),
     ("store", &["model", "stream", "tar"]),
     ("registry", &["model", "stream"]),
     ("serve", &["model", "lock", "stream", "store"]),
