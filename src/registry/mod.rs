@@ -36,6 +36,7 @@ mod redaction;
 mod referrers;
 mod requests;
 mod resolver;
+mod resuming;
 mod retry;
 mod s3;
 mod sanitize;

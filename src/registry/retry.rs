@@ -133,6 +133,25 @@ impl RetryBudget {
         task: &Task,
         failure: Transient,
     ) -> Result<(), RegistryError> {
+        self.failed_at(policy, gate, &task.host, &task.to_string(), failure).map_err(
+            |given_up| match given_up {
+                GivenUp::Cancelled => RegistryError::Cancelled,
+                GivenUp::Exhausted { attempts, elapsed, cause } => {
+                    RegistryError::Unreachable { task: Box::new(task.clone()), attempts, elapsed, cause }
+                }
+            },
+        )
+    }
+
+    /// As [`RetryBudget::failed`], for a task of any server.
+    pub(super) fn failed_at(
+        &mut self,
+        policy: &RetryPolicy,
+        gate: Option<&Gate>,
+        host: &str,
+        task: &str,
+        failure: Transient,
+    ) -> Result<(), GivenUp> {
         let attempt = self.attempt();
         let limited = failure.status == Some(429);
         if limited {
@@ -145,12 +164,8 @@ impl RetryBudget {
         self.silent += u32::from(failure.silent);
         if self.failed > retries || self.limited > retries.saturating_mul(4) || self.silent >= SILENT_ATTEMPTS
         {
-            return Err(RegistryError::Unreachable {
-                task: Box::new(task.clone()),
-                attempts: attempt,
-                elapsed: self.started.elapsed(),
-                cause: failure.cause,
-            });
+            let (elapsed, cause) = (self.started.elapsed(), failure.cause);
+            return Err(GivenUp::Exhausted { attempts: attempt, elapsed, cause });
         }
         let base = policy.delay;
         let delay = match failure.after {
@@ -159,13 +174,7 @@ impl RetryBudget {
             None if failure.status.is_none() && attempt == 1 => base / 10,
             None => delay_before(base, attempt),
         };
-        policy.events.retry(&RetryRecord {
-            host: &task.host,
-            task: &task.to_string(),
-            cause: &failure.cause,
-            attempt,
-            delay,
-        });
+        policy.events.retry(&RetryRecord { host, task, cause: &failure.cause, attempt, delay });
         if let Some(gate) = gate
             && failure.status.is_none()
             && attempt > 1
@@ -179,8 +188,22 @@ impl RetryBudget {
             gate.slow_down(delay, limited);
             return Ok(());
         }
-        sleep(delay)
+        sleep(delay).map_err(|_| GivenUp::Cancelled)
     }
+}
+
+/// Why a task is not tried again.
+#[derive(Debug)]
+pub(super) enum GivenUp {
+    /// The policy allows no further attempt.
+    Exhausted {
+        attempts: u32,
+        elapsed: Duration,
+        /// The last failure.
+        cause: String,
+    },
+    /// The stop signal came.
+    Cancelled,
 }
 
 /// What all workers of one host wait at before each request.

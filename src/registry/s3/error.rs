@@ -61,10 +61,10 @@ pub enum BucketError {
         /// The file, without secrets.
         url: String,
     },
-    /// A file of a web server is another one than before.
+    /// An object or a file of a web server is another one than before.
     #[error("`{url}` changed while it was read")]
     Changed {
-        /// The file, without secrets.
+        /// The file, without secrets, or the key of the object.
         url: String,
     },
     /// The server kept failing.

@@ -1,15 +1,19 @@
 //! A bucket that speaks the protocol of Amazon S3: read, write, list and delete objects below a prefix.
 //!
-//! Features in which servers differ are not used: no conditions, no checksum headers, no chunked bodies; only `host` and `x-amz-*`
+//! Features in which servers differ are not used: no conditions (but for the rest of an object), no checksum headers, no
+//! chunked bodies; only `host` and `x-amz-*`
 //! are signed. Requests are repeated as those to a registry are. The bucket's root is neither listed nor asked for, so
 //! that a permission for the prefix is enough. Source: "Amazon S3 API Reference"; what SeaweedFS 4.48 and rclone 1.75
 //! do differently is noted where it matters.
 
 mod blocks;
 mod error;
+mod facts;
 mod parts;
 mod place;
 mod reading;
+#[cfg(test)]
+mod scripted;
 mod sending;
 mod web_file;
 mod writing;

@@ -4,17 +4,18 @@ use std::io::{self, Read};
 use std::ops::ControlFlow;
 
 use crate::model::{Method, limits};
-use crate::stream::{TooLarge, cancel, read_bounded};
+use crate::stream::{TooLarge, read_bounded};
 
+use super::super::resuming::{Body, ContentRange, Origin, Resuming, behind};
+use super::super::retry::{RetryBudget, Transient};
 use super::Bucket;
 use super::error::BucketError;
+use super::facts::Facts;
 use super::sending::{BucketCall, ObjectResponse};
 use super::xml;
 
 /// Keys on one page.
 const PAGE: usize = 1000;
-/// Connections that break without a byte in between before reading is given up.
-const BREAKS: u32 = 5;
 
 impl Bucket {
     /// Reads a small object; `None` if it is not there.
@@ -32,43 +33,9 @@ impl Bucket {
     /// Opens an object from a position; `None` if it is not there. A connection that breaks is made again, and reading goes
     /// on.
     pub fn open(&self, key: &str, from: u64) -> Result<Option<Box<dyn Read + Send + '_>>, BucketError> {
-        let Some(inner) = self.get(key, from)? else { return Ok(None) };
-        let key = key.to_owned();
-        Ok(Some(Box::new(Resuming { bucket: self, key, inner: Some(inner), position: from, breaks: 0 })))
-    }
-
-    /// Sends one request for an object from a position.
-    fn get(&self, key: &str, from: u64) -> Result<Option<Box<dyn Read + Send>>, BucketError> {
-        let mut call = BucketCall::new(Method::Get, Some(key), format!("read `{}`", self.place.key(key)));
-        call.accepted = &[404];
-        if from > 0 {
-            call.headers.push(("range", format!("bytes={from}-")));
-        }
-        let ObjectResponse::Stream(response) = self.send(&call)? else { return Ok(None) };
-        if response.status == 404 {
-            let text = read_bounded(response.into_reader(), limits::ERROR_BYTES).unwrap_or_default();
-            return match xml::read_error(&String::from_utf8_lossy(&text)) {
-                Some(problem) if problem.code == "NoSuchBucket" => Err(self.no_bucket()),
-                _ => Ok(None),
-            };
-        }
-        // rclone 1.75 answers a part with 200 and says in `Content-Range` which one it is.
-        let range = response.header("content-range").and_then(first_of_range);
-        let begins_at = match (response.status, range) {
-            (_, Some(first)) => first,
-            (206, None) => from,
-            (_, None) => 0,
-        };
-        let mut reader = response.into_reader();
-        if begins_at > from {
-            let problem = format!("it begins at byte {begins_at}, expected {from}");
-            return Err(self.invalid_response(format!("read `{}`", self.place.key(key)), problem));
-        }
-        let skipped = io::copy(&mut reader.by_ref().take(from - begins_at), &mut io::sink());
-        match skipped {
-            Ok(skipped) if skipped == from - begins_at => Ok(Some(Box::new(reader))),
-            _ => Ok(Some(Box::new(io::empty()))),
-        }
+        let mut object = Object { bucket: self, key: key.to_owned(), facts: None };
+        let Some(body) = object.request(from)? else { return Ok(None) };
+        Ok(Some(Box::new(Resuming::begun(object, from, body))))
     }
 
     /// Returns the size of an object; `None` if it is not there, or if the server does not say whether it is.
@@ -148,61 +115,93 @@ pub(super) fn of_read(error: io::Error) -> BucketError {
     }
 }
 
-/// Reads the first position of `bytes 5-9/10`.
-fn first_of_range(text: &str) -> Option<u64> {
-    text.trim().strip_prefix("bytes ")?.split_once('-')?.0.parse().ok()
-}
-
-/// The bytes of an object, over as many connections as it takes.
-struct Resuming<'a> {
+/// An object of a bucket, or a file of a web server that is read whole.
+struct Object<'a> {
     bucket: &'a Bucket,
     key: String,
-    inner: Option<Box<dyn Read + Send>>,
-    position: u64,
-    /// Connections that broke since the last byte.
-    breaks: u32,
+    /// Those of the first response.
+    facts: Option<Facts>,
 }
 
-impl Read for Resuming<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            cancel::check()?;
-            let inner = match &mut self.inner {
-                Some(inner) => inner,
-                None => {
-                    let opened = self.bucket.get(&self.key, self.position).map_err(io::Error::other)?;
-                    self.inner.insert(opened.unwrap_or_else(|| Box::new(io::empty())))
-                }
-            };
-            match inner.read(buffer) {
-                Ok(count) => {
-                    self.position += count as u64;
-                    if count > 0 {
-                        self.breaks = 0;
-                    }
-                    return Ok(count);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if cancel::is_cancelled() || self.breaks >= BREAKS => {
-                    let (host, task) = {
-                        let region = crate::stream::lock(&self.bucket.state).region.clone();
-                        (self.bucket.place.host(&region), format!("read `{}`", self.key))
-                    };
-                    let (attempts, elapsed) = (self.breaks + 1, std::time::Duration::ZERO);
-                    let cause = error.to_string();
-                    return Err(io::Error::other(BucketError::Unreachable {
-                        host,
-                        task,
-                        attempts,
-                        elapsed,
-                        cause,
-                    }));
-                }
-                Err(_) => {
-                    self.breaks += 1;
-                    self.inner = None;
-                }
-            }
+impl Object<'_> {
+    fn name(&self) -> String {
+        self.bucket.place.key(&self.key)
+    }
+
+    fn task(&self) -> String {
+        format!("read `{}`", self.name())
+    }
+
+    fn host(&self) -> String {
+        let region = crate::stream::lock(&self.bucket.state).region.clone();
+        self.bucket.place.host(&region)
+    }
+
+    /// Sends one request for the object from a position; `None` if it is not there.
+    fn request(&mut self, from: u64) -> Result<Option<Body>, BucketError> {
+        let bucket = self.bucket;
+        let mut call = BucketCall::new(Method::Get, Some(&self.key), self.task());
+        call.accepted = &[404, 412];
+        call.headers.extend(self.facts.as_ref().and_then(Facts::condition));
+        if from > 0 {
+            call.headers.push(("range", format!("bytes={from}-")));
         }
+        let ObjectResponse::Stream(response) = bucket.send(&call)? else { return Ok(None) };
+        if response.status == 404 {
+            let text = read_bounded(response.into_reader(), limits::ERROR_BYTES).unwrap_or_default();
+            return match xml::read_error(&String::from_utf8_lossy(&text)) {
+                Some(problem) if problem.code == "NoSuchBucket" => Err(bucket.no_bucket()),
+                _ => Ok(None),
+            };
+        }
+        if response.status == 412 {
+            return Err(self.changed());
+        }
+        // rclone 1.75 answers a part with 200 and says in `Content-Range` which one it is.
+        let range = response.header("content-range").and_then(ContentRange::parse);
+        let begins_at = match (response.status, range) {
+            (_, Some(range)) => range.first,
+            (206, None) => from,
+            (_, None) => 0,
+        };
+        if begins_at > from {
+            let problem = format!("it begins at byte {begins_at}, expected {from}");
+            return Err(bucket.invalid_response(self.task(), problem));
+        }
+        let to_the_end = || response.content_length().map(|length| begins_at.saturating_add(length));
+        let facts = Facts::of(&response, range.and_then(|range| range.size).or_else(to_the_end));
+        if self.facts.as_ref().is_some_and(|first| first.differ(&facts)) {
+            return Err(self.changed());
+        }
+        self.facts.get_or_insert(facts);
+        Ok(Some(behind(response.into_reader(), from - begins_at)))
+    }
+
+    fn changed(&self) -> BucketError {
+        BucketError::Changed { url: self.name() }
+    }
+}
+
+impl Origin for Object<'_> {
+    type Error = BucketError;
+
+    fn connect(&mut self, position: u64) -> Result<Option<Body>, BucketError> {
+        match self.request(position)? {
+            Some(body) => Ok(Some(body)),
+            // It was deleted while it was read.
+            None => Err(self.changed()),
+        }
+    }
+
+    fn end(&self) -> Option<u64> {
+        self.facts.as_ref().and_then(|facts| facts.size)
+    }
+
+    fn sort(&self, error: io::Error) -> Result<Transient, BucketError> {
+        self.bucket.sort_break(error, self.host())
+    }
+
+    fn wait(&self, tries: &mut RetryBudget, failure: Transient) -> Result<(), BucketError> {
+        self.bucket.wait(tries, self.host(), self.task(), failure)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, Read};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::model::time::{self, Timestamp};
 use crate::model::{Method, limits};
@@ -13,9 +13,9 @@ use super::super::cloud::{Scope, sign_hashed};
 use super::super::events::RetryRecord;
 use super::super::http::{Payload, PayloadSource, Request, Response};
 use super::super::reach::HostSource;
-use super::super::retry;
+use super::super::retry::{self, GivenUp, RetryBudget, Transient};
 use super::super::url::Url;
-use super::super::wire_error::WireErrorKind;
+use super::super::wire_error::{WireError, WireErrorKind};
 use super::error::BucketError;
 use super::xml::{self, XmlProblem};
 use super::{Bucket, empty_hash, secret};
@@ -91,12 +91,7 @@ pub(super) enum ObjectResponse {
 
 /// A failure of one attempt.
 enum Failed {
-    Transient {
-        cause: String,
-        status: Option<u16>,
-        after: Option<Duration>,
-        silent: bool,
-    },
+    Later(Transient),
     /// Something was learned; the same request is sent at once.
     Corrected,
     Fatal(BucketError),
@@ -158,7 +153,7 @@ impl Bucket {
                 Err(Failed::Corrected) => {
                     ("the server keeps naming other regions or times".to_owned(), None, None)
                 }
-                Err(Failed::Transient { cause, status, after, silent }) => {
+                Err(Failed::Later(Transient { cause, status, after, silent })) => {
                     silent_attempts += u32::from(silent);
                     (cause, status, after)
                 }
@@ -236,7 +231,10 @@ impl Bucket {
         if let Some(error) = failed {
             return Err(Failed::Fatal(BucketError::Source(error)));
         }
-        let response = sent.map_err(|failure| self.of_wire(failure, self.host_of(call, &region)))?;
+        let response = sent.map_err(|error| match of_wire(error, self.host_of(call, &region)) {
+            Ok(later) => Failed::Later(later),
+            Err(error) => Failed::Fatal(error),
+        })?;
         self.classify(call, response, &region, keys.is_none())
     }
 
@@ -245,19 +243,26 @@ impl Bucket {
         call.to.map_or_else(|| self.place.host(region), |to| to.url.origin().to_string())
     }
 
-    fn of_wire(&self, failure: super::super::wire_error::WireError, host: String) -> Failed {
-        match failure.kind {
-            WireErrorKind::Cancelled => Failed::Fatal(BucketError::Cancelled),
-            WireErrorKind::Trust(problem) => Failed::Fatal(BucketError::Trust { host, problem }),
-            WireErrorKind::Configuration | WireErrorKind::NoThread | WireErrorKind::Forbidden => {
-                let problem = format!("`{host}`: {}", failure.text);
-                Failed::Fatal(BucketError::Configuration { problem })
+    /// Tells a break in the body of a response that may go away from one that is final.
+    pub(super) fn sort_break(&self, error: io::Error, host: String) -> Result<Transient, BucketError> {
+        of_wire(WireError::of_read(error, self.http.idle()), host)
+    }
+
+    /// Counts such a break, and waits before the next attempt.
+    pub(super) fn wait(
+        &self,
+        tries: &mut RetryBudget,
+        host: String,
+        task: String,
+        failure: Transient,
+    ) -> Result<(), BucketError> {
+        let waited = tries.failed_at(&self.policy, None, &host, &task, failure);
+        waited.map_err(|given_up| match given_up {
+            GivenUp::Cancelled => BucketError::Cancelled,
+            GivenUp::Exhausted { attempts, elapsed, cause } => {
+                BucketError::Unreachable { host, task, attempts, elapsed, cause }
             }
-            _ => {
-                let (cause, silent) = (failure.text, failure.silent);
-                Failed::Transient { cause, status: None, after: None, silent }
-            }
-        }
+        })
     }
 
     /// Makes the error for a response that violates the protocol.
@@ -304,7 +309,7 @@ impl Bucket {
         };
         let Ok(body) = body else {
             let cause = format!("its response ({status}) could not be read");
-            return Err(Failed::Transient { cause, status: None, after: None, silent: false });
+            return Err(Failed::Later(Transient::new(cause)));
         };
         let text = String::from_utf8_lossy(&body).into_owned();
         let problem = xml::read_error(&text);
@@ -334,7 +339,7 @@ impl Bucket {
         if TRANSIENT.contains(&code.as_str()) || (!is_success && retry::is_retryable(status)) {
             let cause = format!("the response was {status}{said}");
             let slow = if code == "SlowDown" { Some(503) } else { Some(status) };
-            return Err(Failed::Transient { cause, status: slow, after, silent: false });
+            return Err(Failed::Later(Transient { cause, status: slow, after, silent: false }));
         }
         Err(Failed::Fatal(match (status, code.as_str()) {
             (_, "NoSuchBucket") => BucketError::NoBucket { host: host(), bucket: self.place.bucket.clone() },
@@ -343,6 +348,21 @@ impl Bucket {
             }
             _ => BucketError::Rejected { host: host(), task: task(), status, said },
         }))
+    }
+}
+
+/// Sorts the failure of a connection.
+fn of_wire(failure: WireError, host: String) -> Result<Transient, BucketError> {
+    match failure.kind {
+        WireErrorKind::Cancelled => Err(BucketError::Cancelled),
+        WireErrorKind::Trust(problem) => Err(BucketError::Trust { host, problem }),
+        WireErrorKind::Configuration | WireErrorKind::NoThread | WireErrorKind::Forbidden => {
+            let problem = format!("`{host}`: {}", failure.text);
+            Err(BucketError::Configuration { problem })
+        }
+        WireErrorKind::Connect | WireErrorKind::Broken | WireErrorKind::NotTls | WireErrorKind::Protocol => {
+            Ok(Transient { silent: failure.silent, ..Transient::new(failure.text) })
+        }
     }
 }
 

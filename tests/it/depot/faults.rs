@@ -26,8 +26,9 @@ fn a_body_that_is_cut_is_continued_with_a_range() {
     let server = FakeBucket::start(move |request, _| {
         let is_layer = request.method == "GET" && request.target.contains("/blobs/");
         // Of the first document only a part comes, and the connection is closed.
-        (is_layer && is_first())
-            .then(|| b"200 X\r\nconnection: close\r\ncontent-length: 900\r\n\r\n{\"sche".to_vec())
+        (is_layer && is_first()).then(|| {
+            b"200 X\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n384\r\n{\"sche".to_vec()
+        })
     });
     let _ = with(&lab, &server.url(), &["copy", "--tar", "app.tar", "--to-store", STORE]).succeeds();
     let words = ["copy", "--store", STORE, "--to-oci-tar", "out.tar"];
