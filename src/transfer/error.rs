@@ -7,7 +7,7 @@ use crate::lock::LockError;
 use crate::model::list::{clause_list, quoted_list};
 use crate::model::{ConfigError, Digest, DocumentError, Malformed, Platform};
 use crate::pack::{BundleError, IndexError, PackError, PackageProblem, RebaseError};
-use crate::registry::RegistryError;
+use crate::registry::{BucketError, RegistryError};
 use crate::sign::{ClaimError, KeyError};
 use crate::store::StoreError;
 use crate::stream::{FileError, Mismatch};
@@ -382,9 +382,35 @@ impl TransferError {
         if let Some(mismatch) = Mismatch::in_error(&error) {
             return Self::Mismatch { place: place.to_owned(), mismatch: mismatch.clone() };
         }
-        match error.downcast::<RegistryError>() {
-            Ok(error) => Self::Registry(error),
-            Err(source) => Self::Read { what: format!("{what} from `{place}`"), source },
+        match Self::raise_server(error) {
+            Err(error) => error,
+            Ok(source) => Self::Read { what: format!("{what} from `{place}`"), source },
+        }
+    }
+
+    /// Passes on an I/O error, unless a server failed: that says nothing about the bytes, and decides the exit code.
+    ///
+    /// Errors: the failure of the server.
+    pub fn raise_server(error: io::Error) -> Result<io::Error, Self> {
+        let error = match error.downcast::<RegistryError>() {
+            Ok(error) => return Err(Self::Registry(error)),
+            Err(error) => error,
+        };
+        match error.downcast::<BucketError>() {
+            Ok(error) => Err(Self::Depot(DepotError::Bucket(error))),
+            Err(error) => Ok(error),
+        }
+    }
+
+    /// Does the same with an error of a store whose blobs are elsewhere.
+    pub fn raise_server_of(error: StoreError) -> Result<StoreError, Self> {
+        match error {
+            StoreError::Remote { .. } => Err(Self::Store(error)),
+            StoreError::File(FileError::Io { action, path, source }) => {
+                let source = Self::raise_server(source)?;
+                Ok(StoreError::File(FileError::Io { action, path, source }))
+            }
+            other => Ok(other),
         }
     }
 
@@ -395,10 +421,10 @@ impl TransferError {
         if let Some(mismatch) = Mismatch::in_error(&error) {
             return Self::Mismatch { place: place.to_owned(), mismatch: mismatch.clone() };
         }
-        match error.downcast::<Self>().map_err(io::Error::downcast::<RegistryError>) {
-            Ok(error) => error,
-            Err(Ok(error)) => Self::Registry(error),
-            Err(Err(error)) => Self::Registry(RegistryError::Source { task, error }),
+        let raised = error.downcast::<Self>().map_or_else(Self::raise_server, Err);
+        match raised {
+            Err(error) => error,
+            Ok(error) => Self::Registry(RegistryError::Source { task, error }),
         }
     }
 
@@ -456,5 +482,63 @@ fn list(items: &[String]) -> String {
 impl From<IndexError> for TransferError {
     fn from(error: IndexError) -> Self {
         Self::Index(Box::new(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unreachable() -> BucketError {
+        let (host, task, cause) = ("b.example".to_owned(), "read `a`".to_owned(), "it broke".to_owned());
+        BucketError::Unreachable { host, task, attempts: 2, elapsed: std::time::Duration::ZERO, cause }
+    }
+
+    #[test]
+    fn a_server_that_failed_is_told_from_bytes_that_are_wrong() {
+        let text = unreachable().to_string();
+        let raised = TransferError::raise_server(io::Error::other(unreachable())).unwrap_err();
+        assert!(matches!(raised, TransferError::Depot(DepotError::Bucket(_))), "{raised}");
+        assert_eq!(raised.to_string(), text);
+        let raised = TransferError::raise_server(io::Error::other(RegistryError::Cancelled)).unwrap_err();
+        assert!(matches!(raised, TransferError::Registry(RegistryError::Cancelled)), "{raised}");
+        let passed = TransferError::raise_server(io::Error::other("torn")).unwrap();
+        assert_eq!(passed.to_string(), "torn");
+
+        let path = std::path::Path::new("a.tar");
+        let file = |error| StoreError::File(FileError::io("read", path, error));
+        let raised = TransferError::raise_server_of(file(io::Error::other(unreachable()))).unwrap_err();
+        assert_eq!(raised.to_string(), text);
+        let passed = TransferError::raise_server_of(file(io::ErrorKind::NotFound.into())).unwrap();
+        assert!(passed.to_string().starts_with("cannot read `a.tar`: "), "{passed}");
+        let (problem, is_unreachable) = ("it broke".to_owned(), true);
+        let remote = StoreError::Remote { path: path.to_owned(), problem, is_unreachable };
+        assert!(matches!(
+            TransferError::raise_server_of(remote),
+            Err(TransferError::Store(StoreError::Remote { .. }))
+        ));
+        let missing = StoreError::Missing { path: path.to_owned(), digest: Digest::sha256_of(b"a") };
+        assert!(TransferError::raise_server_of(missing).is_ok());
+    }
+
+    #[test]
+    fn the_failure_of_a_source_is_that_of_a_read_and_of_a_push() {
+        let text = unreachable().to_string();
+        let read = TransferError::from_read("a.tar", "a blob", io::Error::other(unreachable()));
+        assert_eq!(read.to_string(), text);
+        let read = TransferError::from_read("a.tar", "a blob", io::Error::other("torn"));
+        assert_eq!(read.to_string(), "cannot read a blob from `a.tar`: torn");
+        let push = |error: io::Error| {
+            let (host, repository) = ("reg.example".to_owned(), "a".to_owned());
+            let (verb, object) = (crate::registry::Verb::Upload, "blob `a`".to_owned());
+            let task = Box::new(crate::registry::Task { host, repository, verb, object });
+            TransferError::from_push("a.tar", RegistryError::Source { task, error })
+        };
+        assert_eq!(push(io::Error::other(unreachable())).to_string(), text);
+        assert!(matches!(push(io::Error::other(TransferError::Stopped)), TransferError::Stopped));
+        assert!(matches!(
+            push(io::Error::other("torn")),
+            TransferError::Registry(RegistryError::Source { .. })
+        ));
     }
 }

@@ -184,6 +184,10 @@ impl<'a> Layers<'a> {
                 Ok(error) => self.broken(layer, error),
                 Err(error) => failed(error.into()),
             },
+            ExtractError::Io { action, entry, source } => match TransferError::raise_server(source) {
+                Ok(source) => failed(ExtractError::Io { action, entry, source }),
+                Err(error) => error,
+            },
             other => failed(other),
         }
     }

@@ -76,7 +76,7 @@ fn verified(
     }
     complete(context, &mut store, &options.against, &options.registry)?;
     let report = reporter::watch(&context.ui, Wording::Fetched, |observer| {
-        Ok::<_, Failure>(verify(&store, system::threads(), observer))
+        verify(&store, system::threads(), observer)
     })?;
     warn(context, &report);
     let mut failure = None;

@@ -11,6 +11,7 @@ use crate::stream::{
     Blocks, Compression, Decoder, PipeReader, PipeWriter, cancel, into_value, lock, pipe, read_ahead, threads,
 };
 
+use super::super::TransferError;
 use super::super::events::{Event, Observer};
 use super::documents::BlobTask;
 use super::report::{Fault, Problem};
@@ -23,12 +24,14 @@ const INFLATERS: usize = 8;
 const BLOCK: usize = 256 * 1024;
 
 /// Checks all blobs and returns what is wrong, in the order of `tasks`, and the bytes read.
+///
+/// Errors: the first failure of a server, which ends the check: whether the other blobs are right is not known either.
 pub(super) fn check(
     store: &Store,
     tasks: &[BlobTask],
     threads: usize,
     observer: &dyn Observer,
-) -> (Vec<Problem>, u64) {
+) -> Result<(Vec<Problem>, u64), TransferError> {
     // The largest first, so that no thread begins a large one when the others are done.
     let mut order: Vec<usize> = (0..tasks.len()).collect();
     order.sort_by_key(|at| tasks.get(*at).map_or(0, |task| u64::MAX - task.size));
@@ -39,19 +42,24 @@ pub(super) fn check(
     let layers = tasks.iter().filter(|task| media_type::is_layer(&task.media_type)).count();
     let inflaters = threads.min(INFLATERS) / at_once.min(layers.max(1));
     let found: Mutex<Vec<(usize, Vec<Fault>)>> = Mutex::default();
+    let failed: Mutex<Option<TransferError>> = Mutex::default();
     let work = || {
         while let Some(at) = order.get(next.fetch_add(1, Ordering::Relaxed)).copied() {
             let Some(task) = tasks.get(at) else { break };
-            if cancel::is_cancelled() {
+            if cancel::is_cancelled() || lock(&failed).is_some() {
                 break;
             }
-            let faults = check_one(store, task, inflaters, &read, observer);
-            if !faults.is_empty() {
-                lock(&found).push((at, faults));
+            match check_one(store, task, inflaters, &read, observer) {
+                Ok(faults) if faults.is_empty() => {}
+                Ok(faults) => lock(&found).push((at, faults)),
+                Err(error) => *lock(&failed) = Some(error),
             }
         }
     };
     threads::share(at_once, work);
+    if let Some(error) = into_value(failed) {
+        return Err(error);
+    }
     let mut found = into_value(found);
     found.sort_by_key(|(at, _)| *at);
     let problems = found.into_iter().flat_map(|(at, faults)| {
@@ -62,7 +70,7 @@ pub(super) fn check(
             referred_by: referred_by.clone(),
         })
     });
-    (problems.collect(), read.into_inner())
+    Ok((problems.collect(), read.into_inner()))
 }
 
 /// Size and digest of a blob's stored bytes.
@@ -129,10 +137,13 @@ fn check_one(
     inflaters: usize,
     total: &AtomicU64,
     observer: &dyn Observer,
-) -> Vec<Fault> {
+) -> Result<Vec<Fault>, TransferError> {
     let blob = match store.open_unverified(&task.digest) {
         Ok(blob) => blob,
-        Err(error) => return vec![Fault::Unreadable { reason: error.to_string() }],
+        Err(error) => {
+            let reason = TransferError::raise_server_of(error)?.to_string();
+            return Ok(vec![Fault::Unreadable { reason }]);
+        }
     };
     let (stored, unpacked) = if media_type::is_layer(&task.media_type) {
         let (stored, unpacked) = check_layer(blob, task, inflaters, total, observer);
@@ -142,16 +153,19 @@ fn check_one(
     };
     let Stored { digest: found, size } = match stored {
         Ok(stored) => stored,
-        Err(error) => return vec![Fault::Unreadable { reason: error.to_string() }],
+        Err(error) => {
+            let reason = TransferError::raise_server(error)?.to_string();
+            return Ok(vec![Fault::Unreadable { reason }]);
+        }
     };
     if found != task.digest {
-        return vec![Fault::Digest { found, size }];
+        return Ok(vec![Fault::Digest { found, size }]);
     }
-    match unpacked {
+    Ok(match unpacked {
         None => Vec::new(),
         Some(Err(reason)) => vec![Fault::Undecodable { reason }],
         Some(Ok((compression, diff_id))) => layer_faults(task, compression, &diff_id.unwrap_or(found)),
-    }
+    })
 }
 
 /// Compression of a layer, and its `diff_id` if it is compressed.

@@ -6,6 +6,7 @@ use crate::model::{Config, Descriptor, Digest, Document, ImageManifest, RawDocum
 use crate::store::{Remark, Store, StoreKind};
 use crate::stream::{TooLarge, read_bounded};
 
+use super::super::TransferError;
 use super::super::events::{Event, Observer};
 use super::super::sparse::{self, lacking};
 use super::facts::Facts;
@@ -82,7 +83,10 @@ impl<'a> Walk<'a> {
         }
     }
 
-    pub(super) fn run(&mut self) {
+    /// Reads everything below the roots.
+    ///
+    /// Errors: the failure of a server.
+    pub(super) fn run(&mut self) -> Result<(), TransferError> {
         let table = match self.store.kind() {
             StoreKind::OciLayoutTar | StoreKind::OciLayoutDirectory => "index.json",
             StoreKind::DockerArchive | StoreKind::ImgpkgTar => "manifest.json",
@@ -103,7 +107,7 @@ impl<'a> Walk<'a> {
             }
         }
         while let Some((descriptor, depth)) = self.queue.pop_front() {
-            self.read_document(&descriptor, depth);
+            self.read_document(&descriptor, depth)?;
         }
         self.facts.compare(self.store);
         self.problems.append(&mut self.facts.problems);
@@ -123,6 +127,7 @@ impl<'a> Walk<'a> {
                 problem.referred_by.clone_from(&seen.referred_by);
             }
         }
+        Ok(())
     }
 
     fn report(&mut self, blob: &Digest, fault: Fault, referrer: &str) {
@@ -185,12 +190,13 @@ impl<'a> Walk<'a> {
     }
 
     /// Reads a whole document and verifies its digest.
-    fn read(&mut self, digest: &Digest, limit: u64) -> Option<Vec<u8>> {
+    fn read(&mut self, digest: &Digest, limit: u64) -> Result<Option<Vec<u8>>, TransferError> {
         let reader = match self.store.open_unverified(digest) {
             Ok(reader) => reader,
             Err(error) => {
-                self.report(digest, Fault::Unreadable { reason: error.to_string() }, "");
-                return None;
+                let reason = TransferError::raise_server_of(error)?.to_string();
+                self.report(digest, Fault::Unreadable { reason }, "");
+                return Ok(None);
             }
         };
         let bytes = match read_bounded(reader, limit) {
@@ -198,11 +204,12 @@ impl<'a> Walk<'a> {
             Err(TooLarge::Limit { limit }) => {
                 let reason = format!("the document has more than {limit} bytes, which is not accepted");
                 self.report(digest, Fault::Limit { reason }, "");
-                return None;
+                return Ok(None);
             }
             Err(TooLarge::Io(error)) => {
-                self.report(digest, Fault::Unreadable { reason: error.to_string() }, "");
-                return None;
+                let reason = TransferError::raise_server(error)?.to_string();
+                self.report(digest, Fault::Unreadable { reason }, "");
+                return Ok(None);
             }
         };
         let size = bytes.len() as u64;
@@ -214,19 +221,19 @@ impl<'a> Walk<'a> {
         let found = hasher.finish();
         if found != *digest {
             self.report(digest, Fault::Digest { found, size }, "");
-            return None;
+            return Ok(None);
         }
-        Some(bytes)
+        Ok(Some(bytes))
     }
 
-    fn read_document(&mut self, descriptor: &Descriptor, depth: usize) {
+    fn read_document(&mut self, descriptor: &Descriptor, depth: usize) -> Result<(), TransferError> {
         let digest = &descriptor.digest;
-        let Some(bytes) = self.read(digest, limits::DOCUMENT_BYTES) else { return };
+        let Some(bytes) = self.read(digest, limits::DOCUMENT_BYTES)? else { return Ok(()) };
         let raw = match RawDocument::parse(bytes, Some(&descriptor.media_type)) {
             Ok(raw) => raw,
             Err(error) => {
                 self.report(digest, Fault::Document { reason: error.to_string() }, "");
-                return;
+                return Ok(());
             }
         };
         self.facts.document(&raw);
@@ -244,7 +251,7 @@ impl<'a> Walk<'a> {
                     }
                 }
             }
-            Document::Manifest(manifest) => self.manifest(manifest, &referrer),
+            Document::Manifest(manifest) => self.manifest(manifest, &referrer)?,
         }
         // image-spec manifest.md: a subject need not be there.
         if let Some(subject) = raw.document().subject()
@@ -253,14 +260,15 @@ impl<'a> Walk<'a> {
         {
             self.document(subject, &referrer, depth + 1);
         }
+        Ok(())
     }
 
-    fn manifest(&mut self, manifest: &ImageManifest, referrer: &str) {
+    fn manifest(&mut self, manifest: &ImageManifest, referrer: &str) -> Result<(), TransferError> {
         let is_image = media_type::is_image_config(&manifest.config.media_type);
         if !is_image {
             self.blob(&manifest.config, referrer);
         } else if self.refer(&manifest.config, referrer) {
-            let config = self.config(&manifest.config.digest);
+            let config = self.config(&manifest.config.digest)?;
             self.configs.insert(manifest.config.digest.clone(), config);
         }
         for layer in &manifest.layers {
@@ -268,9 +276,9 @@ impl<'a> Walk<'a> {
         }
         // Signatures and attestations have an image's configuration but no file system.
         if !is_image || !manifest.layers.iter().all(|layer| media_type::is_layer(&layer.media_type)) {
-            return;
+            return Ok(());
         }
-        let Some(Some(config)) = self.configs.get(&manifest.config.digest) else { return };
+        let Some(Some(config)) = self.configs.get(&manifest.config.digest) else { return Ok(()) };
         let diff_ids = config.rootfs.diff_ids.clone();
         if diff_ids.len() != manifest.layers.len() {
             let fault = Fault::LayerCount { layers: manifest.layers.len(), diff_ids: diff_ids.len() };
@@ -282,11 +290,12 @@ impl<'a> Walk<'a> {
                 expected.push((diff_id, manifest.config.digest.clone()));
             }
         }
+        Ok(())
     }
 
-    fn config(&mut self, digest: &Digest) -> Option<Config> {
-        let bytes = self.read(digest, limits::CONFIG_BYTES)?;
-        match Config::parse(&bytes) {
+    fn config(&mut self, digest: &Digest) -> Result<Option<Config>, TransferError> {
+        let Some(bytes) = self.read(digest, limits::CONFIG_BYTES)? else { return Ok(None) };
+        Ok(match Config::parse(&bytes) {
             Ok(config) if config.rootfs.kind == "layers" => {
                 self.facts.config(digest, &bytes);
                 Some(config)
@@ -302,6 +311,6 @@ impl<'a> Walk<'a> {
                 self.report(digest, Fault::Document { reason }, "");
                 None
             }
-        }
+        })
     }
 }

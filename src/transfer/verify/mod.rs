@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::Digest;
 use crate::store::{LeftOut, Store};
 
+use super::TransferError;
 use super::events::Observer;
 
 pub use advice::Advice;
@@ -24,11 +25,12 @@ pub use report::{Fault, Problem, RootReport, VerifyReport};
 ///
 /// Shape: problems of documents first, then of other blobs, each in the order they are referred to; the same for
 /// every number of threads.
+/// Errors: the server that the store is read from failed, which says nothing about the store.
 /// Cost: reads each blob once; memory does not grow with the blobs. Stops early when the process is cancelled,
 /// which the caller can ask [`crate::stream::cancel::is_cancelled`]; the report then says nothing about the rest.
-pub fn verify(store: &Store, threads: usize, observer: &dyn Observer) -> VerifyReport {
+pub fn verify(store: &Store, threads: usize, observer: &dyn Observer) -> Result<VerifyReport, TransferError> {
     let mut walk = documents::Walk::new(store, observer);
-    walk.run();
+    walk.run()?;
     let documents::Walk {
         mut problems, mut tasks, seen, absent, sparse, documents, mut bytes, facts, ..
     } = walk;
@@ -38,7 +40,7 @@ pub fn verify(store: &Store, threads: usize, observer: &dyn Observer) -> VerifyR
     let unreferenced: BTreeSet<Digest> =
         all.into_iter().filter(|digest| !seen.contains_key(digest)).collect();
     tasks.extend(unreferenced.iter().map(|digest| documents::BlobTask::unreferenced(store, digest)));
-    let (found, read) = blobs::check(store, &tasks, threads, observer);
+    let (found, read) = blobs::check(store, &tasks, threads, observer)?;
     problems.extend(found);
     bytes += read;
     // A blob that was left out on purpose is no damage.
@@ -53,7 +55,7 @@ pub fn verify(store: &Store, threads: usize, observer: &dyn Observer) -> VerifyR
         warnings.push(advice);
     }
     warnings.extend(facts.warnings);
-    VerifyReport {
+    Ok(VerifyReport {
         path: store.path().display().to_string(),
         format: store.kind().name(),
         roots: store.roots().iter().map(|root| RootReport::of(store, root)).collect(),
@@ -63,5 +65,5 @@ pub fn verify(store: &Store, threads: usize, observer: &dyn Observer) -> VerifyR
         needs,
         problems,
         warnings,
-    }
+    })
 }

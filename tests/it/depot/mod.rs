@@ -2,6 +2,7 @@
 
 pub(crate) mod bucket;
 pub(crate) mod collect;
+pub(crate) mod failing;
 pub(crate) mod faults;
 pub(crate) mod folder;
 pub(crate) mod push;

@@ -13,14 +13,14 @@ use testkit::web::{Program, WebServer};
 use super::folder::{digest_of, pack};
 use crate::lab::{Lab, lab};
 
-/// Packs an image of twelve layers, each larger than what a request for a header takes; returns its digest.
-fn pack_layers(lab: &Lab, tar: &str) -> String {
+/// Packs an image of layers of one size; returns its digest.
+pub(super) fn pack_layers(lab: &Lab, tar: &str, layers: u8, size: usize) -> String {
     let mut words: Vec<String> =
         ["push", "-i", "registry.example/team/app:v1", "--compression", "none", "--to-oci-tar", tar]
             .map(str::to_owned)
             .to_vec();
-    for number in 0..12_u8 {
-        lab.write(&format!("layers/{number}"), vec![number; 300_000]);
+    for number in 0..layers {
+        lab.write(&format!("layers/{number}"), vec![number; size]);
         words.extend(["-f".to_owned(), format!("layers/{number}:/data/{number}")]);
     }
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -44,7 +44,7 @@ fn said(output: &Output) -> String {
 }
 
 /// Answers a request with the part of a file that it asks for.
-fn part(request: &Received, file: &[u8], etag: &str) -> Vec<u8> {
+pub(super) fn part(request: &Received, file: &[u8], etag: &str) -> Vec<u8> {
     let range = request.header("range").and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
     let (first, last) = range.expect("each request has a range");
     let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
@@ -58,7 +58,7 @@ fn a_tar_on_a_web_server_is_read_in_parts_without_a_copy() {
     let lab = lab();
     lab.write("ca.pem", &certificates().ca);
     lab.write("web/page.html", "<html></html>");
-    let digest = pack_layers(&lab, "web/app.tar");
+    let digest = pack_layers(&lab, "web/app.tar", 12, 300_000);
     let size = std::fs::metadata(lab.path("web/app.tar")).unwrap().len();
     let url = |server: &WebServer, name: &str| format!("{}/{name}?X-Amz-Signature=hunter2", server.url());
     let ask = |words: &[&str]| {
@@ -124,7 +124,7 @@ fn a_server_that_sends_whole_files_only_is_refused_with_the_way_out() {
 #[test]
 fn a_job_hands_a_tar_over_by_a_presigned_url() {
     let (lab, server) = (lab(), BucketServer::start(Kind::Weed));
-    let digest = pack_layers(&lab, "app.tar");
+    let digest = pack_layers(&lab, "app.tar", 12, 300_000);
     let remote = remote(&server, "app.tar");
     let _ = rclone(&["copyto", lab.path("app.tar").to_str().unwrap(), &remote]);
     let url = rclone(&["link", "--expire", "1h", &remote]).trim().to_owned();
@@ -142,7 +142,7 @@ fn a_job_hands_a_tar_over_by_a_presigned_url() {
 #[test]
 fn a_connection_that_is_cut_is_continued_where_it_ended() {
     let lab = lab();
-    let digest = pack_layers(&lab, "app.tar");
+    let digest = pack_layers(&lab, "app.tar", 12, 300_000);
     let file = lab.read("app.tar");
     let cuts = AtomicUsize::new(0);
     let server = FakeBucket::start(move |request, _| {
@@ -164,7 +164,7 @@ fn a_connection_that_is_cut_is_continued_where_it_ended() {
 #[test]
 fn a_file_that_changes_while_it_is_read_is_an_error() {
     let lab = lab();
-    let _ = pack_layers(&lab, "app.tar");
+    let _ = pack_layers(&lab, "app.tar", 12, 300_000);
     let file = lab.read("app.tar");
     // One server compares the validator, another one sends the new file.
     for refuses in [true, false] {

@@ -16,7 +16,7 @@ use crate::layouts::{
 fn check(folder: &Scratch, bytes: impl AsRef<[u8]>) -> VerifyReport {
     let _ = std::fs::remove_file(folder.join("image.tar"));
     let path = folder.write("image.tar", bytes);
-    verify(&store::open_to_inspect(&path, &std::env::temp_dir()).unwrap(), 2, &Silent)
+    verify(&store::open_to_inspect(&path, &std::env::temp_dir()).unwrap(), 2, &Silent).unwrap()
 }
 
 /// Two images of one layer each, `a` and `b`, with their entries in docker's table.

@@ -31,14 +31,14 @@ fn open(path: &Path) -> Store {
 #[track_caller]
 fn sound(path: &Path) -> Store {
     let store = open(path);
-    let report = verify(&store, 2, &Silent);
+    let report = verify(&store, 2, &Silent).unwrap();
     assert!(report.is_sound(), "{}: {:#?}", path.display(), report.problems);
     assert!(report.blobs > 0 && report.documents > 1, "{report:#?}");
     store
 }
 
 fn problems(store: &Store) -> Vec<String> {
-    let report: VerifyReport = verify(store, 2, &Silent);
+    let report: VerifyReport = verify(store, 2, &Silent).unwrap();
     report.problems.iter().map(ToString::to_string).collect()
 }
 

@@ -21,7 +21,7 @@ fn open(folder: &Scratch, bytes: impl AsRef<[u8]>) -> Store {
 }
 
 fn check(folder: &Scratch, bytes: impl AsRef<[u8]>) -> VerifyReport {
-    verify(&open(folder, bytes), 2, &Silent)
+    verify(&open(folder, bytes), 2, &Silent).unwrap()
 }
 
 fn problems(report: &VerifyReport) -> Vec<String> {
@@ -59,7 +59,7 @@ fn a_sound_archive_has_no_problems_and_every_byte_is_counted_once() {
     files.push(("manifest.json".into(), b"[]".to_vec()));
     let store = open(&folder, tar_of(&files));
     let count = Count(AtomicU64::new(0));
-    let report = verify(&store, 4, &count);
+    let report = verify(&store, 4, &count).unwrap();
     assert!(report.is_sound(), "{:?}", problems(&report));
     assert_eq!(report.warnings, []);
     assert_eq!((report.documents, report.blobs), (5, 3));
@@ -132,7 +132,7 @@ fn all_problems_are_found_in_one_run_with_any_number_of_threads() {
     files.push((format!("blobs/sha256/{}", hex(b"orphan")), b"orphan".to_vec()));
 
     let store = open(&folder, tar_of(&files));
-    let report = verify(&store, 1, &Silent);
+    let report = verify(&store, 1, &Silent).unwrap();
     let found = problems(&report);
     let digest = |value: &serde_json::Value| value["digest"].as_str().unwrap().to_owned();
     let expected = [
@@ -159,7 +159,7 @@ fn all_problems_are_found_in_one_run_with_any_number_of_threads() {
     assert_eq!(count("nothing refers to 1 of the blobs (6 bytes)"), 1, "{warnings:#?}");
     assert_eq!(count("1 non-distributable layers"), 1, "{warnings:#?}");
     for threads in [0, 2, 9, 1000] {
-        assert_eq!(verify(&store, threads, &Silent), report, "{threads} threads");
+        assert_eq!(verify(&store, threads, &Silent).unwrap(), report, "{threads} threads");
     }
     let json = serde_json::to_value(&report.problems[0]).unwrap();
     assert!(
