@@ -30,6 +30,9 @@ pub const ARCHIVE_ENTRIES: usize = 1_000_000;
 pub const LISTED_ENTRIES: usize = 3_000_000;
 /// Most bytes of their names and link targets together; a million real names have 60 MB.
 pub const LISTED_BYTES: u64 = 512 * 1024 * 1024;
+/// Most requests for headers and small files of one tar at a URL. A header takes one request where the file before it is
+/// larger than 128 KiB, and a bundle of thousands of images has some ten thousand such files.
+pub const TAR_URL_REQUESTS: usize = 50_000;
 /// Longest path of a tar entry, bytes (Linux `PATH_MAX`).
 pub const PATH_BYTES: usize = 4096;
 /// Largest extended (PAX) header or GNU long name, bytes; GNU tar writes a few hundred.

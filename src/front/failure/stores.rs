@@ -84,7 +84,7 @@ impl From<BucketError> for Failure {
             ),
             BucketError::NoBucket { .. } => of(Kind::Refused)
                 .hint("create the bucket, or check its name and the endpoint (`AWS_ENDPOINT_URL_S3`)"),
-            BucketError::NoParts { .. } => of(Kind::Refused).hint(message!(
+            BucketError::NoParts { .. } | BucketError::Scattered { .. } => of(Kind::Refused).hint(message!(
                 "download the file first, or pipe it to ",
                 Flag::TAR.with("-"),
                 ", which makes a temporary copy"

@@ -35,11 +35,16 @@ impl Block {
 }
 
 /// The newest blocks, used by several threads.
-#[derive(Debug, Default)]
-pub(super) struct Blocks(Mutex<State>);
+#[derive(Debug)]
+pub(super) struct Blocks {
+    state: Mutex<State>,
+    /// Most requests.
+    pub(super) limit: usize,
+}
 
 #[derive(Debug, Default)]
 struct State {
+    requests: usize,
     kept: VecDeque<Arc<Block>>,
     bytes: usize,
     /// Where the last block ended, and how long it was.
@@ -48,21 +53,30 @@ struct State {
 }
 
 impl Blocks {
-    /// Returns a block with the byte at a position.
-    pub(super) fn find(&self, position: u64) -> Option<Arc<Block>> {
-        lock(&self.0).kept.iter().rev().find(|block| !block.from(position).is_empty()).cloned()
+    pub(super) fn new(limit: usize) -> Self {
+        Self { state: Mutex::default(), limit }
     }
 
-    /// Returns how many bytes to ask for at a position.
-    pub(super) fn length_at(&self, position: u64) -> u64 {
-        let state = lock(&self.0);
-        if state.end == position { (state.length * 2).clamp(SMALLEST, LARGEST) } else { SMALLEST }
+    /// Returns a block with the byte at a position.
+    pub(super) fn find(&self, position: u64) -> Option<Arc<Block>> {
+        lock(&self.state).kept.iter().rev().find(|block| !block.from(position).is_empty()).cloned()
+    }
+
+    /// Counts a request for a position, and returns how many bytes to ask for; `None` beyond the limit.
+    ///
+    /// Where positions are near each other, requests become longer: one of them then brings several headers.
+    pub(super) fn ask(&self, position: u64) -> Option<u64> {
+        let mut state = lock(&self.state);
+        state.requests += 1;
+        let is_near = position.checked_sub(state.end).is_some_and(|gap| gap <= state.length);
+        let length = if is_near { (state.length * 2).clamp(SMALLEST, LARGEST) } else { SMALLEST };
+        (state.requests <= self.limit).then_some(length)
     }
 
     /// Keeps a block, and drops the oldest ones.
     pub(super) fn keep(&self, block: Block) -> Arc<Block> {
         let block = Arc::new(block);
-        let mut state = lock(&self.0);
+        let mut state = lock(&self.state);
         state.length = block.bytes.len() as u64;
         state.end = block.start + state.length;
         state.bytes += block.bytes.len();
@@ -85,27 +99,50 @@ mod tests {
 
     #[test]
     fn reading_on_takes_longer_blocks_and_the_oldest_are_dropped() {
-        let blocks = Blocks::default();
-        assert_eq!(blocks.length_at(0), SMALLEST);
+        let blocks = Blocks::new(100);
+        assert_eq!(blocks.ask(0), Some(SMALLEST));
         let small = usize::try_from(SMALLEST).unwrap();
         let _ = blocks.keep(block(0, small));
-        assert_eq!((blocks.length_at(SMALLEST), blocks.length_at(SMALLEST + 1)), (2 * SMALLEST, SMALLEST));
+        assert_eq!(blocks.ask(SMALLEST), Some(2 * SMALLEST));
         let mut buffer = [0; 4];
         let found = blocks.find(SMALLEST - 2).unwrap();
         assert_eq!((found.copy(&mut buffer, SMALLEST - 2), buffer), (2, [7, 7, 0, 0]));
         assert!(blocks.find(SMALLEST).is_none());
         let mut end = SMALLEST;
         for _ in 0..8 {
-            let length = blocks.length_at(end);
+            let length = blocks.ask(end).unwrap();
             let _ = blocks.keep(block(end, usize::try_from(length).unwrap()));
             end += length;
         }
-        assert_eq!(blocks.length_at(end), LARGEST);
+        assert_eq!(blocks.ask(end), Some(LARGEST));
         assert!(blocks.find(0).is_some());
         for _ in 0..3 {
             let _ = blocks.keep(block(1 << 40, 1 << 20));
         }
         assert!(blocks.find(0).is_none() && blocks.find(1 << 40).is_some());
-        assert!(lock(&blocks.0).bytes <= KEPT);
+        assert!(lock(&blocks.state).bytes <= KEPT);
+    }
+
+    #[test]
+    fn a_position_as_far_as_the_last_block_was_long_is_near() {
+        let small = usize::try_from(SMALLEST).unwrap();
+        for (start, position, expected) in [
+            (0, SMALLEST, 2 * SMALLEST),
+            (0, 2 * SMALLEST, 2 * SMALLEST),
+            (0, 2 * SMALLEST + 1, SMALLEST),
+            // In front of it nothing is read on.
+            (SMALLEST, SMALLEST - 1, SMALLEST),
+        ] {
+            let blocks = Blocks::new(1);
+            let _ = blocks.keep(block(start, small));
+            assert_eq!(blocks.ask(position), Some(expected), "{position} behind {start}");
+        }
+    }
+
+    #[test]
+    fn requests_are_counted_to_the_limit() {
+        let blocks = Blocks::new(2);
+        let asked = [0, 1 << 30, 1 << 31].map(|position| blocks.ask(position).is_some());
+        assert_eq!(asked, [true, true, false]);
     }
 }

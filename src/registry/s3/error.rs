@@ -61,6 +61,14 @@ pub enum BucketError {
         /// The file, without secrets.
         url: String,
     },
+    /// The headers and small files of a tar on a web server are so far apart that each takes a request.
+    #[error("the headers and small files of `{url}` take more than {limit} requests, which is not accepted")]
+    Scattered {
+        /// The file, without secrets.
+        url: String,
+        /// Most requests allowed.
+        limit: usize,
+    },
     /// An object or a file of a web server is another one than before.
     #[error("`{url}` changed while it was read")]
     Changed {

@@ -1,14 +1,15 @@
 //! Unit tests of reading: objects of a bucket, and files of a web server in parts, from a server with faults.
 
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 use testkit::fake_bucket::{FakeBucket, answer};
 use testkit::http::Received;
 
-use super::{Bucket, BucketOptions};
+use super::{Bucket, BucketError, BucketOptions, WebFile};
 use crate::registry::wire_options::WireOptions;
+use crate::stream::ReadAt as _;
 
 fn options(server: &FakeBucket) -> BucketOptions {
     BucketOptions {
@@ -121,4 +122,50 @@ fn an_object_is_read_from_a_position_or_is_not_there() {
     assert_eq!(read(&object("404 X", &[], b""), 0), Ok(None));
     let error = read(&object("404 X", &[], b"<Error><Code>NoSuchBucket</Code></Error>"), 0).unwrap_err();
     assert!(error.starts_with("bucket `ci-images` does not exist"), "{error}");
+}
+
+/// Serves a file of zeroes in parts.
+fn zeroes(size: u64) -> FakeBucket {
+    FakeBucket::start(move |request, _| {
+        let (first, last) = request.header("range")?.strip_prefix("bytes=")?.split_once('-')?;
+        let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+        let last = last.min(size - 1);
+        let body = vec![0; usize::try_from(last - first + 1).ok()?];
+        Some(answer("206 X", &[ETAG, ("content-range", &format!("bytes {first}-{last}/{size}"))], &body))
+    })
+}
+
+#[test]
+fn a_tar_whose_headers_are_far_apart_takes_a_bounded_number_of_requests() {
+    let server = zeroes(1 << 40);
+    let url = format!("{}/app.tar?token=hunter2", server.url());
+    let file = WebFile::open_at_most(&url, options(&server), 20).unwrap();
+    let mut buffer = [7; 512];
+    for number in 1..=20 {
+        assert_eq!(file.read_at(&mut buffer, number << 30).unwrap(), 512);
+    }
+    // What came with a request takes no other.
+    assert_eq!(file.read_at(&mut buffer, (20 << 30) + 60_000).unwrap(), 512);
+    let error = file.read_at(&mut buffer, 21 << 30).unwrap_err();
+    let error = error.downcast::<BucketError>().unwrap();
+    assert!(matches!(error, BucketError::Scattered { limit: 20, .. }), "{error}");
+    let (shown, text) =
+        (url.replace("token=hunter2", "…"), "take more than 20 requests, which is not accepted");
+    assert_eq!(error.to_string(), format!("the headers and small files of `{shown}` {text}"));
+    assert_eq!(server.requests().len(), 21, "the first one is for the size");
+    // A large blob is one request, which is not counted.
+    assert_eq!(io::copy(&mut file.part(30 << 30, 300_000), &mut io::sink()).unwrap(), 300_000);
+    assert_eq!(server.requests().len(), 22);
+}
+
+#[test]
+fn headers_that_are_near_each_other_share_requests() {
+    let server = zeroes(1 << 30);
+    let file = WebFile::open(&format!("{}/app.tar", server.url()), options(&server)).unwrap();
+    let mut buffer = [7; 512];
+    for number in 0..1000 {
+        assert_eq!(file.read_at(&mut buffer, number * 100_000).unwrap(), 512);
+    }
+    let count = server.requests().len();
+    assert!((90..120).contains(&count), "{count} requests for a thousand headers 100 kB apart");
 }

@@ -39,11 +39,19 @@ impl WebFile {
     ///
     /// Errors: [`BucketError::NoParts`] if the server sends the whole file only; a URL that cannot be used.
     pub fn open(url: &str, options: BucketOptions) -> Result<Self, BucketError> {
+        Self::open_at_most(url, options, limits::TAR_URL_REQUESTS)
+    }
+
+    pub(super) fn open_at_most(
+        url: &str,
+        options: BucketOptions,
+        requests: usize,
+    ) -> Result<Self, BucketError> {
         let server = Bucket::of_web(url, options)?;
         let url = Url::parse(url)
             .map_err(|problem| BucketError::Configuration { problem: format!("the URL {problem}") })?;
         let label = label_of(&url);
-        let (facts, blocks) = (Facts::default(), Blocks::default());
+        let (facts, blocks) = (Facts::default(), Blocks::new(requests));
         let mut file = Self { server, url, label, facts, size: 0, blocks };
         let (facts, size, body) = file.request(0, SMALLEST - 1)?;
         (file.facts, file.size) = (facts, size);
@@ -143,7 +151,10 @@ impl WebFile {
         if let Some(block) = self.blocks.find(position) {
             return Ok(block);
         }
-        let length = self.blocks.length_at(position);
+        let Some(length) = self.blocks.ask(position) else {
+            let (url, limit) = (self.label.clone(), self.blocks.limit);
+            return Err(io::Error::other(BucketError::Scattered { url, limit }));
+        };
         let mut bytes = Vec::new();
         let end = position.saturating_add(length).min(self.size);
         Resuming::new(Part { file: self, end }, position).read_to_end(&mut bytes)?;

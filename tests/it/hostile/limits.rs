@@ -76,7 +76,7 @@ const fn served(
     Row { code: 0, ..huge(name, what, unit, test, message) }
 }
 
-const ROWS: [Row; 68] = [
+const ROWS: [Row; 69] = [
     row("DOCUMENT_BYTES", "a manifest or index", "bytes", document, 1, "has more than 8388608 bytes"),
     row("CONFIG_BYTES", "an image configuration", "bytes", config, 1, "has more than 16777216 bytes"),
     row(
@@ -135,6 +135,13 @@ const ROWS: [Row; 68] = [
         "entries",
         "src/store/archive.rs::one_entry_more_than_the_limit_is_refused",
         "it has more than 1000000 entries",
+    ),
+    huge(
+        "TAR_URL_REQUESTS",
+        "headers and small files of a tar at a URL",
+        "requests",
+        "src/registry/s3/scripted.rs::a_tar_whose_headers_are_far_apart_takes_a_bounded_number_of_requests",
+        "take more than 50000 requests",
     ),
     row("PATH_BYTES", "a name or link target in a tar", "bytes", path, 1, "4096"),
     row("TAR_EXTENSION_BYTES", "a PAX header or GNU long name", "bytes", extension, 1, "1048576"),
