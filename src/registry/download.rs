@@ -12,7 +12,7 @@ use super::error::{RegistryError, Task, Verb};
 use super::http::Response;
 use super::layer_urls::{self, LayerUrl};
 use super::requests::{Call, Follow, Requester, unexpected};
-use super::resuming::{Body, ContentRange, Origin, Resuming, behind};
+use super::resuming::{Body, ContentRange, Origin, Resuming, skipping};
 use super::retry::{RetryBudget, Transient};
 
 /// Opens a blob; see [`Client::open_blob`](super::Client::open_blob).
@@ -84,7 +84,7 @@ impl<'a> Blob<'a> {
     fn accept(&self, response: Response, position: u64) -> Result<Option<Body>, RegistryError> {
         match response.status {
             // The registry does not support ranges and sends the blob from its start.
-            200 => Ok(Some(behind(response.into_reader(), position))),
+            200 => Ok(Some(skipping(response.into_reader(), position))),
             206 if position > 0 => {
                 let range = response.header("content-range").and_then(ContentRange::parse);
                 if range.map(|range| range.first) != Some(position) {

@@ -25,7 +25,7 @@ pub(super) trait Origin {
     /// Asks for the bytes from a position on; `None` if the peer says that there are no more.
     fn connect(&mut self, position: u64) -> Result<Option<Body>, Self::Error>;
 
-    /// Returns the position behind the last byte; `None` if the peer did not say, and any end is the right one.
+    /// Returns the position after the last byte; `None` if the peer did not say, and any end is the right one.
     fn end(&self) -> Option<u64>;
 
     /// Tells a failure that may go away from one that is final.
@@ -126,7 +126,7 @@ impl<O: Origin> Read for Resuming<O> {
 }
 
 /// Passes over the first bytes of a body: a peer that does not support ranges sends the whole.
-pub(super) fn behind(mut body: impl Read + Send + 'static, count: u64) -> Body {
+pub(super) fn skipping(mut body: impl Read + Send + 'static, count: u64) -> Body {
     match io::copy(&mut body.by_ref().take(count), &mut io::sink()) {
         Ok(passed) if passed == count => Box::new(body),
         Ok(_) => Box::new(Broken(io::ErrorKind::UnexpectedEof.into())),
@@ -134,7 +134,7 @@ pub(super) fn behind(mut body: impl Read + Send + 'static, count: u64) -> Body {
     }
 }
 
-/// A connection that broke in front of the wanted bytes.
+/// A connection that broke before the wanted bytes.
 struct Broken(io::Error);
 
 impl Read for Broken {
@@ -261,7 +261,7 @@ mod tests {
             // A body that ends early is a break only if its end is known.
             (vec![early(), whole()], Some(6), Ok(b"abcdef".to_vec()), vec![0, 2]),
             (vec![early()], None, Ok(b"ab".to_vec()), vec![0]),
-            // Behind the end nothing is asked for, and bytes there are for the caller to judge.
+            // After the end nothing is requested; the caller refuses bytes there.
             (vec![broken(b"abcdef")], Some(6), Ok(b"abcdef".to_vec()), vec![0]),
             (vec![Some((b"abcdef".to_vec(), None))], Some(5), Ok(b"abcdef".to_vec()), vec![0]),
             (vec![broken(b"ab"), None], Some(6), Ok(b"ab".to_vec()), vec![0, 2]),
@@ -344,11 +344,11 @@ mod tests {
             let mut body = body;
             body.read_to_string(&mut text).map(|_| text).map_err(|error| error.kind())
         };
-        assert_eq!(read(behind(&b"abcdef"[..], 4)), Ok("ef".to_owned()));
-        assert_eq!(read(behind(&b"abcdef"[..], 6)), Ok(String::new()));
-        assert_eq!(read(behind(&b"abcdef"[..], 7)), Err(io::ErrorKind::UnexpectedEof));
+        assert_eq!(read(skipping(&b"abcdef"[..], 4)), Ok("ef".to_owned()));
+        assert_eq!(read(skipping(&b"abcdef"[..], 6)), Ok(String::new()));
+        assert_eq!(read(skipping(&b"abcdef"[..], 7)), Err(io::ErrorKind::UnexpectedEof));
         let reset = (&b"ab"[..]).chain(Broken(io::ErrorKind::ConnectionReset.into()));
-        assert_eq!(read(behind(reset, 4)), Err(io::ErrorKind::ConnectionReset));
+        assert_eq!(read(skipping(reset, 4)), Err(io::ErrorKind::ConnectionReset));
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub(super) struct BucketPlace {
     pub(super) bucket: String,
     /// Empty, or ends with `/`.
     prefix: String,
-    /// A server that the user named, with the path in front of the bucket.
+    /// A server that the user named, with the path before the bucket.
     endpoint: Option<(Origin, String)>,
 }
 
@@ -76,7 +76,7 @@ impl BucketPlace {
         self.origin(region).0.to_string()
     }
 
-    /// Returns the server, and what is in front of the key in the path.
+    /// Returns the server, and what is before the key in the path.
     fn origin(&self, region: &str) -> (Origin, String) {
         let bucket = &self.bucket;
         if let Some((origin, path)) = &self.endpoint {

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use crate::model::{Method, limits};
 use crate::stream::{TooLarge, read_bounded};
 
-use super::super::resuming::{Body, ContentRange, Origin, Resuming, behind};
+use super::super::resuming::{Body, ContentRange, Origin, Resuming, skipping};
 use super::super::retry::{RetryBudget, Transient};
 use super::Bucket;
 use super::error::BucketError;
@@ -51,7 +51,7 @@ impl Bucket {
     }
 
     /// Hands over keys that begin with a text, in order, relative to the prefix, until `take` breaks; with `only_folders` the
-    /// first parts behind that text, each with its `/`.
+    /// first parts after that text, each with its `/`.
     pub fn list(
         &self,
         begin: &str,
@@ -174,7 +174,7 @@ impl Object<'_> {
             return Err(self.changed());
         }
         self.facts.get_or_insert(facts);
-        Ok(Some(behind(response.into_reader(), from - begins_at)))
+        Ok(Some(skipping(response.into_reader(), from - begins_at)))
     }
 
     fn changed(&self) -> BucketError {

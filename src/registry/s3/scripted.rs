@@ -41,7 +41,7 @@ fn sent(server: &FakeBucket, header: &str) -> Vec<String> {
     server.requests().into_iter().map(|(_, headers)| value(headers).unwrap_or_default().1).collect()
 }
 
-/// Answers with a body that is cut behind `bytes`.
+/// Answers with a body that is cut after `bytes`.
 fn cut(status: &str, headers: &[(&str, &str)], body: &[u8], bytes: usize) -> Vec<u8> {
     let whole = answer(status, headers, body);
     whole[..whole.len() - body.len() + bytes].to_vec()
