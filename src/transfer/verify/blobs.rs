@@ -52,7 +52,9 @@ pub(super) fn check(
             match check_one(store, task, inflaters, &read, observer) {
                 Ok(faults) if faults.is_empty() => {}
                 Ok(faults) => lock(&found).push((at, faults)),
-                Err(error) => *lock(&failed) = Some(error),
+                Err(error) => {
+                    lock(&failed).get_or_insert(error);
+                }
             }
         }
     };
